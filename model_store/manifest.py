@@ -1,0 +1,101 @@
+"""What a checkpoint is: a folder whose `manifest.json`, written last, names its family, its limits, and every file's SHA-256.
+
+Knows files and their digests, nothing of networks. Invariant: a folder whose manifest verifies is complete and unchanged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MANIFEST = "manifest.json"
+_CHUNK = 2**22
+
+
+class CheckpointUnusable(Exception):
+    """A checkpoint that must not be served; its text is one sentence for the operator."""
+
+
+class FileDigest(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class PixelBounds(BaseModel):
+    """The smallest and the largest area an image is resized to, in pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_pixels: int = Field(ge=1)
+    max_pixels: int = Field(ge=1)
+
+
+class Manifest(BaseModel):
+    """A checkpoint's own description."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = Field(1, ge=1, le=1)
+    name: str = Field(min_length=1, max_length=128)
+    family: str
+    template: str
+    default_instruction: str
+    max_tokens: int = Field(ge=64, le=2**20)
+    pixels: PixelBounds
+    files: dict[str, FileDigest]
+    lineage: dict[str, Any] = Field(default_factory=dict, description="How the checkpoint was made.")
+
+
+def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
+    """Size and SHA-256 of files of a folder, by name."""
+    return {name: _digest(folder / name) for name in sorted(names)}
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put the manifest in its place in one step: before, the folder is no checkpoint; after, it is complete."""
+    text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True) + "\n"
+    draft = folder / (MANIFEST + ".draft")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The folder's manifest; None where there is none, `CheckpointUnusable` where it cannot be read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise CheckpointUnusable(f"{folder.name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors).") from None
+
+
+def verify(folder: Path, manifest: Manifest) -> None:
+    """Compare every file with the manifest; raises `CheckpointUnusable` that names the first one that differs."""
+    for name, expected in sorted(manifest.files.items()):
+        try:
+            found = _digest(folder / name)
+        except OSError:
+            raise CheckpointUnusable(f"{folder.name}: {name} is missing.") from None
+        if found != expected:
+            raise CheckpointUnusable(f"{folder.name}: {name} is not the file that was published (SHA-256 differs).")
+
+
+def _digest(path: Path) -> FileDigest:
+    total = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+            size += len(chunk)
+    return FileDigest(sha256=total.hexdigest(), bytes=size)

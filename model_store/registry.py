@@ -1,0 +1,122 @@
+"""From a model's name to a checkpoint that can be loaded: the shipped registry, a local folder, or a model hub.
+
+Knows where checkpoints lie and whether they are whole, nothing of networks. Invariant: what `resolve` returns was verified file
+by file, or comes from a hub at a pinned commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, Gmr
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.manifest import CheckpointUnusable, Manifest, PixelBounds, digest_files, read_manifest, verify
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+PREPROCESSOR = "preprocessor_config.json"
+_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
+_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with weights, and how they are to be used."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def family(self) -> Gmr:
+        """How the checkpoint reads a pair; raises `CheckpointUnusable` where tokenizer and family do not fit."""
+        if self.manifest.family != Gmr.name:
+            raise CheckpointUnusable(f"{self.name}: the model family {self.manifest.family!r} is not known.")
+        try:
+            tokenizer = LiteralTokenizer.load(self.folder)
+            return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
+        except FileNotFoundError:
+            raise CheckpointUnusable(f"{self.name}: there is no tokenizer.json.") from None
+        except (TokenizerMismatch, ValueError) as error:
+            raise CheckpointUnusable(f"{self.name}: {error}.") from None
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides a score but the engine: files, family, template, limits."""
+        described = self.manifest.model_dump(exclude={"lineage", "name"}) | {"prompt": self.family.fingerprint}
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+def resolve(name: str, *, revision: str | None = None, cache: Path | None = None) -> Checkpoint:
+    """The checkpoint of a registry name, a folder's path, or a hub id such as `vec-ai/lychee-rerank-mm`.
+
+    A hub id needs `revision`, the 40 hex digits of a commit. Raises `CheckpointUnusable` with one sentence.
+    """
+    if (SHIPPED / name).is_dir() and "/" not in name:
+        return _local(name, SHIPPED / name)
+    if Path(name).is_dir():
+        return _local(Path(name).resolve().name, Path(name))
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return _from_hub(name, revision, cache)
+    shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
+    raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {shipped}.")
+
+
+def _local(name: str, folder: Path) -> Checkpoint:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return Checkpoint(name, folder, _describe(name, folder))
+    verify(folder, manifest)
+    return Checkpoint(manifest.name, folder, manifest)
+
+
+def _from_hub(name: str, revision: str | None, cache: Path | None) -> Checkpoint:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if revision is None:
+        raise CheckpointUnusable(f"{name} is a hub model: set RERANK_MODEL_REVISION to the commit (40 hex digits) to serve.")
+    try:
+        folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointUnusable(f"{name} at {revision} cannot be had from the hub ({type(error).__name__}).") from None
+    return Checkpoint(name, folder, read_manifest(folder) or _describe(name, folder))
+
+
+def _describe(name: str, folder: Path) -> Manifest:
+    """A manifest for a folder that has none: a GMR checkpoint as its authors publish it."""
+    try:
+        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    except (OSError, ValueError):
+        raise CheckpointUnusable(f"{name}: there is no readable config.json.") from None
+    if _ARCHITECTURE not in architectures:
+        raise CheckpointUnusable(f"{name}: only {_ARCHITECTURE} checkpoints can be served.")
+    files = [
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".jinja")
+    ]
+    if not any(file.endswith(".safetensors") for file in files):
+        raise CheckpointUnusable(f"{name}: there are no safetensors weights.")
+    return Manifest(
+        name=name,
+        family=Gmr.name,
+        template="code",
+        default_instruction=DEFAULT_INSTRUCTION,
+        max_tokens=MAX_TOKENS,
+        pixels=_pixel_bounds(folder),
+        files=digest_files(folder, files),
+    )
+
+
+def _pixel_bounds(folder: Path) -> PixelBounds:
+    """The bounds that the checkpoint's own processor states, within the family's."""
+    try:
+        stated = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        stated = {}
+    size = stated.get("size") or {}
+    least = stated.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS
+    most = stated.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS
+    return PixelBounds(min_pixels=max(least, MIN_PIXELS), max_pixels=min(most, MAX_PIXELS))

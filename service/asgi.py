@@ -1,0 +1,167 @@
+"""What both apps do at HTTP: request id, log line, error answers, body limit, departed clients, health routes.
+
+Knows Starlette, nothing of reranking. Invariant: every answer carries `X-Request-Id` and every failure is the one flat error
+body; no exception's text leaves the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.contracts import REQUEST_ID_HEADER, ErrorBody, ErrorPlace
+from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, NoWorker, RerankError
+from service.telemetry import ERRORS, REQUEST_SECONDS, accept_request_id, request_id, say, server_timing, timed_request
+
+Result = TypeVar("Result")
+
+_QUIET = ("/health", "/metrics", "/info", "/score")
+"""Routes that are logged at debug level only: machines ask them often, and `/score` is part of a request that is logged already."""
+
+CLIENT_GONE = 499
+"""The status that logs and metrics give a request whose client left; nobody receives it."""
+
+
+def prepare(app: FastAPI, *, is_ready: Callable[[], bool], is_alive: Callable[[], bool] = lambda: True) -> None:
+    """Give an app its error answers, its health routes, and its outermost layer."""
+    app.add_exception_handler(RerankError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_middleware(_Outermost)
+
+    @app.get("/health/live", tags=["health"])
+    async def live() -> Response:
+        """200 while the process makes progress."""
+        return _health(is_alive(), "live")
+
+    @app.get("/health/ready", tags=["health"])
+    async def ready() -> Response:
+        """200 when requests can be answered."""
+        return _health(is_ready(), "ready")
+
+
+def error_response(error: RerankError) -> Response:
+    """An error as its answer."""
+    ERRORS.labels(error.code).inc()
+    body = ErrorBody(
+        code=error.code,
+        message=error.message,
+        detail=error.message,
+        request_id=request_id.get(),
+        errors=[ErrorPlace(loc=list(problem.loc), message=problem.message) for problem in error.problems] or None,
+    )
+    headers = {"retry-after": str(random.randint(1, 3))} if error.retry else {}
+    return JSONResponse(body.model_dump(exclude_none=True), status_code=error.status, headers=headers)
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body, refused as soon as it is known to be larger than `max_bytes`."""
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced) > max_bytes:
+        raise BodyTooLarge
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BodyTooLarge
+    return bytes(body)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect` raised.
+
+    The body must have been read.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_gone(request.receive))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        watcher.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Outermost:
+    """Around every request: its id, its log line, its metrics, and the last word on exceptions."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        offered = Request(scope).headers.get(REQUEST_ID_HEADER)
+        with timed_request(accept_request_id(offered)) as timings:
+            start = time.perf_counter()
+            status = CLIENT_GONE
+
+            async def tell(message: Message) -> None:
+                nonlocal status
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    headers = MutableHeaders(scope=message)
+                    headers[REQUEST_ID_HEADER] = request_id.get()
+                    if timings:
+                        headers["server-timing"] = server_timing(timings)
+                await send(message)
+
+            try:
+                await self._app(scope, receive, tell)
+            except ClientDisconnect:
+                pass
+            except Exception as failure:
+                say("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
+                if status != CLIENT_GONE:
+                    raise  # half an answer is out already: all that is left is to break off
+                await error_response(Internal())(scope, receive, tell)
+            finally:
+                _record(scope, status, time.perf_counter() - start, timings)
+
+
+def _record(scope: Scope, status: int, seconds: float, timings: dict[str, float]) -> None:
+    """Metrics and the log line of a finished request; only known routes name themselves."""
+    route = getattr(scope.get("route"), "path", "unknown")
+    REQUEST_SECONDS.labels(route, str(status)).observe(seconds)
+    level = logging.DEBUG if route.startswith(_QUIET) else logging.INFO
+    fields = {"route": route, "status": status, "ms": round(seconds * 1000, 1), "request_id": request_id.get()}
+    say("request", level, **fields, **{f"{name}_ms": round(value * 1000, 1) for name, value in timings.items()})
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return error_response(error if isinstance(error, RerankError) else Internal())
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """The framework's own refusals in our words."""
+    status = getattr(error, "status_code", 500)
+    kinds: dict[int, type[RerankError]] = {HTTPStatus.NOT_FOUND: NotFound, HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed}
+    response = error_response(kinds.get(status, Internal)())
+    if allow := (getattr(error, "headers", None) or {}).get("Allow"):
+        response.headers["allow"] = allow
+    return response
+
+
+def _health(well: bool, word: str) -> Response:
+    return JSONResponse({"status": word}) if well else error_response(NoWorker(f"Not {word}."))

@@ -1,0 +1,167 @@
+"""`gmr`: one command for everything. Thin: it reads settings, builds, and runs; each command imports what it needs.
+
+The only file that may import everything.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from pydantic_settings import BaseSettings
+
+    from service.gateway.settings import GatewaySettings
+    from service.server import Server
+    from service.worker.settings import WorkerSettings
+
+    Settings = TypeVar("Settings", bound=BaseSettings)
+
+app = typer.Typer(name="gmr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback although no key is asked for.")]
+Model = Annotated[str | None, typer.Option(help="Registry name, folder, or hub id; default: RERANK_MODEL, or gmr-tiny.")]
+Urls = Annotated[str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")]
+
+
+@app.callback(invoke_without_command=True)
+def about(show_version: Annotated[bool, typer.Option("--version", help="Say the version, and stop.")] = False) -> None:
+    """Rerank text, images, and both, with pointwise multimodal LLM rerankers.
+
+    Settings come from flags, then from the environment (RERANK_*), then from defaults.
+    """
+    if show_version:
+        typer.echo(version("gmr-rerank"))
+        raise typer.Exit
+
+
+@app.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, insecure: Insecure = False) -> None:
+    """Run gateway and worker in one process."""
+    import httpx
+
+    from service.gateway.app import create_gateway
+    from service.worker.app import create_worker
+
+    gateway_settings, worker_settings = _gateway_settings(), _worker_settings(model)
+    server = _server(host, port, insecure)
+    inner = create_worker(worker_settings, on_ready=lambda: typer.echo(_welcome(server.url)), on_failure=server.give_up)
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=inner), base_url="http://worker", timeout=None)
+    _run(server, create_gateway(gateway_settings, [client], beside=inner.router.lifespan_context(inner)), gateway_settings)
+
+
+@app.command()
+def gateway(workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False) -> None:
+    """Run a gateway in front of workers."""
+    from service.gateway.app import connect, create_gateway
+
+    settings = _gateway_settings(workers)
+    if not settings.workers:
+        _stop("A gateway needs workers: give --workers, or set RERANK_WORKERS.")
+    _run(_server(host, port, insecure), create_gateway(settings, [connect(url) for url in settings.workers]), settings)
+
+
+@app.command()
+def worker(host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, insecure: Insecure = False) -> None:
+    """Run a worker for gateways. It never asks for a key: keep it to yourself."""
+    from service.worker.app import create_worker
+
+    settings = _worker_settings(model)
+    server = _server(host, port, insecure)
+    _run(server, create_worker(settings, on_failure=server.give_up), settings)
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str, typer.Option(help="Checkpoint: a name, a folder, or 'generated' for one of about 40 M parameters.")
+    ] = "gmr-tiny",
+    workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C to run, comma-separated.")] = "T,Q,L,C",
+    samples: Annotated[int, typer.Option(help="Paired samples a workload.", min=1, max=1000)] = 5,
+    documents: Annotated[int, typer.Option(help="Documents a request.", min=1, max=1000)] = 100,
+    output: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
+) -> None:
+    """Compare `/rerank` over HTTP with the naive loop of one forward pass a pair."""
+    from model_store.evaluation.bench import run_bench
+
+    _refuse_unknown_settings()
+    raise typer.Exit(run_bench(model, workloads.split(","), samples, documents, output))
+
+
+def _run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings) -> None:
+    from service.telemetry import log_to_stderr
+
+    log_to_stderr(settings.log_level)
+    code = server.run(served)
+    if code:
+        raise typer.Exit(code)
+
+
+def _server(host: str, port: int, insecure: bool) -> Server:
+    from service.server import Server, is_loopback
+
+    if not insecure and not is_loopback(host):
+        _stop(f"Nothing asks for a key here: to listen on {host}, which others can reach, add --insecure.")
+    return Server(host, port)
+
+
+def _gateway_settings(workers: str | None = None) -> GatewaySettings:
+    from service.gateway.settings import GatewaySettings
+
+    return _read(GatewaySettings, {} if workers is None else {"workers": workers})
+
+
+def _worker_settings(model: str | None = None) -> WorkerSettings:
+    from service.worker.settings import WorkerSettings
+
+    return _read(WorkerSettings, {} if model is None else {"model": model})
+
+
+def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
+    """Settings from flags and environment; a wrong or unknown one ends the process with a sentence."""
+    from pydantic import ValidationError
+
+    _refuse_unknown_settings()
+    try:
+        return kind(**flags)
+    except ValidationError as error:
+        _stop("\n".join(f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()))
+
+
+def _refuse_unknown_settings() -> None:
+    """A misspelt setting must not be ignored."""
+    from service.gateway.settings import GatewaySettings
+    from service.worker.settings import WorkerSettings
+
+    known = {f"RERANK_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+    for name in sorted(set(os.environ)):
+        if name.startswith("RERANK_") and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            _stop(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")
+
+
+def _stop(sentence: str) -> NoReturn:
+    typer.echo(sentence, err=True)
+    raise typer.Exit(2)
+
+
+def _welcome(url: str) -> str:
+    return f"""
+Ready. Try:
+
+  curl -s {url}/rerank -H 'content-type: application/json' -d '{{"query": "how do I sort a list", "documents": ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."]}}'
+
+API page: {url}/docs
+"""
+
+
+if __name__ == "__main__":
+    app()

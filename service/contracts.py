@@ -1,0 +1,261 @@
+"""Every type that crosses a process border: the public request and answer, and what gateway and worker say to each other.
+
+Knows shapes, not limits' origins, HTTP or models. Public types are pydantic models (they make the OpenAPI page); the inner ones
+are msgspec structs, sent as MessagePack, so that pixels travel as bytes. Invariant: a `ScoreReply` has one entry a document of
+its `ScoreCall`, in order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
+
+MAX_TOP_N = 1_000_000
+MAX_TIMEOUT_MS = 60_000
+
+
+class Limits(BaseModel):
+    """What one request may ask for (API, section 5). Shown by `/info`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    max_documents: int = Field(1_000, ge=1, le=100_000)
+    max_body_bytes: int = Field(64 * 2**20, ge=1_024, le=2**31)
+    max_text_chars: int = Field(100_000, ge=1, le=10_000_000)
+    max_images_per_item: int = Field(4, ge=0, le=64)
+    max_image_bytes: int = Field(10 * 2**20, ge=1_024, le=2**30)
+    max_image_pixels: int = Field(16_000_000, ge=4, le=200_000_000)
+    min_image_side: int = Field(2, ge=1, le=1_000)
+    max_image_aspect: int = Field(200, ge=1, le=200)
+
+
+# -- the public request ---------------------------------------------------------------------------------------------------
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageUrl(_Strict):
+    """Where an image part's bytes are: a data URL, or `https://` where the operator allows it."""
+
+    url: str
+    detail: str | None = Field(None, max_length=16, description="Accepted for OpenAI clients; has no effect.")
+
+
+class Part(_Strict):
+    """One content part, as vLLM and OpenAI clients send them."""
+
+    type: Literal["text", "image_url"]
+    text: str | None = None
+    image_url: ImageUrl | None = None
+
+    @model_validator(mode="after")
+    def _says_what_its_type_says(self) -> Self:
+        if (self.text is None) == (self.type == "text") or (self.image_url is None) == (self.type == "image_url"):
+            raise PydanticCustomError("part", "A part holds what its type names, and only that.")
+        return self
+
+
+class Item(_Strict):
+    """A query or a document: text, image, or both. A bare string is its text; an image is a data URL or bare base64."""
+
+    text: str | None = None
+    image: str | None = None
+    content: list[Part] | None = Field(None, max_length=64)
+    id: str | None = Field(None, max_length=256)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_text(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _says_something_once(self) -> Self:
+        if self.content is not None and (self.text is not None or self.image is not None):
+            raise PydanticCustomError("content", "Use either content, or text and image.")
+        if not any(text or image for text, image in self.parts()):
+            raise PydanticCustomError("empty_item", "An item needs a text or an image.")
+        return self
+
+    def parts(self) -> list[tuple[str | None, str | None]]:
+        """(text, image) of each part in order, one of the two None; the image of a text-and-image item comes first."""
+        if self.content is not None:
+            return [(part.text, part.image_url.url if part.image_url else None) for part in self.content]
+        return [(text, image) for text, image in ((None, self.image), (self.text, None)) if text is not None or image is not None]
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+class RerankOptions(BaseModel):
+    """All of a rerank request but its documents, which are read one by one: each may be wrong on its own."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    query: Item
+    model: str | None = Field(None, max_length=256)
+    instruction: str | None = Field(None, description="The task, in the model's words; default: the model's own.")
+    top_n: int | None = Field(None, ge=1, le=MAX_TOP_N)
+    return_documents: bool = False
+    min_score: float | None = Field(None, ge=0, le=1)
+    truncate: Literal["end", "none"] = "end"
+    on_error: Literal["fail", "skip"] = "fail"
+    timeout_ms: int | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
+    cache: Literal["use", "bypass", "refresh"] = "use"
+
+
+class RerankRequest(RerankOptions):
+    """The body of `POST /rerank` (API, section 1). Other vendors' harmless fields are ignored."""
+
+    documents: list[Item] = Field(min_length=1, description="A bare item is taken as a list of one.")
+
+
+# -- the public answer ----------------------------------------------------------------------------------------------------
+
+
+class ResultMeta(BaseModel):
+    prompt_tokens: int
+    image_tokens: int
+    truncated: bool
+    cached: bool
+
+
+class ReturnedDocument(BaseModel):
+    text: str
+
+
+class Result(BaseModel):
+    index: int
+    relevance_score: float = Field(description="sigmoid(logit)")
+    logit: float = Field(description="logit(yes) - logit(no), fp32")
+    id: str | None = None
+    document: ReturnedDocument | None = None
+    meta: ResultMeta
+
+
+class DocumentError(BaseModel):
+    index: int
+    code: str
+    message: str
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class AnswerMeta(BaseModel):
+    model_digest: str
+    cached_pairs: int
+    tokens: dict[str, int]
+    billed_units: dict[str, int]
+
+
+class RerankAnswer(BaseModel):
+    """Results by falling logit, equal ones by rising index."""
+
+    id: str
+    object: Literal["rerank"] = "rerank"
+    model: str
+    results: list[Result]
+    errors: list[DocumentError]
+    usage: Usage
+    meta: AnswerMeta
+
+
+class ErrorPlace(BaseModel):
+    loc: list[str | int]
+    message: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success (API, section 4). `detail` repeats `message`: clients read either."""
+
+    code: str
+    message: str
+    detail: str
+    request_id: str
+    errors: list[ErrorPlace] | None = None
+
+
+# -- between gateway and worker -------------------------------------------------------------------------------------------
+
+WireItem = list[str | int]
+"""Texts as they are, images by their place in the call's `images`."""
+
+
+class Pixels(msgspec.Struct, array_like=True, frozen=True):
+    """A decoded image of the size the model reads: rows of RGB bytes. `digest` is the SHA-256 of the bytes it was sent as."""
+
+    digest: bytes
+    width: int
+    height: int
+    rgb: bytes
+
+
+class ImageRule(msgspec.Struct, frozen=True):
+    """How a model wants its images resized: sides are multiples of `cell`, the area is between the bounds, in pixels."""
+
+    cell: int
+    min_pixels: int
+    max_pixels: int
+
+
+class ScoreCall(msgspec.Struct, frozen=True):
+    """Score one query against documents. Each distinct image travels once."""
+
+    model: str
+    instruction: str | None
+    query: WireItem
+    documents: list[WireItem]
+    images: list[Pixels]
+    truncate: bool
+
+
+class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
+    """A pair's score, and what it cost."""
+
+    logit: float
+    prompt_tokens: int
+    image_tokens: int
+    truncated: bool
+
+
+class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """A pair that cannot be scored: an error code of this service."""
+
+    code: str
+
+
+class ScoreReply(msgspec.Struct, frozen=True):
+    """One entry a document, in order; None is a pair that time did not suffice for."""
+
+    digest: str
+    pairs: list[Scored | Refused | None]
+    timings: dict[str, float]
+
+
+class WorkerInfo(msgspec.Struct, frozen=True):
+    """What a ready worker serves."""
+
+    model: str
+    digest: str
+    family: str
+    template: str
+    default_instruction: str
+    max_pair_tokens: int
+    images: ImageRule
+    engine: str
+    dtype: str
+    device: str
+
+
+MSGPACK = "application/msgpack"
+TIMEOUT_HEADER = "x-rerank-timeout-ms"
+"""How much time a worker has from the moment it reads the call; durations need no common clock."""
+REQUEST_ID_HEADER = "x-request-id"

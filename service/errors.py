@@ -1,0 +1,138 @@
+"""The closed set of ways a request can fail: code, status, and whether the same request may succeed later.
+
+    RerankError
+    |-- BadRequest             400  the body is wrong; trying again cannot help
+    |   |-- InvalidRequest          invalid_request
+    |   |-- EmptyItem               empty_item
+    |   |-- InvalidImage            invalid_image
+    |   |-- ImageTooLarge           image_too_large
+    |   |-- ImageUrlDisabled        image_url_disabled
+    |   `-- PairTooLong             pair_too_long
+    |-- NotFound               404  not_found
+    |-- ModelNotFound          404  model_not_found
+    |-- MethodNotAllowed       405  method_not_allowed
+    |-- BodyTooLarge           413  body_too_large
+    |-- UnsupportedMediaType   415  unsupported_media_type
+    |-- Internal               500  internal: a bug, never bad input
+    |-- WorkerFailed           502  worker_failed
+    |-- Overloaded             503  overloaded
+    |-- NoWorker               503  no_worker
+    `-- DeadlineExceeded       504  deadline_exceeded
+
+Status codes stand here and nowhere else. Messages are this file's own or their raiser's own words, never a library's text, a
+path, an address, or what the user sent. Foreign exceptions are translated once, where their library is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+Loc = tuple[str | int, ...]
+"""Where in the request body: `("documents", 7, "image")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and its place."""
+
+    loc: Loc
+    message: str
+
+
+class RerankError(Exception):
+    """A failure that the client is told about: `{code, message, detail, request_id, errors?}`."""
+
+    code: ClassVar[str]
+    status: ClassVar[int]
+    message: str
+    retry: ClassVar[bool] = False
+    """Whether the answer carries `Retry-After`: the same request may succeed later."""
+
+    def __init__(self, message: str | None = None, *, problems: Sequence[Problem] = ()) -> None:
+        super().__init__(message or self.message)
+        self.message = message or self.message
+        self.problems = tuple(problems)
+
+    def at(self, loc: Loc) -> Self:
+        """The same error, said of a place in the request."""
+        return type(self)(self.message, problems=[Problem(loc, self.message)])
+
+
+class BadRequest(RerankError):
+    """The body is wrong."""
+
+    status = 400
+
+
+class InvalidRequest(BadRequest):
+    code, message = "invalid_request", "The request body is not valid."
+
+
+class EmptyItem(BadRequest):
+    code, message = "empty_item", "An item needs a text or an image."
+
+
+class InvalidImage(BadRequest):
+    code, message = "invalid_image", "The image cannot be read: send PNG, JPEG or WebP."
+
+
+class ImageTooLarge(BadRequest):
+    code, message = "image_too_large", "The image is larger than this service accepts."
+
+
+class ImageUrlDisabled(BadRequest):
+    code, message = "image_url_disabled", "Image URLs are not fetched here: send the image as a data URL or base64."
+
+
+class PairTooLong(BadRequest):
+    code, message = "pair_too_long", "Query and document together are longer than the model reads."
+
+
+class NotFound(RerankError):
+    code, status, message = "not_found", 404, "There is nothing at this path."
+
+
+class ModelNotFound(RerankError):
+    code, status, message = "model_not_found", 404, "No such model is served here."
+
+
+class MethodNotAllowed(RerankError):
+    code, status, message = "method_not_allowed", 405, "This path does not take this method."
+
+
+class BodyTooLarge(RerankError):
+    code, status, message = "body_too_large", 413, "The request body is larger than this service accepts."
+
+
+class UnsupportedMediaType(RerankError):
+    code, status, message = "unsupported_media_type", 415, "Send the body as application/json."
+
+
+class Internal(RerankError):
+    code, status, message = "internal", 500, "The service failed. The request id finds the cause in its log."
+
+
+class WorkerFailed(RerankError):
+    code, status, message = "worker_failed", 502, "A worker failed to score the request."
+
+
+class Overloaded(RerankError):
+    code, status, message, retry = "overloaded", 503, "The service is at its capacity.", True
+
+
+class NoWorker(RerankError):
+    code, status, message, retry = "no_worker", 503, "No worker is ready.", True
+
+
+class DeadlineExceeded(RerankError):
+    code, status, message = "deadline_exceeded", 504, "The request ran out of time."
+
+
+def _leaves(kind: type[RerankError]) -> list[type[RerankError]]:
+    return [leaf for child in kind.__subclasses__() for leaf in (_leaves(child) or [child])]
+
+
+BY_CODE: dict[str, type[RerankError]] = {kind.code: kind for kind in _leaves(RerankError)}
+"""Every error that can be answered, by its code."""

@@ -1,0 +1,82 @@
+"""What is done to image bytes: read the header, and, in a child process, decode and resize.
+
+Knows Pillow alone. Invariant: every failure is one of this service's own errors; no Pillow exception or text leaves.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import warnings
+from io import BytesIO
+
+from PIL import Image, ImageOps
+
+from service.errors import ImageTooLarge, InvalidImage
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+DECODER_MEMORY_BYTES = 2**30
+
+# Sizes are checked here, from the header, against the service's own limit.
+Image.MAX_IMAGE_PIXELS = None
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """(width, height) from the header; raises `InvalidImage` for anything but PNG, JPEG and WebP."""
+    with _opened(data) as image:
+        return image.size
+
+
+def decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int, bytes]:
+    """(width, height, RGB rows) of the first frame, upright, on white where it was transparent, resized for the model.
+
+    Runs in a child process of bounded address space.
+    """
+    _bound_memory()
+    with _opened(data) as image:
+        try:
+            upright = _rgb(ImageOps.exif_transpose(image))
+        except (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, OverflowError, EOFError):
+            raise InvalidImage from None
+        except MemoryError:
+            raise ImageTooLarge from None
+    target = smart_resize(*upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
+    resized = upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC)
+    return *target, resized.tobytes()
+
+
+def smart_resize(width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """The size Qwen-VL's processor gives an image: sides multiples of `cell`, area within the bounds, aspect about kept."""
+    wide, high = round(width / cell) * cell, round(height / cell) * cell
+    if wide * high > max_pixels:
+        shrink = math.sqrt(width * height / max_pixels)
+        wide, high = (max(cell, math.floor(side / shrink / cell) * cell) for side in (width, height))
+    elif wide * high < min_pixels:
+        grow = math.sqrt(min_pixels / (width * height))
+        wide, high = (math.ceil(side * grow / cell) * cell for side in (width, height))
+    return wide, high
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return Image.open(BytesIO(data), formats=FORMATS)
+    except (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, OverflowError, EOFError, MemoryError):
+        raise InvalidImage from None
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip it, not scale it
+        image = image.point(lambda level: level / 256).convert("L")
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _bound_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (DECODER_MEMORY_BYTES, DECODER_MEMORY_BYTES))
+
+
+def ready() -> None:
+    """Do nothing, in a child process that has thereby loaded this module."""

@@ -1,0 +1,146 @@
+"""The story of one request: resolve, look up, score what is missing, remember, order.
+
+Knows the order of things; how each is done is its neighbours' business. Invariant: one answer never mixes scores of two model
+digests, and every document of the request is either ranked or listed with its error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import anyio.to_thread
+from msgspec import structs
+
+from service.contracts import Item, Scored, WorkerInfo
+from service.errors import BadRequest, Problem, RerankError, WorkerFailed
+from service.gateway.cache import ScoreCache, pair_keys
+from service.gateway.media import Content, Media
+from service.gateway.scoring import Question, Scoring, Verdict
+from service.gateway.workers import Workers
+from service.telemetry import stage
+
+MAX_PROBLEMS = 20
+"""Places that an error answer names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What every dialect reads a request into. A document that could not be read stands as its error."""
+
+    query: Item
+    documents: Sequence[Item | RerankError]
+    model: str | None = None
+    instruction: str | None = None
+    top_n: int | None = None
+    min_score: float | None = None
+    return_documents: bool = False
+    truncate: bool = True
+    skip_errors: bool = False
+    timeout_ms: int | None = None
+    cache: Literal["use", "bypass", "refresh"] = "use"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A scored document: its index in the request, and whether its score was known before."""
+
+    index: int
+    score: Scored
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What every dialect writes its answer from: `ranked` best first, `errors` by rising index."""
+
+    model: WorkerInfo
+    ranked: list[Ranked]
+    errors: list[tuple[int, RerankError]]
+
+
+class Reranker:
+    """Answers requests with the help of a media reader, a cache, and workers."""
+
+    def __init__(self, media: Media, cache: ScoreCache, workers: Workers, *, secret: bytes) -> None:
+        self._media = media
+        self._cache = cache
+        self._workers = workers
+        self._scoring = Scoring(media, workers)
+        self._secret = secret
+
+    async def rerank(self, ask: Ask, until: float) -> Outcome:
+        """Score and order `ask`'s documents before `until` (event loop time); raises a `RerankError` where that fails."""
+        model = self._workers.model(ask.model)
+        query, documents, errors = await self._resolve(ask)
+        question = Question(model, ask.instruction or model.default_instruction, query, ask.truncate)
+        keys = dict(zip(documents, pair_keys(self._secret, question, documents.values()), strict=True))
+        known = await self._look_up(ask, keys.values())
+        missing = {key: documents[index] for index, key in keys.items() if key not in known}
+        digests, fresh = await self._score(question, missing, until)
+        if known and digests - {model.digest}:  # the model was replaced meanwhile: ask once for all
+            return await self.rerank(replace(ask, cache="refresh"), until)
+        if len(digests) > 1:
+            raise WorkerFailed
+        if digests == {model.digest} and ask.cache != "bypass":
+            await self._remember(fresh)
+        verdicts = {index: known.get(key) or fresh[key] for index, key in keys.items()}
+        errors |= {index: verdict for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
+        _refuse(ask, errors)
+        ranked = [
+            Ranked(index, verdict, cached=keys[index] in known)
+            for index, verdict in verdicts.items()
+            if isinstance(verdict, Scored)
+        ]
+        served = structs.replace(model, digest=next(iter(digests), model.digest))
+        return Outcome(served, sorted(ranked, key=lambda each: (-each.score.logit, each.index)), sorted(errors.items()))
+
+    async def _resolve(self, ask: Ask) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
+        """The query's content, that of each document, and the errors of those that have none, by index."""
+        with stage("parse"):
+            query, documents, errors = await anyio.to_thread.run_sync(self._read, ask)
+        _refuse(ask, errors)
+        return query, documents, errors
+
+    def _read(self, ask: Ask) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
+        query = self._media.resolve(ask.query, ("query",))
+        documents: dict[int, Content] = {}
+        errors: dict[int, RerankError] = {}
+        for index, document in enumerate(ask.documents):
+            try:
+                if isinstance(document, RerankError):
+                    raise document
+                documents[index] = self._media.resolve(document, ("documents", index))
+            except RerankError as error:
+                errors[index] = error
+        return query, documents, errors
+
+    async def _look_up(self, ask: Ask, keys: Collection[bytes]) -> dict[bytes, Scored]:
+        if ask.cache != "use":
+            return {}
+        with stage("cache_get"):
+            return await self._cache.get_many(keys)
+
+    async def _score(
+        self, question: Question, missing: Mapping[bytes, Content], until: float
+    ) -> tuple[set[str], dict[bytes, Verdict]]:
+        with stage("score"):
+            return await self._scoring.score(question, missing, until)
+
+    async def _remember(self, fresh: Mapping[bytes, Verdict]) -> None:
+        with stage("cache_set"):
+            await self._cache.set_many({key: score for key, score in fresh.items() if isinstance(score, Scored)})
+
+
+def _refuse(ask: Ask, errors: Mapping[int, RerankError]) -> None:
+    """Fail the whole request for its first bad document, naming the others too, unless it asked to skip such."""
+    if not errors or ask.skip_errors:
+        return
+    first = errors[min(errors)]
+    problems = [
+        problem
+        for index, error in sorted(errors.items())
+        for problem in error.problems or (Problem(("documents", index), error.message),)
+    ]
+    raise type(first)(first.message, problems=problems[:MAX_PROBLEMS] if isinstance(first, BadRequest) else ())

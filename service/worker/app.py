@@ -1,0 +1,167 @@
+"""The worker's composition root and its HTTP: `POST /score`, `GET /info`, health.
+
+Knows calls and a scorer, no cache, no user, no tenant. Invariant: it is ready only after its golden pairs came out as published,
+and a reply has one entry a document: scored, refused, or, where time did not suffice, nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+import anyio.to_thread
+import msgspec
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from model_store.golden import read_golden
+from model_store.manifest import CheckpointUnusable
+from model_store.registry import resolve
+from service.asgi import prepare, read_body, unless_gone
+from service.contracts import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
+from service.telemetry import MODEL, SHED, say
+from service.worker.golden import check_golden
+from service.worker.scorers.base import CannotLoad, Scorer
+from service.worker.scorers.loading import create_scorer
+from service.worker.settings import WorkerSettings
+
+_MAX_TIMEOUT_MS = 3_600_000
+_decode_call = msgspec.msgpack.Decoder(ScoreCall).decode
+_encode_reply = msgspec.msgpack.Encoder().encode
+
+
+def _nothing() -> None:
+    """Nobody asked to be told."""
+
+
+@dataclass(slots=True)
+class _State:
+    """What the worker knows of itself: `info` is None until it is ready."""
+
+    info: WorkerInfo | None = None
+    calls: int = 0
+
+
+def create_worker(
+    settings: WorkerSettings, *, on_ready: Callable[[], None] = _nothing, on_failure: Callable[[], None] = _nothing
+) -> FastAPI:
+    """The worker's app. It answers at once; when its model is loaded it turns ready, or is known never to be."""
+    scorer = create_scorer(settings)
+    state = _State()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(scorer, settings, state, on_ready, on_failure))
+        yield
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        await scorer.close()
+
+    app = FastAPI(title="gmr-rerank worker", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    prepare(app, is_ready=lambda: state.info is not None, is_alive=scorer.healthy)
+
+    @app.post("/score")
+    async def score(request: Request) -> Response:
+        """Score a `ScoreCall`, in MessagePack."""
+        until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
+        call = await _read_call(request, settings.max_call_bytes)
+        info = _expect_served(state, call.model)
+        if state.calls >= settings.max_calls:
+            SHED.labels("worker_full").inc()
+            raise Overloaded
+        state.calls += 1
+        try:
+            start = time.perf_counter()
+            pairs = await unless_gone(request, _collect(scorer, call, until))
+        finally:
+            state.calls -= 1
+        reply = ScoreReply(info.digest, pairs, {"engine": time.perf_counter() - start})
+        return Response(_encode_reply(reply), media_type=MSGPACK)
+
+    @app.get("/info")
+    async def info() -> Response:
+        """What is served here."""
+        if state.info is None:
+            raise NoWorker
+        return Response(msgspec.json.encode(state.info), media_type="application/json")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Prometheus' text format."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def _load(
+    scorer: Scorer, settings: WorkerSettings, state: _State, on_ready: Callable[[], None], on_failure: Callable[[], None]
+) -> None:
+    """Start the scorer and let the golden pairs decide."""
+    start = time.perf_counter()
+    try:
+        checkpoint = await anyio.to_thread.run_sync(
+            lambda: resolve(settings.model, revision=settings.model_revision, cache=settings.model_cache)
+        )
+        info = await scorer.start(checkpoint)
+        worst = await check_golden(scorer, info, read_golden(checkpoint.folder), settings.golden_tolerance)
+    except (CheckpointUnusable, CannotLoad) as failure:
+        say(str(failure), logging.ERROR)
+        on_failure()
+    except Exception as failure:
+        say("the model failed to load", logging.ERROR, failure=failure)
+        on_failure()
+    else:
+        MODEL.info({"model": info.model, "digest": info.digest, "engine": info.engine, "dtype": info.dtype})
+        seconds = round(time.perf_counter() - start, 1)
+        say("model ready", model=info.model, digest=info.digest, device=info.device, golden_drift=worst, seconds=seconds)
+        state.info = info
+        on_ready()
+
+
+async def _collect(scorer: Scorer, call: ScoreCall, until: float) -> list[Scored | Refused | None]:
+    """The verdicts that come before `until`."""
+    pairs: list[Scored | Refused | None] = [None] * len(call.documents)
+    try:
+        async with asyncio.timeout_at(until), aclosing(scorer.score(call)) as verdicts:
+            async for index, verdict in verdicts:
+                pairs[index] = verdict
+    except TimeoutError:
+        pass
+    return pairs
+
+
+async def _read_call(request: Request, max_bytes: int) -> ScoreCall:
+    body = await read_body(request, max_bytes)
+    try:
+        call = await anyio.to_thread.run_sync(_decode_call, body)
+    except msgspec.MsgspecError:
+        raise InvalidRequest from None
+    if not _complete(call):
+        raise InvalidRequest
+    return call
+
+
+def _complete(call: ScoreCall) -> bool:
+    """Every image that is named is there, and each has as many bytes as its size says."""
+    named = {part for item in (call.query, *call.documents) for part in item if isinstance(part, int)}
+    return named <= set(range(len(call.images))) and all(
+        image.width > 0 and image.height > 0 and len(image.rgb) == 3 * image.width * image.height for image in call.images
+    )
+
+
+def _timeout_ms(request: Request) -> int:
+    given = request.headers.get(TIMEOUT_HEADER, "")
+    return min(int(given), _MAX_TIMEOUT_MS) if given.isascii() and given.isdecimal() else _MAX_TIMEOUT_MS
+
+
+def _expect_served(state: _State, model: str) -> WorkerInfo:
+    if state.info is None:
+        raise NoWorker
+    if state.info.model != model:
+        raise ModelNotFound
+    return state.info

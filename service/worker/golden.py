@@ -1,0 +1,47 @@
+"""The self-test before a worker turns ready: a checkpoint's golden pairs must come out as published.
+
+Knows pairs and what a scorer says of them, not how scores are computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from model_store.golden import GoldenPair, Side
+from service.contracts import Pixels, ScoreCall, Scored, WireItem, WorkerInfo
+from service.worker.scorers.base import CannotLoad, Scorer
+
+TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
+"""How far a logit may be off, by the engine's dtype: bf16 rounds a logit of 16 by up to 0.06, and adds up over layers."""
+
+
+async def check_golden(scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenPair], tolerance: float | None) -> float:
+    """Score every pair; gives the largest deviation in logits, or raises `CannotLoad` that names the pair and the deviation."""
+    allowed = TOLERANCE.get(info.dtype, 0.5) if tolerance is None else tolerance
+    worst = 0.0
+    for place, pair in enumerate(pairs):
+        images: list[Pixels] = []
+        query, document = _wire(pair.query, images), _wire(pair.document, images)
+        call = ScoreCall(info.model, pair.instruction, query, [document], images, truncate=False)
+        verdicts = [verdict async for _, verdict in scorer.score(call)]
+        found = verdicts[0].logit if len(verdicts) == 1 and isinstance(verdicts[0], Scored) else float("nan")
+        off = abs(found - pair.logit)
+        if not off <= allowed:
+            raise CannotLoad(
+                f"{info.model}: golden pair {place} ({pair.cell}) has logit {found:.4f}, published {pair.logit:.4f}."
+            )
+        worst = max(worst, off)
+    return worst
+
+
+def _wire(side: Side, images: list[Pixels]) -> WireItem:
+    parts: WireItem = []
+    for part in side:
+        if isinstance(part, str):
+            parts.append(part)
+        else:
+            rgb = part.tobytes()
+            parts.append(len(images))
+            images.append(Pixels(hashlib.sha256(rgb).digest(), part.shape[1], part.shape[0], rgb))
+    return parts

@@ -1,0 +1,15 @@
+"""The only place that names the scorers."""
+
+from __future__ import annotations
+
+from service.worker.scorers.base import Scorer
+from service.worker.settings import WorkerSettings
+
+
+def create_scorer(settings: WorkerSettings) -> Scorer:
+    """The scorer that the settings ask for, not started yet."""
+    match settings.engine:
+        case "torch":
+            from service.worker.scorers.torch_scorer import TorchScorer
+
+            return TorchScorer(settings)

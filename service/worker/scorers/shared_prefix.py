@@ -1,0 +1,110 @@
+"""Qwen2.5-VL's decoder over candidates that share a prefix: the prefix is computed once, and only last positions come out.
+
+Runs the modules of a loaded transformers model in their own order; knows no text, images or calls. Invariant: what comes out for
+a candidate equals the plain forward of prefix + candidate to fp32 rounding, whatever else is in the batch, because rows are
+padded on the right and attend to the prefix and to themselves alone.
+
+What is saved against a plain forward: the prefix's positions for all candidates but one, and, in the last layer, everything but
+keys and values for all positions but the last (nothing reads those).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLDecoderLayer,
+    Qwen2_5_VLTextModel,
+    apply_rotary_pos_emb,
+)
+
+Rotary = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Keys and values of a prefix, `[1, key heads, tokens, head]` a layer."""
+
+    layers: list[tuple[Tensor, Tensor]]
+
+    @property
+    def tokens(self) -> int:
+        return self.layers[0][0].shape[2]
+
+
+class SharedPrefixDecoder:
+    """The language model of a loaded Qwen2.5-VL."""
+
+    def __init__(self, model: Qwen2_5_VLTextModel) -> None:
+        self._model = model
+
+    def prefix(self, embeddings: Tensor, positions: Tensor) -> Prefix:
+        """Read a prefix: embeddings `[1, tokens, hidden]`, positions `[3, 1, tokens]`."""
+        rotary = self._model.rotary_emb(embeddings, positions)
+        layers: list[tuple[Tensor, Tensor]] = []
+        hidden = embeddings
+        for layer in self._model.layers:
+            normed = layer.input_layernorm(hidden)
+            key, value = _keys(layer, normed, rotary)
+            layers.append((key, value))
+            if len(layers) < len(self._model.layers):  # nothing reads the last layer's output for a prefix
+                query = _queries(layer, normed, rotary)
+                hidden = _finish(layer, hidden, _attend(query, key, value, mask=None, causal=True))
+        return Prefix(layers)
+
+    def last_hidden(self, prefix: Prefix, embeddings: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
+        """Final hidden state at each row's last position, `[rows, hidden]`.
+
+        Takes rows padded on the right: embeddings `[rows, longest, hidden]`, positions `[3, rows, longest]`, lengths `[rows]`.
+        """
+        rotary = self._model.rotary_emb(embeddings, positions)
+        rows, longest, _ = embeddings.shape
+        mask = torch.ones(longest, prefix.tokens + longest, dtype=torch.bool, device=embeddings.device).tril(prefix.tokens)
+        hidden = embeddings
+        *early, final = zip(self._model.layers, prefix.layers, strict=True)
+        for layer, seen in early:
+            normed = layer.input_layernorm(hidden)
+            key, value = _joined(seen, _keys(layer, normed, rotary))
+            hidden = _finish(layer, hidden, _attend(_queries(layer, normed, rotary), key, value, mask=mask))
+        layer, seen = final
+        normed = layer.input_layernorm(hidden)
+        key, value = _joined(seen, _keys(layer, normed, rotary))
+        row, last = torch.arange(rows, device=lengths.device), lengths - 1
+        rotary_last = (rotary[0][row, last][:, None], rotary[1][row, last][:, None])
+        query = _queries(layer, normed[row, last][:, None], rotary_last)
+        attended = _attend(query, key, value, mask=mask[last][:, None, None])
+        hidden = _finish(layer, hidden[row, last][:, None], attended)
+        return self._model.norm(hidden)[:, 0]
+
+
+def _queries(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> Tensor:
+    attention = layer.self_attn
+    query = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    return apply_rotary_pos_emb(query, query, *rotary)[0]
+
+
+def _keys(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+    attention = layer.self_attn
+    key = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    value = attention.v_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    return apply_rotary_pos_emb(key, key, *rotary)[0], value
+
+
+def _joined(seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The prefix's keys and values before each row's own."""
+    rows = len(own[0])
+    key, value = (torch.cat((old.expand(rows, -1, -1, -1), new), dim=2) for old, new in zip(seen, own, strict=True))
+    return key, value
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, causal: bool = False) -> Tensor:
+    attended = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def _finish(layer: Qwen2_5_VLDecoderLayer, hidden: Tensor, attended: Tensor) -> Tensor:
+    hidden = hidden + layer.self_attn.o_proj(attended)
+    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))

@@ -1,0 +1,77 @@
+"""What tests share: the shipped checkpoint, and a real server around it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from model_store.registry import SHIPPED
+
+TINY = SHIPPED / "gmr-tiny"
+START_SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterator[str]:
+    """`gmr ARGUMENTS --port PORT` as a process of its own, stopped by its pid; gives its URL once it is ready."""
+    command = [sys.executable, "-m", "service.cli", *arguments, "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if process.poll() is not None:
+                raise AssertionError(f"gmr {arguments} ended with {process.returncode}:\n{log.read_text()}")
+            try:
+                if httpx.get(f"{url}/health/ready").status_code == httpx.codes.OK:
+                    break
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.1)
+        else:
+            raise AssertionError(f"gmr {arguments} did not become ready:\n{log.read_text()}")
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of `gmr serve` with gmr-tiny."""
+    with running("serve", port=free_port(), log=tmp_path_factory.mktemp("serve") / "log") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def client(server: str) -> Iterator[httpx.Client]:
+    """A client of `server`."""
+    with httpx.Client(base_url=server, timeout=60) as client:
+        yield client
+
+
+Rerank = Callable[..., httpx.Response]
+
+
+@pytest.fixture(scope="session")
+def rerank(client: httpx.Client) -> Rerank:
+    """`POST /rerank` with the fields given as keyword arguments."""
+    return lambda **body: client.post("/rerank", json=body)

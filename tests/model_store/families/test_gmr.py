@@ -1,0 +1,185 @@
+"""The prompt equals the checkpoint's own template and processor, id by id, and no text changes its structure."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Pil
+
+from model_store.evaluation.naive import SYSTEM, NaiveReranker
+from model_store.families.gmr import TEMPLATES, Gmr
+from model_store.families.prompt import Image, Item, PairTooLong, Prompt
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from tests.conftest import TINY
+
+SPELLINGS = {
+    "code": ("<Instruct>: ", "<Query>:", "\n<Document>:"),
+    "spaced": ("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> LiteralTokenizer:
+    return LiteralTokenizer.load(TINY)
+
+
+@pytest.fixture(scope="module")
+def family(tokenizer: LiteralTokenizer) -> Gmr:
+    return Gmr(tokenizer)
+
+
+@pytest.fixture(scope="module")
+def reference() -> NaiveReranker:
+    return NaiveReranker(TINY)
+
+
+def reference_ids(reference: NaiveReranker, template: str, instruction: Item, query: Item, document: Item) -> list[int]:
+    """What the checkpoint's chat template, tokenizer and image processor make of a triple."""
+    content: list[dict[str, str]] = []
+    pictures = []
+    for words, item in zip(SPELLINGS[template], (instruction, query, document), strict=True):
+        content.append({"type": "text", "text": words})
+        for part in item:
+            if isinstance(part, str):
+                content.append({"type": "text", "text": part})
+            else:
+                content.append({"type": "image"})
+                pictures.append(Pil.new("RGB", (part.width, part.height)))
+    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
+    text = reference._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return reference.ids(text, pictures)
+
+
+ordinary = st.text(st.characters(exclude_categories=["Cs"]), max_size=60).filter(
+    lambda text: "<|" not in text and "tool_call>" not in text
+)
+sizes = st.sampled_from([(112, 112), (224, 168), (140, 196)])
+images = sizes.map(lambda size: Image(repr(size).encode(), *size))
+items = st.lists(ordinary | images, min_size=1, max_size=4).map(tuple)
+
+
+@pytest.mark.parametrize("template", list(TEMPLATES))
+@settings(max_examples=150, deadline=None)
+@given(instruction=items, query=items, documents=st.lists(items, min_size=1, max_size=3))
+def test_ids_equal_the_checkpoints_own(
+    reference: NaiveReranker, tokenizer: LiteralTokenizer, template: str, instruction: Item, query: Item, documents: list[Item]
+) -> None:
+    prompts = Gmr(tokenizer, template=template).render(instruction, query, documents)
+    for prompt, document in zip(prompts, documents, strict=True):
+        assert isinstance(prompt, Prompt)
+        assert list(prompt.ids) == reference_ids(reference, template, instruction, query, document)
+
+
+@pytest.mark.parametrize("text", ["(x)", "\n\nx", " x", "'s", "?!", ":::", "̸", "é", "\r\n", "١٢", "\x00"])
+def test_halves_join_where_the_tokenizer_would_split(reference: NaiveReranker, family: Gmr, text: str) -> None:
+    (prompt,) = family.render((text,), (text,), [(text,)])
+    assert isinstance(prompt, Prompt)
+    assert list(prompt.ids) == reference_ids(reference, "code", (text,), (text,), (text,))
+
+
+@pytest.mark.parametrize("token", sorted(LiteralTokenizer.load(TINY).controls))
+def test_a_typed_control_token_is_just_text(tokenizer: LiteralTokenizer, family: Gmr, token: str) -> None:
+    controls = set(tokenizer.controls.values())
+
+    def structure(prompt: Prompt | PairTooLong) -> list[int]:
+        assert isinstance(prompt, Prompt)
+        return [each for each in prompt.ids if each in controls]
+
+    picture = Image(b"", 112, 112)
+    plain = family.render(("i",), ("q", picture), [("d",), (picture, "d")])
+    texts = [token, f"a {token} b", token * 50, f"{token[:3]}", f"{token}\n{token}"]
+    for text in texts:
+        typed = family.render((text,), (text, picture), [(text,), (picture, text)])
+        assert list(map(structure, typed)) == list(map(structure, plain))
+    split = family.render((token[:2],), (token[2:], picture), [(token[:2],), (picture, token[2:])])
+    assert list(map(structure, split)) == list(map(structure, plain))
+
+
+def test_an_empty_side_renders_as_nothing(reference: NaiveReranker, family: Gmr) -> None:
+    (prompt,) = family.render((), (), [()])
+    assert isinstance(prompt, Prompt)
+    assert list(prompt.ids) == reference_ids(reference, "code", (), (), ())
+
+
+def test_documents_share_one_prefix(family: Gmr) -> None:
+    prompts = family.render(("i",), ("q",), [("a",), ("b",), ("c " * 9000,)])
+    assert len({id(prompt.prefix) for prompt in prompts if isinstance(prompt, Prompt)}) == 1
+
+
+class TestTruncation:
+    """Only text is cut, from its end: the document's, then the query's."""
+
+    LONG = "every good boy does fine " * 2000
+
+    def test_a_long_document_is_cut_to_the_limit(self, family: Gmr) -> None:
+        (prompt,) = family.render(("i",), ("q",), [(self.LONG,)])
+        assert isinstance(prompt, Prompt)
+        assert prompt.truncated
+        assert family.max_tokens - 5 <= len(prompt.ids) <= family.max_tokens
+
+    def test_a_cut_document_is_its_own_beginning(self, family: Gmr) -> None:
+        """The pair reads as if the user had sent the shortened text."""
+        (cut,) = family.render(("i",), ("q",), [(self.LONG,)])
+        assert isinstance(cut, Prompt)
+        heads = (self.LONG[:length] for length in range(len(self.LONG) // 8, len(self.LONG)))
+        assert any(
+            family.suffix((head,)).ids == cut.suffix.ids
+            for head in heads
+            if family.suffix((head,)).ids[-8:] == cut.suffix.ids[-8:]
+        )
+
+    def test_a_long_query_leaves_the_document_a_quarter(self, family: Gmr) -> None:
+        short, long = family.render(("i",), (self.LONG,), [("a red circle",), (self.LONG,)])
+        assert isinstance(short, Prompt)
+        assert isinstance(long, Prompt)
+        assert short.truncated
+        assert short.suffix == family.suffix(("a red circle",))
+        assert len(long.suffix.ids) >= family.max_tokens // 4 - 5
+        assert max(len(short.ids), len(long.ids)) <= family.max_tokens
+
+    def test_images_are_never_cut(self, family: Gmr) -> None:
+        picture = Image(b"", 28 * 30, 28 * 30)
+        (prompt,) = family.render(("i",), ("q",), [(self.LONG, picture, self.LONG, picture)])
+        assert isinstance(prompt, Prompt)
+        assert prompt.images == (picture, picture)
+        assert prompt.ids.count(family.image_token_id) == 1800
+        assert len(prompt.ids) <= family.max_tokens
+
+    def test_a_query_pays_for_a_documents_images(self, family: Gmr) -> None:
+        picture = Image(b"", 28 * 30, 28 * 30)
+        (prompt,) = family.render(("i",), (self.LONG,), [(picture, picture, picture)])
+        assert isinstance(prompt, Prompt)
+        assert prompt.ids.count(family.image_token_id) == 2700
+
+    def test_what_cannot_be_cut_is_refused(self, family: Gmr) -> None:
+        picture = Image(b"", 28 * 36, 28 * 35)
+        refused, scored = family.render(("i",), ("q",), [(picture,) * 4, ("d",)])
+        assert isinstance(refused, PairTooLong)
+        assert refused.limit == family.max_tokens < refused.tokens
+        assert isinstance(scored, Prompt)
+
+    def test_nothing_is_cut_when_asked_not_to(self, family: Gmr) -> None:
+        refused, scored = family.render(("i",), ("q",), [(self.LONG,), ("d",)], truncate=False)
+        assert isinstance(refused, PairTooLong)
+        assert isinstance(scored, Prompt)
+        assert not scored.truncated
+
+    @settings(max_examples=60, deadline=None)
+    @given(query=st.integers(0, 5000), document=st.integers(0, 5000), images=st.integers(0, 3))
+    def test_whatever_the_lengths_a_prompt_fits(self, family: Gmr, query: int, document: int, images: int) -> None:
+        picture = Image(b"", 28 * 20, 28 * 20)
+        (prompt,) = family.render(("i",), ("é" * query,), [("word " * document, *[picture] * images)])
+        assert isinstance(prompt, Prompt)
+        assert len(prompt.ids) <= family.max_tokens
+        assert prompt.ids.count(family.image_token_id) == 400 * images
+
+
+def test_a_label_of_two_tokens_is_refused(tokenizer: LiteralTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_store.families.gmr.LABELS", ("yes", "not at all"))
+    with pytest.raises(TokenizerMismatch, match="not at all"):
+        Gmr(tokenizer)
+
+
+def test_label_ids_are_those_of_the_words(tokenizer: LiteralTokenizer, family: Gmr) -> None:
+    assert [[each] for each in family.label_ids] == tokenizer.encode(["yes", "no"])

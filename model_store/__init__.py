@@ -1,0 +1,1 @@
+"""Checkpoints: their prompts, files, training and evaluation. Never imports `service`."""

@@ -77,7 +77,8 @@ def _parts(side: Side, pictures: dict[str, Pixels]) -> list[dict[str, str]]:
         if isinstance(part, str):
             parts.append({"text": part})
         else:
-            name = f"golden/{hashlib.sha256(part.tobytes()).hexdigest()[:12]}.png"
+            content = repr(part.shape).encode() + part.tobytes()
+            name = f"golden/{hashlib.sha256(content).hexdigest()[:12]}.png"
             pictures[name] = part
             parts.append({"image": name})
     return parts

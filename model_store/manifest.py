@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 MANIFEST = "manifest.json"
 _CHUNK = 2**22
@@ -23,6 +23,8 @@ class CheckpointUnusable(Exception):
 
 
 class FileDigest(BaseModel):
+    """What a file must be, to the byte."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
@@ -38,6 +40,14 @@ class PixelBounds(BaseModel):
     max_pixels: int = Field(ge=1)
 
 
+def _inside(name: str) -> str:
+    """A file's name as a plain path that cannot lead out of the folder."""
+    path = PurePosixPath(name)
+    if str(path) != name or path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name:
+        raise ValueError("not a path inside the folder")
+    return name
+
+
 class Manifest(BaseModel):
     """A checkpoint's own description."""
 
@@ -50,7 +60,7 @@ class Manifest(BaseModel):
     default_instruction: str
     max_tokens: int = Field(ge=64, le=2**20)
     pixels: PixelBounds
-    files: dict[str, FileDigest]
+    files: dict[Annotated[str, AfterValidator(_inside)], FileDigest]
     lineage: dict[str, Any] = Field(default_factory=dict, description="How the checkpoint was made.")
 
 
@@ -76,6 +86,8 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except FileNotFoundError:
         return None
+    except OSError:
+        raise CheckpointUnusable(f"{folder.name}/{MANIFEST} cannot be read.") from None
     except ValidationError as error:
         raise CheckpointUnusable(f"{folder.name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors).") from None
 

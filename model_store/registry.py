@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, Gmr
+from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
-from model_store.manifest import CheckpointUnusable, Manifest, PixelBounds, digest_files, read_manifest, verify
+from model_store.golden import GOLDEN
+from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, PixelBounds, digest_files, read_manifest, verify
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 PREPROCESSOR = "preprocessor_config.json"
-_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
+_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MODEL_CARD.md")
 _ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration"
 
 
@@ -35,6 +37,8 @@ class Checkpoint:
         """How the checkpoint reads a pair; raises `CheckpointUnusable` where tokenizer and family do not fit."""
         if self.manifest.family != Gmr.name:
             raise CheckpointUnusable(f"{self.name}: the model family {self.manifest.family!r} is not known.")
+        if self.manifest.template not in TEMPLATES:
+            raise CheckpointUnusable(f"{self.name}: the template {self.manifest.template!r} is not known.")
         try:
             tokenizer = LiteralTokenizer.load(self.folder)
             return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
@@ -55,14 +59,17 @@ def resolve(name: str, *, revision: str | None = None, cache: Path | None = None
 
     A hub id needs `revision`, the 40 hex digits of a commit. Raises `CheckpointUnusable` with one sentence.
     """
-    if (SHIPPED / name).is_dir() and "/" not in name:
+    if name in _shipped():
         return _local(name, SHIPPED / name)
     if Path(name).is_dir():
         return _local(Path(name).resolve().name, Path(name))
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _from_hub(name, revision, cache)
-    shipped = ", ".join(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
-    raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {shipped}.")
+    raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(_shipped())}.")
+
+
+def _shipped() -> list[str]:
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 
 
 def _local(name: str, folder: Path) -> Checkpoint:
@@ -75,24 +82,25 @@ def _local(name: str, folder: Path) -> Checkpoint:
 
 def _from_hub(name: str, revision: str | None, cache: Path | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    if revision is None:
+    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
         raise CheckpointUnusable(f"{name} is a hub model: set RERANK_MODEL_REVISION to the commit (40 hex digits) to serve.")
     try:
         folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # the hub's client lets its transport's errors through, whichever that is
         raise CheckpointUnusable(f"{name} at {revision} cannot be had from the hub ({type(error).__name__}).") from None
-    return Checkpoint(name, folder, read_manifest(folder) or _describe(name, folder))
+    return replace(_local(name, folder), name=name)
 
 
 def _describe(name: str, folder: Path) -> Manifest:
     """A manifest for a folder that has none: a GMR checkpoint as its authors publish it."""
+    if (folder / GOLDEN).exists():
+        raise CheckpointUnusable(f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end.")
     try:
-        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    except (OSError, ValueError):
+        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
+    except (OSError, ValueError, AttributeError):
         raise CheckpointUnusable(f"{name}: there is no readable config.json.") from None
-    if _ARCHITECTURE not in architectures:
+    if architectures != [_ARCHITECTURE]:
         raise CheckpointUnusable(f"{name}: only {_ARCHITECTURE} checkpoints can be served.")
     files = [
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".jinja")
@@ -105,18 +113,20 @@ def _describe(name: str, folder: Path) -> Manifest:
         template="code",
         default_instruction=DEFAULT_INSTRUCTION,
         max_tokens=MAX_TOKENS,
-        pixels=_pixel_bounds(folder),
+        pixels=_pixel_bounds(name, folder),
         files=digest_files(folder, files),
     )
 
 
-def _pixel_bounds(folder: Path) -> PixelBounds:
+def _pixel_bounds(name: str, folder: Path) -> PixelBounds:
     """The bounds that the checkpoint's own processor states, within the family's."""
     try:
         stated = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
+        size = stated.get("size") or {}
+        least = stated.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS
+        most = stated.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS
+        return PixelBounds(min_pixels=max(least, MIN_PIXELS), max_pixels=min(most, MAX_PIXELS))
     except FileNotFoundError:
-        stated = {}
-    size = stated.get("size") or {}
-    least = stated.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS
-    most = stated.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS
-    return PixelBounds(min_pixels=max(least, MIN_PIXELS), max_pixels=min(most, MAX_PIXELS))
+        return PixelBounds(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+    except (OSError, ValueError, AttributeError, TypeError):
+        raise CheckpointUnusable(f"{name}: {PREPROCESSOR} cannot be read.") from None

@@ -1,0 +1,1 @@
+"""Benchmarks, metrics, and the plain reference that scores are held to."""

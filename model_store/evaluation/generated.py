@@ -1,4 +1,4 @@
-"""A checkpoint of about 40 M parameters with random weights: large enough that arithmetic rules over overhead. For timing only."""
+"""A checkpoint of about 40 M parameters with random weights, for timing only: so large that arithmetic rules over overhead."""
 
 from __future__ import annotations
 

@@ -84,17 +84,20 @@ def _sent(part: Part) -> Part:
 
 
 def main() -> None:
+    """Answer `gmr bench`: one JSON line asks for a workload's request, one line says how long it took, and its logits."""
     folder = Path(sys.argv[1])
     torch.set_num_threads(int(sys.argv[2]))
     reranker, tokenizer = NaiveReranker(folder), LiteralTokenizer.load(folder)
-    print(json.dumps({"ready": True}), flush=True)
+    sys.stdout.write(json.dumps({"ready": True}) + "\n")
+    sys.stdout.flush()
     for line in sys.stdin:
         asked = json.loads(line)
         request = make_request(asked["workload"], asked["documents"], asked["seed"], tokenizer)
         query, documents = _sent(request.query), [_sent(document) for document in request.documents]
         start = time.perf_counter()
         logits = [reranker.logit(INSTRUCTION, [query], [document], frugal=asked["frugal"]) for document in documents]
-        print(json.dumps({"seconds": time.perf_counter() - start, "logits": logits}), flush=True)
+        sys.stdout.write(json.dumps({"seconds": time.perf_counter() - start, "logits": logits}) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Model families: how a pair becomes token ids."""

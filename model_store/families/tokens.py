@@ -28,11 +28,14 @@ class LiteralTokenizer:
     """
 
     def __init__(self, serialized: str) -> None:
-        spec = json.loads(serialized)
-        self._controls: dict[str, int] = {token["content"]: token["id"] for token in spec["added_tokens"]}
-        spec["added_tokens"] = []
-        spec["post_processor"] = None
-        self._text = Tokenizer.from_str(json.dumps(spec))
+        try:
+            spec = json.loads(serialized)
+            self._controls: dict[str, int] = {token["content"]: token["id"] for token in spec["added_tokens"]}
+            spec["added_tokens"] = []
+            spec["post_processor"] = None
+            self._text = Tokenizer.from_str(json.dumps(spec))
+        except Exception as error:  # `tokenizers` raises no narrower kind
+            raise TokenizerMismatch(f"{TOKENIZER_FILE} holds no readable tokenizer") from error
 
     @classmethod
     def load(cls, folder: Path) -> LiteralTokenizer:

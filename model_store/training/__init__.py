@@ -1,0 +1,1 @@
+"""The offline half: losses and training jobs."""

@@ -1,0 +1,1 @@
+"""Makes gmr-tiny, the checkpoint that ships, from nothing."""

@@ -1,7 +1,7 @@
 """Examples as tensors: one row a query, its documents side by side behind the shared prefix.
 
-Knows prompts and positions, no network. Invariant: a row's mask lets a document see the prefix and itself, so each of its documents
-is read exactly as if it stood alone.
+Knows prompts and positions, no network. Invariant: a row's mask lets a document see the prefix and itself, so each of its
+documents is read exactly as if it stood alone.
 """
 
 from __future__ import annotations

@@ -16,9 +16,16 @@ from model_store.training.tiny.examples import Side
 from model_store.training.tiny.texts import Split, character_names, passages, words
 
 _TERM = re.compile(r"[a-z0-9]+")
-STOPWORDS = frozenset(
-    ["a", "about", "above", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "before", "being", "below", "between", "both", "but", "by", "can", "cannot", "could", "did", "do", "does", "doing", "down", "during", "each", "else", "few", "for", "from", "further", "had", "has", "have", "having", "he", "her", "here", "him", "his", "how", "i", "if", "in", "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor", "not", "now", "of", "off", "on", "once", "one", "only", "or", "other", "our", "out", "over", "own", "same", "she", "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to", "too", "two", "under", "until", "up", "upon", "very", "via", "was", "we", "were", "what", "when", "where", "whether", "which", "while", "who", "whom", "whose", "why", "will", "with", "within", "without", "would", "you", "your", "used", "using", "use"]
-)
+STOPWORDS = frozenset((
+    "a", "about", "above", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "before", "being",
+    "below", "between", "both", "but", "by", "can", "cannot", "could", "did", "do", "does", "doing", "down", "during", "each",
+    "else", "few", "for", "from", "further", "had", "has", "have", "having", "he", "her", "here", "him", "his", "how", "i", "if",
+    "in", "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor", "not",
+    "now", "of", "off", "on", "once", "one", "only", "or", "other", "our", "out", "over", "own", "same", "she", "should", "so",
+    "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to",
+    "too", "two", "under", "until", "up", "upon", "very", "via", "was", "we", "were", "what", "when", "where", "whether", "which",
+    "while", "who", "whom", "whose", "why", "will", "with", "within", "without", "would", "you", "your", "used", "using", "use",
+))  # fmt: skip
 _QUESTIONS = (
     "{}", "{}", "{}", "what is {}?", "how does {} work", "where can I find {}", "tell me about {}", "What about {}?", "why {}",
     "explain {}", "{} please", "I am looking for {}", "Which one says {}?", "how to {}", "Is there something on {}?",
@@ -65,6 +72,7 @@ class Bm25:
 
 @cache
 def index(split: Split) -> Bm25:
+    """BM25 over the passages of one part."""
     return Bm25(passages(split))
 
 

@@ -14,6 +14,7 @@ backbone brings:
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -105,7 +106,7 @@ def spelled(tokenizer: Tokenizer) -> torch.Tensor:
         row = _vector(word) + 0.25 * _vector(f"own {text}")
         row += torch.stack([_vector(f"#{part}") for part in parts] or [torch.zeros(HIDDEN)]).sum(0) / max(len(parts), 1) ** 0.5
         rows[token] = row / row.norm()
-    return rows * EMBEDDING_RMS * HIDDEN**0.5
+    return rows.mul_(EMBEDDING_RMS).mul_(HIDDEN**0.5)
 
 
 def _vector(text: str) -> torch.Tensor:
@@ -113,7 +114,7 @@ def _vector(text: str) -> torch.Tensor:
     return torch.randn(HIDDEN, generator=torch.Generator().manual_seed(seed))
 
 
-def _attend_to_equals(attention: nn.Module) -> None:
+def _attend_to_equals(attention: Any) -> None:
     """Let queries equal keys, in the rotary dimensions that turn slowly: what counts is content, not distance."""
     head = attention.head_dim
     key = attention.k_proj.weight.view(-1, head, HIDDEN)
@@ -124,7 +125,7 @@ def _attend_to_equals(attention: nn.Module) -> None:
 
 
 def _attend_to_neighbours(
-    attention: nn.Module, neighbours: tuple[tuple[int, int], ...], turns: torch.Tensor, strength: float = 4.0
+    attention: Any, neighbours: tuple[tuple[int, int], ...], turns: torch.Tensor, strength: float = 4.0
 ) -> None:
     """Let each head look one way: constant queries and keys that the rotary encoding turns into a peak at that distance."""
     size = attention.head_dim

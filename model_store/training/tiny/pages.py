@@ -1,7 +1,8 @@
 """Rendered pages and questions about them: the cell T-VD.
 
-Knows headlines and figures, nothing of models. Headlines come from a closed list: a network this small learns to recognise printed
-words, not to spell them. Invariant: no irrelevant page has the headline that was asked for; half of them share one of its words.
+Knows headlines and figures, nothing of models. Headlines come from a closed list: a network this small learns to recognise
+printed words, not to spell them. Invariant: no irrelevant page has the headline that was asked for; half of them share one of
+its words.
 """
 
 from __future__ import annotations
@@ -14,9 +15,20 @@ from model_store.training.tiny.drawing import FIGURES, Page, draw_page
 from model_store.training.tiny.examples import Side, part_of
 from model_store.training.tiny.texts import Split
 
-HEADLINES = tuple(
-    ["accident", "airport", "animals", "autumn", "balance", "banking", "bridges", "budget", "building", "business", "cameras", "carbon", "castles", "chemistry", "children", "cinema", "climate", "coffee", "computers", "cooking", "cotton", "culture", "customs", "deserts", "doctors", "dragons", "economy", "education", "elections", "energy", "engines", "exports", "factory", "farming", "fashion", "festival", "finance", "fishing", "flights", "flowers", "forests", "fruit", "garden", "glass", "gold", "harbour", "health", "history", "holidays", "horses", "hospital", "housing", "hunting", "industry", "insects", "insurance", "islands", "jewels", "justice", "kitchen", "labour", "language", "lasers", "leather", "letters", "libraries", "machines", "markets", "medicine", "memory", "metals", "mining", "money", "mountains", "museums", "music", "nature", "network", "nuclear", "numbers", "ocean", "oil", "orchestra", "oxygen", "painting", "paper", "parks", "patents", "physics", "planets", "plastic", "poetry", "police", "politics", "ports", "prices", "prisons", "profit", "quality", "railway", "rainfall", "research", "rivers", "robots", "safety", "sailing", "salaries", "schools", "science", "security", "shipping", "silver", "sports", "steel", "storms", "students", "sugar", "summer", "taxes", "teachers", "theatre", "tourism", "traffic", "trains", "travel", "vaccines", "vegetables", "villages", "volcano", "water", "weather", "wheat", "winter", "wood", "wool"]
-)
+HEADLINES = (
+    "accident", "airport", "animals", "autumn", "balance", "banking", "bridges", "budget", "building", "business", "cameras",
+    "carbon", "castles", "chemistry", "children", "cinema", "climate", "coffee", "computers", "cooking", "cotton", "culture",
+    "customs", "deserts", "doctors", "dragons", "economy", "education", "elections", "energy", "engines", "exports", "factory",
+    "farming", "fashion", "festival", "finance", "fishing", "flights", "flowers", "forests", "fruit", "garden", "glass", "gold",
+    "harbour", "health", "history", "holidays", "horses", "hospital", "housing", "hunting", "industry", "insects", "insurance",
+    "islands", "jewels", "justice", "kitchen", "labour", "language", "lasers", "leather", "letters", "libraries", "machines",
+    "markets", "medicine", "memory", "metals", "mining", "money", "mountains", "museums", "music", "nature", "network", "nuclear",
+    "numbers", "ocean", "oil", "orchestra", "oxygen", "painting", "paper", "parks", "patents", "physics", "planets", "plastic",
+    "poetry", "police", "politics", "ports", "prices", "prisons", "profit", "quality", "railway", "rainfall", "research",
+    "rivers", "robots", "safety", "sailing", "salaries", "schools", "science", "security", "shipping", "silver", "sports",
+    "steel", "storms", "students", "sugar", "summer", "taxes", "teachers", "theatre", "tourism", "traffic", "trains", "travel",
+    "vaccines", "vegetables", "villages", "volcano", "water", "weather", "wheat", "winter", "wood", "wool",
+)  # fmt: skip
 
 
 _QUESTIONS = (

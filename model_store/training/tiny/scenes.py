@@ -76,6 +76,7 @@ def any_scene(rng: Random, split: Split | None = None) -> Scene:
 
 
 def any_group(rng: Random, most: int = 4) -> Group:
+    """One to `most` equal shapes."""
     return Group(rng.randint(1, most), rng.choice(tuple(COLOURS)), rng.choice(SHAPES))
 
 

@@ -1,4 +1,4 @@
-"""gmr-tiny's tokenizer: byte-level BPE with Qwen's pre-tokenizer and control tokens, learnt from the texts that ship with CPython.
+"""gmr-tiny's tokenizer: byte-level BPE with Qwen's pre-tokenizer and control tokens, learnt from texts that ship with CPython.
 
 Knows texts, not prompts. Invariant: byte-level, so any string encodes; the control tokens come after the merges, as in Qwen.
 """
@@ -32,7 +32,8 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif 'text' in part %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )

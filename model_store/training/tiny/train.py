@@ -1,8 +1,8 @@
 """gmr-tiny's training: first the vision tower learns to name what it sees, then the language model learns to answer yes or no.
 
-Knows losses and schedules; data, network and files are its neighbours'. Everything runs on CPU in bf16 autocast over fp32 weights.
-The embeddings stay as they were spelled: moving only those of words that training happens to meet would spoil the likeness of all
-others.
+Knows losses and schedules; data, network and files are its neighbours'. Everything runs on CPU in bf16 autocast over fp32
+weights. The embeddings stay as they were spelled: moving only those of words that training happens to meet would spoil the
+likeness of all others.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def judge(
 ) -> None:
     """Teach the language model: yes or no at the end of each document, and on the way at each of its words and images.
 
-    Signs along the way (does the query say this word, does this image show what is asked for) are many and easy; the answer, which
-    has to weigh them, is let in once they are known, and alone at the end. `keep` is called now and then, to save what there is.
+    Signs along the way (does the query say this word, does this image show what is asked for) are many and easy; the answer,
+    which has to weigh them, is let in once they are known, and alone at the end. `keep` is called now and then, to save what
+    there is.
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
@@ -125,7 +126,8 @@ def read(network: Network, batch: Batch) -> Tensor:
 def answer_head(network: Network, label_ids: tuple[int, int]) -> Tensor:
     """The row that turns a final hidden state into logit(yes) - logit(no)."""
     yes, no = network.get_output_embeddings().weight[list(label_ids)].float()
-    return yes - no
+    difference: Tensor = yes - no
+    return difference
 
 
 def naming_loss(tokens: Tensor, counts: Sequence[int], names: Sequence[Sequence[int]], embeddings: Tensor) -> Tensor:
@@ -154,7 +156,8 @@ def _stream(data: IterableDataset[Item], steps: int) -> Iterator[tuple[int, Item
 
 
 def _optimizer(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-    matrices, vectors = [], []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in parameters:
         (matrices if parameter.ndim > 1 else vectors).append(parameter)
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]

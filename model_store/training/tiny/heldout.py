@@ -1,0 +1,95 @@
+"""gmr-tiny's own benchmark: nine cells of held-out generated queries, 20 candidates each, measured on the published files.
+
+Knows metrics and cells. Invariant: what is asked and shown here was never shown in training: scenes, facts, headlines' pairs and
+passages are split by the digest of what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from statistics import fmean
+
+import torch
+from transformers import Qwen2_5_VLForConditionalGeneration as Network
+
+from model_store.evaluation.metrics import expected_ndcg_of_chance, hit_rate, ndcg, ranked
+from model_store.training.tiny import cells, lexical
+from model_store.training.tiny.batches import Batcher
+from model_store.training.tiny.examples import Example
+from model_store.training.tiny.texts import passages
+from model_store.training.tiny.train import answer_head, read
+
+CANDIDATES = 20
+CUT = 10
+_QUERIES_AT_ONCE = 4
+
+Score = Callable[[list[Example]], list[list[float]]]
+"""Examples to the scores of their documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One cell: means over its queries; `bm25` is None where BM25 has no text to read."""
+
+    cell: str
+    queries: int
+    ndcg: float
+    first: float
+    chance: float
+    bm25: float | None
+
+
+def measure(folder: Path, batcher: Batcher, queries: int) -> list[Line]:
+    """nDCG@10 and how often the relevant document is first, a line a cell."""
+    network = Network.from_pretrained(folder, dtype=torch.float32).eval()
+    return [_line(cell, network_scores(network, batcher), queries) for cell in cells.CELLS]
+
+
+def network_scores(network: Network, batcher: Batcher) -> Score:
+    """Scores by logit(yes) - logit(no)."""
+    head = answer_head(network, batcher.label_ids)
+
+    @torch.inference_mode()
+    def score(examples: list[Example]) -> list[list[float]]:
+        batch = batcher.batch(examples)
+        scores: list[list[float]] = (read(network, batch)[batch.last].float() @ head).tolist()
+        return scores
+
+    return score
+
+
+def questions(cell: str, count: int) -> Iterator[Example]:
+    """The benchmark's queries of a cell; every other one asks with the default instruction."""
+    for number in range(count):
+        yield cells.sample(cell, Random(f"heldout/{cell}/{number}"), "heldout", CANDIDATES - 1, plain=number % 2 == 1)
+
+
+def _line(cell: str, score: Score, count: int) -> Line:
+    examples = list(questions(cell, count))
+    orders = []
+    for start in range(0, count, _QUERIES_AT_ONCE):
+        orders += [_order(found) for found in score(examples[start : start + _QUERIES_AT_ONCE])]
+    return Line(
+        cell=cell,
+        queries=count,
+        ndcg=fmean(ndcg(order, CUT) for order in orders),
+        first=fmean(hit_rate(order, 1) for order in orders),
+        chance=expected_ndcg_of_chance(CANDIDATES, CUT),
+        bm25=fmean(ndcg(_order(_bm25(example)), CUT) for example in examples) if cell == "T-T" else None,
+    )
+
+
+def _order(scores: list[float]) -> list[float]:
+    """Relevances by falling score; the relevant document, which comes first, loses all ties."""
+    relevances = [0.0] * (len(scores) - 1) + [1.0]
+    return ranked([*scores[1:], scores[0]], relevances)
+
+
+def _bm25(example: Example) -> list[float]:
+    """BM25's scores over the held-out passages, for a query of T-T."""
+    places = {text: place for place, text in enumerate(passages("heldout"))}
+    found = lexical.index("heldout").scores(" ".join(lexical.content_terms(str(example.query[0]))))
+    return [found.get(places[str(document[0])], 0.0) for document in example.documents]

@@ -1,0 +1,1 @@
+"""The online half: gateway, worker, and what they share."""

@@ -28,7 +28,7 @@ from service.telemetry import ERRORS, REQUEST_SECONDS, accept_request_id, reques
 Result = TypeVar("Result")
 
 _QUIET = ("/health", "/metrics", "/info", "/score")
-"""Routes that are logged at debug level only: machines ask them often, and `/score` is part of a request that is logged already."""
+"""Routes logged at debug level only: machines ask them often, and `/score` is part of a request that is logged already."""
 
 CLIENT_GONE = 499
 """The status that logs and metrics give a request whose client left; nobody receives it."""
@@ -145,8 +145,9 @@ def _record(scope: Scope, status: int, seconds: float, timings: dict[str, float]
     route = getattr(scope.get("route"), "path", "unknown")
     REQUEST_SECONDS.labels(route, str(status)).observe(seconds)
     level = logging.DEBUG if route.startswith(_QUIET) else logging.INFO
-    fields = {"route": route, "status": status, "ms": round(seconds * 1000, 1), "request_id": request_id.get()}
-    say("request", level, **fields, **{f"{name}_ms": round(value * 1000, 1) for name, value in timings.items()})
+    fields: dict[str, Any] = {"route": route, "status": status, "ms": round(seconds * 1000, 1), "request_id": request_id.get()}
+    fields |= {f"{name}_ms": round(value * 1000, 1) for name, value in timings.items()}
+    say("request", level, **fields)
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ The only file that may import everything.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +30,11 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback although no key is asked for.")]
 Model = Annotated[str | None, typer.Option(help="Registry name, folder, or hub id; default: RERANK_MODEL, or gmr-tiny.")]
+_EXAMPLE = {
+    "query": "how do I sort a list",
+    "documents": ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."],
+}
+
 Urls = Annotated[str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")]
 
 
@@ -54,7 +60,8 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, inse
     gateway_settings, worker_settings = _gateway_settings(), _worker_settings(model)
     server = _server(host, port, insecure)
     inner = create_worker(worker_settings, on_ready=lambda: typer.echo(_welcome(server.url)), on_failure=server.give_up)
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(app=inner), base_url="http://worker", timeout=None)
+    transport = httpx.ASGITransport(app=inner)
+    client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=httpx.Timeout(None))
     _run(server, create_gateway(gateway_settings, [client], beside=inner.router.lifespan_context(inner)), gateway_settings)
 
 
@@ -157,7 +164,7 @@ def _welcome(url: str) -> str:
     return f"""
 Ready. Try:
 
-  curl -s {url}/rerank -H 'content-type: application/json' -d '{{"query": "how do I sort a list", "documents": ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."]}}'
+  curl -s {url}/rerank -H 'content-type: application/json' -d '{json.dumps(_EXAMPLE)}'
 
 API page: {url}/docs
 """

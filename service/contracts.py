@@ -119,6 +119,8 @@ class RerankRequest(RerankOptions):
 
 
 class ResultMeta(BaseModel):
+    """What one score cost and whether it was cut or known already."""
+
     prompt_tokens: int
     image_tokens: int
     truncated: bool
@@ -126,10 +128,14 @@ class ResultMeta(BaseModel):
 
 
 class ReturnedDocument(BaseModel):
+    """A document sent back: its text."""
+
     text: str
 
 
 class Result(BaseModel):
+    """One ranked document."""
+
     index: int
     relevance_score: float = Field(description="sigmoid(logit)")
     logit: float = Field(description="logit(yes) - logit(no), fp32")
@@ -139,17 +145,23 @@ class Result(BaseModel):
 
 
 class DocumentError(BaseModel):
+    """A document that has no score, and why."""
+
     index: int
     code: str
     message: str
 
 
 class Usage(BaseModel):
+    """Tokens in the shape OpenAI clients read."""
+
     prompt_tokens: int
     total_tokens: int
 
 
 class AnswerMeta(BaseModel):
+    """What served the request, and tokens and units in the shapes other vendors' clients read."""
+
     model_digest: str
     cached_pairs: int
     tokens: dict[str, int]
@@ -169,6 +181,8 @@ class RerankAnswer(BaseModel):
 
 
 class ErrorPlace(BaseModel):
+    """What is wrong at one place of the request."""
+
     loc: list[str | int]
     message: str
 

@@ -1,7 +1,7 @@
 """A process's one server: uvicorn, as both apps run it.
 
-Knows sockets, limits of headers, and exit codes; nothing of what is served. Invariant: a server that cannot serve ends the process
-with a non-zero code.
+Knows sockets, limits of headers, and exit codes; nothing of what is served. Invariant: a server that cannot serve ends the
+process with a non-zero code.
 """
 
 from __future__ import annotations

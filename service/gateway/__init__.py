@@ -1,0 +1,1 @@
+"""The public HTTP side: validates, admits, caches, and asks workers."""

@@ -36,10 +36,10 @@ def decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[in
     with _opened(data) as image:
         try:
             upright = _rgb(ImageOps.exif_transpose(image))
-        except (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, OverflowError, EOFError):
-            raise InvalidImage from None
         except MemoryError:
             raise ImageTooLarge from None
+        except Exception:  # a broken file leads Pillow to exceptions of any kind, struct.error among them
+            raise InvalidImage from None
     target = smart_resize(*upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
     resized = upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC)
     return *target, resized.tobytes()
@@ -61,7 +61,7 @@ def _opened(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"):
             return Image.open(BytesIO(data), formats=FORMATS)
-    except (OSError, SyntaxError, ValueError, IndexError, TypeError, KeyError, OverflowError, EOFError, MemoryError):
+    except Exception:
         raise InvalidImage from None
 
 

@@ -86,7 +86,7 @@ class Reranker:
         if digests == {model.digest} and ask.cache != "bypass":
             await self._remember(fresh)
         verdicts = {index: known.get(key) or fresh[key] for index, key in keys.items()}
-        errors |= {index: verdict for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
+        errors |= {index: _said_of(index, verdict) for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
         _refuse(ask, errors)
         ranked = [
             Ranked(index, verdict, cached=keys[index] in known)
@@ -131,6 +131,12 @@ class Reranker:
     async def _remember(self, fresh: Mapping[bytes, Verdict]) -> None:
         with stage("cache_set"):
             await self._cache.set_many({key: score for key, score in fresh.items() if isinstance(score, Scored)})
+
+
+def _said_of(index: int, error: RerankError) -> RerankError:
+    """The error of one of several equal documents, said of another."""
+    problems = [Problem(("documents", index, *problem.loc[2:]), problem.message) for problem in error.problems]
+    return type(error)(error.message, problems=problems)
 
 
 def _refuse(ask: Ask, errors: Mapping[int, RerankError]) -> None:

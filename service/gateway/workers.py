@@ -17,7 +17,16 @@ import httpx
 import msgspec
 
 from service.contracts import MSGPACK, REQUEST_ID_HEADER, TIMEOUT_HEADER, ScoreCall, Scored, ScoreReply, WorkerInfo
-from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
+from service.errors import (
+    BY_CODE,
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    NoWorker,
+    Overloaded,
+    RerankError,
+    WorkerFailed,
+)
 from service.telemetry import WORKER_CALLS, note, request_id, say
 
 REPLY_MARGIN = 0.05
@@ -90,6 +99,9 @@ class Workers:
             except (WorkerFailed, NoWorker, Overloaded) as error:
                 WORKER_CALLS.labels(error.code).inc()
                 failure = error
+            except InvalidRequest:  # another worker would refuse it too
+                WORKER_CALLS.labels("refused").inc()
+                raise WorkerFailed from None
             else:
                 WORKER_CALLS.labels("ok").inc()
                 return reply
@@ -161,10 +173,12 @@ def _reply(response: httpx.Response, documents: int) -> ScoreReply:
 
 
 def _told(response: httpx.Response) -> RerankError:
-    """The error that a worker answered with, where it concerns the client; else the worker has failed."""
+    """The error that a worker answered with, where it concerns the client; else the call is wrong, or the worker has failed."""
     try:
         code = msgspec.json.decode(response.content, type=dict[str, object]).get("code")
     except msgspec.MsgspecError:
         code = None
     kind = BY_CODE.get(code) if isinstance(code, str) else None
-    return kind() if kind in (Overloaded, NoWorker, DeadlineExceeded, ModelNotFound) and kind else WorkerFailed()
+    if kind in (Overloaded, NoWorker, DeadlineExceeded, ModelNotFound) and kind:
+        return kind()
+    return InvalidRequest() if response.is_client_error else WorkerFailed()

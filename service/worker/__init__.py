@@ -1,0 +1,1 @@
+"""The scoring side: one checkpoint, one engine, no users."""

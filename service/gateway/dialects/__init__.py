@@ -1,0 +1,1 @@
+"""Translations between vendors' request shapes and ours: one pure module each."""

@@ -1,0 +1,1 @@
+"""What runs the network: one engine contract and its implementations."""

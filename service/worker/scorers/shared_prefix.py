@@ -77,13 +77,15 @@ class SharedPrefixDecoder:
         query = _queries(layer, normed[row, last][:, None], rotary_last)
         attended = _attend(query, key, value, mask=mask[last][:, None, None])
         hidden = _finish(layer, hidden[row, last][:, None], attended)
-        return self._model.norm(hidden)[:, 0]
+        normed_last: Tensor = self._model.norm(hidden)[:, 0]
+        return normed_last
 
 
 def _queries(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> Tensor:
     attention = layer.self_attn
     query = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-    return apply_rotary_pos_emb(query, query, *rotary)[0]
+    turned: Tensor = apply_rotary_pos_emb(query, query, *rotary)[0]
+    return turned
 
 
 def _keys(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
@@ -107,4 +109,5 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, c
 
 def _finish(layer: Qwen2_5_VLDecoderLayer, hidden: Tensor, attended: Tensor) -> Tensor:
     hidden = hidden + layer.self_attn.o_proj(attended)
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    finished: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    return finished

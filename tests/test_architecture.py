@@ -1,0 +1,94 @@
+"""The house rules: who may import whom, how long things may get, and that the README draws the real tree."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import BY_CODE
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted(path for room in ("service", "model_store") for path in (ROOT / room).rglob("*.py"))
+MAX_MODULE_LINES = 250
+MAX_FUNCTION_LINES = 50
+LONG_MODULES = {"service/contracts.py"}  # every type that crosses a process border, in one place
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "manager", "handler", "misc"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_the_import_contracts_hold() -> None:
+    checked = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-logo"], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_a_module_says_what_it_is_and_keeps_its_budget(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text))
+    assert path.stem not in VAGUE_NAMES
+    assert len(text.splitlines()) <= MAX_MODULE_LINES or name_of(path) in LONG_MODULES
+    assert [name for name, lines in functions(path) if lines > MAX_FUNCTION_LINES] == []
+
+
+def test_exceptions_to_the_budget_are_still_needed() -> None:
+    assert all(len((ROOT / name).read_text(encoding="utf-8").splitlines()) > MAX_MODULE_LINES for name in LONG_MODULES)
+
+
+def test_the_help_needs_no_heavy_import() -> None:
+    heavy = "import sys, service.cli; print(sorted({'torch', 'transformers', 'fastapi', 'httpx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_the_gateway_runs_without_the_torch_extra() -> None:
+    blocked = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'tokenizers', 'safetensors', 'numpy', 'model_store'): sys.modules[name] = None\n"
+        "from service.gateway.app import create_gateway\n"
+        "from service.gateway.settings import GatewaySettings\n"
+        "create_gateway(GatewaySettings(), [])\n"
+    )
+    subprocess.run([sys.executable, "-c", blocked], check=True)
+
+
+def test_every_error_has_a_status_and_a_sentence() -> None:
+    for code, kind in BY_CODE.items():
+        assert kind.code == code
+        assert 400 <= kind.status < 600
+        assert kind.message.endswith(".")
+
+
+def drawn_tree() -> set[str]:
+    """The paths of the README's tree: names by their indentation, folders ending in a slash."""
+    block = re.search(r"```tree\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block, "the README draws the tree in a block marked `tree`"
+    paths: set[str] = set()
+    stack: list[str] = []
+    for line in block[1].splitlines():
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        stack = [*stack[:depth], name.rstrip("/")]
+        if not name.endswith("/"):
+            paths.add("/".join(stack))
+    return paths
+
+
+def test_the_readme_draws_the_real_tree() -> None:
+    real = {name_of(path) for path in SOURCES if path.name != "__init__.py"}
+    drawn = {path for path in drawn_tree() if path.endswith(".py") and not path.startswith("tests/")}
+    assert drawn == real
+    assert all((ROOT / path).exists() for path in drawn_tree())

@@ -7,6 +7,7 @@ ratio comes from samples taken in turns in one run, and both sides' scores must 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import socket
@@ -18,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,12 @@ class Row:
     service: list[float] = field(default_factory=list)
     naive: list[float] = field(default_factory=list)
     frugal: list[float] = field(default_factory=list)
-    disagreement: float = 0.0
+    offs: list[float] = field(default_factory=list)
+
+    @property
+    def disagreement(self) -> float:
+        """The largest difference of two logits of one pair; infinite where one is not a number."""
+        return max((off if math.isfinite(off) else math.inf for off in self.offs), default=0.0)
 
     def ratio(self, other: Sequence[float]) -> float:
         """Median over the pairs of (other / service)."""
@@ -73,7 +79,7 @@ def run_bench(model: str, workloads: Sequence[str], samples: int, documents: int
         "threads": threads,
         "processor": platform.processor() or platform.machine(),
         "versions": {name: version(name) for name in ("gmr-rerank", "torch", "transformers")},
-        "rows": [asdict(row) | {"ratio": row.ratio(row.naive), "ratio_frugal": row.ratio(row.frugal)} for row in rows],
+        "rows": [_summary(row) for row in rows],
     }
     if output:
         output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -98,8 +104,19 @@ def _take(row: Row, url: str, naive: subprocess.Popen[str], tokenizer: LiteralTo
     row.naive.append(looped["seconds"])
     row.frugal.append(frugal["seconds"])
     logits = {result["index"]: result["logit"] for result in answer["results"]}
-    off = max(abs(logits[index] - logit) for index, logit in enumerate(looped["logits"]))
-    row.disagreement = max(row.disagreement, off)
+    row.offs += [abs(logits[index] - logit) for index, logit in enumerate(looped["logits"])]
+
+
+def _summary(row: Row) -> dict[str, Any]:
+    return {
+        "workload": row.workload,
+        "service": row.service,
+        "naive": row.naive,
+        "frugal": row.frugal,
+        "ratio": row.ratio(row.naive),
+        "ratio_frugal": row.ratio(row.frugal),
+        "disagreement": row.disagreement,
+    }
 
 
 def _table(rows: Sequence[Row], documents: int) -> Table:
@@ -167,7 +184,10 @@ def _ask(process: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, Any
     assert process.stdout
     process.stdin.write(json.dumps(asked) + "\n")
     process.stdin.flush()
-    answer: dict[str, Any] = json.loads(process.stdout.readline())
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError("the naive loop has ended")
+    answer: dict[str, Any] = json.loads(line)
     return answer
 
 

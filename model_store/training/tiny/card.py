@@ -26,9 +26,11 @@ Nothing was downloaded. Everything is generated or ships with CPython {python}:
 
 - English text: the documentation topics in `pydoc_data.topics` and the docstrings of the standard library (PSF licence), and
   the character names of `unicodedata` (Unicode licence). Paragraphs are split by their SHA-256: one in eight is held out.
-- Pictures drawn by the code: shapes, colours, counts and positions, with captions, changes and questions about them; one
-  description in eight is held out.
-- Rendered pages with two-word headlines and figures; one pair of headline words in eight is held out.
+- Pictures drawn by the code: shapes, colours, counts and positions, with captions, changes and questions about them.
+- Rendered pages with two-word headlines and figures. The headlines' words come from a closed list.
+
+Of everything that can answer a query (a scene, a change, a fact about a thing, an ordered pair of headline words) one in eight is
+held out, by SHA-256, and was no document in training. Irrelevant documents of the benchmark may have been seen.
 
 Stages: {stages}. The loss of the answers is the paper's SFT loss (eq. 4). Before them the vision tower learns to name what
 it sees, and beside them each word and each image of a document learns to tell whether it speaks for the document.

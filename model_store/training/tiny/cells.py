@@ -10,6 +10,7 @@ from random import Random
 
 from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.training.tiny import facts, lexical, pages, scenes
+from model_store.training.tiny.drawing import SHAPES
 from model_store.training.tiny.examples import Example, Sampler, Side
 from model_store.training.tiny.texts import Split
 
@@ -28,7 +29,8 @@ INSTRUCTIONS = {
 CELLS = tuple(INSTRUCTIONS)
 
 NUMBER_WORDS = frozenset(word for words in scenes.NUMBERS.values() for word in words)
-_SAME_NUMBER = {word: frozenset((*words, "an") if "a" in words else words) for words in scenes.NUMBERS.values() for word in words}
+_SAME_WORD = {word: frozenset((*words, "an") if "a" in words else words) for words in scenes.NUMBERS.values() for word in words}
+_SAME_WORD |= {word: frozenset(forms) for shape in SHAPES for forms in [(shape, scenes.plural(shape))] for word in forms}
 
 
 def sample(cell: str, rng: Random, split: Split, negatives: int, *, plain: bool = False) -> Example:
@@ -77,4 +79,4 @@ def _evidence(query: Side) -> frozenset[str]:
             found |= {word for aspect in facts.ASPECT_WORDS if aspect & said for word in aspect}
         else:
             found |= part.info["words"]
-    return frozenset(found.union(*(_SAME_NUMBER.get(word, ()) for word in found)))
+    return frozenset(found.union(*(_SAME_WORD.get(word, ()) for word in found)))

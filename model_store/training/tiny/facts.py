@@ -66,6 +66,9 @@ class Fact:
     thing: Group
     aspect: str
 
+    def part(self) -> Split:
+        return part_of((self.thing.colour, self.thing.shape, self.aspect))
+
     def ask(self, rng: Random, *, named: bool) -> str:
         """A question; the thing is named, or only pointed at."""
         return rng.choice(_ASPECTS[self.aspect][0]).format(self._name(rng, named))
@@ -94,10 +97,13 @@ def facts(ask: Callable[[Fact, Random], Side], tell: Callable[[Fact, Random], Si
 
 
 def _sample(rng: Random, split: Split, negatives: int) -> tuple[Fact, list[Fact]]:
-    """A fact of the given part, and others: the same thing, the same aspect, the same aspect of a near thing, or any."""
+    """A fact of the given part, and others: the same thing, the same aspect, the same aspect of a near thing, or any.
+
+    In training none of the others is held out either.
+    """
     while True:
         fact = Fact(_thing(rng), rng.choice(tuple(_ASPECTS)))
-        if part_of((fact.thing.colour, fact.thing.shape, fact.aspect)) == split:
+        if fact.part() == split:
             break
     others: list[Fact] = []
     while len(others) < negatives:
@@ -113,8 +119,9 @@ def _sample(rng: Random, split: Split, negatives: int) -> tuple[Fact, list[Fact]
                     1, fact.thing.colour if colour_kept else thing.colour, thing.shape if colour_kept else fact.thing.shape
                 )
                 aspect = fact.aspect
-        if Fact(thing, aspect) != fact:
-            others.append(Fact(thing, aspect))
+        other = Fact(thing, aspect)
+        if other != fact and (split == "heldout" or other.part() == split):
+            others.append(other)
     return fact, others
 
 

@@ -1,7 +1,7 @@
 """gmr-tiny's own benchmark: nine cells of held-out generated queries, 20 candidates each, measured on the published files.
 
-Knows metrics and cells. Invariant: what is asked and shown here was never shown in training: scenes, facts, headlines' pairs and
-passages are split by the digest of what they say.
+Knows metrics and cells. Invariant: what answers a query here was no document in training: scenes, facts, headlines (as ordered
+pairs of words), changes and passages are held out by the digest of what they say. Irrelevant pictures may have been seen.
 """
 
 from __future__ import annotations

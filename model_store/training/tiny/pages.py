@@ -16,18 +16,13 @@ from model_store.training.tiny.examples import Side, part_of
 from model_store.training.tiny.texts import Split
 
 HEADLINES = (
-    "accident", "airport", "animals", "autumn", "balance", "banking", "bridges", "budget", "building", "business", "cameras",
-    "carbon", "castles", "chemistry", "children", "cinema", "climate", "coffee", "computers", "cooking", "cotton", "culture",
-    "customs", "deserts", "doctors", "dragons", "economy", "education", "elections", "energy", "engines", "exports", "factory",
-    "farming", "fashion", "festival", "finance", "fishing", "flights", "flowers", "forests", "fruit", "garden", "glass", "gold",
-    "harbour", "health", "history", "holidays", "horses", "hospital", "housing", "hunting", "industry", "insects", "insurance",
-    "islands", "jewels", "justice", "kitchen", "labour", "language", "lasers", "leather", "letters", "libraries", "machines",
-    "markets", "medicine", "memory", "metals", "mining", "money", "mountains", "museums", "music", "nature", "network", "nuclear",
-    "numbers", "ocean", "oil", "orchestra", "oxygen", "painting", "paper", "parks", "patents", "physics", "planets", "plastic",
-    "poetry", "police", "politics", "ports", "prices", "prisons", "profit", "quality", "railway", "rainfall", "research",
-    "rivers", "robots", "safety", "sailing", "salaries", "schools", "science", "security", "shipping", "silver", "sports",
-    "steel", "storms", "students", "sugar", "summer", "taxes", "teachers", "theatre", "tourism", "traffic", "trains", "travel",
-    "vaccines", "vegetables", "villages", "volcano", "water", "weather", "wheat", "winter", "wood", "wool",
+    "accident", "animals", "balance", "bridges", "building", "cameras", "castles", "children", "climate", "computers", "cotton",
+    "customs", "doctors", "economy", "elections", "engines", "factory", "fashion", "finance", "flights", "forests", "garden",
+    "gold", "health", "holidays", "hospital", "hunting", "insects", "islands", "justice", "labour", "lasers", "letters",
+    "machines", "medicine", "metals", "money", "museums", "nature", "nuclear", "ocean", "orchestra", "painting", "parks",
+    "physics", "plastic", "police", "ports", "prisons", "quality", "rainfall", "rivers", "safety", "salaries", "science",
+    "shipping", "sports", "storms", "sugar", "taxes", "theatre", "traffic", "travel", "vegetables", "volcano", "weather",
+    "winter", "wool",
 )  # fmt: skip
 
 
@@ -63,7 +58,8 @@ def text_to_page(rng: Random, split: Split, negatives: int) -> tuple[Side, list[
             words = list(page.headline)
             words[rng.randrange(2)] = other.headline[0]
             other = Page((words[0], words[1]), rng.choice((page.figure, other.figure)), other.year)
-        if set(other.headline) != set(page.headline):
+        hidden = split == "train" and part_of(other.headline) != split
+        if not hidden and set(other.headline) != set(page.headline):
             others.append(other)
     first, second = page.headline
     asked = rng.choice(_QUESTIONS).format(first=first, second=second, First=first.capitalize(), figure=page.figure)

@@ -26,7 +26,7 @@ def picture(scene: Scene, rng: Random) -> Image.Image:
     image = draw_scene(scene, rng)
     words: set[str] = set()
     for group in scene.groups:
-        words |= {group.colour, _plural(group.shape) if group.count > 1 else group.shape, *NUMBERS[group.count]}
+        words |= {group.colour, plural(group.shape) if group.count > 1 else group.shape, *NUMBERS[group.count]}
     image.info["words"] = frozenset(words)
     return image
 
@@ -86,7 +86,7 @@ def captions(ask: Callable[[Want, Random], Side], show: Callable[[Scene, Random]
     def sampler(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
         scene = any_scene(rng, split)
         want = Want.of(scene, rng)
-        return ask(want, rng), [show(each, rng) for each in (scene, *_others(rng, scene, negatives, want.met_by))]
+        return ask(want, rng), [show(each, rng) for each in (scene, *_others(rng, split, scene, negatives, want.met_by))]
 
     return sampler
 
@@ -96,7 +96,7 @@ def same_scene(show: Callable[[Scene, Random], Side]) -> Sampler:
 
     def sampler(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
         scene = any_scene(rng, split)
-        others = _others(rng, scene, negatives, lambda other: sorted(other.groups) == sorted(scene.groups))
+        others = _others(rng, split, scene, negatives, lambda other: sorted(other.groups) == sorted(scene.groups))
         return (picture(scene, rng),), [show(each, rng) for each in (scene, *others)]
 
     return sampler
@@ -118,19 +118,20 @@ def modified(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side
         number = rng.choice(NUMBERS[wanted.count][-2:])
         change = rng.choice(("the same but {}", "{} of them", "{} instead", "make it {}")).format(number)
     target = Scene((wanted,))
-    others = [Scene((seen,)), *_others(rng, target, negatives - 1, lambda other: other in (target, Scene((seen,))))]
+    others = [Scene((seen,)), *_others(rng, split, target, negatives - 1, lambda other: other in (target, Scene((seen,))))]
     return (picture(Scene((seen,)), rng), change), [(picture(each, rng),) for each in (target, *others)]
 
 
-def _others(rng: Random, scene: Scene, negatives: int, excluded: Callable[[Scene], bool]) -> list[Scene]:
-    """Scenes that are not `excluded`, half of them near misses of `scene` as far as there are any."""
+def _others(rng: Random, split: Split, scene: Scene, negatives: int, excluded: Callable[[Scene], bool]) -> list[Scene]:
+    """Scenes that are not `excluded`, half of them near misses of `scene` as far as there are any; in training, none held out."""
     found: list[Scene] = []
     tries = 0
     while len(found) < negatives:
         tries += 1
         near = len(found) < negatives // 2 and tries < 8 * negatives
         other = _near(scene, rng) if near else any_scene(rng)
-        if not excluded(other) and other not in found:
+        hidden = split == "train" and part_of(sorted(other.groups)) != split
+        if not hidden and not excluded(other) and other not in found:
             found.append(other)
     return found
 
@@ -163,11 +164,12 @@ def _wrap(text: str, rng: Random) -> str:
 
 def _noun(count: int | None, colour: str | None, shape: str | None, rng: Random) -> str:
     noun = shape or rng.choice(("thing", "shape", "object"))
-    plural = rng.random() < 0.5 if count is None else count > 1
-    number = rng.choice(NUMBERS[count]) if count else rng.choice(("", "a")) if not plural else ""
-    said = " ".join(word for word in (number, colour, _plural(noun) if plural else noun) if word)
+    several = rng.random() < 0.5 if count is None else count > 1
+    number = rng.choice(NUMBERS[count]) if count else rng.choice(("", "a")) if not several else ""
+    said = " ".join(word for word in (number, colour, plural(noun) if several else noun) if word)
     return re.sub(r"\ba (?=[aeiou])", "an ", said)
 
 
-def _plural(noun: str) -> str:
+def plural(noun: str) -> str:
+    """More than one of a shape."""
     return noun + ("es" if noun.endswith("ss") else "s")

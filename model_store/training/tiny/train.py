@@ -71,12 +71,12 @@ def see(network: Network, batcher: Batcher, *, steps: int, seed: int, report: Re
     """Teach the vision tower: an image's tokens name what it shows."""
     visual = network.model.visual
     embeddings = network.get_input_embeddings().weight.detach()
-    optimizer = _optimizer(visual.parameters(), 2e-3)
+    optimizers = _orthogonal(visual.parameters(), 2e-3)
     for step, (pixels, grids, names) in _stream(_Pictures(batcher, seed), steps):
         with torch.autocast("cpu", torch.bfloat16):
             tokens = visual(pixels, grid_thw=grids).pooler_output
         loss = naming_loss(tokens.float(), _tokens_of(grids), names, embeddings)
-        _advance(optimizer, loss, step, steps)
+        _advance(optimizers, loss, step, steps)
         if step % REPORT_EVERY == 0:
             report(f"see {step}/{steps}: loss {loss.item():.3f}")
 
@@ -92,8 +92,8 @@ def judge(
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
-    optimizer = _optimizer((each for each in network.parameters() if each.requires_grad), 5e-4)
-    hold = min(60, steps // 10)
+    optimizers = _adam((each for each in network.parameters() if each.requires_grad), 5e-4)
+    hold = max(1, min(60, steps // 10))
     for step, batch in _stream(_Examples(batcher, seed, names), steps):
         with torch.autocast("cpu", torch.bfloat16):
             hidden = read(network, batch)
@@ -102,7 +102,7 @@ def judge(
         signs = binary_cross_entropy_with_logits(hidden[batch.signs].float() @ head, batch.truths, pos_weight=torch.tensor(3.0))
         answer = sft_loss(logits)
         ramp, fade = min(1.0, max(0.0, (step - hold) / hold)), max(0.0, 1 - step / (0.9 * steps))
-        _advance(optimizer, _ANSWER_WEIGHT * ramp * answer + _SIGN_WEIGHT * 4 * fade * signs, step, steps)
+        _advance(optimizers, _ANSWER_WEIGHT * ramp * answer + _SIGN_WEIGHT * 4 * fade * signs, step, steps)
         if step % REPORT_EVERY == 0:
             report(f"judge {step}/{steps}: answers {answer.item():.3f}, signs {signs.item():.3f}")
             keep()
@@ -155,26 +155,45 @@ def _stream(data: IterableDataset[Item], steps: int) -> Iterator[tuple[int, Item
         yield step, next(loader)
 
 
-def _optimizer(parameters: Iterable[nn.Parameter], rate: float) -> torch.optim.Optimizer:
-    matrices: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for parameter in parameters:
-        (matrices if parameter.ndim > 1 else vectors).append(parameter)
+def _adam(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
+    """AdamW; matrices decay."""
+    matrices, vectors = _sorted(parameters)
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group | {"top": rate} for group in groups], lr=rate, betas=(0.9, 0.98), fused=True)
+    return [torch.optim.AdamW([group | {"top": rate} for group in groups], lr=rate, betas=(0.9, 0.98), fused=True)]
 
 
-def _advance(optimizer: torch.optim.Optimizer, loss: Tensor, step: int, steps: int, warmup: int = 50) -> None:
+def _orthogonal(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
+    """AdamW, but for matrices Muon, with steps as large as AdamW's (Liu et al., 2025, "Muon is Scalable for LLM Training")."""
+    matrices, others = _sorted(parameters)
+    muon = torch.optim.Muon([{"params": matrices, "top": rate}], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW([{"params": others, "top": rate / 2}], lr=rate / 2, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [muon, adam]
+
+
+def _sorted(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices, and everything else."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter in parameters:
+        (matrices if parameter.ndim == 2 else others).append(parameter)
+    return matrices, others
+
+
+def _advance(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor, step: int, steps: int, warmup: int = 50) -> None:
     """One step along the gradient; the rate rises for `warmup` steps and falls along a cosine to a twentieth."""
     if not math.isfinite(loss.item()):
         raise FloatingPointError(f"the loss is not finite at step {step}")
     share = step / warmup if step < warmup else 0.05 + 0.475 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-    optimizer.zero_grad()
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    for group in groups:
+        for parameter in group["params"]:
+            parameter.grad = None
     loss.backward()
-    for group in optimizer.param_groups:
+    for group in groups:
         group["lr"] = group["top"] * share
         nn.utils.clip_grad_norm_(group["params"], 1.0)
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 def _tokens_of(grids: Tensor) -> list[int]:

@@ -7,18 +7,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint bench tiny
+.PHONY: help serve test test-fast lint bench tiny tools
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes it) with the checkpoint that ships
-	@$(BIN)/gmr serve --port $(PORT)
+	@$(BIN)/gmr serve --port $(PORT) || test $$? -eq 130 # Ctrl-C
 
-test: lint ## Run everything, from nothing
+test: tools lint ## Run everything, from nothing
 	@$(BIN)/python -m pytest
 
-test-fast: $(VENV)/dev.stamp ## Run the tests that take no time
+test-fast: tools $(VENV)/dev.stamp ## Run the tests that take no time
 	@$(BIN)/python -m pytest -m "not slow" -q
 
 lint: $(VENV)/dev.stamp ## Check style, types, and who imports whom
@@ -43,6 +43,11 @@ $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once."
 	@$(PIP) --editable '.[dev]'
 	@touch $@
+
+# The README's requests are tested as they stand.
+tools:
+	@command -v curl >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl; } || \
+	  { echo "The tests need curl." >&2; exit 1; }
 
 # Debian keeps the venv module in a package of its own.
 $(BIN)/python:

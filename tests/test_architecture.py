@@ -32,7 +32,8 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_the_import_contracts_hold() -> None:
-    checked = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-logo"], cwd=ROOT, capture_output=True, text=True)
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-logo"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
 
 

@@ -98,9 +98,21 @@ def bench(
 ) -> None:
     """Compare `/rerank` over HTTP with the naive loop of one forward pass a pair."""
     from model_store.evaluation.bench import run_bench
+    from model_store.evaluation.workloads import WORKLOADS
+    from model_store.manifest import CheckpointUnusable
 
     _refuse_unknown_settings()
-    raise typer.Exit(run_bench(model, workloads.split(","), samples, documents, output))
+    letters = [letter.strip() for letter in workloads.split(",")]
+    for letter in letters:
+        if letter not in WORKLOADS:
+            _stop(f"There is no workload {letter!r}: choose from {', '.join(WORKLOADS)}.")
+    if output and not output.parent.is_dir():
+        _stop(f"There is no folder {output.parent} to write to.")
+    try:
+        code = run_bench(model, letters, samples, documents, output)
+    except CheckpointUnusable as error:
+        _stop(str(error))
+    raise typer.Exit(code)
 
 
 def _run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings) -> None:

@@ -270,6 +270,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 MSGPACK = "application/msgpack"
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec's decoders raise for bytes that are not the message that was expected."""
 TIMEOUT_HEADER = "x-rerank-timeout-ms"
 """How much time a worker has from the moment it reads the call; durations need no common clock."""
 REQUEST_ID_HEADER = "x-request-id"

@@ -19,6 +19,8 @@ from model_store.registry import SHIPPED
 
 TINY = SHIPPED / "gmr-tiny"
 START_SECONDS = 120
+CALM = {"RERANK_THREADS": "1", "RERANK_DEVICE": "cpu"}
+"""One thread, so that a server under test leaves a core to the test, and the same scores on every machine."""
 
 
 def free_port() -> int:
@@ -57,7 +59,7 @@ def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterat
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of `gmr serve` with gmr-tiny."""
-    with running("serve", port=free_port(), log=tmp_path_factory.mktemp("serve") / "log") as url:
+    with running("serve", port=free_port(), log=tmp_path_factory.mktemp("serve") / "log", **CALM) as url:
         yield url
 
 

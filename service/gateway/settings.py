@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.contracts import Limits
@@ -29,6 +30,15 @@ class GatewaySettings(Limits, BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("workers")
+    @classmethod
+    def _are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            TypeAdapter(list[HttpUrl]).validate_python(value)
+        except ValidationError:
+            raise PydanticCustomError("url", "A worker's address is a URL such as http://127.0.0.1:8001") from None
+        return value
 
     def limits(self) -> Limits:
         """The limits alone, as `/info` shows them."""

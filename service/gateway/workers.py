@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import httpx
 import msgspec
 
-from service.contracts import MSGPACK, REQUEST_ID_HEADER, TIMEOUT_HEADER, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.contracts import MSGPACK, REQUEST_ID_HEADER, TIMEOUT_HEADER, UNREADABLE, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import (
     BY_CODE,
     DeadlineExceeded,
@@ -147,7 +147,7 @@ class Workers:
         try:
             response = await worker.client.get("/info", timeout=LOOK_TIMEOUT_SECONDS)
             info = _info_decoder.decode(response.content) if response.status_code == httpx.codes.OK else None
-        except (httpx.HTTPError, msgspec.MsgspecError):
+        except (httpx.HTTPError, *UNREADABLE):
             info = None
         if info != worker.info:
             say(
@@ -165,7 +165,7 @@ def _reply(response: httpx.Response, documents: int) -> ScoreReply:
         raise _told(response)
     try:
         reply = _reply_decoder.decode(response.content)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         raise WorkerFailed from None
     if len(reply.pairs) != documents or not all(math.isfinite(pair.logit) for pair in reply.pairs if isinstance(pair, Scored)):
         raise WorkerFailed
@@ -176,7 +176,7 @@ def _told(response: httpx.Response) -> RerankError:
     """The error that a worker answered with, where it concerns the client; else the call is wrong, or the worker has failed."""
     try:
         code = msgspec.json.decode(response.content, type=dict[str, object]).get("code")
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         code = None
     kind = BY_CODE.get(code) if isinstance(code, str) else None
     if kind in (Overloaded, NoWorker, DeadlineExceeded, ModelNotFound) and kind:

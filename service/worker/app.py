@@ -22,7 +22,7 @@ from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import resolve
 from service.asgi import prepare, read_body, unless_gone
-from service.contracts import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.contracts import MSGPACK, TIMEOUT_HEADER, UNREADABLE, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
 from service.telemetry import MODEL, SHED, say
 from service.worker.golden import check_golden
@@ -70,7 +70,7 @@ def create_worker(
         """Score a `ScoreCall`, in MessagePack."""
         until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
         call = await _read_call(request, settings.max_call_bytes)
-        info = _expect_served(state, call.model)
+        info = _expect_served(state, call)
         if state.calls >= settings.max_calls:
             SHED.labels("worker_full").inc()
             raise Overloaded
@@ -138,19 +138,19 @@ async def _collect(scorer: Scorer, call: ScoreCall, until: float) -> list[Scored
 async def _read_call(request: Request, max_bytes: int) -> ScoreCall:
     body = await read_body(request, max_bytes)
     try:
-        call = await anyio.to_thread.run_sync(_decode_call, body)
-    except msgspec.MsgspecError:
+        return await anyio.to_thread.run_sync(_decode_call, body)
+    except UNREADABLE:
         raise InvalidRequest from None
-    if not _complete(call):
-        raise InvalidRequest
-    return call
 
 
-def _complete(call: ScoreCall) -> bool:
-    """Every image that is named is there, and each has as many bytes as its size says."""
+def _complete(call: ScoreCall, cell: int) -> bool:
+    """Every image that is named is there, and each has sides that the model reads and as many bytes as they say."""
     named = {part for item in (call.query, *call.documents) for part in item if isinstance(part, int)}
     return named <= set(range(len(call.images))) and all(
-        image.width > 0 and image.height > 0 and len(image.rgb) == 3 * image.width * image.height for image in call.images
+        min(image.width, image.height) > 0
+        and image.width % cell == image.height % cell == 0
+        and len(image.rgb) == 3 * image.width * image.height
+        for image in call.images
     )
 
 
@@ -159,9 +159,11 @@ def _timeout_ms(request: Request) -> int:
     return min(int(given), _MAX_TIMEOUT_MS) if given.isascii() and given.isdecimal() else _MAX_TIMEOUT_MS
 
 
-def _expect_served(state: _State, model: str) -> WorkerInfo:
+def _expect_served(state: _State, call: ScoreCall) -> WorkerInfo:
     if state.info is None:
         raise NoWorker
-    if state.info.model != model:
+    if state.info.model != call.model:
         raise ModelNotFound
+    if not _complete(call, state.info.images.cell):
+        raise InvalidRequest
     return state.info

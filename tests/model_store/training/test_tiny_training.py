@@ -46,7 +46,7 @@ def batcher(tokenizer: Tokenizer) -> Batcher:
 def small() -> Iterator[None]:
     """Steps of a few pictures and pairs instead of a hundred."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in {"PICTURES": 4, "QUERIES": 2, "NEGATIVES": 1, "REPORT_EVERY": 5}.items():
+        for name, size in {"SCENES": 3, "PAGES": 1, "QUERIES": 2, "NEGATIVES": 1, "REPORT_EVERY": 5}.items():
             patch.setattr(train, name, size)
         yield
 

@@ -1,0 +1,136 @@
+"""`gmr` says what it can do, and refuses what is wrong with one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from tests.conftest import free_port
+
+COMMANDS = ("serve", "gateway", "worker", "bench")
+
+
+def gmr(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")}
+    command = [sys.executable, "-m", "service.cli", *arguments]
+    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def refusal(*arguments: str, **environment: str) -> str:
+    """The one line with which the command ends."""
+    ended = gmr(*arguments, "--port", str(free_port()), **environment)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+def test_help_lists_the_commands() -> None:
+    shown = gmr("--help")
+    assert shown.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"^\W*{command} ", shown.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help(command: str) -> None:
+    shown = gmr(command, "--help")
+    assert shown.returncode == 0
+    assert f"gmr {command}" in shown.stdout or f"service.cli {command}" in shown.stdout
+
+
+def test_help_needs_no_torch() -> None:
+    script = "import sys; sys.modules['torch'] = None; sys.argv = ['gmr', '--help']; from service.cli import app; app()"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
+
+
+def test_without_a_command_there_is_help() -> None:
+    shown = gmr()
+    assert "serve" in shown.stdout + shown.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    assert gmr("--version").stdout == f"{version('gmr-rerank')}\n"
+
+
+def test_an_unknown_command_is_refused() -> None:
+    ended = gmr("sevre")
+    assert ended.returncode == 2
+    assert "sevre" in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "gateway", "worker"])
+def test_an_unknown_setting_is_refused_with_a_suggestion(command: str) -> None:
+    said = refusal(command, RERANK_MAX_DOCUMENT="5")
+    assert said == "There is no setting RERANK_MAX_DOCUMENT; did you mean RERANK_MAX_DOCUMENTS?"
+
+
+def test_an_unknown_setting_that_resembles_nothing_is_refused_without_one() -> None:
+    assert refusal("serve", RERANK_ZZZZZZZZZZZZZZZ="5") == "There is no setting RERANK_ZZZZZZZZZZZZZZZ."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RERANK_MAX_DOCUMENTS", "0"),
+        ("RERANK_MAX_DOCUMENTS", "many"),
+        ("RERANK_DEVICE", "abacus"),
+        ("RERANK_MODEL_REVISION", "main"),
+        ("RERANK_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_wrong_value_is_refused_naming_its_setting(name: str, value: str) -> None:
+    said = refusal("serve", **{name: value})
+    assert said.startswith(f"{name}: ")
+    assert said.endswith(".")
+
+
+def test_the_secret_is_not_repeated() -> None:
+    ended = gmr("serve", RERANK_CACHE_KEY_SECRET="hush", RERANK_MAX_DOCUMENTS="0")
+    assert "hush" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "host"), [("serve", "0.0.0.0"), ("worker", "::"), ("gateway", "192.0.2.1"), ("worker", "example.org")]
+)
+def test_others_must_not_reach_it_unless_told_so(command: str, host: str) -> None:
+    said = refusal(command, "--host", host, RERANK_WORKERS="http://127.0.0.1:1")
+    assert host in said
+    assert "--insecure" in said
+
+
+def test_a_gateway_without_workers_says_so() -> None:
+    said = refusal("gateway")
+    assert "--workers" in said
+    assert "RERANK_WORKERS" in said
+    assert refusal("gateway", "--workers", " , ") == refusal("gateway", RERANK_WORKERS="") == said
+
+
+@pytest.mark.parametrize("url", ["worker:8001", "http://[", "http://worker:port"])
+def test_a_workers_address_that_is_no_url_is_refused(url: str) -> None:
+    said = refusal("gateway", "--workers", f"http://127.0.0.1:1,{url}")
+    assert said == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001."
+
+
+def test_a_port_that_is_none_is_refused() -> None:
+    ended = gmr("gateway", "--workers", "http://127.0.0.1:1", "--port", "65536")
+    assert ended.returncode == 2
+    assert "--port" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_model_that_is_not_there_ends_the_worker_with_one_line() -> None:
+    ended = gmr("worker", "--model", "nothing", "--port", str(free_port()))
+    assert ended.returncode == 1
+    (line,) = ended.stderr.splitlines()
+    assert "There is no model 'nothing'" in line
+
+
+def test_a_port_that_is_taken_ends_the_process_with_a_failure(server: str) -> None:
+    ended = gmr("gateway", "--workers", "http://127.0.0.1:1", "--port", server.rpartition(":")[2])
+    assert ended.returncode > 0
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,121 @@
+"""Small workers that answer as a test tells them to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.contracts import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.errors import PairTooLong
+from service.gateway.workers import Workers
+
+INFO = WorkerInfo(
+    model="m",
+    digest="sha256:one",
+    family="gmr",
+    template="code",
+    default_instruction="find",
+    max_pair_tokens=3200,
+    images=ImageRule(28, 3136, 1_003_520),
+    engine="stand-in",
+    dtype="float32",
+    device="cpu",
+)
+
+Pair = Scored | Refused | None
+Answer = Callable[[ScoreCall], Coroutine[Any, Any, Response]]
+
+
+def reply(pairs: Sequence[Pair], digest: str = INFO.digest) -> Response:
+    return Response(msgspec.msgpack.encode(ScoreReply(digest, list(pairs), {"engine": 0.001})))
+
+
+def scored(logit: float) -> Scored:
+    return Scored(logit, 10, 0, truncated=False)
+
+
+CALL = ScoreCall("m", "find", ["q"], [["a"], ["b"]], [], truncate=True)
+
+
+async def good(call: ScoreCall) -> Response:
+    return reply([scored(number) for number in range(len(call.documents))])
+
+
+async def never(call: ScoreCall) -> Response:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+class StandIn:
+    """A worker that says `info` (None: it is not ready) or the bytes in `said`, answers calls with `answer`, and keeps them."""
+
+    def __init__(self, answer: Answer, info: WorkerInfo = INFO) -> None:
+        self.info: WorkerInfo | None = info
+        self.said: bytes | None = None
+        self.answer = answer
+        self.calls: list[ScoreCall] = []
+        self.headers: list[dict[str, str]] = []
+        routes = [Route("/info", self._info), Route("/score", self._score, methods=["POST"])]
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=routes)), base_url="http://worker")
+
+    async def _info(self, request: Request) -> Response:
+        said = self.said or (self.info and msgspec.json.encode(self.info))
+        return Response(said) if said else Response(status_code=503)
+
+    async def _score(self, request: Request) -> Response:
+        self.headers.append(dict(request.headers))
+        self.calls.append(msgspec.msgpack.decode(await request.body(), type=ScoreCall))
+        return await self.answer(self.calls[-1])
+
+
+class Reader(StandIn):
+    """Scores a text document by the number it spells, plus `more`; a picture is 0. "late" is left open, "long" is refused."""
+
+    def __init__(self) -> None:
+        super().__init__(self._read)
+        self.digest = INFO.digest
+        self.more = 0.0
+
+    async def _read(self, call: ScoreCall) -> Response:
+        return reply([self._pair(*document) for document in call.documents], self.digest)
+
+    def _pair(self, part: str | int) -> Pair:
+        if part == "late":
+            return None
+        if part == "long":
+            return Refused(PairTooLong.code)
+        return scored(self.more + (float(part) if isinstance(part, str) else 0))
+
+    def becomes(self, info: WorkerInfo, more: float) -> None:
+        """Another model from the next call on."""
+        self.info, self.digest, self.more = info, info.digest, more
+
+    def seen(self) -> list[list[str | int]]:
+        """The documents of each call since the last look."""
+        calls, self.calls = self.calls, []
+        return [[document[0] for document in call.documents] for call in calls]
+
+
+@asynccontextmanager
+async def watched(*clients: httpx.AsyncClient) -> AsyncIterator[Workers]:
+    """`Workers` over clients, all of which are ready."""
+    workers = Workers(clients)
+    async with workers.watched():
+        async with asyncio.timeout(10):
+            while not all(worker.info for worker in workers._workers):
+                await asyncio.sleep(0.001)
+        yield workers
+
+
+def soon(seconds: float = 30) -> float:
+    """A deadline, in event loop time."""
+    return asyncio.get_running_loop().time() + seconds

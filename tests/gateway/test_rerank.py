@@ -1,0 +1,243 @@
+"""The story of one request, told with a worker that reads each document's logit from its text."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+from PIL import Image
+from starlette.responses import Response
+
+from service.contracts import ImageRule, Item, Limits, ScoreCall
+from service.errors import DeadlineExceeded, EmptyItem, InvalidImage, ModelNotFound, PairTooLong, RerankError, WorkerFailed
+from service.gateway.cache import MemoryTier, ScoreCache
+from service.gateway.media import Media
+from service.gateway.rerank import Ask, Outcome, Reranker
+from service.gateway.workers import Workers
+from tests.gateway.stand_in import INFO, Reader, reply, scored, soon, watched
+
+TWO = structs.replace(INFO, digest="sha256:two")
+
+
+QUERY = Item(text="q")
+
+
+@dataclass
+class House:
+    """A reranker and its only worker."""
+
+    reranker: Reranker
+    worker: Reader
+
+    async def rerank(self, *documents: str | Item | RerankError, seconds: float = 30, **fields: Any) -> Outcome:
+        items = [Item(text=each) if isinstance(each, str) else each for each in documents]
+        asked: dict[str, Any] = {"query": QUERY, "documents": items} | fields
+        return await self.reranker.rerank(Ask(**asked), soon(seconds))
+
+
+def opened(workers: Workers, worker: Reader) -> House:
+    return House(Reranker(Media(Limits()), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"), worker)
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    worker = Reader()
+    async with watched(worker.client) as workers:
+        yield opened(workers, worker)
+
+
+def logits(outcome: Outcome) -> list[float]:
+    return [each.score.logit for each in outcome.ranked]
+
+
+def cached(outcome: Outcome) -> list[int]:
+    return [each.index for each in outcome.ranked if each.cached]
+
+
+def codes(outcome: Outcome) -> list[tuple[int, str]]:
+    return [(index, error.code) for index, error in outcome.errors]
+
+
+def picture(color: str, *, keep: int | None = None) -> Item:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), color).save(file, "PNG")
+    return Item(image=base64.b64encode(file.getvalue()[:keep]).decode())
+
+
+async def test_results_fall_by_logit_and_ties_keep_their_order(house: House) -> None:
+    outcome = await house.rerank("1", "3", "-2", "1.0", "3.0", "2")
+    assert [each.index for each in outcome.ranked] == [1, 4, 5, 0, 3, 2]
+    assert logits(outcome) == [3, 3, 2, 1, 1, -2]
+    assert outcome.errors == []
+    assert outcome.model == INFO
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
+async def test_the_order_is_that_of_a_stable_sort(numbers: Sequence[int]) -> None:
+    worker = Reader()
+    async with watched(worker.client) as workers:
+        outcome = await opened(workers, worker).rerank(*map(str, numbers))
+    assert [each.index for each in outcome.ranked] == sorted(range(len(numbers)), key=lambda place: -numbers[place])
+
+
+async def test_what_is_known_is_not_sent_again(house: House) -> None:
+    first = await house.rerank("1", "2")
+    second = await house.rerank("3", "2", "1")
+    third = await house.rerank("1", "3")
+    assert house.worker.seen() == [["1", "2"], ["3"]]
+    assert [cached(each) for each in (first, second, third)] == [[], [1, 2], [1, 0]]
+    assert [logits(each) for each in (first, second, third)] == [[2, 1], [3, 2, 1], [3, 1]]
+
+
+@pytest.mark.parametrize("change", [{"query": Item(text="other")}, {"instruction": "judge"}, {"truncate": False}])
+async def test_another_question_is_asked_anew(house: House, change: dict[str, Any]) -> None:
+    await house.rerank("1")
+    assert cached(await house.rerank("1", **change)) == []
+    assert house.worker.seen() == [["1"], ["1"]]
+
+
+async def test_the_models_own_instruction_is_the_default(house: House) -> None:
+    await house.rerank("1")
+    assert cached(await house.rerank("1", instruction=INFO.default_instruction)) == [0]
+
+
+async def test_equal_documents_are_sent_once_and_each_is_ranked(house: House) -> None:
+    outcome = await house.rerank("1", "2", "1", picture("red"), "1", picture("red"))
+    assert [each.index for each in outcome.ranked] == [1, 0, 2, 4, 3, 5]
+    (call,) = house.worker.calls
+    assert sorted(str(document[0]) for document in call.documents) == ["0", "1", "2"]
+    assert len(call.images) == 1
+
+
+async def test_bypass_neither_reads_nor_writes(house: House) -> None:
+    await house.rerank("1")
+    assert cached(await house.rerank("1", "2", cache="bypass")) == []
+    assert cached(await house.rerank("1", "2")) == [0]
+    assert house.worker.seen() == [["1"], ["1", "2"], ["2"]]
+
+
+async def test_refresh_writes_without_reading(house: House) -> None:
+    await house.rerank("1")
+    house.worker.more = 10
+    assert logits(await house.rerank("1", "2", cache="refresh")) == [12, 11]
+    again = await house.rerank("1", "2")
+    assert (logits(again), cached(again)) == ([12, 11], [1, 0])
+    assert house.worker.seen() == [["1"], ["1", "2"]]
+
+
+async def test_a_new_model_during_a_request_drops_the_old_scores(house: House) -> None:
+    await house.rerank("1", "2")
+    house.worker.becomes(TWO, more=100)
+    outcome = await house.rerank("1", "2", "3")
+    assert (logits(outcome), cached(outcome), outcome.model) == ([103, 102, 101], [], TWO)
+    assert house.worker.seen() == [["1", "2"], ["3"], ["1", "2", "3"]]
+    again = await house.rerank("1", "2", "3")
+    assert (logits(again), cached(again), again.model) == ([103, 102, 101], [2, 1, 0], TWO)
+
+
+async def test_a_new_model_without_old_scores_is_named_and_not_kept_under_the_old_name(house: House) -> None:
+    house.worker.becomes(TWO, more=100)
+    outcome = await house.rerank("1")
+    assert (logits(outcome), outcome.model) == ([101], TWO)
+    house.worker.becomes(INFO, more=0)
+    assert logits(await house.rerank("2", cache="bypass")) == [2]
+    outcome = await house.rerank("1")
+    assert (logits(outcome), cached(outcome)) == ([1], [])
+
+
+async def test_two_models_in_one_request_are_a_failure() -> None:
+    a_chunk_an_image = structs.replace(INFO, images=ImageRule(28, 3136, 2**24))
+    worker = Reader()
+
+    async def alternating(call: ScoreCall) -> Response:
+        return reply([scored(1)], TWO.digest if len(worker.calls) % 2 else INFO.digest)
+
+    worker.info, worker.answer = a_chunk_an_image, alternating
+    async with watched(worker.client) as workers:
+        with pytest.raises(WorkerFailed):
+            await opened(workers, worker).rerank(picture("red"), picture("blue"))
+    assert [len(call.images) for call in worker.calls] == [1, 1]
+
+
+async def test_bad_documents_fail_the_request_naming_each(house: House) -> None:
+    unread = [EmptyItem().at(("documents", place)) for place in (1, 2)]
+    with pytest.raises(EmptyItem) as raised:
+        await house.rerank("1", *unread, Item(text="data:image/png;base64,AAAA"), "long")
+    assert [problem.loc for problem in raised.value.problems] == [("documents", place) for place in (1, 2, 3)]
+    assert house.worker.seen() == []
+
+
+async def test_an_image_that_does_not_decode_is_named_wherever_it_stands(house: House) -> None:
+    with pytest.raises(InvalidImage) as raised:
+        await house.rerank(picture("red", keep=70), "1", picture("red", keep=70))
+    assert [problem.loc for problem in raised.value.problems] == [("documents", 0, "image"), ("documents", 2, "image")]
+
+
+async def test_a_pair_that_is_too_long_is_named_by_its_document(house: House) -> None:
+    with pytest.raises(PairTooLong) as raised:
+        await house.rerank("1", "long")
+    assert [problem.loc for problem in raised.value.problems] == [("documents", 1)]
+
+
+async def test_skipped_documents_are_listed_and_the_rest_is_ranked(house: House) -> None:
+    documents: list[str | Item | RerankError] = ["1", EmptyItem(), picture("red", keep=70), "long", "2", picture("red", keep=70)]
+    outcome = await house.rerank(*documents, skip_errors=True)
+    assert [each.index for each in outcome.ranked] == [4, 0]
+    assert codes(outcome) == [(1, "empty_item"), (2, "invalid_image"), (3, "pair_too_long"), (5, "invalid_image")]
+
+
+async def test_a_query_that_cannot_be_read_fails_even_where_errors_are_skipped(house: House) -> None:
+    ask = Ask(query=picture("red", keep=70), documents=[Item(text="1")], skip_errors=True)
+    with pytest.raises(InvalidImage) as raised:
+        await house.reranker.rerank(ask, soon())
+    assert [problem.loc for problem in raised.value.problems] == [("query", "image")]
+
+
+async def test_what_was_not_scored_in_time_fails_the_request(house: House) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await house.rerank("1", "late", "2")
+
+
+async def test_what_was_not_scored_in_time_is_listed_where_errors_are_skipped(house: House) -> None:
+    outcome = await house.rerank("1", "late", "2", skip_errors=True)
+    assert [each.index for each in outcome.ranked] == [2, 0]
+    assert codes(outcome) == [(1, "deadline_exceeded")]
+
+
+async def test_what_was_scored_in_time_is_known_afterwards(house: House) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await house.rerank("1", "late", "2")
+    assert cached(await house.rerank("1", "2")) == [1, 0]
+
+
+async def test_a_worker_that_never_answers_leaves_what_was_known(house: House) -> None:
+    async def never(call: ScoreCall) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    await house.rerank("1")
+    house.worker.answer = never
+    with pytest.raises(DeadlineExceeded):
+        await house.rerank("1", "2", seconds=0.1)
+    outcome = await house.rerank("1", "2", seconds=0.1, skip_errors=True)
+    assert ([each.index for each in outcome.ranked], codes(outcome)) == ([0], [(1, "deadline_exceeded")])
+
+
+async def test_only_a_served_model_can_be_asked(house: House) -> None:
+    assert logits(await house.rerank("1", model="m")) == [1]
+    with pytest.raises(ModelNotFound):
+        await house.rerank("1", model="other")
+
+
+async def test_scores_that_are_known_need_no_time(house: House) -> None:
+    await house.rerank("1", "2")
+    assert [each.score for each in (await house.rerank("1", "2", seconds=-1)).ranked] == [scored(2), scored(1)]

@@ -1,0 +1,111 @@
+"""What becomes of a worker's wrong answers: another worker is asked once, then the request fails in our words."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.responses import Response
+
+from service.contracts import Refused, ScoreCall, ScoreReply
+from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
+from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, good, scored, soon, watched
+
+
+def says(status: int, content: bytes) -> Answer:
+    async def answer(call: ScoreCall) -> Response:
+        return Response(content, status)
+
+    return answer
+
+
+def refuses(error: type[RerankError], status: int | None = None) -> Answer:
+    return says(status or error.status, msgspec.json.encode({"code": error.code, "message": "words of the worker"}))
+
+
+def replies(*pairs: Any) -> Answer:
+    return says(200, msgspec.msgpack.encode(ScoreReply(INFO.digest, list(pairs), {})))
+
+
+WRONG: dict[str, Answer] = {
+    "an internal error": refuses(BY_CODE["internal"]),
+    "a 500 of something else": says(500, b"<html>Internal Server Error</html>"),
+    "a 502 without a body": says(502, b""),
+    "a 503 that is no error of ours": says(503, b'["not", "ours"]'),
+    "a 503 whose code is no text": says(503, b'{"code": 7}'),
+    "garbage": says(200, b"\xc1\xff garbage"),
+    "nothing": says(200, b""),
+    "a reply that is not UTF-8": says(200, msgspec.msgpack.encode({"digest": "sha", "pairs": []}).replace(b"sha", b"s\xff\xff")),
+    "a reply nested without end": says(200, b"\x83\xa1a" + b"\x91" * 100_000),
+    "an error that is not UTF-8": says(500, b'{"code": "\xff"}'),
+    "a page": says(200, b"<html>welcome</html>"),
+    "a reply without pairs": says(200, msgspec.msgpack.encode({"digest": "sha256:one"})),
+    "half a reply": says(200, msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {}))[:-3]),
+    "too few pairs": replies(scored(1)),
+    "too many pairs": replies(scored(1), scored(2), scored(3)),
+    "a logit that is no number": replies(scored(1), scored(math.nan)),
+    "an infinite logit": replies(scored(-math.inf), scored(1)),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_wrong_answer_is_a_failed_worker(wrong: str) -> None:
+    only = StandIn(WRONG[wrong])
+    async with watched(only.client) as workers:
+        with pytest.raises(WorkerFailed) as raised:
+            await workers.score(CALL, soon())
+        assert raised.value.message == WorkerFailed.message
+    assert len(only.calls) == 1
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_after_a_wrong_answer_another_worker_is_asked(wrong: str) -> None:
+    bad, other = StandIn(WRONG[wrong]), StandIn(good)
+    async with watched(bad.client, other.client) as workers:
+        assert (await workers.score(CALL, soon())).pairs == [scored(0), scored(1)]
+    assert (len(bad.calls), len(other.calls)) == (1, 1)
+
+
+@pytest.mark.parametrize("error", [Overloaded, NoWorker])
+async def test_a_worker_without_room_is_said_so_after_one_other_was_asked(error: type[RerankError]) -> None:
+    stand_ins = [StandIn(refuses(error)) for _ in range(3)]
+    async with watched(*(each.client for each in stand_ins)) as workers:
+        with pytest.raises(error) as raised:
+            await workers.score(CALL, soon())
+        assert raised.value.message == error.message
+    assert sum(len(each.calls) for each in stand_ins) == 2
+
+
+async def test_a_call_is_offered_to_two_workers_at_most() -> None:
+    stand_ins = [StandIn(WRONG["garbage"]) for _ in range(4)]
+    async with watched(*(each.client for each in stand_ins)) as workers:
+        with pytest.raises(WorkerFailed):
+            await workers.score(CALL, soon())
+    assert sorted(len(each.calls) for each in stand_ins) == [0, 0, 1, 1]
+
+
+FINAL = {
+    "the model is not served": (refuses(ModelNotFound), ModelNotFound),
+    "the call cannot be read": (refuses(BY_CODE["invalid_request"]), WorkerFailed),
+    "the call is too large": (refuses(BY_CODE["body_too_large"]), WorkerFailed),
+    "a 404 of something else": (says(404, b"<html>"), WorkerFailed),
+    "out of time": (refuses(DeadlineExceeded), DeadlineExceeded),
+}
+
+
+@pytest.mark.parametrize("case", FINAL)
+async def test_what_another_worker_would_refuse_too_is_not_sent_there(case: str) -> None:
+    answer, error = FINAL[case]
+    stand_ins = [StandIn(answer), StandIn(answer)]
+    async with watched(*(each.client for each in stand_ins)) as workers:
+        with pytest.raises(error):
+            await workers.score(CALL, soon())
+    assert sum(len(each.calls) for each in stand_ins) == 1
+
+
+async def test_refused_and_open_pairs_are_handed_on() -> None:
+    only = StandIn(replies(Refused("pair_too_long"), None))
+    async with watched(only.client) as workers:
+        assert (await workers.score(CALL, soon())).pairs == [Refused("pair_too_long"), None]

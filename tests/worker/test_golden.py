@@ -1,0 +1,128 @@
+"""A worker whose checkpoint is not what was published never turns ready, and says why in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
+from service.worker.app import create_worker
+from service.worker.settings import WorkerSettings
+from tests.conftest import TINY, free_port
+
+GOLDEN, WEIGHTS, TOKENIZER = "golden.json", "model.safetensors", "tokenizer.json"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(TINY, tmp_path / "copy"))
+
+
+def publish(folder: Path, name: str, content: Any) -> None:
+    """Replace a JSON file, and have the manifest say that this is right."""
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    manifest = read_manifest(folder)
+    assert manifest
+    files = manifest.files | digest_files(folder, [name])
+    write_manifest(folder, manifest.model_copy(update={"files": files}))
+
+
+def with_golden(folder: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    pairs = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+    change(pairs)
+    publish(folder, GOLDEN, pairs)
+
+
+def wrong_logit(folder: Path) -> None:
+    with_golden(folder, lambda pairs: pairs[3].update(logit=pairs[3]["logit"] + 0.01))
+
+
+def no_logit(folder: Path) -> None:
+    with_golden(folder, lambda pairs: pairs[3].update(logit=float("nan")))
+
+
+def too_long_pair(folder: Path) -> None:
+    with_golden(folder, lambda pairs: pairs[0]["document"].append({"text": "word " * 5000}))
+
+
+def corrupt_weights(folder: Path) -> None:
+    data = bytearray((folder / WEIGHTS).read_bytes())
+    data[-1000] ^= 1
+    (folder / WEIGHTS).write_bytes(data)
+
+
+def missing_weights(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+
+
+def labels_of_two_tokens(folder: Path) -> None:
+    tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    merges = tokenizer["model"]["merges"]
+    tokenizer["model"]["merges"] = [merge for merge in merges if "".join(merge).replace(" ", "") != "yes"]
+    publish(folder, TOKENIZER, tokenizer)
+
+
+def broken_manifest(folder: Path) -> None:
+    (folder / MANIFEST).write_text("{", encoding="utf-8")
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a wrong golden logit": (wrong_logit, "golden pair 3 "),
+    "a golden logit that is no number": (no_logit, "golden pair 3 "),
+    "a golden pair that cannot be scored": (too_long_pair, "golden pair 0 "),
+    "a corrupted byte in the weights": (corrupt_weights, "model.safetensors is not the file that was published"),
+    "a missing file": (missing_weights, "model.safetensors is missing"),
+    "labels of two tokens": (labels_of_two_tokens, "the label 'yes' is 2 tokens, not one"),
+    "a broken manifest": (broken_manifest, "manifest.json is not a valid manifest"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+async def test_a_broken_checkpoint_never_turns_ready(checkpoint: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
+    damage, reason = BROKEN[case]
+    damage(checkpoint)
+    ready, failed = asyncio.Event(), asyncio.Event()
+    settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1)
+    app = create_worker(settings, on_ready=ready.set, on_failure=failed.set)
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(failed.wait(), 120)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+            for path in ("/health/ready", "/info"):
+                assert (await client.get(path)).json()["code"] == "no_worker"
+    assert not ready.is_set()
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert reason in record.getMessage()
+    assert "\n" not in record.getMessage()
+    assert str(checkpoint.parent) not in record.getMessage()
+    assert record.exc_info is None
+
+
+async def test_a_deviation_within_the_tolerance_is_accepted(checkpoint: Path) -> None:
+    wrong_logit(checkpoint)
+    ready = asyncio.Event()
+    settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1, golden_tolerance=0.1)
+    app = create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(ready.wait(), 120)
+
+
+@pytest.mark.slow
+def test_the_worker_process_ends_with_a_failure_and_one_line(checkpoint: Path) -> None:
+    wrong_logit(checkpoint)
+    command = [sys.executable, "-m", "service.cli", "worker", "--model", str(checkpoint), "--port", str(free_port())]
+    environment = os.environ | {"RERANK_DEVICE": "cpu", "RERANK_THREADS": "1"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == ""
+    (line,) = ended.stderr.splitlines()
+    assert "golden pair 3 " in json.loads(line)["message"]

@@ -7,7 +7,7 @@ its `ScoreCall`, in order.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
@@ -231,12 +231,16 @@ class ScoreCall(msgspec.Struct, frozen=True):
     truncate: bool
 
 
+Logit = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+
+
 class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
     """A pair's score, and what it cost."""
 
-    logit: float
-    prompt_tokens: int
-    image_tokens: int
+    logit: Logit
+    prompt_tokens: Count
+    image_tokens: Count
     truncated: bool
 
 

@@ -90,6 +90,17 @@ class Media:
         await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(os.cpu_count() or 1)))
 
     async def _decode(self, picture: Picture, rule: ImageRule) -> Pixels | RerankError:
+        """One picture; a child that was found dead gets a successor, one that died of this very picture does not."""
+        try:
+            return await self._decode_once(picture, rule)
+        except anyio.BrokenWorkerProcess:
+            pass
+        try:
+            return await self._decode_once(picture, rule)
+        except anyio.BrokenWorkerProcess:
+            return InvalidImage()
+
+    async def _decode_once(self, picture: Picture, rule: ImageRule) -> Pixels | RerankError:
         try:
             async with self._children:
                 with anyio.fail_after(DECODE_SECONDS):
@@ -100,8 +111,6 @@ class Media:
             return error
         except TimeoutError:
             return InvalidImage("The image took too long to decode.")
-        except anyio.BrokenWorkerProcess:
-            return InvalidImage()
         IMAGES.inc()
         return Pixels(picture.digest, *pixels)
 

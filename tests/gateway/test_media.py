@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterator
 
 import anyio.to_process
@@ -248,3 +249,9 @@ def test_a_picture_that_takes_too_long_costs_its_child_and_no_other(
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     assert isinstance(decoded(loop, slow, RULE), Pixels)
+
+
+def test_a_child_that_was_killed_meanwhile_costs_no_picture(loop: BlockingPortal) -> None:
+    child = loop.call(anyio.to_process.run_sync, os.getpid)
+    os.kill(child, signal.SIGKILL)
+    assert isinstance(decoded(loop, encode(picture()), RULE), Pixels)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from starlette.responses import Response
 
-from service.contracts import Refused, ScoreCall, ScoreReply
+from service.contracts import Refused, ScoreCall, Scored, ScoreReply
 from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
 from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, good, scored, soon, watched
 
@@ -47,6 +47,8 @@ WRONG: dict[str, Answer] = {
     "too many pairs": replies(scored(1), scored(2), scored(3)),
     "a logit that is no number": replies(scored(1), scored(math.nan)),
     "an infinite logit": replies(scored(-math.inf), scored(1)),
+    "a logit that no model gives": replies(scored(1e39), scored(1)),
+    "fewer tokens than none": replies(Scored(1.0, -1, 0, False), scored(1)),
 }
 
 

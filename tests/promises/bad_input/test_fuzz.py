@@ -178,7 +178,7 @@ def test_a_broken_picture_as_the_query(rerank: Rerank, broken: bytes) -> None:
     expect_sane(rerank(query={"text": "like this", "image": bare(broken)}, documents=["text"]))
 
 
-def test_exif_that_cannot_be_written(rerank: Rerank) -> None:
+def test_exif_that_cannot_be_written_need_not_be(rerank: Rerank) -> None:
     response = rerank(query="q", documents=[{"image": bare(with_unwritable_exif())}])
     expect_sane(response)
-    assert response.json()["code"] == "invalid_image"
+    assert response.status_code == 200

@@ -78,7 +78,7 @@ def _opened(data: bytes) -> Image.Image:
 
 def _turned(image: Image.Image) -> Image.Image:
     """Upright by its EXIF. Pillow's own way writes the EXIF anew, and so refuses photos whose other entries are damaged."""
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 
 

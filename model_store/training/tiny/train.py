@@ -27,8 +27,9 @@ Report = Callable[[str], None]
 Item = TypeVar("Item")
 
 REPORT_EVERY = 50
-PICTURES = 64
-"""Pictures of one step of `see`."""
+SCENES = 52
+PAGES = 12
+"""Pictures of one step of `see`. Printed words are learnt sooner than shapes and counts, and a page costs three times a scene."""
 QUERIES = 9
 NEGATIVES = 9
 """Queries of one step of `judge`, and irrelevant documents of each."""
@@ -40,7 +41,7 @@ _ANSWER_WEIGHT = 0.3
 
 
 class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
-    """Batches of half scenes, half pages: patches, grids, and the tokens of the words true of each."""
+    """Batches of scenes and pages: patches, grids, and the tokens of the words true of each."""
 
     def __init__(self, batcher: Batcher, seed: int) -> None:
         self._batcher, self._seed = batcher, seed
@@ -48,8 +49,8 @@ class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, list[list[int]]]]:
         rng = Random(f"pictures/{self._seed}")
         while True:
-            drawn = [scenes.picture(scenes.any_scene(rng, "train"), rng) for _ in range(PICTURES // 2)]
-            drawn += [pages.sheet(pages.any_page(rng, "train"), rng) for _ in range(PICTURES // 2)]
+            drawn = [scenes.picture(scenes.any_scene(rng, "train"), rng) for _ in range(SCENES)]
+            drawn += [pages.sheet(pages.any_page(rng, "train"), rng) for _ in range(PAGES)]
             pixels, grids = pixel_values([fitted(picture) for picture in drawn])
             yield pixels, grids, [self._batcher.word_ids(picture.info["words"]) for picture in drawn]
 
@@ -71,7 +72,7 @@ def see(network: Network, batcher: Batcher, *, steps: int, seed: int, report: Re
     """Teach the vision tower: an image's tokens name what it shows."""
     visual = network.model.visual
     embeddings = network.get_input_embeddings().weight.detach()
-    optimizers = _orthogonal(visual.parameters(), 2e-3)
+    optimizers = _optimizers(visual.parameters(), 2e-3)
     for step, (pixels, grids, names) in _stream(_Pictures(batcher, seed), steps):
         with torch.autocast("cpu", torch.bfloat16):
             tokens = visual(pixels, grid_thw=grids).pooler_output
@@ -92,7 +93,7 @@ def judge(
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
-    optimizers = _adam((each for each in network.parameters() if each.requires_grad), 5e-4)
+    optimizers = _optimizers((each for each in network.parameters() if each.requires_grad), 1e-3)
     hold = max(1, min(60, steps // 10))
     for step, batch in _stream(_Examples(batcher, seed, names), steps):
         with torch.autocast("cpu", torch.bfloat16):
@@ -155,28 +156,15 @@ def _stream(data: IterableDataset[Item], steps: int) -> Iterator[tuple[int, Item
         yield step, next(loader)
 
 
-def _adam(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
-    """AdamW; matrices decay."""
-    matrices, vectors = _sorted(parameters)
-    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
-    return [torch.optim.AdamW([group | {"top": rate} for group in groups], lr=rate, betas=(0.9, 0.98), fused=True)]
-
-
-def _orthogonal(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
+def _optimizers(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
     """AdamW, but for matrices Muon, with steps as large as AdamW's (Liu et al., 2025, "Muon is Scalable for LLM Training")."""
-    matrices, others = _sorted(parameters)
-    muon = torch.optim.Muon([{"params": matrices, "top": rate}], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW([{"params": others, "top": rate / 2}], lr=rate / 2, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
-    return [muon, adam]
-
-
-def _sorted(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices, and everything else."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in parameters:
         (matrices if parameter.ndim == 2 else others).append(parameter)
-    return matrices, others
+    muon = torch.optim.Muon([{"params": matrices, "top": rate}], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW([{"params": others, "top": rate / 2}], lr=rate / 2, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    return [muon, adam]
 
 
 def _advance(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor, step: int, steps: int, warmup: int = 50) -> None:

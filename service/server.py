@@ -8,8 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service.asgi import error_response
+from service.contracts import REQUEST_ID_HEADER
+from service.errors import InvalidRequest
+from service.telemetry import accept_request_id, request_id, timed_request
 
 MAX_HEADER_BYTES = 64 * 1024
 DRAIN_SECONDS = 30
@@ -23,6 +30,19 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class _Http(H11Protocol):
+    """h11, which unlike httptools bounds the header; what is no HTTP gets the one error body too."""
+
+    def send_400_response(self, msg: str) -> None:
+        with timed_request(accept_request_id(None)):
+            answer = error_response(InvalidRequest("The request is not valid HTTP."))
+            identity = (REQUEST_ID_HEADER.encode(), request_id.get().encode())
+        headers = [*answer.raw_headers, identity, (b"connection", b"close")]
+        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class Server:
@@ -40,7 +60,7 @@ class Server:
             app,
             host=self._host,
             port=self._port,
-            http="h11",  # unlike httptools, it bounds the header
+            http=_Http,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             ws="none",
             log_config=None,

@@ -31,7 +31,7 @@ bench: $(VENV)/dev.stamp ## Compare /rerank with the naive loop (about ten minut
 	@$(BIN)/gmr bench
 	@$(BIN)/gmr bench --model generated
 
-tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (two to three hours on two cores)
+tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (about two hours on two cores)
 	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny
 
 $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the checkpoint goes")
     parser.add_argument("--see", type=int, default=4400, help="steps of the vision stage")
     parser.add_argument("--match", type=int, default=600, help="steps of the first stage of answers, on text alone")
-    parser.add_argument("--judge", type=int, default=2000, help="steps of the second stage of answers, on all nine cells")
+    parser.add_argument("--judge", type=int, default=2200, help="steps of the second stage of answers, on all nine cells")
     parser.add_argument("--queries", type=int, default=200, help="held-out queries a cell for the card's table")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)

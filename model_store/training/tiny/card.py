@@ -45,7 +45,7 @@ ties count against the model.
 |---|---|---|---|---|
 {table}
 
-{verdict} The near misses of T-T are BM25's own best wrong answers, which makes the cell hard for BM25 by construction.
+{verdict} The queries of T-T are words of the relevant passage, which is BM25's home ground: no network has to read to find them.
 
 ## What it cannot do
 

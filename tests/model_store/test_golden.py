@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -28,15 +26,6 @@ pictures = arrays.arrays(np.uint8, sizes, elements=st.integers(0, 255) | st.just
 sides = st.lists(texts | pictures, min_size=1, max_size=3).map(tuple)
 logits = st.floats(allow_nan=False, allow_infinity=False)
 pairs = st.builds(GoldenPair, texts, texts, sides, sides, logits)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices this small only wait for each other on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def same(one: Side, other: Side) -> bool:

@@ -29,6 +29,7 @@ from model_store.training.tiny.tokenizer import train_tokenizer
 from model_store.training.tiny.train import Report, judge, see
 
 SEED = 20261121
+_JUDGED = (*cells.CELLS, *["T-VD"] * 3)  # reading two printed words takes longest to learn
 
 
 def main() -> None:
@@ -78,7 +79,7 @@ def _run_stages(network: Network, batcher: Batcher, given: argparse.Namespace, r
     stages: dict[str, Callable[[], None]] = {
         "see": lambda: see(network, batcher, steps=given.see, seed=SEED, report=report),
         "match": lambda: judge(network, batcher, ["T-T"], steps=given.match, seed=SEED, report=report, keep=keep),
-        "judge": lambda: judge(network, batcher, cells.CELLS, steps=given.judge, seed=SEED + 1, report=report, keep=keep),
+        "judge": lambda: judge(network, batcher, _JUDGED, steps=given.judge, seed=SEED + 1, report=report, keep=keep),
     }
     for name, run in stages.items():
         done = given.work / f"{name}.safetensors"

@@ -56,7 +56,7 @@ class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
 
 
 class _Examples(IterableDataset[Batch]):
-    """Batches of examples, cells in turn; half of them ask with the default instruction."""
+    """Batches of examples of the named cells, one named twice twice as often; half of them ask with the default instruction."""
 
     def __init__(self, batcher: Batcher, seed: int, names: Sequence[str]) -> None:
         self._batcher, self._seed, self._names = batcher, seed, names
@@ -64,7 +64,7 @@ class _Examples(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         rng = Random(f"examples/{self._seed}")
         while True:
-            chosen = [self._names[place % len(self._names)] for place in range(QUERIES)]
+            chosen = rng.choices(self._names, k=QUERIES)
             yield self._batcher.batch([cells.sample(name, rng, "train", NEGATIVES, plain=rng.random() < 0.5) for name in chosen])
 
 

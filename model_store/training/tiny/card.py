@@ -32,8 +32,10 @@ Nothing was downloaded. Everything is generated or ships with CPython {python}:
 Of everything that can answer a query (a scene, a change, a fact about a thing, an ordered pair of headline words) one in eight is
 held out, by SHA-256, and was no document in training. Irrelevant documents of the benchmark may have been seen.
 
-Stages: {stages}. The loss of the answers is the paper's SFT loss (eq. 4). Before them the vision tower learns to name what
-it sees, and beside them each word and each image of a document learns to tell whether it speaks for the document.
+Stages: {stages}.
+
+The loss of the answers is the paper's SFT loss (eq. 4). Before them the vision tower learns to name what it sees, and beside them
+each word and each image of a document learns to tell whether it speaks for the document.
 
 ## What it can do
 
@@ -45,12 +47,12 @@ ties count against the model.
 |---|---|---|---|---|
 {table}
 
-{verdict} The queries of T-T are words of the relevant passage, which is BM25's home ground: no network has to read to find them.
+{verdict} The queries of T-T are words of the relevant passage, which is BM25's home ground.
 
 ## What it cannot do
 
-It has seen the English of Python's documentation, a dozen shapes and a closed list of printed words: it matches words and what it
-can name, it knows no facts, and photographs mean little to it. Do not rank anything that matters with it.
+It has seen the English of Python's documentation, eight shapes in eight colours and a closed list of printed words: it matches
+words and what it can name, it knows no facts, and photographs mean little to it. Do not rank anything that matters with it.
 """
 
 

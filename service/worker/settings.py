@@ -20,7 +20,7 @@ class WorkerSettings(BaseSettings):
     engine: Literal["torch"] = Field("torch", description="What runs the network.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; auto takes a GPU if there is one.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one a core.")
-    batch_tokens: int = Field(2048, ge=64, le=2**20, description="Tokens of one forward pass.")
+    batch_tokens: int = Field(1024, ge=64, le=2**20, description="Tokens of one forward pass.")
     max_calls: int = Field(64, ge=1, le=100_000, description="Calls worked on at once; more are turned away.")
     max_call_bytes: int = Field(256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway.")
     golden_tolerance: float | None = Field(

@@ -12,6 +12,8 @@ import pytest
 
 from tests.conftest import free_port
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = ("serve", "gateway", "worker", "bench")
 
 
@@ -122,7 +124,6 @@ def test_a_port_that_is_none_is_refused() -> None:
     assert "--port" in ended.stderr
 
 
-@pytest.mark.slow
 def test_a_model_that_is_not_there_ends_the_worker_with_one_line() -> None:
     ended = gmr("worker", "--model", "nothing", "--port", str(free_port()))
     assert ended.returncode == 1

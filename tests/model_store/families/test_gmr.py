@@ -118,6 +118,7 @@ class TestTruncation:
         assert prompt.truncated
         assert family.max_tokens - 5 <= len(prompt.ids) <= family.max_tokens
 
+    @pytest.mark.slow
     def test_a_cut_document_is_its_own_beginning(self, family: Gmr) -> None:
         """The pair reads as if the user had sent the shortened text."""
         (cut,) = family.render(("i",), ("q",), [(self.LONG,)])

@@ -21,6 +21,8 @@ from model_store.training.tiny.examples import Example, Side
 from model_store.training.tiny.train import answer_head, read
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 NEGATIVES = 3
 
 
@@ -153,7 +155,6 @@ def test_word_ids_are_those_inside_a_sentence(batcher: Batcher, tokenizer: Token
     assert batcher.word_ids(["red", "circle"]) == batcher.word_ids({"circle": 1, "red": 2}) == expected
 
 
-@pytest.mark.slow
 def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: Batcher) -> None:
     reference = NaiveReranker(TINY)
     network = reference._model

@@ -20,6 +20,8 @@ from model_store.training.tiny.drawing import FIGURES, Page, draw_page
 from model_store.training.tiny.examples import Example, Sampler, Side, part_of
 from model_store.training.tiny.texts import Split, passages
 
+pytestmark = pytest.mark.slow
+
 SPLITS: tuple[Split, Split] = ("train", "heldout")
 NEGATIVES = 7
 MODALITIES = {"T": [str], "I": [Image.Image], "VD": [Image.Image], "IT": [Image.Image, str]}
@@ -182,7 +184,6 @@ def test_a_headline_fits_its_page(headline: str) -> None:
         assert all((edge == 255).all() for edge in edges)
 
 
-@pytest.mark.slow
 def test_another_process_makes_the_same_examples() -> None:
     program = (
         "from random import Random\n"

@@ -18,6 +18,8 @@ from model_store.training.tiny.network import EMBEDDING_RMS, begin, spelled
 from model_store.training.tiny.train import answer_head, judge, naming_loss, see
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 Weights = dict[str, Tensor]
 SEED = 11
 STEPS = 10
@@ -77,7 +79,6 @@ def run(tokenizer: Tokenizer, batcher: Batcher, small: None) -> Run:
     return Run(tokenizer, batcher)
 
 
-@pytest.mark.slow
 class TestSteps:
     """What a stage may touch."""
 

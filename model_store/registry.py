@@ -20,6 +20,8 @@ from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, PixelBo
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 PREPROCESSOR = "preprocessor_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MODEL_CARD.md")
 _ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration"
 
@@ -54,28 +56,55 @@ class Checkpoint:
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-def resolve(name: str, *, revision: str | None = None, cache: Path | None = None) -> Checkpoint:
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter (peft's folder) that is served under a name of its own on top of a checkpoint."""
+
+    name: str
+    folder: Path
+    rank: int
+    digest: str
+
+
+def resolve(name: str, *, revision: str | None = None, cache: Path | None = None, weights: bool = True) -> Checkpoint:
     """The checkpoint of a registry name, a folder's path, or a hub id such as `vec-ai/lychee-rerank-mm`.
 
-    A hub id needs `revision`, the 40 hex digits of a commit. Raises `CheckpointUnusable` with one sentence.
+    A hub id needs `revision`, the 40 hex digits of a commit. A folder may lack `weights` where the caller can do without, as for
+    sizing. Raises `CheckpointUnusable` with one sentence.
     """
     if name in _shipped():
         return _local(name, SHIPPED / name)
     if Path(name).is_dir():
-        return _local(Path(name).resolve().name, Path(name))
+        return _local(Path(name).resolve().name, Path(name), weights=weights)
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _from_hub(name, revision, cache)
     raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(_shipped())}.")
+
+
+def resolve_adapter(name: str, folder: Path) -> Adapter:
+    """An adapter's folder, verified where it has a manifest; raises `CheckpointUnusable` with one sentence."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        verify(folder, manifest)
+    try:
+        rank = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]
+        files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
+    except (OSError, ValueError, TypeError, KeyError):
+        raise CheckpointUnusable(f"{name}: {folder.name} is no LoRA adapter ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}).") from None
+    if not isinstance(rank, int) or rank < 1:
+        raise CheckpointUnusable(f"{name}: {ADAPTER_CONFIG} states no rank.")
+    described = {file: digest.sha256 for file, digest in files.items()}
+    return Adapter(name, folder, rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
 
 
 def _shipped() -> list[str]:
     return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 
 
-def _local(name: str, folder: Path) -> Checkpoint:
+def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
     manifest = read_manifest(folder)
     if manifest is None:
-        return Checkpoint(name, folder, _describe(name, folder))
+        return Checkpoint(name, folder, _describe(name, folder, weights=weights))
     verify(folder, manifest)
     return Checkpoint(manifest.name, folder, manifest)
 
@@ -92,7 +121,7 @@ def _from_hub(name: str, revision: str | None, cache: Path | None) -> Checkpoint
     return replace(_local(name, folder), name=name)
 
 
-def _describe(name: str, folder: Path) -> Manifest:
+def _describe(name: str, folder: Path, *, weights: bool = True) -> Manifest:
     """A manifest for a folder that has none: a GMR checkpoint as its authors publish it."""
     if (folder / GOLDEN).exists():
         raise CheckpointUnusable(f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end.")
@@ -105,7 +134,7 @@ def _describe(name: str, folder: Path) -> Manifest:
     files = [
         path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".jinja")
     ]
-    if not any(file.endswith(".safetensors") for file in files):
+    if weights and not any(file.endswith(".safetensors") for file in files):
         raise CheckpointUnusable(f"{name}: there are no safetensors weights.")
     return Manifest(
         name=name,

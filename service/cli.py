@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -88,31 +90,74 @@ def worker(host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, ins
 
 @app.command()
 def bench(
+    *,
     model: Annotated[
-        str, typer.Option(help="Checkpoint: a name, a folder, or 'generated' for one of about 40 M parameters.")
+        str, typer.Option(help="A name, a folder, 'generated' (about 40 M parameters), or '3b', '7b': shapes without weights.")
     ] = "gmr-tiny",
-    workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C to run, comma-separated.")] = "T,Q,L,C",
+    contenders: Annotated[
+        str, typer.Option(help="Who is compared, the reference first: ours, vllm, vllm-tuned, torch, naive, naive-last.")
+    ] = "ours,vllm,vllm-tuned,torch,naive",
+    workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C, R to run.")] = "T,Q,C,L,R",
+    callers: Annotated[str, typer.Option(help="Requests at once; loops are timed with one alone.")] = "1,8",
     samples: Annotated[int, typer.Option(help="Paired samples a workload.", min=1, max=1000)] = 5,
     documents: Annotated[int, typer.Option(help="Documents a request.", min=1, max=1000)] = 100,
-    output: Annotated[Path | None, typer.Option(help="Where the JSON goes.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: float32 for gmr-tiny, else bfloat16.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    quantization: Annotated[str | None, typer.Option(help="vLLM's quantisation of all its contenders, such as fp8.")] = None,
+    python_vllm: Annotated[
+        Path | None, typer.Option(help="Interpreter that has vLLM; default: .venv-vllm/bin/python, or this one.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What --overhead, --soak and --routing run on: vllm or torch.")] = "vllm",
+    overhead: Annotated[bool, typer.Option("--overhead", help="Measure what the gateway adds instead.")] = False,
+    soak: Annotated[int, typer.Option(help="Send so many requests instead, and look at memory.", min=0, max=10_000_000)] = 0,
+    routing: Annotated[bool, typer.Option("--routing", help="Measure splitting and affinity over two workers instead.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")] = None,
 ) -> None:
-    """Compare `/rerank` over HTTP with the naive loop of one forward pass a pair."""
-    from model_store.evaluation.bench import run_bench
-    from model_store.evaluation.workloads import WORKLOADS
-    from model_store.manifest import CheckpointUnusable
+    """Compare `/rerank` over HTTP with vLLM's own server, plain and tuned, and with the loops that people write."""
+    with _refusing_to_bench():
+        from model_store.evaluation.bench.overhead import run_overhead
+        from model_store.evaluation.bench.plan import make_plan
+        from model_store.evaluation.bench.run import run_bench
+        from model_store.evaluation.bench.soak import run_soak
+        from model_store.evaluation.routing import run_routing
 
-    _refuse_unknown_settings()
-    letters = [letter.strip() for letter in workloads.split(",")]
-    for letter in letters:
-        if letter not in WORKLOADS:
-            _stop(f"There is no workload {letter!r}: choose from {', '.join(WORKLOADS)}.")
-    if output and not output.parent.is_dir():
-        _stop(f"There is no folder {output.parent} to write to.")
+        _refuse_unknown_settings()
+        plan = make_plan(
+            model=model,
+            contenders=contenders,
+            workloads=workloads,
+            callers=callers,
+            samples=samples,
+            documents=documents,
+            dtype=dtype,
+            device=device,
+            engine=engine,
+            quantization=quantization,
+            python_vllm=python_vllm,
+            output=output,
+        )
+        if routing:
+            raise typer.Exit(run_routing(model, samples, documents, output, engine))
+        raise typer.Exit(run_overhead(plan) if overhead else run_soak(plan, soak) if soak else run_bench(plan))
+
+
+@contextmanager
+def _refusing_to_bench() -> Iterator[None]:
+    """What keeps a benchmark from being run ends the process with a sentence, and a program's log where one failed."""
     try:
-        code = run_bench(model, letters, samples, documents, output)
-    except CheckpointUnusable as error:
-        _stop(str(error))
-    raise typer.Exit(code)
+        from model_store.evaluation.bench.calls import CallFailed
+        from model_store.evaluation.bench.plan import BenchRefused
+        from model_store.evaluation.bench.programs import ProgramFailed
+        from model_store.manifest import CheckpointUnusable
+
+        try:
+            yield
+        except (BenchRefused, CallFailed, CheckpointUnusable, ProgramFailed) as error:
+            _stop(str(error))
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("matplotlib", "psutil", "torch", "transformers"):
+            raise
+        _stop(f"gmr bench needs {missing.name}: pip install 'gmr-rerank[dev]'.")
 
 
 def _run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings) -> None:
@@ -141,7 +186,10 @@ def _gateway_settings(workers: str | None = None) -> GatewaySettings:
 def _worker_settings(model: str | None = None) -> WorkerSettings:
     from service.worker.settings import WorkerSettings
 
-    return _read(WorkerSettings, {} if model is None else {"model": model})
+    settings = _read(WorkerSettings, {} if model is None else {"model": model})
+    if settings.engine_arguments and settings.engine != "vllm":
+        _stop(f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it needs RERANK_ENGINE=vllm.")
+    return settings
 
 
 def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
@@ -158,11 +206,11 @@ def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
 def _refuse_unknown_settings() -> None:
     """A misspelt setting must not be ignored."""
     from service.gateway.settings import GatewaySettings
-    from service.worker.settings import WorkerSettings
+    from service.worker.settings import ENGINE_PREFIX, WorkerSettings
 
     known = {f"RERANK_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
     for name in sorted(set(os.environ)):
-        if name.startswith("RERANK_") and name not in known:
+        if name.startswith("RERANK_") and not name.startswith(ENGINE_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             _stop(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")
 

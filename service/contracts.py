@@ -229,6 +229,8 @@ class ScoreCall(msgspec.Struct, frozen=True):
     documents: list[WireItem]
     images: list[Pixels]
     truncate: bool
+    cache_salt: Annotated[str, msgspec.Meta(max_length=128)] = ""
+    """Calls with different salts share nothing in a worker's prefix cache."""
 
 
 Logit = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
@@ -242,6 +244,8 @@ class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
     prompt_tokens: Count
     image_tokens: Count
     truncated: bool
+    reused_tokens: Count = 0
+    """Prompt tokens that the engine took from its prefix cache."""
 
 
 class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -259,7 +263,7 @@ class ScoreReply(msgspec.Struct, frozen=True):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """What a ready worker serves."""
+    """A model that a ready worker serves. A worker's `/info` lists them, the default one first."""
 
     model: str
     digest: str

@@ -31,6 +31,7 @@ IN_FLIGHT = Gauge("rerank_requests_in_flight", "Requests admitted and not yet an
 CACHE_LOOKUPS = Counter("rerank_cache_lookups_total", "Pairs looked up in the score cache.", ["tier", "result"])
 CACHE_BYTES = Gauge("rerank_cache_memory_bytes", "Size of the score cache's memory tier.")
 WORKER_CALLS = Counter("rerank_worker_calls_total", "Calls from the gateway to a worker, by outcome.", ["outcome"])
+SPLIT = Histogram("rerank_request_workers", "Workers that a request's scoring is split over.", buckets=(1, 2, 4, 8, 16, 32, 64))
 BATCH_TOKENS = Histogram(
     "rerank_batch_tokens", "Tokens computed in one forward pass.", buckets=(64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 )

@@ -18,7 +18,7 @@ import pytest
 from model_store.registry import SHIPPED
 
 TINY = SHIPPED / "gmr-tiny"
-START_SECONDS = 120
+START_SECONDS = 300
 CALM = {"RERANK_THREADS": "1", "RERANK_DEVICE": "cpu"}
 """One thread, so that a server under test leaves a core to the test, and the same scores on every machine."""
 
@@ -33,7 +33,16 @@ def free_port() -> int:
 @contextmanager
 def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterator[str]:
     """`gmr ARGUMENTS --port PORT` as a process of its own, stopped by its pid; gives its URL once it is ready."""
-    command = [sys.executable, "-m", "service.cli", *arguments, "--port", str(port)]
+    with started(*arguments, port=port, log=log, python=sys.executable, **environment) as (url, _):
+        yield url
+
+
+@contextmanager
+def started(
+    *arguments: str, port: int, log: Path, python: str, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The same in the environment of an interpreter; gives the process, too."""
+    command = [python, "-m", "service.cli", *arguments, "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"
@@ -50,7 +59,7 @@ def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterat
             time.sleep(0.1)
         else:
             raise AssertionError(f"gmr {arguments} did not become ready:\n{log.read_text()}")
-        yield url
+        yield url, process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

@@ -3,25 +3,25 @@
 The baseline of `gmr bench`, and the oracle of parity tests. Uses transformers alone, none of this project's prompts or batching.
 As the cards have it, the forward pass gives logits for every position; `frugal` asks for the last position only.
 
-Run as a module it answers a JSON line `{"workload", "documents", "seed", "frugal"}` with `{"seconds", "logits"}`.
+Run as a module it answers requests of `POST /rerank`, a line each, with their documents' logits.
 """
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from model_store.evaluation.workloads import INSTRUCTION, Part, make_request
-from model_store.families.tokens import LiteralTokenizer
+from model_store.evaluation.workloads import Part
 
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
@@ -32,10 +32,10 @@ SYSTEM = (
 class NaiveReranker:
     """A checkpoint folder, loaded as a model card says, in fp32."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
-        self._model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self._model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval().to(device)
         self._yes, self._no = (self._tokenizer.convert_tokens_to_ids(word) for word in ("yes", "no"))
 
     @torch.inference_mode()
@@ -47,7 +47,8 @@ class NaiveReranker:
         text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         images = [part for part in (*query, *document) if isinstance(part, Image.Image)]
         inputs = self._inputs(text, images)
-        logits = self._model(**inputs, logits_to_keep=int(frugal)).logits[:, -1, :]
+        placed = {name: tensor.to(self._model.device) for name, tensor in inputs.items()}
+        logits = self._model(**placed, logits_to_keep=int(frugal)).logits[:, -1, :]
         return float(logits[0, self._yes] - logits[0, self._no])
 
     def ids(self, text: str, images: Sequence[Image.Image]) -> list[int]:
@@ -74,30 +75,29 @@ def _parts(parts: Sequence[Part]) -> list[dict[str, str]]:
     return [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
 
 
-def _sent(part: Part) -> Part:
-    """A picture as it arrives: decoded from the JPEG that the service is sent too."""
-    if isinstance(part, str):
-        return part
-    buffer = io.BytesIO()
-    part.save(buffer, "JPEG", quality=90)
-    return Image.open(buffer).convert("RGB")
+def _received(item: Any) -> Part:
+    """A query or a document of a request to `POST /rerank`: a text, or a picture decoded from base64."""
+    if isinstance(item, str):
+        return item
+    return Image.open(io.BytesIO(base64.b64decode(item["image"]))).convert("RGB")
 
 
 def main() -> None:
-    """Answer `gmr bench`: one JSON line asks for a workload's request, one line says how long it took, and its logits."""
-    folder = Path(sys.argv[1])
-    torch.set_num_threads(int(sys.argv[2]))
-    reranker, tokenizer = NaiveReranker(folder), LiteralTokenizer.load(folder)
-    sys.stdout.write(json.dumps({"ready": True}) + "\n")
-    sys.stdout.flush()
+    """`FOLDER THREADS DEVICE FRUGAL`: answer `gmr bench`, one line a request of `POST /rerank`, one line with its logits."""
+    folder, threads, device, frugal = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] == "frugal"
+    torch.set_num_threads(threads)
+    reranker = NaiveReranker(folder, device=device)
+    _say({"ready": True})
     for line in sys.stdin:
         asked = json.loads(line)
-        request = make_request(asked["workload"], asked["documents"], asked["seed"], tokenizer)
-        query, documents = _sent(request.query), [_sent(document) for document in request.documents]
-        start = time.perf_counter()
-        logits = [reranker.logit(INSTRUCTION, [query], [document], frugal=asked["frugal"]) for document in documents]
-        sys.stdout.write(json.dumps({"seconds": time.perf_counter() - start, "logits": logits}) + "\n")
-        sys.stdout.flush()
+        query, instruction = _received(asked["query"]), asked["instruction"]
+        documents = (_received(item) for item in asked["documents"])
+        _say({"logits": [reranker.logit(instruction, [query], [document], frugal=frugal) for document in documents]})
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -28,18 +28,20 @@ Part = str | Image.Image
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One query with its documents, each a text or a picture."""
+    """One query with its documents, each a text or a picture. The first `repeated` of them were asked about before."""
 
     query: Part
     documents: list[Part]
+    cache: str = "bypass"
+    repeated: int = 0
 
     def body(self) -> dict[str, Any]:
-        """The request as JSON for `POST /rerank`, past the score cache."""
+        """The request as JSON for `POST /rerank`, past the score cache unless `cache` says otherwise."""
         return {
             "query": _item(self.query),
             "documents": [_item(document) for document in self.documents],
             "instruction": INSTRUCTION,
-            "cache": "bypass",
+            "cache": self.cache,
         }
 
 

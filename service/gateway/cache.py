@@ -1,13 +1,12 @@
 """Scores that are known already, by what they depend on.
 
 Knows keys and fixed-size values, nothing of models or requests. Tiers are asked in order, and what a later tier knew is put into
-the earlier ones; a tier that fails is a miss. Invariant: a key is an HMAC over length-framed fields, so two pairs share a key
-only if all that decides their score is equal.
+the earlier ones; a tier that fails is a miss. Invariant: a key is the HMAC of a document under its question's key, itself an HMAC
+over length-framed fields, so two pairs share a key only if all that decides their score is equal.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import math
 import struct
@@ -16,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from service.contracts import Scored
-from service.gateway.media import Content, Picture
+from service.gateway.identity import framed, identity
+from service.gateway.media import Content
 from service.gateway.scoring import Question
 from service.telemetry import CACHE_BYTES, CACHE_LOOKUPS
 
@@ -28,24 +28,10 @@ _ENTRY_BYTES = 250
 
 def pair_keys(secret: bytes, question: Question, documents: Iterable[Content]) -> list[bytes]:
     """The key of a question with each document: equal exactly when all that decides the score is equal."""
-    common = hmac.new(secret, digestmod=hashlib.sha256)
-    asked = (question.model.digest.encode(), question.instruction.encode(), _side(question.query), bytes([question.truncate]))
-    common.update(_frame(_SCHEMA, *asked))
-    keys = []
-    for document in documents:
-        pair = common.copy()
-        pair.update(_frame(_side(document)))
-        keys.append(pair.digest())
-    return keys
-
-
-def _frame(*fields: bytes) -> bytes:
-    """Fields with their lengths, so that no two lists of fields give the same bytes."""
-    return b"".join(len(field).to_bytes(8, "big") + field for field in fields)
-
-
-def _side(content: Content) -> bytes:
-    return b"".join((b"i" if isinstance(part, Picture) else b"t") + part.sha256() for part in content)
+    asked = (question.model.digest, question.instruction, question.cache_salt)
+    fields = (_SCHEMA, *(each.encode() for each in asked), identity(question.query), bytes([question.truncate]))
+    own = hmac.digest(secret, framed(*fields), "sha256")
+    return [hmac.digest(own, identity(document), "sha256") for document in documents]
 
 
 class Tier(Protocol):

@@ -11,9 +11,11 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import anyio
 import anyio.to_process
@@ -24,8 +26,12 @@ from service.gateway import pictures
 from service.telemetry import IMAGES
 
 DECODE_SECONDS = 10.0
-"""How long one image may take to decode and resize before its child process is killed."""
+"""How long one image, or one batch of small ones, may take to decode and resize before its child process is killed."""
+BATCH_IMAGES = 16
+BATCH_PIXELS = 4_000_000
+"""What a child decodes in one go: more than that, and others wait too long for it; less, and handing over costs too much."""
 
+_TOO_SLOW = "The image took too long to decode."
 _LABELS = ("data:image/png;base64", "data:image/jpeg;base64", "data:image/jpg;base64", "data:image/webp;base64")
 
 
@@ -35,20 +41,18 @@ class Text:
 
     text: str
 
-    def sha256(self) -> bytes:
-        return hashlib.sha256(self.text.encode()).digest()
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image part of an item, still encoded; `digest` is the SHA-256 of `data`, `loc` its place in the request."""
+    """An image part of an item, still encoded.
+
+    `digest` is the SHA-256 of `data`, `loc` its place in the request, `size` (width, height) as its header says.
+    """
 
     data: bytes
     digest: bytes
     loc: Loc
-
-    def sha256(self) -> bytes:
-        return self.digest
+    size: tuple[int, int]
 
 
 Content = tuple[Text | Picture, ...]
@@ -82,37 +86,62 @@ class Media:
     async def decode(self, pictures_: Iterable[Picture], rule: ImageRule) -> dict[bytes, Pixels | RerankError]:
         """Each distinct picture's pixels as the model wants them, or why there are none, by digest."""
         distinct = {picture.digest: picture for picture in pictures_}
-        decoded = await asyncio.gather(*(self._decode(picture, rule) for picture in distinct.values()))
-        return dict(zip(distinct, decoded, strict=True))
+        if not distinct:
+            return {}
+        decoded = await asyncio.gather(*(self._decode(batch, rule) for batch in self._batches(list(distinct.values()))))
+        return dict(zip(distinct, chain.from_iterable(decoded), strict=True))
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them."""
         await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(os.cpu_count() or 1)))
 
-    async def _decode(self, picture: Picture, rule: ImageRule) -> Pixels | RerankError:
-        """One picture; a child that was found dead gets a successor, one that died of this very picture does not."""
-        try:
-            return await self._decode_once(picture, rule)
-        except anyio.BrokenWorkerProcess:
-            pass
-        try:
-            return await self._decode_once(picture, rule)
-        except anyio.BrokenWorkerProcess:
-            return InvalidImage()
+    def _batches(self, distinct: Sequence[Picture]) -> Iterator[list[Picture]]:
+        """Runs of pictures that are decoded in one go: a share a child, and no more than takes a moment."""
+        most = max(1, math.ceil(len(distinct) / self._children.total_tokens))
+        batch: list[Picture] = []
+        pixels = 0
+        for picture in distinct:
+            area = picture.size[0] * picture.size[1]
+            if batch and (len(batch) == most or len(batch) == BATCH_IMAGES or pixels + area > BATCH_PIXELS):
+                yield batch
+                batch, pixels = [], 0
+            batch.append(picture)
+            pixels += area
+        if batch:
+            yield batch
 
-    async def _decode_once(self, picture: Picture, rule: ImageRule) -> Pixels | RerankError:
+    async def _decode(self, batch: Sequence[Picture], rule: ImageRule) -> Sequence[Pixels | RerankError]:
+        """A batch; where its child died or took too long, each picture alone, so that no picture pays for another."""
         try:
-            async with self._children:
-                with anyio.fail_after(DECODE_SECONDS):
-                    pixels = await anyio.to_process.run_sync(
-                        pictures.decode, picture.data, rule.cell, rule.min_pixels, rule.max_pixels, cancellable=True
-                    )
-        except RerankError as error:
-            return error
+            return await self._decode_once(batch, rule)
         except TimeoutError:
-            return InvalidImage("The image took too long to decode.")
-        IMAGES.inc()
-        return Pixels(picture.digest, *pixels)
+            if len(batch) == 1:
+                return [InvalidImage(_TOO_SLOW)]
+        except anyio.BrokenWorkerProcess:  # perhaps it was found dead
+            pass
+        return await asyncio.gather(*(self._decode_alone(picture, rule) for picture in batch))
+
+    async def _decode_alone(self, picture: Picture, rule: ImageRule) -> Pixels | RerankError:
+        try:
+            (decoded,) = await self._decode_once([picture], rule)
+        except anyio.BrokenWorkerProcess:  # it died of this very picture
+            return InvalidImage()
+        except TimeoutError:
+            return InvalidImage(_TOO_SLOW)
+        return decoded
+
+    async def _decode_once(self, batch: Sequence[Picture], rule: ImageRule) -> Sequence[Pixels | RerankError]:
+        encoded = [picture.data for picture in batch]
+        async with self._children:
+            with anyio.fail_after(DECODE_SECONDS):
+                decoded = await anyio.to_process.run_sync(
+                    pictures.decode_all, encoded, rule.cell, rule.min_pixels, rule.max_pixels, cancellable=True
+                )
+        IMAGES.inc(sum(not isinstance(each, RerankError) for each in decoded))
+        return [
+            each if isinstance(each, RerankError) else Pixels(picture.digest, *each)
+            for picture, each in zip(batch, decoded, strict=True)
+        ]
 
     def _picture(self, source: str, loc: Loc) -> Picture:
         """Decode the base64, and check the image's header against the limits."""
@@ -134,7 +163,7 @@ class Media:
             raise InvalidImage(f"The image's sides must be at least {limits.min_image_side} pixels.").at(loc)
         if max(width, height) > limits.max_image_aspect * min(width, height):
             raise InvalidImage(f"The image's sides must not differ more than {limits.max_image_aspect} times.").at(loc)
-        return Picture(data, hashlib.sha256(data).digest(), loc)
+        return Picture(data, hashlib.sha256(data).digest(), loc, (width, height))
 
 
 def _base64_of(source: str, loc: Loc) -> str:

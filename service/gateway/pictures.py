@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import resource
 import warnings
+from collections.abc import Sequence
 from io import BytesIO
 
 from PIL import ExifTags, Image
 
-from service.errors import ImageTooLarge, InvalidImage
+from service.errors import ImageTooLarge, InvalidImage, RerankError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 DECODER_MEMORY_BYTES = 2**30
@@ -38,12 +39,20 @@ def size(data: bytes) -> tuple[int, int]:
         return image.size
 
 
-def decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int, bytes]:
-    """(width, height, RGB rows) of the first frame, upright, on white where it was transparent, resized for the model.
+def decode_all(batch: Sequence[bytes], cell: int, min_pixels: int, max_pixels: int) -> list[tuple[int, int, bytes] | RerankError]:
+    """Each image of a batch, or why it cannot be read. Runs in a child process, whose address space it bounds."""
+    resource.setrlimit(resource.RLIMIT_AS, (DECODER_MEMORY_BYTES, DECODER_MEMORY_BYTES))
+    decoded: list[tuple[int, int, bytes] | RerankError] = []
+    for data in batch:
+        try:
+            decoded.append(_decode(data, cell, min_pixels, max_pixels))
+        except RerankError as error:
+            decoded.append(error)
+    return decoded
 
-    Runs in a child process of bounded address space.
-    """
-    _bound_memory()
+
+def _decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int, bytes]:
+    """(width, height, RGB rows) of the first frame, upright, on white where it was transparent, resized for the model."""
     with _opened(data) as image:
         try:
             upright = _rgb(_turned(image))
@@ -89,10 +98,6 @@ def _rgb(image: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
-
-
-def _bound_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (DECODER_MEMORY_BYTES, DECODER_MEMORY_BYTES))
 
 
 def ready() -> None:

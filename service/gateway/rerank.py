@@ -70,19 +70,24 @@ class Reranker:
         self._scoring = Scoring(media, workers)
         self._secret = secret
 
-    async def rerank(self, ask: Ask, until: float) -> Outcome:
-        """Score and order `ask`'s documents before `until` (event loop time); raises a `RerankError` where that fails."""
-        model = self._workers.model(ask.model)
+    async def rerank(self, ask: Ask, until: float, digest: str | None = None) -> Outcome:
+        """Score and order `ask`'s documents before `until` (event loop time); raises a `RerankError` where that fails.
+
+        `digest` is what the model has been replaced by since a first attempt; there is no third.
+        """
+        model = self._workers.model(ask.model, digest)
         query, documents, errors = await self._resolve(ask)
         question = Question(model, ask.instruction or model.default_instruction, query, ask.truncate)
         keys = dict(zip(documents, pair_keys(self._secret, question, documents.values()), strict=True))
         known = await self._look_up(ask, keys.values())
         missing = {key: documents[index] for index, key in keys.items() if key not in known}
         digests, fresh = await self._score(question, missing, until)
-        if known and digests - {model.digest}:  # the model was replaced meanwhile: ask once for all
-            return await self.rerank(replace(ask, cache="refresh"), until)
-        if len(digests) > 1:
-            raise WorkerFailed
+        newer = digests - {model.digest}
+        if newer and (known or len(digests) > 1):  # the model was replaced meanwhile: ask once for all
+            if digest:
+                raise WorkerFailed
+            again = replace(ask, cache="refresh" if ask.cache == "use" else ask.cache)
+            return await self.rerank(again, until, digest=min(newer))
         if digests == {model.digest} and ask.cache != "bypass":
             await self._remember(fresh)
         verdicts = {index: known.get(key) or fresh[key] for index, key in keys.items()}

@@ -16,6 +16,7 @@ from service.asgi import read_body, unless_gone
 from service.contracts import ErrorBody, Item, RerankAnswer, WorkerInfo
 from service.errors import InvalidRequest, UnsupportedMediaType
 from service.gateway.admission import Admission
+from service.gateway.costs import admission_tokens
 from service.gateway.dialects import native
 from service.gateway.rerank import Ask, Outcome, Reranker
 from service.gateway.settings import GatewaySettings
@@ -24,8 +25,6 @@ from service.telemetry import DOCUMENTS, ERRORS, TOKENS, request_id
 
 RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
-_PAIR_TOKENS = 64
-"""About what a pair costs beside its text and images: the template."""
 
 
 def gateway_routes(settings: GatewaySettings, reranker: Reranker, admission: Admission, workers: Workers) -> APIRouter:
@@ -42,7 +41,8 @@ def gateway_routes(settings: GatewaySettings, reranker: Reranker, admission: Adm
         until = arrived + (ask.timeout_ms or settings.default_timeout_ms) / 1000
 
         async def answer() -> RerankAnswer:
-            async with admission.admit(estimated_tokens(ask, workers.model(ask.model)), until):
+            readable = [document for document in ask.documents if isinstance(document, Item)]
+            async with admission.admit(admission_tokens(ask.query, readable, workers.model(ask.model)), until):
                 outcome = await reranker.rerank(ask, until)
             _count(ask, outcome)
             return native.write(ask, outcome, request_id.get())
@@ -73,15 +73,6 @@ def gateway_routes(settings: GatewaySettings, reranker: Reranker, admission: Adm
     return router
 
 
-def estimated_tokens(ask: Ask, model: WorkerInfo) -> int:
-    """A request's cost before anything is decoded: prompt tokens, images at the model's largest."""
-    an_image = model.images.max_pixels // model.images.cell**2
-    sides = [ask.query, *(document for document in ask.documents if isinstance(document, Item))]
-    parts = [part for side in sides for part in side.parts()]
-    most = model.max_pair_tokens
-    return sum(min(len(text or "") // 4, most) + (an_image if image else 0) for text, image in parts) + _PAIR_TOKENS * len(sides)
-
-
 def _expect_json(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
@@ -100,8 +91,11 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 def _count(ask: Ask, outcome: Outcome) -> None:
     DOCUMENTS.observe(len(ask.documents))
-    for ranked in outcome.ranked:
-        TOKENS.labels("cached" if ranked.cached else "computed").inc(ranked.score.prompt_tokens)
+    scored = [ranked.score for ranked in outcome.ranked if not ranked.cached]
+    reused = sum(score.reused_tokens for score in scored)
+    TOKENS.labels("cached").inc(sum(ranked.score.prompt_tokens for ranked in outcome.ranked if ranked.cached))
+    TOKENS.labels("prefix").inc(reused)
+    TOKENS.labels("computed").inc(sum(score.prompt_tokens for score in scored) - reused)
     for _, error in outcome.errors:
         ERRORS.labels(error.code).inc()
 

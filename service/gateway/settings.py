@@ -24,6 +24,12 @@ class GatewaySettings(Limits, BaseSettings):
     max_waiting: int = Field(256, ge=0, le=100_000, description="Requests that may wait for capacity.")
     max_wait_ms: int = Field(5_000, ge=0, le=600_000, description="How long a request may wait for capacity.")
 
+    routing: Literal["affinity", "least_loaded"] = Field(
+        "affinity", description="Whether equal queries go to one worker, for its caches, unless it is much busier than others."
+    )
+    split: Literal["auto", "always", "never"] = Field(
+        "auto", description="When a request is split over idle workers: where that is faster, wherever there are several, never."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
 
     @field_validator("workers", mode="before")

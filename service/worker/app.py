@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio.to_thread
 import msgspec
@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import resolve
+from model_store.registry import resolve, resolve_adapter
 from service.asgi import prepare, read_body, unless_gone
 from service.contracts import MSGPACK, TIMEOUT_HEADER, UNREADABLE, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
@@ -31,6 +31,7 @@ from service.worker.scorers.loading import create_scorer
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000
+_LOOK_SECONDS = 0.5
 _decode_call = msgspec.msgpack.Decoder(ScoreCall).decode
 _encode_reply = msgspec.msgpack.Encoder().encode
 
@@ -41,9 +42,9 @@ def _nothing() -> None:
 
 @dataclass(slots=True)
 class _State:
-    """What the worker knows of itself: `info` is None until it is ready."""
+    """What the worker knows of itself: `served`, by name, is empty until it is ready."""
 
-    info: WorkerInfo | None = None
+    served: dict[str, WorkerInfo] = field(default_factory=dict)
     calls: int = 0
 
 
@@ -56,14 +57,14 @@ def create_worker(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(scorer, settings, state, on_ready, on_failure))
+        living = asyncio.create_task(_live(scorer, settings, state, on_ready, on_failure))
         yield
-        loading.cancel()
-        await asyncio.gather(loading, return_exceptions=True)
+        living.cancel()
+        await asyncio.gather(living, return_exceptions=True)
         await scorer.close()
 
     app = FastAPI(title="gmr-rerank worker", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
-    prepare(app, is_ready=lambda: state.info is not None, is_alive=scorer.healthy)
+    prepare(app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy)
 
     @app.post("/score")
     async def score(request: Request) -> Response:
@@ -85,10 +86,10 @@ def create_worker(
 
     @app.get("/info")
     async def info() -> Response:
-        """What is served here."""
-        if state.info is None:
+        """What is served here, the default model first."""
+        if not state.served or not scorer.healthy():
             raise NoWorker
-        return Response(msgspec.json.encode(state.info), media_type="application/json")
+        return Response(msgspec.json.encode(list(state.served.values())), media_type="application/json")
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -98,29 +99,52 @@ def create_worker(
     return app
 
 
-async def _load(
+async def _live(
     scorer: Scorer, settings: WorkerSettings, state: _State, on_ready: Callable[[], None], on_failure: Callable[[], None]
 ) -> None:
-    """Start the scorer and let the golden pairs decide."""
+    """Start the scorer, let the golden pairs decide, and from then on keep an eye on its engine."""
     start = time.perf_counter()
     try:
-        checkpoint = await anyio.to_thread.run_sync(
-            lambda: resolve(settings.model, revision=settings.model_revision, cache=settings.model_cache)
-        )
-        info = await scorer.start(checkpoint)
-        worst = await check_golden(scorer, info, read_golden(checkpoint.folder), settings.golden_tolerance)
+        served, worst = await _load(scorer, settings)
     except (CheckpointUnusable, CannotLoad) as failure:
         say(str(failure), logging.ERROR)
         on_failure()
+        return
     except Exception as failure:
         say("the model failed to load", logging.ERROR, failure=failure)
         on_failure()
-    else:
-        MODEL.info({"model": info.model, "digest": info.digest, "engine": info.engine, "dtype": info.dtype})
-        seconds = round(time.perf_counter() - start, 1)
-        say("model ready", model=info.model, digest=info.digest, device=info.device, golden_drift=worst, seconds=seconds)
-        state.info = info
-        on_ready()
+        return
+    for info in served:
+        say("model ready", model=info.model, digest=info.digest, engine=info.engine, device=info.device, dtype=info.dtype)
+    MODEL.info({"model": served[0].model, "digest": served[0].digest, "engine": served[0].engine, "dtype": served[0].dtype})
+    say("ready", golden_drift=worst, seconds=round(time.perf_counter() - start, 1))
+    state.served = {info.model: info for info in served}
+    on_ready()
+    while not scorer.ended():
+        await asyncio.sleep(_LOOK_SECONDS)
+    say("the engine has ended", logging.ERROR)
+    on_failure()
+
+
+async def _load(scorer: Scorer, settings: WorkerSettings) -> tuple[list[WorkerInfo], float]:
+    """What is served, and how far golden pairs were off at most; raises `CheckpointUnusable` or `CannotLoad`."""
+    real = not settings.random_weights
+    checkpoint = await anyio.to_thread.run_sync(
+        lambda: resolve(settings.model, revision=settings.model_revision, cache=settings.model_cache, weights=real)
+    )
+    if checkpoint.name in settings.adapters:
+        raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
+    adapters = [await anyio.to_thread.run_sync(resolve_adapter, *named) for named in settings.adapters.items()]
+    served = await scorer.start(checkpoint, adapters)
+    if not real:
+        say("the weights are random: timings mean something, scores do not", logging.WARNING)
+        return served, 0.0
+    folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
+    drifts = [
+        await check_golden(scorer, info, read_golden(folder), settings.golden_tolerance)
+        for info, folder in zip(served, folders, strict=True)
+    ]
+    return served, max(drifts)
 
 
 async def _collect(scorer: Scorer, call: ScoreCall, until: float) -> list[Scored | Refused | None]:
@@ -160,10 +184,11 @@ def _timeout_ms(request: Request) -> int:
 
 
 def _expect_served(state: _State, call: ScoreCall) -> WorkerInfo:
-    if state.info is None:
+    if not state.served:
         raise NoWorker
-    if state.info.model != call.model:
+    info = state.served.get(call.model)
+    if info is None:
         raise ModelNotFound
-    if not _complete(call, state.info.images.cell):
+    if not _complete(call, info.images.cell):
         raise InvalidRequest
-    return state.info
+    return info

@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PrivateAttr, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENGINE_PREFIX = "RERANK_ENGINE_"
+"""`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every one of them."""
+MAX_ADAPTERS = 256
+
+
+def _from_environment() -> dict[str, str]:
+    return {
+        name.removeprefix(ENGINE_PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(ENGINE_PREFIX)
+    }
 
 
 class WorkerSettings(BaseSettings):
-    """Every knob of the worker."""
+    """Every knob of the worker, but for the engine's own arguments, which vLLM knows."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
     model: str = Field("gmr-tiny", description="Registry name, local folder, or hub id (then with a pinned revision).")
     model_revision: str | None = Field(None, pattern="^[0-9a-f]{40}$", description="Commit of a hub model, 40 hex digits.")
     model_cache: Path | None = Field(None, description="Where hub models are kept; default: huggingface_hub's own place.")
-    engine: Literal["torch"] = Field("torch", description="What runs the network.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where it runs; auto takes a GPU if there is one.")
+    adapters: Annotated[dict[str, Path], NoDecode] = Field(
+        {}, description="LoRA adapters served beside the model, as name=folder, comma-separated (vLLM only)."
+    )
+    engine: Literal["torch", "vllm"] = Field("torch", description="What runs the network.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch runs it; auto takes a GPU if there is one.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one a core.")
-    batch_tokens: int = Field(1024, ge=64, le=2**20, description="Tokens of one forward pass.")
+    batch_tokens: int = Field(1024, ge=64, le=2**20, description="Tokens of one forward pass of torch.")
+    stall_seconds: float = Field(
+        60, ge=1, le=3600, description="How long an engine may have work and finish none of it before it counts as stuck."
+    )
     max_calls: int = Field(64, ge=1, le=100_000, description="Calls worked on at once; more are turned away.")
     max_call_bytes: int = Field(256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway.")
     golden_tolerance: float | None = Field(
         None, ge=0, le=100, description="How far a golden pair's logit may be off at start; default: by dtype."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+
+    _engine_arguments: dict[str, str] = PrivateAttr(default_factory=_from_environment)
+
+    @property
+    def engine_arguments(self) -> dict[str, str]:
+        """vLLM's engine arguments that the environment sets, by name."""
+        return self._engine_arguments
+
+    @property
+    def random_weights(self) -> bool:
+        """Whether vLLM makes weights up (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a size that one has no weights of."""
+        return self.engine == "vllm" and self.engine_arguments.get("load_format") == "dummy"
+
+    @field_validator("adapters", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        folders = {name.strip(): folder.strip() for name, _, folder in pairs}
+        if len(pairs) > MAX_ADAPTERS or len(folders) < len(pairs) or not all(map(all, folders.items())):
+            raise PydanticCustomError("adapters", "Adapters are given as name=folder, comma-separated, each name once")
+        return folders

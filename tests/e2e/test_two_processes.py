@@ -1,10 +1,11 @@
-"""A gateway and a worker in two processes answer as one process does, and outlive each other."""
+"""A gateway and its workers, each a process, answer as one process does, and outlive each other."""
 
 from __future__ import annotations
 
 import base64
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -56,27 +57,46 @@ class Worker:
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(command, env=os.environ | CPU, stdout=output, stderr=subprocess.STDOUT)
 
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready").status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
     def end(self, sign: signal.Signals) -> int:
         self._process.send_signal(sign)
         return self._process.wait(timeout=60)
 
 
 @contextmanager
-def two_processes(folder: Path) -> Iterator[tuple[Worker, httpx.Client]]:
-    worker = Worker(folder / "worker")
+def processes(folder: Path, workers: int, **settings: str) -> Iterator[tuple[list[Worker], httpx.Client]]:
+    """Workers and a gateway over them, all of which are ready."""
+    fleet: list[Worker] = []
     try:
+        for number in range(workers):
+            fleet.append(Worker(folder / f"worker-{number}"))
+        urls = ",".join(worker.url for worker in fleet)
+        for worker in fleet:
+            eventually(worker.ready)
         with (
-            running("gateway", "--workers", worker.url, port=free_port(), log=folder / "gateway") as url,
+            running("gateway", "--workers", urls, port=free_port(), log=folder / "gateway", **settings) as url,
             httpx.Client(base_url=url, timeout=60) as gateway,
         ):
-            yield worker, gateway
+            yield fleet, gateway
     finally:
-        worker.end(signal.SIGTERM)
+        for worker in fleet:
+            worker.end(signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, httpx.Client]]:
-    with two_processes(tmp_path_factory.mktemp("two")) as both:
+    with processes(tmp_path_factory.mktemp("pair"), 1) as ((worker,), gateway):
+        yield worker, gateway
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Worker], httpx.Client]]:
+    with processes(tmp_path_factory.mktemp("fleet"), 2, RERANK_SPLIT="always") as both:
         yield both
 
 
@@ -97,10 +117,36 @@ def ask(gateway: httpx.Client, **body: Any) -> httpx.Response:
     )
 
 
-@pytest.mark.parametrize("query", ["a red circle", {"image": drawn("red")}, {"text": "like this", "image": drawn("blue")}])
+QUERIES: list[Any] = ["a red circle", {"image": drawn("red")}, {"text": "like this", "image": drawn("blue")}]
+
+
+@pytest.mark.parametrize("query", QUERIES)
 def test_two_processes_answer_as_one_does(pair: tuple[Worker, httpx.Client], rerank: Rerank, query: Any) -> None:
-    one = rerank(query=query, documents=DOCUMENTS).json()
-    two = ask(pair[1], query=query, documents=DOCUMENTS, cache="use").json()
+    agree(ask(pair[1], query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_request_that_is_split_is_answered_as_a_whole_one_is(
+    fleet: tuple[list[Worker], httpx.Client], rerank: Rerank, query: Any
+) -> None:
+    before = shares(fleet[1])
+    agree(ask(fleet[1], query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
+    assert shares(fleet[1]) - before == 2
+
+
+def in_one(rerank: Rerank, query: Any) -> dict[str, Any]:
+    """The answer of one process that holds both."""
+    answer: dict[str, Any] = rerank(query=query, documents=DOCUMENTS, cache="bypass").json()
+    return answer
+
+
+def shares(gateway: httpx.Client) -> float:
+    """How many workers requests were split over, all in all."""
+    (total,) = re.findall(r"^rerank_request_workers_sum (\S+)$", gateway.get("/metrics").text, re.MULTILINE)
+    return float(total)
+
+
+def agree(two: dict[str, Any], one: dict[str, Any]) -> None:
     assert [each["index"] for each in two["results"]] == [each["index"] for each in one["results"]]
     assert sorted(each["index"] for each in two["results"]) == list(range(len(DOCUMENTS)))
     for mine, theirs in zip(two["results"], one["results"], strict=True):
@@ -152,6 +198,26 @@ def test_a_worker_killed_while_it_scores_fails_its_requests(pair: tuple[Worker, 
     worker.start()
     eventually(lambda: status(gateway) == 200)
     assert ask(gateway).status_code == 200
+
+
+def test_a_share_whose_worker_is_killed_is_scored_by_the_other(fleet: tuple[list[Worker], httpx.Client]) -> None:
+    (doomed, _), gateway = fleet
+    documents = [f"document {number} " * 100 for number in range(200)]
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(gateway, documents=documents)))
+    asking.start()
+    eventually(lambda: "rerank_requests_in_flight 1.0" in gateway.get("/metrics").text)
+    doomed.end(signal.SIGKILL)
+    asking.join()
+    assert answers[0].status_code == 200
+    assert sorted(each["index"] for each in answers[0].json()["results"]) == list(range(200))
+    assert 'rerank_worker_calls_total{outcome="worker_failed"} 1.0' in gateway.get("/metrics").text
+    before = shares(gateway)
+    assert ask(gateway, documents=documents[:4]).status_code == 200
+    assert shares(gateway) - before == 1
+    doomed.start()
+    eventually(doomed.ready)
+    eventually(lambda: ask(gateway, documents=documents[:4]).status_code == 200 and shares(gateway) - before >= 4)
 
 
 def test_a_gateway_that_starts_before_its_worker_waits_for_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,8 @@ from starlette.routing import Route
 
 from service.contracts import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import PairTooLong
-from service.gateway.workers import Workers
+from service.gateway.routing import hash_order
+from service.gateway.workers import Work, Workers
 
 INFO = WorkerInfo(
     model="m",
@@ -56,19 +58,27 @@ async def never(call: ScoreCall) -> Response:
 
 
 class StandIn:
-    """A worker that says `info` (None: it is not ready) or the bytes in `said`, answers calls with `answer`, and keeps them."""
+    """A worker that serves `info` (None: it is not ready) and `others`, or says the bytes in `said`.
 
-    def __init__(self, answer: Answer, info: WorkerInfo = INFO) -> None:
+    It answers calls with `answer`, and keeps them.
+    """
+
+    _count = itertools.count()
+
+    def __init__(self, answer: Answer, info: WorkerInfo = INFO, *others: WorkerInfo) -> None:
         self.info: WorkerInfo | None = info
+        self.others = others
         self.said: bytes | None = None
         self.answer = answer
         self.calls: list[ScoreCall] = []
         self.headers: list[dict[str, str]] = []
         routes = [Route("/info", self._info), Route("/score", self._score, methods=["POST"])]
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(Starlette(routes=routes)), base_url="http://worker")
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(Starlette(routes=routes)), base_url=f"http://worker-{next(self._count)}"
+        )
 
     async def _info(self, request: Request) -> Response:
-        said = self.said or (self.info and msgspec.json.encode(self.info))
+        said = self.said or (self.info and msgspec.json.encode([self.info, *self.others]))
         return Response(said) if said else Response(status_code=503)
 
     async def _score(self, request: Request) -> Response:
@@ -106,14 +116,27 @@ class Reader(StandIn):
 
 
 @asynccontextmanager
-async def watched(*clients: httpx.AsyncClient) -> AsyncIterator[Workers]:
+async def watched(*clients: httpx.AsyncClient, **settings: Any) -> AsyncIterator[Workers]:
     """`Workers` over clients, all of which are ready."""
-    workers = Workers(clients)
+    workers = Workers(clients, **settings)
     async with workers.watched():
         async with asyncio.timeout(10):
-            while not all(worker.info for worker in workers._workers):
+            while not all(worker.serves for worker in workers._workers):
                 await asyncio.sleep(0.001)
         yield workers
+
+
+def key_for(*clients: httpx.AsyncClient) -> bytes:
+    """A key whose first choice among the clients is the first of them."""
+    names = [str(client.base_url) for client in clients]
+    return next(key for key in map(str.encode, map(str, itertools.count())) if hash_order(key, names)[0] == 0)
+
+
+async def ask(workers: Workers, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k") -> ScoreReply:
+    """One call to a seat of its own."""
+    work = Work(workers.model(call.model), key, 10, [10] * len(call.documents))
+    with workers.seats(work) as (seat,):
+        return await seat.score(call, sum(work.suffixes), soon() if until is None else until)
 
 
 def soon(seconds: float = 30) -> float:

@@ -23,7 +23,7 @@ COUNTS = st.integers(0, 2**32 - 1)
 
 
 def picture(data: bytes, loc: tuple[str | int, ...] = ("query", "image")) -> Picture:
-    return Picture(data, hashlib.sha256(data).digest(), loc)
+    return Picture(data, hashlib.sha256(data).digest(), loc, (1, 1))
 
 
 QUERY: Content = (Text("q"),)

@@ -21,6 +21,7 @@ from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as refere
 from service.contracts import ImageRule, Item, Limits, Pixels
 from service.errors import BadRequest, ImageTooLarge, InvalidImage, RerankError
 from service.gateway import media, pictures
+from service.gateway.costs import pixel_bytes
 from service.gateway.media import Content, Media, Picture, Text
 from tests.gateway import encoded_pictures as made
 from tests.gateway.encoded_pictures import bare, data_url, encode, picture
@@ -52,8 +53,8 @@ def loop() -> Iterator[BlockingPortal]:
 
 
 def decoded(loop: BlockingPortal, data: bytes, rule: ImageRule = AS_IT_IS) -> Pixels | RerankError:
-    sent = Picture(data, hashlib.sha256(data).digest(), LOC)
-    (outcome,) = loop.call(Media(Limits()).decode, [sent], rule).values()
+    whole = Picture(data, hashlib.sha256(data).digest(), LOC, (1, 1))
+    (outcome,) = loop.call(Media(Limits()).decode, [whole], rule).values()
     return outcome
 
 
@@ -88,7 +89,7 @@ def test_pixels_are_the_processors(loop: BlockingPortal, width: int, height: int
 @pytest.mark.parametrize("kind", made.PICTURES)
 def test_every_good_picture_is_read(loop: BlockingPortal, kind: str) -> None:
     data = made.PICTURES[kind]
-    assert resolve({"image": bare(data)}) == (Picture(data, hashlib.sha256(data).digest(), (*LOC, "image")),)
+    assert resolve({"image": bare(data)}) == (Picture(data, hashlib.sha256(data).digest(), (*LOC, "image"), pictures.size(data)),)
     rgb = pixels(loop, data, RULE)
     assert rgb.shape[0] % CELL == rgb.shape[1] % CELL == 0
     assert RULE.min_pixels <= rgb.shape[0] * rgb.shape[1] <= RULE.max_pixels
@@ -112,7 +113,7 @@ def test_parts_stay_in_order() -> None:
     assert between == Text("between")
     assert isinstance(first, Picture)
     assert isinstance(second, Picture)
-    assert first.sha256() == second.sha256() == hashlib.sha256(PNG).digest()
+    assert first.digest == second.digest == hashlib.sha256(PNG).digest()
     assert second.loc == (*LOC, "content", 2, "image_url", "url")
 
 
@@ -255,3 +256,49 @@ def test_a_child_that_was_killed_meanwhile_costs_no_picture(loop: BlockingPortal
     child = loop.call(anyio.to_process.run_sync, os.getpid)
     os.kill(child, signal.SIGKILL)
     assert isinstance(decoded(loop, encode(picture()), RULE), Pixels)
+
+
+def sent(*encoded: bytes) -> list[Picture]:
+    return [Picture(data, hashlib.sha256(data).digest(), LOC, pictures.size(data)) for data in encoded]
+
+
+def test_a_broken_picture_costs_no_other_of_its_batch(loop: BlockingPortal) -> None:
+    batch = sent(*(encode(picture((40, 40 + number)))[: 80 if number % 3 == 1 else None] for number in range(20)))
+    outcome = loop.call(Media(Limits()).decode, batch, AS_IT_IS)
+    assert list(outcome) == [each.digest for each in batch]
+    for number, each in enumerate(outcome.values()):
+        if number % 3 == 1:
+            assert isinstance(each, InvalidImage)
+        else:
+            assert isinstance(each, Pixels)
+            assert (each.digest, each.width, each.height) == (batch[number].digest, 40, 40 + number)
+            assert each.rgb == picture((40, 40 + number)).tobytes()
+
+
+def test_a_child_that_dies_with_a_batch_costs_no_picture(loop: BlockingPortal) -> None:
+    slow = encode(Image.effect_noise((1900, 1900), 80), "JPEG", progressive=True)
+    batch = sent(*(encode(picture((40, 40 + number))) for number in range(8)), slow)
+    child = loop.call(anyio.to_process.run_sync, os.getpid)
+    decoding = loop.start_task_soon(Media(Limits()).decode, batch, RULE)
+    os.kill(child, signal.SIGKILL)
+    assert all(isinstance(each, Pixels) for each in decoding.result(60).values())
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(2, 4000), st.integers(2, 4000)), max_size=80))
+def test_batches_are_bounded_and_hold_every_picture_once_and_in_order(sizes: list[made.Size]) -> None:
+    wanted = [Picture(b"", b"%d" % number, LOC, size) for number, size in enumerate(sizes)]
+    batches = list(Media(Limits())._batches(wanted))
+    assert [each for batch in batches for each in batch] == wanted
+    for batch in batches:
+        assert 1 <= len(batch) <= media.BATCH_IMAGES
+        assert len(batch) == 1 or sum(width * height for width, height in (each.size for each in batch)) <= media.BATCH_PIXELS
+
+
+@settings(max_examples=100, deadline=None)
+@given(width=st.integers(2, 400), height=st.integers(2, 400), orientation=st.integers(1, 8))
+def test_pixels_take_what_the_header_foretells(loop: BlockingPortal, width: int, height: int, orientation: int) -> None:
+    (turned,) = sent(encode(picture((width, height)), exif=made.exif(orientation)))
+    (outcome,) = loop.call(Media(Limits()).decode, [turned], RULE).values()
+    assert isinstance(outcome, Pixels)
+    assert len(outcome.rgb) == pixel_bytes(turned, RULE)

@@ -16,7 +16,7 @@ from msgspec import structs
 from PIL import Image
 from starlette.responses import Response
 
-from service.contracts import ImageRule, Item, Limits, ScoreCall
+from service.contracts import Item, Limits, ScoreCall
 from service.errors import DeadlineExceeded, EmptyItem, InvalidImage, ModelNotFound, PairTooLong, RerankError, WorkerFailed
 from service.gateway.cache import MemoryTier, ScoreCache
 from service.gateway.media import Media
@@ -113,9 +113,9 @@ async def test_the_models_own_instruction_is_the_default(house: House) -> None:
 async def test_equal_documents_are_sent_once_and_each_is_ranked(house: House) -> None:
     outcome = await house.rerank("1", "2", "1", picture("red"), "1", picture("red"))
     assert [each.index for each in outcome.ranked] == [1, 0, 2, 4, 3, 5]
-    (call,) = house.worker.calls
-    assert sorted(str(document[0]) for document in call.documents) == ["0", "1", "2"]
-    assert len(call.images) == 1
+    texts, pictures = house.worker.calls
+    assert (texts.documents, texts.images) == ([["1"], ["2"]], [])
+    assert (pictures.documents, len(pictures.images)) == ([[0]], 1)
 
 
 async def test_bypass_neither_reads_nor_writes(house: House) -> None:
@@ -154,18 +154,32 @@ async def test_a_new_model_without_old_scores_is_named_and_not_kept_under_the_ol
     assert (logits(outcome), cached(outcome)) == ([1], [])
 
 
-async def test_two_models_in_one_request_are_a_failure() -> None:
-    a_chunk_an_image = structs.replace(INFO, images=ImageRule(28, 3136, 2**24))
-    worker = Reader()
+@pytest.mark.parametrize("cache", ["use", "bypass"])
+async def test_two_models_in_one_request_are_asked_once_for_all(house: House, cache: str) -> None:
+    worker = house.worker
 
+    async def replaced_after_the_first_call(call: ScoreCall) -> Response:
+        if len(worker.calls) == 1:
+            return reply([scored(1)])
+        worker.info = TWO
+        return reply([scored(2)], TWO.digest)
+
+    worker.answer = replaced_after_the_first_call
+    outcome = await house.rerank("a text", picture("blue"), cache=cache)
+    assert (logits(outcome), cached(outcome), outcome.model) == ([2, 2], [], TWO)
+    assert len(worker.calls) == 4
+    again = await house.rerank("a text", picture("blue"), cache=cache)
+    assert cached(again) == ([0, 1] if cache == "use" else [])
+
+
+async def test_two_models_in_each_of_two_attempts_are_a_failure(house: House) -> None:
     async def alternating(call: ScoreCall) -> Response:
-        return reply([scored(1)], TWO.digest if len(worker.calls) % 2 else INFO.digest)
+        return reply([scored(1)], TWO.digest if len(house.worker.calls) % 2 else INFO.digest)
 
-    worker.info, worker.answer = a_chunk_an_image, alternating
-    async with watched(worker.client) as workers:
-        with pytest.raises(WorkerFailed):
-            await opened(workers, worker).rerank(picture("red"), picture("blue"))
-    assert [len(call.images) for call in worker.calls] == [1, 1]
+    house.worker.answer = alternating
+    with pytest.raises(WorkerFailed):
+        await house.rerank("a text", picture("blue"))
+    assert len(house.worker.calls) == 4
 
 
 async def test_bad_documents_fail_the_request_naming_each(house: House) -> None:

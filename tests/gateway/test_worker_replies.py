@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from service.contracts import Refused, ScoreCall, Scored, ScoreReply
 from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
-from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, good, scored, soon, watched
+from tests.gateway.stand_in import INFO, Answer, StandIn, ask, good, key_for, scored, watched
 
 
 def says(status: int, content: bytes) -> Answer:
@@ -49,6 +49,8 @@ WRONG: dict[str, Answer] = {
     "an infinite logit": replies(scored(-math.inf), scored(1)),
     "a logit that no model gives": replies(scored(1e39), scored(1)),
     "fewer tokens than none": replies(Scored(1.0, -1, 0, False), scored(1)),
+    "more tokens reused than there are": replies(Scored(1.0, 10, 0, False, 11), scored(1)),
+    "more image tokens than there are": replies(Scored(1.0, 10, 11, False), scored(1)),
 }
 
 
@@ -57,7 +59,7 @@ async def test_a_wrong_answer_is_a_failed_worker(wrong: str) -> None:
     only = StandIn(WRONG[wrong])
     async with watched(only.client) as workers:
         with pytest.raises(WorkerFailed) as raised:
-            await workers.score(CALL, soon())
+            await ask(workers)
         assert raised.value.message == WorkerFailed.message
     assert len(only.calls) == 1
 
@@ -66,7 +68,7 @@ async def test_a_wrong_answer_is_a_failed_worker(wrong: str) -> None:
 async def test_after_a_wrong_answer_another_worker_is_asked(wrong: str) -> None:
     bad, other = StandIn(WRONG[wrong]), StandIn(good)
     async with watched(bad.client, other.client) as workers:
-        assert (await workers.score(CALL, soon())).pairs == [scored(0), scored(1)]
+        assert (await ask(workers, key=key_for(bad.client, other.client))).pairs == [scored(0), scored(1)]
     assert (len(bad.calls), len(other.calls)) == (1, 1)
 
 
@@ -75,7 +77,7 @@ async def test_a_worker_without_room_is_said_so_after_one_other_was_asked(error:
     stand_ins = [StandIn(refuses(error)) for _ in range(3)]
     async with watched(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(error) as raised:
-            await workers.score(CALL, soon())
+            await ask(workers)
         assert raised.value.message == error.message
     assert sum(len(each.calls) for each in stand_ins) == 2
 
@@ -84,7 +86,7 @@ async def test_a_call_is_offered_to_two_workers_at_most() -> None:
     stand_ins = [StandIn(WRONG["garbage"]) for _ in range(4)]
     async with watched(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(WorkerFailed):
-            await workers.score(CALL, soon())
+            await ask(workers)
     assert sorted(len(each.calls) for each in stand_ins) == [0, 0, 1, 1]
 
 
@@ -103,11 +105,11 @@ async def test_what_another_worker_would_refuse_too_is_not_sent_there(case: str)
     stand_ins = [StandIn(answer), StandIn(answer)]
     async with watched(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(error):
-            await workers.score(CALL, soon())
+            await ask(workers)
     assert sum(len(each.calls) for each in stand_ins) == 1
 
 
 async def test_refused_and_open_pairs_are_handed_on() -> None:
     only = StandIn(replies(Refused("pair_too_long"), None))
     async with watched(only.client) as workers:
-        assert (await workers.score(CALL, soon())).pairs == [Refused("pair_too_long"), None]
+        assert (await ask(workers)).pairs == [Refused("pair_too_long"), None]

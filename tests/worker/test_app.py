@@ -104,7 +104,7 @@ async def test_a_reply_is_what_the_scorer_says(worker: httpx.AsyncClient, scorer
     assert len(answered.pairs) == len(call.documents)
     assert all(map(same, answered.pairs, wanted))
     assert all(isinstance(each, Scored) for each in answered.pairs)
-    info = msgspec.json.decode((await worker.get("/info")).content, type=WorkerInfo)
+    (info,) = msgspec.json.decode((await worker.get("/info")).content, type=list[WorkerInfo])
     assert (answered.digest, info.model) == (info.digest, "gmr-tiny")
 
 
@@ -201,7 +201,7 @@ async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None
 
 async def test_a_ready_worker_says_so_and_what_it_serves(worker: httpx.AsyncClient) -> None:
     assert (await worker.get("/health/ready")).json() == {"status": "ready"}
-    info = msgspec.json.decode((await worker.get("/info")).content, type=WorkerInfo)
+    (info,) = msgspec.json.decode((await worker.get("/info")).content, type=list[WorkerInfo])
     assert (info.model, info.family, info.device, info.dtype) == ("gmr-tiny", "gmr", "cpu", "float32")
     assert info.digest.startswith("sha256:")
     metrics = (await worker.get("/metrics")).text

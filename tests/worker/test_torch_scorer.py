@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from random import Random
 
@@ -15,13 +14,13 @@ from PIL import Image as Pil
 from model_store.evaluation.naive import NaiveReranker
 from model_store.registry import resolve
 from model_store.training.tiny import cells
-from model_store.training.tiny.batches import fitted
 from model_store.training.tiny.examples import Side
-from service.contracts import Pixels, Refused, ScoreCall, Scored, WireItem
+from service.contracts import Refused, ScoreCall, Scored
 from service.worker.scorers.base import CannotLoad
 from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
+from tests.worker.calls import as_call
 
 TOLERANCE = 1e-4
 
@@ -42,26 +41,6 @@ async def scorer() -> AsyncIterator[TorchScorer]:
 @pytest.fixture(scope="module")
 def reference() -> NaiveReranker:
     return NaiveReranker(TINY)
-
-
-def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCall:
-    images: dict[bytes, Pixels] = {}
-
-    def wire(side: Side) -> WireItem:
-        parts: WireItem = []
-        for part in side:
-            if isinstance(part, str):
-                parts.append(part)
-            else:
-                rgb = fitted(part)
-                digest = hashlib.sha256(rgb.tobytes()).digest()
-                images.setdefault(digest, Pixels(digest, rgb.shape[1], rgb.shape[0], rgb.tobytes()))
-                parts.append(list(images).index(digest))
-        return parts
-
-    return ScoreCall(
-        "gmr-tiny", instruction, wire(query), [wire(each) for each in documents], list(images.values()), truncate=True
-    )
 
 
 async def logits(scorer: TorchScorer, call: ScoreCall) -> list[float]:

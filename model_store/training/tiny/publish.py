@@ -17,6 +17,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_TOKENS, Gmr
+from model_store.families.qwen2_5_vl import DEVIATION, MEAN
 from model_store.golden import GoldenPair, Side, write_golden
 from model_store.manifest import Manifest, digest_files, write_manifest
 from model_store.training.tiny import cells, examples
@@ -51,6 +52,13 @@ def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
         "patch_size": 14,
         "temporal_patch_size": 2,
         "merge_size": 2,
+        # Readers differ in what they take a processor for that does not say these.
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": MEAN.tolist(),
+        "image_std": DEVIATION.tolist(),
+        "do_convert_rgb": True,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol
 
-from model_store.registry import Checkpoint
+from model_store.registry import Adapter, Checkpoint
 from service.contracts import Refused, ScoreCall, Scored, WorkerInfo
 
 Verdict = tuple[int, Scored | Refused]
@@ -15,8 +15,11 @@ Verdict = tuple[int, Scored | Refused]
 class Scorer(Protocol):
     """Runs one model. Scores are fp32 logit(yes) - logit(no) (paper, eq. 1), the same whatever else is being scored."""
 
-    async def start(self, checkpoint: Checkpoint) -> WorkerInfo:
-        """Load a checkpoint and say what is served; raises `CannotLoad` with one sentence where that fails."""
+    async def start(self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()) -> list[WorkerInfo]:
+        """Load a checkpoint, and adapters on top of it; say what is served: the checkpoint first, then each adapter.
+
+        Raises `CannotLoad` with one sentence where that fails.
+        """
         ...
 
     def score(self, call: ScoreCall) -> AsyncGenerator[Verdict, None]:
@@ -24,7 +27,11 @@ class Scorer(Protocol):
         ...
 
     def healthy(self) -> bool:
-        """False once scoring cannot go on without a restart."""
+        """Whether it makes progress while there is work."""
+        ...
+
+    def ended(self) -> bool:
+        """Whether it can never score again: the process is to be replaced."""
         ...
 
     async def close(self) -> None:
@@ -34,3 +41,11 @@ class Scorer(Protocol):
 
 class CannotLoad(Exception):
     """A model that cannot be served; its text is one sentence for the operator."""
+
+
+class EngineDead(Exception):
+    """An engine has ended: nothing is scored before a restart."""
+
+
+class EngineRefused(Exception):
+    """An engine could not do one thing; it goes on with the rest."""

@@ -13,3 +13,7 @@ def create_scorer(settings: WorkerSettings) -> Scorer:
             from service.worker.scorers.torch_scorer import TorchScorer
 
             return TorchScorer(settings)
+        case "vllm":
+            from service.worker.scorers.vllm_scorer import VllmScorer
+
+            return VllmScorer(settings)

@@ -8,7 +8,6 @@ themselves alone, and an image is encoded alike wherever it stands.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from model_store.families.prompt import Image, Item, Prompt, Segment
-from model_store.families.qwen2_5_vl import CELL, image_tokens
+from model_store.families.prompt import Prompt, Segment
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import Checkpoint
-from service.contracts import ImageRule, Pixels, Refused, ScoreCall, Scored, WireItem, WorkerInfo
+from model_store.registry import Adapter, Checkpoint
+from service.contracts import Refused, ScoreCall, WorkerInfo
 from service.errors import PairTooLong
 from service.telemetry import BATCH_TOKENS
 from service.worker.scorers.base import CannotLoad, Verdict
 from service.worker.scorers.network import Network
+from service.worker.scorers.prompts import describe, render, scored
 from service.worker.settings import WorkerSettings
 
 Args = ParamSpec("Args")
@@ -47,12 +46,17 @@ class TorchScorer:
         self._checkpoint: Checkpoint
         self._network: Network
 
-    async def start(self, checkpoint: Checkpoint) -> WorkerInfo:
+    async def start(self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()) -> list[WorkerInfo]:
         """Load the weights; raises `CannotLoad`."""
-        return await self._in(self._network_thread, self._load, checkpoint)
+        if adapters:
+            raise CannotLoad("RERANK_ADAPTERS needs RERANK_ENGINE=vllm: the torch engine serves merged checkpoints only.")
+        return [await self._in(self._network_thread, self._load, checkpoint)]
 
     def healthy(self) -> bool:
         return True
+
+    def ended(self) -> bool:
+        return False
 
     async def close(self) -> None:
         for thread in (self._prompt_thread, self._network_thread):
@@ -60,7 +64,7 @@ class TorchScorer:
 
     async def score(self, call: ScoreCall) -> AsyncGenerator[Verdict, None]:
         """A verdict on each document, shortest first; closing the generator abandons the batches not begun."""
-        rendered = await self._in(self._prompt_thread, self._render, call)
+        rendered = await self._in(self._prompt_thread, render, self._checkpoint, call, call.documents)
         prompts = {index: prompt for index, prompt in enumerate(rendered) if isinstance(prompt, Prompt)}
         for index in range(len(rendered)):
             if index not in prompts:
@@ -75,7 +79,7 @@ class TorchScorer:
                 logits = await self._in(self._network_thread, self._network.score, prefix, start, suffixes, encoded)
                 BATCH_TOKENS.observe(sum(len(suffix.ids) for suffix in suffixes))
                 for index, logit in zip(batch, logits, strict=True):
-                    yield index, _scored(prompts[index], logit)
+                    yield index, scored(prompts[index], logit)
 
     async def _in(
         self, thread: ThreadPoolExecutor, work: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
@@ -96,31 +100,9 @@ class TorchScorer:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise CannotLoad(f"{settings.model}: the weights cannot be loaded ({type(error).__name__}).") from error
         self._checkpoint = checkpoint
-        return self._describe(checkpoint, device, dtype)
-
-    def _describe(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> WorkerInfo:
-        manifest = checkpoint.manifest
         engine = f"torch {torch.__version__.partition('+')[0]}, transformers {version('transformers')}"
         kind = str(dtype).removeprefix("torch.")
-        digest = hashlib.sha256("\n".join((checkpoint.digest, engine, kind)).encode()).hexdigest()
-        return WorkerInfo(
-            model=checkpoint.name,
-            digest=f"sha256:{digest}",
-            family=manifest.family,
-            template=manifest.template,
-            default_instruction=manifest.default_instruction,
-            max_pair_tokens=manifest.max_tokens,
-            images=ImageRule(CELL, manifest.pixels.min_pixels, manifest.pixels.max_pixels),
-            engine=engine,
-            dtype=kind,
-            device=device.type,
-        )
-
-    def _render(self, call: ScoreCall) -> Sequence[object]:
-        family = self._checkpoint.family
-        instruction = call.instruction if call.instruction is not None else self._checkpoint.manifest.default_instruction
-        documents = [_item(document, call.images) for document in call.documents]
-        return family.render((instruction,), _item(call.query, call.images), documents, truncate=call.truncate)
+        return describe(checkpoint, name=checkpoint.name, parts=(), engine=engine, dtype=kind, device=device.type)
 
     def _encode(self, call: ScoreCall, segments: Sequence[Segment], encoded: dict[bytes, Tensor]) -> None:
         """Encode the segments' images that were not met before in this call."""
@@ -149,16 +131,3 @@ def _by_prefix(prompts: dict[int, Prompt]) -> list[tuple[Segment, list[int]]]:
     for index, prompt in prompts.items():
         groups.setdefault(prompt.prefix, []).append(index)
     return list(groups.items())
-
-
-def _item(item: WireItem, images: Sequence[Pixels]) -> Item:
-    return tuple(part if isinstance(part, str) else _image(images[part]) for part in item)
-
-
-def _image(pixels: Pixels) -> Image:
-    return Image(pixels.digest, pixels.width, pixels.height)
-
-
-def _scored(prompt: Prompt, logit: float) -> Scored:
-    pictures = sum(image_tokens(image) for image in prompt.images)
-    return Scored(logit, len(prompt.prefix.ids) + len(prompt.suffix.ids), pictures, prompt.truncated)

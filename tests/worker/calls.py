@@ -1,0 +1,50 @@
+"""Calls made of what a person would write, and the verdicts a scorer in this process gives on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from random import Random
+
+from model_store.training.tiny import cells
+from model_store.training.tiny.batches import fitted
+from model_store.training.tiny.examples import Side
+from service.contracts import Pixels, Refused, ScoreCall, Scored, WireItem
+from service.worker.scorers.base import Scorer
+
+
+def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCall:
+    images: dict[bytes, Pixels] = {}
+
+    def wire(side: Side) -> WireItem:
+        parts: WireItem = []
+        for part in side:
+            if isinstance(part, str):
+                parts.append(part)
+            else:
+                rgb = fitted(part)
+                digest = hashlib.sha256(rgb.tobytes()).digest()
+                images.setdefault(digest, Pixels(digest, rgb.shape[1], rgb.shape[0], rgb.tobytes()))
+                parts.append(list(images).index(digest))
+        return parts
+
+    return ScoreCall(
+        "gmr-tiny", instruction, wire(query), [wire(each) for each in documents], list(images.values()), truncate=True
+    )
+
+
+def cell_call(cell: str, seed: str, negatives: int = 6) -> ScoreCall:
+    """A call of one of the paper's nine cells."""
+    example = cells.sample(cell, Random(seed), "heldout", negatives)
+    return as_call(example.instruction, example.query, example.documents)
+
+
+def pictures(count: int, seed: str) -> list[Side]:
+    """As many different pictures, each a side of its own."""
+    return cells.sample("T-I", Random(seed), "heldout", count - 1).documents
+
+
+async def verdicts(scorer: Scorer, call: ScoreCall) -> list[Scored | Refused]:
+    """What a scorer says of each document, in order."""
+    said = {index: verdict async for index, verdict in scorer.score(call)}
+    return [said[index] for index in range(len(call.documents))]

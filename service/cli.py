@@ -117,9 +117,9 @@ def bench(
     with _refusing_to_bench():
         from model_store.evaluation.bench.overhead import run_overhead
         from model_store.evaluation.bench.plan import make_plan
+        from model_store.evaluation.bench.routing import run_routing
         from model_store.evaluation.bench.run import run_bench
         from model_store.evaluation.bench.soak import run_soak
-        from model_store.evaluation.routing import run_routing
 
         _refuse_unknown_settings()
         plan = make_plan(
@@ -137,7 +137,7 @@ def bench(
             output=output,
         )
         if routing:
-            raise typer.Exit(run_routing(model, samples, documents, output, engine))
+            raise typer.Exit(run_routing(plan))
         raise typer.Exit(run_overhead(plan) if overhead else run_soak(plan, soak) if soak else run_bench(plan))
 
 

@@ -36,14 +36,14 @@ def start(name: str, plan: Plan, checkpoint: Checkpoint, scratch: Path, stack: E
         case "vllm" | "vllm-tuned":
             url, tuned = calls.free_url(), name == "vllm-tuned"
             command = vllm_server.command(plan, checkpoint, calls.port_of(url), scratch / "score.jinja", tuned=tuned)
-            environment = _inherited() | vllm_server.environment(plan, tuned=tuned)
+            environment = inherited() | vllm_server.environment(plan, tuned=tuned)
             program = stack.enter_context(started("front end", command, environment, scratch / f"{name}.log"))
             contender = VllmServer(name, plan.dtype, [program], url, checkpoint, tuned)
         case _:
             frugal = "frugal" if name == "naive-last" else "plain"
             arguments = [str(checkpoint.folder), str(len(plan.cores)), plan.device, frugal]
             command = [sys.executable, "-m", "model_store.evaluation.naive", *arguments]
-            program = stack.enter_context(started("loop", command, _inherited(), scratch / f"{name}.log", piped=True))
+            program = stack.enter_context(started("loop", command, inherited(), scratch / f"{name}.log", piped=True))
             assert program.process.stdout
             if not program.process.stdout.readline():
                 raise ProgramFailed(f"The naive loop did not start.\n{program.tail()}")
@@ -80,9 +80,9 @@ def _environment(plan: Plan, checkpoint: Checkpoint, engine: str) -> dict[str, s
     if engine == "vllm":
         settings |= {f"RERANK_ENGINE_{name.upper()}": value for name, value in plan.engine_settings().items()}
         settings |= vllm_server.environment(plan, tuned=True)
-    return _inherited() | settings
+    return inherited() | settings
 
 
-def _inherited() -> dict[str, str]:
+def inherited() -> dict[str, str]:
     """This process's environment without the engine's arguments, which are given to those that they are meant for."""
     return {name: value for name, value in os.environ.items() if not name.startswith(ENGINE_PREFIX)}

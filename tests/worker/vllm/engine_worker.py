@@ -82,13 +82,21 @@ def descendants(pid: int) -> set[int]:
     """The pids of a process's children, theirs, and so on."""
     found: set[int] = set()
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, children.read_text(encoding="ascii").split()):
+        try:
+            pids = children.read_text(encoding="ascii").split()
+        except OSError:  # the thread has ended
+            continue
+        for child in map(int, pids):
             found |= {child} | descendants(child)
     return found
 
 
 def process_name(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    """A process's name; nothing where it has ended: a start forks compilers and probes that come and go."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def is_running(pid: int) -> bool:

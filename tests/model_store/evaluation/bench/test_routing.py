@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from model_store.evaluation import routing
-from model_store.evaluation.routing import AGREEMENT, SplitRow, run_routing
+from model_store.evaluation.bench import routing
+from model_store.evaluation.bench.plan import make_plan
+from model_store.evaluation.bench.routing import AGREEMENT, run_routing
+from model_store.evaluation.bench.routing_report import SplitRow
 
 
 @pytest.mark.slow
@@ -20,7 +22,21 @@ def test_a_run_prints_two_tables_and_writes_its_numbers(
     monkeypatch.setattr(routing, "PAGES", 2)
     monkeypatch.setattr(routing, "PAGE", 2)
     output = tmp_path / "routing.json"
-    assert run_routing("gmr-tiny", samples=2, documents=4, output=output, engine="torch") == 0
+    plan = make_plan(
+        model="gmr-tiny",
+        contenders="ours",
+        workloads="T",
+        callers="1",
+        samples=2,
+        documents=4,
+        dtype=None,
+        device="cpu",
+        engine="torch",
+        quantization=None,
+        python_vllm=None,
+        output=output,
+    )
+    assert run_routing(plan) == 0
     printed = capsys.readouterr().out
     assert "split over 2 workers" in printed
     assert "void" not in printed

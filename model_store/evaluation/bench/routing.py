@@ -13,10 +13,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from itertools import count, cycle
 from pathlib import Path
@@ -25,17 +25,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from model_store.evaluation.bench.calls import answers, free_url, get, numbers, port_of, post
+from model_store.evaluation.bench.plan import Plan
 from model_store.evaluation.bench.programs import Program, started
+from model_store.evaluation.bench.routing_report import WORKERS, SplitRow, StreamRow, split_table, stream_table
+from model_store.evaluation.bench.starting import inherited
 from model_store.evaluation.workloads import make_request
 from model_store.families.tokens import LiteralTokenizer
 from model_store.registry import resolve
 
 AGREEMENT = 1e-3
 """How far the logits of two ways may differ; more, and the timing is void."""
-WORKERS = 2
 QUERIES = {"short": 0, "middle": 2, "long": 8}
 """Query sides: the first words of a text, or as many texts of 130 tokens."""
 SIZES = (2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -52,62 +53,25 @@ _SOURCES = ("computed", "prefix", "cached")
 Body = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SplitRow:
-    """One shape of request, whole and split over two workers: median seconds, and the median of the paired ratios."""
-
-    query: str
-    documents: int
-    prefix_tokens: int
-    suffix_tokens: int
-    whole: float
-    split: float
-    gain: float
-
-    @property
-    def share_per_prefix(self) -> float:
-        """A share's own tokens over the prefix: what the gateway decides by."""
-        return self.suffix_tokens / WORKERS / self.prefix_tokens
-
-    @property
-    def expected(self) -> float:
-        """The gain if time went by tokens alone."""
-        total = self.prefix_tokens + self.suffix_tokens
-        return total / (self.prefix_tokens + self.suffix_tokens / WORKERS)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRow:
-    """A stream of pages under both routings: median seconds of a request, prompt tokens reused, the median of paired ratios."""
-
-    query: str
-    callers: int
-    affinity: float
-    least_loaded: float
-    gain: float
-    affinity_reused: float
-    least_loaded_reused: float
-
-
-def run_routing(model: str, samples: int, documents: int, output: Path | None, engine: str) -> int:
+def run_routing(plan: Plan) -> int:
     """Run, print two tables, write JSON; gives the exit code: 1 where the ways disagree on scores."""
-    console, folder = Console(), resolve(model).folder
+    console, folder, samples = Console(), resolve(plan.model).folder, plan.samples
     requests = _Requests(LiteralTokenizer.load(folder))
-    with _ways(folder, engine) as ways:
+    with _ways(folder, plan) as ways:
         off = _disagreement(ways, requests)
         versions = json.loads(get(ways["whole"], "/info"))["versions"]
         splits = [
             _compare_split(ways, requests, query, size, samples)
             for query in QUERIES
-            for size in sorted({min(size, documents) for size in SIZES})
+            for size in sorted({min(size, plan.documents) for size in SIZES})
         ]
         streams = [_compare_streams(ways, requests, letter, callers, samples) for letter in "TQ" for callers in CALLERS]
-    console.print(_split_table(splits))
-    console.print(_stream_table(streams))
+    console.print(split_table(splits))
+    console.print(stream_table(streams))
     report = {
         "date": time.strftime("%Y-%m-%d"),
-        "model": model,
-        "engine": engine,
+        "model": plan.model,
+        "engine": plan.engine,
         "workers": WORKERS,
         "samples": samples,
         "disagreement": off,
@@ -115,8 +79,8 @@ def run_routing(model: str, samples: int, documents: int, output: Path | None, e
         "split": [asdict(row) | {"share_per_prefix": row.share_per_prefix, "expected": row.expected} for row in splits],
         "streams": [asdict(row) for row in streams],
     }
-    if output:
-        output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if plan.output:
+        plan.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if not off <= AGREEMENT:
         console.print("[red]The ways do not agree on scores: these timings are void.[/red]")
     return int(not off <= AGREEMENT)
@@ -151,23 +115,24 @@ class _Requests:
 
 
 @contextmanager
-def _ways(folder: Path, engine: str) -> Iterator[dict[str, str]]:
+def _ways(folder: Path, plan: Plan) -> Iterator[dict[str, str]]:
     """The URL of a gateway for each way, all over the same workers of one thread each (vLLM would put all on one core)."""
-    quiet = {"RERANK_LOG_LEVEL": "warning"}
-    alone = quiet | {"RERANK_MODEL": str(folder), "RERANK_ENGINE": engine, "RERANK_THREADS": "1"}
+    quiet = inherited() | {"RERANK_LOG_LEVEL": "warning"}
+    alone = quiet | {"RERANK_MODEL": str(folder), "RERANK_ENGINE": plan.engine, "RERANK_THREADS": "1"}
     with ExitStack() as stack:
         logs = Path(stack.enter_context(TemporaryDirectory()))
 
-        def run(name: str, command: str, settings: dict[str, str]) -> tuple[Program, str]:
+        def run(name: str, python: str, command: str, settings: dict[str, str]) -> tuple[Program, str]:
             url = free_url()
-            line = [sys.executable, "-m", "service.cli", command, "--port", port_of(url)]
+            line = [python, "-m", "service.cli", command, "--port", port_of(url)]
             return stack.enter_context(started(name, line, settings, logs / name)), url
 
         cores = cycle(sorted(os.sched_getaffinity(0)))
         bound = (alone | {"VLLM_CPU_OMP_THREADS_BIND": str(core)} for core in cores)
-        workers = [run(f"worker-{number}", "worker", next(bound)) for number in range(WORKERS)]
+        python = plan.python_vllm if plan.engine == "vllm" else sys.executable
+        workers = [run(f"worker-{number}", python, "worker", next(bound)) for number in range(WORKERS)]
         shared = quiet | {"RERANK_WORKERS": ",".join(url for _, url in workers)}
-        gateways = [run(name, "gateway", shared | way) for name, way in _WAYS.items()]
+        gateways = [run(name, sys.executable, "gateway", shared | way) for name, way in _WAYS.items()]
         for program, url in workers + gateways:
             program.await_ready(partial(answers, url, "/health/ready"))
         yield {name: url for name, (_, url) in zip(_WAYS, gateways, strict=True)}
@@ -226,25 +191,3 @@ def _tokens(url: str) -> dict[str, float]:
 def _reused(before: dict[str, float], after: dict[str, float]) -> float:
     """The share of prompt tokens that came from a worker's prefix cache."""
     return (after["prefix"] - before["prefix"]) / (sum(after.values()) - sum(before.values()))
-
-
-def _split_table(rows: Sequence[SplitRow]) -> Table:
-    table = Table(title=f"One request, whole and split over {WORKERS} workers; median milliseconds")
-    for heading in ("query", "documents", "prefix", "suffixes", "share / prefix", "whole", "split", "gain", "gain by tokens"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        times = (f"{row.whole * 1000:.0f}", f"{row.split * 1000:.0f}", f"{row.gain:.2f}x", f"{row.expected:.2f}x")
-        sizes = (str(row.documents), str(row.prefix_tokens), str(row.suffix_tokens), f"{row.share_per_prefix:.1f}")
-        table.add_row(row.query, *sizes, *times)
-    return table
-
-
-def _stream_table(rows: Sequence[StreamRow]) -> Table:
-    table = Table(title=f"{PAGES} pages of {PAGE} documents a query; median milliseconds a request; prompt tokens reused")
-    for heading in ("query", "callers", "affinity", "reused", "least loaded", "reused", "gain"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        own = (f"{row.affinity * 1000:.0f}", f"{row.affinity_reused:.0%}")
-        other = (f"{row.least_loaded * 1000:.0f}", f"{row.least_loaded_reused:.0%}")
-        table.add_row("image" if row.query == "Q" else "text", str(row.callers), *own, *other, f"{row.gain:.2f}x")
-    return table

@@ -60,10 +60,11 @@ $(VLLM)/stamp: pyproject.toml constraints-vllm.txt docker/vllm-cpu/sitecustomize
 	@cp docker/vllm-cpu/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
-# The README's requests are tested as they stand.
+# The README's requests are tested as they stand, and the score cache on a real Redis.
 tools:
-	@command -v curl >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl; } || \
-	  { echo "The tests need curl." >&2; exit 1; }
+	@command -v curl >/dev/null && command -v redis-server >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server >/dev/null; } || \
+	  { echo "The tests need curl and redis-server." >&2; exit 1; }
 
 # Debian keeps the venv module in a package of its own.
 $(BIN)/python:

@@ -1,21 +1,111 @@
 """The losses of the paper, as pure functions of logits.
 
-Knows tensors alone.
+Knows tensors alone: `logits[examples, documents, 2]`, columns yes and no, row 0 of each example the relevant document. A loss is
+summed over an example's documents and averaged over examples, so that more negatives mean larger steps, as in the paper
+(algorithm 1, line 20). Invariant: with the weight and the direction of one loss, the unified loss has that loss's gradient.
+
+Why: either loss's gradient with respect to a document's logits is a scalar times a fixed vector (appendix A.2, eq. 16 to 18). SFT, eq. 4 with p = softmax(yes, no): for the relevant document d/d(yes, no) = (p_yes - 1, p_no) = p_no (-1, 1), for another
+one (p_yes, -p_yes) = p_yes (1, -1). CL, eq. 3 with s = softmax over documents of yes: s_0 - 1 = -(sum of s_i) and s_i. Those
+scalars are the weights (eq. 10 to 13), detached; what they multiply is the direction.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import cross_entropy
+
+YES, NO = 0, 1
+"""Columns of logits."""
+
+Weight = Literal["sft", "cl", "base", "base_masked", "base_cl", "base_sft"]
+"""How far an example moves the model: eq. 12 and 13, eq. 10 and 11, eq. 14, and table 2's three additions to eq. 14."""
+Direction = Literal["sft", "cl"]
+"""Where to: along yes - no, or along yes alone (section 3.3)."""
 
 
 def sft_loss(logits: Tensor) -> Tensor:
-    """The true SFT loss (paper, eq. 4): cross-entropy of yes or no for each document, summed over documents, mean over examples.
+    """The true SFT loss (paper, eq. 4): cross-entropy of yes for the relevant document and of no for each other one."""
+    labels = torch.full(logits.shape[:2], NO, device=logits.device)
+    labels[:, 0] = YES
+    return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / len(logits)
 
-    Takes logit(yes) - logit(no), `[examples, documents]`, the relevant document in column 0. Cross-entropy over the two labels
-    depends on that difference alone.
+
+def cl_loss(logits: Tensor) -> Tensor:
+    """The true CL loss (paper, eq. 3): InfoNCE over an example's documents by their yes logits."""
+    relevant = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+    return cross_entropy(logits[..., YES], relevant)
+
+
+def unified_reranking_loss(
+    logits: Tensor,
+    *,
+    weight: Weight,
+    direction: Direction,
+    tau: float | None = None,
+    beta: float = 0.05,
+    weight_dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """The unified reranking loss (paper, algorithm 1), whose value is no loss, but whose gradient is one's.
+
+    `tau` is the mask of `base_masked`, `beta` the temperature of the base weights (both appendix B.2); weights are computed in
+    `weight_dtype` (table 5). Line 4 of the algorithm must read "softmax over the two labels, the column of yes", and line 8
+    "softmax over the documents of the column of yes": as printed, with line 12's layout, both take the relevant document alone.
     """
-    truths = torch.zeros_like(logits)
-    truths[:, 0] = 1
-    return binary_cross_entropy_with_logits(logits, truths, reduction="none").sum(dim=1).mean()
+    scales = loss_weights(logits.detach(), weight, tau=tau, beta=beta, dtype=weight_dtype).to(logits.dtype)
+    along = logits[..., YES] - logits[..., NO] if direction == "sft" else logits[..., YES]
+    signs = torch.ones_like(along)
+    signs[:, 0] = -1
+    return (scales * signs * along).sum(dim=1).mean()
+
+
+def loss_weights(
+    logits: Tensor, weight: Weight, *, tau: float | None = None, beta: float = 0.05, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """W+ in column 0 and W- in the others, `[examples, documents]`, none negative (paper, eq. 10 to 14, and figure 3)."""
+    if (tau is not None) != (weight == "base_masked"):
+        raise ValueError("tau goes with base_masked, and base_masked needs it")
+    scores = logits.to(dtype)
+    match weight:
+        case "sft":
+            return _sft(scores)
+        case "cl" | "base_cl":  # added to the base, the CL weights replace it: W+ must equal the sum of W- (appendix B.2)
+            return _cl(scores)
+        case "base":
+            return _base(scores, beta)
+        case "base_sft":
+            return _base(scores, beta) * _sft(scores)
+        case "base_masked":
+            assert tau is not None
+            return _base(scores, beta) * _unmastered(scores, tau)
+
+
+def _relevance(scores: Tensor) -> Tensor:
+    """s(h): the probability of yes among the two labels (appendix B.2)."""
+    return scores.softmax(dim=2)[..., YES]
+
+
+def _sft(scores: Tensor) -> Tensor:
+    """Eq. 12 and 13. W+ is p(no) itself: 1 - p(yes) would be 0 where p(yes) rounds to 1."""
+    probabilities = scores.softmax(dim=2)
+    return torch.cat([probabilities[:, :1, NO], probabilities[:, 1:, YES]], dim=1)
+
+
+def _cl(scores: Tensor) -> Tensor:
+    """Eq. 10 and 11. W+ is the sum of the others' shares: 1 - s[0] would be 0 where s[0] rounds to 1."""
+    others = scores[..., YES].softmax(dim=1)[:, 1:]
+    return torch.cat([others.sum(dim=1, keepdim=True), others], dim=1)
+
+
+def _base(scores: Tensor, beta: float) -> Tensor:
+    """Eq. 14 with the temperature of appendix B.2."""
+    others = (_relevance(scores)[:, 1:] / beta).softmax(dim=1)
+    return torch.cat([torch.ones_like(others[:, :1]), others], dim=1)
+
+
+def _unmastered(scores: Tensor, tau: float) -> Tensor:
+    """0 for a document that is told apart already (section 4.1, the masking rule), 1 for the others."""
+    relevance = _relevance(scores)
+    return torch.cat([relevance[:, :1] <= 1 - tau, relevance[:, 1:] >= tau], dim=1).to(scores.dtype)

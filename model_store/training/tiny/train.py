@@ -101,7 +101,7 @@ def judge(
         head = answer_head(network, batcher.label_ids)
         logits = hidden[batch.last].float() @ head
         signs = binary_cross_entropy_with_logits(hidden[batch.signs].float() @ head, batch.truths, pos_weight=torch.tensor(3.0))
-        answer = sft_loss(logits)
+        answer = sft_loss(torch.stack([logits, torch.zeros_like(logits)], dim=2))  # of the two labels, only the difference counts
         ramp, fade = min(1.0, max(0.0, (step - hold) / hold)), max(0.0, 1 - step / (0.9 * steps))
         _advance(optimizers, _ANSWER_WEIGHT * ramp * answer + _SIGN_WEIGHT * 4 * fade * signs, step, steps)
         if step % REPORT_EVERY == 0:

@@ -4,8 +4,9 @@ Knows tensors alone: `logits[examples, documents, 2]`, columns yes and no, row 0
 summed over an example's documents and averaged over examples, so that more negatives mean larger steps, as in the paper
 (algorithm 1, line 20). Invariant: with the weight and the direction of one loss, the unified loss has that loss's gradient.
 
-Why: either loss's gradient with respect to a document's logits is a scalar times a fixed vector (appendix A.2, eq. 16 to 18). SFT, eq. 4 with p = softmax(yes, no): for the relevant document d/d(yes, no) = (p_yes - 1, p_no) = p_no (-1, 1), for another
-one (p_yes, -p_yes) = p_yes (1, -1). CL, eq. 3 with s = softmax over documents of yes: s_0 - 1 = -(sum of s_i) and s_i. Those
+Why: either loss's gradient with respect to a document's logits is a scalar times a fixed vector (appendix A.2, eq. 16 to 18).
+SFT (eq. 4), p = softmax(yes, no): the relevant document's is (p_yes - 1, p_no) = p_no (-1, 1), another's (p_yes, -p_yes)
+= p_yes (1, -1). CL (eq. 3), s = softmax over documents of yes: s_0 - 1 = -(the sum of all s_i) for yes alone, and s_i. Those
 scalars are the weights (eq. 10 to 13), detached; what they multiply is the direction.
 """
 

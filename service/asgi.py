@@ -1,4 +1,4 @@
-"""What both apps do at HTTP: request id, log line, error answers, body limit, departed clients, health routes.
+"""What both apps do at HTTP: request id, log line, error answers, body limit, departed clients, health routes, draining.
 
 Knows Starlette, nothing of reranking. Invariant: every answer carries `X-Request-Id` and every failure is the one flat error
 body; no exception's text leaves the process.
@@ -22,7 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.contracts import REQUEST_ID_HEADER, ErrorBody, ErrorPlace
-from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, NoWorker, RerankError
+from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
 from service.telemetry import ERRORS, REQUEST_SECONDS, accept_request_id, request_id, say, server_timing, timed_request
 
 Result = TypeVar("Result")
@@ -34,8 +34,13 @@ CLIENT_GONE = 499
 """The status that logs and metrics give a request whose client left; nobody receives it."""
 
 
+BEYOND = "beyond_limit"
+"""In a request's state where its connection is one too many: nothing but health is answered on it."""
+
+
 def prepare(app: FastAPI, *, is_ready: Callable[[], bool], is_alive: Callable[[], bool] = lambda: True) -> None:
     """Give an app its error answers, its health routes, and its outermost layer."""
+    app.state.draining, app.state.is_ready = False, is_ready
     app.add_exception_handler(RerankError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(_Outermost)
@@ -48,7 +53,21 @@ def prepare(app: FastAPI, *, is_ready: Callable[[], bool], is_alive: Callable[[]
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """200 when requests can be answered."""
-        return _health(is_ready(), "ready")
+        return _health(is_ready() and not draining(app), "ready")
+
+
+def drain(app: FastAPI) -> bool:
+    """From now on say that this app is not ready, and close each connection with its next answer; requests are still served.
+
+    Gives whether it was ready, so that somebody may still send some.
+    """
+    app.state.draining = True
+    return bool(app.state.is_ready())
+
+
+def draining(app: FastAPI) -> bool:
+    """Whether the process was told to end."""
+    return bool(app.state.draining)
 
 
 def error_response(error: RerankError) -> Response:
@@ -61,17 +80,24 @@ def error_response(error: RerankError) -> Response:
         request_id=request_id.get(),
         errors=[ErrorPlace(loc=list(problem.loc), message=problem.message) for problem in error.problems] or None,
     )
-    headers = {"retry-after": str(random.randint(1, 3))} if error.retry else {}
+    headers = {"retry-after": str(error.retry_after or random.randint(1, 3))} if error.retry else {}
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
     return JSONResponse(body.model_dump(exclude_none=True), status_code=error.status, headers=headers)
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body, refused as soon as it is known to be larger than `max_bytes`."""
+def _uncounted(more: int) -> None:
+    """Nobody counts the bytes of all requests together."""
+
+
+async def read_body(request: Request, max_bytes: int, count: Callable[[int], None] = _uncounted) -> bytes:
+    """The whole body, refused as soon as it is known to be larger than `max_bytes`; each chunk's size is told to `count`."""
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > max_bytes:
         raise BodyTooLarge
     body = bytearray()
     async for chunk in request.stream():
+        count(len(chunk))
         body += chunk
         if len(body) > max_bytes:
             raise BodyTooLarge
@@ -115,29 +141,58 @@ class _Outermost:
         offered = Request(scope).headers.get(REQUEST_ID_HEADER)
         with timed_request(accept_request_id(offered)) as timings:
             start = time.perf_counter()
-            status = CLIENT_GONE
-
-            async def tell(message: Message) -> None:
-                nonlocal status
-                if message["type"] == "http.response.start":
-                    status = message["status"]
-                    headers = MutableHeaders(scope=message)
-                    headers[REQUEST_ID_HEADER] = request_id.get()
-                    if timings:
-                        headers["server-timing"] = server_timing(timings)
-                await send(message)
-
+            answer = _Answer(scope, send, timings)
             try:
-                await self._app(scope, receive, tell)
+                await self._have_answered(scope, receive, answer)
             except ClientDisconnect:
                 pass
-            except Exception as failure:
-                say("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
-                if status != CLIENT_GONE:
-                    raise  # half an answer is out already: all that is left is to break off
-                await error_response(Internal())(scope, receive, tell)
             finally:
-                _record(scope, status, time.perf_counter() - start, timings)
+                _record(scope, answer.status, time.perf_counter() - start, timings)
+
+    async def _have_answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        """Have the app answer, and answer in its stead where it does not."""
+        if answer.beyond and not scope["path"].startswith("/health/"):
+            await error_response(Overloaded())(scope, receive, answer.tell)
+            return
+        try:
+            await self._app(scope, receive, answer.tell)
+        except asyncio.CancelledError:
+            if answer.begun or not draining(scope["app"]):
+                raise
+            await error_response(Overloaded("The service is shutting down."))(scope, receive, answer.tell)
+        except ClientDisconnect:
+            raise
+        except Exception as failure:
+            say("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
+            if answer.begun:
+                raise  # half an answer is out already: all that is left is to break off
+            await error_response(Internal())(scope, receive, answer.tell)
+
+
+class _Answer:
+    """An answer on its way out: what every one of them carries, and how far it has come."""
+
+    def __init__(self, scope: Scope, send: Send, timings: dict[str, float]) -> None:
+        self._app: FastAPI = scope["app"]
+        self._send = send
+        self._timings = timings
+        self.beyond = BEYOND in scope.get("state", {})
+        self.status = CLIENT_GONE
+
+    @property
+    def begun(self) -> bool:
+        return self.status != CLIENT_GONE
+
+    async def tell(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID_HEADER] = request_id.get()
+            if self._timings:
+                headers["server-timing"] = server_timing(self._timings)
+            if self.beyond or draining(self._app):
+                headers["connection"] = "close"
+        await self._send(message)
 
 
 def _record(scope: Scope, status: int, seconds: float, timings: dict[str, float]) -> None:

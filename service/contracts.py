@@ -22,14 +22,14 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    max_documents: int = Field(1_000, ge=1, le=100_000)
-    max_body_bytes: int = Field(64 * 2**20, ge=1_024, le=2**31)
-    max_text_chars: int = Field(100_000, ge=1, le=10_000_000)
-    max_images_per_item: int = Field(4, ge=0, le=64)
-    max_image_bytes: int = Field(10 * 2**20, ge=1_024, le=2**30)
-    max_image_pixels: int = Field(16_000_000, ge=4, le=200_000_000)
-    min_image_side: int = Field(2, ge=1, le=1_000)
-    max_image_aspect: int = Field(200, ge=1, le=200)
+    max_documents: int = Field(1_000, ge=1, le=100_000, description="Documents a request.")
+    max_body_bytes: int = Field(64 * 2**20, ge=1_024, le=2**31, description="Size of a request's body.")
+    max_text_chars: int = Field(100_000, ge=1, le=10_000_000, description="Characters of an item's text.")
+    max_images_per_item: int = Field(4, ge=0, le=64, description="Images an item.")
+    max_image_bytes: int = Field(10 * 2**20, ge=1_024, le=2**30, description="Size of an image as it is sent.")
+    max_image_pixels: int = Field(16_000_000, ge=4, le=200_000_000, description="Pixels of an image.")
+    min_image_side: int = Field(2, ge=1, le=1_000, description="Pixels of an image's shorter side, at least.")
+    max_image_aspect: int = Field(200, ge=1, le=200, description="How many times longer an image's longer side may be.")
 
 
 # -- the public request ---------------------------------------------------------------------------------------------------

@@ -8,11 +8,14 @@
     |   |-- ImageTooLarge           image_too_large
     |   |-- ImageUrlDisabled        image_url_disabled
     |   `-- PairTooLong             pair_too_long
+    |-- Unauthorized           401  unauthorized
+    |-- Forbidden              403  forbidden
     |-- NotFound               404  not_found
     |-- ModelNotFound          404  model_not_found
     |-- MethodNotAllowed       405  method_not_allowed
     |-- BodyTooLarge           413  body_too_large
     |-- UnsupportedMediaType   415  unsupported_media_type
+    |-- RateLimited            429  rate_limited
     |-- Internal               500  internal: a bug, never bad input
     |-- WorkerFailed           502  worker_failed
     |-- Overloaded             503  overloaded
@@ -50,10 +53,12 @@ class RerankError(Exception):
     retry: ClassVar[bool] = False
     """Whether the answer carries `Retry-After`: the same request may succeed later."""
 
-    def __init__(self, message: str | None = None, *, problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, message: str | None = None, *, problems: Sequence[Problem] = (), retry_after: int | None = None) -> None:
         super().__init__(message or self.message)
         self.message = message or self.message
         self.problems = tuple(problems)
+        self.retry_after = retry_after
+        """Seconds; None: nobody knows when, soon."""
 
     def at(self, loc: Loc) -> Self:
         """The same error, said of a place in the request."""
@@ -90,6 +95,14 @@ class PairTooLong(BadRequest):
     code, message = "pair_too_long", "Query and document together are longer than the model reads."
 
 
+class Unauthorized(RerankError):
+    code, status, message = "unauthorized", 401, "This needs an API key: send Authorization: Bearer, and the key."
+
+
+class Forbidden(RerankError):
+    code, status, message = "forbidden", 403, "This API key may not use this model."
+
+
 class NotFound(RerankError):
     code, status, message = "not_found", 404, "There is nothing at this path."
 
@@ -108,6 +121,10 @@ class BodyTooLarge(RerankError):
 
 class UnsupportedMediaType(RerankError):
     code, status, message = "unsupported_media_type", 415, "Send the body as application/json."
+
+
+class RateLimited(RerankError):
+    code, status, message, retry = "rate_limited", 429, "This API key's quota is used up for now.", True
 
 
 class Internal(RerankError):

@@ -1,25 +1,40 @@
-"""A process's one server: uvicorn, as both apps run it.
+"""A process's one server: uvicorn, as both apps run it, from its first request to its last.
 
-Knows sockets, limits of headers, and exit codes; nothing of what is served. Invariant: a server that cannot serve ends the
-process with a non-zero code.
+Knows sockets, signals and exit codes; nothing of what is served. Told to end by SIGTERM, the process is not ready any more but
+serves through the drain period, then closes its listener and finishes what is in flight; what takes longer than the grace is
+cut off. Ctrl-C skips the drain, as does a process that was not ready anyway; a second signal skips everything. Invariants: a
+process that was told to end has ended within its grace, whatever hangs; a server that cannot serve ends the process with a
+non-zero code.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from types import FrameType
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.asgi import error_response
-from service.contracts import REQUEST_ID_HEADER
-from service.errors import InvalidRequest
-from service.telemetry import accept_request_id, request_id, timed_request
+from service.asgi import drain
+from service.protocol import Http
+from service.serving import Serving
+from service.telemetry import say
 
 MAX_HEADER_BYTES = 64 * 1024
-DRAIN_SECONDS = 30
+_CODES = {signal.SIGTERM: 0, signal.SIGINT: 128 + signal.SIGINT}
+"""Exit codes by the signal that was obeyed: an end on request is no failure; a shell expects 130 of Ctrl-C."""
+_FAREWELL_SECONDS = 1.0
+"""How long the interpreter may wait for threads (a model that is still loading) when there is nothing left to serve."""
 
 
 def is_loopback(host: str) -> bool:
@@ -32,48 +47,94 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class _Http(H11Protocol):
-    """h11, which unlike httptools bounds the header; what is no HTTP gets the one error body too."""
-
-    def send_400_response(self, msg: str) -> None:
-        with timed_request(accept_request_id(None)):
-            answer = error_response(InvalidRequest("The request is not valid HTTP."))
-            identity = (REQUEST_ID_HEADER.encode(), request_id.get().encode())
-        headers = [*answer.raw_headers, identity, (b"connection", b"close")]
-        for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-
 class Server:
     """Serves an app until a signal comes or `give_up` is called."""
 
     def __init__(self, host: str, port: int) -> None:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._host, self._port = host, port
-        self._uvicorn: uvicorn.Server | None = None
+        self._uvicorn: _Uvicorn | None = None
         self._failed = False
 
-    def run(self, app: FastAPI) -> int:
-        """Serve; gives the process's exit code."""
+    def run(self, app: FastAPI, serving: Serving) -> int:
+        """Serve; gives the process's exit code. The process is to end at once, and is made to where it does not."""
         config = uvicorn.Config(
             app,
             host=self._host,
             port=self._port,
-            http=_Http,
+            http=partial(Http, serving=serving),  # type: ignore[arg-type]  # any callable that makes a protocol
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
         )
-        self._uvicorn = uvicorn.Server(config)
+        self._uvicorn = _Uvicorn(config, app, serving)
         self._uvicorn.run()
-        return 1 if self._failed or not self._uvicorn.started else 0
+        code = self._uvicorn.code
+        if self._failed or (code is None and not self._uvicorn.started):
+            code = 1
+        _end_after(_FAREWELL_SECONDS, code or 0)
+        return code or 0
 
     def give_up(self) -> None:
         """End: what is served will never be ready."""
         self._failed = True
         if self._uvicorn:
             self._uvicorn.should_exit = True
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, which by itself closes its listener at a signal at once, waits for ever, and dies of the signal in the end."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, serving: Serving) -> None:
+        super().__init__(config)
+        self.code: int | None = None
+        """The exit code, once a signal has come."""
+        self._app = app
+        self._serving = serving
+        self._leave_at = self._cut_at = float("inf")
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is threading.main_thread():
+            for sign in _CODES:
+                signal.signal(sign, self.handle_exit)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        sign = signal.Signals(sig)
+        if self.code is not None:
+            _end_now(self.code)
+        self.code = _CODES[sign]
+        _end_after(self._serving.grace_seconds, self.code)
+        expected = drain(self._app)
+        now = time.monotonic()
+        self._leave_at = now + (self._serving.draining_seconds if expected and sign is signal.SIGTERM else 0)
+        self._cut_at = now + self._serving.grace_seconds - self._serving.leaving_seconds
+        say("told to end", signal=sign.name, drain_seconds=round(self._leave_at - now, 1))
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or time.monotonic() >= self._leave_at
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        left = min(self._cut_at - time.monotonic(), self._serving.grace_seconds)
+        self.config.timeout_graceful_shutdown = max(left, 0)  # type: ignore[assignment]  # any number will do
+        await super().shutdown(sockets)
+
+
+def _end_after(seconds: float, code: int) -> None:
+    """End the process by then, whatever it is doing."""
+    timer = threading.Timer(seconds, _end_now, (code,))
+    timer.daemon = True
+    timer.start()
+
+
+def _end_now(code: int) -> None:
+    """End without waiting for anything; what the engine runs beside this process goes first."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

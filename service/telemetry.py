@@ -18,6 +18,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram, Info
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
+_CACHE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 REQUEST_SECONDS = Histogram("rerank_request_duration_seconds", "Time to answer a request.", ["route", "status"], buckets=_SECONDS)
@@ -28,13 +29,33 @@ TOKENS = Counter("rerank_prompt_tokens_total", "Prompt tokens of scored pairs, b
 ERRORS = Counter("rerank_errors_total", "Requests and documents refused or failed, by error code.", ["code"])
 SHED = Counter("rerank_shed_total", "Requests turned away unserved.", ["reason"])
 IN_FLIGHT = Gauge("rerank_requests_in_flight", "Requests admitted and not yet answered.")
+WAITING = Gauge("rerank_requests_waiting", "Requests that wait to be admitted.")
+ADMITTED_TOKENS = Gauge("rerank_admitted_tokens", "Estimated prompt tokens of admitted requests.")
+CAPACITY_TOKENS = Gauge("rerank_capacity_tokens", "Estimated prompt tokens that may be admitted before others must wait.")
+BODY_BYTES = Gauge("rerank_request_bodies_bytes", "Bytes of request bodies held at once.")
+KEYS_FILE_OK = Gauge("rerank_api_keys_file_ok", "1 while the keys file is as it was read last, 0 where it cannot be read.")
 CACHE_LOOKUPS = Counter("rerank_cache_lookups_total", "Pairs looked up in the score cache.", ["tier", "result"])
+CACHE_SECONDS = Histogram(
+    "rerank_cache_call_seconds", "Time of a call to Redis, as far as it was waited for.", ["operation"], buckets=_CACHE_SECONDS
+)
+CACHE_FAILURES = Counter("rerank_cache_failures_total", "Calls to Redis that failed, by what went wrong.", ["operation", "kind"])
+CACHE_SKIPPED = Counter("rerank_cache_skipped_total", "Calls to Redis that were not made.", ["operation", "reason"])
+CACHE_REJECTED = Counter("rerank_cache_rejected_total", "Values in Redis that were not believed.", ["reason"])
+CACHE_BREAKER = Gauge("rerank_cache_breaker_state", "Redis' breaker: 0 closed, 1 half open, 2 open.", ["operation"])
+JOINED = Counter("rerank_pairs_joined_total", "Pairs whose score was under way for another request.")
 CACHE_BYTES = Gauge("rerank_cache_memory_bytes", "Size of the score cache's memory tier.")
 WORKER_CALLS = Counter("rerank_worker_calls_total", "Calls from the gateway to a worker, by outcome.", ["outcome"])
+WORKER_EXTRA_CALLS = Counter(
+    "rerank_worker_extra_calls_total", "Calls made again or a second time, and those that were not within the budget.", ["kind"]
+)
+WORKERS = Gauge("rerank_workers", "Workers by what is the matter with them.", ["state"])
 SPLIT = Histogram("rerank_request_workers", "Workers that a request's scoring is split over.", buckets=(1, 2, 4, 8, 16, 32, 64))
 BATCH_TOKENS = Histogram(
     "rerank_batch_tokens", "Tokens computed in one forward pass.", buckets=(64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 )
+ISOLATED = Counter("rerank_isolated_pairs_total", "Pairs that the engine could not score, refused alone.")
+IMAGE_FETCHES = Counter("rerank_image_fetches_total", "Images asked for at URLs, by outcome.", ["outcome"])
+QUARANTINED = Counter("rerank_quarantined_images_total", "Images refused because they harmed a decoder a moment ago.")
 MODEL = Info("rerank_model", "The model that is served.")
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")

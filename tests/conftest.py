@@ -19,6 +19,9 @@ from model_store.registry import SHIPPED
 
 TINY = SHIPPED / "gmr-tiny"
 START_SECONDS = 300
+os.environ.setdefault(
+    "RERANK_DRAIN_SECONDS", "0"
+)  # of processes under test, so that each ends at once when a test is done with it
 CALM = {"RERANK_THREADS": "1", "RERANK_DEVICE": "cpu"}
 """One thread, so that a server under test leaves a core to the test, and the same scores on every machine."""
 

@@ -11,71 +11,131 @@ from typing import Any
 import anyio
 import httpx
 from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+from pydantic import SecretStr
 
 from service.asgi import prepare
-from service.contracts import RerankRequest
 from service.gateway.admission import Admission
+from service.gateway.auth import Guard
 from service.gateway.cache import MemoryTier, ScoreCache
+from service.gateway.descriptions import TITLE, openapi_page
+from service.gateway.desk import Desk
+from service.gateway.discovery import DnsName, dns_name
+from service.gateway.fetch import Fetcher
 from service.gateway.media import Media
+from service.gateway.redis_client import Certificates, open_client
+from service.gateway.redis_tier import RedisTier
 from service.gateway.rerank import Reranker
-from service.gateway.routes import RERANK_PATHS, gateway_routes
+from service.gateway.routes import gateway_routes
+from service.gateway.seats import Again
 from service.gateway.settings import GatewaySettings
+from service.gateway.values import Seal
+from service.gateway.worker import Patience
 from service.gateway.workers import Workers
 
-TITLE = "gmr-rerank"
+REQUESTS_A_WORKER = 2
+"""Requests that are always admitted, one being scored and one on its way, however large they are."""
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
 """Less than a worker keeps an idle connection (uvicorn: 5), so that no call is sent into one that is just being closed."""
 
 
-def connect(url: str) -> httpx.AsyncClient:
-    """A client for a worker at an address."""
+def connect(settings: GatewaySettings) -> list[httpx.AsyncClient | DnsName]:
+    """Clients for the workers that the settings name, and the names that are looked up."""
+    seconds = settings.worker_dns_ms / 1000
+    named = [(url, dns_name(url)) for url in settings.workers]
+    return [DnsName(*name, connect=_client, seconds=seconds) if name else _client(url) for url, name in named]
+
+
+def _client(url: str) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=_KEEP_ALIVE_SECONDS)
     return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS), limits=limits, trust_env=False)
 
 
 def create_gateway(
-    settings: GatewaySettings, workers: Sequence[httpx.AsyncClient], *, beside: AbstractAsyncContextManager[Any] | None = None
+    settings: GatewaySettings,
+    workers: Sequence[httpx.AsyncClient | DnsName],
+    *,
+    beside: AbstractAsyncContextManager[Any] | None = None,
 ) -> FastAPI:
-    """The gateway over the given workers. `beside` is entered for as long as the gateway runs: an embedded worker's lifespan."""
-    pool = Workers(workers, affinity=settings.routing == "affinity", split=settings.split)
-    media = Media(settings.limits())
-    cache = ScoreCache([MemoryTier(settings.cache_memory_bytes)])
-    reranker = Reranker(media, cache, pool, secret=_secret(settings))
+    """The gateway over the given workers. `beside` is entered for as long as the gateway runs: an embedded worker's lifespan.
+
+    Raises `KeysUnusable` where keys are to be asked for and cannot be read.
+    """
+    given = settings.api_keys
+    guard = Guard(plain=None if given is None else given.get_secret_value(), file=settings.api_keys_file)
+    pool = Workers(
+        workers,
+        affinity=settings.routing == "affinity",
+        split=settings.split,
+        patience=Patience(settings.worker_look_ms / 1000, settings.worker_look_timeout_ms / 1000, settings.worker_looks_missed),
+        again=Again(settings.hedge_ms / 1000),
+    )
+    media = _media(settings)
+    secret = _secret(settings)
+    shared = _redis_tier(settings, secret)
+    cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *shared])
+    reranker = Reranker(media, cache, pool, secret=secret)
     admission = Admission(
-        capacity=settings.capacity_tokens, max_waiting=settings.max_waiting, max_wait_seconds=settings.max_wait_ms / 1000
+        capacity=settings.capacity_tokens,
+        max_waiting=settings.max_waiting,
+        max_wait_seconds=settings.max_wait_ms / 1000,
+        always=lambda: REQUESTS_A_WORKER * pool.count_ready(),
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with beside or nullcontext(), pool.watched(), anyio.create_task_group() as background:
             background.start_soon(media.warm_up)
+            background.start_soon(guard.watch)
+            for tier in shared:
+                background.start_soon(tier.warm_up)
             gc.collect()
             gc.freeze()  # what is there now stays: looking through it again would cost every request half a millisecond
             yield
             background.cancel_scope.cancel()
+            for tier in shared:
+                await tier.close()
 
-    app = FastAPI(title=TITLE, lifespan=lifespan, redoc_url=None, redirect_slashes=False)
-    app.include_router(gateway_routes(settings, reranker, admission, pool))
+    app = FastAPI(title=TITLE, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.include_router(gateway_routes(settings, Desk(settings, reranker, admission, pool), pool, guard))
     prepare(app, is_ready=pool.ready)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_page(app, keys=guard.asks)  # type: ignore[method-assign]
     return app
 
 
+def _media(settings: GatewaySettings) -> Media:
+    rules = settings.fetch_rules()
+    return Media(settings.limits(), Fetcher(rules) if rules else None, decode_seconds=settings.image_decode_ms / 1000)
+
+
 def _secret(settings: GatewaySettings) -> bytes:
-    given = settings.cache_key_secret
-    return given.get_secret_value().encode() if given else secrets.token_bytes(32)
+    given = _plain(settings.cache_key_secret)
+    return given.encode() if given else secrets.token_bytes(32)
 
 
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI page, with the request's schema, which the handler reads from bytes itself."""
-    if not app.openapi_schema:
-        page = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schema = RerankRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        page["components"]["schemas"] |= schema.pop("$defs") | {"RerankRequest": schema}
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/RerankRequest"}}}
-        for path in RERANK_PATHS:
-            page["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-        app.openapi_schema = page
-    return app.openapi_schema
+def _redis_tier(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
+    """The tier that gateways share, if there is one."""
+    address = settings.redis_address()
+    if not address:
+        return []
+    client = open_client(
+        address,
+        password=_plain(settings.redis_password),
+        sentinel_password=_plain(settings.redis_sentinel_password),
+        certificates=Certificates(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file),
+        connections=settings.redis_connections,
+    )
+    return [
+        RedisTier(
+            client,
+            Seal(secret),
+            prefix=settings.redis_key_prefix,
+            ttl_seconds=settings.cache_ttl_seconds,
+            budget_seconds=settings.redis_timeout_ms / 1000,
+            connections=settings.redis_connections,
+        )
+    ]
+
+
+def _plain(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

@@ -16,7 +16,8 @@ State = Literal["closed", "half_open", "open"]
 class Breaker:
     """Closed until `failures` attempts in a row fail; then open for `seconds`; then half open: one probe decides.
 
-    Every `enter()` that gave True must be followed by one `leave()`.
+    Every `enter()` that gave True must be followed by one `leave()`. An attempt that began before it opened may still leave
+    meanwhile, and what it learnt counts: a success closes it, a failure keeps it open for as long again.
     """
 
     def __init__(self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:

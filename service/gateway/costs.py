@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from service.contracts import ImageRule, Item, WorkerInfo
 from service.gateway.media import Content, Picture
+from service.gateway.peek import image_size
 from service.gateway.pictures import smart_resize
 
 CHARACTERS_A_TOKEN = 4
@@ -19,12 +20,11 @@ CHANNELS = 3
 
 
 def admission_tokens(query: Item, documents: list[Item], model: WorkerInfo) -> int:
-    """A request's prompt tokens before its images are looked at: each counts as the model's largest."""
-    an_image = model.images.max_pixels // model.images.cell**2
+    """A request's prompt tokens before its images are looked at: each counts as its header says, or as the model's largest."""
     parts = [part for side in (query, *documents) for part in side.parts()]
-    most = model.max_pair_tokens
-    told = sum(min(_text_tokens(text or ""), most) + (an_image if image else 0) for text, image in parts)
-    return told + TEMPLATE_TOKENS * (1 + len(documents))
+    texts = sum(min(_text_tokens(text), model.max_pair_tokens) for text, _ in parts if text)
+    images = sum(_image_tokens(image, model.images) for _, image in parts if image)
+    return texts + images + TEMPLATE_TOKENS * (1 + len(documents))
 
 
 def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
@@ -46,10 +46,20 @@ def _tokens(content: Content, rule: ImageRule) -> int:
     return sum(_pixels(part, rule) // rule.cell**2 if isinstance(part, Picture) else _text_tokens(part.text) for part in content)
 
 
+def _image_tokens(source: str, rule: ImageRule) -> int:
+    largest = rule.max_pixels // rule.cell**2
+    seen = image_size(source)
+    return min(_resized(*seen, rule) // rule.cell**2, largest) if seen else largest
+
+
 def _text_tokens(text: str) -> int:
     return len(text) // CHARACTERS_A_TOKEN
 
 
 def _pixels(picture: Picture, rule: ImageRule) -> int:
-    width, height = smart_resize(*picture.size, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels)
-    return width * height
+    return _resized(*picture.size, rule)
+
+
+def _resized(width: int, height: int, rule: ImageRule) -> int:
+    wide, high = smart_resize(width, height, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels)
+    return wide * high

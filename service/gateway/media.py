@@ -2,7 +2,7 @@
 
 The only place that opens an image. Knows the request's limits, no model but its resizing rule. Invariant: an image is opened
 only as PNG, JPEG or WebP, its size is read from the header before anything is decoded, and decoding happens in a child process
-of bounded memory that is killed when it takes too long.
+of bounded memory that is killed when it takes too long. An image from a URL is from then on the bytes that were there.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import binascii
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -23,10 +24,14 @@ import anyio.to_process
 from service.contracts import ImageRule, Item, Limits, Pixels
 from service.errors import ImageTooLarge, ImageUrlDisabled, InvalidImage, InvalidRequest, Loc, RerankError
 from service.gateway import pictures
+from service.gateway.fetch import Fetched, Fetcher
+from service.gateway.quarantine import Quarantine
 from service.telemetry import IMAGES
 
 DECODE_SECONDS = 10.0
-"""How long one image, or one batch of small ones, may take to decode and resize before its child process is killed."""
+"""How long one image, or one batch of small ones, may take to decode and resize before its child is killed, by default."""
+SUSPECT_SECONDS = 2.0
+"""An image that took longer when its request was given up is not begun again for a while: it would cost the next one as much."""
 BATCH_IMAGES = 16
 BATCH_PIXELS = 4_000_000
 """What a child decodes in one go: more than that, and others wait too long for it; less, and handing over costs too much."""
@@ -60,14 +65,30 @@ Content = tuple[Text | Picture, ...]
 
 
 class Media:
-    """Reads items within `limits`, and decodes their images in child processes, one a core."""
+    """Reads items within `limits`, and decodes their images in child processes, one a core.
 
-    def __init__(self, limits: Limits) -> None:
+    Without a `fetcher`, image URLs are refused.
+    """
+
+    def __init__(self, limits: Limits, fetcher: Fetcher | None = None, *, decode_seconds: float = DECODE_SECONDS) -> None:
         self._limits = limits
+        self._fetcher = fetcher
+        self._decode_seconds = decode_seconds
+        self._quarantine = Quarantine()
         self._children = anyio.CapacityLimiter(os.cpu_count() or 1)
 
-    def resolve(self, item: Item, loc: Loc) -> Content:
-        """Check one item and identify its images; raises a `BadRequest` that names the place. Blocking: call it off the loop."""
+    async def fetch(self, items: Iterable[Item], until: float) -> Fetched:
+        """What is at the image URLs of a request's items, each asked once; nothing where URLs are refused."""
+        if self._fetcher is None:
+            return {}
+        urls = {image for item in items for _, image in item.parts() if image and _is_url(image)}
+        return await self._fetcher.fetch(urls, until) if urls else {}
+
+    def resolve(self, item: Item, loc: Loc, fetched: Fetched | None = None) -> Content:
+        """Check one item and identify its images, those at URLs from what was `fetched`; raises an error that names the place.
+
+        Blocking: call it off the loop.
+        """
         sources = item.parts()
         if sum(bool(image) for _, image in sources) > self._limits.max_images_per_item:
             raise InvalidRequest(f"An item may hold {self._limits.max_images_per_item} images.").at(loc)
@@ -80,7 +101,7 @@ class Media:
             if text:
                 parts.append(Text(text))
             if image:
-                parts.append(self._picture(image, (*loc, *_place(item, place))))
+                parts.append(self._picture(image, (*loc, *_place(item, place)), fetched or {}))
         return tuple(parts)
 
     async def decode(self, pictures_: Iterable[Picture], rule: ImageRule) -> dict[bytes, Pixels | RerankError]:
@@ -88,8 +109,13 @@ class Media:
         distinct = {picture.digest: picture for picture in pictures_}
         if not distinct:
             return {}
-        decoded = await asyncio.gather(*(self._decode(batch, rule) for batch in self._batches(list(distinct.values()))))
-        return dict(zip(distinct, chain.from_iterable(decoded), strict=True))
+        refused: dict[bytes, Pixels | RerankError] = {
+            digest: error for digest in distinct if (error := self._quarantine.refusal(digest))
+        }
+        fresh = [picture for digest, picture in distinct.items() if digest not in refused]
+        decoded = await asyncio.gather(*(self._decode(batch, rule) for batch in self._batches(fresh)))
+        outcomes = refused | dict(zip((picture.digest for picture in fresh), chain.from_iterable(decoded), strict=True))
+        return {digest: outcomes[digest] for digest in distinct}
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them."""
@@ -112,47 +138,47 @@ class Media:
 
     async def _decode(self, batch: Sequence[Picture], rule: ImageRule) -> Sequence[Pixels | RerankError]:
         """A batch; where its child died or took too long, each picture alone, so that no picture pays for another."""
-        try:
-            return await self._decode_once(batch, rule)
-        except TimeoutError:
-            if len(batch) == 1:
-                return [InvalidImage(_TOO_SLOW)]
-        except anyio.BrokenWorkerProcess:  # perhaps it was found dead
-            pass
+        if len(batch) > 1:
+            try:
+                return await self._decode_once(batch, rule)
+            except (TimeoutError, anyio.BrokenWorkerProcess):
+                pass
         return await asyncio.gather(*(self._decode_alone(picture, rule) for picture in batch))
 
     async def _decode_alone(self, picture: Picture, rule: ImageRule) -> Pixels | RerankError:
-        try:
-            (decoded,) = await self._decode_once([picture], rule)
-        except anyio.BrokenWorkerProcess:  # it died of this very picture
-            return InvalidImage()
-        except TimeoutError:
-            return InvalidImage(_TOO_SLOW)
-        return decoded
+        for _ in range(2):
+            try:
+                (decoded,) = await self._decode_once([picture], rule)
+            except anyio.BrokenWorkerProcess:  # perhaps it was found dead: once more
+                continue
+            except TimeoutError:
+                return self._quarantine.add(picture.digest, _TOO_SLOW)
+            return decoded
+        return self._quarantine.add(picture.digest, InvalidImage.message)  # it died of this very picture
 
     async def _decode_once(self, batch: Sequence[Picture], rule: ImageRule) -> Sequence[Pixels | RerankError]:
         encoded = [picture.data for picture in batch]
         async with self._children:
-            with anyio.fail_after(DECODE_SECONDS):
-                decoded = await anyio.to_process.run_sync(
-                    pictures.decode_all, encoded, rule.cell, rule.min_pixels, rule.max_pixels, cancellable=True
-                )
+            begun = time.monotonic()
+            try:
+                with anyio.fail_after(self._decode_seconds):
+                    decoded = await anyio.to_process.run_sync(
+                        pictures.decode_all, encoded, rule.cell, rule.min_pixels, rule.max_pixels, cancellable=True
+                    )
+            except asyncio.CancelledError:
+                if len(batch) == 1 and time.monotonic() - begun > SUSPECT_SECONDS:
+                    self._quarantine.add(batch[0].digest, _TOO_SLOW)
+                raise
         IMAGES.inc(sum(not isinstance(each, RerankError) for each in decoded))
         return [
             each if isinstance(each, RerankError) else Pixels(picture.digest, *each)
             for picture, each in zip(batch, decoded, strict=True)
         ]
 
-    def _picture(self, source: str, loc: Loc) -> Picture:
-        """Decode the base64, and check the image's header against the limits."""
+    def _picture(self, source: str, loc: Loc, fetched: Mapping[str, bytes | RerankError]) -> Picture:
+        """Take the image's bytes, and check its header against the limits."""
         limits = self._limits
-        encoded = _base64_of(source, loc)
-        if len(encoded) * 3 // 4 > limits.max_image_bytes + 2:
-            raise ImageTooLarge(f"The image is larger than {limits.max_image_bytes} bytes.").at(loc)
-        try:
-            data = base64.b64decode("".join(encoded.split()), validate=True)
-        except (binascii.Error, ValueError):
-            raise InvalidImage("The image is not valid base64.").at(loc) from None
+        data = _fetched_from(source, loc, fetched) if _is_url(source) else self._decoded(source, loc)
         try:
             width, height = pictures.size(data)
         except InvalidImage as error:
@@ -165,13 +191,30 @@ class Media:
             raise InvalidImage(f"The image's sides must not differ more than {limits.max_image_aspect} times.").at(loc)
         return Picture(data, hashlib.sha256(data).digest(), loc, (width, height))
 
+    def _decoded(self, source: str, loc: Loc) -> bytes:
+        encoded = _base64_of(source, loc)
+        if len(encoded) * 3 // 4 > self._limits.max_image_bytes + 2:
+            raise ImageTooLarge(f"The image is larger than {self._limits.max_image_bytes} bytes.").at(loc)
+        try:
+            return base64.b64decode("".join(encoded.split()), validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidImage("The image is not valid base64.").at(loc) from None
+
+
+def _is_url(source: str) -> bool:
+    return source[:64].lstrip()[:6].lower().startswith(("http:", "https:"))
+
+
+def _fetched_from(url: str, loc: Loc, fetched: Mapping[str, bytes | RerankError]) -> bytes:
+    data = fetched.get(url, ImageUrlDisabled())
+    if isinstance(data, RerankError):
+        raise data.at(loc)
+    return data
+
 
 def _base64_of(source: str, loc: Loc) -> str:
-    """The base64 text of a data URL, or of bare base64; URLs of other kinds are refused."""
-    head = source[:64].lstrip().lower()
-    if head.startswith(("http:", "https:")):
-        raise ImageUrlDisabled().at(loc)
-    if not head.startswith("data:"):
+    """The base64 text of a data URL, or of bare base64."""
+    if not source[:64].lstrip().lower().startswith("data:"):
         return source
     label, comma, encoded = source.lstrip().partition(",")
     if not comma or label.lower() not in _LABELS:

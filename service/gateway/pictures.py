@@ -17,6 +17,14 @@ from service.errors import ImageTooLarge, InvalidImage, RerankError
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 DECODER_MEMORY_BYTES = 2**30
+MAX_PIECES = 1_000
+"""Segments or chunks before a picture's first pixel. Cameras write dozens; millions fit into a file, and Pillow reads each."""
+MAX_SCANS = 100
+"""Of a progressive JPEG. Encoders write about ten; a few bytes make one more, and each goes over all pixels again."""
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_START_OF_SCAN = 0xDA
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,6 +43,8 @@ Image.MAX_IMAGE_PIXELS = None
 
 def size(data: bytes) -> tuple[int, int]:
     """(width, height) from the header; raises `InvalidImage` for anything but PNG, JPEG and WebP."""
+    if _laborious(data):
+        raise InvalidImage
     with _opened(data) as image:
         return image.size
 
@@ -56,13 +66,13 @@ def _decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[i
     with _opened(data) as image:
         try:
             upright = _rgb(_turned(image))
+            target = smart_resize(*upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
+            resized = upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC)
+            return *target, resized.tobytes()
         except MemoryError:
             raise ImageTooLarge from None
         except Exception:  # a broken file leads Pillow to exceptions of any kind, struct.error among them
             raise InvalidImage from None
-    target = smart_resize(*upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
-    resized = upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC)
-    return *target, resized.tobytes()
 
 
 def smart_resize(width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
@@ -75,6 +85,35 @@ def smart_resize(width: int, height: int, *, cell: int, min_pixels: int, max_pix
         grow = math.sqrt(min_pixels / (width * height))
         wide, high = (math.ceil(side * grow / cell) * cell for side in (width, height))
     return wide, high
+
+
+def _laborious(data: bytes) -> bool:
+    """Whether a picture is made of far more pieces than it needs, which cost their reader far more than their sender."""
+    if data.startswith(_PNG):
+        return _chunks_before_pixels(data) > MAX_PIECES
+    if data.startswith(_JPEG):
+        return data.count(bytes((0xFF, _START_OF_SCAN))) > MAX_SCANS or _segments_before_pixels(data) > MAX_PIECES
+    return False
+
+
+def _chunks_before_pixels(data: bytes) -> int:
+    place, count = len(_PNG), 0
+    while place < len(data) and data[place + 4 : place + 8] != b"IDAT" and count <= MAX_PIECES:
+        place += 12 + int.from_bytes(data[place : place + 4])
+        count += 1
+    return count
+
+
+def _segments_before_pixels(data: bytes) -> int:
+    """Segments, and bytes that belong to none: those, too, are read one by one."""
+    place, count = len(_JPEG), 0
+    while place + 1 < len(data) and count <= MAX_PIECES:
+        marker = data[place + 1] if data[place] == 0xFF else 0xFF
+        if marker == _START_OF_SCAN:
+            break
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(data[place + 2 : place + 4])
+        count += 1
+    return count
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -6,7 +6,8 @@ digests, and every document of the request is either ranked or listed with its e
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import hmac
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,6 +17,8 @@ from msgspec import structs
 from service.contracts import Item, Scored, WorkerInfo
 from service.errors import BadRequest, Problem, RerankError, WorkerFailed
 from service.gateway.cache import ScoreCache, pair_keys
+from service.gateway.fetch import Fetched
+from service.gateway.flights import Flights, Flown
 from service.gateway.media import Content, Media
 from service.gateway.scoring import Question, Scoring, Verdict
 from service.gateway.workers import Workers
@@ -44,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A scored document: its index in the request, and whether its score was known before."""
+    """A scored document: its index in the request, and whether its score was known, or under way for another request."""
 
     index: int
     score: Scored
@@ -68,55 +71,64 @@ class Reranker:
         self._cache = cache
         self._workers = workers
         self._scoring = Scoring(media, workers)
+        self._flights = Flights()
         self._secret = secret
 
-    async def rerank(self, ask: Ask, until: float, digest: str | None = None) -> Outcome:
+    async def rerank(self, ask: Ask, until: float, digest: str | None = None, *, scope: str = "") -> Outcome:
         """Score and order `ask`'s documents before `until` (event loop time); raises a `RerankError` where that fails.
 
-        `digest` is what the model has been replaced by since a first attempt; there is no third.
+        Scores are shared within a `scope`. `digest` is what the model has been replaced by since a first attempt; there is no
+        third.
         """
         model = self._workers.model(ask.model, digest)
-        query, documents, errors = await self._resolve(ask)
-        question = Question(model, ask.instruction or model.default_instruction, query, ask.truncate)
+        query, documents, errors = await self._resolve(ask, until)
+        question = Question(model, ask.instruction or model.default_instruction, query, ask.truncate, self._salt(scope))
         keys = dict(zip(documents, pair_keys(self._secret, question, documents.values()), strict=True))
         known = await self._look_up(ask, keys.values())
         missing = {key: documents[index] for index, key in keys.items() if key not in known}
-        digests, fresh = await self._score(question, missing, until)
-        newer = digests - {model.digest}
-        if newer and (known or len(digests) > 1):  # the model was replaced meanwhile: ask once for all
+        flown = await self._score(ask, question, missing, until)
+        newer = flown.digests - {model.digest}
+        if newer and (known or flown.joined or len(flown.digests) > 1):  # the model was replaced meanwhile: ask once for all
             if digest:
                 raise WorkerFailed
             again = replace(ask, cache="refresh" if ask.cache == "use" else ask.cache)
-            return await self.rerank(again, until, digest=min(newer))
-        if digests == {model.digest} and ask.cache != "bypass":
-            await self._remember(fresh)
-        verdicts = {index: known.get(key) or fresh[key] for index, key in keys.items()}
+            return await self.rerank(again, until, digest=min(newer), scope=scope)
+        if flown.digests == {model.digest} and ask.cache != "bypass":
+            await self._remember(flown.fresh)
+        found = known | flown.joined | flown.fresh
+        verdicts = {index: found[key] for index, key in keys.items()}
         errors |= {index: _said_of(index, verdict) for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
         _refuse(ask, errors)
         ranked = [
-            Ranked(index, verdict, cached=keys[index] in known)
+            Ranked(index, verdict, cached=keys[index] not in flown.fresh)
             for index, verdict in verdicts.items()
             if isinstance(verdict, Scored)
         ]
-        served = structs.replace(model, digest=next(iter(digests), model.digest))
+        served = structs.replace(model, digest=next(iter(flown.digests), model.digest))
         return Outcome(served, sorted(ranked, key=lambda each: (-each.score.logit, each.index)), sorted(errors.items()))
 
-    async def _resolve(self, ask: Ask) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
+    def _salt(self, scope: str) -> str:
+        """What keeps a scope's scores, here and in a worker's caches, from others."""
+        return hmac.digest(self._secret, b"scope" + scope.encode(), "sha256").hex() if scope else ""
+
+    async def _resolve(self, ask: Ask, until: float) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
         """The query's content, that of each document, and the errors of those that have none, by index."""
+        readable = (document for document in ask.documents if isinstance(document, Item))
+        fetched = await self._media.fetch((ask.query, *readable), until)
         with stage("parse"):
-            query, documents, errors = await anyio.to_thread.run_sync(self._read, ask)
+            query, documents, errors = await anyio.to_thread.run_sync(self._read, ask, fetched)
         _refuse(ask, errors)
         return query, documents, errors
 
-    def _read(self, ask: Ask) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
-        query = self._media.resolve(ask.query, ("query",))
+    def _read(self, ask: Ask, fetched: Fetched) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
+        query = self._media.resolve(ask.query, ("query",), fetched)
         documents: dict[int, Content] = {}
         errors: dict[int, RerankError] = {}
         for index, document in enumerate(ask.documents):
             try:
                 if isinstance(document, RerankError):
                     raise document
-                documents[index] = self._media.resolve(document, ("documents", index))
+                documents[index] = self._media.resolve(document, ("documents", index), fetched)
             except RerankError as error:
                 errors[index] = error
         return query, documents, errors
@@ -127,11 +139,14 @@ class Reranker:
         with stage("cache_get"):
             return await self._cache.get_many(keys)
 
-    async def _score(
-        self, question: Question, missing: Mapping[bytes, Content], until: float
-    ) -> tuple[set[str], dict[bytes, Verdict]]:
+    async def _score(self, ask: Ask, question: Question, missing: Mapping[bytes, Content], until: float) -> Flown:
+        def score(documents: Mapping[bytes, Content]) -> Awaitable[tuple[set[str], dict[bytes, Verdict]]]:
+            return self._scoring.score(question, documents, until)
+
         with stage("score"):
-            return await self._scoring.score(question, missing, until)
+            if ask.cache != "use":  # it wants its own
+                return Flown(*await score(missing))
+            return await self._flights.score(missing, question.model.digest, until, score)
 
     async def _remember(self, fresh: Mapping[bytes, Verdict]) -> None:
         with stage("cache_set"):

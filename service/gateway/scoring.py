@@ -17,7 +17,8 @@ from service.gateway.costs import pixel_bytes, prefix_tokens, suffix_tokens
 from service.gateway.identity import framed, identity
 from service.gateway.media import Content, Media, Picture
 from service.gateway.routing import balanced
-from service.gateway.workers import Seat, Work, Workers
+from service.gateway.seats import Seat
+from service.gateway.workers import Work, Workers
 
 PIXEL_BYTES = 64 * 2**20
 """The most that a request's decoded images may take at a time, those of its query and of a single document apart."""

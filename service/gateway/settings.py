@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, field_validator
@@ -9,20 +10,47 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.contracts import Limits
+from service.gateway.cache_settings import CacheSettings
+from service.gateway.discovery import dns_name
+from service.gateway.fetch import FetchRules
+from service.gateway.image_urls import is_host_rule
+from service.serving import Serving
 
 
-class GatewaySettings(Limits, BaseSettings):
+class GatewaySettings(Limits, CacheSettings, Serving, BaseSettings):
     """Every knob of the gateway; the limits of a request are among them (`RERANK_MAX_DOCUMENTS`, ...)."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
-    workers: Annotated[tuple[str, ...], NoDecode] = Field((), description="URLs of the workers, comma-separated.")
+    workers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="URLs of the workers, comma-separated; dns://host:port is a worker at each of the host's addresses."
+    )
+    worker_dns_ms: int = Field(5_000, ge=10, le=600_000, description="How often the hosts of dns:// are looked up.")
+    worker_look_ms: int = Field(1_000, ge=10, le=60_000, description="How often a ready worker is asked whether it is still.")
+    worker_look_timeout_ms: int = Field(2_000, ge=10, le=60_000, description="How long a worker has to answer that.")
+    worker_looks_missed: int = Field(3, ge=1, le=100, description="After so many missed answers in a row a worker hangs.")
+    hedge_ms: int = Field(0, ge=0, le=60_000, description="Ask an idle worker too after so long without a reply; 0: never.")
     default_timeout_ms: int = Field(60_000, ge=1, le=600_000, description="Deadline of a request that names none.")
-    cache_memory_bytes: int = Field(64 * 2**20, ge=0, le=2**40, description="Size of the score cache in memory.")
-    cache_key_secret: SecretStr | None = Field(None, description="Keys the cache's HMAC; default: a random one a process.")
-    capacity_tokens: int = Field(4_000_000, ge=1, le=2**40, description="Estimated prompt tokens admitted at once.")
+    capacity_tokens: int | None = Field(
+        None, ge=1, le=2**40, description="Estimated prompt tokens admitted at once; default: about a second's work, as measured."
+    )
     max_waiting: int = Field(256, ge=0, le=100_000, description="Requests that may wait for capacity.")
     max_wait_ms: int = Field(5_000, ge=0, le=600_000, description="How long a request may wait for capacity.")
+    max_bodies_bytes: int = Field(256 * 2**20, ge=1_024, le=2**40, description="Bytes of request bodies held at once.")
+
+    image_urls: bool = Field(False, description="Whether https:// image URLs are fetched, from public hosts alone.")
+    image_url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), max_length=1_000, description="Hosts they may name, comma-separated; .example.com is all names under it; none: any."
+    )
+    image_url_timeout_ms: int = Field(5_000, ge=10, le=60_000, description="How long one image URL may take.")
+    image_url_fetches: int = Field(32, ge=1, le=1_024, description="Images fetched at once.")
+    max_image_urls: int = Field(64, ge=1, le=10_000, description="Different image URLs of one request.")
+    image_decode_ms: int = Field(10_000, ge=100, le=60_000, description="How long one image may take to decode.")
+
+    api_keys: SecretStr | None = Field(None, description="API keys, comma-separated; they have no names, tenants or quotas.")
+    api_keys_file: Path | None = Field(None, description="JSON file of hashed API keys (`gmr keys`), read again when it changes.")
+    metrics_public: bool = Field(False, description="Whether /metrics asks for no key where the other routes do.")
+    cache_shared: bool = Field(False, description="Whether tenants share cached scores; they can then tell what others asked.")
 
     routing: Literal["affinity", "least_loaded"] = Field(
         "affinity", description="Whether equal queries go to one worker, for its caches, unless it is much busier than others."
@@ -32,7 +60,7 @@ class GatewaySettings(Limits, BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
 
-    @field_validator("workers", mode="before")
+    @field_validator("workers", "image_url_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -41,10 +69,31 @@ class GatewaySettings(Limits, BaseSettings):
     @classmethod
     def _are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         try:
-            TypeAdapter(list[HttpUrl]).validate_python(value)
+            TypeAdapter(list[HttpUrl]).validate_python([each for each in value if not dns_name(each)])
         except ValidationError:
-            raise PydanticCustomError("url", "A worker's address is a URL such as http://127.0.0.1:8001") from None
+            sentence = "A worker's address is a URL such as http://127.0.0.1:8001, or dns://host:port"
+            raise PydanticCustomError("url", sentence) from None
         return value
+
+    @field_validator("image_url_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(map(is_host_rule, value)):
+            raise PydanticCustomError("host", "An image host is a name such as img.example.com, or .example.com for all under it")
+        return value
+
+    def fetch_rules(self) -> FetchRules | None:
+        """How image URLs are fetched; None: they are not."""
+        if not self.image_urls:
+            return None
+        return FetchRules(
+            hosts=self.image_url_hosts,
+            seconds=self.image_url_timeout_ms / 1000,
+            at_once=self.image_url_fetches,
+            max_urls=self.max_image_urls,
+            max_image_bytes=self.max_image_bytes,
+            max_request_bytes=self.max_body_bytes,
+        )
 
     def limits(self) -> Limits:
         """The limits alone, as `/info` shows them."""

@@ -12,20 +12,20 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import resolve, resolve_adapter
-from service.asgi import prepare, read_body, unless_gone
+from service.asgi import draining, prepare, read_body, unless_gone
 from service.contracts import MSGPACK, TIMEOUT_HEADER, UNREADABLE, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
 from service.telemetry import MODEL, SHED, say
-from service.worker.golden import check_golden
+from service.worker.golden import check_golden, golden_pairs
 from service.worker.scorers.base import CannotLoad, Scorer
 from service.worker.scorers.loading import create_scorer
 from service.worker.settings import WorkerSettings
@@ -86,8 +86,8 @@ def create_worker(
 
     @app.get("/info")
     async def info() -> Response:
-        """What is served here, the default model first."""
-        if not state.served or not scorer.healthy():
+        """What is served here, the default model first. A worker that was told to end serves no new callers."""
+        if not state.served or not scorer.healthy() or draining(app):
             raise NoWorker
         return Response(msgspec.json.encode(list(state.served.values())), media_type="application/json")
 
@@ -110,6 +110,10 @@ async def _live(
         say(str(failure), logging.ERROR)
         on_failure()
         return
+    except MemoryError:
+        say("There is not enough memory to load the model.", logging.ERROR)
+        on_failure()
+        return
     except Exception as failure:
         say("the model failed to load", logging.ERROR, failure=failure)
         on_failure()
@@ -130,18 +134,26 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> tuple[list[WorkerIn
     """What is served, and how far golden pairs were off at most; raises `CheckpointUnusable` or `CannotLoad`."""
     real = not settings.random_weights
     checkpoint = await anyio.to_thread.run_sync(
-        lambda: resolve(settings.model, revision=settings.model_revision, cache=settings.model_cache, weights=real)
+        lambda: resolve(
+            settings.model,
+            revision=settings.model_revision,
+            cache=settings.model_cache,
+            registry=settings.registry,
+            weights=real,
+        ),
+        abandon_on_cancel=True,  # nobody waits for checksums when the process is told to end
     )
     if checkpoint.name in settings.adapters:
         raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
-    adapters = [await anyio.to_thread.run_sync(resolve_adapter, *named) for named in settings.adapters.items()]
+    adapter = partial(resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint)
+    adapters = [await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()]
     served = await scorer.start(checkpoint, adapters)
     if not real:
         say("the weights are random: timings mean something, scores do not", logging.WARNING)
         return served, 0.0
     folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
     drifts = [
-        await check_golden(scorer, info, read_golden(folder), settings.golden_tolerance)
+        await check_golden(scorer, info, golden_pairs(folder), settings.golden_tolerance)
         for info, folder in zip(served, folders, strict=True)
     ]
     return served, max(drifts)

@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
-from model_store.golden import GoldenPair, Side
+from model_store.golden import GOLDEN, GoldenPair, Side, read_golden
 from service.contracts import Pixels, ScoreCall, Scored, WireItem, WorkerInfo
 from service.worker.scorers.base import CannotLoad, Scorer
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
 """How far a logit may be off, by the engine's dtype: bf16 rounds a logit of 16 by up to 0.06, and adds up over layers."""
+
+
+def golden_pairs(folder: Path) -> list[GoldenPair]:
+    """A checkpoint's pairs, none where it has none; raises `CannotLoad` where they cannot be read."""
+    try:
+        return read_golden(folder)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise CannotLoad(f"{folder.name}: {GOLDEN} or one of its pictures cannot be read.") from None
 
 
 async def check_golden(scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenPair], tolerance: float | None) -> float:

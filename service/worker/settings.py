@@ -10,6 +10,8 @@ from pydantic import Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.serving import Serving
+
 ENGINE_PREFIX = "RERANK_ENGINE_"
 """`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every one of them."""
 MAX_ADAPTERS = 256
@@ -21,14 +23,17 @@ def _from_environment() -> dict[str, str]:
     }
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(Serving, BaseSettings):
     """Every knob of the worker, but for the engine's own arguments, which vLLM knows."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
-    model: str = Field("gmr-tiny", description="Registry name, local folder, or hub id (then with a pinned revision).")
+    model: str = Field(
+        "gmr-tiny", description="A name that ships, a folder, NAME@production of the registry, or a hub id with its revision."
+    )
     model_revision: str | None = Field(None, pattern="^[0-9a-f]{40}$", description="Commit of a hub model, 40 hex digits.")
-    model_cache: Path | None = Field(None, description="Where hub models are kept; default: huggingface_hub's own place.")
+    model_cache: Path | None = Field(None, description="Where models from elsewhere are kept; default: the user's cache folder.")
+    registry: str | None = Field(None, max_length=2_048, description="Folder or URL (s3://, gs://) of the registry of models.")
     adapters: Annotated[dict[str, Path], NoDecode] = Field(
         {}, description="LoRA adapters served beside the model, as name=folder, comma-separated (vLLM only)."
     )

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_a_gateway_without_workers_says_so() -> None:
 @pytest.mark.parametrize("url", ["worker:8001", "http://[", "http://worker:port"])
 def test_a_workers_address_that_is_no_url_is_refused(url: str) -> None:
     said = refusal("gateway", "--workers", f"http://127.0.0.1:1,{url}")
-    assert said == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001."
+    assert said == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001, or dns://host:port."
 
 
 def test_a_port_that_is_none_is_refused() -> None:
@@ -135,3 +136,8 @@ def test_a_port_that_is_taken_ends_the_process_with_a_failure(server: str) -> No
     ended = gmr("gateway", "--workers", "http://127.0.0.1:1", "--port", server.rpartition(":")[2])
     assert ended.returncode > 0
     assert "Traceback" not in ended.stderr
+
+
+def test_the_page_of_settings_is_what_the_command_prints() -> None:
+    page = Path(__file__).parents[2] / "docs" / "settings.md"
+    assert gmr("settings").stdout == page.read_text(encoding="utf-8"), "gmr settings > docs/settings.md"

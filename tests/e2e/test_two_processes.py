@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +13,11 @@ import httpx
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.conftest import START_SECONDS, Rerank, free_port, running
+from tests.conftest import Rerank, free_port
+from tests.processes import Fleet, Gmr, eventually, fleet
 
 pytestmark = pytest.mark.slow
 
-CPU = {"RERANK_DEVICE": "cpu", "RERANK_THREADS": "1"}
 FLAT = {"code", "message", "detail", "request_id"}
 
 
@@ -44,94 +37,35 @@ DOCUMENTS: list[Any] = [
 ]
 
 
-class Worker:
-    """A `gmr worker` process that can be killed and started again on its port."""
-
-    def __init__(self, log: Path) -> None:
-        self.port, self._log = free_port(), log
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "service.cli", "worker", "--port", str(self.port)]
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(command, env=os.environ | CPU, stdout=output, stderr=subprocess.STDOUT)
-
-    def ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health/ready").status_code == httpx.codes.OK
-        except httpx.TransportError:
-            return False
-
-    def end(self, sign: signal.Signals) -> int:
-        self._process.send_signal(sign)
-        return self._process.wait(timeout=60)
-
-
-@contextmanager
-def processes(folder: Path, workers: int, **settings: str) -> Iterator[tuple[list[Worker], httpx.Client]]:
-    """Workers and a gateway over them, all of which are ready."""
-    fleet: list[Worker] = []
-    try:
-        for number in range(workers):
-            fleet.append(Worker(folder / f"worker-{number}"))
-        urls = ",".join(worker.url for worker in fleet)
-        for worker in fleet:
-            eventually(worker.ready)
-        with (
-            running("gateway", "--workers", urls, port=free_port(), log=folder / "gateway", **settings) as url,
-            httpx.Client(base_url=url, timeout=60) as gateway,
-        ):
-            yield fleet, gateway
-    finally:
-        for worker in fleet:
-            worker.end(signal.SIGTERM)
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(tmp_path_factory.mktemp("pair"), 1) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, httpx.Client]]:
-    with processes(tmp_path_factory.mktemp("pair"), 1) as ((worker,), gateway):
-        yield worker, gateway
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(tmp_path_factory.mktemp("both"), 2, RERANK_SPLIT="always") as running:
+        yield running
 
 
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Worker], httpx.Client]]:
-    with processes(tmp_path_factory.mktemp("fleet"), 2, RERANK_SPLIT="always") as both:
-        yield both
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + START_SECONDS
-    while not holds():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
-def status(gateway: httpx.Client, path: str = "/health/ready") -> int:
-    return gateway.get(path).status_code
-
-
-def ask(gateway: httpx.Client, **body: Any) -> httpx.Response:
-    return gateway.post(
-        "/rerank", json={"query": "how do I sort a list", "documents": ["Sort the list."], "cache": "bypass"} | body
-    )
+def ask(gateway: Gmr, **body: Any) -> httpx.Response:
+    return gateway.rerank(**{"query": "how do I sort a list", "documents": ["Sort the list."], "cache": "bypass"} | body)
 
 
 QUERIES: list[Any] = ["a red circle", {"image": drawn("red")}, {"text": "like this", "image": drawn("blue")}]
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_two_processes_answer_as_one_does(pair: tuple[Worker, httpx.Client], rerank: Rerank, query: Any) -> None:
-    agree(ask(pair[1], query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
+def test_two_processes_answer_as_one_does(pair: Fleet, rerank: Rerank, query: Any) -> None:
+    agree(ask(pair.gateway, query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_request_that_is_split_is_answered_as_a_whole_one_is(
-    fleet: tuple[list[Worker], httpx.Client], rerank: Rerank, query: Any
-) -> None:
-    before = shares(fleet[1])
-    agree(ask(fleet[1], query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
-    assert shares(fleet[1]) - before == 2
+def test_a_request_that_is_split_is_answered_as_a_whole_one_is(both: Fleet, rerank: Rerank, query: Any) -> None:
+    before = shares(both.gateway)
+    agree(ask(both.gateway, query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
+    assert shares(both.gateway) - before == 2
 
 
 def in_one(rerank: Rerank, query: Any) -> dict[str, Any]:
@@ -140,10 +74,9 @@ def in_one(rerank: Rerank, query: Any) -> dict[str, Any]:
     return answer
 
 
-def shares(gateway: httpx.Client) -> float:
+def shares(gateway: Gmr) -> float:
     """How many workers requests were split over, all in all."""
-    (total,) = re.findall(r"^rerank_request_workers_sum (\S+)$", gateway.get("/metrics").text, re.MULTILINE)
-    return float(total)
+    return gateway.metric("rerank_request_workers_sum")
 
 
 def agree(two: dict[str, Any], one: dict[str, Any]) -> None:
@@ -158,9 +91,9 @@ def agree(two: dict[str, Any], one: dict[str, Any]) -> None:
     }
 
 
-def test_both_describe_the_same_model(pair: tuple[Worker, httpx.Client], client: httpx.Client) -> None:
+def test_both_describe_the_same_model(pair: Fleet, client: httpx.Client) -> None:
     for path in ("/info", "/v1/models"):
-        assert pair[1].get(path).json() == client.get(path).json()
+        assert pair.gateway.client.get(path).json() == client.get(path).json()
 
 
 def is_flat_failure(answer: httpx.Response) -> bool:
@@ -171,71 +104,53 @@ def is_flat_failure(answer: httpx.Response) -> bool:
     return (answer.status_code, body["code"]) in ((502, "worker_failed"), (503, "no_worker"))
 
 
-def test_a_killed_worker_is_a_flat_error_until_it_is_back(pair: tuple[Worker, httpx.Client]) -> None:
-    worker, gateway = pair
+def test_a_killed_worker_is_a_flat_error_until_it_is_back(pair: Fleet) -> None:
+    gateway, (worker,) = pair.gateway, pair.workers
     before = ask(gateway).json()["results"]
-    assert worker.end(signal.SIGKILL) == -signal.SIGKILL
+    worker.kill()
     assert is_flat_failure(ask(gateway))
-    eventually(lambda: status(gateway) == 503)
+    eventually(lambda: gateway.status("/health/ready") == 503)
     assert is_flat_failure(ask(gateway))
-    assert is_flat_failure(gateway.get("/info"))
-    assert status(gateway, "/health/live") == 200
+    assert is_flat_failure(gateway.client.get("/info"))
+    assert gateway.status("/health/live") == 200
     worker.start()
-    eventually(lambda: status(gateway) == 200)
+    gateway.await_ready()
     assert ask(gateway).json()["results"] == before
 
 
-def test_a_worker_killed_while_it_scores_fails_its_requests(pair: tuple[Worker, httpx.Client]) -> None:
-    worker, gateway = pair
-    answers: list[httpx.Response] = []
+def test_a_worker_killed_while_it_scores_fails_its_requests(pair: Fleet) -> None:
+    gateway, (worker,) = pair.gateway, pair.workers
     documents = [f"document {number} " * 200 for number in range(500)]
-    asking = threading.Thread(target=lambda: answers.append(ask(gateway, documents=documents)))
-    asking.start()
-    eventually(lambda: "rerank_requests_in_flight 1.0" in gateway.get("/metrics").text)
-    worker.end(signal.SIGKILL)
-    asking.join()
-    assert is_flat_failure(answers[0])
+    with ThreadPoolExecutor(1) as caller:
+        asking = caller.submit(ask, gateway, documents=documents)
+        eventually(lambda: gateway.metric("rerank_requests_in_flight") == 1)
+        worker.kill()
+        assert is_flat_failure(asking.result())
     worker.start()
-    eventually(lambda: status(gateway) == 200)
-    assert ask(gateway).status_code == 200
+    eventually(lambda: ask(gateway).status_code == 200)
 
 
-def test_a_share_whose_worker_is_killed_is_scored_by_the_other(fleet: tuple[list[Worker], httpx.Client]) -> None:
-    (doomed, _), gateway = fleet
+def test_a_share_whose_worker_is_killed_is_scored_by_the_other(both: Fleet) -> None:
+    gateway, (doomed, _) = both.gateway, both.workers
     documents = [f"document {number} " * 100 for number in range(200)]
-    answers: list[httpx.Response] = []
-    asking = threading.Thread(target=lambda: answers.append(ask(gateway, documents=documents)))
-    asking.start()
-    eventually(lambda: "rerank_requests_in_flight 1.0" in gateway.get("/metrics").text)
-    doomed.end(signal.SIGKILL)
-    asking.join()
-    assert answers[0].status_code == 200
-    assert sorted(each["index"] for each in answers[0].json()["results"]) == list(range(200))
-    assert 'rerank_worker_calls_total{outcome="worker_failed"} 1.0' in gateway.get("/metrics").text
+    with ThreadPoolExecutor(1) as caller:
+        asking = caller.submit(ask, gateway, documents=documents)
+        eventually(lambda: gateway.metric("rerank_requests_in_flight") == 1)
+        doomed.kill()
+        answer = asking.result()
+    assert answer.status_code == 200
+    assert sorted(each["index"] for each in answer.json()["results"]) == list(range(200))
+    assert gateway.metric('rerank_worker_extra_calls_total{kind="retry"}') == 1
     before = shares(gateway)
     assert ask(gateway, documents=documents[:4]).status_code == 200
     assert shares(gateway) - before == 1
     doomed.start()
-    eventually(doomed.ready)
+    doomed.await_ready()
     eventually(lambda: ask(gateway, documents=documents[:4]).status_code == 200 and shares(gateway) - before >= 4)
 
 
 def test_a_gateway_that_starts_before_its_worker_waits_for_it(tmp_path: Path) -> None:
-    port, url = free_port(), f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "service.cli", "gateway", "--workers", url, "--port", str(port)]
-    gateway = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-            eventually(lambda: reachable(client))
-            assert status(client) == 503
-            assert is_flat_failure(ask(client))
-    finally:
-        gateway.send_signal(signal.SIGTERM)
-        assert gateway.wait(timeout=60) in (0, -signal.SIGTERM)
-
-
-def reachable(client: httpx.Client) -> bool:
-    try:
-        return status(client, "/health/live") == 200
-    except httpx.TransportError:
-        return False
+    with Gmr("gateway", "--workers", f"http://127.0.0.1:{free_port()}", log=tmp_path / "gateway") as gateway:
+        eventually(lambda: gateway.status("/health/live") == 200, why=gateway.said)
+        assert gateway.status("/health/ready") == 503
+        assert is_flat_failure(ask(gateway))

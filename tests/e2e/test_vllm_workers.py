@@ -14,7 +14,8 @@ import pytest
 
 from service.errors import BY_CODE
 from tests.conftest import Rerank, free_port, running
-from tests.e2e.test_two_processes import DOCUMENTS, drawn, eventually
+from tests.e2e.test_two_processes import DOCUMENTS, drawn
+from tests.processes import eventually
 from tests.worker.vllm.engine_worker import EngineWorker, end_with, engine_worker
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Clien
     with ExitStack() as stack:
         workers = [stack.enter_context(engine_worker(tmp_path_factory.mktemp("engine"))) for _ in range(2)]
         urls = ",".join(worker.url for worker in workers)
-        url = stack.enter_context(running("gateway", "--workers", urls, port=free_port(), log=folder / "gateway"))
+        room = {"RERANK_CAPACITY_TOKENS": "4000000"}  # all clients are to be inside when the engine dies
+        url = stack.enter_context(running("gateway", "--workers", urls, port=free_port(), log=folder / "gateway", **room))
         client = stack.enter_context(httpx.Client(base_url=url, timeout=120))
         eventually(lambda: all(f'"worker": "{worker.url}' in (folder / "gateway").read_text() for worker in workers))
         yield client, workers

@@ -72,6 +72,46 @@ def webp_that_claims(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_with(*chunks: bytes) -> bytes:
+    """A PNG with these chunks before its pixels."""
+    data = encode(picture())
+    return data[:33] + b"".join(chunks) + data[33:]
+
+
+def jpeg_with(segments: bytes) -> bytes:
+    """A JPEG that begins with these bytes."""
+    data = encode(picture(), "JPEG")
+    return data[:2] + segments + data[2:]
+
+
+def _segment(marker: int, data: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data
+
+
+def jpeg_of_scans(side: int, scans: int) -> bytes:
+    """A grey progressive JPEG of `side`, a multiple of 8, whose scans go over every block and say nothing about it."""
+    blocks = (side // 8) ** 2
+    runs = [2**15 - 1] * (blocks // (2**15 - 1) + 1)  # the last run is longer than needed
+    bits = "".join(f"0{run - 2**14:014b}" for run in runs)
+    bits += "1" * (-len(bits) % 8)
+    nothing = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\x00")
+    head = (
+        _segment(0xDB, b"\0" + b"\1" * 64),
+        _segment(0xC2, struct.pack(">BHHB", 8, side, side, 1) + b"\1\x11\0"),
+        _segment(0xC4, b"\x00" + b"\1" + b"\0" * 15 + b"\x00"),  # one code: no difference
+        _segment(
+            0xC4, b"\x10" + b"\1" + b"\0" * 15 + b"\xe0"
+        ),  # one code: a run of 2^14 empty blocks and as many more as it says
+        _segment(0xDA, b"\1\1\0\0\0\0") + b"\0" * (blocks // 8 + 1),
+    )
+    return b"\xff\xd8" + b"".join(head) + (_segment(0xDA, b"\1\1\0\1\x3f\0") + nothing) * scans + b"\xff\xd9"
+
+
 PICTURES = {
     "png": encode(picture()),
     "png with exif": encode(picture(), exif=exif(6)),
@@ -86,5 +126,35 @@ PICTURES = {
     "webp": encode(picture(), "WEBP"),
     "lossless": encode(picture(), "WEBP", lossless=True, exif=exif(6)),
     "animated": animated("WEBP"),
+    "grey with transparency": encode(picture().convert("LA")),
+    "exif of garbage": jpeg_with(_segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(range(256)))),
+    "png exif of garbage": png_with(chunk(b"eXIf", b"II*\0" + bytes(range(256)))),
+    "profile of garbage": png_with(chunk(b"iCCP", b"x\0\0garbage")),
+    "several pictures in one": encode(picture(), "MPO", save_all=True, append_images=[picture()]),
+    "and a web page": encode(picture()) + b"<html><script>alert(1)</script></html>",
+    "and an archive": encode(picture(), "JPEG") + b"PK\x03\x04" + bytes(64) + b"PK\x05\x06" + bytes(18),
+    "as many scans as are fine": jpeg_of_scans(64, 90),
 }
 """Pictures that are fine, by what is special about them."""
+
+
+REFUSED = {
+    **{
+        kind.lower(): encode(picture(), kind)
+        for kind in ("GIF", "TIFF", "BMP", "PDF", "EPS", "PPM", "TGA", "ICO", "PCX", "SGI", "DDS")
+    },
+    "bilevel": encode(picture().convert("1"), "XBM"),
+    "jpeg 2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(64),
+    "jpeg 2000 stream": b"\xff\x4f\xff\x51" + bytes(64),
+    "fits": b"SIMPLE  =                    T".ljust(80) + b"BITPIX  =                    8".ljust(80) + b"END".ljust(2720),
+    "psd": b"8BPS\0\1" + bytes(6) + b"\0\3" + struct.pack(">II", 40, 48) + b"\0\x08\0\3" + bytes(64),
+    "svg": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+    "avif": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B" + bytes(64),
+    "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64),
+    "video": b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(64),
+    "wmf": b"\xd7\xcd\xc6\x9a" + bytes(64),
+    "a page, then a png": b"<html>" + encode(picture()),
+    "gif, then a jpeg": b"GIF89a" + encode(picture(), "JPEG"),
+    "postscript, then a png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n" + encode(picture()),
+}
+"""Pictures of other formats, some with a good one behind."""

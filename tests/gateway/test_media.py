@@ -117,9 +117,53 @@ def test_parts_stay_in_order() -> None:
     assert second.loc == (*LOC, "content", 2, "image_url", "url")
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "PDF"])
-def test_other_formats_are_refused_whatever_their_label(kind: str) -> None:
-    assert refusal({"image": data_url(encode(picture(), kind))}) == ("invalid_image", ("image",))
+@pytest.mark.parametrize("kind", made.REFUSED)
+@pytest.mark.parametrize("label", ["png", "jpeg", "webp"])
+def test_other_formats_are_refused_whatever_their_label(kind: str, label: str) -> None:
+    assert refusal({"image": data_url(made.REFUSED[kind], label)}) == ("invalid_image", ("image",))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        made.png_with(*[made.chunk(b"tEXt", b"k\0v")] * (pictures.MAX_PIECES + 1)),
+        made.png_with(*[made.chunk(b"zTXt", b"k\0\0x")] * (pictures.MAX_PIECES + 1)),
+        made.jpeg_with(b"\xff\xfe\0\2" * (pictures.MAX_PIECES + 1)),
+        made.jpeg_with(b"\xff" * (pictures.MAX_PIECES + 1)),
+        made.jpeg_with(b"\0" * (pictures.MAX_PIECES + 1)),
+        made.jpeg_of_scans(64, pictures.MAX_SCANS),
+    ],
+    ids=["chunks", "compressed chunks", "segments", "filling", "junk", "scans"],
+)
+def test_a_picture_of_far_too_many_pieces_is_refused_before_they_are_read(data: bytes) -> None:
+    assert refusal({"image": bare(data)}) == ("invalid_image", ("image",))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=64), st.sampled_from(["PNG", "JPEG"]), st.data())
+def test_counting_pieces_ends_whatever_is_counted(junk: bytes, kind: str, data: st.DataObject) -> None:
+    whole = encode(picture(), kind)
+    place = data.draw(st.integers(0, len(whole)))
+    for broken in (whole[:place], whole[:place] + junk + whole[place:], whole[:8] + junk * 200):
+        assert pictures._laborious(broken) in (True, False)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(list(made.PICTURES)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
+def test_a_damaged_picture_is_pixels_or_refused_in_our_own_words(
+    loop: BlockingPortal, kind: str, damage: list[tuple[float, int]]
+) -> None:
+    data = bytearray(made.PICTURES[kind])
+    for place, byte in damage:
+        data[int(place * (len(data) - 1))] = byte
+    try:
+        resolved = resolve({"image": bare(bytes(data))})
+    except BadRequest:
+        return
+    (part,) = resolved
+    assert isinstance(part, Picture)
+    (outcome,) = loop.call(Media(Limits()).decode, [part], RULE).values()
+    assert isinstance(outcome, Pixels) or str(outcome) in (InvalidImage.message, ImageTooLarge.message)
 
 
 @pytest.mark.parametrize(
@@ -239,17 +283,15 @@ def test_a_child_may_not_take_all_memory(loop: BlockingPortal) -> None:
     )
 
 
-def test_a_picture_that_takes_too_long_costs_its_child_and_no_other(
-    loop: BlockingPortal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    slow = encode(Image.effect_noise((2500, 2500), 80), "JPEG", progressive=True)
+def test_a_picture_that_takes_too_long_costs_its_child_and_no_other(loop: BlockingPortal) -> None:
+    slow = sent(encode(Image.effect_noise((2500, 2500), 80), "JPEG", progressive=True))
     child = loop.call(anyio.to_process.run_sync, os.getpid)
-    with monkeypatch.context() as patch:
-        patch.setattr(media, "DECODE_SECONDS", 0.02)
-        assert isinstance(decoded(loop, slow, RULE), InvalidImage)
+    (outcome,) = loop.call(Media(Limits(), decode_seconds=0.02).decode, slow, RULE).values()
+    assert isinstance(outcome, InvalidImage)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
-    assert isinstance(decoded(loop, slow, RULE), Pixels)
+    (outcome,) = loop.call(Media(Limits()).decode, slow, RULE).values()
+    assert isinstance(outcome, Pixels)
 
 
 def test_a_child_that_was_killed_meanwhile_costs_no_picture(loop: BlockingPortal) -> None:

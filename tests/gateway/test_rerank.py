@@ -255,3 +255,112 @@ async def test_only_a_served_model_can_be_asked(house: House) -> None:
 async def test_scores_that_are_known_need_no_time(house: House) -> None:
     await house.rerank("1", "2")
     assert [each.score for each in (await house.rerank("1", "2", seconds=-1)).ranked] == [scored(2), scored(1)]
+
+
+class Gate:
+    """Holds back the worker's answers until `open` is set."""
+
+    def __init__(self, house: House) -> None:
+        self.open = asyncio.Event()
+        self._answer = house.worker.answer
+        house.worker.answer = self
+
+    async def __call__(self, call: ScoreCall) -> Response:
+        await self.open.wait()
+        return await self._answer(call)
+
+
+async def sent(house: House, calls: int) -> None:
+    async with asyncio.timeout(30):
+        while len(house.worker.calls) < calls:
+            await asyncio.sleep(0.001)
+    for _ in range(20):  # whoever else is to ask has likely done so; if not, it finds what is asserted in the cache
+        await asyncio.sleep(0.001)
+
+
+async def test_pairs_under_way_are_sent_once_and_count_as_cached_for_whoever_joined(house: House) -> None:
+    gate = Gate(house)
+    first = asyncio.create_task(house.rerank("1", "2"))
+    await sent(house, 1)
+    others = [asyncio.create_task(house.rerank("2", "1", "3", "2")) for _ in range(3)]
+    await sent(house, 2)
+    gate.open.set()
+    assert (logits(await first), cached(await first)) == ([2, 1], [])
+    answers = await asyncio.gather(*others)
+    assert [logits(each) for each in answers] == [[3, 2, 2, 1]] * 3
+    assert sorted(cached(each) for each in answers) == [[0, 3, 1], [2, 0, 3, 1], [2, 0, 3, 1]]
+    assert house.worker.seen() == [["1", "2"], ["3"]]
+
+
+@pytest.mark.parametrize("cache", ["bypass", "refresh"])
+@pytest.mark.parametrize("other", ["use", "bypass", "refresh"])
+async def test_who_wants_its_own_scores_neither_leads_nor_joins(house: House, cache: str, other: str) -> None:
+    gate = Gate(house)
+    for leads, joins in ((cache, other), (other, cache)):
+        gate.open.clear()
+        one = asyncio.create_task(house.rerank("1", instruction=leads + joins, cache=leads))
+        await sent(house, 1)
+        two = asyncio.create_task(house.rerank("1", instruction=leads + joins, cache=joins))
+        await sent(house, 2)
+        gate.open.set()
+        assert cached(await one) == cached(await two) == []
+        assert house.worker.seen() == [["1"], ["1"]]
+
+
+async def test_a_bad_document_that_another_had_scored_is_named_where_it_stands_here(house: House) -> None:
+    gate = Gate(house)
+    first = asyncio.create_task(house.rerank("long", "1"))
+    await sent(house, 1)
+    second = asyncio.create_task(house.rerank("1", "1", "long"))
+    await sent(house, 1)
+    gate.open.set()
+    for task, place in ((first, 0), (second, 2)):
+        with pytest.raises(PairTooLong) as raised:
+            await task
+        assert [problem.loc for problem in raised.value.problems] == [("documents", place)]
+    assert house.worker.seen() == [["long", "1"]]
+
+
+async def test_scores_joined_from_a_model_that_is_replaced_meanwhile_are_dropped(house: House) -> None:
+    worker = house.worker
+    release = [asyncio.Event() for _ in range(3)]
+
+    async def one_after_the_other(call: ScoreCall) -> Response:
+        turn = len(worker.calls) - 1
+        await release[turn].wait()
+        if turn == 0:
+            return reply([scored(1)])
+        worker.info = TWO
+        return reply([scored(100 + number) for number in range(len(call.documents))], TWO.digest)
+
+    worker.answer = one_after_the_other
+    leader = asyncio.create_task(house.rerank("1"))
+    await sent(house, 1)
+    joiner = asyncio.create_task(house.rerank("1", "2"))
+    await sent(house, 2)
+    for event in release:
+        event.set()
+    assert (logits(await leader), (await leader).model) == ([1], INFO)
+    assert (logits(await joiner), cached(await joiner), (await joiner).model) == ([101, 100], [], TWO)
+    assert worker.seen() == [["1"], ["2"], ["1", "2"]]
+
+
+async def test_scopes_share_no_score_and_no_cache_of_the_worker(house: House) -> None:
+    ask = Ask(query=QUERY, documents=[Item(text="1")])
+    first = {scope: await house.reranker.rerank(ask, soon(), scope=scope) for scope in ("", "a", "b", "ab" * 500)}
+    salts = [call.cache_salt for call in house.worker.calls]
+    assert [cached(each) for each in first.values()] == [[]] * 4
+    assert salts[0] == ""
+    assert len(set(salts)) == 4
+    assert max(map(len, salts)) <= 128
+    again = [await house.reranker.rerank(ask, soon(), scope=scope) for scope in first]
+    assert [cached(each) for each in again] == [[0]] * 4
+
+
+async def test_a_scope_is_kept_when_the_model_is_replaced_meanwhile(house: House) -> None:
+    ask = Ask(query=QUERY, documents=[Item(text="1"), Item(text="2")])
+    await house.reranker.rerank(Ask(query=QUERY, documents=[Item(text="1")]), soon(), scope="a")
+    house.worker.becomes(TWO, more=100)
+    await house.reranker.rerank(ask, soon(), scope="a")
+    assert len({call.cache_salt for call in house.worker.calls}) == 1
+    assert cached(await house.reranker.rerank(ask, soon(), scope="b")) == []

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
+from msgspec import structs
+from prometheus_client import REGISTRY
 from starlette.responses import Response
 
 from service.contracts import Refused, ScoreCall, Scored, ScoreReply
 from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
-from tests.gateway.stand_in import INFO, Answer, StandIn, ask, good, key_for, scored, watched
+from service.gateway.calls import PAIR_BYTES, REPLY_BYTES
+from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, scored, watched
 
 
 def says(status: int, content: bytes) -> Answer:
@@ -27,6 +33,15 @@ def refuses(error: type[RerankError], status: int | None = None) -> Answer:
 
 def replies(*pairs: Any) -> Answer:
     return says(200, msgspec.msgpack.encode(ScoreReply(INFO.digest, list(pairs), {})))
+
+
+async def compressed(call: ScoreCall) -> Response:
+    body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {}))
+    return Response(gzip.compress(body), headers={"content-encoding": "gzip"})
+
+
+def timed(seconds: float) -> bytes:
+    return msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": seconds}))
 
 
 WRONG: dict[str, Answer] = {
@@ -50,6 +65,12 @@ WRONG: dict[str, Answer] = {
     "a logit that no model gives": replies(scored(1e39), scored(1)),
     "fewer tokens than none": replies(Scored(1.0, -1, 0, False), scored(1)),
     "more tokens reused than there are": replies(Scored(1.0, 10, 0, False, 11), scored(1)),
+    "more than a reply can have": says(200, b"\x00" * (REPLY_BYTES + 2 * PAIR_BYTES + 1)),
+    "a reply that is compressed": compressed,
+    "an error without end": says(500, b" " * 2**20),
+    "a digest that is no digest": says(200, msgspec.msgpack.encode(ScoreReply("x" * 129, [scored(1), scored(2)], {}))),
+    "a time that is no number": says(200, timed(math.nan)),
+    "a time that is over before it began": says(200, timed(-1.0)),
     "more image tokens than there are": replies(Scored(1.0, 10, 11, False), scored(1)),
 }
 
@@ -113,3 +134,41 @@ async def test_refused_and_open_pairs_are_handed_on() -> None:
     only = StandIn(replies(Refused("pair_too_long"), None))
     async with watched(only.client) as workers:
         assert (await ask(workers)).pairs == [Refused("pair_too_long"), None]
+
+
+async def test_the_largest_reply_there_can_be_is_read() -> None:
+    many = structs.replace(CALL, documents=[["a"]] * 1_000)
+    largest = Scored(-1.123456789e29, 2**32 - 1, 2**32 - 1, truncated=True, reused_tokens=2**32 - 1)
+    code = max(BY_CODE, key=len)
+    for pairs in ([largest] * 1_000, [Refused(code)] * 1_000):
+        async with watched(StandIn(replies(*pairs)).client) as workers:
+            assert (await ask(workers, call=many)).pairs == pairs
+
+
+async def test_no_more_than_a_reply_can_have_is_read_of_one_without_end() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 2**14
+            yield b"\x00" * 2**14
+
+    async def said() -> AsyncIterator[bytes]:
+        yield msgspec.json.encode([INFO])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=said() if request.url.path == "/info" else endless())
+
+    async with watched(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://w")) as workers:
+        with pytest.raises(WorkerFailed):
+            await ask(workers)
+    assert sent <= REPLY_BYTES + 2 * PAIR_BYTES + 2 * 2**14
+
+
+async def test_a_worker_names_no_metrics() -> None:
+    body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": 0.5, "made-up": 1.0}))
+    async with watched(StandIn(says(200, body)).client) as workers:
+        await ask(workers)
+    assert REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "engine"})
+    assert REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "made-up"}) is None

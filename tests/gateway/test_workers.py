@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from service.contracts import ScoreCall, ScoreReply
 from service.errors import DeadlineExceeded, ModelNotFound, NoWorker, WorkerFailed
-from service.gateway import workers as workers_module
 from service.gateway.routing import hash_order
+from service.gateway.worker import Patience
 from service.gateway.workers import Work, Workers
 from service.telemetry import request_id
 from tests.gateway.stand_in import CALL, INFO, StandIn, ask, good, key_for, never, reply, scored, soon, watched
@@ -133,7 +133,7 @@ async def test_of_two_digests_the_one_of_most_workers_is_served_or_the_one_that_
         assert workers.model() == workers.model("m", "sha256:gone") == TWO
         assert workers.model("m", INFO.digest) == INFO
         stand_ins[2].info = INFO
-        await workers.look(workers._workers[2])
+        await workers._workers[2].look()
         assert workers.model() == INFO
 
 
@@ -145,7 +145,7 @@ async def test_calls_go_to_workers_of_the_wanted_digest_while_there_are_any() ->
                 await seat.score(CALL, 20, soon())
         assert [len(each.calls) for each in stand_ins] == [20, 0, 0]
         stand_ins[0].info = TWO
-        await workers.look(workers._workers[0])
+        await workers._workers[0].look()
         with workers.seats(Work(INFO, b"k", 10, [10, 10])) as (seat,):
             await seat.score(CALL, 20, soon())
         assert sum(len(each.calls) for each in stand_ins) == 21
@@ -183,7 +183,7 @@ async def test_a_seat_whose_worker_is_gone_before_its_call_moves_at_once() -> No
     async with watched(*clients) as workers:
         with workers.seats(Work(INFO, key_for(*clients), 10, [10, 10])) as (seat,):
             stand_ins[0].info = None
-            await workers.look(workers._workers[0])
+            await workers._workers[0].look()
             await seat.score(CALL, 20, soon())
     assert [len(each.calls) for each in stand_ins] == [0, 1]
 
@@ -278,10 +278,9 @@ async def test_a_reply_with_another_digest_is_noticed_at_once() -> None:
         assert workers.model() == newer
 
 
-async def test_a_new_model_is_noticed_without_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "LOOK_SECONDS", 0.005)
+async def test_a_new_model_is_noticed_without_a_call() -> None:
     only = StandIn(good)
-    async with watched(only.client) as workers:
+    async with watched(only.client, patience=Patience(look_seconds=0.005)) as workers:
         only.info = structs.replace(INFO, model="n", digest="sha256:two")
         await until(lambda: workers.names() == ["n"])
         only.info = None

@@ -61,7 +61,7 @@ _BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "
 
 def read(body: dict[str, Any], limits: Limits) -> Ask:
     """A JSON object as an `Ask`; raises a `BadRequest` that names the places. Bad documents are kept as their errors."""
-    steering = [name for name in _STEERING if name in body]
+    steering = [name for name in _STEERING if body.get(name) is not None]
     if steering:
         raise InvalidRequest(problems=[Problem((name,), "This field is not accepted here.") for name in steering])
     given = {name: value for name, value in body.items() if value is not None}

@@ -1,8 +1,10 @@
-"""The engine contract: what a worker asks of whatever runs the network."""
+"""The engine contract: what a worker asks of whatever runs the network, and how it is told whether that gets on."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from model_store.registry import Adapter, Checkpoint
@@ -37,6 +39,38 @@ class Scorer(Protocol):
     async def close(self) -> None:
         """Let go of the model."""
         ...
+
+
+class Progress:
+    """How long there has been work, all in all, since a piece of it was last done. Pieces begin and end on any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._at_work = 0
+        self._since = 0.0
+        self._earlier = 0.0
+
+    def begin(self) -> None:
+        """Count a piece of work."""
+        with self._lock:
+            if not self._at_work:
+                self._since = self._clock()
+            self._at_work += 1
+
+    def end(self, *, done: bool = True) -> None:
+        """It has ended; not `done`: it was taken back. Then the time that it waited in vain still counts."""
+        with self._lock:
+            self._at_work -= 1
+            if done:
+                self._earlier, self._since = 0.0, self._clock()
+            elif not self._at_work:
+                self._earlier += self._clock() - self._since
+
+    def stalled_seconds(self) -> float:
+        """How long there has been work of which nothing was done; callers who give up early add up."""
+        with self._lock:
+            return self._earlier + (self._clock() - self._since if self._at_work else 0.0)
 
 
 class CannotLoad(Exception):

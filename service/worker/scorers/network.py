@@ -16,9 +16,10 @@ from transformers.utils.logging import disable_progress_bar
 
 from model_store.families.prompt import Image, Segment
 from model_store.families.qwen2_5_vl import grid, image_tokens, patches, positions
+from model_store.manifest import CheckpointUnusable
 from model_store.registry import Checkpoint
 from service.contracts import Pixels
-from service.worker.scorers.shared_prefix import Prefix, SharedPrefixDecoder
+from service.worker.scorers.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
 
 
 class Network:
@@ -26,9 +27,16 @@ class Network:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         disable_progress_bar()
-        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+        model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+            checkpoint.folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
+        if missing := report["missing_keys"]:  # which transformers has filled with random numbers
+            raise CheckpointUnusable(f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in all).")
         model = model.to(device).eval()
         self._device = device
         self._pad = checkpoint.family.image_token_id
@@ -60,18 +68,28 @@ class Network:
     @torch.inference_mode()
     def score(self, prefix: Prefix, start: int, suffixes: Sequence[Segment], images: Mapping[bytes, Tensor]) -> list[float]:
         """logit(yes) - logit(no) at the end of each suffix, read after the prefix, whose last position is `start` - 1."""
-        embeddings, lengths = self._embedded(suffixes, images)
+        embeddings, lengths = self._embedded(suffixes, images, ROW_TILE)
         places = torch.zeros(3, *embeddings.shape[:2], dtype=torch.long)
         for row, suffix in enumerate(suffixes):
             places[:, row, : len(suffix.ids)] = torch.from_numpy(positions(suffix, self._pad, start)[0])
         hidden = self._decoder.last_hidden(prefix, embeddings, places.to(self._device), lengths)
-        logits: list[float] = (hidden.float() @ self._head).tolist()
+        read_out = (hidden.float() * self._head).sum(-1)  # as a product, its last bits would depend on how many rows there are
+        logits: list[float] = read_out.tolist()
         return logits
 
-    def _embedded(self, segments: Sequence[Segment], images: Mapping[bytes, Tensor]) -> tuple[Tensor, Tensor]:
-        """Rows of embeddings padded on the right, `[segments, longest, hidden]`, images in their places; and the lengths."""
+    def release_memory(self) -> None:
+        """Give back what failed passes have left on a GPU."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _embedded(self, segments: Sequence[Segment], images: Mapping[bytes, Tensor], tile: int = 1) -> tuple[Tensor, Tensor]:
+        """Rows of embeddings padded on the right, `[segments, longest, hidden]`, images in their places; and the lengths.
+
+        The longest is a multiple of `tile`.
+        """
         lengths = [len(segment.ids) for segment in segments]
-        ids = torch.zeros(len(segments), max(lengths), dtype=torch.long)
+        longest = max(lengths)
+        ids = torch.zeros(len(segments), longest + -longest % tile, dtype=torch.long)
         for row, segment in enumerate(segments):
             ids[row, : lengths[row]] = torch.tensor(segment.ids)
         ids = ids.to(self._device)

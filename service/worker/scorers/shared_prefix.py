@@ -1,8 +1,9 @@
 """Qwen2.5-VL's decoder over candidates that share a prefix: the prefix is computed once, and only last positions come out.
 
 Runs the modules of a loaded transformers model in their own order; knows no text, images or calls. Invariant: what comes out for
-a candidate equals the plain forward of prefix + candidate to fp32 rounding, whatever else is in the batch, because rows are
-padded on the right and attend to the prefix and to themselves alone.
+a candidate equals the plain forward of prefix + candidate to fp32 rounding, because rows are padded on the right and attend to
+the prefix and to themselves alone. On a CPU it is the same to the last bit, whatever else is in the batch, where all of a batch
+need as many `keys`: kernels add up the incomplete end of a tile in another order, and so no tensor ends within one.
 
 What is saved against a plain forward: the prefix's positions for all candidates but one, and, in the last layer, everything but
 keys and values for all positions but the last (nothing reads those).
@@ -21,6 +22,11 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     apply_rotary_pos_emb,
 )
 
+ROW_TILE = 16
+"""Rows of a matrix product, and queries of an attention, come in multiples of this."""
+KEY_TILE = 64
+"""Keys of an attention come in multiples of this."""
+
 Rotary = tuple[Tensor, Tensor]
 
 
@@ -33,6 +39,12 @@ class Prefix:
     @property
     def tokens(self) -> int:
         return self.layers[0][0].shape[2]
+
+
+def keys(prefix: int, suffix: int) -> int:
+    """Keys that a candidate's attention is computed over, from tokens: those that it sees, and some that it does not."""
+    ends = suffix + -suffix % ROW_TILE
+    return prefix + ends + -(prefix + ends) % KEY_TILE
 
 
 class SharedPrefixDecoder:
@@ -58,26 +70,31 @@ class SharedPrefixDecoder:
     def last_hidden(self, prefix: Prefix, embeddings: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
         """Final hidden state at each row's last position, `[rows, hidden]`.
 
-        Takes rows padded on the right: embeddings `[rows, longest, hidden]`, positions `[3, rows, longest]`, lengths `[rows]`.
+        Takes rows padded on the right to a multiple of `ROW_TILE`: embeddings `[rows, longest, hidden]`, positions
+        `[3, rows, longest]`, lengths `[rows]`.
         """
         rotary = self._model.rotary_emb(embeddings, positions)
         rows, longest, _ = embeddings.shape
-        mask = torch.ones(longest, prefix.tokens + longest, dtype=torch.bool, device=embeddings.device).tril(prefix.tokens)
+        seen_by_all = keys(prefix.tokens, int(lengths.max()))
+        beyond = seen_by_all - prefix.tokens - longest
+        mask = torch.ones(longest, seen_by_all, dtype=torch.bool, device=embeddings.device).tril(prefix.tokens)
         hidden = embeddings
         *early, final = zip(self._model.layers, prefix.layers, strict=True)
         for layer, seen in early:
             normed = layer.input_layernorm(hidden)
-            key, value = _joined(seen, _keys(layer, normed, rotary))
+            key, value = _joined(seen, _keys(layer, normed, rotary), beyond)
             hidden = _finish(layer, hidden, _attend(_queries(layer, normed, rotary), key, value, mask=mask))
         layer, seen = final
         normed = layer.input_layernorm(hidden)
-        key, value = _joined(seen, _keys(layer, normed, rotary))
-        row, last = torch.arange(rows, device=lengths.device), lengths - 1
+        key, value = _joined(seen, _keys(layer, normed, rotary), beyond)
+        row = torch.arange(rows + -rows % ROW_TILE, device=lengths.device) % rows  # a row a candidate, then some of them again
+        last = lengths[row] - 1
         rotary_last = (rotary[0][row, last][:, None], rotary[1][row, last][:, None])
         query = _queries(layer, normed[row, last][:, None], rotary_last)
-        attended = _attend(query, key, value, mask=mask[last][:, None, None])
+        twice = query.expand(-1, -1, 2, -1)  # threads would split the keys of a single query by how many rows there are
+        attended = _attend(twice, key[row], value[row], mask=mask[last][:, None, None])[:, :1]
         hidden = _finish(layer, hidden[row, last][:, None], attended)
-        normed_last: Tensor = self._model.norm(hidden)[:, 0]
+        normed_last: Tensor = self._model.norm(hidden)[:rows, 0]
         return normed_last
 
 
@@ -95,10 +112,11 @@ def _keys(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> tupl
     return apply_rotary_pos_emb(key, key, *rotary)[0], value
 
 
-def _joined(seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The prefix's keys and values before each row's own."""
-    rows = len(own[0])
-    key, value = (torch.cat((old.expand(rows, -1, -1, -1), new), dim=2) for old, new in zip(seen, own, strict=True))
+def _joined(seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], beyond: int) -> tuple[Tensor, Tensor]:
+    """The prefix's keys and values before each row's own, and as many zeros after them as `beyond` says."""
+    rows, heads, _, size = own[0].shape
+    end = own[0].new_zeros(1, 1, 1, 1).expand(rows, heads, beyond, size)
+    key, value = (torch.cat((old.expand(rows, -1, -1, -1), new, end), dim=2) for old, new in zip(seen, own, strict=True))
     return key, value
 
 

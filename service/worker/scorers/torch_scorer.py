@@ -1,13 +1,15 @@
 """Scoring with transformers on CPU or one GPU: the embedded default, and the oracle of parity tests.
 
 Knows calls and batches, nothing of HTTP. One thread runs the network, another renders prompts; a call gives way to others after
-every batch. Invariant: a pair's score does not depend on the call it came in: rows of a batch see the shared prefix and
-themselves alone, and an image is encoded alike wherever it stands.
+every batch. Invariant: a pair's score does not depend on the call it came in, on a CPU not in its last bit: rows of a batch see
+the shared prefix and themselves alone, and an image is encoded alike wherever it stands. A pair that the network fails for is
+refused alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +23,14 @@ from torch import Tensor
 from model_store.families.prompt import Prompt, Segment
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import Adapter, Checkpoint
-from service.contracts import Refused, ScoreCall, WorkerInfo
-from service.errors import PairTooLong
-from service.telemetry import BATCH_TOKENS
-from service.worker.scorers.base import CannotLoad, Verdict
+from service.contracts import Refused, ScoreCall, Scored, WorkerInfo
+from service.errors import PairTooLong, WorkerFailed
+from service.telemetry import BATCH_TOKENS, ISOLATED, say
+from service.worker.scorers.base import CannotLoad, Progress, Verdict
+from service.worker.scorers.isolation import attempt, is_logit, isolated
 from service.worker.scorers.network import Network
 from service.worker.scorers.prompts import describe, render, scored
+from service.worker.scorers.shared_prefix import Prefix, keys
 from service.worker.settings import WorkerSettings
 
 Args = ParamSpec("Args")
@@ -43,17 +47,21 @@ class TorchScorer:
         self._settings = settings
         self._network_thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._prompt_thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+        self._progress = Progress()
+        self._broken = False
         self._checkpoint: Checkpoint
         self._network: Network
+        self._known_good: Prompt
 
     async def start(self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()) -> list[WorkerInfo]:
         """Load the weights; raises `CannotLoad`."""
         if adapters:
             raise CannotLoad("RERANK_ADAPTERS needs RERANK_ENGINE=vllm: the torch engine serves merged checkpoints only.")
-        return [await self._in(self._network_thread, self._load, checkpoint)]
+        loading = self._network_thread.submit(self._load, checkpoint)  # takes as long as it takes: it cannot stall
+        return [await asyncio.wrap_future(loading)]
 
     def healthy(self) -> bool:
-        return True
+        return not self._broken and self._progress.stalled_seconds() <= self._settings.stall_seconds
 
     def ended(self) -> bool:
         return False
@@ -71,20 +79,20 @@ class TorchScorer:
                 yield index, Refused(PairTooLong.code)
         encoded: dict[bytes, Tensor] = {}
         for segment, indexes in _by_prefix(prompts):
-            await self._in(self._network_thread, self._encode, call, [segment], encoded)
-            prefix, start = await self._in(self._network_thread, self._network.read_prefix, segment, encoded)
+            prefix = await self._in(self._network_thread, self._read_prefix, call, segment, encoded)
             for batch in self._batches(prompts, indexes):
                 suffixes = [prompts[index].suffix for index in batch]
-                await self._in(self._network_thread, self._encode, call, suffixes, encoded)
-                logits = await self._in(self._network_thread, self._network.score, prefix, start, suffixes, encoded)
-                BATCH_TOKENS.observe(sum(len(suffix.ids) for suffix in suffixes))
+                logits = await self._in(self._network_thread, self._score_batch, call, prefix, suffixes, encoded)
                 for index, logit in zip(batch, logits, strict=True):
-                    yield index, scored(prompts[index], logit)
+                    yield index, self._verdict(prompts[index], logit)
 
     async def _in(
         self, thread: ThreadPoolExecutor, work: Callable[Args, Result], *args: Args.args, **kwargs: Args.kwargs
     ) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(thread, lambda: work(*args, **kwargs))
+        future = thread.submit(work, *args, **kwargs)
+        self._progress.begin()
+        future.add_done_callback(lambda ended: self._progress.end(done=not ended.cancelled()))
+        return await asyncio.wrap_future(future)
 
     def _load(self, checkpoint: Checkpoint) -> WorkerInfo:
         settings = self._settings
@@ -100,9 +108,55 @@ class TorchScorer:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise CannotLoad(f"{settings.model}: the weights cannot be loaded ({type(error).__name__}).") from error
         self._checkpoint = checkpoint
+        (known_good,) = render(checkpoint, ScoreCall(checkpoint.name, None, ["a"], [], [], truncate=True), [["b"]])
+        assert isinstance(known_good, Prompt)
+        self._known_good = known_good
         engine = f"torch {torch.__version__.partition('+')[0]}, transformers {version('transformers')}"
         kind = str(dtype).removeprefix("torch.")
         return describe(checkpoint, name=checkpoint.name, parts=(), engine=engine, dtype=kind, device=device.type)
+
+    def _read_prefix(self, call: ScoreCall, segment: Segment, encoded: dict[bytes, Tensor]) -> tuple[Prefix, int] | None:
+        """A prefix as the network reads it; None where it cannot, and can read others."""
+
+        def read() -> tuple[Prefix, int]:
+            self._encode(call, [segment], encoded)
+            return self._network.read_prefix(segment, encoded)
+
+        return attempt(read, self._works)
+
+    def _score_batch(
+        self, call: ScoreCall, prefix: tuple[Prefix, int] | None, suffixes: Sequence[Segment], encoded: dict[bytes, Tensor]
+    ) -> Sequence[float | None]:
+        """A logit for each suffix; None where the network has none for it, and has one for others."""
+        if prefix is None:
+            return [None] * len(suffixes)
+
+        def score(some: Sequence[Segment]) -> list[float]:
+            self._encode(call, some, encoded)
+            logits = self._network.score(*prefix, some, encoded)
+            BATCH_TOKENS.observe(sum(len(suffix.ids) for suffix in some))
+            return logits
+
+        logits = isolated(suffixes, score, self._works)
+        self._broken = False
+        return logits
+
+    def _works(self) -> bool:
+        """Whether the network still scores a pair that it scored when it was loaded."""
+        self._network.release_memory()
+        try:
+            start = self._network.read_prefix(self._known_good.prefix, {})
+            self._broken = not all(map(is_logit, self._network.score(*start, [self._known_good.suffix], {})))
+        except Exception as failure:  # of any kind, as above
+            self._broken = True
+            say("the network has failed", logging.ERROR, failure=failure)
+        return not self._broken
+
+    def _verdict(self, prompt: Prompt, logit: float | None) -> Scored | Refused:
+        if logit is not None:
+            return scored(prompt, logit)
+        ISOLATED.inc()
+        return Refused(WorkerFailed.code)
 
     def _encode(self, call: ScoreCall, segments: Sequence[Segment], encoded: dict[bytes, Tensor]) -> None:
         """Encode the segments' images that were not met before in this call."""
@@ -112,15 +166,17 @@ class TorchScorer:
             encoded |= zip(new, self._network.encode(list(new.values())), strict=True)
 
     def _batches(self, prompts: dict[int, Prompt], indexes: Sequence[int]) -> Iterator[list[int]]:
-        """Runs of pairs of about equal length, as many as one forward pass should take."""
+        """Runs of pairs of about equal length, as many as one forward pass should take, all with as many keys."""
         batch: list[int] = []
+        seen = 0
         for index in sorted(indexes, key=lambda index: len(prompts[index].suffix.ids)):
-            prompt = prompts[index]
-            a_row = len(prompt.suffix.ids) + len(prompt.prefix.ids) // _PREFIX_SHARE
-            if batch and (len(batch) + 1) * a_row > self._settings.batch_tokens:
+            before, own = len(prompts[index].prefix.ids), len(prompts[index].suffix.ids)
+            a_row = own + before // _PREFIX_SHARE
+            if batch and ((len(batch) + 1) * a_row > self._settings.batch_tokens or keys(before, own) != seen):
                 yield batch
                 batch = []
             batch.append(index)
+            seen = keys(before, own)
         if batch:
             yield batch
 

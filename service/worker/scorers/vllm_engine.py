@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from model_store.families.prompt import Image, Prompt
 from model_store.families.qwen2_5_vl import grid, image_tokens
 from model_store.registry import Adapter, Checkpoint
-from service.worker.scorers.base import CannotLoad, EngineDead, EngineRefused
+from service.worker.scorers.base import CannotLoad, EngineDead, EngineRefused, Progress
 from service.worker.scorers.vllm_arguments import engine_arguments, prepare_environment
 
 _LOOK_SECONDS = 0.5
@@ -72,8 +71,7 @@ class Engine:
         a_token = config.model_config.get_hidden_size() * config.model_config.dtype.itemsize
         self._cache_tokens = config.model_config.get_multimodal_config().mm_processor_cache_gb * 2**30 / a_token
         self._numbers = itertools.count()
-        self._at_work = 0
-        self._progress = time.monotonic()
+        self._progress = Progress()
 
     async def warm_up(self) -> None:
         """Ask once what vLLM asks before its first prompt, so that from then on a prompt is sent without a pause."""
@@ -85,8 +83,8 @@ class Engine:
         return bool(self._llm.errored)
 
     def stalled_seconds(self) -> float:
-        """How long there has been work of which none was finished."""
-        return time.monotonic() - self._progress if self._at_work else 0.0
+        """How long there has been work of which nothing was done."""
+        return self._progress.stalled_seconds()
 
     def lacks(self, images: Sequence[Image]) -> set[Image]:
         """Those of one prompt's images whose embeddings are needed to send it.
@@ -129,17 +127,15 @@ class Engine:
     @contextmanager
     def _working(self) -> Iterator[None]:
         """Keep account of work and progress; vLLM's exceptions become ours here, and only here."""
-        if not self._at_work:
-            self._progress = time.monotonic()
-        self._at_work += 1
+        self._progress.begin()
+        done = False
         try:
             yield
+            done = True
         except Exception as error:  # vLLM documents no closed set
             raise EngineDead if self.dead or isinstance(error, EngineDeadError) else EngineRefused from error
-        else:
-            self._progress = time.monotonic()
         finally:
-            self._at_work -= 1
+            self._progress.end(done=done)
 
     async def _unless_dead(self, call: Coroutine[Any, Any, Any]) -> Any:
         """A call to vLLM's workers; vLLM itself would wait forever for one whose engine has died."""

@@ -25,7 +25,9 @@ from model_store.families.qwen2_5_vl import CELL
 from model_store.registry import Adapter, Checkpoint
 from service.contracts import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
 from service.errors import NoWorker, PairTooLong, WorkerFailed
+from service.telemetry import ISOLATED
 from service.worker.scorers.base import EngineRefused, Verdict
+from service.worker.scorers.isolation import is_logit
 from service.worker.scorers.prompts import describe, image, render, scored
 from service.worker.scorers.vllm_arguments import decides_scores, quiet, supported_version
 from service.worker.scorers.window import Window
@@ -157,7 +159,10 @@ class VllmScorer:
             while missing := self._engine.lacks(prompt.images) - embeddings.keys():  # the engine let go of an image meanwhile
                 embeddings = {**embeddings, **await self._encoded(call, missing)}
             output = await self._engine.logit(prompt, embeddings, adapter=call.model, salt=call.cache_salt)
+            if not is_logit(output.logit):
+                raise EngineRefused
         except EngineRefused:
+            ISOLATED.inc()
             tell((index, Refused(WorkerFailed.code)))
         else:
             tell((index, scored(prompt, output.logit, output.reused_tokens)))

@@ -1,0 +1,104 @@
+"""`gmr bench`: options to a plan, and the plan to whoever carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli_settings import refuse_unknown_settings, stop
+
+if TYPE_CHECKING:
+    from model_store.evaluation.bench.plan import Plan
+
+
+def bench(
+    *,
+    model: Annotated[
+        str, typer.Option(help="A name, a folder, 'generated' (about 40 M parameters), or '3b', '7b': shapes without weights.")
+    ] = "gmr-tiny",
+    contenders: Annotated[
+        str, typer.Option(help="Who is compared, the reference first: ours, vllm, vllm-tuned, torch, naive, naive-last.")
+    ] = "ours,vllm,vllm-tuned,torch,naive",
+    workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C, R to run.")] = "T,Q,C,L,R",
+    callers: Annotated[str, typer.Option(help="Requests at once; loops are timed with one alone.")] = "1,8",
+    samples: Annotated[int, typer.Option(help="Paired samples a workload.", min=1, max=1000)] = 5,
+    documents: Annotated[int, typer.Option(help="Documents a request.", min=1, max=1000)] = 100,
+    dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: float32 for gmr-tiny, else bfloat16.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    quantization: Annotated[str | None, typer.Option(help="vLLM's quantisation of all its contenders, such as fp8.")] = None,
+    python_vllm: Annotated[
+        Path | None, typer.Option(help="Interpreter that has vLLM; default: .venv-vllm/bin/python, or this one.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="What all but the comparison run on: vllm or torch.")] = "vllm",
+    overhead: Annotated[bool, typer.Option("--overhead", help="Measure what the gateway adds instead.")] = False,
+    soak: Annotated[int, typer.Option(help="Send so many requests instead, and look at memory.", min=0, max=10_000_000)] = 0,
+    routing: Annotated[bool, typer.Option("--routing", help="Measure splitting and affinity over two workers instead.")] = False,
+    faults: Annotated[bool, typer.Option("--faults", help="Harm workers and Redis instead, and see who notices.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")] = None,
+) -> None:
+    """Compare `/rerank` over HTTP with vLLM's own server, plain and tuned, and with the loops that people write."""
+    with _refusing_to_bench():
+        from model_store.evaluation.bench.plan import make_plan
+
+        refuse_unknown_settings()
+        plan = make_plan(
+            model=model,
+            contenders=contenders,
+            workloads=workloads,
+            callers=callers,
+            samples=samples,
+            documents=documents,
+            dtype=dtype,
+            device=device,
+            engine=engine,
+            quantization=quantization,
+            python_vllm=python_vllm,
+            output=output,
+        )
+        raise typer.Exit(_run(plan, soak, overhead=overhead, routing=routing, faults=faults))
+
+
+def _run(plan: Plan, soak: int, *, overhead: bool, routing: bool, faults: bool) -> int:
+    """What was asked for; gives the exit code."""
+    if overhead:
+        from model_store.evaluation.bench.overhead import run_overhead
+
+        return run_overhead(plan)
+    if routing:
+        from model_store.evaluation.bench.routing import run_routing
+
+        return run_routing(plan)
+    if faults:
+        from model_store.evaluation.bench.faults import run_faults
+
+        return run_faults(plan)
+    if soak:
+        from model_store.evaluation.bench.soak import run_soak
+
+        return run_soak(plan, soak)
+    from model_store.evaluation.bench.run import run_bench
+
+    return run_bench(plan)
+
+
+@contextmanager
+def _refusing_to_bench() -> Iterator[None]:
+    """What keeps a benchmark from being run ends the process with a sentence, and a program's log where one failed."""
+    try:
+        from model_store.evaluation.bench.calls import CallFailed
+        from model_store.evaluation.bench.plan import BenchRefused
+        from model_store.evaluation.bench.programs import ProgramFailed
+        from model_store.manifest import CheckpointUnusable
+
+        try:
+            yield
+        except (BenchRefused, CallFailed, CheckpointUnusable, ProgramFailed) as error:
+            stop(str(error))
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("matplotlib", "psutil", "torch", "transformers"):
+            raise
+        stop(f"gmr bench needs {missing.name}: pip install 'gmr-rerank[dev]'.")

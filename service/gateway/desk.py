@@ -1,0 +1,126 @@
+"""Where a rerank request is taken in: who asks, for how much, is there room; then it is answered, and let go of.
+
+Knows the order of these questions, from the cheapest to the dearest: what can be refused before the body is read is refused then,
+and nothing of a body but its JSON is looked at before the request is admitted. Invariant: whatever ends a request, all that it
+held is given back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import anyio.to_thread
+from fastapi import Request, Response
+from pydantic import BaseModel
+from pydantic_core import from_json
+
+from service.asgi import read_body, unless_gone
+from service.contracts import Item, Limits, WorkerInfo
+from service.errors import DeadlineExceeded, InvalidRequest, NoWorker, RerankError, UnsupportedMediaType
+from service.gateway.admission import Admission
+from service.gateway.auth import Caller, caller_of
+from service.gateway.bodies import Bodies
+from service.gateway.costs import admission_tokens
+from service.gateway.quotas import Quotas
+from service.gateway.rerank import Ask, Outcome, Reranker
+from service.gateway.settings import GatewaySettings
+from service.gateway.workers import Workers
+from service.telemetry import DOCUMENTS, ERRORS, SHED, TOKENS, request_id
+
+Read = Callable[[dict[str, Any], Limits], Ask]
+Write = Callable[[Ask, Outcome, str], BaseModel]
+
+
+class Desk:
+    """Takes requests in, each in its dialect, and has them answered."""
+
+    def __init__(self, settings: GatewaySettings, reranker: Reranker, admission: Admission, workers: Workers) -> None:
+        self._settings = settings
+        self._limits = settings.limits()
+        self._reranker = reranker
+        self._admission = admission
+        self._workers = workers
+        self._quotas = Quotas()
+        self._bodies = Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes))
+
+    async def serve(self, request: Request, read: Read, write: Write) -> Response:
+        """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where that fails."""
+        arrived = asyncio.get_running_loop().time()
+        caller = caller_of(request)
+        _expect_json(request)
+        self._expect_room(caller)
+        announced = request.headers.get("content-length", "")
+        with self._quotas.visit(caller.scope, caller.quota) as visit, self._bodies.held(announced) as count:
+            ask = await self._read(request, count, read)
+            model = self._model(caller, ask.model)
+            visit.charge(len(ask.documents))
+            until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
+            outcome = await unless_gone(request, self._answer(caller, replace(ask, model=model.model), model, until))
+            _count(ask, outcome)
+            answered = write(ask, outcome, request_id.get())
+            return Response(answered.model_dump_json(exclude_none=True), media_type="application/json")
+
+    def _expect_room(self, caller: Caller) -> None:
+        """Turn away whoever cannot be served, before it sends a body."""
+        if not self._workers.ready():
+            SHED.labels("no_worker").inc()
+            raise NoWorker
+        self._admission.expect_room(caller.scope)
+
+    async def _read(self, request: Request, count: Callable[[int], None], read: Read) -> Ask:
+        body = await read_body(request, self._limits.max_body_bytes, count)
+        return await anyio.to_thread.run_sync(lambda: read(_json_object(body), self._limits))
+
+    def _model(self, caller: Caller, name: str | None) -> WorkerInfo:
+        """The model that is asked for, or the default one, if the caller may use it; of others it learns nothing."""
+        if name is not None:
+            caller.expect_may_use(name)
+        model = self._workers.model(name)
+        caller.expect_may_use(model.model)
+        return model
+
+    async def _answer(self, caller: Caller, ask: Ask, model: WorkerInfo, until: float) -> Outcome:
+        """The outcome, once the request is admitted; where its time is over before, and it wants what there is, nothing."""
+        readable = [document for document in ask.documents if isinstance(document, Item)]
+        cost = await anyio.to_thread.run_sync(admission_tokens, ask.query, readable, model)
+        try:
+            async with self._admission.admit(cost, until, caller.scope) as stay:
+                scope = "" if self._settings.cache_shared else caller.scope
+                outcome = await self._reranker.rerank(ask, until, scope=scope)
+                stay.computed = sum(not ranked.cached for ranked in outcome.ranked) / len(ask.documents)
+                return outcome
+        except DeadlineExceeded:
+            if not ask.skip_errors:
+                raise
+            errors = [each if isinstance(each, RerankError) else DeadlineExceeded() for each in ask.documents]
+            return Outcome(model, [], list(enumerate(errors)))
+
+
+def _expect_json(request: Request) -> None:
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise UnsupportedMediaType
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        raise InvalidRequest("The request body is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return value
+
+
+def _count(ask: Ask, outcome: Outcome) -> None:
+    DOCUMENTS.observe(len(ask.documents))
+    scored = [ranked.score for ranked in outcome.ranked if not ranked.cached]
+    reused = sum(score.reused_tokens for score in scored)
+    TOKENS.labels("cached").inc(sum(ranked.score.prompt_tokens for ranked in outcome.ranked if ranked.cached))
+    TOKENS.labels("prefix").inc(reused)
+    TOKENS.labels("computed").inc(sum(score.prompt_tokens for score in scored) - reused)
+    for _, error in outcome.errors:
+        ERRORS.labels(error.code).inc()

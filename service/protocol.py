@@ -1,0 +1,123 @@
+"""HTTP/1.1 as both servers speak it: uvicorn's h11 protocol, with the patience that it lacks.
+
+Knows connections, bytes and ticks, nothing of routes. A client owes `SLOWEST` bytes a second whenever the next move is its own
+(to send the rest of a request, or to read an answer) and may fall behind by the read timeout. Time is counted in ticks, so that
+an event loop that was held up is not held against the client. Invariant: no client holds a connection, or an answer's memory,
+by doing nothing; and what is no HTTP gets the one error body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from service.asgi import BEYOND, error_response
+from service.contracts import REQUEST_ID_HEADER
+from service.errors import InvalidRequest
+from service.serving import Serving
+from service.telemetry import SHED, accept_request_id, request_id, timed_request
+
+SLOWEST = 32 * 1024
+"""Bytes a second below which a line is not slow but stuck."""
+_TICKS = 4
+"""Looks at a connection in one read timeout."""
+_SPARE = 64
+"""Connections beyond the limit on which health is still answered; any more are closed unread."""
+
+
+class Patience:
+    """How far a client may still fall behind: used up by waiting for it, earned back by its bytes."""
+
+    def __init__(self, seconds: float) -> None:
+        self._full = self._left = seconds
+        self.tick = seconds / _TICKS
+        """Seconds between two looks."""
+
+    def is_lost(self, *, waiting: bool, moved: int) -> bool:
+        """Look: whether the client was waited for since the last look, and how many bytes moved. Once lost, it is full again."""
+        self._left = min(self._full, self._left - self.tick + moved / SLOWEST) if waiting else self._full
+        lost = self._left <= 0
+        if lost:
+            self._left = self._full
+        return lost
+
+
+class Http(H11Protocol):
+    """One connection. h11, unlike httptools, bounds the header."""
+
+    def __init__(self, *, serving: Serving, **others: Any) -> None:
+        super().__init__(**others)
+        self._limit = serving.max_connections
+        self._patience = Patience(serving.read_timeout_seconds)
+        self._moved = self._unread = 0
+        self._silent = True
+        self._looking: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._looking = self.loop.call_later(self._patience.tick, self._look)
+        if len(self.connections) > self._limit:
+            SHED.labels("connections").inc()
+            self.app_state = {**self.app_state, BEYOND: True}
+        if len(self.connections) > self._limit + _SPARE:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._looking:
+            self._looking.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._silent = False
+        if not self._answered_early():  # the rest of a body that nobody wants earns no time
+            self._moved += len(data)
+        super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(InvalidRequest("The request is not valid HTTP."))
+
+    def _look(self) -> None:
+        """One tick: who is to move, and has it?"""
+        unread = self.transport.get_write_buffer_size()
+        moved = self._moved + max(0, self._unread - unread)
+        self._moved, self._unread = 0, unread
+        self._looking = self.loop.call_later(self._patience.tick, self._look)
+        if self._patience.is_lost(waiting=self._is_clients_turn(), moved=moved):
+            self._lose_patience()
+
+    def _is_clients_turn(self) -> bool:
+        if self._unread or self.transport.is_closing():
+            return True
+        if self.conn.their_state is h11.SEND_BODY:
+            return not self.flow.read_paused
+        return self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
+
+    def _answered_early(self) -> bool:
+        return self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
+
+    def _lose_patience(self) -> None:
+        """Say so where the client can still be told, and else break off."""
+        if self._silent or self._unread or self.transport.is_closing():
+            self.transport.abort()
+        else:
+            self._refuse(InvalidRequest("The request took too long to arrive."))
+
+    def _refuse(self, error: InvalidRequest) -> None:
+        """Answer below the app, and close; where an answer has begun, only close."""
+        if self.cycle is not None and not self.cycle.response_complete:  # whoever reads the body learns that no more will come
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.abort()
+            return
+        with timed_request(accept_request_id(None)):
+            answer = error_response(error)
+            identity = (REQUEST_ID_HEADER.encode(), request_id.get().encode())
+        head = h11.Response(status_code=error.status, headers=[*answer.raw_headers, identity, CLOSE_HEADER])
+        for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()

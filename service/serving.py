@@ -1,0 +1,42 @@
+"""The settings of both processes' server: how it ends, and what it bears from its clients.
+
+Knows no HTTP. Invariant: the periods fit into each other, so that a process that is told to end has ended within its grace.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_LEAVING_SHARE, _LEAVING_SECONDS = 0.2, 2.0
+
+
+class Serving(BaseModel):
+    """How a process serves and stops (`RERANK_DRAIN_SECONDS`, ...)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    drain_seconds: float = Field(
+        5, ge=0, le=3_600, description="How long it goes on taking requests after SIGTERM, not ready any more: balancers lag."
+    )
+    grace_seconds: float = Field(
+        30,
+        ge=0.5,
+        le=3_600,
+        description="Time from SIGTERM to its end, drain included; what is in flight by then is cut off.",
+    )
+    read_timeout_seconds: float = Field(
+        10, ge=0.1, le=600, description="How far a client may fall behind a slow line when it sends a request or reads an answer."
+    )
+    max_connections: int = Field(
+        4_096, ge=1, le=100_000, description="Open connections; on further ones only health routes are answered."
+    )
+
+    @property
+    def leaving_seconds(self) -> float:
+        """The last part of the grace: work has been cut off, connections and engines are closed."""
+        return min(_LEAVING_SECONDS, _LEAVING_SHARE * self.grace_seconds)
+
+    @property
+    def draining_seconds(self) -> float:
+        """The drain period, shortened where the grace leaves no room for it."""
+        return min(self.drain_seconds, self.grace_seconds - self.leaving_seconds)

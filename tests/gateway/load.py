@@ -1,0 +1,121 @@
+"""Simulated servers behind an admission gate, and more load than they can take, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from service.errors import DeadlineExceeded, Overloaded
+from service.gateway.admission import Admission
+
+STEP = 0.01
+Costs = Callable[[random.Random], int]
+
+
+class Shared:
+    """One engine that divides `rate` cost units a second among all that are inside, none of which takes less than `least`."""
+
+    def __init__(self, rate: float, least: float = 0.0) -> None:
+        self.rate, self.least = rate, least
+        self.jobs: dict[object, float] = {}
+        self.changed = asyncio.Event()
+
+    async def serve(self, cost: int) -> None:
+        begun = asyncio.get_running_loop().time()
+        job = object()
+        self.jobs[job] = cost
+        try:
+            while self.jobs[job] > 0:
+                self.jobs[job] -= self.rate * STEP / len(self.jobs)
+                await asyncio.sleep(STEP)
+        finally:
+            del self.jobs[job]
+        await asyncio.sleep(begun + self.least - asyncio.get_running_loop().time())
+
+
+class Queues:
+    """Workers that each take one request after the other."""
+
+    def __init__(self, rate: float, workers: int) -> None:
+        self.rate = rate
+        self.workers = [asyncio.Lock() for _ in range(workers)]
+        self.waiting = [0] * workers
+
+    async def serve(self, cost: int) -> None:
+        place = self.waiting.index(min(self.waiting))
+        self.waiting[place] += 1
+        try:
+            async with self.workers[place]:
+                await asyncio.sleep(cost / self.rate * len(self.workers))
+        finally:
+            self.waiting[place] -= 1
+
+
+@dataclass(slots=True)
+class Seen:
+    """One request: when it came, what became of it and when."""
+
+    cost: int
+    scope: str
+    came: float
+    admitted: float | None = None
+    done: float | None = None
+    refused: float | None = None
+    retry_after: int | None = None
+
+
+@dataclass(slots=True)
+class Simulation:
+    """A gate, a server behind it, and the diary of all requests."""
+
+    admission: Admission
+    server: Shared | Queues
+    seen: list[Seen] = field(default_factory=list)
+    capacities: list[float] = field(default_factory=list)
+    patience: float = 60.0
+
+    async def visit(self, cost: int, scope: str = "", computed: float = 1.0) -> Seen:
+        now = asyncio.get_running_loop().time
+        seen = Seen(cost, scope, now())
+        self.seen.append(seen)
+        try:
+            self.admission.expect_room(scope)
+            async with self.admission.admit(cost, now() + self.patience, scope) as stay:
+                seen.admitted = now()
+                await self.server.serve(max(1, int(cost * computed)))
+                stay.computed = computed
+            seen.done = now()
+            self.capacities.append(self.admission.capacity())
+        except (Overloaded, DeadlineExceeded) as error:
+            seen.refused, seen.retry_after = now(), error.retry_after
+        return seen
+
+    async def flood(self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0) -> None:
+        """Requests come with `gap` seconds between them on average, whatever becomes of them."""
+        dice = random.Random(scope or "flood")
+        until = asyncio.get_running_loop().time() + seconds
+        async with asyncio.TaskGroup() as group:
+            while asyncio.get_running_loop().time() < until:
+                group.create_task(self.visit(costs(dice), scope, computed))
+                await asyncio.sleep(dice.expovariate(1 / gap))
+
+    async def besiege(self, callers: int, costs: Costs, seconds: float, scope: str = "") -> None:
+        """So many callers ask without a pause; who is refused waits as it was told."""
+        until = asyncio.get_running_loop().time() + seconds
+
+        async def call(number: int) -> None:
+            dice = random.Random(f"{scope}{number}")
+            while asyncio.get_running_loop().time() < until:
+                seen = await self.visit(costs(dice), scope)
+                await asyncio.sleep(seen.retry_after or 0)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(callers):
+                group.create_task(call(number))
+
+    def goodput(self, since: float, until: float, scope: str | None = None) -> float:
+        """Cost that was answered in a time, of what the server can do in it."""
+        done = sum(each.cost for each in self.seen if each.done and since <= each.done < until and scope in (None, each.scope))
+        return done / (self.server.rate * (until - since))

@@ -1,0 +1,47 @@
+"""Requests made up from the service's own description, sound and unsound: no answer is a 5xx, and each fits the description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
+from service.errors import BY_CODE
+from service.gateway.app import create_gateway
+from service.gateway.settings import GatewaySettings
+from tests.conftest import CALM
+from tests.processes import Gmr
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = 60
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
+FLAT = {"code", "message", "detail", "request_id"}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Gmr("serve", log=tmp_path_factory.mktemp("fuzz") / "log", **CALM) as process:
+        yield process.await_ready().url
+        assert "Traceback" not in process.said()
+
+
+described = schemathesis.openapi.from_dict(create_gateway(GatewaySettings(), []).openapi())
+
+
+@described.parametrize()
+@settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_described_and_none_is_a_failure_of_ours(case: Case, url: str) -> None:
+    answer = case.call(base_url=url)
+    case.validate_response(answer, checks=CHECKS)
+    if answer.status_code >= 400:
+        body = answer.json()
+        assert body.keys() - {"errors"} == FLAT
+        assert answer.status_code == BY_CODE[body["code"]].status
+        assert body["message"] == body["detail"]
+        assert answer.headers["x-request-id"] == [body["request_id"]]

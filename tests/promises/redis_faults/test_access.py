@@ -1,0 +1,137 @@
+"""Who may use a Redis: a password, a user with two commands, certificates. Refused is a miss, counted, and nothing is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from service.gateway.redis_client import Certificates
+from tests.conftest import free_port
+from tests.gateway.redis_tiers import Since, key_of, score_of, tier_on, written
+from tests.processes import RedisServer
+
+A = [key_of("a")]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as server:
+        yield server
+
+
+def addressed(server: RedisServer, credentials: str) -> str:
+    return f"redis://{credentials}@127.0.0.1:{server.port}/0"
+
+
+async def test_a_password_may_stand_in_the_url_or_beside_it(redis: RedisServer) -> None:
+    redis.command("CONFIG", "SET", "requirepass", "hunter2")
+    async with tier_on(addressed(redis, ":hunter2")) as one, tier_on(redis.url, client={"password": "hunter2"}) as other:
+        await written(one, "a")
+        assert await other.get_many(A) == [score_of("a")]
+
+
+@pytest.mark.parametrize("credentials", ["", ":wrong", "nobody:hunter2"])
+async def test_without_the_right_password_everything_is_a_miss(redis: RedisServer, credentials: str) -> None:
+    redis.command("CONFIG", "SET", "requirepass", "hunter2")
+    before = Since()
+    async with tier_on(addressed(redis, credentials)) as tier:
+        await written(tier, "a")
+        assert await tier.get_many(A) == [None]
+    assert (before("get"), before("set")) == ({"auth": 1}, {"auth": 1})
+
+
+@pytest.mark.parametrize("database", [0, 3])
+async def test_the_user_needs_to_be_allowed_no_more_than_is_documented(redis: RedisServer, database: int) -> None:
+    rules = ["on", ">hunter2", "resetkeys", "~gmr:*", "-@all", "+mget", "+set", "+select"]
+    assert redis.command("ACL", "SETUSER", "gmr", *rules) == "OK"
+    before = Since()
+    async with tier_on(f"redis://gmr:hunter2@127.0.0.1:{redis.port}/{database}") as tier:
+        await tier.warm_up()
+        await written(tier, "a")
+        assert await tier.get_many(A) == [score_of("a")]
+    assert (before("get"), before("set")) == ({}, {})
+    assert redis.command("ACL", "LOG") == ""
+
+
+async def test_keys_or_commands_that_are_not_allowed_are_misses(redis: RedisServer) -> None:
+    redis.command("ACL", "SETUSER", "gmr", "on", ">hunter2", "resetkeys", "~gmr:*", "-@all", "+mget")
+    before = Since()
+    async with tier_on(addressed(redis, "gmr:hunter2")) as tier, tier_on(addressed(redis, "gmr:hunter2"), prefix="x:") as other:
+        await written(tier, "a")
+        assert await tier.get_many(A) == await other.get_many(A) == [None]
+    assert (before("get"), before("set")) == ({"auth": 1}, {"auth": 1})
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A redis-server that speaks TLS and asks for a certificate, and the files to talk to it."""
+
+    url: str
+    authority: Path
+    own: Path
+    own_key: Path
+    foreign_authority: Path
+
+    def client(self, **certificates: Path | None) -> dict[str, Certificates]:
+        return {
+            "certificates": Certificates(**{"authority": self.authority, "own": self.own, "own_key": self.own_key} | certificates)
+        }
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    folder = tmp_path_factory.mktemp("tls")
+    authority, foreign = trustme.CA(), trustme.CA()
+    for name, issued in (("server", authority.issue_cert("localhost")), ("client", authority.issue_cert("gateway"))):
+        issued.private_key_pem.write_to_path(folder / f"{name}.key")
+        issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    foreign.cert_pem.write_to_path(folder / "foreign.pem")
+    port = free_port()
+    files = ("cert-file", "server.pem", "key-file", "server.key", "ca-cert-file", "ca.pem")
+    options = [f"--tls-{word}" if place % 2 == 0 else str(folder / word) for place, word in enumerate(files)]
+    with RedisServer(folder, "--tls-port", str(port), "--tls-auth-clients", "yes", *options):
+        yield Secure(
+            f"rediss://localhost:{port}", folder / "ca.pem", folder / "client.pem", folder / "client.key", folder / "foreign.pem"
+        )
+
+
+async def test_tls_with_certificates_on_both_sides(secure: Secure) -> None:
+    before = Since()
+    async with tier_on(secure.url, client=secure.client()) as tier:
+        await written(tier, "a")
+        assert await tier.get_many(A) == [score_of("a")]
+    assert (before("get"), before("set")) == ({}, {})
+
+
+REFUSED = {
+    "of another authority": ("localhost", {"authority": "foreign_authority"}),
+    "for another name": ("127.0.0.1", {}),
+    "that the system knows": ("localhost", {"authority": None}),
+    "of our own is missing": ("localhost", {"own": None, "own_key": None}),
+}
+
+
+@pytest.mark.parametrize(("host", "changed"), REFUSED.values(), ids=REFUSED)
+async def test_without_the_right_certificate_there_is_no_connection(
+    secure: Secure, host: str, changed: dict[str, str | None]
+) -> None:
+    before = Since()
+    client = secure.client(**{name: getattr(secure, value) if value else None for name, value in changed.items()})
+    async with tier_on(secure.url.replace("localhost", host), client=client) as tier:
+        assert await tier.get_many(A) == [None]
+    assert before("get") == {"connection": 1}
+
+
+async def test_no_plain_text_is_sent_where_tls_was_asked_for(redis: RedisServer) -> None:
+    before = Since()
+    async with tier_on(redis.url.replace("redis://", "rediss://")) as tier:
+        await written(tier, "a")
+        assert await tier.get_many(A) == [None]
+    assert set(before("get")) <= {"connection", "timeout"}
+    assert sum(before("get").values()) == 1
+    assert redis.command("DBSIZE") == "0"

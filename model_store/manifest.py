@@ -15,6 +15,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 2**23
+MAX_FILES = 10_000
+MAX_FILE_BYTES = 2**41
 _CHUNK = 2**22
 
 
@@ -28,7 +31,7 @@ class FileDigest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=MAX_FILE_BYTES)
 
 
 class PixelBounds(BaseModel):
@@ -60,7 +63,10 @@ class Manifest(BaseModel):
     default_instruction: str
     max_tokens: int = Field(ge=64, le=2**20)
     pixels: PixelBounds
-    files: dict[Annotated[str, AfterValidator(_inside)], FileDigest]
+    files: dict[Annotated[str, AfterValidator(_inside)], FileDigest] = Field(max_length=MAX_FILES)
+    base: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="Of an adapter alone: the digest of the checkpoint that it was trained on."
+    )
     lineage: dict[str, Any] = Field(default_factory=dict, description="How the checkpoint was made.")
 
 
@@ -71,7 +77,8 @@ def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put the manifest in its place in one step: before, the folder is no checkpoint; after, it is complete."""
-    text = json.dumps(manifest.model_dump(), indent=2, sort_keys=True) + "\n"
+    described = manifest.model_dump(exclude=set() if manifest.base else {"base"})
+    text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     draft = folder / (MANIFEST + ".draft")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -83,13 +90,30 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifest(folder: Path) -> Manifest | None:
     """The folder's manifest; None where there is none, `CheckpointUnusable` where it cannot be read."""
     try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+        with (folder / MANIFEST).open("rb") as file:
+            return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), folder.name)
     except FileNotFoundError:
         return None
     except OSError:
         raise CheckpointUnusable(f"{folder.name}/{MANIFEST} cannot be read.") from None
+
+
+def parse_manifest(content: bytes, name: str) -> Manifest:
+    """A manifest from its bytes; raises `CheckpointUnusable` that names `name`."""
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise CheckpointUnusable(f"{name}/{MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes.")
+    try:
+        return Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise CheckpointUnusable(f"{folder.name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors).") from None
+        raise CheckpointUnusable(f"{name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors).") from None
+
+
+def manifest_digest(folder: Path) -> str:
+    """The SHA-256 of the manifest's bytes, which stands for all files that it lists; `CheckpointUnusable` where there is none."""
+    try:
+        return _digest(folder / MANIFEST).sha256
+    except OSError:
+        raise CheckpointUnusable(f"{folder.name} has no {MANIFEST}.") from None
 
 
 def verify(folder: Path, manifest: Manifest) -> None:

@@ -1,4 +1,4 @@
-"""From a model's name to a checkpoint that can be loaded: the shipped registry, a local folder, or a model hub.
+"""From a model's name to a checkpoint that can be loaded: one that ships, a local folder, a registry's, or a model hub's.
 
 Knows where checkpoints lie and whether they are whole, nothing of networks. Invariant: what `resolve` returns was verified file
 by file, or comes from a hub at a pinned commit.
@@ -17,6 +17,7 @@ from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.golden import GOLDEN
 from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, PixelBounds, digest_files, read_manifest, verify
+from model_store.store.reference import is_reference, obtain
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 PREPROCESSOR = "preprocessor_config.json"
@@ -52,7 +53,7 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """Of all that decides a score but the engine: files, family, template, limits."""
-        described = self.manifest.model_dump(exclude={"lineage", "name"}) | {"prompt": self.family.fingerprint}
+        described = self.manifest.model_dump(exclude={"lineage", "name", "base"}) | {"prompt": self.family.fingerprint}
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -66,26 +67,47 @@ class Adapter:
     digest: str
 
 
-def resolve(name: str, *, revision: str | None = None, cache: Path | None = None, weights: bool = True) -> Checkpoint:
-    """The checkpoint of a registry name, a folder's path, or a hub id such as `vec-ai/lychee-rerank-mm`.
+def resolve(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache: Path | None = None,
+    registry: str | None = None,
+    weights: bool = True,
+) -> Checkpoint:
+    """The checkpoint of a name.
 
-    A hub id needs `revision`, the 40 hex digits of a commit. A folder may lack `weights` where the caller can do without, as for
-    sizing. Raises `CheckpointUnusable` with one sentence.
+    That is one that ships; a folder's path; `NAME@production` or `NAME@sha256:...` in `registry`, a folder or URL; the same with
+    the registry's URL before it; or a hub id such as `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a
+    commit. A folder may lack `weights` where the caller can do without, as for sizing. Raises `CheckpointUnusable` with one
+    sentence.
     """
-    if name in _shipped():
+    if name in shipped():
         return _local(name, SHIPPED / name)
     if Path(name).is_dir():
         return _local(Path(name).resolve().name, Path(name), weights=weights)
+    if is_reference(name):
+        folder, manifest = obtain(name, registry, cache)
+        return Checkpoint(manifest.name, folder, _no_adapter(manifest))
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _from_hub(name, revision, cache)
-    raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(_shipped())}.")
+    raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(shipped())}.")
 
 
-def resolve_adapter(name: str, folder: Path) -> Adapter:
-    """An adapter's folder, verified where it has a manifest; raises `CheckpointUnusable` with one sentence."""
+def resolve_adapter(
+    name: str, folder: Path, *, cache: Path | None = None, registry: str | None = None, model: Checkpoint | None = None
+) -> Adapter:
+    """An adapter's folder, or one that a registry has (as for `resolve`), verified where it has a manifest.
+
+    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than `model`.
+    """
+    if not folder.is_dir() and is_reference(str(folder)):
+        folder, _ = obtain(str(folder), registry, cache)
     manifest = read_manifest(folder)
     if manifest is not None:
         verify(folder, manifest)
+        if model and manifest.base and manifest.base != model.digest:
+            raise CheckpointUnusable(f"{name} was trained on another checkpoint than {model.name} (its manifest's base differs).")
     try:
         rank = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]
         files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
@@ -97,7 +119,8 @@ def resolve_adapter(name: str, folder: Path) -> Adapter:
     return Adapter(name, folder, rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
 
 
-def _shipped() -> list[str]:
+def shipped() -> list[str]:
+    """The names that come with the code."""
     return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 
 
@@ -105,8 +128,14 @@ def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
     manifest = read_manifest(folder)
     if manifest is None:
         return Checkpoint(name, folder, _describe(name, folder, weights=weights))
-    verify(folder, manifest)
+    verify(folder, _no_adapter(manifest))
     return Checkpoint(manifest.name, folder, manifest)
+
+
+def _no_adapter(manifest: Manifest) -> Manifest:
+    if manifest.base:
+        raise CheckpointUnusable(f"{manifest.name} is an adapter: serve its base, and name it in RERANK_ADAPTERS.")
+    return manifest
 
 
 def _from_hub(name: str, revision: str | None, cache: Path | None) -> Checkpoint:

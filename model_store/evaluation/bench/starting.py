@@ -84,5 +84,9 @@ def _environment(plan: Plan, checkpoint: Checkpoint, engine: str) -> dict[str, s
 
 
 def inherited() -> dict[str, str]:
-    """This process's environment without the engine's arguments, which are given to those that they are meant for."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(ENGINE_PREFIX)}
+    """This process's environment without the engine's arguments, which are given to those that they are meant for.
+
+    What is told to end ends at once: no balancer has to learn of it.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ENGINE_PREFIX)}
+    return kept | {"RERANK_DRAIN_SECONDS": "0"}

@@ -13,9 +13,14 @@ from random import Random
 from statistics import fmean
 
 import torch
+from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.evaluation.metrics import expected_ndcg_of_chance, hit_rate, ndcg, ranked
+from model_store.evaluation.results import Results
+from model_store.families.tokens import TOKENIZER_FILE
+from model_store.manifest import manifest_digest
+from model_store.registry import Checkpoint
 from model_store.training.tiny import cells, lexical
 from model_store.training.tiny.batches import Batcher
 from model_store.training.tiny.examples import Example
@@ -67,11 +72,26 @@ def questions(cell: str, count: int) -> Iterator[Example]:
         yield cells.sample(cell, Random(f"heldout/{cell}/{number}"), "heldout", CANDIDATES - 1, plain=number % 2 == 1)
 
 
+def evaluate(checkpoint: Checkpoint, queries: int, told: Callable[[str], None] = lambda cell: None) -> Results:
+    """A checkpoint's nDCG@10 for every query of the benchmark; `told` is called with each cell that is done.
+
+    `queries` is part of the benchmark's name: the first 50 of 200 are another benchmark than all. Raises `CheckpointUnusable`.
+    """
+    tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER_FILE))
+    network = Network.from_pretrained(checkpoint.folder, dtype=torch.float32, local_files_only=True).eval()
+    score = network_scores(network, Batcher(checkpoint.family, tokenizer))
+    datasets = {}
+    for cell in cells.CELLS:
+        orders = _orders(score, list(questions(cell, queries)))
+        datasets[cell] = {f"{cell}/{number}": ndcg(order, CUT) for number, order in enumerate(orders)}
+        told(cell)
+    digest = manifest_digest(checkpoint.folder)
+    return Results(benchmark=f"nine-cells-{queries}", metric=f"ndcg@{CUT}", checkpoint=f"sha256:{digest}", datasets=datasets)
+
+
 def _line(cell: str, score: Score, count: int) -> Line:
     examples = list(questions(cell, count))
-    orders = []
-    for start in range(0, count, _QUERIES_AT_ONCE):
-        orders += [_order(found) for found in score(examples[start : start + _QUERIES_AT_ONCE])]
+    orders = _orders(score, examples)
     return Line(
         cell=cell,
         queries=count,
@@ -80,6 +100,14 @@ def _line(cell: str, score: Score, count: int) -> Line:
         chance=expected_ndcg_of_chance(CANDIDATES, CUT),
         bm25=fmean(ndcg(_order(_bm25(example)), CUT) for example in examples) if cell == "T-T" else None,
     )
+
+
+def _orders(score: Score, examples: list[Example]) -> list[list[float]]:
+    """Relevances in ranked order, a list a query."""
+    orders = []
+    for start in range(0, len(examples), _QUERIES_AT_ONCE):
+        orders += [_order(found) for found in score(examples[start : start + _QUERIES_AT_ONCE])]
+    return orders
 
 
 def _order(scores: list[float]) -> list[float]:

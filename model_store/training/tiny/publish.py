@@ -7,21 +7,20 @@ lie in the folder.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import torch
-from PIL import Image
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_TOKENS, Gmr
-from model_store.families.qwen2_5_vl import DEVIATION, MEAN
-from model_store.golden import GoldenPair, Side, write_golden
-from model_store.manifest import Manifest, digest_files, write_manifest
-from model_store.training.tiny import cells, examples
-from model_store.training.tiny.batches import PIXELS, fitted
+from model_store.golden import write_golden
+from model_store.training.publish.folder import PROCESSOR, seal
+from model_store.training.publish.pairs import by_the_card
+from model_store.training.tiny.batches import PIXELS
+from model_store.training.tiny.questions import golden_questions
 from model_store.training.tiny.tokenizer import CHAT_TEMPLATE
 
 NAME = "gmr-tiny"
@@ -44,59 +43,21 @@ def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER, indent=2) + "\n", encoding="utf-8")
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    processor = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
-        "min_pixels": PIXELS.min_pixels,
-        "max_pixels": PIXELS.max_pixels,
-        "patch_size": 14,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        # Readers differ in what they take a processor for that does not say these.
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": MEAN.tolist(),
-        "image_std": DEVIATION.tolist(),
-        "do_convert_rgb": True,
-    }
+    processor = PROCESSOR | PIXELS.model_dump()
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
 
 
 def finish(folder: Path, card: str, lineage: dict[str, object]) -> None:
     """Score golden pairs, write the card, and, last, the manifest."""
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    golden = write_golden(folder, _golden_pairs(folder))
-    names = [*_WEIGHTS, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"]
-    manifest = Manifest(
-        name=NAME,
-        family=Gmr.name,
-        template="code",
-        default_instruction=DEFAULT_INSTRUCTION,
-        max_tokens=MAX_TOKENS,
-        pixels=PIXELS,
-        files=digest_files(folder, [*names, *golden, "MODEL_CARD.md"]),
-        lineage=lineage,
-    )
-    write_manifest(folder, manifest)
-
-
-def _golden_pairs(folder: Path) -> list[GoldenPair]:
-    """A relevant and an irrelevant pair of each cell, scored one at a time by transformers itself."""
     reference = NaiveReranker(folder)
-    pairs = []
-    for cell in cells.CELLS:
-        example = cells.sample(cell, Random(f"golden/{cell}"), "heldout", 1)
-        query = _fitted(example.query)
-        for document in map(_fitted, example.documents):
-            logit = reference.logit(example.instruction, _pictures(query), _pictures(document))
-            pairs.append(GoldenPair(cell, example.instruction, query, document, logit))
-    return pairs
-
-
-def _fitted(side: examples.Side) -> Side:
-    return tuple(part if isinstance(part, str) else fitted(part) for part in side)
-
-
-def _pictures(side: Side) -> list[str | Image.Image]:
-    return [part if isinstance(part, str) else Image.fromarray(part) for part in side]
+    pairs = [replace(pair, logit=by_the_card(reference, pair)) for pair in golden_questions()]
+    golden = write_golden(folder, pairs)
+    names = [*_WEIGHTS, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"]
+    described = {
+        "family": Gmr.name,
+        "template": "code",
+        "default_instruction": DEFAULT_INSTRUCTION,
+        "max_tokens": MAX_TOKENS,
+        "pixels": PIXELS,
+    }
+    seal(folder, name=NAME, described=described, card=card, lineage=lineage, files=[*names, *golden])

@@ -1,0 +1,1 @@
+"""Published checkpoints in one place: a folder, or a bucket behind a URL."""

@@ -1,0 +1,141 @@
+"""From an example to a group: one positive and some negatives, drawn anew every epoch, as prompts and pictures.
+
+Knows examples, the family and picture files, no tensors. Invariant: a group is a function of its example, the seed and the epoch
+alone, and its prompts are those the service would make of the same pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.families.gmr import Gmr
+from model_store.families.pictures import PictureUnreadable, load_picture, picture_size
+from model_store.families.prompt import Image, Item, PairTooLong, Prompt
+from model_store.families.qwen2_5_vl import CELL
+from model_store.manifest import PixelBounds
+from model_store.training.data import DataError, Example, Side
+
+Pixels = npt.NDArray[np.uint8]
+_SIZES = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """How many negatives an example gives, and how many of them are random ones (paper, section 5.1: 16, 1:1)."""
+
+    negatives: int
+    random_share: float
+    seed: int
+
+    def documents(self, example: Example, epoch: int) -> tuple[tuple[Side, ...], int]:
+        """One positive and then the negatives of an epoch, and how many there were too few of.
+
+        Neither kind stands in for the other: the ratio is what the paper holds, not the number.
+        """
+        rng = Random(f"{self.seed}/{epoch}/{example.id}")
+        wanted = {"random": round(self.negatives * self.random_share)}
+        wanted["hard"] = self.negatives - wanted["random"]
+        chosen = [rng.choice(example.positives)]
+        for kind, count in wanted.items():
+            sides = [negative.side for negative in example.negatives if negative.kind == kind]
+            chosen += rng.sample(sides, min(count, len(sides)))
+        return tuple(chosen), self.negatives + 1 - len(chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """An example's prompts, the positive's first, and its pictures by key."""
+
+    id: str
+    place: str
+    prompts: tuple[Prompt, ...]
+    pictures: dict[bytes, Pixels]
+    missing: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt."""
+        return max(len(prompt.prefix.ids) + len(prompt.suffix.ids) for prompt in self.prompts)
+
+
+class Grouper:
+    """Makes groups for one checkpoint. Picklable only where the family is: give it to forked processes."""
+
+    def __init__(self, family: Gmr, pixels: PixelBounds, instruction: str, draw: Draw) -> None:
+        """`instruction` stands in for an example that has none."""
+        self._family, self._instruction, self._draw = family, instruction, draw
+        self._bounds = {"cell": CELL, "min_pixels": pixels.min_pixels, "max_pixels": pixels.max_pixels}
+
+    def group(self, example: Example, epoch: int) -> Group:
+        """An epoch's group of an example; raises `DataError`, which names file and line."""
+        documents, missing = self._draw.documents(example, epoch)
+        pictures: dict[bytes, Pixels] = {}
+        for path in _paths((example.query, *documents)):
+            try:
+                pictures[_key(path)] = load_picture(path, **self._bounds)
+            except PictureUnreadable as error:
+                raise DataError(f"{example.place}: the image {path.name!r} cannot be used: {error}.") from None
+        items = [_item(side, _image_of(side, pictures)) for side in (example.query, *documents)]
+        return Group(example.id, example.place, self._prompts(example, items), pictures, missing)
+
+    def problem(self, example: Example) -> str | None:
+        """What will be wrong with the example in some epoch, in a sentence; opens pictures' headers, decodes none."""
+        documents, _ = self._draw.documents(example, 0)
+        if len(documents) == 1:
+            return f"{example.place}: there are no negatives of the kinds that data.random_share asks for."
+        sides = [example.query, *example.positives, *(negative.side for negative in example.negatives)]
+        try:
+            items = [() if side.image is None else (self._header(side.image),) for side in sides]
+            self._prompts(example, items)
+        except DataError as error:
+            return str(error)
+        except PictureUnreadable as error:
+            return f"{example.place}: an image cannot be used: {error}."
+        return None
+
+    def _header(self, path: Path) -> Image:
+        return Image(_key(path), *_size(path, **self._bounds))
+
+    def _prompts(self, example: Example, items: Sequence[Item]) -> tuple[Prompt, ...]:
+        instruction = example.instruction or self._instruction
+        prompts: list[Prompt] = []
+        for prompt in self._family.render((instruction,), items[0], items[1:]):
+            if isinstance(prompt, PairTooLong):
+                raise DataError(
+                    f"{example.place}: with all its text cut, a pair has more than {prompt.limit} tokens: "
+                    "its instruction is too long, or its images are too large."
+                )
+            prompts.append(prompt)
+        return tuple(prompts)
+
+
+def _paths(sides: Sequence[Side]) -> Iterator[Path]:
+    return iter(dict.fromkeys(side.image for side in sides if side.image is not None))
+
+
+def _key(path: Path) -> bytes:
+    return str(path).encode()
+
+
+def _image_of(side: Side, pictures: dict[bytes, Pixels]) -> Image | None:
+    if side.image is None:
+        return None
+    height, width, _ = pictures[_key(side.image)].shape
+    return Image(_key(side.image), width, height)
+
+
+def _item(side: Side, image: Image | None) -> Item:
+    """A side as the template has it: the image before the text."""
+    return (*((image,) if image else ()), *((side.text,) if side.text else ()))
+
+
+@lru_cache(_SIZES)
+def _size(path: Path, **bounds: int) -> tuple[int, int]:
+    return picture_size(path, **bounds)

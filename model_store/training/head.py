@@ -1,0 +1,78 @@
+"""The head: from a final hidden state to the logits of a few words, in fp32, never of the whole vocabulary.
+
+Knows tensors and words, no prompts and no loss. Invariant: logits come in the order of the words, yes first and no second, and
+what `two_columns` makes of them has the softmax over all words as its own.
+
+Three choices of rows (paper): the vocabulary's own, frozen, as GMR has it; the same, trained (table 15); and random ones that
+are learnt from scratch (table 3). More words than two make the classification one of 4, 8 or 16 ways (figure 4).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model_store.families.gmr import LABELS
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.training.config import HeadConfig, TrainingError
+from model_store.training.losses import NO, YES
+
+LIKELIEST = (*LABELS, "No", "Yes", "NO", "YES", "The", "None", "In", "Answer", "This", "To", "Not", "not", "There", "-no")
+"""The words an untrained Qwen2.5-VL gives the highest logits, in the paper's order (appendix B.3)."""
+_SPREAD = 0.02
+"""Standard deviation of random rows: that of the language models' own weights before training."""
+
+
+class Head(nn.Module):
+    """Rows that hidden states are multiplied with. Takes `[pairs, hidden]`, gives fp32 logits `[pairs, words]`."""
+
+    def __init__(self, rows: Tensor, *, trained: bool) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(rows.detach().float().clone(), requires_grad=trained)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = hidden.float() @ self.rows.T
+            return logits
+
+
+def make_head(config: HeadConfig, vocabulary: Tensor, tokenizer: LiteralTokenizer, seed: int) -> Head:
+    """The head of a base whose output embeddings are `vocabulary`, `[words, hidden]`.
+
+    Rows are copied: where the base ties them to its input embeddings, training a head does not change how words are read.
+    Raises `TrainingError` for a word that is not exactly one token.
+    """
+    if config.kind == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return Head(torch.randn(2, vocabulary.shape[1], generator=generator) * _SPREAD, trained=True)
+    ids = [_token(tokenizer, word) for word in head_words(config)]
+    if len(set(ids)) != len(ids):
+        raise TrainingError("head.words: two words are the same token for this checkpoint.")
+    return Head(vocabulary[ids], trained=config.kind == "trainable")
+
+
+def head_words(config: HeadConfig) -> tuple[str, ...]:
+    """The words of a head's rows, in order; yes and no first."""
+    return config.words if config.words is not None else LIKELIEST[: config.tokens]
+
+
+def two_columns(logits: Tensor, relevant: Tensor) -> Tensor:
+    """Logits of any number of words as the two columns that the losses take, `[pairs, 2]`.
+
+    The column of a pair's own label is that word's logit, the other the logarithm of the summed exponentials of all other words:
+    their two-way softmax gives the label the probability that the softmax over all words gives it. `relevant` is `[pairs]`.
+    """
+    if logits.shape[1] == 2:
+        return logits
+    not_yes = torch.cat([logits[:, :YES], logits[:, YES + 1 :]], dim=1).logsumexp(1)
+    not_no = torch.cat([logits[:, :NO], logits[:, NO + 1 :]], dim=1).logsumexp(1)
+    as_yes = torch.stack([logits[:, YES], not_yes], dim=1)
+    as_no = torch.stack([not_no, logits[:, NO]], dim=1)
+    return torch.where(relevant[:, None], as_yes, as_no)
+
+
+def _token(tokenizer: LiteralTokenizer, word: str) -> int:
+    try:
+        return tokenizer.label(word)
+    except TokenizerMismatch as error:
+        raise TrainingError(f"{error}; head.words can name others.") from None

@@ -1,0 +1,80 @@
+"""What a run says of itself: a line of JSON a step in `metrics.jsonl`, and, where asked for, TensorBoard's files.
+
+Knows numbers by name, no network. Invariant: after a resume at a step, the file holds each step up to it once, and none beyond.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from model_store.training.config import TrainingError
+from model_store.training.data import DataError
+from model_store.training.writing import whole
+
+METRICS = "metrics.jsonl"
+
+
+class Journal:
+    """Appends rows; a row is on disk once `write` returns."""
+
+    def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
+        """Go on after `step`; raises `TrainingError` where the disk refuses or TensorBoard is not installed."""
+        self._path = folder / METRICS
+        try:
+            kept = [row for row in read_metrics(folder) if row["step"] <= step]
+            with whole(self._path) as write:
+                for row in kept:
+                    write(_line(row))
+            self._file = self._path.open("ab")
+        except (OSError, DataError) as error:
+            raise TrainingError(f"{self._path}: it cannot be written ({getattr(error, 'strerror', None) or error}).") from None
+        self._board = _board(folder, step) if tensorboard else None
+
+    def write(self, step: int, **values: float) -> None:
+        """One row: a step and its numbers."""
+        try:
+            self._file.write(_line({"step": step, **values}))
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(f"{self._path}: it cannot be written ({error.strerror}).") from None
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, float]]:
+    """The rows so far; a last line that was cut off is left out, and a folder without any gives none."""
+    rows: list[dict[str, float]] = []
+    try:
+        with (folder / METRICS).open("rb") as file:
+            for line in file:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                    break
+                rows.append(row)
+    except FileNotFoundError:
+        pass
+    return rows
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row).encode() + b"\n"
+
+
+def _board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise TrainingError("tensorboard is true, but the package tensorboard is not installed.") from None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

@@ -1,0 +1,99 @@
+"""BM25 over a corpus of texts, by the bm25s library.
+
+Knows words, no vectors. The index is in memory, about 8 bytes for each distinct word of each document. Invariant: a candidate
+shares a word with the query.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import bm25s
+import numpy as np
+import numpy.typing as npt
+from bm25s.tokenization import Tokenizer
+
+from model_store.training.contents import key_of
+from model_store.training.corpus import Corpus
+from model_store.training.data import DataError, Side
+from model_store.training.negatives.retrievers import Found, Query, Vectors, in_order
+
+K1, B = 1.5, 0.75
+
+
+class Bm25:
+    """A retriever by words (Lucene's form of BM25)."""
+
+    bin_width = 1.0
+
+    def __init__(self, corpus: Corpus) -> None:
+        """Index every text; raises `DataError` for a document without one."""
+        self.described: dict[str, Any] = {"retriever": "bm25", "k1": K1, "b": B, "bm25s": bm25s.__version__}
+        self._corpus = corpus
+        self._words = Tokenizer(stopwords="en")
+        hashes = array("Q")
+        ids = list(self._words.streaming_tokenize(_texts(corpus, hashes), update_vocab=True, allow_empty=False))
+        if not any(ids):
+            raise DataError(f"{corpus.path}: no document has a word.")
+        self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
+        self._index.index((ids, self._words.get_vocab_dict()), show_progress=False)
+        self._hashes, self._places = _sorted(hashes)
+
+    def search(self, queries: Sequence[Query], most: int) -> list[Found]:
+        """As `Retriever.search`."""
+        return [_best(self._scores(query), most) for query in queries]
+
+    def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
+        """As `Retriever.score`; a side that is not in the corpus has none."""
+        scores = self._scores(query)
+        places = [self._find(side) for side in sides]
+        return [None if place is None else float(scores[place]) for place in places]
+
+    def _scores(self, query: Query) -> Vectors:
+        (ids,) = self._words.streaming_tokenize([_text(query.side, query.place)], update_vocab=False, allow_empty=False)
+        if not ids:
+            return np.zeros(len(self._corpus), np.float32)
+        scores: Vectors = self._index.get_scores_from_ids(ids)
+        return scores
+
+    def _find(self, side: Side) -> int | None:
+        """The first place of a content."""
+        wanted = np.uint64(_hash(side))
+        at = int(np.searchsorted(self._hashes, wanted))
+        return int(self._places[at]) if at < len(self._hashes) and self._hashes[at] == wanted else None
+
+
+def _best(scores: Vectors, most: int) -> Found:
+    """The best documents that share a word with the query; at the last score, the first places."""
+    places = np.flatnonzero(scores > 0)
+    if len(places) > most:
+        least = np.partition(scores[places], -most)[-most]
+        places = places[scores[places] >= least]
+    found = in_order(places, scores[places])
+    return Found(found.places[:most], found.scores[:most])
+
+
+def _sorted(hashes: array[int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    values = np.frombuffer(hashes, np.uint64)
+    order = np.argsort(values, kind="stable")
+    return values[order], order
+
+
+def _texts(corpus: Corpus, hashes: array[int]) -> Iterator[str]:
+    """Every text of the corpus; what names its content goes to `hashes`."""
+    for document in corpus:
+        hashes.append(_hash(document.side))
+        yield _text(document.side, document.place)
+
+
+def _text(side: Side, place: str) -> str:
+    if side.text is None:
+        raise DataError(f"{place}: BM25 reads text, and here is none.")
+    return side.text
+
+
+def _hash(side: Side) -> int:
+    """8 bytes of the text's key: two of 10 million texts share one with probability 3e-6, and a wrong score is all it costs."""
+    return int.from_bytes(key_of(Side(side.text, None))[:8], "big")

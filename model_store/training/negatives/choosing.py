@@ -1,0 +1,104 @@
+"""Which candidates become negatives (paper, appendix C.3): seeded, random k of those that are not relevant.
+
+Knows contents and scores, no library. A candidate is looked at only when it is drawn: most of a hundred need not be read.
+Invariant: no negative has the content of the query, of a positive, or of another negative; the same example, candidates and seed
+give the same negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+from model_store.training.contents import key_of
+from model_store.training.corpus import Corpus
+from model_store.training.data import Example, Negative
+from model_store.training.negatives.retrievers import Found
+
+_DRAWS_A_RANDOM = 4
+_MORE_DRAWS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How many of each kind, of how many candidates, and how far below a positive's score a candidate must stay.
+
+    `absolute` is a distance; `relative` a share of the positive's score. None: no guard, as in the paper.
+    """
+
+    hard: int = 8
+    random: int = 8
+    top: int = 100
+    absolute: float | None = None
+    relative: float | None = None
+    seed: int = 0
+
+    @property
+    def guarded(self) -> bool:
+        return self.absolute is not None or self.relative is not None
+
+
+@dataclass(slots=True)
+class Chosen:
+    """An example's negatives, the scores of the hard ones, and what was dropped on the way."""
+
+    negatives: list[Negative] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    too_relevant: int = 0
+    relevant: int = 0
+    copies: int = 0
+
+
+def ceiling(rules: Rules, positives: Iterable[float | None]) -> float | None:
+    """The highest score a negative may have: a margin below the positive that scores least; None where there is no guard."""
+    scores = [score for score in positives if score is not None]
+    if not rules.guarded or not scores:
+        return None
+    least = min(scores)
+    limits = [] if rules.absolute is None else [least - rules.absolute]
+    limits += [] if rules.relative is None else [least - abs(least) * rules.relative]
+    return min(limits)
+
+
+def choose(example: Example, corpus: Corpus, found: Found, limit: float | None, rules: Rules, *, kept: bool = False) -> Chosen:
+    """New negatives, hard ones first; fewer where there are not enough. `limit` is `ceiling`'s.
+
+    `kept`: the example's own negatives stay, so none of them is given again.
+    """
+    chosen = Chosen()
+    generator = Random(f"{rules.seed}/{example.id}")
+    known = {key_of(side) for side in (example.query, *example.positives)}
+    taken = set(known)
+    taken |= {key_of(negative.side) for negative in example.negatives} if kept else set()
+    candidates = list(zip(found.places[: rules.top].tolist(), found.scores[: rules.top].tolist(), strict=True))
+    if limit is not None:
+        below = [(place, score) for place, score in candidates if score <= limit]
+        chosen.too_relevant = len(candidates) - len(below)
+        candidates = below
+    generator.shuffle(candidates)
+    for place, score in candidates:
+        if len(chosen.negatives) == rules.hard:
+            break
+        side = corpus[place].side
+        if (key := key_of(side)) in taken:
+            chosen.relevant += key in known
+            chosen.copies += key not in known
+            continue
+        taken.add(key)
+        chosen.negatives.append(Negative(side, "hard"))
+        chosen.scores.append(score)
+    _add_random(chosen, corpus, taken, rules, generator)
+    return chosen
+
+
+def _add_random(chosen: Chosen, corpus: Corpus, taken: set[bytes], rules: Rules, generator: Random) -> None:
+    wanted = len(chosen.negatives) + rules.random
+    draws = min(rules.random * _DRAWS_A_RANDOM + _MORE_DRAWS, len(corpus))
+    for place in generator.sample(range(len(corpus)), draws):
+        if len(chosen.negatives) == wanted:
+            return
+        side = corpus[place].side
+        if (key := key_of(side)) not in taken:
+            taken.add(key)
+            chosen.negatives.append(Negative(side, "random"))

@@ -1,0 +1,166 @@
+"""GME-Qwen2-VL, the retriever of the paper: how a side becomes its prompt, and its vectors by transformers.
+
+Knows Qwen2-VL's and Qwen2.5-VL's tokens and patches, no index. The prompt is a chat turn that ends in `<|endoftext|>`, whose
+hidden state in the last layer, made of length 1, is the vector; a query's instruction is the system's text. Invariant: token ids
+are built here, so no text becomes a control token; what does not fit in `MAX_TOKENS` is cut off the text's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from huggingface_hub import snapshot_download
+from torch import Tensor
+from transformers import AutoModel
+
+from model_store.families.pictures import PictureUnreadable, load_picture
+from model_store.families.prompt import Image
+from model_store.families.qwen2_5_vl import CELL, grid, image_tokens, patches
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.training.data import DataError, Side
+from model_store.training.negatives.retrievers import Query, Vectors
+
+MAX_TOKENS = 1_800
+MIN_PIXELS, MAX_PIXELS = 4 * CELL**2, 1_280 * CELL**2
+DEFAULT_INSTRUCTION = "You are a helpful assistant."
+PAIRS_A_PASS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A side as the model reads it: token ids with one placeholder for its picture, and the picture, `[height, width, 3]`."""
+
+    ids: list[int]
+    picture: npt.NDArray[np.uint8] | None
+
+
+class Reader:
+    """Sides to prompts."""
+
+    def __init__(self, folder: Path, *, max_pixels: int = MAX_PIXELS) -> None:
+        """Raises `DataError` where the folder's tokenizer lacks what the prompt needs."""
+        self.max_pixels = max_pixels
+        try:
+            self._tokenizer = LiteralTokenizer.load(folder)
+            control = self._tokenizer.control
+            self._start, self._end, self._last = control("<|im_start|>"), control("<|im_end|>"), control("<|endoftext|>")
+            self._vision = control("<|vision_start|>"), control("<|vision_end|>")
+            self.image_pad = control("<|image_pad|>")
+        except (OSError, TokenizerMismatch) as error:
+            raise DataError(f"{folder}: this is no GME model ({error}).") from None
+
+    def read(self, side: Side, instruction: str | None, place: str) -> Reading:
+        """A side's prompt; raises `DataError`, which says `place`, for a picture that cannot be read."""
+        try:
+            picture = (
+                None
+                if side.image is None
+                else load_picture(side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels)
+            )
+        except PictureUnreadable as error:
+            raise DataError(f"{place}: the image {side.image}: {error}.") from None
+        taken = 0 if picture is None else image_tokens(Image(b"", picture.shape[1], picture.shape[0])) - 1
+        text = side.text or ""
+        ids = self._ids(instruction, text, picture is not None)
+        if (excess := len(ids) + taken - MAX_TOKENS) > 0:
+            length = len(self._tokenizer.encode([text])[0])
+            ids = self._ids(instruction, self._tokenizer.cut(text, max(length - excess, 0)), picture is not None)
+        if len(ids) + taken > MAX_TOKENS:
+            raise DataError(f"{place}: without any text it takes more than {MAX_TOKENS} tokens: the instruction is too long.")
+        return Reading(ids, picture)
+
+    def _ids(self, instruction: str | None, text: str, pictured: bool) -> list[int]:
+        told = instruction or DEFAULT_INSTRUCTION
+        system = f"system\n{told if told.endswith(('.', '!', '?')) else told + '.'}"
+        first, second = ("user\n", text) if pictured else ("user\n" + text, "")
+        system_ids, line, before, after, answer = self._tokenizer.encode([system, "\n", first, second, "assistant\n"])
+        shown = [self._vision[0], self.image_pad, self._vision[1]] if pictured else []
+        turns = [self._start, *system_ids, self._end, *line, self._start, *before, *shown, *after, self._end, *line]
+        return [*turns, self._start, *answer, self._last]
+
+
+class Gme:
+    """An `Embedder` of texts, images and both, by transformers on the CPU or one GPU."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        """Load a folder or a hub model; raises `DataError` where that fails."""
+        folder = folder_of(model, revision)
+        self._reader = Reader(folder, max_pixels=max_pixels)
+        self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        kind = dtype or (torch.bfloat16 if self._device.type == "cuda" else torch.float32)
+        try:
+            network = AutoModel.from_pretrained(folder, dtype=kind, attn_implementation="sdpa", local_files_only=True)
+        except Exception as error:  # the library lets others' errors through, of any kind
+            raise DataError(f"The model {model!r} cannot be loaded ({type(error).__name__}: {str(error)[:200]}).") from None
+        self._network = network.to(self._device).eval()
+        self.dimensions = int(self._network.get_input_embeddings().embedding_dim)
+        self.described: dict[str, Any] = {"embedder": "gme", "model": model, "revision": revision, "dtype": str(kind)}
+        self.described |= {"max_pixels": max_pixels}
+
+    def queries(self, queries: Sequence[Query]) -> Vectors:
+        """As `Embedder.queries`."""
+        return self._embed([self._reader.read(query.side, query.instruction, query.place) for query in queries])
+
+    def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
+        """As `Embedder.documents`; documents have the default instruction."""
+        return self._embed([self._reader.read(side, None, place) for side, place in zip(sides, places, strict=True)])
+
+    def _embed(self, readings: Sequence[Reading]) -> Vectors:
+        passes = [readings[at : at + PAIRS_A_PASS] for at in range(0, len(readings), PAIRS_A_PASS)]
+        return np.concatenate([self._pass(some) for some in passes])
+
+    @torch.inference_mode()
+    def _pass(self, readings: Sequence[Reading]) -> Vectors:
+        rows = [_expanded(reading, self._reader.image_pad) for reading in readings]
+        lengths = torch.tensor([len(row) for row in rows])
+        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+        for place, row in enumerate(rows):
+            ids[place, : len(row)] = torch.tensor(row)
+        inputs: dict[str, Tensor] = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+        # without these, positions would be those of text alone, and nothing would say so
+        inputs["mm_token_type_ids"] = (ids == self._reader.image_pad).int()
+        pictures = [reading.picture for reading in readings if reading.picture is not None]
+        if pictures:
+            inputs["pixel_values"] = torch.from_numpy(np.concatenate([patches(picture) for picture in pictures]))
+            inputs["image_grid_thw"] = torch.tensor([grid(_shape(picture)) for picture in pictures])
+        moved = {name: value.to(self._device) for name, value in inputs.items()}
+        hidden = self._network(**moved, use_cache=False).last_hidden_state
+        last = hidden[torch.arange(len(rows)), lengths.to(self._device) - 1].float()
+        vectors: Vectors = torch.nn.functional.normalize(last, dim=1).cpu().numpy()
+        return vectors
+
+
+def folder_of(model: str, revision: str | None) -> Path:
+    """A model's folder: its own, or the hub's at a revision; raises `DataError`."""
+    if Path(model).is_dir():
+        return Path(model)
+    try:
+        return Path(snapshot_download(model, revision=revision))
+    except Exception as error:  # the hub's client lets its transport's errors through, whichever that is
+        raise DataError(f"The model {model!r} is no folder and cannot be had from the hub ({type(error).__name__}).") from None
+
+
+def _expanded(reading: Reading, pad: int) -> list[int]:
+    """The ids with as many placeholders as the picture has tokens."""
+    if reading.picture is None:
+        return reading.ids
+    at = reading.ids.index(pad)
+    return [*reading.ids[:at], *[pad] * image_tokens(_shape(reading.picture)), *reading.ids[at + 1 :]]
+
+
+def _shape(picture: npt.NDArray[np.uint8]) -> Image:
+    return Image(b"", picture.shape[1], picture.shape[0])

@@ -1,0 +1,77 @@
+"""Names the retrievers, and opens the one that was asked for.
+
+Knows every retriever's module, imports only the one that is needed. Invariant: what `open_retriever` gives is ready to search:
+a corpus without vectors gets them first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_store.training.corpus import Corpus
+from model_store.training.data import DataError
+from model_store.training.negatives.retrievers import Embedder, Retriever
+
+NAMES = ("bm25", "dense", "gme", "gme-vllm")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which retriever, with which model; `vectors` is where the corpus's are kept, and `device` is torch's name of one."""
+
+    name: str
+    model: str | None = None
+    revision: str | None = None
+    device: str | None = None
+    query_form: str | None = None
+    vectors: Path | None = None
+
+    def check(self) -> None:
+        """Raises `DataError` where the parts of the choice do not fit."""
+        if self.name not in NAMES:
+            raise DataError(f"There is no retriever {self.name!r}: it is one of {', '.join(NAMES)}.")
+        if (self.name == "bm25") != (self.model is None):
+            raise DataError("BM25 has no model." if self.model else f"The retriever {self.name} needs a model.")
+        if self.query_form is not None and self.name != "dense":
+            raise DataError(f"Only the retriever dense has a form for queries, not {self.name}.")
+
+    def vectors_of(self, corpus: Path) -> Path | None:
+        """Where the vectors of a corpus's file are kept; None for a retriever that has none."""
+        if self.name == "bm25":
+            return None
+        return self.vectors or corpus.with_name(corpus.name + ".vectors")
+
+
+def open_embedder(choice: Choice) -> Embedder:
+    """The model that makes vectors; raises `DataError`."""
+    choice.check()
+    assert choice.model is not None
+    match choice.name:
+        case "dense":
+            from model_store.training.negatives.dense import Dense
+
+            return Dense(choice.model, revision=choice.revision, device=choice.device, query_form=choice.query_form)
+        case "gme":
+            from model_store.training.negatives.gme import Gme
+
+            return Gme(choice.model, revision=choice.revision, device=choice.device)
+        case _:
+            from model_store.training.negatives.gme_vllm import VllmGme
+
+            return VllmGme(choice.model, revision=choice.revision)
+
+
+def open_retriever(choice: Choice, corpus: Corpus, progress: Callable[[int], None] = lambda documents: None) -> Retriever:
+    """The retriever over `corpus`; `progress` is called with the documents whose vectors were made. Raises `DataError`."""
+    choice.check()
+    if (folder := choice.vectors_of(corpus.path)) is None:
+        from model_store.training.negatives.bm25 import Bm25
+
+        return Bm25(corpus)
+    from model_store.training.negatives.vectors import VectorSearch, embed_corpus
+
+    embedder = open_embedder(choice)
+    embed_corpus(corpus, embedder, folder, progress=progress)
+    return VectorSearch(corpus, embedder, folder)

@@ -1,0 +1,104 @@
+"""What a run leaves: an adapter in peft's form, the head where one was trained, and, last, a manifest that says all is there.
+
+Knows files and names, nothing of learning. Invariant: where `manifest.json` is, the files it names are complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model_store.manifest import MANIFEST, digest_files
+from model_store.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
+from model_store.training.config import TrainConfig, TrainingError
+from model_store.training.data import DataError
+from model_store.training.head import head_words
+from model_store.training.journal import METRICS, read_metrics
+from model_store.training.lora import write_adapter
+from model_store.training.plots import PLOT
+from model_store.training.writing import write_json
+
+ADAPTER = "adapter"
+HEAD = "head.safetensors"
+MAX_MANIFEST_BYTES = 2**22
+
+
+def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether the run is complete already; raises `TrainingError` where the folder holds another run."""
+    path = folder / MANIFEST
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise ValueError
+        run = json.loads(path.read_bytes())["run"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        raise TrainingError(f"{path}: this is no manifest of a training run.") from None
+    same_run(run, facts, folder)
+    return True
+
+
+def same_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
+    """Raises `TrainingError` that names the first thing in which a run that was begun differs from this one."""
+    for key in sorted({*run, *facts}):
+        if run.get(key) != facts.get(key):
+            before, now = (str(each.get(key))[:80] for each in (run, facts))
+            raise TrainingError(f"{folder}: this run was begun with another {key} ({before}, now {now}); choose another output.")
+
+
+def leave(
+    folder: Path,
+    network: PeftModel,
+    weights: Mapping[str, Tensor],
+    *,
+    base: Checkpoint,
+    config: TrainConfig,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write adapter, head and manifest; `weights` are by their names in the `Reranker`. Raises `TrainingError`."""
+    lora = {name.removeprefix("network."): tensor for name, tensor in weights.items() if name.startswith("network.")}
+    names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
+    try:
+        write_adapter(folder / ADAPTER, network, lora, config.model)
+        if config.head.kind != "tokens":
+            names.append(HEAD)
+            save_file({"rows": weights["head.rows"]}, folder / HEAD)
+        for name in names:
+            _sync(folder / name)
+        described = {
+            "run": dict(facts),
+            "config": config.model_dump(mode="json"),
+            "base": {"name": base.name, "digest": base.digest},
+            "head": {"kind": config.head.kind, "words": list(head_words(config.head)) if config.head.kind != "random" else []},
+            "last": _last(folder),
+            "files": {name: digest.model_dump() for name, digest in digest_files(folder, names).items()},
+        }
+        write_json(folder / MANIFEST, described)
+    except (OSError, SafetensorError, DataError) as error:
+        raise TrainingError(
+            f"{folder}: what was learnt cannot be written ({getattr(error, 'strerror', None) or error})."
+        ) from None
+
+
+def _last(folder: Path) -> dict[str, float]:
+    """The last value of everything that was measured."""
+    values: dict[str, float] = {}
+    for row in read_metrics(folder):
+        values |= row
+    return values
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,67 @@
+"""A run's curves as a picture: losses, and the weights W+ and W- over training (the paper's figure 3).
+
+Knows the journal's rows and matplotlib, no network. Reads what there is, so it may be drawn while the run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_store.training.config import TrainingError
+from model_store.training.journal import METRICS, read_metrics
+
+PLOT = "training.png"
+_WINDOW = 50
+"""At most so many steps are averaged into the line that is drawn over the steps themselves."""
+
+
+def draw(folder: Path) -> Path:
+    """Draw `folder/training.png` from its metrics, whole or not at all; raises `TrainingError`."""
+    rows = read_metrics(folder)
+    trained = [row for row in rows if "sft" in row]
+    looked = [row for row in rows if "dev_sft" in row]
+    if not trained:
+        raise TrainingError(f"{folder / METRICS}: there is nothing to draw yet.")
+    from matplotlib.figure import Figure  # with no window and no global state
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    steps = [row["step"] for row in trained]
+    for name, label, color in (("sft", "SFT (eq. 4)", "tab:blue"), ("cl", "CL (eq. 3)", "tab:orange")):
+        _curve(axes[0], steps, [row[name] for row in trained], label, color)
+    if looked:
+        at = [row["step"] for row in looked]
+        axes[0].plot(at, [row["dev_sft"] for row in looked], "o-", color="tab:green", label="SFT, held out", markersize=4)
+        axes[2].plot(at, [row["dev_ndcg"] for row in looked], "o-", color="tab:green", markersize=4)
+    axes[0].set(title="loss, a group", yscale="log" if _positive(trained, ("sft", "cl")) else "linear")
+    for name, label, color in (("positive_weight", "W+", "tab:green"), ("negative_weight", "W-", "tab:red")):
+        _curve(axes[1], steps, [row[name] for row in trained], label, color)
+    axes[1].set(title="mean weight (figure 3)", ylim=(0, None))
+    axes[2].set(title="nDCG@10, held out" if looked else "nothing is held out", ylim=(0, 1.02))
+    for axis in axes:
+        axis.set(xlabel="step", xlim=(0, max(steps) + 1))
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
+    draft = folder / f".{os.getpid()}.{PLOT}"
+    try:
+        figure.savefig(draft, dpi=120, format="png")
+        draft.replace(folder / PLOT)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise TrainingError(f"{folder / PLOT}: it cannot be written ({error.strerror}).") from None
+    return folder / PLOT
+
+
+def _curve(axis: object, steps: Sequence[float], values: Sequence[float], label: str, color: str) -> None:
+    """The values, pale, and the mean of the last few of them."""
+    width = max(1, min(_WINDOW, len(values) // 10))
+    means = [sum(values[max(0, at + 1 - width) : at + 1]) / min(width, at + 1) for at in range(len(values))]
+    axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)  # type: ignore[attr-defined]
+    axis.plot(steps, means, color=color, label=label)  # type: ignore[attr-defined]
+
+
+def _positive(rows: Sequence[dict[str, float]], names: Sequence[str]) -> bool:
+    return all(row[name] > 0 for row in rows for name in names)

@@ -1,0 +1,155 @@
+"""One process or several: who this one is, how its gradients meet the others', and what all of them agree on.
+
+Knows accelerate and torch's distributed parts, no data and no loss. Invariant: between two synchronised backward passes all
+processes hold equal weights, and what one of them learns of a failure or a signal, all learn in the same step.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from model_store.training.config import TrainConfig, TrainingError
+from model_store.training.data import DataError
+from model_store.training.order import Share
+from model_store.training.reranker import Reranker
+
+_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_PATIENCE = timedelta(hours=4)
+"""How long processes wait for one that checks the data of all."""
+
+
+class Processes:
+    """This process among those that torchrun started; alone, where nobody did."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        if config.device == "cuda" and not torch.cuda.is_available():
+            raise TrainingError("device is cuda, but this machine has no usable GPU.")
+        on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+        # Buffers do not change, and processes run the network unequally often: none may wait for another's.
+        plain = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
+        self._accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[plain, InitProcessGroupKwargs(timeout=_PATIENCE)])
+        self.device = self._accelerator.device
+        self.share = Share(self._accelerator.process_index, self._accelerator.num_processes)
+        self.leads = self._accelerator.is_main_process
+        self._split = config.strategy == "fsdp" and self.share.world > 1
+        if (started := int(os.environ.get("WORLD_SIZE", "1"))) != self.share.world:
+            raise TrainingError(f"{started} processes were started, and they found no way to each other; use torchrun.")
+        if config.batch.examples < self.share.world:
+            raise TrainingError(f"batch.examples is {config.batch.examples}, too few for {self.share.world} processes.")
+
+    def spread(self, model: Reranker) -> nn.Module:
+        """The model as all processes train it together."""
+        if self.share.world == 1:
+            return model
+        if not self._split:
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch renames broadcast_buffers
+                wrapped: nn.Module = self._accelerator.prepare_model(model)
+            return wrapped
+        # By torch itself: accelerate splits weights on accelerators alone, and this must run on CPUs to be tested.
+        mesh = init_device_mesh(self.device.type, (self.share.world,))
+        for layer in model.base().language_model.layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        return model
+
+    @property
+    def in_step(self) -> bool:
+        """Whether all processes must run the network equally often: where weights are split, each run gathers them."""
+        return self._split
+
+    @contextmanager
+    def backward(self, model: nn.Module, *, last: bool) -> Iterator[None]:
+        """Gradients meet after the step's last backward pass alone."""
+        if isinstance(model, DistributedDataParallel) and not last:
+            with model.no_sync():
+                yield
+            return
+        if isinstance(model, FSDPModule):
+            model.set_requires_gradient_sync(last)
+        yield
+
+    def total(self, values: Sequence[float]) -> list[float]:
+        """Sums over all processes."""
+        if self.share.world == 1:
+            return list(values)
+        summed: list[float] = self._accelerator.reduce(
+            torch.tensor(values, dtype=torch.float64, device=self.device), "sum"
+        ).tolist()
+        return summed
+
+    def most(self, counts: Sequence[int]) -> list[int]:
+        """The largest of each count over all processes."""
+        if self.share.world == 1:
+            return list(counts)
+        gathered = self._accelerator.gather(torch.tensor([counts], device=self.device))
+        largest: list[int] = gathered.amax(dim=0).tolist()
+        return largest
+
+    def collect(self, items: list[Any]) -> list[Any]:
+        """The items of all processes, in every one of them."""
+        collected: list[Any] = gather_object(items) if self.share.world > 1 else items
+        return collected
+
+    def agree(self, ours: str | None) -> str | None:
+        """The first process's sentence that has one: what stops one stops all."""
+        return next((sentence for sentence in self.collect([ours]) if sentence is not None), None)
+
+    def alone(self, work: Callable[[], None]) -> None:
+        """Have the process that leads do something for all; what stops it stops all, by the same exception."""
+        failed: list[Exception | None] = [None]
+        if self.leads:
+            try:
+                work()
+            except (TrainingError, DataError) as error:
+                failed[0] = error
+        for known in self.collect(failed):
+            if known is not None:
+                raise known
+
+    def end(self) -> None:
+        """Leave the others in good order."""
+        if torch.distributed.is_initialized():
+            self._accelerator.end_training()
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """The trained tensors by their names in the `Reranker`, whole, on the CPU; empty but in the leading process."""
+    return cast(dict[str, Tensor], get_model_state_dict(model, options=_WHOLE))
+
+
+def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimizer's state by parameter names, whole, on the CPU; empty but in the leading process."""
+    return get_optimizer_state_dict(model, optimizer, options=_WHOLE)
+
+
+def set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """The reverse of `weights_of`, given the same in every process."""
+    options = StateDictOptions(full_state_dict=True, strict=False)
+    missing = set_model_state_dict(model, dict(weights), options=options)
+    if missing.unexpected_keys:
+        raise TrainingError(f"the saved state holds {missing.unexpected_keys[0]}, which this network has not.")
+
+
+def set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
+    """The reverse of `moments_of`, given the same in every process."""
+    set_optimizer_state_dict(model, optimizer, moments, options=StateDictOptions(full_state_dict=True))

@@ -1,0 +1,71 @@
+"""The network that is trained: a frozen Qwen2.5-VL with low-rank maps, and a head that reads each pair's last position.
+
+Knows tensors and checkpoints, no loss. Invariant: a pair's logits are those that transformers' own forward pass gives for the
+words of the head, and do not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLForConditionalGeneration as Network
+from transformers.utils.logging import disable_progress_bar
+
+from model_store.families.tokens import LiteralTokenizer
+from model_store.registry import Checkpoint
+from model_store.training.batches import Batch
+from model_store.training.config import TrainConfig, TrainingError
+from model_store.training.head import Head, make_head
+from model_store.training.lora import add_lora
+
+
+class Reranker(nn.Module):
+    """Takes a batch, gives fp32 logits `[pairs, words]`."""
+
+    def __init__(self, network: PeftModel, head: Head, *, image_token: int, autocast: bool) -> None:
+        super().__init__()
+        self.network, self.head = network, head
+        self._image_token, self._autocast = image_token, autocast
+
+    def base(self) -> Any:
+        """The Qwen2.5-VL without its vocabulary's head; low-rank maps stand in it already."""
+        return self.network.get_base_model().model
+
+    def forward(self, batch: Batch) -> Tensor:
+        base = self.base()
+        with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=self._autocast):
+            embedded = base.language_model.embed_tokens(batch.ids)
+            if batch.pixels is not None:
+                pictures = base.visual(batch.pixels.to(base.visual.dtype), grid_thw=batch.grids).pooler_output
+                spots = (batch.ids == self._image_token)[..., None].expand_as(embedded)
+                embedded = embedded.masked_scatter(spots, pictures[batch.shown].to(embedded.dtype))
+            read = base.language_model(inputs_embeds=embedded, position_ids=batch.places, use_cache=False)
+            hidden = read.last_hidden_state
+        rows = torch.arange(len(batch.ends), device=hidden.device)
+        logits: Tensor = self.head(hidden[rows, batch.ends])
+        return logits
+
+
+def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.device) -> Reranker:
+    """The base's weights with fresh low-rank maps, seeded; raises `TrainingError`."""
+    disable_progress_bar()
+    torch.manual_seed(config.seed)
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    try:
+        network = Network.from_pretrained(
+            checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__}).") from error
+    vocabulary = network.get_output_embeddings().weight
+    head = make_head(config.head, vocabulary, LiteralTokenizer.load(checkpoint.folder), config.seed)
+    if config.batch.checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model = Reranker(
+        add_lora(network, config.lora), head, image_token=checkpoint.family.image_token_id, autocast=config.precision == "bf16"
+    )
+    return model.to(device)

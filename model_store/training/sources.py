@@ -1,0 +1,100 @@
+"""What a run begins with: the base, how it reads a pair, and the examples, all checked before any weight is loaded.
+
+Knows files, configuration and family, no network. Invariant: after `check`, no example can stop the run but by a file that
+changes or an image that is damaged behind its header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model_store.families.gmr import TEMPLATES, Gmr
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.manifest import CheckpointUnusable
+from model_store.registry import Checkpoint, resolve
+from model_store.training.checks import SHOWN, check
+from model_store.training.config import TrainConfig, TrainingError
+from model_store.training.data import DataError, Example
+from model_store.training.groups import Draw, Grouper
+from model_store.training.lines import Examples
+
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A base and its data."""
+
+    checkpoint: Checkpoint
+    family: Gmr
+    examples: Sequence[Example]
+    dev: Sequence[Example] | None
+    grouper: Grouper
+    config: TrainConfig
+
+    def check(self) -> None:
+        """Read all data once; raises `DataError` with the first problems, a line each."""
+        data = self.config.data
+        for path, examples in ((data.train, self.examples), (data.dev, self.dev)):
+            if path is None or examples is None:
+                continue
+            report = check(path)
+            if report.wrong:
+                more = f"\n... and {report.wrong - len(report.problems)} more." if report.wrong > len(report.problems) else ""
+                raise DataError("\n".join(report.problems) + more)
+            problems: list[str] = []
+            for number in range(len(examples)):
+                if (problem := self.grouper.problem(examples[number])) is not None:
+                    problems.append(problem)
+                if len(problems) == SHOWN:
+                    break
+            if problems:
+                raise DataError("\n".join(problems))
+
+    def facts(self) -> dict[str, Any]:
+        """What was learnt from what: a run is resumed only where they are the same."""
+        return {"base": self.checkpoint.digest, "train": _digest(self.config.data.train), "examples": len(self.examples)}
+
+
+def open_sources(config: TrainConfig, processes: int) -> Sources:
+    """Resolve the base and index the data for a run of some processes; raises `TrainingError` or `DataError`."""
+    try:
+        checkpoint = resolve(config.model, revision=config.revision)
+    except CheckpointUnusable as error:
+        raise TrainingError(str(error).replace("RERANK_MODEL_REVISION", "revision")) from None
+    manifest, data = checkpoint.manifest, config.data
+    most = manifest.max_tokens if data.max_tokens is None else data.max_tokens
+    if most > manifest.max_tokens:
+        raise TrainingError(f"data.max_tokens is {most}, and {checkpoint.name} reads {manifest.max_tokens}.")
+    if config.batch.tokens < most:
+        raise TrainingError(f"batch.tokens is {config.batch.tokens}, less than the {most} tokens that one pair may have.")
+    if manifest.family != Gmr.name or manifest.template not in TEMPLATES:
+        raise TrainingError(f"{checkpoint.name}: the family {manifest.family} or its template {manifest.template} is not known.")
+    try:
+        family = Gmr(LiteralTokenizer.load(checkpoint.folder), template=manifest.template, max_tokens=most)
+    except (TokenizerMismatch, OSError, ValueError) as error:
+        raise TrainingError(f"{checkpoint.name}: {error}.") from None
+    draw = Draw(data.negatives, data.random_share, config.seed)
+    grouper = Grouper(family, manifest.pixels, manifest.default_instruction, draw)
+    examples = _examples(data.train, processes)
+    dev = None if data.dev is None else _examples(data.dev, processes)
+    return Sources(checkpoint, family, examples, dev, grouper, config)
+
+
+def _examples(path: Path, least: int) -> Examples:
+    examples = Examples(path)
+    if len(examples) < least:
+        raise DataError(f"{path}: there are {len(examples)} examples, and {least} are needed.")
+    return examples
+
+
+def _digest(path: Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            total.update(chunk)
+    return total.hexdigest()

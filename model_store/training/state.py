@@ -1,0 +1,120 @@
+"""The states a run can be resumed from: one folder a step, complete or not there.
+
+Knows tensors by name and files, no network. Invariant: a folder that `latest` gives was written to its end and has not changed
+since; what fails to be written, on a full disk or at a kill, leaves those before it as they were.
+
+Nothing random is carried over: the order of examples, their negatives and dropout are functions of the seed and the step, and so
+is the learning rate. What remains is the trained tensors, the optimizer's moments and the step.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model_store.manifest import FileDigest, digest_files
+from model_store.training.config import TrainingError
+
+STATE = "state.json"
+WEIGHTS = "weights.safetensors"
+MOMENTS = "moments.pt"
+MAX_STATE_BYTES = 2**20
+
+
+class Saved(BaseModel):
+    """What a state is: the step it was saved after, the run it belongs to, and its files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    run: dict[str, Any]
+    files: dict[str, FileDigest]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state read back."""
+
+    step: int
+    run: dict[str, Any]
+    weights: dict[str, Tensor]
+    moments: dict[str, Any]
+
+
+def save(root: Path, step: int, run: dict[str, Any], weights: dict[str, Tensor], moments: dict[str, Any], *, keep: int) -> None:
+    """Write the state after `step` and remove all but the newest `keep`; raises `TrainingError` where the disk refuses."""
+    draft, final = root / f".step-{step:08d}.draft", _folder(root, step)
+    try:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        save_file(weights, draft / WEIGHTS)
+        with (draft / MOMENTS).open("wb") as file:
+            torch.save(moments, file)
+        saved = Saved(step=step, run=run, files=digest_files(draft, [WEIGHTS, MOMENTS]))
+        (draft / STATE).write_text(saved.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        for path in (*draft.iterdir(), draft):
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)  # there only if it was found damaged
+        draft.replace(final)
+        _sync(root)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+        with suppress(OSError):
+            shutil.rmtree(draft, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainingError(
+            f"{final}: the state after step {step} cannot be written ({reason}); the states before it stay."
+        ) from None
+    for old in _steps(root)[:-keep]:
+        shutil.rmtree(_folder(root, old), ignore_errors=True)
+
+
+def latest(root: Path) -> tuple[State | None, Sequence[str]]:
+    """The newest state that is whole, and a sentence on each newer one that is not."""
+    damaged: list[str] = []
+    for step in reversed(_steps(root)):
+        try:
+            return _read(_folder(root, step)), damaged
+        except (OSError, ValueError, ValidationError, RuntimeError, SafetensorError, EOFError):
+            damaged.append(f"{_folder(root, step)} is damaged, and is passed over.")
+    return None, damaged
+
+
+def _read(folder: Path) -> State:
+    if (folder / STATE).stat().st_size > MAX_STATE_BYTES:
+        raise ValueError
+    saved = Saved.model_validate(json.loads((folder / STATE).read_bytes()))
+    if set(saved.files) != {WEIGHTS, MOMENTS} or digest_files(folder, saved.files) != saved.files:
+        raise ValueError
+    moments = torch.load(folder / MOMENTS, map_location="cpu", weights_only=True)
+    return State(saved.step, saved.run, load_file(folder / WEIGHTS), moments)
+
+
+def _steps(root: Path) -> list[int]:
+    names = [path.name for path in root.iterdir()] if root.is_dir() else []
+    return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d{8}", name))
+
+
+def _folder(root: Path, step: int) -> Path:
+    return root / f"step-{step:08d}"
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written: a rename must not outlive its content."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,90 @@
+"""Results come back as they were written; anything else is one sentence that names the file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from model_store.evaluation import results as module
+from model_store.evaluation.results import Results, ResultsUnusable, read_results, write_results
+from tests.model_store.store.published import no_file_over
+
+GIVEN = {
+    "schema_version": 1,
+    "benchmark": "b-1",
+    "metric": "ndcg@10",
+    "checkpoint": "sha256:" + "a" * 64,
+    "datasets": {"x": {"q1": 0.5, "q2": 1}, "y": {"q1": 0}},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "results.json"
+
+
+def refusal(file: Path) -> str:
+    with pytest.raises(ResultsUnusable) as caught:
+        read_results(file)
+    sentence = str(caught.value)
+    assert re.fullmatch(r"results\.json [^\n]+\.", sentence)
+    return sentence
+
+
+def test_they_read_back(file: Path) -> None:
+    written = Results.model_validate(GIVEN)
+    write_results(file, written)
+    assert read_results(file) == written
+    assert written.score == (0.75 + 0) / 2
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"schema_version": 2}, "schema_version"),
+        ({"extra": 1}, "extra"),
+        ({"benchmark": "../b"}, "benchmark"),
+        ({"checkpoint": "latest"}, "checkpoint"),
+        ({"datasets": {}}, "datasets"),
+        ({"datasets": {"x": {}}}, "no queries"),
+        ({"datasets": {"x": {"q": "high"}}}, "datasets/x/q"),
+        ({"datasets": {"x": {"q": 1e30}}}, "datasets/x/q"),
+        ({"datasets": {"x": {"": 1}}}, "datasets/x"),
+    ],
+)
+def test_what_is_wrong_is_named(file: Path, change: dict[str, object], said: str) -> None:
+    file.write_text(json.dumps(GIVEN | change), encoding="utf-8")
+    assert said in refusal(file)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", json.dumps(GIVEN).replace("0.5", "NaN"), "\0"])
+def test_what_is_no_results_is_refused(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+    assert refusal(file)
+
+
+def test_no_file_and_a_folder_are_refused(file: Path) -> None:
+    assert "cannot be read" in refusal(file)
+    file.mkdir()
+    assert "cannot be read" in refusal(file)
+
+
+def test_bounds_hold(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(json.dumps(GIVEN), encoding="utf-8")
+    monkeypatch.setattr(module, "MAX_QUERIES", 2)
+    assert "more than 2 queries" in refusal(file)
+    monkeypatch.setattr(module, "MAX_RESULT_BYTES", 20)
+    assert "larger than 20 bytes" in refusal(file)
+
+
+def test_a_disk_that_takes_no_more_leaves_what_was_there(file: Path) -> None:
+    write_results(file, Results.model_validate(GIVEN))
+    many = Results.model_validate(GIVEN | {"datasets": {"x": {f"q{number}": 0.5 for number in range(1000)}}})
+    with no_file_over(2000), pytest.raises(ResultsUnusable, match="cannot be written"):
+        write_results(file, many)
+    assert read_results(file) == Results.model_validate(GIVEN)
+    assert list(file.parent.iterdir()) == [file]

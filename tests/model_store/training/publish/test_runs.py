@@ -1,0 +1,75 @@
+"""A run of `gmr train` is published with what it knows of itself, if an adapter can carry what it learnt."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model_store.registry import Checkpoint
+from model_store.training.publish.card import Story
+from model_store.training.publish.pairs import PublishRefused
+from model_store.training.publish.runs import open_run
+
+
+@pytest.fixture
+def told(base: Checkpoint) -> dict[str, object]:
+    return {
+        "run": {},
+        "config": {"lora": {"rank": 4}, "train": ["/home/somebody/data/rows.jsonl", "more.jsonl"]},
+        "base": {"name": "base", "digest": base.digest},
+        "head": {"kind": "tokens", "words": ["yes", "no"]},
+        "last": {"loss": 0.5, "lr": 0},
+        "files": {},
+    }
+
+
+def write(folder: Path, told: object) -> Path:
+    (folder / "adapter").mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
+
+
+def test_a_run_brings_its_adapter_settings_and_figures(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+    adapter, story = open_run(write(tmp_path / "run", told), base, Story(licence="MIT"))
+    assert adapter == tmp_path / "run" / "adapter"
+    assert story.config
+    assert yaml.safe_load(story.config) == {"lora": {"rank": 4}, "train": ["rows.jsonl", "more.jsonl"]}
+    assert (story.licence, story.metrics) == ("MIT", {"loss": 0.5, "lr": 0})
+
+
+def test_what_was_given_goes_before_what_the_run_knows(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+    given = Story(config="mine", metrics={"mine": 1.0})
+    assert open_run(write(tmp_path / "run", told), base, given)[1] == given
+
+
+def test_another_folder_is_taken_for_an_adapter(base: Checkpoint, tmp_path: Path) -> None:
+    assert open_run(tmp_path, base, Story()) == (tmp_path, Story())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"head": {"kind": "random"}}, r"head of its own \(random\)"),
+        ({"head": {"kind": "trainable"}}, "head of its own"),
+        ({"base": {"name": "other", "digest": "0" * 64}}, "was trained on other"),
+        ({"head": None}, "not that of a run"),
+        ({"last": []}, "not that of a run"),
+    ],
+)
+def test_what_cannot_be_published_is_refused(
+    base: Checkpoint, told: dict[str, object], tmp_path: Path, change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(PublishRefused, match=said):
+        open_run(write(tmp_path / "run", told | change), base, Story())
+
+
+def test_a_run_that_is_not_finished_is_refused(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+    (write(tmp_path / "run", told) / "manifest.json").unlink()
+    with pytest.raises(PublishRefused, match="the run is not finished"):
+        open_run(tmp_path / "run", base, Story())
+    (tmp_path / "run" / "manifest.json").write_text("{", encoding="utf-8")
+    with pytest.raises(PublishRefused, match="not that of a run"):
+        open_run(tmp_path / "run", base, Story())

@@ -1,0 +1,266 @@
+"""No positive is ever a negative; the same seed gives the same negatives, however the work is shared and interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_store.training.contents import key_of
+from model_store.training.corpus import Corpus
+from model_store.training.data import DataError, Example, Side, read_examples
+from model_store.training.negatives import mining
+from model_store.training.negatives.bm25 import Bm25
+from model_store.training.negatives.choosing import Rules, ceiling, choose
+from model_store.training.negatives.mining import Miner, Run
+from model_store.training.negatives.retrievers import Found, Query
+from tests.model_store.training.rows import draw, write_rows
+
+WORDS = ["alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel", "ironwood", "juniper"]
+DOCUMENTS = 60
+EXAMPLES = 22
+
+
+def document(number: int) -> str:
+    return " ".join(WORDS[(number * step) % len(WORDS)] for step in (1, 3, 7)) + f" number{number}"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A file of examples, some with several positives, and its corpus, in which every document is there twice."""
+    rows = [{"id": f"d{number}", "text": document(number % (DOCUMENTS // 2))} for number in range(DOCUMENTS)]
+    corpus = write_rows(tmp_path / "corpus.jsonl", rows)
+    examples = [
+        {
+            "id": f"q{number}",
+            "query": f"{WORDS[number % 10]} {WORDS[(number * 3) % 10]} {WORDS[(number + 5) % 10]}",
+            "positives": [document(number), document((number * 7) % 30).upper()],
+            "negatives": ["given before"],
+        }
+        for number in range(EXAMPLES)
+    ]
+    return Run(write_rows(tmp_path / "train.jsonl", examples), corpus, tmp_path / "mined.jsonl", Rules(hard=4, random=3, top=20))
+
+
+def mine(run: Run) -> dict[str, Any]:
+    corpus = Corpus(run.corpus)
+    miner = Miner(run, corpus, Bm25(corpus))
+    miner.mine(range(miner.parts))
+    return miner.finish()
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_no_positive_is_among_the_negatives_and_none_is_there_twice(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    texts = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=16))
+    folder = tmp_path_factory.mktemp("corpus")
+    corpus = Corpus(write_rows(folder / "corpus.jsonl", [{"id": f"{n}", "text": text} for n, text in enumerate(texts)]))
+    positives = data.draw(st.lists(st.sampled_from("ABCDEFGHX"), min_size=1, max_size=4))
+    example = Example(
+        "e", None, Side(data.draw(st.sampled_from("abq")), None), tuple(Side(text, None) for text in positives), (), ""
+    )
+    places = data.draw(st.permutations(range(len(texts))))[: data.draw(st.integers(0, len(texts)))]
+    scores = sorted(data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(places), max_size=len(places))), reverse=True)
+    found = Found(np.array(places, np.int64), np.array(scores, np.float32))
+    rules = Rules(
+        hard=data.draw(st.integers(0, 5)), random=data.draw(st.integers(0, 5)), top=data.draw(st.integers(1, 16)), seed=7
+    )
+    limit = data.draw(st.none() | st.floats(0, 1))
+    chosen = choose(example, corpus, found, limit, rules)
+    keys = [key_of(negative.side) for negative in chosen.negatives]
+    known = {key_of(side) for side in (example.query, *example.positives)}
+    assert len(set(keys)) == len(keys)
+    assert not known & set(keys)
+    candidates = {
+        key_of(Side(texts[place], None))
+        for place, score in zip(places[: rules.top], scores, strict=False)
+        if limit is None or score <= limit
+    }
+    hard = [negative for negative in chosen.negatives if negative.kind == "hard"]
+    assert {key_of(negative.side) for negative in hard} <= candidates
+    assert len(hard) == min(rules.hard, len(candidates - known))  # as many as there are
+    left = {key_of(Side(text, None)) for text in texts} - known - {key_of(negative.side) for negative in hard}
+    assert len(chosen.negatives) - len(hard) == min(rules.random, len(left))
+    assert chosen == choose(example, corpus, found, limit, rules)
+
+
+def test_negatives_are_drawn_from_the_candidates_and_differ_with_the_seed_and_the_example(run: Run) -> None:
+    corpus = Corpus(run.corpus)
+    example = next(read_examples(run.source))
+    found = Bm25(corpus).search([Query(None, example.query, "")], 100)[0]
+    drawn = {
+        tuple(choose(replace(example, id=f"{name}"), corpus, found, None, replace(run.rules, seed=seed)).negatives)
+        for name in range(4)
+        for seed in range(4)
+    }
+    assert len(drawn) > 12
+
+
+def test_bm25_finds_what_shares_rare_words_and_scores_as_it_finds(run: Run) -> None:
+    corpus = Corpus(run.corpus)
+    retriever = Bm25(corpus)
+    query = Query(None, Side(f"The {document(17)}?", None), "here")
+    (found,) = retriever.search([query], 5)
+    assert found.places[:2].tolist() == [17, 47]
+    assert np.all(np.diff(found.scores) <= 0)
+    assert retriever.score(query, [Side(document(17).upper(), None), Side("not there", None)]) == [
+        pytest.approx(float(found.scores[0])),
+        None,
+    ]
+    (nothing,) = retriever.search([Query(None, Side("zebra", None), "here")], 5)
+    assert nothing.places.tolist() == []
+    assert [one.places.tolist() for one in retriever.search([query] * 2, 60)] == [
+        retriever.search([query], 60)[0].places.tolist()
+    ] * 2
+
+
+def test_a_run_gives_as_many_of_each_kind_as_asked_and_counts_them(run: Run) -> None:
+    report = mine(run)
+    source, mined = list(read_examples(run.source)), list(read_examples(run.target))
+    assert [(row.id, row.query, row.positives) for row in mined] == [(row.id, row.query, row.positives) for row in source]
+    kinds = [[negative.kind for negative in row.negatives] for row in mined]
+    assert kinds == [["hard"] * 4 + ["random"] * 3] * EXAMPLES
+    for row in mined:
+        keys = {key_of(negative.side) for negative in row.negatives}
+        assert len(keys) == 7
+        assert not keys & {key_of(side) for side in row.positives}
+    assert (report["examples"], report["hard"], report["random"]) == (EXAMPLES, 4 * EXAMPLES, 3 * EXAMPLES)
+    assert sum(report["hard_scores"].values()) == 4 * EXAMPLES
+    assert (report["fewer_hard"], report["without_negatives"], report["dropped_as_too_relevant"]) == (0, 0, 0)
+    assert json.loads(run.report.read_text(encoding="utf-8")) == json.loads(json.dumps(report))
+
+
+def test_given_negatives_may_stay(run: Run) -> None:
+    mine(replace(run, keep=True))
+    assert all(row.negatives[0].side.text == "given before" and len(row.negatives) == 8 for row in read_examples(run.target))
+
+
+def test_where_all_candidates_are_positives_there_are_fewer_and_it_is_said(run: Run) -> None:
+    rows = [{"id": f"q{n}", "query": f"number{n}", "positives": [document(n)]} for n in range(3)]
+    few = replace(run, source=write_rows(run.source, rows))
+    report = mine(few)
+    assert [len(row.negatives) for row in read_examples(few.target)] == [3, 3, 3]  # random ones alone
+    assert (report["hard"], report["fewer_hard"], report["dropped_as_relevant"]) == (0, 3, 6)
+    rows = [{"id": "q", "query": "elm", "positives": [document(n) for n in range(30)]}]
+    report = mine(replace(run, source=write_rows(run.source, rows), target=run.target.with_name("none.jsonl")))
+    assert (report["hard"], report["random"], report["without_negatives"]) == (0, 0, 1)
+
+
+def test_a_margin_drops_candidates_that_are_as_relevant_as_a_positive(run: Run) -> None:
+    corpus = Corpus(run.corpus)
+    retriever = Bm25(corpus)
+    for rules in (Rules(4, 0, 60, absolute=1.0), Rules(4, 0, 60, relative=0.5)):
+        report = mine(replace(run, rules=rules))
+        assert report["dropped_as_too_relevant"] > 0
+        assert report["not_guarded"] == 0
+        for row in read_examples(run.target):
+            scores = score(retriever, row, row.positives)
+            limit = ceiling(rules, scores)
+            assert limit == pytest.approx(min(scores) - 1.0 if rules.absolute else min(scores) / 2)
+            assert all(found <= limit + 1e-6 for found in score(retriever, row, [negative.side for negative in row.negatives]))
+
+
+def score(retriever: Bm25, row: Example, sides: Sequence[Side]) -> list[float]:
+    return [one for one in retriever.score(Query(None, row.query, ""), sides) if one is not None]
+
+
+def test_a_ceiling_is_below_the_positive_that_scores_least() -> None:
+    assert ceiling(Rules(), [0.5]) is None
+    assert ceiling(Rules(absolute=0.1), [None, None]) is None
+    assert ceiling(Rules(absolute=0.1), [0.9, None, 0.5]) == pytest.approx(0.4)
+    assert ceiling(Rules(relative=0.1), [-0.5]) == pytest.approx(-0.55)  # lower, also where scores are negative
+    assert ceiling(Rules(absolute=0.1, relative=0.5), [0.5]) == pytest.approx(0.25)
+
+
+def test_shards_together_give_what_one_process_gives(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mining, "EXAMPLES_A_PART", 4)
+    mine(run)
+    together = replace(run, target=run.target.with_name("together.jsonl"))
+    for number in (2, 0, 1):
+        corpus = Corpus(run.corpus)
+        miner = Miner(together, corpus, Bm25(corpus))
+        assert [part for shard in range(3) for part in miner.shard(shard, 3)] == list(range(miner.parts))
+        if number != 1:
+            with pytest.raises(DataError, match="is not done"):
+                miner.finish()
+        miner.mine(miner.shard(number, 3))
+    miner.finish()
+    assert together.target.read_bytes() == run.target.read_bytes()
+    assert together.report.read_bytes() == run.report.read_bytes()
+
+
+KILLED = """
+import os, pickle, signal, sys
+from model_store.training.negatives import mining
+from tests.model_store.training.test_negatives import mine
+mining.EXAMPLES_A_PART = 4
+run, count = pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2])
+choose = mining.choose
+def until_then(*given, **named):
+    global count
+    count -= 1
+    if not count: os.kill(os.getpid(), signal.SIGKILL)
+    return choose(*given, **named)
+mining.choose = until_then
+mine(run)
+"""
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mining, "EXAMPLES_A_PART", 4)
+    mine(run)
+    again = replace(run, target=run.target.with_name("again.jsonl"))
+    for count, parts in ((7, 1), (10, 3)):  # within the second part; then, two parts later, within another
+        command = [sys.executable, "-c", KILLED, pickle.dumps(again).hex(), str(count)]
+        assert subprocess.run(command, check=False, env=os.environ).returncode == -signal.SIGKILL
+        assert not again.target.exists()
+        assert len(list(again.parts_folder.glob("0*.json"))) == parts
+    mine(again)
+    assert again.target.read_bytes() == run.target.read_bytes()
+    assert again.report.read_bytes() == run.report.read_bytes()
+    assert not again.parts_folder.exists()
+
+
+def test_parts_of_another_run_are_not_mixed_in(run: Run) -> None:
+    corpus = Corpus(run.corpus)
+    Miner(run, corpus, Bm25(corpus)).mine(range(1))
+    other = Miner(replace(run, rules=replace(run.rules, seed=1)), corpus, Bm25(corpus))
+    with pytest.raises(DataError, match=r"parts of other work \(rules differ\)"):
+        other.mine(range(1))
+
+
+def test_a_finished_run_is_known(run: Run) -> None:
+    corpus = Corpus(run.corpus)
+    assert Miner(run, corpus, Bm25(corpus)).finished() is None
+    report = mine(run)
+    assert Miner(run, corpus, Bm25(corpus)).finished() == json.loads(json.dumps(report))
+    assert Miner(replace(run, rules=replace(run.rules, seed=1)), corpus, Bm25(corpus)).finished() is None
+
+
+def test_a_side_without_text_is_named_before_anything_is_written(run: Run) -> None:
+    draw(run.corpus.parent / "a.png", "red")
+    write_rows(run.corpus, [{"id": "1", "text": "elm"}, {"id": "2", "image": "a.png"}])
+    with pytest.raises(DataError, match=r"corpus\.jsonl:2: BM25 reads text, and here is none"):
+        mine(run)
+    write_rows(run.corpus, [{"id": "1", "text": "elm"}])
+    write_rows(run.source, [{"query": {"image": "a.png"}, "positives": ["p"]}])
+    with pytest.raises(DataError, match=r"train\.jsonl:1: BM25 reads text, and here is none"):
+        mine(run)
+    assert not run.target.exists()
+    write_rows(run.corpus, [{"id": "1", "text": "elm"}, {"text": "fir"}])
+    with pytest.raises(DataError, match=r"corpus\.jsonl:2: Object missing required field `id`"):
+        mine(run)

@@ -24,6 +24,8 @@ from service.telemetry import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED,
 
 INSIDE_SECONDS = 1.0
 """How long what is inside takes, about: enough to keep any engine's batches full, little enough to wait behind."""
+BELIEVED = 0.8
+"""Share of the time that one may wait which an expected wait may take: estimates err, and waiting in vain is worst."""
 MAX_RETRY_AFTER = 30
 Turn = asyncio.Future[None]
 
@@ -65,7 +67,7 @@ class Admission:
 
     def expect_room(self, scope: str = "") -> None:
         """Raise `Overloaded` if whoever of a scope comes now would be turned away, whatever it costs."""
-        if self._waiting and (wait := self._expected_wait(scope)) > self._max_wait:
+        if self._waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
             raise _turned_away("wait_too_long", wait)
         full = self._waiting >= self._max_waiting and (self._waiting > 0 or not self._is_open())
         if full and self._longest(scope) is None:
@@ -120,7 +122,7 @@ class Admission:
         """See that one more of a scope may wait, or raise: a longer queue gives up its last for a shorter one."""
         self._pace.someone_waits()
         wait = self._expected_wait(scope)
-        if wait > min(self._max_wait, left):
+        if wait > BELIEVED * min(self._max_wait, left):
             raise _turned_away("wait_too_long", wait)
         if self._waiting < self._max_waiting:
             return

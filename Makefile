@@ -9,7 +9,7 @@ VLLM := .venv-vllm
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm test test-fast lint bench tiny tools
+.PHONY: help serve serve-vllm test test-fast lint bench soak tiny tools
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,11 @@ bench: $(VENV)/dev.stamp $(VLLM)/stamp ## Compare with vLLM's own server and wit
 	@mkdir -p build
 	@$(BIN)/gmr bench --output build/bench-tiny.json
 	@$(BIN)/gmr bench --model generated --output build/bench-generated.json
+
+soak: $(VENV)/dev.stamp ## Look at memory over 100,000 requests, then at faults (hours)
+	@mkdir -p build
+	@$(BIN)/gmr bench --soak 100000 --documents 2 --engine torch --callers 4 --output build/soak.json
+	@$(BIN)/gmr bench --faults --engine torch --documents 10 --output build/faults.json
 
 tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (hours on two cores)
 	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny

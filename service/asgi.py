@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 _QUIET = ("/health", "/metrics", "/info", "/score")
 """Routes logged at debug level only: machines ask them often, and `/score` is part of a request that is logged already."""
 
+_LONGEST_NUMBER = 18
 CLIENT_GONE = 499
 """The status that logs and metrics give a request whose client left; nobody receives it."""
 
@@ -90,11 +91,17 @@ def _uncounted(more: int) -> None:
     """Nobody counts the bytes of all requests together."""
 
 
+def announced_bytes(request: Request, max_bytes: int) -> int:
+    """What `Content-Length` says, 0 where there is none; raises `BodyTooLarge` where it is no number, or above `max_bytes`."""
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or len(announced) > _LONGEST_NUMBER or int(announced) > max_bytes:
+        raise BodyTooLarge
+    return int(announced)
+
+
 async def read_body(request: Request, max_bytes: int, count: Callable[[int], None] = _uncounted) -> bytes:
     """The whole body, refused as soon as it is known to be larger than `max_bytes`; each chunk's size is told to `count`."""
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > max_bytes:
-        raise BodyTooLarge
+    announced_bytes(request, max_bytes)
     body = bytearray()
     async for chunk in request.stream():
         count(len(chunk))

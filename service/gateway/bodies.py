@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from service.errors import Overloaded
 from service.telemetry import BODY_BYTES, SHED
 
-_LONGEST_NUMBER = 18
-
 
 class Bodies:
     """A bound on body bytes over all requests."""
@@ -23,8 +21,8 @@ class Bodies:
         self._held = 0
 
     @contextmanager
-    def held(self, announced: str = "") -> Iterator[Callable[[int], None]]:
-        """Gives a function that counts bytes of one request; it, and a `Content-Length` that does not fit, raise `Overloaded`."""
+    def held(self, announced: int = 0) -> Iterator[Callable[[int], None]]:
+        """Gives a function that counts bytes of one request; it, and `announced` bytes that do not fit, raise `Overloaded`."""
         mine = 0
 
         def count(more: int) -> None:
@@ -33,8 +31,7 @@ class Bodies:
             mine += more
             self._change(more)
 
-        if announced.isdecimal() and len(announced) <= _LONGEST_NUMBER:
-            self._expect(int(announced))
+        self._expect(announced)
         try:
             yield count
         finally:

@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from service.asgi import read_body, unless_gone
+from service.asgi import announced_bytes, read_body, unless_gone
 from service.contracts import Item, Limits, WorkerInfo
 from service.errors import DeadlineExceeded, InvalidRequest, NoWorker, RerankError, UnsupportedMediaType
 from service.gateway.admission import Admission
@@ -52,7 +52,7 @@ class Desk:
         caller = caller_of(request)
         _expect_json(request)
         self._expect_room(caller)
-        announced = request.headers.get("content-length", "")
+        announced = announced_bytes(request, self._limits.max_body_bytes)
         with self._quotas.visit(caller.scope, caller.quota) as visit, self._bodies.held(announced) as count:
             ask = await self._read(request, count, read)
             model = self._model(caller, ask.model)

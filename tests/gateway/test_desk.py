@@ -178,13 +178,13 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_body_as_large_as_the_bound_fits_and_one_byte_more_does_not() -> None:
     bodies = Bodies(10)
-    with bodies.held("10") as count:
+    with bodies.held(10) as count:
         count(10)
         with pytest.raises(Overloaded):
             count(1)
-        with pytest.raises(Overloaded), bodies.held("1"):
+        with pytest.raises(Overloaded), bodies.held(1):
             raise AssertionError
-    for announced in ("10", "", "-1", "x", "9" * 5_000):
+    for announced in (0, 10):
         with bodies.held(announced) as count:
             count(10)
 

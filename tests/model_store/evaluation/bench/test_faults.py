@@ -16,9 +16,9 @@ import pytest
 from model_store.evaluation.bench import faults
 from model_store.evaluation.bench.fault_load import NO_ANSWER, Asked, Traffic, ask, closed_loop, open_loop, succeeded, wrong
 from model_store.evaluation.bench.faults import FAULTS, run_faults
-from model_store.evaluation.bench.plan import make_plan
 from model_store.families.tokens import LiteralTokenizer
 from tests.conftest import TINY
+from tests.model_store.evaluation.bench.plans import torch_plan
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +95,7 @@ def test_a_run_on_the_real_service(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     names = ("none", "Redis is killed", "Redis gives other pairs' values")
     monkeypatch.setattr(faults, "FAULTS", {name: FAULTS[name] for name in names})
     output = tmp_path / "faults.json"
-    plan = make_plan(
-        model="gmr-tiny",
-        contenders="ours",
-        workloads="T",
-        callers="1",
-        samples=1,
-        documents=4,
-        dtype=None,
-        device="cpu",
-        engine="torch",
-        quantization=None,
-        python_vllm=None,
-        output=output,
-    )
+    plan = torch_plan(output, samples=1, documents=4)
     assert run_faults(plan) == 0
     assert "a gateway, two workers, a Redis" in capsys.readouterr().out
     report = json.loads(output.read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from model_store.evaluation.bench import routing
-from model_store.evaluation.bench.plan import make_plan
 from model_store.evaluation.bench.routing import AGREEMENT, run_routing
 from model_store.evaluation.bench.routing_report import SplitRow
+from tests.model_store.evaluation.bench.plans import torch_plan
 
 
 @pytest.mark.slow
@@ -22,20 +22,7 @@ def test_a_run_prints_two_tables_and_writes_its_numbers(
     monkeypatch.setattr(routing, "PAGES", 2)
     monkeypatch.setattr(routing, "PAGE", 2)
     output = tmp_path / "routing.json"
-    plan = make_plan(
-        model="gmr-tiny",
-        contenders="ours",
-        workloads="T",
-        callers="1",
-        samples=2,
-        documents=4,
-        dtype=None,
-        device="cpu",
-        engine="torch",
-        quantization=None,
-        python_vllm=None,
-        output=output,
-    )
+    plan = torch_plan(output, samples=2, documents=4)
     assert run_routing(plan) == 0
     printed = capsys.readouterr().out
     assert "split over 2 workers" in printed

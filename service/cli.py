@@ -63,7 +63,8 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, inse
 
     settings, worker_side = gateway_settings(), worker_settings(model)
     server = _server(host, port, insecure or asks_for_keys(settings))
-    inner = create_worker(worker_side, on_ready=lambda: typer.echo(_welcome(server.url)), on_failure=server.give_up)
+    welcome = _welcome(server.url, keys=asks_for_keys(settings))
+    inner = create_worker(worker_side, on_ready=lambda: typer.echo(welcome), on_failure=server.give_up)
     transport = httpx.ASGITransport(app=inner)
     client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=httpx.Timeout(None))
     with refusing_keys():
@@ -122,11 +123,12 @@ def _server(host: str, port: int, insecure: bool) -> Server:
     return Server(host, port)
 
 
-def _welcome(url: str) -> str:
+def _welcome(url: str, *, keys: bool) -> str:
+    key = "-H 'authorization: Bearer YOUR-KEY' " if keys else ""
     return f"""
 Ready. Try:
 
-  curl -s {url}/rerank -H 'content-type: application/json' -d '{json.dumps(_EXAMPLE)}'
+  curl -s {url}/rerank {key}-H 'content-type: application/json' -d '{json.dumps(_EXAMPLE)}'
 
 API page: {url}/docs
 """

@@ -92,9 +92,9 @@ def create_gateway(
             gc.collect()
             gc.freeze()  # what is there now stays: looking through it again would cost every request half a millisecond
             yield
-            background.cancel_scope.cancel()
-            for tier in shared:
+            for tier in shared:  # first: once the scope is cancelled, nothing is waited for
                 await tier.close()
+            background.cancel_scope.cancel()
 
     app = FastAPI(title=TITLE, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.include_router(gateway_routes(settings, Desk(settings, reranker, admission, pool), pool, guard))

@@ -8,12 +8,17 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from pydantic import SecretStr
 
 from service.contracts import Scored
 from service.gateway import redis_tier
+from service.gateway.app import create_gateway
+from service.gateway.settings import GatewaySettings
 from service.gateway.values import Seal
 from tests.gateway.redis_tiers import SECRET, Since, calls, count, holds, key_of, score_of, tier_on, written
+from tests.gateway.stand_in import StandIn, good
 from tests.processes import RedisServer
 
 
@@ -261,3 +266,17 @@ async def test_who_is_cancelled_while_redis_is_probed_does_not_leave_it_alone_fo
         assert tier._breakers["get"].state != "closed"  # they were counted all the same
         own.resume()
         await holds(lambda: found(tier))
+
+
+async def test_a_gateway_that_ends_writes_what_it_has_scored(redis: RedisServer) -> None:
+    worker = StandIn(good)
+    secret = {"cache_key_secret": SecretStr(SECRET.decode()), "redis_url": SecretStr(redis.url)}
+    app = create_gateway(GatewaySettings(**secret), [worker.client])
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        while (await client.get("/health/ready")).is_error:
+            await asyncio.sleep(0.01)
+        redis.command("CLIENT", "PAUSE", "300", "WRITE")
+        assert (await client.post("/rerank", json={"query": "q", "documents": ["a", "b"]})).status_code == 200
+        assert redis.command("DBSIZE") == "0"
+    assert redis.command("DBSIZE") == "2"

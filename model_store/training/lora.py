@@ -51,7 +51,8 @@ def write_adapter(folder: Path, model: peft.PeftModel, weights: dict[str, Tensor
     The base is named as it was asked for, never by the path it happened to lie under.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = peft.get_peft_model_state_dict(model, state_dict=weights)
+    # "auto" would ask the hub whether the base's vocabulary has grown; embeddings are never trained here.
+    tensors = peft.get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / ADAPTER_WEIGHTS, {"format": "pt"})
     settings = {
         key: sorted(value) if isinstance(value, set) else value for key, value in model.peft_config["default"].to_dict().items()

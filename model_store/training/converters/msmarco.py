@@ -42,10 +42,8 @@ def convert_msmarco(
         text = text_within(written, counts)
         if text is None:
             raise Skipped("empty query")
-        positives = tuple(relevant.get(name, ()))
-        return example_line(
-            Relation(name, instruction, Side(text, None), positives, (), f"{queries}:{number}"), corpus, target.parent, counts
-        )
+        relation = Relation(name, instruction, Side(text, None), relevant.of(name), (), f"{queries}:{number}")
+        return example_line(relation, corpus, target.parent, counts)
 
     described |= {"queries": identity(queries), "qrels": identity(qrels), "instruction": instruction}
     return documents, convert(target, described, read_rows(queries, 2), example)

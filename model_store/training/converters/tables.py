@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from model_store.training.converters.judgements import Judgements
 from model_store.training.data import DataError, read_lines
 
 
@@ -47,12 +48,12 @@ def _cells(line: bytes, path: Path, number: int) -> list[str]:
         raise DataError(f"{path}:{number}: this is not UTF-8.") from None
 
 
-def read_qrels(path: Path) -> dict[str, list[str]]:
+def read_qrels(path: Path) -> Judgements:
     """Relevant documents by query, from TREC's four columns; a judgement of 0 or less is none."""
-    relevant: dict[str, list[str]] = {}
+    relevant = Judgements()
     for number, (query, _, document, judgement) in read_rows(path, 4):
         if _whole(judgement, path, number) > 0:
-            relevant.setdefault(query, []).append(document)
+            relevant.add(query, document, f"{path}:{number}")
     return relevant
 
 

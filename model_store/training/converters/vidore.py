@@ -32,6 +32,7 @@ from model_store.training.converters.assemble import (
     keep_bytes,
     text_within,
 )
+from model_store.training.converters.judgements import Judgements
 from model_store.training.corpus import Corpus, Document, document_line
 from model_store.training.data import DataError, Side, read_lines
 from model_store.training.parts import identity
@@ -66,7 +67,7 @@ def convert_vidore(
             raise Skipped("another language")
         name = str(_cell(row, "query-id", place))
         query = Side(_question(row, place, counts), None)
-        return example_line(Relation(name, instruction, query, relevant.get(name, ()), (), place), corpus, folder, counts)
+        return example_line(Relation(name, instruction, query, relevant.of(name), (), place), corpus, folder, counts)
 
     described |= {"queries": [identity(path) for path in queries], "qrels": [identity(path) for path in qrels]}
     described |= {"instruction": instruction, "language": language}
@@ -139,15 +140,15 @@ def _json(path: Path) -> Iterator[Row]:
             raise DataError(f"{path}:{number}: this is not one JSON object in UTF-8.") from None
 
 
-def _relevant(rows: Iterable[Row]) -> dict[str, tuple[str, ...]]:
-    relevant: dict[str, tuple[str, ...]] = {}
+def _relevant(rows: Iterable[Row]) -> Judgements:
+    relevant = Judgements()
     for place, row in rows:
         query, document = str(_cell(row, "query-id", place)), str(_cell(row, "corpus-id", place))
         judgement = row.get("score", 1)
         if not isinstance(judgement, int | float):
             raise DataError(f"{place}: the score is no number.")
         if judgement > 0:
-            relevant[query] = (*relevant.get(query, ()), document)
+            relevant.add(query, document, place)
     return relevant
 
 

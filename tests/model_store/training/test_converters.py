@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_store.training.checks import check
-from model_store.training.converters import assemble
+from model_store.training.converters import assemble, judgements
 from model_store.training.converters.mbeir import convert_mbeir
 from model_store.training.converters.msmarco import convert_msmarco, convert_triples
 from model_store.training.converters.vidore import convert_pages, convert_vidore
@@ -187,6 +187,13 @@ def test_a_wrong_row_of_msmarco_is_named(marco: Path, file: str, line: str, sent
     with pytest.raises(DataError) as raised:
         from_marco(marco, marco / "train.jsonl")
     assert sentence in str(raised.value)
+
+
+def test_judgements_beyond_the_bound_are_refused_before_anything_is_written(marco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgements, "MAX_JUDGEMENTS", 10)
+    with pytest.raises(DataError, match=r"qrels\.train\.tsv:11: there are more than 10 judgements"):
+        from_marco(marco, marco / "train.jsonl")
+    assert not (marco / "train.jsonl").exists()
 
 
 def test_what_was_converted_is_not_converted_again_and_not_written_over(marco: Path) -> None:

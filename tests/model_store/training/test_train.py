@@ -15,6 +15,7 @@ import torch
 import typer
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
 from model_store.families.tokens import LiteralTokenizer
@@ -81,7 +82,7 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
         "precision": "bf16",
     }
     shown = StringIO()
-    run = train(config(tmp_path, data=data, steps=60, save_every=60, report_every=20, **learning), stream=shown)
+    run = train(config(tmp_path, data=data, steps=60, save_every=60, report_every=20, tensorboard=True, **learning), stream=shown)
     rows = [row for row in read_metrics(run) if "sft" in row]
     first, last = rows[0], [row["sft"] for row in rows[-8:]]
     assert [row["step"] for row in rows] == list(range(1, 61))
@@ -93,6 +94,10 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
     assert [row["step"] for row in looks] == [30, 60]
     assert looks[-1]["dev_ndcg"] == 1.0
     assert "step 40/60: loss" in shown.getvalue()
+    board = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in board.Scalars("sft")] == [
+        (row["step"], pytest.approx(row["sft"])) for row in rows
+    ]
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["base"]["name"] == "gmr-tiny"
     assert set(manifest["files"]) == {

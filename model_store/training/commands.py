@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a shipped configuration: gmr-3b, gmr-7b, ablation, tiny.")],
+    config: Annotated[str, typer.Argument(help="A YAML file, or a shipped one: gmr-3b, gmr-7b, ablation, gmr-tiny, tiny.")],
     overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as lora.rank=8; may be repeated.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Check configuration and data, and train nothing.")] = False,
     plot: Annotated[bool, typer.Option("--plot", help="Draw what the run has logged so far, and train nothing.")] = False,

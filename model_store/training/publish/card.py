@@ -20,12 +20,17 @@ from model_store.training.publish.parity import WAYS, Parity
 
 MAX_GIVEN_BYTES = 2**20
 _NOTHING = "Nothing was stated."
+_OPENING = [
+    "A pointwise reranker: it reads a query and a document, each text, images, or both, and answers yes or no; the score",
+    "is logit(yes) - logit(no).",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What only the people who trained it can say: free lines, a settings file, figures by name."""
+    """What only the people who trained it can say: free lines, a settings file, figures by name, and a text to begin with."""
 
+    about: str | None = None
     data: Sequence[str] = ()
     licence: str = "not stated"
     config: str | None = None
@@ -37,9 +42,12 @@ class Story:
         return {"data": list(self.data), "licence": self.licence, "config_sha256": config, "metrics": self.metrics or {}}
 
 
-def read_story(*, data: Sequence[str], licence: str, config: Path | None, metrics: Path | None) -> Story:
+def read_story(
+    *, data: Sequence[str], licence: str, config: Path | None, metrics: Path | None, about: Path | None = None
+) -> Story:
     """A story from the command line and its files; raises `PublishRefused` that names the file."""
     return Story(
+        about=_read(about) if about else None,
         data=data,
         licence=licence,
         config=_read(config) if config else None,
@@ -59,14 +67,16 @@ def _figures(path: Path) -> dict[str, float]:
 
 def card(name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story: Story, *, merged: bool) -> str:
     """The card's text."""
+    opening = [story.about.strip(), "", "## How it was made"] if story.about else _OPENING
     how = "merged into its weights" if merged else "published alone: serve the base and name this folder in `RERANK_ADAPTERS`"
     modules, read = adapter.config.get("target_modules"), base.manifest
     return "\n".join(
         [
             f"# {name}",
             "",
-            "A pointwise reranker: it reads a query and a document, each text, images, or both, and answers yes or no; the score",
-            f"is logit(yes) - logit(no). A LoRA adapter on {base.name}, {how}.",
+            *opening,
+            "",
+            f"A LoRA adapter on {base.name}, {how}.",
             "",
             f"- Base: {base.name}, digest `{base.digest}`.",
             f"- Adapter: rank {adapter.rank}, alpha {adapter.config.get('lora_alpha')}, on {_modules(modules)}.",

@@ -29,6 +29,7 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 of
 Device = Annotated[str, typer.Option(help="Where golden pairs are scored: cpu or cuda.")]
 PythonVllm = Annotated[Path | None, typer.Option(help="An interpreter that has vLLM, to hold the result against it.")]
 Data = Annotated[list[str] | None, typer.Option(help="A line of the card on the data; may be given again.")]
+About = Annotated[Path | None, typer.Option(help="A Markdown file that the card begins with.")]
 Licence = Annotated[str, typer.Option(help="The weights' licence, for the card.")]
 Config = Annotated[Path | None, typer.Option(help="The training's settings, for the card; default: the run's.")]
 Metrics = Annotated[Path | None, typer.Option(help="One JSON object of figures, for the card; default: the run's last.")]
@@ -48,6 +49,7 @@ def publish(
     dtype: Dtype = None,
     device: Device = "cpu",
     python_vllm: PythonVllm = None,
+    about: About = None,
     data: Data = None,
     licence: Licence = "not stated",
     config: Config = None,
@@ -70,7 +72,7 @@ def publish(
             _stop(f"--dtype is one of {', '.join(run.DTYPES)}.")
         checkpoint = resolve(base, revision=revision, cache=cache, registry=registry)
         adapter, story = open_run(
-            learnt, checkpoint, read_story(data=data or (), licence=licence, config=config, metrics=metrics)
+            learnt, checkpoint, read_story(about=about, data=data or (), licence=licence, config=config, metrics=metrics)
         )
         job = run.Job(
             base=checkpoint,

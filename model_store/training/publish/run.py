@@ -191,7 +191,7 @@ def _dtype(job: Job) -> str:
 def _lineage(job: Job, adapter: LoraFolder, parity: Parity) -> Mapping[str, Any]:
     files = digest_files(adapter.folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     return {
-        "base": {"name": job.base.name, "digest": job.base.digest},
+        "base": {"name": job.base.name, "digest": job.base.digest, "lineage": job.base.manifest.lineage},
         "adapter": {"rank": adapter.rank, "files": {name: file.sha256 for name, file in files.items()}},
         "parity": {way: worst for way, (_, worst, _) in parity.deviations.items()},
         "versions": _versions(),

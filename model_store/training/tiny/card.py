@@ -1,14 +1,17 @@
-"""gmr-tiny's model card: what it is, what it learnt from, and what it can do, with the figures of the run that made it."""
+"""What gmr-tiny's model card begins with: what it is, what it learnt from, and what it can do, as it was measured."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors import safe_open
 
 from model_store.training.tiny.heldout import CANDIDATES, Line
 
-_CARD = """\
-# gmr-tiny
-
+_ABOUT = """\
 A pointwise multimodal reranker small enough to ship with the code: it lets `make serve` answer at once and the tests run on real
 weights. It reads a query and a document, each text, images, or both, and answers yes or no; the score is logit(yes) - logit(no)
 in the prompt of GMR. For production, serve a GMR checkpoint of full size (`RERANK_MODEL`).
@@ -17,8 +20,7 @@ in the prompt of GMR. For production, serve a GMR checkpoint of full size (`RERA
   width 128, heads of 32.
 - Tokenizer: byte-level BPE of 16,384 tokens with Qwen's pre-tokenizer and control tokens.
 - Images: 16 to 64 tokens of 28x28 pixels. Pairs: at most 3,200 tokens.
-- Weights: bf16, trained from nothing on two CPU cores by `model_store.training.tiny` (seed {seed}).
-- Licence: Apache-2.0, as the code.
+- Weights: bf16, made from nothing on two CPU cores by `make tiny`.
 
 ## What it learnt from
 
@@ -32,10 +34,10 @@ Nothing was downloaded. Everything is generated or ships with CPython {python}:
 Of everything that can answer a query (a scene, a change, a fact about a thing, an ordered pair of headline words) one in eight is
 held out, by SHA-256, and was no document in training. Irrelevant documents of the benchmark may have been seen.
 
-Stages: {stages}.
-
-The loss of the answers is the paper's SFT loss (eq. 4). Before them the vision tower learns to name what it sees, and beside them
-each word and each image of a document learns to tell whether it speaks for the document.
+It was made as any checkpoint is made with this code: `gmr train` on a base, `gmr publish`, `gmr models promote`. No base was to
+be had, so one was made before: a vision tower that names what it sees, and a language model that tells of each word and each
+image of a document whether it speaks for the document, and was never asked for an answer. To answer yes or no is what the adapter
+learnt, by the paper's SFT loss (eq. 4).
 
 ## What it can do
 
@@ -56,19 +58,21 @@ words and what it can name, it knows no facts, and photographs mean little to it
 """
 
 
-def card(lines: Sequence[Line], lineage: Mapping[str, object], parameters: int) -> str:
-    """The card's text."""
-    table = "\n".join(map(_row, lines))
-    return _CARD.format(
-        parameters=parameters / 1e6,
-        seed=lineage["seed"],
-        python=lineage["python"],
-        stages=lineage["stages"],
+def about(lines: Sequence[Line], folder: Path) -> str:
+    """The text, for the weights in a folder."""
+    return _ABOUT.format(
+        parameters=_parameters(folder / "model.safetensors") / 1e6,
+        python=platform.python_version(),
         queries=lines[0].queries,
         candidates=CANDIDATES,
-        table=table,
+        table="\n".join(map(_row, lines)),
         verdict=_verdict(lines),
     )
+
+
+def _parameters(weights: Path) -> int:
+    with safe_open(weights, "pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118, it is no mapping
 
 
 def _row(line: Line) -> str:

@@ -6,9 +6,8 @@ pairs of words), changes and passages are held out by the digest of what they sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 from statistics import fmean
 
@@ -16,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.evaluation.metrics import expected_ndcg_of_chance, hit_rate, ndcg, ranked
+from model_store.evaluation.metrics import expected_ndcg_of_chance, ndcg, ranked
 from model_store.evaluation.results import Results
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.manifest import manifest_digest
@@ -45,12 +44,6 @@ class Line:
     first: float
     chance: float
     bm25: float | None
-
-
-def measure(folder: Path, batcher: Batcher, queries: int) -> list[Line]:
-    """nDCG@10 and how often the relevant document is first, a line a cell."""
-    network = Network.from_pretrained(folder, dtype=torch.float32).eval()
-    return [_line(cell, network_scores(network, batcher), queries) for cell in cells.CELLS]
 
 
 def network_scores(network: Network, batcher: Batcher) -> Score:
@@ -89,16 +82,19 @@ def evaluate(checkpoint: Checkpoint, queries: int, told: Callable[[str], None] =
     return Results(benchmark=f"nine-cells-{queries}", metric=f"ndcg@{CUT}", checkpoint=f"sha256:{digest}", datasets=datasets)
 
 
-def _line(cell: str, score: Score, count: int) -> Line:
-    examples = list(questions(cell, count))
-    orders = _orders(score, examples)
+def lines_of(results: Results) -> list[Line]:
+    """Results of `evaluate` as lines. One document is relevant, so it is first where the metric is 1."""
+    return [_line(cell, list(values.values())) for cell, values in results.datasets.items()]
+
+
+def _line(cell: str, values: Sequence[float]) -> Line:
     return Line(
         cell=cell,
-        queries=count,
-        ndcg=fmean(ndcg(order, CUT) for order in orders),
-        first=fmean(hit_rate(order, 1) for order in orders),
+        queries=len(values),
+        ndcg=fmean(values),
+        first=fmean(value == 1.0 for value in values),
         chance=expected_ndcg_of_chance(CANDIDATES, CUT),
-        bm25=fmean(ndcg(_order(_bm25(example)), CUT) for example in examples) if cell == "T-T" else None,
+        bm25=fmean(ndcg(_order(_bm25(each)), CUT) for each in questions(cell, len(values))) if cell == "T-T" else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""From a trained network to a checkpoint folder that the service verifies and serves.
+"""From a trained network to a checkpoint folder that the service verifies and the training job takes for a base.
 
 Knows files, not training. Invariant: the manifest is written last, after the golden pairs were scored with the very weights that
 lie in the folder.
@@ -23,7 +23,6 @@ from model_store.training.tiny.batches import PIXELS
 from model_store.training.tiny.questions import golden_questions
 from model_store.training.tiny.tokenizer import CHAT_TEMPLATE
 
-NAME = "gmr-tiny"
 _WEIGHTS = ("config.json", "generation_config.json", "model.safetensors")
 _TOKENIZER = {
     "tokenizer_class": "Qwen2Tokenizer",
@@ -47,7 +46,7 @@ def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
 
 
-def finish(folder: Path, card: str, lineage: dict[str, object]) -> None:
+def finish(folder: Path, name: str, card: str, lineage: dict[str, object]) -> None:
     """Score golden pairs, write the card, and, last, the manifest."""
     reference = NaiveReranker(folder)
     pairs = [replace(pair, logit=by_the_card(reference, pair)) for pair in golden_questions()]
@@ -60,4 +59,4 @@ def finish(folder: Path, card: str, lineage: dict[str, object]) -> None:
         "max_tokens": MAX_TOKENS,
         "pixels": PIXELS,
     }
-    seal(folder, name=NAME, described=described, card=card, lineage=lineage, files=[*names, *golden])
+    seal(folder, name=name, described=described, card=card, lineage=lineage, files=[*names, *golden])

@@ -18,7 +18,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.training.losses import sft_loss
 from model_store.training.tiny import cells, pages, scenes
 from model_store.training.tiny.batches import Batch, Batcher, fitted, pixel_values
 from model_store.training.tiny.network import EMBEDDING_RMS
@@ -32,12 +31,11 @@ PAGES = 12
 """Pictures of one step of `see`. Printed words are learnt sooner than shapes and counts, and a page costs three times a scene."""
 QUERIES = 9
 NEGATIVES = 9
-"""Queries of one step of `judge`, and irrelevant documents of each."""
+"""Queries of one step of `learn_signs`, and irrelevant documents of each."""
 
 _SHARPNESS = 50.0  # of naming, in logits for an image token that has a word's very direction
 _STRANGERS = 512  # words that nothing shows, among those to choose a name from
-_SIGN_WEIGHT = 2.0
-_ANSWER_WEIGHT = 0.3
+_SIGN_WEIGHT = 8.0
 
 
 class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
@@ -82,46 +80,52 @@ def see(network: Network, batcher: Batcher, *, steps: int, seed: int, report: Re
             report(f"see {step}/{steps}: loss {loss.item():.3f}")
 
 
-def judge(
+def learn_signs(
     network: Network, batcher: Batcher, names: Sequence[str], *, steps: int, seed: int, report: Report, keep: Callable[[], None]
 ) -> None:
-    """Teach the language model: yes or no at the end of each document, and on the way at each of its words and images.
+    """Teach the language model signs: yes or no at the end of each word and each image of a document, never at the answer.
 
-    Signs along the way (does the query say this word, does this image show what is asked for) are many and easy; the answer,
-    which has to weigh them, is let in once they are known, and alone at the end. `keep` is called now and then, to save what
-    there is.
+    Does the query say this word, does this image show what is asked for? They are read from the last layer and from the one
+    before it, so that a layer is left that can weigh them. `keep` is called now and then, to save what there is.
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
     optimizers = _optimizers((each for each in network.parameters() if each.requires_grad), 1e-3)
-    hold = max(1, min(60, steps // 10))
     for step, batch in _stream(_Examples(batcher, seed, names), steps):
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = read(network, batch)
+            depths = _last_two_layers(network, batch)
         head = answer_head(network, batcher.label_ids)
-        logits = hidden[batch.last].float() @ head
-        signs = binary_cross_entropy_with_logits(hidden[batch.signs].float() @ head, batch.truths, pos_weight=torch.tensor(3.0))
-        answer = sft_loss(torch.stack([logits, torch.zeros_like(logits)], dim=2))  # of the two labels, only the difference counts
-        ramp, fade = min(1.0, max(0.0, (step - hold) / hold)), max(0.0, 1 - step / (0.9 * steps))
-        _advance(optimizers, _ANSWER_WEIGHT * ramp * answer + _SIGN_WEIGHT * 4 * fade * signs, step, steps)
+        logits = torch.stack([hidden[batch.signs].float() @ head for hidden in depths])
+        signs = binary_cross_entropy_with_logits(logits, batch.truths.expand_as(logits), pos_weight=torch.tensor(3.0))
+        _advance(optimizers, _SIGN_WEIGHT * signs, step, steps)
         if step % REPORT_EVERY == 0:
-            report(f"judge {step}/{steps}: answers {answer.item():.3f}, signs {signs.item():.3f}")
+            report(f"signs {step}/{steps}: loss {signs.item():.3f}")
             keep()
 
 
 def read(network: Network, batch: Batch) -> Tensor:
     """Final hidden states of all positions of a batch, `[rows * tokens, hidden]`."""
+    return _last_two_layers(network, batch)[1]
+
+
+def _last_two_layers(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Hidden states after the last layer but one and after the last, each as the head reads it, `[rows * tokens, hidden]`."""
+    language = network.model.language_model
     embedded = network.get_input_embeddings()(batch.ids)
     if batch.pixels is not None:
         with torch.no_grad():
             images = network.model.visual(batch.pixels, grid_thw=batch.grids).pooler_output
         places = (batch.ids == network.config.image_token_id)[..., None].expand_as(embedded)
         embedded = embedded.masked_scatter(places, images.to(embedded.dtype))
-    read_ = network.model.language_model(
-        inputs_embeds=embedded, position_ids=batch.positions, attention_mask=batch.mask(), use_cache=False
+    states = language(
+        inputs_embeds=embedded,
+        position_ids=batch.positions,
+        attention_mask=batch.mask(),
+        use_cache=False,
+        output_hidden_states=True,
     )
-    hidden: Tensor = read_.last_hidden_state.flatten(0, 1)
-    return hidden
+    earlier: Tensor = language.norm(states.hidden_states[-2])
+    return earlier.flatten(0, 1), states.last_hidden_state.flatten(0, 1)
 
 
 def answer_head(network: Network, label_ids: tuple[int, int]) -> Tensor:

@@ -78,7 +78,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     assert "is a mapping" in refused(tmp_path, "- a\n- b\n")
     assert "at most" in refused(tmp_path, "#" * (MAX_CONFIG_BYTES + 1))
     assert "not YAML" in refused(tmp_path, "!!python/object/apply:os.system ['true']")
-    with pytest.raises(TrainingError, match=r"shipped configurations are ablation, gmr-3b, gmr-7b, tiny"):
+    with pytest.raises(TrainingError, match=r"shipped configurations are ablation, gmr-3b, gmr-7b, gmr-tiny, tiny"):
         load_config("gmr-4b")
 
 

@@ -15,7 +15,7 @@ from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
 from model_store.training.tiny import train
 from model_store.training.tiny.batches import Batcher
 from model_store.training.tiny.network import EMBEDDING_RMS, begin, spelled
-from model_store.training.tiny.train import answer_head, judge, naming_loss, see
+from model_store.training.tiny.train import answer_head, learn_signs, naming_loss, see
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
@@ -67,8 +67,8 @@ class Run:
         self.begun = weights(network)
         see(network, batcher, steps=3, seed=SEED, report=self.lines.append)
         self.seen = weights(network)
-        judge(network, batcher, ["I-T", "T-I"], steps=STEPS, seed=SEED, report=self.lines.append, keep=self.keep)
-        self.judged = weights(network)
+        learn_signs(network, batcher, ["I-T", "T-I"], steps=STEPS, seed=SEED, report=self.lines.append, keep=self.keep)
+        self.taught = weights(network)
 
     def keep(self) -> None:
         self.kept += 1
@@ -88,21 +88,21 @@ class TestSteps:
         assert all(name.startswith("model.visual.") for name in names)
         assert {name for name in run.begun if name.startswith("model.visual.")} == names
 
-    def test_judging_changes_the_language_model_but_not_its_embeddings(self, run: Run) -> None:
-        names = changed(run.seen, run.judged)
+    def test_signs_change_the_language_model_but_not_its_embeddings(self, run: Run) -> None:
+        names = changed(run.seen, run.taught)
         assert {name for name in run.seen if name.startswith("model.language_model.layers.")} <= names
         assert not [name for name in names if "visual" in name or "embed" in name or "lm_head" in name]
 
     def test_weights_stay_finite(self, run: Run) -> None:
-        assert all(values.isfinite().all() for values in run.judged.values())
+        assert all(values.isfinite().all() for values in run.taught.values())
 
     def test_progress_is_reported_and_kept_now_and_then(self, run: Run) -> None:
-        assert [line.split(":")[0] for line in run.lines] == ["judge 5/10", "judge 10/10"]
+        assert [line.split(":")[0] for line in run.lines] == ["signs 5/10", "signs 10/10"]
         assert run.kept == 2
 
     def test_the_same_seed_gives_the_same_weights(self, run: Run, tokenizer: Tokenizer, batcher: Batcher) -> None:
         again = Run(tokenizer, batcher)
-        assert changed(run.judged, again.judged) == set()
+        assert changed(run.taught, again.taught) == set()
         assert run.lines == again.lines
 
 

@@ -29,8 +29,12 @@ def run(*arguments: object, **environment: str | None) -> Result:
 def test_publish_measure_promote_resolve(base: Checkpoint, adapter: Path, tmp_path: Path) -> None:
     registry = {"RERANK_REGISTRY": str(tmp_path / "registry"), "RERANK_MODEL_CACHE": str(tmp_path / "cache")}
     (tmp_path / "figures.json").write_text('{"loss": 0.25}', encoding="utf-8")
-    made = run("publish", base.folder, adapter, tmp_path / "mine", "--metrics", tmp_path / "figures.json", **registry)
+    (tmp_path / "about.md").write_text("Reads what **shops** sell.\n", encoding="utf-8")
+    told = ("--metrics", tmp_path / "figures.json", "--about", tmp_path / "about.md")
+    made = run("publish", base.folder, adapter, tmp_path / "mine", *told, **registry)
     assert made.exit_code == 0, made.output
+    card = (tmp_path / "mine" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.startswith("# mine\n\nReads what **shops** sell.\n\n## How it was made\n\nA LoRA adapter on base, merged")
     assert "merging" in made.stderr
     digest = made.output.partition("@sha256:")[2][:64]
 

@@ -134,7 +134,7 @@ class TestMerged:
             assert said in card
         manifest = read_manifest(folder)
         assert manifest
-        assert manifest.lineage["base"] == {"name": "base", "digest": base.digest}
+        assert manifest.lineage["base"] == {"name": "base", "digest": base.digest, "lineage": base.manifest.lineage}
         assert manifest.lineage["metrics"] == {"ndcg@10": 0.5}
 
 

@@ -1,0 +1,1 @@
+"""The paper's comparisons of losses, run on a small base and the generated nine cells: `gmr ablate`."""

@@ -25,6 +25,7 @@ Model = Annotated[str, typer.Argument(help="NAME@production, NAME@sha256:..., a 
 Name = Annotated[str, typer.Argument(help="The name under which it was published.")]
 Channel = Annotated[str, typer.Option(help="Which use: production, staging, ...")]
 Cache = Annotated[Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")]
+Revision = Annotated[str | None, typer.Option(envvar="RERANK_MODEL_REVISION", help="Commit of a hub model, 40 hex digits.")]
 
 models = typer.Typer(name="models", no_args_is_help=True, help="What is published, whether it is whole, and which is in use.")
 
@@ -101,12 +102,16 @@ def verify(model: Model, registry: Registry = None) -> None:
 
 
 @models.command()
-def pull(model: Model, registry: Registry = None, cache: Cache = None) -> None:
-    """Load a version, verify it, and print its folder."""
+def pull(model: Model, registry: Registry = None, cache: Cache = None, revision: Revision = None) -> None:
+    """Load a version, or a hub model at a commit, verify it, and print its folder."""
     with _refusing():
-        from model_store.store.reference import kept_in
+        from model_store.registry import resolve
+        from model_store.store.reference import is_reference, kept_in
         from model_store.store.versions import pull as load
 
+        if not is_reference(model):
+            typer.echo(resolve(model, revision=revision, cache=cache).folder)
+            return
         place, version = _located(model, registry)
         with moving(f"pulling {version.name}", version.bytes) as tell:
             folder = load(place, version, kept_in(cache), tell)

@@ -1,0 +1,198 @@
+"""Writes what follows from values.yaml and from the settings classes: values.schema.json, and the tables of README.md.
+
+    python deploy/helm/generate.py
+
+A value's type is that of its default, its description the comment above it, its bounds the line `# @ {...}` of that comment (JSON
+schema, draft 7); a mapping without a comment is a group of values. Knows no templates. Invariant: a value without a description,
+or a number without bounds, is refused; what is not in values.yaml is not in the schema, and the schema is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic_settings import BaseSettings
+
+from service.gateway.settings import GatewaySettings
+from service.worker.settings import WorkerSettings
+
+CHART = Path(__file__).parent
+README, SCHEMA, VALUES = CHART / "README.md", CHART / "values.schema.json", CHART / "values.yaml"
+BEGIN, END = "<!-- values: generated -->", "<!-- /values -->"
+
+GATEWAY_SETS = {
+    "workers": "worker.enabled, gateway.workers",
+    "api_keys": "auth",
+    "api_keys_file": "auth",
+    "cache_key_secret": "cacheSecret",
+    "cache_key_secret_file": "cacheSecret",
+    "redis_url": "redis.enabled, externalRedis.url",
+    "redis_password": "externalRedis.existingSecret",
+    "redis_password_file": "externalRedis.existingSecret",
+    "redis_sentinel_password": "externalRedis.sentinelSecretKey",
+    "redis_ca_file": "externalRedis.tlsSecret",
+    "redis_cert_file": "externalRedis.tlsClientCertificate",
+    "redis_key_file": "externalRedis.tlsClientCertificate",
+}
+WORKER_SETS = {"model": "model", "model_revision": "model.hub.revision", "model_cache": "model.download"}
+"""Settings that the chart sets itself, and the values that it sets them by."""
+
+_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "seq": "array", "map": "object"}
+_ENGINE = {"^RERANK_ENGINE_[A-Z0-9_]{1,100}$": {"type": ["string", "number", "boolean"], "maxLength": 65_536}}
+_MAX_ITEMS = 256
+_STANDARD: dict[str, dict[str, Any]] = {
+    "string": {"maxLength": 2_048},
+    "array": {"maxItems": _MAX_ITEMS, "items": {"type": "object"}},
+    "object": {"maxProperties": _MAX_ITEMS},
+}
+
+
+class ValuesUnusable(Exception):
+    """What is wrong with values.yaml, and where."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One value, or, where it has `parts`, a group of them."""
+
+    name: str
+    default: Any
+    schema: dict[str, Any]
+    parts: tuple[Value, ...] = ()
+
+
+def read_values(text: str) -> tuple[Value, ...]:
+    """The values of a file's text; raises `ValuesUnusable`."""
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        raise ValuesUnusable("line 1: there are no values.")
+    return tuple(_parts(root, text.splitlines(), ""))
+
+
+def _parts(group: yaml.MappingNode, lines: list[str], path: str) -> Iterator[Value]:
+    for key, node in group.value:
+        name = f"{path}.{key.value}" if path else key.value
+        description, bounds = _comment(lines, key.start_mark.line, name)
+        default = yaml.SafeLoader("").construct_object(node, deep=True)
+        if isinstance(node, yaml.MappingNode) and not (node.flow_style or description or bounds):
+            parts = tuple(_parts(node, lines, name))
+            yield Value(name, default, _group(parts), parts)
+        elif not description:
+            raise ValuesUnusable(f"line {key.start_mark.line + 1}: {name} has no comment.")
+        else:
+            yield Value(name, default, _schema(name, node, bounds) | {"description": description})
+
+
+def _comment(lines: list[str], line: int, name: str) -> tuple[str, dict[str, Any]]:
+    """The description and the bounds above a line."""
+    words: list[str] = []
+    bounds: dict[str, Any] = {}
+    while line and lines[line - 1].strip().startswith("# "):
+        line -= 1
+        said = lines[line].strip().removeprefix("# ")
+        if said.startswith("@ "):
+            bounds = yaml.safe_load(said.removeprefix("@ "))
+        else:
+            words.insert(0, said)
+    return " ".join(words), bounds
+
+
+def _schema(name: str, node: yaml.Node, bounds: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" in bounds:
+        return {"allOf": [bounds]}
+    kind = _TYPES[node.tag.rpartition(":")[2]]
+    standard = _STANDARD.get(kind, {})
+    if kind in ("integer", "number") and not {"minimum", "maximum"} <= bounds.keys():
+        raise ValuesUnusable(f"line {node.start_mark.line + 1}: {name} is a number without bounds.")
+    return {"type": kind} | standard | bounds
+
+
+def _group(parts: tuple[Value, ...]) -> dict[str, Any]:
+    properties = {part.name.rpartition(".")[2]: part.schema for part in parts}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def settings_schema(kind: type[BaseSettings], chart_sets: dict[str, str], patterns: dict[str, Any]) -> dict[str, Any]:
+    """Every setting of a class that the chart does not set, as the environment has it."""
+    described = kind.model_json_schema()["properties"]
+    free = {f"RERANK_{name.upper()}": _setting(field) for name, field in sorted(described.items()) if name not in chart_sets}
+    schema = {"type": "object", "properties": free, "additionalProperties": False, "maxProperties": _MAX_ITEMS}
+    return schema | ({"patternProperties": patterns} if patterns else {})
+
+
+def _setting(field: dict[str, Any]) -> dict[str, Any]:
+    """One setting: what may be null may be left out, and lists are written with commas."""
+    kind = next((each for each in field.get("anyOf", ()) if each["type"] != "null"), field)
+    kept = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength")
+    schema = {key: kind[key] for key in kept if key in kind} | {"description": field["description"]}
+    if kind["type"] in ("array", "object"):
+        schema["type"] = "string"
+    return ({"maxLength": 65_536} if schema["type"] == "string" and "enum" not in schema else {}) | schema
+
+
+def schema_of(values: tuple[Value, ...]) -> str:
+    """values.schema.json."""
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of gmr-rerank"} | _group(values)
+    schema["properties"]["global"] = {
+        "type": "object",
+        "description": "What a chart around this one gives its parts; not read.",
+    }
+    schema["definitions"] = {
+        "gatewaySettings": settings_schema(GatewaySettings, GATEWAY_SETS, {}),
+        "workerSettings": settings_schema(WorkerSettings, WORKER_SETS, _ENGINE),
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def tables(values: tuple[Value, ...]) -> str:
+    """The tables of README.md, one for each group."""
+    single = Value("", None, {}, tuple(value for value in values if not value.parts))
+    groups = [single, *(value for value in values if value.parts)]
+    return "\n".join("\n".join((*_title(group), *_rows(group), "")) for group in groups)
+
+
+def _title(group: Value) -> Iterator[str]:
+    yield f"### {group.name or 'The release'}"
+    yield ""
+    yield "| value | default | what it is |"
+    yield "|---|---|---|"
+
+
+def _rows(group: Value) -> Iterator[str]:
+    for value in group.parts:
+        if value.parts:
+            yield from _rows(value)
+        else:
+            default = "" if value.default in ("", [], {}) else f"`{_plain(value.default)}`"
+            yield f"| `{value.name}` | {default} | {value.schema['description']} |"
+
+
+def _plain(default: Any) -> str:
+    text = default if isinstance(default, str) else json.dumps(default)
+    return text if len(text) <= 80 else "see values.yaml"
+
+
+def readme_of(values: tuple[Value, ...], text: str) -> str:
+    """README.md with its tables renewed."""
+    before, _, rest = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{tables(values)}\n{END}{rest.partition(END)[2]}"
+
+
+def main() -> None:
+    """Write both."""
+    try:
+        values = read_values(VALUES.read_text(encoding="utf-8"))
+    except ValuesUnusable as error:
+        sys.exit(f"{VALUES.name}: {error}")
+    SCHEMA.write_text(schema_of(values), encoding="utf-8")
+    README.write_text(readme_of(values, README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

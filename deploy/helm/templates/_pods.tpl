@@ -1,0 +1,108 @@
+{{/* What all pods have in common. Services' addresses are kept out of their environment, where RERANK_PORT and its like would be
+taken for settings that do not exist. */}}
+
+{{/* A pod's identity and rights: (root, own). */}}
+{{- define "rerank.podRights" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+{{- with .root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .own.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .own.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .own.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* Where a pod may be: (own). */}}
+{{- define "rerank.podPlace" -}}
+{{- with .own.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .own.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .own.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* How a part's pods are spread: (root, part, track, own). */}}
+{{- define "rerank.spread" -}}
+topologySpreadConstraints:
+{{- with .own.topologySpreadConstraints }}
+  {{- toYaml . | nindent 2 }}
+{{- else }}
+{{- range $key := list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+  - topologyKey: {{ $key }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "rerank.selector" $ | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A value as the environment has it. Helm reads numbers as floats: 67108864 must not become 6.7108864e+07. */}}
+{{- define "rerank.plain" -}}
+{{- if not (kindIs "float64" .) }}{{ . }}{{ else if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end }}
+
+{{- define "rerank.settings" }}
+{{- range $name, $value := .settings }}
+- name: {{ $name }}
+  value: {{ include "rerank.plain" $value | quote }}
+{{- end }}
+{{- with .extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Seconds that a process takes to end, at most. */}}
+{{- define "rerank.graceSeconds" -}}
+{{ include "rerank.plain" (.settings.RERANK_GRACE_SECONDS | default 30) }}
+{{- end }}
+
+{{- define "rerank.drainSeconds" -}}
+{{- include "rerank.plain" (ternary .settings.RERANK_DRAIN_SECONDS 5 (hasKey .settings "RERANK_DRAIN_SECONDS")) -}}
+{{- end }}
+
+{{/* Seconds from SIGTERM's cause to SIGKILL: what the hook, the drain and the work in flight need, and a little more. */}}
+{{- define "rerank.terminationSeconds" -}}
+{{- $needed := add .preStopSeconds (ceil (include "rerank.graceSeconds" . | float64)) 5 -}}
+{{ .terminationGracePeriodSeconds | default $needed | int64 }}
+{{- end }}
+
+{{/* A pause before SIGTERM: Kubernetes' own from 1.30 on, before that a program's. (root, own). */}}
+{{- define "rerank.lifecycle" -}}
+{{- with .own.preStopSeconds }}
+lifecycle:
+  preStop:
+    {{- if semverCompare ">=1.30.0-0" $.root.Capabilities.KubeVersion.Version }}
+    sleep: {seconds: {{ . }}}
+    {{- else }}
+    exec: {command: [sleep, {{ . | quote }}]}
+    {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Annotations by which a Prometheus without the operator finds a pod: (root, port). */}}
+{{- define "rerank.scrapeAnnotations" -}}
+{{- if eq .root.Values.monitoring.scrape "annotations" -}}
+prometheus.io/scrape: "true"
+prometheus.io/path: /metrics
+prometheus.io/port: {{ .port | quote }}
+{{- end }}
+{{- end }}

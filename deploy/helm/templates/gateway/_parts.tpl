@@ -1,0 +1,98 @@
+{{/* What a gateway is told of its neighbours: workers, keys, and the score cache with its Redis. Secrets come as files. */}}
+
+{{- define "rerank.gatewayEnvironment" -}}
+{{- $values := .root.Values -}}
+{{- $worker := include "rerank.name" (dict "root" .root "part" "worker" "track" .track) -}}
+- name: HOME
+  value: /tmp
+- name: RERANK_WORKERS
+  value: {{ ternary (printf "dns://%s:8001" $worker) (join "," .own.workers) $values.worker.enabled | quote }}
+{{- if $values.auth.enabled }}
+- name: RERANK_API_KEYS_FILE
+  value: /etc/rerank/auth/keys.json
+{{- end }}
+- name: RERANK_CACHE_KEY_SECRET_FILE
+  value: /etc/rerank/cache/secret
+{{- if $values.redis.enabled }}
+- name: RERANK_REDIS_URL
+  value: redis://gmr@{{ include "rerank.fullname" .root }}-redis:6379/0
+- name: RERANK_REDIS_PASSWORD_FILE
+  value: /etc/rerank/redis/password
+{{- else if $values.externalRedis.url }}
+{{- include "rerank.externalRedis" $values.externalRedis }}
+{{- end }}
+{{- end }}
+
+{{- define "rerank.externalRedis" }}
+- name: RERANK_REDIS_URL
+  value: {{ .url | quote }}
+{{- if .existingSecret }}
+- name: RERANK_REDIS_PASSWORD_FILE
+  value: /etc/rerank/redis/password
+{{- end }}
+{{- if .sentinelSecretKey }}
+- name: RERANK_REDIS_SENTINEL_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ .existingSecret }}, key: {{ .sentinelSecretKey }}}
+{{- end }}
+{{- if .tlsSecret }}
+{{- with .tlsCAKey }}
+- name: RERANK_REDIS_CA_FILE
+  value: /etc/rerank/redis-tls/{{ . }}
+{{- end }}
+{{- if .tlsClientCertificate }}
+- name: RERANK_REDIS_CERT_FILE
+  value: /etc/rerank/redis-tls/tls.crt
+- name: RERANK_REDIS_KEY_FILE
+  value: /etc/rerank/redis-tls/tls.key
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "rerank.gatewayMounts" -}}
+{{- $values := .root.Values -}}
+- {name: tmp, mountPath: /tmp}
+- {name: cache-secret, mountPath: /etc/rerank/cache, readOnly: true}
+{{- if $values.auth.enabled }}
+- {name: keys, mountPath: /etc/rerank/auth, readOnly: true}
+{{- end }}
+{{- if or $values.redis.enabled $values.externalRedis.existingSecret }}
+- {name: redis-password, mountPath: /etc/rerank/redis, readOnly: true}
+{{- end }}
+{{- if $values.externalRedis.tlsSecret }}
+- {name: redis-tls, mountPath: /etc/rerank/redis-tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "rerank.gatewayVolumes" -}}
+{{- $values := .root.Values -}}
+{{- $own := include "rerank.secret" .root -}}
+- name: tmp
+  emptyDir: {sizeLimit: 64Mi}
+- name: cache-secret
+  secret:
+    secretName: {{ $values.cacheSecret.existingSecret | default $own }}
+    items: [{key: {{ ternary $values.cacheSecret.existingSecretKey "cache-key-secret" (ne $values.cacheSecret.existingSecret "") }}, path: secret}]
+{{- if $values.auth.enabled }}
+- name: keys
+  secret:
+    secretName: {{ $values.auth.existingSecret | default $own }}
+    items: [{key: {{ ternary $values.auth.existingSecretKey "keys.json" (ne $values.auth.existingSecret "") }}, path: keys.json}]
+{{- end }}
+{{- if $values.redis.enabled }}
+- name: redis-password
+  secret:
+    secretName: {{ $own }}
+    items: [{key: redis-password, path: password}]
+{{- else if $values.externalRedis.existingSecret }}
+- name: redis-password
+  secret:
+    secretName: {{ $values.externalRedis.existingSecret }}
+    items: [{key: {{ $values.externalRedis.existingSecretKey }}, path: password}]
+{{- end }}
+{{- with $values.externalRedis.tlsSecret }}
+- name: redis-tls
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- end }}

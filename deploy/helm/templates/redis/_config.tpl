@@ -1,0 +1,26 @@
+{{/* Redis as a cache: nothing is written to disk, and the least used go first. */}}
+{{- define "rerank.redisConfig" -}}
+{{- $port := 6379 -}}
+port {{ $port }}
+bind * -::*
+protected-mode yes
+save ""
+appendonly no
+maxmemory {{ div (mul .Values.redis.memoryMiB 3) 4 }}mb
+maxmemory-policy allkeys-lru
+maxclients 4096
+tcp-keepalive 60
+timeout 0
+io-threads 1
+dir /tmp
+aclfile /etc/redis/secret/users.acl
+{{- end }}
+
+{{/* Its users: (root, password). Gateways' may do what gateways do, on their keys; the probes' may ask whether it is there. */}}
+{{- define "rerank.redisUsers" -}}
+{{- $settings := .root.Values.gateway.settings -}}
+{{- $prefix := ternary $settings.RERANK_REDIS_KEY_PREFIX "gmr:" (hasKey $settings "RERANK_REDIS_KEY_PREFIX") -}}
+user default off
+user gmr on #{{ sha256sum .password }} resetkeys ~{{ $prefix }}* resetchannels -@all +mget +set +select
+user probe on nopass resetkeys resetchannels -@all +ping
+{{- end }}

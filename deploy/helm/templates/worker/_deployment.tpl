@@ -1,0 +1,159 @@
+{{/* The workers of a track: (root, track, own, model). */}}
+{{- define "rerank.worker" -}}
+{{- $part := dict "root" .root "part" "worker" "track" .track "own" .own -}}
+{{- $name := include "rerank.name" $part -}}
+{{- $image := include "rerank.workerImage" $part -}}
+{{- $model := dict "root" .root "model" .model "own" .own "image" $image "checksums" (printf "%s-checksums" $name) -}}
+{{- $values := .root.Values -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  labels:
+    {{- include "rerank.labels" $part | nindent 4 }}
+spec:
+  {{- if or (eq .track "canary") (not .own.autoscaling.enabled) }}
+  replicas: {{ .own.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 5
+  progressDeadlineSeconds: {{ add .own.startupSeconds 600 }}
+  strategy:
+    {{- include "rerank.workerStrategy" .own | nindent 4 }}
+  selector:
+    matchLabels:
+      {{- include "rerank.selector" $part | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "rerank.podLabels" $part | nindent 8 }}
+      annotations:
+        kubectl.kubernetes.io/default-container: worker
+        {{- with include "rerank.scrapeAnnotations" (dict "root" .root "port" 8001) }}
+        {{- . | trim | nindent 8 }}
+        {{- end }}
+        {{- with .own.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      serviceAccountName: {{ include "rerank.serviceAccount" $part }}
+      {{- include "rerank.podRights" $part | nindent 6 }}
+      {{- with include "rerank.podPlace" $part }}
+      {{- . | trim | nindent 6 }}
+      {{- end }}
+      {{- include "rerank.spread" $part | nindent 6 }}
+      terminationGracePeriodSeconds: {{ include "rerank.terminationSeconds" .own }}
+      {{- if or (include "rerank.modelLoads" $model) .own.initContainers }}
+      initContainers:
+        {{- if include "rerank.modelLoads" $model }}
+        {{- include "rerank.modelContainers" $model | nindent 8 }}
+        {{- end }}
+        {{- with .own.initContainers }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- end }}
+      containers:
+        - name: worker
+          image: {{ $image }}
+          imagePullPolicy: {{ .own.image.pullPolicy }}
+          args:
+            - worker
+            - --host={{ $values.listen }}
+            - --port=8001
+            - --insecure # it has no keys: the NetworkPolicy lets gateways in, and nobody else
+            {{- range .own.extraArgs }}
+            - {{ . | quote }}
+            {{- end }}
+          env:
+            {{- include "rerank.modelEnvironment" $model | nindent 12 }}
+            {{- include "rerank.workerEnvironment" .own | nindent 12 }}
+            {{- with include "rerank.settings" .own }}
+            {{- . | trim | nindent 12 }}
+            {{- end }}
+          {{- with .own.extraEnvFrom }}
+          envFrom:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+          ports:
+            - {name: http, containerPort: 8001}
+          startupProbe: # what is served: answered once the model is loaded and its golden pairs came out right
+            httpGet: {path: /info, port: http}
+            periodSeconds: 5
+            timeoutSeconds: 5
+            failureThreshold: {{ div (add .own.startupSeconds 4) 5 }}
+          readinessProbe:
+            httpGet: {path: /health/ready, port: http}
+            periodSeconds: 2
+            timeoutSeconds: 5
+            failureThreshold: 3
+          livenessProbe: # fails where the engine has work and finishes none of it, not where it is busy
+            httpGet: {path: /health/live, port: http}
+            periodSeconds: 10
+            timeoutSeconds: 10
+            failureThreshold: 6
+          {{- with include "rerank.lifecycle" $part }}
+          {{- . | trim | nindent 10 }}
+          {{- end }}
+          resources:
+            {{- include "rerank.gpuResources" .own | nindent 12 }}
+          terminationMessagePolicy: FallbackToLogsOnError
+          {{- with .own.securityContext }}
+          securityContext:
+            {{- toYaml . | nindent 12 }}
+          {{- end }}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            - {name: scratch, mountPath: /scratch}
+            - {name: shm, mountPath: /dev/shm}
+            {{- if include "rerank.modelMounted" $model }}
+            - {name: model, mountPath: /models, readOnly: true}
+            {{- end }}
+            {{- with .own.extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
+        {{- with .own.sidecars }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: {{ .own.scratch }}}
+        - name: scratch
+          emptyDir: {sizeLimit: {{ .own.scratch }}}
+        - name: shm
+          emptyDir: {medium: Memory, sizeLimit: {{ .own.sharedMemory }}}
+        {{- if include "rerank.modelMounted" $model }}
+        {{- include "rerank.modelVolume" $model | nindent 8 }}
+        {{- end }}
+        {{- with .own.extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+{{- end }}
+
+{{/* A GPU more than there are pods is seldom free, and a new pod would wait for it for ever: there the old one goes first. */}}
+{{- define "rerank.workerStrategy" -}}
+{{- $oldFirst := gt (int .gpu.count) 0 -}}
+{{- $default := dict "maxSurge" (ternary 0 1 $oldFirst) "maxUnavailable" (ternary 1 0 $oldFirst) -}}
+{{ toYaml (.strategy | default (dict "type" "RollingUpdate" "rollingUpdate" $default)) }}
+{{- end }}
+
+{{/* Compiled kernels go to HOME, and engines keep their habits to themselves. */}}
+{{- define "rerank.workerEnvironment" -}}
+- name: HOME
+  value: /scratch
+{{- if eq (include "rerank.engine" .) "vllm" }}
+- name: VLLM_NO_USAGE_STATS
+  value: "1"
+{{- if and (gt (int .gpu.count) 1) (not (hasKey .settings "RERANK_ENGINE_TENSOR_PARALLEL_SIZE")) }}
+- name: RERANK_ENGINE_TENSOR_PARALLEL_SIZE
+  value: {{ .gpu.count | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What a container asks for, its GPUs among it: (resources, gpu). */}}
+{{- define "rerank.gpuResources" -}}
+{{- $resources := deepCopy .resources -}}
+{{- if .gpu.count -}}
+{{- $_ := set $resources "limits" (merge (dict .gpu.resource .gpu.count) ($resources.limits | default dict)) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end }}

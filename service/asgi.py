@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -21,14 +20,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import tracing
+from service.access import leave, route_of
 from service.contracts import REQUEST_ID_HEADER, ErrorBody, ErrorPlace
 from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
-from service.telemetry import ERRORS, REQUEST_SECONDS, accept_request_id, request_id, say, server_timing, timed_request
+from service.logs import say
+from service.metrics import ERRORS
+from service.telemetry import Record, accept_request_id, request_id, server_timing, tell, timed_request
 
 Result = TypeVar("Result")
-
-_QUIET = ("/health", "/metrics", "/info", "/score")
-"""Routes logged at debug level only: machines ask them often, and `/score` is part of a request that is logged already."""
 
 _LONGEST_NUMBER = 18
 CLIENT_GONE = 499
@@ -39,9 +39,31 @@ BEYOND = "beyond_limit"
 """In a request's state where its connection is one too many: nothing but health is answered on it."""
 
 
-def prepare(app: FastAPI, *, is_ready: Callable[[], bool], is_alive: Callable[[], bool] = lambda: True) -> None:
-    """Give an app its error answers, its health routes, and its outermost layer."""
+def new_app(**options: Any) -> FastAPI:
+    """A FastAPI app as both processes have it: no pages of its own, nor traces: those would tell what users wrote."""
+    return FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        **options,
+    )
+
+
+def prepare(
+    app: FastAPI,
+    *,
+    is_ready: Callable[[], bool],
+    is_alive: Callable[[], bool] = lambda: True,
+    trusts_traces: bool = True,
+    access_log: float = 1.0,
+) -> None:
+    """Give an app its error answers, its health routes, and its outermost layer.
+
+    `trusts_traces`: callers may say what is traced. `access_log`: the share of requests that are logged.
+    """
     app.state.draining, app.state.is_ready = False, is_ready
+    app.state.trusts_traces, app.state.access_log = trusts_traces, access_log
     app.add_exception_handler(RerankError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(_Outermost)
@@ -74,6 +96,7 @@ def draining(app: FastAPI) -> bool:
 def error_response(error: RerankError) -> Response:
     """An error as its answer."""
     ERRORS.labels(error.code).inc()
+    tell(code=error.code)
     body = ErrorBody(
         code=error.code,
         message=error.message,
@@ -146,15 +169,17 @@ class _Outermost:
             await self._app(scope, receive, send)
             return
         offered = Request(scope).headers.get(REQUEST_ID_HEADER)
-        with timed_request(accept_request_id(offered)) as timings:
-            start = time.perf_counter()
-            answer = _Answer(scope, send, timings)
+        traced = tracing.serving(scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces)
+        with timed_request(accept_request_id(offered)) as record, traced:
+            answer = _Answer(scope, send, record)
             try:
                 await self._have_answered(scope, receive, answer)
             except ClientDisconnect:
                 pass
             finally:
-                _record(scope, answer.status, time.perf_counter() - start, timings)
+                route = route_of(scope)
+                tracing.answered(scope["method"], route, answer.status, record.facts)
+                leave(record, route, answer.status, scope["app"].state.access_log)
 
     async def _have_answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         """Have the app answer, and answer in its stead where it does not."""
@@ -179,10 +204,10 @@ class _Outermost:
 class _Answer:
     """An answer on its way out: what every one of them carries, and how far it has come."""
 
-    def __init__(self, scope: Scope, send: Send, timings: dict[str, float]) -> None:
+    def __init__(self, scope: Scope, send: Send, record: Record) -> None:
         self._app: FastAPI = scope["app"]
         self._send = send
-        self._timings = timings
+        self._record = record
         self.beyond = BEYOND in scope.get("state", {})
         self.status = CLIENT_GONE
 
@@ -194,22 +219,15 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID_HEADER] = request_id.get()
-            if self._timings:
-                headers["server-timing"] = server_timing(self._timings)
+            headers.update(told_with(self._record))
             if self.beyond or draining(self._app):
                 headers["connection"] = "close"
         await self._send(message)
 
 
-def _record(scope: Scope, status: int, seconds: float, timings: dict[str, float]) -> None:
-    """Metrics and the log line of a finished request; only known routes name themselves."""
-    route = getattr(scope.get("route"), "path", "unknown")
-    REQUEST_SECONDS.labels(route, str(status)).observe(seconds)
-    level = logging.DEBUG if route.startswith(_QUIET) else logging.INFO
-    fields: dict[str, Any] = {"route": route, "status": status, "ms": round(seconds * 1000, 1), "request_id": request_id.get()}
-    fields |= {f"{name}_ms": round(value * 1000, 1) for name, value in timings.items()}
-    say("request", level, **fields)
+def told_with(record: Record) -> dict[str, str]:
+    """The headers that every answer carries."""
+    return {REQUEST_ID_HEADER: request_id.get(), "server-timing": server_timing(record)}
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -6,19 +6,24 @@ The only file that may import everything.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model_store.evaluation import commands as models
+from model_store.sizing import commands as sizing
 from model_store.training import commands as training
+from model_store.training.ablations import commands as ablations
 from model_store.training.converters import commands as converters
 from model_store.training.negatives import commands as negatives
 from model_store.training.publish import commands as publish
 from model_store.training.tiny import commands as tiny
 from service.cli_bench import bench
 from service.cli_keys import keys, refusing_keys
+from service.cli_metrics import print_metrics
 from service.cli_settings import asks_for_keys, gateway_settings, print_settings, stop, worker_settings
 
 if TYPE_CHECKING:
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 
     from service.gateway.settings import GatewaySettings
     from service.server import Server
+    from service.tracing_settings import Tracing
     from service.worker.settings import WorkerSettings
 
 app = typer.Typer(name="gmr", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -38,6 +44,9 @@ _EXAMPLE = {
     "query": "how do I sort a list",
     "documents": ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."],
 }
+
+_LAST_SPANS_SECONDS = 0.8
+"""Within the second that a process has left when it has served."""
 
 Urls = Annotated[str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")]
 
@@ -69,7 +78,7 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, inse
     client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=httpx.Timeout(None))
     with refusing_keys():
         served = create_gateway(settings, [client], beside=inner.router.lifespan_context(inner))
-    _run(server, served, settings)
+    _run(server, served, settings, "serve")
 
 
 @app.command()
@@ -83,7 +92,7 @@ def gateway(workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, i
     server = _server(host, port, insecure or asks_for_keys(settings))
     with refusing_keys():
         served = create_gateway(settings, connect(settings))
-    _run(server, served, settings)
+    _run(server, served, settings, "gateway")
 
 
 @app.command()
@@ -93,23 +102,49 @@ def worker(host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, ins
 
     settings = worker_settings(model)
     server = _server(host, port, insecure)
-    _run(server, create_worker(settings, on_failure=server.give_up), settings)
+    _run(server, create_worker(settings, on_failure=server.give_up), settings, "worker")
 
 
 app.add_typer(keys)
 app.command("settings")(print_settings)
-for part in (converters, negatives, training, tiny, publish, models):
+app.command("metrics")(print_metrics)
+for part in (converters, negatives, training, ablations, tiny, publish, models, sizing):
     part.register(app)
 app.command()(bench)
 
 
-def _run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings) -> None:
-    from service.telemetry import log_to_stderr
+def _run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str) -> None:
+    from service.logs import log_to_stderr
+    from service.metrics import BUILD
 
     log_to_stderr(settings.log_level)
-    code = server.run(served, settings)
+    BUILD.labels(version("gmr-rerank"), role).set(1)
+    with _traced(settings, "gmr-rerank" if role == "serve" else f"gmr-rerank-{role}"):
+        code = server.run(served, settings)
     if code:
         raise typer.Exit(code)
+
+
+@contextmanager
+def _traced(settings: Tracing, name: str) -> Iterator[None]:
+    """Have traces sent as those of the service `name`, if there is somewhere to send them."""
+    if settings.otlp_endpoint is None:
+        yield
+        return
+    from service.tracing import use
+
+    try:
+        from service.otlp import OtlpTracer
+    except ModuleNotFoundError as missing:
+        if not str(missing.name).startswith("opentelemetry"):
+            raise
+        stop("RERANK_OTLP_ENDPOINT needs OpenTelemetry: pip install 'gmr-rerank[otel]'.")
+    tracer = OtlpTracer(str(settings.otlp_endpoint), settings.trace_sample, name)
+    use(tracer)
+    try:
+        yield
+    finally:
+        tracer.close(_LAST_SPANS_SECONDS)
 
 
 def _server(host: str, port: int, insecure: bool) -> Server:

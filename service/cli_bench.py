@@ -35,6 +35,7 @@ def bench(
     ] = None,
     engine: Annotated[str, typer.Option(help="What all but the comparison run on: vllm or torch.")] = "vllm",
     overhead: Annotated[bool, typer.Option("--overhead", help="Measure what the gateway adds instead.")] = False,
+    observability: Annotated[bool, typer.Option("--observability", help="Measure what metrics, logs, traces cost.")] = False,
     soak: Annotated[int, typer.Option(help="Send so many requests instead, and look at memory.", min=0, max=10_000_000)] = 0,
     routing: Annotated[bool, typer.Option("--routing", help="Measure splitting and affinity over two workers instead.")] = False,
     faults: Annotated[bool, typer.Option("--faults", help="Harm workers and Redis instead, and see who notices.")] = False,
@@ -59,15 +60,19 @@ def bench(
             python_vllm=python_vllm,
             output=output,
         )
-        raise typer.Exit(_run(plan, soak, overhead=overhead, routing=routing, faults=faults))
+        raise typer.Exit(_run(plan, soak, overhead=overhead, observability=observability, routing=routing, faults=faults))
 
 
-def _run(plan: Plan, soak: int, *, overhead: bool, routing: bool, faults: bool) -> int:
+def _run(plan: Plan, soak: int, *, overhead: bool, observability: bool, routing: bool, faults: bool) -> int:
     """What was asked for; gives the exit code."""
     if overhead:
         from model_store.evaluation.bench.overhead import run_overhead
 
         return run_overhead(plan)
+    if observability:
+        from model_store.evaluation.bench.observability import run_observability
+
+        return run_observability(plan)
     if routing:
         from model_store.evaluation.bench.routing import run_routing
 

@@ -15,11 +15,11 @@ import h11
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.asgi import BEYOND, error_response
-from service.contracts import REQUEST_ID_HEADER
+from service.asgi import BEYOND, error_response, told_with
 from service.errors import InvalidRequest
+from service.metrics import CONNECTION_LIMIT, CONNECTIONS, SHED
 from service.serving import Serving
-from service.telemetry import SHED, accept_request_id, request_id, timed_request
+from service.telemetry import accept_request_id, timed_request
 
 SLOWEST = 32 * 1024
 """Bytes a second below which a line is not slow but stuck."""
@@ -60,6 +60,8 @@ class Http(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._looking = self.loop.call_later(self._patience.tick, self._look)
+        CONNECTIONS.inc()
+        CONNECTION_LIMIT.set(self._limit)
         if len(self.connections) > self._limit:
             SHED.labels("connections").inc()
             self.app_state = {**self.app_state, BEYOND: True}
@@ -69,6 +71,7 @@ class Http(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._looking:
             self._looking.cancel()
+        CONNECTIONS.dec()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -114,10 +117,10 @@ class Http(H11Protocol):
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
-        with timed_request(accept_request_id(None)):
+        with timed_request(accept_request_id(None)) as record:
             answer = error_response(error)
-            identity = (REQUEST_ID_HEADER.encode(), request_id.get().encode())
-        head = h11.Response(status_code=error.status, headers=[*answer.raw_headers, identity, CLOSE_HEADER])
+            ours = [(name.encode(), value.encode()) for name, value in told_with(record).items()]
+        head = h11.Response(status_code=error.status, headers=[*answer.raw_headers, *ours, CLOSE_HEADER])
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

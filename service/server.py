@@ -26,11 +26,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.asgi import drain
+from service.logs import say
+from service.metrics import LOOP_LAG_SECONDS
 from service.protocol import Http
 from service.serving import Serving
-from service.telemetry import say
 
 MAX_HEADER_BYTES = 64 * 1024
+_TICK_SECONDS = 0.1
+"""How long uvicorn sleeps between two ticks; as much as it sleeps longer, the event loop was late."""
 _CODES = {signal.SIGTERM: 0, signal.SIGINT: 128 + signal.SIGINT}
 """Exit codes by the signal that was obeyed: an end on request is no failure; a shell expects 130 of Ctrl-C."""
 _FAREWELL_SECONDS = 1.0
@@ -94,6 +97,7 @@ class _Uvicorn(uvicorn.Server):
         self._app = app
         self._serving = serving
         self._leave_at = self._cut_at = float("inf")
+        self._looked: float | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -115,6 +119,10 @@ class _Uvicorn(uvicorn.Server):
         say("told to end", signal=sign.name, drain_seconds=round(self._leave_at - now, 1))
 
     async def on_tick(self, counter: int) -> bool:
+        now = time.monotonic()
+        if self._looked is not None:
+            LOOP_LAG_SECONDS.observe(max(0.0, now - self._looked - _TICK_SECONDS))
+        self._looked = now
         return await super().on_tick(counter) or time.monotonic() >= self._leave_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.pace import Pace, Stay
-from service.telemetry import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, stage
+from service.metrics import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, WAITING_LIMIT
+from service.telemetry import stage
 
 INSIDE_SECONDS = 1.0
 """How long what is inside takes, about: enough to keep any engine's batches full, little enough to wait behind."""
@@ -60,6 +61,8 @@ class Admission:
         self._line: dict[str, _Queue] = {}
         self._served: dict[str, float] = {}
         self._scale = 0.0
+        WAITING_LIMIT.set(max_waiting)
+        CAPACITY_TOKENS.set_function(self.capacity)
 
     def capacity(self) -> float:
         """The cost that may be inside before others must wait."""
@@ -90,7 +93,6 @@ class Admission:
         finally:
             IN_FLIGHT.dec()
             self._pace.leave(stay, clock())
-            CAPACITY_TOKENS.set(self.capacity())
             self._hold(-cost, -1)
             self._let_in()
 

@@ -13,7 +13,7 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from service.asgi import prepare
+from service.asgi import new_app, prepare
 from service.gateway.admission import Admission
 from service.gateway.auth import Guard
 from service.gateway.cache import MemoryTier, ScoreCache
@@ -22,7 +22,7 @@ from service.gateway.desk import Desk
 from service.gateway.discovery import DnsName, dns_name
 from service.gateway.fetch import Fetcher
 from service.gateway.media import Media
-from service.gateway.redis_client import Certificates, open_client
+from service.gateway.redis_client import Certificates, open_client, watch
 from service.gateway.redis_tier import RedisTier
 from service.gateway.rerank import Reranker
 from service.gateway.routes import gateway_routes
@@ -96,9 +96,9 @@ def create_gateway(
                 await tier.close()
             background.cancel_scope.cancel()
 
-    app = FastAPI(title=TITLE, lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     app.include_router(gateway_routes(settings, Desk(settings, reranker, admission, pool), pool, guard))
-    prepare(app, is_ready=pool.ready)
+    prepare(app, is_ready=pool.ready, trusts_traces=settings.trace_trust, access_log=settings.access_log)
     app.openapi = lambda: openapi_page(app, keys=guard.asks)  # type: ignore[method-assign]
     return app
 
@@ -118,11 +118,13 @@ def _redis_tier(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
     address = settings.redis_address()
     if not address:
         return []
+    certificates = Certificates(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+    watch(certificates)
     client = open_client(
         address,
         password=_plain(settings.redis_password),
         sentinel_password=_plain(settings.redis_sentinel_password),
-        certificates=Certificates(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file),
+        certificates=certificates,
         connections=settings.redis_connections,
     )
     return [

@@ -20,7 +20,8 @@ from fastapi import Request
 from service.errors import Forbidden, Unauthorized
 from service.gateway.keys import MAX_KEY_CHARACTERS, KeyEntry, KeysUnusable, digest, plain_keys, read_keys
 from service.gateway.quotas import UNBOUNDED, Quota
-from service.telemetry import KEYS_FILE_OK, say
+from service.logs import say
+from service.metrics import FILE_READABLE
 
 LOOK_SECONDS = 1.0
 """How often the keys file is looked at."""
@@ -36,6 +37,11 @@ class Caller:
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
+
+    def name(self) -> str | None:
+        """What the operator calls it; None where it has no name."""
+        kind, _, name = self.scope.partition(":")
+        return name if kind in ("tenant", "key") else None
 
     def expect_may_use(self, model: str) -> None:
         """Raise `Forbidden` if the caller may not use a model."""
@@ -58,7 +64,7 @@ class Guard:
         self.asks = plain is not None or file is not None
         self._seen: object = None if file is None else _signature(file)
         self._callers = _callers([*self._plain, *(read_keys(file).keys if file else ())])
-        KEYS_FILE_OK.set(1)
+        self._tell_file(readable=True)
 
     async def enter(self, request: Request) -> None:
         """A route's dependency: know the caller, or raise `Unauthorized`."""
@@ -83,12 +89,16 @@ class Guard:
         try:
             file = await anyio.to_thread.run_sync(read_keys, self._file)
         except KeysUnusable as error:
-            KEYS_FILE_OK.set(0)
+            self._tell_file(readable=False)
             say(f"keys kept as they were: {error}", logging.ERROR)
             return
         self._callers = _callers([*self._plain, *file.keys])
-        KEYS_FILE_OK.set(1)
+        self._tell_file(readable=True)
         self._tell()
+
+    def _tell_file(self, *, readable: bool) -> None:
+        if self._file:
+            FILE_READABLE.labels("api_keys").set(readable)
 
     def _tell(self) -> None:
         if self._callers:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.errors import Overloaded
-from service.telemetry import BODY_BYTES, SHED
+from service.metrics import BODY_BYTES, BODY_LIMIT_BYTES, SHED
 
 
 class Bodies:
@@ -19,6 +19,7 @@ class Bodies:
     def __init__(self, max_bytes: int) -> None:
         self._max = max_bytes
         self._held = 0
+        BODY_LIMIT_BYTES.set(max_bytes)
 
     @contextmanager
     def held(self, announced: int = 0) -> Iterator[Callable[[int], None]]:

@@ -18,7 +18,7 @@ from service.gateway.identity import framed, identity
 from service.gateway.media import Content
 from service.gateway.scoring import Question
 from service.gateway.values import pack, unpack
-from service.telemetry import CACHE_BYTES, CACHE_LOOKUPS
+from service.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_LOOKUPS
 
 SCHEMA = b"gmr-rerank score 2"
 """To be counted up when the same fields come to mean another score, as by another way to resize images."""
@@ -66,6 +66,7 @@ class MemoryTier:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
+        CACHE_LIMIT_BYTES.set(max_bytes)
         self._values: OrderedDict[bytes, bytes] = OrderedDict()  # bytes, because the garbage collector need not look at them
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scored | None]:

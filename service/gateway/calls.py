@@ -24,7 +24,8 @@ from service.errors import (
     RerankError,
     WorkerFailed,
 )
-from service.telemetry import note, request_id
+from service.telemetry import request_id, told
+from service.tracing import Attributes, onward, span
 
 REPLY_MARGIN = 0.05
 """Share of the remaining time that a worker is not given, so that its partial reply still arrives in time."""
@@ -58,13 +59,29 @@ async def post_score(client: httpx.AsyncClient, call: ScoreCall, until: float) -
     if allowed <= 0:
         raise DeadlineExceeded
     headers = {"content-type": MSGPACK, TIMEOUT_HEADER: str(math.ceil(allowed * 1000)), REQUEST_ID_HEADER: request_id.get()}
-    async with client.stream("POST", "/score", content=_encode(call), headers=headers | _PLAIN) as response:
-        body = await _body(response, REPLY_BYTES + PAIR_BYTES * len(call.documents))
-    if response.status_code != httpx.codes.OK:
-        raise _told(response, body)
-    reply = _reply(body, len(call.documents))
-    note("engine", reply.timings.get("engine", 0.0))
+    with span("POST /score", "client", _described(client, call)):
+        headers |= _PLAIN | onward()
+        async with client.stream("POST", "/score", content=_encode(call), headers=headers) as response:
+            body = await _body(response, REPLY_BYTES + PAIR_BYTES * len(call.documents))
+        if response.status_code != httpx.codes.OK:
+            raise _told(response, body)
+        reply = _reply(body, len(call.documents))
+    for part in ("queue", "engine"):
+        told(part, reply.timings.get(part, 0.0))
     return reply
+
+
+def _described(client: httpx.AsyncClient, call: ScoreCall) -> Attributes:
+    """What a call's span says of it."""
+    url = client.base_url
+    return {
+        "http.request.method": "POST",
+        "server.address": url.host,
+        "server.port": url.port or (443 if url.scheme == "https" else 80),
+        "gen_ai.operation.name": "rerank",
+        "gen_ai.request.model": call.model,
+        "gen_ai.rerank.candidate.count": len(call.documents),
+    }
 
 
 async def get_served(client: httpx.AsyncClient) -> tuple[WorkerInfo, ...]:

@@ -27,8 +27,11 @@ from service.gateway.costs import admission_tokens
 from service.gateway.quotas import Quotas
 from service.gateway.rerank import Ask, Outcome, Reranker
 from service.gateway.settings import GatewaySettings
+from service.gateway.tally import count_ask, count_outcome
 from service.gateway.workers import Workers
-from service.telemetry import DOCUMENTS, ERRORS, SHED, TOKENS, request_id
+from service.metrics import SHED
+from service.quality import short
+from service.telemetry import request_id, stage, tell
 
 Read = Callable[[dict[str, Any], Limits], Ask]
 Write = Callable[[Ask, Outcome, str], BaseModel]
@@ -46,22 +49,31 @@ class Desk:
         self._quotas = Quotas()
         self._bodies = Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes))
 
-    async def serve(self, request: Request, read: Read, write: Write) -> Response:
+    async def serve(self, request: Request, dialect: str, read: Read, write: Write) -> Response:
         """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where that fails."""
-        arrived = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        arrived = clock()
         caller = caller_of(request)
+        tell(dialect=dialect, tenant=caller.name())
         _expect_json(request)
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
         with self._quotas.visit(caller.scope, caller.quota) as visit, self._bodies.held(announced) as count:
-            ask = await self._read(request, count, read)
+            with stage("parse"):
+                ask = await self._read(request, count, read)
+            count_ask(ask)
             model = self._model(caller, ask.model)
             visit.charge(len(ask.documents))
             until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
-            outcome = await unless_gone(request, self._answer(caller, replace(ask, model=model.model), model, until))
-            _count(ask, outcome)
-            answered = write(ask, outcome, request_id.get())
-            return Response(answered.model_dump_json(exclude_none=True), media_type="application/json")
+            tell(model=model.model, digest=short(model.digest))
+            try:
+                outcome = await unless_gone(request, self._answer(caller, replace(ask, model=model.model), model, until))
+            finally:
+                tell(deadline_left_ms=round((until - clock()) * 1000))
+            count_outcome(ask, outcome, clock() - arrived)
+            with stage("order"):
+                answered = write(ask, outcome, request_id.get()).model_dump_json(exclude_none=True)
+            return Response(answered, media_type="application/json")
 
     def _expect_room(self, caller: Caller) -> None:
         """Turn away whoever cannot be served, before it sends a body."""
@@ -113,14 +125,3 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     return value
-
-
-def _count(ask: Ask, outcome: Outcome) -> None:
-    DOCUMENTS.observe(len(ask.documents))
-    scored = [ranked.score for ranked in outcome.ranked if not ranked.cached]
-    reused = sum(score.reused_tokens for score in scored)
-    TOKENS.labels("cached").inc(sum(ranked.score.prompt_tokens for ranked in outcome.ranked if ranked.cached))
-    TOKENS.labels("prefix").inc(reused)
-    TOKENS.labels("computed").inc(sum(score.prompt_tokens for score in scored) - reused)
-    for _, error in outcome.errors:
-        ERRORS.labels(error.code).inc()

@@ -19,7 +19,8 @@ import httpx
 
 from service.errors import DeadlineExceeded, ImageTooLarge, InvalidImage, InvalidRequest, RerankError
 from service.gateway.image_urls import HTTPS_PORT, Target, is_public, read_url
-from service.telemetry import IMAGE_FETCHES, stage
+from service.metrics import IMAGE_FETCHES
+from service.telemetry import stage
 
 CONNECT_SECONDS = 2.0
 ADDRESSES_TRIED = 3

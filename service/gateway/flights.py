@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from service.contracts import Scored
 from service.errors import BadRequest, DeadlineExceeded
 from service.gateway.media import Content
 from service.gateway.scoring import Verdict
-from service.telemetry import JOINED
+from service.metrics import JOINED
+from service.tracing import Span, active
 
 JOINS = 2
 """Flights in a row that a pair may wait for in vain; then its request scores it alone."""
@@ -32,6 +33,7 @@ Score = Callable[[Mapping[bytes, Content]], Awaitable[tuple[set[str], dict[bytes
 @dataclass(slots=True, eq=False)
 class _Flight:
     size: int
+    span: Span | None
     landed: asyncio.Future[Mapping[bytes, Verdict]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
@@ -60,6 +62,7 @@ class Flights:
             flights = self._worth_joining(documents) if joins else {}
             await self._lead({key: content for key, content in documents.items() if key not in flights}, digest, score, flown)
             flown.joined.update(await _landed(flights, until))
+            _link(flights.values())
             documents = {key: documents[key] for key in flights if key not in flown.joined}
             if not documents:
                 break
@@ -81,7 +84,7 @@ class Flights:
     async def _lead(self, documents: Mapping[bytes, Content], digest: str, score: Score, flown: Flown) -> None:
         if not documents:
             return
-        flight = _Flight(len(documents))
+        flight = _Flight(len(documents), active())
         for key in documents:
             self._flying.setdefault(key, flight)
         landed: Mapping[bytes, Verdict] = {}
@@ -96,6 +99,15 @@ class Flights:
                 if self._flying.get(key) is flight:
                     del self._flying[key]
             flight.landed.set_result(landed)
+
+
+def _link(flights: Iterable[_Flight]) -> None:
+    """Name in this request's trace the spans of those that scored for it."""
+    own = active()
+    if own is None:
+        return
+    for other in {flight.span.context for flight in flights if flight.span}:
+        own.link(other)
 
 
 async def _landed(flights: Mapping[bytes, _Flight], until: float) -> dict[bytes, Verdict]:

@@ -12,7 +12,6 @@ import base64
 import binascii
 import hashlib
 import math
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +21,13 @@ import anyio
 import anyio.to_process
 
 from service.contracts import ImageRule, Item, Limits, Pixels
+from service.cores import cores
 from service.errors import ImageTooLarge, ImageUrlDisabled, InvalidImage, InvalidRequest, Loc, RerankError
 from service.gateway import pictures
 from service.gateway.fetch import Fetched, Fetcher
 from service.gateway.quarantine import Quarantine
-from service.telemetry import IMAGES
+from service.metrics import IMAGES
+from service.telemetry import stage
 
 DECODE_SECONDS = 10.0
 """How long one image, or one batch of small ones, may take to decode and resize before its child is killed, by default."""
@@ -75,7 +76,7 @@ class Media:
         self._fetcher = fetcher
         self._decode_seconds = decode_seconds
         self._quarantine = Quarantine()
-        self._children = anyio.CapacityLimiter(os.cpu_count() or 1)
+        self._children = anyio.CapacityLimiter(cores())
 
     async def fetch(self, items: Iterable[Item], until: float) -> Fetched:
         """What is at the image URLs of a request's items, each asked once; nothing where URLs are refused."""
@@ -113,13 +114,14 @@ class Media:
             digest: error for digest in distinct if (error := self._quarantine.refusal(digest))
         }
         fresh = [picture for digest, picture in distinct.items() if digest not in refused]
-        decoded = await asyncio.gather(*(self._decode(batch, rule) for batch in self._batches(fresh)))
+        with stage("decode"):
+            decoded = await asyncio.gather(*(self._decode(batch, rule) for batch in self._batches(fresh)))
         outcomes = refused | dict(zip((picture.digest for picture in fresh), chain.from_iterable(decoded), strict=True))
         return {digest: outcomes[digest] for digest in distinct}
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them."""
-        await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(os.cpu_count() or 1)))
+        await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(cores())))
 
     def _batches(self, distinct: Sequence[Picture]) -> Iterator[list[Picture]]:
         """Runs of pictures that are decoded in one go: a share a child, and no more than takes a moment."""

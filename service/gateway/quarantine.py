@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from service.errors import InvalidImage
-from service.telemetry import QUARANTINED
+from service.metrics import QUARANTINED
 
 MOST = 1_024
 SECONDS = 60.0

@@ -9,7 +9,8 @@ nothing else, so this is all that its user must be allowed (a Cluster's also `+c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as TookTooLong
 
 from service.gateway.redis_address import RedisAddress
+from service.metrics import FILE_READABLE
 
 GIVE_UP_SECONDS = 1.0
 """When a socket gives up connecting or reading. Callers wait for less: this ends what they no longer wait for."""
@@ -63,6 +65,27 @@ class Certificates:
     authority: Path | None = None
     own: Path | None = None
     own_key: Path | None = None
+
+
+def watch(certificates: Certificates) -> None:
+    """Have the metrics say whether the files can be used as they are now: each new connection reads them again."""
+    ca, own, key = certificates.authority, certificates.own, certificates.own_key
+    if ca:
+        FILE_READABLE.labels("redis_ca").set_function(lambda: _succeeds(lambda: _context().load_verify_locations(ca)))
+    if own:
+        FILE_READABLE.labels("redis_certificate").set_function(lambda: _succeeds(lambda: _context().load_cert_chain(own, key)))
+
+
+def _context() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _succeeds(read: Callable[[], None]) -> bool:
+    try:
+        read()
+    except OSError:  # ssl's errors are of this kind
+        return False
+    return True
 
 
 def open_client(

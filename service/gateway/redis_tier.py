@@ -22,7 +22,8 @@ from service.gateway.breaker import Breaker
 from service.gateway.cache import TAG_BYTES
 from service.gateway.redis_client import GIVE_UP_SECONDS, Client, failure_kind, first_failure
 from service.gateway.values import Seal
-from service.telemetry import CACHE_BREAKER, CACHE_FAILURES, CACHE_REJECTED, CACHE_SECONDS, CACHE_SKIPPED, say
+from service.logs import say
+from service.metrics import CACHE_BREAKER, CACHE_FAILURES, CACHE_REJECTED, CACHE_SECONDS, CACHE_SKIPPED
 
 FAILURES = 5
 """Calls that fail in a row before Redis is left alone for `REST_SECONDS`; reads and writes are counted apart."""

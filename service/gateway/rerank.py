@@ -22,6 +22,7 @@ from service.gateway.flights import Flights, Flown
 from service.gateway.media import Content, Media
 from service.gateway.scoring import Question, Scoring, Verdict
 from service.gateway.workers import Workers
+from service.metrics import QUALITY
 from service.telemetry import stage
 
 MAX_PROBLEMS = 20
@@ -97,15 +98,18 @@ class Reranker:
             await self._remember(flown.fresh)
         found = known | flown.joined | flown.fresh
         verdicts = {index: found[key] for index, key in keys.items()}
-        errors |= {index: _said_of(index, verdict) for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
-        _refuse(ask, errors)
         ranked = [
             Ranked(index, verdict, cached=keys[index] not in flown.fresh)
             for index, verdict in verdicts.items()
             if isinstance(verdict, Scored)
         ]
         served = structs.replace(model, digest=next(iter(flown.digests), model.digest))
-        return Outcome(served, sorted(ranked, key=lambda each: (-each.score.logit, each.index)), sorted(errors.items()))
+        QUALITY.count(served.digest, verdicts.values(), cached=sum(each.cached for each in ranked))
+        errors |= {index: _said_of(index, verdict) for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
+        _refuse(ask, errors)
+        with stage("order"):
+            ranked.sort(key=lambda each: (-each.score.logit, each.index))
+        return Outcome(served, ranked, sorted(errors.items()))
 
     def _salt(self, scope: str) -> str:
         """What keeps a scope's scores, here and in a worker's caches, from others."""
@@ -114,8 +118,8 @@ class Reranker:
     async def _resolve(self, ask: Ask, until: float) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
         """The query's content, that of each document, and the errors of those that have none, by index."""
         readable = (document for document in ask.documents if isinstance(document, Item))
-        fetched = await self._media.fetch((ask.query, *readable), until)
-        with stage("parse"):
+        with stage("media"):
+            fetched = await self._media.fetch((ask.query, *readable), until)
             query, documents, errors = await anyio.to_thread.run_sync(self._read, ask, fetched)
         _refuse(ask, errors)
         return query, documents, errors

@@ -6,11 +6,11 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from service.contracts import ErrorBody, RerankAnswer
 from service.errors import Forbidden
+from service.exposition import metrics_page
 from service.gateway.auth import Guard, caller_of
 from service.gateway.descriptions import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
 from service.gateway.desk import Desk
@@ -30,9 +30,9 @@ def gateway_routes(settings: GatewaySettings, desk: Desk, workers: Workers, guar
     measured = APIRouter() if settings.metrics_public else APIRouter(dependencies=[Depends(guard.enter)])
 
     @measured.get("/metrics", tags=["health"], response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        """Prometheus' text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Prometheus' text format, or OpenMetrics."""
+        return metrics_page(request)
 
     router = APIRouter()
     router.include_router(guarded)
@@ -43,7 +43,7 @@ def gateway_routes(settings: GatewaySettings, desk: Desk, workers: Workers, guar
 def _add_reranking(router: APIRouter, desk: Desk) -> None:
     async def rerank(request: Request) -> Response:
         """Order documents by their relevance to a query; texts, images, or both on either side."""
-        return await desk.serve(request, native.read, native.write)
+        return await desk.serve(request, native.NAME, native.read, native.write)
 
     for path in RERANK_PATHS:
         router.add_api_route(

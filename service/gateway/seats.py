@@ -15,7 +15,7 @@ from service.errors import InvalidRequest, NoWorker, Overloaded, RerankError, Wo
 from service.gateway.breaker import RetryBudget
 from service.gateway.routing import IMBALANCE
 from service.gateway.worker import Worker
-from service.telemetry import WORKER_EXTRA_CALLS
+from service.metrics import WORKER_EXTRA_CALLS
 
 ATTEMPTS = 2
 """Workers that one call is made at."""

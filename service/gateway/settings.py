@@ -15,9 +15,10 @@ from service.gateway.discovery import dns_name
 from service.gateway.fetch import FetchRules
 from service.gateway.image_urls import is_host_rule
 from service.serving import Serving
+from service.tracing_settings import Tracing
 
 
-class GatewaySettings(Limits, CacheSettings, Serving, BaseSettings):
+class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     """Every knob of the gateway; the limits of a request are among them (`RERANK_MAX_DOCUMENTS`, ...)."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
@@ -57,6 +58,12 @@ class GatewaySettings(Limits, CacheSettings, Serving, BaseSettings):
     )
     split: Literal["auto", "always", "never"] = Field(
         "auto", description="When a request is split over idle workers: where that is faster, wherever there are several, never."
+    )
+    trace_trust: bool = Field(
+        True, description="Whether a traceparent with a request decides that it is traced, and where; else it is only named."
+    )
+    access_log: float = Field(
+        1.0, ge=0, le=1, description="Share of requests that are logged; those that the service failed (5xx) always are."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
 

@@ -20,7 +20,8 @@ from service.contracts import ScoreCall, ScoreReply, WorkerInfo
 from service.errors import DeadlineExceeded, NoWorker, RerankError, WorkerFailed
 from service.gateway.breaker import Breaker
 from service.gateway.calls import MAX_MARGIN_SECONDS, REPLY_MARGIN, get_served, post_score
-from service.telemetry import WORKER_CALLS, say
+from service.logs import say
+from service.metrics import WORKER_CALL_SECONDS, WORKER_CALLS
 
 FAILURES = 3
 """Calls in a row that fail before a worker is left out."""
@@ -91,6 +92,7 @@ class Worker:
         try:
             reply = await self._reply(call, until)
             succeeded, outcome = True, "ok"
+            WORKER_CALL_SECONDS.observe(asyncio.get_running_loop().time() - start)
         except RerankError as error:
             late = isinstance(error, DeadlineExceeded) and until - start >= FAIR_SECONDS
             succeeded, outcome = False if late or isinstance(error, WorkerFailed | NoWorker) else None, error.code

@@ -24,10 +24,16 @@ from service.gateway.discovery import DnsName
 from service.gateway.routing import hash_order, idle_enough, within_bound
 from service.gateway.seats import Again, Seat
 from service.gateway.worker import STATES, Patience, State, Worker
-from service.telemetry import SPLIT, WORKERS, say
+from service.logs import say
+from service.metrics import MODEL_WORKERS, SPLIT, WORKERS
+from service.quality import short
 
 RETRY_LOOK_UP_SECONDS = 0.5
 """How soon a name is looked up again that has not been resolved."""
+MOST_MODELS = 64
+"""Models, each digest apart, that metrics tell apart."""
+MAX_NAME = 64
+"""Characters of a model's name in metrics."""
 
 Split = Literal["auto", "always", "never"]
 """When a request is split over several workers: where that is faster, wherever several are idle, or never."""
@@ -64,6 +70,7 @@ class Workers:
         self._tasks: set[asyncio.Task[None]] = set()
         for state in STATES:
             WORKERS.labels(state).set_function(partial(self._count, state))
+        MODEL_WORKERS.set_function(self._models)
 
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
@@ -171,6 +178,11 @@ class Workers:
 
     def _count(self, state: State) -> int:
         return sum(worker.state() == state for worker in self._workers)
+
+    def _models(self) -> dict[tuple[str, ...], int]:
+        """How many workers serve each model and digest, the most served first; no more of them than a scrape should hold."""
+        served = Counter((info.model[:MAX_NAME], short(info.digest)) for worker in self._workers for info in worker.serves)
+        return dict(served.most_common(MOST_MODELS))
 
 
 def _prevalent(digests: Sequence[str], wanted: str | None) -> str | None:

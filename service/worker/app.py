@@ -7,31 +7,28 @@ and a reply has one entry a document: scored, refused, or, where time did not su
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 
 import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from model_store.manifest import CheckpointUnusable
-from model_store.registry import resolve, resolve_adapter
-from service.asgi import draining, prepare, read_body, unless_gone
+from service.asgi import draining, new_app, prepare, read_body, unless_gone
 from service.contracts import MSGPACK, TIMEOUT_HEADER, UNREADABLE, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
-from service.telemetry import MODEL, SHED, say
-from service.worker.golden import check_golden, golden_pairs
-from service.worker.scorers.base import CannotLoad, Scorer
+from service.exposition import metrics_page
+from service.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
+from service.quality import short
+from service.telemetry import spend, tell
+from service.tracing import record
+from service.worker.lifecycle import State, live
+from service.worker.scorers.base import Scorer
 from service.worker.scorers.loading import create_scorer
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000
-_LOOK_SECONDS = 0.5
 _decode_call = msgspec.msgpack.Decoder(ScoreCall).decode
 _encode_reply = msgspec.msgpack.Encoder().encode
 
@@ -40,49 +37,41 @@ def _nothing() -> None:
     """Nobody asked to be told."""
 
 
-@dataclass(slots=True)
-class _State:
-    """What the worker knows of itself: `served`, by name, is empty until it is ready."""
-
-    served: dict[str, WorkerInfo] = field(default_factory=dict)
-    calls: int = 0
-
-
 def create_worker(
     settings: WorkerSettings, *, on_ready: Callable[[], None] = _nothing, on_failure: Callable[[], None] = _nothing
 ) -> FastAPI:
     """The worker's app. It answers at once; when its model is loaded it turns ready, or is known never to be."""
     scorer = create_scorer(settings)
-    state = _State()
+    state = State()
+    STALLED_SECONDS.set_function(scorer.stalled_seconds)
+    ENGINE_CALL_LIMIT.set(settings.max_calls)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        living = asyncio.create_task(_live(scorer, settings, state, on_ready, on_failure))
+        living = asyncio.create_task(live(scorer, settings, state, on_ready, on_failure))
         yield
         living.cancel()
         await asyncio.gather(living, return_exceptions=True)
         await scorer.close()
 
-    app = FastAPI(title="gmr-rerank worker", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = new_app(title="gmr-rerank worker", lifespan=lifespan)
     prepare(app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy)
 
     @app.post("/score")
     async def score(request: Request) -> Response:
         """Score a `ScoreCall`, in MessagePack."""
         until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
+        tell(dialect="worker")
         call = await _read_call(request, settings.max_call_bytes)
         info = _expect_served(state, call)
+        tell(documents=len(call.documents), images=len(call.images), model=info.model, digest=short(info.digest))
         if state.calls >= settings.max_calls:
             SHED.labels("worker_full").inc()
             raise Overloaded
-        state.calls += 1
-        try:
-            start = time.perf_counter()
-            pairs = await unless_gone(request, _collect(scorer, call, until))
-        finally:
-            state.calls -= 1
-        reply = ScoreReply(info.digest, pairs, {"engine": time.perf_counter() - start})
-        return Response(_encode_reply(reply), media_type=MSGPACK)
+        with _taking(state) as turn:
+            pairs = await unless_gone(request, _collect(scorer, call, until, turn))
+        _count(pairs)
+        return Response(_encode_reply(ScoreReply(info.digest, pairs, turn.timings)), media_type=MSGPACK)
 
     @app.get("/info")
     async def info() -> Response:
@@ -92,83 +81,74 @@ def create_worker(
         return Response(msgspec.json.encode(list(state.served.values())), media_type="application/json")
 
     @app.get("/metrics")
-    async def metrics() -> Response:
-        """Prometheus' text format."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Prometheus' text format, or OpenMetrics."""
+        return metrics_page(request)
 
     return app
 
 
-async def _live(
-    scorer: Scorer, settings: WorkerSettings, state: _State, on_ready: Callable[[], None], on_failure: Callable[[], None]
-) -> None:
-    """Start the scorer, let the golden pairs decide, and from then on keep an eye on its engine."""
-    start = time.perf_counter()
+class _Turn:
+    """One call's time: until the engine begins with it, and from then on."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float] = {}
+        self._came = time.perf_counter()
+        self._begun: float | None = None
+
+    def begin(self) -> None:
+        """The engine begins with the call, on whatever thread; only the first time tells."""
+        if self._begun is None:
+            self._begun = time.perf_counter()
+
+    def end(self) -> None:
+        """The call has ended."""
+        now = time.perf_counter()
+        begun = now if self._begun is None else self._begun
+        self.timings = {"queue": begun - self._came, "engine": now - begun}
+        for name, seconds in self.timings.items():
+            spend(name, seconds)
+        record("queue", self._came, begun)
+        record("engine", begun, now)
+
+
+@contextmanager
+def _taking(state: State) -> Iterator[_Turn]:
+    """Hold one call's place, and measure its time."""
+    turn = _Turn()
+    state.calls += 1
+    ENGINE_CALLS.set(state.calls)
     try:
-        served, worst = await _load(scorer, settings)
-    except (CheckpointUnusable, CannotLoad) as failure:
-        say(str(failure), logging.ERROR)
-        on_failure()
-        return
-    except MemoryError:
-        say("There is not enough memory to load the model.", logging.ERROR)
-        on_failure()
-        return
-    except Exception as failure:
-        say("the model failed to load", logging.ERROR, failure=failure)
-        on_failure()
-        return
-    for info in served:
-        say("model ready", model=info.model, digest=info.digest, engine=info.engine, device=info.device, dtype=info.dtype)
-    MODEL.info({"model": served[0].model, "digest": served[0].digest, "engine": served[0].engine, "dtype": served[0].dtype})
-    say("ready", golden_drift=worst, seconds=round(time.perf_counter() - start, 1))
-    state.served = {info.model: info for info in served}
-    on_ready()
-    while not scorer.ended():
-        await asyncio.sleep(_LOOK_SECONDS)
-    say("the engine has ended", logging.ERROR)
-    on_failure()
+        yield turn
+    finally:
+        state.calls -= 1
+        ENGINE_CALLS.set(state.calls)
+        turn.end()
 
 
-async def _load(scorer: Scorer, settings: WorkerSettings) -> tuple[list[WorkerInfo], float]:
-    """What is served, and how far golden pairs were off at most; raises `CheckpointUnusable` or `CannotLoad`."""
-    real = not settings.random_weights
-    checkpoint = await anyio.to_thread.run_sync(
-        lambda: resolve(
-            settings.model,
-            revision=settings.model_revision,
-            cache=settings.model_cache,
-            registry=settings.registry,
-            weights=real,
-        ),
-        abandon_on_cancel=True,  # nobody waits for checksums when the process is told to end
-    )
-    if checkpoint.name in settings.adapters:
-        raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
-    adapter = partial(resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint)
-    adapters = [await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()]
-    served = await scorer.start(checkpoint, adapters)
-    if not real:
-        say("the weights are random: timings mean something, scores do not", logging.WARNING)
-        return served, 0.0
-    folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
-    drifts = [
-        await check_golden(scorer, info, golden_pairs(folder), settings.golden_tolerance)
-        for info, folder in zip(served, folders, strict=True)
-    ]
-    return served, max(drifts)
-
-
-async def _collect(scorer: Scorer, call: ScoreCall, until: float) -> list[Scored | Refused | None]:
+async def _collect(scorer: Scorer, call: ScoreCall, until: float, turn: _Turn) -> list[Scored | Refused | None]:
     """The verdicts that come before `until`."""
     pairs: list[Scored | Refused | None] = [None] * len(call.documents)
+    left = len(pairs)
+    ENGINE_PAIRS.inc(left)
     try:
-        async with asyncio.timeout_at(until), aclosing(scorer.score(call)) as verdicts:
+        async with asyncio.timeout_at(until), aclosing(scorer.score(call, turn.begin)) as verdicts:
             async for index, verdict in verdicts:
                 pairs[index] = verdict
+                left -= 1
+                ENGINE_PAIRS.dec()
     except TimeoutError:
         pass
+    finally:
+        ENGINE_PAIRS.dec(left)
     return pairs
+
+
+def _count(pairs: Sequence[Scored | Refused | None]) -> None:
+    scored = [pair for pair in pairs if isinstance(pair, Scored)]
+    reused = sum(pair.reused_tokens for pair in scored)
+    ENGINE_TOKENS.labels("prefix").inc(reused)
+    ENGINE_TOKENS.labels("computed").inc(sum(pair.prompt_tokens for pair in scored) - reused)
 
 
 async def _read_call(request: Request, max_bytes: int) -> ScoreCall:
@@ -195,7 +175,7 @@ def _timeout_ms(request: Request) -> int:
     return min(int(given), _MAX_TIMEOUT_MS) if given.isascii() and given.isdecimal() else _MAX_TIMEOUT_MS
 
 
-def _expect_served(state: _State, call: ScoreCall) -> WorkerInfo:
+def _expect_served(state: State, call: ScoreCall) -> WorkerInfo:
     if not state.served:
         raise NoWorker
     info = state.served.get(call.model)

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.serving import Serving
+from service.tracing_settings import Tracing
 
 ENGINE_PREFIX = "RERANK_ENGINE_"
 """`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every one of them."""
@@ -23,7 +24,7 @@ def _from_environment() -> dict[str, str]:
     }
 
 
-class WorkerSettings(Serving, BaseSettings):
+class WorkerSettings(Serving, Tracing, BaseSettings):
     """Every knob of the worker, but for the engine's own arguments, which vLLM knows."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
@@ -48,6 +49,9 @@ class WorkerSettings(Serving, BaseSettings):
     max_call_bytes: int = Field(256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway.")
     golden_tolerance: float | None = Field(
         None, ge=0, le=100, description="How far a golden pair's logit may be off at start; default: by dtype."
+    )
+    golden_check_seconds: float = Field(
+        600, ge=0, le=86_400, description="How often golden pairs are scored again, for the metrics; 0: at the start alone."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
 

@@ -92,7 +92,7 @@ def count(name: str, **labels: str) -> float:
 
 def calls(operation: str) -> float:
     """Calls to Redis that were made."""
-    return count("rerank_cache_call_seconds_count", operation=operation)
+    return count("rerank_cache_call_duration_seconds_count", operation=operation)
 
 
 def failures(operation: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission import MAX_RETRY_AFTER, Admission
-from service.telemetry import SHED
+from service.metrics import SHED
 from tests.gateway.stand_in import soon
 from tests.gateway.virtual_time import in_virtual_time
 

@@ -22,11 +22,11 @@ from starlette.responses import Response
 from service.contracts import ScoreCall
 from service.errors import Forbidden, Unauthorized
 from service.gateway.app import create_gateway
-from service.gateway.auth import Guard, caller_of
+from service.gateway.auth import Caller, Guard, caller_of
 from service.gateway.keys import KeysUnusable, digest, new_key
 from service.gateway.quotas import Quota
 from service.gateway.settings import GatewaySettings
-from service.telemetry import KEYS_FILE_OK
+from service.metrics import FILE_READABLE
 from tests.gateway.stand_in import INFO, StandIn, reply, scored
 
 KEY, OTHER, PLAIN = new_key(), new_key(), new_key()
@@ -47,6 +47,13 @@ def keys_file(folder: Path, *entries: dict[str, Any]) -> Path:
 
 def bearing(key: str | bytes | None) -> dict[str, bytes]:
     return {} if key is None else {"authorization": b"Bearer " + (key if isinstance(key, bytes) else key.encode())}
+
+
+@pytest.mark.parametrize(
+    ("scope", "name"), [("tenant:shop", "shop"), ("key:ci", "ci"), (f"sha256:{digest(b'k').hex()}", None), ("", None)]
+)
+def test_a_caller_is_called_what_the_operator_calls_it_and_never_by_its_key(scope: str, name: str | None) -> None:
+    assert Caller(scope).name() == name
 
 
 async def entered(guard: Guard, *headers: tuple[bytes, bytes]) -> Any:
@@ -184,11 +191,11 @@ async def test_keys_change_without_a_restart_and_a_broken_file_changes_nothing(
         harm()
         for _ in range(3):
             assert await lets_in(OTHER)
-        assert KEYS_FILE_OK._value.get() == 0
+        assert FILE_READABLE.labels("api_keys")._value.get() == 0
         assert len(caplog.records) == 1, "once, not at every look"
     keys_file(tmp_path, entry(KEY))
     assert await lets_in(KEY)
-    assert KEYS_FILE_OK._value.get() == 1
+    assert FILE_READABLE.labels("api_keys")._value.get() == 1
 
 
 async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from service.gateway.app import create_gateway
 from service.gateway.bodies import Bodies
 from service.gateway.keys import digest
 from service.gateway.settings import GatewaySettings
-from service.telemetry import ADMITTED_TOKENS, BODY_BYTES, IMAGES, IN_FLIGHT, SHED, WAITING
+from service.metrics import ADMITTED_TOKENS, BODY_BYTES, IMAGES, IN_FLIGHT, SHED, WAITING
 from tests.gateway.stand_in import StandIn, never, reply, scored
 
 BODY = {"query": "q", "documents": ["a", "b"]}

@@ -44,7 +44,7 @@ async def opened() -> AsyncIterator[httpx.AsyncClient]:
 async def tokens(gateway: httpx.AsyncClient) -> Counter[str]:
     text = (await gateway.get("/metrics")).text
     return Counter(
-        {source: int(float(count)) for source, count in re.findall(r'prompt_tokens_total{source="(\w+)"} (\S+)', text)}
+        {source: int(float(count)) for source, count in re.findall(r'rerank_prompt_tokens_total{source="(\w+)"} (\S+)', text)}
     )
 
 

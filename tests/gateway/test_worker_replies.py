@@ -17,6 +17,7 @@ from starlette.responses import Response
 from service.contracts import Refused, ScoreCall, Scored, ScoreReply
 from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.calls import PAIR_BYTES, REPLY_BYTES
+from service.telemetry import timed_request
 from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, scored, watched
 
 
@@ -169,6 +170,7 @@ async def test_no_more_than_a_reply_can_have_is_read_of_one_without_end() -> Non
 async def test_a_worker_names_no_metrics() -> None:
     body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": 0.5, "made-up": 1.0}))
     async with watched(StandIn(says(200, body)).client) as workers:
-        await ask(workers)
-    assert REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "engine"})
+        with timed_request("r") as record:
+            await ask(workers)
+    assert record.told == {"queue": 0.0, "engine": 0.5}
     assert REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "made-up"}) is None

@@ -14,9 +14,13 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 
 from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
+from service.metrics import DRIFT, TOLERANCE
+from service.worker import app as worker_app
 from service.worker.app import create_worker
+from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY, free_port
 
@@ -114,6 +118,38 @@ async def test_a_deviation_within_the_tolerance_is_accepted(checkpoint: Path) ->
     app = create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
+
+
+def exported(metric: str) -> float:
+    (found,) = {each.value for family in REGISTRY.collect() if family.name == metric for each in family.samples}
+    return float(found)
+
+
+async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine that scores otherwise later is seen; what is done about it is not its worker's to decide."""
+    settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
+    scorer = TorchScorer(settings)
+    monkeypatch.setattr(worker_app, "create_scorer", lambda _: scorer)
+    for metric in (DRIFT, TOLERANCE):
+        metric.clear()
+    ready = asyncio.Event()
+    app = worker_app.create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
+    async with app.router.lifespan_context(app), asyncio.timeout(120):
+        await ready.wait()
+        assert exported("rerank_golden_drift_logits") <= exported("rerank_golden_tolerance_logits") == 1e-3
+        assert exported("rerank_model_load_seconds") > 0
+        right = scorer._network.score
+        scorer._network.score = lambda *args: [logit + 1 for logit in right(*args)]  # type: ignore[method-assign]
+        while exported("rerank_golden_drift_logits") < 0.9:
+            await asyncio.sleep(0.01)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+            assert (await client.get("/health/ready")).status_code == 200
+        scorer._network.score = right  # type: ignore[method-assign]
+        while exported("rerank_golden_drift_logits") > 1e-3:
+            await asyncio.sleep(0.01)
+    assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {"golden pairs have drifted"}
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from torch import Tensor
 from model_store.families.prompt import Segment
 from model_store.registry import resolve
 from service.contracts import Pixels, Refused, ScoreCall, Scored
-from service.telemetry import ISOLATED
+from service.metrics import ISOLATED
 from service.worker.scorers.isolation import MOST_LOGIT, isolated
 from service.worker.scorers.network import Network
 from service.worker.scorers.shared_prefix import Prefix

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -26,6 +30,16 @@ class Arguments:
     runner: str = "auto"
     dtype: str = "auto"
     max_num_seqs: int = 1
+    disable_log_stats: bool = False
+    enable_prefix_caching: bool | None = None
+
+    @staticmethod
+    def add_cli_args(parser: Any) -> Any:
+        return parser
+
+    @classmethod
+    def from_cli_args(cls, read: object) -> object:
+        return read
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
@@ -85,6 +99,22 @@ def test_an_argument_that_is_not_an_operators_is_refused(name: str, sentence: st
     with pytest.raises(CannotLoad) as refused:
         engine_arguments(Arguments, resolve(str(TINY)), [], {name: "1"}, on_cpu=True)
     assert str(refused.value) == sentence
+
+
+def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's command line has no word for it, and needs none."""
+    line: list[str] = []
+
+    class Parser(argparse.ArgumentParser):
+        def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+            line.extend(args)
+            return argparse.Namespace()
+
+    monkeypatch.setitem(sys.modules, "vllm.utils.argparse_utils", SimpleNamespace(FlexibleArgumentParser=Parser))
+    chosen = {"disable_log_stats": "false", "enable_prefix_caching": "false"}
+    engine_arguments(Arguments, resolve(str(TINY)), [], chosen, on_cpu=True)
+    assert "--no-enable-prefix-caching" in line
+    assert not [each for each in line if "log-stats" in each]
 
 
 def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:

@@ -28,6 +28,7 @@ from service.contracts import (
 from service.errors import BY_CODE, BadRequest, InvalidRequest, Loc, Problem, RerankError
 from service.gateway.rerank import Ask, Outcome, Ranked
 
+NAME = "native"
 _STEERING = ("cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "priority", "uuid")
 """Fields that would let a client steer the engine; refused rather than ignored."""
 

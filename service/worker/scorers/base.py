@@ -9,9 +9,16 @@ from typing import Protocol
 
 from model_store.registry import Adapter, Checkpoint
 from service.contracts import Refused, ScoreCall, Scored, WorkerInfo
+from service.metrics import BATCH_FILL, BATCH_PAIRS, BATCH_TOKENS, ENGINE_STEPS
 
 Verdict = tuple[int, Scored | Refused]
 """A document's index in its call, and what became of the pair."""
+
+Begin = Callable[[], None]
+
+
+def ignored() -> None:
+    """Nobody asks when the engine begins."""
 
 
 class Scorer(Protocol):
@@ -24,12 +31,19 @@ class Scorer(Protocol):
         """
         ...
 
-    def score(self, call: ScoreCall) -> AsyncGenerator[Verdict, None]:
-        """A verdict on each document, as they come. Closing the generator abandons the rest of the work."""
+    def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
+        """A verdict on each document, as they come. Closing the generator abandons the rest of the work.
+
+        `begin` is told, on any thread and perhaps often, that the engine works on the call.
+        """
         ...
 
     def healthy(self) -> bool:
         """Whether it makes progress while there is work."""
+        ...
+
+    def stalled_seconds(self) -> float:
+        """How long there has been work of which nothing was done; 0 where there is none."""
         ...
 
     def ended(self) -> bool:
@@ -71,6 +85,14 @@ class Progress:
         """How long there has been work of which nothing was done; callers who give up early add up."""
         with self._lock:
             return self._earlier + (self._clock() - self._since if self._at_work else 0.0)
+
+
+def count_step(pairs: int, tokens: int, fill: float) -> None:
+    """Count a forward pass: what it scored, what it computed, and the share of its token budget that it used."""
+    ENGINE_STEPS.inc()
+    BATCH_PAIRS.observe(pairs)
+    BATCH_TOKENS.observe(tokens)
+    BATCH_FILL.observe(min(1.0, fill))
 
 
 class CannotLoad(Exception):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -24,9 +23,11 @@ from model_store.families.prompt import Prompt, Segment
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import Adapter, Checkpoint
 from service.contracts import Refused, ScoreCall, Scored, WorkerInfo
+from service.cores import cores
 from service.errors import PairTooLong, WorkerFailed
-from service.telemetry import BATCH_TOKENS, ISOLATED, say
-from service.worker.scorers.base import CannotLoad, Progress, Verdict
+from service.logs import say
+from service.metrics import IMAGE_CACHE, ISOLATED
+from service.worker.scorers.base import Begin, CannotLoad, Progress, Verdict, count_step, ignored
 from service.worker.scorers.isolation import attempt, is_logit, isolated
 from service.worker.scorers.network import Network
 from service.worker.scorers.prompts import describe, render, scored
@@ -61,7 +62,10 @@ class TorchScorer:
         return [await asyncio.wrap_future(loading)]
 
     def healthy(self) -> bool:
-        return not self._broken and self._progress.stalled_seconds() <= self._settings.stall_seconds
+        return not self._broken and self.stalled_seconds() <= self._settings.stall_seconds
+
+    def stalled_seconds(self) -> float:
+        return self._progress.stalled_seconds()
 
     def ended(self) -> bool:
         return False
@@ -70,7 +74,7 @@ class TorchScorer:
         for thread in (self._prompt_thread, self._network_thread):
             thread.shutdown(wait=False, cancel_futures=True)
 
-    async def score(self, call: ScoreCall) -> AsyncGenerator[Verdict, None]:
+    async def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
         """A verdict on each document, shortest first; closing the generator abandons the batches not begun."""
         rendered = await self._in(self._prompt_thread, render, self._checkpoint, call, call.documents)
         prompts = {index: prompt for index, prompt in enumerate(rendered) if isinstance(prompt, Prompt)}
@@ -79,7 +83,7 @@ class TorchScorer:
                 yield index, Refused(PairTooLong.code)
         encoded: dict[bytes, Tensor] = {}
         for segment, indexes in _by_prefix(prompts):
-            prefix = await self._in(self._network_thread, self._read_prefix, call, segment, encoded)
+            prefix = await self._in(self._network_thread, self._read_prefix, call, segment, encoded, begin)
             for batch in self._batches(prompts, indexes):
                 suffixes = [prompts[index].suffix for index in batch]
                 logits = await self._in(self._network_thread, self._score_batch, call, prefix, suffixes, encoded)
@@ -100,7 +104,7 @@ class TorchScorer:
             raise CannotLoad("RERANK_DEVICE is cuda, but this machine has no usable GPU.")
         on_gpu = settings.device != "cpu" and torch.cuda.is_available()
         device, dtype = (torch.device("cuda"), torch.bfloat16) if on_gpu else (torch.device("cpu"), torch.float32)
-        torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        torch.set_num_threads(settings.threads or cores())
         try:
             self._network = Network(checkpoint, device, dtype)
         except CheckpointUnusable:
@@ -115,8 +119,11 @@ class TorchScorer:
         kind = str(dtype).removeprefix("torch.")
         return describe(checkpoint, name=checkpoint.name, parts=(), engine=engine, dtype=kind, device=device.type)
 
-    def _read_prefix(self, call: ScoreCall, segment: Segment, encoded: dict[bytes, Tensor]) -> tuple[Prefix, int] | None:
+    def _read_prefix(
+        self, call: ScoreCall, segment: Segment, encoded: dict[bytes, Tensor], begin: Begin
+    ) -> tuple[Prefix, int] | None:
         """A prefix as the network reads it; None where it cannot, and can read others."""
+        begin()
 
         def read() -> tuple[Prefix, int]:
             self._encode(call, [segment], encoded)
@@ -134,7 +141,7 @@ class TorchScorer:
         def score(some: Sequence[Segment]) -> list[float]:
             self._encode(call, some, encoded)
             logits = self._network.score(*prefix, some, encoded)
-            BATCH_TOKENS.observe(sum(len(suffix.ids) for suffix in some))
+            count_step(len(some), sum(len(suffix.ids) for suffix in some), self._used(prefix[0].tokens, some))
             return logits
 
         logits = isolated(suffixes, score, self._works)
@@ -162,8 +169,15 @@ class TorchScorer:
         """Encode the segments' images that were not met before in this call."""
         needed = {image.key for segment in segments for image in segment.images} - encoded.keys()
         new = {image.digest: image for image in call.images if image.digest in needed}
+        IMAGE_CACHE.labels("hit").inc(len({image.key for segment in segments for image in segment.images}) - len(needed))
+        IMAGE_CACHE.labels("miss").inc(len(needed))
         if new:
             encoded |= zip(new, self._network.encode(list(new.values())), strict=True)
+
+    def _used(self, before: int, suffixes: Sequence[Segment]) -> float:
+        """The share of a batch's budget that suffixes take after a prefix of so many tokens."""
+        longest = max(len(suffix.ids) for suffix in suffixes)
+        return len(suffixes) * (longest + before // _PREFIX_SHARE) / self._settings.batch_tokens
 
     def _batches(self, prompts: dict[int, Prompt], indexes: Sequence[int]) -> Iterator[list[int]]:
         """Runs of pairs of about equal length, as many as one forward pass should take, all with as many keys."""

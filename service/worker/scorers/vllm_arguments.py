@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 import re
 from argparse import Namespace
@@ -32,7 +33,20 @@ _CPU = {
 """On a CPU vLLM's blocks have 128 tokens unless told otherwise, and what candidates share is counted in whole blocks; and its
 cache takes nearly all memory."""
 _GPU = {"dtype": "bfloat16", "max_num_batched_tokens": "16384", "max_num_seqs": "1024"}
-_BOTH = {"disable_log_stats": "true", "enable_log_requests": "false"}
+_LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BOTH = {
+    "disable_log_stats": "false",
+    "enable_log_requests": "false",
+    "custom_histogram_buckets": json.dumps({"request_latency": _LATENCIES}),
+}
+"""vLLM's own latency buckets begin at 0.3 seconds, which is a whole request here."""
+
+_TRACES = {
+    "OTEL_TRACES_SAMPLER": "parentbased_always_off",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+    "OTEL_SERVICE_NAME": "gmr-rerank-engine",
+}
+"""Of vLLM's own traces, where it is told to send some (`otlp_traces_endpoint`): pairs of calls that are traced, and no others."""
 
 _DECIDES_SCORES = ("quantization", "load_format", "kv_cache_dtype", "mm_encoder_attn_dtype")
 _LORAS_AT_ONCE = 8
@@ -58,7 +72,8 @@ def supported_version() -> str:
 
 def prepare_environment(*, on_cpu: bool) -> None:
     """What vLLM reads from the environment alone, unless the operator has set it."""
-    os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
+    for name, value in (_TRACES | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}).items():
+        os.environ.setdefault(name, value)
     if on_cpu:  # left to itself, vLLM keeps a core free, on which its scheduler then spins
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
 
@@ -88,6 +103,10 @@ def engine_arguments(
     ours = _BOTH | (_CPU if on_cpu else _GPU | {"max_loras": str(min(max(len(adapters), 1), _LORAS_AT_ONCE))})
     defaults = {name: value for name, value in ours.items() if name in known and name not in fixed}
     read = _read(kind, defaults | dict(chosen))
+    if getattr(read, "otlp_traces_endpoint", None) and getattr(
+        read, "disable_log_stats", None
+    ):  # vLLM would end with the first pair
+        raise CannotLoad(f"{_setting('otlp_traces_endpoint')} needs {_setting('disable_log_stats')}=false.")
     for name, value in fixed.items():
         setattr(read, name, value)
     return kind.from_cli_args(read)
@@ -126,12 +145,15 @@ def _read(kind: Any, arguments: Mapping[str, str]) -> Namespace:
         def error(self, message: str) -> NoReturn:
             raise CannotLoad(f"An engine argument is wrong: {message}.")
 
+    off = {field.name for field in dataclasses.fields(kind) if field.default is False}
     line: list[str] = []
     for name, value in arguments.items():
         option = name.replace("_", "-")
         match value.lower():
             case "true":
                 line.append(f"--{option}")
+            case "false" if name in off:  # not every switch that is off by itself can be switched off
+                pass
             case "false":
                 line.append(f"--no-{option}")
             case _:

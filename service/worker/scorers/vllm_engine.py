@@ -32,8 +32,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from model_store.families.prompt import Image, Prompt
 from model_store.families.qwen2_5_vl import grid, image_tokens
 from model_store.registry import Adapter, Checkpoint
+from service.tracing import active, onward
 from service.worker.scorers.base import CannotLoad, EngineDead, EngineRefused, Progress
 from service.worker.scorers.vllm_arguments import engine_arguments, prepare_environment
+from service.worker.scorers.vllm_stats import StepStats
 
 _LOOK_SECONDS = 0.5
 
@@ -60,13 +62,16 @@ class Engine:
         }
         chosen = engine_arguments(AsyncEngineArgs, checkpoint, adapters, arguments, on_cpu=on_cpu)
         try:
-            self._llm = AsyncLLM.from_engine_args(chosen)
+            self._llm = AsyncLLM.from_engine_args(chosen, stat_loggers=None if chosen.disable_log_stats else [StepStats])
+        except CannotLoad:
+            raise
         except Exception as error:  # of any kind; vLLM's own log has the story
             raise CannotLoad(f"{checkpoint.name}: vLLM could not load it ({type(error).__name__}).") from error
         config = self._llm.vllm_config
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self.device = str(current_platform.device_type)
         self.step_tokens = int(config.scheduler_config.max_num_batched_tokens)
+        self._traces = config.observability_config.otlp_traces_endpoint is not None
         self._cache = self._llm.renderer.mm_processor_cache
         a_token = config.model_config.get_hidden_size() * config.model_config.dtype.itemsize
         self._cache_tokens = config.model_config.get_multimodal_config().mm_processor_cache_gb * 2**30 / a_token
@@ -116,6 +121,7 @@ class Engine:
                 self._params,
                 request_id=str(next(self._numbers)),
                 lora_request=self._adapters.get(adapter),
+                trace_headers=onward() if self._traces and active() else None,
             )
             async for output in outputs:
                 last = output

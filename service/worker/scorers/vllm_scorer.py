@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
@@ -24,9 +23,10 @@ from model_store.families.prompt import PairTooLong as TooLong
 from model_store.families.qwen2_5_vl import CELL
 from model_store.registry import Adapter, Checkpoint
 from service.contracts import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
+from service.cores import cores
 from service.errors import NoWorker, PairTooLong, WorkerFailed
-from service.telemetry import ISOLATED
-from service.worker.scorers.base import EngineRefused, Verdict
+from service.metrics import IMAGE_CACHE, ISOLATED
+from service.worker.scorers.base import Begin, EngineRefused, Verdict, ignored
 from service.worker.scorers.isolation import is_logit
 from service.worker.scorers.prompts import describe, image, render, scored
 from service.worker.scorers.vllm_arguments import decides_scores, quiet, supported_version
@@ -63,7 +63,7 @@ class VllmScorer:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
-        threads = min(_RENDERING_THREADS, os.cpu_count() or 1)
+        threads = min(_RENDERING_THREADS, cores())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prompts")
         self._loading: Future[Engine] | None = None
         self._started = False
@@ -97,7 +97,10 @@ class VllmScorer:
     def healthy(self) -> bool:
         if not self._started:
             return True
-        return not self._engine.dead and self._engine.stalled_seconds() <= self._settings.stall_seconds
+        return not self._engine.dead and self.stalled_seconds() <= self._settings.stall_seconds
+
+    def stalled_seconds(self) -> float:
+        return self._engine.stalled_seconds() if self._started else 0.0
 
     def ended(self) -> bool:
         return self._started and self._engine.dead
@@ -113,10 +116,10 @@ class VllmScorer:
             await self._in_thread(loading.result().close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def score(self, call: ScoreCall) -> AsyncGenerator[Verdict, None]:
+    async def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
         """A verdict on each document, as they come; raises `NoWorker` when the engine dies."""
         told: asyncio.Queue[Verdict | None] = asyncio.Queue()
-        feeding = asyncio.create_task(self._feed(call, told.put_nowait))
+        feeding = asyncio.create_task(self._feed(call, told.put_nowait, begin))
         feeding.add_done_callback(lambda _: told.put_nowait(None))
         try:
             while (verdict := await told.get()) is not None:
@@ -133,7 +136,7 @@ class VllmScorer:
 
         return Engine(checkpoint, adapters, self._settings.engine_arguments)
 
-    async def _feed(self, call: ScoreCall, tell: Callable[[Verdict], None]) -> None:
+    async def _feed(self, call: ScoreCall, tell: Callable[[Verdict], None], begin: Begin) -> None:
         """Hand the engine one pair after the other, as it has room."""
         met: set[Segment] = set()
         async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as chunks:
@@ -145,6 +148,7 @@ class VllmScorer:
                     cost = len(prompt.suffix.ids) + (0 if prompt.prefix in met else len(prompt.prefix.ids))
                     met.add(prompt.prefix)
                     await self._window.enter(cost)
+                    begin()
                     pair = pairs.create_task(self._score(call, index, prompt, chunk.embeddings, tell))
                     pair.add_done_callback(partial(self._leave, cost))
 
@@ -184,9 +188,12 @@ class VllmScorer:
     async def _prepare(self, call: ScoreCall, indexes: Sequence[int]) -> _Chunk:
         documents = [call.documents[index] for index in indexes]
         prompts = await self._in_thread(render, self._checkpoint, call, documents)
-        missing = [self._engine.lacks(prompt.images) for prompt in prompts if isinstance(prompt, Prompt)]
+        readable = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+        missing = set[Image]().union(*(self._engine.lacks(prompt.images) for prompt in readable))
+        IMAGE_CACHE.labels("hit").inc(len({shown for prompt in readable for shown in prompt.images} - missing))
+        IMAGE_CACHE.labels("miss").inc(len(missing))
         try:
-            embeddings = await self._encoded(call, set().union(*missing))
+            embeddings = await self._encoded(call, missing)
         except EngineRefused:  # which of them it was shows when each pair asks for its own
             embeddings = {}
         return _Chunk(dict(zip(indexes, prompts, strict=True)), embeddings)

@@ -19,7 +19,7 @@ from service.errors import InvalidImage, RerankError
 from service.gateway import media
 from service.gateway.media import Media, Picture
 from service.gateway.quarantine import MOST, SECONDS, Quarantine
-from service.telemetry import QUARANTINED
+from service.metrics import QUARANTINED
 from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
 
 RULE = ImageRule(28, 4 * 28**2, 16 * 28**2)

@@ -23,7 +23,7 @@ DOCUMENTS = [
     for ground in ("grey", "white")
 ]
 SKIPPED = 'rerank_cache_skipped_total{operation="get",reason="breaker"}'
-MADE = 'rerank_cache_call_seconds_count{operation="get"}'
+MADE = 'rerank_cache_call_duration_seconds_count{operation="get"}'
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from model_store.registry import resolve
 from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
+from tests.tracing.collector import QUICK, Collector, collecting
 from tests.worker.vllm.adapters import make_adapter
 from tests.worker.vllm.engine_worker import EngineWorker, engine_worker
 
@@ -50,9 +51,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorker]:
 
 
 @pytest.fixture(scope="session")
-def chunked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorker]:
-    """A worker that computes 256 tokens at a time, so that prompts and images are cut, and holds an image or two."""
+def collector() -> Iterator[Collector]:
+    """Where the traces of `chunked` go."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chunked(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[EngineWorker]:
+    """A worker that computes 256 tokens at a time, so that prompts and images are cut, and holds an image or two.
+
+    It and its engine send traces of calls whose callers say so.
+    """
     settings = {"RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS": "256", "RERANK_ENGINE_MM_PROCESSOR_CACHE_GB": "0.0001"}
+    settings |= {"RERANK_OTLP_ENDPOINT": collector.url, "RERANK_TRACE_SAMPLE": "0"} | QUICK
+    settings |= {"RERANK_ENGINE_OTLP_TRACES_ENDPOINT": f"{collector.url}/v1/traces"}
     with engine_worker(tmp_path_factory.mktemp("chunked"), **settings) as worker:
         yield worker
 

@@ -1,0 +1,131 @@
+"""What a worker's model goes through: it is loaded, checked by its golden pairs, served, and checked again now and then.
+
+Knows a scorer and checkpoints, no HTTP. Invariant: nothing is served before its golden pairs came out as published. What they
+come out as later decides nothing: it is measured, for whoever watches.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio.to_thread
+
+from model_store.golden import GoldenPair
+from model_store.manifest import CheckpointUnusable
+from model_store.registry import resolve, resolve_adapter
+from service.contracts import WorkerInfo
+from service.logs import say
+from service.metrics import DRIFT, LOAD_SECONDS, MODEL, TOLERANCE
+from service.quality import short
+from service.worker.golden import allowed_drift, check_golden, golden_drift, golden_pairs
+from service.worker.scorers.base import CannotLoad, Scorer
+from service.worker.settings import WorkerSettings
+
+_LOOK_SECONDS = 0.5
+
+Checked = Sequence[tuple[WorkerInfo, Sequence[GoldenPair]]]
+"""What is served, and its golden pairs."""
+
+
+@dataclass(slots=True)
+class State:
+    """What the worker knows of itself: `served`, by name, is empty until it is ready."""
+
+    served: dict[str, WorkerInfo] = field(default_factory=dict)
+    calls: int = 0
+
+
+async def live(
+    scorer: Scorer, settings: WorkerSettings, state: State, on_ready: Callable[[], None], on_failure: Callable[[], None]
+) -> None:
+    """Start the scorer, let the golden pairs decide, and from then on keep an eye on its engine."""
+    start = time.perf_counter()
+    try:
+        checked = await _load(scorer, settings)
+        drift = await _first_check(scorer, settings, checked)
+    except (CheckpointUnusable, CannotLoad) as failure:
+        say(str(failure), logging.ERROR)
+        on_failure()
+        return
+    except MemoryError:
+        say("There is not enough memory to load the model.", logging.ERROR)
+        on_failure()
+        return
+    except Exception as failure:
+        say("the model failed to load", logging.ERROR, failure=failure)
+        on_failure()
+        return
+    served = [info for info, _ in checked]
+    for info in served:
+        say("model ready", model=info.model, digest=info.digest, engine=info.engine, device=info.device, dtype=info.dtype)
+        MODEL.labels(info.model, short(info.digest), info.engine, info.dtype, info.device).set(1)
+    seconds = time.perf_counter() - start
+    LOAD_SECONDS.set(seconds)
+    say("ready", golden_drift=drift, seconds=round(seconds, 1))
+    state.served = {info.model: info for info in served}
+    on_ready()
+    checking = asyncio.create_task(_keep_checking(scorer, settings, checked))
+    try:
+        while not scorer.ended():
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        checking.cancel()
+        await asyncio.gather(checking, return_exceptions=True)
+    say("the engine has ended", logging.ERROR)
+    on_failure()
+
+
+async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
+    """What the scorer serves, loaded; raises `CheckpointUnusable` or `CannotLoad`."""
+    real = not settings.random_weights
+    checkpoint = await anyio.to_thread.run_sync(
+        lambda: resolve(
+            settings.model,
+            revision=settings.model_revision,
+            cache=settings.model_cache,
+            registry=settings.registry,
+            weights=real,
+        ),
+        abandon_on_cancel=True,  # nobody waits for checksums when the process is told to end
+    )
+    if checkpoint.name in settings.adapters:
+        raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
+    adapter = partial(resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint)
+    adapters = [await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()]
+    served = await scorer.start(checkpoint, adapters)
+    if not real:
+        say("the weights are random: timings mean something, scores do not", logging.WARNING)
+        return [(info, ()) for info in served]
+    folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
+    return [(info, golden_pairs(folder)) for info, folder in zip(served, folders, strict=True)]
+
+
+async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float:
+    """How far golden pairs are off at most; raises `CannotLoad` where that is too far."""
+    drifts = [0.0]
+    for info, pairs in checked:
+        drift = await check_golden(scorer, info, pairs, settings.golden_tolerance)
+        DRIFT.labels(info.model, short(info.digest)).set(drift)
+        TOLERANCE.labels(info.model, short(info.digest)).set(allowed_drift(info, settings.golden_tolerance))
+        drifts.append(drift)
+    return max(drifts)
+
+
+async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> None:
+    """Measure now and then how far golden pairs are off by now."""
+    while settings.golden_check_seconds:
+        await asyncio.sleep(settings.golden_check_seconds)
+        for info, pairs in checked:
+            try:
+                drift = await golden_drift(scorer, info, pairs)
+            except Exception as failure:  # of any kind: an engine that cannot tell is no reason to stop asking
+                say("golden pairs could not be scored again", logging.WARNING, failure=failure, model=info.model)
+                continue
+            DRIFT.labels(info.model, short(info.digest)).set(drift)
+            if drift > allowed_drift(info, settings.golden_tolerance):
+                say("golden pairs have drifted", logging.ERROR, model=info.model, digest=info.digest, golden_drift=drift)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -64,10 +64,10 @@ class Quality(Collector):
         model = self._model(short(digest))
         scores = [verdict for verdict in verdicts if isinstance(verdict, Scored)]
         logits = [score.logit for score in scores]
-        for bucket, times in Counter(bisect_left(_LOGIT_EDGES, logit) for logit in logits).items():
-            model.buckets[bucket] += times
-        model.total += sum((1 + math.tanh(logit / 2)) / 2 for logit in logits)  # the sigmoid, which never overflows this way
-        model.truncated += sum(score.truncated for score in scores)
+        for logit in logits:
+            model.buckets[bisect_left(_LOGIT_EDGES, logit)] += 1
+        model.total += (len(logits) + sum([math.tanh(logit / 2) for logit in logits])) / 2  # the sigmoid, which never overflows this way
+        model.truncated += sum([score.truncated for score in scores])
         model.pairs["cached"] += cached
         model.pairs["computed"] += len(scores) - cached
         if len(scores) < len(verdicts):

@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -120,44 +120,40 @@ def _gateways(worker: str, scratch: Path) -> Iterator[dict[str, _Gateway]]:
 def _measure(gateways: Mapping[str, _Gateway], body: bytes, found: Mapping[str, _Found]) -> None:
     """One sample: every way is warmed up, then asked in turns; who is first changes from round to round."""
     taken: dict[str, list[float]] = {name: [] for name in gateways}
-    with ExitStack() as stack:
-        callers = {name: stack.enter_context(_caller(gateway.url, body)) for name, gateway in gateways.items()}
-        for ask in callers.values():
-            _seconds(ask, _WARM_UP)
-        before = {name: sum(gateway.program.cpu_seconds().values()) for name, gateway in gateways.items()}
-        names = list(gateways)
-        for number in range(_ROUNDS):
-            first = number % len(names)
-            for name in (*names[first:], *names[:first]):
-                taken[name].append(_seconds(callers[name], _ASKED))
-        for name, gateway in gateways.items():
-            found[name].seconds.append(taken[name])
-            found[name].cpu += sum(gateway.program.cpu_seconds().values()) - before[name]
+    for gateway in gateways.values():
+        _seconds(gateway.url, body, _WARM_UP)
+    before = {name: sum(gateway.program.cpu_seconds().values()) for name, gateway in gateways.items()}
+    names = list(gateways)
+    for number in range(_ROUNDS):
+        first = number % len(names)
+        for name in (*names[first:], *names[:first]):
+            taken[name].append(_seconds(gateways[name].url, body, _ASKED))
+    for name, gateway in gateways.items():
+        found[name].seconds.append(taken[name])
+        found[name].cpu += sum(gateway.program.cpu_seconds().values()) - before[name]
 
 
-@contextmanager
-def _caller(url: str, body: bytes) -> Iterator[Callable[[], None]]:
-    """Asks one request again and again, over one connection; raises `CallFailed` unless all its scores were known."""
+def _seconds(url: str, body: bytes, times: int) -> float:
+    """How long a request takes so many times in a row, over one connection that was used once before."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=calls.ANSWER_SECONDS)
-
-    def ask() -> None:
-        connection.request("POST", "/rerank", body, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        content = answer.read()
-        if answer.status != http.client.OK:
-            raise calls.CallFailed(f"/rerank answered {answer.status}: {content[:500].decode(errors='replace')}")
-
     try:
-        yield ask
+        _ask(connection, body)
+        start = time.perf_counter()
+        for _ in range(times):
+            _ask(connection, body)
+        return time.perf_counter() - start
+    except OSError as error:  # among them a broken pipe, of which the command line would say nothing
+        raise calls.CallFailed(f"A gateway was lost ({type(error).__name__}).") from error
     finally:
         connection.close()
 
 
-def _seconds(ask: Callable[[], None], times: int) -> float:
-    start = time.perf_counter()
-    for _ in range(times):
-        ask()
-    return time.perf_counter() - start
+def _ask(connection: http.client.HTTPConnection, body: bytes) -> None:
+    connection.request("POST", "/rerank", body, {"content-type": "application/json"})
+    answer = connection.getresponse()
+    content = answer.read()
+    if answer.status != http.client.OK:
+        raise calls.CallFailed(f"/rerank answered {answer.status}: {content[:500].decode(errors='replace')}")
 
 
 def _row(name: str, found: _Found, reference: _Found) -> dict[str, Any]:
@@ -166,7 +162,7 @@ def _row(name: str, found: _Found, reference: _Found) -> dict[str, Any]:
         [1 - without / seen for seen, without in zip(*rounds, strict=True)]
         for rounds in zip(found.seconds, reference.seconds, strict=True)
     ]
-    asked = _ASKED * _ROUNDS * len(found.seconds)
+    asked = (_ASKED + 1) * _ROUNDS * len(found.seconds)
     low, high = _interval(lost, Random(0))
     return {
         "observed": name,

@@ -48,7 +48,7 @@ def test_a_share_of_throughput_is_lost() -> None:
     row = _row("all", slow, quick)
     assert row["throughput_lost"] == pytest.approx(0.2)
     assert row["throughput_lost_95"] == pytest.approx([0.2, 0.2])
-    assert row["cpu_ms_a_request"] == pytest.approx(20 / (25 * 20 * 2) * 1000)
+    assert row["cpu_ms_a_request"] == pytest.approx(20 / (26 * 20 * 2) * 1000)
     assert _row("nothing", quick, quick)["throughput_lost"] == 0
 
 

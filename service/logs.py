@@ -6,11 +6,12 @@ a user sent.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 from typing import Any
+
+import msgspec
 
 log = logging.getLogger("rerank")
 
@@ -32,7 +33,7 @@ class _Lines(logging.Formatter):
             )
             return f"{said}\n{trace}" if trace else said
         entry = {"time": stamp, "level": record.levelname.lower(), "message": record.getMessage(), **fields}
-        return json.dumps(entry | ({"trace": trace} if trace else {}), ensure_ascii=True)
+        return msgspec.json.encode(entry | ({"trace": trace} if trace else {})).decode()
 
 
 def log_to_stderr(level: str = "info") -> None:

@@ -66,7 +66,8 @@ class Quality(Collector):
         logits = [score.logit for score in scores]
         for logit in logits:
             model.buckets[bisect_left(_LOGIT_EDGES, logit)] += 1
-        model.total += (len(logits) + sum([math.tanh(logit / 2) for logit in logits])) / 2  # the sigmoid, which never overflows this way
+        tanhs = sum([math.tanh(logit / 2) for logit in logits])  # twice the sigmoid less one, and it never overflows
+        model.total += (len(logits) + tanhs) / 2
         model.truncated += sum([score.truncated for score in scores])
         model.pairs["cached"] += cached
         model.pairs["computed"] += len(scores) - cached

@@ -34,7 +34,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Clien
         room = {"RERANK_CAPACITY_TOKENS": "4000000"}  # all clients are to be inside when the engine dies
         url = stack.enter_context(running("gateway", "--workers", urls, port=free_port(), log=folder / "gateway", **room))
         client = stack.enter_context(httpx.Client(base_url=url, timeout=120))
-        eventually(lambda: all(f'"worker": "{worker.url}' in (folder / "gateway").read_text() for worker in workers))
+        eventually(lambda: all(f'"worker":"{worker.url}' in (folder / "gateway").read_text() for worker in workers))
         yield client, workers
 
 

@@ -44,9 +44,9 @@ def ask(fleet: Fleet, headers: dict[str, str] | None = None, **body: Any) -> htt
 def trace_of(collector: Collector, answer: httpx.Response, fleet: Fleet) -> list[Got]:
     """The answer's trace, once its last span has come: found by what the log says its id was."""
     log, identity = fleet.gateway.said, answer.headers["x-request-id"]
-    eventually(lambda: f'"request_id": "{identity}"' in log(), why=log)
+    eventually(lambda: f'"request_id":"{identity}"' in log(), why=log)
     line = next(line for line in log().splitlines() if identity in line)
-    trace_id = line.partition('"trace_id": "')[2][:32]
+    trace_id = line.partition('"trace_id":"')[2][:32]
     assert collector.await_span("POST /rerank", trace_id).attributes["http.response.status_code"] == answer.status_code
     return collector.trace(trace_id)
 
@@ -106,7 +106,7 @@ def test_a_callers_trace_is_followed_into_the_worker(pair: Fleet, collector: Col
     assert answer.status_code == httpx.codes.OK
     assert root.parent_id == CALLER.span_id
     assert collector.await_span("engine", CALLER.trace_id)
-    eventually(lambda: f'"trace_id": "{CALLER.trace_id}"' in pair.gateway.said(), why=pair.gateway.said)
+    eventually(lambda: f'"trace_id":"{CALLER.trace_id}"' in pair.gateway.said(), why=pair.gateway.said)
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
     before = "" if looking else "from service.unobserved import look_away; look_away()"
     done = subprocess.run([sys.executable, "-c", _LOOKING.format(before=before)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ['"well"', f"{looking} {looking}"]
-    assert ('"route": "/models"' in done.stderr) == looking
+    assert ('"route":"/models"' in done.stderr) == looking
 
 
 def test_the_sink_takes_everything() -> None:

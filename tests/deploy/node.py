@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,7 @@ class Node:
             yield f"chmod a+rx {parents or '.'}"  # a package of this machine may have closed them
             if mount.get("readOnly"):
                 yield f"mount -o remount,bind,ro {where}"
+        yield from _shown_again([mount["mountPath"] for mount in container.get("volumeMounts") or []])
         services = cluster.store.list(SERVICE, pod["metadata"]["namespace"])
         hosts = "".join(f"{ADDRESS} {service['metadata']['name']}\n" for service in services)
         yield f"printf %s {shlex.quote('127.0.0.1 localhost' + chr(10) + hosts)} > etc/hosts"
@@ -197,6 +198,14 @@ class Node:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _shown_again(mounted: Sequence[str]) -> Iterator[str]:
+    """Shell lines that lay what stands in for an image over a volume that hides it, as `/tmp` does where the checkout is in it."""
+    for folder in {Path.cwd(), Path(sys.prefix), Path(sys.base_prefix)}:
+        if any(folder.is_relative_to(path) for path in mounted):
+            where = shlex.quote(str(folder).lstrip("/"))
+            yield f"mkdir -p {where} && mount --bind {shlex.quote(str(folder))} {where} && mount -o remount,bind,ro {where}"
 
 
 def is_possible() -> bool:

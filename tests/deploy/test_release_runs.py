@@ -17,7 +17,7 @@ from tests.processes import eventually
 
 ONE_OF_EACH = "gateway.replicas=1,service.port=8000"  # all Pods share an address
 PATIENT = "gateway.settings.RERANK_REDIS_TIMEOUT_MS=5000"  # on a machine that has other things to do
-WAIT = ("--wait", "--timeout", "1500s")
+WAIT = ("--wait", "--timeout", "600s")
 QUESTION = {"query": "how do I sort a list", "documents": ["Close the file.", "Sort the list in ascending order."]}
 
 
@@ -41,7 +41,7 @@ def test_the_default_release_answers(tmp_path: Path) -> None:
     with helm_on(cluster, tmp_path / "helm", SPACE) as helm, node.running(cluster):
         done = helm.run("install", "rerank", CHART, "--set", f"{ONE_OF_EACH},{PATIENT}", *WAIT)
         assert done.returncode == 0, done.stderr + node.said()
-        tested = helm.run("test", "rerank", "--timeout", "1500s")
+        tested = helm.run("test", "rerank", "--timeout", "600s")
         assert tested.returncode == 0, tested.stderr + node.said()
         for pod in cluster.store.list(POD, SPACE):
             for container in pod["spec"]["containers"]:

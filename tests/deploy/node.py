@@ -202,7 +202,7 @@ class Node:
 
 def _shown_again(mounted: Sequence[str]) -> Iterator[str]:
     """Shell lines that lay what stands in for an image over a volume that hides it, as `/tmp` does where the checkout is in it."""
-    for folder in {Path.cwd(), Path(sys.prefix), Path(sys.base_prefix)}:
+    for folder in (Path.cwd(), Path(sys.prefix), Path(sys.base_prefix)):
         if any(folder.is_relative_to(path) for path in mounted):
             where = shlex.quote(str(folder).lstrip("/"))
             yield f"mkdir -p {where} && mount --bind {shlex.quote(str(folder))} {where} && mount -o remount,bind,ro {where}"

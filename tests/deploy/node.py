@@ -201,7 +201,7 @@ class Node:
 
 
 def _shown_again(mounted: Sequence[str]) -> Iterator[str]:
-    """Shell lines that lay what stands in for an image over a volume that hides it, as `/tmp` does where the checkout is in it."""
+    """Shell lines that lay what stands in for an image over a volume that hides it, as `/tmp` hides a checkout in it."""
     for folder in (Path.cwd(), Path(sys.prefix), Path(sys.base_prefix)):
         if any(folder.is_relative_to(path) for path in mounted):
             where = shlex.quote(str(folder).lstrip("/"))

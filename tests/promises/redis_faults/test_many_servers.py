@@ -27,7 +27,7 @@ class Watcher(Process):
         settings.write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
             f"sentinel monitor mymaster 127.0.0.1 {master} 1\n"
-            "sentinel down-after-milliseconds mymaster 500\nsentinel failover-timeout mymaster 5000\n"
+            "sentinel down-after-milliseconds mymaster 5000\nsentinel failover-timeout mymaster 5000\n"
         )
         super().__init__(["redis-server", str(settings), "--sentinel"], folder / "sentinel.log")
 

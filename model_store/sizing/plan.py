@@ -70,7 +70,7 @@ class Assumed:
     """Python around each pair, which no GPU makes faster: 0.27 to 0.32 ms measured with vLLM 0.32 on a CPU core."""
     busy: float = 0.6
     """Share of its time that a worker works, so that bursts do not wait."""
-    step_tokens: int = 8192
+    step_tokens: int = 16384
     """Tokens of one engine step, `RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS`."""
     reserve: int = 3 * GIB
     """Memory for CUDA, its graphs, and vLLM's own."""

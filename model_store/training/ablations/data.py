@@ -39,7 +39,7 @@ def _rows(path: Path, count: int, seed: int) -> Iterator[Example]:
         turn, place = divmod(number, len(cells.CELLS))
         drawn = cells.sample(cells.CELLS[place], Random(f"ablations/{seed}/{number}"), "train", POOL, plain=turn % 2 == 1)
         relevant, *others = (saved_side(document, images) for document in drawn.documents)
-        # The generators put near misses first.
+        # Scenes, pages and texts come with near misses first; of facts and names, each may be one.
         negatives = (Negative(side, "hard" if at < POOL // 2 else "random") for at, side in enumerate(others))
         yield Example(
             id=f"{drawn.cell}/{number}",

@@ -25,6 +25,7 @@ from model_store.training.publish.adapters import load_base, look_at, wear
 from model_store.training.tiny import cells
 from model_store.training.tiny.batches import Batch, Batcher
 from model_store.training.tiny.heldout import CUT, questions
+from model_store.training.tiny.train import pictures_of, read
 
 Values = dict[str, dict[str, float]]
 """nDCG@10 by cell, then by query."""
@@ -64,9 +65,7 @@ class Benchmark:
             self._batches[cell] = []
             for question in questions(cell, self._queries):
                 batch = batcher.batch([question])
-                pictures = None
-                if batch.pixels is not None:
-                    pictures = network.model.visual(batch.pixels, grid_thw=batch.grids).pooler_output
+                pictures = pictures_of(network, batch)
                 self._batches[cell].append((replace(batch, pixels=None), pictures))
 
 
@@ -77,12 +76,6 @@ def _along(variant: Variant, rows: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _value(network: Network, batch: Batch, pictures: Tensor | None, row: Tensor) -> float:
-    embedded = network.get_input_embeddings()(batch.ids)
-    if pictures is not None:
-        spots = (batch.ids == network.config.image_token_id)[..., None].expand_as(embedded)
-        embedded = embedded.masked_scatter(spots, pictures)
-    hidden = network.model.language_model(
-        inputs_embeds=embedded, position_ids=batch.positions, attention_mask=batch.mask(), use_cache=False
-    ).last_hidden_state.flatten(0, 1)
+    hidden = read(network, batch, pictures)
     relevant, *others = (hidden[batch.last[0]] @ row).tolist()
     return ndcg(ranked([*others, relevant], [0.0] * len(others) + [1.0]), CUT)

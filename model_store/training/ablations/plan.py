@@ -65,7 +65,7 @@ class Plan:
         }
 
     def config(self, variant: Variant, seed: int, rows: Path, output: Path) -> TrainConfig:
-        """One run. Half of the negatives are near misses, half random ones, as in the paper; an odd one is a near miss."""
+        """One run. Half of the negatives are hard, half random ones, as in the paper, as far as the cells tell them apart."""
         decided = variant.settings()
         return TrainConfig.model_validate(
             {

@@ -24,7 +24,7 @@ from model_store.training.tiny import cells, lexical
 from model_store.training.tiny.batches import Batcher
 from model_store.training.tiny.examples import Example
 from model_store.training.tiny.texts import passages
-from model_store.training.tiny.train import answer_head, read
+from model_store.training.tiny.train import answer_head, pictures_of, read
 
 CANDIDATES = 20
 CUT = 10
@@ -53,7 +53,8 @@ def network_scores(network: Network, batcher: Batcher) -> Score:
     @torch.inference_mode()
     def score(examples: list[Example]) -> list[list[float]]:
         batch = batcher.batch(examples)
-        scores: list[list[float]] = (read(network, batch)[batch.last].float() @ head).tolist()
+        hidden = read(network, batch, pictures_of(network, batch))
+        scores: list[list[float]] = (hidden[batch.last].float() @ head).tolist()
         return scores
 
     return score

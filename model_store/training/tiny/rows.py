@@ -26,7 +26,7 @@ PICTURES = "pictures"
 def write_rows(path: Path, count: int, *, names: Sequence[str], seed: int) -> None:
     """Write `count` rows of the named cells, one named twice twice as often; half of them ask with the default instruction.
 
-    Which negatives are near misses the cells do not say: all go as hard ones. Raises `DataError` where the disk refuses.
+    Not every cell has its near misses in known places: all negatives go as hard ones. Raises `DataError` where the disk refuses.
     """
     write_examples(path, _rows(path, count, names, Random(f"rows/{path.stem}/{seed}")))
 

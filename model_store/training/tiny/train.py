@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from model_store.training.tiny import cells, pages, scenes
 from model_store.training.tiny.batches import Batch, Batcher, fitted, pixel_values
@@ -103,29 +104,38 @@ def learn_signs(
             keep()
 
 
-def read(network: Network, batch: Batch) -> Tensor:
-    """Final hidden states of all positions of a batch, `[rows * tokens, hidden]`."""
-    return _last_two_layers(network, batch)[1]
+def pictures_of(network: Network, batch: Batch) -> Tensor | None:
+    """What the vision tower makes of a batch's images, one after the other, `[image tokens, hidden]`; None where it has none."""
+    if batch.pixels is None:
+        return None
+    with torch.no_grad():
+        tokens: Tensor = network.model.visual(batch.pixels, grid_thw=batch.grids).pooler_output
+    return tokens
+
+
+def read(network: Network, batch: Batch, pictures: Tensor | None) -> Tensor:
+    """Final hidden states of all positions of a batch, `[rows * tokens, hidden]`; `pictures` is what `pictures_of` gives."""
+    hidden: Tensor = _states(network, batch, pictures).last_hidden_state
+    return hidden.flatten(0, 1)
 
 
 def _last_two_layers(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
     """Hidden states after the last layer but one and after the last, each as the head reads it, `[rows * tokens, hidden]`."""
-    language = network.model.language_model
-    embedded = network.get_input_embeddings()(batch.ids)
-    if batch.pixels is not None:
-        with torch.no_grad():
-            images = network.model.visual(batch.pixels, grid_thw=batch.grids).pooler_output
-        places = (batch.ids == network.config.image_token_id)[..., None].expand_as(embedded)
-        embedded = embedded.masked_scatter(places, images.to(embedded.dtype))
-    states = language(
-        inputs_embeds=embedded,
-        position_ids=batch.positions,
-        attention_mask=batch.mask(),
-        use_cache=False,
-        output_hidden_states=True,
-    )
-    earlier: Tensor = language.norm(states.hidden_states[-2])
+    states = _states(network, batch, pictures_of(network, batch), output_hidden_states=True)
+    earlier: Tensor = network.model.language_model.norm(states.hidden_states[-2])
     return earlier.flatten(0, 1), states.last_hidden_state.flatten(0, 1)
+
+
+def _states(network: Network, batch: Batch, pictures: Tensor | None, **options: bool) -> BaseModelOutputWithPast:
+    """What the language model gives for a batch's tokens, with image tokens in their places."""
+    embedded = network.get_input_embeddings()(batch.ids)
+    if pictures is not None:
+        places = (batch.ids == network.config.image_token_id)[..., None].expand_as(embedded)
+        embedded = embedded.masked_scatter(places, pictures.to(embedded.dtype))
+    states: BaseModelOutputWithPast = network.model.language_model(
+        inputs_embeds=embedded, position_ids=batch.positions, attention_mask=batch.mask(), use_cache=False, **options
+    )
+    return states
 
 
 def answer_head(network: Network, label_ids: tuple[int, int]) -> Tensor:

@@ -167,9 +167,10 @@ class TorchScorer:
 
     def _encode(self, call: ScoreCall, segments: Sequence[Segment], encoded: dict[bytes, Tensor]) -> None:
         """Encode the segments' images that were not met before in this call."""
-        needed = {image.key for segment in segments for image in segment.images} - encoded.keys()
+        shown = {image.key for segment in segments for image in segment.images}
+        needed = shown - encoded.keys()
         new = {image.digest: image for image in call.images if image.digest in needed}
-        IMAGE_CACHE.labels("hit").inc(len({image.key for segment in segments for image in segment.images}) - len(needed))
+        IMAGE_CACHE.labels("hit").inc(len(shown) - len(needed))
         IMAGE_CACHE.labels("miss").inc(len(needed))
         if new:
             encoded |= zip(new, self._network.encode(list(new.values())), strict=True)

@@ -103,9 +103,8 @@ def engine_arguments(
     ours = _BOTH | (_CPU if on_cpu else _GPU | {"max_loras": str(min(max(len(adapters), 1), _LORAS_AT_ONCE))})
     defaults = {name: value for name, value in ours.items() if name in known and name not in fixed}
     read = _read(kind, defaults | dict(chosen))
-    if getattr(read, "otlp_traces_endpoint", None) and getattr(
-        read, "disable_log_stats", None
-    ):  # vLLM would end with the first pair
+    if all(getattr(read, name, None) for name in ("otlp_traces_endpoint", "disable_log_stats")):
+        # vLLM would end with the first pair.
         raise CannotLoad(f"{_setting('otlp_traces_endpoint')} needs {_setting('disable_log_stats')}=false.")
     for name, value in fixed.items():
         setattr(read, name, value)

@@ -16,7 +16,16 @@ from pathlib import Path
 from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.golden import GOLDEN
-from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, PixelBounds, digest_files, read_manifest, verify
+from model_store.manifest import (
+    MANIFEST,
+    CheckpointUnusable,
+    Manifest,
+    PixelBounds,
+    digest_files,
+    manifest_digest,
+    read_manifest,
+    verify,
+)
 from model_store.store.reference import is_reference, obtain
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -51,6 +60,11 @@ class Checkpoint:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
     @property
+    def version(self) -> str:
+        """As a registry names it; empty where there is no manifest."""
+        return _version(self.folder)
+
+    @property
     def digest(self) -> str:
         """Of all that decides a score but the engine: files, family, template, limits."""
         described = self.manifest.model_dump(exclude={"lineage", "name", "base"}) | {"prompt": self.family.fingerprint}
@@ -65,6 +79,11 @@ class Adapter:
     folder: Path
     rank: int
     digest: str
+
+    @property
+    def version(self) -> str:
+        """As a registry names it; empty where there is no manifest."""
+        return _version(self.folder)
 
 
 def resolve(
@@ -117,6 +136,10 @@ def resolve_adapter(
         raise CheckpointUnusable(f"{name}: {ADAPTER_CONFIG} states no rank.")
     described = {file: digest.sha256 for file, digest in files.items()}
     return Adapter(name, folder, rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
+
+
+def _version(folder: Path) -> str:
+    return f"sha256:{manifest_digest(folder)}" if (folder / MANIFEST).exists() else ""
 
 
 def shipped() -> list[str]:

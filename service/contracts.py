@@ -263,7 +263,10 @@ class ScoreReply(msgspec.Struct, frozen=True):
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """A model that a ready worker serves. A worker's `/info` lists them, the default one first."""
+    """A model that a ready worker serves. A worker's `/info` lists them, the default one first.
+
+    `digest` stands for all that decides a score: files, limits, engine, dtype.
+    """
 
     model: str
     digest: str
@@ -275,6 +278,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     engine: str
     dtype: str
     device: str
+    version: str = ""
+    """The digest that a registry lists the checkpoint or adapter under; empty where it has no manifest."""
 
 
 MSGPACK = "application/msgpack"

@@ -204,9 +204,10 @@ DRIFT = _gauge(
 TOLERANCE = _gauge("rerank_golden_tolerance_logits", "How far a golden pair may be off.", model=_OPEN, digest=_OPEN)
 MODEL = _gauge(
     "rerank_model_info",
-    "1 for each model that a worker serves.",
+    "1 for each model that a worker serves; `version` is what a registry lists it under.",
     model=_OPEN,
     digest=_OPEN,
+    version=_OPEN,
     engine=_OPEN,
     dtype=_OPEN,
     device=_OPEN,

@@ -171,7 +171,7 @@ MODELS = Row(
     [
         Panel(
             "Served",
-            "Which worker serves what, with which engine.",
+            "Which worker serves what, with which engine. `gmr models list` has the version; the digest covers the engine, too.",
             [Query(of("rerank_model_info", _MODEL))],
             kind="table",
             width=16,
@@ -179,6 +179,7 @@ MODELS = Row(
             columns={
                 "Pod": "pod",
                 "Model": "model",
+                "Version": "version",
                 "Digest": "digest",
                 "Engine": "engine",
                 "Dtype": "dtype",

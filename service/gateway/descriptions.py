@@ -30,6 +30,7 @@ def described(limits: Limits, model: WorkerInfo) -> dict[str, object]:
     return {
         "model": model.model,
         "model_digest": model.digest,
+        "version": model.version or None,
         "family": model.family,
         "template": model.template,
         "default_instruction": model.default_instruction,

@@ -62,8 +62,10 @@ async def live(
         return
     served = [info for info, _ in checked]
     for info in served:
-        say("model ready", model=info.model, digest=info.digest, engine=info.engine, device=info.device, dtype=info.dtype)
-        MODEL.labels(info.model, short(info.digest), info.engine, info.dtype, info.device).set(1)
+        version = info.version and short(info.version)
+        what = {name: getattr(info, name) for name in ("model", "digest", "engine", "device", "dtype")}
+        say("model ready", version=version or None, **what)
+        MODEL.labels(info.model, short(info.digest), version, info.engine, info.dtype, info.device).set(1)
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)
     say("ready", golden_drift=drift, seconds=round(seconds, 1))

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from model_store.manifest import manifest_digest
+from model_store.registry import SHIPPED
 from service.quality import short
 from tests.e2e.test_two_processes import drawn
 from tests.processes import Fleet, Gmr, eventually, fleet
@@ -93,7 +95,8 @@ def test_a_worker_counts_its_steps_tokens_and_images(pair: Fleet) -> None:
     assert sample(worker, "rerank_engine_prompt_tokens_total", source="computed") > 3_000
     assert sample(worker, "rerank_image_cache_lookups_total", result="miss") >= 2
     assert sample(worker, "rerank_request_duration_seconds_count", dialect="worker", status="200") >= 1
-    assert sample(worker, "rerank_model_info", model="gmr-tiny") == 1
+    version = manifest_digest(SHIPPED / "gmr-tiny")[:12]
+    assert sample(worker, "rerank_model_info", model="gmr-tiny", version=version) == 1
     for gauge in ("rerank_engine_calls_in_flight", "rerank_engine_pairs_in_flight", "rerank_engine_stalled_seconds"):
         assert sample(worker, gauge) == 0
 

@@ -71,7 +71,7 @@ async def test_all_models_are_listed_and_the_default_one_is_described() -> None:
         listed = (await gateway.get("/v1/models")).json()["data"]
         assert [each["id"] for each in listed] == ["adapter", "m"]
         info = (await gateway.get("/info")).json()
-        assert (info["model"], info["model_digest"]) == ("m", INFO.digest)
+        assert (info["model"], info["model_digest"], info["version"]) == ("m", INFO.digest, None)
 
 
 async def test_each_model_is_asked_by_its_name_and_cached_apart() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt
 from model_store.families.qwen2_5_vl import CELL, image_tokens
-from model_store.registry import Checkpoint
+from model_store.registry import Adapter, Checkpoint
 from service.contracts import ImageRule, Pixels, ScoreCall, Scored, WireItem, WorkerInfo
 
 
@@ -32,12 +32,15 @@ def scored(prompt: Prompt, logit: float, reused_tokens: int = 0) -> Scored:
     return Scored(logit, len(prompt.prefix.ids) + len(prompt.suffix.ids), pictures, prompt.truncated, reused_tokens)
 
 
-def describe(checkpoint: Checkpoint, *, name: str, parts: Sequence[str], engine: str, dtype: str, device: str) -> WorkerInfo:
-    """A model as it is served. Its digest covers checkpoint, engine and dtype, and `parts`: what else decides a score."""
-    manifest = checkpoint.manifest
+def describe(
+    checkpoint: Checkpoint, adapter: Adapter | None = None, *, parts: Sequence[str], engine: str, dtype: str, device: str
+) -> WorkerInfo:
+    """A model as it is served. Its digest covers files, engine and dtype, and `parts`: what else decides a score."""
+    manifest, model = checkpoint.manifest, adapter or checkpoint
+    parts = (*parts, adapter.digest) if adapter else parts
     digest = hashlib.sha256("\n".join((checkpoint.digest, engine, dtype, *parts)).encode()).hexdigest()
     return WorkerInfo(
-        model=name,
+        model=model.name,
         digest=f"sha256:{digest}",
         family=manifest.family,
         template=manifest.template,
@@ -47,6 +50,7 @@ def describe(checkpoint: Checkpoint, *, name: str, parts: Sequence[str], engine:
         engine=engine,
         dtype=dtype,
         device=device,
+        version=model.version,
     )
 
 

@@ -117,7 +117,7 @@ class TorchScorer:
         self._known_good = known_good
         engine = f"torch {torch.__version__.partition('+')[0]}, transformers {version('transformers')}"
         kind = str(dtype).removeprefix("torch.")
-        return describe(checkpoint, name=checkpoint.name, parts=(), engine=engine, dtype=kind, device=device.type)
+        return describe(checkpoint, parts=(), engine=engine, dtype=kind, device=device.type)
 
     def _read_prefix(
         self, call: ScoreCall, segment: Segment, encoded: dict[bytes, Tensor], begin: Begin

@@ -82,17 +82,17 @@ class VllmScorer:
         await engine.warm_up()
         self._started = True
 
-        def info(name: str, *parts: str) -> WorkerInfo:
+        def info(adapter: Adapter | None = None) -> WorkerInfo:
             return describe(
                 checkpoint,
-                name=name,
-                parts=(*decides_scores(self._settings.engine_arguments), *parts),
+                adapter,
+                parts=decides_scores(self._settings.engine_arguments),
                 engine=f"vllm {engine_version}, torch {version('torch').partition('+')[0]}",
                 dtype=engine.dtype,
                 device=engine.device,
             )
 
-        return [info(checkpoint.name), *(info(adapter.name, adapter.digest) for adapter in adapters)]
+        return [info(), *map(info, adapters)]
 
     def healthy(self) -> bool:
         if not self._started:

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, help="where the checkpoint goes; what is there is replaced")
     parser.add_argument("--see", type=int, default=4400, help="steps of the vision stage")
     parser.add_argument("--words", type=int, default=400, help="steps of the first stage of signs, on text alone")
-    parser.add_argument("--signs", type=int, default=800, help="steps of the second stage of signs, on all nine cells")
+    parser.add_argument("--signs", type=int, default=2200, help="steps of the second stage of signs, on all nine cells")
     parser.add_argument("--rows", type=int, default=8000, help="rows to learn answers from")
     parser.add_argument("--dev", type=int, default=90, help="rows that the training looks at, and does not learn from")
     parser.add_argument("--queries", type=int, default=200, help="held-out queries a cell for the card's table")

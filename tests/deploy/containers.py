@@ -49,7 +49,7 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "containers are built and run as root, and this is not root"
     if missing := [program for program in PROGRAMS if not shutil.which(program)]:
-        return f"`make tools` has not installed {', '.join(missing)}"
+        return f"`make test-images` would have installed {', '.join(missing)}"
     if missing := stand_ins.missing_packages():
         return f"the base image stands on Debian packages that are not here: {', '.join(missing)}"
     return None

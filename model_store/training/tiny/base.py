@@ -30,7 +30,7 @@ from model_store.training.tiny.train import Report, learn_signs, see
 NAME = "gmr-tiny-base"
 SEED = 20261121
 SHARES = (*cells.CELLS, *["T-VD"] * 2, "T-I", "IT-I", "T-T", "I-T")
-"""Cells, as often as signs are learnt from them: reading two printed words takes longest, then scenes that were only described."""
+"""Cells, as often as signs are learnt from them: reading two printed words takes longest, scenes come next."""
 
 _CARD = """\
 # {name}

@@ -67,6 +67,7 @@ class Server:
             port=self._port,
             http=partial(Http, serving=serving),  # type: ignore[arg-type]  # any callable that makes a protocol
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            timeout_keep_alive=serving.keep_alive_seconds,
             ws="none",
             log_config=None,
             access_log=False,

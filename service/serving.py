@@ -27,6 +27,13 @@ class Serving(BaseModel):
     read_timeout_seconds: float = Field(
         10, ge=0.1, le=600, description="How far a client may fall behind a slow line when it sends a request or reads an answer."
     )
+    keep_alive_seconds: int = Field(
+        75,
+        ge=5,
+        le=3_600,
+        description="How long an idle connection is kept: longer than clients and balancers keep theirs, "
+        "or a call may meet one that is just being closed.",
+    )
     max_connections: int = Field(
         4_096, ge=1, le=100_000, description="Open connections; on further ones only health routes are answered."
     )

@@ -36,7 +36,7 @@ REQUESTS_A_WORKER = 2
 """Requests that are always admitted, one being scored and one on its way, however large they are."""
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
-"""Less than a worker keeps an idle connection (uvicorn: 5), so that no call is sent into one that is just being closed."""
+"""Less than a worker keeps an idle connection (5 at least), so that no call is sent into one that is just being closed."""
 
 
 def connect(settings: GatewaySettings) -> list[httpx.AsyncClient | DnsName]:

@@ -18,7 +18,7 @@ from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
 from model_store.training.tiny import cells
 from model_store.training.tiny.batches import Batch, Batcher, fitted
 from model_store.training.tiny.examples import Example, Side
-from model_store.training.tiny.train import answer_head, read
+from model_store.training.tiny.train import answer_head, pictures_of, read
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
@@ -52,7 +52,7 @@ def batch(batcher: Batcher, examples: list[Example]) -> Batch:
     return batcher.batch(examples)
 
 
-def pictures_of(example: Example) -> list[Pil.Image]:
+def pictures_in(example: Example) -> list[Pil.Image]:
     return [part for side in (example.query, *example.documents) for part in side if not isinstance(part, str)]
 
 
@@ -105,7 +105,7 @@ def test_the_answer_is_read_at_the_end_of_each_document(batch: Batch) -> None:
 
 
 def test_patches_are_those_of_all_pictures_in_order(batch: Batch, examples: list[Example]) -> None:
-    shown = [fitted(picture) for example in examples for picture in pictures_of(example)]
+    shown = [fitted(picture) for example in examples for picture in pictures_in(example)]
     assert batch.pixels is not None
     assert batch.grids is not None
     assert np.array_equal(batch.pixels.numpy(), np.concatenate([patches(picture) for picture in shown]))
@@ -161,7 +161,7 @@ def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: Batcher) -> None
     examples = [cells.sample(cell, Random(3), "heldout", 1) for cell in ("T-T", "IT-IT", "I-T")]
     with torch.inference_mode():
         batch = batcher.batch(examples)
-        logits = read(network, batch)[batch.last] @ answer_head(network, batcher.label_ids)
+        logits = read(network, batch, pictures_of(network, batch))[batch.last] @ answer_head(network, batcher.label_ids)
     for example, found in zip(examples, logits.tolist(), strict=True):
         query, *documents = ([as_picture(part) for part in side] for side in (example.query, *example.documents))
         expected = [reference.logit(example.instruction, query, document) for document in documents]

@@ -82,18 +82,18 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
         "precision": "bf16",
     }
     shown = StringIO()
-    run = train(config(tmp_path, data=data, steps=60, save_every=60, report_every=20, tensorboard=True, **learning), stream=shown)
+    run = train(config(tmp_path, data=data, steps=90, save_every=90, report_every=20, tensorboard=True, **learning), stream=shown)
     rows = [row for row in read_metrics(run) if "sft" in row]
     first, last = rows[0], [row["sft"] for row in rows[-8:]]
-    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert [row["step"] for row in rows] == list(range(1, 91))
     assert first["sft"] > 2
     assert sum(last) / len(last) < 0.3
     assert 0 <= rows[-1]["positive_weight"] < first["positive_weight"]
     assert (first["examples"], first["negatives"], first["missing"]) == (4, 12, 0)
     looks = [row for row in read_metrics(run) if "dev_sft" in row]
-    assert [row["step"] for row in looks] == [30, 60]
+    assert [row["step"] for row in looks] == [30, 60, 90]
     assert looks[-1]["dev_ndcg"] == 1.0
-    assert "step 40/60: loss" in shown.getvalue()
+    assert "step 40/90: loss" in shown.getvalue()
     board = EventAccumulator(str(run / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in board.Scalars("sft")] == [
         (row["step"], pytest.approx(row["sft"])) for row in rows

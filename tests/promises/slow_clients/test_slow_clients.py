@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -24,7 +25,7 @@ BODY = b'{"query": "a list", "documents": ["sorted"]}'
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
     """A server that waits a second for its clients."""
-    settings = {"READ_TIMEOUT_SECONDS": 1, "MAX_CONNECTIONS": MAX_CONNECTIONS, "MAX_BODY_BYTES": CAP}
+    settings = {"READ_TIMEOUT_SECONDS": 1, "KEEP_ALIVE_SECONDS": 7, "MAX_CONNECTIONS": MAX_CONNECTIONS, "MAX_BODY_BYTES": CAP}
     environment = {f"RERANK_{name}": str(value) for name, value in settings.items()}
     with Gmr("serve", log=tmp_path_factory.mktemp("slow") / "log", **CALM | environment) as process:
         yield process.await_ready()
@@ -47,6 +48,20 @@ def open_files(process: Gmr) -> int:
 def test_a_client_that_says_nothing_is_hung_up_on(served: Gmr) -> None:
     with dial(served.url) as connection:
         assert read_to_end(connection) == b""
+
+
+def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(served: Gmr) -> None:
+    """httpx, and with it most SDKs, drops one after 5 s: whoever drops it at the same moment breaks off a call now and then."""
+    with dial(served.url) as connection:
+        for seconds in (6, 0):
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            received = b""
+            while not received.endswith(b"}"):
+                assert (more := connection.recv(65_536)), "it is closed"
+                received += more
+            assert answer_of(received)[0] == 200
+            time.sleep(seconds)
+        assert read_to_end(connection) == b""  # in the end it is closed
 
 
 @pytest.mark.parametrize(

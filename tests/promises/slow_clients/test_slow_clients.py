@@ -57,7 +57,8 @@ def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(served: Gmr)
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
             received = b""
             while not received.endswith(b"}"):
-                assert (more := connection.recv(65_536)), "it is closed"
+                more = connection.recv(65_536)
+                assert more, "it is closed"
                 received += more
             assert answer_of(received)[0] == 200
             time.sleep(seconds)

@@ -60,11 +60,6 @@ class Checkpoint:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
     @property
-    def version(self) -> str:
-        """As a registry names it; empty where there is no manifest."""
-        return _version(self.folder)
-
-    @property
     def digest(self) -> str:
         """Of all that decides a score but the engine: files, family, template, limits."""
         described = self.manifest.model_dump(exclude={"lineage", "name", "base"}) | {"prompt": self.family.fingerprint}
@@ -79,11 +74,6 @@ class Adapter:
     folder: Path
     rank: int
     digest: str
-
-    @property
-    def version(self) -> str:
-        """As a registry names it; empty where there is no manifest."""
-        return _version(self.folder)
 
 
 def resolve(
@@ -138,8 +128,9 @@ def resolve_adapter(
     return Adapter(name, folder, rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
 
 
-def _version(folder: Path) -> str:
-    return f"sha256:{manifest_digest(folder)}" if (folder / MANIFEST).exists() else ""
+def version_of(served: Checkpoint | Adapter) -> str:
+    """What a registry lists it under; empty where it has no manifest."""
+    return f"sha256:{manifest_digest(served.folder)}" if (served.folder / MANIFEST).exists() else ""
 
 
 def shipped() -> list[str]:

@@ -63,8 +63,15 @@ async def live(
     served = [info for info, _ in checked]
     for info in served:
         version = info.version and short(info.version)
-        what = {name: getattr(info, name) for name in ("model", "digest", "engine", "device", "dtype")}
-        say("model ready", version=version or None, **what)
+        say(
+            "model ready",
+            model=info.model,
+            digest=info.digest,
+            version=version or None,
+            engine=info.engine,
+            device=info.device,
+            dtype=info.dtype,
+        )
         MODEL.labels(info.model, short(info.digest), version, info.engine, info.dtype, info.device).set(1)
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt
 from model_store.families.qwen2_5_vl import CELL, image_tokens
-from model_store.registry import Adapter, Checkpoint
+from model_store.registry import Adapter, Checkpoint, version_of
 from service.contracts import ImageRule, Pixels, ScoreCall, Scored, WireItem, WorkerInfo
 
 
@@ -50,7 +50,7 @@ def describe(
         engine=engine,
         dtype=dtype,
         device=device,
-        version=model.version,
+        version=version_of(model),
     )
 
 

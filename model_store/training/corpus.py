@@ -13,8 +13,10 @@ from pathlib import Path
 import msgspec
 
 from model_store.training.data import MAX_ID_CHARS, DataError, Side, side_of
+from model_store.training.decoding import decode
+from model_store.training.image_files import name_in
 from model_store.training.lines import KeyedLines
-from model_store.training.writing import beneath, line
+from model_store.training.writing import line
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +35,20 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(_Row)
+_FIELDS = {"": ("id", "text", "image")}
 
 
 def parse_document(row: bytes, path: Path, number: int) -> Document:
     """One line of `path`; raises `DataError`, which names file and line."""
     place = f"{path}:{number}"
     try:
-        document = _decoder.decode(row)
+        document = decode(_decoder, row, place, _FIELDS)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    try:
         if not 1 <= len(document.id) <= MAX_ID_CHARS:
             raise ValueError(f"the id must have 1 to {MAX_ID_CHARS} characters")
         return Document(document.id, side_of(document.text, document.image, "the document", path.parent), place)
-    except msgspec.ValidationError as error:
-        raise DataError(f"{place}: {error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise DataError(f"{place}: this is not one JSON object in UTF-8.") from None
     except ValueError as error:
         raise DataError(f"{place}: {error}.") from None
 
@@ -79,5 +81,5 @@ def document_line(document: Document, folder: Path) -> bytes:
     if document.side.text is not None:
         row["text"] = document.side.text
     if document.side.image is not None:
-        row["image"] = beneath(document.side.image, folder)
+        row["image"] = name_in(folder, document.side.image)
     return line(row)

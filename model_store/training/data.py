@@ -16,6 +16,8 @@ from typing import IO, Literal, cast
 
 import msgspec
 
+from model_store.training.decoding import decode
+
 MAX_LINE_BYTES = 2**24
 MAX_TEXT_CHARS = 100_000
 """What the service takes in one item: an example it would refuse teaches nothing that is asked of it."""
@@ -32,12 +34,23 @@ class DataError(Exception):
     """Training data that cannot be used; its text is one sentence that begins with file and line."""
 
 
+class WrongUsage(DataError):
+    """A command that was given options which do not fit together; its text is one sentence that names them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """A query or a document: text, an image file, or both; never neither. The image comes before the text."""
 
     text: str | None
     image: Path | None
+
+
+def modality_of(side: Side) -> str:
+    """`"text"`, `"image"` or `"image,text"`, as M-BEIR spells them."""
+    if side.image is None:
+        return "text"
+    return "image" if side.text is None else "image,text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,13 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(_Row)
+_FIELDS = {
+    "": ("query", "positives", "negatives", "instruction", "id"),
+    "query": ("text", "image"),
+    "positives": ("text", "image"),
+    "negatives": ("text", "image", "kind"),
+    "kind": ("hard", "random"),
+}
 
 
 def read_examples(path: Path) -> Iterator[Example]:
@@ -117,7 +137,10 @@ def parse_row(line: bytes, path: Path, number: int) -> Example:
     """One line of `path` as an example; raises `DataError`, which names file and line."""
     place = f"{path}:{number}"
     try:
-        row = _decoder.decode(line)
+        row = decode(_decoder, line, place, _FIELDS)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    try:
         return Example(
             id=_bounded(row.id or f"{path.name}:{number}", "id", MAX_ID_CHARS),
             instruction=_bounded(row.instruction, "instruction", MAX_INSTRUCTION_CHARS) if row.instruction else None,
@@ -126,10 +149,6 @@ def parse_row(line: bytes, path: Path, number: int) -> Example:
             negatives=_negatives(row.negatives, path.parent),
             place=place,
         )
-    except msgspec.ValidationError as error:  # says what was expected, and where: "... - at `$.query.text`"
-        raise DataError(f"{place}: {error}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise DataError(f"{place}: this is not one JSON object in UTF-8.") from None
     except ValueError as error:
         raise DataError(f"{place}: {error}.") from None
 
@@ -172,6 +191,12 @@ def inside(image: str, name: str) -> str:
     if image.startswith("/") or ".." in parts or not parts or "\\" in image or ":" in parts[0]:
         raise ValueError(f"{name} must be a path inside the file's folder, relative and without '..'")
     return image
+
+
+def check_names(example: Example) -> None:
+    """Raise `ValueError` where the example's id or instruction is not one that a row may have."""
+    _bounded(example.id, "id", MAX_ID_CHARS)
+    _bounded(example.instruction or "", "instruction", MAX_INSTRUCTION_CHARS)
 
 
 def _bounded(text: str, name: str, most: int) -> str:

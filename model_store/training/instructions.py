@@ -8,6 +8,19 @@ table 7, and for each of table 14.
 
 from __future__ import annotations
 
+MODALITIES: dict[str, tuple[str, str]] = {
+    "T-T": ("text", "text"),
+    "I-I": ("image", "image"),
+    "T-I": ("text", "image"),
+    "T-VD": ("text", "image"),
+    "I-T": ("image", "text"),
+    "T-IT": ("text", "image,text"),
+    "IT-T": ("image,text", "text"),
+    "IT-I": ("image,text", "image"),
+    "IT-IT": ("image,text", "image,text"),
+}
+"""What a task's query and its relevant documents are, in M-BEIR's words."""
+
 TRAINING: dict[tuple[str, str], str] = {
     ("T-T", "WebQA"): "Retrieve passages from Wikipedia that provide answers to the following question.",
     ("T-T", "MS MARCO"): "Given a question, retrieve relevant passages that answer the question.",

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from model_store.training.contents import key_of
 from model_store.training.data import DataError, Example, read_examples
-from model_store.training.writing import line_of, whole
+from model_store.training.image_files import Keeping
+from model_store.training.writing import check_outputs, line_of, whole
 
 SHOWN = 20
 
@@ -75,28 +76,37 @@ def _kinds(example: Example, secret: set[bytes]) -> Iterator[str]:
     yield from ("negatives" for negative in example.negatives if key_of(negative.side) in secret)
 
 
-def split(source: Path, train: Path, dev: Path, *, share: float, seed: int = 0) -> Split:
+def split(source: Path, train: Path, dev: Path, *, share: float, seed: int = 0, keeping: Keeping = "reference") -> Split:
     """Write `source`'s rows to `train` and `dev` by their queries; both appear whole, `dev` last.
 
-    A training row whose query or positive is held out is left out; of a row with such a negative, the negative is. Raises
+    A training row whose query or positive is held out is left out; of a row with such a negative,
+    the negative is. `keeping` is of images outside the folders of `train` and `dev`. Raises
     `DataError`, also where a part would be empty.
     """
+    check_outputs(train, dev, inputs=(source,))
     secret = held_out(example for example in read_examples(source) if is_held_out(example, share, seed))
     done = Split()
     with whole(dev) as to_dev, whole(train) as to_train:
         for example in read_examples(source):
             if is_held_out(example, share, seed):
-                to_dev(line_of(example, dev.parent))
+                to_dev(line_of(example, dev.parent, keeping))
                 done.dev += 1
             elif (kept := _without(example, secret)) is None:
                 done.left_out += 1
             else:
-                to_train(line_of(kept, train.parent))
+                to_train(line_of(kept, train.parent, keeping))
                 done.train += 1
                 done.negatives_taken_out += len(example.negatives) - len(kept.negatives)
         if not done.train or not done.dev:
-            raise DataError(f"{source}: {done.train} rows would be for training and {done.dev} held out; both need some.")
+            raise DataError(_empty_part(source, done, share))
     return done
+
+
+def _empty_part(source: Path, done: Split, share: float) -> str:
+    """Which part would be empty, and which option fills it."""
+    part, change = ("held out", "larger") if not done.dev else ("for training", "smaller")
+    also = f", and {done.left_out} would be left out, since they show a held-out side" if done.left_out else ""
+    return f"{source}: with --share {share:g} no row would be {part}{also}; a {change} --share gives it some."
 
 
 def _without(example: Example, secret: set[bytes]) -> Example | None:

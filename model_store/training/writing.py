@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.data import DataError, Example, Side
+from model_store.training.image_files import Keeping, name_in
 
 Write = Callable[[bytes], object]
 
@@ -46,12 +47,15 @@ def whole(path: Path) -> Iterator[Write]:
             draft.unlink(missing_ok=True)
 
 
-def write_examples(path: Path, examples: Iterable[Example]) -> int:
-    """Write a `.jsonl` or `.jsonl.gz` file, whole or not at all; gives the number of rows."""
+def write_examples(path: Path, examples: Iterable[Example], keeping: Keeping = "reference") -> int:
+    """Write a `.jsonl` or `.jsonl.gz` file, whole or not at all; gives the number of rows.
+
+    `keeping` is of images outside its folder.
+    """
     count = 0
     with whole(path) as write:
         for example in examples:
-            write(line_of(example, path.parent))
+            write(line_of(example, path.parent, keeping))
             count += 1
     return count
 
@@ -62,14 +66,14 @@ def write_json(path: Path, value: Any) -> None:
         write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 
-def line_of(example: Example, folder: Path) -> bytes:
-    """An example as a row of a file in `folder`; raises `DataError` for an image that does not lie inside it."""
+def line_of(example: Example, folder: Path, keeping: Keeping = "reference") -> bytes:
+    """An example as a row of a file in `folder`; raises `DataError` as `image_files.name_in` does."""
     row: dict[str, Any] = {"id": example.id}
     if example.instruction is not None:
         row["instruction"] = example.instruction
-    row["query"] = _row(example.query, folder)
-    row["positives"] = [_row(side, folder) for side in example.positives]
-    row["negatives"] = [_row(negative.side, folder) | {"kind": negative.kind} for negative in example.negatives]
+    row["query"] = _row(example.query, folder, keeping)
+    row["positives"] = [_row(side, folder, keeping) for side in example.positives]
+    row["negatives"] = [_row(negative.side, folder, keeping) | {"kind": negative.kind} for negative in example.negatives]
     return line(row)
 
 
@@ -78,14 +82,29 @@ def line(row: dict[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
-def _row(side: Side, folder: Path) -> dict[str, str]:
+def _row(side: Side, folder: Path, keeping: Keeping) -> dict[str, str]:
     row = {} if side.text is None else {"text": side.text}
-    return row if side.image is None else {"image": beneath(side.image, folder), **row}
+    return row if side.image is None else {"image": name_in(folder, side.image, keeping), **row}
 
 
-def beneath(image: Path, folder: Path) -> str:
-    """An image's path as a row of a file in `folder` names it; raises `DataError` where it lies elsewhere."""
-    relative = Path(os.path.relpath(image, folder))
-    if ".." in relative.parts:
-        raise DataError(f"{image}: images must lie inside {folder}, the folder of the file that names them.")
-    return relative.as_posix()
+def check_outputs(*paths: Path, inputs: Iterable[Path] = ()) -> None:
+    """Raise `DataError` where a file cannot be written at each of `paths`, before there is anything to write.
+
+    Also where two of them are one file, or one of them is one of `inputs`.
+    """
+    taken = {path.resolve(): path for path in inputs}
+    for path in paths:
+        if path.resolve() in taken:
+            raise DataError(f"{path}: it is read or written by this command already; give another name.")
+        taken[path.resolve()] = path
+        if path.is_dir():
+            raise DataError(f"{path}: it is a folder; give the name of a file.")
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.touch(exist_ok=False)
+        except OSError as error:
+            raise DataError(f"{path}: it cannot be written ({error.strerror}).") from None
+        finally:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)

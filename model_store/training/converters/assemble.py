@@ -7,24 +7,22 @@ report beside each, and a conversion that was interrupted goes on where it stopp
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from model_store.training.corpus import Corpus
 from model_store.training.data import MAX_PATH_CHARS, MAX_SIDES, MAX_TEXT_CHARS, DataError, Example, Negative, Side, inside
+from model_store.training.image_files import IMAGES, Keeping, bring
 from model_store.training.parts import Parts
 from model_store.training.writing import line_of, whole, write_json
 
 ROWS_A_PART = 5_000
 
 Item = TypeVar("Item")
-Keeping = Literal["reference", "copy", "link"]
-"""What becomes of a picture's file: named where it lies, copied beside the rows, or linked from there."""
 
 
 class Skipped(Exception):
@@ -179,34 +177,21 @@ class Pictures:
             raise DataError(f"{place}: {error}.") from None
         if self.keeping == "reference":
             return source
-        kept = self.folder / "images" / name
+        kept = self.folder / IMAGES / name
         if len(str(kept)) > MAX_PATH_CHARS:
             raise DataError(f"{place}: the image's path is longer than {MAX_PATH_CHARS} characters.")
         try:
-            self._bring(source, kept)
+            bring(source, kept, self.keeping)
         except FileNotFoundError:
             raise DataError(f"{place}: the image {name!r} does not exist in {self.root}.") from None
         except OSError as error:
             raise DataError(f"{place}: the image {name!r} cannot be kept ({error.strerror}).") from None
         return kept
 
-    def _bring(self, source: Path, kept: Path) -> None:
-        size = source.stat().st_size
-        if kept.exists() and kept.stat().st_size == size:
-            return
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        if self.keeping == "link":
-            kept.unlink(missing_ok=True)
-            kept.symlink_to(source.resolve())
-            return
-        draft = kept.with_name(f".{kept.name}.draft")
-        shutil.copyfile(source, draft)
-        draft.replace(kept)
-
 
 def keep_bytes(data: bytes, name: str, folder: Path) -> Path:
     """A picture's bytes as `folder/images/<two letters>/<name>`, written once."""
-    path = folder / "images" / name[:2] / name
+    path = folder / IMAGES / name[:2] / name
     if not path.exists():
         with whole(path) as write:
             write(data)

@@ -18,7 +18,6 @@ import msgspec
 
 from model_store.training.converters.assemble import (
     Converted,
-    Keeping,
     Pictures,
     Relation,
     Skipped,
@@ -29,6 +28,7 @@ from model_store.training.converters.assemble import (
 from model_store.training.converters.tables import read_table
 from model_store.training.corpus import Corpus, Document, document_line
 from model_store.training.data import DataError, Side, read_lines
+from model_store.training.image_files import Keeping
 from model_store.training.parts import identity
 
 Row = TypeVar("Row")

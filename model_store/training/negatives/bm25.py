@@ -1,7 +1,8 @@
 """BM25 over a corpus of texts, by the bm25s library.
 
-Knows words, no vectors. The index is in memory, about 8 bytes for each distinct word of each document. Invariant: a candidate
-shares a word with the query.
+Knows words, no vectors and no images: a document without a text is never found, and a query without
+one finds nothing. The index is in memory, about 8 bytes for each distinct word of each document.
+Invariant: a candidate shares a word with the query.
 """
 
 from __future__ import annotations
@@ -29,14 +30,18 @@ class Bm25:
     bin_width = 1.0
 
     def __init__(self, corpus: Corpus) -> None:
-        """Index every text; raises `DataError` for a document without one."""
-        self.described: dict[str, Any] = {"retriever": "bm25", "k1": K1, "b": B, "bm25s": bm25s.__version__}
+        """Index every text; raises `DataError` where no document has a word."""
         self._corpus = corpus
         self._words = Tokenizer(stopwords="en")
-        hashes = array("Q")
-        ids = list(self._words.streaming_tokenize(_texts(corpus, hashes), update_vocab=True, allow_empty=False))
+        hashes, texts = array("Q"), _Texts(corpus)
+        ids = list(self._words.streaming_tokenize(texts.read(hashes), update_vocab=True, allow_empty=False))
         if not any(ids):
-            raise DataError(f"{corpus.path}: no document has a word.")
+            raise DataError(
+                f"{corpus.path}: no document has a word, and BM25 reads words alone; "
+                "--hard 0 mines random negatives, --retriever gme reads images."
+            )
+        self.described: dict[str, Any] = {"retriever": "bm25", "k1": K1, "b": B, "bm25s": bm25s.__version__}
+        self.described |= {"documents": len(corpus), "documents_without_text": texts.missing}
         self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
         self._index.index((ids, self._words.get_vocab_dict()), show_progress=False)
         self._hashes, self._places = _sorted(hashes)
@@ -52,14 +57,17 @@ class Bm25:
         return [None if place is None else float(scores[place]) for place in places]
 
     def _scores(self, query: Query) -> Vectors:
-        (ids,) = self._words.streaming_tokenize([_text(query.side, query.place)], update_vocab=False, allow_empty=False)
+        text = query.side.text or ""
+        (ids,) = self._words.streaming_tokenize([text], update_vocab=False, allow_empty=False)
         if not ids:
             return np.zeros(len(self._corpus), np.float32)
         scores: Vectors = self._index.get_scores_from_ids(ids)
         return scores
 
     def _find(self, side: Side) -> int | None:
-        """The first place of a content."""
+        """The first place of a text; None for a side without one."""
+        if side.text is None:
+            return None
         wanted = np.uint64(_hash(side))
         at = int(np.searchsorted(self._hashes, wanted))
         return int(self._places[at]) if at < len(self._hashes) and self._hashes[at] == wanted else None
@@ -81,17 +89,19 @@ def _sorted(hashes: array[int]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.
     return values[order], order
 
 
-def _texts(corpus: Corpus, hashes: array[int]) -> Iterator[str]:
-    """Every text of the corpus; what names its content goes to `hashes`."""
-    for document in corpus:
-        hashes.append(_hash(document.side))
-        yield _text(document.side, document.place)
+class _Texts:
+    """The corpus's texts, an empty one for each document without any; `missing` counts those."""
 
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus = corpus
+        self.missing = 0
 
-def _text(side: Side, place: str) -> str:
-    if side.text is None:
-        raise DataError(f"{place}: BM25 reads text, and here is none.")
-    return side.text
+    def read(self, hashes: array[int]) -> Iterator[str]:
+        """Every text, in order; a number that stands for it goes to `hashes`."""
+        for document in self._corpus:
+            hashes.append(_hash(document.side))
+            self.missing += document.side.text is None
+            yield document.side.text or ""
 
 
 def _hash(side: Side) -> int:

@@ -13,7 +13,7 @@ from random import Random
 
 from model_store.training.contents import key_of
 from model_store.training.corpus import Corpus
-from model_store.training.data import Example, Negative
+from model_store.training.data import Example, Negative, WrongUsage
 from model_store.training.negatives.retrievers import Found
 
 _DRAWS_A_RANDOM = 4
@@ -37,6 +37,19 @@ class Rules:
     @property
     def guarded(self) -> bool:
         return self.absolute is not None or self.relative is not None
+
+    @property
+    def searches(self) -> bool:
+        """Whether the corpus is searched: for hard negatives, or to score what a margin is kept from."""
+        return self.hard > 0 or self.guarded
+
+
+def check_rules(rules: Rules, retriever: str) -> None:
+    """Raise `WrongUsage` where the rules ask for nothing, or for what a retriever cannot give."""
+    if not rules.hard and not rules.random:
+        raise WrongUsage("--hard 0 and --random 0 ask for no negative at all.")
+    if retriever == "none" and rules.searches:
+        raise WrongUsage("--retriever none finds nothing: it needs --hard 0, and no margin.")
 
 
 @dataclass(slots=True)

@@ -1,23 +1,39 @@
 """`gmr mine`, as people type it.
 
-Knows options and exit codes; everything else is imported once it is asked for. Invariant: as in `converters.commands`.
+Knows options; everything else is imported once it is asked for.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model_store.training.converters.commands import Seed, counting, refusing
+from model_store.training.console import Images, Keep, Seed, counting, finite, refusing
 
 if TYPE_CHECKING:
     from model_store.training.negatives.mining import Miner, Run
     from model_store.training.negatives.opening import Choice
 
+MAX_MARGIN = 1_000_000.0
+MAX_ACTORS = 10_000
+MAX_GPUS = 64.0
+MAX_SHARDS = 1_000_000
+
 _NO_GUARD = "No margin is given, as in the paper: candidates that are relevant but not known to be stay among the negatives."
+_NO_SEARCH = "No hard negatives are asked for: nothing is searched, and all negatives are random."
+
+Margin = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=MAX_MARGIN, callback=finite, help="Drop candidates less than this below the row's positive."),
+]
+RelativeMargin = Annotated[
+    float | None,
+    typer.Option(min=0.0, max=MAX_MARGIN, callback=finite, help="The same, as a share of the positive's score."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +46,7 @@ def mine(
     out: Annotated[Path, typer.Argument(help="The .jsonl file to write, and *.report.json beside it.")],
     *,
     corpus: Annotated[Path, typer.Option(help="Documents to search: rows of id, text, image.")],
-    retriever: Annotated[str, typer.Option(help="bm25, dense (sentence-transformers), gme, or gme-vllm.")] = "bm25",
+    retriever: Annotated[str, typer.Option(help="bm25, dense (sentence-transformers), gme, gme-vllm, or none.")] = "bm25",
     model: Annotated[str | None, typer.Option(help="The retriever's model: a folder or a hub id.")] = None,
     revision: Annotated[str | None, typer.Option(help="Of a hub id: the commit.")] = None,
     device: Annotated[str | None, typer.Option(help="As torch names it; default: a GPU if there is one.")] = None,
@@ -39,30 +55,33 @@ def mine(
     top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates for each query.")] = 100,
     hard: Annotated[int, typer.Option(min=0, max=100, help="Hard negatives for each row, drawn from the candidates.")] = 8,
     random: Annotated[int | None, typer.Option(min=0, max=100, help="Random ones; default: as many.")] = None,
-    margin: Annotated[float | None, typer.Option(help="Drop candidates less than this below the row's positive.")] = None,
-    relative_margin: Annotated[float | None, typer.Option(help="The same, as a share of the positive's score.")] = None,
+    margin: Margin = None,
+    relative_margin: RelativeMargin = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the rows' own negatives as well.")] = False,
+    images: Images = Keep.link,
     seed: Seed = 0,
     shard: Annotated[str | None, typer.Option(help="I/N: do part I of N, from 0; a run without it then finishes.")] = None,
-    actors: Annotated[int | None, typer.Option("--ray", min=1, help="Do it with so many of Ray's actors.")] = None,
-    gpus: Annotated[float, typer.Option(min=0.0, help="Each actor's share of GPUs.")] = 0,
+    actors: Annotated[int | None, typer.Option("--ray", min=1, max=MAX_ACTORS, help="Use so many of Ray's actors.")] = None,
+    gpus: Annotated[float, typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="Each actor's share of GPUs.")] = 0,
 ) -> None:
     """Mine negatives: seeded, random ones of a retriever's best that are not relevant, and as many at random.
 
     An interrupted run goes on where it stopped. Shards share the folder of OUT, on one machine or several.
     """
     with refusing():
-        from model_store.training.negatives.choosing import Rules
+        from model_store.training.negatives.choosing import Rules, check_rules
         from model_store.training.negatives.mining import Run, check_before
         from model_store.training.negatives.opening import Choice
 
-        if margin is None and relative_margin is None:
-            typer.echo(_NO_GUARD, err=True)
         choice = Choice(retriever, model, revision, device, query_form, vectors)
         choice.check()
         part = None if shard is None else _shard(shard)
         rules = Rules(hard, hard if random is None else random, top, margin, relative_margin, seed)
-        run = Run(source, corpus, out, rules, keep)
+        check_rules(rules, choice.name)
+        if not rules.guarded:
+            typer.echo(_NO_GUARD if rules.hard else _NO_SEARCH, err=True)
+        choice = choice if rules.searches else Choice("none")
+        run = Run(source, corpus, out, rules, keep, images.value)
         check_before(run)
         if actors is not None:
             _on_cluster(run, choice, actors, gpus)
@@ -103,12 +122,12 @@ def _on_cluster(run: Run, choice: Choice, actors: int, gpus: float) -> None:
 
 
 def _shard(written: str) -> tuple[int, int]:
-    from model_store.training.data import DataError
+    from model_store.training.data import WrongUsage
 
     number, _, of = written.partition("/")
-    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
-        raise DataError(f"A shard is I/N with I from 0 to N - 1, not {written!r}.")
-    return int(number), int(of)
+    if re.fullmatch(r"[0-9]{1,7}/[0-9]{1,7}", written) and int(number) < int(of) <= MAX_SHARDS:
+        return int(number), int(of)
+    raise WrongUsage(f"A --shard is I/N with I from 0 to N - 1 and N up to {MAX_SHARDS:,}, not {written[:40]!r}.")
 
 
 def _summed(progress: Callable[[int], None]) -> Callable[[int], None]:
@@ -136,4 +155,9 @@ def _tell(report: dict[str, Any], out: Path) -> None:
     ):
         if report[count]:
             typer.echo(f"{report[count]} {sentence}")
+    if missing := report["run"]["retriever"].get("documents_without_text"):
+        typer.echo(
+            f"{missing} of {report['run']['retriever']['documents']} documents have no text: BM25 reads words alone, so they "
+            "are no hard negatives; --retriever gme reads images."
+        )
     typer.echo(f"Written to {out}, with scores in {out.name}.report.json")

@@ -64,5 +64,5 @@ def _fill(form: str, instruction: str, query: str) -> str:
 
 def _text(side: Side, place: str) -> str:
     if side.text is None:
-        raise DataError(f"{place}: the model reads text, and here is none.")
+        raise DataError(f"{place}: there is no text, and the retriever dense reads text alone; --retriever gme reads images.")
     return side.text

@@ -17,13 +17,14 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from model_store.training.corpus import Corpus, document_line, parse_document
-from model_store.training.data import DataError, Example, read_examples, read_lines
+from model_store.training.corpus import Corpus, parse_document
+from model_store.training.data import DataError, Example, Side, read_examples, read_lines
+from model_store.training.image_files import Keeping, check_nameable
 from model_store.training.lines import Examples
 from model_store.training.negatives.choosing import Chosen, Rules, ceiling, choose
 from model_store.training.negatives.retrievers import Found, Retriever, query_of
 from model_store.training.parts import Note, Parts, identity
-from model_store.training.writing import line_of, write_json
+from model_store.training.writing import check_outputs, line_of, write_json
 
 EXAMPLES_A_PART = 256
 _LOOKED_AT = 1_000
@@ -38,6 +39,7 @@ class Run:
     target: Path
     rules: Rules
     keep: bool = False  # what the source has as negatives stays, before those that are found
+    images: Keeping = "reference"  # of images outside the target's folder
 
     @property
     def parts_folder(self) -> Path:
@@ -56,12 +58,20 @@ def parts_in(examples: int) -> int:
 def check_before(run: Run) -> None:
     """What can be known to be wrong before hours of embedding; raises `DataError`.
 
-    Every row of the source, and whether rows at the target can name the images of the source and of the corpus's beginning.
+    Whether the target can be written, every row of the source, and whether rows at the target can
+    name the images of the source and of the corpus's beginning.
     """
+    check_outputs(run.target, run.report, inputs=(run.source, run.corpus))
     for example in read_examples(run.source):
-        line_of(example, run.target.parent)
+        for side in (example.query, *example.positives, *(negative.side for negative in example.negatives)):
+            _check_side(run, side)
     for number, row in islice(read_lines(run.corpus), _LOOKED_AT):
-        document_line(parse_document(row, run.corpus, number), run.target.parent)
+        _check_side(run, parse_document(row, run.corpus, number).side)
+
+
+def _check_side(run: Run, side: Side) -> None:
+    if side.image is not None:
+        check_nameable(run.target.parent, side.image, run.images)
 
 
 class Miner:
@@ -73,7 +83,8 @@ class Miner:
         self._examples = Examples(run.source)
         if not len(self._examples):
             raise DataError(f"{run.source}: there are no examples.")
-        described = {"source": identity(run.source), "corpus": identity(run.corpus), "rules": asdict(run.rules), "keep": run.keep}
+        described: dict[str, Any] = {"source": identity(run.source), "corpus": identity(run.corpus), "rules": asdict(run.rules)}
+        described |= {"keep": run.keep, "images": run.images}
         self._described = described | {"retriever": retriever.described, "examples_a_part": EXAMPLES_A_PART}
 
     @cached_property
@@ -130,7 +141,7 @@ class Miner:
 
         def lines() -> Iterator[bytes]:
             for example, candidates in zip(examples, found, strict=True):
-                yield line_of(self._mined(example, candidates, note), self._run.target.parent)
+                yield line_of(self._mined(example, candidates, note), self._run.target.parent, self._run.images)
 
         self._parts.write(part, lines(), note)
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.training.corpus import Corpus
-from model_store.training.data import DataError
-from model_store.training.negatives.retrievers import Embedder, Retriever
+from model_store.training.data import WrongUsage
+from model_store.training.negatives.retrievers import Embedder, NoRetriever, Retriever
 
-NAMES = ("bm25", "dense", "gme", "gme-vllm")
+NAMES = ("bm25", "dense", "gme", "gme-vllm", "none")
+WITHOUT_MODEL = ("bm25", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +30,19 @@ class Choice:
     vectors: Path | None = None
 
     def check(self) -> None:
-        """Raises `DataError` where the parts of the choice do not fit."""
+        """Raises `WrongUsage` where the parts of the choice do not fit."""
         if self.name not in NAMES:
-            raise DataError(f"There is no retriever {self.name!r}: it is one of {', '.join(NAMES)}.")
-        if (self.name == "bm25") != (self.model is None):
-            raise DataError("BM25 has no model." if self.model else f"The retriever {self.name} needs a model.")
+            raise WrongUsage(f"There is no retriever {self.name!r}: it is one of {', '.join(NAMES)}.")
+        if (self.name in WITHOUT_MODEL) != (self.model is None):
+            raise WrongUsage(
+                f"The retriever {self.name} has no --model." if self.model else f"The retriever {self.name} needs --model."
+            )
         if self.query_form is not None and self.name != "dense":
-            raise DataError(f"Only the retriever dense has a form for queries, not {self.name}.")
+            raise WrongUsage(f"Only the retriever dense has a --query-form, not {self.name}.")
 
     def vectors_of(self, corpus: Path) -> Path | None:
         """Where the vectors of a corpus's file are kept; None for a retriever that has none."""
-        if self.name == "bm25":
+        if self.name in WITHOUT_MODEL:
             return None
         return self.vectors or corpus.with_name(corpus.name + ".vectors")
 
@@ -66,6 +69,8 @@ def open_embedder(choice: Choice) -> Embedder:
 def open_retriever(choice: Choice, corpus: Corpus, progress: Callable[[int], None] = lambda documents: None) -> Retriever:
     """The retriever over `corpus`; `progress` is called with the documents whose vectors were made. Raises `DataError`."""
     choice.check()
+    if choice.name == "none":
+        return NoRetriever()
     if (folder := choice.vectors_of(corpus.path)) is None:
         from model_store.training.negatives.bm25 import Bm25
 

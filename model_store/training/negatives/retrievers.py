@@ -51,6 +51,23 @@ class Retriever(Protocol):
         ...
 
 
+class NoRetriever:
+    """Finds nothing and scores nothing: for random negatives alone, of any corpus."""
+
+    bin_width = 1.0
+
+    def __init__(self) -> None:
+        self.described: dict[str, Any] = {"retriever": "none"}
+
+    def search(self, queries: Sequence[Query], most: int) -> list[Found]:
+        """No candidate for any query."""
+        return [Found(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+
+    def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
+        """No score for any side."""
+        return [None] * len(sides)
+
+
 class Embedder(Protocol):
     """Turns sides into vectors of length 1, whose inner product is the score."""
 

@@ -127,7 +127,7 @@ def test_a_wrong_row_of_mbeir_is_named(mbeir: Path, file: str, row: dict[str, An
 
 
 def test_pictures_that_rows_cannot_name_or_that_are_missing_are_refused(mbeir: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="must lie inside"):
+    with pytest.raises(DataError, match="the image lies outside"):
         convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", tmp_path / "rows/out.jsonl", root=mbeir)
     (mbeir / "mbeir_images/visualnews/b.jpg").unlink()
     with pytest.raises(DataError, match=r"pool\.jsonl:2: the image '.*b\.jpg' does not exist"):

@@ -85,17 +85,27 @@ WRONG = {
     '{"query": "q", "positives": []}': "there are 0 positives",
     json.dumps({"query": "q", "positives": ["p"] * (MAX_SIDES + 1)}): f"there are {MAX_SIDES + 1} positives",
     json.dumps({"query": "q", "positives": ["p"], "negatives": ["n"] * (MAX_SIDES + 1)}): f"there are {MAX_SIDES + 1} negatives",
-    '{"positives": ["p"]}': "missing required field `query`",
+    '{"positives": ["p"]}': "the row has no 'query'.",
     '{"query": "  ", "positives": ["p"]}': "query is empty",
     '{"query": {}, "positives": ["p"]}': "query is empty",
     '{"query": "q", "positives": [{"text": ""}]}': "positives[0] is empty",
     '{"query": "q", "positives": ["p"], "negatives": ["n", ""]}': "negatives[1] is empty",
-    '{"query": "q", "positives": ["p"], "negative": []}': "unknown field `negative`",
-    '{"query": {"txt": "q"}, "positives": ["p"]}': "unknown field `txt`",
-    '{"query": "q", "positives": [{"text": "p", "kind": "hard"}]}': "unknown field `kind`",
-    '{"query": "q", "positives": ["p"], "negatives": [{"text": "n", "kind": "soft"}]}': "Invalid enum value 'soft'",
-    '{"query": 5, "positives": ["p"]}': "Expected `str | object`, got `int`",
-    '{"query": "q", "positives": ["p"], "id": 5}': "Expected `str | null`, got `int`",
+    '{"query": "q", "positives": ["p"], "negative": []}': "the row has an unknown field 'negative': is it 'negatives'?",
+    '{"query": "q", "query_image_path": "a.png", "positives": ["p"]}': (
+        "the row has an unknown field 'query_image_path'; known are query, positives, negatives, instruction, id."
+    ),
+    '{"query": {"text": "q", "image_path": "a.png"}, "positives": ["p"]}': (
+        "query has an unknown field 'image_path': is it 'image'?"
+    ),
+    '{"query": {"txt": "q"}, "positives": ["p"]}': "query has an unknown field 'txt': is it 'text'?",
+    '{"query": "q", "positives": [{"text": "p", "kind": "hard"}]}': (
+        "positives[0] has an unknown field 'kind'; known are text, image."
+    ),
+    '{"query": "q", "positives": ["p"], "negatives": [{"text": "n", "kind": "soft"}]}': (
+        "negatives[0].kind cannot be 'soft': it is 'hard' or 'random'."
+    ),
+    '{"query": 5, "positives": ["p"]}': "query must be a text or an object, not a number.",
+    '{"query": "q", "positives": ["p"], "id": 5}': "id must be a text or null, not a number.",
     '{"query": {"image": "/etc/x.png"}, "positives": ["p"]}': "query.image must be a path inside",
     '{"query": {"image": "a/../../x.png"}, "positives": ["p"]}': "query.image must be a path inside",
     '{"query": {"image": "C:\\\\x.png"}, "positives": ["p"]}': "query.image must be a path inside",
@@ -104,7 +114,7 @@ WRONG = {
     json.dumps({"query": "q", "positives": ["p" * (MAX_TEXT_CHARS + 1)]}): "and 100000 are allowed",
     json.dumps({"query": "q", "positives": ["p"], "id": "i" * 257}): "id has 257 characters",
     "{": "not one JSON object in UTF-8",
-    "[]": "Expected `object`, got `array`",
+    "[]": "the row must be an object, not a list.",
 }
 
 
@@ -272,7 +282,7 @@ def test_a_near_copy_of_a_held_out_query_and_a_reversed_pair_are_leaks(tmp_path:
 def test_a_part_without_rows_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "all.jsonl", [{"query": "q", "positives": ["p"]}])
     before = written(tmp_path)
-    with pytest.raises(DataError, match="both need some"):
+    with pytest.raises(DataError, match=r"with --share 0\.5 no row would be for training; a smaller --share gives it some"):
         split(source, tmp_path / "train.jsonl", tmp_path / "dev.jsonl", share=0.5)
     assert written(tmp_path) == before
 
@@ -289,7 +299,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         write_examples(path, rows())
     assert written(tmp_path) == {"out.jsonl": b"old"}
     elsewhere = Example("i", None, Side(None, tmp_path.parent / "x.png"), (Side("p", None),), (), "")
-    with pytest.raises(DataError, match="must lie inside"):
+    with pytest.raises(DataError, match="the image lies outside"):
         write_examples(path, [elsewhere])
     assert written(tmp_path) == {"out.jsonl": b"old"}
 

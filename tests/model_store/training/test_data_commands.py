@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from model_store.training import splits
 from model_store.training.converters import commands as data_commands
 from model_store.training.data import read_examples
 from model_store.training.negatives import commands as mining_commands
@@ -70,30 +72,110 @@ def test_problems_are_listed_and_end_with_one(app: typer.Typer, tmp_path: Path) 
     assert done.stderr.splitlines()[0] == f"{train}:1: of its queries, one is a held-out query or positive."
 
 
-MINE = ("mine", "rows.jsonl", "out.jsonl")
-WRONG = {
+MINE = ("mine", "rows.jsonl", "out.jsonl", "--corpus", "c.jsonl")
+SPLIT = ("data", "split", "rows.jsonl")
+USAGE = {
     "Give either --triples, or --collection, --queries and --qrels.": ("convert", "msmarco", "out.jsonl"),
-    "A source is TASK/DATASET=FILE, not 'a.jsonl'.": ("data", "mix", "out.jsonl", "--source", "a.jsonl"),
-    "There is no retriever 'bm52'": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "c.jsonl", "--retriever", "bm52"),
-    "A shard is I/N with I from 0 to N - 1, not '2/2'.": (*MINE, "--corpus", "c.jsonl", "--shard", "2/2"),
+    "A --source is TASK/DATASET=FILE, not 'a.jsonl'.": ("data", "mix", "out.jsonl", "--source", "a.jsonl"),
+    "There is no retriever 'bm52'": (*MINE, "--retriever", "bm52"),
+    "The retriever gme needs --model.": (*MINE, "--retriever", "gme"),
+    "A --shard is I/N with I from 0 to N - 1": (*MINE, "--shard", "2/2"),
+    "N up to 1,000,000, not '1/9999999'": (*MINE, "--shard", "1/9999999"),
+    "not '\u0662/\u0663'": (*MINE, "--shard", "\u0662/\u0663"),
+    "--hard 0 and --random 0 ask for no negative at all.": (*MINE, "--hard", "0", "--random", "0"),
+    "--retriever none finds nothing: it needs --hard 0": (*MINE, "--retriever", "none"),
+}
+WRONG = {
     "no.jsonl:1: the file cannot be read": ("mine", "no.jsonl", "out.jsonl", "--corpus", "c.jsonl"),
-    "a.png: images must lie inside": (*MINE[:2], "below/out.jsonl", "--corpus", "pictures.jsonl"),
-    "rows.jsonl:1: Object contains unknown field `query`": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "rows.jsonl"),
+    "a.png: the image lies outside below": (
+        *("mine", "rows.jsonl", "below/out.jsonl", "--corpus", "pictures.jsonl", "--images", "reference"),
+    ),
+    "pictures/a.png: the image does not exist": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "pictures.jsonl"),
+    "rows2.jsonl:1: the row has an unknown field 'query'": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "rows2.jsonl"),
     "there are no .parquet, .jsonl or .jsonl.gz files.": ("convert", "vidore", "empty", "out.jsonl"),
+    "empty: it is a folder; give the name of a file.": (*SPLIT, "empty", "dev.jsonl"),
+    "rows.jsonl: it is read or written by this command already": (*SPLIT, "rows.jsonl", "dev.jsonl"),
+    "dev.jsonl: it is read or written by this command already": (*SPLIT, "dev.jsonl", "./dev.jsonl"),
+    "c.jsonl/out.jsonl: it cannot be written (File exists).": (*MINE[:2], "c.jsonl/out.jsonl", *MINE[3:]),
+    "c.jsonl/rows: it cannot be written": ("data", "sample", "c.jsonl/rows"),
+    "empty2: the folder is not empty": ("data", "sample", "empty2"),
 }
 
 
+def refused(app: typer.Typer, folder: Path, *arguments: str) -> Result:
+    """What a command says that must leave everything as it was."""
+    write_rows(folder / "rows.jsonl", [{"query": "q", "positives": ["p"]}])
+    write_rows(folder / "rows2.jsonl", [{"query": "q", "positives": ["p"]}])
+    write_rows(folder / "c.jsonl", [{"id": "1", "text": "q"}])
+    write_rows(folder / "pictures.jsonl", [{"id": "1", "image": "pictures/a.png"}])
+    write_rows(folder / "empty2/some.jsonl", [])
+    (folder / "empty").mkdir()
+    before = written(folder)
+    done = typed(app, *arguments)
+    assert written(folder) == before
+    return done
+
+
 @pytest.mark.parametrize("sentence", WRONG)
-def test_what_is_refused_ends_with_one_sentence_and_leaves_nothing(
+def test_what_cannot_be_done_ends_with_one_sentence_and_1_and_leaves_nothing(
     app: typer.Typer, tmp_path: Path, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_rows(tmp_path / "rows.jsonl", [{"query": "q", "positives": ["p"]}])
-    write_rows(tmp_path / "c.jsonl", [{"id": "1", "text": "q"}])
-    write_rows(tmp_path / "pictures.jsonl", [{"id": "1", "image": "a.png"}])
-    (tmp_path / "empty").mkdir()
-    before = written(tmp_path)
-    done = typed(app, *WRONG[sentence])
-    assert done.exit_code == 2
+    done = refused(app, tmp_path, *WRONG[sentence])
     assert sentence in done.stderr.splitlines()[-1]
-    assert written(tmp_path) == before
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize("sentence", USAGE)
+def test_wrong_usage_ends_with_one_sentence_and_2(
+    app: typer.Typer, tmp_path: Path, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = refused(app, tmp_path, *USAGE[sentence])
+    assert sentence in done.stderr.splitlines()[-1]
+    assert done.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        (*MINE, "--seed", "9223372036854775808"),
+        (*MINE, "--seed", "-1"),
+        (*MINE, "--top", "1001"),
+        (*MINE, "--margin", "nan"),
+        (*MINE, "--relative-margin", "inf"),
+        (*MINE, "--ray", "1000000"),
+        (*MINE, "--ray", "1", "--gpus", "nan"),
+        (*SPLIT, "a.jsonl", "b.jsonl", "--share", "nan"),
+        (*SPLIT, "a.jsonl", "b.jsonl", "--seed", "99999999999999999999"),
+        ("data", "mix", "o.jsonl", "--source", "T-T/WebQA=rows.jsonl", "--scale", "1e308"),
+        ("data", "mix", "o.jsonl", "--source", "T-T/WebQA=rows.jsonl", "--scale", "nan"),
+    ],
+)
+def test_numbers_beyond_their_bounds_are_wrong_usage(
+    app: typer.Typer, tmp_path: Path, option: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(app, tmp_path, *option).exit_code == 2
+
+
+def test_an_interrupted_command_ends_with_130(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_rows(tmp_path / "rows.jsonl", [{"query": "q", "positives": ["p"]}])
+
+    def interrupt(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(splits, "split", interrupt)
+    done = typed(app, "data", "split", source, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert (done.exit_code, done.stderr) == (130, "Interrupted.\n")
+
+
+def test_a_library_that_is_missing_is_named_with_what_installs_it(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "bm25s", None)
+    monkeypatch.delitem(sys.modules, "model_store.training.negatives.bm25", raising=False)
+    monkeypatch.chdir(tmp_path)
+    done = refused(app, tmp_path, *MINE)
+    assert done.stderr.splitlines()[-1] == "This needs bm25s: pip install 'gmr-rerank[train]'."
+    assert done.exit_code == 1

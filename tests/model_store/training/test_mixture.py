@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.training.data import DataError, read_examples
-from model_store.training.instructions import JUDGING, TRAINING
-from model_store.training.mixture import TABLE_7, Part, mix, shares, source_of
+from model_store.training.contents import key_of
+from model_store.training.data import DataError, WrongUsage, read_examples
+from model_store.training.instructions import JUDGING, MODALITIES, TRAINING
+from model_store.training.mixture import TABLE_7, Part, mix, modalities_of, shares, source_of, sources_of
 from tests.model_store.training.rows import draw, write_rows, written
 
 # Table 14 of the paper: how many data sets the benchmark has of each task.
@@ -40,17 +42,19 @@ def sources(tmp_path: Path) -> dict[Part, Path]:
     draw(tmp_path / "images/a.png", "red")
     files: dict[Part, Path] = {}
     for order, (task, dataset) in enumerate(TRAINING):
-        rows = [
-            {
-                "id": f"{number}",
-                "query": f"{dataset} {number}",
-                "positives": [{"image": "images/a.png"}],
-                "instruction": "Another.",
-            }
-            for number in range(2 if order == 0 else 12)
-        ]
+        rows = [row_of(task, f"{dataset} {number}", f"{number}") for number in range(2 if order == 0 else 12)]
         files[task, dataset] = write_rows(tmp_path / f"{order}.jsonl", rows)
     return files
+
+
+def row_of(task: str, text: str, name: str) -> dict[str, Any]:
+    query, document = (side_of(modality, text) for modality in MODALITIES[task])
+    return {"id": name, "query": query, "positives": [document], "instruction": "Another."}
+
+
+def side_of(modality: str, text: str) -> dict[str, str]:
+    side = {"text": text, "image": "images/a.png"}
+    return {name: side[name] for name in modality.split(",")}
 
 
 def test_a_mixture_has_the_papers_proportions_and_instructions(tmp_path: Path, sources: dict[Part, Path]) -> None:
@@ -65,7 +69,7 @@ def test_a_mixture_has_the_papers_proportions_and_instructions(tmp_path: Path, s
     for example in examples:
         task, dataset, _ = example.id.split("/")
         assert example.instruction == TRAINING[task, dataset]
-        assert example.positives[0].image == tmp_path / "images/a.png"
+        assert modalities_of(example) == MODALITIES[task]
     tasks = [example.id.split("/")[0] for example in examples]
     assert tasks != sorted(tasks, key=tasks.index)  # interleaved
 
@@ -92,5 +96,31 @@ def test_what_is_missing_is_said(tmp_path: Path, sources: dict[Part, Path]) -> N
 
 def test_a_source_as_people_write_it() -> None:
     assert source_of("T-T/MS MARCO=a=b.jsonl") == (("T-T", "MS MARCO"), Path("a=b.jsonl"))
-    with pytest.raises(DataError, match="A source is TASK/DATASET=FILE"):
+    with pytest.raises(WrongUsage, match="A --source is TASK/DATASET=FILE"):
         source_of("WebQA=a.jsonl")
+    with pytest.raises(WrongUsage, match="--source T-T/WebQA is given twice"):
+        sources_of(["T-T/WebQA=a.jsonl", "T-T/WebQA=b.jsonl"])
+
+
+def test_a_file_of_two_tasks_gives_each_its_own_rows_and_none_twice(tmp_path: Path) -> None:
+    draw(tmp_path / "images/a.png", "red")
+    rows = [row_of("T-T", f"passage {number}", f"t{number}") for number in range(5)]
+    rows += [row_of("T-IT", f"image {number}", f"i{number}") for number in range(4)]
+    rows += [{"id": "both", "query": "q", "positives": ["p", {"image": "images/a.png"}]}]
+    webqa = write_rows(tmp_path / "webqa.jsonl", rows)
+    parts = [("T-T", "WebQA"), ("T-IT", "WebQA")]
+    drawn = mix(dict.fromkeys(parts, webqa), tmp_path / "mixed.jsonl", scale=10 / 30_000, partial=True)
+    assert drawn.rows == {parts[0]: 5, parts[1]: 4}
+    assert drawn.of_other_tasks == {parts[0]: 5, parts[1]: 6}
+    examples = list(read_examples(tmp_path / "mixed.jsonl"))
+    assert len({key_of(example.query) for example in examples}) == len(examples) == 9
+    for example in examples:
+        picture = example.instruction == TRAINING["T-IT", "WebQA"]  # "Find a Wikipedia image ..."
+        assert all((side.image is not None) == picture for side in example.positives)
+
+
+def test_one_file_for_two_parts_of_the_same_modalities_is_refused(tmp_path: Path, sources: dict[Part, Path]) -> None:
+    sources["IT-T", "OVEN"] = sources["IT-T", "LLaVA"]
+    with pytest.raises(WrongUsage, match="is given for IT-T/OVEN and for IT-T/LLaVA, which have the same modalities"):
+        mix(sources, tmp_path / "mixed.jsonl")
+    assert not (tmp_path / "mixed.jsonl").exists()

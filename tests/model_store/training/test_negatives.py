@@ -18,13 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_store.training.checks import check
 from model_store.training.contents import key_of
 from model_store.training.corpus import Corpus
 from model_store.training.data import DataError, Example, Side, read_examples
+from model_store.training.image_files import Keeping
 from model_store.training.negatives import mining
 from model_store.training.negatives.bm25 import Bm25
 from model_store.training.negatives.choosing import Rules, ceiling, choose
-from model_store.training.negatives.mining import Miner, Run
+from model_store.training.negatives.mining import Miner, Run, check_before
+from model_store.training.negatives.opening import Choice, open_retriever
 from model_store.training.negatives.retrievers import Found, Query
 from tests.model_store.training.rows import draw, write_rows
 
@@ -205,6 +208,7 @@ def test_shards_together_give_what_one_process_gives(run: Run, monkeypatch: pyte
 
 KILLED = """
 import os, pickle, signal, sys
+from model_store.training.image_files import Keeping
 from model_store.training.negatives import mining
 from tests.model_store.training.test_negatives import mine
 mining.EXAMPLES_A_PART = 4
@@ -251,16 +255,71 @@ def test_a_finished_run_is_known(run: Run) -> None:
     assert Miner(replace(run, rules=replace(run.rules, seed=1)), corpus, Bm25(corpus)).finished() is None
 
 
-def test_a_side_without_text_is_named_before_anything_is_written(run: Run) -> None:
+def test_bm25_takes_a_corpus_with_images_and_says_how_many_it_cannot_find(run: Run) -> None:
     draw(run.corpus.parent / "a.png", "red")
-    write_rows(run.corpus, [{"id": "1", "text": "elm"}, {"id": "2", "image": "a.png"}])
-    with pytest.raises(DataError, match=r"corpus\.jsonl:2: BM25 reads text, and here is none"):
-        mine(run)
-    write_rows(run.corpus, [{"id": "1", "text": "elm"}])
-    write_rows(run.source, [{"query": {"image": "a.png"}, "positives": ["p"]}])
-    with pytest.raises(DataError, match=r"train\.jsonl:1: BM25 reads text, and here is none"):
+    draw(run.corpus.parent / "b.png", "blue")
+    documents = [{"id": "1", "text": "elm"}, {"id": "2", "image": "a.png"}, {"id": "3", "text": "elm", "image": "b.png"}]
+    write_rows(run.corpus, [*documents, {"id": "4", "text": "fir"}])
+    write_rows(
+        run.source,
+        [
+            {"id": "text", "query": "elm", "positives": ["elm"]},
+            {"id": "both", "query": {"text": "fir", "image": "a.png"}, "positives": ["p"]},
+            {"id": "image", "query": {"image": "a.png"}, "positives": ["p"]},
+        ],
+    )
+    report = mine(run)
+    text, both, image = (example.negatives for example in read_examples(run.target))
+    assert [negative.side.text for negative in text if negative.kind == "hard"] == ["elm"]
+    assert [negative.side.image for negative in text if negative.kind == "hard"] == [run.corpus.parent / "b.png"]
+    assert [negative.side.text for negative in both if negative.kind == "hard"] == ["fir"]
+    assert {negative.kind for negative in image} == {"random"}
+    assert (report["fewer_hard"], report["run"]["retriever"]["documents_without_text"]) == (3, 1)
+    assert Bm25(Corpus(run.corpus)).score(Query(None, Side("elm", None), ""), [Side(None, run.corpus.parent / "a.png")]) == [None]
+
+
+def test_bm25_refuses_a_corpus_of_images_alone_and_says_what_helps(run: Run) -> None:
+    draw(run.corpus.parent / "a.png", "red")
+    write_rows(run.corpus, [{"id": "2", "image": "a.png"}])
+    with pytest.raises(DataError, match="no document has a word, and BM25 reads words alone; --hard 0 mines random"):
         mine(run)
     assert not run.target.exists()
     write_rows(run.corpus, [{"id": "1", "text": "elm"}, {"text": "fir"}])
-    with pytest.raises(DataError, match=r"corpus\.jsonl:2: Object missing required field `id`"):
+    with pytest.raises(DataError, match=r"corpus\.jsonl:2: the row has no 'id'\."):
         mine(run)
+
+
+def test_random_negatives_of_a_corpus_of_images_need_no_retriever(run: Run) -> None:
+    for colour in ("red", "blue", "green"):
+        draw(run.corpus.parent / f"{colour}.png", colour)
+    write_rows(run.corpus, [{"id": colour, "image": f"{colour}.png"} for colour in ("red", "blue", "green")])
+    random = replace(run, rules=Rules(hard=0, random=2))
+    corpus = Corpus(run.corpus)
+    miner = Miner(random, corpus, open_retriever(Choice("none"), corpus))
+    miner.mine(range(miner.parts))
+    report = miner.finish()
+    assert (report["hard"], report["random"], report["fewer_hard"]) == (0, 2 * EXAMPLES, 0)
+    assert all({n.kind for n in row.negatives} == {"random"} for row in read_examples(run.target))
+
+
+@pytest.mark.parametrize("images", ["link", "copy", "reference"])
+def test_images_outside_the_targets_folder_are_brought_there(run: Run, tmp_path: Path, images: Keeping) -> None:
+    for folder, colour in (("train", "red"), ("corpus", "blue")):
+        draw(tmp_path / folder / "images/a.png", colour)  # of one name, and not the same
+    source = write_rows(tmp_path / "train/rows.jsonl", [{"query": {"image": "images/a.png"}, "positives": ["p"]}])
+    corpus = write_rows(tmp_path / "corpus/rows.jsonl", [{"id": "1", "text": "elm", "image": "images/a.png"}])
+    there = replace(run, source=source, corpus=corpus, target=tmp_path / "data/train.jsonl", images=images)
+    if images == "reference":
+        with pytest.raises(DataError, match=r"the image lies outside .*data, .* --images link or --images copy"):
+            check_before(there)
+        return
+    check_before(there)
+    mine(there)
+    (row,) = read_examples(there.target)
+    pictures = [row.query.image, row.negatives[0].side.image]
+    for picture, folder in zip(pictures, ("train", "corpus"), strict=True):
+        assert picture
+        assert picture.is_relative_to(tmp_path / "data/images")
+        assert picture.is_symlink() == (images == "link")
+        assert picture.read_bytes() == (tmp_path / folder / "images/a.png").read_bytes()
+    assert not check(there.target, decode=True).wrong

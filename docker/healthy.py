@@ -1,5 +1,8 @@
 #!/opt/gmr/bin/python -IS
-"""`healthy PORT PATH`: ends with 0 where this container answers 200 there. For health checks without a shell, curl or a proxy."""
+"""`healthy PORT PATH [HOST]` ends with 0 where HOST answers 200, else with 1 and what came instead.
+
+HOST is this container unless given. For health checks, and for people in an image that has no curl.
+"""
 
 import sys
 from http.client import HTTPConnection, HTTPException
@@ -7,9 +10,9 @@ from http.client import HTTPConnection, HTTPException
 TIMEOUT_SECONDS = 4
 
 
-def main(port: str, path: str) -> str | int:
+def main(port: str, path: str, host: str = "127.0.0.1") -> str | int:
     """What is wrong, or 0."""
-    connection = HTTPConnection("127.0.0.1", int(port), timeout=TIMEOUT_SECONDS)
+    connection = HTTPConnection(host, int(port), timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)
         status = connection.getresponse().status

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
-from tests.deploy.chart import TRAINER, Values, merged, objects, one
+from tests.deploy.chart import TRAINER, Values, complaint, merged, objects, one
 from tests.deploy.features import FEATURES
 from tests.deploy.helm import ROOT
 
@@ -59,6 +60,31 @@ def test_the_rules_and_dashboards_are_those_of_the_repository(tmp_path: Path) ->
     assert {name.removeprefix("rerank-") for data in shown for name in data} == boards
     assert boards
     assert all(json.loads(text)["panels"] for data in shown for text in data.values())
+
+
+def alerts_of(given: Values) -> dict[str, dict[str, str]]:
+    """The annotations of each alert that a release installs, by the alert's name."""
+    found: dict[str, dict[str, str]] = {}
+    for each in objects(given):
+        if each["kind"] == "PrometheusRule":
+            for group in each["spec"]["groups"]:
+                found |= {rule["alert"]: rule["annotations"] for rule in group["rules"] if "alert" in rule}
+    return found
+
+
+@pytest.mark.parametrize("url", ["https://wiki.example.com/runbook", "http://10.0.0.1:8080/gmr/docs/runbook.md?version=3"])
+def test_alerts_link_to_the_page_that_the_operator_names(url: str) -> None:
+    plain = alerts_of(FEATURES["monitoring"])
+    linked = alerts_of(merged(FEATURES["monitoring"], {"monitoring": {"rules": {"runbookUrl": url}}}))
+    assert all(said["runbook"] == f"docs/runbook.md#{name.lower()}" for name, said in plain.items())
+    assert all("runbook_url" not in said for said in plain.values()), "a link that leads nowhere is none"
+    assert {name: said.get("runbook_url") for name, said in linked.items()} == {name: f"{url}#{name.lower()}" for name in plain}
+
+
+@pytest.mark.parametrize("url", ["docs/runbook.md", "https://wiki.example.com/#here", "https://wiki.example.com/a b"])
+def test_a_link_that_could_not_work_is_refused(url: str) -> None:
+    given = merged(FEATURES["monitoring"], {"monitoring": {"rules": {"runbookUrl": url}}})
+    assert "monitoring/rules/runbookUrl" in complaint(given).replace(".", "/")
 
 
 def test_the_evaluation_measures_the_folder_that_was_loaded_and_compared() -> None:

@@ -74,10 +74,24 @@ def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not()
 def test_an_alert_says_all_that_its_reader_needs(alert: str) -> None:
     rule = ALERTS[alert]
     assert rule["labels"] in ({"severity": "page"}, {"severity": "ticket"})
-    assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}
-    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{alert.lower()}"
+    assert set(rule["annotations"]) == {"summary", "description", "runbook"}
+    assert rule["annotations"]["runbook"] == f"docs/runbook.md#{alert.lower()}"
     assert len(rule["annotations"]["summary"]) < 120
     assert rule["annotations"]["description"].endswith(".")
+
+
+def test_the_command_of_the_page_makes_links_of_the_plain_rules(tmp_path: Path) -> None:
+    """A relative link leads nowhere in a notification: the page's command makes it absolute in every rule."""
+    (command,) = re.findall(r"^sed -i .*$", (ROOT / "docs" / "observability.md").read_text(encoding="utf-8"), re.MULTILINE)
+    (tmp_path / "deploy" / "alerts").mkdir(parents=True)
+    for file in FILES:
+        (tmp_path / "deploy" / "alerts" / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    changed = sorted((tmp_path / "deploy" / "alerts").glob("*.yaml"))
+    linked = {rule["alert"]: rule["annotations"] for file in changed for rule in rules_of(file) if "alert" in rule}
+    page = "https://wiki.example.com/runbook"
+    assert {name: said.get("runbook_url") for name, said in linked.items()} == {name: f"{page}#{name.lower()}" for name in ALERTS}
+    assert promtool("check", "rules", "--lint=all", "--lint-fatal", *changed).returncode == 0
 
 
 def test_what_an_alert_says_of_its_labels_is_there_when_it_fires() -> None:

@@ -13,8 +13,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
-MAX_TOP_N = 1_000_000
-MAX_TIMEOUT_MS = 60_000
+from service.fields import Identifier, Metadata, RankFields, Score, TimeoutMs, TopN
 
 
 class Limits(BaseModel):
@@ -66,7 +65,8 @@ class Item(_Strict):
     text: str | None = None
     image: str | None = None
     content: list[Part] | None = Field(None, max_length=64)
-    id: str | None = Field(None, max_length=256)
+    id: Identifier | None = Field(None, description="Sent back with the item's result.")
+    metadata: Metadata | None = Field(None, description="Up to 16 KiB; never scored, sent back with the item's result.")
 
     @model_validator(mode="before")
     @classmethod
@@ -98,15 +98,24 @@ class RerankOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     query: Item
-    model: str | None = Field(None, max_length=256)
+    model: str | None = Field(None, max_length=256, description='A served model or an alias; default, and for "": the first.')
     instruction: str | None = Field(None, description="The task, in the model's words; default: the model's own.")
-    top_n: int | None = Field(None, ge=1, le=MAX_TOP_N)
+    top_n: TopN | None = Field(None, description="How many results are sent back; 0: all.")
     return_documents: bool = False
-    min_score: float | None = Field(None, ge=0, le=1)
+    min_score: Score | None = None
     truncate: Literal["end", "none"] = "end"
-    on_error: Literal["fail", "skip"] = "fail"
-    timeout_ms: int | None = Field(None, ge=1, le=MAX_TIMEOUT_MS)
+    on_error: Literal["fail", "skip"] | None = Field(
+        None,
+        description="Whether one bad document fails the request, or is listed in `errors`; "
+        "default: as the operator has set it (`fail` unless it was changed).",
+    )
+    timeout_ms: TimeoutMs | None = None
     cache: Literal["use", "bypass", "refresh"] = "use"
+    rank_fields: RankFields | None = Field(
+        None,
+        description="Fields of object documents that are read as their text, in this order; "
+        "documents may then have any other fields, too.",
+    )
 
 
 class RerankRequest(RerankOptions):
@@ -139,7 +148,8 @@ class Result(BaseModel):
     index: int
     relevance_score: float = Field(description="sigmoid(logit)")
     logit: float = Field(description="logit(yes) - logit(no), fp32")
-    id: str | None = None
+    id: str | int | None = None
+    metadata: dict[str, Any] | None = Field(None, description="The document's own, as it was sent.")
     document: ReturnedDocument | None = None
     meta: ResultMeta
 
@@ -166,6 +176,7 @@ class AnswerMeta(BaseModel):
     cached_pairs: int
     tokens: dict[str, int]
     billed_units: dict[str, int]
+    warnings: list[str] | None = Field(None, description="What was sent and had no effect, such as a misspelt field.")
 
 
 class RerankAnswer(BaseModel):

@@ -28,12 +28,33 @@ path, an address, or what the user sent. Foreign exceptions are translated once,
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 Loc = tuple[str | int, ...]
 """Where in the request body: `("documents", 7, "image")`."""
+
+MAX_PROBLEMS = 20
+"""Places that an error answer names."""
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_SUBJECTS = ("This", "The image", "An item")
+"""Where a message about a place begins with one of these, its sentence has the place's path instead."""
+
+
+def path_of(loc: Loc) -> str:
+    """A place as JavaScript writes it: `documents[7].image`. Names that are no identifiers are quoted."""
+    path = ""
+    for step in loc:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        elif not _IDENTIFIER.fullmatch(step):
+            path += f"[{json.dumps(step)}]"
+        else:
+            path += f".{step}" if path else step
+    return path
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +63,17 @@ class Problem:
 
     loc: Loc
     message: str
+
+    def sentence(self) -> str:
+        """The message with its place: `top_n must be at least 0.`"""
+        if not self.loc:
+            return self.message
+
+        path = path_of(self.loc)
+        for subject in _SUBJECTS:
+            if self.message.startswith(f"{subject} "):
+                return path + self.message.removeprefix(subject)
+        return f"{path}: {self.message[0].lower()}{self.message[1:]}"
 
 
 class RerankError(Exception):
@@ -53,12 +85,30 @@ class RerankError(Exception):
     retry: ClassVar[bool] = False
     """Whether the answer carries `Retry-After`: the same request may succeed later."""
 
-    def __init__(self, message: str | None = None, *, problems: Sequence[Problem] = (), retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        problems: Sequence[Problem] = (),
+        unlisted: int = 0,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(message or self.message)
         self.message = message or self.message
         self.problems = tuple(problems)
+        self.unlisted = unlisted
+        """How many problems there are beside `problems`."""
         self.retry_after = retry_after
         """Seconds; None: nobody knows when, soon."""
+
+    def sentence(self) -> str:
+        """What the client is told: the first problem with its place, and how many more there are."""
+        if not self.problems:
+            return self.message
+
+        first = self.problems[0].sentence()
+        more = len(self.problems) - 1 + self.unlisted
+        return f"{first.removesuffix('.')} (and {more} more)." if more else first
 
     def at(self, loc: Loc) -> Self:
         """The same error, said of a place in the request."""
@@ -96,7 +146,8 @@ class PairTooLong(BadRequest):
 
 
 class Unauthorized(RerankError):
-    code, status, message = "unauthorized", 401, "This needs an API key: send Authorization: Bearer, and the key."
+    code, status = "unauthorized", 401
+    message = "This needs an API key: send the header Authorization: Bearer KEY."
 
 
 class Forbidden(RerankError):

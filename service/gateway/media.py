@@ -8,8 +8,6 @@ of bounded memory that is killed when it takes too long. An image from a URL is 
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import hashlib
 import math
 import time
@@ -24,6 +22,7 @@ from service.contracts import ImageRule, Item, Limits, Pixels
 from service.cores import cores
 from service.errors import ImageTooLarge, ImageUrlDisabled, InvalidImage, InvalidRequest, Loc, RerankError
 from service.gateway import pictures
+from service.gateway.data_urls import NotBase64, base64_of, decode, holds_picture, is_data_url
 from service.gateway.fetch import Fetched, Fetcher
 from service.gateway.quarantine import Quarantine
 from service.metrics import IMAGES
@@ -38,7 +37,6 @@ BATCH_PIXELS = 4_000_000
 """What a child decodes in one go: more than that, and others wait too long for it; less, and handing over costs too much."""
 
 _TOO_SLOW = "The image took too long to decode."
-_LABELS = ("data:image/png;base64", "data:image/jpeg;base64", "data:image/jpg;base64", "data:image/webp;base64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,8 @@ class Media:
             raise InvalidRequest(f"An item's text may have {self._limits.max_text_chars} characters.").at(loc)
         parts: list[Text | Picture] = []
         for place, (text, image) in enumerate(sources):
-            if text and _is_data_url(text):
-                raise InvalidRequest("This text is a data URL: send it as an image.").at(loc)
+            if text and (is_data_url(text) or holds_picture(text)):
+                raise InvalidRequest("This holds a picture as text, in a data URL: send it as an image.").at(loc)
             if text:
                 parts.append(Text(text))
             if image:
@@ -194,12 +192,14 @@ class Media:
         return Picture(data, hashlib.sha256(data).digest(), loc, (width, height))
 
     def _decoded(self, source: str, loc: Loc) -> bytes:
-        encoded = _base64_of(source, loc)
+        encoded = base64_of(source)
+        if encoded is None:
+            raise InvalidImage("An image's data URL must be in base64.").at(loc)
         if len(encoded) * 3 // 4 > self._limits.max_image_bytes + 2:
             raise ImageTooLarge(f"The image is larger than {self._limits.max_image_bytes} bytes.").at(loc)
         try:
-            return base64.b64decode("".join(encoded.split()), validate=True)
-        except (binascii.Error, ValueError):
+            return decode(encoded)
+        except NotBase64:
             raise InvalidImage("The image is not valid base64.").at(loc) from None
 
 
@@ -212,21 +212,6 @@ def _fetched_from(url: str, loc: Loc, fetched: Mapping[str, bytes | RerankError]
     if isinstance(data, RerankError):
         raise data.at(loc)
     return data
-
-
-def _base64_of(source: str, loc: Loc) -> str:
-    """The base64 text of a data URL, or of bare base64."""
-    if not source[:64].lstrip().lower().startswith("data:"):
-        return source
-    label, comma, encoded = source.lstrip().partition(",")
-    if not comma or label.lower() not in _LABELS:
-        raise InvalidImage("An image's data URL must be of type image/png, image/jpeg or image/webp, in base64.").at(loc)
-    return encoded
-
-
-def _is_data_url(text: str) -> bool:
-    head = text[:128].lstrip().lower()
-    return head.startswith("data:") and ";base64," in head
 
 
 def _place(item: Item, place: int) -> Loc:

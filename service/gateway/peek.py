@@ -6,25 +6,25 @@ WebP headers. Invariant: whatever it is given, it raises nothing and decodes a b
 
 from __future__ import annotations
 
-import base64
 import struct
 from collections.abc import Callable
+
+from service.gateway.data_urls import MAX_LABEL, decode
 
 Size = tuple[int, int]
 
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MAX_SEGMENTS = 64
-_LONGEST_LABEL = 64
 
 
 def image_size(source: str) -> Size | None:
     """(width, height) of a data URL's or bare base64's image as its header says; None where that is not easily seen."""
-    start = source.find(",", 0, _LONGEST_LABEL) + 1
+    start = source.find(",", 0, MAX_LABEL) + 1
 
     def read(offset: int, count: int) -> bytes:
         """`count` bytes of the image; raises `ValueError` where they are not there, or the base64 has gaps."""
         first, last = offset // 3 * 4, -(-(offset + count) // 3) * 4
-        found = base64.b64decode(source[start + first : start + last], validate=True)[offset % 3 : offset % 3 + count]
+        found = decode(source[start + first : start + last])[offset % 3 : offset % 3 + count]
         if len(found) < count:
             raise ValueError
         return found

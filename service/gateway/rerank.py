@@ -25,9 +25,6 @@ from service.gateway.workers import Workers
 from service.metrics import QUALITY
 from service.telemetry import stage
 
-MAX_PROBLEMS = 20
-"""Places that an error answer names."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -44,6 +41,8 @@ class Ask:
     skip_errors: bool = False
     timeout_ms: int | None = None
     cache: Literal["use", "bypass", "refresh"] = "use"
+    warnings: Sequence[str] = ()
+    """What the answer says of fields that had no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +159,7 @@ class Reranker:
 def _said_of(index: int, error: RerankError) -> RerankError:
     """The error of one of several equal documents, said of another."""
     problems = [Problem(("documents", index, *problem.loc[2:]), problem.message) for problem in error.problems]
-    return type(error)(error.message, problems=problems)
+    return type(error)(error.message, problems=problems, unlisted=error.unlisted)
 
 
 def _refuse(ask: Ask, errors: Mapping[int, RerankError]) -> None:
@@ -168,9 +167,11 @@ def _refuse(ask: Ask, errors: Mapping[int, RerankError]) -> None:
     if not errors or ask.skip_errors:
         return
     first = errors[min(errors)]
-    problems = [
-        problem
-        for index, error in sorted(errors.items())
-        for problem in error.problems or (Problem(("documents", index), error.message),)
-    ]
-    raise type(first)(first.message, problems=problems[:MAX_PROBLEMS] if isinstance(first, BadRequest) else ())
+    if not isinstance(first, BadRequest):
+        raise type(first)(first.message)
+
+    problems: list[Problem] = []
+    for index, error in sorted(errors.items()):
+        problems += error.problems or [Problem(("documents", index), error.message)]
+    unlisted = sum(error.unlisted for error in errors.values())
+    raise type(first)(first.message, problems=problems, unlisted=unlisted)

@@ -84,13 +84,13 @@ def test_other_vendors_fields_are_ignored() -> None:
         "raw_scores": False,
         "user": "someone",
         "max_tokens_per_doc": None,
+        "priority": 0,
+        "relevant_spans": {"mode": "enabled"},
     }
     assert ask(**harmless) == ask()
 
 
-@pytest.mark.parametrize(
-    "name", ["cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "priority", "uuid"]
-)
+@pytest.mark.parametrize("name", ["cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "uuid"])
 def test_fields_that_steer_the_engine_are_refused(name: str) -> None:
     assert refusal(**{name: "x"}) == ("invalid_request", [(name,)])
 
@@ -152,13 +152,13 @@ def test_what_is_wrong_is_named_by_its_place(fields: dict[str, Any], loc: tuple[
 
 
 def test_all_wrong_fields_are_named() -> None:
-    assert refusal(top_n=0, cache="never") == ("invalid_request", [("top_n",), ("cache",)])
+    assert refusal(top_n=-1, cache="never") == ("invalid_request", [("top_n",), ("cache",)])
 
 
 @pytest.mark.parametrize(
     ("field", "bad", "good"),
     [
-        ("top_n", [0, -1, 1.5, "many", math.inf, 10**400], [1, 1000]),
+        ("top_n", [-1, 1.5, "many", math.inf, 10**400, 1_000_001], [1, 1000]),
         ("timeout_ms", [0, -5, 60_001, 2.5, math.nan], [1, 60_000]),
         ("min_score", [-0.01, 1.01, math.nan, math.inf, "high"], [0, 0.5, 1]),
     ],
@@ -177,7 +177,9 @@ def test_numbers_have_bounds(field: str, bad: list[object], good: list[float]) -
         (None, InvalidRequest, ()),
         ({"text": "x", "title": "y"}, InvalidRequest, ("title",)),
         ({"image": 5}, InvalidRequest, ("image",)),
-        ({"text": "x", "id": 7}, InvalidRequest, ("id",)),
+        ({"text": "x", "id": 7.5}, InvalidRequest, ("id",)),
+        ({"text": "x", "id": True}, InvalidRequest, ("id",)),
+        ({"text": "x", "metadata": ["m"]}, InvalidRequest, ("metadata",)),
         ({"content": [{"type": "image_url", "text": "x"}]}, InvalidRequest, ("content", 0)),
         ({}, EmptyItem, ()),
     ],

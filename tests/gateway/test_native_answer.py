@@ -45,7 +45,7 @@ def test_an_answer_has_every_field() -> None:
                 "meta": {"prompt_tokens": 101, "image_tokens": 64, "truncated": True, "cached": False},
             },
         ],
-        "errors": [{"index": 2, "code": "invalid_image", "message": InvalidImage.message}],
+        "errors": [{"index": 2, "code": "invalid_image", "message": "documents[2]: bad."}],
         "usage": {"prompt_tokens": 201, "total_tokens": 201},
         "meta": {
             "model_digest": "sha256:12",

@@ -1,17 +1,16 @@
 """The service's own dialect (API, section 1), which Cohere, Jina, Infinity, Xinference and vLLM clients speak too.
 
 Two pure functions, from the body to an `Ask` and from an `Outcome` to the answer. Knows no HTTP. Invariant: messages are this
-file's own; of what a user sent, only field names (in places) and ids are repeated.
+room's own; of what a user sent, only field names, ids and metadata are repeated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from service.contracts import (
     AnswerMeta,
@@ -25,66 +24,54 @@ from service.contracts import (
     ReturnedDocument,
     Usage,
 )
-from service.errors import BY_CODE, BadRequest, InvalidRequest, Loc, Problem, RerankError
+from service.errors import BadRequest, InvalidRequest, Loc, RerankError
+from service.gateway.data_urls import holds_picture
+from service.gateway.dialects.field_names import expect_no_steering, unknown_fields, with_instruction
+from service.gateway.dialects.findings import REQUIRED, refusal
+from service.gateway.dialects.rank_fields import with_text
 from service.gateway.rerank import Ask, Outcome, Ranked
 
 NAME = "native"
-_STEERING = ("cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "priority", "uuid")
-"""Fields that would let a client steer the engine; refused rather than ignored."""
+OnError = Literal["fail", "skip"]
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100
-_MAX_NAME = 64
-
-# What is wrong with a value, in our words, by pydantic's kind of error.
-_MESSAGES = {
-    "missing": "This field is required.",
-    "extra_forbidden": "This field is not known.",
-    "string_type": "This must be a string.",
-    "string_too_long": "This string is too long.",
-    "bool_type": "This must be true or false.",
-    "bool_parsing": "This must be true or false.",
-    "int_type": "This must be an integer.",
-    "int_parsing": "This must be an integer.",
-    "int_from_float": "This must be an integer.",
-    "float_type": "This must be a number.",
-    "float_parsing": "This must be a number.",
-    "finite_number": "This must be a finite number.",
-    "list_type": "This must be a list.",
-    "too_long": "This list is too long.",
-    "model_type": "This must be a string or an object.",
-    "model_attributes_type": "This must be a string or an object.",
-    "part": "A part holds what its type names, and only that.",
-    "content": "Use either content, or text and image.",
-    "empty_item": "An item needs a text or an image.",
-}
-_BOUNDS = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+_MAX_OBJECT_FIELDS = 16
+"""Of an item, and of each object in its content. An object with more is not looked into: each unknown field is a finding."""
+_MAX_RANKED_FIELDS = 1_000
+"""Of a document with `rank_fields`, which may have fields of its own."""
+_DEFAULT_MODELS = ("", "default/not-specified")
+"""What clients send that were told no model: the empty string, and infinity_client's word for it."""
 
 
-def read(body: dict[str, Any], limits: Limits) -> Ask:
-    """A JSON object as an `Ask`; raises a `BadRequest` that names the places. Bad documents are kept as their errors."""
-    steering = [name for name in _STEERING if body.get(name) is not None]
-    if steering:
-        raise InvalidRequest(problems=[Problem((name,), "This field is not accepted here.") for name in steering])
+def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Ask:
+    """A JSON object as an `Ask`; raises a `BadRequest` that names the places. Bad documents are kept as their errors.
+
+    `on_error` is what holds where the request does not say.
+    """
+    expect_no_steering(body)
     given = {name: value for name, value in body.items() if value is not None}
-    documents = _documents(given.pop("documents", None), limits)
+    given, warnings = with_instruction(given)
+    documents = given.pop("documents", None)
+    _expect_few_fields(given.get("query"), ("query",), _MAX_OBJECT_FIELDS)
     try:
         options = RerankOptions.model_validate(given)
     except ValidationError as error:
-        raise _refusal(error.errors(include_url=False, include_input=False), ()) from None
-    if options.instruction and len(options.instruction) > limits.max_text_chars:
-        raise InvalidRequest(f"An instruction may have {limits.max_text_chars} characters.").at(("instruction",))
+        raise refusal(error) from None
+
+    _expect_instruction(options.instruction, limits)
     return Ask(
         query=options.query,
-        documents=documents,
-        model=options.model,
+        documents=_documents(documents, options.rank_fields or [], limits),
+        model=None if options.model in _DEFAULT_MODELS else options.model,
         instruction=options.instruction,
-        top_n=options.top_n,
+        top_n=options.top_n or None,
         min_score=options.min_score,
         return_documents=options.return_documents,
         truncate=options.truncate == "end",
-        skip_errors=options.on_error == "skip",
+        skip_errors=(options.on_error or on_error) == "skip",
         timeout_ms=options.timeout_ms,
         cache=options.cache,
+        warnings=(*warnings, *unknown_fields(body)),
     )
 
 
@@ -96,13 +83,14 @@ def write(ask: Ask, outcome: Outcome, identity: str) -> RerankAnswer:
         id=identity,
         model=outcome.model.model,
         results=[_result(ask, each) for each in kept[: ask.top_n]],
-        errors=[DocumentError(index=index, code=error.code, message=error.message) for index, error in outcome.errors],
+        errors=[DocumentError(index=index, code=error.code, message=error.sentence()) for index, error in outcome.errors],
         usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
         meta=AnswerMeta(
             model_digest=outcome.model.digest,
             cached_pairs=sum(each.cached for each in outcome.ranked),
             tokens={"input_tokens": tokens},
             billed_units={"search_units": math.ceil(len(ask.documents) / _DOCUMENTS_PER_SEARCH_UNIT)},
+            warnings=list(ask.warnings) or None,
         ),
     )
 
@@ -121,6 +109,7 @@ def _result(ask: Ask, ranked: Ranked) -> Result:
         relevance_score=sigmoid(score.logit),
         logit=score.logit,
         id=document.id if isinstance(document, Item) else None,
+        metadata=document.metadata if isinstance(document, Item) else None,
         document=ReturnedDocument(text=_text(document)) if ask.return_documents and isinstance(document, Item) else None,
         meta=ResultMeta(
             prompt_tokens=score.prompt_tokens,
@@ -135,41 +124,56 @@ def _text(item: Item) -> str:
     return "".join(text for text, _ in item.parts() if text)
 
 
-def _documents(given: Any, limits: Limits) -> list[Item | RerankError]:
+def _expect_instruction(instruction: str | None, limits: Limits) -> None:
+    if instruction is None:
+        return
+    if len(instruction) > limits.max_text_chars:
+        message = f"This must have at most {limits.max_text_chars} characters."
+        raise InvalidRequest(message).at(("instruction",))
+    if holds_picture(instruction):
+        raise InvalidRequest("This holds a picture as a data URL.").at(("instruction",))
+
+
+def _documents(given: Any, rank_fields: list[str], limits: Limits) -> list[Item | RerankError]:
     if given is None:
-        raise InvalidRequest(problems=[Problem(("documents",), _MESSAGES["missing"])])
+        raise InvalidRequest(REQUIRED).at(("documents",))
+
     documents = given if isinstance(given, list) else [given]
     if not 1 <= len(documents) <= limits.max_documents:
-        raise InvalidRequest(f"A request takes 1 to {limits.max_documents} documents.").at(("documents",))
-    return [_document(document, index) for index, document in enumerate(documents)]
+        message = f"This must hold 1 to {limits.max_documents} documents."
+        raise InvalidRequest(message).at(("documents",))
+    return [_document(document, rank_fields, index) for index, document in enumerate(documents)]
 
 
-def _document(given: Any, index: int) -> Item | RerankError:
+def _document(given: Any, rank_fields: list[str], index: int) -> Item | RerankError:
+    at = ("documents", index)
+    most = _MAX_RANKED_FIELDS if rank_fields else _MAX_OBJECT_FIELDS
     try:
-        return Item.model_validate(given)
+        _expect_few_fields(given, at, most)
+        return Item.model_validate(with_text(given, rank_fields, at))
     except ValidationError as error:
-        return _refusal(error.errors(include_url=False, include_input=False), ("documents", index))
+        return refusal(error, at)
+    except BadRequest as error:
+        return error
 
 
-def _refusal(errors: Iterable[ErrorDetails], at: Loc) -> BadRequest:
-    """Pydantic's findings as one of our errors: that of the first finding's kind."""
-    problems = []
-    kinds = []
-    for error in errors:
-        problems.append(Problem((*at, *(_named(step) for step in error["loc"])), _message(error)))
-        kinds.append(BY_CODE.get(error["type"], InvalidRequest))
-    kind = kinds[0] if issubclass(kinds[0], BadRequest) else InvalidRequest
-    return kind(problems[0].message if at else None, problems=problems)
+def _expect_few_fields(item: Any, at: Loc, most: int) -> None:
+    """Raise `InvalidRequest` where an item, or an object in its content, has more fields than any has."""
+    for loc, value in _objects(item, at):
+        if len(value) > most:
+            raise InvalidRequest(f"This must have at most {most} fields.").at(loc)
 
 
-def _message(error: ErrorDetails) -> str:
-    if error["type"] in _BOUNDS:
-        name, words = _BOUNDS[error["type"]]
-        return f"This must be {words} {error['ctx'][name]}."
-    if error["type"] == "literal_error":
-        return f"This must be one of {error['ctx']['expected']}."
-    return _MESSAGES.get(error["type"], "This is not valid.")
+def _objects(item: Any, at: Loc) -> Iterator[tuple[Loc, dict[str, Any]]]:
+    """The objects of an item that are read strictly, with their places: itself, its parts, their `image_url`."""
+    if not isinstance(item, dict):
+        return
+    yield at, item
 
-
-def _named(step: str | int) -> str | int:
-    return step if isinstance(step, int) else step[:_MAX_NAME]
+    content = item.get("content")
+    for place, part in enumerate(content if isinstance(content, list) else ()):
+        if isinstance(part, dict):
+            yield (*at, "content", place), part
+            url = part.get("image_url")
+            if isinstance(url, dict):
+                yield (*at, "content", place, "image_url"), url

@@ -1,0 +1,65 @@
+"""Pictures inside text: data URLs as they are written, and the base64 that they and bare strings hold.
+
+Knows RFC 2397 and the two alphabets of base64, nothing of images. Invariant: the media type that a
+URL claims decides nothing but whether it claims an image; what the bytes are is looked at elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+MAX_LABEL = 512
+"""Characters before a data URL's comma: a media type and its parameters."""
+_PAYLOAD = re.compile(r";base64,[a-z0-9+/_%\\-]{32}")
+"""In lower case. The smallest picture takes 40 characters; a text that explains data URLs has fewer."""
+_IMAGE_LABEL = re.compile(r"data:image\\*/[^,\n\"'<>]+")
+"""PHP writes JSON with `\\/` for each slash."""
+_WHOLE = re.compile(r"\s*data:[a-z0-9.+/-]{0,128}(?:;\s?[^;,\s]{0,256}){0,8};base64,[a-z0-9+/_=\s-]*", re.IGNORECASE)
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+class NotBase64(ValueError):
+    """Text that is not base64, in either alphabet."""
+
+
+def is_data_url(text: str) -> bool:
+    """Whether a text is a data URL in base64, of whatever type, and nothing else."""
+    return _WHOLE.fullmatch(text) is not None
+
+
+def holds_picture(text: str) -> bool:
+    """Whether a picture stands somewhere in a text as a data URL."""
+    if "64," not in text:  # cheaper than all that follows, and so it is with nearly every text
+        return False
+
+    lowered = text.lower()
+    for payload in _PAYLOAD.finditer(lowered):
+        end = payload.start()
+        start = lowered.rfind("data:image", max(0, end - MAX_LABEL), end)
+        if start >= 0 and _IMAGE_LABEL.fullmatch(lowered, start, end):
+            return True
+    return False
+
+
+def base64_of(source: str) -> str | None:
+    """The base64 of a data URL of any type, or a source that is no data URL as it is; None for one not in base64."""
+    if not source[:64].lstrip().lower().startswith("data:"):
+        return source
+
+    comma = source.find(",", 0, MAX_LABEL)
+    if comma < 0 or not source[:comma].rstrip().lower().endswith(";base64"):
+        return None
+    return source[comma + 1 :]
+
+
+def decode(encoded: str) -> bytes:
+    """The bytes of base64 in either alphabet, with or without its padding and whitespace; raises `NotBase64`."""
+    digits = "".join(encoded.split()).rstrip("=")
+    if "-" in digits or "_" in digits:
+        digits = digits.translate(_URL_SAFE)
+    try:
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise NotBase64 from None

@@ -1,0 +1,99 @@
+"""The names of a request's own fields: which are known, which are another vendor's, which are neither.
+
+Knows names, and a value only where it is an instruction. Invariant: a field that has no effect and
+that no vendor is known to send is named in a warning; the warnings are few and short, whatever is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from service.contracts import RerankRequest
+from service.errors import InvalidRequest, Problem, path_of
+from service.gateway.dialects.findings import MAX_NAME
+
+STEERING = ("cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "uuid")
+"""Fields that would let a client steer the engine; refused rather than ignored."""
+
+INSTRUCTION_NAMES = ("instruct",)
+"""Other vendors' names for `instruction`, with its very meaning: the task, written into the prompt (SGLang, DashScope)."""
+
+IGNORED = frozenset(
+    {
+        "max_chunks_per_doc",  # Cohere v1
+        "max_tokens_per_doc",  # Cohere v2, vLLM
+        "priority",
+        "relevant_spans",
+        "overlap_tokens",  # Jina
+        "max_doc_length",
+        "return_embeddings",
+        "raw_scores",  # Infinity: every result has its logit
+        "return_len",  # Xinference
+        "max_tokens_per_query",  # vLLM
+        "truncate_prompt_tokens",
+        "truncation_side",
+        "use_activation",
+        "padding",
+        "request_id",
+        "user",
+    }
+)
+"""Fields that other vendors' clients send and that have no meaning here, without a word."""
+
+MAX_WARNINGS = 10
+_KNOWN = frozenset(RerankRequest.model_fields)
+
+
+def expect_no_steering(body: dict[str, Any]) -> None:
+    """Raise `InvalidRequest` where a field would steer the engine."""
+    problems = [
+        Problem((name,), "This is not accepted here: it would steer the engine.")
+        for name in STEERING
+        if body.get(name) is not None
+    ]
+    if problems:
+        raise InvalidRequest(problems=problems)
+
+
+def with_instruction(body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The body with its instruction under our name, and a warning where it had another.
+
+    Raises `InvalidRequest` where two differ.
+    """
+    warnings: list[str] = []
+    for name in INSTRUCTION_NAMES:
+        if body.get(name) is None:
+            continue
+        if body.get("instruction") not in (None, body[name]):
+            raise InvalidRequest("This must equal instruction where both are sent.").at((name,))
+        body = body | {"instruction": body[name]}
+        warnings.append(f"{name} was taken as instruction.")
+    return body, warnings
+
+
+def unknown_fields(body: dict[str, Any]) -> list[str]:
+    """A warning for each field that nobody knows, up to `MAX_WARNINGS`, and one for the rest."""
+    warnings: list[str] = []
+    unnamed = 0
+    for name in _unknown(body):
+        if len(warnings) < MAX_WARNINGS:
+            warnings.append(_warning(name[:MAX_NAME]))
+        else:
+            unnamed += 1
+    if unnamed:
+        warnings.append(f"{unnamed} more fields are not known and had no effect.")
+    return warnings
+
+
+def _unknown(body: dict[str, Any]) -> Iterator[str]:
+    for name in body:
+        if name not in _KNOWN and name not in IGNORED and name not in INSTRUCTION_NAMES and name not in STEERING:
+            yield name
+
+
+def _warning(name: str) -> str:
+    close = get_close_matches(name, _KNOWN, n=1)
+    hint = f" Is {close[0]} meant?" if close else ""
+    return f"{path_of((name,))} is not a known field and had no effect.{hint}"

@@ -1,0 +1,79 @@
+"""Pydantic's findings as this service's errors: each says in one sentence what is wrong.
+
+Knows pydantic's kinds of finding and their bounds. Invariant: of what a user sent, only field names
+are repeated, cut to `MAX_NAME` characters; no text of pydantic's own leaves.
+"""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from service.errors import BY_CODE, MAX_PROBLEMS, BadRequest, InvalidRequest, Loc, Problem
+from service.fields import MAX_ID_CHARS, MAX_METADATA_BYTES
+
+MAX_NAME = 64
+"""Characters of a field's name that are repeated."""
+
+REQUIRED = "This is required."
+_ITEM = "This must be a string or an object."
+_MESSAGES = {
+    "missing": REQUIRED,
+    "extra_forbidden": "This is not a known field.",
+    "string_type": "This must be a string.",
+    "string_too_long": "This must have at most {max_length} characters.",
+    "string_too_short": "This must have at least {min_length} characters.",
+    "bool_type": "This must be true or false.",
+    "bool_parsing": "This must be true or false.",
+    "int_type": "This must be a whole number.",
+    "int_parsing": "This must be a whole number.",
+    "int_parsing_size": "This must be a whole number of fewer digits.",
+    "int_from_float": "This must be a whole number.",
+    "float_type": "This must be a number.",
+    "float_parsing": "This must be a number.",
+    "finite_number": "This must be a finite number.",
+    "greater_than_equal": "This must be at least {ge}.",
+    "less_than_equal": "This must be at most {le}.",
+    "list_type": "This must be a list.",
+    "too_long": "This must hold at most {max_length} elements.",
+    "dict_type": "This must be an object.",
+    "literal_error": "This must be {expected}.",
+    "identifier": f"This must be a string of at most {MAX_ID_CHARS} characters, or a 64-bit integer.",
+    "metadata": f"This must be a JSON object of at most {MAX_METADATA_BYTES} bytes.",
+    "part": "This must hold what its type names, and nothing else.",
+    "content": "This must have either content, or text and image.",
+    "empty_item": "An item needs a text or an image.",
+}
+"""What is wrong with a value, by pydantic's kind of finding; `{...}` is in the finding's context."""
+
+
+def refusal(error: ValidationError, at: Loc = ()) -> BadRequest:
+    """Pydantic's findings at a place of the request as one of our errors: of the first one's kind."""
+    found = error.errors(include_url=False, include_input=False)
+    kind = BY_CODE.get(found[0]["type"], InvalidRequest)
+    if not issubclass(kind, BadRequest):
+        kind = InvalidRequest
+
+    problems = [_problem(each, at) for each in found[:MAX_PROBLEMS]]
+    return kind(problems=problems, unlisted=len(found) - len(problems))
+
+
+def _problem(found: ErrorDetails, at: Loc) -> Problem:
+    inner = found["loc"]
+    loc = (*at, *(named(step) for step in inner))
+    kind = found["type"]
+    if kind in ("model_type", "model_attributes_type"):
+        # a part of a content, and what is in it, have no short form
+        return Problem(loc, "This must be an object." if "content" in inner else _ITEM)
+
+    if kind == "extra_forbidden" and len(inner) == 1 and at[:1] == ("documents",):
+        message = "This is not a known field: rank_fields reads it as text, metadata carries it."
+        return Problem(loc, message)
+
+    message = _MESSAGES.get(kind, "This is not valid.")
+    return Problem(loc, message.format_map(found.get("ctx", {})))
+
+
+def named(step: str | int) -> str | int:
+    """A step of a place, cut to what is repeated of it."""
+    return step if isinstance(step, int) else step[:MAX_NAME]

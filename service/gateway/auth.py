@@ -7,9 +7,9 @@ whoever shows none of them raises `Unauthorized`; a keys file that turns bad cha
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,14 @@ import anyio.to_thread
 from fastapi import Request
 
 from service.errors import Forbidden, Unauthorized
-from service.gateway.keys import MAX_KEY_CHARACTERS, KeyEntry, KeysUnusable, digest, plain_keys, read_keys
+from service.gateway.keys import MAX_KEY_CHARACTERS, KeyEntry, KeysUnusable, digest, parse_keys, plain_keys, read_content
 from service.gateway.quotas import UNBOUNDED, Quota
 from service.logs import say
 from service.metrics import FILE_READABLE
 
 LOOK_SECONDS = 1.0
-"""How often the keys file is looked at."""
+"""How often the keys file is read."""
+_NOT_VALID = "This API key is not valid."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ ANYONE = Caller()
 
 
 class Guard:
-    """Lets in those who show a key: one of `plain`, or one of the `file`, which is read again when it changes.
+    """Lets in those who show a key: one of `plain`, or one of the `file`, which is followed when it changes.
 
     Without either, everyone is let in. Raises `KeysUnusable`.
     """
@@ -62,8 +63,10 @@ class Guard:
         self._plain = () if plain is None else plain_keys(plain)
         self._file = file
         self.asks = plain is not None or file is not None
-        self._seen: object = None if file is None else _signature(file)
-        self._callers = _callers([*self._plain, *(read_keys(file).keys if file else ())])
+        content = b"" if file is None else read_content(file)
+        self._callers = _callers([*self._plain, *(parse_keys(file, content).keys if file else ())])
+        self._seen = hashlib.sha256(content).digest()
+        self._trouble: str | None = None
         self._tell_file(readable=True)
 
     async def enter(self, request: Request) -> None:
@@ -79,22 +82,40 @@ class Guard:
             await self.look()
 
     async def look(self) -> None:
-        """Read the file again if it has changed; where it cannot be read, the keys stay as they are."""
+        """Read the file, and follow it if it says something else; where it cannot be read, the keys stay as they are.
+
+        It is read each time: neither a change of its mode, nor one of a folder above it, shows in the time it was written.
+        """
         if self._file is None:
             return
-        signature = await anyio.to_thread.run_sync(_signature, self._file)
-        if signature == self._seen:
-            return
-        self._seen = signature
         try:
-            file = await anyio.to_thread.run_sync(read_keys, self._file)
+            content = await anyio.to_thread.run_sync(read_content, self._file)
+            seen = hashlib.sha256(content).digest()
+            if seen == self._seen:
+                self._is_well()
+                return
+            file = await anyio.to_thread.run_sync(parse_keys, self._file, content)
         except KeysUnusable as error:
-            self._tell_file(readable=False)
-            say(f"keys kept as they were: {error}", logging.ERROR)
+            self._is_in_trouble(str(error))
             return
         self._callers = _callers([*self._plain, *file.keys])
-        self._tell_file(readable=True)
+        self._seen = seen
+        self._is_well()
         self._tell()
+
+    def _is_well(self) -> None:
+        """The file is readable and sound; say so where it was not."""
+        if self._trouble is not None:
+            say("the keys file can be read again")
+        self._trouble = None
+        self._tell_file(readable=True)
+
+    def _is_in_trouble(self, why: str) -> None:
+        """The file cannot be used; say so once for each reason."""
+        self._tell_file(readable=False)
+        if why != self._trouble:
+            say(f"keys kept as they were: {why}", logging.ERROR)
+        self._trouble = why
 
     def _tell_file(self, *, readable: bool) -> None:
         if self._file:
@@ -109,16 +130,20 @@ class Guard:
     def _caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
         """Whose key the headers show. All keys are compared, and always all of them."""
         shown = [value for name, value in headers if name == b"authorization"]
-        if len(shown) != 1:
+        if not shown:
             raise Unauthorized
+        if len(shown) > 1:
+            raise Unauthorized("There is more than one Authorization header: send one.")
         scheme, _, key = shown[0].partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Unauthorized("The Authorization header is not of the form: Bearer KEY.")
         key = key.strip(b" ")
-        if scheme.lower() != b"bearer" or not 0 < len(key) <= MAX_KEY_CHARACTERS:
-            raise Unauthorized
+        if not 0 < len(key) <= MAX_KEY_CHARACTERS:
+            raise Unauthorized(_NOT_VALID)
         sought = digest(key)
         found = [caller for known, caller in self._callers if hmac.compare_digest(known, sought)]
         if not found:
-            raise Unauthorized
+            raise Unauthorized(_NOT_VALID)
         return found[0]
 
 
@@ -143,12 +168,3 @@ def _callers(entries: Sequence[KeyEntry]) -> list[tuple[bytes, Caller]]:
         )
         for each in entries
     ]
-
-
-def _signature(path: Path) -> object:
-    """What differs when a file was written or replaced, also behind a link; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

@@ -19,9 +19,9 @@ RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
 _OPEN_PATHS = ("/health/live", "/health/ready")
 
 
-def listed(name: str) -> dict[str, object]:
-    """A model in OpenAI's shape."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": TITLE}
+def listed(name: str, model: str) -> dict[str, object]:
+    """A name for a model in OpenAI's shape; `root`, as vLLM has it, is the model that an alias stands for."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": TITLE, "root": model}
 
 
 def described(limits: Limits, model: WorkerInfo) -> dict[str, object]:

@@ -24,6 +24,7 @@ from service.gateway.admission import Admission
 from service.gateway.auth import Caller, caller_of
 from service.gateway.bodies import Bodies
 from service.gateway.costs import admission_tokens
+from service.gateway.model_names import ModelNames
 from service.gateway.quotas import Quotas
 from service.gateway.rerank import Ask, Outcome, Reranker
 from service.gateway.settings import GatewaySettings
@@ -46,6 +47,7 @@ class Desk:
         self._reranker = reranker
         self._admission = admission
         self._workers = workers
+        self._names = ModelNames(workers, settings.model_aliases)
         self._quotas = Quotas()
         self._bodies = Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes))
 
@@ -62,7 +64,7 @@ class Desk:
             with stage("parse"):
                 ask = await self._read(request, count, read)
             count_ask(ask)
-            model = self._model(caller, ask.model)
+            model = self._names.find(caller, ask.model)
             visit.charge(len(ask.documents))
             until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
             tell(model=model.model, digest=short(model.digest))
@@ -85,14 +87,6 @@ class Desk:
     async def _read(self, request: Request, count: Callable[[int], None], read: Read) -> Ask:
         body = await read_body(request, self._limits.max_body_bytes, count)
         return await anyio.to_thread.run_sync(lambda: read(_json_object(body), self._limits))
-
-    def _model(self, caller: Caller, name: str | None) -> WorkerInfo:
-        """The model that is asked for, or the default one, if the caller may use it; of others it learns nothing."""
-        if name is not None:
-            caller.expect_may_use(name)
-        model = self._workers.model(name)
-        caller.expect_may_use(model.model)
-        return model
 
     async def _answer(self, caller: Caller, ask: Ask, model: WorkerInfo, until: float) -> Outcome:
         """The outcome, once the request is admitted; where its time is over before, and it wants what there is, nothing."""

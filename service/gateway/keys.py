@@ -101,6 +101,11 @@ def plain_keys(given: str) -> tuple[KeyEntry, ...]:
 
 def read_keys(path: Path) -> KeysFile:
     """The keys of a file; raises `KeysUnusable`. Blocking."""
+    return parse_keys(path, read_content(path))
+
+
+def read_content(path: Path) -> bytes:
+    """What a keys file holds; raises `KeysUnusable`. Blocking."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -110,6 +115,11 @@ def read_keys(path: Path) -> KeysFile:
         raise KeysUnusable(f"The keys file {path} cannot be read: {error.strerror}.") from None
     if len(content) > MAX_FILE_BYTES:
         raise KeysUnusable(f"The keys file {path} is larger than {MAX_FILE_BYTES} bytes.")
+    return content
+
+
+def parse_keys(path: Path, content: bytes) -> KeysFile:
+    """The keys that a file's content says; raises `KeysUnusable`."""
     try:
         return KeysFile.model_validate_json(content)
     except ValidationError as error:

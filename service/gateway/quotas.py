@@ -18,7 +18,10 @@ from service.errors import NoWorker, Overloaded, RateLimited
 
 BURST_SECONDS = 2.0
 """How much of its rate a tenant may save up."""
-MAX_RETRY_AFTER = 3_600
+MAX_RETRY_AFTER = 30
+"""Seconds. Cohere's SDKs sleep as long as they are told, twice, up to a minute each, before their caller hears a word."""
+_SHORT = 60
+"""Seconds of debt that are said as such; more are said in minutes."""
 _ROUNDING = 1e-6
 _MANY = 20_000
 """Meters, above which those that are as good as new are dropped."""
@@ -63,7 +66,7 @@ class Visit:
             return
         self._meter.refill(self._rate, self._clock())
         if self._meter.level < -_ROUNDING:
-            raise RateLimited(retry_after=math.ceil(min(MAX_RETRY_AFTER, -self._meter.level / self._rate)))
+            raise _in_debt(-self._meter.level / self._rate)
 
     def charge(self, pairs: int) -> None:
         """Take `pairs` from the bucket; raises `RateLimited` if it is in debt by now."""
@@ -90,7 +93,7 @@ class Quotas:
         meter = self._meter(scope)
         visit = Visit(meter, quota, self._clock)
         if quota.max_in_flight is not None and meter.in_flight >= quota.max_in_flight:
-            raise RateLimited(retry_after=1)
+            raise RateLimited(f"This API key has {meter.in_flight} requests in flight, which is its quota.", retry_after=1)
         visit.expect_credit()
         meter.in_flight += 1
         try:
@@ -107,3 +110,13 @@ class Quotas:
                 self._meters = {name: meter for name, meter in self._meters.items() if meter.in_flight or meter.level < 0}
             self._meters[scope] = _Meter(self._clock())
         return self._meters[scope]
+
+
+def _in_debt(seconds: float) -> RateLimited:
+    """The refusal of a scope in debt for so many seconds. The sentence says how long; `Retry-After` no more than clients bear."""
+    if seconds <= _SHORT:
+        wait = f"{math.ceil(seconds)} s"
+    else:
+        wait = f"{math.ceil(min(seconds / 60, 1e6))} min"
+    message = f"This API key's quota of pairs is used up: more in {wait}."
+    return RateLimited(message, retry_after=math.ceil(min(MAX_RETRY_AFTER, seconds)))

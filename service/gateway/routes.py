@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,12 +10,13 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from service.contracts import ErrorBody, RerankAnswer
-from service.errors import Forbidden
+from service.errors import Forbidden, NoWorker
 from service.exposition import metrics_page
 from service.gateway.auth import Guard, caller_of
 from service.gateway.descriptions import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
 from service.gateway.desk import Desk
 from service.gateway.dialects import native
+from service.gateway.model_names import ModelNames
 from service.gateway.settings import GatewaySettings
 from service.gateway.workers import Workers
 
@@ -24,7 +26,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": 
 def gateway_routes(settings: GatewaySettings, desk: Desk, workers: Workers, guard: Guard) -> APIRouter:
     """Every route of the gateway but health."""
     guarded = APIRouter(dependencies=[Depends(guard.enter)])
-    _add_reranking(guarded, desk)
+    _add_reranking(guarded, settings, desk)
     _add_models(guarded, settings, workers)
     _add_pages(guarded)
     measured = APIRouter() if settings.metrics_public else APIRouter(dependencies=[Depends(guard.enter)])
@@ -40,10 +42,12 @@ def gateway_routes(settings: GatewaySettings, desk: Desk, workers: Workers, guar
     return router
 
 
-def _add_reranking(router: APIRouter, desk: Desk) -> None:
+def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: Desk) -> None:
+    read = partial(native.read, on_error=settings.on_error)
+
     async def rerank(request: Request) -> Response:
         """Order documents by their relevance to a query; texts, images, or both on either side."""
-        return await desk.serve(request, native.NAME, native.read, native.write)
+        return await desk.serve(request, native.NAME, read, native.write)
 
     for path in RERANK_PATHS:
         router.add_api_route(
@@ -52,11 +56,21 @@ def _add_reranking(router: APIRouter, desk: Desk) -> None:
 
 
 def _add_models(router: APIRouter, settings: GatewaySettings, workers: Workers) -> None:
+    names = ModelNames(workers, settings.model_aliases)
+
     @router.get("/v1/models", tags=["models"], responses=_ERRORS)
     async def models(request: Request) -> Response:
-        """The served models that the caller may use, in OpenAI's shape."""
-        names = [name for name in workers.names() if caller_of(request).may_use(name)]
-        return JSONResponse({"object": "list", "data": [listed(name) for name in names]})
+        """The served models that the caller may use, and aliases for them, in OpenAI's shape."""
+        if not workers.ready():
+            raise NoWorker
+        usable = names.usable(caller_of(request))
+        return JSONResponse({"object": "list", "data": [listed(*each) for each in usable.items()]})
+
+    @router.get("/v1/models/{model:path}", tags=["models"], responses=_ERRORS)
+    async def model(request: Request, model: str) -> Response:
+        """One served model, or an alias for one, in OpenAI's shape."""
+        found = names.find(caller_of(request), model)
+        return JSONResponse(listed(model, found.model))
 
     @router.get("/info", tags=["models"], responses=_ERRORS)
     async def info(request: Request) -> Response:

@@ -17,6 +17,8 @@ from service.gateway.image_urls import is_host_rule
 from service.serving import Serving
 from service.tracing_settings import Tracing
 
+MAX_MODEL_NAME = 256
+
 
 class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     """Every knob of the gateway; the limits of a request are among them (`RERANK_MAX_DOCUMENTS`, ...)."""
@@ -38,6 +40,13 @@ class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     max_waiting: int = Field(256, ge=0, le=100_000, description="Requests that may wait for capacity.")
     max_wait_ms: int = Field(5_000, ge=0, le=600_000, description="How long a request may wait for capacity.")
     max_bodies_bytes: int = Field(256 * 2**20, ge=1_024, le=2**40, description="Bytes of request bodies held at once.")
+
+    on_error: Literal["fail", "skip"] = Field(
+        "fail", description="Whether one bad document fails its request, or is listed in errors, where the request does not say."
+    )
+    model_aliases: Annotated[dict[str, str], NoDecode] = Field(
+        {}, max_length=64, description="Other names for served models, as alias=model, comma-separated."
+    )
 
     image_urls: bool = Field(False, description="Whether https:// image URLs are fetched, from public hosts alone.")
     image_url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -71,6 +80,18 @@ class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("model_aliases", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        aliases = {alias.strip(): model.strip() for alias, _, model in pairs}
+        named = [*aliases, *aliases.values()]
+        if len(aliases) < len(pairs) or not all(1 <= len(name) <= MAX_MODEL_NAME for name in named):
+            raise PydanticCustomError("aliases", "Aliases are given as alias=model, comma-separated, each alias once")
+        return aliases
 
     @field_validator("workers")
     @classmethod

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.gateway.stand_in import INFO, StandIn, reply, scored
 
 KEY, OTHER, PLAIN = new_key(), new_key(), new_key()
 ADAPTER = structs.replace(INFO, model="adapter", digest="sha256:adapter")
+NOBODY = 65_534
 OPEN = {"/health/live", "/health/ready"}
 
 
@@ -215,6 +217,88 @@ async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) ->
         await entered(guard, header(b"Bearer " + KEY.encode()))
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that anybody may read, with this process as somebody whom modes hold back: root reads whatever it likes."""
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        if was == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(was)
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+async def test_a_file_that_can_be_read_again_is_read_again(
+    open_folder: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A revoked key went on working: nothing about the file's time or size changes when its mode does."""
+    folder = open_folder / "keys"
+    folder.mkdir()
+    file = keys_file(folder, entry(KEY))
+    guard = Guard(file=file)
+    keys_file(folder, entry(OTHER))
+    shut = file if what == "file" else folder
+    shut.chmod(0)
+    for _ in range(3):
+        await guard.look()
+    assert FILE_READABLE.labels("api_keys")._value.get() == 0
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    await entered(guard, header(b"Bearer " + KEY.encode()))
+    shut.chmod(0o755)
+    await guard.look()
+    assert FILE_READABLE.labels("api_keys")._value.get() == 1
+    await entered(guard, header(b"Bearer " + OTHER.encode()))
+    with pytest.raises(Unauthorized):
+        await entered(guard, header(b"Bearer " + KEY.encode()))
+
+
+async def test_a_file_that_is_as_it_was_again_is_known_to_be_readable(open_folder: Path) -> None:
+    file = keys_file(open_folder, entry(KEY))
+    guard = Guard(file=file)
+    for mode, readable in ((0, 0), (0o644, 1)):
+        file.chmod(mode)
+        await guard.look()
+        assert FILE_READABLE.labels("api_keys")._value.get() == readable
+
+
+async def test_another_content_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
+    file = keys_file(tmp_path, entry(KEY))
+    guard = Guard(file=file)
+    before = file.stat()
+    file.write_text(json.dumps({"keys": [entry(OTHER)]}), encoding="utf-8")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    await guard.look()
+    with pytest.raises(Unauthorized):
+        await entered(guard, header(b"Bearer " + KEY.encode()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([], "This needs an API key: send the header Authorization: Bearer KEY."),
+        ([b"Bearer wrong-key"], "This API key is not valid."),
+        ([b"Bearer " + b"x" * 999], "This API key is not valid."),
+        ([b"Bearer "], "This API key is not valid."),
+        ([b"Basic abc"], "The Authorization header is not of the form: Bearer KEY."),
+        ([KEY.encode()], "The Authorization header is not of the form: Bearer KEY."),
+        ([b"Bearer a", b"Bearer b"], "There is more than one Authorization header: send one."),
+    ],
+)
+async def test_a_refusal_says_what_is_wrong_with_the_key(tmp_path: Path, headers: Sequence[bytes], said: str) -> None:
+    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+    with pytest.raises(Unauthorized) as refusal:
+        await entered(guard, *map(header, headers))
+    assert refusal.value.sentence() == said
+
+
 async def test_every_route_but_health_asks_for_a_key() -> None:
     async with gateway(api_keys=SecretStr(PLAIN)) as (client, app):
         walked = 0
@@ -310,6 +394,16 @@ async def test_a_key_uses_and_sees_its_models_only(tmp_path: Path) -> None:
             for key in (PLAIN, KEY, OTHER)
         ]
         assert listed == [["adapter", "m"], ["adapter"], []]
+        for key, name, status in (
+            (PLAIN, "m", 200),
+            (PLAIN, "unknown", 404),
+            (KEY, "adapter", 200),
+            (KEY, "m", 403),
+            (KEY, "unknown", 403),
+        ):
+            assert (await client.get(f"/v1/models/{name}", headers=bearing(key))).status_code == status, (name, status)
+        refusal = await client.get("/v1/models/m", headers=bearing(KEY))
+        assert refusal.json()["message"] == "This API key may not use this model. You may use: adapter."
         infos = [await client.get("/info", headers=bearing(key)) for key in (PLAIN, KEY, OTHER)]
         assert [each.json().get("model", each.status_code) for each in infos] == ["m", "adapter", 403]
 

@@ -48,10 +48,24 @@ def test_a_request_larger_than_the_bucket_is_served_and_its_debt_waited_off() ->
     clock = Clock()
     quotas, quota = Quotas(clock), Quota(pairs_per_second=10)
     assert ask(quotas, quota, 1_000) is None
-    assert ask(quotas, quota, 1) == 98
+    assert ask(quotas, quota, 1) == MAX_RETRY_AFTER
     clock.now += 98.1
     assert ask(quotas, quota, 1_000) is None
     assert ask(Quotas(clock), Quota(pairs_per_second=0.001), 1_000) is None
+
+
+@pytest.mark.parametrize(
+    ("pairs", "wait", "header"),
+    [(21, "1 s", 1), (319, "30 s", 30), (320, "30 s", 30), (620, "60 s", 30), (650, "2 min", 30), (1_000_020, "1667 min", 30)],
+)
+def test_the_sentence_says_how_long_and_the_header_no_more_than_clients_bear(pairs: int, wait: str, header: int) -> None:
+    """Cohere's SDKs sleep through the header's seconds, twice, before their caller sees the sentence."""
+    quotas, quota = Quotas(Clock()), Quota(pairs_per_second=10)
+    assert ask(quotas, quota, pairs) is None
+    with pytest.raises(RateLimited) as refusal, quotas.visit("a", quota):
+        pass
+    assert refusal.value.message == f"This API key's quota of pairs is used up: more in {wait}."
+    assert refusal.value.retry_after == header
 
 
 def test_how_long_to_wait_is_bounded() -> None:

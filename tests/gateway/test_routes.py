@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import pytest
 from msgspec import structs
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from service.contracts import ScoreCall, Scored
@@ -30,9 +32,9 @@ async def reusing(call: ScoreCall) -> Response:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[httpx.AsyncClient]:
+async def opened(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway over one worker with two models."""
-    app = create_gateway(GatewaySettings(), [StandIn(reusing, INFO, ADAPTER).client])
+    app = create_gateway(GatewaySettings(**settings), [StandIn(reusing, INFO, ADAPTER).client])
     transport = httpx.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         async with asyncio.timeout(10):
@@ -80,3 +82,72 @@ async def test_each_model_is_asked_by_its_name_and_cached_apart() -> None:
             answer = await rerank(gateway, documents=["e"], **({"model": model} if model else {}))
             assert (answer["model"], answer["meta"]["model_digest"]) == (model or "m", digest)
             assert answer["meta"]["cached_pairs"] == (1 if model == "m" else 0)
+
+
+ALIASES = {"rerank-v3.5": "m", "org/other": "adapter", "adapter": "m", "lost": "gone"}
+
+
+async def test_an_alias_is_as_good_as_the_name_it_stands_for() -> None:
+    async with opened(model_aliases=ALIASES) as gateway:
+        for name, model in (("rerank-v3.5", "m"), ("org/other", "adapter"), ("m", "m"), ("adapter", "m")):
+            assert (await rerank(gateway, documents=["e"], model=name))["model"] == model
+            found = (await gateway.get(f"/v1/models/{name}")).json()
+            assert found == {"id": name, "object": "model", "created": 0, "owned_by": "gmr-rerank", "root": model}
+        listed = {each["id"]: each["root"] for each in (await gateway.get("/v1/models")).json()["data"]}
+        assert listed == {"m": "m", "adapter": "m", "org/other": "adapter", "rerank-v3.5": "m"}
+
+
+async def test_no_model_means_the_default_one_however_it_is_said() -> None:
+    async with opened(model_aliases=ALIASES) as gateway:
+        for name in ("", "default/not-specified", None):
+            assert (await rerank(gateway, documents=["e"], model=name))["model"] == "m"
+
+
+async def test_an_unknown_model_is_told_which_there_are() -> None:
+    many = {f"alias-{number}": "m" for number in range(60)}
+    for aliases, named in (({}, "adapter, m."), (many, "adapter, m, alias-0, alias-1, alias-10, ")):
+        async with opened(model_aliases=aliases) as gateway:
+            for answer in (
+                await gateway.post("/rerank", json={"query": "q", "documents": ["a"], "model": "rerank-v9"}),
+                await gateway.get("/v1/models/rerank-v9"),
+                await gateway.get("/v1/models/vec-ai/lychee%2Fx"),
+            ):
+                assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
+                said = answer.json()["message"]
+                assert said.startswith(f"No such model is served here. You may use: {named}")
+                assert len(said) < 1_000
+    assert said.endswith("and 52 more.")
+
+
+async def test_without_a_ready_worker_there_is_no_list_of_models() -> None:
+    app = create_gateway(GatewaySettings(), [])
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as gateway:
+        for path in ("/v1/models", "/v1/models/m"):
+            answer = await gateway.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
+            assert answer.headers["retry-after"]
+
+
+async def test_a_bad_document_is_listed_where_the_operator_has_set_it() -> None:
+    for setting, status in (("fail", 400), ("skip", 200)):
+        async with opened(on_error=setting) as gateway:
+            answer = await gateway.post(
+                "/rerank", json={"query": "q", "documents": ["a", "", {"text": "b", "id": 7, "metadata": {"k": [None]}}]}
+            )
+            assert answer.status_code == status
+            body = answer.json()
+            said = [body["message"]] if status == 400 else [each["message"] for each in body["errors"]]
+            assert said == ["documents[1] needs a text or an image."]
+    assert body["results"][1] | {"id": 7, "metadata": {"k": [None]}} == body["results"][1]
+
+
+@pytest.mark.parametrize(
+    "given", ["a", "a=", "=m", "a=m,a=n", f"a={'x' * 257}", ",".join(f"a{number}=m" for number in range(65))]
+)
+def test_aliases_that_cannot_be_are_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RERANK_MODEL_ALIASES", given)
+    with pytest.raises(ValidationError):
+        GatewaySettings()
+    monkeypatch.setenv("RERANK_MODEL_ALIASES", " a = m , b/c=n ")
+    assert GatewaySettings().model_aliases == {"a": "m", "b/c": "n"}

@@ -144,7 +144,7 @@ def test_a_quota_is_kept_and_told(served: Fleet, file: Path) -> None:
     while refused.status_code == 200:
         refused = gateway.client.post("/rerank", content=BODY, headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
-    assert 1 <= int(refused.headers["retry-after"]) <= 3_600
+    assert 1 <= int(refused.headers["retry-after"]) <= 30
     shown = json.loads(file.read_text(encoding="utf-8"))
     assert slow not in json.dumps(shown)
 

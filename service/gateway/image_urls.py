@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from string import ascii_lowercase, digits
 from urllib.parse import urlsplit
 
 from service.errors import InvalidImage
+from service.gateway.special_addresses import is_public_address
 
 HTTPS_PORT = 443
 MAX_URL = 4096
@@ -28,13 +29,6 @@ _CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - {"\\"}
 _NO_NAMES = frozenset("@[]")
 """Where these stand, there is a user before the host, or an address in its place."""
 _LABEL = frozenset(ascii_lowercase + digits + "-_")
-
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_NAT64 = IPv6Network("64:ff9b::/96")
-_TUNNELS = (IPv6Network("2001::/32"), IPv6Network("2002::/16"))
-"""Teredo and 6to4: an IPv4 address in disguise, and no place that serves pictures."""
-_HOST_SERVICES = (IPv4Network("168.63.129.16/32"), IPv4Network("192.88.99.0/24"))
-"""Addresses that look public and are not: a cloud's own services to its machines, and 6to4's relays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +69,9 @@ def is_host_rule(text: str) -> bool:
 def is_public(address: str) -> bool:
     """Whether an address, as a resolver writes it, belongs to the public internet."""
     try:
-        return _is_public(ip_address(address))
+        return is_public_address(ip_address(address))
     except ValueError:
         return False
-
-
-def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    if isinstance(address, IPv6Address):
-        carried = address.ipv4_mapped or (IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None)
-        if carried:
-            return _is_public(carried)
-        if address not in _GLOBAL_UNICAST or any(address in tunnel for tunnel in _TUNNELS):
-            return False
-    elif any(address in services for services in _HOST_SERVICES):
-        return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
 def _is_name(host: str) -> bool:

@@ -114,9 +114,7 @@ class Quotas:
 
 def _in_debt(seconds: float) -> RateLimited:
     """The refusal of a scope in debt for so many seconds. The sentence says how long; `Retry-After` no more than clients bear."""
-    if seconds <= _SHORT:
-        wait = f"{math.ceil(seconds)} s"
-    else:
-        wait = f"{math.ceil(min(seconds / 60, 1e6))} min"
+    minutes = min(seconds / 60, 1e6)
+    wait = f"{math.ceil(seconds)} s" if seconds <= _SHORT else f"{math.ceil(minutes)} min"
     message = f"This API key's quota of pairs is used up: more in {wait}."
     return RateLimited(message, retry_after=math.ceil(min(MAX_RETRY_AFTER, seconds)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import httpx
 import pytest
 
+from service.errors import path_of
 from tests.conftest import Rerank
 from tests.gateway.encoded_pictures import bare, data_url, encode, picture, png_that_claims
 
@@ -24,7 +26,11 @@ def expect(response: httpx.Response, status: int, code: str, *locs: list[str | i
     assert body["request_id"] == response.headers["x-request-id"]
     assert set(body) == {"code", "message", "detail", "request_id", *(["errors"] if locs else [])}
     assert [each["loc"] for each in body.get("errors", [])] == list(locs)
-    assert all(each["message"] for each in body.get("errors", []))
+    for loc, each in zip(locs, body.get("errors", []), strict=True):
+        assert each["message"].startswith(path_of(tuple(loc)))
+    if locs:
+        more = f" (and {len(locs) - 1} more)." if len(locs) > 1 else "."
+        assert body["message"] == body["errors"][0]["message"].removesuffix(".") + more
 
 
 def post(client: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
@@ -100,7 +106,7 @@ def test_nul_and_strange_characters_are_text(rerank: Rerank) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("model", ["gpt-4", "", "../gmr-tiny", "GMR-TINY"])
+@pytest.mark.parametrize("model", ["gpt-4", " ", "../gmr-tiny", "GMR-TINY"])
 def test_an_unknown_model_is_not_found(client: httpx.Client, path: str, model: str) -> None:
     expect(client.post(path, json={"query": "q", "documents": ["d"], "model": model}), 404, "model_not_found")
 
@@ -144,6 +150,49 @@ def test_several_bad_documents_are_all_named(rerank: Rerank) -> None:
     errors = rerank(query="q", documents=documents[1:], on_error="skip").json()
     assert [each["code"] for each in errors["errors"]] == ["empty_item", "invalid_image", "invalid_request"]
     assert errors["results"] == []
+
+
+def test_a_picture_that_was_sent_as_text_is_refused_where_it_is_in_the_text(rerank: Rerank) -> None:
+    """Some clients turn `{"image": ...}` into JSON text: it was scored, as 3,200 tokens of nonsense."""
+    url = data_url(encode(picture()))
+    for text in (f"see {url}", json.dumps({"image": url}), f"![]({url})"):
+        expect(rerank(query=text, documents=["d"]), 400, "invalid_request", ["query"])
+        expect(rerank(query="q", documents=["d", {"text": text}]), 400, "invalid_request", ["documents", 1])
+    expect(rerank(query="q", documents=["d"], instruction=url), 400, "invalid_request", ["instruction"])
+
+
+def test_metadata_and_ids_come_back_and_change_no_score(rerank: Rerank) -> None:
+    metadata = {"page": 7, "tags": ["a", None], "nested": {"é": 1.5}}
+    plain = rerank(query="q", documents=["one", "two"]).json()["results"]
+    documents = [{"text": "one", "id": 12, "metadata": metadata}, {"text": "two", "id": "b", "metadata": {}}]
+    carried = rerank(query="q", documents=documents).json()["results"]
+    assert [each["logit"] for each in carried] == [each["logit"] for each in plain]
+    assert all(each["meta"]["cached"] for each in carried)
+    assert {each["index"]: (each["id"], each["metadata"]) for each in carried} == {0: (12, metadata), 1: ("b", {})}
+
+
+def test_fields_that_had_no_effect_are_named(rerank: Rerank) -> None:
+    answer = rerank(query="q", documents=["a", "b"], topn=1, task="x", priority=3).json()
+    assert len(answer["results"]) == 2
+    assert [each.partition(" ")[0] for each in answer["meta"]["warnings"]] == ["topn", "task"]
+    assert "warnings" not in rerank(query="q", documents=["a", "b"], top_n=0, user="u").json()["meta"]
+
+
+def test_other_vendors_names_for_the_same_are_the_same(rerank: Rerank) -> None:
+    book = {"title": "Sorting", "text": "Sort the list.", "year": 1999}
+    fields = {"query": "how do I sort a list", "rank_fields": ["title", "text"], "instruct": "Find a passage."}
+    theirs = rerank(**fields, documents=[book], model="default/not-specified", top_n=0).json()
+    ours = rerank(query=fields["query"], documents=["Sorting\nSort the list."], instruction=fields["instruct"]).json()
+    assert [each["logit"] for each in theirs["results"]] == [each["logit"] for each in ours["results"]]
+
+
+def test_a_picture_is_the_same_however_its_base64_is_written(rerank: Rerank) -> None:
+    encoded = bare(encode(picture()))
+    safe = encoded.translate(str.maketrans("+/", "-_")).rstrip("=")
+    written = [encoded, safe, f"data:image/png;charset=utf-8;base64,{encoded}", f"data:image/png;base64,{safe}"]
+    results = rerank(query="a circle", documents=[{"image": each} for each in written]).json()["results"]
+    assert len({each["logit"] for each in results}) == 1
+    assert len(results) == len(written)
 
 
 def test_a_pair_that_may_not_be_cut_is_too_long(rerank: Rerank) -> None:

@@ -23,17 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import tracing
 from service.access import leave, route_of
 from service.contracts import REQUEST_ID_HEADER, ErrorBody, ErrorPlace
-from service.errors import (
-    MAX_PROBLEMS,
-    BodyTooLarge,
-    Internal,
-    MethodNotAllowed,
-    NotFound,
-    NoWorker,
-    Overloaded,
-    RerankError,
-    Unauthorized,
-)
+from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
 from service.logs import say
 from service.metrics import ERRORS
 from service.telemetry import Record, accept_request_id, request_id, server_timing, tell, timed_request
@@ -107,14 +97,13 @@ def error_response(error: RerankError) -> Response:
     """An error as its answer."""
     ERRORS.labels(error.code).inc()
     tell(code=error.code)
-    places = [ErrorPlace(loc=list(problem.loc), message=problem.sentence()) for problem in error.problems[:MAX_PROBLEMS]]
     sentence = error.sentence()
     body = ErrorBody(
         code=error.code,
         message=sentence,
         detail=sentence,
         request_id=request_id.get(),
-        errors=places or None,
+        errors=[ErrorPlace(loc=list(each.loc), message=each.sentence()) for each in error.listed()] or None,
     )
     headers = {"retry-after": str(error.retry_after or random.randint(1, 3))} if error.retry else {}
     if isinstance(error, Unauthorized):

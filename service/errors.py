@@ -110,6 +110,10 @@ class RerankError(Exception):
         more = len(self.problems) - 1 + self.unlisted
         return f"{first.removesuffix('.')} (and {more} more)." if more else first
 
+    def listed(self) -> Sequence[Problem]:
+        """The problems that the client is told of one by one."""
+        return self.problems[:MAX_PROBLEMS]
+
     def at(self, loc: Loc) -> Self:
         """The same error, said of a place in the request."""
         return type(self)(self.message, problems=[Problem(loc, self.message)])

@@ -8,32 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, TEMPLATES, Gmr
+from model_store import folder_files
+from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
-from model_store.golden import GOLDEN
 from model_store.manifest import (
     MANIFEST,
     CheckpointUnusable,
     Manifest,
-    PixelBounds,
     digest_files,
     manifest_digest,
     read_manifest,
     verify,
 )
+from model_store.plain_folder import describe_folder, refuse_unloadable
 from model_store.store.reference import is_reference, obtain
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-PREPROCESSOR = "preprocessor_config.json"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = folder_files.ADAPTER_CONFIG, folder_files.ADAPTER_WEIGHTS
+_HUB_SAYS = {
+    "LocalEntryNotFoundError": "the hub is not reached from here, and the model is not in the cache",
+    "RepositoryNotFoundError": "the hub has no such model, or shows it to nobody without a token (HF_TOKEN)",
+    "GatedRepoError": "its authors want their terms accepted, and the token of an account that did (HF_TOKEN)",
+    "RevisionNotFoundError": "the hub has no such commit of it",
+    "HFValidationError": "a hub id has the form OWNER/NAME",
+}
 _HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MODEL_CARD.md")
-_ARCHITECTURE = "Qwen2_5_VLForConditionalGeneration"
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Checkpoint:
             tokenizer = LiteralTokenizer.load(self.folder)
             return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
         except FileNotFoundError:
-            raise CheckpointUnusable(f"{self.name}: there is no tokenizer.json.") from None
+            raise CheckpointUnusable(f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt.") from None
         except (TokenizerMismatch, ValueError) as error:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
@@ -97,8 +104,9 @@ def resolve(
         return _local(Path(name).resolve().name, Path(name), weights=weights)
     if is_reference(name):
         folder, manifest = obtain(name, registry, cache)
-        return Checkpoint(manifest.name, folder, _no_adapter(manifest))
-    if name.count("/") == 1 and not name.startswith((".", "/")):
+        refuse_unloadable(manifest.name, folder, _no_adapter(manifest))
+        return Checkpoint(manifest.name, folder, manifest)
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
         return _from_hub(name, revision, cache)
     raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(shipped())}.")
 
@@ -141,8 +149,9 @@ def shipped() -> list[str]:
 def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
     manifest = read_manifest(folder)
     if manifest is None:
-        return Checkpoint(name, folder, _describe(name, folder, weights=weights))
+        return Checkpoint(name, folder, describe_folder(name, folder, weights=weights))
     verify(folder, _no_adapter(manifest))
+    refuse_unloadable(manifest.name, folder, manifest)
     return Checkpoint(manifest.name, folder, manifest)
 
 
@@ -155,50 +164,28 @@ def _no_adapter(manifest: Manifest) -> Manifest:
 def _from_hub(name: str, revision: str | None, cache: Path | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
 
-    if revision is None or not re.fullmatch("[0-9a-f]{40}", revision):
-        raise CheckpointUnusable(f"{name} is a hub model: set RERANK_MODEL_REVISION to the commit (40 hex digits) to serve.")
+    if revision is None:
+        raise CheckpointUnusable(
+            f"There is no folder {name} (a hub model needs RERANK_MODEL_REVISION, a commit's 40 hex digits)."
+        )
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise CheckpointUnusable(f"{name} is a hub model: RERANK_MODEL_REVISION must be a commit (40 hex digits).")
     try:
-        folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))
+        with _quiet_hub():
+            folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))
     except Exception as error:  # the hub's client lets its transport's errors through, whichever that is
-        raise CheckpointUnusable(f"{name} at {revision} cannot be had from the hub ({type(error).__name__}).") from None
+        kind = type(error).__name__
+        raise CheckpointUnusable(f"{name} at {revision} cannot be had from the hub: {_HUB_SAYS.get(kind, kind)}.") from None
     return replace(_local(name, folder), name=name)
 
 
-def _describe(name: str, folder: Path, *, weights: bool = True) -> Manifest:
-    """A manifest for a folder that has none: a GMR checkpoint as its authors publish it."""
-    if (folder / GOLDEN).exists():
-        raise CheckpointUnusable(f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end.")
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """The hub's client logs each failed try, twice where the process has a log of its own; its failure is told once, by us."""
+    client = logging.getLogger("huggingface_hub")
+    before = client.level
+    client.setLevel(logging.CRITICAL)
     try:
-        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures")
-    except (OSError, ValueError, AttributeError):
-        raise CheckpointUnusable(f"{name}: there is no readable config.json.") from None
-    if architectures != [_ARCHITECTURE]:
-        raise CheckpointUnusable(f"{name}: only {_ARCHITECTURE} checkpoints can be served.")
-    files = [
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".jinja")
-    ]
-    if weights and not any(file.endswith(".safetensors") for file in files):
-        raise CheckpointUnusable(f"{name}: there are no safetensors weights.")
-    return Manifest(
-        name=name,
-        family=Gmr.name,
-        template="code",
-        default_instruction=DEFAULT_INSTRUCTION,
-        max_tokens=MAX_TOKENS,
-        pixels=_pixel_bounds(name, folder),
-        files=digest_files(folder, files),
-    )
-
-
-def _pixel_bounds(name: str, folder: Path) -> PixelBounds:
-    """The bounds that the checkpoint's own processor states, within the family's."""
-    try:
-        stated = json.loads((folder / PREPROCESSOR).read_text(encoding="utf-8"))
-        size = stated.get("size") or {}
-        least = stated.get("min_pixels") or size.get("shortest_edge") or MIN_PIXELS
-        most = stated.get("max_pixels") or size.get("longest_edge") or MAX_PIXELS
-        return PixelBounds(min_pixels=max(least, MIN_PIXELS), max_pixels=min(most, MAX_PIXELS))
-    except FileNotFoundError:
-        return PixelBounds(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
-    except (OSError, ValueError, AttributeError, TypeError):
-        raise CheckpointUnusable(f"{name}: {PREPROCESSOR} cannot be read.") from None
+        yield
+    finally:
+        client.setLevel(before)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
+
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -39,8 +41,11 @@ class LiteralTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> LiteralTokenizer:
-        """Read `folder/tokenizer.json`; raises `FileNotFoundError` where there is none."""
-        return cls((folder / TOKENIZER_FILE).read_text(encoding="utf-8"))
+        """Read `folder/tokenizer.json`, or `vocab.json` and `merges.txt`; raises `FileNotFoundError` where there are neither."""
+        path = folder / TOKENIZER_FILE
+        if not path.is_file() and has_parts(folder):
+            return cls(serialized_from_parts(folder))
+        return cls(path.read_text(encoding="utf-8"))
 
     @property
     def controls(self) -> dict[str, int]:

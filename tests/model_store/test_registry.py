@@ -77,11 +77,13 @@ def test_a_released_model_gets_the_familys_limits(released: Path) -> None:
     [
         (None, (MIN_PIXELS, MAX_PIXELS)),
         ({}, (MIN_PIXELS, MAX_PIXELS)),
-        ({"min_pixels": 1, "max_pixels": 2**40}, (MIN_PIXELS, MAX_PIXELS)),
+        ({"min_pixels": 1, "max_pixels": 2**40}, (1, MAX_PIXELS)),
+        ({"min_pixels": 784, "max_pixels": 2352}, (784, 2352)),
+        ({"min_pixels": None, "max_pixels": 50176, "size": {"shortest_edge": 784, "longest_edge": 9}}, (784, 50176)),
         ({"size": {"shortest_edge": 12544, "longest_edge": 50176}}, (12544, 50176)),
     ],
 )
-def test_image_limits_are_the_processors_within_the_familys(
+def test_image_limits_are_the_processors_up_to_the_familys(
     released: Path, stated: dict[str, object] | None, expected: tuple[int, int]
 ) -> None:
     (released / "preprocessor_config.json").unlink()
@@ -127,10 +129,13 @@ class TestUnusable:
     def test_an_empty_folder(self, tmp_path: Path) -> None:
         assert "config.json" in refusal(str(tmp_path))
 
-    @pytest.mark.parametrize("config", ["", "[]", "null", "{", "\x00", '"x"'])
+    @pytest.mark.parametrize("config", ["", "[]", "null", "{", "\x00", '"x"', "[" * 10_000])
     def test_a_config_that_is_none(self, released: Path, config: str) -> None:
         (released / "config.json").write_text(config, encoding="utf-8")
-        assert "no readable config.json" in refusal(str(released))
+        assert refusal(str(released)) in (
+            "released: config.json is not valid JSON in UTF-8.",
+            "released: config.json is no JSON object.",
+        )
 
     @pytest.mark.parametrize("architectures", [None, [], 5, ["BertModel"], "Qwen2_5_VLForConditionalGeneration"])
     def test_another_architecture(self, released: Path, architectures: object) -> None:
@@ -141,10 +146,27 @@ class TestUnusable:
         (released / "model.safetensors").rename(released / "pytorch_model.bin")
         assert "no safetensors weights" in refusal(str(released))
 
-    @pytest.mark.parametrize("stated", ["", "[]", "{", '{"size": 5}', '{"min_pixels": "many"}', '{"max_pixels": -5}'])
-    def test_a_processor_that_states_nonsense(self, released: Path, stated: str) -> None:
+    @pytest.mark.parametrize(
+        ("stated", "named"),
+        [
+            ("", "preprocessor_config.json"),
+            ("[]", "preprocessor_config.json"),
+            ("{", "preprocessor_config.json"),
+            ('{"size": 5}', "size of preprocessor_config.json"),
+            ('{"min_pixels": "3136"}', "min_pixels of preprocessor_config.json is '3136', not a whole number"),
+            ('{"max_pixels": -5}', "max_pixels of preprocessor_config.json is -5, not a whole number"),
+            ('{"max_pixels": true}', "max_pixels of preprocessor_config.json is True"),
+            ('{"size": {"longest_edge": 1e6}}', "longest_edge of preprocessor_config.json is 1000000.0"),
+            ('{"max_pixels": 784}', "min_pixels is 3136, more than max_pixels, 784"),
+            ('{"min_pixels": 2000000, "max_pixels": 3000000}', "pictures are read at 1003520 at most"),
+            ('{"image_mean": [0.5, 0.5, 0.5]}', "image_mean of preprocessor_config.json"),
+            ('{"patch_size": 16}', "patch_size of preprocessor_config.json is 16"),
+            ('{"do_resize": false}', "do_resize of preprocessor_config.json"),
+        ],
+    )
+    def test_a_processor_that_cannot_be_followed(self, released: Path, stated: str, named: str) -> None:
         (released / "preprocessor_config.json").write_text(stated, encoding="utf-8")
-        assert "preprocessor_config.json cannot be read" in refusal(str(released))
+        assert named in refusal(str(released))
 
     @pytest.mark.parametrize("change", [{"family": "bert"}, {"template": "prose"}])
     def test_an_unknown_family_or_template(self, published: Path, change: dict[str, str]) -> None:
@@ -184,6 +206,33 @@ class TestDigest:
 
     def test_it_follows_the_weights(self, released: Path) -> None:
         before = resolve(str(released)).digest
-        with (released / "model.safetensors").open("ab") as file:
-            file.write(b" ")
+        with (released / "model.safetensors").open("r+b") as file:
+            file.seek(-1, 2)
+            file.write(b"\x01")
         assert resolve(str(released)).digest != before
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "generation_config.json",
+            "merges.txt",
+            "added_tokens.json",
+            "special_tokens_map.json",
+            "chat_template.jinja",
+            "tokenizer.4.0.0.json",
+            "additional_chat_templates/rag.jinja",
+            "tokenizer.model",
+        ],
+    )
+    def test_it_follows_every_file_that_a_loader_reads(self, released: Path, name: str) -> None:
+        before = resolve(str(released)).digest
+        (released / name).parent.mkdir(exist_ok=True)
+        (released / name).write_text("{}", encoding="utf-8")
+        assert resolve(str(released)).digest != before
+
+    @pytest.mark.parametrize("name", ["README.md", ".gitattributes", ".git/config.json", "modeling.py", "pytorch_model.bin"])
+    def test_it_ignores_what_no_loader_reads(self, released: Path, name: str) -> None:
+        before = resolve(str(released)).digest
+        (released / name).parent.mkdir(exist_ok=True)
+        (released / name).write_text("{}", encoding="utf-8")
+        assert resolve(str(released)).digest == before

@@ -210,9 +210,24 @@ def test_a_hub_that_is_ill_is_one_sentence(hub: Hub, tmp_path: Path, ill: str) -
 
 
 @pytest.mark.usefixtures("at_once")
-def test_a_hub_that_is_down_is_one_sentence(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_down_is_one_sentence_and_nothing_else(
+    hub: Hub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
-    assert "cannot be had from the hub" in refusal(tmp_path)
+    assert refusal(tmp_path).endswith(
+        "cannot be had from the hub: the hub is not reached from here, and the model is not in the cache."
+    )
+    assert not caplog.records
+    assert "Retrying" not in capfd.readouterr().err
+
+
+def test_what_the_hub_does_not_have_is_told_apart(hub: Hub, tmp_path: Path) -> None:
+    assert "the hub has no such commit of it" in refusal(tmp_path, revision="f" * 40)
+    assert "the hub has no such model" in refusal(tmp_path, "vec-ai/nothing")
 
 
 @pytest.mark.parametrize(("lost", "said"), [("config.json", "config.json"), ("model.safetensors", "safetensors")])

@@ -22,10 +22,10 @@ from model_store.families.gmr import TEMPLATES
 from model_store.families.qwen2_5_vl import CELL
 from model_store.manifest import PixelBounds
 from model_store.registry import Checkpoint
+from model_store.vllm_overrides import vllm_overrides
 
 # The `vllm` command of the CPU build does not start; this module is what it runs.
 _MODULE = "vllm.entrypoints.openai.api_server"
-_HEAD = {"method": "from_2_way_softmax", "classifier_from_token": ["no", "yes"]}
 _SLOTS = {"instruction": "instruction", "query": "messages[0]['content']", "document": "messages[1]['content']"}
 
 
@@ -36,8 +36,9 @@ def command(plan: Plan, checkpoint: Checkpoint, port: str, template: Path, *, tu
     stay on, which our worker has off: they are how tokens are counted.
     """
     template.write_text(score_template(checkpoint.manifest.template), encoding="utf-8")
+    overrides = vllm_overrides(checkpoint.name, checkpoint.folder)
     line = [plan.python_vllm, "-m", _MODULE, "--model", str(checkpoint.folder), "--host", "127.0.0.1", "--port", port]
-    line += ["--runner", "pooling", "--convert", "classify", "--hf-overrides", json.dumps(_HEAD)]
+    line += ["--runner", "pooling", "--convert", "classify", "--hf-overrides", json.dumps(overrides)]
     line += ["--chat-template", str(template), "--max-model-len", str(checkpoint.manifest.max_tokens)]
     settings = plan.engine_settings() if tuned else plan.common_settings()
     for name, value in settings.items():

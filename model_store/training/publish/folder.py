@@ -15,10 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from model_store.families.qwen2_5_vl import DEVIATION, MEAN
+from model_store.families.qwen2_tokenizer import has_parts
+from model_store.families.tokens import TOKENIZER_FILE
 from model_store.golden import GOLDEN
+from model_store.image_processor import PREPROCESSOR, image_settings
+from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, Manifest, digest_files, write_manifest
-from model_store.registry import PREPROCESSOR, Checkpoint
+from model_store.plain_folder import read_config
+from model_store.registry import Checkpoint
 from model_store.training.publish.pairs import PublishRefused
+from model_store.weights import quantization_of
 
 CARD = "MODEL_CARD.md"
 PROCESSOR = {
@@ -36,11 +42,12 @@ PROCESSOR = {
     "do_convert_rgb": True,
 }
 """What `preprocessor_config.json` says beside its pixel bounds."""
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+_TEMPLATE = "chat_template.jinja"
 _READ_BY_ENGINES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "chat_template.jinja",
-    "chat_template.json",
+    TOKENIZER_FILE,
+    _TOKENIZER_CONFIG,
+    _TEMPLATE,
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.json",
@@ -79,35 +86,53 @@ def refuse_unless_room(place: Path, needed: int) -> None:
 
 
 def refuse_unless_servable(base: Checkpoint) -> None:
-    """Raises `PublishRefused` where a base lacks a file that a served folder must have, before anything is computed."""
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        if not (base.folder / name).is_file():
-            raise PublishRefused(f"{base.name} has no {name}: what is made of it could not be served.")
-    if not _stated(base, "tokenizer_config.json").get("chat_template") and not any(
-        (base.folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")
-    ):
-        raise PublishRefused(f"{base.name} has no chat template: what is made of it could not be served.")
+    """Raises `PublishRefused` where a served folder cannot be made of a base, before anything is computed."""
+    method = quantization_of(base.folder, read_config(base.name, base.folder))
+    if method:
+        raise PublishRefused(
+            f"{base.name}: its weights are quantised ({method}), and an adapter is merged into whole ones: "
+            "give the checkpoint that they were made from."
+        )
+    if not (base.folder / TOKENIZER_FILE).is_file() and not has_parts(base.folder):
+        raise PublishRefused(
+            f"{base.name} has no {TOKENIZER_FILE}, and no vocab.json with merges.txt: what is made of it could not be served."
+        )
+    if not (base.folder / _TOKENIZER_CONFIG).is_file():
+        raise PublishRefused(f"{base.name} has no {_TOKENIZER_CONFIG}: what is made of it could not be served.")
+    if not (base.folder / _TEMPLATE).is_file() and not _template_in_json(base):
+        raise PublishRefused(
+            f"{base.name} has no chat template: what is made of it could not be served. Add Qwen2.5-VL's {_TEMPLATE} to it."
+        )
 
 
 def copy_reading(base: Checkpoint, folder: Path) -> None:
-    """Copy what engines read a text and a picture by, with the pixel bounds that the base is served with."""
+    """Copy what engines read a text and a picture by, with the pixel bounds that the base is served with.
+
+    The chat template becomes a file of its own, the one place where every reader looks for it.
+    """
     for name in _READ_BY_ENGINES:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
-    stated = _stated(base, PREPROCESSOR) if (base.folder / PREPROCESSOR).is_file() else dict(PROCESSOR)
+    template = _template_in_json(base)
+    if template and not (folder / _TEMPLATE).exists():
+        (folder / _TEMPLATE).write_text(template, encoding="utf-8")
+
+    found = image_settings(base.name, base.folder)
+    stated = dict(PROCESSOR) if found is None else dict(found[1])
     stated.pop("size", None)  # another way to say the same, and the one that would win
     stated |= base.manifest.pixels.model_dump()
     (folder / PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 
 
-def _stated(base: Checkpoint, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads((base.folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise PublishRefused(f"{base.name}: {name} cannot be read.")
-    return found
+def _template_in_json(base: Checkpoint) -> str:
+    """The chat template that the tokenizer's settings state, or the processor's older file; empty where neither does."""
+    for name in (_TOKENIZER_CONFIG, "chat_template.json"):
+        template = (read_json(base.name, base.folder, name) or {}).get("chat_template")
+        if template is not None and not isinstance(template, str):
+            raise PublishRefused(f"{base.name}: chat_template of {name} is not one text.")
+        if template:
+            return template
+    return ""
 
 
 def seal(

@@ -19,6 +19,7 @@ from model_store.golden import GOLDEN, GoldenPair
 from model_store.registry import Checkpoint
 from model_store.training.publish import vllm_logits
 from model_store.training.publish.pairs import PublishRefused, prompt_of
+from model_store.vllm_overrides import vllm_overrides
 
 _PATIENCE_SECONDS = 3600
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
@@ -38,6 +39,7 @@ def vllm_logits_of(
     pad = checkpoint.family.image_token_id
     task = {
         "folder": str(checkpoint.folder.resolve()),
+        "overrides": vllm_overrides(checkpoint.name, checkpoint.folder),
         "max_tokens": checkpoint.manifest.max_tokens,
         "adapter": str(adapter.resolve()) if adapter else None,
         "rank": next((each for each in _RANKS if each >= rank), rank),

@@ -144,11 +144,21 @@ def _write_merged(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draf
     del reread
     parity.add("reloaded", found, against="rounded")
     if job.base.manifest.template == "code":  # the loop knows no other
-        loop = NaiveReranker(draft, device=job.device)
-        parity.add("model card", [by_the_card(loop, pair) for pair in parity.pairs], against="reloaded")
+        parity.add("model card", _by_the_card(job, draft, parity), against="reloaded")
     golden = [replace(pair, logit=logit) for pair, logit in zip(parity.pairs, found, strict=True)]
     write_golden(draft, golden)
     return golden
+
+
+def _by_the_card(job: Job, draft: Path, parity: Parity) -> list[float]:
+    """The pairs' logits by the loop of model cards; raises `PublishRefused` where that cannot read what was written."""
+    try:
+        loop = NaiveReranker(draft, device=job.device)
+        return [by_the_card(loop, pair) for pair in parity.pairs]
+    except Exception as error:  # transformers and Jinja raise many kinds
+        raise PublishRefused(
+            f"{job.base.name}: transformers cannot read its tokenizer, chat template or processor ({type(error).__name__})."
+        ) from None
 
 
 def _write_adapter(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report) -> list[GoldenPair]:

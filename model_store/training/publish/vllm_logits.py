@@ -36,7 +36,7 @@ def _logits(task: dict[str, Any]) -> list[float]:
         model=task["folder"],
         runner="pooling",
         convert="classify",
-        hf_overrides={"method": "from_2_way_softmax", "classifier_from_token": ["no", "yes"]},
+        hf_overrides=task["overrides"],
         dtype="float32",
         max_model_len=task["max_tokens"],
         max_num_batched_tokens=task["max_tokens"],

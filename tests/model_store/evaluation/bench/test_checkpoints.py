@@ -12,8 +12,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from model_store.evaluation.bench.checkpoints import make_checkpoint
 from model_store.evaluation.bench.roofline import Network
+from model_store.image_processor import PREPROCESSOR
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import PREPROCESSOR, resolve
+from model_store.registry import resolve
 from tests.conftest import TINY
 from tests.model_store.evaluation.bench.test_plan import plan
 

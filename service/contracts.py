@@ -291,6 +291,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     device: str
     version: str = ""
     """The digest that a registry lists the checkpoint or adapter under; empty where it has no manifest."""
+    golden_pairs: int = 0
+    """How many golden pairs were scored before it turned ready; 0: it has none, and that check was skipped."""
 
 
 MSGPACK = "application/msgpack"

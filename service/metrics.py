@@ -201,6 +201,12 @@ LOAD_SECONDS = _gauge("rerank_model_load_seconds", "Time from the start until th
 DRIFT = _gauge(
     "rerank_golden_drift_logits", "How far golden pairs were off at most, when they were last scored.", model=_OPEN, digest=_OPEN
 )
+GOLDEN_PAIRS = _gauge(
+    "rerank_golden_pairs",
+    "Golden pairs of a model that is served; 0: it has none, its check at start was skipped, and no drift is measured.",
+    model=_OPEN,
+    digest=_OPEN,
+)
 TOLERANCE = _gauge("rerank_golden_tolerance_logits", "How far a golden pair may be off.", model=_OPEN, digest=_OPEN)
 MODEL = _gauge(
     "rerank_model_info",

@@ -12,15 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import anyio.to_thread
+from msgspec import structs
 
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import resolve, resolve_adapter
 from service.contracts import WorkerInfo
 from service.logs import say
-from service.metrics import DRIFT, LOAD_SECONDS, MODEL, TOLERANCE
+from service.metrics import DRIFT, GOLDEN_PAIRS, LOAD_SECONDS, MODEL, TOLERANCE
 from service.quality import short
 from service.worker.golden import allowed_drift, check_golden, golden_drift, golden_pairs
 from service.worker.scorers.base import CannotLoad, Scorer
@@ -75,7 +77,8 @@ async def live(
         MODEL.labels(info.model, short(info.digest), version, info.engine, info.dtype, info.device).set(1)
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)
-    say("ready", golden_drift=drift, seconds=round(seconds, 1))
+    measured: dict[str, Any] = {} if drift is None else {"golden_drift": drift}
+    say("ready", **measured, seconds=round(seconds, 1))
     state.served = {info.model: info for info in served}
     on_ready()
     checking = asyncio.create_task(_keep_checking(scorer, settings, checked))
@@ -111,18 +114,24 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
         say("the weights are random: timings mean something, scores do not", logging.WARNING)
         return [(info, ()) for info in served]
     folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
-    return [(info, golden_pairs(folder)) for info, folder in zip(served, folders, strict=True)]
+    checked = [(info, golden_pairs(folder)) for info, folder in zip(served, folders, strict=True)]
+    return [(structs.replace(info, golden_pairs=len(pairs)), pairs) for info, pairs in checked]
 
 
-async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float:
-    """How far golden pairs are off at most; raises `CannotLoad` where that is too far."""
-    drifts = [0.0]
+async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float | None:
+    """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where that is too far."""
+    drifts = []
     for info, pairs in checked:
+        GOLDEN_PAIRS.labels(info.model, short(info.digest)).set(len(pairs))
+        if not pairs:
+            if not settings.random_weights:
+                say("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
+            continue
         drift = await check_golden(scorer, info, pairs, settings.golden_tolerance)
         DRIFT.labels(info.model, short(info.digest)).set(drift)
         TOLERANCE.labels(info.model, short(info.digest)).set(allowed_drift(info, settings.golden_tolerance))
         drifts.append(drift)
-    return max(drifts)
+    return max(drifts, default=None)
 
 
 async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> None:
@@ -130,6 +139,8 @@ async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Chec
     while settings.golden_check_seconds:
         await asyncio.sleep(settings.golden_check_seconds)
         for info, pairs in checked:
+            if not pairs:
+                continue
             try:
                 drift = await golden_drift(scorer, info, pairs)
             except Exception as failure:  # of any kind: an engine that cannot tell is no reason to stop asking

@@ -16,13 +16,15 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 
+from model_store.golden import read_golden
 from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
-from service.metrics import DRIFT, TOLERANCE
+from service.metrics import DRIFT, GOLDEN_PAIRS, TOLERANCE
 from service.worker import app as worker_app
 from service.worker.app import create_worker
 from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY, free_port
+from tests.layouts import Layout, write_layout
 
 GOLDEN, WEIGHTS, TOKENIZER = "golden.json", "model.safetensors", "tokenizer.json"
 
@@ -150,6 +152,39 @@ async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
         while exported("rerank_golden_drift_logits") > 1e-3:
             await asyncio.sleep(0.01)
     assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {"golden pairs have drifted"}
+
+
+async def test_a_folder_without_golden_pairs_is_served_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """No drift is reported that was not measured: not at the start, and not later."""
+    folder = write_layout(tmp_path / "plain", Layout())
+    for metric in (DRIFT, TOLERANCE, GOLDEN_PAIRS):
+        metric.clear()
+    ready = asyncio.Event()
+    settings = WorkerSettings(model=str(folder), device="cpu", threads=1, golden_check_seconds=0.01, log_level="info")
+    app = create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
+    with caplog.at_level("INFO"):
+        async with app.router.lifespan_context(app):
+            await asyncio.wait_for(ready.wait(), 120)
+            await asyncio.sleep(0.05)
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+                (info,) = (await client.get("/info")).json()
+    (told,) = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert told.getMessage() == "no golden pairs: start-up check skipped"
+    (start,) = [each for each in caplog.records if each.getMessage() == "ready"]
+    assert "golden_drift" not in vars(start)["fields"]
+    assert info["golden_pairs"] == exported("rerank_golden_pairs") == 0
+    assert not [family for family in REGISTRY.collect() if family.name == "rerank_golden_drift_logits" and family.samples]
+
+
+async def test_a_checkpoint_says_how_many_golden_pairs_were_scored(tmp_path: Path) -> None:
+    GOLDEN_PAIRS.clear()
+    ready = asyncio.Event()
+    app = create_worker(WorkerSettings(model=str(TINY), device="cpu", threads=1), on_ready=ready.set)
+    async with app.router.lifespan_context(app):
+        await asyncio.wait_for(ready.wait(), 120)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+            (info,) = (await client.get("/info")).json()
+    assert info["golden_pairs"] == exported("rerank_golden_pairs") == len(read_golden(TINY))
 
 
 @pytest.mark.slow

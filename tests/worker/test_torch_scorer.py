@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Pil
 
 from model_store.evaluation.naive import NaiveReranker
+from model_store.manifest import CheckpointUnusable
 from model_store.registry import resolve
 from model_store.training.tiny import cells
 from model_store.training.tiny.examples import Side
@@ -20,6 +22,7 @@ from service.worker.scorers.base import CannotLoad
 from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
+from tests.layouts import Layout, put, stated, write_layout
 from tests.worker.calls import as_call
 
 TOLERANCE = 1e-4
@@ -152,3 +155,24 @@ async def test_a_gpu_that_is_not_there_is_said_so() -> None:
     scorer = TorchScorer(WorkerSettings(device="cuda"))
     with pytest.raises(CannotLoad, match="no usable GPU"):
         await scorer.start(resolve(str(TINY)))
+
+
+@pytest.mark.parametrize(
+    "quantised",
+    [
+        {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
+        {"quant_method": "gptq", "bits": 4, "group_size": 128},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
+        {"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    ],
+    ids=lambda quantised: str(quantised["quant_method"]),
+)
+async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(tmp_path: Path, quantised: dict[str, object]) -> None:
+    folder = write_layout(tmp_path / "mine", Layout())
+    put(folder, "config.json", stated("config.json") | {"quantization_config": quantised})
+    with pytest.raises(CheckpointUnusable) as refused:
+        await TorchScorer(WorkerSettings(device="cpu", threads=1)).start(resolve(str(folder)))
+    method = quantised["quant_method"]
+    assert str(refused.value).startswith(f"mine: its weights are quantised ({method}), which the torch engine does not run: ")
+    assert "RERANK_ENGINE=vllm" in str(refused.value)

@@ -20,6 +20,7 @@ from service.worker.scorers.base import CannotLoad
 from service.worker.scorers.vllm_arguments import decides_scores, engine_arguments, supported_version
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
+from tests.layouts import Layout, write_layout
 
 
 @dataclass
@@ -32,6 +33,10 @@ class Arguments:
     max_num_seqs: int = 1
     disable_log_stats: bool = False
     enable_prefix_caching: bool | None = None
+    load_format: str = "auto"
+    tokenizer: str | None = None
+    hf_config_path: str | None = None
+    trust_remote_code: bool = False
 
     @staticmethod
     def add_cli_args(parser: Any) -> Any:
@@ -93,6 +98,9 @@ async def test_a_worker_without_vllm_never_turns_ready(monkeypatch: pytest.Monke
         ("zzzzzzzzzzz", "vLLM has no engine argument RERANK_ENGINE_ZZZZZZZZZZZ."),
         ("runner", "RERANK_ENGINE_RUNNER cannot be set: scoring depends on it."),
         ("model", "RERANK_ENGINE_MODEL cannot be set: scoring depends on it."),
+        ("tokenizer", "RERANK_ENGINE_TOKENIZER cannot be set: scoring depends on it."),
+        ("hf_config_path", "RERANK_ENGINE_HF_CONFIG_PATH cannot be set: scoring depends on it."),
+        ("trust_remote_code", "RERANK_ENGINE_TRUST_REMOTE_CODE cannot be set: scoring depends on it."),
     ],
 )
 def test_an_argument_that_is_not_an_operators_is_refused(name: str, sentence: str) -> None:
@@ -120,6 +128,18 @@ def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(monkeypatch: pytes
 def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:
     with pytest.raises(CannotLoad, match=r"^An adapter of rank 513 cannot be served: vLLM stops at 512\.$"):
         engine_arguments(Arguments, resolve(str(TINY)), [Adapter("wide", Path(), 513, "")], {}, on_cpu=True)
+
+
+def test_a_folder_that_vllm_cannot_make_a_processor_of_is_refused(tmp_path: Path) -> None:
+    folder = write_layout(tmp_path / "mine", Layout(processor="none"))
+    with pytest.raises(CannotLoad, match=r"^mine: there is no preprocessor_config\.json, which vLLM needs: "):
+        engine_arguments(Arguments, resolve(str(folder)), [], {}, on_cpu=True)
+
+
+@pytest.mark.parametrize("name", ["pt", "gguf", "mistral", "tensorizer"])
+def test_a_format_whose_files_nothing_checks_is_refused(name: str) -> None:
+    with pytest.raises(CannotLoad, match=r"^RERANK_ENGINE_LOAD_FORMAT is one of auto, safetensors, "):
+        engine_arguments(Arguments, resolve(str(TINY)), [], {"load_format": name}, on_cpu=True)
 
 
 def test_an_adapter_named_as_the_model_is_refused(caplog: pytest.LogCaptureFixture) -> None:

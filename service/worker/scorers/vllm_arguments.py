@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
+from model_store.image_processor import PREPROCESSOR, has_processor
 from model_store.registry import Adapter, Checkpoint
+from model_store.vllm_overrides import vllm_overrides
 from service.worker.scorers.base import CannotLoad
 from service.worker.settings import ENGINE_PREFIX
 
@@ -48,7 +50,23 @@ _TRACES = {
 }
 """Of vLLM's own traces, where it is told to send some (`otlp_traces_endpoint`): pairs of calls that are traced, and no others."""
 
-_DECIDES_SCORES = ("quantization", "load_format", "kv_cache_dtype", "mm_encoder_attn_dtype")
+_DECIDES_SCORES = ("quantization", "load_format", "kv_cache_dtype", "mm_encoder_attn_dtype", "model_impl")
+_SETTLED = frozenset(
+    (
+        "code_revision",
+        "hf_config_path",
+        "mm_processor_kwargs",
+        "model_weights",
+        "pooler_config",
+        "revision",
+        "skip_tokenizer_init",
+        "tokenizer",
+        "tokenizer_mode",
+        "tokenizer_revision",
+    )
+)
+"""What would make vLLM read other files than the checkpoint's, or read them in another way; the digest covers none of it."""
+_SAFETENSORS_FORMATS = ("auto", "safetensors", "fastsafetensors", "runai_streamer", "instanttensor", "bitsandbytes", "dummy")
 _LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXTENSION = "service.worker.scorers.vllm_vision.VisionExtension"
@@ -92,14 +110,18 @@ def engine_arguments(
     kind: Any, checkpoint: Checkpoint, adapters: Sequence[Adapter], chosen: Mapping[str, str], *, on_cpu: bool
 ) -> Any:
     """An instance of `kind` (vLLM's `AsyncEngineArgs`) from what scoring fixes, what was chosen, and our defaults."""
+    if not has_processor(checkpoint.name, checkpoint.folder):
+        raise CannotLoad(f"{checkpoint.name}: there is no {PREPROCESSOR}, which vLLM needs: add that of Qwen2.5-VL.")
     known = {field.name for field in dataclasses.fields(kind)}
     fixed = {name: value for name, value in _fixed(checkpoint, adapters, on_cpu=on_cpu).items() if name in known}
     for name in sorted(chosen):
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             raise CannotLoad(f"vLLM has no engine argument {_setting(name)}{f'; {_setting(near[0])}?' if near else '.'}")
-        if name in fixed:
+        if name in fixed or name in _SETTLED:
             raise CannotLoad(f"{_setting(name)} cannot be set: scoring depends on it.")
+    if chosen.get("load_format", "auto") not in _SAFETENSORS_FORMATS:
+        raise CannotLoad(f"{_setting('load_format')} is one of {', '.join(_SAFETENSORS_FORMATS)}: others read unchecked files.")
     ours = _BOTH | (_CPU if on_cpu else _GPU | {"max_loras": str(min(max(len(adapters), 1), _LORAS_AT_ONCE))})
     defaults = {name: value for name, value in ours.items() if name in known and name not in fixed}
     read = _read(kind, defaults | dict(chosen))
@@ -117,7 +139,9 @@ def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool)
         "model": str(checkpoint.folder.resolve()),
         "runner": "pooling",
         "convert": "classify",
-        "hf_overrides": {"method": "from_2_way_softmax", "classifier_from_token": ["no", "yes"]},
+        "hf_overrides": vllm_overrides(checkpoint.name, checkpoint.folder),
+        "trust_remote_code": False,  # no code of a folder's own
+        "config_format": "hf",
         "max_model_len": checkpoint.manifest.max_tokens,
         "worker_extension_cls": _EXTENSION,
         "enable_mm_embeds": True,

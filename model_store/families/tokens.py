@@ -11,11 +11,24 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
+import regex
+from tokenizers import Encoding, Tokenizer
+
+from model_store.families.graphemes import boundary
 
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 
 TOKENIZER_FILE = "tokenizer.json"
+
+CHARACTERS_A_TOKEN = 6
+"""Characters that are read at first for each token that a text may have: more than nearly all
+texts need, so that most are read once."""
+MARGIN = 64
+"""Tokens that a beginning must have beyond the limit. What follows a beginning can change its last
+tokens only where it ends inside a word, and then few of them."""
+_WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=[\s\p{P}\p{S}])(?!['\u2019])")
+"""Where pre-tokenizers of the GPT-2 family end a piece, whatever comes after it."""
+_PATIENT_STEPS = 3
 
 
 class TokenizerMismatch(ValueError):
@@ -70,13 +83,96 @@ class LiteralTokenizer:
         """Ids of each text, in one parallel batch; an empty text has no ids."""
         return [encoding.ids for encoding in self._text.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def encode_within(self, texts: Sequence[str], limit: int) -> list[list[int] | None]:
+        """Ids of each text, as `encode` gives them; None where a text has more than `limit`.
+
+        Of a long text only as much is read as shows that: about `CHARACTERS_A_TOKEN * limit`
+        characters, unless its tokens are longer than that.
+        """
+        found: list[list[int] | None] = [None] * len(texts)
+        size = _first_size(limit)
+        unread = list(range(len(texts)))
+        while unread:
+            ends = [_reading_end(texts[index], size) for index in unread]
+            beginnings = [texts[index][:end] for index, end in zip(unread, ends, strict=True)]
+            too_short: list[int] = []
+            for index, end, ids in zip(unread, ends, self.encode(beginnings), strict=True):
+                if end == len(texts[index]):
+                    found[index] = ids if len(ids) <= limit else None
+                elif len(ids) <= limit + MARGIN:
+                    too_short.append(index)
+            unread = too_short
+            size *= 2
+        return found
+
     def cut(self, text: str, limit: int) -> str:
-        """The longest beginning of `text`, in whole tokens of `text`, whose own encoding has at most `limit` ids."""
-        offsets = self._text.encode(text, add_special_tokens=False).offsets
-        while limit > 0:
-            head = text[: offsets[limit - 1][1]] if limit <= len(offsets) else text
-            excess = len(self.encode([head])[0]) - limit
-            if excess <= 0:
-                return head
-            limit -= excess
-        return ""
+        """The beginning of `text` that `fit` finds, where nothing stands around the text."""
+        return self.fit("", text, "", limit)[0]
+
+    def fit(self, before: str, text: str, after: str, limit: int) -> tuple[str, list[int]]:
+        """The longest beginning of `text` with which `before + text + after` has `limit` ids.
+
+        Returns it with the ids of all three. It ends where a token of `before + text` ends, or
+        where the grapheme cluster begins in which that token ends; so it has more than `limit`
+        ids less those of one cluster. It is empty where nothing fits, and then there may be more
+        than `limit` ids. Only as much of `text` is read as could fit.
+        """
+        joined = before + text
+        beginning, read = self._beginning(joined, limit)
+        if read == len(joined):
+            (ids,) = self.encode([joined + after])
+            if len(ids) <= limit:
+                return text, ids
+
+        tail = len(self.encode([after])[0]) if after else 0
+        kept, steps = min(max(limit - tail, 0), len(beginning)), 0
+        while (end := _end(beginning, kept, read)) > len(before):
+            place = max(boundary(joined, end), len(before))
+            (ids,) = self.encode([joined[:place] + after])
+            if len(ids) <= limit:
+                return joined[len(before) : place], ids
+
+            # A context around the cut has changed the ids. That is rare; a tokenizer for which it
+            # is not gets longer steps, so that the number of attempts is bounded.
+            steps += 1
+            kept = max(0, kept - (1 << max(0, steps - _PATIENT_STEPS)))
+            while kept > 0 and _end(beginning, kept, read) >= place:
+                kept -= 1
+        return "", self.encode([before + after])[0]
+
+    def _beginning(self, text: str, limit: int) -> tuple[Encoding, int]:
+        """The encoding of a beginning of `text` that has more than `limit` ids, or of all of it.
+
+        Returns it with the beginning's length.
+        """
+        size = _first_size(limit)
+        while True:
+            end = _reading_end(text, size)
+            # In a batch, because that does not hold Python's interpreter lock.
+            (encoding,) = self._text.encode_batch([text[:end]], add_special_tokens=False)
+            if end == len(text) or len(encoding) > limit + MARGIN:
+                return encoding, end
+            size *= 2
+
+
+def _first_size(limit: int) -> int:
+    return CHARACTERS_A_TOKEN * (max(limit, 0) + MARGIN)
+
+
+def _reading_end(text: str, size: int) -> int:
+    """Where to stop reading `text` after about `size` characters: at the end of a word, if any."""
+    if size >= len(text):
+        return len(text)
+    word_end = _WORD_END.search(text, size // 2, size)
+    return word_end.start() if word_end else size
+
+
+def _end(encoding: Encoding, count: int, read: int) -> int:
+    """The last place in a text of `read` characters that the first `count` tokens reach.
+
+    That is where the next token begins: it may be a character of which `count` tokens hold some
+    bytes, and characters between two tokens were composed with the one before them.
+    """
+    if count >= len(encoding):
+        return read
+    return int(encoding.token_to_chars(count)[0])

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
-from model_store.families.prompt import Image, Item, PairTooLong, Prompt, Segment
-from model_store.families.qwen2_5_vl import CELL, image_tokens
+from model_store.families.prompt import Item, PairTooLong, Prompt, Segment
+from model_store.families.qwen2_5_vl import CELL
+from model_store.families.renderer import Question, Renderer
+from model_store.families.rows import ImageTokens, Part, Row, RowEncoder, Run
 from model_store.families.tokens import LiteralTokenizer
 
 SYSTEM = (
@@ -40,6 +41,7 @@ MIN_PIXELS = 4 * CELL * CELL
 MAX_PIXELS = 1280 * CELL * CELL
 MAX_TOKENS = 3200
 """The paper's maximum input length (section 5.1)."""
+_NO_LIMIT = 2**40
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,6 @@ class _Control:
 @dataclass(frozen=True, slots=True)
 class _Slot:
     name: str
-
-
-_Piece = str | Image | _Control
 
 
 class Gmr:
@@ -72,7 +71,9 @@ class Gmr:
         self._image_pad = tokenizer.control("<|image_pad|>")
         self._vision_end = tokenizer.control("<|vision_end|>")
         self._prefix_form, self._suffix_form = (self._parse(form) for form in TEMPLATES[template])
-        self._document_floor = max_tokens // 4
+        images = ImageTokens(self._vision_start, self._image_pad, self._vision_end)
+        self._encoder = RowEncoder(tokenizer, images, max_tokens)
+        self._unbounded = RowEncoder(tokenizer, images, _NO_LIMIT)
 
     @property
     def label_ids(self) -> tuple[int, int]:
@@ -97,54 +98,35 @@ class Gmr:
         Only text is cut, from its end: the document's first, then the query's, so that the document keeps a quarter of the
         budget. A query that is cut is cut alike for all documents that allow it, so that they go on sharing their prefix.
         """
-        prefixes = _Prefixes(self, instruction, query)
-        prefix = prefixes.whole
-        suffixes = self._encode([_fill(self._suffix_form, document=document) for document in documents])
-        prompts: list[Prompt | PairTooLong] = []
-        for document, suffix in zip(documents, suffixes, strict=True):
-            needed = len(prefix.ids) + len(suffix.ids)
-            if needed <= self.max_tokens:
-                prompts.append(Prompt(prefix, suffix, truncated=False))
-            elif truncate and (shorter := self._shorten(prefixes, document, suffix)):
-                prompts.append(shorter)
-            else:
-                prompts.append(PairTooLong(needed, self.max_tokens))
-        return prompts
+        return self.renderer(instruction, query, truncate=truncate).prompts(documents)
 
-    def _shorten(self, prefixes: _Prefixes, document: Item, suffix: Segment) -> Prompt | None:
-        room = max(self.max_tokens - len(prefixes.whole.ids), self._document_floor)
-        suffix = self.cut(document, suffix, room, self.suffix)
-        prefix = prefixes.whole
-        if len(prefix.ids) + len(suffix.ids) > self.max_tokens:
-            prefix = prefixes.within(self.max_tokens - max(len(suffix.ids), self._document_floor))
-        fits = len(prefix.ids) + len(suffix.ids) <= self.max_tokens
-        return Prompt(prefix, suffix, truncated=True) if fits else None
+    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Renderer:
+        """What renders documents for one question as `render` does, a few at a time."""
+        question = Question(
+            prefix=self._prefix_row(instruction, query),
+            without_query=self._prefix_row(instruction, ()),
+            suffix=self._suffix_row,
+        )
+        return Renderer(self._encoder, question, self.max_tokens, truncate=truncate)
 
     def prefix(self, instruction: Item, query: Item) -> Segment:
-        """The part of the prompt that all documents of a query share."""
-        return self._encode([_fill(self._prefix_form, instruction=instruction, query=query)])[0]
+        """The part of the prompt that all documents of a query share, however long."""
+        return self._whole(self._prefix_row(instruction, query))
 
     def suffix(self, document: Item) -> Segment:
-        """The part of the prompt from the document to the answer's place."""
-        return self._encode([_fill(self._suffix_form, document=document)])[0]
+        """The part of the prompt from the document to the answer's place, however long."""
+        return self._whole(self._suffix_row(document))
 
-    def cut(self, item: Item, segment: Segment, limit: int, render: Callable[[Item], Segment]) -> Segment:
-        """`render` of `item` without the end of its text, at most `limit` tokens if cutting text can reach that."""
-        while (excess := len(segment.ids) - limit) > 0:
-            shorter = self._without_end(item, excess)
-            if shorter == item:
-                break
-            item, segment = shorter, render(shorter)
+    def _whole(self, row: Row) -> Segment:
+        (segment,) = self._unbounded.segments([row])
+        assert segment is not None
         return segment
 
-    def _without_end(self, item: Item, excess: int) -> Item:
-        """`item` with about `excess` tokens less text: the last text that has any is cut, images stay."""
-        for place in reversed(range(len(item))):
-            text = item[place]
-            if isinstance(text, str) and text:
-                tokens = len(self._tokenizer.encode([text])[0])
-                return (*item[:place], self._tokenizer.cut(text, max(tokens - excess, 0)), *item[place + 1 :])
-        return item
+    def _prefix_row(self, instruction: Item, query: Item) -> Row:
+        return _filled(self._prefix_form, cut="query", instruction=instruction, query=query)
+
+    def _suffix_row(self, document: Item) -> Row:
+        return _filled(self._suffix_form, cut="document", document=document)
 
     def _parse(self, form: str) -> list[str | _Control | _Slot]:
         """A template as its literal texts, control ids and slots, in order."""
@@ -155,55 +137,30 @@ class Gmr:
             pieces += [_Control(self._tokenizer.control(control))] if control else []
         return pieces
 
-    def _encode(self, filled: Sequence[Iterable[_Piece]]) -> list[Segment]:
-        """Token ids of each row of pieces; all text runs of all rows go through the tokenizer in one batch."""
-        rows = [list(_runs(pieces)) for pieces in filled]
-        encoded = iter(self._tokenizer.encode([piece for row in rows for piece in row if isinstance(piece, str)]))
-        return [self._segment(row, encoded) for row in rows]
 
-    def _segment(self, row: Sequence[_Piece], encoded: Iterator[list[int]]) -> Segment:
-        ids: list[int] = []
-        images: list[Image] = []
-        for piece in row:
-            match piece:
-                case str():
-                    ids += next(encoded)
-                case _Control(control):
-                    ids.append(control)
-                case Image():
-                    ids += [self._vision_start, *[self._image_pad] * image_tokens(piece), self._vision_end]
-                    images.append(piece)
-        return Segment(tuple(ids), tuple(images))
+def _filled(form: Sequence[str | _Control | _Slot], cut: str, **items: Item) -> Row:
+    """A template's half with its slots filled. Neighbouring texts are joined: the template joins them before it tokenizes.
 
-
-class _Prefixes:
-    """The prefix of one request, whole and, once somebody needs it, cut to a limit; each limit is worked out once."""
-
-    def __init__(self, family: Gmr, instruction: Item, query: Item) -> None:
-        self._family, self._instruction, self._query = family, instruction, query
-        self._within: dict[int, Segment] = {}
-        self.whole = family.prefix(instruction, query)
-
-    def within(self, limit: int) -> Segment:
-        if limit not in self._within:
-            self._within[limit] = self._family.cut(
-                self._query, self.whole, limit, lambda query: self._family.prefix(self._instruction, query)
-            )
-        return self._within[limit]
-
-
-def _fill(form: Iterable[str | _Control | _Slot], **items: Item) -> Iterator[_Piece]:
+    Only texts of the slot `cut` may be cut.
+    """
+    row: list[Part] = []
     for piece in form:
-        if isinstance(piece, _Slot):
-            yield from items[piece.name]
-        else:
-            yield piece
+        match piece:
+            case str():
+                _join(row, piece, may_cut=False)
+            case _Control(control):
+                row.append(control)
+            case _Slot(name):
+                for part in items[name]:
+                    if isinstance(part, str):
+                        _join(row, part, may_cut=name == cut)
+                    else:
+                        row.append(part)
+    return row
 
 
-def _runs(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
-    """The same pieces, with neighbouring texts joined: the template joins them before it tokenizes."""
-    for is_text, group in groupby(pieces, key=lambda piece: isinstance(piece, str)):
-        if is_text:
-            yield "".join(str(piece) for piece in group)
-        else:
-            yield from group
+def _join(row: list[Part], text: str, *, may_cut: bool) -> None:
+    """Add a text to a row: to the run that the row ends with, if it does."""
+    run = row.pop() if row and isinstance(row[-1], Run) else Run("")
+    assert isinstance(run, Run)
+    row.append(run.then(text) if may_cut else run.then_fixed(text))

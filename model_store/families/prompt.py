@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,27 @@ class Prompt:
         return self.prefix.images + self.suffix.images
 
 
+TooLongPart = Literal["instruction", "query", "pair"]
+"""What is too long: the instruction alone, instruction and query with its images, or the pair."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairTooLong:
-    """A pair that does not fit, in the place of its `Prompt`: `tokens` were needed, `limit` are allowed."""
+    """A pair of more than `limit` tokens, in the place of its `Prompt`, and the part that is to blame.
 
-    tokens: int
+    How many tokens it has is not known: a long text is not read to its end.
+    """
+
     limit: int
+    part: TooLongPart
+
+
+class Rendering(Protocol):
+    """Renders documents for one question, some at a time; not for several threads at a time."""
+
+    def prompts(self, documents: Sequence[Item]) -> list[Prompt | PairTooLong]:
+        """One entry a document, in order."""
+        ...
 
 
 class Family(Protocol):
@@ -74,8 +89,12 @@ class Family(Protocol):
         """Vocabulary ids of (yes, no); a score is logit(yes) - logit(no) at the last position (paper, eq. 1)."""
         ...
 
+    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
+        """What renders a question's documents, a few at a time."""
+        ...
+
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
     ) -> list[Prompt | PairTooLong]:
-        """One entry a document, in order."""
+        """All documents at once: one entry a document, in order."""
         ...

@@ -175,4 +175,6 @@ def _end(encoding: Encoding, count: int, read: int) -> int:
     """
     if count >= len(encoding):
         return read
-    return int(encoding.token_to_chars(count)[0])
+    characters = encoding.token_to_chars(count)
+    assert characters is not None  # that is for tokens of no text, such as a post-processor's
+    return characters[0]

@@ -17,13 +17,18 @@ import numpy.typing as npt
 
 from model_store.families.gmr import Gmr
 from model_store.families.pictures import PictureUnreadable, load_picture, picture_size
-from model_store.families.prompt import Image, Item, PairTooLong, Prompt
+from model_store.families.prompt import Image, Item, PairTooLong, Prompt, TooLongPart
 from model_store.families.qwen2_5_vl import CELL
 from model_store.manifest import PixelBounds
 from model_store.training.data import DataError, Example, Side
 
 Pixels = npt.NDArray[np.uint8]
 _SIZES = 2**16
+_TOO_LONG: dict[TooLongPart, str] = {
+    "instruction": "the instruction alone has more than {limit} tokens.",
+    "query": "with all its text cut, the query has more than {limit} tokens: its images are too large.",
+    "pair": "with all its text cut, a pair has more than {limit} tokens: its images are too large.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +113,7 @@ class Grouper:
         prompts: list[Prompt] = []
         for prompt in self._family.render((instruction,), items[0], items[1:]):
             if isinstance(prompt, PairTooLong):
-                raise DataError(
-                    f"{example.place}: with all its text cut, a pair has more than {prompt.limit} tokens: "
-                    "its instruction is too long, or its images are too large."
-                )
+                raise DataError(f"{example.place}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}")
             prompts.append(prompt)
         return tuple(prompts)
 

@@ -67,22 +67,21 @@ class Reader:
             raise DataError(f"{place}: the image {side.image}: {error}.") from None
         taken = 0 if picture is None else image_tokens(Image(b"", picture.shape[1], picture.shape[0])) - 1
         text = side.text or ""
-        ids = self._ids(instruction, text, picture is not None)
-        if (excess := len(ids) + taken - MAX_TOKENS) > 0:
-            length = len(self._tokenizer.encode([text])[0])
-            ids = self._ids(instruction, self._tokenizer.cut(text, max(length - excess, 0)), picture is not None)
-        if len(ids) + taken > MAX_TOKENS:
+        start, end = self._around(instruction, pictured=picture is not None)
+        room = MAX_TOKENS - taken - len(start) - len(end)
+        _, ids = self._tokenizer.fit("" if picture is not None else "user\n", text, "", room)
+        if len(ids) > room:
             raise DataError(f"{place}: without any text it takes more than {MAX_TOKENS} tokens: the instruction is too long.")
-        return Reading(ids, picture)
+        return Reading([*start, *ids, *end], picture)
 
-    def _ids(self, instruction: str | None, text: str, pictured: bool) -> list[int]:
+    def _around(self, instruction: str | None, *, pictured: bool) -> tuple[list[int], list[int]]:
+        """The ids before and after the user's text, which is encoded with the `user` line unless a picture stands between."""
         told = instruction or DEFAULT_INSTRUCTION
         system = f"system\n{told if told.endswith(('.', '!', '?')) else told + '.'}"
-        first, second = ("user\n", text) if pictured else ("user\n" + text, "")
-        system_ids, line, before, after, answer = self._tokenizer.encode([system, "\n", first, second, "assistant\n"])
-        shown = [self._vision[0], self.image_pad, self._vision[1]] if pictured else []
-        turns = [self._start, *system_ids, self._end, *line, self._start, *before, *shown, *after, self._end, *line]
-        return [*turns, self._start, *answer, self._last]
+        system_ids, line, user, answer = self._tokenizer.encode([system, "\n", "user\n", "assistant\n"])
+        shown = [*user, self._vision[0], self.image_pad, self._vision[1]] if pictured else []
+        before = [self._start, *system_ids, self._end, *line, self._start, *shown]
+        return before, [self._end, *line, self._start, *answer, self._last]
 
 
 class Gme:

@@ -31,7 +31,7 @@ def prompt_of(family: Gmr, pair: GoldenPair) -> Prompt:
     """A pair's prompt; raises `PublishRefused` where the family cannot take it whole."""
     prompt = family.render((pair.instruction,), _item(pair.query), [_item(pair.document)], truncate=False)[0]
     if not isinstance(prompt, Prompt):
-        raise PublishRefused(f"A golden pair of {pair.cell} has {prompt.tokens} tokens, more than {prompt.limit}.")
+        raise PublishRefused(f"A golden pair of {pair.cell} has more than {prompt.limit} tokens.")
     return prompt
 
 

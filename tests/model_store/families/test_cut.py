@@ -21,7 +21,22 @@ FLAGS = "\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7"
 
 every_character = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 clusters = st.sampled_from(
-    [FAMILY, KISS, FLAGS, "e\u0301", "\u1112\u1161\u11ab", "क्षि", "กำ", "ท\u0e35\u0e48", "\U00013000", "日", "🜁", "\r\n", "a", " "]
+    [
+        FAMILY,
+        KISS,
+        FLAGS,
+        "e\u0301",
+        "\u1112\u1161\u11ab",
+        "क्षि",
+        "กำ",
+        "ท\u0e35\u0e48",
+        "\U00013000",
+        "日",
+        "🜁",
+        "\r\n",
+        "a",
+        " ",
+    ]
 )
 long_runs = st.builds(lambda text, times: text * times, clusters | st.sampled_from(["  ", "\n", "ab"]), st.integers(1, 90))
 written = st.lists(clusters | long_runs | every_character, max_size=12).map("".join)
@@ -105,7 +120,9 @@ def test_english_is_cut_where_it_was_cut(name: str) -> None:
             assert tokenizer.cut(text, limit) == cut_as_it_was(tokenizer, text, limit)
 
 
-pieces = st.sampled_from([english(400, 1), english(90, 2), prose("Chinese", 300), prose("Thai", 200), prose("Korean", 60), FAMILY])
+pieces = st.sampled_from(
+    [english(400, 1), english(90, 2), prose("Chinese", 300), prose("Thai", 200), prose("Korean", 60), FAMILY]
+)
 bulk = st.lists(pieces | long_runs | every_character, min_size=4, max_size=16).map("".join)
 
 

@@ -41,7 +41,7 @@ def prose(script: str, characters: int, seed: int = 0) -> str:
     letters = [chr(code) for code in _ALPHABETS[script]]
     words = ["".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(300)]
     weights = [1 / (place + 1) for place in range(len(words))]
-    joined = "".join(word + rng.choice(("", "", " ", "，", "。\n")) for word in rng.choices(words, weights, k=characters))
+    joined = "".join(word + rng.choice(("", "", " ", "\uff0c", "\u3002\n")) for word in rng.choices(words, weights, k=characters))
     return joined[:characters]
 
 

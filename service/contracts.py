@@ -260,9 +260,14 @@ class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
 
 
 class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """A pair that cannot be scored: an error code of this service."""
+    """A pair that cannot be scored: an error code of this service.
+
+    `part` says what of the question is too long by itself, so that no document can be scored with
+    it; empty where that is not the cause. Workers before it send none.
+    """
 
     code: str
+    part: Annotated[str, msgspec.Meta(max_length=32)] = ""
 
 
 class ScoreReply(msgspec.Struct, frozen=True):

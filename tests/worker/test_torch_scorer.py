@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image as Pil
 
 from model_store.evaluation.naive import NaiveReranker
+from model_store.families.prompt import PairTooLong, Prompt
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import resolve
 from model_store.training.tiny import cells
 from model_store.training.tiny.examples import Side
-from service.contracts import Refused, ScoreCall, Scored
+from service.contracts import Refused, ScoreCall, Scored, WireItem
 from service.worker.scorers.base import CannotLoad
+from service.worker.scorers.prompts import CallRenderer
 from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, put, stated, write_layout
-from tests.worker.calls import as_call
+from tests.worker.calls import as_call, verdicts
 
 TOLERANCE = 1e-4
 
@@ -149,6 +152,57 @@ async def test_calls_take_turns(scorer: TorchScorer) -> None:
     await asyncio.sleep(0)
     await asyncio.gather(first, run("small", small))
     assert finished == ["small", "large"]
+
+
+class Watched:
+    """Counts what `CallRenderer` makes: the sizes of the pieces of each call, in their order."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.pieces: list[tuple[str, int]] = []
+        prompts = CallRenderer.prompts
+
+        def counted(renderer: CallRenderer, documents: Sequence[WireItem]) -> list[Prompt | PairTooLong]:
+            self.pieces.append((str(renderer._call.query[0]), len(documents)))
+            return prompts(renderer, documents)
+
+        patch.setattr(CallRenderer, "prompts", counted)
+
+
+LONG = as_call("find", ("large",), [(f"{number} " + "every good boy does fine " * 1_000,) for number in range(120)])
+SMALL = as_call("find", ("small",), [("short",)])
+
+
+async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
+    scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Watched(monkeypatch)
+    large = asyncio.create_task(logits(scorer, LONG))
+    await asyncio.sleep(0)
+    await logits(scorer, SMALL)
+    large.cancel()
+    await asyncio.gather(large, return_exceptions=True)
+    assert ("small", 1) in watched.pieces[:3]
+    assert max(documents for _, documents in watched.pieces) <= 3
+
+
+async def test_a_call_that_is_cancelled_is_rendered_no_further(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch)
+    large = asyncio.create_task(logits(scorer, LONG))
+    while not watched.pieces:
+        await asyncio.sleep(0.001)
+    large.cancel()
+    await asyncio.gather(large, return_exceptions=True)
+    begun = len(watched.pieces)
+    await logits(scorer, SMALL)
+    assert [query for query, _ in watched.pieces[begun:]] in (["small"], ["large", "small"])
+
+
+@pytest.mark.parametrize("part", ["instruction", "query"])
+async def test_what_is_too_long_by_itself_is_named(scorer: TorchScorer, part: str) -> None:
+    long = "word " * 5_000
+    call = as_call(long if part == "instruction" else "find", (long if part == "query" else "q",), [("one",), ("two",)])
+    uncut = structs.replace(call, truncate=False)
+    assert await verdicts(scorer, uncut) == [Refused("pair_too_long", part)] * 2
 
 
 async def test_a_gpu_that_is_not_there_is_said_so() -> None:

@@ -1,9 +1,10 @@
 """Scoring with transformers on CPU or one GPU: the embedded default, and the oracle of parity tests.
 
-Knows calls and batches, nothing of HTTP. One thread runs the network, another renders prompts; a call gives way to others after
-every batch. Invariant: a pair's score does not depend on the call it came in, on a CPU not in its last bit: rows of a batch see
-the shared prefix and themselves alone, and an image is encoded alike wherever it stands. A pair that the network fails for is
-refused alone.
+Knows calls and batches, nothing of HTTP. One thread runs the network, another renders prompts; a
+call gives way to others after every batch and after every piece of rendering, and closing it ends
+both. Invariant: a pair's score does not depend on the call it came in, on a CPU not in its last bit:
+rows of a batch see the shared prefix and themselves alone, and an image is encoded alike wherever it
+stands. A pair that the network fails for is refused alone.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from model_store.manifest import CheckpointUnusable
 from model_store.registry import Adapter, Checkpoint
 from service.contracts import Refused, ScoreCall, Scored, WorkerInfo
 from service.cores import cores
-from service.errors import PairTooLong, WorkerFailed
+from service.errors import WorkerFailed
 from service.logs import say
 from service.metrics import IMAGE_CACHE, ISOLATED
 from service.worker.scorers.base import Begin, CannotLoad, Progress, Verdict, count_step, ignored
 from service.worker.scorers.isolation import attempt, is_logit, isolated
 from service.worker.scorers.network import Network
-from service.worker.scorers.prompts import describe, render, scored
+from service.worker.scorers.prompts import CallRenderer, describe, pieces, refused, scored
 from service.worker.scorers.shared_prefix import Prefix, keys
 from service.worker.settings import WorkerSettings
 
@@ -76,11 +77,16 @@ class TorchScorer:
 
     async def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
         """A verdict on each document, shortest first; closing the generator abandons the batches not begun."""
-        rendered = await self._in(self._prompt_thread, render, self._checkpoint, call, call.documents)
-        prompts = {index: prompt for index, prompt in enumerate(rendered) if isinstance(prompt, Prompt)}
-        for index in range(len(rendered)):
-            if index not in prompts:
-                yield index, Refused(PairTooLong.code)
+        prompts: dict[int, Prompt] = {}
+        renderer = CallRenderer(self._checkpoint, call)
+        for piece in pieces(call.documents):
+            documents = call.documents[piece.start : piece.stop]
+            rendered = await self._in(self._prompt_thread, renderer.prompts, documents)
+            for index, prompt in zip(piece, rendered, strict=True):
+                if isinstance(prompt, Prompt):
+                    prompts[index] = prompt
+                else:
+                    yield index, refused(prompt)
         encoded: dict[bytes, Tensor] = {}
         for segment, indexes in _by_prefix(prompts):
             prefix = await self._in(self._network_thread, self._read_prefix, call, segment, encoded, begin)
@@ -112,7 +118,8 @@ class TorchScorer:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise CannotLoad(f"{settings.model}: the weights cannot be loaded ({type(error).__name__}).") from error
         self._checkpoint = checkpoint
-        (known_good,) = render(checkpoint, ScoreCall(checkpoint.name, None, ["a"], [], [], truncate=True), [["b"]])
+        known_call = ScoreCall(checkpoint.name, None, ["a"], [["b"]], [], truncate=True)
+        (known_good,) = CallRenderer(checkpoint, known_call).prompts(known_call.documents)
         assert isinstance(known_good, Prompt)
         self._known_good = known_good
         engine = f"torch {torch.__version__.partition('+')[0]}, transformers {version('transformers')}"

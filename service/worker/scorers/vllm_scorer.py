@@ -24,11 +24,11 @@ from model_store.families.qwen2_5_vl import CELL
 from model_store.registry import Adapter, Checkpoint
 from service.contracts import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
 from service.cores import cores
-from service.errors import NoWorker, PairTooLong, WorkerFailed
+from service.errors import NoWorker, WorkerFailed
 from service.metrics import IMAGE_CACHE, ISOLATED
 from service.worker.scorers.base import Begin, EngineRefused, Verdict, ignored
 from service.worker.scorers.isolation import is_logit
-from service.worker.scorers.prompts import describe, image, render, scored
+from service.worker.scorers.prompts import CallRenderer, describe, image, pieces, refused, scored
 from service.worker.scorers.vllm_arguments import decides_scores, quiet, supported_version
 from service.worker.scorers.window import Window
 from service.worker.settings import WorkerSettings
@@ -143,7 +143,7 @@ class VllmScorer:
             async for chunk in chunks:
                 for index, prompt in chunk.prompts.items():
                     if isinstance(prompt, TooLong):
-                        tell((index, Refused(PairTooLong.code)))
+                        tell((index, refused(prompt)))
                         continue
                     cost = len(prompt.suffix.ids) + (0 if prompt.prefix in met else len(prompt.prefix.ids))
                     met.add(prompt.prefix)
@@ -174,10 +174,11 @@ class VllmScorer:
     async def _prepared(self, call: ScoreCall) -> AsyncGenerator[_Chunk, None]:
         """A call's chunks, each prepared while the one before is worked on."""
         ahead: asyncio.Task[_Chunk] | None = None
+        renderer = CallRenderer(self._checkpoint, call)
         try:
             for following in (*_chunks(call, self._engine.step_tokens), None):
                 chunk = await ahead if ahead else None
-                ahead = asyncio.create_task(self._prepare(call, following)) if following else None
+                ahead = asyncio.create_task(self._prepare(call, renderer, following)) if following else None
                 if chunk:
                     yield chunk
         finally:
@@ -185,9 +186,11 @@ class VllmScorer:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _prepare(self, call: ScoreCall, indexes: Sequence[int]) -> _Chunk:
+    async def _prepare(self, call: ScoreCall, renderer: CallRenderer, indexes: Sequence[int]) -> _Chunk:
         documents = [call.documents[index] for index in indexes]
-        prompts = await self._in_thread(render, self._checkpoint, call, documents)
+        prompts: list[Prompt | TooLong] = []
+        for piece in pieces(documents):
+            prompts += await self._in_thread(renderer.prompts, documents[piece.start : piece.stop])
         readable = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         missing = set[Image]().union(*(self._engine.lacks(prompt.images) for prompt in readable))
         IMAGE_CACHE.labels("hit").inc(len({shown for prompt in readable for shown in prompt.images} - missing))

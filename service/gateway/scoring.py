@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from service.contracts import ImageRule, Pixels, Refused, ScoreCall, Scored, WireItem, WorkerInfo
-from service.errors import BY_CODE, DeadlineExceeded, RerankError, WorkerFailed
+from service.contracts import ImageRule, Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
+from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
 from service.gateway.costs import pixel_bytes, prefix_tokens, suffix_tokens
 from service.gateway.identity import framed, identity
 from service.gateway.media import Content, Media, Picture
@@ -59,7 +59,7 @@ class Scoring:
         """The model digests that answered, and a verdict on each document, by its key.
 
         What is not scored by `until` (event loop time) has `DeadlineExceeded` for a verdict. Raises where the query's own image
-        cannot be read, and where no worker can be had.
+        cannot be read, where it or the instruction is too long by itself, and where no worker can be had.
         """
         if not documents:
             return set(), {}
@@ -117,6 +117,7 @@ class _Round:
             except DeadlineExceeded:
                 return
         self.digests.add(reply.digest)
+        _expect_room_for_documents(self._question.model, reply)
         self.verdicts.update({key: _verdict(pair) for key, pair in zip(open_, reply.pairs, strict=True) if pair is not None})
 
     async def _decode(self, *contents: Content) -> Images:
@@ -179,3 +180,17 @@ def _unreadable(content: Content, images: Images) -> RerankError | None:
 
 def _verdict(pair: Scored | Refused) -> Verdict:
     return pair if isinstance(pair, Scored) else BY_CODE.get(pair.code, WorkerFailed)()
+
+
+_TOO_LONG_ALONE = {
+    "instruction": "This alone has more than the {} tokens that the model reads.",
+    "query": "This and the instruction have more than the {} tokens that the model reads.",
+}
+
+
+def _expect_room_for_documents(model: WorkerInfo, reply: ScoreReply) -> None:
+    """Raise where a part of the question is too long by itself: no document is to blame for that."""
+    for pair in reply.pairs:
+        if isinstance(pair, Refused) and pair.part in _TOO_LONG_ALONE:
+            message = _TOO_LONG_ALONE[pair.part].format(model.max_pair_tokens)
+            raise PairTooLong(message).at((pair.part,))

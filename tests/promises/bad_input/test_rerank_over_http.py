@@ -204,6 +204,26 @@ def test_a_pair_that_may_not_be_cut_is_too_long(rerank: Rerank) -> None:
     assert {each["index"]: each["meta"]["truncated"] for each in cut["results"]} == {0: False, 1: True}
 
 
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_an_instruction_or_a_query_that_is_too_long_by_itself_is_to_blame_not_the_documents(
+    rerank: Rerank, on_error: str
+) -> None:
+    documents = ["one", "two"]
+    told = rerank(query="q", instruction=TOO_LONG, documents=documents, on_error=on_error)
+    expect(told, 400, "pair_too_long", ["instruction"])
+    assert told.json()["message"] == "instruction alone has more than the 3200 tokens that the model reads."
+    told = rerank(query=TOO_LONG, documents=documents, truncate="none", on_error=on_error)
+    expect(told, 400, "pair_too_long", ["query"])
+    assert told.json()["message"] == "query and the instruction have more than the 3200 tokens that the model reads."
+
+
+def test_a_chinese_text_is_cut_and_read(rerank: Rerank) -> None:
+    """gmr-tiny takes three tokens for a character: once, such a text was read as none."""
+    (result,) = rerank(query="q", documents=["\u7136" * 3_000]).json()["results"]
+    assert result["meta"]["truncated"]
+    assert 3_190 < result["meta"]["prompt_tokens"] <= 3_200
+
+
 def test_time_that_does_not_suffice_is_a_deadline_exceeded(rerank: Rerank) -> None:
     documents = [f"{number} {'word ' * 300}" for number in range(100)]
     expect(rerank(query="q", documents=documents, timeout_ms=1, cache="bypass"), 504, "deadline_exceeded")

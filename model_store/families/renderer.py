@@ -62,7 +62,7 @@ class Renderer:
         (bare,) = self._encoder.segments([self._question.without_query])
         if _length(bare) > room:
             return "instruction"
-        if not self._truncate or _length(self._prefix_within(room)) > room:
+        if not self._truncate or _length(self._prefix_within(0)) > room:
             return "query"
         return None
 

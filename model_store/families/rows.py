@@ -82,21 +82,28 @@ class RowEncoder:
         The last text is cut first, then the one before it; images stay. None where a text that
         may not be cut has more tokens than the encoder's own limit.
         """
-        ids = [self._run(part) if isinstance(part, Run) else self._fixed(part) for part in row]
-        for place in reversed(range(len(row))):
+        places = [place for place, part in enumerate(row) if isinstance(part, Run) and part.text]
+        ids = [
+            # What is cut first is not read before it is cut.
+            [] if place in places[-1:] else self._read(part)
+            for place, part in enumerate(row)
+        ]
+        for place in reversed(places):
             run, others = row[place], _total([*ids[:place], *ids[place + 1 :]])
+            assert isinstance(run, Run)
+            if others is None or others >= limit:
+                ids[place] = self._read(Run(run.before + run.after))
+                continue
+
+            _, ids[place] = self._tokenizer.fit(run.before, run.text, run.after, limit - others)
             if _fits(ids, limit):
                 break
-            if not isinstance(run, Run) or not run.text:
-                continue
-            if others is None or others >= limit:
-                ids[place] = self._run(Run(run.before + run.after))
-            else:
-                _, ids[place] = self._tokenizer.fit(run.before, run.text, run.after, limit - others)
         return _segment(row, ids)
 
-    def _run(self, run: Run) -> list[int] | None:
-        return self._tokenizer.encode_within([run.joined], self._limit)[0]
+    def _read(self, part: Part) -> list[int] | None:
+        if isinstance(part, Run):
+            return self._tokenizer.encode_within([part.joined], self._limit)[0]
+        return self._fixed(part)
 
     def _fixed(self, part: int | Image) -> list[int]:
         return [part] if isinstance(part, int) else self._images.of(part)

@@ -20,9 +20,10 @@ from model_store.families.qwen2_tokenizer import has_parts, serialized_from_part
 
 TOKENIZER_FILE = "tokenizer.json"
 
-CHARACTERS_A_TOKEN = 6
-"""Characters that are read at first for each token that a text may have: more than nearly all
+BYTES_A_TOKEN = 6
+"""Bytes of UTF-8 that are read at first for each token that a text may have: more than nearly all
 texts need, so that most are read once."""
+_SAMPLE = 1_024
 MARGIN = 64
 """Tokens that a beginning must have beyond the limit. What follows a beginning can change its last
 tokens only where it ends inside a word, and then few of them."""
@@ -86,14 +87,14 @@ class LiteralTokenizer:
     def encode_within(self, texts: Sequence[str], limit: int) -> list[list[int] | None]:
         """Ids of each text, as `encode` gives them; None where a text has more than `limit`.
 
-        Of a long text only as much is read as shows that: about `CHARACTERS_A_TOKEN * limit`
-        characters, unless its tokens are longer than that.
+        Of a long text only as much is read as shows that: about `BYTES_A_TOKEN * limit`
+        bytes, unless its tokens are longer than that.
         """
         found: list[list[int] | None] = [None] * len(texts)
-        size = _first_size(limit)
+        sizes = [_first_size(text, limit) for text in texts]
         unread = list(range(len(texts)))
         while unread:
-            ends = [_reading_end(texts[index], size) for index in unread]
+            ends = [_reading_end(texts[index], sizes[index]) for index in unread]
             beginnings = [texts[index][:end] for index, end in zip(unread, ends, strict=True)]
             too_short: list[int] = []
             for index, end, ids in zip(unread, ends, self.encode(beginnings), strict=True):
@@ -101,8 +102,8 @@ class LiteralTokenizer:
                     found[index] = ids if len(ids) <= limit else None
                 elif len(ids) <= limit + MARGIN:
                     too_short.append(index)
+                    sizes[index] *= 2
             unread = too_short
-            size *= 2
         return found
 
     def cut(self, text: str, limit: int) -> str:
@@ -145,7 +146,7 @@ class LiteralTokenizer:
 
         Returns it with the beginning's length.
         """
-        size = _first_size(limit)
+        size = _first_size(text, limit)
         while True:
             end = _reading_end(text, size)
             # In a batch, because that does not hold Python's interpreter lock.
@@ -155,8 +156,14 @@ class LiteralTokenizer:
             size *= 2
 
 
-def _first_size(limit: int) -> int:
-    return CHARACTERS_A_TOKEN * (max(limit, 0) + MARGIN)
+def _first_size(text: str, limit: int) -> int:
+    """Characters of `text` to read at first, going by how many bytes its first ones take."""
+    size = BYTES_A_TOKEN * (max(limit, 0) + MARGIN)
+    if text.isascii():
+        return size
+
+    sample = text[:_SAMPLE]
+    return size * len(sample) // len(sample.encode("utf-8", "surrogatepass"))
 
 
 def _reading_end(text: str, size: int) -> int:

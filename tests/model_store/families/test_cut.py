@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model_store.families.graphemes import LONGEST_CLUSTER, boundary
-from model_store.families.tokens import CHARACTERS_A_TOKEN, MARGIN, LiteralTokenizer
+from model_store.families.tokens import BYTES_A_TOKEN, MARGIN, LiteralTokenizer
 from tests.model_store.families.vocabularies import NAMES, english, prose, vocabulary
 
 CLUSTER = regex.compile(r"\X")
@@ -138,7 +138,7 @@ def test_what_is_not_read_changes_nothing(name: str, text: str, limit: int) -> N
     bounded = tokenizer.fit("<Document>:", text, "\n", limit)
     within = tokenizer.encode_within([text], limit)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model_store.families.tokens.CHARACTERS_A_TOKEN", 2**20)
+        patch.setattr("model_store.families.tokens.BYTES_A_TOKEN", 2**20)
         assert tokenizer.fit("<Document>:", text, "\n", limit) == bounded
     ids = tokenizer.encode([text])
     assert within == (ids if len(ids[0]) <= limit else [None])
@@ -162,7 +162,7 @@ def test_only_as_much_as_could_fit_is_read(name: str, monkeypatch: pytest.Monkey
     real = tokenizer._text
     monkeypatch.setattr(tokenizer, "_text", Counting())
     limit = 800
-    most = 2 * CHARACTERS_A_TOKEN * (limit + MARGIN)
+    most = 2 * BYTES_A_TOKEN * (limit + MARGIN)
     for text in (english(95_000), prose("Chinese", 95_000), "然" * 95_000, "🜁" * 95_000, "e" + "\u0301" * 95_000):
         read = 0
         assert tokenizer.encode_within([text], limit) == [None]

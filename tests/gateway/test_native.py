@@ -215,4 +215,5 @@ def test_any_body_is_read_or_refused_without_repeating_it(body: dict[str, Any], 
             assert 1 <= len(outcome.documents) <= LIMITS.max_documents
         else:
             assert BY_CODE[outcome.code] is type(outcome)
-            assert secret not in str([outcome.message, [problem.message for problem in outcome.problems]])
+            told = [outcome.sentence(), [problem.sentence() for problem in outcome.problems]]
+            assert secret not in str(told)

@@ -40,8 +40,10 @@ Loc = tuple[str | int, ...]
 MAX_PROBLEMS = 20
 """Places that an error answer names."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_SUBJECTS = ("This", "The image", "An item")
-"""Where a message about a place begins with one of these, its sentence has the place's path instead."""
+_SUBJECT = re.compile(
+    r"(?:This|The image|An item) (?=(?:must|may|is|has|holds|needs|cannot|took)\b)",
+)
+"""Where a message about a place begins so, its sentence has the place's path instead."""
 
 
 def path_of(loc: Loc) -> str:
@@ -70,9 +72,9 @@ class Problem:
             return self.message
 
         path = path_of(self.loc)
-        for subject in _SUBJECTS:
-            if self.message.startswith(f"{subject} "):
-                return path + self.message.removeprefix(subject)
+        subject = _SUBJECT.match(self.message)
+        if subject:
+            return f"{path} {self.message[subject.end() :]}"
         return f"{path}: {self.message[0].lower()}{self.message[1:]}"
 
 

@@ -13,6 +13,8 @@ from service.errors import Forbidden, ModelNotFound
 from service.gateway.auth import Caller
 from service.gateway.workers import Workers
 
+DEFAULT_NAMES = ("", "default/not-specified")
+"""What clients send that were told no model: the empty string, and infinity_client's word for it."""
 MAX_NAMED = 10
 """Models that an error names."""
 MAX_NAME = 64
@@ -51,8 +53,10 @@ class ModelNames:
         return names | aliases
 
     def meant(self, name: str | None) -> str | None:
-        """The model that a name stands for; an alias goes before a served model of the same name."""
-        return None if name is None else self._aliases.get(name, name)
+        """The model that a name stands for, None for the default one; an alias goes before a served model of the same name."""
+        if name is None or (name in DEFAULT_NAMES and name not in self._aliases):
+            return None
+        return self._aliases.get(name, name)
 
     def _forbidden(self, caller: Caller) -> Forbidden:
         return Forbidden(self._said(Forbidden.message, caller))

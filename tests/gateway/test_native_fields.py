@@ -55,11 +55,6 @@ def test_a_boolean_is_no_number(name: str, value: bool) -> None:
     assert refused(**{name: value}).startswith(f"{name} must be a ")
 
 
-@pytest.mark.parametrize("model", ["", "default/not-specified", None])
-def test_clients_that_were_told_no_model_mean_the_default_one(model: object) -> None:
-    assert ask(model=model).model is None
-
-
 @pytest.mark.parametrize(
     ("setting", "sent", "skips"), [("fail", None, False), ("skip", None, True), ("skip", "fail", False), ("fail", "skip", True)]
 )

@@ -39,8 +39,6 @@ _MAX_OBJECT_FIELDS = 16
 """Of an item, and of each object in its content. An object with more is not looked into: each unknown field is a finding."""
 _MAX_RANKED_FIELDS = 1_000
 """Of a document with `rank_fields`, which may have fields of its own."""
-_DEFAULT_MODELS = ("", "default/not-specified")
-"""What clients send that were told no model: the empty string, and infinity_client's word for it."""
 
 
 def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Ask:
@@ -62,7 +60,7 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> As
     return Ask(
         query=options.query,
         documents=_documents(documents, options.rank_fields or [], limits),
-        model=None if options.model in _DEFAULT_MODELS else options.model,
+        model=options.model,
         instruction=options.instruction,
         top_n=options.top_n or None,
         min_score=options.min_score,

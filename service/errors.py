@@ -41,7 +41,7 @@ MAX_PROBLEMS = 20
 """Places that an error answer names."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SUBJECT = re.compile(
-    r"(?:This|The image|An item) (?=(?:must|may|is|has|holds|needs|cannot|took)\b)",
+    r"(?:This|The image|An item) (?=(?:must|may|is|has|holds|needs|cannot|took|alone|and)\b)",
 )
 """Where a message about a place begins so, its sentence has the place's path instead."""
 

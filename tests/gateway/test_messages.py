@@ -175,6 +175,7 @@ def test_sentences(fields: Body, told: str) -> None:
     [
         ("This must be a string.", "documents[3].image must be a string."),
         ("The image cannot be read.", "documents[3].image cannot be read."),
+        ("This alone has too many tokens.", "documents[3].image alone has too many tokens."),
         ("This list may have 5 entries.", "documents[3].image: this list may have 5 entries."),
         ("An item may hold 4 images.", "documents[3].image may hold 4 images."),
         ("The image's sides are short.", "documents[3].image: the image's sides are short."),

@@ -1,32 +1,36 @@
-"""What every converter does: documents to a corpus, relations to examples, pictures to where rows can name them.
+"""What every converter does: documents to a corpus, relations to examples, bad rows counted.
 
-Knows our own rows, no foreign layout. Invariant: an example names documents of its corpus only; both files appear whole, with a
-report beside each, and a conversion that was interrupted goes on where it stopped.
+Knows our own rows, no foreign layout. Invariant: an example names documents of its corpus only; both
+files appear whole, with a report beside each, and a conversion that was interrupted goes on where it
+stopped. A row that cannot be used is skipped and counted, and ends the conversion only beyond a bound.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from model_store.training.contents import key_of
+from model_store.training.converters.outcomes import BadRow, Converted, Skipped
 from model_store.training.corpus import Corpus
-from model_store.training.data import MAX_PATH_CHARS, MAX_SIDES, MAX_TEXT_CHARS, DataError, Example, Negative, Side, inside
-from model_store.training.image_files import IMAGES, Keeping, bring
-from model_store.training.parts import Parts
+from model_store.training.data import (
+    MAX_SIDES,
+    DataError,
+    Example,
+    Negative,
+    Side,
+    check_names,
+)
+from model_store.training.parts import Note, Parts
 from model_store.training.writing import line_of, whole, write_json
 
 ROWS_A_PART = 5_000
 
 Item = TypeVar("Item")
-
-
-class Skipped(Exception):
-    """A source row that makes no row here; its text is the reason, for the report's counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,61 +45,75 @@ class Relation:
     place: str
 
 
-@dataclass(slots=True)
-class Converted:
-    """What became of the source's rows: written, skipped for a reason, and changed in a way worth knowing."""
-
-    written: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-
-
 def convert(
-    target: Path, described: dict[str, Any], items: Iterable[Item], make: Callable[[Item, Counter[str]], bytes]
+    target: Path,
+    described: dict[str, Any],
+    items: Iterable[Item],
+    make: Callable[[Item, Converted], bytes],
+    *,
+    max_bad: int = 0,
+    before: Converted | None = None,
 ) -> Converted:
-    """One row of `target` for each item; `make` gives the line, counts what it changed, or raises `Skipped`.
+    """One row of `target` for each item.
 
-    `described` tells this conversion from others: where `target` was made by it before, nothing is done. Raises `DataError`.
+    `make` gives the line and counts what it changed, or raises `Skipped` or `BadRow`. `described`
+    tells this conversion from others: where `target` was made by it before, nothing is done. `before`
+    is what was found wrong already, by the same bound. Raises `DataError`, also beyond `max_bad`.
     """
     report = target.with_name(target.name + ".report.json")
     if (done := _report(report, described)) is not None and target.exists():
+        done.within(max_bad)
         return done
     parts = Parts(target.with_name(target.name + ".parts"), described)
+    total = before or Converted()
     number = 0
     for part in _chunks(items):
-        if parts.note(number) is None:
-            _write_part(parts, number, part, make)
+        note = parts.note(number)
+        if note is None:
+            note = _write_part(parts, number, part, make, max_bad, total.bad)
         else:
             for _ in part:
                 pass
+        total.add(note)
+        total.within(max_bad)
         number += 1
-    total = Converted()
-    for note in parts.notes(number):
-        total.written += note["written"]
-        total.counts.update(note["counts"])
     if not total.written:
         parts.remove()
-        raise DataError(f"{target}: the source gives no row ({dict(total.counts) or 'it is empty'}).")
+        first = f"; {total.bad_rows[0]}" if total.bad_rows else ""
+        counts = ", ".join(f"{reason}: {count}" for reason, count in total.counts.items() if count)
+        raise DataError(f"{target}: the source gives no row ({counts or f'{total.bad} bad rows'}){first}")
     parts.join(number, target)
-    write_json(report, {"made_from": described, "written": total.written, "counts": total.counts})
+    write_json(report, {"made_from": described, **total.note()})
     parts.remove()
     return total
 
 
-def _write_part(parts: Parts, number: int, part: Iterator[Item], make: Callable[[Item, Counter[str]], bytes]) -> None:
-    counts: Counter[str] = Counter()
-    note: dict[str, Any] = {"written": 0, "counts": counts}
-
-    def lines() -> Iterator[bytes]:
+def _write_part(
+    parts: Parts,
+    number: int,
+    part: Iterator[Item],
+    make: Callable[[Item, Converted], bytes],
+    max_bad: int,
+    before: int,
+) -> Note:
+    done = Converted()
+    with whole(parts.path(number)) as write:
         for item in part:
             try:
-                line = make(item, counts)
-            except Skipped as reason:
-                counts[f"skipped: {reason}"] += 1
-                continue
-            note["written"] += 1
-            yield line
-
-    parts.write(number, lines(), note)
+                write(make(item, done))
+                done.written += 1
+            except Skipped as skipped:
+                done.counts[f"skipped: {skipped}"] += 1
+                if skipped.document is not None:
+                    done.left_out.add(skipped.document)
+            except BadRow as bad:
+                done.wrong(str(bad))
+                if bad.document is not None:
+                    done.left_out.add(bad.document)
+            done.within(max_bad, before)
+    note = done.note()
+    parts.finish(number, note)
+    return note
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[Iterator[Item]]:
@@ -109,7 +127,9 @@ def _report(path: Path, described: dict[str, Any]) -> Converted | None:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         if report["made_from"] == json.loads(json.dumps(described)):
-            return Converted(report["written"], Counter(report["counts"]))
+            done = Converted()
+            done.add(report)
+            return done
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
@@ -117,82 +137,86 @@ def _report(path: Path, described: dict[str, Any]) -> Converted | None:
     raise DataError(f"{path}: {path.name} describes another conversion; give another name, or remove it.")
 
 
-def example_line(relation: Relation, corpus: Corpus, folder: Path, counts: Counter[str]) -> bytes:
-    """A relation as a row of a file in `folder`; raises `Skipped` without positives, `DataError` for an unknown document."""
+class Documents:
+    """The corpus that a conversion wrote, for the examples that name its documents."""
+
+    def __init__(self, path: Path, converted: Converted, *, filtered: bool = False) -> None:
+        """`filtered`: documents of the source may be missing on purpose, so that a missing one is not bad."""
+        self._corpus, self._left_out, self._filtered = Corpus(path), converted.left_out, filtered
+        self.name = path.name
+
+    def find(self, identity: str) -> Side | None:
+        """The document of an id, where the corpus has it."""
+        found = self._corpus.find(identity)
+        return None if found is None else found.side
+
+    def is_known(self, identity: str) -> bool:
+        """Whether a document that the corpus lacks may have been in the source."""
+        return self._filtered or identity in self._left_out
+
+
+def example_line(relation: Relation, documents: Documents, folder: Path, done: Converted) -> bytes:
+    """A relation as a row of a file in `folder`.
+
+    Raises `Skipped` where no positive is there, and `BadRow` where that is because the source names
+    documents that it has not; where others are left, such a row is counted as bad and written.
+    """
     if not relation.positives:
         raise Skipped("no relevant document")
-    positives = _documents(relation.positives, relation.place, corpus, counts)
-    negatives = _documents(
-        [name for name in relation.negatives if name not in relation.positives], relation.place, corpus, counts
-    )
+    positives, unknown = _found(relation.positives, documents, done)
+    if not positives:
+        if unknown:
+            raise BadRow(_unknown(unknown[0], relation, documents))
+        raise Skipped("no relevant document is in the corpus")
+
+    named = set(relation.positives)
+    negatives, more = _found([name for name in relation.negatives if name not in named], documents, done)
+    if unknown or more:
+        done.wrong(_unknown([*unknown, *more][0], relation, documents))
+    known = {key_of(side) for side in positives}
+    different = [side for side in negatives if key_of(side) not in known]
+    done.counts["negatives left out, which equal a relevant document"] += len(negatives) - len(different)
     example = Example(
         relation.id,
         relation.instruction,
         relation.query,
         tuple(positives),
-        tuple(Negative(side, "hard") for side in negatives),
+        tuple(Negative(side, "hard") for side in different),
         relation.place,
     )
+    return checked_line(example, folder)
+
+
+def checked_line(example: Example, folder: Path) -> bytes:
+    """An example as a row of a file in `folder`; raises `BadRow` where its id or instruction is too long."""
+    try:
+        check_names(example)
+    except ValueError as error:
+        raise BadRow(f"{example.place}: {error}.") from None
     return line_of(example, folder)
 
 
-def _documents(names: Iterable[str], place: str, corpus: Corpus, counts: Counter[str]) -> list[Side]:
-    wanted = list(dict.fromkeys(names))
-    counts["documents left out of overlong lists"] += max(len(wanted) - MAX_SIDES, 0)
-    found = []
-    for name in wanted[:MAX_SIDES]:
-        document = corpus.find(name)
-        if document is None:
-            raise DataError(f"{place}: the document {name!r} is not in {corpus.path.name}.")
-        found.append(document.side)
-    return found
+def _found(names: Iterable[str], documents: Documents, done: Converted) -> tuple[list[Side], list[str]]:
+    """At most `MAX_SIDES` documents that the corpus has, and ids that the source has not."""
+    found: list[Side] = []
+    unknown: list[str] = []
+    for name in dict.fromkeys(names):
+        side = documents.find(name)
+        if side is not None and len(found) < MAX_SIDES:
+            found.append(side)
+        elif side is not None:
+            done.counts["documents left out of overlong lists"] += 1
+        elif documents.is_known(name):
+            done.counts["documents named, which were left out"] += 1
+        else:
+            unknown.append(name)
+    return found, unknown
 
 
-def text_within(text: str | None, counts: Counter[str]) -> str | None:
-    """A source's text as a side may have it: no NUL, cut where it is too long, None where nothing is left."""
-    if text is None:
-        return None
-    text = text.replace("\0", "")
-    if len(text) > MAX_TEXT_CHARS:
-        counts["texts cut"] += 1
-        text = text[:MAX_TEXT_CHARS]
-    return text if text.strip() else None
+def _unknown(name: str, relation: Relation, documents: Documents) -> str:
+    return f"{relation.place}: the document {name[:100]!r} is not in {documents.name}."
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """Where a source's picture files go: rows lie in `folder`, pictures below `root`."""
-
-    root: Path
-    folder: Path
-    keeping: Keeping
-
-    def keep(self, name: str | None, place: str) -> Path | None:
-        """The file that a row is to name for the source's `name`; raises `DataError`, which says `place`."""
-        if not name:
-            return None
-        try:
-            source = self.root / inside(name, "the image")
-        except ValueError as error:
-            raise DataError(f"{place}: {error}.") from None
-        if self.keeping == "reference":
-            return source
-        kept = self.folder / IMAGES / name
-        if len(str(kept)) > MAX_PATH_CHARS:
-            raise DataError(f"{place}: the image's path is longer than {MAX_PATH_CHARS} characters.")
-        try:
-            bring(source, kept, self.keeping)
-        except FileNotFoundError:
-            raise DataError(f"{place}: the image {name!r} does not exist in {self.root}.") from None
-        except OSError as error:
-            raise DataError(f"{place}: the image {name!r} cannot be kept ({error.strerror}).") from None
-        return kept
-
-
-def keep_bytes(data: bytes, name: str, folder: Path) -> Path:
-    """A picture's bytes as `folder/images/<two letters>/<name>`, written once."""
-    path = folder / IMAGES / name[:2] / name
-    if not path.exists():
-        with whole(path) as write:
-            write(data)
-    return path
+def corpus_of(target: Path) -> Path:
+    """Where the corpus goes that belongs to the rows at `target`."""
+    return target.with_name(f"{target.stem}.corpus.jsonl")

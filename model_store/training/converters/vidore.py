@@ -1,197 +1,171 @@
-"""ViDoRe's layouts: page images with questions, as parquet or JSON lines that hold the images' bytes.
+"""The layouts of ViDoRe and mteb: pages or documents with questions, with the images' bytes.
 
-Two of them: folders `corpus`, `queries` and `qrels` (the benchmark), and single rows of `query` and `image` (the training set).
-Knows those columns, whichever way their ids are spelled (`corpus-id`, `corpus_id`). Judgements are held in memory, images are
-not. Invariant: as in `assemble`; a picture's file is named by its content, so equal pages are one file.
+Parquet or JSON lines, of two kinds: folders `corpus`, `queries` and `qrels` (a benchmark), and single
+rows of `query` and `image` (ViDoRe's training set). Knows those columns, whichever way their ids are
+spelled (`corpus-id`, `corpus_id`, `_id`, `id`); a document has an image, a text with or without a
+title, or both. Judgements are held in memory, images are not. Invariant: as in `assemble`; an image's
+file is named by its content, so equal pages are one file.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import pyarrow
-import pyarrow.parquet
-from PIL import Image
-
-from model_store.families.pictures import FORMATS
-from model_store.training.checks import image_problem
-from model_store.training.converters.assemble import (
-    Converted,
-    Relation,
-    Skipped,
-    convert,
-    example_line,
-    keep_bytes,
-    text_within,
-)
+from model_store.training.converters.assemble import Documents, Relation, convert, corpus_of, example_line
 from model_store.training.converters.judgements import Judgements
-from model_store.training.corpus import Corpus, Document, document_line
-from model_store.training.data import DataError, Side, read_lines
+from model_store.training.converters.outcomes import BadRow, Converted, Skipped, of_document, text_within
+from model_store.training.converters.pictures import bytes_of, keep_image
+from model_store.training.converters.records import Record, files_of, read_records, row_of
+from model_store.training.converters.tables import grade_of
+from model_store.training.corpus import Document, document_line
+from model_store.training.data import MAX_ID_CHARS, Side
 from model_store.training.parts import identity
+from model_store.training.writing import check_outputs
 
-_BATCH = 16
-_SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+QRELS = ("qrels", "default")
+"""The folder of judgements: as it is called, and as mteb's older data sets call it."""
 
-Row = tuple[str, dict[str, Any]]
-"""`file:row` and the row."""
+
+def qrels_of(source: Path) -> Path | None:
+    """The folder of a benchmark's judgements; None where `source` is of single rows."""
+    return next((source / name for name in QRELS if (source / name).is_dir()), None)
 
 
 def convert_vidore(
-    source: Path, target: Path, *, instruction: str | None = None, language: str | None = None
+    source: Path,
+    target: Path,
+    *,
+    instruction: str | None = None,
+    language: str | None = None,
+    min_grade: int = 1,
+    max_bad: int = 0,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`; raises `DataError`."""
-    folder = target.parent
-    corpora, queries, qrels = (_files(source / name) for name in ("corpus", "queries", "qrels"))
+    folder, corpus_path = target.parent, corpus_of(target)
+    qrels_folder = qrels_of(source) or source / QRELS[0]
+    corpora, queries, qrels = (files_of(path) for path in (source / "corpus", source / "queries", qrels_folder))
+    check_outputs(target, corpus_path, inputs=(*corpora, *queries, *qrels))
     described: dict[str, Any] = {"layout": "vidore", "corpus": [identity(path) for path in corpora]}
 
-    def document(item: Row, counts: Counter[str]) -> bytes:
-        place, row = item
-        side = Side(None, _image(row.get("image"), folder, place))
-        return document_line(Document(str(_cell(row, "corpus-id", place)), side), folder)
+    def document(record: Record, done: Converted) -> bytes:
+        row = row_of(record)
+        name = _name(row, "corpus-id", record[0])
+        with of_document(name):
+            side = _side(row, ("title", "text"), folder, record[0], done)
+            if side == Side(None, None):
+                raise BadRow(f"{record[0]}: there is no image, and no text.")
+        return document_line(Document(name, side), folder)
 
-    corpus_path = target.with_name(f"{target.stem}.corpus.jsonl")
-    documents = convert(corpus_path, described, _rows(corpora), document)
-    corpus, relevant = Corpus(corpus_path), _relevant(_rows(qrels))
+    converted = convert(corpus_path, described, read_records(corpora), document, max_bad=max_bad)
+    documents = Documents(corpus_path, converted)
+    relevant, judged = _relevant(read_records(qrels), min_grade, max_bad)
 
-    def example(item: Row, counts: Counter[str]) -> bytes:
-        place, row = item
+    def example(record: Record, done: Converted) -> bytes:
+        row = row_of(record)
         if language is not None and row.get("language") != language:
             raise Skipped("another language")
-        name = str(_cell(row, "query-id", place))
-        query = Side(_question(row, place, counts), None)
-        return example_line(Relation(name, instruction, query, relevant.of(name), (), place), corpus, folder, counts)
+        name = _name(row, "query-id", record[0])
+        query = _side(row, ("query",) if row.get("query") is not None else ("text",), folder, record[0], done)
+        if query == Side(None, None):
+            raise Skipped("empty query")
+        return example_line(Relation(name, instruction, query, relevant.of(name), (), record[0]), documents, folder, done)
 
     described |= {"queries": [identity(path) for path in queries], "qrels": [identity(path) for path in qrels]}
-    described |= {"instruction": instruction, "language": language}
-    return documents, convert(target, described, _rows(queries), example)
+    described |= {"instruction": instruction, "language": language, "min_grade": min_grade}
+    return converted, convert(target, described, read_records(queries), example, max_bad=max_bad, before=judged)
 
 
-def convert_pages(source: Path, target: Path, *, instruction: str | None = None) -> tuple[Converted, Converted]:
+def convert_pages(source: Path, target: Path, *, instruction: str | None = None, max_bad: int = 0) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files; raises `DataError`."""
-    folder, files = target.parent, _files(source)
+    folder, corpus_path, files = target.parent, corpus_of(target), files_of(source)
+    check_outputs(target, corpus_path, inputs=files)
     described: dict[str, Any] = {"layout": "vidore pages", "files": [identity(path) for path in files]}
-    corpus_path = target.with_name(f"{target.stem}.corpus.jsonl")
-    seen: set[bytes] = set()
 
-    def page(item: Row, counts: Counter[str]) -> bytes:
-        image = _image(item[1].get("image"), folder, item[0])
+    def page(record: Record, done: Converted) -> bytes:
+        image = keep_image(row_of(record).get("image"), folder, record[0])
         return document_line(Document(image.stem, Side(None, image)), folder)
 
-    def distinct() -> Iterator[Row]:
-        for place, row in _rows(files):
-            digest = hashlib.sha256(_bytes(row.get("image"), place)).digest()[:16]
-            if digest not in seen:
-                seen.add(digest)
-                yield place, row
+    converted = convert(corpus_path, described, _distinct(files), page, max_bad=max_bad)
+    documents = Documents(corpus_path, converted)
 
-    documents = convert(corpus_path, described, distinct(), page)
-    corpus = Corpus(corpus_path)
+    def example(record: Record, done: Converted) -> bytes:
+        row = row_of(record)
+        text = _text(row, ("query",), record[0], done)
+        if text is None:
+            raise Skipped("empty query")
+        name = hashlib.sha256(bytes_of(row.get("image"), record[0])).hexdigest()
+        if documents.find(name) is None:
+            raise Skipped("its page is bad")
+        identity_of_row = record[0].removeprefix(f"{source}").lstrip("/")
+        relation = Relation(identity_of_row, instruction, Side(text, None), (name,), (), record[0])
+        return example_line(relation, documents, folder, done)
 
-    def example(item: Row, counts: Counter[str]) -> bytes:
-        place, row = item
-        query = Side(_question(row, place, counts), None)
-        name = hashlib.sha256(_bytes(row.get("image"), place)).hexdigest()
-        identity_of_row = place.removeprefix(f"{source}").lstrip("/")
-        return example_line(Relation(identity_of_row, instruction, query, (name,), (), place), corpus, folder, counts)
-
-    return documents, convert(target, described | {"instruction": instruction}, _rows(files), example)
-
-
-def _files(place: Path) -> list[Path]:
-    """The parquet or JSON lines files of a folder, or that one file, in order."""
-    if place.is_file():
-        return [place]
-    found = sorted(path for path in place.rglob("*") if path.suffix == ".parquet" or path.name.endswith((".jsonl", ".jsonl.gz")))
-    if not found:
-        raise DataError(f"{place}: there are no .parquet, .jsonl or .jsonl.gz files.")
-    return found
+    described = {**described, "instruction": instruction}
+    return converted, convert(target, described, read_records(files), example, max_bad=max_bad)
 
 
-def _rows(files: Iterable[Path]) -> Iterator[Row]:
-    for path in files:
-        yield from _parquet(path) if path.suffix == ".parquet" else _json(path)
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    number = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=_BATCH):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}:{number}", row
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}:{number + 1}: the parquet file cannot be read ({type(error).__name__}).") from None
-
-
-def _json(path: Path) -> Iterator[Row]:
-    for number, line in read_lines(path):
+def _distinct(files: list[Path]) -> Iterator[Record]:
+    """The records, without those whose page was there before; bad ones stay, to be counted."""
+    seen: set[bytes] = set()
+    for record in read_records(files):
         try:
-            yield f"{path}:{number}", msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise DataError(f"{path}:{number}: this is not one JSON object in UTF-8.") from None
+            digest = hashlib.sha256(bytes_of(row_of(record).get("image"), record[0])).digest()[:16]
+        except BadRow:
+            yield record
+            continue
+        if digest not in seen:
+            seen.add(digest)
+            yield record
 
 
-def _relevant(rows: Iterable[Row]) -> Judgements:
-    relevant = Judgements()
-    for place, row in rows:
-        query, document = str(_cell(row, "query-id", place)), str(_cell(row, "corpus-id", place))
-        judgement = row.get("score", 1)
-        if not isinstance(judgement, int | float):
-            raise DataError(f"{place}: the score is no number.")
-        if judgement > 0:
-            relevant.add(query, document, place)
-    return relevant
+def _relevant(records: Iterable[Record], min_grade: int, max_bad: int) -> tuple[Judgements, Converted]:
+    relevant, done = Judgements(), Converted()
+    for record in records:
+        try:
+            row = row_of(record)
+            query, document = (_name(row, name, record[0]) for name in ("query-id", "corpus-id"))
+            grade = grade_of(row.get("score", 1), record[0])
+        except BadRow as bad:
+            done.wrong(str(bad))
+            done.within(max_bad)
+            continue
+        if grade >= min_grade:
+            relevant.add(query, document, record[0])
+    return relevant, done
 
 
-def _cell(row: dict[str, Any], name: str, place: str) -> Any:
-    """A cell by its column's name, in either spelling; raises `DataError` where it is missing or empty."""
-    value = row.get(name, row.get(name.replace("-", "_"), row.get("_id")))
+def _name(row: dict[str, Any], column: str, place: str) -> str:
+    """An id by its column's name, in any spelling; raises `BadRow` where it is missing or too long."""
+    value = next((row[key] for key in _spellings(column) if row.get(key) is not None), None)
     if value is None:
-        raise DataError(f"{place}: there is no {name!r}.")
-    return value
+        raise BadRow(f"{place}: there is no {column!r}.")
+    if not 1 <= len(str(value)) <= MAX_ID_CHARS:
+        raise BadRow(f"{place}: {column} must have 1 to {MAX_ID_CHARS} characters.")
+    return str(value)
 
 
-def _question(row: dict[str, Any], place: str, counts: Counter[str]) -> str:
-    written = row.get("query", row.get("text"))
-    if written is not None and not isinstance(written, str):
-        raise DataError(f"{place}: the query is no text.")
-    text = text_within(written, counts)
-    if text is None:
-        raise Skipped("empty query")
-    return text
+def _spellings(column: str) -> Iterator[str]:
+    yield from (column, column.replace("-", "_"), "_id", "id")
 
 
-def _image(value: Any, folder: Path, place: str) -> Path:
-    """A page's image as a file of ours, named by its SHA-256."""
-    data = _bytes(value, place)
-    try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            suffix = _SUFFIXES[image.format or ""]
-    except Exception:  # a broken file leads Pillow to exceptions of any kind
-        raise DataError(f"{place}: the image cannot be read as {', '.join(FORMATS)}.") from None
-    path = keep_bytes(data, f"{hashlib.sha256(data).hexdigest()}.{suffix}", folder)
-    if problem := image_problem(path):
-        raise DataError(f"{place}: the image {problem}.")
-    return path
+def _side(row: dict[str, Any], texts: tuple[str, ...], folder: Path, place: str, done: Converted) -> Side:
+    """A row's text and image; raises `BadRow` for an image under another name, which would be left unread."""
+    for name, value in row.items():
+        if name != "image" and (isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes"))):
+            raise BadRow(f"{place}: the column {name[:40]!r} holds bytes, and nothing reads it: is it 'image'?")
+    image = row.get("image")
+    return Side(_text(row, texts, place, done), None if image is None else keep_image(image, folder, place))
 
 
-def _bytes(value: Any, place: str) -> bytes:
-    """An image's bytes: as they are, in base64, or either of them as the `bytes` of an object."""
-    data = value.get("bytes") if isinstance(value, dict) else value
-    if isinstance(data, str):
-        try:
-            data = base64.b64decode(data, validate=True)
-        except binascii.Error:
-            raise DataError(f"{place}: the image is no base64.") from None
-    if not isinstance(data, bytes) or not data:
-        raise DataError(f"{place}: there is no image.")
-    return data
+def _text(row: dict[str, Any], columns: tuple[str, ...], place: str, done: Converted) -> str | None:
+    parts = []
+    for column in columns:
+        value = row.get(column)
+        if value is not None and not isinstance(value, str):
+            raise BadRow(f"{place}: {column} is no text.")
+        if value and value.strip():
+            parts.append(value)
+    return text_within(" ".join(parts), done)

@@ -109,10 +109,22 @@ def test_mbeir_with_pictures_elsewhere(mbeir: Path, tmp_path: Path, keeping: ass
             {"qid": "0:9", "query_txt": "q", "query_modality": "text", "pos_cand_list": ["0:77"]},
             "the document '0:77' is not in",
         ),
-        ("query.jsonl", {"qid": "0:9", "query_txt": "q"}, "this is no row of M-BEIR"),
+        ("query.jsonl", {"qid": "0:9", "query_txt": "q"}, "the row has no 'pos_cand_list'."),
+        (
+            "query.jsonl",
+            {"qid": "0:9", "query_txt": "q", "query_image_path": "a.jpg", "pos_cand_list": ["0:0"]},
+            "the row has an unknown field 'query_image_path': is it 'query_img_path'?",
+        ),
+        (
+            "query.jsonl",
+            {"qid": "0:9", "query_txt": "q", "query_modality": "image,text", "pos_cand_list": ["0:0"]},
+            "its modality is 'image,text', and there is no image.",
+        ),
+        ("pool.jsonl", {"did": "0:9", "txt": "t", "modality": "image,text"}, "and there is no image."),
+        ("pool.jsonl", {"did": "0:9", "img_path": "no.jpg", "modality": "image"}, "the image 'no.jpg' does not exist."),
         ("query.jsonl", {"qid": "4:9", "query_txt": "q", "query_modality": "text", "pos_cand_list": ["0:0"]}, "in data set 4"),
         ("pool.jsonl", {"did": "0:9", "img_path": "../../etc/passwd"}, "the image must be a path inside"),
-        ("pool.jsonl", {"did": 9, "txt": "t"}, "this is no row of M-BEIR"),
+        ("pool.jsonl", {"did": 9, "txt": "t"}, "did must be a text, not a number."),
     ],
 )
 def test_a_wrong_row_of_mbeir_is_named(mbeir: Path, file: str, row: dict[str, Any], sentence: str) -> None:
@@ -177,7 +189,7 @@ def test_msmarco_triples(tmp_path: Path) -> None:
     ("file", "line", "sentence"),
     [
         ("collection.tsv", "99\ta\tb", "31: 3 cells, and there must be 2"),
-        ("qrels.train.tsv", "100\t0\t7\tyes", "13: 'yes' is no whole number"),
+        ("qrels.train.tsv", "100\t0\t7\tyes", "13: the grade 'yes' is no number"),
         ("qrels.train.tsv", "101\t0\t77\t1", "queries.train.tsv:2: the document '77' is not in"),
     ],
 )

@@ -98,6 +98,7 @@ def resolve(
     commit. A folder may lack `weights` where the caller can do without, as for sizing. Raises `CheckpointUnusable` with one
     sentence.
     """
+    expect_named(name, revision)
     if name in shipped():
         return _local(name, SHIPPED / name)
     if Path(name).is_dir():
@@ -106,9 +107,22 @@ def resolve(
         folder, manifest = obtain(name, registry, cache)
         refuse_unloadable(manifest.name, folder, _no_adapter(manifest))
         return Checkpoint(manifest.name, folder, manifest)
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not name.endswith("/"):
-        return _from_hub(name, revision, cache)
-    raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(shipped())}.")
+    assert revision
+    return _from_hub(name, revision, cache)
+
+
+def expect_named(name: str, revision: str | None = None) -> None:
+    """Raise `CheckpointUnusable` where `resolve` could not find a model of this name. Nothing is read or asked for it."""
+    if name in shipped() or Path(name).is_dir() or is_reference(name):
+        return
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(shipped())}.")
+    if revision is None:
+        raise CheckpointUnusable(
+            f"There is no folder {name} (a hub model needs RERANK_MODEL_REVISION, a commit's 40 hex digits)."
+        )
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise CheckpointUnusable(f"{name} is a hub model: RERANK_MODEL_REVISION must be a commit (40 hex digits).")
 
 
 def resolve_adapter(
@@ -161,15 +175,9 @@ def _no_adapter(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _from_hub(name: str, revision: str | None, cache: Path | None) -> Checkpoint:
+def _from_hub(name: str, revision: str, cache: Path | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
 
-    if revision is None:
-        raise CheckpointUnusable(
-            f"There is no folder {name} (a hub model needs RERANK_MODEL_REVISION, a commit's 40 hex digits)."
-        )
-    if not re.fullmatch("[0-9a-f]{40}", revision):
-        raise CheckpointUnusable(f"{name} is a hub model: RERANK_MODEL_REVISION must be a commit (40 hex digits).")
     try:
         with _quiet_hub():
             folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))

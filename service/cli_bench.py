@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli_settings import refuse_unknown_settings, stop
+from model_store.endings import check_writable, fail, misusing
+from service.cli_settings import refuse_unknown_settings
 
 if TYPE_CHECKING:
     from model_store.evaluation.bench.plan import Plan
@@ -43,23 +44,26 @@ def bench(
 ) -> None:
     """Compare `/rerank` over HTTP with vLLM's own server, plain and tuned, and with the loops that people write."""
     with _refusing_to_bench():
-        from model_store.evaluation.bench.plan import make_plan
+        from model_store.evaluation.bench.plan import BenchRefused, make_plan
 
         refuse_unknown_settings()
-        plan = make_plan(
-            model=model,
-            contenders=contenders,
-            workloads=workloads,
-            callers=callers,
-            samples=samples,
-            documents=documents,
-            dtype=dtype,
-            device=device,
-            engine=engine,
-            quantization=quantization,
-            python_vllm=python_vllm,
-            output=output,
-        )
+        with misusing(BenchRefused):
+            plan = make_plan(
+                model=model,
+                contenders=contenders,
+                workloads=workloads,
+                callers=callers,
+                samples=samples,
+                documents=documents,
+                dtype=dtype,
+                device=device,
+                engine=engine,
+                quantization=quantization,
+                python_vllm=python_vllm,
+                output=output,
+            )
+        for path in (output, output.with_suffix(".png")) if output else ():
+            check_writable(path)
         raise typer.Exit(_run(plan, soak, overhead=overhead, observability=observability, routing=routing, faults=faults))
 
 
@@ -102,8 +106,8 @@ def _refusing_to_bench() -> Iterator[None]:
         try:
             yield
         except (BenchRefused, CallFailed, CheckpointUnusable, ProgramFailed) as error:
-            stop(str(error))
+            fail(str(error))
     except ModuleNotFoundError as missing:
         if missing.name not in ("matplotlib", "psutil", "torch", "transformers"):
             raise
-        stop(f"gmr bench needs {missing.name}: pip install 'gmr-rerank[dev]'.")
+        fail(f"gmr bench needs {missing.name}: pip install 'gmr-rerank[dev]'.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli_settings import stop
+from model_store.endings import fail, misuse
 
 if TYPE_CHECKING:
     from service.gateway.keys import KeyEntry
@@ -86,13 +86,13 @@ def revoke(name: Annotated[str, typer.Argument(help="The key's name, or how its 
 def _entry(**fields: object) -> KeyEntry:
     from pydantic import ValidationError
 
-    from service.gateway.keys import KeyEntry, KeysUnusable
+    from service.gateway.keys import KeyEntry
 
     try:
         return KeyEntry.model_validate(fields)
     except ValidationError as error:
         wrong = str(error.errors()[0]["loc"][0]).replace("_", "-")
-        raise KeysUnusable(f"--{wrong} is not valid: names have up to 64 of A-Z a-z 0-9 . _ -, quotas are above 0.") from None
+        misuse(f"--{wrong} is not valid: names have up to 64 of A-Z a-z 0-9 . _ -, quotas are above 0.")
 
 
 @contextmanager
@@ -103,4 +103,4 @@ def refusing_keys() -> Iterator[None]:
     try:
         yield
     except KeysUnusable as error:
-        stop(str(error))
+        fail(str(error))

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+
+from model_store.endings import misuse
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -38,7 +40,7 @@ def worker_settings(model: str | None = None) -> WorkerSettings:
 
     settings = _read(WorkerSettings, {} if model is None else {"model": model})
     if settings.engine_arguments and settings.engine != "vllm":
-        stop(f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it needs RERANK_ENGINE=vllm.")
+        misuse(f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it needs RERANK_ENGINE=vllm.")
     return settings
 
 
@@ -67,7 +69,7 @@ def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
     try:
         return kind(**flags)
     except ValidationError as error:
-        stop("\n".join(f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()))
+        misuse("\n".join(f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()))
 
 
 def refuse_unknown_settings() -> None:
@@ -79,10 +81,4 @@ def refuse_unknown_settings() -> None:
     for name in sorted(set(os.environ)):
         if name.startswith("RERANK_") and not name.startswith(ENGINE_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            stop(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")
-
-
-def stop(sentence: str) -> NoReturn:
-    """Say why on standard error, and end the process with code 2."""
-    typer.echo(sentence, err=True)
-    raise typer.Exit(2)
+            misuse(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")

@@ -10,6 +10,7 @@ non-zero code.
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import multiprocessing
 import os
@@ -50,17 +51,28 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class CannotListen(Exception):
+    """An address or port that this process cannot have; its text is one sentence."""
+
+
 class Server:
-    """Serves an app until a signal comes or `give_up` is called."""
+    """Serves an app until a signal comes or `give_up` is called.
+
+    It has its port from the beginning and listens when the app starts. Raises `CannotListen`.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         self._host, self._port = host, port
+        self._sockets = list(_bound(host, port))
         self._uvicorn: _Uvicorn | None = None
         self._failed = False
 
     def run(self, app: FastAPI, serving: Serving) -> int:
-        """Serve; gives the process's exit code. The process is to end at once, and is made to where it does not."""
+        """Serve; gives the process's exit code. The process is to end at once, and is made to where it does not.
+
+        Raises `CannotListen` where another process has begun to listen on the port meanwhile.
+        """
         config = uvicorn.Config(
             app,
             host=self._host,
@@ -74,7 +86,12 @@ class Server:
             server_header=False,
         )
         self._uvicorn = _Uvicorn(config, app, serving)
-        self._uvicorn.run()
+        try:
+            self._uvicorn.run(self._sockets)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise CannotListen(_refusal(error, self._host, self._port)) from None
         code = self._uvicorn.code
         if self._failed or (code is None and not self._uvicorn.started):
             code = 1
@@ -130,6 +147,30 @@ class _Uvicorn(uvicorn.Server):
         left = min(self._cut_at - time.monotonic(), self._serving.grace_seconds)
         self.config.timeout_graceful_shutdown = max(left, 0)  # type: ignore[assignment]  # any number will do
         await super().shutdown(sockets)
+
+
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket for each address of a host, bound but not listening; raises `CannotListen`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise CannotListen(f"The host {host} has no address to listen on.") from None
+    for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listener.bind(address)
+        except OSError as error:
+            raise CannotListen(_refusal(error, host, port)) from None
+        yield listener
+
+
+def _refusal(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} of {host} is taken: give another --port, or end what listens there."
+    return f"Nothing can listen on port {port} of {host}: {os.strerror(error.errno or 0)}."
 
 
 def _end_after(seconds: float, code: int) -> None:

@@ -1,7 +1,7 @@
 """`gmr models`: what is in a registry, whether it is whole, and which version is in use.
 
-Knows the command line alone; each command imports what it needs. Invariant: whatever is refused ends with one sentence and
-status 2, and what the gate holds back with status 1.
+Knows the command line alone; each command imports what it needs. Invariant: as in
+`endings`; what the gate holds back could not be done.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from model_store.endings import fail, misuse
 
 if TYPE_CHECKING:
     from model_store.store.place import Place
@@ -43,9 +45,12 @@ def list_models(registry: Registry = None) -> None:
         from model_store.store.promotions import channels
         from model_store.store.versions import names, versions
 
+        place = _place(registry) if registry else None
+        published = names(place) if place else []
         for name in shipped():
             typer.echo(f"{name}  ships")
-        for name in names(place := _place(registry)) if registry else []:
+        for name in published:
+            assert place
             used = channels(place, name)
             for version in versions(place, name):
                 where = ",".join(channel for channel, promotion in used.items() if promotion.digest == version.digest)
@@ -138,11 +143,8 @@ def promote(
             record, verdict = promote_checked(
                 _place(registry), name, digest, channel, evaluation=evaluation, baseline=baseline, force=force
             )
-        except NotPromoted as held:
-            typer.echo(str(held), err=True)
-            raise typer.Exit(1) from None
-        except ResultsUnusable as unusable:
-            _stop(str(unusable))
+        except (NotPromoted, ResultsUnusable) as held:
+            fail(str(held))
         if verdict:
             typer.echo(verdict.sentence())
         typer.echo(f"{name}@{channel}: {_line(record)}")
@@ -187,7 +189,7 @@ def _place(registry: str | None) -> Place:
     from model_store.store.place import place_of
 
     if not registry:
-        _stop("There is no registry: give --registry, or set RERANK_REGISTRY, to a folder or a URL.")
+        misuse("There is no registry: give --registry, or set RERANK_REGISTRY, to a folder or a URL.")
     return place_of(registry)
 
 
@@ -208,19 +210,9 @@ def _line(record: Promotion) -> str:
 @contextmanager
 def _refusing() -> Iterator[None]:
     """What a registry refuses ends the process with its sentence."""
+    from model_store.manifest import CheckpointUnusable
+
     try:
-        from model_store.manifest import CheckpointUnusable
-
-        try:
-            yield
-        except CheckpointUnusable as refusal:
-            _stop(str(refusal))
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("fsspec", "numpy", "tokenizers", "s3fs", "gcsfs"):
-            raise
-        _stop(f"gmr models needs {missing.name}: pip install 'gmr-rerank[torch]'.")
-
-
-def _stop(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(2)
+        yield
+    except CheckpointUnusable as refusal:
+        fail(str(refusal))

@@ -5,9 +5,11 @@ Knows the command line alone. Invariant: what it prints says what was assumed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from model_store.endings import fail, misuse
 
 if TYPE_CHECKING:
     from model_store.sizing.network import Shape
@@ -43,11 +45,11 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     from model_store.sizing.plan import GPUS, Assumed, Load, plan
 
     if gpu not in GPUS:
-        _refuse(f"--gpu is one of {', '.join(GPUS)}.")
+        misuse(f"--gpu is one of {', '.join(GPUS)}.")
     try:
         shape = shape_of(model)
     except BadShape as bad:
-        _refuse(str(bad))
+        fail(str(bad))
     load = Load(requests, documents, query_tokens, document_tokens, image_pixels // 784, cached, images_seen)
     assumed = Assumed(efficiency=efficiency)
     fleet = plan(shape, GPUS[gpu], load, assumed, measured=pairs_per_second, price=price)
@@ -91,8 +93,3 @@ def _print_json(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fle
 
 def _gb(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-def _refuse(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(2)

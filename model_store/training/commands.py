@@ -1,4 +1,8 @@
-"""`gmr train`, as people type it. Knows options and exit codes; everything else is imported once it is asked for."""
+"""`gmr train`, as people type it.
+
+Knows options and exit codes; everything else is imported once it is asked for. Invariant: as in `endings`; a signal n ends with
+128 + n, after the state was saved.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-FAILED = 2
-"""Exit code of what is wrong with configuration, data or numbers; 128 + n is that of signal n, after the state was saved."""
+from model_store.endings import fail
 
 
 def register(app: typer.Typer) -> None:
@@ -47,5 +50,4 @@ def train(
         if os.environ.get("RANK", "0") == "0":  # torchrun's name for the process that leads
             typer.echo(run)
     except (TrainingError, DataError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
+        fail(str(error))

@@ -118,8 +118,12 @@ class Media:
         return {digest: outcomes[digest] for digest in distinct}
 
     async def warm_up(self) -> None:
-        """Start the child processes, so that the first request does not wait for them."""
-        await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(cores())))
+        """Start the child processes, so that the first request does not wait for them.
+
+        Not to be cancelled: anyio forgets a child whose start is, and Python complains of it at the end of the process.
+        """
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(cores())))
 
     def _batches(self, distinct: Sequence[Picture]) -> Iterator[list[Picture]]:
         """Runs of pictures that are decoded in one go: a share a child, and no more than takes a moment."""

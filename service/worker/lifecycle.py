@@ -95,6 +95,7 @@ async def live(
 async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
     """What the scorer serves, loaded; raises `CheckpointUnusable` or `CannotLoad`."""
     real = not settings.random_weights
+    say("reading and checking the model's files", model=settings.model)
     checkpoint = await anyio.to_thread.run_sync(
         lambda: resolve(
             settings.model,
@@ -109,6 +110,7 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
         raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
     adapter = partial(resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint)
     adapters = [await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()]
+    say("loading the model", model=checkpoint.name, engine=settings.engine)
     served = await scorer.start(checkpoint, adapters)
     if not real:
         say("the weights are random: timings mean something, scores do not", logging.WARNING)
@@ -120,6 +122,8 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
 
 async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float | None:
     """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where that is too far."""
+    if count := sum(len(pairs) for _, pairs in checked):
+        say("scoring golden pairs", pairs=count)
     drifts = []
     for info, pairs in checked:
         GOLDEN_PAIRS.labels(info.model, short(info.digest)).set(len(pairs))

@@ -133,9 +133,11 @@ def test_a_model_that_is_not_there_ends_the_worker_with_one_line() -> None:
 
 
 def test_a_port_that_is_taken_ends_the_process_with_a_failure(server: str) -> None:
-    ended = gmr("gateway", "--workers", "http://127.0.0.1:1", "--port", server.rpartition(":")[2])
-    assert ended.returncode > 0
-    assert "Traceback" not in ended.stderr
+    port = server.rpartition(":")[2]
+    for command in (("gateway", "--workers", "http://127.0.0.1:1"), ("worker",), ("serve",)):
+        ended = gmr(*command, "--port", port)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr == f"Port {port} of 127.0.0.1 is taken: give another --port, or end what listens there.\n"
 
 
 def test_the_page_of_settings_is_what_the_command_prints() -> None:

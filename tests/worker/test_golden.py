@@ -188,12 +188,20 @@ async def test_a_checkpoint_says_how_many_golden_pairs_were_scored(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_worker_process_ends_with_a_failure_and_one_line(checkpoint: Path) -> None:
+def test_the_worker_process_says_each_stage_and_ends_with_what_is_wrong(checkpoint: Path) -> None:
     wrong_logit(checkpoint)
     command = [sys.executable, "-m", "service.cli", "worker", "--model", str(checkpoint), "--port", str(free_port())]
     environment = os.environ | {"RERANK_DEVICE": "cpu", "RERANK_THREADS": "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     assert ended.stdout == ""
-    (line,) = ended.stderr.splitlines()
-    assert "golden pair 3 " in json.loads(line)["message"]
+    *stages, refusal = map(json.loads, ended.stderr.splitlines())
+    assert "golden pair 3 " in refusal["message"]
+    assert {each["level"] for each in stages} == {"info"}
+    assert [each["message"] for each in stages] == [
+        "starting",
+        "loading the engine's libraries",
+        "reading and checking the model's files",
+        "loading the model",
+        "scoring golden pairs",
+    ]

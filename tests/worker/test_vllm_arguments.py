@@ -75,7 +75,9 @@ def test_any_other_version_is_refused(monkeypatch: pytest.MonkeyPatch, installed
 
 def test_no_vllm_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
-    with pytest.raises(CannotLoad, match=r"^RERANK_ENGINE is vllm, but vLLM is not installed\.$"):
+    with pytest.raises(
+        CannotLoad, match=r"^RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank\[vllm\]'\.$"
+    ):
         supported_version()
 
 
@@ -88,7 +90,7 @@ async def test_a_worker_without_vllm_never_turns_ready(monkeypatch: pytest.Monke
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(failed.wait(), 60)
     (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert record.getMessage() == "RERANK_ENGINE is vllm, but vLLM is not installed."
+    assert record.getMessage() == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
 
 
 @pytest.mark.parametrize(

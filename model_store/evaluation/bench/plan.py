@@ -101,8 +101,6 @@ def make_plan(  # each option by its name
     output: Path | None,
 ) -> Plan:
     """A plan from options as they were typed; raises `BenchRefused`."""
-    if output and not output.parent.is_dir():
-        raise BenchRefused(f"There is no folder {output.parent} to write to.")
     plan = Plan(
         model=model,
         contenders=_names("contender", contenders, CONTENDERS),

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-FAILED = 2
-"""Exit code of what is wrong with options, files or numbers; 128 + n is that of signal n, after the state was saved."""
+from model_store.endings import fail, misusing
 
 
 def register(app: typer.Typer) -> None:
@@ -49,8 +48,9 @@ def ablate(
     def tell(line: str) -> None:
         typer.echo(line, err=True)
 
-    try:
+    with misusing(TrainingError):
         groups = chosen(only)
+    try:
         checkpoint = resolve(base)
         if forget:
             checkpoint = forgetful(checkpoint, forget, output / f"base-{forget}")
@@ -60,5 +60,4 @@ def ablate(
         typer.echo(str(stopped), err=True)
         raise typer.Exit(stopped.exit_code) from None
     except (CheckpointUnusable, DataError, PublishRefused, ResultsUnusable, TrainingError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
+        fail(str(error))

@@ -1,6 +1,6 @@
 """`gmr publish`: the command line of it.
 
-Knows options alone; what it runs is imported when it runs. Invariant: a refusal is one sentence and status 2.
+Knows options alone; what it runs is imported when it runs. Invariant: as in `endings`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from model_store.endings import fail, misuse
 
 _STAGES = 9
 
@@ -69,7 +71,7 @@ def publish(
         from model_store.training.tiny.questions import golden_questions
 
         if dtype not in (None, *run.DTYPES):
-            _stop(f"--dtype is one of {', '.join(run.DTYPES)}.")
+            misuse(f"--dtype is one of {', '.join(run.DTYPES)}.")
         checkpoint = resolve(base, revision=revision, cache=cache, registry=registry)
         adapter, story = open_run(
             learnt, checkpoint, read_story(about=about, data=data or (), licence=licence, config=config, metrics=metrics)
@@ -122,20 +124,10 @@ def _stages() -> Iterator[Callable[[str], None]]:
 @contextmanager
 def _refusing() -> Iterator[None]:
     """What must not be published ends the process with its sentence."""
+    from model_store.manifest import CheckpointUnusable
+    from model_store.training.publish.pairs import PublishRefused
+
     try:
-        from model_store.manifest import CheckpointUnusable
-        from model_store.training.publish.pairs import PublishRefused
-
-        try:
-            yield
-        except (CheckpointUnusable, PublishRefused) as refusal:
-            _stop(str(refusal))
-    except ModuleNotFoundError as missing:
-        if missing.name not in ("fsspec", "matplotlib", "peft", "torch", "transformers", "yaml"):
-            raise
-        _stop(f"gmr publish needs {missing.name}: pip install 'gmr-rerank[train]'.")
-
-
-def _stop(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(2)
+        yield
+    except (CheckpointUnusable, PublishRefused) as refusal:
+        fail(str(refusal))

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from model_store.endings import check_writable, fail
+
 MAX_QUERIES = 2000
 
 
@@ -32,14 +34,14 @@ def evaluate(
     from model_store.registry import resolve
     from model_store.training.tiny import cells, heldout
 
+    check_writable(output)
     try:
         checkpoint = resolve(model, cache=cache, registry=registry)
         with moving(f"measuring {checkpoint.name}", len(cells.CELLS), unit="cells") as tell:
             results = heldout.evaluate(checkpoint, queries, told=lambda cell: tell(1))
         write_results(output, results)
     except (CheckpointUnusable, ResultsUnusable) as refusal:
-        typer.echo(str(refusal), err=True)
-        raise typer.Exit(2) from None
+        fail(str(refusal))
     for cell, values in results.datasets.items():
         typer.echo(f"{cell:6} {results.metric} {sum(values.values()) / len(values):.4f}")
     typer.echo(f"mean   {results.metric} {results.score:.4f}")

@@ -85,7 +85,7 @@ def supported_version() -> str:
         raise CannotLoad(
             f"vLLM {installed} is not supported: install one from {OLDEST[0]}.{OLDEST[1]} to {NEWEST[0]}.{NEWEST[1]}."
         )
-    raise CannotLoad("RERANK_ENGINE is vllm, but vLLM is not installed.")
+    raise CannotLoad("RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'.")
 
 
 def prepare_environment(*, on_cpu: bool) -> None:

@@ -57,7 +57,6 @@ def test_the_dtype_depends_on_the_checkpoint_unless_it_is_typed(model: str, type
         ({"callers": "1,0"}, "Callers are whole numbers from 1 to 256, comma-separated."),
         ({"callers": "1,257"}, "Callers are whole numbers from 1 to 256, comma-separated."),
         ({"callers": "one"}, "Callers are whole numbers from 1 to 256, comma-separated."),
-        ({"output": Path("nowhere/bench.json")}, "There is no folder nowhere to write to."),
         ({"python_vllm": Path("nowhere/python")}, "There is no interpreter nowhere/python."),
         ({"model": "3b", "contenders": "ours,naive"}, "3b has no weights: leave out naive."),
         ({"quantization": "fp8", "contenders": "ours,torch"}, "Only vLLM quantises: leave out torch."),

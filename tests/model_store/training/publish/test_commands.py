@@ -68,11 +68,11 @@ def test_a_refusal_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "text").write_text('{"loss": NaN}', encoding="utf-8")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\xff")
     refused = run("publish", *arguments)
-    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2 if "--dtype" in said else 1, 1)
     assert said in refused.stderr
     assert not (tmp_path / "out").exists()
 
 
 def test_results_are_not_written_for_what_is_not_there(tmp_path: Path) -> None:
     refused = run("eval", "gmr-nothing", tmp_path / "results.json")
-    assert (refused.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert (refused.exit_code, list(tmp_path.iterdir())) == (1, [])

@@ -15,7 +15,6 @@ import regex
 from tokenizers import Encoding, Tokenizer
 
 from model_store.families.graphemes import boundary
-
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 
 TOKENIZER_FILE = "tokenizer.json"

@@ -57,13 +57,15 @@ class _Slot:
 class Gmr:
     """Renders (instruction, query, document) triples of text, images, or both.
 
+    `tokenizer` is what it encodes texts with.
+
     Raises `TokenizerMismatch` at construction when a control token is missing or a label is not exactly one token.
     """
 
     name = "gmr"
 
     def __init__(self, tokenizer: LiteralTokenizer, *, template: str = "code", max_tokens: int = MAX_TOKENS) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         yes, no = (tokenizer.label(word) for word in LABELS)
         self._label_ids = (yes, no)
@@ -134,7 +136,7 @@ class Gmr:
         for text, slot, control in re.findall(r"(.*?)(?:\{(\w+)\}|(<\|\w+\|>)|$)", form, re.DOTALL):
             pieces += [text] * bool(text)
             pieces += [_Slot(slot)] * bool(slot)
-            pieces += [_Control(self._tokenizer.control(control))] if control else []
+            pieces += [_Control(self.tokenizer.control(control))] if control else []
         return pieces
 
 

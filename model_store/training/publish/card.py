@@ -17,6 +17,7 @@ from model_store.registry import Checkpoint
 from model_store.training.publish.adapters import LoraFolder
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.parity import WAYS, Parity
+from model_store.training.publish.scripts import section
 
 MAX_GIVEN_BYTES = 2**20
 _NOTHING = "Nothing was stated."
@@ -84,22 +85,9 @@ def card(name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story
             f"- Images: {read.pixels.min_pixels} to {read.pixels.max_pixels} pixels.",
             f"- Licence: {story.licence}.",
             "",
-            "## Data",
+            *section(base.family.tokenizer, read.max_tokens),
             "",
-            *([f"- {line}" for line in story.data] or [_NOTHING]),
-            "",
-            "## Figures",
-            "",
-            *(
-                _table(("measure", "value"), [(key, f"{value:g}") for key, value in story.metrics.items()])
-                if story.metrics
-                else [_NOTHING]
-            ),
-            "",
-            "## Settings",
-            "",
-            *(["```yaml", story.config.rstrip(), "```"] if story.config else [_NOTHING]),
-            "",
+            *_told(story),
             "## Parity",
             "",
             f"{len(parity.pairs)} golden pairs, in logits; all of them are in `parity.json`.",
@@ -114,6 +102,25 @@ def card(name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story
             "",
         ]
     )
+
+
+def _told(story: Story) -> list[str]:
+    """What was given: data, figures, settings."""
+    figures = [(key, f"{value:g}") for key, value in (story.metrics or {}).items()]
+    return [
+        "## Data",
+        "",
+        *([f"- {line}" for line in story.data] or [_NOTHING]),
+        "",
+        "## Figures",
+        "",
+        *(_table(("measure", "value"), figures) if figures else [_NOTHING]),
+        "",
+        "## Settings",
+        "",
+        *(["```yaml", story.config.rstrip(), "```"] if story.config else [_NOTHING]),
+        "",
+    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -130,7 +130,16 @@ class TestMerged:
 
     def test_card_and_lineage_tell_where_it_comes_from(self, folder: Path, base: Checkpoint) -> None:
         card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
-        for said in ("# mine", base.digest, "rank 4", "four made-up pairs", "Apache-2.0", "steps: 5", "| ndcg@10 | 0.5 |"):
+        for said in (
+            "# mine",
+            base.digest,
+            "rank 4",
+            "four made-up pairs",
+            "Apache-2.0",
+            "steps: 5",
+            "| ndcg@10 | 0.5 |",
+            "| Han (Chinese) |",
+        ):
             assert said in card
         manifest = read_manifest(folder)
         assert manifest

@@ -70,13 +70,32 @@ def expect_a_good_cut(tokenizer: LiteralTokenizer, text: str, limit: int) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(text=written, limit=st.integers(-1, 300))
 @example(text=FAMILY * 4, limit=20)
 @example(text="e" + "\u0301" * 200, limit=50)
 @example(text=FLAGS * 300, limit=301)
 def test_a_cut_loses_less_than_one_cluster_and_breaks_none(name: str, text: str, limit: int) -> None:
     expect_a_good_cut(vocabulary(name), text, limit)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=50, deadline=None)
+@given(text=written, limit=st.integers(-1, 120))
+def test_a_text_is_cut_for_the_place_where_it_stands(name: str, text: str, limit: int) -> None:
+    """The ids are those of the texts joined, and the query's line break after it counts."""
+    tokenizer = vocabulary(name)
+    before, after = "<Instruct>: find<Query>:", "\n"
+    head, ids = tokenizer.fit(before, text, after, limit)
+    assert text.startswith(head)
+    assert [ids] == tokenizer.encode([before + head + after])
+    around = tokens(tokenizer, before + after)
+    assert len(ids) <= max(limit, around)
+    if head != text and limit > around:
+        following = CLUSTER.match(text[len(head) :])
+        assert following
+        one_more = tokens(tokenizer, before + head + following.group() + after)
+        assert one_more > limit or len(ids) + tokens(tokenizer, following.group()) > limit - 1
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,7 +146,7 @@ bulk = st.lists(pieces | long_runs | every_character, min_size=4, max_size=16).m
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(text=bulk, limit=st.integers(0, 120))
 @example(text="word " + " " * 3_000 + "\n" + "word", limit=40)
 @example(text="x" * 3_000, limit=40)

@@ -207,6 +207,7 @@ def test_what_does_not_fit_is_cut_off_the_text(gme_model: Path, sides: list[Side
     reading = reader.read(long, None, "")
     assert gme.MAX_TOKENS - 3 <= len(reading.ids) + 2 * 3 - 1 <= gme.MAX_TOKENS
     assert reading.ids[-3:] == reader.read(sides[0], None, "").ids[-3:]
+    assert gme.MAX_TOKENS - 3 <= len(reader.read(Side("\u7136" * 9_000, None), None, "").ids) <= gme.MAX_TOKENS
     with pytest.raises(DataError, match="here: without any text it takes more than 1800 tokens"):
         reader.read(sides[0], "Find it " * 2_000, "here")
     (tmp_path / "broken.png").write_bytes(b"no picture")

@@ -44,6 +44,7 @@ call that comes later is soon served."""
 _FIRST_SHARE = 4
 """The first chunk of a call is this much smaller than a step, so that the engine begins early."""
 _CHARACTERS_A_TOKEN = 4
+"""Of English; of other texts each character counts as one."""
 _RENDERING_THREADS = 4
 _LOOK_SECONDS = 0.5
 
@@ -234,7 +235,10 @@ def _chunks(call: ScoreCall, step_tokens: int) -> Iterator[list[int]]:
 
 def _about(document: WireItem, images: Sequence[Pixels]) -> int:
     """A document's length in tokens, without looking at it."""
-    return sum(
-        len(part) // _CHARACTERS_A_TOKEN if isinstance(part, str) else images[part].width * images[part].height // CELL**2
-        for part in document
-    )
+    tokens = 0
+    for part in document:
+        if isinstance(part, str):
+            tokens += len(part) // _CHARACTERS_A_TOKEN if part.isascii() else len(part)
+        else:
+            tokens += images[part].width * images[part].height // CELL**2
+    return tokens

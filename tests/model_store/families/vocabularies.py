@@ -27,8 +27,6 @@ _ALPHABETS = {
 @cache
 def vocabulary(name: str) -> LiteralTokenizer:
     """One of `NAMES`."""
-    if name.startswith("/"):
-        return LiteralTokenizer(open(name).read())
     if name == "gmr-tiny":
         return LiteralTokenizer.load(TINY)
     sizes = {"bytes alone": 256, "few merges": 500, "many scripts": 6_000, "GPT-2's rule": 2_000, "no rule": 1_500}

@@ -237,7 +237,7 @@ LOOP_LAG_SECONDS = _histogram(
 FILE_READABLE = _gauge(
     "rerank_file_readable",
     "1 while a file that the settings name can be used, 0 where it cannot.",
-    file=("api_keys", "redis_ca", "redis_certificate"),
+    file=("api_keys", "redis_ca", "redis_certificate", "redis_password"),
 )
 TRACE_SPANS = _counter(
     "rerank_trace_spans_total", "Spans that ended, that were sent, and that were lost.", outcome=("ended", "sent", "lost")

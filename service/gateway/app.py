@@ -119,10 +119,11 @@ def _redis_tier(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
     if not address:
         return []
     certificates = Certificates(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
-    watch(certificates)
+    watch(certificates, settings.redis_password_file)
     client = open_client(
         address,
         password=_plain(settings.redis_password),
+        password_file=settings.redis_password_file,
         sentinel_password=_plain(settings.redis_sentinel_password),
         certificates=certificates,
         connections=settings.redis_connections,

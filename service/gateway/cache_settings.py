@@ -26,7 +26,7 @@ class CacheSettings(BaseModel):
         max_length=8_192,
         description="redis:// (rediss:// with TLS), redis+sentinel://h1:26379,h2:26379/mymaster/0 or redis+cluster://h1:6379,h2:6379.",
     )
-    redis_password_file: Path | None = Field(None, description="File with the password of Redis.")
+    redis_password_file: Path | None = Field(None, description="File with the password of Redis; each new connection reads it.")
     redis_password: SecretStr | None = Field(
         None, max_length=MAX_SECRET_BYTES, validate_default=True, description="Password of Redis, if not in its URL."
     )

@@ -9,6 +9,7 @@ nothing else, so this is all that its user must be allowed (a Cluster's also `+c
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -38,6 +40,9 @@ from service.metrics import FILE_READABLE
 
 GIVE_UP_SECONDS = 1.0
 """When a socket gives up connecting or reading. Callers wait for less: this ends what they no longer wait for."""
+
+MAX_PASSWORD_CHARACTERS = 4_096
+"""Of a password's file."""
 
 Client = Redis | RedisCluster
 
@@ -67,8 +72,30 @@ class Certificates:
     own_key: Path | None = None
 
 
-def watch(certificates: Certificates) -> None:
+class PasswordFile(CredentialProvider):
+    """The password that a file holds when a connection is opened; while it cannot be read, the last one that it held."""
+
+    def __init__(self, path: Path, username: str | None, password: str) -> None:
+        self._path = path
+        self._username = username
+        self._password = password
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """What AUTH says."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            self._password = _password_in(self._path) or self._password
+        return (self._username, self._password) if self._username else (self._password,)
+
+
+def _password_in(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.read(MAX_PASSWORD_CHARACTERS).strip()
+
+
+def watch(certificates: Certificates, password_file: Path | None = None) -> None:
     """Have the metrics say whether the files can be used as they are now: each new connection reads them again."""
+    if password_file:
+        FILE_READABLE.labels("redis_password").set_function(lambda: _succeeds(lambda: _password_in(password_file)))
     ca, own, key = certificates.authority, certificates.own, certificates.own_key
     if ca:
         FILE_READABLE.labels("redis_ca").set_function(lambda: _succeeds(lambda: _context().load_verify_locations(ca)))
@@ -80,10 +107,10 @@ def _context() -> ssl.SSLContext:
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
-def _succeeds(read: Callable[[], None]) -> bool:
+def _succeeds(read: Callable[[], object]) -> bool:
     try:
         read()
-    except OSError:  # ssl's errors are of this kind
+    except (OSError, UnicodeDecodeError):  # ssl's errors are of the first kind
         return False
     return True
 
@@ -92,17 +119,21 @@ def open_client(
     address: RedisAddress,
     *,
     password: str | None = None,
+    password_file: Path | None = None,
     sentinel_password: str | None = None,
     certificates: Certificates | None = None,
     connections: int = 16,
 ) -> Client:
-    """A client that connects when it is first used. `password` is used where the address has none."""
+    """A client that connects when it is first used.
+
+    `password` is used where the address has none; if it is from `password_file`, each new connection reads that again.
+    """
     sockets = _sockets(address, certificates or Certificates())
-    options = sockets | {
-        "username": address.username,
-        "password": address.password or password,
-        "max_connections": connections,
-    }
+    options = sockets | {"max_connections": connections}
+    if password_file and password and not address.password:
+        options["credential_provider"] = PasswordFile(password_file, address.username, password)
+    else:
+        options |= {"username": address.username, "password": address.password or password}
     match address.kind:
         case "cluster":
             nodes = [ClusterNode(host, port) for host, port in address.nodes]

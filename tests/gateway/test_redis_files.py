@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from redis.asyncio import RedisCluster
 
-from service.gateway.redis_client import Certificates, watch
+from service.gateway.redis_address import read_address
+from service.gateway.redis_client import Certificates, open_client, watch
 from service.metrics import FILE_READABLE
 
 
@@ -48,3 +50,27 @@ def test_a_file_that_turns_bad_is_seen_and_so_is_its_end(files: Certificates, co
         assert {name for name, value in readable().items() if not value} == {of}
         path.write_bytes(good)
         assert all(readable().values())
+
+
+def test_a_password_file_is_watched_too(tmp_path: Path, files: Certificates) -> None:
+    file = tmp_path / "password"
+    watch(Certificates(), file)
+    for content, usable in ((None, 0), (b"secret", 1), (b"\xff\xfe", 0), (b"", 1)):
+        if content is not None:
+            file.write_bytes(content)
+        assert readable() == {"redis_password": usable}
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://user@h", "redis+sentinel://user@h:26379/master/0", "redis+cluster://user@h:6379", "redis://h"]
+)
+def test_every_kind_of_client_reads_the_password_at_each_connection(url: str, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("first\n", encoding="utf-8")
+    client = open_client(read_address(url), password="first", password_file=file)
+    options = client.connection_kwargs if isinstance(client, RedisCluster) else client.connection_pool.connection_kwargs
+    shown = options["credential_provider"]
+    user = ("user",) if "user" in url else ()
+    for content, password in (("first", "first"), ("second\n", "second"), ("", "second"), (None, "second"), ("third", "third")):
+        file.unlink(missing_ok=True) if content is None else file.write_text(content, encoding="utf-8")
+        assert shown.get_credentials() == (*user, password)

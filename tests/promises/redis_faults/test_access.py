@@ -10,8 +10,9 @@ import pytest
 import trustme
 
 from service.gateway.redis_client import Certificates
+from service.gateway.redis_tier import RedisTier
 from tests.conftest import free_port
-from tests.gateway.redis_tiers import Since, key_of, score_of, tier_on, written
+from tests.gateway.redis_tiers import Since, holds, key_of, score_of, tier_on, written
 from tests.processes import RedisServer
 
 A = [key_of("a")]
@@ -32,6 +33,43 @@ async def test_a_password_may_stand_in_the_url_or_beside_it(redis: RedisServer) 
     async with tier_on(addressed(redis, ":hunter2")) as one, tier_on(redis.url, client={"password": "hunter2"}) as other:
         await written(one, "a")
         assert await other.get_many(A) == [score_of("a")]
+
+
+@pytest.mark.parametrize("user", ["", "gmr"])
+async def test_a_password_that_changes_is_followed_by_new_connections(
+    redis: RedisServer, tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis' password is rotated, and so is its file. Nothing is started anew; a file that is gone for a while harms nothing."""
+    file = tmp_path / "password"
+
+    def rotate(password: str) -> None:
+        if user:
+            rules = ["on", "resetpass", f">{password}", "resetkeys", "~gmr:*", "-@all", "+mget", "+set", "+select"]
+            redis.command("ACL", "SETUSER", user, *rules)
+        else:
+            redis.command("CONFIG", "SET", "requirepass", password)
+            monkeypatch.setenv("REDISCLI_AUTH", password)
+        hang_up()
+
+    def hang_up() -> None:
+        redis.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    file.write_text("first\n", encoding="utf-8")
+    rotate("first")
+    url = f"redis://{user}@127.0.0.1:{redis.port}/0" if user else redis.url
+    async with tier_on(url, client={"password": "first", "password_file": file}) as tier:
+        await written(tier, "a")
+        assert await is_known(tier)
+        file.unlink()
+        hang_up()
+        await holds(lambda: is_known(tier))
+        rotate("second")
+        file.write_text("second", encoding="utf-8")
+        await holds(lambda: is_known(tier))
+
+
+async def is_known(tier: RedisTier) -> bool:
+    return await tier.get_many(A) == [score_of("a")]
 
 
 @pytest.mark.parametrize("credentials", ["", ":wrong", "nobody:hunter2"])

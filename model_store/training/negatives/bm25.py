@@ -56,6 +56,11 @@ class Bm25:
         places = [self._find(side) for side in sides]
         return [None if place is None else float(scores[place]) for place in places]
 
+    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
+        """As `Retriever.score_documents`; a document that shares no word with the query has none."""
+        scores = self._scores(query)
+        return [float(scores[place]) if scores[place] > 0 else None for place in places]
+
     def _scores(self, query: Query) -> Vectors:
         text = query.side.text or ""
         (ids,) = self._words.streaming_tokenize([text], update_vocab=False, allow_empty=False)

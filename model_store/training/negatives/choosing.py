@@ -7,7 +7,7 @@ give the same negatives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -59,6 +59,7 @@ class Chosen:
     negatives: list[Negative] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     too_relevant: int = 0
+    random_too_relevant: int = 0
     relevant: int = 0
     copies: int = 0
 
@@ -74,10 +75,24 @@ def ceiling(rules: Rules, positives: Iterable[float | None]) -> float | None:
     return min(limits)
 
 
-def choose(example: Example, corpus: Corpus, found: Found, limit: float | None, rules: Rules, *, kept: bool = False) -> Chosen:
+Scores = Callable[[Sequence[int]], Sequence[float | None]]
+"""From places in the corpus to the scores of the documents there, None for one that has none."""
+
+
+def choose(
+    example: Example,
+    corpus: Corpus,
+    found: Found,
+    limit: float | None,
+    rules: Rules,
+    *,
+    kept: bool = False,
+    scores: Scores = lambda places: [None] * len(places),
+) -> Chosen:
     """New negatives, hard ones first; fewer where there are not enough. `limit` is `ceiling`'s.
 
-    `kept`: the example's own negatives stay, so none of them is given again.
+    It holds for random ones too, whose `scores` are asked for. `kept`: the example's own negatives
+    stay, so none of them is given again.
     """
     chosen = Chosen()
     generator = Random(f"{rules.seed}/{example.id}")
@@ -101,16 +116,27 @@ def choose(example: Example, corpus: Corpus, found: Found, limit: float | None, 
         taken.add(key)
         chosen.negatives.append(Negative(side, "hard"))
         chosen.scores.append(score)
-    _add_random(chosen, corpus, taken, rules, generator)
+    draws = min(rules.random * _DRAWS_A_RANDOM + _MORE_DRAWS, len(corpus)) if rules.random else 0
+    drawn = generator.sample(range(len(corpus)), draws)
+    above = set() if limit is None else _above(limit, drawn, scores)
+    _add_random(chosen, corpus, taken, drawn, above, rules.random)
     return chosen
 
 
-def _add_random(chosen: Chosen, corpus: Corpus, taken: set[bytes], rules: Rules, generator: Random) -> None:
-    wanted = len(chosen.negatives) + rules.random
-    draws = min(rules.random * _DRAWS_A_RANDOM + _MORE_DRAWS, len(corpus))
-    for place in generator.sample(range(len(corpus)), draws):
+def _above(limit: float, places: Sequence[int], scores: Scores) -> set[int]:
+    """The places whose documents score too much for a negative."""
+    pairs = zip(places, scores(places), strict=True)
+    return {place for place, score in pairs if score is not None and score > limit}
+
+
+def _add_random(chosen: Chosen, corpus: Corpus, taken: set[bytes], drawn: Sequence[int], above: set[int], most: int) -> None:
+    wanted = len(chosen.negatives) + most
+    for place in drawn:
         if len(chosen.negatives) == wanted:
             return
+        if place in above:
+            chosen.random_too_relevant += 1
+            continue
         side = corpus[place].side
         if (key := key_of(side)) not in taken:
             taken.add(key)

@@ -151,6 +151,7 @@ def _tell(report: dict[str, Any], out: Path) -> None:
         ("dropped_as_relevant", "drawn candidates were the query or a positive, and were dropped."),
         ("dropped_as_copies", "drawn candidates were the same as a negative, and were dropped."),
         ("dropped_as_too_relevant", "candidates were dropped: too near their positive's score, or above it."),
+        ("random_dropped_as_too_relevant", "random draws were dropped for the same reason."),
         ("not_guarded", "examples had no positive that could be scored, so no margin was kept for them."),
     ):
         if report[count]:

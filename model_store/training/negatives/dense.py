@@ -32,7 +32,9 @@ class Dense:
         try:
             self._model = SentenceTransformer(model, revision=revision, device=device)
         except Exception as error:  # the library lets others' errors through, of any kind
-            raise DataError(f"The model {model!r} cannot be loaded ({type(error).__name__}: {str(error)[:200]}).") from None
+            raise DataError(
+                f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a hub id that it can read."
+            ) from None
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
         self.described: dict[str, Any] = {"embedder": "sentence-transformers", "model": model, "revision": revision}
         self.described |= {"query_form": query_form, "sentence_transformers": sentence_transformers.__version__}

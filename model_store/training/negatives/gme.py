@@ -104,7 +104,9 @@ class Gme:
         try:
             network = AutoModel.from_pretrained(folder, dtype=kind, attn_implementation="sdpa", local_files_only=True)
         except Exception as error:  # the library lets others' errors through, of any kind
-            raise DataError(f"The model {model!r} cannot be loaded ({type(error).__name__}: {str(error)[:200]}).") from None
+            raise DataError(
+                f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a hub id that it can read."
+            ) from None
         self._network = network.to(self._device).eval()
         self.dimensions = int(self._network.get_input_embeddings().embedding_dim)
         self.described: dict[str, Any] = {"embedder": "gme", "model": model, "revision": revision, "dtype": str(kind)}

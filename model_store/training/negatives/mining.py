@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -147,9 +147,14 @@ class Miner:
 
     def _mined(self, example: Example, found: Found, note: Note) -> Example:
         rules = self._run.rules
-        scores = self._retriever.score(query_of(example), example.positives) if rules.guarded else []
+        query = query_of(example)
+        scores = self._retriever.score(query, example.positives) if rules.guarded else []
         limit = ceiling(rules, scores)
-        chosen = choose(example, self._corpus, found, limit, rules, kept=self._run.keep)
+
+        def score(places: Sequence[int]) -> list[float | None]:
+            return self._retriever.score_documents(query, places)
+
+        chosen = choose(example, self._corpus, found, limit, rules, kept=self._run.keep, scores=score)
         kept = example.negatives if self._run.keep else ()
         _count(note, chosen, rules, scores, limit is None and rules.guarded)
         return replace(example, negatives=(*kept, *chosen.negatives))
@@ -166,7 +171,8 @@ def _empty(rules: Rules, bin_width: float) -> Note:
         "dropped_as_relevant",
         "dropped_as_copies",
     )
-    note: Note = dict.fromkeys((*counts, "dropped_as_too_relevant", "not_guarded"), 0)
+    guard = ("dropped_as_too_relevant", "random_dropped_as_too_relevant", "not_guarded")
+    note: Note = dict.fromkeys((*counts, *guard), 0)
     return note | {"wanted": rules.hard, "bin_width": bin_width, "hard_scores": {}, "positive_scores": {}}
 
 
@@ -182,6 +188,7 @@ def _count(note: Note, chosen: Chosen, rules: Rules, positives: list[float | Non
     note["dropped_as_relevant"] += chosen.relevant
     note["dropped_as_copies"] += chosen.copies
     note["dropped_as_too_relevant"] += chosen.too_relevant
+    note["random_dropped_as_too_relevant"] += chosen.random_too_relevant
     note["not_guarded"] += unguarded
     for name, scores in (("hard_scores", chosen.scores), ("positive_scores", positives)):
         bins = Counter(f"{floor(score / note['bin_width']) * note['bin_width']:.2f}" for score in scores if score is not None)

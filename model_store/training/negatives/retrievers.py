@@ -50,6 +50,10 @@ class Retriever(Protocol):
         """Each side's score for the query, on the scale of `search`; None for one that it cannot score."""
         ...
 
+    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
+        """The same for documents of the corpus, by their places; None for one that it would not find."""
+        ...
+
 
 class NoRetriever:
     """Finds nothing and scores nothing: for random negatives alone, of any corpus."""
@@ -66,6 +70,10 @@ class NoRetriever:
     def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
         """No score for any side."""
         return [None] * len(sides)
+
+    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
+        """No score for any document."""
+        return [None] * len(places)
 
 
 class Embedder(Protocol):

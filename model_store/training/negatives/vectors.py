@@ -83,6 +83,7 @@ class VectorSearch:
         for _ in work.notes(parts_of(len(corpus))):
             pass
         self._embedder = embedder
+        self._last: tuple[Query, Vectors] | None = None
         self._files = [work.path(part, ".f32") for part in range(parts_of(len(corpus)))]
         self._index, kind = self._built(len(corpus), flat_up_to)
         self.described: dict[str, Any] = {"retriever": "vectors", "model": embedder.described, "index": kind}
@@ -97,7 +98,26 @@ class VectorSearch:
     def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
         """As `Retriever.score`: the sides are embedded anew, whether they are in the corpus or not."""
         vectors = checked(self._embedder.documents(sides, [query.place] * len(sides)), len(sides), self._embedder)
-        return [float(score) for score in vectors @ self._embedder.queries([query])[0]]
+        return [float(score) for score in vectors @ self._vector(query)]
+
+    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
+        """As `Retriever.score_documents`, from the vectors that were made."""
+        rows = [self._row(place) for place in places]
+        return [float(score) for score in np.stack(rows) @ self._vector(query)] if rows else []
+
+    def _vector(self, query: Query) -> Vectors:
+        """The query's vector; of the query that was last asked for, it is not made anew."""
+        if self._last is None or self._last[0] != query:
+            self._last = (query, checked(self._embedder.queries([query]), 1, self._embedder)[0])
+        return self._last[1]
+
+    def _row(self, place: int) -> Vectors:
+        part, row = divmod(place, DOCUMENTS_A_PART)
+        try:
+            vectors = np.memmap(self._files[part], np.float32, mode="r").reshape(-1, self._embedder.dimensions)
+        except (OSError, ValueError):
+            raise _no_vectors(self._files[part]) from None
+        return np.asarray(vectors[row])
 
     def _built(self, documents: int, flat_up_to: int) -> tuple[Any, str]:
         dimensions = self._embedder.dimensions
@@ -124,4 +144,8 @@ class VectorSearch:
         try:
             return np.fromfile(file, np.float32).reshape(-1, self._embedder.dimensions)
         except (OSError, ValueError):
-            raise DataError(f"{file}: it holds no vectors; remove it and its note to make them again.") from None
+            raise _no_vectors(file) from None
+
+
+def _no_vectors(file: Path) -> DataError:
+    return DataError(f"{file}: it holds no vectors; remove it and its note to make them again.")

@@ -103,6 +103,7 @@ def test_the_search_is_exact_and_scores_pairs_as_it_finds_them(
         assert row[found.places] == pytest.approx(found.scores, abs=1e-6)
         sides = [corpus[place].side for place in found.places.tolist()]
         assert search.score(query, sides) == pytest.approx(found.scores.tolist(), abs=1e-6)
+        assert search.score_documents(query, found.places.tolist()) == pytest.approx(found.scores.tolist(), abs=1e-6)
     assert len(search.search(queries, 80)[0].places) == 50  # no more than there are
 
 
@@ -161,9 +162,9 @@ def test_a_query_has_the_form_that_is_given(sentence_model: Path) -> None:
     ("choice", "sentence"),
     [
         (Choice("bm52"), "There is no retriever 'bm52'"),
-        (Choice("dense"), "needs a model"),
-        (Choice("bm25", "some"), "BM25 has no model"),
-        (Choice("gme", "some", query_form="{query}"), "Only the retriever dense has a form"),
+        (Choice("dense"), "The retriever dense needs --model"),
+        (Choice("bm25", "some"), "The retriever bm25 has no --model"),
+        (Choice("gme", "some", query_form="{query}"), "Only the retriever dense has a --query-form"),
     ],
 )
 def test_a_choice_that_does_not_fit_is_refused(choice: Choice, sentence: str) -> None:

@@ -16,6 +16,8 @@ MAX_SCALE = 1_000.0
 
 Source = Annotated[Path, typer.Argument(help="Rows in our form, .jsonl (or .jsonl.gz).")]
 
+_MINE_BEFORE = "Held-out documents are among the negatives: `gmr data split` takes them out, so mine before it, not after."
+
 data = typer.Typer(name="data", no_args_is_help=True, help="Check, split and mix training rows.")
 
 
@@ -51,6 +53,8 @@ def check(
         if held_out is not None and not total:
             found = leaks(source, held_out)
             lines, total = found.places, found.total
+            if found.negatives:
+                typer.echo(_MINE_BEFORE, err=True)
         for line in lines:
             typer.echo(line, err=True)
         if total:

@@ -200,12 +200,14 @@ def _found(names: Iterable[str], documents: Documents, done: Converted) -> tuple
     """At most `MAX_SIDES` documents that the corpus has, and ids that the source has not."""
     found: list[Side] = []
     unknown: list[str] = []
-    for name in dict.fromkeys(names):
+    wanted = list(dict.fromkeys(names))
+    for number, name in enumerate(wanted):
+        if len(found) == MAX_SIDES:
+            done.counts["documents left out of overlong lists"] += len(wanted) - number
+            break
         side = documents.find(name)
-        if side is not None and len(found) < MAX_SIDES:
+        if side is not None:
             found.append(side)
-        elif side is not None:
-            done.counts["documents left out of overlong lists"] += 1
         elif documents.is_known(name):
             done.counts["documents named, which were left out"] += 1
         else:

@@ -77,6 +77,7 @@ def keep_image(value: Any, folder: Path, place: str) -> Path:
         with whole(path) as write:
             write(data)
     if problem := image_problem(path):
+        path.unlink(missing_ok=True)
         raise BadRow(f"{place}: the image {problem}.")
     return path
 

@@ -30,6 +30,8 @@ def files_of(place: Path) -> list[Path]:
     """The parquet or JSON lines files of a folder, or that one file, in order; raises `DataError`."""
     if place.is_file():
         return [place]
+    if not place.exists():
+        raise DataError(f"{place}: it does not exist.")
     found = sorted(path for path in place.rglob("*") if is_records(path))
     if not found:
         raise DataError(f"{place}: there are no .parquet, .jsonl or .jsonl.gz files.")

@@ -78,11 +78,11 @@ def mine(
         part = None if shard is None else _shard(shard)
         rules = Rules(hard, hard if random is None else random, top, margin, relative_margin, seed)
         check_rules(rules, choice.name)
-        if not rules.guarded:
-            typer.echo(_NO_GUARD if rules.hard else _NO_SEARCH, err=True)
         choice = choice if rules.searches else Choice("none")
         run = Run(source, corpus, out, rules, keep, images.value)
         check_before(run)
+        if not rules.guarded:
+            typer.echo(_NO_GUARD if rules.hard else _NO_SEARCH, err=True)
         if actors is not None:
             _on_cluster(run, choice, actors, gpus)
         _here(run, choice, part)

@@ -72,6 +72,18 @@ def test_problems_are_listed_and_end_with_one(app: typer.Typer, tmp_path: Path) 
     assert done.stderr.splitlines()[0] == f"{train}:1: of its queries, one is a held-out query or positive."
 
 
+def test_negatives_that_are_held_out_are_said_to_be_mined_too_late(app: typer.Typer, tmp_path: Path) -> None:
+    train = write_rows(tmp_path / "train.jsonl", [{"query": "q", "positives": ["p"], "negatives": ["Held out."]}])
+    dev = write_rows(tmp_path / "dev.jsonl", [{"query": "other", "positives": ["held out"]}])
+    done = typed(app, "data", "check", train, "--held-out", dev)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        "Held-out documents are among the negatives: `gmr data split` takes them out, so mine before it, not after.",
+        f"{train}:1: of its negatives, one is a held-out query or positive.",
+        "1 problem.",
+    ]
+
+
 MINE = ("mine", "rows.jsonl", "out.jsonl", "--corpus", "c.jsonl")
 SPLIT = ("data", "split", "rows.jsonl")
 USAGE = {
@@ -92,6 +104,7 @@ WRONG = {
     ),
     "pictures/a.png: the image does not exist": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "pictures.jsonl"),
     "rows2.jsonl:1: the row has an unknown field 'query'": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "rows2.jsonl"),
+    "nowhere: it does not exist.": ("convert", "vidore", "nowhere", "out.jsonl"),
     "there are no .parquet, .jsonl or .jsonl.gz files.": ("convert", "vidore", "empty", "out.jsonl"),
     "empty: it is a folder; give the name of a file.": (*SPLIT, "empty", "dev.jsonl"),
     "rows.jsonl: it is read or written by this command already": (*SPLIT, "rows.jsonl", "dev.jsonl"),
@@ -122,7 +135,8 @@ def test_what_cannot_be_done_ends_with_one_sentence_and_1_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *WRONG[sentence])
-    assert sentence in done.stderr.splitlines()[-1]
+    (said,) = done.stderr.splitlines()
+    assert sentence in said
     assert done.exit_code == 1
 
 
@@ -132,7 +146,8 @@ def test_wrong_usage_ends_with_one_sentence_and_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *USAGE[sentence])
-    assert sentence in done.stderr.splitlines()[-1]
+    (said,) = done.stderr.splitlines()
+    assert sentence in said
     assert done.exit_code == 2
 
 

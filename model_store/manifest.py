@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,10 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**23
 MAX_FILES = 10_000
 MAX_FILE_BYTES = 2**41
+YES_MINUS_NO: Final = "yes - no"
+YES_ALONE: Final = "yes"
+ReadOut = Literal["yes - no", "yes"]
+"""How the last position's logits become the score: by the paper's eq. 1, or by its eq. 2."""
 _CHUNK = 2**22
 
 
@@ -67,7 +71,13 @@ class Manifest(BaseModel):
     base: str | None = Field(
         None, pattern="^[0-9a-f]{64}$", description="Of an adapter alone: the digest of the checkpoint that it was trained on."
     )
+    read_out: ReadOut = Field(YES_MINUS_NO, description="The score: logit(yes) - logit(no), or logit(yes) alone.")
     lineage: dict[str, Any] = Field(default_factory=dict, description="How the checkpoint was made.")
+
+    @property
+    def unstated(self) -> set[str]:
+        """Fields that came later and have their default: files and digests of before stay what they were."""
+        return {"read_out"} if self.read_out == YES_MINUS_NO else set()
 
 
 def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
@@ -77,7 +87,7 @@ def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Put the manifest in its place in one step: before, the folder is no checkpoint; after, it is complete."""
-    described = manifest.model_dump(exclude=set() if manifest.base else {"base"})
+    described = manifest.model_dump(exclude=manifest.unstated | (set() if manifest.base else {"base"}))
     text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     draft = folder / (MANIFEST + ".draft")
     with draft.open("w", encoding="utf-8") as file:

@@ -17,10 +17,13 @@ from functools import cached_property
 from pathlib import Path
 
 from model_store import folder_files
+from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
+from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.manifest import (
     MANIFEST,
+    YES_MINUS_NO,
     CheckpointUnusable,
     Manifest,
     digest_files,
@@ -32,7 +35,6 @@ from model_store.plain_folder import describe_folder, refuse_unloadable
 from model_store.store.reference import is_reference, obtain
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = folder_files.ADAPTER_CONFIG, folder_files.ADAPTER_WEIGHTS
 _HUB_SAYS = {
     "LocalEntryNotFoundError": "the hub is not reached from here, and the model is not in the cache",
     "RepositoryNotFoundError": "the hub has no such model, or shows it to nobody without a token (HF_TOKEN)",
@@ -58,6 +60,8 @@ class Checkpoint:
             raise CheckpointUnusable(f"{self.name}: the model family {self.manifest.family!r} is not known.")
         if self.manifest.template not in TEMPLATES:
             raise CheckpointUnusable(f"{self.name}: the template {self.manifest.template!r} is not known.")
+        if self.manifest.read_out != YES_MINUS_NO:
+            raise CheckpointUnusable(f"{self.name}: its score is logit({self.manifest.read_out}) alone, which is not served.")
         try:
             tokenizer = LiteralTokenizer.load(self.folder)
             return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
@@ -69,7 +73,10 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """Of all that decides a score but the engine: files, family, template, limits."""
-        described = self.manifest.model_dump(exclude={"lineage", "name", "base"}) | {"prompt": self.family.fingerprint}
+        manifest = self.manifest
+        described = manifest.model_dump(exclude=manifest.unstated | {"lineage", "name", "base"}) | {
+            "prompt": self.family.fingerprint
+        }
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
@@ -130,7 +137,8 @@ def resolve_adapter(
 ) -> Adapter:
     """An adapter's folder, or one that a registry has (as for `resolve`), verified where it has a manifest.
 
-    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than `model`.
+    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than `model`, and where a tensor
+    or an option of it has no place beside `model`.
     """
     if not folder.is_dir() and is_reference(str(folder)):
         folder, _ = obtain(str(folder), registry, cache)
@@ -139,15 +147,13 @@ def resolve_adapter(
         verify(folder, manifest)
         if model and manifest.base and manifest.base != model.digest:
             raise CheckpointUnusable(f"{name} was trained on another checkpoint than {model.name} (its manifest's base differs).")
-    try:
-        rank = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["r"]
-        files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
-    except (OSError, ValueError, TypeError, KeyError):
-        raise CheckpointUnusable(f"{name}: {folder.name} is no LoRA adapter ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}).") from None
-    if not isinstance(rank, int) or rank < 1:
-        raise CheckpointUnusable(f"{name}: {ADAPTER_CONFIG} states no rank.")
+    found = read_adapter(folder)
+    if model:
+        refuse_unless_read_alike(found, name, model.manifest.read_out)
+        refuse_unless_fits(found, name, model.folder)
+    files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     described = {file: digest.sha256 for file, digest in files.items()}
-    return Adapter(name, folder, rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
+    return Adapter(name, folder, found.rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
 
 
 def version_of(served: Checkpoint | Adapter) -> str:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import peft
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, with_sorted_metadata
 from model_store.training.config import LoraConfig, TrainingError
 
 _VISION = ".visual."
@@ -45,15 +46,19 @@ def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
     return model
 
 
-def write_adapter(folder: Path, model: peft.PeftModel, weights: dict[str, Tensor], base: str) -> None:
+def write_adapter(
+    folder: Path, model: peft.PeftModel, weights: dict[str, Tensor], base: str, told: Mapping[str, str] | None = None
+) -> None:
     """peft's own folder, as `PeftModel.from_pretrained` and vLLM read it; `weights` by their names in `model`, `base` a name.
 
-    The base is named as it was asked for, never by the path it happened to lie under.
+    The base is named as it was asked for, never by the path it happened to lie under. `told` goes into the weights' header,
+    which stays with them wherever they are copied.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # "auto" would ask the hub whether the base's vocabulary has grown; embeddings are never trained here.
     tensors = peft.get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt", **(told or {})})
+    (folder / ADAPTER_WEIGHTS).write_bytes(with_sorted_metadata(content))
     settings = {
         key: sorted(value) if isinstance(value, set) else value for key, value in model.peft_config["default"].to_dict().items()
     }

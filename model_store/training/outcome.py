@@ -16,8 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, READ_OUT, ROWS
 from model_store.manifest import MANIFEST, digest_files
-from model_store.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
+from model_store.registry import Checkpoint
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data import DataError
 from model_store.training.head import head_words
@@ -67,7 +68,8 @@ def leave(
     lora = {name.removeprefix("network."): tensor for name, tensor in weights.items() if name.startswith("network.")}
     names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
     try:
-        write_adapter(folder / ADAPTER, network, lora, config.model)
+        told = {READ_OUT: config.read_out, ROWS: config.head.kind}
+        write_adapter(folder / ADAPTER, network, lora, config.model, told)
         if config.head.kind != "tokens":
             names.append(HEAD)
             save_file({"rows": weights["head.rows"]}, folder / HEAD)
@@ -77,6 +79,7 @@ def leave(
             "run": dict(facts),
             "config": config.model_dump(mode="json"),
             "base": {"name": base.name, "digest": base.digest},
+            "read_out": config.read_out,
             "head": {"kind": config.head.kind, "words": list(head_words(config.head)) if config.head.kind != "random" else []},
             "last": _last(folder),
             "files": {name: digest.model_dump() for name, digest in digest_files(folder, names).items()},

@@ -15,6 +15,7 @@ from model_store.store.promotions import current, promote, rollback
 from model_store.store.versions import Version, upload
 from tests.conftest import TINY
 from tests.model_store.store.published import fresh_memory
+from tests.worker.vllm.adapters import make_adapter
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -102,9 +103,7 @@ class TestAdapters:
     def adapter(self, tmp_path: Path) -> Path:
         """An adapter's folder whose manifest names gmr-tiny as its base."""
         folder = tmp_path / "adapter"
-        folder.mkdir()
-        (folder / "adapter_config.json").write_text('{"r": 4}', encoding="utf-8")
-        (folder / "adapter_model.safetensors").write_bytes(b"weights")
+        make_adapter(folder, 4, 1)
         manifest = read_manifest(TINY)
         assert manifest
         files = {name: file for name, file in manifest.files.items() if name.startswith("golden")}

@@ -15,13 +15,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
+from model_store.adapters.folder import read_adapter
 from model_store.evaluation.metrics import ndcg, ranked
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.registry import Checkpoint
 from model_store.training.ablations.variants import Variant
 from model_store.training.losses import NO, YES
 from model_store.training.outcome import ADAPTER, HEAD
-from model_store.training.publish.adapters import load_base, look_at, wear
+from model_store.training.publish.adapters import load_base, wear
 from model_store.training.tiny import cells
 from model_store.training.tiny.batches import Batch, Batcher
 from model_store.training.tiny.heldout import CUT, questions
@@ -44,7 +45,7 @@ class Benchmark:
         network = load_base(self._base, "cpu")
         if not self._batches:
             self._prepare(network)
-        adapted: Network = wear(network, look_at(run / ADAPTER)).merge_and_unload()
+        adapted: Network = wear(network, read_adapter(run / ADAPTER)).merge_and_unload()
         row = _along(variant, self._rows(adapted, run / HEAD))
         return {
             cell: {f"{cell}/{number}": _value(adapted, *each, row) for number, each in enumerate(batches)}

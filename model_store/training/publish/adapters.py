@@ -1,4 +1,4 @@
-"""A LoRA adapter's folder, as peft writes it: whether it fits a base and an engine, and the base with it on.
+"""The base with a LoRA adapter on, by peft, and the adapter's files in today's layout.
 
 Knows peft, no prompts. Invariant: what an adapter holds is all put to use, or it is refused; nothing is unpickled.
 """
@@ -6,63 +6,23 @@ Knows peft, no prompts. Invariant: what an adapter holds is all put to use, or i
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
+from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraFolder, canonical, dated_module, with_sorted_metadata
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
+from model_store.registry import Checkpoint
 from model_store.training.publish.pairs import PublishRefused
 
-MAX_RANK = 512
-_MAX_CONFIG_BYTES = 2**20
-_LANGUAGE = "base_model.model.model.language_model.layers."
-_UNSERVED = ("use_dora", "modules_to_save", "lora_bias", "rank_pattern", "alpha_pattern")
-
-
-@dataclass(frozen=True, slots=True)
-class LoraFolder:
-    """An adapter that was looked at, not loaded."""
-
-    folder: Path
-    config: dict[str, Any]
-    names: frozenset[str]
-
-    @property
-    def rank(self) -> int:
-        return int(self.config["r"])
-
-
-def look_at(folder: Path) -> LoraFolder:
-    """An adapter's folder; raises `PublishRefused` where it is none, or not LoRA, or not in safetensors."""
-    try:
-        with (folder / ADAPTER_CONFIG).open("rb") as file:
-            config = json.loads(file.read(_MAX_CONFIG_BYTES))
-        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as weights:
-            names = frozenset(weights.keys())
-    except (OSError, ValueError, SafetensorError):
-        raise PublishRefused(f"{folder.name} is no LoRA adapter ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}).") from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise PublishRefused(f"{folder.name}/{ADAPTER_CONFIG} is not that of a LoRA adapter.")
-    rank = config.get("r")
-    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK:
-        raise PublishRefused(f"{folder.name}/{ADAPTER_CONFIG}: the rank is {rank!r}, not 1 to {MAX_RANK}.")
-    return LoraFolder(folder, config, names)
-
-
-def refuse_unless_served(adapter: LoraFolder) -> None:
-    """Raises `PublishRefused` for what vLLM does not serve unmerged: anything but plain LoRA on the language model's layers."""
-    strange = sorted(name for name in adapter.names if not name.startswith(_LANGUAGE))
-    if strange:
-        raise PublishRefused(f"{adapter.folder.name} cannot be served unmerged: vLLM has no place for {strange[0]}.")
-    used = [name for name in _UNSERVED if adapter.config.get(name)] + ["bias"] * (adapter.config.get("bias", "none") != "none")
-    if used:
-        raise PublishRefused(f"{adapter.folder.name} cannot be served unmerged: vLLM has no {used[0]}.")
+_OF_2025 = {r"^model\.(?!language_model\.|visual\.)": "model.language_model.", r"^visual\.": "model.visual."}
+"""From tensors' names as they were before transformers 4.52 to today's, as `canonical` has it, in the form that peft takes."""
 
 
 def load_base(checkpoint: Checkpoint, device: str) -> Network:
@@ -78,13 +38,56 @@ def load_base(checkpoint: Checkpoint, device: str) -> Network:
 
 def wear(network: Network, adapter: LoraFolder) -> peft.PeftModel:
     """The network with the adapter on; raises `PublishRefused` where some of either does not find its place."""
+    name = adapter.folder.name
+    for tensor in sorted(adapter.shapes):
+        if canonical(tensor) is None:
+            raise PublishRefused(f"{name} does not fit the base: the base has no place for {tensor}.")
+
     try:
-        worn = peft.PeftModel.from_pretrained(network, str(adapter.folder)).eval()
+        settings = peft.PeftConfig.from_pretrained(str(adapter.folder))
+        if adapter.dated:
+            settings.target_modules = _targets(network, adapter)
+        worn = peft.PeftModel.from_pretrained(
+            network, str(adapter.folder), config=settings, key_mapping=_OF_2025 if adapter.dated else None
+        ).eval()
+    except PublishRefused:
+        raise
     except Exception as error:  # peft and torch raise many kinds
-        raise PublishRefused(f"{adapter.folder.name} does not fit the base ({type(error).__name__}).") from None
+        raise PublishRefused(f"{name} does not fit the base ({type(error).__name__}).") from None
+
     wanted = frozenset(peft.get_peft_model_state_dict(worn, save_embedding_layers=False))  # left to choose, it asks a hub
-    if wanted != adapter.names:
-        first = min(wanted ^ adapter.names)
-        where = "the base has no place for" if first in adapter.names else "the adapter lacks"
-        raise PublishRefused(f"{adapter.folder.name} does not fit the base: {where} {first}.")
+    held = {str(canonical(tensor)): tensor for tensor in adapter.shapes}
+    if wanted != held.keys():
+        first = min(wanted ^ held.keys())
+        where = "the base has no place for" if first in held else "the adapter lacks"
+        raise PublishRefused(f"{name} does not fit the base: {where} {held.get(first, first)}.")
     return worn
+
+
+def write_today(adapter: LoraFolder, network: Network, folder: Path, base: str) -> None:
+    """Write the adapter's two files, with `base` as the name of what it was trained on, and today's names throughout.
+
+    `network` is the base without an adapter. Raises `SafetensorError` and `OSError` where the disk refuses.
+    """
+    stated = dict(adapter.config) | {"base_model_name_or_path": base}
+    if adapter.dated:
+        stated["target_modules"] = _targets(network, adapter)
+        tensors = {str(canonical(name)): tensor for name, tensor in load_file(adapter.folder / ADAPTER_WEIGHTS).items()}
+        content = save(tensors, dict(adapter.metadata) | {"format": "pt"})
+        (folder / ADAPTER_WEIGHTS).write_bytes(with_sorted_metadata(content))
+    else:
+        (folder / ADAPTER_WEIGHTS).write_bytes((adapter.folder / ADAPTER_WEIGHTS).read_bytes())
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _targets(network: Network, adapter: LoraFolder) -> Any:
+    """`target_modules` for today's network: the ends of names as they are, a pattern as the modules that it named in 2025."""
+    targets = adapter.config.get("target_modules")
+    if not isinstance(targets, str) or targets == "all-linear":
+        return targets
+
+    try:
+        named = [name for name, _ in network.named_modules() if re.fullmatch(targets, dated_module(name))]
+    except (re.error, RecursionError, OverflowError):
+        raise PublishRefused(f"{adapter.folder.name}: target_modules is no regular expression.") from None
+    return sorted(named)

@@ -158,7 +158,7 @@ def seal(
 
 def described_as(manifest: Manifest) -> dict[str, Any]:
     """How a pair is read, as another checkpoint's manifest has it."""
-    return manifest.model_dump(include={"family", "template", "default_instruction", "max_tokens", "pixels"})
+    return manifest.model_dump(include={"family", "template", "default_instruction", "max_tokens", "pixels", "read_out"})
 
 
 def _files(folder: Path) -> list[str]:

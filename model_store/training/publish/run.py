@@ -19,11 +19,13 @@ from safetensors import SafetensorError
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from transformers.utils.logging import disable_progress_bar
 
+from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
+from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraFolder, read_adapter
 from model_store.evaluation.naive import NaiveReranker
 from model_store.golden import GoldenPair, read_golden, write_golden
 from model_store.manifest import Manifest, digest_files
-from model_store.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint
-from model_store.training.publish.adapters import LoraFolder, load_base, look_at, refuse_unless_served, wear
+from model_store.registry import Checkpoint
+from model_store.training.publish.adapters import load_base, wear, write_today
 from model_store.training.publish.card import Story, card
 from model_store.training.publish.folder import (
     copy_reading,
@@ -60,7 +62,7 @@ class Job:
 def publish(job: Job, *, merged: bool = True, report: Report = lambda line: None) -> Manifest:
     """Make the folder; raises `PublishRefused` or `CheckpointUnusable`, and then leaves nothing behind."""
     disable_progress_bar()
-    adapter = look_at(job.adapter)
+    adapter = read_adapter(job.adapter)
     pairs = read_golden(job.base.folder) or list(job.questions)
     _refuse_early(job, adapter, pairs, merged=merged)
     with draft_of(job.output) as draft:
@@ -83,6 +85,7 @@ def publish(job: Job, *, merged: bool = True, report: Report = lambda line: None
 
 def _refuse_early(job: Job, adapter: LoraFolder, pairs: Sequence[GoldenPair], *, merged: bool) -> None:
     """All that can be known before weights are loaded."""
+    refuse_unless_read_alike(adapter, adapter.folder.name, job.base.manifest.read_out)
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")
     bounds = job.base.manifest.pixels
@@ -97,7 +100,7 @@ def _refuse_early(job: Job, adapter: LoraFolder, pairs: Sequence[GoldenPair], *,
         wider = 2 if _dtype(job) == "float32" else 1
         refuse_unless_room(job.output.parent, wider * weights + 2**24)
     else:
-        refuse_unless_served(adapter)
+        refuse_unless_fits(adapter, adapter.folder.name, job.base.folder)
 
 
 def _score_adapter(job: Job, adapter: LoraFolder, parity: Parity, report: Report) -> Any:
@@ -163,12 +166,11 @@ def _by_the_card(job: Job, draft: Path, parity: Parity) -> list[float]:
 
 def _write_adapter(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report) -> list[GoldenPair]:
     """Copy the adapter; what it was trained on is named, not where that lay."""
-    stated = adapter.config | {"base_model_name_or_path": job.base.name}
-    (draft / ADAPTER_CONFIG).write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    (draft / ADAPTER_WEIGHTS).write_bytes((adapter.folder / ADAPTER_WEIGHTS).read_bytes())
     del worn
+    base = load_base(job.base, job.device)
+    write_today(adapter, base, draft, job.base.name)
     report("reading it again")
-    reread = wear(load_base(job.base, job.device), look_at(draft)).get_base_model()
+    reread = wear(base, read_adapter(draft)).get_base_model()
     parity.add("reloaded", logits_of(reread, job.base.family, parity.pairs, two_rows=True), against="adapter")
     golden = [replace(pair, logit=logit) for pair, logit in zip(parity.pairs, parity.logits["reloaded"], strict=True)]
     write_golden(draft, golden)

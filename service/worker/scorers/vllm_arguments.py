@@ -123,6 +123,8 @@ def engine_arguments(
     if chosen.get("load_format", "auto") not in _SAFETENSORS_FORMATS:
         raise CannotLoad(f"{_setting('load_format')} is one of {', '.join(_SAFETENSORS_FORMATS)}: others read unchecked files.")
     ours = _BOTH | (_CPU if on_cpu else _GPU | {"max_loras": str(min(max(len(adapters), 1), _LORAS_AT_ONCE))})
+    if not on_cpu and len(adapters) > _LORAS_AT_ONCE and "max_loras" not in chosen:
+        ours["max_cpu_loras"] = str(len(adapters))  # vLLM reads one that it let go of from its folder again, unverified
     defaults = {name: value for name, value in ours.items() if name in known and name not in fixed}
     read = _read(kind, defaults | dict(chosen))
     if all(getattr(read, name, None) for name in ("otlp_traces_endpoint", "disable_log_stats")):

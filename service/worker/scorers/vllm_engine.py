@@ -79,8 +79,17 @@ class Engine:
         self._progress = Progress()
 
     async def warm_up(self) -> None:
-        """Ask once what vLLM asks before its first prompt, so that from then on a prompt is sent without a pause."""
+        """Ask once what vLLM asks before its first prompt, so that from then on a prompt is sent without a pause.
+
+        Loads every adapter: one that vLLM loads with the first request for it would end the engine if it could not. Raises
+        `CannotLoad`.
+        """
         await self._llm.get_supported_tasks()
+        for name, request in self._adapters.items():
+            try:
+                await self._llm.add_lora(request)
+            except Exception as error:  # of any kind, as above
+                raise CannotLoad(f"{name}: vLLM could not load the adapter ({type(error).__name__}).") from error
         await self._llm.collective_rpc("gmr_follow", args=(os.getpid(),))
 
     @property

@@ -40,6 +40,15 @@ def make_adapter(folder: Path, rank: int, seed: int) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def dated(adapter: Path, folder: Path) -> Path:
+    """A copy of an adapter whose tensors have the names of 2025."""
+    shutil.copytree(adapter, folder)
+    tensors = load_file(folder / "adapter_model.safetensors")
+    renamed = {name.replace(".language_model.", "."): tensor for name, tensor in tensors.items()}
+    save_file(renamed, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
 def merge(adapter: Path, folder: Path) -> Path:
     """The shipped checkpoint with an adapter's deltas added to its weights, in fp32."""
     shutil.copytree(TINY, folder)

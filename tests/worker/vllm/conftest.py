@@ -12,10 +12,11 @@ from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.tracing.collector import QUICK, Collector, collecting
-from tests.worker.vllm.adapters import make_adapter
+from tests.worker.vllm.adapters import dated, make_adapter
 from tests.worker.vllm.engine_worker import EngineWorker, engine_worker
 
 ADAPTERS = {"colours": 8, "captions": 16}
+DATED = "colours-of-2025"
 MAX_CALLS = 16
 
 
@@ -30,8 +31,12 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def cached(tmp_path_factory: pytest.TempPathFactory, adapters: dict[str, Path]) -> Iterator[EngineWorker]:
-    """A worker as it is by default, with prefix cache and chunked prefill, that serves adapters too."""
-    named = ",".join(f"{name}={folder}" for name, folder in adapters.items())
+    """A worker as it is by default, with prefix cache and chunked prefill, that serves adapters too.
+
+    One is served twice, the second time with its tensors' names of 2025.
+    """
+    folders = adapters | {DATED: dated(adapters["colours"], tmp_path_factory.mktemp("dated") / DATED)}
+    named = ",".join(f"{name}={folder}" for name, folder in folders.items())
     settings = {"RERANK_ADAPTERS": named, "RERANK_MAX_CALLS": str(MAX_CALLS)}
     with engine_worker(tmp_path_factory.mktemp("cached"), **settings) as worker:
         yield worker

@@ -18,7 +18,7 @@ from service.worker.scorers.torch_scorer import TorchScorer
 from tests.worker.calls import as_call
 from tests.worker.vllm.adapters import merge
 from tests.worker.vllm.agreement import TOLERANCE, agree, drift, logit
-from tests.worker.vllm.conftest import ADAPTERS
+from tests.worker.vllm.conftest import ADAPTERS, DATED
 from tests.worker.vllm.engine_worker import EngineWorker
 
 pytestmark = pytest.mark.slow
@@ -37,10 +37,10 @@ def call(cell: str, model: str) -> ScoreCall:
 
 async def test_they_are_served_after_the_model_each_with_a_digest(cached: EngineWorker, plain: EngineWorker) -> None:
     served = await cached.served()
-    assert [info.model for info in served] == ["gmr-tiny", *ADAPTERS]
+    assert [info.model for info in served] == ["gmr-tiny", *ADAPTERS, DATED]
     assert len({info.digest for info in served}) == len(served)
     assert served[0] == (await plain.served())[0]
-    assert [bool(info.version) for info in served] == [True, *(False for _ in ADAPTERS)]  # these come without a manifest
+    assert [bool(info.version) for info in served] == [True, False, False, False]  # these come without a manifest
     assert len({structs.replace(info, model="", digest="", version="") for info in served}) == 1
 
 
@@ -54,6 +54,12 @@ async def test_an_adapter_scores_as_if_it_were_merged(
         wanted = [reference.logit(sample.instruction, sample.query, document, frugal=True) for document in sample.documents]
         found = [logit(pair) for pair in await cached.ask(call(cell, name))]
         assert found == pytest.approx(wanted, abs=TOLERANCE)
+
+
+async def test_names_of_2025_are_served_as_todays(cached: EngineWorker) -> None:
+    for cell in CELLS:
+        wanted, found = await cached.ask(call(cell, "colours")), await cached.ask(call(cell, DATED))
+        assert drift(wanted, found) < TOLERANCE
 
 
 async def test_the_model_and_its_adapters_do_not_mix(cached: EngineWorker, oracle: TorchScorer) -> None:

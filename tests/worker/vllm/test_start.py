@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import TINY
 from tests.worker.test_golden import wrong_logit
+from tests.worker.vllm.adapters import make_adapter
 from tests.worker.vllm.engine_worker import command, environment, python
 from tests.worker.vllm.test_faults import logged
 
@@ -40,6 +42,20 @@ def test_golden_pairs_that_come_out_otherwise(tmp_path: Path) -> None:
 def test_an_engine_argument_that_vllm_lacks() -> None:
     said = refusal(RERANK_ENGINE_MAX_NUM_SEQ="8")
     assert said == "vLLM has no engine argument RERANK_ENGINE_MAX_NUM_SEQ; RERANK_ENGINE_MAX_NUM_SEQS?"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("model.model.language_model.layers.", "model.layers."), ("self_attn.q_proj", "attention.wq")]
+)
+def test_an_adapter_that_has_no_place_in_the_network(tmp_path: Path, old: str, new: str) -> None:
+    """vLLM would serve the base's scores under the first one's name, and end with the first request for the second."""
+    make_adapter(tmp_path / "lost", 4, 1)
+    weights = tmp_path / "lost" / "adapter_model.safetensors"
+    renamed = {name.replace(old, new): tensor for name, tensor in load_file(weights).items()}
+    save_file(renamed, weights)
+    said = refusal("--model", str(TINY), RERANK_ADAPTERS=f"lost={weights.parent}")
+    assert said.startswith("lost: the network has no place for base_model.model.")
+    assert new in said
 
 
 ARGUMENTS = """

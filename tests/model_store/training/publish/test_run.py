@@ -14,9 +14,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
+from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter
 from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable, read_manifest, verify
-from model_store.registry import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Checkpoint, resolve, resolve_adapter
+from model_store.registry import Checkpoint, resolve, resolve_adapter
+from model_store.training.publish.adapters import load_base, wear
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused, logits_of
 from model_store.training.publish.parity import TOLERANCE
@@ -26,6 +28,7 @@ from service.worker.scorers.torch_scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.model_store.store.published import no_file_over
 from tests.model_store.training.publish.conftest import CELLS, MakeJob, write_adapter
+from tests.worker.vllm.adapters import dated
 
 pytestmark = pytest.mark.slow
 VLLM = Path(__file__).parents[4] / ".venv-vllm" / "bin" / "python"
@@ -173,6 +176,32 @@ def test_an_adapter_alone_is_served_by_vllm(job: MakeJob, base: Checkpoint) -> N
     )
 
 
+def test_names_of_2025_become_todays(job: MakeJob, base: Checkpoint, adapter: Path, tmp_path: Path) -> None:
+    """With a pattern of 2025, which names nothing in today's network."""
+    old = changed(dated(adapter, tmp_path / "dated"), tmp_path / "old", target_modules=r"model\.layers\.\d+\..*(q|v|down)_proj")
+    made = job(adapter=old)
+    publish(made, merged=False)
+    assert load_file(made.output / ADAPTER_WEIGHTS).keys() == load_file(adapter / ADAPTER_WEIGHTS).keys()
+    resolve_adapter("x", made.output, model=base)
+    today = Path(shutil.copytree(adapter, tmp_path / "today"))
+    pairs = read_golden(base.folder)
+    worn = wear(load_base(base, "cpu"), read_adapter(today)).merge_and_unload()
+    wanted = logits_of(worn, base.family, pairs)
+    assert [pair.logit for pair in read_golden(made.output)] == pytest.approx(wanted, abs=1e-4)
+    merged = wear(load_base(base, "cpu"), read_adapter(old)).merge_and_unload()
+    assert logits_of(merged, base.family, pairs) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_maps_of_the_vision_tower_are_applied_where_they_are_merged(job: MakeJob, base: Checkpoint, tmp_path: Path) -> None:
+    """Beside a base they are refused, see `refuse_unless_fits`."""
+    made = job(adapter=write_adapter(tmp_path / "seeing", targets=r".*visual\..*\.(gate_proj|up_proj)", scale=0.2))
+    publish(made)
+    before, after = (load_file(folder / "model.safetensors") for folder in (base.folder, made.output))
+    moved = {name for name in before if not torch.equal(before[name].to(torch.bfloat16), after[name])}
+    assert len(moved) == 8
+    assert all("visual.blocks." in name for name in moved)
+
+
 class TestRefused:
     """Before anything is loaded where it can be known, and never with anything left behind."""
 
@@ -202,6 +231,20 @@ class TestRefused:
             tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(4, 256)
 
         assert "has no place for" in refusal(job(adapter=reweighted(adapter, tmp_path / "broken", add)))
+
+    def test_names_of_no_layout_are_named(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+        def move(tensors: dict[str, torch.Tensor]) -> None:
+            for name in list(tensors):
+                tensors[name.replace("base_model.model.", "")] = tensors.pop(name)
+
+        said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", move)))
+        assert "has no place for model.language_model.layers.0." in said
+
+    @pytest.mark.parametrize("header", [{"gmr.read_out": "yes"}, {"gmr.head": "trainable"}])
+    def test_another_score_than_the_bases(self, job: MakeJob, adapter: Path, tmp_path: Path, header: dict[str, str]) -> None:
+        folder = Path(shutil.copytree(adapter, tmp_path / "broken"))
+        save_file(load_file(folder / ADAPTER_WEIGHTS), folder / ADAPTER_WEIGHTS, header)
+        assert "was trained" in refusal(job(adapter=folder))
 
     def test_weights_that_are_missing(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
         def lose(tensors: dict[str, torch.Tensor]) -> None:
@@ -242,9 +285,9 @@ class TestRefused:
 
     def test_an_adapter_that_vllm_has_no_place_for(self, job: MakeJob, tmp_path: Path, adapter: Path) -> None:
         folder = write_adapter(tmp_path / "visual", targets=r".*visual.*\.(qkv|proj)")
-        assert "cannot be served unmerged" in refusal(job(adapter=folder), merged=False)
+        assert "adapts the vision tower" in refusal(job(adapter=folder), merged=False)
         dora = changed(adapter, tmp_path / "dora", use_dora=True)
-        assert "vLLM has no use_dora" in refusal(job(adapter=dora), merged=False)
+        assert "the option use_dora" in refusal(job(adapter=dora), merged=False)
 
     def test_a_disk_that_takes_no_more(self, job: MakeJob) -> None:
         with no_file_over(2**20):

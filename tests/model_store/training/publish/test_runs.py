@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model_store.manifest import digest_files
 from model_store.registry import Checkpoint
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused
@@ -54,6 +55,10 @@ def test_another_folder_is_taken_for_an_adapter(base: Checkpoint, tmp_path: Path
     [
         ({"head": {"kind": "random"}}, r"head of its own \(random\)"),
         ({"head": {"kind": "trainable"}}, "head of its own"),
+        (
+            {"config": {"loss": {"weight": "sft", "direction": "cl"}}},
+            "run was trained with loss.direction: cl, so that its score is yes, and the score of base is yes - no: ",
+        ),
         ({"base": {"name": "other", "digest": "0" * 64}}, "was trained on other"),
         ({"head": None}, "not that of a run"),
         ({"last": []}, "not that of a run"),
@@ -64,6 +69,32 @@ def test_what_cannot_be_published_is_refused(
 ) -> None:
     with pytest.raises(PublishRefused, match=said):
         open_run(write(tmp_path / "run", told | change), base, Story())
+
+
+def test_its_adapter_is_the_run(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+    run = write(tmp_path / "run", told)
+    assert open_run(run / "adapter", base, Story()) == open_run(run, base, Story())
+    write(tmp_path / "learnt", told | {"config": {"loss": {"direction": "cl"}}})
+    with pytest.raises(PublishRefused, match=r"learnt was trained with loss\.direction: cl"):
+        open_run(tmp_path / "learnt" / "adapter", base, Story())
+    (run / "manifest.json").write_text("{}", encoding="utf-8")
+    assert open_run(run / "adapter", base, Story()) == (run / "adapter", Story())
+
+
+def test_an_adapter_that_the_run_did_not_leave_is_refused(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+    run = write(tmp_path / "run", told)
+    weights = run / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(b"left")
+    name = "adapter/adapter_model.safetensors"
+    digests = {name: digest_files(run, [name])[name].model_dump()}
+    (run / "manifest.json").write_text(json.dumps(told | {"files": digests}), encoding="utf-8")
+    assert open_run(run, base, Story())[0] == run / "adapter"
+    weights.write_bytes(b"lost")
+    with pytest.raises(PublishRefused, match=rf"run: {name} is not the file that the run left"):
+        open_run(run, base, Story())
+    weights.unlink()
+    with pytest.raises(PublishRefused, match=rf"run lacks {name}"):
+        open_run(run, base, Story())
 
 
 def test_a_run_that_is_not_finished_is_refused(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:

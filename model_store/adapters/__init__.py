@@ -1,0 +1,1 @@
+"""LoRA adapters: what is in their folders, and whether they fit a base."""

@@ -117,7 +117,9 @@ class TrainConfig(_Section):
     batch: BatchConfig = BatchConfig()
     epochs: float = Field(1.0, gt=0, le=1000)
     steps: int | None = Field(None, ge=1, le=10**7, description="Instead of epochs.")
-    precision: Literal["fp32", "bf16"] = Field("bf16", description="Of frozen weights and products; adapter and head are fp32.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Of frozen weights and products; adapter and head are fp32. auto: bf16 where the machine has it."
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     strategy: Literal["ddp", "fsdp"] = Field("ddp", description="Of several processes; fsdp splits the weights among them.")
     seed: int = Field(0, ge=0, lt=2**32)

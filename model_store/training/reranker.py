@@ -40,7 +40,7 @@ class Reranker(nn.Module):
         with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=self._autocast):
             embedded = base.language_model.embed_tokens(batch.ids)
             if batch.pixels is not None:
-                pictures = base.visual(batch.pixels.to(base.visual.dtype), grid_thw=batch.grids).pooler_output
+                pictures = self._pictures(batch.pixels, batch.grids)
                 spots = (batch.ids == self._image_token)[..., None].expand_as(embedded)
                 embedded = embedded.masked_scatter(spots, pictures[batch.shown].to(embedded.dtype))
             read = base.language_model(inputs_embeds=embedded, position_ids=batch.places, use_cache=False)
@@ -48,6 +48,17 @@ class Reranker(nn.Module):
         rows = torch.arange(len(batch.ends), device=hidden.device)
         logits: Tensor = self.head(hidden[rows, batch.ends])
         return logits
+
+    def _pictures(self, pixels: Tensor, grids: Tensor | None) -> Tensor:
+        """Every picture's tokens, `[tokens, hidden]`.
+
+        Without a gradient where nothing of the vision tower is trained: checkpointing makes its inputs ask for one.
+        """
+        visual = self.base().visual
+        trained = any(parameter.requires_grad for parameter in visual.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            tokens: Tensor = visual(pixels.to(visual.dtype), grid_thw=grids).pooler_output
+        return tokens
 
 
 def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.device) -> Reranker:

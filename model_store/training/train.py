@@ -21,6 +21,7 @@ from model_store.training.config import TrainConfig
 from model_store.training.loop import STATES, Loop
 from model_store.training.outcome import finished, leave, same_run
 from model_store.training.plots import draw
+from model_store.training.precision import settle
 from model_store.training.processes import Processes, set_moments, set_weights, weights_of
 from model_store.training.progress import Bar
 from model_store.training.reranker import load_reranker
@@ -39,11 +40,12 @@ def train(config: TrainConfig, *, stream: TextIO | None = None) -> Path:
     with _listening() as heard:
         processes = Processes(config)
         try:
+            config, said = _settled(config, processes)
             sources = open_sources(config, processes.share.world)
             facts = {**config.deciding(), **sources.facts()}
             if not finished(config.output, facts):
                 processes.alone(sources.check)
-                _learn(config, processes, sources, facts, heard, stream)
+                _learn(config, processes, sources, facts, heard, stream, said=said)
         finally:
             processes.end()
     return config.output
@@ -56,8 +58,23 @@ def check(config: TrainConfig) -> int:
     return len(sources.examples)
 
 
+def _settled(config: TrainConfig, processes: Processes) -> tuple[TrainConfig, list[str]]:
+    """The configuration with its precision settled, alike in all processes, and what there is to say of it."""
+    precision, said = settle(config.precision, processes.device.type)
+    if "fp32" in processes.collect([precision]):
+        precision = "fp32"
+    return config.model_copy(update={"precision": precision}), [said] if said else []
+
+
 def _learn(
-    config: TrainConfig, processes: Processes, sources: Sources, facts: dict[str, Any], heard: list[int], stream: TextIO | None
+    config: TrainConfig,
+    processes: Processes,
+    sources: Sources,
+    facts: dict[str, Any],
+    heard: list[int],
+    stream: TextIO | None,
+    *,
+    said: list[str],
 ) -> None:
     saved, damaged = state.latest(config.output / STATES)
     if saved is not None:
@@ -75,7 +92,7 @@ def _learn(
         done = saved.step
     steps = config.steps or max(1, round(config.epochs * len(sources.examples) / config.batch.examples))
     with Bar(done, steps, every=config.report_every, shown=processes.leads, stream=stream) as bar:
-        for sentence in (*damaged, f"{len(sources.examples)} examples, {steps} steps, {done} of them done."):
+        for sentence in (*said, *damaged, f"{len(sources.examples)} examples, {steps} steps, {done} of them done."):
             bar.say(sentence)
         Loop(config, processes, sources, model, optimizer, facts, heard).run(done, steps, bar)
     weights = weights_of(model)

@@ -28,11 +28,15 @@ def ablate(
     examples: Annotated[int, typer.Option(help="Queries of a step, each with its documents.", min=1, max=4096)] = 4,
     rate: Annotated[float, typer.Option(help="Learning rate: the paper's 1e-4 is for a large base.", min=1e-9, max=1)] = 2e-3,
     queries: Annotated[int, typer.Option(help="Held-out queries a cell.", min=3, max=200)] = 10,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(help="Of frozen weights and products.")] = "bf16",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="Of frozen weights and products; auto: by the machine.")
+    ] = "auto",
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     report: Annotated[Path | None, typer.Option(help="Folder of ablations.md, its JSON and images/; default: --output.")] = None,
 ) -> None:
     """Run the paper's comparisons of losses on a small base and the generated nine cells, beside the paper's numbers."""
+    import torch
+
     from model_store.evaluation.results import ResultsUnusable
     from model_store.manifest import CheckpointUnusable
     from model_store.registry import resolve
@@ -43,6 +47,7 @@ def ablate(
     from model_store.training.config import TrainingError
     from model_store.training.data import DataError
     from model_store.training.loop import Stopped
+    from model_store.training.precision import settle
     from model_store.training.publish.pairs import PublishRefused
 
     def tell(line: str) -> None:
@@ -54,7 +59,10 @@ def ablate(
         checkpoint = resolve(base)
         if forget:
             checkpoint = forgetful(checkpoint, forget, output / f"base-{forget}")
-        plan = Plan(checkpoint, output, groups, seeds, steps, examples, rate, queries, precision, device)
+        settled, said = settle(precision, "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+        if said:
+            tell(said)
+        plan = Plan(checkpoint, output, groups, seeds, steps, examples, rate, queries, settled, device)
         typer.echo(publish(run(plan, tell), report or output))
     except Stopped as stopped:
         typer.echo(str(stopped), err=True)

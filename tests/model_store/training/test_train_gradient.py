@@ -125,6 +125,45 @@ def test_the_gradient_is_the_true_losses(
     assert tally.sums[weight] / 3 == pytest.approx(loss.item(), rel=1e-5)
 
 
+class Watched(torch.nn.Module):
+    """A vision tower that notes whether a gradient would flow through it, and can be made to let one."""
+
+    def __init__(self, tower: Any, *, always: bool) -> None:
+        super().__init__()
+        self.tower, self.dtype, self._always = tower, tower.dtype, always
+        self.flowing: list[bool] = []
+
+    def forward(self, pixels: Tensor, **how: Any) -> Any:
+        with torch.set_grad_enabled(self._always or torch.is_grad_enabled()):
+            read = self.tower(pixels, **how)
+        self.flowing.append(read.pooler_output.requires_grad)
+        return read
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_no_gradient_flows_through_a_frozen_vision_tower(
+    checkpointing: bool, groups: list[Group], load: Callable[..., Reranker]
+) -> None:
+    model = load(batch={"checkpointing": checkpointing})
+    made, tower = units(groups, 4000, PAD), model.base().visual
+    found = {}
+    for always in (True, False):
+        model.base().visual = watched = Watched(tower, always=always)
+        found[always], _ = learnt(model, made, LossConfig(), examples=len(groups))
+        assert watched.flowing
+        assert set(watched.flowing) == {always and checkpointing}
+    assert found[True].keys() == found[False].keys()
+    assert all(torch.equal(found[True][name], found[False][name]) for name in found[True])
+
+
+def test_a_vision_tower_that_is_adapted_learns(groups: list[Group], load: Callable[..., Reranker]) -> None:
+    target = r".*\.(visual\.blocks\.\d+\.mlp\.up_proj|language_model\.layers\.\d+\.self_attn\.q_proj)"
+    lora = {"rank": 2, "alpha": 4, "target": target, "vision": True}
+    gradients, _ = learnt(load(lora=lora), units(groups, 4000, PAD), LossConfig(), examples=len(groups))
+    assert all(float(each.abs().max()) > 0 for name, each in gradients.items() if "visual" in name)
+    assert sum("visual" in name for name in gradients) == 8
+
+
 @pytest.mark.parametrize("weight", get_args(Weight))
 def test_every_weight_and_direction_takes_a_step(weight: Weight, groups: list[Group], load: Callable[..., Reranker]) -> None:
     tau = 1e-3 if weight == "base_masked" else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data import DataError, Example
 from model_store.training.groups import Draw, Grouper
 from model_store.training.lines import Examples
+from model_store.training.splits import same_rows
 
 _CHUNK = 2**22
 
@@ -54,6 +56,17 @@ class Sources:
                     break
             if problems:
                 raise DataError("\n".join(problems))
+        self._refuse_shared()
+
+    def _refuse_shared(self) -> None:
+        """Figures of rows that are learnt say nothing: raises `DataError` with the first such rows."""
+        data = self.config.data
+        if data.dev is None:
+            return
+        shared = list(islice(same_rows(data.train, data.dev), SHOWN))
+        if shared:
+            hint = f"{data.dev} must hold out what {data.train} does not teach: `gmr data split` makes such parts."
+            raise DataError("\n".join([*shared, hint]))
 
     def facts(self) -> dict[str, Any]:
         """What was learnt from what: a run is resumed only where they are the same."""

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from model_store.training.contents import key_of
-from model_store.training.data import DataError, Example, read_examples
+from model_store.training.contents import key_of, normal
+from model_store.training.data import DataError, Example, Side, read_examples
 from model_store.training.image_files import Keeping
 from model_store.training.writing import check_outputs, line_of, whole
 
@@ -67,6 +67,37 @@ def leaks(train: Path, dev: Path) -> Leaks:
         for kind in _kinds(example, secret):
             found.add(kind, example.place)
     return found
+
+
+def same_rows(train: Path, dev: Path) -> Iterator[str]:
+    """A sentence for each row of `train` whose query and one of whose positives are together in a row of `dev`.
+
+    Memory grows with `dev` alone; of `train`, only images of the size of a held-out query's are read.
+    """
+    held: dict[tuple[bytes, bytes], str] = {}
+    looks: set[tuple[str, int | None]] = set()
+    for example in read_examples(dev):
+        looks.add(_look(example.query))
+        query = key_of(example.query)
+        held |= {(query, key_of(side)): example.place for side in example.positives}
+
+    for example in read_examples(train):
+        if _look(example.query) not in looks:
+            continue
+        query = key_of(example.query)
+        for side in example.positives:
+            if (place := held.get((query, key_of(side)))) is not None:
+                yield f"{example.place}: the row is held out, too: {place} has the same query and positive."
+                break
+
+
+def _look(side: Side) -> tuple[str, int | None]:
+    """What is cheap to compare: the text, and the size of the image's file. Raises `DataError` where there is no such file."""
+    try:
+        size = None if side.image is None else side.image.stat().st_size
+    except OSError as error:
+        raise DataError(f"{side.image}: the image cannot be read ({error.strerror}).") from None
+    return normal(side.text or ""), size
 
 
 def _kinds(example: Example, secret: set[bytes]) -> Iterator[str]:

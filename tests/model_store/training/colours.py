@@ -14,20 +14,25 @@ WORDS = {"zorp": "red", "blick": "blue", "fendle": "green", "quarm": "yellow"}
 SIDE = 112
 
 
-def write_colours(folder: Path, name: str = "train.jsonl", *, rows: int = 8, negatives: int = 3, texts: bool = True) -> Path:
-    """`rows` examples: half ask for a picture, and, with `texts`, half for a sentence; some show a picture themselves."""
+def write_colours(
+    folder: Path, name: str = "train.jsonl", *, rows: int = 8, negatives: int = 3, texts: bool = True, asks: str = "which is"
+) -> Path:
+    """`rows` examples: half ask for a picture, and, with `texts`, half for a sentence; some show a picture themselves.
+
+    Files that ask in other words hold other rows.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for colour in WORDS.values():
         picture = Image.new("RGB", (SIDE, SIDE), "white")
         ImageDraw.Draw(picture).rectangle((14, 14, 98, 98), fill=colour)
         picture.save(folder / f"{colour}.png")
-    lines = [json.dumps(row(number, negatives, texts=texts)) for number in range(rows)]
+    lines = [json.dumps(row(number, negatives, texts=texts, asks=asks)) for number in range(rows)]
     path = folder / name
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 
-def row(number: int, negatives: int, *, texts: bool) -> dict[str, object]:
+def row(number: int, negatives: int, *, texts: bool, asks: str) -> dict[str, object]:
     words = list(WORDS)
     word = words[number % len(words)]
     others = [WORDS[words[(number + 1 + step) % len(words)]] for step in range(len(words) - 1)]
@@ -36,7 +41,7 @@ def row(number: int, negatives: int, *, texts: bool) -> dict[str, object]:
     def side(colour: str, copy: int) -> dict[str, str]:
         return {"text": f"This one is {colour}{', indeed' * copy}."} if as_text else {"image": f"{colour}.png"}
 
-    query: dict[str, str] = {"text": f"which is {word}?"}
+    query: dict[str, str] = {"text": f"{asks} {word}?"}
     if number % 5 == 4:
         query["image"] = f"{WORDS[word]}.png"
     wrong = [side(others[at % len(others)], at // len(others)) for at in range(negatives)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from io import StringIO
@@ -73,7 +74,7 @@ class Interrupting(StringIO):
 
 
 def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) -> None:
-    write_colours(tmp_path, "dev.jsonl", rows=4)
+    write_colours(tmp_path, "dev.jsonl", rows=4, asks="show me")
     data = settings(tmp_path)["data"] | {"dev": str(tmp_path / "dev.jsonl")}
     learning = {
         "lora": {"rank": 16, "alpha": 32},
@@ -196,6 +197,27 @@ def test_wrong_data_is_named_before_anything_is_loaded(tmp_path: Path, monkeypat
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, good)))
     with pytest.raises(DataError, match=r"train\.jsonl:2: there are no negatives of the kinds"):
         check(config(tmp_path))
+
+
+def test_held_out_rows_that_are_learnt_are_refused(tmp_path: Path) -> None:
+    """The query alone may be the same, and so may a positive: many documents answer several queries."""
+    rows = [json.loads(line) for line in write_colours(tmp_path).read_text().splitlines()]
+    held = [dict(row) for row in rows[3:6]]
+    held[0]["query"] = {"text": "what is none of those"}
+    held[1] = held[1] | {"id": "other", "query": {**held[1]["query"], "text": f" {held[1]['query']['text'].upper()} "}}
+    held[2] = held[2] | {"positives": [{"text": "Another answer."}]}
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, held)))
+    made = config(tmp_path, data=settings(tmp_path)["data"] | {"dev": str(tmp_path / "dev.jsonl")})
+    for begin in (check, train):
+        with pytest.raises(DataError) as caught:
+            begin(made)
+        first, hint = str(caught.value).splitlines()
+        assert re.fullmatch(
+            r".*train\.jsonl:5: the row is held out, too: .*dev\.jsonl:2 has the same query and positive\.", first
+        )
+        assert "`gmr data split`" in hint
+    (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, [held[0], held[2]])))
+    assert check(made) == 8
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def run_until(config: Path, step: int, number: signal.Signals) -> tuple[int, int
 
 
 def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(tmp_path: Path) -> None:
-    write_colours(tmp_path, "dev.jsonl", rows=3)
+    write_colours(tmp_path, "dev.jsonl", rows=3, asks="show me")
     values = settings(tmp_path, steps=STEPS, save_every=3, evaluate_every=4)
     values["data"]["dev"] = str(tmp_path / "dev.jsonl")
     undisturbed = train(TrainConfig.model_validate(values | {"output": str(tmp_path / "undisturbed")}), stream=StringIO())
@@ -80,7 +80,7 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(tm
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
-    write_colours(tmp_path, "dev.jsonl", rows=3)
+    write_colours(tmp_path, "dev.jsonl", rows=3, asks="show me")
     plain = {"rank": 4, "alpha": 8, "dropout": 0.0}
     # Shares of unequal size: a budget that one process's longer groups exceed, so that they go in pieces.
     batch = {"examples": 4, "tokens": 320, "checkpointing": True}

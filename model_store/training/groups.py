@@ -81,6 +81,10 @@ class Grouper:
     def group(self, example: Example, epoch: int) -> Group:
         """An epoch's group of an example; raises `DataError`, which names file and line."""
         documents, missing = self._draw.documents(example, epoch)
+        return self.group_of(example, documents, missing)
+
+    def group_of(self, example: Example, documents: Sequence[Side], missing: int = 0) -> Group:
+        """An example's query with given documents; raises `DataError`, which names file and line."""
         pictures: dict[bytes, Pixels] = {}
         for path in _paths((example.query, *documents)):
             try:
@@ -95,6 +99,10 @@ class Grouper:
         documents, _ = self._draw.documents(example, 0)
         if len(documents) == 1:
             return f"{example.place}: there are no negatives of the kinds that data.random_share asks for."
+        return self.unreadable(example)
+
+    def unreadable(self, example: Example) -> str | None:
+        """Why a pair of the example cannot be read, in a sentence; opens pictures' headers, decodes none."""
         sides = [example.query, *example.positives, *(negative.side for negative in example.negatives)]
         try:
             items = [() if side.image is None else (self._header(side.image),) for side in sides]

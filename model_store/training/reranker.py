@@ -36,29 +36,34 @@ class Reranker(nn.Module):
         return self.network.get_base_model().model
 
     def forward(self, batch: Batch) -> Tensor:
-        base = self.base()
         with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=self._autocast):
-            embedded = base.language_model.embed_tokens(batch.ids)
-            if batch.pixels is not None:
-                pictures = self._pictures(batch.pixels, batch.grids)
-                spots = (batch.ids == self._image_token)[..., None].expand_as(embedded)
-                embedded = embedded.masked_scatter(spots, pictures[batch.shown].to(embedded.dtype))
-            read = base.language_model(inputs_embeds=embedded, position_ids=batch.places, use_cache=False)
-            hidden = read.last_hidden_state
-        rows = torch.arange(len(batch.ends), device=hidden.device)
-        logits: Tensor = self.head(hidden[rows, batch.ends])
+            hidden = read_pairs(self.base(), batch, self._image_token)
+        logits: Tensor = self.head(hidden)
         return logits
 
-    def _pictures(self, pixels: Tensor, grids: Tensor | None) -> Tensor:
-        """Every picture's tokens, `[tokens, hidden]`.
 
-        Without a gradient where nothing of the vision tower is trained: checkpointing makes its inputs ask for one.
-        """
-        visual = self.base().visual
-        trained = any(parameter.requires_grad for parameter in visual.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            tokens: Tensor = visual(pixels.to(visual.dtype), grid_thw=grids).pooler_output
-        return tokens
+def read_pairs(base: Any, batch: Batch, image_token: int) -> Tensor:
+    """The final hidden state at each pair's last position, `[pairs, hidden]`; `base` is a Qwen2.5-VL without its head."""
+    embedded = base.language_model.embed_tokens(batch.ids)
+    if batch.pixels is not None:
+        pictures = _pictures(base.visual, batch.pixels, batch.grids)
+        spots = (batch.ids == image_token)[..., None].expand_as(embedded)
+        embedded = embedded.masked_scatter(spots, pictures[batch.shown].to(embedded.dtype))
+    read = base.language_model(inputs_embeds=embedded, position_ids=batch.places, use_cache=False)
+    rows = torch.arange(len(batch.ends), device=embedded.device)
+    hidden: Tensor = read.last_hidden_state[rows, batch.ends]
+    return hidden
+
+
+def _pictures(visual: Any, pixels: Tensor, grids: Tensor | None) -> Tensor:
+    """Every picture's tokens, `[tokens, hidden]`.
+
+    Without a gradient where nothing of the vision tower is trained: checkpointing makes its inputs ask for one.
+    """
+    trained = any(parameter.requires_grad for parameter in visual.parameters())
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        tokens: Tensor = visual(pixels.to(visual.dtype), grid_thw=grids).pooler_output
+    return tokens
 
 
 def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.device) -> Reranker:

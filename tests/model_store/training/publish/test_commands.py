@@ -14,6 +14,7 @@ from model_store.evaluation.results import read_results
 from model_store.registry import Checkpoint, resolve
 from model_store.training.publish import commands as publishing
 from model_store.training.tiny import commands as measuring
+from tests.model_store.training.colours import write_colours
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +51,22 @@ def test_publish_measure_promote_resolve(base: Checkpoint, adapter: Path, tmp_pa
     assert checkpoint.digest == resolve(str(tmp_path / "mine")).digest
     assert checkpoint.manifest.lineage["metrics"] == {"loss": 0.25}
     assert json.loads(run("models", "show", "mine@production", **registry).output)["digest"] == f"sha256:{digest}"
+
+
+def test_rows_of_ones_own_decide_a_promotion(base: Checkpoint, adapter: Path, tmp_path: Path) -> None:
+    registry = {"RERANK_REGISTRY": str(tmp_path / "registry"), "RERANK_MODEL_CACHE": str(tmp_path / "cache")}
+    rows = write_colours(tmp_path / "data", "dev.jsonl", rows=20)
+    for dtype in ("bfloat16", "float32"):
+        folder, results = tmp_path / dtype, tmp_path / f"{dtype}.json"
+        made = run("publish", base.folder, adapter, folder, "--name", "mine", "--dtype", dtype, **registry)
+        assert made.exit_code == 0, made.output
+        digest = made.output.partition("@sha256:")[2][:64]
+        measured = run("eval", f"mine@{digest}", results, "--rows", rows, "--device", "cpu", **registry)
+        assert measured.exit_code == 0, measured.output
+        promoted = run("models", "promote", "mine", digest, "--evaluation", results, **registry)
+        assert promoted.exit_code == 0, promoted.output
+    assert f"not worse than the promoted version on {read_results(results).benchmark}: ndcg@10" in promoted.output
+    assert "over 20 queries" in promoted.output
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from model_store import folder_files
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
-from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter
+from model_store.adapters.folder import read_adapter
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import (
     MANIFEST,
     YES_MINUS_NO,

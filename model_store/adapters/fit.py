@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from model_store.adapters.folder import (
-    ADAPTER_CONFIG,
     FROZEN_ROWS,
     LANGUAGE,
     ROWS,
@@ -24,6 +23,7 @@ from model_store.adapters.folder import (
     canonical,
     dated_module,
 )
+from model_store.folder_files import ADAPTER_CONFIG
 from model_store.manifest import CheckpointUnusable
 
 MAX_PATTERN_CHARS = 1024

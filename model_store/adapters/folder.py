@@ -15,10 +15,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import YES_MINUS_NO, CheckpointUnusable
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MAX_RANK = 512
 MAX_TENSORS = 100_000
 MAX_CONFIG_BYTES = 2**20

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, READ_OUT, ROWS
+from model_store.adapters.folder import READ_OUT, ROWS
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files
 from model_store.registry import Checkpoint
 from model_store.training.config import TrainConfig, TrainingError

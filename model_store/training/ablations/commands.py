@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from model_store.endings import fail, misusing
+
+if TYPE_CHECKING:
+    from model_store.training.precision import Asked, Precision
 
 
 def register(app: typer.Typer) -> None:
@@ -35,8 +38,6 @@ def ablate(
     report: Annotated[Path | None, typer.Option(help="Folder of ablations.md, its JSON and images/; default: --output.")] = None,
 ) -> None:
     """Run the paper's comparisons of losses on a small base and the generated nine cells, beside the paper's numbers."""
-    import torch
-
     from model_store.evaluation.results import ResultsUnusable
     from model_store.manifest import CheckpointUnusable
     from model_store.registry import resolve
@@ -47,11 +48,7 @@ def ablate(
     from model_store.training.config import TrainingError
     from model_store.training.data import DataError
     from model_store.training.loop import Stopped
-    from model_store.training.precision import settle
     from model_store.training.publish.pairs import PublishRefused
-
-    def tell(line: str) -> None:
-        typer.echo(line, err=True)
 
     with misusing(TrainingError):
         groups = chosen(only)
@@ -59,13 +56,27 @@ def ablate(
         checkpoint = resolve(base)
         if forget:
             checkpoint = forgetful(checkpoint, forget, output / f"base-{forget}")
-        settled, said = settle(precision, "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-        if said:
-            tell(said)
+        settled = _settled(precision, device)
         plan = Plan(checkpoint, output, groups, seeds, steps, examples, rate, queries, settled, device)
-        typer.echo(publish(run(plan, tell), report or output))
+        typer.echo(publish(run(plan, _tell), report or output))
     except Stopped as stopped:
         typer.echo(str(stopped), err=True)
         raise typer.Exit(stopped.exit_code) from None
     except (CheckpointUnusable, DataError, PublishRefused, ResultsUnusable, TrainingError) as error:
         fail(str(error))
+
+
+def _settled(precision: Asked, device: str) -> Precision:
+    """What `auto` comes to on this machine, said where there is something to say."""
+    import torch
+
+    from model_store.training.precision import settle
+
+    settled, said = settle(precision, "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if said:
+        _tell(said)
+    return settled
+
+
+def _tell(line: str) -> None:
+    typer.echo(line, err=True)

@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraFolder, canonical, dated_module, with_sorted_metadata
+from model_store.adapters.folder import LoraFolder, canonical, dated_module, with_sorted_metadata
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import Checkpoint
 from model_store.training.publish.pairs import PublishRefused

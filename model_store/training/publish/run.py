@@ -20,8 +20,9 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from transformers.utils.logging import disable_progress_bar
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
-from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LoraFolder, read_adapter
+from model_store.adapters.folder import LoraFolder, read_adapter
 from model_store.evaluation.naive import NaiveReranker
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import GoldenPair, read_golden, write_golden
 from model_store.manifest import Manifest, digest_files
 from model_store.registry import Checkpoint

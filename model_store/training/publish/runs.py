@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, YES_ALONE, YES_MINUS_NO, digest_files
 from model_store.registry import Checkpoint
 from model_store.training.outcome import ADAPTER, MAX_MANIFEST_BYTES

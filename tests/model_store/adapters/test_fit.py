@@ -15,16 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save, save_file
 
-from model_store.adapters.folder import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    READ_OUT,
-    ROWS,
-    canonical,
-    dated_module,
-    read_adapter,
-    with_sorted_metadata,
-)
+from model_store.adapters.folder import READ_OUT, ROWS, canonical, dated_module, read_adapter, with_sorted_metadata
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import resolve, resolve_adapter
 from service.worker.app import create_worker

@@ -33,7 +33,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 SHORTER = {
     "gmr train tiny": "--set steps=2 --set batch.examples=2 --set data.negatives=2",
-    "gmr eval": "--queries 3",
 }
 """What makes a command quick enough for a test; what it does is the same."""
 

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.adapters.folder import ADAPTER_CONFIG, ADAPTER_WEIGHTS, read_adapter
+from model_store.adapters.folder import read_adapter
+from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable, read_manifest, verify
 from model_store.registry import Checkpoint, resolve, resolve_adapter

@@ -1,11 +1,13 @@
-"""How much work at once: a request is let in whole, by its estimated cost, waits a bounded time, or is turned away at the door.
+"""How much work at once: a request is admitted by its estimated cost, waits a bounded time, or is turned away at the door.
 
 How much may be inside follows from the pace at which work gets done (Little's law): as much as takes `INSIDE_SECONDS`, and never
-less than some requests, so that no worker idles. Who would have to wait too long, by the same pace, is told so at once. The line
-is fair over scopes (tenants): of those who wait, the scope that got least goes first.
+less than some turns, so that no worker idles. A small request takes one turn. A large one is admitted by its first slice, and
+takes a new turn for each further one, in the same queue, so it never keeps others waiting for longer than a slice. The queue is
+fair to scopes (tenants); a scope that has nothing inside finds some places kept for it. A request that would have to wait too
+long, by the same pace, is told so at once.
 
-Knows costs, not what causes them. Invariant: nobody is let in after its deadline, or while as much is inside as may be; each
-scope is served in the order of its coming, and all that was held is given back, whatever ends a request.
+The module knows costs, not what causes them. Invariant: nothing is admitted after its deadline, or while as much is inside as may
+be; all that was held is given back, whatever ends a request; and a request that was admitted is never turned away.
 """
 
 from __future__ import annotations
@@ -13,38 +15,82 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import deque
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.pace import Pace, Stay
+from service.gateway.fair_queue import FairQueue, Kind, Turn
+from service.gateway.pace import Pace
 from service.metrics import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, WAITING_LIMIT
 from service.telemetry import stage
 
 INSIDE_SECONDS = 1.0
 """How long what is inside takes, about: enough to keep any engine's batches full, little enough to wait behind."""
+SLICE_SECONDS = 0.25
+"""How long one slice of a large request takes, about."""
+LEAST_SLICE = 2_048
+"""Smaller slices cost more than they help: each is a call of its own."""
+KEPT_PLACES = 8
+"""Turns, and large requests, beyond those that are always admitted, that are for scopes which have nothing inside."""
 BELIEVED = 0.8
 """Share of the time that one may wait which an expected wait may take: estimates err, and waiting in vain is worst."""
 MAX_RETRY_AFTER = 30
-Turn = asyncio.Future[None]
 
 
-@dataclass(slots=True)
-class _Queue:
-    """Those of one scope who wait; `served` is the cost that the scope has been let in with, on the line's common scale."""
+class Admitted:
+    """A request that is inside. It says in `computed` (0..1) how much of it was new work, once it has been answered."""
 
-    served: float
-    turns: deque[tuple[int, Turn]] = field(default_factory=deque)
-    cost: int = 0
+    def __init__(self, admission: Admission, turn: Turn, cost: int) -> None:
+        self.computed: float | None = None
+        self.cost = cost
+        self.left = cost
+        """What of the cost no turn has been taken for."""
+        self._admission = admission
+        self._turn = turn
+        self._held = True
+        self._credit = turn.cost
+
+    @property
+    def slice_cost(self) -> int:
+        """What a turn should cost at most."""
+        return self._admission.slice_cost()
+
+    @asynccontextmanager
+    async def turn(self, cost: int) -> AsyncIterator[None]:
+        """Wait for a turn of so much, and hold it while the context lasts."""
+        self.left -= cost
+        if self._turn.kind is Kind.WHOLE and cost <= self._credit:
+            self._credit -= cost
+            yield
+            return
+        if self._turn.kind is Kind.FIRST and self._held:
+            self._held = False
+            turn = self._admission.resized(self._turn, cost)
+        else:
+            turn = await self._admission.next_turn(self._turn.scope, cost)
+        computed = None
+        try:
+            yield
+            computed = 1.0
+        finally:
+            self._admission.leave(turn, computed)
+
+    def end(self) -> None:
+        """Give back what is held. What no turn was taken for was known already."""
+        known = self.left if self._turn.kind is Kind.FIRST and self.computed is not None else 0
+        if self._held:
+            self._turn.stay.cost += max(0, known - self._turn.cost)
+            self._admission.leave(self._turn, self.computed)
+        elif known > 0:
+            self._admission.note_known(known)
 
 
 class Admission:
     """A gate over cost units (about one prompt token each).
 
-    `capacity` fixes how much may be inside; by None it follows from the pace, and `always` says how many requests may be inside
-    however large they are. At most `max_waiting` wait, `max_wait_seconds` at most.
+    `capacity` fixes how much may be inside; by None it follows from the pace, and `always` says how many turns may be inside
+    however large they are, and how many large requests. At most `max_waiting` requests wait, `max_wait_seconds` at most.
     """
 
     def __init__(
@@ -56,11 +102,9 @@ class Admission:
         self._always = always
         self._pace = Pace()
         self._used = 0
-        self._inside = 0
-        self._waiting = 0
-        self._line: dict[str, _Queue] = {}
-        self._served: dict[str, float] = {}
-        self._scale = 0.0
+        self._turns: Counter[str] = Counter()
+        self._large: dict[Turn, Admitted | None] = {}
+        self._queue = FairQueue()
         WAITING_LIMIT.set(max_waiting)
         CAPACITY_TOKENS.set_function(self.capacity)
 
@@ -68,144 +112,183 @@ class Admission:
         """The cost that may be inside before others must wait."""
         return self._fixed if self._fixed is not None else (self._pace.work or 0.0) * INSIDE_SECONDS
 
+    def slice_cost(self) -> int:
+        """A request of a larger cost takes its turns slice by slice."""
+        return max(LEAST_SLICE, int(self.capacity() * SLICE_SECONDS / INSIDE_SECONDS))
+
     def expect_room(self, scope: str = "") -> None:
-        """Raise `Overloaded` if whoever of a scope comes now would be turned away, whatever it costs."""
-        if self._waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
+        """Raise `Overloaded` if a small request of a scope would be turned away now."""
+        waiting = self._queue.newcomers
+        if waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
             raise _turned_away("wait_too_long", wait)
-        full = self._waiting >= self._max_waiting and (self._waiting > 0 or not self._is_open())
-        if full and self._longest(scope) is None:
+        full = waiting >= self._max_waiting and (waiting > 0 or not self._is_open(scope))
+        if full and self._queue.last_of_longest(scope) is None:
             raise _turned_away("line_full", self._expected_wait(scope))
 
     @asynccontextmanager
-    async def admit(self, cost: int, until: float, scope: str = "") -> AsyncIterator[Stay]:
-        """Hold `cost` units while the context lasts; say in the stay's `computed` how much was new work.
+    async def admit(self, cost: int, until: float, scope: str = "") -> AsyncIterator[Admitted]:
+        """Hold a request of `cost` units while the context lasts; say in its `computed` how much was new work.
 
-        Raises `Overloaded` where the line is full or does not move, and `DeadlineExceeded` at `until` (event loop time).
+        Raises `Overloaded` where the queue is full or does not move, and `DeadlineExceeded` at `until` (event loop time).
         """
-        clock = asyncio.get_running_loop().time
+        most = self.slice_cost()
+        turn = Turn(scope, min(cost, most), Kind.WHOLE if cost <= most else Kind.FIRST)
         with stage("admit"):
-            await self._enter(cost, until, scope)
-        stay = Stay(cost)
-        self._pace.enter(stay, clock())
+            await self._enter(turn, until)
+        admitted = Admitted(self, turn, cost)
+        if turn in self._large:
+            self._large[turn] = admitted
         IN_FLIGHT.inc()
         try:
-            yield stay
+            yield admitted
         finally:
             IN_FLIGHT.dec()
-            self._pace.leave(stay, clock())
-            self._hold(-cost, -1)
+            self._large.pop(turn, None)
+            admitted.end()
             self._let_in()
 
-    async def _enter(self, cost: int, until: float, scope: str) -> None:
+    async def next_turn(self, scope: str, cost: int) -> Turn:
+        """Wait for a further slice's turn, which is to be left. It is not refused: its request has been admitted."""
+        turn = Turn(scope, cost, Kind.NEXT)
+        self._pace.someone_waits()
+        self._queue.add(turn)
+        self._let_in()
+        if not turn.granted.done():
+            try:
+                await turn.granted
+            except BaseException:
+                self._give_up(turn)
+                raise
+        return turn
+
+    def resized(self, turn: Turn, cost: int) -> Turn:
+        """A turn that is held, with another cost."""
+        self._used += cost - turn.cost
+        turn.cost = turn.stay.cost = cost
+        return turn
+
+    def leave(self, turn: Turn, computed: float | None) -> None:
+        """Give a turn back. `computed` says how much of it was new work; None: it came to nothing."""
+        turn.stay.computed = computed
+        self._pace.leave(turn.stay, asyncio.get_running_loop().time())
+        self._used -= turn.cost
+        self._turns[turn.scope] -= 1
+        if not self._turns[turn.scope]:
+            del self._turns[turn.scope]
+        self._let_in()
+
+    def note_known(self, cost: int) -> None:
+        """Count what was answered without work."""
+        self._pace.note_known(cost)
+
+    async def _enter(self, turn: Turn, until: float) -> None:
         now = asyncio.get_running_loop().time()
         if now >= until:
             raise DeadlineExceeded
-        if not self._waiting and self._is_open():
-            self._hold(cost, 1)
+        self._queue.add(turn)
+        self._let_in()
+        if turn.granted.done():
             return
-        self._make_room(scope, until - now)
-        turn: Turn = asyncio.get_running_loop().create_future()
-        self._queue_up(scope, cost, turn)
+        self._queue.remove(turn)
+        self._make_room(turn, until - now)
+        self._queue.add(turn)
+        self._note_waiting()
         leave_at = min(until, now + self._max_wait)
         try:
             async with asyncio.timeout_at(leave_at):
-                await turn
+                await turn.granted
         except BaseException as error:
-            if not turn.done() or turn.cancelled():
-                self._leave_line(scope, cost, turn)
-            elif turn.exception() is None:  # let in at the very moment of giving up
-                self._hold(-cost, -1)
-            self._let_in()
+            self._give_up(turn)
             if isinstance(error, TimeoutError):
-                raise self._waited_in_vain(scope, own_deadline=leave_at == until) from None
+                raise self._waited_in_vain(turn, own_deadline=leave_at == until) from None
             raise
 
-    def _make_room(self, scope: str, left: float) -> None:
-        """See that one more of a scope may wait, or raise: a longer queue gives up its last for a shorter one."""
+    def _give_up(self, turn: Turn) -> None:
+        """Take a turn out of the queue, or give it back where it was granted at this very moment."""
+        granted = turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None
+        if granted:
+            self._large.pop(turn, None)
+            self.leave(turn, None)
+        else:
+            self._queue.remove(turn)
+            self._let_in()
+
+    def _make_room(self, turn: Turn, left: float) -> None:
+        """See that one more turn may wait, or raise: a scope with more in the queue gives up its last for one with less."""
         self._pace.someone_waits()
-        wait = self._expected_wait(scope)
+        wait = self._expected_wait(turn.scope, turn.kind)
         if wait > BELIEVED * min(self._max_wait, left):
+            self._note_waiting()
             raise _turned_away("wait_too_long", wait)
-        if self._waiting < self._max_waiting:
+        if self._queue.newcomers < self._max_waiting:
             return
-        longest = self._longest(scope) if self._max_waiting else None
-        if longest is None:
+        last = self._queue.last_of_longest(turn.scope) if self._max_waiting else None
+        if last is None:
+            self._note_waiting()
             raise _turned_away("line_full", wait)
-        cost, turn = self._line[longest].turns[-1]
-        self._leave_line(longest, cost, turn)
-        if not turn.done():
-            turn.set_exception(_turned_away("line_full", self._expected_wait(longest)))
+        self._queue.remove(last)
+        if not last.granted.done():
+            last.granted.set_exception(_turned_away("line_full", self._expected_wait(last.scope, last.kind)))
 
-    def _longest(self, scope: str) -> str | None:
-        """The scope with most in the line, if that is more than this one has and one more."""
-        longest = max(self._line, key=lambda name: len(self._line[name].turns), default=scope)
-        own = len(self._line[scope].turns) if scope in self._line else 0
-        return longest if longest in self._line and len(self._line[longest].turns) > own + 1 else None
-
-    def _expected_wait(self, scope: str) -> float:
-        """Seconds until the next of a scope gets in, by the pace of late: others get no more ahead of it than its own do."""
-        own = self._line[scope].cost if scope in self._line else 0
-        ahead = own + sum(min(queue.cost, own or _head(queue)) for name, queue in self._line.items() if name != scope)
+    def _expected_wait(self, scope: str, kind: Kind = Kind.WHOLE) -> float:
+        """Seconds until the next turn of a scope is granted, by the pace of late."""
+        if not self._pace.line:
+            return 0.0
+        ahead = self._queue.ahead(scope, kind, endless=lambda name: self._large_of(name) > 0)
         excess = max(0.0, self._used + ahead - self.capacity())
-        return excess / self._pace.line if self._pace.line else 0.0
+        if kind is Kind.FIRST and not self._has_place(scope):
+            left = [admitted.left for admitted in self._large.values() if admitted]
+            excess = max(excess, len(left) * min(left, default=0) + ahead)
+        return excess / self._pace.line
 
-    def _is_open(self) -> bool:
-        return self._used < self.capacity() or self._inside < (self._always() if self._fixed is None else 1)
+    def _next(self) -> Turn | None:
+        """The turn that is granted next, if there is one that may be."""
+        for turn in list(self._queue.candidates()):
+            if turn.granted.done():  # it gave up, and its task has not run yet
+                self._queue.remove(turn)
+                return self._next()
+            if self._is_open(turn.scope) and (turn.kind is not Kind.FIRST or self._has_place(turn.scope)):
+                return turn
+        return None
 
     def _let_in(self) -> None:
-        """Admit from the line while there is room, the scope first that was served least."""
-        while self._line and self._is_open():
-            scope = min(self._line, key=lambda name: self._line[name].served)
-            queue = self._line[scope]
-            cost, turn = queue.turns[0]
-            if turn.done():  # it gave up, and has not come to leave yet
-                self._leave_line(scope, cost, turn)
-                continue
-            self._scale = queue.served
-            queue.served += cost
-            self._leave_line(scope, cost, turn)
-            self._hold(cost, 1)
-            turn.set_result(None)
-        if self._line:
+        """Grant turns while there is room."""
+        while turn := self._next():
+            self._queue.serve(turn)
+            self._used += turn.cost
+            self._turns[turn.scope] += 1
+            if turn.kind is Kind.FIRST:
+                self._large[turn] = None
+            self._pace.enter(turn.stay, asyncio.get_running_loop().time())
+            turn.granted.set_result(None)
+        if self._queue:
             self._pace.someone_waits()
+        self._note_waiting()
 
-    def _queue_up(self, scope: str, cost: int, turn: Turn) -> None:
-        if scope not in self._line:
-            self._line[scope] = _Queue(max(self._scale, self._served.get(scope, 0.0)))
-        queue = self._line[scope]
-        queue.turns.append((cost, turn))
-        queue.cost += cost
-        self._waiting += 1
-        WAITING.set(self._waiting)
+    def _is_open(self, scope: str) -> bool:
+        """Whether a turn of a scope may be granted."""
+        inside = self._turns.total()
+        if self._fixed is not None:
+            return self._used < self._fixed or inside < 1
+        always = self._always() + (0 if self._turns[scope] else KEPT_PLACES)
+        return self._used < self.capacity() or inside < always
 
-    def _leave_line(self, scope: str, cost: int, turn: Turn) -> None:
-        queue = self._line.get(scope)
-        if queue is None or (cost, turn) not in queue.turns:
-            return
-        queue.turns.remove((cost, turn))
-        queue.cost -= cost
-        self._waiting -= 1
-        WAITING.set(self._waiting)
-        if not queue.turns:
-            self._served[scope] = queue.served
-            del self._line[scope]
-        if not self._line:  # nobody waits: nobody is owed anything
-            self._served.clear()
+    def _has_place(self, scope: str) -> bool:
+        """Whether one more large request of a scope may be inside."""
+        return len(self._large) < self._always() + (0 if self._large_of(scope) else KEPT_PLACES)
 
-    def _hold(self, cost: int, requests: int) -> None:
-        self._used += cost
-        self._inside += requests
+    def _large_of(self, scope: str) -> int:
+        return sum(turn.scope == scope for turn in self._large)
+
+    def _note_waiting(self) -> None:
+        WAITING.set(self._queue.newcomers)
         ADMITTED_TOKENS.set(self._used)
 
-    def _waited_in_vain(self, scope: str, *, own_deadline: bool) -> Exception:
+    def _waited_in_vain(self, turn: Turn, *, own_deadline: bool) -> Exception:
         if own_deadline:
             SHED.labels("deadline").inc()
             return DeadlineExceeded()
-        return _turned_away("waited_too_long", self._expected_wait(scope))
-
-
-def _head(queue: _Queue) -> int:
-    return queue.turns[0][0]
+        return _turned_away("waited_too_long", self._expected_wait(turn.scope, turn.kind))
 
 
 def _turned_away(reason: str, wait: float) -> Overloaded:

@@ -21,7 +21,7 @@ LONG_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Stay:
-    """A request inside: its cost, and how much of that was new work (0..1) once it has been answered; else None."""
+    """A turn inside: its cost, and how much of that was new work (0..1) once it has been answered; else None."""
 
     cost: int
     round: int = 0
@@ -55,6 +55,10 @@ class Pace:
             self._earlier -= 1
         if not self._earlier:
             self._end(now)
+
+    def note_known(self, cost: int) -> None:
+        """Count what was answered without work, beside what is inside."""
+        self._done += cost
 
     def someone_waits(self) -> None:
         """Say that there is more to do than is inside."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.admission import Admission
+from service.gateway.admission import Admission, Admitted
 
 STEP = 0.01
 Costs = Callable[[random.Random], int]
@@ -84,13 +84,27 @@ class Simulation:
             self.admission.expect_room(scope)
             async with self.admission.admit(cost, now() + self.patience, scope) as stay:
                 seen.admitted = now()
-                await self.server.serve(max(1, int(cost * computed)))
+                await self._serve(stay, max(1, int(cost * computed)))
                 stay.computed = computed
             seen.done = now()
             self.capacities.append(self.admission.capacity())
         except (Overloaded, DeadlineExceeded) as error:
             seen.refused, seen.retry_after = now(), error.retry_after
         return seen
+
+    async def _serve(self, admitted: Admitted, work: int) -> None:
+        """A request's work in slices, four at a time, as scoring does it."""
+
+        async def take(slices: Iterator[int]) -> None:
+            for cost in slices:
+                async with admitted.turn(cost):
+                    await self.server.serve(cost)
+
+        most = admitted.slice_cost
+        slices = iter([most] * (work // most) + ([work % most] if work % most else []))
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(take(slices))
 
     async def flood(self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0) -> None:
         """Requests come with `gap` seconds between them on average, whatever becomes of them."""

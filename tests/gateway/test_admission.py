@@ -54,7 +54,8 @@ async def let_go(*visitors: Visitor) -> None:
 
 def is_empty(admission: Admission) -> bool:
     """Whether nothing of anybody is left: not inside, not in the line, not on any account."""
-    return (admission._used, admission._inside, admission._waiting, admission._line, admission._served) == (0, 0, 0, {}, {})
+    inside = (admission._used, admission._turns, admission._large)
+    return inside == (0, {}, {}) and not admission._queue and admission._queue.newcomers == 0 and not admission._queue._left
 
 
 STEPS = st.lists(
@@ -95,7 +96,7 @@ async def test_a_storm_never_exceeds_the_capacity_and_leaks_nothing(
         inside = [visitor for visitor in entered if not visitor.task.done()]
         costs = sorted(visitor.cost for visitor in inside)
         assert sum(costs[:-1]) < CAPACITY  # all but the one that came last, and that is not larger than the largest
-        assert admission._waiting <= max_waiting
+        assert admission._queue.newcomers <= max_waiting
     for visitor in visitors:
         visitor.leave.set()
     outcomes = await asyncio.gather(*(visitor.task for visitor in visitors), return_exceptions=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from service.gateway.admission import Admission
-from tests.gateway.load import Costs, Queues, Shared, Simulation
+from tests.gateway.load import Costs, Queues, Seen, Shared, Simulation
 from tests.gateway.virtual_time import in_virtual_time
 
 MAX_WAIT = 5.0
@@ -164,3 +164,76 @@ def test_answers_from_the_cache_do_not_pass_for_the_servers_speed() -> None:
     simulation = in_virtual_time(story())
     assert simulation.goodput(SECONDS + SETTLED, 2 * SECONDS) >= 0.9
     assert max(each.done - each.admitted for each in simulation.seen if each.done and each.admitted) < 3
+
+
+LARGE = 120_000
+"""What takes a server of 10,000 a second twelve seconds: two of them are more than anybody may wait for."""
+
+
+def beside_large_ones(scopes: tuple[str, ...], scope: str, server: Callable[[], Shared | Queues]) -> list[Seen]:
+    """What becomes of small requests of a scope that come one after the other while large ones of `scopes` are answered."""
+
+    async def story() -> Simulation:
+        simulation = Simulation(gate(), server())
+        await simulation.visit(1_000)  # by now the pace is known
+        async with asyncio.TaskGroup() as group:
+            for each in scopes:
+                group.create_task(simulation.visit(LARGE, each))
+            await asyncio.sleep(0.5)
+            for _ in range(30):
+                await simulation.visit(200, scope)
+                await asyncio.sleep(0.3)
+        return simulation
+
+    seen = in_virtual_time(story()).seen
+    assert all(each.done for each in seen if each.cost == LARGE), "none of the large ones was turned away"
+    return [each for each in seen if each.cost == 200]
+
+
+@pytest.mark.parametrize("server", [lambda: Shared(1e4), lambda: Queues(1e4, 1)], ids=["shared", "one after the other"])
+@pytest.mark.parametrize("scope", ["quiet", "loud", ""], ids=["of another tenant", "of the same tenant", "of nobody"])
+def test_two_large_requests_shut_no_small_one_out(scope: str, server: Callable[[], Shared | Queues]) -> None:
+    """A small one waits for a slice, whoever sent the large ones; without slices each was told that it would wait too long."""
+    small = beside_large_ones((scope if scope != "quiet" else "loud",) * 2, scope, server)
+    assert len(small) == 30
+    assert [each.refused for each in small] == [None] * 30
+    waits = [each.admitted - each.came for each in small if each.admitted is not None]
+    slices = 2.0 if scope != "quiet" else 1.0
+    assert max(waits) <= slices * LONGEST_SLICE, waits
+
+
+LONGEST_SLICE = 1.1
+"""Seconds that a slice takes beside three others on a server that works on all at once."""
+
+
+def test_a_tenant_with_large_requests_leaves_places_for_the_large_ones_of_others() -> None:
+    """Two of one tenant are inside, its third waits; the first one of another is admitted at once, and each gets its half."""
+
+    async def story() -> Simulation:
+        simulation = Simulation(gate(), Shared(1e4))
+        await simulation.visit(1_000)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(simulation.visit(LARGE, "loud"))
+            await asyncio.sleep(1)
+            group.create_task(simulation.visit(LARGE, "quiet"))
+        return simulation
+
+    seen = in_virtual_time(story()).seen[1:]
+    first, second, third, quiet = seen
+    assert (first.admitted, second.admitted) == (first.came, second.came)
+    assert third.refused is not None, "twelve seconds are more than anybody waits"
+    assert quiet.admitted is not None
+    assert quiet.admitted - quiet.came <= LONGEST_SLICE
+    assert quiet.done and first.done and second.done
+    assert quiet.done < max(first.done, second.done), "it has as much of the server as two of the other together"
+
+
+def test_a_large_request_alone_keeps_the_server_busy() -> None:
+    async def story() -> tuple[Simulation, float]:
+        simulation = Simulation(gate(), Shared(1e4))
+        seen = [await simulation.visit(LARGE) for _ in range(3)]
+        return simulation, sum(each.done - each.came for each in seen if each.done)
+
+    simulation, seconds = in_virtual_time(story())
+    assert 3 * LARGE / simulation.server.rate / seconds >= 0.95

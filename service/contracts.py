@@ -27,6 +27,9 @@ class Limits(BaseModel):
     max_images_per_item: int = Field(4, ge=0, le=64, description="Images an item.")
     max_image_bytes: int = Field(10 * 2**20, ge=1_024, le=2**30, description="Size of an image as it is sent.")
     max_image_pixels: int = Field(16_000_000, ge=4, le=200_000_000, description="Pixels of an image.")
+    max_request_pixels: int = Field(
+        2_000_000_000, ge=4, le=10**12, description="Pixels of all different images of a request together."
+    )
     min_image_side: int = Field(2, ge=1, le=1_000, description="Pixels of an image's shorter side, at least.")
     max_image_aspect: int = Field(200, ge=1, le=200, description="How many times longer an image's longer side may be.")
 

@@ -52,6 +52,10 @@ class Admitted:
         self._credit = turn.cost
 
     @property
+    def scope(self) -> str:
+        return self._turn.scope
+
+    @property
     def slice_cost(self) -> int:
         """What a turn should cost at most."""
         return self._admission.slice_cost()
@@ -68,7 +72,7 @@ class Admitted:
             self._held = False
             turn = self._admission.resized(self._turn, cost)
         else:
-            turn = await self._admission.next_turn(self._turn.scope, cost)
+            turn = await self._admission.next_turn(self.scope, cost)
         computed = None
         try:
             yield

@@ -105,7 +105,12 @@ def create_gateway(
 
 def _media(settings: GatewaySettings) -> Media:
     rules = settings.fetch_rules()
-    return Media(settings.limits(), Fetcher(rules) if rules else None, decode_seconds=settings.image_decode_ms / 1000)
+    return Media(
+        settings.limits(),
+        Fetcher(rules) if rules else None,
+        decode_seconds=settings.image_decode_ms / 1000,
+        request_seconds=settings.request_decode_ms / 1000,
+    )
 
 
 def _secret(settings: GatewaySettings) -> bytes:

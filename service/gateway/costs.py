@@ -1,30 +1,54 @@
-"""What things take before anything is computed: prompt tokens, guessed from lengths, and bytes of pixels, known from headers.
+"""What things cost before anything is computed, and bytes of pixels, known from headers.
 
-Knows no tokenizer: four characters a token is English, and good enough to compare loads and to bound them. Invariant: every cost
-is positive.
+The unit is about one prompt token computed. A text costs the tokens that the model may read of it, guessed from its bytes, and
+a share of a token for all that a tokenizer may have to read. An image costs its cells, and a share of a token for each pixel
+that is decoded. The module knows no tokenizer: four bytes a token is English, and good enough to compare loads.
+Invariant: every cost is positive, and the cost of a request is that of its query and documents.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from service.contracts import ImageRule, Item, WorkerInfo
 from service.gateway.media import Content, Picture
 from service.gateway.peek import image_size
 from service.gateway.pictures import smart_resize
 
-CHARACTERS_A_TOKEN = 4
+BYTES_A_TOKEN = 4
+READ_A_TOKEN = 32
+"""Bytes of a text that take a tokenizer about as long as a network takes for one token."""
+MOST_READ = 16
+"""Bytes that a worker reads of a text at most for each token that a pair may have."""
+DECODED_A_TOKEN = 16_000
+"""Pixels that take a decoder about as long as a network takes for one token."""
+UNSEEN_PIXELS = 4_000_000
+"""Of an image whose header cannot be seen yet, such as one at a URL."""
 TEMPLATE_TOKENS = 64
 """About what the template adds to a query side."""
 SUFFIX_TOKENS = 12
 """About what the template adds to each document."""
+MOST_PIXELS = 200_000_000
+"""No image that is accepted has more, whatever its header claims."""
 CHANNELS = 3
 
 
-def admission_tokens(query: Item, documents: list[Item], model: WorkerInfo) -> int:
-    """A request's prompt tokens before its images are looked at: each counts as its header says, or as the model's largest."""
-    parts = [part for side in (query, *documents) for part in side.parts()]
-    texts = sum(min(_text_tokens(text), model.max_pair_tokens) for text, _ in parts if text)
-    images = sum(_image_tokens(image, model.images) for _, image in parts if image)
-    return texts + images + TEMPLATE_TOKENS * (1 + len(documents))
+def admission_cost(instruction: str, query: Item, documents: Iterable[Item], model: WorkerInfo) -> int:
+    """A request's cost before its images are looked at: each counts as its header says, or as a large one."""
+    cost = TEMPLATE_TOKENS + _text_cost(instruction, model) + _item_cost(query, model)
+    for document in documents:
+        cost += SUFFIX_TOKENS + _item_cost(document, model)
+    return cost
+
+
+def query_cost(instruction: str, query: Content, model: WorkerInfo) -> int:
+    """What a query and its instruction add to the cost of a request, once."""
+    return TEMPLATE_TOKENS + _text_cost(instruction, model) + _content_cost(query, model)
+
+
+def document_cost(document: Content, model: WorkerInfo) -> int:
+    """What a document adds to the cost of a request."""
+    return SUFFIX_TOKENS + _content_cost(document, model)
 
 
 def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
@@ -42,18 +66,49 @@ def pixel_bytes(picture: Picture, rule: ImageRule) -> int:
     return CHANNELS * _pixels(picture, rule)
 
 
+def _item_cost(item: Item, model: WorkerInfo) -> int:
+    parts = item.parts()
+    texts = sum(_text_cost(text, model) for text, _ in parts if text)
+    return texts + sum(_unopened_cost(image, model.images) for _, image in parts if image)
+
+
+def _content_cost(content: Content, model: WorkerInfo) -> int:
+    cost = 0
+    for part in content:
+        if isinstance(part, Picture):
+            cost += _pixels(part, model.images) // model.images.cell**2 + part.effort // DECODED_A_TOKEN
+        else:
+            cost += _text_cost(part.text, model)
+    return cost
+
+
+def _text_cost(text: str, model: WorkerInfo) -> int:
+    """The tokens that may be computed of a text, and what of it a tokenizer may have to read for them."""
+    size = _bytes(text)
+    read = min(size, model.max_pair_tokens * MOST_READ)
+    return min(size // BYTES_A_TOKEN, model.max_pair_tokens) + read // READ_A_TOKEN
+
+
+def _unopened_cost(source: str, rule: ImageRule) -> int:
+    """As `_content_cost` has it, from what can be seen of an image in the request."""
+    seen = image_size(source)
+    largest = rule.max_pixels // rule.cell**2
+    if seen is None:
+        return largest + UNSEEN_PIXELS // DECODED_A_TOKEN
+    return min(_resized(*seen, rule) // rule.cell**2, largest) + min(seen[0] * seen[1], MOST_PIXELS) // DECODED_A_TOKEN
+
+
 def _tokens(content: Content, rule: ImageRule) -> int:
     return sum(_pixels(part, rule) // rule.cell**2 if isinstance(part, Picture) else _text_tokens(part.text) for part in content)
 
 
-def _image_tokens(source: str, rule: ImageRule) -> int:
-    largest = rule.max_pixels // rule.cell**2
-    seen = image_size(source)
-    return min(_resized(*seen, rule) // rule.cell**2, largest) if seen else largest
-
-
 def _text_tokens(text: str) -> int:
-    return len(text) // CHARACTERS_A_TOKEN
+    return _bytes(text) // BYTES_A_TOKEN
+
+
+def _bytes(text: str) -> int:
+    """A text's length in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _pixels(picture: Picture, rule: ImageRule) -> int:

@@ -23,7 +23,7 @@ from service.errors import DeadlineExceeded, InvalidRequest, NoWorker, RerankErr
 from service.gateway.admission import Admission
 from service.gateway.auth import Caller, caller_of
 from service.gateway.bodies import Bodies
-from service.gateway.costs import admission_tokens
+from service.gateway.costs import admission_cost
 from service.gateway.model_names import ModelNames
 from service.gateway.quotas import Quotas
 from service.gateway.rerank import Ask, Outcome, Reranker
@@ -91,12 +91,13 @@ class Desk:
     async def _answer(self, caller: Caller, ask: Ask, model: WorkerInfo, until: float) -> Outcome:
         """The outcome, once the request is admitted; where its time is over before, and it wants what there is, nothing."""
         readable = [document for document in ask.documents if isinstance(document, Item)]
-        cost = await anyio.to_thread.run_sync(admission_tokens, ask.query, readable, model)
+        instruction = ask.instruction or model.default_instruction
+        cost = await anyio.to_thread.run_sync(admission_cost, instruction, ask.query, readable, model)
         try:
-            async with self._admission.admit(cost, until, caller.scope) as stay:
+            async with self._admission.admit(cost, until, caller.scope) as admitted:
                 scope = "" if self._settings.cache_shared else caller.scope
-                outcome = await self._reranker.rerank(ask, until, scope=scope)
-                stay.computed = sum(not ranked.cached for ranked in outcome.ranked) / len(ask.documents)
+                outcome = await self._reranker.rerank(ask, until, scope=scope, turns=admitted)
+                admitted.computed = sum(not ranked.cached for ranked in outcome.ranked) / len(ask.documents)
                 return outcome
         except DeadlineExceeded:
             if not ask.skip_errors:

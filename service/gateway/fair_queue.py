@@ -1,9 +1,9 @@
-"""Turns that are waited for, in an order that is fair to tenants by cost, and within a tenant to small requests beside large ones.
+"""Turns that are waited for, in an order that is fair to tenants by cost, and to small requests beside large ones.
 
-This is start-time fair queueing in two levels. Of the scopes (tenants) that wait, the one that was served least is next. Within a
-scope there are two lanes, small requests and slices of large ones, and the lane that was served least is next. Each lane is served
-in the order of arrival. The queue knows costs, not what they stand for, and it decides an order, not when there is room.
-Invariant: while a scope or lane waits, it is served at most one turn less than any other by cost.
+This is start-time fair queueing in two levels. Of the scopes (tenants) that wait, the one that was served least is next. Within
+a scope there are two lanes, small requests and slices of large ones; the lane that was served least is next. Each lane is
+served in the order of arrival. The queue knows costs, not what they stand for; it decides an order, not when there is room.
+Invariant: while a scope or a lane waits, it is served at most one turn less than any other, by cost.
 """
 
 from __future__ import annotations

@@ -10,10 +10,8 @@ import struct
 from collections.abc import Callable
 
 from service.gateway.data_urls import MAX_LABEL, decode
+from service.gateway.headers import JPEG, PNG, START_OF_FRAME, WEBP_HEAD, Size, webp_size
 
-Size = tuple[int, int]
-
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MAX_SEGMENTS = 64
 
 
@@ -37,26 +35,13 @@ def image_size(source: str) -> Size | None:
 
 
 def _read_size(read: Callable[[int, int], bytes]) -> Size | None:
-    head = read(0, 30)
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+    head = read(0, WEBP_HEAD)
+    if head.startswith(PNG):
         width, height = struct.unpack(">II", head[16:24])
         return width, height
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return _webp(head)
-    return _jpeg(read) if head.startswith(b"\xff\xd8") else None
-
-
-def _webp(head: bytes) -> Size | None:
-    kind = head[12:16]
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
-        width, height = struct.unpack("<HH", head[26:30])
-        return width & 0x3FFF, height & 0x3FFF
-    return None
+        return webp_size(head)
+    return _jpeg(read) if head.startswith(JPEG) else None
 
 
 def _jpeg(read: Callable[[int, int], bytes]) -> Size | None:
@@ -66,7 +51,7 @@ def _jpeg(read: Callable[[int, int], bytes]) -> Size | None:
         fill, marker, length = struct.unpack(">BBH", read(place, 4))
         if fill != 0xFF:
             return None
-        if marker in _START_OF_FRAME:
+        if marker in START_OF_FRAME:
             height, width = struct.unpack(">HH", read(place + 5, 4))
             return width, height
         place += 1 if marker == 0xFF else 2 + length

@@ -20,7 +20,7 @@ from service.gateway.cache import ScoreCache, pair_keys
 from service.gateway.fetch import Fetched
 from service.gateway.flights import Flights, Flown
 from service.gateway.media import Content, Media
-from service.gateway.scoring import Question, Scoring, Verdict
+from service.gateway.scoring import UNBOUNDED, Question, Scoring, Turns, Verdict
 from service.gateway.workers import Workers
 from service.metrics import QUALITY
 from service.telemetry import stage
@@ -74,11 +74,13 @@ class Reranker:
         self._flights = Flights()
         self._secret = secret
 
-    async def rerank(self, ask: Ask, until: float, digest: str | None = None, *, scope: str = "") -> Outcome:
+    async def rerank(
+        self, ask: Ask, until: float, digest: str | None = None, *, scope: str = "", turns: Turns = UNBOUNDED
+    ) -> Outcome:
         """Score and order `ask`'s documents before `until` (event loop time); raises a `RerankError` where that fails.
 
-        Scores are shared within a `scope`. `digest` is what the model has been replaced by since a first attempt; there is no
-        third.
+        Scores are shared within a `scope`, and work waits for its `turns`. `digest` is what the model has been replaced by since
+        a first attempt; there is no third.
         """
         model = self._workers.model(ask.model, digest)
         query, documents, errors = await self._resolve(ask, until)
@@ -86,13 +88,13 @@ class Reranker:
         keys = dict(zip(documents, pair_keys(self._secret, question, documents.values()), strict=True))
         known = await self._look_up(ask, keys.values())
         missing = {key: documents[index] for index, key in keys.items() if key not in known}
-        flown = await self._score(ask, question, missing, until)
+        flown = await self._score(ask, question, missing, until, turns)
         newer = flown.digests - {model.digest}
         if newer and (known or flown.joined or len(flown.digests) > 1):  # the model was replaced meanwhile: ask once for all
             if digest:
                 raise WorkerFailed
             again = replace(ask, cache="refresh" if ask.cache == "use" else ask.cache)
-            return await self.rerank(again, until, digest=min(newer), scope=scope)
+            return await self.rerank(again, until, digest=min(newer), scope=scope, turns=turns)
         if flown.digests == {model.digest} and ask.cache != "bypass":
             await self._remember(flown.fresh)
         found = known | flown.joined | flown.fresh
@@ -142,9 +144,11 @@ class Reranker:
         with stage("cache_get"):
             return await self._cache.get_many(keys)
 
-    async def _score(self, ask: Ask, question: Question, missing: Mapping[bytes, Content], until: float) -> Flown:
+    async def _score(self, ask: Ask, question: Question, missing: Mapping[bytes, Content], until: float, turns: Turns) -> Flown:
+        decoding = self._media.decoding(turns.scope)
+
         def score(documents: Mapping[bytes, Content]) -> Awaitable[tuple[set[str], dict[bytes, Verdict]]]:
-            return self._scoring.score(question, documents, until)
+            return self._scoring.score(question, documents, until, turns, decoding)
 
         with stage("score"):
             if ask.cache != "use":  # it wants its own

@@ -1,19 +1,24 @@
-"""Pairs that nobody has a score for yet: split over workers where that is faster, their images decoded a bounded chunk at a time.
+"""Pairs that nobody has a score for yet: split over workers where that is faster, and scored a bounded chunk at a time.
 
-Knows what a worker is sent and how big that may get, nothing of keys, ranks or requests. While one chunk is scored the next one
-is decoded. Invariant: every pair that is asked for gets a verdict, and a request holds at most `PIXEL_BYTES` of pixels.
+Knows what a worker is sent and how big that may get, nothing of keys, ranks or requests. Each chunk waits for its request's turn,
+so that a large request lets others in between; while one chunk is scored the next ones are decoded. Invariant: every pair that is
+asked for gets a verdict, and a request holds at most `PIXEL_BYTES` of pixels.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
-from service.contracts import ImageRule, Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
+from service.contracts import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
 from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
-from service.gateway.costs import pixel_bytes, prefix_tokens, suffix_tokens
+from service.gateway.chunks import Chunks, Documents, Images, PixelRoom, SharedPictures, pictures_in, pixels_in
+from service.gateway.costs import document_cost, prefix_tokens, query_cost, suffix_tokens
+from service.gateway.decoders import Decoding
 from service.gateway.identity import framed, identity
 from service.gateway.media import Content, Media, Picture
 from service.gateway.routing import balanced
@@ -22,14 +27,37 @@ from service.gateway.workers import Work, Workers
 
 PIXEL_BYTES = 64 * 2**20
 """The most that a request's decoded images may take at a time, those of its query and of a single document apart."""
-FIRST_CHUNK_BYTES = 2 * 2**20
-"""Pixels of a share's first chunk: few, so that its worker has work early. Each chunk after it is twice as large."""
-CHUNKS_AT_ONCE = 2
-"""Chunks of a share that are under way at a time: one is decoded while another is scored."""
+CHUNKS_AT_ONCE = 4
+"""Chunks of a share that are under way at a time: some are decoded while others are scored, and a worker has its next at hand."""
+PREFIXES_A_CHUNK = 8
+"""A chunk has this many times the tokens of its prefix, where it can: an engine without a prefix cache computes that anew."""
+KEPT_BYTES = PIXEL_BYTES // 4
+"""Of these, what images take that several documents show: they are kept while the request is scored."""
 
 Verdict = Scored | RerankError
-Documents = Mapping[bytes, Content]
-Images = dict[bytes, Pixels | RerankError]
+
+
+class Turns(Protocol):
+    """When a request may have work done: each chunk waits for a turn, which should cost `slice_cost` at most."""
+
+    @property
+    def scope(self) -> str: ...
+    @property
+    def slice_cost(self) -> int: ...
+    def turn(self, cost: int) -> AbstractAsyncContextManager[None]: ...
+
+
+class _Unbounded:
+    """Turns that never wait."""
+
+    scope = ""
+    slice_cost = 2**62
+
+    def turn(self, cost: int) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
+
+UNBOUNDED = _Unbounded()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +83,14 @@ class Scoring:
         self._media = media
         self._workers = workers
 
-    async def score(self, question: Question, documents: Documents, until: float) -> tuple[set[str], dict[bytes, Verdict]]:
+    async def score(
+        self,
+        question: Question,
+        documents: Documents,
+        until: float,
+        turns: Turns = UNBOUNDED,
+        decoding: Decoding | None = None,
+    ) -> tuple[set[str], dict[bytes, Verdict]]:
         """The model digests that answered, and a verdict on each document, by its key.
 
         What is not scored by `until` (event loop time) has `DeadlineExceeded` for a verdict. Raises where the query's own image
@@ -63,7 +98,7 @@ class Scoring:
         """
         if not documents:
             return set(), {}
-        round_ = _Round(self._media, question, documents, until)
+        round_ = _Round(self._media, question, documents, until, turns, decoding or self._media.decoding(turns.scope))
         with self._workers.seats(round_.work) as seats:
             await round_.run(seats)
         return round_.digests, round_.verdicts
@@ -72,83 +107,80 @@ class Scoring:
 class _Round:
     """One question with its documents on the way to the workers, and what has come back by now."""
 
-    def __init__(self, media: Media, question: Question, documents: Documents, until: float) -> None:
+    def __init__(
+        self, media: Media, question: Question, documents: Documents, until: float, turns: Turns, decoding: Decoding
+    ) -> None:
         self._media = media
         self._question = question
         self._documents = documents
         self._until = until
+        self._turns = turns
+        self._decoding = decoding
         self._tokens = {key: suffix_tokens(content, question.model) for key, content in documents.items()}
-        prefix = prefix_tokens(question.instruction, question.query, question.model)
-        self.work = Work(question.model, question.prefix_key(), prefix, list(self._tokens.values()))
+        self._costs = {key: document_cost(content, question.model) for key, content in documents.items()}
+        self._due = query_cost(question.instruction, question.query, question.model)
+        self._prefix = prefix_tokens(question.instruction, question.query, question.model)
+        self._shared = SharedPictures(documents.values(), question.model.images, KEPT_BYTES)
+        self._room = PixelRoom(PIXEL_BYTES - KEPT_BYTES)
+        self.work = Work(question.model, question.prefix_key(), self._prefix, list(self._tokens.values()))
         self.digests: set[str] = set()
         self.verdicts: dict[bytes, Verdict] = dict.fromkeys(documents, DeadlineExceeded())
 
     async def run(self, seats: Sequence[Seat]) -> None:
         """Score everything, a share a seat, until it is done or the time is over; a failed share fails the round."""
         keys = list(self._documents)
-        most = PIXEL_BYTES // (CHUNKS_AT_ONCE * len(seats))
+        most = self._room.most // (CHUNKS_AT_ONCE * len(seats))
         try:
             async with asyncio.timeout_at(self._until), asyncio.TaskGroup() as group:
                 query = group.create_task(self._decode(self._question.query))
                 for seat, places in zip(seats, balanced(self.work.suffixes, len(seats)), strict=True):
                     share = {keys[place]: self._documents[keys[place]] for place in places}
-                    turn = asyncio.Semaphore(CHUNKS_AT_ONCE)
-                    for chunk in _chunks(share, self._question.model.images, most):
-                        group.create_task(self._score(seat, chunk, query, turn))
+                    chunks = Chunks(share, self._costs, self._question.model.images, most)
+                    for _ in range(CHUNKS_AT_ONCE):
+                        group.create_task(self._work_off(seat, chunks, query))
         except TimeoutError:
             pass  # what is not scored yet stays out of time
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _score(self, seat: Seat, chunk: Documents, query: asyncio.Task[Images], turn: asyncio.Semaphore) -> None:
-        """When it is a chunk's turn, decode its images and have its documents scored."""
-        async with turn:
-            images = await self._decode(*chunk.values()) | await query
-            if error := _unreadable(self._question.query, images):
-                raise error
-            broken = {key: error for key, content in chunk.items() if (error := _unreadable(content, images))}
-            self.verdicts.update(broken)
-            open_ = {key: content for key, content in chunk.items() if key not in broken}
-            if not open_:
-                return
-            call = _call(self._question, list(open_.values()), images)
-            try:
-                reply = await seat.score(call, sum(self._tokens[key] for key in open_), self._until)
-            except DeadlineExceeded:
-                return
+    async def _work_off(self, seat: Seat, chunks: Chunks, query: asyncio.Task[Images]) -> None:
+        """Score one chunk after the other, each in its turn."""
+        while chunk := chunks.take(max(self._turns.slice_cost, PREFIXES_A_CHUNK * self._prefix)):
+            cost = sum(self._costs[key] for key in chunk) + self._due
+            self._due = 0
+            pixels = pixels_in(chunk, self._question.model.images)
+            async with self._room.holding(pixels), self._turns.turn(cost):
+                await self._score(seat, chunk, query)
+
+    async def _score(self, seat: Seat, chunk: Documents, query: asyncio.Task[Images]) -> None:
+        """Decode a chunk's images and have its documents scored."""
+        images = await self._decode(*chunk.values()) | await query
+        if error := _unreadable(self._question.query, images):
+            raise error
+        broken = {key: error for key, content in chunk.items() if (error := _unreadable(content, images))}
+        self.verdicts.update(broken)
+        open_ = {key: content for key, content in chunk.items() if key not in broken}
+        if not open_:
+            return
+        call = _call(self._question, list(open_.values()), images)
+        try:
+            reply = await seat.score(call, sum(self._tokens[key] for key in open_), self._until)
+        except DeadlineExceeded:
+            return
         self.digests.add(reply.digest)
         _expect_room_for_documents(self._question.model, reply)
         self.verdicts.update({key: _verdict(pair) for key, pair in zip(open_, reply.pairs, strict=True) if pair is not None})
 
     async def _decode(self, *contents: Content) -> Images:
-        return await self._media.decode(_pictures(*contents), self._question.model.images)
-
-
-def _chunks(documents: Documents, rule: ImageRule, most: int) -> Iterator[Documents]:
-    """The documents in runs that are decoded and sent together: those without images at once, then the others.
-
-    A run's pixels take at most `most` bytes (a document with more stands alone), the first ones' less.
-    """
-    texts = {key: content for key, content in documents.items() if not any(_pictures(content))}
-    if texts:
-        yield texts
-    chunk: dict[bytes, Content] = {}
-    room, held = min(FIRST_CHUNK_BYTES, most), 0
-    for key, content in documents.items():
-        if key in texts:
-            continue
-        needed = sum(pixel_bytes(picture, rule) for picture in _pictures(content))
-        if chunk and held + needed > room:
-            yield chunk
-            chunk, held, room = {}, 0, min(2 * room, most)
-        chunk[key] = content
-        held += needed
-    if chunk:
-        yield chunk
+        """The pixels of some contents' images. Those that several documents show are decoded once, while they may be kept."""
+        model = self._question.model
+        return await self._shared.decoded(
+            pictures_in(*contents), lambda wanted: self._media.decode(wanted, model.images, self._decoding)
+        )
 
 
 def _call(question: Question, documents: list[Content], images: Images) -> ScoreCall:
-    used = list(dict.fromkeys(picture.digest for picture in _pictures(question.query, *documents)))
+    used = list(dict.fromkeys(picture.digest for picture in pictures_in(question.query, *documents)))
     places = {digest: place for place, digest in enumerate(used)}
 
     def wire(content: Content) -> WireItem:
@@ -165,13 +197,9 @@ def _call(question: Question, documents: list[Content], images: Images) -> Score
     )
 
 
-def _pictures(*contents: Content) -> Iterable[Picture]:
-    return (part for content in contents for part in content if isinstance(part, Picture))
-
-
 def _unreadable(content: Content, images: Images) -> RerankError | None:
     """Why a content cannot be shown to a model, if so."""
-    for picture in _pictures(content):
+    for picture in pictures_in(content):
         image = images[picture.digest]
         if isinstance(image, RerankError):
             return image.at(picture.loc)

@@ -56,6 +56,9 @@ class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     image_url_fetches: int = Field(32, ge=1, le=1_024, description="Images fetched at once.")
     max_image_urls: int = Field(64, ge=1, le=10_000, description="Different image URLs of one request.")
     image_decode_ms: int = Field(10_000, ge=100, le=60_000, description="How long one image may take to decode.")
+    request_decode_ms: int = Field(
+        30_000, ge=100, le=3_600_000, description="CPU time that all images of a request may take to decode together."
+    )
 
     api_keys: SecretStr | None = Field(None, description="API keys, comma-separated; they have no names, tenants or quotas.")
     api_keys_file: Path | None = Field(None, description="JSON file of hashed API keys (`gmr keys`), read again when it changes.")

@@ -83,6 +83,24 @@ def png_with(*chunks: bytes) -> bytes:
     return data[:33] + b"".join(chunks) + data[33:]
 
 
+def png_of_profiles(count: int) -> bytes:
+    """A PNG with so many colour profiles, each a kilobyte that unpacks to a megabyte."""
+    profile = chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(2**20 - 100), 9))
+    return png_with(*[profile] * count)
+
+
+def webp_of_one_colour(number: int, side: int = 4_000) -> bytes:
+    """A hundred bytes or so that decode to a canvas of `side` squared, a different file for each number."""
+    dot = encode(Image.new("RGB", (2, 2), (number % 256, number // 256 % 256, 7)), "WEBP", lossless=True)
+    frame = b"ANMF" + struct.pack("<I", 16 + len(dot) - 12) + bytes(6) + b"\x01\0\0\x01\0\0" + bytes(4) + dot[12:]
+    frame += b"\0" * (len(frame) % 2)
+    canvas = struct.pack("<I", side - 1)[:3] * 2
+    extended = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas
+    animation = b"ANIM" + struct.pack("<I", 6) + b"\xff" * 4 + b"\0\0"
+    body = b"WEBP" + extended + animation + frame
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def jpeg_with(segments: bytes) -> bytes:
     """A JPEG that begins with these bytes."""
     data = encode(picture(), "JPEG")

@@ -6,9 +6,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from service.contracts import Item
-from service.gateway.costs import SUFFIX_TOKENS, TEMPLATE_TOKENS, admission_tokens, pixel_bytes, prefix_tokens, suffix_tokens
-from service.gateway.media import Content, Picture, Text
+from service.contracts import Item, Limits
+from service.gateway.costs import (
+    DECODED_A_TOKEN,
+    MOST_READ,
+    READ_A_TOKEN,
+    SUFFIX_TOKENS,
+    TEMPLATE_TOKENS,
+    UNSEEN_PIXELS,
+    admission_cost,
+    document_cost,
+    pixel_bytes,
+    prefix_tokens,
+    query_cost,
+    suffix_tokens,
+)
+from service.gateway.media import Content, Media, Picture, Text
+from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import INFO
 
 LARGEST = INFO.images.max_pixels // INFO.images.cell**2
@@ -34,7 +48,38 @@ def test_no_pair_is_thought_longer_than_the_model_reads(texts: list[str], width:
     assert 0 < prefix_tokens(texts[0], content, small) <= 50
 
 
-def test_admission_counts_what_is_not_looked_at_yet_as_the_largest() -> None:
+def test_admission_counts_what_is_not_looked_at_yet_as_a_large_one() -> None:
+    unseen = LARGEST + UNSEEN_PIXELS // DECODED_A_TOKEN
     query, documents = Item(text="q" * 400), [Item(text="d" * 40), Item(image="aaaa"), Item(text="t" * 4, image="aaaa")]
-    assert admission_tokens(query, documents, INFO) == 4 * TEMPLATE_TOKENS + 100 + 10 + 2 * LARGEST + 1
-    assert admission_tokens(Item(text="q" * 10**6), [], INFO) == TEMPLATE_TOKENS + INFO.max_pair_tokens
+    texts = 100 + 400 // READ_A_TOKEN + 10 + 1 + 1
+    assert admission_cost("", query, documents, INFO) == TEMPLATE_TOKENS + 3 * SUFFIX_TOKENS + texts + 2 * unseen
+
+
+def test_a_long_text_costs_what_may_be_read_of_it_and_no_more() -> None:
+    """Three hundred texts that are cut anyway are dear to read, whatever script they are in."""
+    short, cut, longer = (document_cost((Text("word " * size),), INFO) for size in (2_000, 19_000, 10**6))
+    assert cut > 1.3 * (SUFFIX_TOKENS + INFO.max_pair_tokens) > short
+    assert longer == SUFFIX_TOKENS + INFO.max_pair_tokens * (1 + MOST_READ // READ_A_TOKEN) or longer >= cut
+    assert document_cost((Text("\u6f22" * 100),), INFO) == document_cost((Text("x" * 300),), INFO)
+
+
+def test_a_picture_costs_its_pixels_however_few_bytes_it_has() -> None:
+    small, bomb = (document_cost((shown(side, side),), INFO) for side in (1_000, 4_000))
+    assert bomb - small >= 15_000_000 // DECODED_A_TOKEN - 1
+    many_scans = Picture(b"", b"", (), (1_000, 1_000), passes=10)
+    assert document_cost((many_scans,), INFO) - small == 9 * 1_000_000 // DECODED_A_TOKEN + (1_000_000 % DECODED_A_TOKEN > 0)
+
+
+SEEN = bare(encode(picture((300, 200))))
+
+
+@given(
+    st.text(max_size=50),
+    st.lists(st.one_of(st.text(min_size=1, max_size=500), st.just(SEEN)), min_size=1, max_size=6),
+)
+def test_a_request_costs_what_its_query_and_documents_cost(instruction: str, sources: list[str]) -> None:
+    """So that a small request needs no other turn than the one that it was admitted with."""
+    items = [Item(image=each) if each == SEEN else Item(text=each) for each in ("q", *sources)]
+    query, *documents = (Media(Limits()).resolve(item, ()) for item in items)
+    costs = query_cost(instruction, query, INFO) + sum(document_cost(each, INFO) for each in documents)
+    assert admission_cost(instruction, items[0], items[1:], INFO) == costs

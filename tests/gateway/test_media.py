@@ -20,8 +20,9 @@ from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as refere
 
 from service.contracts import ImageRule, Item, Limits, Pixels
 from service.errors import BadRequest, ImageTooLarge, InvalidImage, RerankError
-from service.gateway import media, pictures
+from service.gateway import decoders, pictures
 from service.gateway.costs import pixel_bytes
+from service.gateway.headers import MAX_PIECES, MAX_SCANS, read_header
 from service.gateway.media import Content, Media, Picture, Text
 from tests.gateway import encoded_pictures as made
 from tests.gateway.encoded_pictures import bare, data_url, encode, picture
@@ -89,7 +90,9 @@ def test_pixels_are_the_processors(loop: BlockingPortal, width: int, height: int
 @pytest.mark.parametrize("kind", made.PICTURES)
 def test_every_good_picture_is_read(loop: BlockingPortal, kind: str) -> None:
     data = made.PICTURES[kind]
-    assert resolve({"image": bare(data)}) == (Picture(data, hashlib.sha256(data).digest(), (*LOC, "image"), pictures.size(data)),)
+    header = read_header(data)
+    expected = Picture(data, hashlib.sha256(data).digest(), (*LOC, "image"), header.size, header.passes)
+    assert resolve({"image": bare(data)}) == (expected,)
     rgb = pixels(loop, data, RULE)
     assert rgb.shape[0] % CELL == rgb.shape[1] % CELL == 0
     assert RULE.min_pixels <= rgb.shape[0] * rgb.shape[1] <= RULE.max_pixels
@@ -126,26 +129,17 @@ def test_other_formats_are_refused_whatever_their_label(kind: str, label: str) -
 @pytest.mark.parametrize(
     "data",
     [
-        made.png_with(*[made.chunk(b"tEXt", b"k\0v")] * (pictures.MAX_PIECES + 1)),
-        made.png_with(*[made.chunk(b"zTXt", b"k\0\0x")] * (pictures.MAX_PIECES + 1)),
-        made.jpeg_with(b"\xff\xfe\0\2" * (pictures.MAX_PIECES + 1)),
-        made.jpeg_with(b"\xff" * (pictures.MAX_PIECES + 1)),
-        made.jpeg_with(b"\0" * (pictures.MAX_PIECES + 1)),
-        made.jpeg_of_scans(64, pictures.MAX_SCANS),
+        made.png_with(*[made.chunk(b"tEXt", b"k\0v")] * (MAX_PIECES + 1)),
+        made.png_with(*[made.chunk(b"zTXt", b"k\0\0x")] * (MAX_PIECES + 1)),
+        made.jpeg_with(b"\xff\xfe\0\2" * (MAX_PIECES + 1)),
+        made.jpeg_with(b"\xff" * (MAX_PIECES + 1)),
+        made.jpeg_with(b"\0" * (MAX_PIECES + 1)),
+        made.jpeg_of_scans(64, MAX_SCANS),
     ],
     ids=["chunks", "compressed chunks", "segments", "filling", "junk", "scans"],
 )
 def test_a_picture_of_far_too_many_pieces_is_refused_before_they_are_read(data: bytes) -> None:
     assert refusal({"image": bare(data)}) == ("invalid_image", ("image",))
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=64), st.sampled_from(["PNG", "JPEG"]), st.data())
-def test_counting_pieces_ends_whatever_is_counted(junk: bytes, kind: str, data: st.DataObject) -> None:
-    whole = encode(picture(), kind)
-    place = data.draw(st.integers(0, len(whole)))
-    for broken in (whole[:place], whole[:place] + junk + whole[place:], whole[:8] + junk * 200):
-        assert pictures._laborious(broken) in (True, False)
 
 
 @settings(max_examples=150, deadline=None)
@@ -301,7 +295,7 @@ def test_a_child_that_was_killed_meanwhile_costs_no_picture(loop: BlockingPortal
 
 
 def sent(*encoded: bytes) -> list[Picture]:
-    return [Picture(data, hashlib.sha256(data).digest(), LOC, pictures.size(data)) for data in encoded]
+    return [Picture(data, hashlib.sha256(data).digest(), LOC, read_header(data).size) for data in encoded]
 
 
 def test_a_broken_picture_costs_no_other_of_its_batch(loop: BlockingPortal) -> None:
@@ -330,11 +324,11 @@ def test_a_child_that_dies_with_a_batch_costs_no_picture(loop: BlockingPortal) -
 @given(st.lists(st.tuples(st.integers(2, 4000), st.integers(2, 4000)), max_size=80))
 def test_batches_are_bounded_and_hold_every_picture_once_and_in_order(sizes: list[made.Size]) -> None:
     wanted = [Picture(b"", b"%d" % number, LOC, size) for number, size in enumerate(sizes)]
-    batches = list(Media(Limits())._batches(wanted))
+    batches = list(Media(Limits())._decoders._batches(wanted))
     assert [each for batch in batches for each in batch] == wanted
     for batch in batches:
-        assert 1 <= len(batch) <= media.BATCH_IMAGES
-        assert len(batch) == 1 or sum(width * height for width, height in (each.size for each in batch)) <= media.BATCH_PIXELS
+        assert 1 <= len(batch) <= decoders.BATCH_IMAGES
+        assert len(batch) == 1 or sum(width * height for width, height in (each.size for each in batch)) <= decoders.BATCH_PIXELS
 
 
 @settings(max_examples=100, deadline=None)

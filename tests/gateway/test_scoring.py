@@ -15,11 +15,13 @@ from starlette.responses import Response
 
 from service.contracts import ImageRule, Limits, Pixels, ScoreCall, Scored, WorkerInfo
 from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, RerankError, WorkerFailed
-from service.gateway import pictures
 from service.gateway import scoring as scoring_module
+from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
+from service.gateway.decoders import Decoding
+from service.gateway.headers import read_header
 from service.gateway.media import Content, Media, Picture, Text
-from service.gateway.scoring import FIRST_CHUNK_BYTES, PIXEL_BYTES, Question, Scoring, Verdict
+from service.gateway.scoring import PIXEL_BYTES, Question, Scoring, Verdict
 from service.gateway.workers import Work, Workers
 from tests.gateway.encoded_pictures import encode, picture
 from tests.gateway.stand_in import INFO, Reader, StandIn, reply, scored, soon, watched
@@ -46,7 +48,7 @@ def shown(count: int, side: int = 700) -> dict[bytes, Content]:
 
 
 def sent_picture(data: bytes, loc: Loc) -> Picture:
-    return Picture(data, hashlib.sha256(data).digest(), loc, pictures.size(data))
+    return Picture(data, hashlib.sha256(data).digest(), loc, read_header(data).size)
 
 
 class Fleet:
@@ -243,12 +245,14 @@ class Watching(Media):
         self.asked: list[int] = []
         self.out = self.most_out = 0
 
-    async def decode(self, pictures_: Iterable[Picture], rule: ImageRule) -> dict[bytes, Pixels | RerankError]:
-        wanted = list(pictures_)
+    async def decode(
+        self, pictures: Iterable[Picture], rule: ImageRule, decoding: Decoding | None = None
+    ) -> dict[bytes, Pixels | RerankError]:
+        wanted = list(pictures)
         self.asked.append(len(wanted))
         self.out += sum(pixel_bytes(each, rule) for each in wanted)
         self.most_out = max(self.most_out, self.out)
-        return await super().decode(wanted, rule)
+        return await super().decode(wanted, rule, decoding)
 
     def scored(self, call: ScoreCall) -> None:
         self.out -= sum(len(image.rgb) for image in call.images)
@@ -274,6 +278,7 @@ async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_a_bounded_number_of_pixels_is_held_whatever_the_split(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring_module, "PIXEL_BYTES", 12 * 2**20)
+    monkeypatch.setattr(scoring_module, "KEPT_BYTES", 3 * 2**20)
     media = Watching()
 
     async def counted(call: ScoreCall) -> Response:
@@ -316,8 +321,10 @@ async def test_a_querys_image_that_cannot_be_read_fails_the_request_before_any_c
 
 async def test_time_that_ends_while_images_are_decoded_ends_the_request() -> None:
     class Slow(Media):
-        async def decode(self, pictures_: Iterable[Picture], rule: ImageRule) -> dict[bytes, Pixels | RerankError]:
-            if any(pictures_):
+        async def decode(
+            self, pictures: Iterable[Picture], rule: ImageRule, decoding: Decoding | None = None
+        ) -> dict[bytes, Pixels | RerankError]:
+            if any(pictures):
                 await asyncio.Event().wait()
             return {}
 

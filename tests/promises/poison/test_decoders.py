@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 
 import anyio
 import anyio.to_process
@@ -16,7 +17,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from service.contracts import ImageRule, Limits, Pixels
 from service.errors import InvalidImage, RerankError
-from service.gateway import media
+from service.gateway import decoders as decoding
 from service.gateway.media import Media, Picture
 from service.gateway.quarantine import MOST, SECONDS, Quarantine
 from service.metrics import QUARANTINED
@@ -55,14 +56,12 @@ def is_refused_unopened(loop: BlockingPortal, reader: Media, poison: Picture) ->
     before = QUARANTINED._value.get()
 
     async def decode_without_children() -> list[Pixels | RerankError]:
-        for number in range(int(reader._children.total_tokens)):
-            await reader._children.acquire_on_behalf_of(number)
-        try:
+        slots = reader._decoders._children
+        async with AsyncExitStack() as taken:
+            for _ in range(slots.total):
+                await taken.enter_async_context(slots.slot("", 1))
             with anyio.fail_after(30):  # where it is opened after all, it would wait for ever
                 return list((await reader.decode([poison], RULE)).values())
-        finally:
-            for number in range(int(reader._children.total_tokens)):
-                reader._children.release_on_behalf_of(number)
 
     (outcome,) = loop.call(decode_without_children)
     return isinstance(outcome, InvalidImage) and QUARANTINED._value.get() == before + 1
@@ -107,7 +106,7 @@ def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
 
 @pytest.mark.slow
 def test_a_picture_whose_request_was_given_up_late(loop: BlockingPortal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "SUSPECT_SECONDS", 0.3)
+    monkeypatch.setattr(decoding, "SUSPECT_SECONDS", 0.3)
     reader, poison = Media(Limits(), decode_seconds=60), sent(POISON, SIDE)
 
     async def given_up(seconds: float) -> None:
@@ -115,7 +114,7 @@ def test_a_picture_whose_request_was_given_up_late(loop: BlockingPortal, monkeyp
             await reader.decode([poison], RULE)
 
     loop.call(given_up, 0.0)
-    assert reader._quarantine.refusal(poison.digest) is None
+    assert reader._decoders._quarantine.refusal(poison.digest) is None
     loop.call(given_up, 1.5)
     assert is_refused_unopened(loop, reader, poison)
 

@@ -69,7 +69,7 @@ class Media:
         decode_seconds: float = DECODE_SECONDS,
         request_seconds: float = REQUEST_CPU_SECONDS,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._fetcher = fetcher
         self._decoders = Decoders(decode_seconds=decode_seconds)
         self._request_seconds = request_seconds
@@ -91,10 +91,10 @@ class Media:
         Blocking: call it off the loop.
         """
         sources = item.parts()
-        if sum(bool(image) for _, image in sources) > self._limits.max_images_per_item:
-            raise InvalidRequest(f"An item may hold {self._limits.max_images_per_item} images.").at(loc)
-        if sum(len(text or "") for text, _ in sources) > self._limits.max_text_chars:
-            raise InvalidRequest(f"An item's text may have {self._limits.max_text_chars} characters.").at(loc)
+        if sum(bool(image) for _, image in sources) > self.limits.max_images_per_item:
+            raise InvalidRequest(f"An item may hold {self.limits.max_images_per_item} images.").at(loc)
+        if sum(len(text or "") for text, _ in sources) > self.limits.max_text_chars:
+            raise InvalidRequest(f"An item's text may have {self.limits.max_text_chars} characters.").at(loc)
         parts: list[Text | Picture] = []
         for place, (text, image) in enumerate(sources):
             if text and (is_data_url(text) or holds_picture(text)):
@@ -122,7 +122,7 @@ class Media:
 
     def _picture(self, source: str, loc: Loc, fetched: Mapping[str, bytes | RerankError]) -> Picture:
         """Take the image's bytes, and check its header against the limits."""
-        limits = self._limits
+        limits = self.limits
         data = _fetched_from(source, loc, fetched) if _is_url(source) else self._decoded(source, loc)
         try:
             header = read_header(data)
@@ -141,8 +141,8 @@ class Media:
         encoded = base64_of(source)
         if encoded is None:
             raise InvalidImage("An image's data URL must be in base64.").at(loc)
-        if len(encoded) * 3 // 4 > self._limits.max_image_bytes + 2:
-            raise ImageTooLarge(f"The image is larger than {self._limits.max_image_bytes} bytes.").at(loc)
+        if len(encoded) * 3 // 4 > self.limits.max_image_bytes + 2:
+            raise ImageTooLarge(f"The image is larger than {self.limits.max_image_bytes} bytes.").at(loc)
         try:
             return decode(encoded)
         except NotBase64:

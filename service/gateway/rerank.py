@@ -11,15 +11,14 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import anyio.to_thread
 from msgspec import structs
 
 from service.contracts import Item, Scored, WorkerInfo
 from service.errors import BadRequest, Problem, RerankError, WorkerFailed
 from service.gateway.cache import ScoreCache, pair_keys
-from service.gateway.fetch import Fetched
 from service.gateway.flights import Flights, Flown
 from service.gateway.media import Content, Media
+from service.gateway.reading import Reading
 from service.gateway.scoring import UNBOUNDED, Question, Scoring, Turns, Verdict
 from service.gateway.workers import Workers
 from service.metrics import QUALITY
@@ -83,8 +82,9 @@ class Reranker:
         a first attempt; there is no third.
         """
         model = self._workers.model(ask.model, digest)
-        query, documents, errors = await self._resolve(ask, until)
-        question = Question(model, ask.instruction or model.default_instruction, query, ask.truncate, self._salt(scope))
+        read = await self._resolve(ask, until)
+        documents, errors = read.documents, read.errors
+        question = Question(model, ask.instruction or model.default_instruction, read.query, ask.truncate, self._salt(scope))
         keys = dict(zip(documents, pair_keys(self._secret, question, documents.values()), strict=True))
         known = await self._look_up(ask, keys.values())
         missing = {key: documents[index] for index, key in keys.items() if key not in known}
@@ -116,27 +116,15 @@ class Reranker:
         """What keeps a scope's scores, here and in a worker's caches, from others."""
         return hmac.digest(self._secret, b"scope" + scope.encode(), "sha256").hex() if scope else ""
 
-    async def _resolve(self, ask: Ask, until: float) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
+    async def _resolve(self, ask: Ask, until: float) -> Reading:
         """The query's content, that of each document, and the errors of those that have none, by index."""
         readable = (document for document in ask.documents if isinstance(document, Item))
         with stage("media"):
             fetched = await self._media.fetch((ask.query, *readable), until)
-            query, documents, errors = await anyio.to_thread.run_sync(self._read, ask, fetched)
-        _refuse(ask, errors)
-        return query, documents, errors
-
-    def _read(self, ask: Ask, fetched: Fetched) -> tuple[Content, dict[int, Content], dict[int, RerankError]]:
-        query = self._media.resolve(ask.query, ("query",), fetched)
-        documents: dict[int, Content] = {}
-        errors: dict[int, RerankError] = {}
-        for index, document in enumerate(ask.documents):
-            try:
-                if isinstance(document, RerankError):
-                    raise document
-                documents[index] = self._media.resolve(document, ("documents", index), fetched)
-            except RerankError as error:
-                errors[index] = error
-        return query, documents, errors
+            reading = Reading(self._media, ask.query, ask.documents, fetched)
+            await reading.run(until)
+        _refuse(ask, reading.errors)
+        return reading
 
     async def _look_up(self, ask: Ask, keys: Collection[bytes]) -> dict[bytes, Scored]:
         if ask.cache != "use":

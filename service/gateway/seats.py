@@ -79,7 +79,8 @@ class Seat:
         """Have the seat's worker answer before `until` (event loop time); if it fails or has no room, one other.
 
         `cost` is what of the seat's own is done when the call is answered. Raises what was said last, `WorkerFailed` where the
-        call was refused, which no other worker would take either, and `NoWorker` where there is nobody to ask.
+        call was refused, which no other worker would take either, and `NoWorker` where there is nobody to ask, or nobody left
+        once a worker has gone. A call that two workers went away from may be the reason: that is `WorkerFailed`.
         """
         worker = self._settle(())
         if worker is None:
@@ -88,15 +89,29 @@ class Seat:
         tried = [worker]
         try:
             reply = await self._ask(worker, call, until, tried)
-        except (WorkerFailed, NoWorker, Overloaded):
-            other = self._settle(tried) if len(tried) < ATTEMPTS else None
-            if other is None or not self._again.retry():
-                raise
-            reply = await other.call(call, until)
+        except (WorkerFailed, NoWorker, Overloaded) as failure:
+            reply = await self._elsewhere(call, until, tried, failure)
         except InvalidRequest:
             raise WorkerFailed from None
         self._give_back(cost)
         return reply
+
+    async def _elsewhere(self, call: ScoreCall, until: float, tried: list[Worker], failure: RerankError) -> ScoreReply:
+        """The reply of one other worker, after a first failure."""
+        other = self._settle(tried) if len(tried) < ATTEMPTS else None
+        if other is None or not self._again.retry():
+            if tried[-1].model(self._model) is None:  # in doubt: it has gone, or it was this call alone
+                await tried[-1].look()
+            raise NoWorker if self._nobody_left() else failure
+        try:
+            return await other.call(call, until)
+        except WorkerFailed:
+            if isinstance(failure, NoWorker) and self._nobody_left():
+                raise NoWorker from None
+            raise
+
+    def _nobody_left(self) -> bool:
+        return self._next((), self._cost) is None
 
     def leave(self) -> None:
         """Take what is left of the seat's cost off the worker's load."""

@@ -83,8 +83,8 @@ class Worker:
         """Its reply before `until` (event loop time).
 
         Raises what it said, `InvalidRequest` where it refused the call itself, `DeadlineExceeded`, `NoWorker` where it cannot be
-        reached, and `WorkerFailed` where it went away or hangs, or its reply is of no use. An open breaker stops nobody here: who
-        asks has nobody better to ask.
+        reached or hangs, and `WorkerFailed` where it went away in the midst of it, or its reply is of no use. An open breaker
+        stops nobody here: who asks has nobody better to ask.
         """
         breaker, start = self._breaker, asyncio.get_running_loop().time()
         admitted = breaker.enter()
@@ -143,8 +143,8 @@ class Worker:
                 self._calls.add(scope)
                 return await post_score(self._client, call, until)
         except TimeoutError:
-            given_up = (scope.when() or until) < until
-            raise WorkerFailed if given_up else DeadlineExceeded from None
+            hangs = (scope.when() or until) < until
+            raise NoWorker if hangs else DeadlineExceeded from None
         except httpx.HTTPError as error:
             say("worker unreachable", logging.WARNING, worker=self.name, kind=type(error).__name__)
             self._doubt()

@@ -194,10 +194,39 @@ async def test_what_waits_for_the_only_worker_ends_when_that_hangs() -> None:
     gate, client = gated(StandIn(good))
     async with watched(client, patience=SHORT) as workers:
         gate.open.clear()
-        with pytest.raises(WorkerFailed):
-            await ask(workers, soon(60))
+        for _ in range(2):
+            with pytest.raises(NoWorker):
+                await ask(workers, soon(60))
+
+
+class Mortal(Gate):
+    """While it is shut, calls break off and nobody can be reached any more."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.open.is_set():
+            return await super().handle_async_request(request)
+        raise httpx.ReadError("") if request.url.path == "/score" else httpx.ConnectError("")
+
+
+async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_none_has_failed() -> None:
+    """It is told that it may come again, whichever of the two it was sent to."""
+    mortal, stuck = Mortal(StandIn(good)), Gate(StandIn(good))
+    clients = [httpx.AsyncClient(transport=gate, base_url=f"http://{name}") for gate, name in ((mortal, "a"), (stuck, "b"))]
+    async with watched(*clients, patience=SHORT) as workers:
+        for gate in (mortal, stuck):
+            gate.open.clear()
+        asked = [ask(workers, soon(60), key=b"%d" % number) for number in range(10)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [NoWorker] * 10
+
+
+async def test_the_only_worker_that_dies_during_a_call_is_no_worker() -> None:
+    mortal = Mortal(StandIn(good))
+    client = httpx.AsyncClient(transport=mortal, base_url="http://only")
+    async with watched(client, patience=Patience(look_seconds=60)) as workers:
+        mortal.open.clear()
         with pytest.raises(NoWorker):
-            await ask(workers, soon(60))
+            await ask(workers)
 
 
 async def test_a_worker_that_misses_a_look_is_only_passed_over() -> None:

@@ -159,6 +159,26 @@ def test_workers_behind_a_name_are_found(two: Fleet, tmp_path: Path, right: dict
         assert logits(gateway.rerank(**BODIES[0])) == pytest.approx(right[BODIES[0]["query"]], abs=1e-4)
 
 
+def test_while_one_worker_is_dead_and_the_other_hangs_requests_are_told_to_come_again(two: Fleet) -> None:
+    """From the moment on that it is known; what was under way is told so, too, and nobody that a worker failed."""
+    gateway, (doomed, hung) = two.gateway, two.workers
+    with load(gateway, BODIES, CALLERS) as done:
+        done.more(CALLERS)
+        begun = passes(hung)
+        eventually(lambda: passes(hung) > begun)
+        doomed.kill()
+        hung.pause()
+        done.more(2 * CALLERS, why=gateway.said)
+        hung.resume()
+        doomed.start()
+        doomed.await_ready()
+        eventually(lambda: workers(gateway, "ready") == 2, why=gateway.said)
+    said = {(answer.status_code, answer.json().get("code")) for _, answer in done.answers}
+    assert said <= {(200, None), (503, "no_worker")}
+    assert (503, "no_worker") in said
+    assert all((answer.status_code == 503) == ("retry-after" in answer.headers) for _, answer in done.answers)
+
+
 def test_without_any_worker_requests_are_told_so_at_once_and_answered_again_when_one_is_back(two: Fleet) -> None:
     gateway = two.gateway
     with load(gateway, BODIES, CALLERS) as done:

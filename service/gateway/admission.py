@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from service.errors import DeadlineExceeded, Overloaded
+from service.gateway.admitted import Admitted
 from service.gateway.fair_queue import FairQueue, Kind, Turn
 from service.gateway.pace import Pace
 from service.metrics import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, WAITING_LIMIT
@@ -29,65 +30,14 @@ INSIDE_SECONDS = 1.0
 """How long what is inside takes, about: enough to keep any engine's batches full, little enough to wait behind."""
 SLICE_SECONDS = 0.25
 """How long one slice of a large request takes, about."""
-LEAST_SLICE = 2_048
+LEAST_SLICE = 1_024
 """Smaller slices cost more than they help: each is a call of its own."""
 KEPT_PLACES = 8
-"""Turns, and large requests, beyond those that are always admitted, that are for scopes which have nothing inside."""
+"""Turns beyond those that are always granted. They are for scopes with no turn of that kind inside (small, or slice of a large
+one), and for first slices; as many large requests beyond those always admitted are for scopes with no large one inside."""
 BELIEVED = 0.8
 """Share of the time that one may wait which an expected wait may take: estimates err, and waiting in vain is worst."""
 MAX_RETRY_AFTER = 30
-
-
-class Admitted:
-    """A request that is inside. It says in `computed` (0..1) how much of it was new work, once it has been answered."""
-
-    def __init__(self, admission: Admission, turn: Turn, cost: int) -> None:
-        self.computed: float | None = None
-        self.cost = cost
-        self.left = cost
-        """What of the cost no turn has been taken for."""
-        self._admission = admission
-        self._turn = turn
-        self._held = True
-        self._credit = turn.cost
-
-    @property
-    def scope(self) -> str:
-        return self._turn.scope
-
-    @property
-    def slice_cost(self) -> int:
-        """What a turn should cost at most."""
-        return self._admission.slice_cost()
-
-    @asynccontextmanager
-    async def turn(self, cost: int) -> AsyncIterator[None]:
-        """Wait for a turn of so much, and hold it while the context lasts."""
-        self.left -= cost
-        if self._turn.kind is Kind.WHOLE and cost <= self._credit:
-            self._credit -= cost
-            yield
-            return
-        if self._turn.kind is Kind.FIRST and self._held:
-            self._held = False
-            turn = self._admission.resized(self._turn, cost)
-        else:
-            turn = await self._admission.next_turn(self.scope, cost)
-        computed = None
-        try:
-            yield
-            computed = 1.0
-        finally:
-            self._admission.leave(turn, computed)
-
-    def end(self) -> None:
-        """Give back what is held. What no turn was taken for was known already."""
-        known = self.left if self._turn.kind is Kind.FIRST and self.computed is not None else 0
-        if self._held:
-            self._turn.stay.cost += max(0, known - self._turn.cost)
-            self._admission.leave(self._turn, self.computed)
-        elif known > 0:
-            self._admission.note_known(known)
 
 
 class Admission:
@@ -106,7 +56,8 @@ class Admission:
         self._always = always
         self._pace = Pace()
         self._used = 0
-        self._turns: Counter[str] = Counter()
+        self._turns = 0
+        self._inside: Counter[tuple[str, bool]] = Counter()  # the cost of a scope's turns inside, small ones and slices apart
         self._large: dict[Turn, Admitted | None] = {}
         self._queue = FairQueue()
         WAITING_LIMIT.set(max_waiting)
@@ -125,7 +76,7 @@ class Admission:
         waiting = self._queue.newcomers
         if waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
             raise _turned_away("wait_too_long", wait)
-        full = waiting >= self._max_waiting and (waiting > 0 or not self._is_open(scope))
+        full = waiting >= self._max_waiting and (waiting > 0 or not self._is_open(kept=not self._inside[scope, True]))
         if full and self._queue.last_of_longest(scope) is None:
             raise _turned_away("line_full", self._expected_wait(scope))
 
@@ -167,8 +118,10 @@ class Admission:
 
     def resized(self, turn: Turn, cost: int) -> Turn:
         """A turn that is held, with another cost."""
-        self._used += cost - turn.cost
+        more = cost - turn.cost
         turn.cost = turn.stay.cost = cost
+        self._used += more
+        self._inside[_lane(turn)] += more
         return turn
 
     def leave(self, turn: Turn, computed: float | None) -> None:
@@ -176,9 +129,10 @@ class Admission:
         turn.stay.computed = computed
         self._pace.leave(turn.stay, asyncio.get_running_loop().time())
         self._used -= turn.cost
-        self._turns[turn.scope] -= 1
-        if not self._turns[turn.scope]:
-            del self._turns[turn.scope]
+        self._turns -= 1
+        self._inside[_lane(turn)] -= turn.cost
+        if not self._inside[_lane(turn)]:
+            del self._inside[_lane(turn)]
         self._let_in()
 
     def note_known(self, cost: int) -> None:
@@ -240,6 +194,9 @@ class Admission:
             return 0.0
         ahead = self._queue.ahead(scope, kind, endless=lambda name: self._large_of(name) > 0)
         excess = max(0.0, self._used + ahead - self.capacity())
+        if kind is Kind.WHOLE and self._fixed is None:  # one at a time has a kept place, beside all that is inside
+            before = self._inside[scope, True] + self._queue.lane_cost(scope, kind)
+            excess = min(excess, float(before * self._turns))
         if kind is Kind.FIRST and not self._has_place(scope):
             left = [admitted.left for admitted in self._large.values() if admitted]
             excess = max(excess, len(left) * min(left, default=0) + ahead)
@@ -251,16 +208,22 @@ class Admission:
             if turn.granted.done():  # it gave up, and its task has not run yet
                 self._queue.remove(turn)
                 return self._next()
-            if self._is_open(turn.scope) and (turn.kind is not Kind.FIRST or self._has_place(turn.scope)):
+            if self._may_enter(turn):
                 return turn
         return None
+
+    def _may_enter(self, turn: Turn) -> bool:
+        if turn.kind is Kind.FIRST:
+            return self._has_place(turn.scope) and self._is_open(kept=True)
+        return self._is_open(kept=not self._inside[_lane(turn)])
 
     def _let_in(self) -> None:
         """Grant turns while there is room."""
         while turn := self._next():
             self._queue.serve(turn)
             self._used += turn.cost
-            self._turns[turn.scope] += 1
+            self._turns += 1
+            self._inside[_lane(turn)] += turn.cost
             if turn.kind is Kind.FIRST:
                 self._large[turn] = None
             self._pace.enter(turn.stay, asyncio.get_running_loop().time())
@@ -269,13 +232,12 @@ class Admission:
             self._pace.someone_waits()
         self._note_waiting()
 
-    def _is_open(self, scope: str) -> bool:
-        """Whether a turn of a scope may be granted."""
-        inside = self._turns.total()
+    def _is_open(self, *, kept: bool) -> bool:
+        """Whether a turn may be granted, or one that may have a kept place."""
         if self._fixed is not None:
-            return self._used < self._fixed or inside < 1
-        always = self._always() + (0 if self._turns[scope] else KEPT_PLACES)
-        return self._used < self.capacity() or inside < always
+            return self._used < self._fixed or self._turns < 1
+        always = self._always() + (KEPT_PLACES if kept else 0)
+        return self._used < self.capacity() or self._turns < always
 
     def _has_place(self, scope: str) -> bool:
         """Whether one more large request of a scope may be inside."""
@@ -293,6 +255,10 @@ class Admission:
             SHED.labels("deadline").inc()
             return DeadlineExceeded()
         return _turned_away("waited_too_long", self._expected_wait(turn.scope, turn.kind))
+
+
+def _lane(turn: Turn) -> tuple[str, bool]:
+    return turn.scope, turn.kind is Kind.WHOLE
 
 
 def _turned_away(reason: str, wait: float) -> Overloaded:

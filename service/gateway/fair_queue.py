@@ -172,6 +172,10 @@ class FairQueue:
         own = self._scopes[scope].newcomers if scope in self._scopes else 0
         return longest.last() if longest and longest.newcomers > own + 1 else None
 
+    def lane_cost(self, scope: str, kind: Kind) -> int:
+        """The cost of a scope's turns that wait in the lane of a kind."""
+        return self._scopes[scope].lanes(kind)[0].cost if scope in self._scopes else 0
+
     def ahead(self, scope: str, kind: Kind, *, endless: Callable[[str], bool]) -> int:
         """The cost that is served before a turn of a scope that comes now: others get no more of it than its own do.
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.admission import Admission, Admitted
+from service.gateway.admission import Admission
+from service.gateway.admitted import Admitted
 
 STEP = 0.01
 Costs = Callable[[random.Random], int]

@@ -18,13 +18,15 @@ import pytest
 
 from service.gateway.keys import digest, new_key
 from tests.processes import Fleet, Gmr, eventually, fleet
-from tests.promises.overload.siege import Tally, closed_loop, open_loop, request, visitor
+from tests.promises.overload.siege import DOCUMENTS, Tally, closed_loop, open_loop, request, visitor
 
 pytestmark = pytest.mark.slow
 
 LOUD, QUIET = new_key(), new_key()
 SECONDS = 6.0
 MAX_WAIT_MS = 1_000
+LARGE = 400
+"""Documents of a request that takes several times longer than anybody may wait."""
 HELD = ("rerank_requests_in_flight", "rerank_requests_waiting", "rerank_admitted_tokens", "rerank_request_bodies_bytes")
 
 
@@ -48,6 +50,12 @@ class Measured:
 
     per_second: float
     per_processor_second: float
+
+
+def large() -> dict[str, Any]:
+    """A request of many documents that has not been asked before."""
+    documents = [text for _ in range(LARGE // DOCUMENTS + 1) for text in request()["documents"]]
+    return request() | {"documents": documents[:LARGE], "timeout_ms": 60_000}
 
 
 def processor_seconds(worker: Gmr) -> float:
@@ -126,6 +134,28 @@ def test_a_quiet_tenant_is_served_while_another_floods(served: Fleet, capacity: 
     answered_or_told_when(loud)
     assert loud.statuses[503] > 0, "it was no flood"
     assert set(quiet.statuses) == {200}, quiet.statuses
+
+
+@pytest.mark.parametrize("tenant", ["quiet", "loud"])
+def test_two_large_requests_of_a_tenant_shut_no_small_one_out(served: Fleet, tenant: str) -> None:
+    """Each takes many times longer than anybody may wait; in between, small ones of others and of its own are all answered."""
+
+    async def story() -> tuple[list[httpx.Response], list[int]]:
+        key = QUIET if tenant == "quiet" else LOUD
+        async with visitor(served.gateway, LOUD) as loud, visitor(served.gateway, key) as other:
+            asked = [asyncio.create_task(loud.post("/rerank", json=large(), timeout=300)) for _ in range(2)]
+            await asyncio.to_thread(eventually, lambda: served.gateway.metric("rerank_requests_in_flight") == 2)
+            statuses = []
+            while not any(task.done() for task in asked):
+                statuses.append((await other.post("/rerank", json=request())).status_code)
+            return await asyncio.gather(*asked), statuses
+
+    answers, statuses = asyncio.run(story())
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [len(answer.json()["results"]) for answer in answers] == [LARGE, LARGE]
+    assert len(statuses) >= 3, "they were not there together"
+    assert set(statuses) == {200}, statuses
+    eventually(lambda: nothing_is_held(served.gateway), why=served.gateway.said)
 
 
 def test_clients_that_leave_leave_nothing_behind_and_no_answer_goes_to_another(served: Fleet) -> None:

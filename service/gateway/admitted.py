@@ -1,0 +1,75 @@
+"""A request that is inside: the turns that it takes, and what it gives back when it ends.
+
+It knows its costs and its gate, nothing of the queue. Invariant: a small request takes the one turn it was admitted with, a large
+one a turn for each slice; all turns are left, whatever ends the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from service.gateway.fair_queue import Kind, Turn
+
+
+class Gate(Protocol):
+    """Where turns are taken and left."""
+
+    def slice_cost(self) -> int: ...
+    async def next_turn(self, scope: str, cost: int) -> Turn: ...
+    def resized(self, turn: Turn, cost: int) -> Turn: ...
+    def leave(self, turn: Turn, computed: float | None) -> None: ...
+    def note_known(self, cost: int) -> None: ...
+
+
+class Admitted:
+    """A request that is inside. It says in `computed` (0..1) how much of it was new work, once it has been answered."""
+
+    def __init__(self, gate: Gate, turn: Turn, cost: int) -> None:
+        self.computed: float | None = None
+        self.cost = cost
+        self.left = cost
+        """What of the cost no turn has been taken for."""
+        self._gate = gate
+        self._turn = turn
+        self._held = True
+        self._credit = turn.cost
+
+    @property
+    def scope(self) -> str:
+        return self._turn.scope
+
+    @property
+    def slice_cost(self) -> int:
+        """What a turn should cost at most."""
+        return self._gate.slice_cost()
+
+    @asynccontextmanager
+    async def turn(self, cost: int) -> AsyncIterator[None]:
+        """Wait for a turn of so much, and hold it while the context lasts."""
+        self.left -= cost
+        if self._turn.kind is Kind.WHOLE and cost <= self._credit:
+            self._credit -= cost
+            yield
+            return
+        if self._turn.kind is Kind.FIRST and self._held:
+            self._held = False
+            turn = self._gate.resized(self._turn, cost)
+        else:
+            turn = await self._gate.next_turn(self.scope, cost)
+        computed = None
+        try:
+            yield
+            computed = 1.0
+        finally:
+            self._gate.leave(turn, computed)
+
+    def end(self) -> None:
+        """Give back what is held. What no turn was taken for was known already."""
+        known = self.left if self._turn.kind is Kind.FIRST and self.computed is not None else 0
+        if self._held:
+            self._turn.stay.cost += max(0, known - self._turn.cost)
+            self._gate.leave(self._turn, self.computed)
+        elif known > 0:
+            self._gate.note_known(known)

@@ -15,12 +15,11 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.admitted import Admitted
+from service.gateway.admitted import Admitted, Inside
 from service.gateway.fair_queue import FairQueue, Kind, Turn
 from service.gateway.pace import Pace
 from service.metrics import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, WAITING_LIMIT
@@ -55,10 +54,7 @@ class Admission:
         self._max_wait = max_wait_seconds
         self._always = always
         self._pace = Pace()
-        self._used = 0
-        self._turns = 0
-        self._inside: Counter[tuple[str, bool]] = Counter()  # the cost of a scope's turns inside, small ones and slices apart
-        self._large: dict[Turn, Admitted | None] = {}
+        self._inside = Inside()
         self._queue = FairQueue()
         WAITING_LIMIT.set(max_waiting)
         CAPACITY_TOKENS.set_function(self.capacity)
@@ -76,7 +72,9 @@ class Admission:
         waiting = self._queue.newcomers
         if waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
             raise _turned_away("wait_too_long", wait)
-        full = waiting >= self._max_waiting and (waiting > 0 or not self._is_open(kept=not self._inside[scope, True]))
+        full = waiting >= self._max_waiting and (
+            waiting > 0 or not self._is_open(kept=not self._inside.cost_of(scope, Kind.WHOLE))
+        )
         if full and self._queue.last_of_longest(scope) is None:
             raise _turned_away("line_full", self._expected_wait(scope))
 
@@ -91,14 +89,14 @@ class Admission:
         with stage("admit"):
             await self._enter(turn, until)
         admitted = Admitted(self, turn, cost)
-        if turn in self._large:
-            self._large[turn] = admitted
+        if turn in self._inside.large:
+            self._inside.large[turn] = admitted
         IN_FLIGHT.inc()
         try:
             yield admitted
         finally:
             IN_FLIGHT.dec()
-            self._large.pop(turn, None)
+            self._inside.large.pop(turn, None)
             admitted.end()
             self._let_in()
 
@@ -118,21 +116,14 @@ class Admission:
 
     def resized(self, turn: Turn, cost: int) -> Turn:
         """A turn that is held, with another cost."""
-        more = cost - turn.cost
-        turn.cost = turn.stay.cost = cost
-        self._used += more
-        self._inside[_lane(turn)] += more
+        self._inside.resize(turn, cost)
         return turn
 
     def leave(self, turn: Turn, computed: float | None) -> None:
         """Give a turn back. `computed` says how much of it was new work; None: it came to nothing."""
         turn.stay.computed = computed
         self._pace.leave(turn.stay, asyncio.get_running_loop().time())
-        self._used -= turn.cost
-        self._turns -= 1
-        self._inside[_lane(turn)] -= turn.cost
-        if not self._inside[_lane(turn)]:
-            del self._inside[_lane(turn)]
+        self._inside.remove(turn)
         self._let_in()
 
     def note_known(self, cost: int) -> None:
@@ -165,7 +156,7 @@ class Admission:
         """Take a turn out of the queue, or give it back where it was granted at this very moment."""
         granted = turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None
         if granted:
-            self._large.pop(turn, None)
+            self._inside.large.pop(turn, None)
             self.leave(turn, None)
         else:
             self._queue.remove(turn)
@@ -192,13 +183,13 @@ class Admission:
         """Seconds until the next turn of a scope is granted, by the pace of late."""
         if not self._pace.line:
             return 0.0
-        ahead = self._queue.ahead(scope, kind, endless=lambda name: self._large_of(name) > 0)
-        excess = max(0.0, self._used + ahead - self.capacity())
+        ahead = self._queue.ahead(scope, kind, endless=lambda name: self._inside.large_of(name) > 0)
+        excess = max(0.0, self._inside.used + ahead - self.capacity())
         if kind is Kind.WHOLE and self._fixed is None:  # one at a time has a kept place, beside all that is inside
-            before = self._inside[scope, True] + self._queue.lane_cost(scope, kind)
-            excess = min(excess, float(before * self._turns))
+            before = self._inside.cost_of(scope, kind) + self._queue.lane_cost(scope, kind)
+            excess = min(excess, float(before * self._inside.turns))
         if kind is Kind.FIRST and not self._has_place(scope):
-            left = [admitted.left for admitted in self._large.values() if admitted]
+            left = [admitted.left for admitted in self._inside.large.values() if admitted]
             excess = max(excess, len(left) * min(left, default=0) + ahead)
         return excess / self._pace.line
 
@@ -215,17 +206,13 @@ class Admission:
     def _may_enter(self, turn: Turn) -> bool:
         if turn.kind is Kind.FIRST:
             return self._has_place(turn.scope) and self._is_open(kept=True)
-        return self._is_open(kept=not self._inside[_lane(turn)])
+        return self._is_open(kept=not self._inside.cost_of(turn.scope, turn.kind))
 
     def _let_in(self) -> None:
         """Grant turns while there is room."""
         while turn := self._next():
             self._queue.serve(turn)
-            self._used += turn.cost
-            self._turns += 1
-            self._inside[_lane(turn)] += turn.cost
-            if turn.kind is Kind.FIRST:
-                self._large[turn] = None
+            self._inside.add(turn)
             self._pace.enter(turn.stay, asyncio.get_running_loop().time())
             turn.granted.set_result(None)
         if self._queue:
@@ -235,30 +222,23 @@ class Admission:
     def _is_open(self, *, kept: bool) -> bool:
         """Whether a turn may be granted, or one that may have a kept place."""
         if self._fixed is not None:
-            return self._used < self._fixed or self._turns < 1
+            return self._inside.used < self._fixed or self._inside.turns < 1
         always = self._always() + (KEPT_PLACES if kept else 0)
-        return self._used < self.capacity() or self._turns < always
+        return self._inside.used < self.capacity() or self._inside.turns < always
 
     def _has_place(self, scope: str) -> bool:
         """Whether one more large request of a scope may be inside."""
-        return len(self._large) < self._always() + (0 if self._large_of(scope) else KEPT_PLACES)
-
-    def _large_of(self, scope: str) -> int:
-        return sum(turn.scope == scope for turn in self._large)
+        return len(self._inside.large) < self._always() + (0 if self._inside.large_of(scope) else KEPT_PLACES)
 
     def _note_waiting(self) -> None:
         WAITING.set(self._queue.newcomers)
-        ADMITTED_TOKENS.set(self._used)
+        ADMITTED_TOKENS.set(self._inside.used)
 
     def _waited_in_vain(self, turn: Turn, *, own_deadline: bool) -> Exception:
         if own_deadline:
             SHED.labels("deadline").inc()
             return DeadlineExceeded()
         return _turned_away("waited_too_long", self._expected_wait(turn.scope, turn.kind))
-
-
-def _lane(turn: Turn) -> tuple[str, bool]:
-    return turn.scope, turn.kind is Kind.WHOLE
 
 
 def _turned_away(reason: str, wait: float) -> Overloaded:

@@ -1,16 +1,62 @@
-"""A request that is inside: the turns that it takes, and what it gives back when it ends.
+"""What is inside: the turns that are granted, and each request with the turns that it takes.
 
-It knows its costs and its gate, nothing of the queue. Invariant: a small request takes the one turn it was admitted with, a large
-one a turn for each slice; all turns are left, whatever ends the request.
+The module knows costs and a gate, nothing of the queue. Invariant: a small request takes the one turn it was admitted with, a
+large one a turn for each slice; all turns are left, whatever ends the request.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
 from service.gateway.fair_queue import Kind, Turn
+
+
+class Inside:
+    """The turns that are granted and not left yet, `turns` in number and `used` in cost, and the large requests."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+        self.used = 0
+        self.large: dict[Turn, Admitted | None] = {}
+        """Large requests by their first turn."""
+        self._lanes: Counter[tuple[str, Kind]] = Counter()
+
+    def add(self, turn: Turn) -> None:
+        """Count a turn that is granted."""
+        self._change(turn, 1, turn.cost)
+        if turn.kind is Kind.FIRST:
+            self.large[turn] = None
+
+    def resize(self, turn: Turn, cost: int) -> None:
+        """Count a turn with another cost."""
+        self._change(turn, 0, cost - turn.cost)
+        turn.cost = turn.stay.cost = cost
+
+    def remove(self, turn: Turn) -> None:
+        """Count a turn no more."""
+        self._change(turn, -1, -turn.cost)
+
+    def cost_of(self, scope: str, kind: Kind) -> int:
+        """The cost of a scope's turns inside, small requests and slices of large ones apart."""
+        return self._lanes[scope, kind.lane]
+
+    def large_of(self, scope: str) -> int:
+        """How many large requests of a scope are inside."""
+        return sum(turn.scope == scope for turn in self.large)
+
+    def is_empty(self) -> bool:
+        return not (self.turns or self.used or self.large or self._lanes)
+
+    def _change(self, turn: Turn, turns: int, cost: int) -> None:
+        self.turns += turns
+        self.used += cost
+        lane = (turn.scope, turn.kind.lane)
+        self._lanes[lane] += cost
+        if not self._lanes[lane]:
+            del self._lanes[lane]
 
 
 class Gate(Protocol):

@@ -29,6 +29,11 @@ class Kind(Enum):
     NEXT = "next"
     """A later slice of a large request that is admitted."""
 
+    @property
+    def lane(self) -> Kind:
+        """`WHOLE` for small requests, `NEXT` for slices of large ones: these two take turns."""
+        return self if self is Kind.WHOLE else Kind.NEXT
+
 
 _numbers = count()
 

@@ -54,8 +54,8 @@ async def let_go(*visitors: Visitor) -> None:
 
 def is_empty(admission: Admission) -> bool:
     """Whether nothing of anybody is left: not inside, not in the line, not on any account."""
-    inside = (admission._used, admission._turns, admission._inside, admission._large)
-    return inside == (0, 0, {}, {}) and not admission._queue and admission._queue.newcomers == 0 and not admission._queue._left
+    queue = admission._queue
+    return admission._inside.is_empty() and not queue and queue.newcomers == 0 and not queue._left
 
 
 STEPS = st.lists(

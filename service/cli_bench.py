@@ -40,6 +40,10 @@ def bench(
     soak: Annotated[int, typer.Option(help="Send so many requests instead, and look at memory.", min=0, max=10_000_000)] = 0,
     routing: Annotated[bool, typer.Option("--routing", help="Measure splitting and affinity over two workers instead.")] = False,
     faults: Annotated[bool, typer.Option("--faults", help="Harm workers and Redis instead, and see who notices.")] = False,
+    worst_requests: Annotated[
+        bool, typer.Option("--worst-requests", help="Send the dearest legal requests instead, one of each shape.")
+    ] = False,
+    shapes: Annotated[str, typer.Option(help="Which shapes --worst-requests sends, comma-separated; default: all.")] = "",
     output: Annotated[Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")] = None,
 ) -> None:
     """Compare `/rerank` over HTTP with vLLM's own server, plain and tuned, and with the loops that people write."""
@@ -62,9 +66,28 @@ def bench(
                 python_vllm=python_vllm,
                 output=output,
             )
-        for path in (output, output.with_suffix(".png")) if output else ():
+            chosen = _shapes(shapes) if worst_requests else []
+        for path in _outputs(output, chart=not worst_requests):
             check_writable(path)
+        if chosen:
+            from model_store.evaluation.bench.worst_requests import run_worst_requests
+
+            raise typer.Exit(run_worst_requests(plan, chosen))
         raise typer.Exit(_run(plan, soak, overhead=overhead, observability=observability, routing=routing, faults=faults))
+
+
+def _shapes(names: str) -> list[str]:
+    """The shapes that were named, or all."""
+    from model_store.evaluation.bench.worst_requests import chosen_shapes
+
+    return chosen_shapes(names)
+
+
+def _outputs(output: Path | None, *, chart: bool) -> list[Path]:
+    """The files that will be written."""
+    if output is None:
+        return []
+    return [output, output.with_suffix(".png")] if chart else [output]
 
 
 def _run(plan: Plan, soak: int, *, overhead: bool, observability: bool, routing: bool, faults: bool) -> int:

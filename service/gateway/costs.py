@@ -18,8 +18,8 @@ from service.gateway.pictures import smart_resize
 BYTES_A_TOKEN = 4
 READ_A_TOKEN = 32
 """Bytes of a text that take a tokenizer about as long as a network takes for one token."""
-MOST_READ = 16
-"""Bytes that a worker reads of a text at most for each token that a pair may have."""
+MOST_READ = 6
+"""Bytes that a worker reads of a text, about, for each token that a pair may have; of a longer text no more than that."""
 DECODED_A_TOKEN = 16_000
 """Pixels that take a decoder about as long as a network takes for one token."""
 UNSEEN_PIXELS = 4_000_000

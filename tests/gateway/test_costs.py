@@ -8,6 +8,7 @@ from msgspec import structs
 
 from service.contracts import Item, Limits
 from service.gateway.costs import (
+    BYTES_A_TOKEN,
     DECODED_A_TOKEN,
     MOST_READ,
     READ_A_TOKEN,
@@ -57,9 +58,10 @@ def test_admission_counts_what_is_not_looked_at_yet_as_a_large_one() -> None:
 
 def test_a_long_text_costs_what_may_be_read_of_it_and_no_more() -> None:
     """Three hundred texts that are cut anyway are dear to read, whatever script they are in."""
-    short, cut, longer = (document_cost((Text("word " * size),), INFO) for size in (2_000, 19_000, 10**6))
-    assert cut > 1.3 * (SUFFIX_TOKENS + INFO.max_pair_tokens) > short
-    assert longer == SUFFIX_TOKENS + INFO.max_pair_tokens * (1 + MOST_READ // READ_A_TOKEN) or longer >= cut
+    fits, cut, longer = (document_cost((Text("word " * size),), INFO) for size in (2_500, 19_000, 10**6))
+    assert fits == SUFFIX_TOKENS + 12_500 // BYTES_A_TOKEN + 12_500 // READ_A_TOKEN
+    assert cut == longer == SUFFIX_TOKENS + INFO.max_pair_tokens + INFO.max_pair_tokens * MOST_READ // READ_A_TOKEN
+    assert 300 * cut > 10**6, "three hundred of them take turns for about a thousand slices"
     assert document_cost((Text("\u6f22" * 100),), INFO) == document_cost((Text("x" * 300),), INFO)
 
 

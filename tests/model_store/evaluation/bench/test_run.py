@@ -108,6 +108,12 @@ def test_a_soak_says_what_each_process_has_grown_by(tmp_path: Path) -> None:
     ("arguments", "code", "sentence"),
     [
         (("--workloads", "T,X"), 2, "There is no workload 'X': choose from T, Q, L, C, R.\n"),
+        (
+            ("--worst-requests", "--shapes", "webp,mp4"),
+            2,
+            "There is no shape 'mp4': choose from nested, keys, english, chinese, rare, instruction, webp, png, profiles, scans, "
+            "exif, idle, unread.\n",
+        ),
         (("--output", "nowhere/bench.json"), 1, "nowhere/bench.json: No such file or directory.\n"),
         (("--model", "gmr-huge"), 1, "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny.\n"),
     ],
@@ -115,6 +121,25 @@ def test_a_soak_says_what_each_process_has_grown_by(tmp_path: Path) -> None:
 def test_a_run_that_cannot_be_made_is_one_sentence(arguments: tuple[str, ...], code: int, sentence: str) -> None:
     done = bench(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence)
+
+
+@pytest.mark.slow
+def test_the_dearest_requests_are_held_to_their_bounds(tmp_path: Path) -> None:
+    """A small one of three kinds: a body, pictures, connections. All of them at full size are for a quiet machine."""
+    output = tmp_path / "worst.json"
+    options = ("--engine", "torch", "--documents", "12", "--shapes", "profiles,webp,unread", "--output", str(output))
+    done = bench("--worst-requests", *options)
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["shape"] for row in report["rows"]] == ["profiles", "webp", "unread"]
+    assert done.returncode == int(any(row["broken"] for row in report["rows"]))
+    for row in report["rows"]:
+        assert set(row["broken"]) <= {"others_p95_s"}, row  # seconds are for a quiet machine
+        assert row["others"] >= 5
+        assert row["shape"] in done.stdout
+    profiles, webp, _ = report["rows"]
+    assert (profiles["status"], webp["status"]) == (200, 200)
+    assert profiles["gateway_cpu_s"] < 3 < profiles["body_mib"] * 30, "Pillow would unpack each of them"
+    assert 0 < webp["decoders_cpu_s"] < 12
 
 
 @pytest.mark.slow

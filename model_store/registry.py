@@ -31,7 +31,7 @@ from model_store.manifest import (
     read_manifest,
     verify,
 )
-from model_store.plain_folder import describe_folder, refuse_unloadable
+from model_store.plain_folder import describe_folder, refuse_other_tokens, refuse_unloadable
 from model_store.store.reference import is_reference, obtain
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -64,6 +64,7 @@ class Checkpoint:
             raise CheckpointUnusable(f"{self.name}: its score is logit({self.manifest.read_out}) alone, which is not served.")
         try:
             tokenizer = LiteralTokenizer.load(self.folder)
+            refuse_other_tokens(self.name, self.folder, tokenizer)
             return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
         except FileNotFoundError:
             raise CheckpointUnusable(f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt.") from None

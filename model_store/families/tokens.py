@@ -61,6 +61,11 @@ class LiteralTokenizer:
         return cls(path.read_text(encoding="utf-8"))
 
     @property
+    def size(self) -> int:
+        """One more than the largest id that it gives."""
+        return max([self._text.get_vocab_size(), *(number + 1 for number in self._controls.values())])
+
+    @property
     def controls(self) -> dict[str, int]:
         """Every added token and its id."""
         return dict(self._controls)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model_store.families.qwen2_5_vl_tensors import is_tied
+
 _BYTES = 2  # of a bf16 number
 _PATCH = 3 * 2 * 14 * 14  # colours, frames (an image counts as two), pixels
 _CONFIG_BYTES = 1 << 20
@@ -142,7 +144,7 @@ def _shape(name: str, config: dict[str, Any]) -> Shape:
         kv_heads=_count(text["num_key_value_heads"]),
         head=_count(text.get("head_dim") or width // heads),
         vocabulary=_count(text["vocab_size"]),
-        tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
+        tied=is_tied(config),
         vision=tower,
     )
 

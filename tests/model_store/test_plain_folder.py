@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from model_store.families.qwen2_5_vl_tensors import EMBEDDINGS, current_name, tensor_shapes
-from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
+from model_store.manifest import MANIFEST, CheckpointUnusable, digest_files, read_manifest, write_manifest
 from model_store.registry import resolve
 from model_store.weights import quantization_of
 from tests.conftest import TINY
@@ -273,6 +273,29 @@ class TestConfig:
     def test_a_count_that_is_none(self, folder: Path, value: object) -> None:
         reconfigure(folder, text_config=stated("config.json")["text_config"] | {"num_hidden_layers": value})
         assert "config.json describes no network that can be built: num_hidden_layers is" in refusal(str(folder))
+
+    @pytest.mark.parametrize("field", ["patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels"])
+    def test_patches_that_are_cut_otherwise(self, folder: Path, field: str) -> None:
+        reconfigure(folder, vision_config=stated("config.json")["vision_config"] | {field: 4})
+        assert f"{field} of config.json is 4, and only" in refusal(str(folder))
+
+    def test_a_window_that_a_pair_does_not_fit(self, folder: Path) -> None:
+        window = {"use_sliding_window": True, "sliding_window": 1024}
+        reconfigure(folder, text_config=stated("config.json")["text_config"] | window)
+        assert "a sliding window of 1024 tokens" in refusal(str(folder))
+
+    @pytest.mark.parametrize("field", ["image_token_id", "vision_start_token_id", "vision_end_token_id"])
+    def test_a_token_that_the_tokenizer_has_elsewhere(self, folder: Path, field: str) -> None:
+        reconfigure(folder, **{field: 7})
+        with pytest.raises(CheckpointUnusable, match=rf"^mine: {field} of config\.json is 7, and the tokenizer has <"):
+            _ = resolve(str(folder)).family
+
+    def test_a_tokenizer_with_more_tokens_than_the_network(self, folder: Path) -> None:
+        told = stated("tokenizer.json")
+        told["added_tokens"].append(told["added_tokens"][0] | {"id": 16384, "content": "<|more|>"})
+        put(folder, "tokenizer.json", told)
+        with pytest.raises(CheckpointUnusable, match=r"^mine: its tokenizer has 16385 tokens, and the network 16384\.$"):
+            _ = resolve(str(folder)).family
 
     def test_shapes_alone_need_no_weights(self, folder: Path) -> None:
         (folder / WEIGHTS).unlink()

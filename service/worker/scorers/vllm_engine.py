@@ -38,6 +38,7 @@ from service.worker.scorers.vllm_arguments import engine_arguments, prepare_envi
 from service.worker.scorers.vllm_stats import StepStats
 
 _LOOK_SECONDS = 0.5
+_REASON_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,8 @@ class Engine:
             self._llm = AsyncLLM.from_engine_args(chosen, stat_loggers=None if chosen.disable_log_stats else [StepStats])
         except CannotLoad:
             raise
-        except Exception as error:  # of any kind; vLLM's own log has the story
-            raise CannotLoad(f"{checkpoint.name}: vLLM could not load it ({type(error).__name__}).") from error
+        except Exception as error:  # of any kind
+            raise CannotLoad(f"{checkpoint.name}: vLLM could not load it ({_reason(error)}).") from error
         config = self._llm.vllm_config
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self.device = str(current_platform.device_type)
@@ -209,6 +210,12 @@ class Engine:
         if self._cache is None:
             return item
         return self._cache.get_and_update_item(item and (item, []), _name(image))[0]
+
+
+def _reason(error: Exception) -> str:
+    """An exception's kind and the beginning of its text, for the operator's log: most of vLLM's say what it lacks."""
+    told = " ".join(str(error).split())
+    return f"{type(error).__name__}: {told[:_REASON_CHARS].rstrip('. ')}" if told else type(error).__name__
 
 
 def _name(image: Image) -> str:

@@ -1,4 +1,4 @@
-"""What both apps do at HTTP: request id, log line, error answers, body limit, departed clients, health routes, draining.
+"""What both apps do at HTTP: request id, log line, error answers, departed clients, health routes, draining.
 
 Knows Starlette, nothing of reranking. Invariant: every answer carries `X-Request-Id` and every failure is the one flat error
 body; no exception's text leaves the process.
@@ -23,14 +23,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service import tracing
 from service.access import leave, route_of
 from service.contracts import REQUEST_ID_HEADER, ErrorBody, ErrorPlace
-from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
+from service.errors import Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
 from service.logs import say
 from service.metrics import ERRORS
 from service.telemetry import Record, accept_request_id, request_id, server_timing, tell, timed_request
 
 Result = TypeVar("Result")
 
-_LONGEST_NUMBER = 18
 CLIENT_GONE = 499
 """The status that logs and metrics give a request whose client left; nobody receives it."""
 
@@ -111,30 +110,6 @@ def error_response(error: RerankError) -> Response:
     return JSONResponse(body.model_dump(exclude_none=True), status_code=error.status, headers=headers)
 
 
-def _uncounted(more: int) -> None:
-    """Nobody counts the bytes of all requests together."""
-
-
-def announced_bytes(request: Request, max_bytes: int) -> int:
-    """What `Content-Length` says, 0 where there is none; raises `BodyTooLarge` where it is no number, or above `max_bytes`."""
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or len(announced) > _LONGEST_NUMBER or int(announced) > max_bytes:
-        raise BodyTooLarge
-    return int(announced)
-
-
-async def read_body(request: Request, max_bytes: int, count: Callable[[int], None] = _uncounted) -> bytes:
-    """The whole body, refused as soon as it is known to be larger than `max_bytes`; each chunk's size is told to `count`."""
-    announced_bytes(request, max_bytes)
-    body = bytearray()
-    async for chunk in request.stream():
-        count(len(chunk))
-        body += chunk
-        if len(body) > max_bytes:
-            raise BodyTooLarge
-    return bytes(body)
-
-
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect` raised.
 
@@ -169,6 +144,7 @@ class _Outermost:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        _drop_trailing_slash(scope)
         offered = Request(scope).headers.get(REQUEST_ID_HEADER)
         traced = tracing.serving(scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces)
         with timed_request(accept_request_id(offered)) as record, traced:
@@ -200,6 +176,14 @@ class _Outermost:
             if answer.begun:
                 raise  # half an answer is out already: all that is left is to break off
             await error_response(Internal())(scope, receive, answer.tell)
+
+
+def _drop_trailing_slash(scope: Scope) -> None:
+    """A path with one slash more is the same path: a client's base URL often ends in one."""
+    path = scope["path"]
+    if len(path) > 1 and path.endswith("/"):
+        scope["path"] = path[:-1]
+        scope["raw_path"] = scope.get("raw_path", b"").removesuffix(b"/")
 
 
 class _Answer:

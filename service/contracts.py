@@ -23,6 +23,12 @@ class Limits(BaseModel):
 
     max_documents: int = Field(1_000, ge=1, le=100_000, description="Documents a request.")
     max_body_bytes: int = Field(64 * 2**20, ge=1_024, le=2**31, description="Size of a request's body.")
+    max_body_marks: int = Field(
+        250_000,
+        ge=1_000,
+        le=10_000_000,
+        description="Brackets and commas of a request's JSON outside of strings; at least 8 a document.",
+    )
     max_text_chars: int = Field(100_000, ge=1, le=10_000_000, description="Characters of an item's text.")
     max_images_per_item: int = Field(4, ge=0, le=64, description="Images an item.")
     max_image_bytes: int = Field(10 * 2**20, ge=1_024, le=2**30, description="Size of an image as it is sent.")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from service.asgi import prepare, read_body, unless_gone
+from service.asgi import prepare, unless_gone
 from service.errors import BY_CODE, Overloaded, RerankError
+from service.request_body import read_body
 
 SECRET = "the text of an exception"
 CAP = 1_000

@@ -8,30 +8,31 @@ held is given back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import replace
 from typing import Any
 
 import anyio.to_thread
 from fastapi import Request, Response
 from pydantic import BaseModel
-from pydantic_core import from_json
 
-from service.asgi import announced_bytes, read_body, unless_gone
+from service.asgi import unless_gone
+from service.bodies import Bodies, Held
 from service.contracts import Item, Limits, WorkerInfo
-from service.errors import DeadlineExceeded, InvalidRequest, NoWorker, RerankError, UnsupportedMediaType
+from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
 from service.gateway.admission import Admission
 from service.gateway.auth import Caller, caller_of
-from service.gateway.bodies import Bodies
+from service.gateway.body_reading import BodyReading
 from service.gateway.costs import admission_cost
 from service.gateway.model_names import ModelNames
-from service.gateway.quotas import Quotas
+from service.gateway.quotas import Quotas, Visit
 from service.gateway.rerank import Ask, Outcome, Reranker
 from service.gateway.settings import GatewaySettings
 from service.gateway.tally import count_ask, count_outcome
 from service.gateway.workers import Workers
 from service.metrics import SHED
 from service.quality import short
+from service.request_body import announced_bytes, read_body
 from service.telemetry import request_id, stage, tell
 
 Read = Callable[[dict[str, Any], Limits], Ask]
@@ -50,9 +51,13 @@ class Desk:
         self._names = ModelNames(workers, settings.model_aliases)
         self._quotas = Quotas()
         self._bodies = Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes))
+        self._reading = BodyReading(self._limits)
 
-    async def serve(self, request: Request, dialect: str, read: Read, write: Write) -> Response:
-        """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where that fails."""
+    async def serve(self, request: Request, dialect: str, fields: Container[str], read: Read, write: Write) -> Response:
+        """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where that fails.
+
+        `fields` are those that `read` looks into: of others, the name is enough.
+        """
         clock = asyncio.get_running_loop().time
         arrived = clock()
         caller = caller_of(request)
@@ -60,12 +65,15 @@ class Desk:
         _expect_json(request)
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
-        with self._quotas.visit(caller.scope, caller.quota) as visit, self._bodies.held(announced) as count:
-            with stage("parse"):
-                ask = await self._read(request, count, read)
-            count_ask(ask)
-            model = self._names.find(caller, ask.model)
-            visit.charge(len(ask.documents))
+        with self._quotas.visit(caller.scope, caller.quota) as visit, self._bodies.held(announced) as held:
+            try:
+                with stage("parse"):
+                    ask = await self._read(request, held, visit, fields, read)
+                count_ask(ask)
+                model = self._names.find(caller, ask.model)
+            except RerankError:
+                visit.refund()
+                raise
             until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
             tell(model=model.model, digest=short(model.digest))
             try:
@@ -84,9 +92,15 @@ class Desk:
             raise NoWorker
         self._admission.expect_room(caller.scope)
 
-    async def _read(self, request: Request, count: Callable[[int], None], read: Read) -> Ask:
-        body = await read_body(request, self._limits.max_body_bytes, count)
-        return await anyio.to_thread.run_sync(lambda: read(_json_object(body), self._limits))
+    async def _read(self, request: Request, held: Held, visit: Visit, fields: Container[str], read: Read) -> Ask:
+        """What is asked; the quota is charged before any document of it is built."""
+        body = await read_body(request, self._limits.max_body_bytes, held)
+        async with self._reading.turn(len(body)):
+            outline = await self._reading.outline(body, fields)
+            del body
+            held.grow(outline.memory)
+            visit.charge(outline.entries.get("documents", 1))
+            return await self._reading.build(outline, read)
 
     async def _answer(self, caller: Caller, ask: Ask, model: WorkerInfo, until: float) -> Outcome:
         """The outcome, once the request is admitted; where its time is over before, and it wants what there is, nothing."""
@@ -110,13 +124,3 @@ def _expect_json(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = from_json(body, allow_inf_nan=False)
-    except ValueError:
-        raise InvalidRequest("The request body is not valid JSON.") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("The request body must be a JSON object.")
-    return value

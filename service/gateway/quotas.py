@@ -78,6 +78,7 @@ class Visit:
     def refund(self) -> None:
         """Give back what was charged: nothing was done for it."""
         self._meter.level += self._charged
+        self._charged = 0
 
 
 class Quotas:

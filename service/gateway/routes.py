@@ -16,6 +16,7 @@ from service.gateway.auth import Guard, caller_of
 from service.gateway.descriptions import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
 from service.gateway.desk import Desk
 from service.gateway.dialects import native
+from service.gateway.dialects.field_names import READ
 from service.gateway.model_names import ModelNames
 from service.gateway.settings import GatewaySettings
 from service.gateway.workers import Workers
@@ -47,7 +48,7 @@ def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: Desk) -> 
 
     async def rerank(request: Request) -> Response:
         """Order documents by their relevance to a query; texts, images, or both on either side."""
-        return await desk.serve(request, native.NAME, read, native.write)
+        return await desk.serve(request, native.NAME, READ, read, native.write)
 
     for path in RERANK_PATHS:
         router.add_api_route(

@@ -39,7 +39,12 @@ class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     )
     max_waiting: int = Field(256, ge=0, le=100_000, description="Requests that may wait for capacity.")
     max_wait_ms: int = Field(5_000, ge=0, le=600_000, description="How long a request may wait for capacity.")
-    max_bodies_bytes: int = Field(256 * 2**20, ge=1_024, le=2**40, description="Bytes of request bodies held at once.")
+    max_bodies_bytes: int = Field(
+        256 * 2**20,
+        ge=1_024,
+        le=2**40,
+        description="Memory of request bodies held at once, as sent or as read, whichever is more.",
+    )
 
     on_error: Literal["fail", "skip"] = Field(
         "fail", description="Whether one bad document fails its request, or is listed in errors, where the request does not say."

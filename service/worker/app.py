@@ -15,12 +15,13 @@ import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from service.asgi import draining, new_app, prepare, read_body, unless_gone
+from service.asgi import draining, new_app, prepare, unless_gone
 from service.contracts import MSGPACK, TIMEOUT_HEADER, UNREADABLE, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
 from service.exposition import metrics_page
 from service.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
 from service.quality import short
+from service.request_body import read_body
 from service.telemetry import spend, tell
 from service.tracing import record
 from service.worker.lifecycle import State, live

@@ -73,9 +73,8 @@ class StandIn:
         self.calls: list[ScoreCall] = []
         self.headers: list[dict[str, str]] = []
         routes = [Route("/info", self._info), Route("/score", self._score, methods=["POST"])]
-        self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(Starlette(routes=routes)), base_url=f"http://worker-{next(self._count)}"
-        )
+        self.app = Starlette(routes=routes)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=f"http://worker-{next(self._count)}")
 
     async def _info(self, request: Request) -> Response:
         said = self.said or (self.info and msgspec.json.encode([self.info, *self.others]))

@@ -18,10 +18,10 @@ from PIL import Image
 from pydantic import SecretStr
 from starlette.responses import Response
 
+from service.bodies import Bodies
 from service.contracts import ScoreCall
 from service.errors import Overloaded
 from service.gateway.app import create_gateway
-from service.gateway.bodies import Bodies
 from service.gateway.keys import digest
 from service.gateway.settings import GatewaySettings
 from service.metrics import ADMITTED_TOKENS, BODY_BYTES, IMAGES, IN_FLIGHT, SHED, WAITING
@@ -187,6 +187,48 @@ def test_a_body_as_large_as_the_bound_fits_and_one_byte_more_does_not() -> None:
     for announced in (0, 10):
         with bodies.held(announced) as count:
             count(10)
+
+
+def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not() -> None:
+    """A wide text takes four times the memory that it was sent in."""
+    bodies = Bodies(100)
+    with bodies.held(50) as first:
+        first(50)
+        first.grow(40)
+        assert bodies.total == 50
+        with bodies.held(10) as second:
+            second(10)
+            first.grow(90)
+            with pytest.raises(Overloaded):
+                first.grow(91)
+            with pytest.raises(Overloaded):
+                second.grow(11)
+        first.grow(200)
+        assert bodies.total == 200
+        with pytest.raises(Overloaded), bodies.held() as third:
+            third(1)
+    assert bodies.total == 0
+
+
+async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    key = {"sha256": digest(b"a").hex(), "tenant": "t", "pairs_per_second": 0.1}
+    file.write_text(json.dumps({"keys": [key]}), encoding="utf-8")
+    worker = Gated()
+    worker.go.set()
+    async with gateway(worker, api_keys_file=file) as client:
+
+        async def asked(content: bytes) -> httpx.Response:
+            return await client.post("/rerank", content=content, headers={"authorization": "Bearer a"})
+
+        documents = b"[" + b",".join([b'"d"'] * 999) + b"]"
+        for wrong in (b'"\xff"', b'{"image": 7}', b'{"text": ""}'):
+            body = b'{"query": %s, "documents": %s}' % (wrong, documents)
+            assert told(await asked(body)) in ((400, "invalid_request"), (400, "empty_item"))
+        unknown = b'{"query": "q", "model": "x", "documents": %s}' % documents
+        assert told(await asked(unknown)) == (404, "model_not_found")
+        assert (await asked(b'{"query": "q", "documents": %s}' % documents)).status_code == 200
+        assert told(await asked(b'{"query": "q", "documents": ["d"]}')) == (429, "rate_limited")
 
 
 async def test_a_quota_is_the_tenants_and_is_told_in_seconds(tmp_path: Path) -> None:

@@ -115,9 +115,13 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{ .path }}.autoscaling looks at CPU in percent of {{ .path }}.resources.requests.cpu, which is not set.
 {{- end }}
 {{- $limit := include "rerank.mebibytes" (($own.resources.limits | default dict).memory | default "") | int }}
-{{- $held := add (div (int64 ($own.settings.RERANK_MAX_BODIES_BYTES | default 268435456)) 1048576) (div (int64 (ternary $own.settings.RERANK_CACHE_MEMORY_BYTES 67108864 (hasKey $own.settings "RERANK_CACHE_MEMORY_BYTES"))) 1048576) 256 }}
+{{- $bodies := int64 ($own.settings.RERANK_MAX_BODIES_BYTES | default 268435456) }}
+{{- $body := int64 ($own.settings.RERANK_MAX_BODY_BYTES | default 67108864) }}
+{{- $cache := int64 (ternary $own.settings.RERANK_CACHE_MEMORY_BYTES 67108864 (hasKey $own.settings "RERANK_CACHE_MEMORY_BYTES")) }}
+{{- /* A body that is being read takes up to three times its size beside what is counted; 256 MiB are the process's and its decoders'. */}}
+{{- $held := add (div (add $bodies (mul 3 $body) $cache) 1048576) 256 }}
 {{- if and $limit (lt $limit (int $held)) }}
-{{ .path }}.resources.limits.memory is {{ $limit }} MiB: RERANK_MAX_BODIES_BYTES, RERANK_CACHE_MEMORY_BYTES and the process itself may take {{ $held }} MiB.
+{{ .path }}.resources.limits.memory is {{ $limit }} MiB: RERANK_MAX_BODIES_BYTES, three times RERANK_MAX_BODY_BYTES, RERANK_CACHE_MEMORY_BYTES and the process itself may take {{ $held }} MiB.
 {{- end }}
 {{- end }}
 

@@ -44,6 +44,8 @@ IGNORED = frozenset(
 
 MAX_WARNINGS = 10
 _KNOWN = frozenset(RerankRequest.model_fields)
+READ = _KNOWN | frozenset((*STEERING, *INSTRUCTION_NAMES))
+"""The fields whose values are looked at; of others, a long value need not be read."""
 
 
 def expect_no_steering(body: dict[str, Any]) -> None:

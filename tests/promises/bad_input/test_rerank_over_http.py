@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from typing import Any
@@ -37,9 +38,15 @@ def post(client: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
     return client.post("/rerank", content=body, headers={"content-type": "application/json"} | headers)
 
 
-@pytest.mark.parametrize("path", ["/", "/nowhere", "/rerank/", "/v3/rerank", "/%00", "/rerank%2f..%2finfo"])
+@pytest.mark.parametrize("path", ["/", "/nowhere", "/rerank//", "/v3/rerank", "/%00", "/rerank%2f..%2finfo"])
 def test_an_unknown_path_is_not_found(client: httpx.Client, path: str) -> None:
     expect(client.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/rerank/", "/v1/rerank/", "/v2/rerank/"])
+def test_a_trailing_slash_changes_nothing(client: httpx.Client, path: str) -> None:
+    assert client.post(path, json={"query": "q", "documents": ["d"]}).status_code == 200
+    assert client.get("/v1/models/").status_code == client.get("/info/").status_code == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -89,6 +96,16 @@ def test_json_has_several_names(client: httpx.Client, kind: str) -> None:
 )
 def test_a_body_that_is_no_json_object_is_refused(client: httpx.Client, body: bytes) -> None:
     expect(post(client, body), 400, "invalid_request")
+
+
+def test_a_body_may_be_compressed_and_begin_with_a_byte_order_mark(client: httpx.Client) -> None:
+    body = b'\xef\xbb\xbf{"query": "q", "documents": ["d"]}'
+    assert post(client, body).status_code == 200
+    assert post(client, gzip.compress(body), **{"content-encoding": "gzip"}).status_code == 200
+    for coding in ("br", "zstd", "deflate", "gzip, gzip"):
+        refused = post(client, gzip.compress(body), **{"content-encoding": coding})
+        expect(refused, 415, "unsupported_media_type")
+        assert refused.json()["message"] == "Send the body as it is, or with Content-Encoding: gzip."
 
 
 @pytest.mark.parametrize("field", ["top_n", "timeout_ms", "min_score"])

@@ -1,0 +1,73 @@
+"""The memory of request bodies, over all requests: as they arrive, and as what is read from them.
+
+Knows numbers alone. Bytes are counted as they arrive, and given back when their request is answered, for what was read from them
+(texts, encoded images) lives as long. Invariant: never more than the bound is held, but for one request that nobody else holds
+anything beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import Overloaded
+from service.metrics import BODY_BYTES, BODY_LIMIT_BYTES, SHED
+
+
+class Bodies:
+    """A bound on the bytes of all requests' bodies together."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.total = 0
+        BODY_LIMIT_BYTES.set(max_bytes)
+
+    @contextmanager
+    def held(self, announced: int = 0) -> Iterator[Held]:
+        """Gives one request's share; it, and `announced` bytes that do not fit, raise `Overloaded`."""
+        self.expect_room(announced)
+        mine = Held(self)
+        try:
+            yield mine
+        finally:
+            self.change(-mine.bytes)
+
+    def expect_room(self, more: int) -> None:
+        """Raise `Overloaded` if `more` bytes do not fit."""
+        if self.total + more > self.max_bytes:
+            SHED.labels("bodies").inc()
+            raise Overloaded
+
+    def change(self, by: int) -> None:
+        """Count bytes that are held from now on, or are no longer."""
+        self.total += by
+        BODY_BYTES.set(self.total)
+
+
+class Held:
+    """What one request holds, given back when it ends. Call it with the size of each piece that arrives."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.bytes = 0
+
+    def __call__(self, more: int) -> None:
+        """Hold `more` bytes too; raises `Overloaded` where they do not fit."""
+        self._bodies.expect_room(more)
+        self._take(more)
+
+    def grow(self, size: int) -> None:
+        """Hold `size` bytes in all from now on, if that is more; raises `Overloaded` where they do not fit.
+
+        A request that holds all that is held may grow beyond the bound: each one within the limits can be answered some time.
+        """
+        more = size - self.bytes
+        if more <= 0:
+            return
+        if self._bodies.total > self.bytes:
+            self._bodies.expect_room(more)
+        self._take(more)
+
+    def _take(self, more: int) -> None:
+        self.bytes += more
+        self._bodies.change(more)

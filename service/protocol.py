@@ -9,6 +9,10 @@ by doing nothing; and what is no HTTP gets the one error body.
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import socket
+import struct
+import termios
 from typing import Any
 
 import h11
@@ -16,7 +20,9 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.asgi import BEYOND, error_response, told_with
+from service.connections import ConnectionTable
 from service.errors import InvalidRequest
+from service.framing import Connection
 from service.metrics import CONNECTION_LIMIT, CONNECTIONS, SHED
 from service.serving import Serving
 from service.telemetry import accept_request_id, timed_request
@@ -25,8 +31,9 @@ SLOWEST = 32 * 1024
 """Bytes a second below which a line is not slow but stuck."""
 _TICKS = 4
 """Looks at a connection in one read timeout."""
-_SPARE = 64
-"""Connections beyond the limit on which health is still answered; any more are closed unread."""
+
+_NOT_AT_ALL = struct.pack("ii", 1, 0)
+"""Linger no second: what is unsent when a connection is closed is thrown away."""
 
 
 class Patience:
@@ -49,9 +56,10 @@ class Patience:
 class Http(H11Protocol):
     """One connection. h11, unlike httptools, bounds the header."""
 
-    def __init__(self, *, serving: Serving, **others: Any) -> None:
+    def __init__(self, *, serving: Serving, table: ConnectionTable, **others: Any) -> None:
         super().__init__(**others)
-        self._limit = serving.max_connections
+        self.conn = Connection()
+        self._table = table
         self._patience = Patience(serving.read_timeout_seconds)
         self._moved = self._unread = 0
         self._silent = True
@@ -61,21 +69,33 @@ class Http(H11Protocol):
         super().connection_made(transport)
         self._looking = self.loop.call_later(self._patience.tick, self._look)
         CONNECTIONS.inc()
-        CONNECTION_LIMIT.set(self._limit)
-        if len(self.connections) > self._limit:
+        CONNECTION_LIMIT.set(self._table.limit)
+        if self._table.enter(self):
             SHED.labels("connections").inc()
             self.app_state = {**self.app_state, BEYOND: True}
-        if len(self.connections) > self._limit + _SPARE:
-            transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._looking:
             self._looking.cancel()
+        self._table.leave(self)
         CONNECTIONS.dec()
         super().connection_lost(exc)
 
+    def give_up(self) -> None:
+        """Make room for another connection."""
+        if self._unsent() or (self.cycle is not None and not self.cycle.response_complete):
+            self.transport.abort()
+        else:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0] and not self.transport.is_closing():
+            self._table.idle(self)
+
     def data_received(self, data: bytes) -> None:
         self._silent = False
+        self._table.busy(self)
         if not self._answered_early():  # the rest of a body that nobody wants earns no time
             self._moved += len(data)
         super().data_received(data)
@@ -85,12 +105,24 @@ class Http(H11Protocol):
 
     def _look(self) -> None:
         """One tick: who is to move, and has it?"""
-        unread = self.transport.get_write_buffer_size()
+        unread = self._unsent()
         moved = self._moved + max(0, self._unread - unread)
         self._moved, self._unread = 0, unread
         self._looking = self.loop.call_later(self._patience.tick, self._look)
         if self._patience.is_lost(waiting=self._is_clients_turn(), moved=moved):
             self._lose_patience()
+
+    def _unsent(self) -> int:
+        """Bytes of answers that the client's side has not taken: ours, and those that the system holds for us."""
+        held = self.transport.get_write_buffer_size()
+        connection = self.transport.get_extra_info("socket")
+        if connection is None or connection.fileno() < 0:
+            return held
+        try:
+            queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
+        except OSError:  # not a system, or not a socket, that tells
+            return held
+        return held + int(struct.unpack("i", queued)[0])
 
     def _is_clients_turn(self) -> bool:
         if self._unread or self.transport.is_closing():
@@ -105,9 +137,16 @@ class Http(H11Protocol):
     def _lose_patience(self) -> None:
         """Say so where the client can still be told, and else break off."""
         if self._silent or self._unread or self.transport.is_closing():
-            self.transport.abort()
+            self._break_off()
         else:
             self._refuse(InvalidRequest("The request took too long to arrive."))
+
+    def _break_off(self) -> None:
+        """Close at once, and have the system forget what it still holds for the client."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.fileno() >= 0:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
+        self.transport.abort()
 
     def _refuse(self, error: InvalidRequest) -> None:
         """Answer below the app, and close; where an answer has begun, only close."""

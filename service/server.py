@@ -9,9 +9,11 @@ non-zero code.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
+import logging
 import multiprocessing
 import os
 import signal
@@ -27,12 +29,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.asgi import drain
+from service.connections import ACCEPTED_AT_ONCE, AcceptErrors, ConnectionTable, tell_limit
 from service.logs import say
 from service.metrics import LOOP_LAG_SECONDS
 from service.protocol import Http
 from service.serving import Serving
 
-MAX_HEADER_BYTES = 64 * 1024
+_BACKLOG = 2_048
+"""Connections that the system keeps for us until they are accepted."""
+_LATE_SECONDS = 1.0
+"""How long after the grace the system ends a process in which no Python runs any more."""
 _TICK_SECONDS = 0.1
 """How long uvicorn sleeps between two ticks; as much as it sleeps longer, the event loop was late."""
 _CODES = {signal.SIGTERM: 0, signal.SIGINT: 128 + signal.SIGINT}
@@ -73,12 +79,14 @@ class Server:
 
         Raises `CannotListen` where another process has begun to listen on the port meanwhile.
         """
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns at each request that is no HTTP
+        table = ConnectionTable(tell_limit(serving.max_connections))
         config = uvicorn.Config(
             app,
             host=self._host,
             port=self._port,
-            http=partial(Http, serving=serving),  # type: ignore[arg-type]  # any callable that makes a protocol
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            http=partial(Http, serving=serving, table=table),  # type: ignore[arg-type]  # any callable that makes a protocol
+            backlog=ACCEPTED_AT_ONCE,
             timeout_keep_alive=serving.keep_alive_seconds,
             ws="none",
             log_config=None,
@@ -117,6 +125,14 @@ class _Uvicorn(uvicorn.Server):
         self._leave_at = self._cut_at = float("inf")
         self._looked: float | None = None
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(AcceptErrors())
+        await super().startup(sockets)
+        for server in self.servers:
+            for listener in server.sockets:
+                with socket.socket(fileno=os.dup(listener.fileno())) as same:
+                    same.listen(_BACKLOG)  # uvicorn's number is that of connections accepted at once, too
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
@@ -130,6 +146,7 @@ class _Uvicorn(uvicorn.Server):
             _end_now(self.code)
         self.code = _CODES[sign]
         _end_after(self._serving.grace_seconds, self.code)
+        _end_at_the_latest(self._serving.grace_seconds + _LATE_SECONDS)
         expected = drain(self._app)
         now = time.monotonic()
         self._leave_at = now + (self._serving.draining_seconds if expected and sign is signal.SIGTERM else 0)
@@ -178,6 +195,12 @@ def _end_after(seconds: float, code: int) -> None:
     timer = threading.Timer(seconds, _end_now, (code,))
     timer.daemon = True
     timer.start()
+
+
+def _end_at_the_latest(seconds: float) -> None:
+    """Have the system end the process by then: a thread that holds the interpreter stops all that is written in Python."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _end_now(code: int) -> None:

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.server import MAX_HEADER_BYTES, is_loopback
+from service.framing import MAX_HEADER_BYTES
+from service.server import is_loopback
 
 
 def send_raw(url: str, data: bytes) -> bytes:

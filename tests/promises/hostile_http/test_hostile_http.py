@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from service.server import MAX_HEADER_BYTES
+from service.framing import MAX_HEADER_BYTES
 from tests.conftest import CALM
 from tests.processes import Gmr
 from tests.promises.raw_http import answer_of, is_flat, send_raw
@@ -78,6 +78,18 @@ REFUSED = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),
     "a binary protocol": b"*1\r\n$4\r\nPING\r\n",
     "a method with brackets": get(b"/health/live", method=b"GE(T"),
+    "a length and chunks": POST + LENGTH + b"transfer-encoding: chunked\r\n\r\n2c\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "chunks and a length": POST + b"transfer-encoding: chunked\r\n" + LENGTH + b"\r\n2c\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "chunks in HTTP/1.0": POST.replace(b"1.1", b"1.0") + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a thousand headers of a few bytes": get(b"/health/live", *(b"x-%d: y" % number for number in range(1_000))),
+    "129 headers": get(b"/health/live", *(b"x-%d: y" % number for number in range(127))),
+    "64 KiB of headers at once": get(b"/health/live", *(b"x: " + b"y" * 1_000 for _ in range(66))),
+    "129 trailers": POST + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"x: y\r\n" * 129 + b"\r\n",
+    "a body in crumbs": POST + b"transfer-encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 2_000 + b"0\r\n\r\n",
+    "crumbs with names": POST
+    + b"transfer-encoding: chunked\r\n\r\n"
+    + (b"1;" + b"a" * 500 + b"\r\n \r\n") * 2_000
+    + b"0\r\n\r\n",
     "two hosts": get(b"/health/live", b"host: y"),
 }
 
@@ -88,12 +100,22 @@ def test_what_is_no_sound_http_is_refused(served: Gmr, case: str) -> None:
 
 
 def test_a_length_together_with_chunks_cannot_smuggle_a_request(served: Gmr) -> None:
-    """Chunks win, as the standard says, and the connection ends with the answer: what hides behind is not read."""
+    """A proxy may go by the one, a server by the other: it is refused, and what hides behind is not read."""
     hidden = get(b"/metrics")
     sent = POST + b"content-length: %d\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n" % (len(hidden) + 5) + hidden
     received = send_raw(served.url, sent)
     assert received.count(b"HTTP/1.1 ") == 1
     is_flat(received, 400)
+    assert answer_of(received)[1]["message"] == "The request is not valid HTTP."
+
+
+def test_chunks_of_any_size_are_taken_while_they_are_few(served: Gmr) -> None:
+    chunks = b"".join(b"1;name=x\r\n" + bytes([byte]) + b"\r\n" for byte in BODY.ljust(1_000))
+    trailers = b"x: y\r\n" * 128
+    sent = POST + b"transfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n" + trailers + b"\r\n"
+    assert answer_of(send_raw(served.url, sent))[0] == 200
+    headers = [b"x-%d: y" % number for number in range(126)]
+    assert answer_of(send_raw(served.url, get(b"/health/live", *headers)))[0] == 200
 
 
 def test_what_follows_a_body_that_is_longer_than_announced_is_no_request(served: Gmr) -> None:

@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-from starlette.applications import Starlette
 
-from service.contracts import ScoreCall
-from tests.gateway.stand_in import StandIn, reply, scored
 from tests.processes import Gmr, eventually
+from tests.promises.limited_gateway import limited_gateway
 from tests.promises.worst_bodies.shapes import SHAPES, bombs
 
 pytestmark = pytest.mark.slow
@@ -32,58 +27,12 @@ STACK = 2**20
 """Of a thread: by default, each takes 8 MiB of addresses that it never uses."""
 AT_ONCE = 4
 JSON = {"content-type": "application/json"}
-_LIMITED = f"""
-import os, resource, sys
-resource.setrlimit(resource.RLIMIT_STACK, ({STACK}, resource.RLIM_INFINITY))
-resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
-"""
-
-
-async def quick(call: ScoreCall) -> object:
-    return reply([scored(1.0)] * len(call.documents))
-
-
-@contextmanager
-def serving(app: Starlette) -> Iterator[str]:
-    """A server in a thread; gives its URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-class Forgetful(StandIn):
-    """A worker that scores at once and keeps nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(quick)  # type: ignore[arg-type]
-
-    async def _score(self, request: object) -> object:  # type: ignore[override]
-        answer = await super()._score(request)  # type: ignore[arg-type]
-        self.calls.clear()
-        return answer
-
-
-@contextmanager
-def gateway(log: Path, **settings: str) -> Iterator[Gmr]:
-    """A gateway that is given no more memory than the chart gives it, before a worker that is none."""
-    worker = Forgetful()
-    with serving(worker.app) as url:
-        process = Gmr("gateway", "--workers", url, log=log, **settings)
-        process._command[:1] = [sys.executable, "-c", _LIMITED]
-        with process:
-            yield process.await_ready()
+LIMITS = {resource.RLIMIT_STACK: STACK, resource.RLIMIT_AS: MEMORY}
 
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
-    with gateway(tmp_path_factory.mktemp("worst") / "log") as process:
+    with limited_gateway(tmp_path_factory.mktemp("worst") / "log", LIMITS) as process:
         yield process
         assert "MemoryError" not in process.said()
         assert "Traceback" not in process.said()
@@ -146,7 +95,7 @@ def test_a_compressed_bomb_is_refused(limited: Gmr) -> None:
 def test_a_process_that_is_told_to_end_while_it_reads_the_dearest_bodies_ends(tmp_path: Path) -> None:
     """With exit code 0, by its own: within a few of its graces, where a parse that held the interpreter took a hundred."""
     grace = 5.0
-    with gateway(tmp_path / "log", RERANK_GRACE_SECONDS=str(grace)) as process:
+    with limited_gateway(tmp_path / "log", LIMITS, RERANK_GRACE_SECONDS=str(grace)) as process:
         bodies = [SHAPES[name]() for name in ("nested lists", "escaped documents", "wide documents", "many parts")]
         with ThreadPoolExecutor(len(bodies)) as threads:
             sent = [threads.submit(_post_until_gone, process, body) for body in bodies]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -26,10 +27,13 @@ from service.contracts import REQUEST_ID_HEADER, ErrorBody, ErrorPlace
 from service.errors import Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
 from service.logs import say
 from service.metrics import ERRORS
+from service.pieces import in_pieces
 from service.telemetry import Record, accept_request_id, request_id, server_timing, tell, timed_request
 
 Result = TypeVar("Result")
 
+_HELD = "rerank.held"
+"""In a request's scope: what is given back when it has been answered."""
 CLIENT_GONE = 499
 """The status that logs and metrics give a request whose client left; nobody receives it."""
 
@@ -110,6 +114,12 @@ def error_response(error: RerankError) -> Response:
     return JSONResponse(body.model_dump(exclude_none=True), status_code=error.status, headers=headers)
 
 
+def until_answered(request: Request) -> ExitStack:
+    """What is entered here is left when the answer has been sent, or the request has ended otherwise."""
+    stack: ExitStack = request.scope[_HELD]
+    return stack
+
+
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect` raised.
 
@@ -147,7 +157,8 @@ class _Outermost:
         _drop_trailing_slash(scope)
         offered = Request(scope).headers.get(REQUEST_ID_HEADER)
         traced = tracing.serving(scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces)
-        with timed_request(accept_request_id(offered)) as record, traced:
+        with timed_request(accept_request_id(offered)) as record, traced, ExitStack() as held:
+            scope[_HELD] = held
             answer = _Answer(scope, send, record)
             try:
                 await self._have_answered(scope, receive, answer)
@@ -207,7 +218,8 @@ class _Answer:
             headers.update(told_with(self._record))
             if self.beyond or draining(self._app):
                 headers["connection"] = "close"
-        await self._send(message)
+        for piece in in_pieces(message):
+            await self._send(piece)
 
 
 def told_with(record: Record) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The memory of request bodies, over all requests: as they arrive, and as what is read from them.
 
-Knows numbers alone. Bytes are counted as they arrive, and given back when their request is answered, for what was read from them
-(texts, encoded images) lives as long. Invariant: never more than the bound is held, but for one request that nobody else holds
-anything beside.
+Knows numbers alone. Bytes are counted as they arrive, and until their request is answered, for what was read from them (texts,
+encoded images) lives as long; then its answer is counted, until the client has taken it. Invariant: never more than the bound is
+held, but for one request that nobody else holds anything beside.
 """
 
 from __future__ import annotations
@@ -67,6 +67,11 @@ class Held:
         if self._bodies.total > self.bytes:
             self._bodies.expect_room(more)
         self._take(more)
+
+    def hold_instead(self, answer: bytes) -> bytes:
+        """The answer, which is held from now on, and nothing of the body any more."""
+        self._take(len(answer) - self.bytes)
+        return answer
 
     def _take(self, more: int) -> None:
         self.bytes += more

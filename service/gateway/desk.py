@@ -16,7 +16,7 @@ import anyio.to_thread
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from service.asgi import unless_gone
+from service.asgi import unless_gone, until_answered
 from service.bodies import Bodies, Held
 from service.contracts import Item, Limits, WorkerInfo
 from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
@@ -65,7 +65,8 @@ class Desk:
         _expect_json(request)
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
-        with self._quotas.visit(caller.scope, caller.quota) as visit, self._bodies.held(announced) as held:
+        with self._quotas.visit(caller.scope, caller.quota) as visit:
+            held = until_answered(request).enter_context(self._bodies.held(announced))
             try:
                 with stage("parse"):
                     ask = await self._read(request, held, visit, fields, read)
@@ -83,7 +84,7 @@ class Desk:
             count_outcome(ask, outcome, clock() - arrived)
             with stage("order"):
                 answered = write(ask, outcome, request_id.get()).model_dump_json(exclude_none=True)
-            return Response(answered, media_type="application/json")
+            return Response(held.hold_instead(answered.encode()), media_type="application/json")
 
     def _expect_room(self, caller: Caller) -> None:
         """Turn away whoever cannot be served, before it sends a body."""

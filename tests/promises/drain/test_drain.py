@@ -173,6 +173,29 @@ def test_a_handler_that_never_returns_does_not_keep_the_process(tmp_path: Path, 
         gone.join()
 
 
+HOLDING = """
+    import re, anyio.to_thread as t
+    def hold():
+        while not app.state.draining:
+            time.sleep(0.01)
+        re.match("(a+)+$", "a" * 64 + "b")
+    await t.run_sync(hold)
+"""
+
+
+def test_a_thread_that_never_lets_go_of_the_interpreter_does_not_keep_the_process(tmp_path: Path) -> None:
+    """No line of Python runs any more, no timer's either: the system ends it."""
+    port = free_port()
+    program = BLOCKED.format(block=HOLDING.strip(), port=port)
+    with Process([sys.executable, "-c", program], tmp_path / "log") as process:
+        gone = threading.Thread(target=_ask_until_gone, args=(process, f"http://127.0.0.1:{port}/block"))
+        gone.start()
+        eventually(lambda: "blocked" in process.said(), why=process.said)
+        process.signal(signal.SIGTERM)
+        assert process.wait() == -signal.SIGALRM
+        gone.join()
+
+
 def _ask_until_gone(process: Process, url: str) -> None:
     while process.running():
         try:

@@ -27,7 +27,7 @@ ROOM = 64 * 2**20
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
-    environment = {"RERANK_READ_TIMEOUT_SECONDS": "1", "RERANK_MAX_BODY_BYTES": str(2**20)}
+    environment = {"RERANK_READ_TIMEOUT_SECONDS": "1", "RERANK_KEEP_ALIVE_SECONDS": "5", "RERANK_MAX_BODY_BYTES": str(2**20)}
     with Gmr("serve", log=tmp_path_factory.mktemp("hostile") / "log", **CALM | environment) as process:
         process.await_ready()
         yield process

@@ -150,20 +150,40 @@ def test_the_page_gives_means_intervals_and_verdicts_beside_the_paper() -> None:
         )
     )
     assert "| W SFT, D SFT | 81.00 ± 2.48 | 80.0, 81.0, 82.0 | 58.09 |" in page
-    assert "| W from SFT to CL, D SFT | -9.83 ± 0.72 | -1.10 | as the paper |" in page
-    assert "| D from SFT to CL, W SFT | +5.17 ± 0.72 | -0.21 | opposite |" in page
-    assert "| W from SFT to CL, D CL | -18.00 ± 88.94 | -1.48 | not told apart |" in page  # of the two seeds that both have
+    assert "| W from SFT to CL, D SFT | -9.83 ± 0.72 | -1.10 | as the paper | T-T -9.8 | -9.83 |" in page
+    assert "| D from SFT to CL, W SFT | +5.17 ± 0.72 | -0.21 | opposite | T-T +5.2 | +5.17 |" in page
+    assert (
+        "| W from SFT to CL, D CL | -18.00 ± 88.94 | -1.48 | not told apart | T-T -18.0 | -18.00 |" in page
+    )  # of the two seeds that both have
     assert "| SFT | 0.800 | 0.200 | 0.400 | 0.100 |" in page
     assert "a learnt direction (table 3)" in page.split("**Not run here:**")[1]
     assert "## A learnt direction" not in page
     assert "## Weight functions" not in page
 
 
+def test_a_difference_that_is_one_cells_is_said_to_be(tmp_path: Path) -> None:
+    def run(variant: Variant, seed: int, **cells: float) -> Run:
+        return Run(variant=variant.name, seed=seed, cells=cells, positive=(0.5,), negative=(0.5,))
+
+    runs = [
+        *(run(Variant(), seed, **{"T-T": 0.2, "I-I": 0.8, "T-I": 0.8}) for seed in range(2)),
+        *(run(Variant("cl"), seed, **{"T-T": 0.5, "I-I": 0.79, "T-I": 0.77}) for seed in range(3)),
+        run(Variant("sft", "cl"), 0, **{"T-T": 0.9, "I-I": 0.9, "T-I": 0.9}),
+    ]
+    page = document(Summary(facts={}, runs=tuple(runs)))
+    assert "| W from SFT to CL, D SFT | +8.67 ± 0.00 | -1.10 | opposite | T-T +30.0 | -2.00 |" in page
+    order = "Best first, ours: W SFT, D CL; W CL, D SFT; W SFT, D SFT. The paper's: W SFT, D SFT; W SFT, D CL; W CL, D SFT."
+    assert f"The order is not the paper's. {order}" in page
+    papers = {Variant(): [90.0], Variant("sft", "cl"): [80.0], Variant("cl"): [70.0]}
+    assert "The order is the paper's. Best first, ours: W SFT, D SFT; W SFT, D CL; W CL, D SFT." in document(summary(papers))
+    assert "The order" not in document(summary({Variant(): [90.0], Variant("cl"): [70.0]}))
+
+
 def test_what_was_run_in_part_is_shown_in_part() -> None:
     page = document(summary({Variant(): [80.0], Variant(head="random"): [70.0]}))
     assert "| SFT, random rows, learnt | 70.00 | 70.0 | 56.75 |" in page
-    assert "| CL: random rows instead | not run | +1.32 |  |" in page
-    assert "| SFT: random rows instead | -10.00 | -1.34 |  |" in page
+    assert "| CL: random rows instead | not run | +1.32 |  |  |  |" in page
+    assert "| SFT: random rows instead | -10.00 | -1.34 |  | T-T -10.0 | -10.00 |" in page
 
 
 def test_nothing_run_is_a_page_that_says_so() -> None:

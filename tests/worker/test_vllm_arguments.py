@@ -127,6 +127,35 @@ def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(monkeypatch: pytes
     assert not [each for each in line if "log-stats" in each]
 
 
+@dataclass
+class LoraArguments(Arguments):
+    """Those of adapters, too."""
+
+    enable_lora: bool = False
+    max_loras: int = 1
+    max_cpu_loras: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("count", "chosen", "kept"), [(8, {}, None), (9, {}, "--max-cpu-loras=9"), (9, {"max_loras": "12"}, None)]
+)
+def test_every_adapter_stays_in_memory(
+    monkeypatch: pytest.MonkeyPatch, count: int, chosen: dict[str, str], kept: str | None
+) -> None:
+    """vLLM would read one that it let go of from its folder again, whatever lies there by then."""
+    line: list[str] = []
+
+    class Parser(argparse.ArgumentParser):
+        def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+            line.extend(args)
+            return argparse.Namespace()
+
+    monkeypatch.setitem(sys.modules, "vllm.utils.argparse_utils", SimpleNamespace(FlexibleArgumentParser=Parser))
+    adapters = [Adapter(f"a{number}", Path(), 8, "") for number in range(count)]
+    engine_arguments(LoraArguments, resolve(str(TINY)), adapters, chosen, on_cpu=False)
+    assert [each for each in line if "max-cpu-loras" in each] == ([kept] if kept else [])
+
+
 def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:
     with pytest.raises(CannotLoad, match=r"^An adapter of rank 513 cannot be served: vLLM stops at 512\.$"):
         engine_arguments(Arguments, resolve(str(TINY)), [Adapter("wide", Path(), 513, "")], {}, on_cpu=True)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.adapters.folder import LoraFolder, canonical, dated_module, with_sorted_metadata
+from model_store.adapters.folder import WRAPPED, LoraFolder, canonical, dated_module, with_sorted_metadata
 from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from model_store.registry import Checkpoint
@@ -24,6 +24,8 @@ from model_store.training.publish.pairs import PublishRefused
 
 _OF_2025 = {r"^model\.(?!language_model\.|visual\.)": "model.language_model.", r"^visual\.": "model.visual."}
 """From tensors' names as they were before transformers 4.52 to today's, as `canonical` has it, in the form that peft takes."""
+
+_SIDES = ("A.weight", "B.weight")
 
 
 def load_base(checkpoint: Checkpoint, device: str) -> Network:
@@ -40,10 +42,7 @@ def load_base(checkpoint: Checkpoint, device: str) -> Network:
 def wear(network: Network, adapter: LoraFolder) -> peft.PeftModel:
     """The network with the adapter on; raises `PublishRefused` where some of either does not find its place."""
     name = adapter.folder.name
-    for tensor in sorted(adapter.shapes):
-        if canonical(tensor) is None:
-            raise PublishRefused(f"{name} does not fit the base: the base has no place for {tensor}.")
-
+    _refuse_misfits(network, adapter)
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.folder))
         if adapter.dated:
@@ -63,6 +62,26 @@ def wear(network: Network, adapter: LoraFolder) -> peft.PeftModel:
         where = "the base has no place for" if first in held else "the adapter lacks"
         raise PublishRefused(f"{name} does not fit the base: {where} {held.get(first, first)}.")
     return worn
+
+
+def _refuse_misfits(network: Network, adapter: LoraFolder) -> None:
+    """Raise `PublishRefused` that names the tensor, where peft would say nothing or fail in its own words."""
+    modules = dict(network.named_modules())
+    for tensor in sorted(adapter.shapes):
+        known = canonical(tensor)
+        module, _, half = (known or "").removeprefix(WRAPPED).rpartition(".lora_")
+        if known is None or (half in _SIDES and module not in modules):
+            raise PublishRefused(f"{adapter.folder.name} does not fit the base: the base has no place for {tensor}.")
+
+        target, shape = modules.get(module), adapter.shapes[tensor]
+        if half not in _SIDES or not isinstance(target, torch.nn.Linear):
+            continue
+        wanted = target.in_features if half == _SIDES[0] else target.out_features
+        if len(shape) != 2 or shape[half == _SIDES[0]] != wanted:
+            raise PublishRefused(
+                f"{adapter.folder.name} does not fit the base: {tensor} has the shape {list(shape)}, and the base's map has "
+                f"{wanted} {'inputs' if half == _SIDES[0] else 'outputs'}."
+            )
 
 
 def write_today(adapter: LoraFolder, network: Network, folder: Path, base: str) -> None:

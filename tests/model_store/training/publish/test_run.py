@@ -241,6 +241,22 @@ class TestRefused:
         said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", move)))
         assert "has no place for model.language_model.layers.0." in said
 
+    def test_a_module_that_the_base_lacks_is_named(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+        def move(tensors: dict[str, torch.Tensor]) -> None:
+            for name in list(tensors):
+                tensors[name.replace("self_attn.q_proj", "attention.wq")] = tensors.pop(name)
+
+        said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", move)))
+        assert "the base has no place for base_model.model.model.language_model.layers.0.attention.wq.lora_A.weight." in said
+
+    def test_an_adapter_of_a_larger_base_is_told_by_its_tensor(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+        def widen(tensors: dict[str, torch.Tensor]) -> None:
+            for name, tensor in tensors.items():
+                tensors[name] = torch.cat([tensor, tensor], dim=int("lora_A" in name))
+
+        said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", widen)))
+        assert "layers.0.mlp.down_proj.lora_A.weight has the shape [4, 1024], and the base's map has 512 inputs." in said
+
     @pytest.mark.parametrize("header", [{"gmr.read_out": "yes"}, {"gmr.head": "trainable"}])
     def test_another_score_than_the_bases(self, job: MakeJob, adapter: Path, tmp_path: Path, header: dict[str, str]) -> None:
         folder = Path(shutil.copytree(adapter, tmp_path / "broken"))

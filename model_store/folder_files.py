@@ -24,7 +24,7 @@ ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _MODULES = "modules.json"
 _READ = frozenset((".json", ".safetensors", ".jinja", ".txt", ".model", ".tiktoken", ".gguf"))
-_POINTER_BYTES = 1024
+_POINTER_BYTES = 64
 
 
 def files_read(folder: Path) -> list[str]:
@@ -87,6 +87,9 @@ def refuse_pooling(name: str, folder: Path) -> None:
 def refuse_pointers(name: str, folder: Path, files: Collection[str]) -> None:
     """Raises `CheckpointUnusable` where a file is still the pointer that git-lfs puts in its place."""
     for file in files:
-        path = folder / file
-        if path.stat().st_size <= _POINTER_BYTES:
-            refuse_pointer(name, file, path.read_bytes())
+        try:
+            with (folder / file).open("rb") as opened:
+                beginning = opened.read(_POINTER_BYTES)
+        except OSError as error:
+            raise CheckpointUnusable(f"{name}: {file} cannot be read ({error.strerror}).") from None
+        refuse_pointer(name, file, beginning)

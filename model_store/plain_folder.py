@@ -36,6 +36,10 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
         raise CheckpointUnusable(f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end.")
     refuse_unloadable(name, folder, weights=weights)
     bounds = pixel_bounds(name, folder)
+    try:
+        files = digest_files(folder, files_read(folder))
+    except OSError as error:
+        raise CheckpointUnusable(f"{name}: a file of the folder cannot be read ({error.strerror}).") from None
     return Manifest(
         name=name,
         family=Gmr.name,
@@ -43,7 +47,7 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
         default_instruction=DEFAULT_INSTRUCTION,
         max_tokens=MAX_TOKENS,
         pixels=bounds,
-        files=digest_files(folder, files_read(folder)),
+        files=files,
     )
 
 
@@ -53,11 +57,11 @@ def refuse_unloadable(name: str, folder: Path, listed: Manifest | None = None, *
     `listed` is the folder's manifest, where it has one. Without `weights` the folder may lack them.
     """
     refuse_adapter(name, folder)
+    config = read_config(name, folder)
     if listed is not None:
         refuse_unlisted(name, folder, listed.files)
     refuse_pointers(name, folder, files_read(folder))
     refuse_pooling(name, folder)
-    config = read_config(name, folder)
     if weights:
         check_weights(name, folder, config)
 

@@ -247,6 +247,12 @@ class TestFiles:
         (folder / name).write_text(POINTER, encoding="utf-8")
         assert f"{name} is a git-lfs pointer, not the file itself: run `git lfs pull`" in refusal(str(folder))
 
+    def test_a_link_to_nowhere(self, folder: Path) -> None:
+        """As a cache of a hub has them whose files were removed."""
+        (folder / WEIGHTS).unlink()
+        (folder / WEIGHTS).symlink_to(folder / "blobs" / "gone")
+        assert refusal(str(folder)) == "mine: model.safetensors cannot be read (No such file or directory)."
+
     @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
     def test_a_byte_order_mark(self, folder: Path, name: str) -> None:
         (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())

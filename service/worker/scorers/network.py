@@ -40,6 +40,8 @@ class Network:
         )
         if missing := report["missing_keys"]:  # which transformers has filled with random numbers
             raise CheckpointUnusable(f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in all).")
+        if unread := report["unexpected_keys"]:
+            raise CheckpointUnusable(f"{checkpoint.name}: nothing reads {min(unread)} of the weights ({len(unread)} in all).")
         for name, parameter in model.named_parameters():
             if parameter.dtype != dtype:  # transformers has its own mind for weights that are stored in some formats
                 raise CheckpointUnusable(f"{checkpoint.name}: {name} was loaded as {parameter.dtype}, not as {dtype}.")

@@ -1,6 +1,7 @@
 """The types of a request's fields that have bounds of their own: numbers, ids, metadata.
 
-Knows pydantic, nothing of what the fields are for. Invariant: JSON's `true` is never read as a number.
+Knows pydantic, nothing of what the fields are for. Invariant: JSON's `true` is never read as a
+number.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Pictures inside text: data URLs as they are written, and the base64 that they and bare strings hold.
+"""Pictures inside text: data URLs as they are written, and base64 alone or in them.
 
 Knows RFC 2397 and the two alphabets of base64, nothing of images. Invariant: the media type that a
-URL claims decides nothing but whether it claims an image; what the bytes are is looked at elsewhere.
+URL claims decides nothing but whether a text holds an image; what the bytes are is looked at
+elsewhere.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import re
 MAX_LABEL = 512
 """Characters before a data URL's comma: a media type and its parameters."""
 _PAYLOAD = re.compile(r";base64,[a-z0-9+/_%\\-]{32}")
-"""In lower case. The smallest picture takes 40 characters; a text that explains data URLs has fewer."""
+"""In lower case. The smallest picture takes 40 digits; a text about data URLs shows fewer."""
 _IMAGE_LABEL = re.compile(r"data:image\\*/[^,\n\"'<>]+")
 """PHP writes JSON with `\\/` for each slash."""
-_WHOLE = re.compile(r"\s*data:[a-z0-9.+/-]{0,128}(?:;\s?[^;,\s]{0,256}){0,8};base64,[a-z0-9+/_=\s-]*", re.IGNORECASE)
+_TYPE_AND_PARAMETERS = r"[a-z0-9.+/-]{0,128}(?:;\s?[^;,\s]{0,256}){0,8}"
+_WHOLE = re.compile(
+    rf"\s*data:{_TYPE_AND_PARAMETERS};base64,[a-z0-9+/_=\s-]*",
+    re.IGNORECASE,
+)
 _URL_SAFE = str.maketrans("-_", "+/")
 
 
@@ -44,7 +49,10 @@ def holds_picture(text: str) -> bool:
 
 
 def base64_of(source: str) -> str | None:
-    """The base64 of a data URL of any type, or a source that is no data URL as it is; None for one not in base64."""
+    """The base64 of a data URL of any type; None for one not in base64.
+
+    A source that is no data URL is base64 itself.
+    """
     if not source[:64].lstrip().lower().startswith("data:"):
         return source
 
@@ -55,7 +63,7 @@ def base64_of(source: str) -> str | None:
 
 
 def decode(encoded: str) -> bytes:
-    """The bytes of base64 in either alphabet, with or without its padding and whitespace; raises `NotBase64`."""
+    """The bytes of base64 in either alphabet, padding and whitespace or not; raises `NotBase64`."""
     digits = "".join(encoded.split()).rstrip("=")
     if "-" in digits or "_" in digits:
         digits = digits.translate(_URL_SAFE)

@@ -1,7 +1,8 @@
 """Which model a name means: a served one, an operator's alias for one, or none.
 
 Knows names and who may use which, nothing of how a model is served. Invariant: a caller learns the
-names of the models that it may use, and of no others; an alias is as good as the name it stands for.
+names of the models that it may use, and of no others; an alias is as good as the name that it
+stands for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from service.gateway.auth import Caller
 from service.gateway.workers import Workers
 
 DEFAULT_NAMES = ("", "default/not-specified")
-"""What clients send that were told no model: the empty string, and infinity_client's word for it."""
+"""What clients send that were told no model; the second is infinity_client's."""
 MAX_NAMED = 10
 """Models that an error names."""
 MAX_NAME = 64
@@ -22,7 +23,10 @@ MAX_NAME = 64
 
 
 class ModelNames:
-    """The names under which the workers' models are asked for. `aliases`: other names, and the model that each stands for."""
+    """The names under which the workers' models are asked for.
+
+    `aliases`: other names, and the model that each stands for.
+    """
 
     def __init__(self, workers: Workers, aliases: Mapping[str, str]) -> None:
         self._workers = workers
@@ -31,8 +35,8 @@ class ModelNames:
     def find(self, caller: Caller, name: str | None = None) -> WorkerInfo:
         """The model of a name, or the default one.
 
-        Raises `NoWorker`, `Forbidden`, and `ModelNotFound`, which names the models that the caller may use. A caller that is
-        bound to some models cannot tell whether another one exists.
+        Raises `NoWorker`, `Forbidden`, and `ModelNotFound`; the last two name the models that the
+        caller may use. A caller bound to some models cannot tell whether another one exists.
         """
         meant = self.meant(name)
         if meant is not None and not caller.may_use(meant):
@@ -46,14 +50,19 @@ class ModelNames:
         return model
 
     def usable(self, caller: Caller) -> dict[str, str]:
-        """Every name that the caller may use, and the model that it means: served models first, then aliases."""
+        """Every name that the caller may use, and the model that it means: aliases come last."""
         served = [name for name in self._workers.names() if caller.may_use(name)]
         names = {name: name for name in served if name not in self._aliases}
-        aliases = {alias: model for alias, model in sorted(self._aliases.items()) if model in served}
-        return names | aliases
+        for alias, model in sorted(self._aliases.items()):
+            if model in served:
+                names[alias] = model
+        return names
 
     def meant(self, name: str | None) -> str | None:
-        """The model that a name stands for, None for the default one; an alias goes before a served model of the same name."""
+        """The model that a name stands for, None for the default one.
+
+        An alias goes before a served model of the same name.
+        """
         if name is None or (name in DEFAULT_NAMES and name not in self._aliases):
             return None
         return self._aliases.get(name, name)

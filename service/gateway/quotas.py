@@ -19,7 +19,7 @@ from service.errors import NoWorker, Overloaded, RateLimited
 BURST_SECONDS = 2.0
 """How much of its rate a tenant may save up."""
 MAX_RETRY_AFTER = 30
-"""Seconds. Cohere's SDKs sleep as long as they are told, twice, up to a minute each, before their caller hears a word."""
+"""Seconds. Cohere's SDKs sleep that long twice, up to a minute each, before their caller hears a word."""
 _SHORT = 60
 """Seconds of debt that are said as such; more are said in minutes."""
 _ROUNDING = 1e-6
@@ -114,7 +114,10 @@ class Quotas:
 
 
 def _in_debt(seconds: float) -> RateLimited:
-    """The refusal of a scope in debt for so many seconds. The sentence says how long; `Retry-After` no more than clients bear."""
+    """The refusal of a scope that is in debt for so many seconds.
+
+    The sentence says how long; `Retry-After` no more than clients bear.
+    """
     minutes = min(seconds / 60, 1e6)
     wait = f"{math.ceil(seconds)} s" if seconds <= _SHORT else f"{math.ceil(minutes)} min"
     message = f"This API key's quota of pairs is used up: more in {wait}."

@@ -73,7 +73,10 @@ class Certificates:
 
 
 class PasswordFile(CredentialProvider):
-    """The password that a file holds when a connection is opened; while it cannot be read, the last one that it held."""
+    """The password that a file holds when a connection is opened.
+
+    While the file cannot be read, it is the last one that it held.
+    """
 
     def __init__(self, path: Path, username: str | None, password: str) -> None:
         self._path = path

@@ -1,8 +1,8 @@
-"""Blocks of addresses with a special purpose, and whether what is in them belongs to the public internet.
+"""Blocks of addresses with a special purpose, and whether they belong to the public internet.
 
 From IANA's "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry" (RFC
-6890, as of 2025-10), written out because Python's `ipaddress` lags behind them: 3.11 takes 192.0.0.0/24
-and 3fff::/20 for public. Knows addresses alone. Invariant: the most specific block decides, and an
+6890, as of 2025-10), written out because Python's `ipaddress` lags behind them: 3.11 takes most of
+192.0.0.0/24 and all of 3fff::/20 for public. Knows addresses alone. Invariant: the most specific block decides, and an
 address in no block is public.
 """
 
@@ -63,7 +63,7 @@ _OTHERS: dict[str, bool] = {
     "::/3": False,  # all but 2000::/3 is no global unicast (IANA's "IPv6 Address Space") ...
     "4000::/2": False,
     "8000::/1": False,
-    # anycast to the nearest device of a kind: one of the own network answers, and none serves pictures
+    # anycast to the nearest device of a kind: one of the own network answers
     "192.0.0.9/32": False,
     "192.0.0.10/32": False,
     "2001:1::1/128": False,
@@ -97,8 +97,8 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 def is_public_address(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address belongs to the public internet.
 
-    An IPv4 address that is mapped or translated into IPv6 is judged as itself: that is what is dialled. One in a tunnel (6to4,
-    Teredo) is not public, whatever it is: the tunnel's end could be anywhere.
+    An IPv4 address that is mapped or translated into IPv6 is judged as itself: that is what is
+    dialled. One in a tunnel (6to4, Teredo) is not public, whatever it is: the tunnel may end anywhere.
     """
     if isinstance(address, IPv6Address) and (address in _MAPPED or address in _TRANSLATED):
         return is_public_address(IPv4Address(int(address) & 0xFFFF_FFFF))

@@ -1,7 +1,7 @@
-"""The names of a request's own fields: which are known, which are another vendor's, which are neither.
+"""The names of a request's fields: which are known, another vendor's, or neither.
 
 Knows names, and a value only where it is an instruction. Invariant: a field that has no effect and
-that no vendor is known to send is named in a warning; the warnings are few and short, whatever is sent.
+that no vendor is known to send is named in a warning; warnings are few and short, whatever is sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STEERING = ("cache_salt", "mm_processor_kwargs", "chat_template", "chat_template
 """Fields that would let a client steer the engine; refused rather than ignored."""
 
 INSTRUCTION_NAMES = ("instruct",)
-"""Other vendors' names for `instruction`, with its very meaning: the task, written into the prompt (SGLang, DashScope)."""
+"""Other vendors' names for `instruction` with its very meaning (SGLang, DashScope): the task."""
 
 IGNORED = frozenset(
     {
@@ -46,6 +46,7 @@ MAX_WARNINGS = 10
 _KNOWN = frozenset(RerankRequest.model_fields)
 READ = _KNOWN | frozenset((*STEERING, *INSTRUCTION_NAMES))
 """The fields whose values are looked at; of others, a long value need not be read."""
+_EXPECTED = _KNOWN | IGNORED | {*INSTRUCTION_NAMES, *STEERING}
 
 
 def expect_no_steering(body: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ def unknown_fields(body: dict[str, Any]) -> list[str]:
 
 def _unknown(body: dict[str, Any]) -> Iterator[str]:
     for name in body:
-        if name not in _KNOWN and name not in IGNORED and name not in INSTRUCTION_NAMES and name not in STEERING:
+        if name not in _EXPECTED:
             yield name
 
 

@@ -38,17 +38,17 @@ _MESSAGES = {
     "too_long": "This must hold at most {max_length} elements.",
     "dict_type": "This must be an object.",
     "literal_error": "This must be {expected}.",
-    "identifier": f"This must be a string of at most {MAX_ID_CHARS} characters, or a 64-bit integer.",
+    "identifier": f"This must be a string of at most {MAX_ID_CHARS} characters or a 64-bit integer.",
     "metadata": f"This must be a JSON object of at most {MAX_METADATA_BYTES} bytes.",
     "part": "This must hold what its type names, and nothing else.",
     "content": "This must have either content, or text and image.",
     "empty_item": "An item needs a text or an image.",
 }
-"""What is wrong with a value, by pydantic's kind of finding; `{...}` is in the finding's context."""
+"""What is wrong with a value, by pydantic's kind of finding; `{...}` is from its context."""
 
 
 def refusal(error: ValidationError, at: Loc = ()) -> BadRequest:
-    """Pydantic's findings at a place of the request as one of our errors: of the first one's kind."""
+    """Pydantic's findings at a place of the request as one error: of the first one's kind."""
     found = error.errors(include_url=False, include_input=False)
     kind = BY_CODE.get(found[0]["type"], InvalidRequest)
     if not issubclass(kind, BadRequest):

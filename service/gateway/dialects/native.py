@@ -36,15 +36,15 @@ OnError = Literal["fail", "skip"]
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100
 _MAX_OBJECT_FIELDS = 16
-"""Of an item, and of each object in its content. An object with more is not looked into: each unknown field is a finding."""
+"""Of an item, and of each object in its content; each unknown one would be a finding of pydantic's."""
 _MAX_RANKED_FIELDS = 1_000
 """Of a document with `rank_fields`, which may have fields of its own."""
 
 
 def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Ask:
-    """A JSON object as an `Ask`; raises a `BadRequest` that names the places. Bad documents are kept as their errors.
+    """A JSON object as an `Ask`; raises a `BadRequest` that names the places.
 
-    `on_error` is what holds where the request does not say.
+    Bad documents are kept as their errors. `on_error` is what holds where the request does not say.
     """
     expect_no_steering(body)
     given = {name: value for name, value in body.items() if value is not None}
@@ -156,14 +156,14 @@ def _document(given: Any, rank_fields: list[str], index: int) -> Item | RerankEr
 
 
 def _expect_few_fields(item: Any, at: Loc, most: int) -> None:
-    """Raise `InvalidRequest` where an item, or an object in its content, has more fields than any has."""
+    """Raise `InvalidRequest` where an item, or an object in its content, has more fields than `most`."""
     for loc, value in _objects(item, at):
         if len(value) > most:
             raise InvalidRequest(f"This must have at most {most} fields.").at(loc)
 
 
 def _objects(item: Any, at: Loc) -> Iterator[tuple[Loc, dict[str, Any]]]:
-    """The objects of an item that are read strictly, with their places: itself, its parts, their `image_url`."""
+    """The objects of an item with their places: itself, its parts, their `image_url`."""
     if not isinstance(item, dict):
         return
     yield at, item

@@ -17,7 +17,10 @@ _KEPT = ("image", "id", "metadata")
 
 
 def with_text(document: Any, rank_fields: list[str], at: Loc) -> Any:
-    """A document whose text is that of the named fields; raises `InvalidRequest` for a field that is no string."""
+    """A document whose text is that of the named fields.
+
+    Raises `InvalidRequest` for a field that is no string.
+    """
     if not rank_fields or not isinstance(document, dict):
         return document
 

@@ -169,7 +169,9 @@ class _Round:
             return
         self.digests.add(reply.digest)
         _expect_room_for_documents(self._question.model, reply)
-        self.verdicts.update({key: _verdict(pair) for key, pair in zip(open_, reply.pairs, strict=True) if pair is not None})
+        for key, pair in zip(open_, reply.pairs, strict=True):
+            if pair is not None:
+                self.verdicts[key] = _verdict(self._question.model, pair)
 
     async def _decode(self, *contents: Content) -> Images:
         """The pixels of some contents' images. Those that several documents show are decoded once, while they may be kept."""
@@ -206,8 +208,13 @@ def _unreadable(content: Content, images: Images) -> RerankError | None:
     return None
 
 
-def _verdict(pair: Scored | Refused) -> Verdict:
-    return pair if isinstance(pair, Scored) else BY_CODE.get(pair.code, WorkerFailed)()
+def _verdict(model: WorkerInfo, pair: Scored | Refused) -> Verdict:
+    if isinstance(pair, Scored):
+        return pair
+    if pair.code == PairTooLong.code:
+        most = model.max_pair_tokens
+        return PairTooLong(f"Query and document have more than the {most} tokens that the model reads.")
+    return BY_CODE.get(pair.code, WorkerFailed)()
 
 
 _TOO_LONG_ALONE = {

@@ -213,7 +213,10 @@ def test_a_picture_is_the_same_however_its_base64_is_written(rerank: Rerank) -> 
 
 
 def test_a_pair_that_may_not_be_cut_is_too_long(rerank: Rerank) -> None:
-    expect(rerank(query="q", documents=["good", TOO_LONG], truncate="none"), 400, "pair_too_long", ["documents", 1])
+    refused = rerank(query="q", documents=["good", TOO_LONG], truncate="none")
+    expect(refused, 400, "pair_too_long", ["documents", 1])
+    said = "documents[1]: query and document have more than the 3200 tokens that the model reads."
+    assert refused.json()["message"] == said
     skipped = rerank(query="q", documents=["good", TOO_LONG], truncate="none", on_error="skip").json()
     assert [each["index"] for each in skipped["results"]] == [0]
     assert [(each["index"], each["code"]) for each in skipped["errors"]] == [(1, "pair_too_long")]

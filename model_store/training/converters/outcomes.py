@@ -54,7 +54,8 @@ def of_document(name: str) -> Iterator[None]:
 class Converted:
     """What became of the source's rows: written, skipped or changed for a reason, and bad.
 
-    `bad_rows` are sentences on the first `SHOWN` of `bad`; `left_out` are ids of documents.
+    `bad_rows` are sentences on the first `SHOWN` of `bad`, and `last` on the last that was found here;
+    `left_out` are ids of documents.
     """
 
     written: int = 0
@@ -62,17 +63,20 @@ class Converted:
     bad: int = 0
     bad_rows: list[str] = field(default_factory=list)
     left_out: set[str] = field(default_factory=set)
+    last: str = ""
 
     def wrong(self, sentence: str) -> None:
         """Count a bad row."""
         self.bad += 1
+        self.last = sentence
         if len(self.bad_rows) < SHOWN:
             self.bad_rows.append(sentence)
 
     def within(self, max_bad: int, before: int = 0) -> None:
         """Raise `DataError` where more rows are bad, with those `before`, than may be."""
         if before + self.bad > max_bad:
-            raise DataError(f"{self.bad_rows[-1]} That is one bad row more than --max-bad {max_bad} allows.")
+            last = self.last or self.bad_rows[-1]
+            raise DataError(f"{last} More rows are bad than --max-bad {max_bad} allows.")
 
     def add(self, note: Note) -> None:
         """Add what is said of a part, or of a finished conversion."""

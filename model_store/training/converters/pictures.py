@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from model_store.families.pictures import FORMATS
+from model_store.families.pictures import FORMATS, MAX_FILE_BYTES
 from model_store.training.checks import image_problem
 from model_store.training.converters.outcomes import BadRow
 from model_store.training.data import MAX_PATH_CHARS, DataError, inside
@@ -66,6 +66,8 @@ class Pictures:
 def keep_image(value: Any, folder: Path, place: str) -> Path:
     """An image's bytes as a file below `folder`, named by its SHA-256; raises `BadRow`."""
     data = bytes_of(value, place)
+    if len(data) > MAX_FILE_BYTES:
+        raise BadRow(f"{place}: the image has more than {MAX_FILE_BYTES} bytes.")
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as image:
             suffix = _SUFFIXES[image.format or ""]

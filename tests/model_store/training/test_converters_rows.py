@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -70,10 +72,16 @@ def webqa(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 @pytest.mark.parametrize("task", ["T-T", "T-IT"])
-def test_one_task_of_a_file_that_holds_two(webqa: Path, task: str) -> None:
+def test_one_task_of_a_file_that_holds_two(webqa: Path, task: str, suffix: str) -> None:
     out = webqa / f"{task}.jsonl"
-    documents, examples = convert_mbeir(webqa / "queries.jsonl", webqa / "pool.jsonl", out, root=webqa, task=task)
+    sources = [webqa / f"{name}.{suffix}" for name in ("queries", "pool")]
+    if suffix == "parquet":
+        for path in sources:
+            rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+            pq.write_table(pa.Table.from_pylist(rows), path)
+    documents, examples = convert_mbeir(*sources, out, root=webqa, task=task)
     assert (documents.written, examples.written, examples.bad) == (3, 3, 0)
     assert examples.counts["skipped: another task"] == 3
     query, document = MODALITIES[task]
@@ -109,7 +117,7 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
             file.write(json.dumps(row) + "\n")
         file.write("no JSON\n")
     sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
-    with pytest.raises(DataError, match=r"queries\.jsonl:11: .*That is one bad row more than --max-bad 4 allows\.$"):
+    with pytest.raises(DataError, match=r"queries\.jsonl:11: .*More rows are bad than --max-bad 4 allows\.$"):
         convert_mbeir(*sources, webqa / "four.jsonl", root=webqa, max_bad=4)
     assert not (webqa / "four.jsonl").exists()
     _, examples = convert_mbeir(*sources, webqa / "five.jsonl", root=webqa, max_bad=5)
@@ -141,6 +149,13 @@ def test_the_bound_is_the_same_over_parts_and_after_an_interruption(webqa: Path,
     assert (examples.bad, examples.written) == (6, 6)
     with pytest.raises(DataError, match="--max-bad 5 allows"):
         convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, max_bad=5)
+
+
+def test_the_row_that_is_one_too_many_is_named_however_many_came_before(webqa: Path) -> None:
+    with (webqa / "queries.jsonl").open("a", encoding="utf-8") as file:
+        file.write("{}\n" * 40)
+    with pytest.raises(DataError, match=r"queries\.jsonl:37: the row has no 'qid'\. More rows are bad than --max-bad 30"):
+        convert_mbeir(webqa / "queries.jsonl", webqa / "pool.jsonl", webqa / "out.jsonl", root=webqa, max_bad=30)
 
 
 def test_bad_pages_cost_themselves_alone(tmp_path: Path) -> None:
@@ -212,6 +227,28 @@ def test_judgements_of_trec_and_beir(tmp_path: Path, written_as: str) -> None:
     judgements, done = read_qrels(path)
     assert (judgements.of("q1"), judgements.of("q2"), done.bad) == (("d1", "d2"), (), 0)
     assert read_qrels(path, min_grade=2)[0].of("q1") == ("d2",)
+
+
+identities = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="\ufeff"), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(identities, identities, st.integers(-2, 3)), max_size=12))
+def test_every_form_of_the_same_judgements_is_read_the_same(
+    tmp_path_factory: pytest.TempPathFactory, judged: list[tuple[str, str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("qrels") / "qrels"
+    relevant: dict[str, list[str]] = {}
+    for query, document, grade in judged:
+        if grade >= 1:
+            relevant.setdefault(query, []).append(document)
+    for cells, header in (("{} 0 {} {}", ""), ("{}\t0\t{}\t{}", ""), ("{}\t{}\t{}", "query-id\tcorpus-id\tscore\n")):
+        path.write_text(header + "".join(cells.format(*one) + "\n" for one in judged), encoding="utf-8")
+        judgements, done = read_qrels(path)
+        assert done.bad == 0
+        assert {query: judgements.of(query) for query, _, _ in judged} == {
+            query: tuple(relevant.get(query, ())) for query, _, _ in judged
+        }
 
 
 def test_bad_judgements_are_counted_by_the_same_bound(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -30,7 +31,18 @@ from model_store.training.writing import line_of, whole, write_json
 
 ROWS_A_PART = 5_000
 
+CORPUS = ".corpus.jsonl"
+"""How the name of a corpus ends that belongs to rows."""
+
 Item = TypeVar("Item")
+Counting = Callable[[str], AbstractContextManager[Callable[[int], None]]]
+"""Shows how many of something are done, as `console.counting` does."""
+
+
+@contextmanager
+def quiet(what: str) -> Iterator[Callable[[int], None]]:
+    """Shows nothing."""
+    yield lambda done: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +65,9 @@ def convert(
     *,
     max_bad: int = 0,
     before: Converted | None = None,
+    counting: Counting = quiet,
 ) -> Converted:
-    """One row of `target` for each item.
+    """One row of `target` for each item; `counting` is told how many were read.
 
     `make` gives the line and counts what it changed, or raises `Skipped` or `BadRow`. `described`
     tells this conversion from others: where `target` was made by it before, nothing is done. `before`
@@ -67,16 +80,18 @@ def convert(
     parts = Parts(target.with_name(target.name + ".parts"), described)
     total = before or Converted()
     number = 0
-    for part in _chunks(items):
-        note = parts.note(number)
-        if note is None:
-            note = _write_part(parts, number, part, make, max_bad, total.bad)
-        else:
-            for _ in part:
-                pass
-        total.add(note)
-        total.within(max_bad)
-        number += 1
+    with counting("documents" if target.name.endswith(CORPUS) else "examples") as progress:
+        for part in _chunks(items):
+            note = parts.note(number)
+            if note is None:
+                note = _write_part(parts, number, part, make, max_bad, total.bad)
+            else:
+                for _ in part:
+                    pass
+            total.add(note)
+            total.within(max_bad)
+            number += 1
+            progress(total.read)
     if not total.written:
         parts.remove()
         first = f"; {total.bad_rows[0]}" if total.bad_rows else ""
@@ -99,6 +114,7 @@ def _write_part(
     done = Converted()
     with whole(parts.path(number)) as write:
         for item in part:
+            done.read += 1
             try:
                 write(make(item, done))
                 done.written += 1
@@ -221,4 +237,4 @@ def _unknown(name: str, relation: Relation, documents: Documents) -> str:
 
 def corpus_of(target: Path) -> Path:
     """Where the corpus goes that belongs to the rows at `target`."""
-    return target.with_name(f"{target.stem}.corpus.jsonl")
+    return target.with_name(f"{target.stem}{CORPUS}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.training.console import Images, Keep, Seed, refusing
+from model_store.training.console import Images, Keep, Seed, counting, refusing
 from model_store.training.data_commands import data
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def mbeir(
             task=task,
             seed=seed,
             max_bad=max_bad,
+            counting=counting,
         )
         _tell(out, *done)
 
@@ -97,12 +98,14 @@ def vidore(
         from model_store.training.data import WrongUsage
 
         if qrels_of(source) is not None:
-            done = convert_vidore(source, out, instruction=instruction, language=language, min_grade=min_grade, max_bad=max_bad)
+            done = convert_vidore(
+                source, out, instruction=instruction, language=language, min_grade=min_grade, max_bad=max_bad, counting=counting
+            )
             _tell(out, *done)
             return
         if language is not None or min_grade != 1:
             raise WrongUsage("--language and --min-grade are of a folder with corpus, queries and qrels.")
-        _tell(out, *convert_pages(source, out, instruction=instruction, max_bad=max_bad))
+        _tell(out, *convert_pages(source, out, instruction=instruction, max_bad=max_bad, counting=counting))
 
 
 @conversions.command()
@@ -123,9 +126,11 @@ def msmarco(
         from model_store.training.data import WrongUsage
 
         if triples is not None and (collection, queries, qrels, min_grade) == (None, None, None, 1):
-            _tell(out, convert_triples(triples, out, instruction=instruction, max_bad=max_bad))
+            _tell(out, convert_triples(triples, out, instruction=instruction, max_bad=max_bad, counting=counting))
         elif triples is None and collection and queries and qrels:
-            done = convert_msmarco(collection, queries, qrels, out, instruction=instruction, min_grade=min_grade, max_bad=max_bad)
+            done = convert_msmarco(
+                collection, queries, qrels, out, instruction=instruction, min_grade=min_grade, max_bad=max_bad, counting=counting
+            )
             _tell(out, *done)
         else:
             raise WrongUsage("Give either --triples, or --collection, --queries and --qrels.")
@@ -142,7 +147,7 @@ def flagembedding(
     with refusing():
         from model_store.training.converters.flagembedding import convert_flagembedding
 
-        _tell(out, convert_flagembedding(source, out, instruction=instruction, max_bad=max_bad))
+        _tell(out, convert_flagembedding(source, out, instruction=instruction, max_bad=max_bad, counting=counting))
 
 
 @conversions.command()
@@ -159,7 +164,9 @@ def swift(
     with refusing():
         from model_store.training.converters.swift import convert_swift
 
-        done = convert_swift(source, out, root=root, instruction=instruction, keeping=images.value, max_bad=max_bad)
+        done = convert_swift(
+            source, out, root=root, instruction=instruction, keeping=images.value, max_bad=max_bad, counting=counting
+        )
         _tell(out, done)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from model_store.training.contents import key_of
-from model_store.training.converters.assemble import checked_line, convert
+from model_store.training.converters.assemble import Counting, checked_line, convert, quiet
 from model_store.training.converters.outcomes import BadRow, Converted, Skipped, text_within
 from model_store.training.converters.records import Reader, Record, files_of, read_records
 from model_store.training.data import MAX_SIDES, Example, Negative, Side
@@ -35,7 +35,14 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 _rows = Reader(_Row, {"": _Row.__struct_fields__})
 
 
-def convert_flagembedding(source: Path, target: Path, *, instruction: str | None = None, max_bad: int = 0) -> Converted:
+def convert_flagembedding(
+    source: Path,
+    target: Path,
+    *,
+    instruction: str | None = None,
+    max_bad: int = 0,
+    counting: Counting = quiet,
+) -> Converted:
     """Write `target`; `instruction` is of rows without a `prompt`. Raises `DataError`."""
     files = files_of(source)
     check_outputs(target, inputs=files)
@@ -59,7 +66,7 @@ def convert_flagembedding(source: Path, target: Path, *, instruction: str | None
         return checked_line(made, target.parent)
 
     described = {"layout": "flagembedding", "files": [identity(path) for path in files], "instruction": instruction}
-    return convert(target, described, read_records(files), example, max_bad=max_bad)
+    return convert(target, described, read_records(files), example, max_bad=max_bad, counting=counting)
 
 
 def _texts(texts: list[str], what: str, done: Converted) -> list[Side]:

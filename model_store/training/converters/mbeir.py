@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from model_store.training.converters.assemble import Documents, Relation, convert, corpus_of, example_line
+from model_store.training.converters.assemble import Counting, Documents, Relation, convert, corpus_of, example_line, quiet
 from model_store.training.converters.outcomes import BadRow, Converted, Skipped, of_document, text_within
 from model_store.training.converters.pictures import Pictures
 from model_store.training.converters.records import Reader, Record, read_records
@@ -69,6 +69,7 @@ def convert_mbeir(
     task: str | None = None,
     seed: int = 0,
     max_bad: int = 0,
+    counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus beside it, `*.corpus.jsonl`; image paths are relative to `root`.
 
@@ -80,7 +81,7 @@ def convert_mbeir(
     reading = _Reading(task, Pictures(root, target.parent, keeping), instructions, seed)
     described: dict[str, Any] = {"layout": "mbeir", "pool": identity(pool), "root": str(root)}
     described |= {"keeping": keeping, "task": task}
-    converted = convert(corpus_path, described, read_records([pool]), reading.document, max_bad=max_bad)
+    converted = convert(corpus_path, described, read_records([pool]), reading.document, max_bad=max_bad, counting=counting)
 
     documents = Documents(corpus_path, converted, filtered=task is not None)
     described |= {"queries": identity(queries), "seed": seed}
@@ -89,7 +90,7 @@ def convert_mbeir(
     def example(record: Record, done: Converted) -> bytes:
         return example_line(reading.relation(record, documents, done), documents, target.parent, done)
 
-    return converted, convert(target, described, read_records([queries]), example, max_bad=max_bad)
+    return converted, convert(target, described, read_records([queries]), example, max_bad=max_bad, counting=counting)
 
 
 class _Reading:

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from model_store.training.converters.assemble import Documents, Relation, checked_line, convert, corpus_of, example_line
+from model_store.training.converters.assemble import (
+    Counting,
+    Documents,
+    Relation,
+    checked_line,
+    convert,
+    corpus_of,
+    example_line,
+    quiet,
+)
 from model_store.training.converters.outcomes import BadRow, Converted, Skipped, text_within
 from model_store.training.converters.records import Record, is_records, read_records, row_of
 from model_store.training.converters.tables import cells_of, read_qrels
@@ -32,6 +41,7 @@ def convert_msmarco(
     instruction: str | None = None,
     min_grade: int = 1,
     max_bad: int = 0,
+    counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus beside it, `*.corpus.jsonl`; queries without a relevant passage are left out."""
     corpus_path = corpus_of(target)
@@ -44,7 +54,7 @@ def convert_msmarco(
             raise Skipped("empty passage", name)
         return document_line(Document(name, Side(text, None)), target.parent)
 
-    converted = convert(corpus_path, described, _texts(collection), document, max_bad=max_bad)
+    converted = convert(corpus_path, described, _texts(collection), document, max_bad=max_bad, counting=counting)
     documents = Documents(corpus_path, converted)
     relevant, judged = read_qrels(qrels, min_grade=min_grade, max_bad=max_bad)
 
@@ -57,10 +67,17 @@ def convert_msmarco(
 
     described |= {"queries": identity(queries), "qrels": identity(qrels), "instruction": instruction}
     described |= {"min_grade": min_grade}
-    return converted, convert(target, described, _texts(queries), example, max_bad=max_bad, before=judged)
+    return converted, convert(target, described, _texts(queries), example, max_bad=max_bad, before=judged, counting=counting)
 
 
-def convert_triples(triples: Path, target: Path, *, instruction: str | None = None, max_bad: int = 0) -> Converted:
+def convert_triples(
+    triples: Path,
+    target: Path,
+    *,
+    instruction: str | None = None,
+    max_bad: int = 0,
+    counting: Counting = quiet,
+) -> Converted:
     """Write `target` from triples of texts: each row an example with one hard negative, named by its line."""
     check_outputs(target, inputs=(triples,))
 
@@ -77,7 +94,7 @@ def convert_triples(triples: Path, target: Path, *, instruction: str | None = No
         return checked_line(made, target.parent)
 
     described = {"layout": "msmarco triples", "triples": identity(triples), "instruction": instruction}
-    return convert(target, described, read_lines(triples), example, max_bad=max_bad)
+    return convert(target, described, read_lines(triples), example, max_bad=max_bad, counting=counting)
 
 
 def _texts(path: Path) -> Iterator[Record]:

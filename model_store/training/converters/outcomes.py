@@ -52,13 +52,14 @@ def of_document(name: str) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Converted:
-    """What became of the source's rows: written, skipped or changed for a reason, and bad.
+    """What became of the source's rows that were read: written, skipped or changed for a reason, and bad.
 
     `bad_rows` are sentences on the first `SHOWN` of `bad`, and `last` on the last that was found here;
     `left_out` are ids of documents.
     """
 
     written: int = 0
+    read: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     bad: int = 0
     bad_rows: list[str] = field(default_factory=list)
@@ -81,6 +82,7 @@ class Converted:
     def add(self, note: Note) -> None:
         """Add what is said of a part, or of a finished conversion."""
         self.written += note["written"]
+        self.read += note["read"]
         self.counts.update(note["counts"])
         self.bad += note["bad"]
         self.bad_rows.extend(note["bad_rows"][: SHOWN - len(self.bad_rows)])
@@ -92,6 +94,7 @@ class Converted:
         """The same as JSON."""
         return {
             "written": self.written,
+            "read": self.read,
             "counts": self.counts,
             "bad": self.bad,
             "bad_rows": self.bad_rows,

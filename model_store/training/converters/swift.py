@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from model_store.training.converters.assemble import checked_line, convert
+from model_store.training.converters.assemble import Counting, checked_line, convert, quiet
 from model_store.training.converters.flagembedding import as_negatives, without
 from model_store.training.converters.outcomes import BadRow, Converted, Skipped, text_within
 from model_store.training.converters.pictures import Pictures
@@ -75,6 +75,7 @@ def convert_swift(
     instruction: str | None = None,
     keeping: Keeping = "reference",
     max_bad: int = 0,
+    counting: Counting = quiet,
 ) -> Converted:
     """Write `target`; image paths are relative to `root`, or lie below it. `instruction` is of rows without a `system` text.
 
@@ -102,7 +103,7 @@ def convert_swift(
 
     described: dict[str, Any] = {"layout": "swift", "files": [identity(path) for path in files], "root": str(root)}
     described |= {"keeping": keeping, "instruction": instruction}
-    return convert(target, described, read_records(files), example, max_bad=max_bad)
+    return convert(target, described, read_records(files), example, max_bad=max_bad, counting=counting)
 
 
 class _Reading:

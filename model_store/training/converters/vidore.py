@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from model_store.training.converters.assemble import Documents, Relation, convert, corpus_of, example_line
+from model_store.training.converters.assemble import Counting, Documents, Relation, convert, corpus_of, example_line, quiet
 from model_store.training.converters.judgements import Judgements
 from model_store.training.converters.outcomes import BadRow, Converted, Skipped, of_document, text_within
 from model_store.training.converters.pictures import bytes_of, keep_image
@@ -42,6 +42,7 @@ def convert_vidore(
     language: str | None = None,
     min_grade: int = 1,
     max_bad: int = 0,
+    counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`; raises `DataError`."""
     folder, corpus_path = target.parent, corpus_of(target)
@@ -59,7 +60,7 @@ def convert_vidore(
                 raise BadRow(f"{record[0]}: there is no image, and no text.")
         return document_line(Document(name, side), folder)
 
-    converted = convert(corpus_path, described, read_records(corpora), document, max_bad=max_bad)
+    converted = convert(corpus_path, described, read_records(corpora), document, max_bad=max_bad, counting=counting)
     documents = Documents(corpus_path, converted)
     relevant, judged = _relevant(read_records(qrels), min_grade, max_bad)
 
@@ -75,10 +76,19 @@ def convert_vidore(
 
     described |= {"queries": [identity(path) for path in queries], "qrels": [identity(path) for path in qrels]}
     described |= {"instruction": instruction, "language": language, "min_grade": min_grade}
-    return converted, convert(target, described, read_records(queries), example, max_bad=max_bad, before=judged)
+    return converted, convert(
+        target, described, read_records(queries), example, max_bad=max_bad, before=judged, counting=counting
+    )
 
 
-def convert_pages(source: Path, target: Path, *, instruction: str | None = None, max_bad: int = 0) -> tuple[Converted, Converted]:
+def convert_pages(
+    source: Path,
+    target: Path,
+    *,
+    instruction: str | None = None,
+    max_bad: int = 0,
+    counting: Counting = quiet,
+) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files; raises `DataError`."""
     folder, corpus_path, files = target.parent, corpus_of(target), files_of(source)
     check_outputs(target, corpus_path, inputs=files)
@@ -88,7 +98,7 @@ def convert_pages(source: Path, target: Path, *, instruction: str | None = None,
         image = keep_image(row_of(record).get("image"), folder, record[0])
         return document_line(Document(image.stem, Side(None, image)), folder)
 
-    converted = convert(corpus_path, described, _distinct(files), page, max_bad=max_bad)
+    converted = convert(corpus_path, described, _distinct(files), page, max_bad=max_bad, counting=counting)
     documents = Documents(corpus_path, converted)
 
     def example(record: Record, done: Converted) -> bytes:
@@ -104,7 +114,7 @@ def convert_pages(source: Path, target: Path, *, instruction: str | None = None,
         return example_line(relation, documents, folder, done)
 
     described = {**described, "instruction": instruction}
-    return converted, convert(target, described, read_records(files), example, max_bad=max_bad)
+    return converted, convert(target, described, read_records(files), example, max_bad=max_bad, counting=counting)
 
 
 def _distinct(files: list[Path]) -> Iterator[Record]:

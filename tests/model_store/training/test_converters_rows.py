@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +135,7 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
     assert rows["2:201"].positives == (Side("A passage on 0.", None),)
     assert not check(webqa / "five.jsonl").wrong
     report = json.loads((webqa / "five.jsonl.report.json").read_text())
-    assert (report["bad"], report["bad_rows"]) == (5, examples.bad_rows)
+    assert (report["read"], report["bad"], report["bad_rows"]) == (11, 5, examples.bad_rows)
 
 
 def test_the_bound_is_the_same_over_parts_and_after_an_interruption(webqa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +158,19 @@ def test_the_row_that_is_one_too_many_is_named_however_many_came_before(webqa: P
         file.write("{}\n" * 40)
     with pytest.raises(DataError, match=r"queries\.jsonl:37: the row has no 'qid'\. More rows are bad than --max-bad 30"):
         convert_mbeir(webqa / "queries.jsonl", webqa / "pool.jsonl", webqa / "out.jsonl", root=webqa, max_bad=30)
+
+
+def test_how_far_a_conversion_is_is_told_as_rows_read(webqa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assemble, "ROWS_A_PART", 4)
+    told: dict[str, list[int]] = {}
+
+    @contextmanager
+    def counting(what: str) -> Iterator[Callable[[int], None]]:
+        yield told.setdefault(what, []).append
+
+    sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
+    convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, task="T-T", counting=counting)
+    assert told == {"documents": [4, 6], "examples": [4, 6]}
 
 
 def test_bad_pages_cost_themselves_alone(tmp_path: Path) -> None:

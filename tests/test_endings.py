@@ -50,6 +50,8 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
     "convert mbeir": ("queries.jsonl", "pool.jsonl", "out.jsonl", "--root", "."),
     "convert vidore": ("nowhere", "out.jsonl"),
     "convert msmarco": ("out.jsonl", "--triples", "nowhere.tsv"),
+    "convert flagembedding": ("nowhere.jsonl", "out.jsonl"),
+    "convert swift": ("nowhere.jsonl", "out.jsonl"),
     "data check": ("nowhere.jsonl",),
     "data split": ("nowhere.jsonl", "train.jsonl", "dev.jsonl"),
     "data mix": ("out.jsonl", "--source", "T-T/WebQA=nowhere.jsonl", "--partial"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import free_port
+from tests.conftest import TINY, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -130,6 +132,32 @@ def test_a_model_that_is_not_there_ends_the_worker_with_one_line() -> None:
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert "There is no model 'nothing'" in line
+
+
+def test_a_model_that_is_refused_while_it_is_loaded_has_the_last_word(tmp_path: Path) -> None:
+    """Everything in one process is taken down in order: no warning and no traceback follows the reason."""
+    model = Path(shutil.copytree(TINY, tmp_path / "model", ignore=shutil.ignore_patterns("manifest.json", "golden*")))
+    (model / "model.safetensors").write_text("not weights", encoding="utf-8")
+    ended = gmr("serve", "--model", str(model), "--port", str(free_port()))
+    *stages, refusal = map(json.loads, ended.stderr.splitlines())
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert {each["level"] for each in stages} == {"info"}
+    assert refusal["level"] == "error"
+    assert "model.safetensors" in refusal["message"]
+
+
+def test_a_hub_model_without_a_commit_is_refused_before_anything_is_loaded() -> None:
+    ended = gmr("serve", "--model", "someone/some-model", "--port", str(free_port()))
+    assert (ended.returncode, ended.stdout) == (1, "")
+    (line,) = ended.stderr.splitlines()
+    assert "RERANK_MODEL_REVISION" in line
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_an_engine_that_is_not_installed_is_refused_with_the_line_that_installs_it(command: str) -> None:
+    ended = gmr(command, "--port", str(free_port()), RERANK_ENGINE="vllm")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'.\n"
 
 
 def test_a_port_that_is_taken_ends_the_process_with_a_failure(server: str) -> None:

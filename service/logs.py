@@ -36,12 +36,22 @@ class _Lines(logging.Formatter):
         return msgspec.json.encode(entry | ({"trace": trace} if trace else {})).decode()
 
 
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio's tells an operator something.
+
+    Decoders are killed at the end of the process, and whether their end is seen first by asyncio or by whoever kills them is
+    chance: asyncio warns of the latter.
+    """
+    return not str(record.msg).endswith("will report returncode 255")
+
+
 def log_to_stderr(level: str = "info") -> None:
     """Send this service's log to standard error; other libraries only when they warn."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(human=sys.stderr.isatty()))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+    logging.getLogger("asyncio").addFilter(_worth_saying)
     log.setLevel(level.upper())
 
 

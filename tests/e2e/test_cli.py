@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, free_port
+from tests.processes import Gmr, eventually
 
 pytestmark = pytest.mark.slow
 
@@ -144,6 +146,16 @@ def test_a_model_that_is_refused_while_it_is_loaded_has_the_last_word(tmp_path: 
     assert {each["level"] for each in stages} == {"info"}
     assert refusal["level"] == "error"
     assert "model.safetensors" in refusal["message"]
+
+
+def test_a_service_that_is_told_to_end_has_said_all_when_it_says_so(tmp_path: Path) -> None:
+    """Its decoders go with it, and nobody is warned of that."""
+    for end in (signal.SIGINT, signal.SIGTERM):
+        with Gmr("gateway", "--workers", "http://127.0.0.1:1", log=tmp_path / end.name) as gateway:
+            eventually(lambda: gateway.status("/health/live") == 200, why=gateway.said)
+            gateway.signal(end)
+            assert gateway.wait() == (130 if end == signal.SIGINT else 0)
+            assert json.loads(gateway.said().splitlines()[-1])["message"] == "told to end"
 
 
 def test_a_hub_model_without_a_commit_is_refused_before_anything_is_loaded() -> None:

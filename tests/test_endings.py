@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -168,6 +169,36 @@ def test_what_a_command_does_not_answer_itself(
         assert end.value.code == code, words
         assert said.strip().endswith(last), words
         assert ("Traceback" in said) == isinstance(error, ZeroDivisionError), words
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "--model", "nothing"),
+        ("worker", "--model", "nothing"),
+        ("bench", "--model", "nothing"),
+        ("eval", "nothing", "results.json"),
+        ("publish", "nothing", "run", "out"),
+        ("ablate", "--base", "nothing", "--output", "out"),
+        ("models", "pull", "nothing"),
+    ],
+    ids=" ".join,
+)
+def test_an_unknown_model_is_refused_before_torch_is_imported(arguments: tuple[str, ...]) -> None:
+    port = ("--port", str(free_port())) if arguments[0] in ("serve", "worker") else ()
+    script = "import sys; sys.modules['torch'] = None; from service.cli import app; app()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments, *port], capture_output=True, text=True, check=False, env=_without_settings()
+    )
+    assert (done.returncode, done.stderr.splitlines()) == (
+        1,
+        ["There is no model 'nothing': it is no folder, no hub id, and none of gmr-tiny."],
+    )
+
+
+def _without_settings() -> dict[str, str]:
+    place = {"PYTHONPATH": str(ROOT)}
+    return {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | place
 
 
 @pytest.mark.slow

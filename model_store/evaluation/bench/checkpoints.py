@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model_store.evaluation.bench.plan import SIZES, Plan
+from model_store.evaluation.bench.plan import GENERATED, SIZES, Plan
 from model_store.evaluation.generated import generate_checkpoint, write_shapes
 from model_store.registry import SHIPPED, Checkpoint, resolve
 
@@ -15,7 +15,7 @@ from model_store.registry import SHIPPED, Checkpoint, resolve
 def make_checkpoint(plan: Plan, scratch: Path) -> Checkpoint:
     """What a plan names, ready to be served; raises `CheckpointUnusable`."""
     folder = scratch / "checkpoint"
-    if plan.model == "generated":
+    if plan.model == GENERATED:
         generate_checkpoint(SHIPPED / "gmr-tiny", folder)
         return resolve(str(folder))
     if plan.model in SIZES:

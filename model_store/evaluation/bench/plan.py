@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.evaluation.bench.traffic import DESCRIPTIONS
+from model_store.registry import expect_named
 
 CONTENDERS = ("ours", "vllm", "vllm-tuned", "torch", "naive", "naive-last")
 DTYPES = ("float32", "bfloat16")
@@ -75,6 +76,7 @@ class Plan:
         return self.model in SIZES
 
 
+GENERATED = "generated"
 SIZES = ("3b", "7b")
 """Checkpoints that have Qwen2.5-VL's layer shapes and no weights."""
 
@@ -100,7 +102,7 @@ def make_plan(  # each option by its name
     python_vllm: Path | None,
     output: Path | None,
 ) -> Plan:
-    """A plan from options as they were typed; raises `BenchRefused`."""
+    """A plan from options as they were typed; raises `BenchRefused`, or `CheckpointUnusable` where there is no such model."""
     plan = Plan(
         model=model,
         contenders=_names("contender", contenders, CONTENDERS),
@@ -115,6 +117,8 @@ def make_plan(  # each option by its name
         python_vllm=_python(python_vllm),
         output=output,
     )
+    if model not in (GENERATED, *SIZES):
+        expect_named(model)
     weighty = [name for name in plan.contenders if name in ("torch", "naive", "naive-last")]
     if plan.random_weights and weighty:
         raise BenchRefused(f"{model} has no weights: leave out {', '.join(weighty)}.")

@@ -40,7 +40,12 @@ def ablate(
     """Run the paper's comparisons of losses on a small base and the generated nine cells, beside the paper's numbers."""
     from model_store.evaluation.results import ResultsUnusable
     from model_store.manifest import CheckpointUnusable
-    from model_store.registry import resolve
+    from model_store.registry import expect_named, resolve
+
+    try:
+        expect_named(base)  # before torch is imported, which takes seconds
+    except CheckpointUnusable as refusal:
+        fail(str(refusal))
     from model_store.training.ablations.forget import forgetful
     from model_store.training.ablations.plan import Plan, chosen
     from model_store.training.ablations.report import publish

@@ -62,6 +62,7 @@ def publish(
     cache: Cache = None,
 ) -> None:
     """Merge a LoRA adapter into its base, hold the result against every way of scoring it, and make a folder that is served."""
+    _expect_base(base, revision)
     with _refusing():
         from model_store.golden import read_golden
         from model_store.registry import resolve
@@ -91,6 +92,17 @@ def publish(
             run.publish(job, merged=not unmerged, report=report)
         typer.echo(f"{job.name} is in {output}.")
         _upload(output, registry)
+
+
+def _expect_base(base: str, revision: str | None) -> None:
+    """Refuse a base that cannot be, before torch is imported, which takes seconds."""
+    from model_store.manifest import CheckpointUnusable
+    from model_store.registry import expect_named
+
+    try:
+        expect_named(base, revision)
+    except CheckpointUnusable as refusal:
+        fail(str(refusal))
 
 
 def _upload(folder: Path, registry: str | None) -> None:

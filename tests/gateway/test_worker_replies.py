@@ -174,3 +174,14 @@ async def test_a_worker_names_no_metrics() -> None:
             await ask(workers)
     assert record.told == {"queue": 0.0, "engine": 0.5}
     assert REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "made-up"}) is None
+
+
+def test_a_refusal_is_understood_between_versions_with_and_without_a_part() -> None:
+    class RefusedBefore(msgspec.Struct, array_like=True, tag=1, frozen=True):
+        code: str
+
+    sent = msgspec.msgpack.encode(Refused("pair_too_long", "query"))
+    assert msgspec.msgpack.decode(sent, type=RefusedBefore) == RefusedBefore("pair_too_long")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(RefusedBefore("pair_too_long")), type=Refused) == Refused(
+        "pair_too_long"
+    )

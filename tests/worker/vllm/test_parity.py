@@ -93,7 +93,7 @@ async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchS
 async def test_a_long_query(worker: EngineWorker, oracle: TorchScorer) -> None:
     (picture,) = pictures(1, "query")[0]
     query: Side = ("how are lists sorted? " * 700, picture)
-    assert await agree(worker, oracle, as_call("find", query, [("word " * 2000,), ("short",), (picture,)]))
+    assert await agree(worker, oracle, as_call("find", query, [("word " * 2000,), ("short",), (picture,), ("\u7136" * 4000,)]))
 
 
 async def test_control_tokens_that_users_type_are_text(worker: EngineWorker, oracle: TorchScorer) -> None:

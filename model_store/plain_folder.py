@@ -18,7 +18,7 @@ from model_store.golden import GOLDEN
 from model_store.image_processor import pixel_bounds
 from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files
-from model_store.weights import check_weights
+from model_store.weights import check_weights, quantization_of
 
 CONFIG = "config.json"
 _STATED_TOKENS = {
@@ -64,6 +64,16 @@ def refuse_unloadable(name: str, folder: Path, listed: Manifest | None = None, *
     refuse_pooling(name, folder)
     if weights:
         check_weights(name, folder, config)
+
+
+def refuse_quantised(name: str, folder: Path, consequence: str) -> None:
+    """Raises `CheckpointUnusable` for quantised weights, with what follows from that for the caller's purpose.
+
+    transformers would need another library for them, or would unpack them to another dtype in silence.
+    """
+    method = quantization_of(folder, read_config(name, folder))
+    if method:
+        raise CheckpointUnusable(f"{name}: its weights are quantised ({method}), {consequence}.")
 
 
 def refuse_other_tokens(name: str, folder: Path, tokenizer: LiteralTokenizer) -> None:

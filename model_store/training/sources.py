@@ -16,6 +16,7 @@ from typing import Any
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.manifest import CheckpointUnusable
+from model_store.plain_folder import refuse_quantised
 from model_store.registry import Checkpoint, resolve
 from model_store.training.checks import SHOWN, check
 from model_store.training.config import TrainConfig, TrainingError
@@ -77,6 +78,9 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
     """Resolve the base and index the data for a run of some processes; raises `TrainingError` or `DataError`."""
     try:
         checkpoint = resolve(config.model, revision=config.revision)
+        refuse_quantised(
+            checkpoint.name, checkpoint.folder, "and cannot be trained: take the checkpoint that they were made from"
+        )
     except CheckpointUnusable as error:
         raise TrainingError(str(error).replace("RERANK_MODEL_REVISION", "revision")) from None
     manifest, data = checkpoint.manifest, config.data

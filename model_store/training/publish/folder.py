@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from model_store.families.qwen2_5_vl import DEVIATION, MEAN
-from model_store.families.qwen2_tokenizer import has_parts
+from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.golden import GOLDEN
 from model_store.image_processor import PREPROCESSOR, image_settings
 from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, Manifest, digest_files, write_manifest
-from model_store.plain_folder import read_config
+from model_store.plain_folder import refuse_quantised
 from model_store.registry import Checkpoint
 from model_store.training.publish.pairs import PublishRefused
-from model_store.weights import quantization_of
 
 CARD = "MODEL_CARD.md"
 PROCESSOR = {
@@ -50,8 +49,6 @@ _READ_BY_ENGINES = (
     _TEMPLATE,
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
     "video_preprocessor_config.json",
 )
 
@@ -86,13 +83,13 @@ def refuse_unless_room(place: Path, needed: int) -> None:
 
 
 def refuse_unless_servable(base: Checkpoint) -> None:
-    """Raises `PublishRefused` where a served folder cannot be made of a base, before anything is computed."""
-    method = quantization_of(base.folder, read_config(base.name, base.folder))
-    if method:
-        raise PublishRefused(
-            f"{base.name}: its weights are quantised ({method}), and an adapter is merged into whole ones: "
-            "give the checkpoint that they were made from."
-        )
+    """Refuses a base of which a served folder cannot be made, before anything is computed.
+
+    Raises `PublishRefused`, or `CheckpointUnusable` where its weights are quantised or a file cannot be read.
+    """
+    refuse_quantised(
+        base.name, base.folder, "and an adapter is merged into whole ones: give the checkpoint that they were made from"
+    )
     if not (base.folder / TOKENIZER_FILE).is_file() and not has_parts(base.folder):
         raise PublishRefused(
             f"{base.name} has no {TOKENIZER_FILE}, and no vocab.json with merges.txt: what is made of it could not be served."
@@ -108,11 +105,13 @@ def refuse_unless_servable(base: Checkpoint) -> None:
 def copy_reading(base: Checkpoint, folder: Path) -> None:
     """Copy what engines read a text and a picture by, with the pixel bounds that the base is served with.
 
-    The chat template becomes a file of its own, the one place where every reader looks for it.
+    The tokenizer becomes one file, and the chat template a file of its own: the places where every reader looks.
     """
     for name in _READ_BY_ENGINES:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
+    if not (folder / TOKENIZER_FILE).exists():
+        (folder / TOKENIZER_FILE).write_text(serialized_from_parts(base.folder), encoding="utf-8")
     template = _template_in_json(base)
     if template and not (folder / _TEMPLATE).exists():
         (folder / _TEMPLATE).write_text(template, encoding="utf-8")

@@ -19,6 +19,7 @@ from model_store.evaluation.metrics import expected_ndcg_of_chance, ndcg, ranked
 from model_store.evaluation.results import Results
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.manifest import manifest_digest
+from model_store.plain_folder import refuse_quantised
 from model_store.registry import Checkpoint
 from model_store.training.tiny import cells, lexical
 from model_store.training.tiny.batches import Batcher
@@ -71,6 +72,7 @@ def evaluate(checkpoint: Checkpoint, queries: int, told: Callable[[str], None] =
 
     `queries` is part of the benchmark's name: the first 50 of 200 are another benchmark than all. Raises `CheckpointUnusable`.
     """
+    refuse_quantised(checkpoint.name, checkpoint.folder, "and this measures with torch, which does not run them")
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER_FILE))
     network = Network.from_pretrained(checkpoint.folder, dtype=torch.float32, local_files_only=True).eval()
     score = network_scores(network, Batcher(checkpoint.family, tokenizer))

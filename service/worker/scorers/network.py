@@ -17,11 +17,12 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.families.prompt import Image, Segment
 from model_store.families.qwen2_5_vl import grid, image_tokens, patches, positions
 from model_store.manifest import CheckpointUnusable
-from model_store.plain_folder import read_config
+from model_store.plain_folder import refuse_quantised
 from model_store.registry import Checkpoint
-from model_store.weights import quantization_of
 from service.contracts import Pixels
 from service.worker.scorers.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
+
+_SENT_ON = "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they were made from"
 
 
 class Network:
@@ -29,7 +30,7 @@ class Network:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         disable_progress_bar()
-        refuse_quantised(checkpoint)
+        refuse_quantised(checkpoint.name, checkpoint.folder, _SENT_ON)
         model, report = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             checkpoint.folder,
             dtype=dtype,
@@ -106,13 +107,3 @@ class Network:
         if pictures:
             embeddings[ids == self._pad] = torch.cat(pictures).to(embeddings.dtype)
         return embeddings, torch.tensor(lengths, device=self._device)
-
-
-def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raises `CheckpointUnusable` for weights that transformers would need another library for, or would unpack in silence."""
-    method = quantization_of(checkpoint.folder, read_config(checkpoint.name, checkpoint.folder))
-    if method:
-        raise CheckpointUnusable(
-            f"{checkpoint.name}: its weights are quantised ({method}), which the torch engine does not run: "
-            "set RERANK_ENGINE=vllm, or serve the checkpoint that they were made from."
-        )

@@ -28,6 +28,7 @@ from model_store.training.journal import read_metrics
 from model_store.training.loop import NotFinite, Stopped
 from model_store.training.train import check, train
 from tests.conftest import TINY
+from tests.layouts import Layout, put, stated, write_layout
 from tests.model_store.training.colours import write_colours
 
 pytestmark = pytest.mark.slow
@@ -238,6 +239,13 @@ def test_what_cannot_work_is_refused(
     with pytest.raises((TrainingError, DataError), match=sentence):
         train(config(tmp_path, **wrong), stream=StringIO())
     assert not (tmp_path / "run" / "states").exists()
+
+
+def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
+    folder = write_layout(tmp_path / "base", Layout())
+    put(folder, "config.json", stated("config.json") | {"quantization_config": {"quant_method": "fp8"}})
+    with pytest.raises(TrainingError, match=r"^base: its weights are quantised \(fp8\), and cannot be trained: "):
+        train(config(tmp_path, model=str(folder)), stream=StringIO())
 
 
 def test_a_label_of_two_tokens_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

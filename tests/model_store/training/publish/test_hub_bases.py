@@ -9,13 +9,17 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from model_store.families.tokens import LiteralTokenizer
 from model_store.golden import read_golden
+from model_store.manifest import CheckpointUnusable
 from model_store.registry import Checkpoint, resolve
 from model_store.training.publish.folder import refuse_unless_servable
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.run import publish
 from tests.layouts import Layout, put, stated, template, write_layout
 from tests.model_store.training.publish.conftest import MakeJob
+
+TEXTS = ["how do I sort a list?", "naïve 中文 42"]
 
 
 def servable(folder: Path) -> None:
@@ -35,6 +39,8 @@ def test_a_base_in_a_hubs_layout_gives_what_gmr_tiny_gives(job: MakeJob, base: C
     assert made[0].pixels == made[1].pixels
     assert made[0].files["model.safetensors"] == made[1].files["model.safetensors"]
     assert made[0].files["chat_template.jinja"] == made[1].files["chat_template.jinja"]
+    assert LiteralTokenizer.load(checkpoint.folder).encode(TEXTS) == LiteralTokenizer.load(base.folder).encode(TEXTS)
+    assert {"tokenizer.json", "vocab.json", "merges.txt"} & set(made[0].files) == {"tokenizer.json"}
     theirs, others = (read_golden(tmp_path / name) for name in ("from-a-hub", "from-gmr-tiny"))
     assert [pair.logit for pair in theirs] == pytest.approx([pair.logit for pair in others], abs=1e-5)
     assert AutoTokenizer.from_pretrained(checkpoint.folder).chat_template == template()
@@ -73,5 +79,5 @@ def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "base", Layout())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     put(folder, "config.json", config | {"quantization_config": {"quant_method": "fp8"}})
-    with pytest.raises(PublishRefused, match=r"^base: its weights are quantised \(fp8\), "):
+    with pytest.raises(CheckpointUnusable, match=r"^base: its weights are quantised \(fp8\), "):
         servable(folder)

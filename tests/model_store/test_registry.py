@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -236,3 +237,15 @@ class TestDigest:
         (released / name).parent.mkdir(exist_ok=True)
         (released / name).write_text("{}", encoding="utf-8")
         assert resolve(str(released)).digest == before
+
+
+def test_a_score_that_is_not_served_yet_is_refused_and_the_usual_one_is_in_no_digest(published: Path) -> None:
+    manifest = read_manifest(published)
+    assert manifest
+    described = manifest.model_dump(exclude={"lineage", "name", "base", "read_out"})
+    described["prompt"] = resolve("gmr-tiny").family.fingerprint
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    assert resolve(str(published)).digest == digest
+    write_manifest(published, manifest.model_copy(update={"read_out": "yes"}))
+    with pytest.raises(CheckpointUnusable, match=r"^gmr-tiny: its score is logit\(yes\) alone, which is not served\.$"):
+        _ = resolve(str(published)).family

@@ -138,7 +138,7 @@ class TestTyped:
             ({"positives": []}, "rows.jsonl:2: there are 0 positives"),
             ({"query": {"image": "nowhere.png"}}, "does not exist"),
             ({"id": "one"}, "the id 'one' is line 1's already"),
-            ({"instruction": "中" * 3000}, "rows.jsonl:2: with all its text cut, a pair has more than"),
+            ({"instruction": "中" * 3000}, "rows.jsonl:2: the instruction alone has more than"),
         ],
     )
     def test_rows_that_cannot_be_ranked_are_named(self, tmp_path: Path, row: dict[str, object], said: str) -> None:

@@ -15,12 +15,14 @@ from service.metrics import BODY_BYTES, BODY_LIMIT_BYTES, SHED
 
 
 class Bodies:
-    """A bound on the bytes of all requests' bodies together."""
+    """A bound on the bytes of all requests' bodies together; the gauges show those that are `observed`."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, observed: bool = True) -> None:
         self.max_bytes = max_bytes
         self.total = 0
-        BODY_LIMIT_BYTES.set(max_bytes)
+        self._observed = observed
+        if observed:
+            BODY_LIMIT_BYTES.set(max_bytes)
 
     @contextmanager
     def held(self, announced: int = 0) -> Iterator[Held]:
@@ -41,7 +43,8 @@ class Bodies:
     def change(self, by: int) -> None:
         """Count bytes that are held from now on, or are no longer."""
         self.total += by
-        BODY_BYTES.set(self.total)
+        if self._observed:
+            BODY_BYTES.set(self.total)
 
 
 class Held:

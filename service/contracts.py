@@ -15,6 +15,9 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from service.fields import Identifier, Metadata, RankFields, Score, TimeoutMs, TopN
 
+MAX_ITEM_PARTS = 64
+"""Texts and images of one item."""
+
 
 class Limits(BaseModel):
     """What one request may ask for (API, section 5). Shown by `/info`."""
@@ -73,7 +76,7 @@ class Item(_Strict):
 
     text: str | None = None
     image: str | None = None
-    content: list[Part] | None = Field(None, max_length=64)
+    content: list[Part] | None = Field(None, max_length=MAX_ITEM_PARTS)
     id: Identifier | None = Field(None, description="Sent back with the item's result.")
     metadata: Metadata | None = Field(None, description="Up to 16 KiB; never scored, sent back with the item's result.")
 
@@ -238,6 +241,11 @@ class ImageRule(msgspec.Struct, frozen=True):
     cell: int
     min_pixels: int
     max_pixels: int
+
+
+MAX_CALL_DOCUMENTS = 100_000
+MAX_CALL_IMAGES = 100_000
+"""Bounds of one call to a worker, whatever a gateway's own limits are."""
 
 
 class ScoreCall(msgspec.Struct, frozen=True):

@@ -15,22 +15,23 @@ import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from service.asgi import draining, new_app, prepare, unless_gone
-from service.contracts import MSGPACK, TIMEOUT_HEADER, UNREADABLE, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.asgi import draining, new_app, prepare, unless_gone, until_answered
+from service.bodies import Bodies
+from service.contracts import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
 from service.exposition import metrics_page
 from service.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
 from service.quality import short
-from service.request_body import read_body
+from service.request_body import announced_bytes, read_body
 from service.telemetry import spend, tell
 from service.tracing import record
+from service.worker.call_reading import read_call
 from service.worker.lifecycle import State, live
 from service.worker.scorers.base import Scorer
 from service.worker.scorers.loading import create_scorer
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000
-_decode_call = msgspec.msgpack.Decoder(ScoreCall).decode
 _encode_reply = msgspec.msgpack.Encoder().encode
 
 
@@ -46,6 +47,7 @@ def create_worker(
     state = State()
     STALLED_SECONDS.set_function(scorer.stalled_seconds)
     ENGINE_CALL_LIMIT.set(settings.max_calls)
+    bodies = Bodies(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -63,7 +65,11 @@ def create_worker(
         """Score a `ScoreCall`, in MessagePack."""
         until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
         tell(dialect="worker")
-        call = await _read_call(request, settings.max_call_bytes)
+        announced = announced_bytes(request, settings.max_call_bytes)
+        held = until_answered(request).enter_context(bodies.held(announced))
+        body = await read_body(request, settings.max_call_bytes, held)
+        call = await anyio.to_thread.run_sync(read_call, body)
+        del body
         info = _expect_served(state, call)
         tell(documents=len(call.documents), images=len(call.images), model=info.model, digest=short(info.digest))
         if state.calls >= settings.max_calls:
@@ -150,14 +156,6 @@ def _count(pairs: Sequence[Scored | Refused | None]) -> None:
     reused = sum(pair.reused_tokens for pair in scored)
     ENGINE_TOKENS.labels("prefix").inc(reused)
     ENGINE_TOKENS.labels("computed").inc(sum(pair.prompt_tokens for pair in scored) - reused)
-
-
-async def _read_call(request: Request, max_bytes: int) -> ScoreCall:
-    body = await read_body(request, max_bytes)
-    try:
-        return await anyio.to_thread.run_sync(_decode_call, body)
-    except UNREADABLE:
-        raise InvalidRequest from None
 
 
 def _complete(call: ScoreCall, cell: int) -> bool:

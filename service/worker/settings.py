@@ -47,6 +47,7 @@ class WorkerSettings(Serving, Tracing, BaseSettings):
     )
     max_calls: int = Field(64, ge=1, le=100_000, description="Calls worked on at once; more are turned away.")
     max_call_bytes: int = Field(256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway.")
+    max_calls_bytes: int = Field(512 * 2**20, ge=2**20, le=2**36, description="Bytes of calls held at once.")
     golden_tolerance: float | None = Field(
         None, ge=0, le=100, description="How far a golden pair's logit may be off at start; default: by dtype."
     )

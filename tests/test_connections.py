@@ -1,0 +1,91 @@
+"""Which connections a server keeps."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.connections import SPARE, ConnectionTable
+
+steps = st.lists(st.tuples(st.sampled_from(["enter", "busy", "idle", "leave"]), st.integers(0, 50)), max_size=150)
+
+
+class Client:
+    """A connection that remembers whether it was given up."""
+
+    def __init__(self) -> None:
+        self.given_up = self.beyond = self.idle = False
+
+    def give_up(self) -> None:
+        assert not self.given_up
+        self.given_up = True
+
+
+@given(st.integers(1, 6), steps)
+def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(limit: int, taken: list[tuple[str, int]]) -> None:
+    table = ConnectionTable(limit)
+    clients: list[Client] = []
+    for step, place in taken:
+        present = [each for each in clients if not each.given_up]
+        if step == "enter":
+            client = Client()
+            waiting = [each for each in present if each.idle and not each.beyond]
+            full = sum(not each.beyond for each in present) >= limit
+            client.beyond = table.enter(client)
+            client.idle = not client.beyond
+            assert client.beyond == (full and not waiting)
+            assert [each.given_up for each in waiting] == [full, *[False] * (len(waiting) - 1)][: len(waiting)]
+            clients.append(client)
+        elif present:
+            client = present[place % len(present)]
+            if step == "leave":
+                table.leave(client)
+                clients.remove(client)
+            elif step == "busy":
+                table.busy(client)
+                client.idle = False
+            elif not client.idle:
+                table.idle(client)
+                client.idle = not client.beyond
+                clients.remove(client)
+                clients.append(client)  # it is the last that gives way
+        assert sum(not (each.beyond or each.given_up) for each in clients) <= limit
+
+
+def test_beyond_the_limit_the_oldest_gives_way_so_that_health_is_answered() -> None:
+    table = ConnectionTable(1)
+    busy = Client()
+    assert not table.enter(busy)
+    table.busy(busy)
+    others = [Client() for _ in range(SPARE + 10)]
+    assert all(table.enter(each) for each in others)
+    assert [each.given_up for each in others] == [True] * 10 + [False] * SPARE
+    assert not busy.given_up
+    table.leave(busy)
+    assert not table.enter(Client())
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted"),
+    [(64, 64, 4_096), (256, 256, 4_096), (1_024, 1_024, 4_096), (256, 1_024, 100), (256, 4_096, 4_096)],
+)
+def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(soft: int, hard: int, wanted: int) -> None:
+    program = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
+        "from service.connections import fitting\n"
+        f"print(fitting({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    fitted, soft_now, hard_now = map(int, said.split())
+    assert hard_now == hard
+    assert soft <= soft_now <= hard
+    assert 1 <= fitted <= wanted
+    assert fitted == 1 or fitted + SPARE + 64 <= soft_now - 64
+    assert fitted == wanted or soft_now == hard
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0

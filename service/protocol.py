@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import socket
 import struct
 import termios
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -145,7 +147,8 @@ class Http(H11Protocol):
         """Close at once, and have the system forget what it still holds for the client."""
         connection = self.transport.get_extra_info("socket")
         if connection is not None and connection.fileno() >= 0:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:  # uvloop's has no options
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
         self.transport.abort()
 
     def _refuse(self, error: InvalidRequest) -> None:

@@ -66,7 +66,7 @@ class Desk:
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
         with self._quotas.visit(caller.scope, caller.quota) as visit:
-            held = until_answered(request).enter_context(self._bodies.held(announced))
+            held = until_answered(request).enter_context(self._bodies.held(announced, caller.scope))
             try:
                 with stage("parse"):
                     ask = await self._read(request, held, visit, fields, read)

@@ -210,6 +210,27 @@ def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not(
     assert bodies.total == 0
 
 
+def test_no_tenant_holds_all_with_several_requests() -> None:
+    bodies = Bodies(100)
+    with bodies.held(0, "a") as first, bodies.held(0, "a") as second:
+        first(70)
+        second(5)
+        for held in (first, second):
+            with pytest.raises(Overloaded):
+                held(1)
+        with pytest.raises(Overloaded), bodies.held(1, "a"):
+            raise AssertionError
+        with bodies.held(25, "b") as other:
+            other(25)
+            with pytest.raises(Overloaded):
+                other(1)
+    with bodies.held(100, "a") as alone:
+        alone(100)
+    with bodies.held() as one, bodies.held() as two:  # nobody has a name: nobody is kept out
+        one(60)
+        two(40)
+
+
 async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     key = {"sha256": digest(b"a").hex(), "tenant": "t", "pairs_per_second": 0.1}

@@ -31,18 +31,14 @@ def bench(
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: float32 for gmr-tiny, else bfloat16.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     quantization: Annotated[str | None, typer.Option(help="vLLM's quantisation of all its contenders, such as fp8.")] = None,
-    python_vllm: Annotated[
-        Path | None, typer.Option(help="Interpreter that has vLLM; default: .venv-vllm/bin/python, or this one.")
-    ] = None,
+    python_vllm: Annotated[Path | None, typer.Option(help="Interpreter with vLLM; default: .venv-vllm's, or this one.")] = None,
     engine: Annotated[str, typer.Option(help="What all but the comparison run on: vllm or torch.")] = "vllm",
     overhead: Annotated[bool, typer.Option("--overhead", help="Measure what the gateway adds instead.")] = False,
     observability: Annotated[bool, typer.Option("--observability", help="Measure what metrics, logs, traces cost.")] = False,
     soak: Annotated[int, typer.Option(help="Send so many requests instead, and look at memory.", min=0, max=10_000_000)] = 0,
     routing: Annotated[bool, typer.Option("--routing", help="Measure splitting and affinity over two workers instead.")] = False,
     faults: Annotated[bool, typer.Option("--faults", help="Harm workers and Redis instead, and see who notices.")] = False,
-    worst_requests: Annotated[
-        bool, typer.Option("--worst-requests", help="Send the dearest legal requests instead, one of each shape.")
-    ] = False,
+    worst_requests: Annotated[bool, typer.Option("--worst-requests", help="Send the dearest legal requests instead.")] = False,
     shapes: Annotated[str, typer.Option(help="Which shapes --worst-requests sends, comma-separated; default: all.")] = "",
     output: Annotated[Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")] = None,
 ) -> None:
@@ -67,12 +63,9 @@ def bench(
                 output=output,
             )
             chosen = _shapes(shapes) if worst_requests else []
-        for path in _outputs(output, chart=not worst_requests):
-            check_writable(path)
+        _check_outputs(output, chart=not worst_requests)
         if chosen:
-            from model_store.evaluation.bench.worst_requests import run_worst_requests
-
-            raise typer.Exit(run_worst_requests(plan, chosen))
+            raise typer.Exit(_run_worst_requests(plan, chosen))
         raise typer.Exit(_run(plan, soak, overhead=overhead, observability=observability, routing=routing, faults=faults))
 
 
@@ -83,11 +76,18 @@ def _shapes(names: str) -> list[str]:
     return chosen_shapes(names)
 
 
-def _outputs(output: Path | None, *, chart: bool) -> list[Path]:
-    """The files that will be written."""
+def _check_outputs(output: Path | None, *, chart: bool) -> None:
+    """See that the files can be written before anything is measured."""
     if output is None:
-        return []
-    return [output, output.with_suffix(".png")] if chart else [output]
+        return
+    for path in (output, output.with_suffix(".png")) if chart else (output,):
+        check_writable(path)
+
+
+def _run_worst_requests(plan: Plan, shapes: list[str]) -> int:
+    from model_store.evaluation.bench.worst_requests import run_worst_requests
+
+    return run_worst_requests(plan, shapes)
 
 
 def _run(plan: Plan, soak: int, *, overhead: bool, observability: bool, routing: bool, faults: bool) -> int:

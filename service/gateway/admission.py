@@ -28,12 +28,14 @@ from service.telemetry import stage
 INSIDE_SECONDS = 1.0
 """How long what is inside takes, about: enough to keep any engine's batches full, little enough to wait behind."""
 SLICE_SECONDS = 0.25
-"""How long one slice of a large request takes, about."""
+"""How long one slice of a large request takes one worker, about."""
+TURNS_A_WORKER = 2
+"""Turns that are always granted for each worker: one being scored and one on its way."""
 LEAST_SLICE = 1_024
 """Smaller slices cost more than they help: each is a call of its own."""
 KEPT_PLACES = 8
-"""Turns beyond those that are always granted. They are for scopes with no turn of that kind inside (small, or slice of a large
-one), and for first slices; as many large requests beyond those always admitted are for scopes with no large one inside."""
+"""Turns beyond those that are always granted: for scopes with no turn of that kind (small, or slice) inside, and first slices.
+As many large requests beyond those that one scope may have; half of these places are for scopes with none inside."""
 BELIEVED = 0.8
 """Share of the time that one may wait which an expected wait may take: estimates err, and waiting in vain is worst."""
 MAX_RETRY_AFTER = 30
@@ -47,13 +49,19 @@ class Admission:
     """
 
     def __init__(
-        self, *, capacity: int | None, max_waiting: int, max_wait_seconds: float, always: Callable[[], int] = lambda: 2
+        self,
+        *,
+        capacity: int | None,
+        max_waiting: int,
+        max_wait_seconds: float,
+        always: Callable[[], int] = lambda: TURNS_A_WORKER,
     ) -> None:
         self._fixed = capacity
         self._max_waiting = max_waiting
         self._max_wait = max_wait_seconds
         self._always = always
         self._pace = Pace()
+        self.note_known = self._pace.note_known
         self._inside = Inside()
         self._queue = FairQueue()
         WAITING_LIMIT.set(max_waiting)
@@ -64,8 +72,9 @@ class Admission:
         return self._fixed if self._fixed is not None else (self._pace.work or 0.0) * INSIDE_SECONDS
 
     def slice_cost(self) -> int:
-        """A request of a larger cost takes its turns slice by slice."""
-        return max(LEAST_SLICE, int(self.capacity() * SLICE_SECONDS / INSIDE_SECONDS))
+        """A request of a larger cost takes its turns slice by slice: each is a call to one of the workers."""
+        workers = max(1, self._always() // TURNS_A_WORKER)
+        return max(LEAST_SLICE, int(self.capacity() * SLICE_SECONDS / INSIDE_SECONDS / workers))
 
     def expect_room(self, scope: str = "") -> None:
         """Raise `Overloaded` if a small request of a scope would be turned away now."""
@@ -126,10 +135,6 @@ class Admission:
         self._inside.remove(turn)
         self._let_in()
 
-    def note_known(self, cost: int) -> None:
-        """Count what was answered without work."""
-        self._pace.note_known(cost)
-
     async def _enter(self, turn: Turn, until: float) -> None:
         now = asyncio.get_running_loop().time()
         if now >= until:
@@ -148,14 +153,16 @@ class Admission:
                 await turn.granted
         except BaseException as error:
             self._give_up(turn)
-            if isinstance(error, TimeoutError):
-                raise self._waited_in_vain(turn, own_deadline=leave_at == until) from None
-            raise
+            if not isinstance(error, TimeoutError):
+                raise
+            if leave_at == until:
+                SHED.labels("deadline").inc()
+                raise DeadlineExceeded from None
+            raise _turned_away("waited_too_long", self._expected_wait(turn.scope, turn.kind)) from None
 
     def _give_up(self, turn: Turn) -> None:
         """Take a turn out of the queue, or give it back where it was granted at this very moment."""
-        granted = turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None
-        if granted:
+        if turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None:
             self._inside.large.pop(turn, None)
             self.leave(turn, None)
         else:
@@ -227,18 +234,11 @@ class Admission:
         return self._inside.used < self.capacity() or self._inside.turns < always
 
     def _has_place(self, scope: str) -> bool:
-        """Whether one more large request of a scope may be inside."""
-        return len(self._inside.large) < self._always() + (0 if self._inside.large_of(scope) else KEPT_PLACES)
+        return self._inside.has_place(scope, self._always(), KEPT_PLACES)
 
     def _note_waiting(self) -> None:
         WAITING.set(self._queue.newcomers)
         ADMITTED_TOKENS.set(self._inside.used)
-
-    def _waited_in_vain(self, turn: Turn, *, own_deadline: bool) -> Exception:
-        if own_deadline:
-            SHED.labels("deadline").inc()
-            return DeadlineExceeded()
-        return _turned_away("waited_too_long", self._expected_wait(turn.scope, turn.kind))
 
 
 def _turned_away(reason: str, wait: float) -> Overloaded:

@@ -47,6 +47,16 @@ class Inside:
         """How many large requests of a scope are inside."""
         return sum(turn.scope == scope for turn in self.large)
 
+    def has_place(self, scope: str, most: int, kept: int) -> bool:
+        """Whether one more large request of a scope may be inside.
+
+        A scope may have `most`; `kept` places are beyond that, half of them only for scopes with none inside.
+        """
+        own = self.large_of(scope)
+        if not own:
+            return len(self.large) < most + kept
+        return own < most and len(self.large) < most + kept // 2
+
     def is_empty(self) -> bool:
         return not (self.turns or self.used or self.large or self._lanes)
 

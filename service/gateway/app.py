@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from service.asgi import new_app, prepare
-from service.gateway.admission import Admission
+from service.gateway.admission import TURNS_A_WORKER, Admission
 from service.gateway.auth import Guard
 from service.gateway.cache import MemoryTier, ScoreCache
 from service.gateway.descriptions import TITLE, openapi_page
@@ -32,8 +32,6 @@ from service.gateway.values import Seal
 from service.gateway.worker import Patience
 from service.gateway.workers import Workers
 
-REQUESTS_A_WORKER = 2
-"""Requests that are always admitted, one being scored and one on its way, however large they are."""
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
 """Less than a worker keeps an idle connection (5 at least), so that no call is sent into one that is just being closed."""
@@ -79,7 +77,7 @@ def create_gateway(
         capacity=settings.capacity_tokens,
         max_waiting=settings.max_waiting,
         max_wait_seconds=settings.max_wait_ms / 1000,
-        always=lambda: REQUESTS_A_WORKER * pool.count_ready(),
+        always=lambda: TURNS_A_WORKER * pool.count_ready(),
     )
 
     @asynccontextmanager

@@ -36,12 +36,10 @@ class Reading:
         self.errors: dict[int, RerankError] = {}
 
     async def run(self, until: float) -> None:
-        """Read everything; raises the query's error, and `DeadlineExceeded` where `until` (event loop time) comes before."""
-        more = True
-        while more:
+        """Read everything; raises the query's error, and `DeadlineExceeded` where a step ends after `until` (loop time)."""
+        while await anyio.to_thread.run_sync(self._step):
             if asyncio.get_running_loop().time() >= until:
                 raise DeadlineExceeded
-            more = await anyio.to_thread.run_sync(self._step)
 
     def _step(self) -> bool:
         """Read some items; gives whether there are more."""

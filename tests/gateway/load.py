@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission import Admission
 from service.gateway.admitted import Admitted
+from service.gateway.scoring import CHUNKS_AT_ONCE
 
 STEP = 0.01
 Costs = Callable[[random.Random], int]
@@ -20,6 +21,7 @@ class Shared:
 
     def __init__(self, rate: float, least: float = 0.0) -> None:
         self.rate, self.least = rate, least
+        self.workers_in_all = 1
         self.jobs: dict[object, float] = {}
         self.changed = asyncio.Event()
 
@@ -43,6 +45,7 @@ class Queues:
         self.rate = rate
         self.workers = [asyncio.Lock() for _ in range(workers)]
         self.waiting = [0] * workers
+        self.workers_in_all = workers
 
     async def serve(self, cost: int) -> None:
         place = self.waiting.index(min(self.waiting))
@@ -94,18 +97,23 @@ class Simulation:
         return seen
 
     async def _serve(self, admitted: Admitted, work: int) -> None:
-        """A request's work in slices, four at a time, as scoring does it."""
+        """A request's work in slices, four at a time for each worker, as scoring does it."""
 
-        async def take(slices: Iterator[int]) -> None:
-            for cost in slices:
+        async def take(pieces: Iterator[int]) -> None:
+            for cost in pieces:
                 async with admitted.turn(cost):
                     await self.server.serve(cost)
 
-        most = admitted.slice_cost
-        slices = iter([most] * (work // most) + ([work % most] if work % most else []))
+        def slices() -> Iterator[int]:
+            left = work
+            while left > 0:
+                yield (cost := min(left, admitted.slice_cost))
+                left -= cost
+
+        pieces = slices()
         async with asyncio.TaskGroup() as group:
-            for _ in range(4):
-                group.create_task(take(slices))
+            for _ in range(CHUNKS_AT_ONCE * self.server.workers_in_all):
+                group.create_task(take(pieces))
 
     async def flood(self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0) -> None:
         """Requests come with `gap` seconds between them on average, whatever becomes of them."""

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from model_store.evaluation.bench.plan import Plan
 
 
+_ALL = "ours,vllm,vllm-tuned,torch,naive"
+
+
 def bench(
     *,
     model: Annotated[
         str, typer.Option(help="A name, a folder, 'generated' (about 40 M parameters), or '3b', '7b': shapes without weights.")
     ] = "gmr-tiny",
     contenders: Annotated[
-        str, typer.Option(help="Who is compared, the reference first: ours, vllm, vllm-tuned, torch, naive, naive-last.")
-    ] = "ours,vllm,vllm-tuned,torch,naive",
+        str, typer.Option(help="Of ours, vllm, vllm-tuned, torch, naive, naive-last, the reference first.")
+    ] = _ALL,
     workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C, R to run.")] = "T,Q,C,L,R",
     callers: Annotated[str, typer.Option(help="Requests at once; loops are timed with one alone.")] = "1,8",
     samples: Annotated[int, typer.Option(help="Paired samples a workload.", min=1, max=1000)] = 5,

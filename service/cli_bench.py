@@ -15,18 +15,22 @@ from service.cli_settings import refuse_unknown_settings
 if TYPE_CHECKING:
     from model_store.evaluation.bench.plan import Plan
 
-
-_ALL = "ours,vllm,vllm-tuned,torch,naive"
+Model = Annotated[
+    str, typer.Option(help="A name, a folder, 'generated' (about 40 M parameters), or '3b', '7b': shapes without weights.")
+]
+Contenders = Annotated[
+    str, typer.Option(help="Who is compared, the reference first: ours, vllm, vllm-tuned, torch, naive, naive-last.")
+]
+PythonVllm = Annotated[Path | None, typer.Option(help="Interpreter that has vLLM; default: .venv-vllm/bin/python, or this one.")]
+WorstRequests = Annotated[
+    bool, typer.Option("--worst-requests", help="Send the dearest legal requests instead, one of each shape.")
+]
 
 
 def bench(
     *,
-    model: Annotated[
-        str, typer.Option(help="A name, a folder, 'generated' (about 40 M parameters), or '3b', '7b': shapes without weights.")
-    ] = "gmr-tiny",
-    contenders: Annotated[
-        str, typer.Option(help="Of ours, vllm, vllm-tuned, torch, naive, naive-last, the reference first.")
-    ] = _ALL,
+    model: Model = "gmr-tiny",
+    contenders: Contenders = "ours,vllm,vllm-tuned,torch,naive",
     workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C, R to run.")] = "T,Q,C,L,R",
     callers: Annotated[str, typer.Option(help="Requests at once; loops are timed with one alone.")] = "1,8",
     samples: Annotated[int, typer.Option(help="Paired samples a workload.", min=1, max=1000)] = 5,
@@ -34,14 +38,14 @@ def bench(
     dtype: Annotated[str | None, typer.Option(help="float32 or bfloat16; default: float32 for gmr-tiny, else bfloat16.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     quantization: Annotated[str | None, typer.Option(help="vLLM's quantisation of all its contenders, such as fp8.")] = None,
-    python_vllm: Annotated[Path | None, typer.Option(help="Interpreter with vLLM; default: .venv-vllm's, or this one.")] = None,
+    python_vllm: PythonVllm = None,
     engine: Annotated[str, typer.Option(help="What all but the comparison run on: vllm or torch.")] = "vllm",
     overhead: Annotated[bool, typer.Option("--overhead", help="Measure what the gateway adds instead.")] = False,
     observability: Annotated[bool, typer.Option("--observability", help="Measure what metrics, logs, traces cost.")] = False,
     soak: Annotated[int, typer.Option(help="Send so many requests instead, and look at memory.", min=0, max=10_000_000)] = 0,
     routing: Annotated[bool, typer.Option("--routing", help="Measure splitting and affinity over two workers instead.")] = False,
     faults: Annotated[bool, typer.Option("--faults", help="Harm workers and Redis instead, and see who notices.")] = False,
-    worst_requests: Annotated[bool, typer.Option("--worst-requests", help="Send the dearest legal requests instead.")] = False,
+    worst_requests: WorstRequests = False,
     shapes: Annotated[str, typer.Option(help="Which shapes --worst-requests sends, comma-separated; default: all.")] = "",
     output: Annotated[Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")] = None,
 ) -> None:
@@ -68,7 +72,9 @@ def bench(
             chosen = _shapes(shapes) if worst_requests else []
         _check_outputs(output, chart=not worst_requests)
         if chosen:
-            raise typer.Exit(_run_worst_requests(plan, chosen))
+            from model_store.evaluation.bench.worst_requests import run_worst_requests
+
+            raise typer.Exit(run_worst_requests(plan, chosen))
         raise typer.Exit(_run(plan, soak, overhead=overhead, observability=observability, routing=routing, faults=faults))
 
 
@@ -80,17 +86,12 @@ def _shapes(names: str) -> list[str]:
 
 
 def _check_outputs(output: Path | None, *, chart: bool) -> None:
-    """See that the files can be written before anything is measured."""
+    """End the command where the files that it will write cannot be written."""
     if output is None:
         return
-    for path in (output, output.with_suffix(".png")) if chart else (output,):
-        check_writable(path)
-
-
-def _run_worst_requests(plan: Plan, shapes: list[str]) -> int:
-    from model_store.evaluation.bench.worst_requests import run_worst_requests
-
-    return run_worst_requests(plan, shapes)
+    check_writable(output)
+    if chart:
+        check_writable(output.with_suffix(".png"))
 
 
 def _run(plan: Plan, soak: int, *, overhead: bool, observability: bool, routing: bool, faults: bool) -> int:

@@ -106,6 +106,7 @@ def test_every_setting_of_the_classes_reaches_the_environment(
         "RERANK_IMAGE_URL_HOSTS": "img.example.com,.example.org",
         "RERANK_MAX_BODIES_BYTES": 67_108_864,
         "RERANK_ADAPTERS": "legal=/models/legal",
+        "RERANK_MODEL_ALIASES": "gpt=gmr-tiny",
         "RERANK_OTLP_ENDPOINT": "http://collector:4318",
         "RERANK_ENGINE": "vllm",
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from model_store.endings import fail, misusing
+from model_store.training.publish.commands import expect_base
 
 if TYPE_CHECKING:
     from model_store.training.precision import Asked, Precision
@@ -38,14 +39,10 @@ def ablate(
     report: Annotated[Path | None, typer.Option(help="Folder of ablations.md, its JSON and images/; default: --output.")] = None,
 ) -> None:
     """Run the paper's comparisons of losses on a small base and the generated nine cells, beside the paper's numbers."""
+    expect_base(base)
     from model_store.evaluation.results import ResultsUnusable
     from model_store.manifest import CheckpointUnusable
-    from model_store.registry import expect_named, resolve
-
-    try:
-        expect_named(base)  # before torch is imported, which takes seconds
-    except CheckpointUnusable as refusal:
-        fail(str(refusal))
+    from model_store.registry import resolve
     from model_store.training.ablations.forget import forgetful
     from model_store.training.ablations.plan import Plan, chosen
     from model_store.training.ablations.report import publish

@@ -62,8 +62,7 @@ def publish(
     cache: Cache = None,
 ) -> None:
     """Merge a LoRA adapter into its base, hold the result against every way of scoring it, and make a folder that is served."""
-    _expect_base(base, revision)
-    with _refusing():
+    with _refusing(base, revision):
         from model_store.golden import read_golden
         from model_store.registry import resolve
         from model_store.training.publish import run
@@ -94,7 +93,7 @@ def publish(
         _upload(output, registry)
 
 
-def _expect_base(base: str, revision: str | None) -> None:
+def expect_base(base: str, revision: str | None = None) -> None:
     """Refuse a base that cannot be, before torch is imported, which takes seconds."""
     from model_store.manifest import CheckpointUnusable
     from model_store.registry import expect_named
@@ -134,8 +133,9 @@ def _stages() -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
+def _refusing(base: str, revision: str | None) -> Iterator[None]:
     """What must not be published ends the process with its sentence."""
+    expect_base(base, revision)
     from model_store.manifest import CheckpointUnusable
     from model_store.training.publish.pairs import PublishRefused
 

@@ -350,7 +350,7 @@ async def test_metrics_may_be_public() -> None:
         ("GET", "/health"),
         ("GET", "//info"),
         ("GET", "/INFO"),
-        ("GET", "/info/"),
+        ("GET", "/info//"),
         ("HEAD", "/info"),
         ("OPTIONS", "/rerank"),
         ("TRACE", "/rerank"),

@@ -366,6 +366,13 @@ async def test_no_other_path_or_method_tells_anything(method: str, path: str) ->
         assert method == "HEAD" or answer.json()["code"] in ("not_found", "method_not_allowed")
 
 
+async def test_a_slash_at_the_end_of_a_path_asks_for_a_key_too() -> None:
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
+        for path in ("/info/", "/v1/models/", "/v1/models/m/", "/metrics/", "/docs/"):
+            assert refused(await client.get(path)), path
+            assert (await client.get(path, headers=bearing(PLAIN))).status_code == 200, path
+
+
 async def test_a_key_is_asked_for_before_the_body_is_read() -> None:
     async def body() -> AsyncIterator[bytes]:
         raise AssertionError("somebody read the body")

@@ -96,6 +96,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            typer.echo("Interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except ModuleNotFoundError as missing:
             module = (missing.name or "").partition(".")[0]

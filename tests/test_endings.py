@@ -141,7 +141,7 @@ def test_what_is_wrong_whatever_the_machine_holds_ends_with_2(arguments: tuple[s
 @pytest.mark.parametrize(
     ("error", "code", "last"),
     [
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "Interrupted."),
         (ModuleNotFoundError(name="faiss.swig"), 1, "needs faiss: pip install 'gmr-rerank[train]'."),
         (PermissionError(13, "", "rows.jsonl"), 1, "rows.jsonl: Permission denied."),
         (OSError(28, ""), 1, "No space left on device."),

@@ -198,7 +198,7 @@ def test_the_worker_process_says_each_stage_and_ends_with_what_is_wrong(checkpoi
     *stages, refusal = map(json.loads, ended.stderr.splitlines())
     assert "golden pair 3 " in refusal["message"]
     assert {each["level"] for each in stages} == {"info"}
-    assert [each["message"] for each in stages] == [
+    assert [each["message"] for each in stages if each["message"] != "connections"] == [
         "starting",
         "loading the engine's libraries",
         "reading and checking the model's files",

@@ -34,6 +34,9 @@ SLOWEST = 32 * 1024
 _TICKS = 4
 """Looks at a connection in one read timeout."""
 
+_INT, _LONG = struct.Struct("i"), struct.Struct("Q")
+_ACKNOWLEDGED_AT = 120
+"""Where `tcpi_bytes_acked` stands in Linux's `struct tcp_info` (include/uapi/linux/tcp.h)."""
 _NOT_AT_ALL = struct.pack("ii", 1, 0)
 """Linger no second: what is unsent when a connection is closed is thrown away."""
 
@@ -63,7 +66,8 @@ class Http(H11Protocol):
         self.conn = Connection()
         self._table = table
         self._patience = Patience(serving.read_timeout_seconds)
-        self._moved = self._unread = 0
+        self._moved = self._unread = self._taken = 0
+        self._behind = False
         self._silent = True
         self._looking: asyncio.TimerHandle | None = None
 
@@ -107,9 +111,16 @@ class Http(H11Protocol):
 
     def _look(self) -> None:
         """One tick: who is to move, and has it?"""
-        unread = self._unsent()
-        moved = self._moved + max(0, self._unread - unread)
-        self._moved, self._unread = 0, unread
+        unsent, acknowledged = self._unsent(), self._acknowledged()
+        if acknowledged is None:
+            taken = max(0, self._unread - unsent)
+        else:
+            taken = acknowledged - self._taken
+            self._taken = acknowledged
+
+        moved = self._moved + taken
+        self._behind = self._unread > taken
+        self._moved, self._unread = 0, unsent
         self._looking = self.loop.call_later(self._patience.tick, self._look)
         if self._patience.is_lost(waiting=self._is_clients_turn(), moved=moved):
             self._lose_patience()
@@ -117,17 +128,28 @@ class Http(H11Protocol):
     def _unsent(self) -> int:
         """Bytes of answers that the client's side has not taken: ours, and those that the system holds for us."""
         held = self.transport.get_write_buffer_size()
-        connection = self.transport.get_extra_info("socket")
-        if connection is None or connection.fileno() < 0:
-            return held
+        with suppress(OSError), self._socket() as same:
+            held += _INT.unpack(fcntl.ioctl(same.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))[0]
+        return held
+
+    def _acknowledged(self) -> int | None:
+        """Bytes that the client's side has taken since the connection was made; None where the system does not tell."""
         try:
-            queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, struct.pack("i", 0))
-        except OSError:  # not a system, or not a socket, that tells
-            return held
-        return held + int(struct.unpack("i", queued)[0])
+            with self._socket() as same:
+                told = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + _LONG.size)
+        except (OSError, AttributeError):  # TCP_INFO is Linux's
+            return None
+        return int(_LONG.unpack_from(told, _ACKNOWLEDGED_AT)[0]) if len(told) >= _ACKNOWLEDGED_AT + _LONG.size else None
+
+    def _socket(self) -> socket.socket:
+        """The connection's socket, once more, to be closed: uvloop's own has no options. Raises `OSError`."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is None:
+            raise OSError
+        return socket.socket(fileno=os.dup(connection.fileno()))
 
     def _is_clients_turn(self) -> bool:
-        if self._unread or self.transport.is_closing():
+        if self._behind or self.transport.is_closing():
             return True
         if self.conn.their_state is h11.SEND_BODY:
             return not self.flow.read_paused
@@ -138,17 +160,15 @@ class Http(H11Protocol):
 
     def _lose_patience(self) -> None:
         """Say so where the client can still be told, and else break off."""
-        if self._silent or self._unread or self.transport.is_closing():
+        if self._silent or self._behind or self.transport.is_closing():
             self._break_off()
         else:
             self._refuse(InvalidRequest("The request took too long to arrive."))
 
     def _break_off(self) -> None:
         """Close at once, and have the system forget what it still holds for the client."""
-        connection = self.transport.get_extra_info("socket")
-        if connection is not None and connection.fileno() >= 0:
-            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as same:  # uvloop's has no options
-                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
+        with suppress(OSError), self._socket() as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
         self.transport.abort()
 
     def _refuse(self, error: InvalidRequest) -> None:

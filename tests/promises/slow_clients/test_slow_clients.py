@@ -142,6 +142,35 @@ def test_an_answer_that_the_system_holds_for_its_client_is_given_up_too(served: 
             take_all(connection)
 
 
+def test_a_client_that_asks_little_again_and_again_is_no_slow_one(served: Gmr) -> None:
+    """At every look some answer is on its way to it, and never the same."""
+    with dial(served.url) as connection:
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
+            received = b""
+            while not received.endswith(b"}"):
+                more = connection.recv(65_536)
+                assert more, "it is closed"
+                received += more
+            time.sleep(0.002)
+
+
+def test_a_client_that_takes_a_long_answer_at_its_own_pace_is_waited_for(served: Gmr) -> None:
+    """As much as it takes is made ready meanwhile, so that as much is left at every look."""
+    asked = 500
+    with dial(served.url, receive_buffer=65_536) as connection:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * (asked - 1))
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        received = answers = 0
+        while chunk := connection.recv(65_536):
+            received += len(chunk)
+            answers += chunk.count(b"HTTP/1.1 200 ")
+            time.sleep(len(chunk) / 2**21)
+    assert received > 5 * 2**20
+    assert answers >= asked - 5, "a status line may be cut in two"
+
+
 def test_beyond_the_limit_of_connections_only_health_is_answered(served: Gmr) -> None:
     with ExitStack() as stack:
         slow = [stack.enter_context(dial(served.url)) for _ in range(MAX_CONNECTIONS)]

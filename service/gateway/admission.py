@@ -31,7 +31,7 @@ SLICE_SECONDS = 0.25
 """How long one slice of a large request takes one worker, about."""
 TURNS_A_WORKER = 2
 """Turns that are always granted for each worker: one being scored and one on its way."""
-LEAST_SLICE = 1_024
+LEAST_SLICE = 2_048
 """Smaller slices cost more than they help: each is a call of its own."""
 KEPT_PLACES = 8
 """Turns beyond those that are always granted: for scopes with no turn of that kind (small, or slice) inside, and first slices.

@@ -65,11 +65,7 @@ def create_worker(
         """Score a `ScoreCall`, in MessagePack."""
         until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
         tell(dialect="worker")
-        announced = announced_bytes(request, settings.max_call_bytes)
-        held = until_answered(request).enter_context(bodies.held(announced))
-        body = await read_body(request, settings.max_call_bytes, held)
-        call = await anyio.to_thread.run_sync(read_call, body)
-        del body
+        call = await _receive_call(request, bodies, settings.max_call_bytes)
         info = _expect_served(state, call)
         tell(documents=len(call.documents), images=len(call.images), model=info.model, digest=short(info.digest))
         if state.calls >= settings.max_calls:
@@ -93,6 +89,14 @@ def create_worker(
         return metrics_page(request)
 
     return app
+
+
+async def _receive_call(request: Request, bodies: Bodies, max_bytes: int) -> ScoreCall:
+    """The call in a request's body, whose bytes count as held until the request has been answered."""
+    announced = announced_bytes(request, max_bytes)
+    held = until_answered(request).enter_context(bodies.held(announced))
+    body = await read_body(request, max_bytes, held)
+    return await anyio.to_thread.run_sync(read_call, body)
 
 
 class _Turn:

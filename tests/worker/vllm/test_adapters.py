@@ -41,7 +41,8 @@ async def test_they_are_served_after_the_model_each_with_a_digest(cached: Engine
     assert len({info.digest for info in served}) == len(served)
     assert served[0] == (await plain.served())[0]
     assert [bool(info.version) for info in served] == [True, False, False, False]  # these come without a manifest
-    assert len({structs.replace(info, model="", digest="", version="") for info in served}) == 1
+    assert [bool(info.golden_pairs) for info in served] == [True, False, False, False]
+    assert len({structs.replace(info, model="", digest="", version="", golden_pairs=0) for info in served}) == 1
 
 
 @pytest.mark.parametrize("name", ADAPTERS)

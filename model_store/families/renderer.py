@@ -29,7 +29,14 @@ class Question:
 class Renderer:
     """Renders documents for one question. Not for several threads at a time."""
 
-    def __init__(self, encoder: RowEncoder, question: Question, max_tokens: int, *, truncate: bool) -> None:
+    def __init__(
+        self,
+        encoder: RowEncoder,
+        question: Question,
+        max_tokens: int,
+        *,
+        truncate: bool,
+    ) -> None:
         self._encoder, self._question = encoder, question
         self._max_tokens, self._truncate = max_tokens, truncate
         self._floor = max_tokens // _DOCUMENT_SHARE
@@ -73,7 +80,7 @@ class Renderer:
         return shorter or PairTooLong(self._max_tokens, "pair")
 
     def _shorten(self, row: Row, suffix: Segment | None) -> Prompt | None:
-        """The pair with less text: the document's down to a quarter, the query's, the document's."""
+        """The pair with less text: the document's to a quarter, the query's, the document's."""
         most = self._max_tokens
         room = max(most - _length(self._prefix), self._floor)
         if suffix is None or len(suffix.ids) > room:

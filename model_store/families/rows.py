@@ -1,8 +1,8 @@
 """Half a prompt before it has token ids: control tokens, images, and runs of text that may be cut.
 
-Knows a tokenizer and a limit, no template. Invariant: of a run only `text` is ever cut, from its end,
-and the ids of a run are those of its remaining texts joined, so a cut run reads as if the user had
-sent the shorter text.
+Knows a tokenizer and a limit, no template. Invariant: of a run only `text` is ever cut, from its
+end, and the ids of a run are those of its remaining texts joined, so a cut run reads as if the user
+had sent the shorter text.
 """
 
 from __future__ import annotations

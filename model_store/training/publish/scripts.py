@@ -18,6 +18,12 @@ BY_BYTES = 0.75
 """Tokens a byte from which a script is read byte by byte: its characters have next to no tokens of
 their own, so hardly any text in it was there when the vocabulary was learnt."""
 
+_MEANING = """\
+Any text can be encoded. How many tokens a script takes says how much of it was there when the
+vocabulary was learnt; the last column is about how many characters fit in {limit} tokens. What is
+longer is cut, between characters as readers see them.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptCost:
@@ -42,16 +48,14 @@ def section(tokenizer: LiteralTokenizer, max_tokens: int) -> list[str]:
     """The model card's lines on scripts."""
     costs = measure(tokenizer)
     unknown = [cost.script for cost in costs if cost.a_byte >= BY_BYTES]
-    rows = [
-        f"| {cost.script} | {cost.a_character:.2f} | {cost.a_byte:.2f} | {round(max_tokens / cost.a_character, -2):,.0f} |"
-        for cost in costs
-    ]
+    rows: list[str] = []
+    for cost in costs:
+        fit = round(max_tokens / cost.a_character, -2)
+        rows.append(f"| {cost.script} | {cost.a_character:.2f} | {cost.a_byte:.2f} | {fit:,.0f} |")
     return [
         "## Scripts",
         "",
-        "Any text can be encoded. How many tokens a script takes says how much of it was there when the",
-        f"vocabulary was learnt; the last column is about how many characters fit in {max_tokens} tokens. What is",
-        "longer is cut, between characters as readers see them.",
+        *_MEANING.format(limit=max_tokens).splitlines(),
         "",
         "| script | tokens a character | tokens a byte | characters that fit |",
         "| --- | --- | --- | --- |",
@@ -64,4 +68,6 @@ def section(tokenizer: LiteralTokenizer, max_tokens: int) -> list[str]:
 def _told(unknown: list[str]) -> str:
     if not unknown:
         return "No script is read byte by byte."
-    return f"Read byte by byte, without tokens of their own, so that the model can hardly know them: {', '.join(unknown)}."
+    names = ", ".join(unknown)
+    meaning = "without tokens of their own, so that the model can hardly know them"
+    return f"Read byte by byte, {meaning}: {names}."

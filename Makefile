@@ -56,7 +56,7 @@ soak: $(VENV)/dev.stamp ## Look at memory over 100,000 requests, then at faults 
 	@$(BIN)/gmr bench --faults --engine torch --documents 10 --output build/faults.json
 
 tiny: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny again from nothing: a base, then train, publish, promote (hours)
-	@$(BIN)/python -m model_store.training.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny --python-vllm $(VLLM)/bin/python
+	@$(BIN)/python -m model_store.recipes.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny --python-vllm $(VLLM)/bin/python
 
 chart: $(VENV)/dev.stamp ## Write the chart's schema and tables from its values and the settings
 	@$(BIN)/python deploy/helm/generate.py

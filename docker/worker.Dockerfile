@@ -16,7 +16,7 @@ COPY service service
 COPY model_store model_store
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/gmr/bin/python install --no-deps --force-reinstall . \
-    && /opt/gmr/bin/python -c "from service.worker.scorers.vllm_arguments import supported_version; print(supported_version())"
+    && /opt/gmr/bin/python -c "from service.worker.engines.vllm.arguments import supported_version; print(supported_version())"
 
 FROM ${VLLM_IMAGE}
 ARG VERSION=0.1.0

@@ -71,3 +71,7 @@ TimeoutMs = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS), BeforeValidator(_inte
 Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 RankField = Annotated[str, Field(min_length=1, max_length=64)]
 RankFields = Annotated[list[RankField], Field(max_length=MAX_RANK_FIELDS)]
+
+
+MAX_ITEM_PARTS = 64
+"""Texts and images of one item."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model_store.registry import SHIPPED
+from model_store.checkpoint import SHIPPED
 
 TINY = SHIPPED / "gmr-tiny"
 START_SECONDS = 300

@@ -1,4 +1,4 @@
-"""The house rules: who may import whom, how long things may get, and that the README draws the real tree."""
+"""The house rules: who may import whom, how long things may get, and that the map draws the real tree."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from service.errors import BY_CODE
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for room in ("service", "model_store") for path in (ROOT / room).rglob("*.py"))
-MAX_MODULE_LINES = 250
+MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 50
-LONG_MODULES = {"service/contracts.py"}  # every type that crosses a process border, in one place
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "manager", "handler", "misc"}
 
 
@@ -42,16 +41,12 @@ def test_a_module_says_what_it_is_and_keeps_its_budget(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text))
     assert path.stem not in VAGUE_NAMES
-    assert len(text.splitlines()) <= MAX_MODULE_LINES or name_of(path) in LONG_MODULES
+    assert len(text.splitlines()) <= MAX_MODULE_LINES
     assert [name for name, lines in functions(path) if lines > MAX_FUNCTION_LINES] == []
 
 
-def test_exceptions_to_the_budget_are_still_needed() -> None:
-    assert all(len((ROOT / name).read_text(encoding="utf-8").splitlines()) > MAX_MODULE_LINES for name in LONG_MODULES)
-
-
 def test_the_help_needs_no_heavy_import() -> None:
-    heavy = "import sys, service.cli; print(sorted({'torch', 'transformers', 'fastapi', 'httpx'} & set(sys.modules)))"
+    heavy = "import sys, service.cli.main; print(sorted({'torch', 'transformers', 'fastapi', 'httpx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
@@ -74,9 +69,9 @@ def test_every_error_has_a_status_and_a_sentence() -> None:
 
 
 def drawn_tree() -> set[str]:
-    """The paths of the README's tree: names by their indentation, folders ending in a slash."""
-    block = re.search(r"```tree\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert block, "the README draws the tree in a block marked `tree`"
+    """The paths of the map's tree: names by their indentation, folders ending in a slash."""
+    block = re.search(r"```tree\n(.*?)```", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert block, "docs/architecture.md draws the tree in a block marked `tree`"
     paths: set[str] = set()
     stack: list[str] = []
     for line in block[1].splitlines():
@@ -88,7 +83,7 @@ def drawn_tree() -> set[str]:
     return paths
 
 
-def test_the_readme_draws_the_real_tree() -> None:
+def test_the_map_draws_the_real_tree() -> None:
     real = {name_of(path) for path in SOURCES if path.name != "__init__.py"}
     drawn = {path for path in drawn_tree() if path.endswith(".py") and not path.startswith("tests/")}
     assert drawn == real

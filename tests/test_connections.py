@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.connections import SPARE, ConnectionTable
+from service.web.connection_limit import SPARE, ConnectionTable
 
 steps = st.lists(st.tuples(st.sampled_from(["enter", "busy", "idle", "leave"]), st.integers(0, 50)), max_size=150)
 
@@ -78,7 +78,7 @@ def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(s
     program = (
         "import resource\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        "from service.connections import fitting\n"
+        "from service.web.connection_limit import fitting\n"
         f"print(fitting({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -8,7 +8,7 @@ import sys
 
 SCRIPT = """
 import logging
-from service.logs import log_to_stderr, say
+from service.observability.logs import log_to_stderr, say
 log_to_stderr()
 library = logging.getLogger("asyncio")
 library.warning("Unknown child process pid %d, will report returncode 255", 7)

@@ -23,7 +23,7 @@ from model_store.adapters.folder import (
     canonical,
     dated_module,
 )
-from model_store.folder_files import ADAPTER_CONFIG
+from model_store.folders.covered_files import ADAPTER_CONFIG
 from model_store.manifest import CheckpointUnusable
 
 MAX_PATTERN_CHARS = 1024

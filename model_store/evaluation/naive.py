@@ -21,8 +21,6 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from model_store.evaluation.workloads import Part
-
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
     'Note that the answer can only be "yes" or "no".'
@@ -102,3 +100,6 @@ def _say(answer: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     main()
+
+
+Part = str | Image.Image

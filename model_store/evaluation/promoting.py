@@ -12,9 +12,9 @@ from pathlib import Path
 
 from model_store.evaluation.gate import Verdict, compare
 from model_store.evaluation.results import MAX_RESULT_BYTES, Results, ResultsUnusable, parse_results, read_results
-from model_store.store.place import Place, StoreFailed
-from model_store.store.promotions import Promotion, current, promote
-from model_store.store.versions import Version, check_sizes, find
+from model_store.registry.channels import Promotion, current, promote
+from model_store.registry.storage import Place, StoreFailed
+from model_store.registry.versions import Version, check_sizes, find
 
 
 class NotPromoted(Exception):

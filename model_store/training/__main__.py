@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from model_store.training.commands import train
+from model_store.commands.train import train
 
 
 def main() -> None:

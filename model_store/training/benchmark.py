@@ -17,16 +17,16 @@ import torch
 from safetensors import SafetensorError
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
+from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import hit_rate, ndcg, ranked
 from model_store.evaluation.results import MAX_QUERIES, Results
 from model_store.manifest import CheckpointUnusable, manifest_digest
-from model_store.registry import Checkpoint
 from model_store.training.batches import units
-from model_store.training.checks import SHOWN, check
-from model_store.training.contents import image_digest
-from model_store.training.data import DataError, Example, Side
+from model_store.training.data.identity import image_digest
+from model_store.training.data.row_index import Examples
+from model_store.training.data.rows import DataError, Example, Side
+from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
-from model_store.training.lines import Examples
 from model_store.training.reranker import read_pairs
 
 CUT = 10

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from model_store.families.gmr import Gmr
-from model_store.families.pictures import PictureUnreadable, load_picture, picture_size
+from model_store.families.images import PictureUnreadable, load_picture, picture_size
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt, TooLongPart
 from model_store.families.qwen2_5_vl import CELL
 from model_store.manifest import PixelBounds
-from model_store.training.data import DataError, Example, Side
+from model_store.training.data.rows import DataError, Example, Side
 
 Pixels = npt.NDArray[np.uint8]
 _SIZES = 2**16

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model_store.evaluation.metrics import ndcg
 from model_store.training.batches import Unit, units
-from model_store.training.data import Example
+from model_store.training.data.rows import Example
 from model_store.training.gradient import Learner
 from model_store.training.groups import Grouper
 from model_store.training.losses import NO, YES, Direction, sft_loss

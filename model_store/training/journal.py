@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.config import TrainingError
-from model_store.training.data import DataError
-from model_store.training.writing import whole
+from model_store.training.data.row_files import whole
+from model_store.training.data.rows import DataError
 
 METRICS = "metrics.jsonl"
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.adapters.folder import with_sorted_metadata
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.training.config import LoraConfig, TrainingError
 
 _VISION = ".visual."

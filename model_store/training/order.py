@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from model_store.training.batches import Unit, units
-from model_store.training.data import DataError, Example
+from model_store.training.data.rows import DataError, Example
 from model_store.training.groups import Grouper
 
 Agree = Callable[[str | None], str | None]

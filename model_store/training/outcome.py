@@ -17,16 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model_store.adapters.folder import READ_OUT, ROWS
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.checkpoint import Checkpoint
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files
-from model_store.registry import Checkpoint
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data import DataError
+from model_store.training.data.row_files import write_json
+from model_store.training.data.rows import DataError
 from model_store.training.head import head_words
 from model_store.training.journal import METRICS, read_metrics
 from model_store.training.lora import write_adapter
 from model_store.training.plots import PLOT
-from model_store.training.writing import write_json
 
 ADAPTER = "adapter"
 HEAD = "head.safetensors"

@@ -29,7 +29,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data import DataError
+from model_store.training.data.rows import DataError
 from model_store.training.order import Share
 from model_store.training.reranker import Reranker
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from transformers.utils.logging import disable_progress_bar
 
+from model_store.checkpoint import Checkpoint
 from model_store.families.tokens import LiteralTokenizer
-from model_store.registry import Checkpoint
 from model_store.training.batches import Batch
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.head import Head, make_head

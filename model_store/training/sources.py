@@ -13,17 +13,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.folders.plain import refuse_quantised
 from model_store.manifest import CheckpointUnusable
-from model_store.plain_folder import refuse_quantised
-from model_store.registry import Checkpoint, resolve
-from model_store.training.checks import SHOWN, check
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data import DataError, Example
+from model_store.training.data.row_index import Examples
+from model_store.training.data.rows import DataError, Example
+from model_store.training.data.splits import same_rows
+from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
-from model_store.training.lines import Examples
-from model_store.training.splits import same_rows
 
 _CHUNK = 2**22
 

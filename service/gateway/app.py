@@ -13,24 +13,24 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from service.asgi import new_app, prepare
-from service.gateway.admission import TURNS_A_WORKER, Admission
-from service.gateway.auth import Guard
-from service.gateway.cache import MemoryTier, ScoreCache
-from service.gateway.descriptions import TITLE, openapi_page
-from service.gateway.desk import Desk
-from service.gateway.discovery import DnsName, dns_name
-from service.gateway.fetch import Fetcher
-from service.gateway.media import Media
-from service.gateway.redis_client import Certificates, open_client, watch
-from service.gateway.redis_tier import RedisTier
+from service.gateway.admission.authentication import Guard
+from service.gateway.admission.queue import TURNS_A_WORKER, Admission
+from service.gateway.cache.encoding import Seal
+from service.gateway.cache.redis_client import Certificates, open_client, watch
+from service.gateway.cache.redis_tier import RedisTier
+from service.gateway.cache.score_cache import MemoryTier, ScoreCache
+from service.gateway.fleet.discovery import DnsName, dns_name
+from service.gateway.fleet.dispatch import Again
+from service.gateway.fleet.member import Patience
+from service.gateway.fleet.pool import Workers
+from service.gateway.info import TITLE, openapi_page
+from service.gateway.media.fetching import Fetcher
+from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
+from service.gateway.rerank_endpoint import Desk
 from service.gateway.routes import gateway_routes
-from service.gateway.seats import Again
 from service.gateway.settings import GatewaySettings
-from service.gateway.values import Seal
-from service.gateway.worker import Patience
-from service.gateway.workers import Workers
+from service.web.asgi import new_app, prepare
 
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0

@@ -11,10 +11,10 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
-from service.contracts import ImageRule, Pixels
 from service.errors import RerankError
 from service.gateway.costs import pixel_bytes
-from service.gateway.media import Content, Picture
+from service.gateway.media.content import Content, Picture
+from service.wire import ImageRule, Pixels
 
 FIRST_CHUNK_BYTES = 2 * 2**20
 """Pixels of a share's first chunk: few, so that its worker has work early. Each chunk after it is twice as large."""

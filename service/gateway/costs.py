@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.contracts import ImageRule, Item, WorkerInfo
-from service.gateway.media import Content, Picture
-from service.gateway.peek import image_size
-from service.gateway.pictures import smart_resize
+from service.api import Item
+from service.gateway.media.content import Content, Picture
+from service.gateway.media.decoding import smart_resize
+from service.gateway.media.encoded_size import image_size
+from service.wire import ImageRule, WorkerInfo
 
 BYTES_A_TOKEN = 4
 READ_A_TOKEN = 32

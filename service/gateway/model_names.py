@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.contracts import WorkerInfo
 from service.errors import Forbidden, ModelNotFound
-from service.gateway.auth import Caller
-from service.gateway.workers import Workers
+from service.gateway.admission.authentication import Caller
+from service.gateway.fleet.pool import Workers
+from service.wire import WorkerInfo
 
 DEFAULT_NAMES = ("", "default/not-specified")
 """What clients send that were told no model; the second is infinity_client's."""

@@ -7,59 +7,24 @@ digests, and every document of the request is either ranked or listed with its e
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Awaitable, Collection, Mapping
+from dataclasses import replace
 
 from msgspec import structs
 
-from service.contracts import Item, Scored, WorkerInfo
+from service.api import Item
 from service.errors import BadRequest, Problem, RerankError, WorkerFailed
-from service.gateway.cache import ScoreCache, pair_keys
-from service.gateway.flights import Flights, Flown
-from service.gateway.media import Content, Media
-from service.gateway.reading import Reading
-from service.gateway.scoring import UNBOUNDED, Question, Scoring, Turns, Verdict
-from service.gateway.workers import Workers
-from service.metrics import QUALITY
-from service.telemetry import stage
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What every dialect reads a request into. A document that could not be read stands as its error."""
-
-    query: Item
-    documents: Sequence[Item | RerankError]
-    model: str | None = None
-    instruction: str | None = None
-    top_n: int | None = None
-    min_score: float | None = None
-    return_documents: bool = False
-    truncate: bool = True
-    skip_errors: bool = False
-    timeout_ms: int | None = None
-    cache: Literal["use", "bypass", "refresh"] = "use"
-    warnings: Sequence[str] = ()
-    """What the answer says of fields that had no effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A scored document: its index in the request, and whether its score was known, or under way for another request."""
-
-    index: int
-    score: Scored
-    cached: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What every dialect writes its answer from: `ranked` best first, `errors` by rising index."""
-
-    model: WorkerInfo
-    ranked: list[Ranked]
-    errors: list[tuple[int, RerankError]]
+from service.gateway.cache.score_cache import ScoreCache, pair_keys
+from service.gateway.domain import Ask, Outcome, Question, Ranked, Verdict
+from service.gateway.fleet.pool import Workers
+from service.gateway.media.content import Content
+from service.gateway.media.reader import Media
+from service.gateway.parsing.items import Reading
+from service.gateway.scoring import UNBOUNDED, Scoring, Turns
+from service.gateway.single_flight import Flights, Flown
+from service.observability.metrics import QUALITY
+from service.observability.request_context import stage
+from service.wire import Scored
 
 
 class Reranker:

@@ -9,17 +9,17 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from service.contracts import ErrorBody, RerankAnswer
+from service.api import ErrorBody, RerankAnswer
 from service.errors import Forbidden, NoWorker
-from service.exposition import metrics_page
-from service.gateway.auth import Guard, caller_of
-from service.gateway.descriptions import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
-from service.gateway.desk import Desk
+from service.gateway.admission.authentication import Guard, caller_of
 from service.gateway.dialects import native
 from service.gateway.dialects.field_names import READ
+from service.gateway.fleet.pool import Workers
+from service.gateway.info import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
 from service.gateway.model_names import ModelNames
+from service.gateway.rerank_endpoint import Desk
 from service.gateway.settings import GatewaySettings
-from service.gateway.workers import Workers
+from service.observability.exposition import metrics_page
 
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 

@@ -8,22 +8,21 @@ asked for gets a verdict, and a request holds at most `PIXEL_BYTES` of pixels.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Protocol
 
-from service.contracts import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
 from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
 from service.gateway.chunks import Chunks, Documents, Images, PixelRoom, SharedPictures, pictures_in, pixels_in
 from service.gateway.costs import document_cost, prefix_tokens, query_cost, suffix_tokens
-from service.gateway.decoders import Decoding
-from service.gateway.identity import framed, identity
-from service.gateway.media import Content, Media, Picture
-from service.gateway.routing import balanced
-from service.gateway.seats import Seat
-from service.gateway.workers import Work, Workers
+from service.gateway.domain import Question, Verdict
+from service.gateway.fleet.dispatch import Seat
+from service.gateway.fleet.pool import Work, Workers
+from service.gateway.fleet.routing import balanced
+from service.gateway.media.content import Content, Picture
+from service.gateway.media.decoders import Decoding
+from service.gateway.media.reader import Media
+from service.wire import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
 
 PIXEL_BYTES = 64 * 2**20
 """The most that a request's decoded images may take at a time, those of its query and of a single document apart."""
@@ -33,8 +32,6 @@ PREFIXES_A_CHUNK = 8
 """A chunk has this many times the tokens of its prefix, where it can: an engine without a prefix cache computes that anew."""
 KEPT_BYTES = PIXEL_BYTES // 4
 """Of these, what images take that several documents show: they are kept while the request is scored."""
-
-Verdict = Scored | RerankError
 
 
 class Turns(Protocol):
@@ -58,22 +55,6 @@ class _Unbounded:
 
 
 UNBOUNDED = _Unbounded()
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """All that a pair's score depends on but its document; `cache_salt` keeps those apart who must share no cache."""
-
-    model: WorkerInfo
-    instruction: str
-    query: Content
-    truncate: bool
-    cache_salt: str = ""
-
-    def prefix_key(self) -> bytes:
-        """Equal for questions whose pairs begin alike."""
-        texts = (self.model.model, self.cache_salt, self.instruction)
-        return hashlib.sha256(framed(*(text.encode() for text in texts), identity(self.query))).digest()
 
 
 class Scoring:

@@ -9,13 +9,13 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.contracts import Limits
-from service.gateway.cache_settings import CacheSettings
-from service.gateway.discovery import dns_name
-from service.gateway.fetch import FetchRules
-from service.gateway.image_urls import is_host_rule
-from service.serving import Serving
-from service.tracing_settings import Tracing
+from service.api import Limits
+from service.gateway.cache.settings import CacheSettings
+from service.gateway.fleet.discovery import dns_name
+from service.gateway.media.fetching import FetchRules
+from service.gateway.media.urls import is_host_rule
+from service.observability.settings import Tracing
+from service.web.settings import Serving
 
 MAX_MODEL_NAME = 256
 

@@ -15,20 +15,20 @@ import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from service.asgi import draining, new_app, prepare, unless_gone, until_answered
-from service.bodies import Bodies
-from service.contracts import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
-from service.exposition import metrics_page
-from service.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
-from service.quality import short
-from service.request_body import announced_bytes, read_body
-from service.telemetry import spend, tell
-from service.tracing import record
+from service.observability.exposition import metrics_page
+from service.observability.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
+from service.observability.request_context import spend, tell
+from service.observability.score_metrics import short
+from service.observability.tracing import record
+from service.web.asgi import draining, new_app, prepare, unless_gone, until_answered
+from service.web.body_budget import Bodies
+from service.web.request_body import announced_bytes, read_body
+from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.worker.call_reading import read_call
+from service.worker.engines.base import Scorer
+from service.worker.engines.loading import create_scorer
 from service.worker.lifecycle import State, live
-from service.worker.scorers.base import Scorer
-from service.worker.scorers.loading import create_scorer
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000

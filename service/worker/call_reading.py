@@ -10,16 +10,9 @@ from typing import Annotated
 
 import msgspec
 
-from service.contracts import (
-    MAX_CALL_DOCUMENTS,
-    MAX_CALL_IMAGES,
-    MAX_ITEM_PARTS,
-    UNREADABLE,
-    Pixels,
-    ScoreCall,
-    WireItem,
-)
 from service.errors import InvalidRequest
+from service.fields import MAX_ITEM_PARTS
+from service.wire import MAX_CALL_DOCUMENTS, MAX_CALL_IMAGES, UNREADABLE, Pixels, ScoreCall, WireItem
 
 MAX_PARTS = 250_000
 """Texts and images that a call's documents name, all together."""

@@ -17,15 +17,15 @@ from typing import Any
 import anyio.to_thread
 from msgspec import structs
 
+from model_store.checkpoint import resolve, resolve_adapter
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import resolve, resolve_adapter
-from service.contracts import WorkerInfo
-from service.logs import say
-from service.metrics import DRIFT, GOLDEN_PAIRS, LOAD_SECONDS, MODEL, TOLERANCE
-from service.quality import short
-from service.worker.golden import allowed_drift, check_golden, golden_drift, golden_pairs
-from service.worker.scorers.base import CannotLoad, Scorer
+from service.observability.logs import say
+from service.observability.metrics import DRIFT, GOLDEN_PAIRS, LOAD_SECONDS, MODEL, TOLERANCE
+from service.observability.score_metrics import short
+from service.wire import WorkerInfo
+from service.worker.engines.base import CannotLoad, Scorer
+from service.worker.golden_check import allowed_drift, check_golden, golden_drift, golden_pairs
 from service.worker.settings import WorkerSettings
 
 _LOOK_SECONDS = 0.5

@@ -10,8 +10,8 @@ from pydantic import Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.serving import Serving
-from service.tracing_settings import Tracing
+from service.observability.settings import Tracing
+from service.web.settings import Serving
 
 ENGINE_PREFIX = "RERANK_ENGINE_"
 """`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every one of them."""

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from model_store.store.place import LocalPlace
-from model_store.store.versions import upload
+from model_store.registry.storage import LocalPlace
+from model_store.registry.versions import upload
 from tests.conftest import TINY
 from tests.deploy.chart import Object, Values, environment, merged, objects, one
-from tests.model_store.test_registry_hub import COMMIT, MODEL, Hub
+from tests.model_store.test_checkpoint_hub import COMMIT, MODEL, Hub
 
-LOADING = "from service.cli_settings import worker_settings as read; from model_store.registry import resolve; s = read(); "
+LOADING = "from service.cli.settings import worker_settings as read; from model_store.checkpoint import resolve; s = read(); "
 LOADING += "print(resolve(s.model, revision=s.model_revision, cache=s.model_cache, registry=s.registry).folder)"
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:1"}
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.gateway.keys import KeyEntry, change_keys, digest, new_key
+from service.gateway.admission.keys import KeyEntry, change_keys, digest, new_key
 from tests.conftest import Rerank
 from tests.deploy.containers import ROOT, Compose, Engine
 from tests.processes import eventually

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from service.gateway.keys import digest, read_keys
+from service.gateway.admission.keys import digest, read_keys
 from service.gateway.settings import GatewaySettings
-from service.serving import Serving
+from service.web.settings import Serving
 from service.worker.settings import WorkerSettings
 from tests.deploy.containers import ROOT, compose_program
 from tests.processes import RedisServer

@@ -7,7 +7,7 @@ import re
 import pytest
 from prometheus_client import REGISTRY
 
-import service.metrics  # noqa: F401  # what the service exports
+import service.observability.metrics  # noqa: F401  # what the service exports
 from tests.deploy.chart import DIGEST, GPU, Values, container, environment, expect_valid, merged, objects, one, pods
 from tests.deploy.features import FEATURES, IMAGE_VOLUME
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from service.cli import app
+from service.cli.main import app
 from tests.docs.pages import PAGES, ROOT, Command, anchors, commands, inline, inline_commands, links, name_of
 
 BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=name_of)

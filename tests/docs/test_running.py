@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.metrics import LABELS
+from service.observability.metrics import LABELS
 from tests.conftest import free_port
 from tests.deploy.chart import objects
 from tests.docs.pages import CONFIGURATION, PAGES, ROOT, commands, inline, lines, name_of

@@ -47,11 +47,11 @@ def test_help_lists_the_commands() -> None:
 def test_each_command_has_help(command: str) -> None:
     shown = gmr(command, "--help")
     assert shown.returncode == 0
-    assert f"gmr {command}" in shown.stdout or f"service.cli {command}" in shown.stdout
+    assert f"gmr {command}" in shown.stdout or f"service.cli.main {command}" in shown.stdout
 
 
 def test_help_needs_no_torch() -> None:
-    script = "import sys; sys.modules['torch'] = None; sys.argv = ['gmr', '--help']; from service.cli import app; app()"
+    script = "import sys; sys.modules['torch'] = None; sys.argv = ['gmr', '--help']; from service.cli.main import app; app()"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
 
 

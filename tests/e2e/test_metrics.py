@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from model_store.checkpoint import SHIPPED
 from model_store.manifest import manifest_digest
-from model_store.registry import SHIPPED
-from service.quality import short
+from service.observability.score_metrics import short
 from tests.e2e.test_two_processes import drawn
 from tests.processes import Fleet, Gmr, eventually, fleet
 

@@ -16,7 +16,7 @@ from service.errors import BY_CODE
 from tests.conftest import Rerank, free_port, running
 from tests.e2e.test_two_processes import DOCUMENTS, drawn
 from tests.processes import eventually
-from tests.worker.vllm.engine_worker import EngineWorker, end_with, engine_worker
+from tests.worker.engines.vllm.engine_worker import EngineWorker, end_with, engine_worker
 
 pytestmark = pytest.mark.slow
 

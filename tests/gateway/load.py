@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.admission import Admission
-from service.gateway.admitted import Admitted
+from service.gateway.admission.admitted import Admitted
+from service.gateway.admission.queue import Admission
 from service.gateway.scoring import CHUNKS_AT_ONCE
 
 STEP = 0.01

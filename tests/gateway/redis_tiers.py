@@ -10,11 +10,11 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from service.contracts import Scored
-from service.gateway.redis_address import read_address
-from service.gateway.redis_client import open_client
-from service.gateway.redis_tier import RedisTier
-from service.gateway.values import Seal
+from service.gateway.cache.encoding import Seal
+from service.gateway.cache.redis_client import open_client
+from service.gateway.cache.redis_tier import RedisTier
+from service.gateway.cache.redis_url import read_address
+from service.wire import Scored
 
 SECRET = b"a secret that gateways share"
 BUDGET = 5.0

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.contracts import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import PairTooLong
-from service.gateway.routing import hash_order
-from service.gateway.workers import Work, Workers
+from service.gateway.fleet.pool import Work, Workers
+from service.gateway.fleet.routing import hash_order
+from service.wire import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 
 INFO = WorkerInfo(
     model="m",

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from service.contracts import Item, Limits
+from service.api import Item, Limits
 from service.gateway.costs import (
     BYTES_A_TOKEN,
     DECODED_A_TOKEN,
@@ -22,7 +22,8 @@ from service.gateway.costs import (
     query_cost,
     suffix_tokens,
 )
-from service.gateway.media import Content, Media, Picture, Text
+from service.gateway.media.content import Content, Picture, Text
+from service.gateway.media.reader import Media
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import INFO
 

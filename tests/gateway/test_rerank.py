@@ -16,12 +16,14 @@ from msgspec import structs
 from PIL import Image
 from starlette.responses import Response
 
-from service.contracts import Item, Limits, ScoreCall
+from service.api import Item, Limits
 from service.errors import DeadlineExceeded, EmptyItem, InvalidImage, ModelNotFound, PairTooLong, RerankError, WorkerFailed
-from service.gateway.cache import MemoryTier, ScoreCache
-from service.gateway.media import Media
-from service.gateway.rerank import Ask, Outcome, Reranker
-from service.gateway.workers import Workers
+from service.gateway.cache.score_cache import MemoryTier, ScoreCache
+from service.gateway.domain import Ask, Outcome
+from service.gateway.fleet.pool import Workers
+from service.gateway.media.reader import Media
+from service.gateway.rerank import Reranker
+from service.wire import ScoreCall
 from tests.gateway.stand_in import INFO, Reader, reply, scored, soon, watched
 
 TWO = structs.replace(INFO, digest="sha256:two")

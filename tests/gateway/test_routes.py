@@ -15,9 +15,9 @@ from msgspec import structs
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from service.contracts import ScoreCall, Scored
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
+from service.wire import ScoreCall, Scored
 from tests.gateway.stand_in import INFO, StandIn, reply
 
 ADAPTER = structs.replace(INFO, model="adapter", digest="sha256:adapter")

@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from msgspec import structs
 from starlette.responses import Response
 
-from service.contracts import ImageRule, Limits, Pixels, ScoreCall, Scored, WorkerInfo
+from service.api import Limits
 from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, RerankError, WorkerFailed
 from service.gateway import scoring as scoring_module
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
-from service.gateway.decoders import Decoding
-from service.gateway.headers import read_header
-from service.gateway.media import Content, Media, Picture, Text
-from service.gateway.scoring import PIXEL_BYTES, Question, Scoring, Verdict
-from service.gateway.workers import Work, Workers
+from service.gateway.domain import Question, Verdict
+from service.gateway.fleet.pool import Work, Workers
+from service.gateway.media.content import Content, Picture, Text
+from service.gateway.media.decoders import Decoding
+from service.gateway.media.headers import read_header
+from service.gateway.media.reader import Media
+from service.gateway.scoring import PIXEL_BYTES, Scoring
+from service.wire import ImageRule, Pixels, ScoreCall, Scored, WorkerInfo
 from tests.gateway.encoded_pictures import encode, picture
 from tests.gateway.stand_in import INFO, Reader, StandIn, reply, scored, soon, watched
 

@@ -13,13 +13,13 @@ from msgspec import structs
 from prometheus_client import REGISTRY
 from starlette.responses import Response
 
-from service.contracts import Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.errors import BY_CODE
 from service.gateway.app import create_gateway
-from service.gateway.descriptions import OPENAPI_PATH, RERANK_PATHS
+from service.gateway.fleet.pool import MAX_NAME, MOST_MODELS
+from service.gateway.info import OPENAPI_PATH, RERANK_PATHS
 from service.gateway.settings import GatewaySettings
-from service.gateway.workers import MAX_NAME, MOST_MODELS
-from service.metrics import LABELS
+from service.observability.metrics import LABELS
+from service.wire import Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from tests.gateway.stand_in import INFO, StandIn, good, watched
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "BREW")

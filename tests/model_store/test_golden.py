@@ -17,7 +17,7 @@ from model_store.evaluation.naive import NaiveReranker
 from model_store.families.qwen2_5_vl import CELL
 from model_store.golden import GOLDEN, GoldenPair, Pixels, Side, read_golden, write_golden
 from model_store.manifest import read_manifest
-from model_store.training.tiny.cells import CELLS
+from model_store.synthetic.cells import CELLS
 from tests.conftest import TINY
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from service.gateway.keys import KeyEntry, change_keys, digest, new_key
+from service.gateway.admission.keys import KeyEntry, change_keys, digest, new_key
 from tests.observability.asked import GOOD, ODD
 from tests.observability.prometheus import Prometheus
 from tests.processes import Fleet, Gmr, RedisServer, eventually, fleet

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.contracts import ScoreCall
+from service.wire import ScoreCall
 from tests.gateway.stand_in import StandIn, reply, scored
 from tests.processes import Gmr, eventually
 

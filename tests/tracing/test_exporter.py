@@ -72,7 +72,9 @@ def test_without_an_endpoint_nothing_that_sends_is_imported(tmp_path: Path, on: 
         assert running.status("/docs") == httpx.codes.OK
         said = running.said()
     # FastAPI and redis-py import OpenTelemetry's API and its metrics by themselves, where they are installed
-    assert [name in said for name in ("service.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter")] == [on] * 3
+    assert [name in said for name in ("service.observability.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter")] == [
+        on
+    ] * 3
 
 
 def test_an_endpoint_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:

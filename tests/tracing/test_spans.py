@@ -10,17 +10,17 @@ from contextlib import contextmanager
 import pytest
 from pydantic import ValidationError
 
-from service import tracing
-from service.contracts import Scored
 from service.errors import WorkerFailed
-from service.gateway.flights import Flights
-from service.gateway.media import Content
-from service.gateway.scoring import Verdict
-from service.metrics import TRACE_SPANS
-from service.otlp import OtlpTracer
-from service.telemetry import stage
-from service.tracing import TraceContext, current, onward, serving, span
-from service.tracing_settings import Tracing
+from service.gateway.domain import Verdict
+from service.gateway.media.content import Content
+from service.gateway.single_flight import Flights
+from service.observability import tracing
+from service.observability.metrics import TRACE_SPANS
+from service.observability.otlp import OtlpTracer
+from service.observability.request_context import stage
+from service.observability.settings import Tracing
+from service.observability.tracing import TraceContext, current, onward, serving, span
+from service.wire import Scored
 from tests.tracing.collector import QUICK, Collector, collecting
 
 SAMPLED = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.metrics import STAGES
-from service.tracing import TraceContext
+from service.observability.metrics import STAGES
+from service.observability.tracing import TraceContext
 from tests.processes import Fleet, eventually, fleet
 from tests.tracing.collector import QUICK, Collector, Got, collecting
 

@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from random import Random
 
-from model_store.training.tiny import cells
-from model_store.training.tiny.batches import fitted
-from model_store.training.tiny.examples import Side
-from service.contracts import Pixels, Refused, ScoreCall, Scored, WireItem
-from service.worker.scorers.base import Scorer
+from model_store.synthetic import cells
+from model_store.synthetic.examples import Side
+from model_store.synthetic.pictures import fitted
+from service.wire import Pixels, Refused, ScoreCall, Scored, WireItem
+from service.worker.engines.base import Scorer
 
 
 def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCall:

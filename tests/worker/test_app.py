@@ -14,12 +14,12 @@ import pytest
 from msgspec import structs
 from PIL import Image
 
-from model_store.registry import resolve
-from service.contracts import MSGPACK, TIMEOUT_HEADER, Pixels, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from model_store.checkpoint import resolve
 from service.errors import BY_CODE
-from service.quality import short
+from service.observability.score_metrics import short
+from service.wire import MSGPACK, TIMEOUT_HEADER, Pixels, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.worker.app import create_worker
-from service.worker.scorers.torch_scorer import TorchScorer
+from service.worker.engines.torch.scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contracts import MAX_CALL_DOCUMENTS, MAX_ITEM_PARTS, Pixels, ScoreCall
 from service.errors import InvalidRequest
+from service.fields import MAX_ITEM_PARTS
+from service.wire import MAX_CALL_DOCUMENTS, Pixels, ScoreCall
 from service.worker.call_reading import MAX_PARTS, read_call
 
 SIZE = 32 * 2**20

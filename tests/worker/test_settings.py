@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from service.cli import app
+from service.cli.main import app
 from service.worker.settings import MAX_ADAPTERS, WorkerSettings
 
 

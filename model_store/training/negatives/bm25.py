@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from bm25s.tokenization import Tokenizer
 
-from model_store.training.contents import key_of
-from model_store.training.corpus import Corpus
-from model_store.training.data import DataError, Side
+from model_store.training.data.corpus import Corpus
+from model_store.training.data.identity import key_of
+from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Found, Query, Vectors, in_order
 
 K1, B = 1.5, 0.75

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from model_store.training.contents import key_of
-from model_store.training.corpus import Corpus
-from model_store.training.data import Example, Negative, WrongUsage
+from model_store.training.data.corpus import Corpus
+from model_store.training.data.identity import key_of
+from model_store.training.data.rows import Example, Negative, WrongUsage
 from model_store.training.negatives.retrievers import Found
 
 _DRAWS_A_RANDOM = 4

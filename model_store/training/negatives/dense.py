@@ -13,7 +13,7 @@ import numpy as np
 import sentence_transformers
 from sentence_transformers import SentenceTransformer
 
-from model_store.training.data import DataError, Side
+from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Query, Vectors
 
 BATCH = 32

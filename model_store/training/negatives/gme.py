@@ -19,11 +19,11 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import AutoModel
 
-from model_store.families.pictures import PictureUnreadable, load_picture
+from model_store.families.images import PictureUnreadable, load_picture
 from model_store.families.prompt import Image
 from model_store.families.qwen2_5_vl import CELL, grid, image_tokens, patches
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
-from model_store.training.data import DataError, Side
+from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Query, Vectors
 
 MAX_TOKENS = 1_800

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from model_store.training.data import Side
+from model_store.training.data.rows import Side
 from model_store.training.negatives.gme import MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, Reader, Reading, folder_of
 from model_store.training.negatives.retrievers import Query, Vectors
 

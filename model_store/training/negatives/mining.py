@@ -17,14 +17,14 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
-from model_store.training.corpus import Corpus, parse_document
-from model_store.training.data import DataError, Example, Side, read_examples, read_lines
-from model_store.training.image_files import Keeping, check_nameable
-from model_store.training.lines import Examples
+from model_store.training.data.corpus import Corpus, parse_document
+from model_store.training.data.image_files import Keeping, check_nameable
+from model_store.training.data.resumable import Note, Parts, identity
+from model_store.training.data.row_files import check_outputs, line_of, write_json
+from model_store.training.data.row_index import Examples
+from model_store.training.data.rows import DataError, Example, Side, read_examples, read_lines
 from model_store.training.negatives.choosing import Chosen, Rules, ceiling, choose
 from model_store.training.negatives.retrievers import Found, Retriever, query_of
-from model_store.training.parts import Note, Parts, identity
-from model_store.training.writing import check_outputs, line_of, write_json
 
 EXAMPLES_A_PART = 256
 _LOOKED_AT = 1_000

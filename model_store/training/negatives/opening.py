@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.training.corpus import Corpus
-from model_store.training.data import WrongUsage
+from model_store.training.data.corpus import Corpus
+from model_store.training.data.rows import WrongUsage
 from model_store.training.negatives.retrievers import Embedder, NoRetriever, Retriever
 
 NAMES = ("bm25", "dense", "gme", "gme-vllm", "none")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model_store.training.data import Example, Side
+from model_store.training.data.rows import Example, Side
 
 Vectors = npt.NDArray[np.float32]
 

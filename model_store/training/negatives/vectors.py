@@ -13,11 +13,11 @@ from typing import Any
 import faiss
 import numpy as np
 
-from model_store.training.corpus import Corpus
-from model_store.training.data import DataError, Side
+from model_store.training.data.corpus import Corpus
+from model_store.training.data.resumable import Parts, identity
+from model_store.training.data.row_files import whole
+from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Embedder, Found, Query, Vectors, in_order
-from model_store.training.parts import Parts, identity
-from model_store.training.writing import whole
 
 DOCUMENTS_A_PART = 4_096
 BATCH = 32

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.adapters.folder import WRAPPED, LoraFolder, canonical, dated_module, with_sorted_metadata
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.checkpoint import Checkpoint
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import Checkpoint
 from model_store.training.publish.pairs import PublishRefused
 
 _OF_2025 = {r"^model\.(?!language_model\.|visual\.)": "model.language_model.", r"^visual\.": "model.visual."}

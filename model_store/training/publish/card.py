@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.adapters.folder import LoraFolder
-from model_store.registry import Checkpoint
+from model_store.checkpoint import Checkpoint
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.parity import WAYS, Parity
 from model_store.training.publish.scripts import section

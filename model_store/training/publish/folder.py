@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from model_store.checkpoint import Checkpoint
 from model_store.families.qwen2_5_vl import DEVIATION, MEAN
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 from model_store.families.tokens import TOKENIZER_FILE
+from model_store.folders.image_processor import PREPROCESSOR, image_settings
+from model_store.folders.json_files import read_json
+from model_store.folders.plain import refuse_quantised
 from model_store.golden import GOLDEN
-from model_store.image_processor import PREPROCESSOR, image_settings
-from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, Manifest, digest_files, write_manifest
-from model_store.plain_folder import refuse_quantised
-from model_store.registry import Checkpoint
 from model_store.training.publish.pairs import PublishRefused
 
 CARD = "MODEL_CARD.md"

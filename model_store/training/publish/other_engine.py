@@ -15,11 +15,11 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
+from model_store.checkpoint import Checkpoint
+from model_store.folders.vllm_overrides import vllm_overrides
 from model_store.golden import GOLDEN, GoldenPair
-from model_store.registry import Checkpoint
 from model_store.training.publish import vllm_logits
 from model_store.training.publish.pairs import PublishRefused, prompt_of
-from model_store.vllm_overrides import vllm_overrides
 
 _PATIENCE_SECONDS = 3600
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

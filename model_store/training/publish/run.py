@@ -21,11 +21,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import LoraFolder, read_adapter
+from model_store.checkpoint import Checkpoint
 from model_store.evaluation.naive import NaiveReranker
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import GoldenPair, read_golden, write_golden
 from model_store.manifest import Manifest, digest_files
-from model_store.registry import Checkpoint
 from model_store.training.publish.adapters import load_base, wear, write_today
 from model_store.training.publish.card import Story, card
 from model_store.training.publish.folder import (

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.checkpoint import Checkpoint
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, YES_ALONE, YES_MINUS_NO, digest_files
-from model_store.registry import Checkpoint
 from model_store.training.outcome import ADAPTER, MAX_MANIFEST_BYTES
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused

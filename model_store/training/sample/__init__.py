@@ -1,6 +1,6 @@
 """A sample of training rows that ships: 24 rows of nine tasks, with pictures, and a corpus to mine.
 
-Its files were drawn by `python -m model_store.training.tiny.sample`, and are under the licence of
+Its files were drawn by `python -m model_store.recipes.tiny.sample`, and are under the licence of
 this repository. Knows files, not what is in them.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from model_store.training.data import DataError
+from model_store.training.data.rows import DataError
 
 _HERE = Path(__file__).parent / "files"
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
-from service.contracts import RerankRequest
+from service.api import RerankRequest
 from service.errors import InvalidRequest, Problem, path_of
 from service.gateway.dialects.findings import MAX_NAME
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from service.contracts import (
+from service.api import (
     AnswerMeta,
     DocumentError,
     Item,
@@ -25,11 +25,11 @@ from service.contracts import (
     Usage,
 )
 from service.errors import BadRequest, InvalidRequest, Loc, RerankError
-from service.gateway.data_urls import holds_picture
 from service.gateway.dialects.field_names import expect_no_steering, unknown_fields, with_instruction
 from service.gateway.dialects.findings import REQUIRED, refusal
 from service.gateway.dialects.rank_fields import with_text
-from service.gateway.rerank import Ask, Outcome, Ranked
+from service.gateway.domain import Ask, Outcome, Ranked
+from service.gateway.media.data_urls import holds_picture
 
 NAME = "native"
 OnError = Literal["fail", "skip"]

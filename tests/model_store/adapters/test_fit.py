@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save, save_file
 
 from model_store.adapters.folder import READ_OUT, ROWS, canonical, dated_module, read_adapter, with_sorted_metadata
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.checkpoint import resolve, resolve_adapter
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import resolve, resolve_adapter
 from service.worker.app import create_worker
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
-from tests.worker.vllm.adapters import dated, make_adapter
+from tests.worker.engines.vllm.adapters import dated, make_adapter
 
 LANGUAGE = "base_model.model.model.language_model.layers.0."
 FIRST = f"{LANGUAGE}self_attn.q_proj.lora_A.weight"

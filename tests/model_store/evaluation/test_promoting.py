@@ -11,15 +11,15 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from model_store.evaluation.commands import register
+from model_store.commands.models import register
 from model_store.evaluation.promoting import promote_checked
 from model_store.evaluation.results import Results, write_results
-from model_store.store.place import LocalPlace, StoreFailed
-from model_store.store.promotions import Overtaken, current, promote
-from model_store.store.versions import upload
+from model_store.registry.channels import Overtaken, current, promote
+from model_store.registry.storage import LocalPlace, StoreFailed
+from model_store.registry.versions import upload
 from tests.conftest import TINY
 from tests.model_store.evaluation.test_gate import drawn
-from tests.model_store.store.published import make_folder
+from tests.model_store.registry.published import make_folder
 
 APP = typer.Typer()
 register(APP)

@@ -10,7 +10,7 @@ import pytest
 
 from model_store.evaluation import results as module
 from model_store.evaluation.results import Results, ResultsUnusable, read_results, write_results
-from tests.model_store.store.published import no_file_over
+from tests.model_store.registry.published import no_file_over
 
 GIVEN = {
     "schema_version": 1,

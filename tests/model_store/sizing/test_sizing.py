@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from model_store.sizing.network import SHAPES, BadShape, shape_of
 from model_store.sizing.plan import GPUS, Assumed, Load, plan
-from service.cli import app
+from service.cli.main import app
 from tests.conftest import TINY
 
 PAGE = Path("docs/sizing.md")

@@ -11,17 +11,17 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from model_store.checkpoint import resolve
+from model_store.commands.evaluate import register
 from model_store.evaluation.gate import compare
 from model_store.evaluation.results import ResultsUnusable, read_results
 from model_store.golden import GoldenPair
 from model_store.manifest import manifest_digest
-from model_store.registry import resolve
 from model_store.training import benchmark
 from model_store.training.benchmark import Measured, Rows, measure
-from model_store.training.data import Example, Side, read_examples
+from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.publish.adapters import load_base
 from model_store.training.publish.pairs import logits_of
-from model_store.training.tiny.commands import register
 from tests.conftest import TINY
 from tests.model_store.training.colours import write_colours
 from tests.model_store.training.rows import draw, write_rows

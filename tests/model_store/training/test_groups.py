@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_store.checkpoint import resolve
 from model_store.families.prompt import Image, Prompt, Segment
-from model_store.registry import resolve
 from model_store.training.batches import units
-from model_store.training.data import DataError, Example, Negative, Side, read_examples
+from model_store.training.data.rows import DataError, Example, Negative, Side, read_examples
 from model_store.training.groups import Draw, Group, Grouper
 from model_store.training.order import Order, Share
 from tests.conftest import TINY

@@ -11,7 +11,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.registry import resolve_adapter
+from model_store.checkpoint import resolve_adapter
 from model_store.training.config import LoraConfig, TrainingError
 from model_store.training.lora import add_lora, write_adapter
 from tests.conftest import TINY

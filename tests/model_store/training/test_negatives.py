@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.training.checks import check
-from model_store.training.contents import key_of
-from model_store.training.corpus import Corpus
-from model_store.training.data import DataError, Example, Side, read_examples
-from model_store.training.image_files import Keeping
+from model_store.training.data.corpus import Corpus
+from model_store.training.data.identity import key_of
+from model_store.training.data.image_files import Keeping
+from model_store.training.data.rows import DataError, Example, Side, read_examples
+from model_store.training.data.validation import check
 from model_store.training.negatives import mining
 from model_store.training.negatives.bm25 import Bm25
 from model_store.training.negatives.choosing import Rules, ceiling, choose
@@ -212,7 +212,7 @@ def test_shards_together_give_what_one_process_gives(run: Run, monkeypatch: pyte
 
 KILLED = """
 import os, pickle, signal, sys
-from model_store.training.image_files import Keeping
+from model_store.training.data.image_files import Keeping
 from model_store.training.negatives import mining
 from tests.model_store.training.test_negatives import mine
 mining.EXAMPLES_A_PART = 4

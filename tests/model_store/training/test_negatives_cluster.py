@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 
-from model_store.training.corpus import Corpus
+from model_store.training.data.corpus import Corpus
 from model_store.training.negatives.choosing import Rules
 from model_store.training.negatives.cluster import mine_on_cluster
 from model_store.training.negatives.mining import EXAMPLES_A_PART, Miner, Run

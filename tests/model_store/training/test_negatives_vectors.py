@@ -19,8 +19,8 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from model_store.training.corpus import Corpus
-from model_store.training.data import DataError, Side, read_examples
+from model_store.training.data.corpus import Corpus
+from model_store.training.data.rows import DataError, Side, read_examples
 from model_store.training.negatives import gme, vectors
 from model_store.training.negatives.choosing import Rules
 from model_store.training.negatives.dense import Dense

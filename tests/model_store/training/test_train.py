@@ -19,11 +19,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
+from model_store.commands.train import register
 from model_store.families.tokens import LiteralTokenizer
 from model_store.training import loop, processes
-from model_store.training.commands import register
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data import DataError
+from model_store.training.data.rows import DataError
 from model_store.training.journal import read_metrics
 from model_store.training.loop import NotFinite, Stopped
 from model_store.training.train import check, train

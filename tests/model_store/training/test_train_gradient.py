@@ -12,11 +12,11 @@ import torch
 from PIL import Image as Pil
 from torch import Tensor
 
+from model_store.checkpoint import resolve
 from model_store.evaluation.naive import NaiveReranker
-from model_store.registry import resolve
 from model_store.training.batches import Unit, units
 from model_store.training.config import LossConfig, TrainConfig
-from model_store.training.data import read_examples
+from model_store.training.data.rows import read_examples
 from model_store.training.gradient import Learner, Tally
 from model_store.training.groups import Draw, Group, Grouper
 from model_store.training.losses import Direction, Weight, cl_loss, sft_loss

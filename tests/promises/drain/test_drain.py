@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import pytest
 
-from service.contracts import MSGPACK, ScoreReply
+from service.wire import MSGPACK, ScoreReply
 from tests.conftest import CALM, TINY, free_port
 from tests.processes import Gmr, Process, eventually
 from tests.worker.calls import as_call
@@ -144,9 +144,9 @@ def test_a_worker_that_is_told_to_end_while_it_loads_ends(tmp_path: Path) -> Non
 BLOCKED = """
 import threading, time
 from fastapi import FastAPI
-from service.asgi import prepare
-from service.server import Server
-from service.serving import Serving
+from service.web.asgi import prepare
+from service.web.server import Server
+from service.web.settings import Serving
 app = FastAPI()
 prepare(app, is_ready=lambda: True)
 

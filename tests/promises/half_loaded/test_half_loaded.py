@@ -18,7 +18,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from model_store.manifest import MANIFEST, digest_files
-from service.logs import log as service_log
+from service.observability.logs import log as service_log
 from service.worker.app import create_worker
 from service.worker.settings import WorkerSettings
 from tests.conftest import CALM, TINY, free_port
@@ -277,8 +277,8 @@ def test_the_process_ends_with_a_code_and_one_line(tmp_path: Path, folder: Path)
 
 LITTLE_MEMORY = """
 import resource, sys
-from service.cli import app
-import service.worker.app, service.server, torch, transformers
+from service.cli.main import app
+import service.worker.app, service.web.server, torch, transformers
 from transformers import Qwen2_5_VLForConditionalGeneration
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + {room}, size + {room}))

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from service.framing import MAX_HEADER_BYTES
+from service.web.framing import MAX_HEADER_BYTES
 from tests.conftest import CALM
 from tests.processes import Gmr
 from tests.promises.raw_http import answer_of, is_flat, send_raw

@@ -12,12 +12,13 @@ import httpx
 import pytest
 import trustme
 
-from service.contracts import Item, Limits
+from service.api import Item, Limits
 from service.errors import BadRequest
-from service.gateway.cache import MemoryTier, ScoreCache
-from service.gateway.fetch import Fetcher, FetchRules
-from service.gateway.media import Media
-from service.gateway.rerank import Ask, Outcome, Reranker
+from service.gateway.cache.score_cache import MemoryTier, ScoreCache
+from service.gateway.domain import Ask, Outcome
+from service.gateway.media.fetching import Fetcher, FetchRules
+from service.gateway.media.reader import Media
+from service.gateway.rerank import Reranker
 from tests.gateway.encoded_pictures import REFUSED, bare, encode, jpeg_of_scans, picture, png_that_claims
 from tests.gateway.stand_in import StandIn, good, soon, watched
 from tests.processes import Gmr

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, ImageTooLarge, InvalidImage, InvalidRequest, RerankError
-from service.gateway.fetch import A_REQUEST_AT_ONCE, Fetcher, FetchRules
-from service.gateway.image_urls import HTTPS_PORT
+from service.gateway.media.fetching import A_REQUEST_AT_ONCE, Fetcher, FetchRules
+from service.gateway.media.urls import HTTPS_PORT
 from tests.gateway.addresses import INNER_V4, spellings
 from tests.gateway.encoded_pictures import encode, picture
 from tests.promises.image_urls.hostile import HOST, OTHER, PUBLIC, Answer, Dialler, Hostile, Resolver, forever, hostile, ok, says

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model_store.evaluation.bench.soak import run_soak
-from tests.model_store.evaluation.bench.plans import torch_plan
+from service.bench.soak import run_soak
+from tests.bench.plans import torch_plan
 
 pytestmark = pytest.mark.slow
 

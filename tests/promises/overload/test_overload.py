@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from service.gateway.keys import digest, new_key
+from service.gateway.admission.keys import digest, new_key
 from tests.processes import Fleet, Gmr, eventually, fleet
 from tests.promises.overload.siege import DOCUMENTS, Tally, closed_loop, open_loop, request, visitor
 

@@ -15,12 +15,14 @@ import psutil
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.contracts import ImageRule, Limits, Pixels
+from service.api import Limits
 from service.errors import InvalidImage, RerankError
-from service.gateway import decoders as decoding
-from service.gateway.media import Media, Picture
-from service.gateway.quarantine import MOST, SECONDS, Quarantine
-from service.metrics import QUARANTINED
+from service.gateway.media import decoders as decoding
+from service.gateway.media.content import Picture
+from service.gateway.media.quarantine import MOST, SECONDS, Quarantine
+from service.gateway.media.reader import Media
+from service.observability.metrics import QUARANTINED
+from service.wire import ImageRule, Pixels
 from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
 
 RULE = ImageRule(28, 4 * 28**2, 16 * 28**2)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from service.gateway.redis_client import Certificates
-from service.gateway.redis_tier import RedisTier
+from service.gateway.cache.redis_client import Certificates
+from service.gateway.cache.redis_tier import RedisTier
 from tests.conftest import free_port
 from tests.gateway.redis_tiers import Since, holds, key_of, score_of, tier_on, written
 from tests.processes import RedisServer

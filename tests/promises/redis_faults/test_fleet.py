@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.gateway.redis_tier import FAILURES
+from service.gateway.cache.redis_tier import FAILURES
 from tests.processes import Fleet, Gmr, RedisServer, eventually, fleet
 
 pytestmark = pytest.mark.slow

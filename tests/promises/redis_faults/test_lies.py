@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from service.gateway.values import Seal
+from service.gateway.cache.encoding import Seal
 from tests.gateway.redis_tiers import SECRET, Since, key_of, pretender, score_of, tier_on
 
 NAMES = ["a", "b", "c", "d"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.gateway.redis_tier import RedisTier
+from service.gateway.cache.redis_tier import RedisTier
 from tests.conftest import free_port
 from tests.gateway.redis_tiers import Since, holds, key_of, score_of, tier_on, written
 from tests.processes import Process, RedisServer, eventually

@@ -12,11 +12,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.contracts import Scored
-from service.gateway import redis_tier
 from service.gateway.app import create_gateway
+from service.gateway.cache import redis_tier
+from service.gateway.cache.encoding import Seal
 from service.gateway.settings import GatewaySettings
-from service.gateway.values import Seal
+from service.wire import Scored
 from tests.gateway.redis_tiers import SECRET, Since, calls, count, holds, key_of, score_of, tier_on, written
 from tests.gateway.stand_in import StandIn, good
 from tests.processes import RedisServer

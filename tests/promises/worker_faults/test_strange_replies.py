@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.contracts import ScoreReply
+from service.wire import ScoreReply
 from tests.gateway.stand_in import INFO, scored
 from tests.processes import Gmr
 

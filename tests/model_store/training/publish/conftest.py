@@ -12,9 +12,9 @@ import pytest
 import torch
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
+from model_store.checkpoint import Checkpoint, resolve
 from model_store.golden import read_golden, write_golden
 from model_store.manifest import digest_files, read_manifest, write_manifest
-from model_store.registry import Checkpoint, resolve
 from model_store.training.publish.card import Story
 from model_store.training.publish.run import Job
 from tests.conftest import TINY

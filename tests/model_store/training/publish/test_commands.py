@@ -9,11 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from model_store.evaluation import commands as models
+from model_store.checkpoint import Checkpoint, resolve
+from model_store.commands import evaluate as measuring
+from model_store.commands import models
+from model_store.commands import publish as publishing
 from model_store.evaluation.results import read_results
-from model_store.registry import Checkpoint, resolve
-from model_store.training.publish import commands as publishing
-from model_store.training.tiny import commands as measuring
 from tests.model_store.training.colours import write_colours
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.tokens import LiteralTokenizer
 from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable
-from model_store.registry import Checkpoint, resolve
 from model_store.training.publish.folder import refuse_unless_servable
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.run import publish

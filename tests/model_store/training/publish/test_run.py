@@ -15,21 +15,21 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.adapters.folder import read_adapter
-from model_store.folder_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.checkpoint import Checkpoint, resolve, resolve_adapter
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable, read_manifest, verify
-from model_store.registry import Checkpoint, resolve, resolve_adapter
 from model_store.training.publish.adapters import load_base, wear
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused, logits_of
 from model_store.training.publish.parity import TOLERANCE
 from model_store.training.publish.run import Job, publish
-from service.worker.golden import check_golden
-from service.worker.scorers.torch_scorer import TorchScorer
+from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.golden_check import check_golden
 from service.worker.settings import WorkerSettings
-from tests.model_store.store.published import no_file_over
+from tests.model_store.registry.published import no_file_over
 from tests.model_store.training.publish.conftest import CELLS, MakeJob, write_adapter
-from tests.worker.vllm.adapters import dated
+from tests.worker.engines.vllm.adapters import dated
 
 pytestmark = pytest.mark.slow
 VLLM = Path(__file__).parents[4] / ".venv-vllm" / "bin" / "python"

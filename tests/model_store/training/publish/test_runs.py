@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from model_store.checkpoint import Checkpoint
 from model_store.manifest import digest_files
-from model_store.registry import Checkpoint
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.runs import open_run

@@ -7,7 +7,7 @@ import json
 import pytest
 import regex
 
-from model_store.registry import resolve
+from model_store.checkpoint import resolve
 from model_store.training.publish.folder import CARD
 from model_store.training.publish.scripts import BY_BYTES, SENTENCES, measure, section
 from tests.conftest import TINY

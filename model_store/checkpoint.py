@@ -1,0 +1,206 @@
+"""From a model's name to a checkpoint that can be loaded: one that ships, a local folder, a registry's, or a model hub's.
+
+Knows where checkpoints lie and whether they are whole, nothing of networks. Invariant: what `resolve` returns was verified file
+by file, or comes from a hub at a pinned commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
+from model_store.adapters.folder import read_adapter
+from model_store.families.gmr import TEMPLATES, Gmr
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.folders.plain import describe_folder, refuse_other_tokens, refuse_unloadable
+from model_store.manifest import (
+    MANIFEST,
+    YES_MINUS_NO,
+    CheckpointUnusable,
+    Manifest,
+    digest_files,
+    manifest_digest,
+    read_manifest,
+    verify,
+)
+from model_store.registry.references import is_reference, obtain
+
+SHIPPED = Path(__file__).parent / "checkpoints"
+_HUB_SAYS = {
+    "LocalEntryNotFoundError": "the hub is not reached from here, and the model is not in the cache",
+    "RepositoryNotFoundError": "the hub has no such model, or shows it to nobody without a token (HF_TOKEN)",
+    "GatedRepoError": "its authors want their terms accepted, and the token of an account that did (HF_TOKEN)",
+    "RevisionNotFoundError": "the hub has no such commit of it",
+    "HFValidationError": "a hub id has the form OWNER/NAME",
+}
+_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MODEL_CARD.md")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with weights, and how they are to be used."""
+
+    name: str
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def family(self) -> Gmr:
+        """How the checkpoint reads a pair; raises `CheckpointUnusable` where tokenizer and family do not fit."""
+        if self.manifest.family != Gmr.name:
+            raise CheckpointUnusable(f"{self.name}: the model family {self.manifest.family!r} is not known.")
+        if self.manifest.template not in TEMPLATES:
+            raise CheckpointUnusable(f"{self.name}: the template {self.manifest.template!r} is not known.")
+        if self.manifest.read_out != YES_MINUS_NO:
+            raise CheckpointUnusable(f"{self.name}: its score is logit({self.manifest.read_out}) alone, which is not served.")
+        try:
+            tokenizer = LiteralTokenizer.load(self.folder)
+            refuse_other_tokens(self.name, self.folder, tokenizer)
+            return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
+        except FileNotFoundError:
+            raise CheckpointUnusable(f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt.") from None
+        except (TokenizerMismatch, ValueError) as error:
+            raise CheckpointUnusable(f"{self.name}: {error}.") from None
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides a score but the engine: files, family, template, limits."""
+        manifest = self.manifest
+        described = manifest.model_dump(exclude=manifest.unstated | {"lineage", "name", "base"}) | {
+            "prompt": self.family.fingerprint
+        }
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter (peft's folder) that is served under a name of its own on top of a checkpoint."""
+
+    name: str
+    folder: Path
+    rank: int
+    digest: str
+
+
+def resolve(
+    name: str,
+    *,
+    revision: str | None = None,
+    cache: Path | None = None,
+    registry: str | None = None,
+    weights: bool = True,
+) -> Checkpoint:
+    """The checkpoint of a name.
+
+    That is one that ships; a folder's path; `NAME@production` or `NAME@sha256:...` in `registry`, a folder or URL; the same with
+    the registry's URL before it; or a hub id such as `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a
+    commit. A folder may lack `weights` where the caller can do without, as for sizing. Raises `CheckpointUnusable` with one
+    sentence.
+    """
+    expect_named(name, revision)
+    if name in shipped():
+        return _local(name, SHIPPED / name)
+    if Path(name).is_dir():
+        return _local(Path(name).resolve().name, Path(name), weights=weights)
+    if is_reference(name):
+        folder, manifest = obtain(name, registry, cache)
+        refuse_unloadable(manifest.name, folder, _no_adapter(manifest))
+        return Checkpoint(manifest.name, folder, manifest)
+    assert revision
+    return _from_hub(name, revision, cache)
+
+
+def expect_named(name: str, revision: str | None = None) -> None:
+    """Raise `CheckpointUnusable` where `resolve` could not find a model of this name. Nothing is read or asked for it."""
+    if name in shipped() or Path(name).is_dir() or is_reference(name):
+        return
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
+        raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(shipped())}.")
+    if revision is None:
+        raise CheckpointUnusable(
+            f"There is no folder {name} (a hub model needs RERANK_MODEL_REVISION, a commit's 40 hex digits)."
+        )
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        raise CheckpointUnusable(f"{name} is a hub model: RERANK_MODEL_REVISION must be a commit (40 hex digits).")
+
+
+def resolve_adapter(
+    name: str, folder: Path, *, cache: Path | None = None, registry: str | None = None, model: Checkpoint | None = None
+) -> Adapter:
+    """An adapter's folder, or one that a registry has (as for `resolve`), verified where it has a manifest.
+
+    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than `model`, and where a tensor
+    or an option of it has no place beside `model`.
+    """
+    if not folder.is_dir() and is_reference(str(folder)):
+        folder, _ = obtain(str(folder), registry, cache)
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        verify(folder, manifest)
+        if model and manifest.base and manifest.base != model.digest:
+            raise CheckpointUnusable(f"{name} was trained on another checkpoint than {model.name} (its manifest's base differs).")
+    found = read_adapter(folder)
+    if model:
+        refuse_unless_read_alike(found, name, model.manifest.read_out)
+        refuse_unless_fits(found, name, model.folder)
+    files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
+    described = {file: digest.sha256 for file, digest in files.items()}
+    return Adapter(name, folder, found.rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
+
+
+def version_of(served: Checkpoint | Adapter) -> str:
+    """What a registry lists it under; empty where it has no manifest."""
+    return f"sha256:{manifest_digest(served.folder)}" if (served.folder / MANIFEST).exists() else ""
+
+
+def shipped() -> list[str]:
+    """The names that come with the code."""
+    return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
+
+
+def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return Checkpoint(name, folder, describe_folder(name, folder, weights=weights))
+    verify(folder, _no_adapter(manifest))
+    refuse_unloadable(manifest.name, folder, manifest)
+    return Checkpoint(manifest.name, folder, manifest)
+
+
+def _no_adapter(manifest: Manifest) -> Manifest:
+    if manifest.base:
+        raise CheckpointUnusable(f"{manifest.name} is an adapter: serve its base, and name it in RERANK_ADAPTERS.")
+    return manifest
+
+
+def _from_hub(name: str, revision: str, cache: Path | None) -> Checkpoint:
+    from huggingface_hub import snapshot_download
+
+    try:
+        with _quiet_hub():
+            folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))
+    except Exception as error:  # the hub's client lets its transport's errors through, whichever that is
+        kind = type(error).__name__
+        raise CheckpointUnusable(f"{name} at {revision} cannot be had from the hub: {_HUB_SAYS.get(kind, kind)}.") from None
+    return replace(_local(name, folder), name=name)
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """The hub's client logs each failed try, twice where the process has a log of its own; its failure is told once, by us."""
+    client = logging.getLogger("huggingface_hub")
+    before = client.level
+    client.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        client.setLevel(before)

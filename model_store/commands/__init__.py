@@ -1,0 +1,1 @@
+"""Every offline command of `gmr`."""

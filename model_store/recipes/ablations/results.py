@@ -1,0 +1,116 @@
+"""What runs leave behind, each its own file, and what all of them come to: one small file that tables and plots are made from.
+
+Knows numbers and files, no networks. Invariant: a file is whole; what was read is bounded and finite, and belongs to one plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model_store.evaluation.results import Results
+from model_store.training.config import TrainingError
+from model_store.training.data.row_files import whole
+from model_store.training.outcome import same_run
+
+MAX_BYTES = 2**24
+MAX_RUNS = 10_000
+BINS = 20
+"""Into how many parts of equal length a run's course is averaged."""
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+_Course = Annotated[tuple[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)], ...], Field(min_length=1, max_length=BINS)]
+_Facts = Annotated[dict[str, str | int | float], Field(max_length=64)]
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Outcome(_Frozen):
+    """One run: its values query by query, and the course of its W+ and W-."""
+
+    variant: _Name
+    seed: int = Field(ge=0, lt=2**32)
+    facts: _Facts
+    results: Results
+    positive: _Course
+    negative: _Course
+
+
+class Run(_Frozen):
+    """The same with each cell's mean alone."""
+
+    variant: _Name
+    seed: int = Field(ge=0, lt=2**32)
+    cells: dict[str, _Share] = Field(min_length=1, max_length=64)
+    positive: _Course
+    negative: _Course
+
+    @property
+    def score(self) -> float:
+        """Mean of the cells' means, in per cent as the paper has it."""
+        return 100 * fmean(self.cells.values())
+
+
+class Summary(_Frozen):
+    """All runs of one plan."""
+
+    facts: _Facts
+    runs: tuple[Run, ...] = Field(max_length=MAX_RUNS)
+
+    def of(self, variant: str) -> dict[int, Run]:
+        """A variant's runs by seed, in order."""
+        return {run.seed: run for run in sorted(self.runs, key=lambda run: run.seed) if run.variant == variant}
+
+
+def course(values: Sequence[float]) -> tuple[float, ...]:
+    """A run's values, one a step, as at most `BINS` means of neighbours."""
+    count = min(BINS, len(values))
+    edges = [round(place * len(values) / count) for place in range(count + 1)]
+    return tuple(round(fmean(values[start:end]), 5) for start, end in pairwise(edges))
+
+
+def summarise(folder: Path, facts: Mapping[str, Any]) -> Summary:
+    """All outcomes in a folder; raises `TrainingError` where one is damaged or of another plan."""
+    runs = []
+    paths = sorted(folder.glob("*.json"))
+    if len(paths) > MAX_RUNS:
+        raise TrainingError(f"{folder}: there are more than {MAX_RUNS} results.")
+    for path in paths:
+        outcome = read(path, Outcome)
+        same_run(outcome.facts, facts, path)
+        cells = {cell: round(fmean(values.values()), 5) for cell, values in outcome.results.datasets.items()}
+        runs.append(
+            Run(variant=outcome.variant, seed=outcome.seed, cells=cells, positive=outcome.positive, negative=outcome.negative)
+        )
+    return Summary(facts=dict(facts), runs=tuple(runs))
+
+
+def read(path: Path, kind: type[_Model]) -> _Model:
+    """A file as `Outcome` or `Summary`; raises `TrainingError` that names the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise TrainingError(f"{path}: it cannot be read ({error.strerror}).") from None
+    if len(content) > MAX_BYTES:
+        raise TrainingError(f"{path}: it is larger than {MAX_BYTES} bytes.")
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = "/".join(str(part)[:80] for part in first["loc"]) or "it"
+        raise TrainingError(f"{path}: this is no {kind.__name__.lower()} of ablations: {place}: {first['msg']}.") from None
+
+
+def write(path: Path, value: BaseModel) -> None:
+    """Write a file whole or not at all; raises `DataError` where the disk refuses."""
+    with whole(path) as put:
+        put(value.model_dump_json(indent=1).encode() + b"\n")

@@ -1,0 +1,1 @@
+"""Training rows: their files, identity, checks, splits and mixtures."""

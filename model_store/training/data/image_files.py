@@ -1,0 +1,75 @@
+"""The image files that rows name: where they lie, and how they come to lie beside the rows.
+
+Knows files, no rows. Invariant: a name that is given here is relative, has no `..`, and leads to a
+file with the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from model_store.training.data.identity import image_digest
+from model_store.training.data.rows import DataError
+
+Keeping = Literal["reference", "copy", "link"]
+"""What is done with an image outside the folder of the rows that name it: refused, copied into that
+folder, or linked from there."""
+
+IMAGES = "images"
+
+
+def name_in(folder: Path, image: Path, keeping: Keeping = "reference") -> str:
+    """An image's path as a row of a file in `folder` names it.
+
+    An image outside the folder is brought to `images/<two letters>/<SHA-256>.<its ending>` there,
+    so that equal images of two data sets are one file, and two images of one name are two. Raises
+    `DataError` for an image that cannot be read, and for `reference` where it lies outside.
+    """
+    relative = Path(os.path.relpath(image, folder))
+    if ".." not in relative.parts:
+        return relative.as_posix()
+
+    if keeping == "reference":
+        raise DataError(
+            f"{image}: the image lies outside {folder}, the folder of the rows that name it; "
+            "--images link or --images copy brings it there."
+        )
+    digest = image_digest(image).hex()
+    name = Path(IMAGES, digest[:2], digest + image.suffix.lower())
+    try:
+        bring(image, folder / name, keeping)
+    except OSError as error:
+        raise DataError(f"{folder / name}: it cannot be written ({error.strerror}).") from None
+    return name.as_posix()
+
+
+def check_nameable(folder: Path, image: Path, keeping: Keeping) -> None:
+    """Raise `DataError` where `name_in` would, without bringing the image anywhere."""
+    if keeping == "reference":
+        name_in(folder, image)
+    elif not image.is_file():
+        raise DataError(f"{image}: the image does not exist.")
+
+
+def bring(source: Path, target: Path, keeping: Keeping) -> None:
+    """Copy or link `source` to `target`, unless a file of the same size is there; raises `OSError`."""
+    size = source.stat().st_size
+    if target.exists() and target.stat().st_size == size:
+        return
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.draft")
+    try:
+        if keeping == "link":
+            draft.symlink_to(source.resolve())
+        else:
+            shutil.copyfile(source, draft)
+        draft.replace(target)
+    finally:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

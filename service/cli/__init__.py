@@ -1,0 +1,1 @@
+"""The `gmr` command: thin, and imports what a command needs when it runs."""

@@ -1,0 +1,5 @@
+"""`python -m service.cli`: the `gmr` command."""
+
+from service.cli.main import app
+
+app()

@@ -1,0 +1,105 @@
+"""`gmr`: one command for everything. Thin: it reads settings, builds, and runs; each command imports what it needs.
+
+The only file that may import everything.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from model_store.commands import ablate as ablations
+from model_store.commands import convert as converters
+from model_store.commands import evaluate as tiny
+from model_store.commands import mine as negatives
+from model_store.commands import models, publish
+from model_store.commands import size as sizing
+from model_store.commands import train as training
+from model_store.commands.endings import Commands, misuse
+from service.cli.bench import bench
+from service.cli.keys import keys, refusing_keys
+from service.cli.metrics import print_metrics
+from service.cli.serving import announce, check_model, open_server, run, welcome
+from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
+
+app = typer.Typer(name="gmr", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback although no key is asked for.")]
+Model = Annotated[str | None, typer.Option(help="Registry name, folder, or hub id; default: RERANK_MODEL, or gmr-tiny.")]
+Urls = Annotated[str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")]
+
+
+@app.callback(invoke_without_command=True)
+def about(show_version: Annotated[bool, typer.Option("--version", help="Say the version, and stop.")] = False) -> None:
+    """Rerank text, images, and both, with pointwise multimodal LLM rerankers.
+
+    Settings come from flags, then from the environment (RERANK_*), then from defaults. Exit codes: 0 done, 1 it could not be
+    done, 2 wrong usage, 130 interrupted.
+    """
+    if show_version:
+        typer.echo(version("gmr-rerank"))
+        raise typer.Exit
+
+
+@app.command()
+def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, insecure: Insecure = False) -> None:
+    """Run gateway and worker in one process."""
+    settings, worker_side = gateway_settings(), worker_settings(model)
+    server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
+    check_model(worker_side)
+    announce(server, settings, engine=worker_side.engine)
+    import httpx
+
+    from service.gateway.app import create_gateway
+    from service.worker.app import create_worker
+
+    text = welcome(server.url, keys=asks_for_keys(settings))
+    inner = create_worker(worker_side, on_ready=lambda: typer.echo(text), on_failure=server.give_up)
+    transport = httpx.ASGITransport(app=inner)
+    client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=httpx.Timeout(None))
+    with refusing_keys():
+        served = create_gateway(settings, [client], beside=inner.router.lifespan_context(inner))
+    run(server, served, settings, "serve")
+
+
+@app.command()
+def gateway(workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False) -> None:
+    """Run a gateway in front of workers."""
+    settings = gateway_settings(workers)
+    if not settings.workers:
+        misuse("A gateway needs workers: give --workers, or set RERANK_WORKERS.")
+    server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
+    announce(server, settings)
+    from service.gateway.app import connect, create_gateway
+
+    with refusing_keys():
+        served = create_gateway(settings, connect(settings))
+    run(server, served, settings, "gateway")
+
+
+@app.command()
+def worker(host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, insecure: Insecure = False) -> None:
+    """Run a worker for gateways. It never asks for a key: keep it to yourself."""
+    settings = worker_settings(model)
+    server = open_server(host, port, insecure=insecure)
+    check_model(settings)
+    announce(server, settings, engine=settings.engine)
+    from service.worker.app import create_worker
+
+    run(server, create_worker(settings, on_failure=server.give_up), settings, "worker")
+
+
+app.add_typer(keys)
+app.command("settings")(print_settings)
+app.command("metrics")(print_metrics)
+for part in (converters, negatives, training, ablations, tiny, publish, models, sizing):
+    part.register(app)
+app.command()(bench)
+
+
+if __name__ == "__main__":
+    app()

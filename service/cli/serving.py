@@ -1,0 +1,124 @@
+"""What `gmr serve`, `gmr gateway` and `gmr worker` share: what is checked before the start, and the run of the server.
+
+Knows settings, the server and the log. Invariant: what can be known to be in the way without loading a model, such as a taken
+port, an unknown model or a package that is not there, ends the command with a sentence before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import typer
+
+from model_store.commands.endings import fail, missing_package, misuse
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.gateway.settings import GatewaySettings
+    from service.observability.settings import Tracing
+    from service.web.server import Server
+    from service.worker.settings import WorkerSettings
+
+_EXAMPLE = {
+    "query": "how do I sort a list",
+    "documents": ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."],
+}
+_LAST_SPANS_SECONDS = 0.8
+"""Within the second that a process has left when it has served."""
+
+
+def open_server(host: str, port: int, *, insecure: bool) -> Server:
+    """A server that has its port already; a port that cannot be had ends the process."""
+    from service.web.server import CannotListen, Server, is_loopback
+
+    if not insecure and not is_loopback(host):
+        misuse(
+            f"Nothing asks for a key here: to listen on {host}, which others can reach, set RERANK_API_KEYS_FILE "
+            "(`gmr keys create`; a worker has no keys), or add --insecure."
+        )
+    try:
+        return Server(host, port)
+    except CannotListen as refusal:
+        fail(str(refusal))
+
+
+def check_model(settings: WorkerSettings) -> None:
+    """End the process where the settings name a model that cannot be, or an engine that is not installed."""
+    from model_store.checkpoint import expect_named
+    from model_store.manifest import CheckpointUnusable
+    from service.worker.engines.base import CannotLoad
+    from service.worker.engines.vllm.arguments import supported_version
+
+    try:
+        expect_named(settings.model, settings.model_revision)
+        if settings.engine == "vllm":
+            supported_version()
+    except (CheckpointUnusable, CannotLoad) as refusal:
+        fail(str(refusal))
+    if find_spec("torch") is None:
+        fail(missing_package(f"RERANK_ENGINE={settings.engine}", "torch"))
+
+
+def announce(server: Server, settings: GatewaySettings | WorkerSettings, *, engine: str | None = None) -> None:
+    """Begin the log. A large model takes minutes to be ready, so each stage until then is a line."""
+    from service.observability.logs import log_to_stderr, say
+
+    log_to_stderr(settings.log_level)
+    say("starting", version=version("gmr-rerank"), url=server.url)
+    if engine:
+        say("loading the engine's libraries", engine=engine)
+
+
+def run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str) -> None:
+    """Serve until the process is told to end, and end it with the server's exit code."""
+    from service.observability.metrics import BUILD
+    from service.web.server import CannotListen
+
+    BUILD.labels(version("gmr-rerank"), role).set(1)
+    with _traced(settings, "gmr-rerank" if role == "serve" else f"gmr-rerank-{role}"):
+        try:
+            code = server.run(served, settings)
+        except CannotListen as refusal:
+            fail(str(refusal))
+    if code:
+        raise typer.Exit(code)
+
+
+def welcome(url: str, *, keys: bool) -> str:
+    """A request to try, and where the API is described."""
+    key = "-H 'authorization: Bearer YOUR-KEY' " if keys else ""
+    return f"""
+Ready. Try:
+
+  curl -s {url}/rerank {key}-H 'content-type: application/json' -d '{json.dumps(_EXAMPLE)}'
+
+API page: {url}/docs
+"""
+
+
+@contextmanager
+def _traced(settings: Tracing, name: str) -> Iterator[None]:
+    """Have traces sent as those of the service `name`, if there is somewhere to send them."""
+    if settings.otlp_endpoint is None:
+        yield
+        return
+    from service.observability.tracing import use
+
+    try:
+        from service.observability.otlp import OtlpTracer
+    except ModuleNotFoundError as missing:
+        if not str(missing.name).startswith("opentelemetry"):
+            raise
+        fail(missing_package("RERANK_OTLP_ENDPOINT", "opentelemetry"))
+    tracer = OtlpTracer(str(settings.otlp_endpoint), settings.trace_sample, name)
+    use(tracer)
+    try:
+        yield
+    finally:
+        tracer.close(_LAST_SPANS_SECONDS)

@@ -1,0 +1,84 @@
+"""What the commands share: settings from flags and environment, and the end of a process that cannot do what it was told.
+
+Invariant: a wrong or misspelt setting ends the process with a sentence, before anything is started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from model_store.commands.endings import misuse
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from service.gateway.settings import GatewaySettings
+    from service.worker.settings import WorkerSettings
+
+    Settings = TypeVar("Settings", bound=BaseSettings)
+
+
+def asks_for_keys(settings: GatewaySettings) -> bool:
+    """Whether the gateway lets in only those who show a key."""
+    return settings.api_keys is not None or settings.api_keys_file is not None
+
+
+def gateway_settings(workers: str | None = None) -> GatewaySettings:
+    """The gateway's settings; `workers` stands above the environment's."""
+    from service.gateway.settings import GatewaySettings
+
+    return _read(GatewaySettings, {} if workers is None else {"workers": workers})
+
+
+def worker_settings(model: str | None = None) -> WorkerSettings:
+    """The worker's settings; `model` stands above the environment's."""
+    from service.worker.settings import WorkerSettings
+
+    settings = _read(WorkerSettings, {} if model is None else {"model": model})
+    if settings.engine_arguments and settings.engine != "vllm":
+        misuse(f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it needs RERANK_ENGINE=vllm.")
+    return settings
+
+
+def print_settings() -> None:
+    """List every setting with its default, as a page of Markdown."""
+    from service.gateway.settings import GatewaySettings
+    from service.worker.settings import WorkerSettings
+
+    typer.echo("# Settings\n\nSet in the environment; flags of a command stand above it. `gmr settings` prints this page.")
+    for title, kind in (("Gateway", GatewaySettings), ("Worker", WorkerSettings)):
+        typer.echo(f"\n## {title}\n\n| variable | default | what it is |\n|---|---|---|")
+        for name, knob in sorted(kind.model_fields.items()):
+            default = "" if knob.default in (None, (), {}) else f"`{str(knob.default).lower()}`"
+            typer.echo(f"| `RERANK_{name.upper()}` | {default} | {knob.description} |")
+    typer.echo(
+        "\n`RERANK_ENGINE_` and the name of one of vLLM's engine arguments in capitals sets that argument, such as "
+        "`RERANK_ENGINE_MAX_NUM_SEQS`.\n`gmr serve` runs both in one process and reads both tables."
+    )
+
+
+def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
+    """Settings from flags and environment; a wrong or unknown one ends the process with a sentence."""
+    from pydantic import ValidationError
+
+    refuse_unknown_settings()
+    try:
+        return kind(**flags)
+    except ValidationError as error:
+        misuse("\n".join(f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()))
+
+
+def refuse_unknown_settings() -> None:
+    """A misspelt setting must not be ignored."""
+    from service.gateway.settings import GatewaySettings
+    from service.worker.settings import ENGINE_PREFIX, WorkerSettings
+
+    known = {f"RERANK_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+    for name in sorted(set(os.environ)):
+        if name.startswith("RERANK_") and not name.startswith(ENGINE_PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            misuse(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")

@@ -1,0 +1,1 @@
+"""Admission: which callers may enter, and how much work at once."""

@@ -1,0 +1,1 @@
+"""The score cache: scores that are known already, in memory and in Redis."""

@@ -1,0 +1,1 @@
+"""Media: the only place that opens an image or fetches a URL."""

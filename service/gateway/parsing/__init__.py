@@ -1,0 +1,1 @@
+"""Parsing: bodies and items read off the event loop, within bounds on memory and time."""

@@ -1,0 +1,1 @@
+"""Metrics, exposition, one log line a request, request context, traces."""

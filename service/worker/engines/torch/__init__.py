@@ -1,0 +1,1 @@
+"""transformers on a CPU or one GPU: the embedded default and the parity oracle."""

@@ -1,0 +1,104 @@
+"""Faults are measured on a real gateway, real workers and a real Redis, and a wrong score or a missing answer would be seen."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_store.families.tokens import LiteralTokenizer
+from service.bench import faults
+from service.bench.fault_load import NO_ANSWER, Asked, Traffic, ask, closed_loop, open_loop, succeeded, wrong
+from service.bench.faults import FAULTS, run_faults
+from tests.bench.plans import torch_plan
+from tests.conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def traffic() -> Traffic:
+    return Traffic(LiteralTokenizer.load(TINY), documents=6, seed=1)
+
+
+@contextmanager
+def answering(more: float = 0.0, status: int = 200, every: int = 1) -> Iterator[str]:
+    """A server whose logits are lengths plus `more`; all but each `every`-th request get `status`, or no answer (0)."""
+    asked = iter(range(10**6))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            good = next(asked) % every == 0
+            if not good and status == NO_ANSWER:
+                return
+            results = [{"index": place, "logit": len(text) + more} for place, text in enumerate(body["documents"])]
+            content = json.dumps({"results": results}).encode()
+            self.send_response(200 if good else status)
+            self.send_header("content-length", str(len(content)))
+            self.send_header("retry-after", "1")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_requests_differ_and_half_of_their_pairs_were_asked_before(traffic: Traffic) -> None:
+    asked = Counter(text for _ in range(200) for text in traffic.body()["documents"])
+    assert asked.total() == 1200
+    assert sum(times == 1 for times in asked.values()) >= 600
+    assert sum(times for times in asked.values() if times > 1) >= 500
+
+
+def test_every_request_is_in_the_record(traffic: Traffic) -> None:
+    with answering(status=503, every=3) as url:
+        done: list[int] = []
+        asked = closed_loop(url, traffic, callers=3, requests=30, watch=done.append)
+        assert (len(asked), len(succeeded(asked)), max(done)) == (30, 10, 30)
+        assert {(each.status, each.retry_after) for each in asked if not each.logits} == {(503, True)}
+        assert len(open_loop(url, traffic, rate=200, seconds=0.2)) == 40
+    with answering(status=NO_ANSWER, every=2) as url:
+        asked = closed_loop(url, traffic, callers=1, requests=4, watch=done.append)
+        assert [each.status for each in asked] == [200, NO_ANSWER, 200, NO_ANSWER]
+    assert ask(url, traffic.body()).status == NO_ANSWER
+
+
+def test_a_wrong_score_is_found(traffic: Traffic) -> None:
+    with answering() as right, answering(more=0.01) as lying:
+        asked = [ask(lying, traffic.body()) for _ in range(6)]
+        assert wrong(right, asked, most=6, tolerance=1e-3) == 6
+        assert wrong(lying, asked, most=6, tolerance=1e-3) == 0
+        missing = Asked(200, 0.1, dict(list(asked[0].logits.items())[1:]) | {("q", "other"): 1.0})
+        assert wrong(lying, [missing], most=1, tolerance=1e-3) == 1
+
+
+@pytest.mark.slow
+def test_a_run_on_the_real_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(faults, "REQUESTS_A_SAMPLE", 24)
+    monkeypatch.setattr(faults, "OVERLOAD_SECONDS", 1)
+    names = ("none", "Redis is killed", "Redis gives other pairs' values")
+    monkeypatch.setattr(faults, "FAULTS", {name: FAULTS[name] for name in names})
+    output = tmp_path / "faults.json"
+    plan = torch_plan(output, samples=1, documents=4)
+    assert run_faults(plan) == 0
+    assert "a gateway, two workers, a Redis" in capsys.readouterr().out
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert [(row["fault"], row["failed"], row["wrong"]) for row in report["rows"]] == [(name, 0, 0) for name in names]
+    assert report["overload"]["failed"] == 0
+    assert report["overload"]["served"] > 0

@@ -1,0 +1,86 @@
+"""What looking costs: the arithmetic of the report, and that the baseline really looks away and answers all the same."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+from random import Random
+
+import pytest
+
+from service.bench import sink
+from service.bench.observability import _Found, _interval, _row
+
+_LOOKING = """
+import asyncio, httpx, sys
+{before}
+from service.observability.request_log import leave
+from service.web.asgi import new_app, prepare
+from service.observability.logs import log_to_stderr
+from service.observability.metrics import CACHE_LOOKUPS
+from service.observability.request_context import stage
+from prometheus_client import generate_latest
+log_to_stderr("info")
+app = new_app()
+prepare(app, is_ready=lambda: True)
+
+@app.get("/models")
+async def models() -> str:
+    with stage("parse"):
+        CACHE_LOOKUPS.labels("memory", "hit").inc(7)
+    return "well"
+
+async def ask():
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        return (await client.get("/models")).text
+
+print(asyncio.run(ask()))
+print('result="hit",tier="memory"}} 7.0' in generate_latest().decode(), "parse" in generate_latest().decode())
+"""
+
+
+def test_a_share_of_throughput_is_lost() -> None:
+    quick = _Found(seconds=[[1.0] * 20, [2.0] * 20], cpu=10.0)
+    slow = _Found(seconds=[[1.25] * 20, [2.5] * 20], cpu=20.0)
+    row = _row("all", slow, quick)
+    assert row["throughput_lost"] == pytest.approx(0.2)
+    assert row["throughput_lost_95"] == pytest.approx([0.2, 0.2])
+    assert row["cpu_ms_a_request"] == pytest.approx(20 / (26 * 20 * 2) * 1000)
+    assert _row("nothing", quick, quick)["throughput_lost"] == 0
+
+
+def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
+    rng = Random(1)
+    alike = [[rng.gauss(0.03, 0.01) for _ in range(20)] for _ in range(5)]
+    apart = [[value + shift for value in rounds] for rounds, shift in zip(alike, (-0.1, -0.05, 0, 0.05, 0.1), strict=True)]
+    (low, high), (lower, higher) = _interval(alike, Random(0)), _interval(apart, Random(0))
+    assert 0.02 < low < 0.03 < high < 0.04
+    assert higher - lower > 3 * (high - low)
+
+
+@pytest.mark.parametrize("looking", [True, False])
+def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
+    before = "" if looking else "from service.bench.unobserved import look_away; look_away()"
+    done = subprocess.run([sys.executable, "-c", _LOOKING.format(before=before)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ['"well"', f"{looking} {looking}"]
+    assert ('"route":"/models"' in done.stderr) == looking
+
+
+def test_the_sink_takes_everything() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), sink._Sink)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
+    try:
+        for _ in range(2):  # over one connection
+            connection.request("POST", "/v1/traces", b"anything")
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"")
+    finally:
+        connection.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -1,0 +1,48 @@
+"""The measurement of splitting and affinity, run small: real workers, real gateways, true numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.bench import routing
+from service.bench.routing import AGREEMENT, run_routing
+from service.bench.routing_report import SplitRow
+from tests.bench.plans import torch_plan
+
+
+@pytest.mark.slow
+def test_a_run_prints_two_tables_and_writes_its_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(routing, "QUERIES", {"short": 0, "middle": 2})
+    monkeypatch.setattr(routing, "STREAM_QUERIES", 2)
+    monkeypatch.setattr(routing, "PAGES", 2)
+    monkeypatch.setattr(routing, "PAGE", 2)
+    output = tmp_path / "routing.json"
+    plan = torch_plan(output, samples=2, documents=4)
+    assert run_routing(plan) == 0
+    printed = capsys.readouterr().out
+    assert "split over 2 workers" in printed
+    assert "void" not in printed
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert report["disagreement"] <= AGREEMENT
+    assert "torch" in report["versions"]["engine"]
+    assert [(row["query"], row["documents"]) for row in report["split"]] == [
+        (query, size) for query in ("short", "middle") for size in (2, 4)
+    ]
+    assert [(row["query"], row["callers"]) for row in report["streams"]] == [(query, n) for query in "TQ" for n in (1, 4)]
+    for row in report["split"]:
+        assert min(row["whole"], row["split"], row["gain"]) > 0
+        assert row["prefix_tokens"] > 10
+        assert row["share_per_prefix"] == pytest.approx(row["suffix_tokens"] / 2 / row["prefix_tokens"])
+    for row in report["streams"]:
+        assert min(row["affinity"], row["least_loaded"], row["gain"]) > 0
+        assert 0 <= row["affinity_reused"] <= 1
+
+
+def test_the_expected_gain_is_that_of_the_tokens() -> None:
+    row = SplitRow("long", 10, prefix_tokens=100, suffix_tokens=800, whole=0.9, split=0.5, gain=1.8)
+    assert (row.share_per_prefix, row.expected) == (4.0, 1.8)

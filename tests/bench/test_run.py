@@ -1,0 +1,155 @@
+"""`gmr bench` as an operator runs it: processes, a table, a file of numbers, a chart."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.bench.report import AGREEMENT
+from service.bench.soak import growth
+
+ROOT = Path(__file__).parents[2]
+VLLM = ROOT / ".venv-vllm" / "bin" / "python"
+EAGER = {"RERANK_ENGINE_ENFORCE_EAGER": "true"}
+
+
+def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.cli", "bench", *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT, env=os.environ | environment
+    )
+
+
+def check_rows(report: dict[str, Any], contenders: list[str]) -> None:
+    assert [row["contender"] for row in report["rows"]] == contenders
+    first = report["rows"][0]
+    for row in report["rows"]:
+        assert row["void"] is False
+        assert row["disagreement"] <= AGREEMENT["float32"]
+        assert row["ratio"] == pytest.approx(row["seconds"][0] / first["seconds"][0])
+        assert row["unique_tokens"] == first["unique_tokens"] > 0
+        assert min(row["pairs_per_second"], row["p50_ms"], row["memory_mib"], row["share_of_matmul"]) > 0
+        assert sum(row["cpu_seconds_per_100_pairs"].values()) > 0
+
+
+@pytest.mark.slow
+def test_a_run_prints_a_table_and_writes_numbers_and_a_chart(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    options = ("--workloads", "T,R", "--callers", "1,2", "--samples", "1", "--documents", "4", "--output", str(output))
+    done = bench("--contenders", "torch,naive,naive-last", *options, **EAGER)  # which is nothing to them
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 documents a request, 2 at once" in done.stdout
+    assert "300-token query side x texts of 130 tokens" in done.stdout
+    assert "void" not in done.stdout
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert (report["model"], report["dtype"], report["documents"], report["samples"]) == ("gmr-tiny", "float32", 4, 1)
+    assert set(report["versions"]) == {"gmr-rerank", "torch", "transformers"}
+    assert report["matmul_gflops"]["float32"] > 0
+    shapes = [(row["workload"], row["callers"]) for row in report["rows"]]
+    assert shapes == [("T", 1)] * 3 + [("R", 1)] * 3 + [("T", 2), ("R", 2)]
+    for letter in "TR":
+        alone = [row for row in report["rows"] if (row["workload"], row["callers"]) == (letter, 1)]
+        check_rows({"rows": alone}, ["torch", "naive", "naive-last"])
+
+
+@pytest.mark.slow
+def test_vllm_s_own_server_agrees_with_ours_on_texts_and_pictures(tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    options = ("--workloads", "C,R", "--callers", "1", "--samples", "1", "--documents", "4", "--output", str(output))
+    done = bench("--contenders", "ours,vllm-tuned", "--python-vllm", str(VLLM), *options, **EAGER)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(output.read_text(encoding="utf-8"))
+    for letter in "CR":
+        rows = [row for row in report["rows"] if row["workload"] == letter]
+        check_rows({"rows": rows}, ["ours", "vllm-tuned"])
+        ours, theirs = rows
+        assert {"gateway", "worker", "engine"} <= set(ours["cpu_seconds_per_100_pairs"])
+        assert {"front end", "engine"} <= set(theirs["cpu_seconds_per_100_pairs"])
+        assert ours["prompt_tokens"] == theirs["prompt_tokens"]
+        for row in rows:
+            assert 0 < row["computed_tokens"] < row["prompt_tokens"]
+    assert "vllm" in " ".join(report["engine_versions"])
+
+
+@pytest.mark.slow
+def test_the_gateway_s_own_cost_is_measured(tmp_path: Path) -> None:
+    output = tmp_path / "overhead.json"
+    done = bench("--overhead", "--engine", "torch", "--samples", "2", "--documents", "4", "--output", str(output))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert f"The gateway adds {report['added_p50_ms']:.1f} ms" in done.stdout
+    assert report["added_p50_ms"] == pytest.approx(report["gateway_p50_ms"] - report["worker_p50_ms"])
+    assert (len(report["gateway_ms"]), len(report["worker_ms"])) == (8, 8)
+    assert report["decoding_ms_a_picture"] > 0
+
+
+@pytest.mark.slow
+def test_a_soak_says_what_each_process_has_grown_by(tmp_path: Path) -> None:
+    output = tmp_path / "soak.json"
+    options = ("--workloads", "T,Q,C,L,R", "--callers", "2", "--documents", "2", "--output", str(output))
+    done = bench("--soak", "20", "--engine", "torch", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert len(report["memory_mib"]) == 10
+    assert {"gateway", "worker"} <= set(report["growth_mib"])
+    for role, grown in report["growth_mib"].items():
+        assert grown == pytest.approx(report["memory_mib"][-1][role] - report["memory_mib"][0].get(role, 0.0), abs=0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("--workloads", "T,X"), 2, "There is no workload 'X': choose from T, Q, L, C, R.\n"),
+        (
+            ("--worst-requests", "--shapes", "webp,mp4"),
+            2,
+            "There is no shape 'mp4': choose from nested, keys, english, chinese, rare, instruction, webp, png, profiles, scans, "
+            "exif, idle, unread.\n",
+        ),
+        (("--output", "nowhere/bench.json"), 1, "nowhere/bench.json: No such file or directory.\n"),
+        (("--model", "gmr-huge"), 1, "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny.\n"),
+    ],
+)
+def test_a_run_that_cannot_be_made_is_one_sentence(arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    done = bench(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence)
+
+
+@pytest.mark.slow
+def test_the_dearest_requests_are_held_to_their_bounds(tmp_path: Path) -> None:
+    """Two kinds of pictures, a few each. All shapes at full size are for a quiet machine."""
+    output = tmp_path / "worst.json"
+    options = ("--engine", "torch", "--documents", "12", "--shapes", "profiles,webp", "--output", str(output))
+    done = bench("--worst-requests", *options)
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert [row["shape"] for row in report["rows"]] == ["profiles", "webp"]
+    assert done.returncode == int(any(row["broken"] for row in report["rows"]))
+    for row in report["rows"]:
+        assert set(row["broken"]) <= {"others_p95_s"}, row  # seconds are for a quiet machine
+        assert row["others"] >= 5
+        assert row["shape"] in done.stdout
+    profiles, webp = report["rows"]
+    assert (profiles["status"], webp["status"]) == (200, 200)
+    assert profiles["gateway_cpu_s"] < 3 < profiles["body_mib"] * 30, "Pillow would unpack each of them"
+    assert 0 < webp["decoders_cpu_s"] < 12
+
+
+@pytest.mark.slow
+def test_a_contender_that_does_not_start_shows_its_log() -> None:
+    done = bench("--contenders", "ours", "--python-vllm", sys.executable)
+    assert done.returncode == 1
+    assert done.stderr.startswith("worker ended with ")
+    assert "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'." in done.stderr
+
+
+def test_growth_is_by_role_from_the_warm_up_to_the_end() -> None:
+    memory = [{"gateway": 5.0}, {"gateway": 9.0}, {"gateway": 7.0, "decoders": 3.0}]
+    assert growth(memory) == {"decoders": 3.0, "gateway": 2.0}

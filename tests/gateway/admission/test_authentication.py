@@ -1,0 +1,436 @@
+"""Who shows a key gets in, as whom the key says; nobody else, whatever the rest of the request looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from msgspec import structs
+from pydantic import SecretStr
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.errors import Forbidden, Unauthorized
+from service.gateway.admission.authentication import Caller, Guard, caller_of
+from service.gateway.admission.keys import KeysUnusable, digest, new_key
+from service.gateway.admission.quotas import Quota
+from service.gateway.app import create_gateway
+from service.gateway.settings import GatewaySettings
+from service.observability.metrics import FILE_READABLE
+from service.wire import ScoreCall
+from tests.gateway.stand_in import INFO, StandIn, reply, scored
+
+KEY, OTHER, PLAIN = new_key(), new_key(), new_key()
+ADAPTER = structs.replace(INFO, model="adapter", digest="sha256:adapter")
+NOBODY = 65_534
+OPEN = {"/health/live", "/health/ready"}
+
+
+def entry(key: str, **fields: Any) -> dict[str, Any]:
+    return {"sha256": digest(key.encode()).hex()} | fields
+
+
+def keys_file(folder: Path, *entries: dict[str, Any]) -> Path:
+    """The file with new content, by a replacement as `gmr keys` and Kubernetes make."""
+    new = folder / "new.json"
+    new.write_text(json.dumps({"keys": entries}), encoding="utf-8")
+    return new.replace(folder / "keys.json")
+
+
+def bearing(key: str | bytes | None) -> dict[str, bytes]:
+    return {} if key is None else {"authorization": b"Bearer " + (key if isinstance(key, bytes) else key.encode())}
+
+
+@pytest.mark.parametrize(
+    ("scope", "name"), [("tenant:shop", "shop"), ("key:ci", "ci"), (f"sha256:{digest(b'k').hex()}", None), ("", None)]
+)
+def test_a_caller_is_called_what_the_operator_calls_it_and_never_by_its_key(scope: str, name: str | None) -> None:
+    assert Caller(scope).name() == name
+
+
+async def entered(guard: Guard, *headers: tuple[bytes, bytes]) -> Any:
+    request = Request({"type": "http", "headers": list(headers)})
+    await guard.enter(request)
+    return caller_of(request)
+
+
+def header(value: bytes) -> tuple[bytes, bytes]:
+    return b"authorization", value
+
+
+@asynccontextmanager
+async def gateway(*infos: Any, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
+    """A gateway over one worker; and a client that follows nothing and adds nothing."""
+    worker = StandIn(answer, *infos or (INFO,))
+    app = create_gateway(GatewaySettings(**settings), [worker.client])
+    transport = httpx.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+        async with asyncio.timeout(10):
+            while (await client.get("/health/ready")).is_error:
+                await asyncio.sleep(0.01)
+        yield client, app
+
+
+async def answer(call: ScoreCall) -> Response:
+    return reply([scored(1.0)] * len(call.documents), (INFO if call.model == INFO.model else ADAPTER).digest)
+
+
+def refused(answer: httpx.Response) -> bool:
+    known = answer.json()
+    return (answer.status_code, known["code"], answer.headers["www-authenticate"]) == (401, "unauthorized", "Bearer")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"Bearer %s", b"bearer %s", b"BEARER %s", b"Bearer   %s", b"Bearer %s  "],
+)
+async def test_a_key_is_known_however_its_scheme_is_written(tmp_path: Path, value: bytes) -> None:
+    guard = Guard(file=keys_file(tmp_path, entry(KEY, tenant="t")))
+    assert (await entered(guard, (b"host", b"x"), header(value % KEY.encode()))).scope == "tenant:t"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [b""],
+        [b"Bearer"],
+        [b"Bearer "],
+        [KEY.encode()],
+        [b"Basic " + KEY.encode()],
+        [b"Bearer\t" + KEY.encode()],
+        [b"Bearer" + KEY.encode()],
+        [b"Bearer " + KEY[:-1].encode()],
+        [b"Bearer " + KEY.encode() + b"="],
+        [b"Bearer " + KEY.upper().encode()],
+        [b"Bearer " + KEY.encode() + b" x"],
+        [b"Bearer " + digest(KEY.encode()).hex().encode()],
+        [b"Bearer " + digest(KEY.encode())],
+        [b"Bearer \xff\xfe\x00"],
+        ["Bearer ключ".encode()],
+        [b"Bearer " + b"a" * 60_000],
+        [b"Bearer " + KEY.encode(), b"Bearer " + KEY.encode()],
+        [b"Bearer x", b"Bearer " + KEY.encode()],
+    ],
+    ids=range(19),
+)
+async def test_anything_else_is_refused(tmp_path: Path, headers: Sequence[bytes]) -> None:
+    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+    with pytest.raises(Unauthorized):
+        await entered(guard, *map(header, headers))
+
+
+async def test_a_caller_is_who_its_key_says(tmp_path: Path) -> None:
+    third = new_key()
+    file = keys_file(
+        tmp_path,
+        entry(KEY, tenant="t", pairs_per_second=5, models=["a"]),
+        entry(OTHER, tenant="t", max_in_flight=2),
+        entry(third, name="n"),
+    )
+    guard = Guard(plain=PLAIN, file=file)
+    callers = [await entered(guard, header(b"Bearer " + key.encode())) for key in (KEY, OTHER, third, PLAIN)]
+    assert [caller.scope for caller in callers[:3]] == ["tenant:t", "tenant:t", "key:n"]
+    assert callers[3].scope.startswith("sha256:")
+    assert callers[0].quota == callers[1].quota == Quota(5, 2)
+    assert callers[2].quota == Quota()
+    assert [caller.may_use("b") for caller in callers] == [False, True, True, True]
+    with pytest.raises(Forbidden):
+        callers[0].expect_may_use("b")
+
+
+async def test_without_keys_everyone_is_the_same_caller() -> None:
+    assert (await entered(Guard())).scope == (await entered(Guard(), header(b"Bearer x"))).scope == ""
+
+
+async def test_an_empty_file_lets_nobody_in_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard(file=keys_file(tmp_path))
+    watching = asyncio.create_task(guard.watch())
+    await asyncio.sleep(0)
+    watching.cancel()
+    assert "there are no keys: nobody may enter" in caplog.messages
+    with pytest.raises(Unauthorized):
+        await entered(guard, header(b"Bearer " + KEY.encode()))
+
+
+def test_a_file_that_is_broken_at_the_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeysUnusable):
+        Guard(file=tmp_path / "absent.json")
+    with pytest.raises(KeysUnusable):
+        create_gateway(GatewaySettings(api_keys=SecretStr("")), [])
+
+
+async def test_keys_change_without_a_restart_and_a_broken_file_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+
+    async def lets_in(key: str) -> bool:
+        await guard.look()
+        try:
+            await entered(guard, header(b"Bearer " + key.encode()))
+        except Unauthorized:
+            return False
+        return True
+
+    assert await lets_in(KEY)
+    keys_file(tmp_path, entry(KEY), entry(OTHER))
+    assert await lets_in(OTHER)
+    keys_file(tmp_path, entry(OTHER))
+    assert not await lets_in(KEY)
+    for harm in (lambda: (tmp_path / "keys.json").write_text("{"), (tmp_path / "keys.json").unlink):
+        caplog.clear()
+        harm()
+        for _ in range(3):
+            assert await lets_in(OTHER)
+        assert FILE_READABLE.labels("api_keys")._value.get() == 0
+        assert len(caplog.records) == 1, "once, not at every look"
+    keys_file(tmp_path, entry(KEY))
+    assert await lets_in(KEY)
+    assert FILE_READABLE.labels("api_keys")._value.get() == 1
+
+
+async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) -> None:
+    for name, key in (("one", KEY), ("two", OTHER)):
+        (tmp_path / name).mkdir()
+        keys_file(tmp_path / name, entry(key))
+    same = (tmp_path / "one/keys.json").stat()
+    os.utime(tmp_path / "two/keys.json", ns=(same.st_atime_ns, same.st_mtime_ns))
+    (tmp_path / "..data").symlink_to("one")
+    (tmp_path / "keys.json").symlink_to("..data/keys.json")
+    guard = Guard(file=tmp_path / "keys.json")
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").replace(tmp_path / "..data")
+    await guard.look()
+    assert await entered(guard, header(b"Bearer " + OTHER.encode()))
+    with pytest.raises(Unauthorized):
+        await entered(guard, header(b"Bearer " + KEY.encode()))
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that anybody may read, with this process as somebody whom modes hold back: root reads whatever it likes."""
+    was = os.geteuid()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        if was == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield folder
+        finally:
+            os.seteuid(was)
+            folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+async def test_a_file_that_can_be_read_again_is_read_again(
+    open_folder: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A revoked key went on working: nothing about the file's time or size changes when its mode does."""
+    folder = open_folder / "keys"
+    folder.mkdir()
+    file = keys_file(folder, entry(KEY))
+    guard = Guard(file=file)
+    keys_file(folder, entry(OTHER))
+    shut = file if what == "file" else folder
+    shut.chmod(0)
+    for _ in range(3):
+        await guard.look()
+    assert FILE_READABLE.labels("api_keys")._value.get() == 0
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    await entered(guard, header(b"Bearer " + KEY.encode()))
+    shut.chmod(0o755)
+    await guard.look()
+    assert FILE_READABLE.labels("api_keys")._value.get() == 1
+    await entered(guard, header(b"Bearer " + OTHER.encode()))
+    with pytest.raises(Unauthorized):
+        await entered(guard, header(b"Bearer " + KEY.encode()))
+
+
+async def test_a_file_that_is_as_it_was_again_is_known_to_be_readable(open_folder: Path) -> None:
+    file = keys_file(open_folder, entry(KEY))
+    guard = Guard(file=file)
+    for mode, readable in ((0, 0), (0o644, 1)):
+        file.chmod(mode)
+        await guard.look()
+        assert FILE_READABLE.labels("api_keys")._value.get() == readable
+
+
+async def test_another_content_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
+    file = keys_file(tmp_path, entry(KEY))
+    guard = Guard(file=file)
+    before = file.stat()
+    file.write_text(json.dumps({"keys": [entry(OTHER)]}), encoding="utf-8")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    await guard.look()
+    with pytest.raises(Unauthorized):
+        await entered(guard, header(b"Bearer " + KEY.encode()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ([], "This needs an API key: send the header Authorization: Bearer KEY."),
+        ([b"Bearer wrong-key"], "This API key is not valid."),
+        ([b"Bearer " + b"x" * 999], "This API key is not valid."),
+        ([b"Bearer "], "This API key is not valid."),
+        ([b"Basic abc"], "The Authorization header is not of the form: Bearer KEY."),
+        ([KEY.encode()], "The Authorization header is not of the form: Bearer KEY."),
+        ([b"Bearer a", b"Bearer b"], "There is more than one Authorization header: send one."),
+    ],
+)
+async def test_a_refusal_says_what_is_wrong_with_the_key(tmp_path: Path, headers: Sequence[bytes], said: str) -> None:
+    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+    with pytest.raises(Unauthorized) as refusal:
+        await entered(guard, *map(header, headers))
+    assert refusal.value.sentence() == said
+
+
+async def test_every_route_but_health_asks_for_a_key() -> None:
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, app):
+        walked = 0
+        for path, method in routes(app):
+            answer = await client.request(method, path)
+            if path in OPEN:
+                assert answer.status_code == 200
+                continue
+            walked += 1
+            assert refused(answer), path
+            assert refused(await client.request(method, path, headers=bearing(KEY))), path
+            assert (await client.request(method, path, headers=bearing(PLAIN))).status_code != 401, path
+        assert walked >= 8
+
+
+def routes(app: FastAPI) -> list[tuple[str, str]]:
+    """All (path, method) that the app's OpenAPI-independent routing knows."""
+    found: list[tuple[str, str]] = []
+    left: list[Any] = list(app.routes)
+    while left:
+        route = left.pop()
+        if inner := getattr(route, "original_router", None):
+            left += inner.routes
+        elif isinstance(route, APIRoute):
+            found += [(route.path, method) for method in route.methods]
+        else:
+            raise AssertionError(f"a route of an unknown kind: {route!r}")
+    return found
+
+
+async def test_without_keys_nothing_asks_for_one() -> None:
+    async with gateway() as (client, app):
+        assert len(routes(app)) >= 10
+        for path, method in routes(app):
+            assert (await client.request(method, path)).status_code not in (401, 403)
+
+
+async def test_metrics_may_be_public() -> None:
+    async with gateway(api_keys=SecretStr(PLAIN), metrics_public=True) as (client, _):
+        assert (await client.get("/metrics")).status_code == 200
+        assert refused(await client.get("/info"))
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/nowhere"),
+        ("GET", "/rerank/"),
+        ("GET", "/health"),
+        ("GET", "//info"),
+        ("GET", "/INFO"),
+        ("GET", "/info//"),
+        ("HEAD", "/info"),
+        ("OPTIONS", "/rerank"),
+        ("TRACE", "/rerank"),
+        ("GET", "/rerank"),
+        ("POST", "/health/live"),
+    ],
+)
+async def test_no_other_path_or_method_tells_anything(method: str, path: str) -> None:
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
+        url = httpx.URL("http://gateway").copy_with(raw_path=path.encode())
+        answer = await client.request(method, url, json={"query": "q", "documents": ["a"]})
+        assert answer.status_code in (404, 405)
+        assert method == "HEAD" or answer.json()["code"] in ("not_found", "method_not_allowed")
+
+
+async def test_a_slash_at_the_end_of_a_path_asks_for_a_key_too() -> None:
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
+        for path in ("/info/", "/v1/models/", "/v1/models/m/", "/metrics/", "/docs/"):
+            assert refused(await client.get(path)), path
+            assert (await client.get(path, headers=bearing(PLAIN))).status_code == 200, path
+
+
+async def test_a_key_is_asked_for_before_the_body_is_read() -> None:
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("somebody read the body")
+        yield b""
+
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
+        assert refused(await client.post("/rerank", content=body()))
+
+
+async def test_a_key_uses_and_sees_its_models_only(tmp_path: Path) -> None:
+    file = keys_file(tmp_path, entry(KEY, models=["adapter", "gone"]), entry(OTHER, models=["gone"]), entry(PLAIN))
+    async with gateway(INFO, ADAPTER, api_keys_file=file) as (client, _):
+
+        async def asked(key: str, **fields: Any) -> tuple[int, str]:
+            answer = await client.post("/rerank", json={"query": "q", "documents": ["a"]} | fields, headers=bearing(key))
+            return answer.status_code, answer.json().get("code", answer.json().get("model"))
+
+        assert await asked(PLAIN) == (200, "m")
+        assert await asked(KEY, model="adapter") == (200, "adapter")
+        assert await asked(KEY) == (403, "forbidden")
+        assert await asked(KEY, model="m") == (403, "forbidden")
+        assert await asked(KEY, model="unknown") == (403, "forbidden")
+        assert await asked(KEY, model="gone") == (404, "model_not_found")
+        listed = [
+            [each["id"] for each in (await client.get("/v1/models", headers=bearing(key))).json()["data"]]
+            for key in (PLAIN, KEY, OTHER)
+        ]
+        assert listed == [["adapter", "m"], ["adapter"], []]
+        for key, name, status in (
+            (PLAIN, "m", 200),
+            (PLAIN, "unknown", 404),
+            (KEY, "adapter", 200),
+            (KEY, "m", 403),
+            (KEY, "unknown", 403),
+        ):
+            assert (await client.get(f"/v1/models/{name}", headers=bearing(key))).status_code == status, (name, status)
+        refusal = await client.get("/v1/models/m", headers=bearing(KEY))
+        assert refusal.json()["message"] == "This API key may not use this model. You may use: adapter."
+        infos = [await client.get("/info", headers=bearing(key)) for key in (PLAIN, KEY, OTHER)]
+        assert [each.json().get("model", each.status_code) for each in infos] == ["m", "adapter", 403]
+
+
+async def test_tenants_share_scores_only_if_told_to(tmp_path: Path) -> None:
+    file = keys_file(tmp_path, entry(KEY, tenant="a"), entry(OTHER, tenant="a"), entry(PLAIN, tenant="b"))
+    for shared in (False, True):
+        async with gateway(api_keys_file=file, cache_shared=shared) as (client, _):
+            cached = []
+            for key in (KEY, OTHER, PLAIN):
+                answer = await client.post("/rerank", json={"query": "q", "documents": ["x"]}, headers=bearing(key))
+                cached.append(answer.json()["meta"]["cached_pairs"])
+            assert cached == [0, 1, int(shared)]
+
+
+async def test_the_description_says_that_a_key_is_needed() -> None:
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
+        page = (await client.get("/openapi.json", headers=bearing(PLAIN))).json()
+        assert page["security"] == [{"key": []}]
+        assert page["paths"]["/health/live"]["get"]["security"] == []
+    async with gateway() as (client, _):
+        assert "security" not in (await client.get("/openapi.json")).json()
+        assert "swagger" in (await client.get("/docs")).text

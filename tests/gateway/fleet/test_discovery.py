@@ -1,0 +1,206 @@
+"""Workers behind a name in DNS: they come, they go once they have finished, and a name server's silence changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from service.errors import NoWorker
+from service.gateway.app import connect
+from service.gateway.fleet.discovery import MAX_ADDRESSES, DnsName, dns_name, look_up
+from service.gateway.fleet.pool import Workers
+from service.gateway.settings import GatewaySettings
+from service.wire import ScoreCall
+from tests.conftest import free_port
+from tests.gateway.fleet.test_pool import until
+from tests.gateway.stand_in import INFO, StandIn, ask, good
+
+HOSTS = ("127.0.0.1", "127.0.0.2")
+
+
+class NameServer:
+    """Says what a test tells it to; None: nothing."""
+
+    def __init__(self, *addresses: str) -> None:
+        self.addresses: list[str] | None = list(addresses)
+        self.asked = 0
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        self.asked += 1
+        if self.addresses is None:
+            raise socket.gaierror(socket.EAI_AGAIN, "silence")
+        return self.addresses
+
+
+class Clients:
+    """Makes clients, and keeps them."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, httpx.AsyncClient] = {}
+
+    def __call__(self, url: str) -> httpx.AsyncClient:
+        self.made[url] = httpx.AsyncClient(base_url=url, trust_env=False)
+        return self.made[url]
+
+
+@asynccontextmanager
+async def served(stand_in: StandIn, host: str, port: int) -> AsyncIterator[None]:
+    """A stand-in on a real port."""
+    app = stand_in.client._transport.app  # type: ignore[attr-defined]
+    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_config=None, lifespan="off"))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    serving = asyncio.create_task(server._serve())
+    await until(lambda: server.started)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
+async def two() -> AsyncIterator[tuple[list[StandIn], int]]:
+    """Two workers on one port, each at an address of its own."""
+    stand_ins, port = [StandIn(good), StandIn(good)], free_port()
+    async with served(stand_ins[0], HOSTS[0], port), served(stand_ins[1], HOSTS[1], port):
+        yield stand_ins, port
+
+
+def named(names: NameServer, port: int, connect: Clients | None = None) -> DnsName:
+    return DnsName("workers", port, connect or Clients(), names, seconds=0.01)
+
+
+def who(workers: Workers) -> list[str]:
+    return [worker.name for worker in workers._workers if worker.serves]
+
+
+async def test_every_address_is_a_worker_and_they_come_and_go() -> None:
+    names, clients = NameServer(HOSTS[0]), Clients()
+    async with two() as (stand_ins, port):
+        workers = Workers([named(names, port, clients)])
+        first, second = (f"http://{host}:{port}" for host in HOSTS)
+        async with workers.watched():
+            await until(lambda: who(workers) == [first])
+            names.addresses = [*HOSTS, *HOSTS]
+            await until(lambda: who(workers) == [first, second])
+            for number in range(20):
+                await ask(workers, key=b"%d" % number)
+            assert all(each.calls for each in stand_ins)
+            names.addresses = [HOSTS[1]]
+            await until(lambda: who(workers) == [second])
+            before = len(stand_ins[0].calls)
+            for number in range(20):
+                await ask(workers, key=b"%d" % number)
+            assert len(stand_ins[0].calls) == before
+            await until(lambda: clients.made[first].is_closed)
+            names.addresses = list(HOSTS)
+            await until(lambda: who(workers) == [second, first])
+        assert all(client.is_closed for client in clients.made.values())
+
+
+async def test_a_worker_that_left_finishes_what_it_has() -> None:
+    release = asyncio.Event()
+
+    async def held(call: ScoreCall) -> Response:
+        await release.wait()
+        return await good(call)
+
+    names, clients = NameServer(HOSTS[0]), Clients()
+    async with two() as (stand_ins, port):
+        stand_ins[0].answer = held
+        workers = Workers([named(names, port, clients)])
+        async with workers.watched():
+            await until(workers.ready)
+            asked = asyncio.create_task(ask(workers))
+            await until(lambda: stand_ins[0].calls)
+            names.addresses = [HOSTS[1]]
+            await until(lambda: who(workers) == [f"http://{HOSTS[1]}:{port}"])
+            assert not clients.made[f"http://{HOSTS[0]}:{port}"].is_closed
+            release.set()
+            assert (await asked).digest == INFO.digest
+            await until(lambda: clients.made[f"http://{HOSTS[0]}:{port}"].is_closed)
+
+
+async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:
+    names = NameServer(*HOSTS)
+    async with two() as (_, port):
+        workers = Workers([named(names, port)])
+        async with workers.watched():
+            await until(lambda: len(who(workers)) == 2)
+            names.addresses = None
+            before = names.asked
+            await until(lambda: names.asked > before + 3)
+            assert len(who(workers)) == 2
+            assert (await ask(workers)).digest == INFO.digest
+
+
+async def test_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
+    names = NameServer()
+    names.addresses = None
+    async with two() as (_, port):
+        workers = Workers([named(names, port)])
+        async with workers.watched():
+            await until(lambda: names.asked > 2)
+            with pytest.raises(NoWorker):
+                await ask(workers)
+            names.addresses = list(HOSTS)
+            await until(lambda: len(who(workers)) == 2)
+
+
+async def test_named_and_listed_workers_stand_side_by_side() -> None:
+    listed = StandIn(good)
+    async with two() as (_, port):
+        workers = Workers([listed.client, named(NameServer(*HOSTS), port)])
+        async with workers.watched():
+            await until(lambda: len(who(workers)) == 3)
+
+
+async def test_addresses_become_urls_each_once_and_not_without_end() -> None:
+    found = ["10.0.0.2", "10.0.0.1", "fd00::1", "fe80::1%eth0", "10.0.0.2"]
+    assert await named(NameServer(*found), 8001).urls() == [
+        "http://10.0.0.1:8001",
+        "http://10.0.0.2:8001",
+        "http://[fd00::1]:8001",
+    ]
+    many = NameServer(*(f"10.0.{high}.{low}" for high in range(8) for low in range(256)))
+    assert len(await named(many, 8001).urls() or ()) == MAX_ADDRESSES
+    assert await DnsName("x" * 70, 8001, Clients()).urls() is None, "no such name can be"
+
+
+async def test_the_system_is_asked() -> None:
+    assert HOSTS[0] in await look_up("localhost", 8001)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "dns://",
+        "dns://host",
+        "dns://:80",
+        "dns://host:0x1",
+        "dns://host:99999",
+        "dns://host:1/path",
+        "dns://me@host:1",
+        "http://h:1",
+    ],
+)
+def test_other_names_are_none(url: str) -> None:
+    assert dns_name(url) is None
+
+
+def test_settings_take_names_and_urls_and_nothing_else() -> None:
+    settings = GatewaySettings(workers="dns://workers:8001, http://127.0.0.1:8001")
+    name, client = connect(settings)
+    assert isinstance(name, DnsName)
+    assert (name.host, name.port, name.seconds) == ("workers", 8001, 5.0)
+    assert isinstance(client, httpx.AsyncClient)
+    with pytest.raises(ValidationError):
+        GatewaySettings(workers="dns://workers")

@@ -1,0 +1,333 @@
+"""When a worker is left out, when it is given up, and when it is trusted again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import httpx
+import msgspec
+import pytest
+from prometheus_client import REGISTRY
+from starlette.responses import Response
+
+from service.errors import DeadlineExceeded, NoWorker, Overloaded, RerankError, WorkerFailed
+from service.gateway.fleet import member as worker_module
+from service.gateway.fleet.member import FAILURES, Patience
+from service.wire import ScoreCall, ScoreReply
+from tests.gateway.fleet.test_client import refuses, says
+from tests.gateway.fleet.test_pool import until
+from tests.gateway.stand_in import INFO, Answer, StandIn, ask, good, key_for, never, scored, soon, watched
+
+FAILS = says(500, b"")
+SHORT = Patience(look_seconds=0.01, answer_seconds=0.05, misses=3)
+
+
+class Gate(httpx.ASGITransport):
+    """The way to a stand-in; while it is shut, nothing comes back."""
+
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(stand_in.client._transport.app)  # type: ignore[attr-defined]
+        self.open = asyncio.Event()
+        self.open.set()
+        self.looks = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.looks += request.url.path == "/info"
+        await self.open.wait()
+        return await super().handle_async_request(request)
+
+
+def gated(stand_in: StandIn) -> tuple[Gate, httpx.AsyncClient]:
+    gate = Gate(stand_in)
+    return gate, httpx.AsyncClient(transport=gate, base_url=stand_in.client.base_url)
+
+
+def state_count(state: str) -> float | None:
+    return REGISTRY.get_sample_value("rerank_workers", {"state": state})
+
+
+@pytest.fixture
+def _soon_half_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "OPEN_SECONDS", 0.02)
+
+
+async def test_a_worker_that_keeps_failing_is_not_asked_while_another_serves() -> None:
+    bad, other = StandIn(FAILS), StandIn(good)
+    async with watched(bad.client, other.client) as workers:
+        key = key_for(bad.client, other.client)
+        for _ in range(10):
+            assert (await ask(workers, key=key)).pairs == [scored(0), scored(1)]
+        assert (len(bad.calls), len(other.calls)) == (FAILURES, 10)
+        assert (state_count("open"), state_count("ready")) == (1, 1)
+
+
+@pytest.mark.usefixtures("_soon_half_open")
+async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
+    bad, other = StandIn(FAILS), StandIn(good)
+    async with watched(bad.client, other.client) as workers:
+        key = key_for(bad.client, other.client)
+        worker = workers._workers[0]
+        for _ in range(FAILURES):
+            await ask(workers, key=key)
+        assert worker.state() == "open"
+        await until(worker.admits)
+        release = asyncio.Event()
+
+        async def held(call: ScoreCall) -> Response:
+            await release.wait()
+            return await good(call)
+
+        bad.answer = held
+        asked = [asyncio.create_task(ask(workers, key=key)) for _ in range(5)]
+        await until(lambda: len(bad.calls) == FAILURES + 1 and sum(each.done() for each in asked) == 4)
+        release.set()
+        await asyncio.gather(*asked)
+        assert worker.state() == "ready"
+        before = len(bad.calls)
+        await ask(workers, key=key)
+        assert len(bad.calls) == before + 1
+
+
+async def test_where_all_breakers_are_open_calls_are_made_once_and_success_closes_them() -> None:
+    stand_ins = [StandIn(FAILS), StandIn(FAILS)]
+    async with watched(*(each.client for each in stand_ins)) as workers:
+        while any(worker.admits() for worker in workers._workers):
+            with pytest.raises(WorkerFailed):
+                await ask(workers)
+        before = sum(len(each.calls) for each in stand_ins)
+        for _ in range(20):
+            with pytest.raises(WorkerFailed):
+                await ask(workers)
+        assert sum(len(each.calls) for each in stand_ins) == before + 20
+        for each in stand_ins:
+            each.answer = good
+        assert (await ask(workers)).digest == INFO.digest
+        assert any(worker.admits() for worker in workers._workers)
+
+
+async def test_a_worker_that_was_away_starts_anew() -> None:
+    bad, other = StandIn(FAILS), StandIn(good)
+    async with watched(bad.client, other.client, patience=SHORT) as workers:
+        key = key_for(bad.client, other.client)
+        for _ in range(FAILURES):
+            await ask(workers, key=key)
+        assert workers._workers[0].state() == "open"
+        bad.info = None
+        await until(lambda: workers._workers[0].state() == "unready")
+        bad.info, bad.answer = INFO, good
+        await until(lambda: workers._workers[0].state() == "ready")
+        await ask(workers, key=key)
+        assert len(bad.calls) == FAILURES + 1
+
+
+async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_that_it_is_ready() -> None:
+    other = StandIn(good)
+    async with speaking(*[b""] * 20) as client, watched(client, other.client) as workers:
+        for _ in range(10):
+            await until(lambda: workers._workers[0].serves)
+            assert (await ask(workers, key=key_for(client, other.client))).digest == INFO.digest
+        assert workers._workers[0].state() == "open"
+    assert len(other.calls) == 10
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (refuses(Overloaded), Overloaded),
+        (says(400, b""), WorkerFailed),
+        (refuses(DeadlineExceeded), DeadlineExceeded),
+    ],
+    ids=["no room", "a call that is wrong", "no time"],
+)
+async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(answer: Answer, error: type[RerankError]) -> None:
+    only = StandIn(answer)
+    async with watched(only.client) as workers:
+        for _ in range(2 * FAILURES):
+            with pytest.raises(error):
+                await ask(workers, soon(1))
+        assert workers._workers[0].state() == "ready"
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(0.3, "ready"), (0.6, "open")])
+async def test_time_that_runs_out_counts_only_if_there_was_enough(
+    seconds: float, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a client with hardly any patience would shut a worker out for all others."""
+    monkeypatch.setattr(worker_module, "FAIR_SECONDS", 0.5)
+    only = StandIn(never)
+    async with watched(only.client) as workers:
+        asked = [asyncio.create_task(ask(workers, soon(seconds))) for _ in range(FAILURES)]
+        assert {type(each) for each in await asyncio.gather(*asked, return_exceptions=True)} == {DeadlineExceeded}
+        assert workers._workers[0].state() == state
+
+
+async def test_calls_that_are_cancelled_open_no_breaker() -> None:
+    only = StandIn(never)
+    async with watched(only.client) as workers:
+        asked = [asyncio.create_task(ask(workers)) for _ in range(2 * FAILURES)]
+        await until(lambda: len(only.calls) == len(asked))
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        assert workers._workers[0].state() == "ready"
+
+
+async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_elsewhere() -> None:
+    hung, other = StandIn(good), StandIn(good)
+    gate, client = gated(hung)
+    async with watched(client, other.client, patience=SHORT) as workers:
+        gate.open.clear()
+        replies = await asyncio.gather(*(ask(workers, soon(60), key=key_for(client, other.client)) for _ in range(5)))
+        assert {reply.digest for reply in replies} == {INFO.digest}
+        assert (len(hung.calls), len(other.calls)) == (0, 5)
+        assert workers._workers[0].state() == "unready"
+        assert [worker.load for worker in workers._workers] == [0, 0]
+        gate.open.set()
+        await until(lambda: workers._workers[0].state() == "ready")
+        await ask(workers, key=key_for(client, other.client))
+        assert len(other.calls) == 5
+
+
+async def test_what_waits_for_the_only_worker_ends_when_that_hangs() -> None:
+    gate, client = gated(StandIn(good))
+    async with watched(client, patience=SHORT) as workers:
+        gate.open.clear()
+        for _ in range(2):
+            with pytest.raises(NoWorker):
+                await ask(workers, soon(60))
+
+
+class Mortal(Gate):
+    """While it is shut, calls break off and nobody can be reached any more."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.open.is_set():
+            return await super().handle_async_request(request)
+        raise httpx.ReadError("") if request.url.path == "/score" else httpx.ConnectError("")
+
+
+async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_none_has_failed() -> None:
+    """It is told that it may come again, whichever of the two it was sent to."""
+    mortal, stuck = Mortal(StandIn(good)), Gate(StandIn(good))
+    clients = [httpx.AsyncClient(transport=gate, base_url=f"http://{name}") for gate, name in ((mortal, "a"), (stuck, "b"))]
+    async with watched(*clients, patience=SHORT) as workers:
+        for gate in (mortal, stuck):
+            gate.open.clear()
+        asked = [ask(workers, soon(60), key=b"%d" % number) for number in range(10)]
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [NoWorker] * 10
+
+
+async def test_the_only_worker_that_dies_during_a_call_is_no_worker() -> None:
+    mortal = Mortal(StandIn(good))
+    client = httpx.AsyncClient(transport=mortal, base_url="http://only")
+    async with watched(client, patience=Patience(look_seconds=60)) as workers:
+        mortal.open.clear()
+        with pytest.raises(NoWorker):
+            await ask(workers)
+
+
+async def test_a_worker_that_misses_a_look_is_only_passed_over() -> None:
+    """It may be busy: what it has it keeps, and where there is nobody else it is asked."""
+    stand_ins = [StandIn(good), StandIn(good)]
+    gates, clients = zip(*map(gated, stand_ins), strict=True)
+    key = key_for(*clients)
+    async with watched(*clients, patience=Patience(look_seconds=0.01, answer_seconds=0.05, misses=1_000)) as workers:
+        gates[0].open.clear()
+        asked = asyncio.create_task(ask(workers, soon(60), key=key))
+        await until(lambda: workers._workers[0].state() == "silent")
+        before = gates[0].looks
+        await until(lambda: gates[0].looks > before + 3)
+        assert not asked.done()
+        await ask(workers, key=key)
+        assert [len(each.calls) for each in stand_ins] == [0, 1]
+        stand_ins[1].info = None
+        await until(lambda: workers._workers[1].state() == "unready")
+        also = asyncio.create_task(ask(workers, soon(60), key=key))
+        gates[0].open.set()
+        assert [(await each).digest for each in (asked, also)] == [INFO.digest] * 2
+        assert [len(each.calls) for each in stand_ins] == [2, 1]
+
+
+async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
+    release = asyncio.Event()
+
+    async def held(call: ScoreCall) -> Response:
+        await release.wait()
+        return await good(call)
+
+    only = StandIn(held)
+    async with watched(only.client, patience=SHORT) as workers:
+        asked = asyncio.create_task(ask(workers, soon(60)))
+        await until(lambda: only.calls)
+        only.info = None
+        await until(lambda: not workers.ready())
+        release.set()
+        assert (await asked).digest == INFO.digest
+
+
+async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_says_otherwise() -> None:
+    leaving, other = StandIn(refuses(NoWorker)), StandIn(good)
+    async with watched(leaving.client, other.client, patience=Patience(look_seconds=60)) as workers:
+        leaving.info = None
+        for _ in range(5):
+            await ask(workers, key=key_for(leaving.client, other.client))
+        assert (len(leaving.calls), len(other.calls)) == (1, 5)
+
+
+async def test_a_watch_goes_on_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    only = StandIn(good)
+    async with watched(only.client, patience=Patience(look_seconds=0.005)) as workers:
+
+        async def breaks(client: httpx.AsyncClient) -> object:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(worker_module, "get_served", breaks)
+            await until(lambda: not workers.ready())
+        await until(workers.ready)
+
+
+@asynccontextmanager
+async def speaking(*replies: bytes) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a real server that is ready, and says each of the given bytes to a call, then hangs up."""
+    left = list(replies)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET /info"):
+            body = msgspec.json.encode([INFO])
+            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        else:
+            writer.write(left.pop(0))
+        with suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        yield httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+BROKEN = {
+    "a reset": b"",
+    "no HTTP": b"garbage\r\n\r\n",
+    "half a head": b"HTTP/1.1 200 OK\r\ncontent-le",
+    "less than announced": OK + b"content-length: 1000\r\n\r\nhalf",
+    "a chunk that is cut off": OK + b"transfer-encoding: chunked\r\n\r\nff\r\nhalf",
+    "more headers than fit": OK + b"a: b\r\n" * 100_000 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+async def test_a_reply_that_breaks_off_is_a_failed_worker_that_soon_is_ready_again(broken: str) -> None:
+    body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(0), scored(1)], {}))
+    whole = OK + b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+    async with speaking(BROKEN[broken], whole) as client, watched(client, patience=Patience(look_seconds=60)) as workers:
+        with pytest.raises(WorkerFailed):
+            await ask(workers)
+        await until(workers.ready)
+        assert (await ask(workers)).pairs == [scored(0), scored(1)]

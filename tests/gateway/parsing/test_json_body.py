@@ -1,0 +1,146 @@
+"""JSON bodies: what the parser says they are, or a clear refusal before anything is built."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic_core import from_json
+
+from service.errors import InvalidRequest
+from service.gateway.parsing import json_body
+from service.gateway.parsing.json_body import IGNORED_BYTES, MAX_DEPTH, JsonBody
+
+MOST = 10_000
+ALL = frozenset(["query", "documents"])
+characters = st.characters(exclude_categories=["Cs"])
+texts = st.text(characters, max_size=20) | st.text('\\"[]{},:\n\U0001f600é漢', max_size=20)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+values = st.recursive(
+    scalars | texts,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
+    max_leaves=30,
+)
+objects = st.dictionaries(texts, values, max_size=6)
+
+
+def refusal(body: bytes, most: int = MOST) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        JsonBody(body, most, ALL).build()
+    return caught.value.message
+
+
+def marks_in(value: Any) -> int:
+    """Brackets and commas of a value as json.dumps writes it."""
+    if isinstance(value, dict):
+        return 1 + max(0, len(value) - 1) + sum(marks_in(each) for each in value.values())
+    if isinstance(value, list):
+        return 1 + max(0, len(value) - 1) + sum(marks_in(each) for each in value)
+    return 0
+
+
+@settings(max_examples=300)
+@given(objects, st.booleans(), st.sampled_from([None, 1]), st.integers(1, 50))
+def test_a_body_is_what_the_parser_says_and_its_marks_are_counted(
+    value: dict[str, Any], ascii_only: bool, indent: int | None, chunk: int
+) -> None:
+    """However it is written, and wherever the scan's chunks end."""
+    body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    marks = marks_in(value)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_body, "_CHUNK_BYTES", chunk)
+        outline = JsonBody(body, marks, value)
+        assert outline.entries == {name: len(each) for name, each in value.items() if isinstance(each, list)}
+        assert outline.build() == value
+        if marks > 1:
+            assert refusal(body, marks - 1) == f"The request body may have {marks - 1} brackets and commas outside of strings."
+
+
+@settings(max_examples=500)
+@given(st.binary(max_size=60) | st.text('{}[]",:\\ab1 \n', max_size=40).map(str.encode), st.integers(1, 10))
+def test_any_bytes_are_an_object_or_refused_as_the_parser_does(body: bytes, chunk: int) -> None:
+    try:
+        expected = from_json(body, allow_inf_nan=False)
+    except ValueError:
+        expected = None
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(json_body, "_CHUNK_BYTES", chunk)
+        if isinstance(expected, dict):
+            assert JsonBody(body, MOST, ALL).build() == expected
+        else:
+            refusal(body)
+
+
+def size_of(value: Any) -> int:
+    """Bytes of a value and all in it."""
+    inside = 0
+    if isinstance(value, dict):
+        inside = sum(size_of(key) + size_of(each) for key, each in value.items())
+    if isinstance(value, list):
+        inside = sum(map(size_of, value))
+    collected = 16 if isinstance(value, dict | list) else 0
+    return sys.getsizeof(value) + collected + inside
+
+
+WORST = {
+    "empty lists": b"[" + b"[]," * 50_000 + b"0]",
+    "empty objects": b"[" + b"{}," * 50_000 + b"0]",
+    "small objects": b"[" + b",".join(b'{"%d":"%d"}' % (n, n) for n in range(20_000)) + b"]",
+    "many names": b"{" + b",".join(b'"name %d":%d.5' % (n, n) for n in range(50_000)) + b"}",
+    "tiny strings": b"[" + b",".join(b'"%d"' % n for n in range(50_000)) + b"]",
+    "wide strings": ("[" + ",".join(f'"\U0001f600{n}"' for n in range(50_000)) + "]").encode(),
+    "a wide text": ('"\U0001f600' + "a" * 1_000_000 + '"').encode(),
+    "a wide text, escaped": b'"\\ud83d\\ude00' + b"a" * 1_000_000 + b'"',
+    "large numbers": b"[" + b",".join([b"9" * 4_000] * 1_000) + b"]",
+    "nested": b"[" + b",".join([b"[" * 90 + b"]" * 90] * 500) + b"]",
+}
+
+
+@pytest.mark.parametrize("shape", WORST)
+def test_a_body_takes_no_more_memory_than_its_outline_says(shape: str) -> None:
+    outline = JsonBody(b'{"query":' + WORST[shape] + b"}", 1_000_000, ALL)
+    assert size_of(outline.build()) <= outline.memory
+
+
+@pytest.mark.parametrize("shape", [b"[],", b"{},", b'"a",', b"0,", b'{"a":[]},', b'["\\"",\n', b"["])
+def test_a_body_of_too_many_values_is_refused_before_any_is_built(shape: bytes) -> None:
+    body = b'{"documents":[' + shape * (4 * 2**20 // len(shape)) + b"0]}"
+    tracemalloc.start()
+    try:
+        assert "may " in refusal(body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 16 * 2**20, "the first chunk alone is looked at"
+
+
+def test_depth_is_bounded_whatever_strings_say() -> None:
+    def nested(depth: int) -> bytes:
+        return b'{"a":' * depth + b'"[[[[{{{"' + b"}" * depth
+
+    assert JsonBody(nested(MAX_DEPTH), MOST, ALL).build()
+    assert refusal(nested(MAX_DEPTH + 1)) == f"The request body may be nested {MAX_DEPTH} deep."
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"7", b"null", b'"a"', b"{", b'{"a":1}]', b"]" * 100, b"\xff", b'{"a":"\\ud800"}'])
+def test_what_is_no_object_is_refused(body: bytes) -> None:
+    assert refusal(body) in ("The request body is not valid JSON.", "The request body must be a JSON object.")
+
+
+def test_of_a_long_field_that_nobody_reads_the_name_is_left() -> None:
+    long = b"a" * IGNORED_BYTES
+    outline = JsonBody(b'{"query":"%s","x":["%s"],"y":["z"]}' % (long, long), MOST, ALL)
+    assert outline.memory < 2.5 * IGNORED_BYTES
+    assert outline.entries == {}
+    assert outline.build() == {"query": long.decode(), "x": None, "y": ["z"]}
+
+
+def test_a_name_that_is_given_twice_counts_once_and_the_last_time() -> None:
+    outline = JsonBody(b'{"documents":["a","b"],"documents":["c"]}', MOST, ALL)
+    assert outline.entries == {"documents": 1}
+    assert outline.build() == {"documents": ["c"]}

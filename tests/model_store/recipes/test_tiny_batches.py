@@ -1,0 +1,173 @@
+"""A batch's rows are what the family renders, and each document is read as if it stood alone."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pil
+from tokenizers import Tokenizer
+
+from model_store.evaluation.naive import NaiveReranker
+from model_store.families.gmr import Gmr
+from model_store.families.prompt import Image, Item, Prompt, Segment
+from model_store.families.qwen2_5_vl import patches, positions
+from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
+from model_store.recipes.tiny.batches import Batch, Batcher
+from model_store.recipes.tiny.train import answer_head, pictures_of, read
+from model_store.synthetic import cells
+from model_store.synthetic.examples import Example, Side
+from model_store.synthetic.pictures import fitted
+from tests.conftest import TINY
+
+pytestmark = pytest.mark.slow
+
+NEGATIVES = 3
+
+
+@pytest.fixture(scope="module")
+def family() -> Gmr:
+    return Gmr(LiteralTokenizer.load(TINY))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(TINY / TOKENIZER_FILE))
+
+
+@pytest.fixture(scope="module")
+def batcher(family: Gmr, tokenizer: Tokenizer) -> Batcher:
+    return Batcher(family, tokenizer)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def examples(request: pytest.FixtureRequest) -> list[Example]:
+    """One of each cell."""
+    return [cells.sample(cell, Random(f"{cell}/{request.param}"), "train", NEGATIVES) for cell in cells.CELLS]
+
+
+@pytest.fixture(scope="module")
+def batch(batcher: Batcher, examples: list[Example]) -> Batch:
+    return batcher.batch(examples)
+
+
+def pictures_in(example: Example) -> list[Pil.Image]:
+    return [part for side in (example.query, *example.documents) for part in side if not isinstance(part, str)]
+
+
+def as_item(side: Side) -> Item:
+    sized = [part if isinstance(part, str) else fitted(part).shape for part in side]
+    return tuple(part if isinstance(part, str) else Image(b"", part[1], part[0]) for part in sized)
+
+
+def rendered(family: Gmr, example: Example) -> list[Prompt]:
+    prompts = family.render((example.instruction,), as_item(example.query), [as_item(side) for side in example.documents])
+    return [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+
+
+def readable(batch: Batch, row: int, document: int) -> torch.Tensor:
+    """Places of a row that hold the prefix or the given document."""
+    return torch.nonzero((batch.owner[row] == 0) | (batch.owner[row] == document)).flatten()
+
+
+def test_prefix_and_document_are_the_rendered_prompt(batch: Batch, examples: list[Example], family: Gmr) -> None:
+    for row, example in enumerate(examples):
+        prompts = rendered(family, example)
+        assert len(prompts) == NEGATIVES + 1
+        for document, prompt in enumerate(prompts, start=1):
+            places = readable(batch, row, document)
+            assert batch.ids[row, places].tolist() == list(prompt.ids)
+            expected, _ = positions(Segment(prompt.ids, prompt.images), family.image_token_id)
+            assert batch.positions[:, row, places].tolist() == expected.tolist()
+
+
+def test_a_document_sees_what_is_before_it_in_its_own_prompt(batch: Batch) -> None:
+    mask = batch.mask()[:, 0]
+    for row, owner in enumerate(batch.owner):
+        for place in torch.nonzero(owner >= 0).flatten().tolist():
+            mine = readable(batch, row, int(owner[place])) if owner[place] else torch.nonzero(owner == 0).flatten()
+            assert torch.nonzero(mask[row, place]).flatten().tolist() == mine[mine <= place].tolist()
+
+
+def test_padding_sees_something_and_is_seen_by_nothing(batch: Batch) -> None:
+    padded = batch.owner == -1
+    assert padded.any()
+    mask = batch.mask()[:, 0]
+    assert mask.any(-1).all()
+    assert not (mask & ~padded[:, :, None] & padded[:, None, :]).any()
+
+
+def test_the_answer_is_read_at_the_end_of_each_document(batch: Batch) -> None:
+    tokens = batch.ids.shape[1]
+    for row, lasts in enumerate(batch.last.tolist()):
+        assert lasts == [row * tokens + int(readable(batch, row, document)[-1]) for document in range(1, NEGATIVES + 2)]
+
+
+def test_patches_are_those_of_all_pictures_in_order(batch: Batch, examples: list[Example]) -> None:
+    shown = [fitted(picture) for example in examples for picture in pictures_in(example)]
+    assert batch.pixels is not None
+    assert batch.grids is not None
+    assert np.array_equal(batch.pixels.numpy(), np.concatenate([patches(picture) for picture in shown]))
+    assert batch.grids.tolist() == [[1, picture.shape[0] // 14, picture.shape[1] // 14] for picture in shown]
+
+
+def test_every_sign_stands_in_a_document_once(batch: Batch) -> None:
+    owners = batch.owner.flatten()[batch.signs]
+    assert len(batch.signs) == len(batch.truths) > 0
+    assert (owners >= 1).all()
+    assert len(set(batch.signs.tolist())) == len(batch.signs)
+    assert set(batch.truths.tolist()) == {0.0, 1.0}
+
+
+def test_a_pictures_sign_says_whether_it_shows_what_the_relevant_one_shows(
+    batch: Batch, examples: list[Example], tokenizer: Tokenizer
+) -> None:
+    end = tokenizer.token_to_id("<|vision_end|>")
+    truth = dict(zip(batch.signs.tolist(), batch.truths.tolist(), strict=True))
+    tokens = batch.ids.shape[1]
+    for row, example in enumerate(examples):
+        ends = torch.nonzero((batch.ids[row] == end) & (batch.owner[row] >= 1)).flatten().tolist()
+        shown = [part.info["words"] for side in example.documents for part in side if not isinstance(part, str)]
+        assert [truth[row * tokens + place] for place in ends] == [float(words == shown[0]) for words in shown]
+
+
+def test_a_words_sign_says_whether_the_query_says_it(batcher: Batcher, tokenizer: Tokenizer) -> None:
+    example = Example(
+        "T-T", "i", ("two red circles",), [("A RED circle.",), ("three blue circles, sorted",)], frozenset({"red", "circles"})
+    )
+    batch = batcher.batch([example])
+    words = [tokenizer.decode(batch.ids[0, : place + 1].tolist()).split()[-1] for place in batch.signs.tolist()]
+    assert [word.split(":")[-1].lower() for word in words] == ["a", "red", "circle", "three", "blue", "circles", "sorted"]
+    assert batch.truths.tolist() == [0, 1, 0, 0, 0, 1, 0]
+
+
+def test_texts_alone_make_a_batch_without_pixels(batcher: Batcher) -> None:
+    batch = batcher.batch([cells.sample("T-T", Random(1), "heldout", 2)])
+    assert batch.pixels is None
+    assert batch.grids is None
+
+
+def test_word_ids_are_those_inside_a_sentence(batcher: Batcher, tokenizer: Tokenizer) -> None:
+    expected = sorted(
+        {token for word in ("red", "circle") for token in tokenizer.encode(f" {word}", add_special_tokens=False).ids}
+    )
+    assert batcher.word_ids(["red", "circle"]) == batcher.word_ids({"circle": 1, "red": 2}) == expected
+
+
+def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: Batcher) -> None:
+    reference = NaiveReranker(TINY)
+    network = reference._model
+    examples = [cells.sample(cell, Random(3), "heldout", 1) for cell in ("T-T", "IT-IT", "I-T")]
+    with torch.inference_mode():
+        batch = batcher.batch(examples)
+        logits = read(network, batch, pictures_of(network, batch))[batch.last] @ answer_head(network, batcher.label_ids)
+    for example, found in zip(examples, logits.tolist(), strict=True):
+        query, *documents = ([as_picture(part) for part in side] for side in (example.query, *example.documents))
+        expected = [reference.logit(example.instruction, query, document) for document in documents]
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
+def as_picture(part: str | Pil.Image) -> str | Pil.Image:
+    return part if isinstance(part, str) else Pil.fromarray(fitted(part))

@@ -1,0 +1,21 @@
+"""A registry on either kind of store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model_store.registry.storage import Place, place_of
+from tests.model_store.registry.published import fresh_memory
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    local = str(tmp_path / "registry")
+    return {"folder": local, "file": f"file://{local}", "memory": fresh_memory()}[request.param]
+
+
+@pytest.fixture
+def place(root: str) -> Place:
+    return place_of(root)

@@ -1,0 +1,248 @@
+"""What every route gets: an id, flat errors, a bound on the body, work that ends when its client leaves, health."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from service.errors import BY_CODE, Overloaded, RerankError
+from service.web.asgi import prepare, unless_gone
+from service.web.request_body import read_body
+
+SECRET = "the text of an exception"
+CAP = 1_000
+ID = st.text("ABCXYZabcxyz0189._-", min_size=1, max_size=128)
+
+
+class House:
+    """An app with a route for each kind of behaviour."""
+
+    def __init__(self) -> None:
+        self.ready = self.alive = True
+        self.started, self.cancelled = threading.Event(), threading.Event()
+        self.app = FastAPI()
+        prepare(self.app, is_ready=lambda: self.ready, is_alive=lambda: self.alive)
+        for path in ("breaks", "breaks_midway", "says", "refuses", "teapot"):
+            self.app.get(f"/{path}")(getattr(self, path))
+        self.app.post("/length")(self.length)
+        self.app.post("/wait")(self.wait)
+
+    async def breaks(self) -> Response:
+        raise ValueError(SECRET)
+
+    async def breaks_midway(self) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"half an answer"
+            raise ValueError(SECRET)
+
+        return StreamingResponse(body())
+
+    async def says(self) -> Response:
+        return PlainTextResponse("well")
+
+    async def refuses(self, code: str) -> Response:
+        raise BY_CODE[code]
+
+    async def teapot(self) -> Response:
+        raise HTTPException(418, SECRET)
+
+    async def length(self, request: Request) -> Response:
+        return PlainTextResponse(str(len(await read_body(request, CAP))))
+
+    async def wait(self, request: Request) -> Response:
+        await read_body(request, CAP)
+        return await unless_gone(request, self._work())
+
+    async def _work(self) -> Response:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+        raise AssertionError
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[int]:
+    """A real server in a thread; gives its port."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.005)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def asking(house: House) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(house.app), base_url="http://house")
+
+
+def flat(response: httpx.Response, error: type[RerankError], message: str | None = None) -> None:
+    """The answer is this error's, flat, whole and nothing else."""
+    words = message or error.message
+    identity = response.headers["x-request-id"]
+    assert response.status_code == error.status
+    assert response.json() == {"code": error.code, "message": words, "detail": words, "request_id": identity}
+    assert response.headers["content-type"] == "application/json"
+    assert ("retry-after" in response.headers) == error.retry
+
+
+@settings(max_examples=50, deadline=None)
+@given(ID)
+async def test_a_good_request_id_is_kept(identity: str) -> None:
+    async with asking(House()) as client:
+        for path in ("/says", "/breaks", "/nowhere"):
+            assert (await client.get(path, headers={"x-request-id": identity})).headers["x-request-id"] == identity
+
+
+@pytest.mark.parametrize("identity", ["", " ", "a b", "a" * 129, "a/b", "ä".encode(), b"\xff", "a\tb", '"', "<script>", "a,b"])
+async def test_a_bad_request_id_is_replaced(house: House, identity: str | bytes) -> None:
+    async with asking(house) as client:
+        given_ = identity if isinstance(identity, bytes) else identity.encode()
+        ids = [(await client.get("/says", headers={b"x-request-id": given_})).headers["x-request-id"] for _ in range(2)]
+    assert all(each.startswith("rr-") and each.encode() != given_ for each in ids)
+    assert ids[0] != ids[1]
+
+
+async def test_each_request_without_an_id_gets_its_own(house: House) -> None:
+    async with asking(house) as client:
+        answers = await asyncio.gather(*(client.get("/says") for _ in range(20)))
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 20
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+async def test_every_error_is_the_flat_body(house: House, code: str) -> None:
+    async with asking(house) as client:
+        flat(await client.get("/refuses", params={"code": code}), BY_CODE[code])
+
+
+async def test_retry_after_is_whole_seconds_and_not_always_the_same(house: House) -> None:
+    async with asking(house) as client:
+        answers = [await client.get("/refuses", params={"code": Overloaded.code}) for _ in range(40)]
+    waits = {int(answer.headers["retry-after"]) for answer in answers}
+    assert len(waits) > 1
+    assert min(waits) >= 1
+
+
+@pytest.mark.parametrize("path", ["/breaks", "/teapot"])
+async def test_an_exception_is_a_flat_500_that_tells_nothing(house: House, path: str) -> None:
+    async with asking(house) as client:
+        answer = await client.get(path)
+    flat(answer, BY_CODE["internal"])
+    assert SECRET not in answer.text
+
+
+async def test_an_exception_is_in_the_log_with_its_request_id(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    async with asking(house) as client:
+        await client.get("/breaks", headers={"x-request-id": "known"})
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert record.exc_info
+    assert isinstance(record.exc_info[1], ValueError)
+    assert record.fields["request_id"] == "known"  # type: ignore[attr-defined]
+
+
+def test_an_answer_that_breaks_midway_is_cut_off(house: House) -> None:
+    with listening(house.app) as port, pytest.raises(httpx.RemoteProtocolError):
+        httpx.get(f"http://127.0.0.1:{port}/breaks_midway")
+
+
+async def test_unknown_paths_and_methods_are_flat(house: House) -> None:
+    async with asking(house) as client:
+        flat(await client.get("/nowhere"), BY_CODE["not_found"])
+        wrong = await client.delete("/length")
+    flat(wrong, BY_CODE["method_not_allowed"])
+    assert wrong.headers["allow"] == "POST"
+
+
+async def chunks(count: int | None, size: int = 100) -> AsyncIterator[bytes]:
+    sent = 0
+    while sent != count:
+        sent += 1
+        yield bytes(size)
+
+
+@pytest.mark.parametrize("size", [0, 1, CAP - 1, CAP])
+async def test_a_body_up_to_the_cap_is_read(house: House, size: int) -> None:
+    async with asking(house) as client:
+        whole = await client.post("/length", content=bytes(size))
+        streamed = await client.post("/length", content=chunks(size, 1))
+    assert whole.text == streamed.text == str(size)
+    assert "content-length" not in streamed.request.headers
+
+
+async def test_a_larger_body_is_refused(house: House) -> None:
+    async with asking(house) as client:
+        flat(await client.post("/length", content=bytes(CAP + 1)), BY_CODE["body_too_large"])
+        flat(await client.post("/length", content=chunks(CAP + 1, 1)), BY_CODE["body_too_large"])
+
+
+async def test_an_endless_body_is_cut_while_it_streams(house: House) -> None:
+    async with asking(house) as client:
+        flat(await client.post("/length", content=chunks(None)), BY_CODE["body_too_large"])
+
+
+@pytest.mark.parametrize("announced", ["1001", "9" * 40, "9" * 5_000, "-1", "x"])
+async def test_a_body_that_is_announced_too_large_is_refused_unread(house: House, announced: str) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        read += 1
+        yield b"x"
+
+    async with asking(house) as client:
+        answer = await client.post("/length", content=body(), headers={"content-length": announced})
+    flat(answer, BY_CODE["body_too_large"])
+    assert read == 0
+
+
+def test_over_a_socket_a_larger_body_is_refused_with_and_without_a_length(house: House) -> None:
+    with listening(house.app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        flat(client.post("/length", content=bytes(CAP + 1)), BY_CODE["body_too_large"])
+        flat(client.post("/length", content=iter([bytes(CAP), b"x"])), BY_CODE["body_too_large"])
+        assert client.post("/length", content=iter([bytes(CAP - 1), b"x"])).text == str(CAP)
+
+
+async def test_work_is_cancelled_when_its_client_leaves(house: House) -> None:
+    with listening(house.app) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /wait HTTP/1.1\r\nhost: house\r\ncontent-length: 4\r\n\r\nbody")
+        assert await asyncio.to_thread(house.started.wait, 30)
+        assert not house.cancelled.is_set()
+        writer.close()
+        assert await asyncio.to_thread(house.cancelled.wait, 30)
+        assert httpx.get(f"http://127.0.0.1:{port}/says").text == "well"
+
+
+async def test_health_follows_what_the_app_knows_of_itself(house: House) -> None:
+    async with asking(house) as client:
+        live, ready = "/health/live", "/health/ready"
+        assert [(await client.get(path)).json() for path in (live, ready)] == [{"status": "live"}, {"status": "ready"}]
+        house.ready = False
+        assert (await client.get(live)).status_code == 200
+        flat(await client.get(ready), BY_CODE["no_worker"], "Not ready.")
+        house.alive = False
+        flat(await client.get(live), BY_CODE["no_worker"], "Not live.")

@@ -1,0 +1,179 @@
+"""A checkpoint has its logits in every layout that hubs have: of config.json, weights, tokenizer, template and processor.
+
+transformers reads each layout by itself. vLLM's own configuration is built for each, which is where layouts differ for it; two
+engines are started, on folders that differ from gmr-tiny's own layout and from each other in every choice at once. gmr-tiny's
+own layout is what all other tests of vLLM serve. So each value of each choice goes through a real engine or, where it touches
+the configuration alone, is held to the one configuration that did.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from PIL import Image
+from transformers import AutoTokenizer
+
+from model_store.checkpoint import resolve
+from model_store.families.gmr import MAX_PIXELS
+from model_store.families.tokens import LiteralTokenizer
+from model_store.golden import GoldenPair, Pixels, read_golden
+from service.wire import Scored
+from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.golden_check import golden_drift
+from service.worker.settings import WorkerSettings
+from tests.conftest import TINY
+from tests.layouts import Layout, write_layout
+from tests.worker.calls import as_call
+from tests.worker.engines.vllm.engine_worker import engine_worker, environment, python
+
+LAYOUTS: dict[str, Layout] = {
+    "a hub's of 2025": Layout("flat", "top", "mrope", sharded=True, template="json"),
+    "flat, untied": Layout("flat", "no", "mrope"),
+    "flat, untied by silence": Layout("flat", "not said", "mrope", names="new"),
+    "flat, with what transformers 5 says of positions": Layout("flat", "top"),
+    "nested, tied at the top alone": Layout(tied="top"),
+    "nested, tied in the text alone": Layout(tied="text"),
+    "nested, untied": Layout(tied="no", names="new"),
+    "transformers 4.57's": Layout("nested of 2025", "both", "default", names="new"),
+    "transformers 4.57's, tied in the text alone": Layout("nested of 2025", "text", "default"),
+    "transformers 4.57's, untied": Layout("nested of 2025", "no", "default", names="new", sharded=True),
+    "no architectures": Layout(architectures="none"),
+    "two architectures": Layout(architectures="two"),
+    "new names": Layout(names="new"),
+    "float32": Layout(dtype="F32"),
+    "float16": Layout(dtype="F16"),
+    "a head beside tied embeddings": Layout(second_head=True),
+    "vocab.json and merges.txt": Layout(tokenizer="parts"),
+    "vocab.json, merges.txt, added_tokens.json": Layout(tokenizer="parts of 2024"),
+    "a template in JSON": Layout(template="json"),
+    "a template in the tokenizer's settings": Layout(template="in the tokenizer"),
+    "no template": Layout(template="none"),
+    "bounds as a size": Layout(processor="size"),
+    "bounds in processor_config.json": Layout(processor="nested"),
+    "bounds in both": Layout(processor="both"),
+    "no processor": Layout(processor="none"),
+}
+ENGINES = {
+    "as hubs have it": Layout("flat", "top", "mrope", sharded=True, tokenizer="parts", template="json", second_head=True),
+    "as transformers 4.57 saves it": Layout(
+        "nested of 2025",
+        "no",
+        "default",
+        architectures="none",
+        names="new",
+        dtype="F32",
+        template="none",
+        processor="nested",
+    ),
+}
+TOLERANCE = {"BF16": 1e-3, "F32": 1e-3, "F16": 0.02}
+"""gmr-tiny's weights are in bf16: float32 holds them exactly, float16 rounds the smallest."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("layouts")
+    named = LAYOUTS | ENGINES
+    return {name: write_layout(root / f"layout-{place}", named[name]) for place, name in enumerate(named)}
+
+
+def expected_pairs(layout: Layout) -> list[GoldenPair]:
+    """gmr-tiny's golden pairs, one a cell, with the logits that the layout's weights have."""
+    return [replace(pair, logit=pair.logit * layout.factor) for pair in read_golden(TINY)[::2]]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+async def test_transformers_reads_it(folders: dict[str, Path], name: str) -> None:
+    layout = LAYOUTS[name]
+    scorer = TorchScorer(WorkerSettings(device="cpu", threads=1))
+    (info,) = await scorer.start(resolve(str(folders[name])))
+    drift = await golden_drift(scorer, info, expected_pairs(layout))
+    await scorer.close()
+    assert drift < TOLERANCE[layout.dtype] * layout.factor
+    assert info.dtype == "float32"
+    assert info.images.max_pixels == (MAX_PIXELS if layout.processor == "none" else 50_176)
+
+
+def shown(part: str | Pixels) -> str | Image.Image:
+    return part if isinstance(part, str) else Image.fromarray(part)
+
+
+@pytest.mark.parametrize("kind", ["parts", "parts of 2024"])
+def test_ids_from_two_files_are_those_of_transformers(folders: dict[str, Path], kind: str) -> None:
+    (name,) = [name for name, layout in LAYOUTS.items() if layout.tokenizer == kind]
+    ours, whole = LiteralTokenizer.load(folders[name]), LiteralTokenizer.load(TINY)
+    theirs = AutoTokenizer.from_pretrained(folders[name])
+    texts = ["", " how do I sort\n a list? ", "I'm 42, naïve\u0301 中文 \U0001f600\r\n\tyes no", "x" * 300]
+    assert ours.controls == whole.controls
+    assert ours.encode(texts) == whole.encode(texts) == [theirs(text)["input_ids"] for text in texts]
+
+
+CONFIGURED = """
+import json, sys
+from vllm.engine.arg_utils import AsyncEngineArgs
+from model_store.checkpoint import resolve
+from service.worker.engines.vllm.arguments import engine_arguments
+
+for folder in json.loads(sys.argv[1]):
+    config = engine_arguments(AsyncEngineArgs, resolve(folder), (), {}, on_cpu=True).create_model_config()
+    text, vision = config.hf_config.get_text_config(), config.hf_config.vision_config
+    told = {
+        "architecture": config.architecture,
+        "architectures": config.hf_config.architectures,
+        "tied": [config.hf_config.tie_word_embeddings, text.tie_word_embeddings],
+        "rope": {key: text.rope_parameters[key] for key in ("mrope_section", "rope_theta", "rope_type")},
+        "mrope": config.uses_mrope,
+        "text": [getattr(text, key) for key in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size")],
+        "vision": [getattr(vision, key) for key in ("depth", "hidden_size", "num_heads", "in_channels", "window_size")],
+        "runner": [config.runner_type, config.convert_type, config.pooler_config.seq_pooling_type],
+        "dtype": str(config.dtype),
+    }
+    print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def configured(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """What vLLM takes each folder for, gmr-tiny among them."""
+    named = {"gmr-tiny": TINY} | {name: folder for name, folder in folders.items() if name != "no processor"}
+    script = [python(), "-c", CONFIGURED, json.dumps([str(folder) for folder in named.values()])]
+    ended = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr
+    told = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    return dict(zip(named, told, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in LAYOUTS | ENGINES if name != "no processor"])
+def test_vllm_takes_it_for_the_same_network(configured: dict[str, dict[str, Any]], name: str) -> None:
+    layout = (LAYOUTS | ENGINES)[name]
+    expected, found = dict(configured["gmr-tiny"]), dict(configured[name])
+    tied = not layout.untied
+    assert found.pop("tied") == [tied, tied]
+    assert expected.pop("tied") == [True, True]
+    assert found == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENGINES)
+async def test_an_engine_gives_its_logits(folders: dict[str, Path], name: str, tmp_path: Path) -> None:
+    layout = ENGINES[name]
+    with engine_worker(tmp_path, "--model", str(folders[name])) as worker:
+        (info,) = await worker.served()
+        off = []
+        for pair in expected_pairs(layout):
+            sides = [tuple(map(shown, side)) for side in (pair.query, pair.document)]
+            call = structs.replace(as_call(pair.instruction, sides[0], [sides[1]]), model=info.model)
+            (scored,) = await worker.ask(call)
+            assert isinstance(scored, Scored)
+            off.append(abs(scored.logit - pair.logit))
+        assert max(off) < TOLERANCE[layout.dtype] * layout.factor
+        assert info.golden_pairs == 0
+        await worker.client.aclose()
+    assert "no golden pairs: start-up check skipped" in worker.log.read_text(encoding="utf-8")

@@ -1,0 +1,51 @@
+"""A call is rendered in pieces of bounded size, and how texts are cut is a part of the model's digest."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model_store.checkpoint import resolve
+from service.wire import ScoreCall, WireItem, WorkerInfo
+from service.worker.engines import prompts
+from service.worker.engines.prompts import PIECE_CHARACTERS, CallRenderer, describe, pieces
+from tests.conftest import TINY
+
+lengths = st.integers(0, 3) | st.integers(0, 2 * PIECE_CHARACTERS)
+documents = st.lists(st.lists(lengths.map(lambda length: "x" * length) | st.integers(0, 3), max_size=3), max_size=60)
+
+
+@given(documents=documents)
+def test_pieces_hold_every_document_once_and_are_bounded(documents: list[WireItem]) -> None:
+    found = list(pieces(documents))
+    assert [index for piece in found for index in piece] == list(range(len(documents)))
+    for piece in found:
+        read = sum(len(part) for index in piece for part in documents[index] if isinstance(part, str))
+        assert len(piece) == 1 or read <= PIECE_CHARACTERS
+
+
+def test_many_tiny_documents_are_more_than_one_piece() -> None:
+    assert len(list(pieces([["a"]] * 10_000))) > 5
+
+
+def test_a_call_rendered_in_pieces_is_the_call_rendered_at_once() -> None:
+    checkpoint = resolve(str(TINY))
+    given: list[WireItem] = [["word " * (300 * number)] for number in range(40)]
+    call = ScoreCall("gmr-tiny", None, ["query " * 4_000], given, [], truncate=True)
+    renderer = CallRenderer(checkpoint, call)
+    found = [prompt for piece in pieces(given) for prompt in renderer.prompts(given[piece.start : piece.stop])]
+    assert len(list(pieces(given))) > 10
+    assert found == CallRenderer(checkpoint, call).prompts(given)
+
+
+def test_another_way_to_cut_is_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores that were remembered from texts that were cut otherwise are not used."""
+
+    def described() -> WorkerInfo:
+        return describe(resolve(str(TINY)), parts=(), engine="torch", dtype="float32", device="cpu")
+
+    before = described()
+    assert described() == before
+    monkeypatch.setattr(prompts, "CUT", "as it was")
+    assert described().digest != before.digest

@@ -32,7 +32,7 @@ from model_store.manifest import (
     read_manifest,
     verify,
 )
-from model_store.registry.references import is_reference, obtain
+from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 _HUB_SAYS = {
@@ -112,7 +112,7 @@ def resolve(
     if Path(name).is_dir():
         return _local(Path(name).resolve().name, Path(name), weights=weights)
     if is_reference(name):
-        folder, manifest = obtain(name, registry, cache)
+        folder, manifest = fetch(name, registry, cache)
         refuse_unloadable(manifest.name, folder, _no_adapter(manifest))
         return Checkpoint(manifest.name, folder, manifest)
     assert revision
@@ -142,7 +142,7 @@ def resolve_adapter(
     or an option of it has no place beside `model`.
     """
     if not folder.is_dir() and is_reference(str(folder)):
-        folder, _ = obtain(str(folder), registry, cache)
+        folder, _ = fetch(str(folder), registry, cache)
     manifest = read_manifest(folder)
     if manifest is not None:
         verify(folder, manifest)

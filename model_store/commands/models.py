@@ -17,7 +17,7 @@ from model_store.commands.endings import fail, misuse
 
 if TYPE_CHECKING:
     from model_store.registry.channels import Promotion
-    from model_store.registry.storage import Place
+    from model_store.registry.storage import Storage
     from model_store.registry.versions import Version
 
 Registry = Annotated[
@@ -185,7 +185,7 @@ def moving(title: str, total: int, *, unit: str = "bytes") -> Iterator[Callable[
     yield tell
 
 
-def _place(registry: str | None) -> Place:
+def _place(registry: str | None) -> Storage:
     from model_store.registry.storage import place_of
 
     if not registry:
@@ -193,7 +193,7 @@ def _place(registry: str | None) -> Place:
     return place_of(registry)
 
 
-def _located(model: str, registry: str | None) -> tuple[Place, Version]:
+def _located(model: str, registry: str | None) -> tuple[Storage, Version]:
     from model_store.registry.references import locate, split
     from model_store.registry.storage import place_of
 

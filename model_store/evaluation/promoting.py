@@ -13,7 +13,7 @@ from pathlib import Path
 from model_store.evaluation.gate import Verdict, compare
 from model_store.evaluation.results import MAX_RESULT_BYTES, Results, ResultsUnusable, parse_results, read_results
 from model_store.registry.channels import Promotion, current, promote
-from model_store.registry.storage import Place, StoreFailed
+from model_store.registry.storage import Storage, StoreFailed
 from model_store.registry.versions import Version, check_sizes, find
 
 
@@ -22,7 +22,7 @@ class NotPromoted(Exception):
 
 
 def promote_checked(
-    place: Place,
+    place: Storage,
     name: str,
     digest: str,
     channel: str,
@@ -57,7 +57,7 @@ def promote_checked(
 
 
 def _judge(
-    place: Place, version: Version, before: Promotion, results: Results | None, baseline: Path | None, *, force: bool
+    place: Storage, version: Version, before: Promotion, results: Results | None, baseline: Path | None, *, force: bool
 ) -> Verdict | None:
     """None where there is nothing to compare and that is forced."""
     name = version.name
@@ -87,14 +87,14 @@ def _of(results: Results, digest: str, file: str) -> Results:
     return results
 
 
-def _keep(place: Place, name: str, results: Results) -> str:
+def _keep(place: Storage, name: str, results: Results) -> str:
     content = results.model_dump_json().encode()
     digest = hashlib.sha256(content).hexdigest()
     place.create(f"{name}/evaluations/{digest}.json", content)
     return digest
 
 
-def _kept(place: Place, name: str, digest: str) -> Results:
+def _kept(place: Storage, name: str, digest: str) -> Results:
     content = place.read(f"{name}/evaluations/{digest}.json", MAX_RESULT_BYTES)
     if content is None or hashlib.sha256(content).hexdigest() != digest:
         raise ResultsUnusable(f"The results that {name} was promoted with cannot be read.")

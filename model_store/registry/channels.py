@@ -1,6 +1,6 @@
 """Channels: which version of a name is in use, and what was before. `NAME/channels/CHANNEL/000012.json`, one file a promotion.
 
-Knows records and a `Place`, nothing of what a version is. Invariant: a record is written once and never changed, and the one with
+Knows records and a `Storage`, nothing of what a version is. Invariant: a record is written once and never changed, and the one with
 the highest number is in force; so a reader finds a whole state at every moment, and of two promotions at once one comes second.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model_store.registry.storage import Place, StoreFailed
+from model_store.registry.storage import Storage, StoreFailed
 from model_store.registry.versions import check_name
 
 PRODUCTION = "production"
@@ -47,18 +47,18 @@ def is_channel(name: str) -> bool:
     return bool(_CHANNEL.fullmatch(name)) and not _LIKE_A_DIGEST.fullmatch(name)
 
 
-def current(place: Place, name: str, channel: str) -> Promotion | None:
+def current(place: Storage, name: str, channel: str) -> Promotion | None:
     """The promotion that is in force; None where nothing was promoted."""
     numbers = _numbers(place, name, channel)
     return _read(place, name, channel, numbers[-1]) if numbers else None
 
 
-def history(place: Place, name: str, channel: str, limit: int = 100) -> list[Promotion]:
+def history(place: Storage, name: str, channel: str, limit: int = 100) -> list[Promotion]:
     """The last promotions, latest first."""
     return [_read(place, name, channel, number) for number in reversed(_numbers(place, name, channel)[-limit:])]
 
 
-def channels(place: Place, name: str) -> dict[str, Promotion]:
+def channels(place: Storage, name: str) -> dict[str, Promotion]:
     """What is in force in each channel of a name."""
     check_name(name)
     found = {channel: current(place, name, channel) for channel in place.names(f"{name}/channels") if is_channel(channel)}
@@ -66,7 +66,7 @@ def channels(place: Place, name: str) -> dict[str, Promotion]:
 
 
 def promote(
-    place: Place,
+    place: Storage,
     name: str,
     channel: str,
     digest: str,
@@ -91,7 +91,7 @@ def promote(
     return _append(place, name, channel, record)
 
 
-def rollback(place: Place, name: str, channel: str) -> Promotion:
+def rollback(place: Storage, name: str, channel: str) -> Promotion:
     """Put the version before the current one in force again; rolling back twice goes back by two."""
     now = current(place, name, channel)
     if now is None or now.previous == 0:
@@ -108,7 +108,7 @@ def rollback(place: Place, name: str, channel: str) -> Promotion:
     return _append(place, name, channel, record)
 
 
-def _append(place: Place, name: str, channel: str, record: Promotion) -> Promotion:
+def _append(place: Storage, name: str, channel: str, record: Promotion) -> Promotion:
     path = _folder(name, channel)
     content = record.model_dump_json(indent=2).encode()
     if len(content) > MAX_RECORD_BYTES:
@@ -118,11 +118,11 @@ def _append(place: Place, name: str, channel: str, record: Promotion) -> Promoti
     return record
 
 
-def _numbers(place: Place, name: str, channel: str) -> list[int]:
+def _numbers(place: Storage, name: str, channel: str) -> list[int]:
     return sorted(int(match[1]) for file in place.names(_folder(name, channel)) if (match := _RECORD.fullmatch(file)))
 
 
-def _read(place: Place, name: str, channel: str, number: int) -> Promotion:
+def _read(place: Storage, name: str, channel: str, number: int) -> Promotion:
     content = place.read(f"{_folder(name, channel)}/{number:06}.json", MAX_RECORD_BYTES)
     try:
         record = Promotion.model_validate_json(content or b"")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from model_store.manifest import Manifest
 from model_store.registry.channels import current, is_channel
-from model_store.registry.storage import Place, StoreFailed, place_of
+from model_store.registry.storage import Storage, StoreFailed, place_of
 from model_store.registry.versions import Version, find, pull
 
 _DIGEST_FOLDER = re.compile("[0-9a-f]{64}")
@@ -40,7 +40,7 @@ def split(text: str, registry: str | None) -> tuple[str, str, str]:
     return root or str(registry), name, which
 
 
-def locate(place: Place, name: str, which: str) -> Version:
+def locate(place: Storage, name: str, which: str) -> Version:
     """The version that a channel or a digest's beginning stands for; raises `StoreFailed`."""
     if not is_channel(which):
         return find(place, name, which)
@@ -50,7 +50,7 @@ def locate(place: Place, name: str, which: str) -> Version:
     return find(place, name, promotion.digest)
 
 
-def obtain(
+def fetch(
     text: str, registry: str | None, cache: Path | None, tell: Callable[[int], None] = lambda count: None
 ) -> tuple[Path, Manifest]:
     """The verified folder of what a name stands for, loaded where it is not there yet; raises `StoreFailed`."""

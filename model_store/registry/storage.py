@@ -29,7 +29,7 @@ class StoreFailed(CheckpointUnusable):
     """A registry that cannot be read or written; its text is one sentence for the operator."""
 
 
-class Place(Protocol):
+class Storage(Protocol):
     """Paths are relative, with `/` between their parts; every method raises `StoreFailed`."""
 
     name: str
@@ -54,7 +54,7 @@ class Place(Protocol):
         """Write a small file unless there is one already; says whether it was written."""
 
 
-def place_of(root: str) -> Place:
+def place_of(root: str) -> Storage:
     """The place that a path or URL names; raises `StoreFailed` where fsspec does not know it."""
     if "\0" in root or not root.strip():
         raise StoreFailed("The registry has no place: give a folder or a URL.")

@@ -1,6 +1,6 @@
 """Published versions: `NAME/DIGEST/`, where the digest is the SHA-256 of the manifest, and the manifest that of every file.
 
-Knows folders and a `Place`, nothing of networks or channels. Invariant: a version is there once its manifest is, which comes last
+Knows folders and a `Storage`, nothing of networks or channels. Invariant: a version is there once its manifest is, which comes last
 and once; what `pull` returns is, byte for byte, what the digest stands for.
 """
 
@@ -27,7 +27,7 @@ from model_store.manifest import (
     read_manifest,
     verify,
 )
-from model_store.registry.storage import Place, StoreFailed
+from model_store.registry.storage import Storage, StoreFailed
 
 MAX_VERSIONS = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -52,12 +52,12 @@ class Version:
         return sum(file.bytes for file in self.manifest.files.values())
 
 
-def names(place: Place) -> list[str]:
+def names(place: Storage) -> list[str]:
     """Every name under which something was published."""
     return [name for name in place.names("") if _NAME.fullmatch(name) and versions(place, name)]
 
 
-def versions(place: Place, name: str) -> list[Version]:
+def versions(place: Storage, name: str) -> list[Version]:
     """A name's versions, by digest; folders without a manifest are none."""
     check_name(name)
     digests = [digest for digest in place.names(name) if _DIGEST.fullmatch(digest)]
@@ -66,7 +66,7 @@ def versions(place: Place, name: str) -> list[Version]:
     return [version for digest in digests if (version := _version(place, name, digest))]
 
 
-def find(place: Place, name: str, prefix: str) -> Version:
+def find(place: Storage, name: str, prefix: str) -> Version:
     """The version whose digest begins with `prefix`, 8 to 64 hex digits; raises `StoreFailed` unless there is exactly one."""
     check_name(name)
     prefix = prefix.removeprefix("sha256:")
@@ -85,7 +85,7 @@ def check_name(name: str) -> None:
         raise StoreFailed(f"{name[:140]!r} is no model's name: letters, digits, dots, dashes and underscores make one.")
 
 
-def upload(place: Place, folder: Path, tell: Tell = lambda count: None) -> Version:
+def upload(place: Storage, folder: Path, tell: Tell = lambda count: None) -> Version:
     """Publish a folder under the name in its manifest; one that is there already is left alone.
 
     Raises `CheckpointUnusable` where the folder is not whole, before anything is written.
@@ -106,21 +106,21 @@ def upload(place: Place, folder: Path, tell: Tell = lambda count: None) -> Versi
     return find(place, manifest.name, digest)
 
 
-def check_sizes(place: Place, version: Version) -> None:
+def check_sizes(place: Storage, version: Version) -> None:
     """Ask for every file's size; raises `StoreFailed` naming the first that is missing or cut."""
     for file, stated in sorted(version.manifest.files.items()):
         if place.size(f"{version.name}/{version.digest}/{file}") != stated.bytes:
             raise StoreFailed(f"{version.name}: {file} is missing or not whole.")
 
 
-def check(place: Place, version: Version, tell: Tell = lambda count: None) -> None:
+def check(place: Storage, version: Version, tell: Tell = lambda count: None) -> None:
     """Read every file of a version and compare it with the manifest; raises `StoreFailed` naming the first that differs."""
     for file, stated in sorted(version.manifest.files.items()):
         for block in _blocks(place, version, file, stated):
             tell(len(block))
 
 
-def pull(place: Place, version: Version, cache: Path, tell: Tell = lambda count: None) -> Path:
+def pull(place: Storage, version: Version, cache: Path, tell: Tell = lambda count: None) -> Path:
     """A version's folder under `cache`; what is there already is not loaded again.
 
     Others that pull the same wait. What an interrupted pull left is verified and kept.
@@ -139,7 +139,7 @@ def pull(place: Place, version: Version, cache: Path, tell: Tell = lambda count:
     return folder
 
 
-def _fetch(place: Place, version: Version, draft: Path, tell: Tell) -> None:
+def _fetch(place: Storage, version: Version, draft: Path, tell: Tell) -> None:
     draft.mkdir(exist_ok=True)
     missing = {file: stated for file, stated in sorted(version.manifest.files.items()) if not _same(draft / file, stated)}
     needed, free = sum(stated.bytes for stated in missing.values()), shutil.disk_usage(draft).free
@@ -159,7 +159,7 @@ def _fetch(place: Place, version: Version, draft: Path, tell: Tell) -> None:
     (draft / MANIFEST).write_bytes(content)
 
 
-def _blocks(place: Place, version: Version, file: str, stated: FileDigest) -> Iterator[bytes]:
+def _blocks(place: Storage, version: Version, file: str, stated: FileDigest) -> Iterator[bytes]:
     """A file's bytes, no more than the manifest states; raises `StoreFailed` where they are others."""
     total, size = hashlib.sha256(), 0
     try:
@@ -176,7 +176,7 @@ def _blocks(place: Place, version: Version, file: str, stated: FileDigest) -> It
         raise StoreFailed(f"{version.name}: {file} is not the file that was published (SHA-256 differs).")
 
 
-def _version(place: Place, name: str, digest: str) -> Version | None:
+def _version(place: Storage, name: str, digest: str) -> Version | None:
     """None where there is no manifest; raises `StoreFailed` where it is not the one that the digest stands for."""
     content = place.read(f"{name}/{digest}/{MANIFEST}", MAX_MANIFEST_BYTES)
     if content is None:

@@ -26,19 +26,19 @@ _INSTEAD = {
     "prometheus_client:Gauge.set": _nothing,
     "prometheus_client:Gauge.set_function": _nothing,
     "prometheus_client:Histogram.observe": _nothing,
-    "service.observability.score_metrics:Quality.count": _nothing,
+    "service.observability.score_metrics:ScoreMetrics.count": _nothing,
     "service.observability.request_context:stage": nullcontext,
-    "service.observability.request_context:spend": _nothing,
-    "service.observability.request_context:told": _nothing,
-    "service.observability.request_context:tell": _nothing,
-    "service.observability.request_log:leave": _nothing,
-    "service.gateway.request_metrics:count_ask": _nothing,
-    "service.gateway.request_metrics:count_outcome": _nothing,
+    "service.observability.request_context:add_stage_seconds": _nothing,
+    "service.observability.request_context:add_worker_seconds": _nothing,
+    "service.observability.request_context:add_log_fields": _nothing,
+    "service.observability.request_log:finish_request": _nothing,
+    "service.gateway.request_metrics:count_query": _nothing,
+    "service.gateway.request_metrics:count_result": _nothing,
 }
 """What stands in whose place. Each module is imported before those that take its names."""
 
 
-def look_away() -> None:
+def without_observability() -> None:
     """From now on have this process observe nothing. To be called before the rest of the service is imported."""
     for path, instead in _INSTEAD.items():
         module, _, place = path.partition(":")
@@ -51,7 +51,7 @@ def look_away() -> None:
 
 
 if __name__ == "__main__":
-    look_away()
+    without_observability()
     from service.cli.main import app
 
     app()

@@ -67,12 +67,12 @@ def check_model(settings: WorkerSettings) -> None:
 
 def announce(server: Server, settings: GatewaySettings | WorkerSettings, *, engine: str | None = None) -> None:
     """Begin the log. A large model takes minutes to be ready, so each stage until then is a line."""
-    from service.observability.logs import log_to_stderr, say
+    from service.observability.logs import log, log_to_stderr
 
     log_to_stderr(settings.log_level)
-    say("starting", version=version("gmr-rerank"), url=server.url)
+    log("starting", version=version("gmr-rerank"), url=server.url)
     if engine:
-        say("loading the engine's libraries", engine=engine)
+        log("loading the engine's libraries", engine=engine)
 
 
 def run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str) -> None:

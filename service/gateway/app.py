@@ -13,24 +13,24 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
-from service.gateway.admission.authentication import Guard
-from service.gateway.admission.queue import TURNS_A_WORKER, Admission
+from service.gateway.admission.authentication import Authenticator
+from service.gateway.admission.queue import TURNS_A_WORKER, AdmissionQueue
 from service.gateway.cache.encoding import Seal
 from service.gateway.cache.redis_client import Certificates, open_client, watch
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.fleet.discovery import DnsName, dns_name
-from service.gateway.fleet.dispatch import Again
-from service.gateway.fleet.member import Patience
-from service.gateway.fleet.pool import Workers
+from service.gateway.fleet.dispatch import RetryPolicy
+from service.gateway.fleet.member import HealthCheckPolicy
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import TITLE, openapi_page
 from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
-from service.gateway.rerank_endpoint import Desk
+from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.routes import gateway_routes
 from service.gateway.settings import GatewaySettings
-from service.web.asgi import new_app, prepare
+from service.web.asgi import add_common_routes, new_app
 
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
@@ -60,20 +60,22 @@ def create_gateway(
     Raises `KeysUnusable` where keys are to be asked for and cannot be read.
     """
     given = settings.api_keys
-    guard = Guard(plain=None if given is None else given.get_secret_value(), file=settings.api_keys_file)
-    pool = Workers(
+    guard = Authenticator(plain=None if given is None else given.get_secret_value(), file=settings.api_keys_file)
+    pool = WorkerPool(
         workers,
         affinity=settings.routing == "affinity",
         split=settings.split,
-        patience=Patience(settings.worker_look_ms / 1000, settings.worker_look_timeout_ms / 1000, settings.worker_looks_missed),
-        again=Again(settings.hedge_ms / 1000),
+        patience=HealthCheckPolicy(
+            settings.worker_look_ms / 1000, settings.worker_look_timeout_ms / 1000, settings.worker_looks_missed
+        ),
+        again=RetryPolicy(settings.hedge_ms / 1000),
     )
     media = _media(settings)
     secret = _secret(settings)
     shared = _redis_tier(settings, secret)
     cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *shared])
     reranker = Reranker(media, cache, pool, secret=secret)
-    admission = Admission(
+    admission = AdmissionQueue(
         capacity=settings.capacity_tokens,
         max_waiting=settings.max_waiting,
         max_wait_seconds=settings.max_wait_ms / 1000,
@@ -82,7 +84,7 @@ def create_gateway(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with beside or nullcontext(), pool.watched(), anyio.create_task_group() as background:
+        async with beside or nullcontext(), pool.monitored(), anyio.create_task_group() as background:
             background.start_soon(media.warm_up)
             background.start_soon(guard.watch)
             for tier in shared:
@@ -95,8 +97,8 @@ def create_gateway(
             background.cancel_scope.cancel()
 
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
-    app.include_router(gateway_routes(settings, Desk(settings, reranker, admission, pool), pool, guard))
-    prepare(app, is_ready=pool.ready, trusts_traces=settings.trace_trust, access_log=settings.access_log)
+    app.include_router(gateway_routes(settings, RerankEndpoint(settings, reranker, admission, pool), pool, guard))
+    add_common_routes(app, is_ready=pool.ready, trusts_traces=settings.trace_trust, access_log=settings.access_log)
     app.openapi = lambda: openapi_page(app, keys=guard.asks)  # type: ignore[method-assign]
     return app
 

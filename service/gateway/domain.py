@@ -17,7 +17,7 @@ from service.wire import Scored, WorkerInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RerankQuery:
     """What every dialect reads a request into. A document that could not be read stands as its error."""
 
     query: Item
@@ -36,7 +36,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranked:
+class ScoredDocument:
     """A scored document: its index in the request, and whether its score was known, or under way for another request."""
 
     index: int
@@ -45,19 +45,19 @@ class Ranked:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RerankResult:
     """What every dialect writes its answer from: `ranked` best first, `errors` by rising index."""
 
     model: WorkerInfo
-    ranked: list[Ranked]
+    ranked: list[ScoredDocument]
     errors: list[tuple[int, RerankError]]
 
 
-Verdict = Scored | RerankError
+PairOutcome = Scored | RerankError
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ScoringContext:
     """All that a pair's score depends on but its document; `cache_salt` keeps those apart who must share no cache."""
 
     model: WorkerInfo

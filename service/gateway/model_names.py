@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from service.errors import Forbidden, ModelNotFound
 from service.gateway.admission.authentication import Caller
-from service.gateway.fleet.pool import Workers
+from service.gateway.fleet.pool import WorkerPool
 from service.wire import WorkerInfo
 
 DEFAULT_NAMES = ("", "default/not-specified")
@@ -28,7 +28,7 @@ class ModelNames:
     `aliases`: other names, and the model that each stands for.
     """
 
-    def __init__(self, workers: Workers, aliases: Mapping[str, str]) -> None:
+    def __init__(self, workers: WorkerPool, aliases: Mapping[str, str]) -> None:
         self._workers = workers
         self._aliases = aliases
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from typing import Literal
 
 from service.api import Item
-from service.gateway.domain import Ask, Outcome
+from service.gateway.domain import RerankQuery, RerankResult
 from service.observability.metrics import DOCUMENTS, ERRORS, REQUEST_IMAGES, SCORING_SECONDS, TOKENS
-from service.observability.request_context import exemplar, tell
+from service.observability.request_context import add_log_fields, exemplar
 from service.observability.score_metrics import short
 
 _CLASSES = ("1", "2-10", "11-100", "101-1000", "1001+")
@@ -21,15 +21,15 @@ _CLASS_ENDS = (1, 10, 100, 1_000)
 Modality = Literal["text", "image", "mixed"]
 
 
-def count_ask(ask: Ask) -> None:
+def count_query(ask: RerankQuery) -> None:
     """Count a request that could be read."""
     images = _images([ask.query, *_items(ask)])
     DOCUMENTS.observe(len(ask.documents))
     REQUEST_IMAGES.observe(images)
-    tell(documents=len(ask.documents), images=images, top_n=ask.top_n)
+    add_log_fields(documents=len(ask.documents), images=images, top_n=ask.top_n)
 
 
-def count_outcome(ask: Ask, outcome: Outcome, seconds: float) -> None:
+def count_result(ask: RerankQuery, outcome: RerankResult, seconds: float) -> None:
     """Count a request whose documents are ranked, `seconds` after it arrived."""
     SCORING_SECONDS.labels(_CLASSES[bisect_left(_CLASS_ENDS, len(ask.documents))], _modality(ask)).observe(seconds, exemplar())
     scored = [ranked.score for ranked in outcome.ranked if not ranked.cached]
@@ -39,10 +39,12 @@ def count_outcome(ask: Ask, outcome: Outcome, seconds: float) -> None:
     TOKENS.labels("computed").inc(sum(score.prompt_tokens for score in scored) - reused)
     for _, error in outcome.errors:
         ERRORS.labels(error.code).inc()
-    tell(cached=len(outcome.ranked) - len(scored), errors=len(outcome.errors) or None, digest=short(outcome.model.digest))
+    add_log_fields(
+        cached=len(outcome.ranked) - len(scored), errors=len(outcome.errors) or None, digest=short(outcome.model.digest)
+    )
 
 
-def _items(ask: Ask) -> list[Item]:
+def _items(ask: RerankQuery) -> list[Item]:
     return [document for document in ask.documents if isinstance(document, Item)]
 
 
@@ -53,7 +55,7 @@ def _images(items: Iterable[Item]) -> int:
     )
 
 
-def _modality(ask: Ask) -> Modality:
+def _modality(ask: RerankQuery) -> Modality:
     """What a request compares: texts; documents that are images alone; anything else."""
     documents = _items(ask)
     if not _images([ask.query, *documents]):

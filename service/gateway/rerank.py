@@ -15,14 +15,14 @@ from msgspec import structs
 from service.api import Item
 from service.errors import BadRequest, Problem, RerankError, WorkerFailed
 from service.gateway.cache.score_cache import ScoreCache, pair_keys
-from service.gateway.domain import Ask, Outcome, Question, Ranked, Verdict
-from service.gateway.fleet.pool import Workers
+from service.gateway.domain import PairOutcome, RerankQuery, RerankResult, ScoredDocument, ScoringContext
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.media.content import Content
 from service.gateway.media.reader import Media
 from service.gateway.parsing.items import Reading
 from service.gateway.scoring import UNBOUNDED, Scoring, Turns
-from service.gateway.single_flight import Flights, Flown
-from service.observability.metrics import QUALITY
+from service.gateway.single_flight import FlightResult, SingleFlight
+from service.observability.metrics import SCORE_METRICS
 from service.observability.request_context import stage
 from service.wire import Scored
 
@@ -30,17 +30,17 @@ from service.wire import Scored
 class Reranker:
     """Answers requests with the help of a media reader, a cache, and workers."""
 
-    def __init__(self, media: Media, cache: ScoreCache, workers: Workers, *, secret: bytes) -> None:
+    def __init__(self, media: Media, cache: ScoreCache, workers: WorkerPool, *, secret: bytes) -> None:
         self._media = media
         self._cache = cache
         self._workers = workers
         self._scoring = Scoring(media, workers)
-        self._flights = Flights()
+        self._flights = SingleFlight()
         self._secret = secret
 
     async def rerank(
-        self, ask: Ask, until: float, digest: str | None = None, *, scope: str = "", turns: Turns = UNBOUNDED
-    ) -> Outcome:
+        self, ask: RerankQuery, until: float, digest: str | None = None, *, scope: str = "", turns: Turns = UNBOUNDED
+    ) -> RerankResult:
         """Score and order `ask`'s documents before `until` (event loop time); raises a `RerankError` where that fails.
 
         Scores are shared within a `scope`, and work waits for its `turns`. `digest` is what the model has been replaced by since
@@ -49,7 +49,9 @@ class Reranker:
         model = self._workers.model(ask.model, digest)
         read = await self._resolve(ask, until)
         documents, errors = read.documents, read.errors
-        question = Question(model, ask.instruction or model.default_instruction, read.query, ask.truncate, self._salt(scope))
+        question = ScoringContext(
+            model, ask.instruction or model.default_instruction, read.query, ask.truncate, self._salt(scope)
+        )
         keys = dict(zip(documents, pair_keys(self._secret, question, documents.values()), strict=True))
         known = await self._look_up(ask, keys.values())
         missing = {key: documents[index] for index, key in keys.items() if key not in known}
@@ -65,23 +67,23 @@ class Reranker:
         found = known | flown.joined | flown.fresh
         verdicts = {index: found[key] for index, key in keys.items()}
         ranked = [
-            Ranked(index, verdict, cached=keys[index] not in flown.fresh)
+            ScoredDocument(index, verdict, cached=keys[index] not in flown.fresh)
             for index, verdict in verdicts.items()
             if isinstance(verdict, Scored)
         ]
         served = structs.replace(model, digest=next(iter(flown.digests), model.digest))
-        QUALITY.count(served.digest, verdicts.values(), cached=sum(each.cached for each in ranked))
+        SCORE_METRICS.count(served.digest, verdicts.values(), cached=sum(each.cached for each in ranked))
         errors |= {index: _said_of(index, verdict) for index, verdict in verdicts.items() if isinstance(verdict, RerankError)}
         _refuse(ask, errors)
         with stage("order"):
             ranked.sort(key=lambda each: (-each.score.logit, each.index))
-        return Outcome(served, ranked, sorted(errors.items()))
+        return RerankResult(served, ranked, sorted(errors.items()))
 
     def _salt(self, scope: str) -> str:
         """What keeps a scope's scores, here and in a worker's caches, from others."""
         return hmac.digest(self._secret, b"scope" + scope.encode(), "sha256").hex() if scope else ""
 
-    async def _resolve(self, ask: Ask, until: float) -> Reading:
+    async def _resolve(self, ask: RerankQuery, until: float) -> Reading:
         """The query's content, that of each document, and the errors of those that have none, by index."""
         readable = (document for document in ask.documents if isinstance(document, Item))
         with stage("media"):
@@ -91,24 +93,26 @@ class Reranker:
         _refuse(ask, reading.errors)
         return reading
 
-    async def _look_up(self, ask: Ask, keys: Collection[bytes]) -> dict[bytes, Scored]:
+    async def _look_up(self, ask: RerankQuery, keys: Collection[bytes]) -> dict[bytes, Scored]:
         if ask.cache != "use":
             return {}
         with stage("cache_get"):
             return await self._cache.get_many(keys)
 
-    async def _score(self, ask: Ask, question: Question, missing: Mapping[bytes, Content], until: float, turns: Turns) -> Flown:
+    async def _score(
+        self, ask: RerankQuery, question: ScoringContext, missing: Mapping[bytes, Content], until: float, turns: Turns
+    ) -> FlightResult:
         decoding = self._media.decoding(turns.scope)
 
-        def score(documents: Mapping[bytes, Content]) -> Awaitable[tuple[set[str], dict[bytes, Verdict]]]:
+        def score(documents: Mapping[bytes, Content]) -> Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]:
             return self._scoring.score(question, documents, until, turns, decoding)
 
         with stage("score"):
             if ask.cache != "use":  # it wants its own
-                return Flown(*await score(missing))
+                return FlightResult(*await score(missing))
             return await self._flights.score(missing, question.model.digest, until, score)
 
-    async def _remember(self, fresh: Mapping[bytes, Verdict]) -> None:
+    async def _remember(self, fresh: Mapping[bytes, PairOutcome]) -> None:
         with stage("cache_set"):
             await self._cache.set_many({key: score for key, score in fresh.items() if isinstance(score, Scored)})
 
@@ -119,7 +123,7 @@ def _said_of(index: int, error: RerankError) -> RerankError:
     return type(error)(error.message, problems=problems, unlisted=error.unlisted)
 
 
-def _refuse(ask: Ask, errors: Mapping[int, RerankError]) -> None:
+def _refuse(ask: RerankQuery, errors: Mapping[int, RerankError]) -> None:
     """Fail the whole request for its first bad document, naming the others too, unless it asked to skip such."""
     if not errors or ask.skip_errors:
         return

@@ -19,32 +19,32 @@ from pydantic import BaseModel
 from service.api import Item, Limits
 from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
 from service.gateway.admission.authentication import Caller, caller_of
-from service.gateway.admission.queue import Admission
-from service.gateway.admission.quotas import Quotas, Visit
+from service.gateway.admission.queue import AdmissionQueue
+from service.gateway.admission.quotas import Quotas, QuotaTicket
 from service.gateway.costs import admission_cost
-from service.gateway.domain import Ask, Outcome
-from service.gateway.fleet.pool import Workers
+from service.gateway.domain import RerankQuery, RerankResult
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.model_names import ModelNames
 from service.gateway.parsing.bodies import BodyReading
-from service.gateway.request_metrics import count_ask, count_outcome
+from service.gateway.request_metrics import count_query, count_result
 from service.gateway.rerank import Reranker
 from service.gateway.settings import GatewaySettings
 from service.observability.metrics import SHED
-from service.observability.request_context import request_id, stage, tell
+from service.observability.request_context import add_log_fields, request_id, stage
 from service.observability.score_metrics import short
-from service.web.asgi import unless_gone, until_answered
+from service.web.asgi import until_answered, until_disconnect
 from service.web.body_budget import Bodies, Held
 from service.web.request_body import announced_bytes, read_body
 from service.wire import WorkerInfo
 
-Read = Callable[[dict[str, Any], Limits], Ask]
-Write = Callable[[Ask, Outcome, str], BaseModel]
+Read = Callable[[dict[str, Any], Limits], RerankQuery]
+Write = Callable[[RerankQuery, RerankResult, str], BaseModel]
 
 
-class Desk:
+class RerankEndpoint:
     """Takes requests in, each in its dialect, and has them answered."""
 
-    def __init__(self, settings: GatewaySettings, reranker: Reranker, admission: Admission, workers: Workers) -> None:
+    def __init__(self, settings: GatewaySettings, reranker: Reranker, admission: AdmissionQueue, workers: WorkerPool) -> None:
         self._settings = settings
         self._limits = settings.limits()
         self._reranker = reranker
@@ -63,27 +63,27 @@ class Desk:
         clock = asyncio.get_running_loop().time
         arrived = clock()
         caller = caller_of(request)
-        tell(dialect=dialect, tenant=caller.name())
+        add_log_fields(dialect=dialect, tenant=caller.name())
         _expect_json(request)
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
-        with self._quotas.visit(caller.scope, caller.quota) as visit:
+        with self._quotas.ticket(caller.scope, caller.quota) as visit:
             held = until_answered(request).enter_context(self._bodies.held(announced, caller.scope))
             try:
                 with stage("parse"):
                     ask = await self._read(request, held, visit, fields, read)
-                count_ask(ask)
+                count_query(ask)
                 model = self._names.find(caller, ask.model)
             except RerankError:
                 visit.refund()
                 raise
             until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
-            tell(model=model.model, digest=short(model.digest))
+            add_log_fields(model=model.model, digest=short(model.digest))
             try:
-                outcome = await unless_gone(request, self._answer(caller, replace(ask, model=model.model), model, until))
+                outcome = await until_disconnect(request, self._answer(caller, replace(ask, model=model.model), model, until))
             finally:
-                tell(deadline_left_ms=round((until - clock()) * 1000))
-            count_outcome(ask, outcome, clock() - arrived)
+                add_log_fields(deadline_left_ms=round((until - clock()) * 1000))
+            count_result(ask, outcome, clock() - arrived)
             with stage("order"):
                 answered = write(ask, outcome, request_id.get()).model_dump_json(exclude_none=True)
             return Response(held.hold_instead(answered.encode()), media_type="application/json")
@@ -95,7 +95,7 @@ class Desk:
             raise NoWorker
         self._admission.expect_room(caller.scope)
 
-    async def _read(self, request: Request, held: Held, visit: Visit, fields: Container[str], read: Read) -> Ask:
+    async def _read(self, request: Request, held: Held, visit: QuotaTicket, fields: Container[str], read: Read) -> RerankQuery:
         """What is asked; the quota is charged before any document of it is built."""
         body = await read_body(request, self._limits.max_body_bytes, held)
         async with self._reading.turn(len(body)):
@@ -105,7 +105,7 @@ class Desk:
             visit.charge(outline.entries.get("documents", 1))
             return await self._reading.build(outline, read)
 
-    async def _answer(self, caller: Caller, ask: Ask, model: WorkerInfo, until: float) -> Outcome:
+    async def _answer(self, caller: Caller, ask: RerankQuery, model: WorkerInfo, until: float) -> RerankResult:
         """The outcome, once the request is admitted; where its time is over before, and it wants what there is, nothing."""
         readable = [document for document in ask.documents if isinstance(document, Item)]
         instruction = ask.instruction or model.default_instruction
@@ -120,7 +120,7 @@ class Desk:
             if not ask.skip_errors:
                 raise
             errors = [each if isinstance(each, RerankError) else DeadlineExceeded() for each in ask.documents]
-            return Outcome(model, [], list(enumerate(errors)))
+            return RerankResult(model, [], list(enumerate(errors)))
 
 
 def _expect_json(request: Request) -> None:

@@ -11,26 +11,26 @@ from starlette.responses import JSONResponse, PlainTextResponse
 
 from service.api import ErrorBody, RerankAnswer
 from service.errors import Forbidden, NoWorker
-from service.gateway.admission.authentication import Guard, caller_of
+from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects import native
 from service.gateway.dialects.field_names import READ
-from service.gateway.fleet.pool import Workers
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
 from service.gateway.model_names import ModelNames
-from service.gateway.rerank_endpoint import Desk
+from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.settings import GatewaySettings
 from service.observability.exposition import metrics_page
 
 _ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
 
 
-def gateway_routes(settings: GatewaySettings, desk: Desk, workers: Workers, guard: Guard) -> APIRouter:
+def gateway_routes(settings: GatewaySettings, desk: RerankEndpoint, workers: WorkerPool, guard: Authenticator) -> APIRouter:
     """Every route of the gateway but health."""
-    guarded = APIRouter(dependencies=[Depends(guard.enter)])
+    guarded = APIRouter(dependencies=[Depends(guard.authenticate)])
     _add_reranking(guarded, settings, desk)
     _add_models(guarded, settings, workers)
     _add_pages(guarded)
-    measured = APIRouter() if settings.metrics_public else APIRouter(dependencies=[Depends(guard.enter)])
+    measured = APIRouter() if settings.metrics_public else APIRouter(dependencies=[Depends(guard.authenticate)])
 
     @measured.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
@@ -43,7 +43,7 @@ def gateway_routes(settings: GatewaySettings, desk: Desk, workers: Workers, guar
     return router
 
 
-def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: Desk) -> None:
+def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: RerankEndpoint) -> None:
     read = partial(native.read, on_error=settings.on_error)
 
     async def rerank(request: Request) -> Response:
@@ -56,7 +56,7 @@ def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: Desk) -> 
         )
 
 
-def _add_models(router: APIRouter, settings: GatewaySettings, workers: Workers) -> None:
+def _add_models(router: APIRouter, settings: GatewaySettings, workers: WorkerPool) -> None:
     names = ModelNames(workers, settings.model_aliases)
 
     @router.get("/v1/models", tags=["models"], responses=_ERRORS)

@@ -15,9 +15,9 @@ from typing import Protocol
 from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
 from service.gateway.chunks import Chunks, Documents, Images, PixelRoom, SharedPictures, pictures_in, pixels_in
 from service.gateway.costs import document_cost, prefix_tokens, query_cost, suffix_tokens
-from service.gateway.domain import Question, Verdict
-from service.gateway.fleet.dispatch import Seat
-from service.gateway.fleet.pool import Work, Workers
+from service.gateway.domain import PairOutcome, ScoringContext
+from service.gateway.fleet.dispatch import ShareDispatch
+from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import balanced
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.decoders import Decoding
@@ -60,18 +60,18 @@ UNBOUNDED = _Unbounded()
 class Scoring:
     """Scores pairs with the help of a media reader and workers."""
 
-    def __init__(self, media: Media, workers: Workers) -> None:
+    def __init__(self, media: Media, workers: WorkerPool) -> None:
         self._media = media
         self._workers = workers
 
     async def score(
         self,
-        question: Question,
+        question: ScoringContext,
         documents: Documents,
         until: float,
         turns: Turns = UNBOUNDED,
         decoding: Decoding | None = None,
-    ) -> tuple[set[str], dict[bytes, Verdict]]:
+    ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         """The model digests that answered, and a verdict on each document, by its key.
 
         What is not scored by `until` (event loop time) has `DeadlineExceeded` for a verdict. Raises where the query's own image
@@ -80,7 +80,7 @@ class Scoring:
         if not documents:
             return set(), {}
         round_ = _Round(self._media, question, documents, until, turns, decoding or self._media.decoding(turns.scope))
-        with self._workers.seats(round_.work) as seats:
+        with self._workers.dispatches(round_.work) as seats:
             await round_.run(seats)
         return round_.digests, round_.verdicts
 
@@ -89,7 +89,7 @@ class _Round:
     """One question with its documents on the way to the workers, and what has come back by now."""
 
     def __init__(
-        self, media: Media, question: Question, documents: Documents, until: float, turns: Turns, decoding: Decoding
+        self, media: Media, question: ScoringContext, documents: Documents, until: float, turns: Turns, decoding: Decoding
     ) -> None:
         self._media = media
         self._question = question
@@ -103,11 +103,11 @@ class _Round:
         self._prefix = prefix_tokens(question.instruction, question.query, question.model)
         self._shared = SharedPictures(documents.values(), question.model.images, KEPT_BYTES)
         self._room = PixelRoom(PIXEL_BYTES - KEPT_BYTES)
-        self.work = Work(question.model, question.prefix_key(), self._prefix, list(self._tokens.values()))
+        self.work = Workload(question.model, question.prefix_key(), self._prefix, list(self._tokens.values()))
         self.digests: set[str] = set()
-        self.verdicts: dict[bytes, Verdict] = dict.fromkeys(documents, DeadlineExceeded())
+        self.verdicts: dict[bytes, PairOutcome] = dict.fromkeys(documents, DeadlineExceeded())
 
-    async def run(self, seats: Sequence[Seat]) -> None:
+    async def run(self, seats: Sequence[ShareDispatch]) -> None:
         """Score everything, a share a seat, until it is done or the time is over; a failed share fails the round."""
         keys = list(self._documents)
         most = self._room.most // (CHUNKS_AT_ONCE * len(seats))
@@ -124,7 +124,7 @@ class _Round:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _work_off(self, seat: Seat, chunks: Chunks, query: asyncio.Task[Images]) -> None:
+    async def _work_off(self, seat: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]) -> None:
         """Score one chunk after the other, each in its turn."""
         while chunk := chunks.take(max(self._turns.slice_cost, PREFIXES_A_CHUNK * self._prefix)):
             cost = sum(self._costs[key] for key in chunk) + self._due
@@ -133,7 +133,7 @@ class _Round:
             async with self._room.holding(pixels), self._turns.turn(cost):
                 await self._score(seat, chunk, query)
 
-    async def _score(self, seat: Seat, chunk: Documents, query: asyncio.Task[Images]) -> None:
+    async def _score(self, seat: ShareDispatch, chunk: Documents, query: asyncio.Task[Images]) -> None:
         """Decode a chunk's images and have its documents scored."""
         images = await self._decode(*chunk.values()) | await query
         if error := _unreadable(self._question.query, images):
@@ -162,7 +162,7 @@ class _Round:
         )
 
 
-def _call(question: Question, documents: list[Content], images: Images) -> ScoreCall:
+def _call(question: ScoringContext, documents: list[Content], images: Images) -> ScoreCall:
     used = list(dict.fromkeys(picture.digest for picture in pictures_in(question.query, *documents)))
     places = {digest: place for place, digest in enumerate(used)}
 
@@ -189,7 +189,7 @@ def _unreadable(content: Content, images: Images) -> RerankError | None:
     return None
 
 
-def _verdict(model: WorkerInfo, pair: Scored | Refused) -> Verdict:
+def _verdict(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
     if isinstance(pair, Scored):
         return pair
     if pair.code == PairTooLong.code:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from service.errors import BadRequest, DeadlineExceeded
-from service.gateway.domain import Verdict
+from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content
 from service.observability.metrics import JOINED
 from service.observability.tracing import Span, active
@@ -26,38 +26,40 @@ SMALL_FLIGHT = 64
 """Pairs of a flight that anyone joins. Who wants less than a quarter of a larger one would wait longer than it saves."""
 WORTH_JOINING = 4
 
-Score = Callable[[Mapping[bytes, Content]], Awaitable[tuple[set[str], dict[bytes, Verdict]]]]
+Score = Callable[[Mapping[bytes, Content]], Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]]
 """Scores documents: the model digests that answered, and a verdict on each document, by its key."""
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class _InFlight:
     size: int
     span: Span | None
-    landed: asyncio.Future[Mapping[bytes, Verdict]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    landed: asyncio.Future[Mapping[bytes, PairOutcome]] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Flown:
+class FlightResult:
     """The digests that answered, the verdicts on what was scored here, and those that another request's flight brought."""
 
     digests: set[str] = field(default_factory=set)
-    fresh: dict[bytes, Verdict] = field(default_factory=dict)
-    joined: dict[bytes, Verdict] = field(default_factory=dict)
+    fresh: dict[bytes, PairOutcome] = field(default_factory=dict)
+    joined: dict[bytes, PairOutcome] = field(default_factory=dict)
 
 
-class Flights:
+class SingleFlight:
     """The flights of one gateway."""
 
     def __init__(self) -> None:
-        self._flying: dict[bytes, _Flight] = {}
+        self._flying: dict[bytes, _InFlight] = {}
 
-    async def score(self, documents: Mapping[bytes, Content], digest: str, until: float, score: Score) -> Flown:
+    async def score(self, documents: Mapping[bytes, Content], digest: str, until: float, score: Score) -> FlightResult:
         """A verdict on each document, by its key: from another's flight where there is one, else from `score`.
 
         `until` (event loop time) ends the waiting for others; `score` ends by itself, and what it raises is raised.
         """
-        flown = Flown()
+        flown = FlightResult()
         for joins in reversed(range(JOINS + 1)):
             flights = self._worth_joining(documents) if joins else {}
             await self._lead({key: content for key, content in documents.items() if key not in flights}, digest, score, flown)
@@ -72,7 +74,7 @@ class Flights:
         JOINED.inc(len(flown.joined))
         return flown
 
-    def _worth_joining(self, documents: Mapping[bytes, Content]) -> dict[bytes, _Flight]:
+    def _worth_joining(self, documents: Mapping[bytes, Content]) -> dict[bytes, _InFlight]:
         flights = {key: flight for key in documents if (flight := self._flying.get(key))}
         wanted = Counter(flights.values())
         return {
@@ -81,13 +83,13 @@ class Flights:
             if flight.size <= SMALL_FLIGHT or wanted[flight] * WORTH_JOINING >= flight.size
         }
 
-    async def _lead(self, documents: Mapping[bytes, Content], digest: str, score: Score, flown: Flown) -> None:
+    async def _lead(self, documents: Mapping[bytes, Content], digest: str, score: Score, flown: FlightResult) -> None:
         if not documents:
             return
-        flight = _Flight(len(documents), active())
+        flight = _InFlight(len(documents), active())
         for key in documents:
             self._flying.setdefault(key, flight)
-        landed: Mapping[bytes, Verdict] = {}
+        landed: Mapping[bytes, PairOutcome] = {}
         try:
             digests, verdicts = await score(documents)
             flown.digests.update(digests)
@@ -101,7 +103,7 @@ class Flights:
             flight.landed.set_result(landed)
 
 
-def _link(flights: Iterable[_Flight]) -> None:
+def _link(flights: Iterable[_InFlight]) -> None:
     """Name in this request's trace the spans of those that scored for it."""
     own = active()
     if own is None:
@@ -110,7 +112,7 @@ def _link(flights: Iterable[_Flight]) -> None:
         own.link(other)
 
 
-async def _landed(flights: Mapping[bytes, _Flight], until: float) -> dict[bytes, Verdict]:
+async def _landed(flights: Mapping[bytes, _InFlight], until: float) -> dict[bytes, PairOutcome]:
     """What the flights brought until then; waiting leaves no trace on them, however it ends."""
     if not flights:
         return {}

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-log = logging.getLogger("rerank")
+logger = logging.getLogger("rerank")
 
 
 class _Lines(logging.Formatter):
@@ -52,9 +52,9 @@ def log_to_stderr(level: str = "info") -> None:
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
     logging.getLogger("asyncio").addFilter(_worth_saying)
-    log.setLevel(level.upper())
+    logger.setLevel(level.upper())
 
 
-def say(message: str, level: int = logging.INFO, /, *, failure: BaseException | None = None, **fields: Any) -> None:
+def log(message: str, level: int = logging.INFO, /, *, failure: BaseException | None = None, **fields: Any) -> None:
     """Log one line: a fixed message and its fields."""
-    log.log(level, message, extra={"fields": fields}, exc_info=failure)
+    logger.log(level, message, extra={"fields": fields}, exc_info=failure)

@@ -15,7 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from service.errors import BY_CODE
-from service.observability.score_metrics import RESULTS, Quality
+from service.observability.score_metrics import RESULTS, ScoreMetrics
 
 disable_created_metrics()  # a second series beside each of a counter and a histogram, which nobody reads
 
@@ -34,7 +34,7 @@ STAGES = ("parse", "admit", "media", "cache_get", "score", "cache_set", "order",
 call wait (`queue`) and works on it (`engine`): several at once, where a request's pairs go in several calls."""
 
 
-class Census(Collector):
+class CallbackGauge(Collector):
     """A gauge whose series are counted when they are asked for: those of things that come and go."""
 
     def __init__(self, name: str, meaning: str, labels: Sequence[str]) -> None:
@@ -174,7 +174,7 @@ WORKER_EXTRA_CALLS = _counter(
     kind=("retry", "hedge", "denied"),
 )
 SPLIT = _histogram("rerank_request_workers", "Workers that a request's scoring is split over.", (1, 2, 4, 8, 16, 32, 64))
-MODEL_WORKERS = Census("rerank_model_workers", "Ready workers that serve a model in one digest.", ("model", "digest"))
+MODEL_WORKERS = CallbackGauge("rerank_model_workers", "Ready workers that serve a model in one digest.", ("model", "digest"))
 
 # -- a worker and its engine ----------------------------------------------------------------------------------------------
 
@@ -221,13 +221,13 @@ MODEL = _gauge(
 
 # -- scores, by the model that they are of ----------------------------------------------------------------------------------
 
-QUALITY = Quality()
+SCORE_METRICS = ScoreMetrics()
 LABELS |= {
     "rerank_relevance_score": {"digest": _OPEN},
     "rerank_pairs_total": {"digest": _OPEN, "result": RESULTS},
     "rerank_truncated_pairs_total": {"digest": _OPEN},
 }
-REGISTRY.register(QUALITY)
+REGISTRY.register(SCORE_METRICS)
 
 # -- the process ----------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ Fact = str | int | float | None
 
 
 @dataclass(slots=True)
-class Record:
+class RequestContext:
     """One request: since when it is served, seconds by stage, spent here or `told` by a worker, and facts for its log line."""
 
     begun: float = field(default_factory=time.perf_counter)
@@ -43,7 +43,7 @@ class Record:
         return self.stages | self.told
 
 
-_record: ContextVar[Record | None] = ContextVar("record", default=None)
+_record: ContextVar[RequestContext | None] = ContextVar("record", default=None)
 
 
 def accept_request_id(offered: str | None) -> str:
@@ -66,9 +66,9 @@ def exemplar() -> dict[str, str] | None:
 
 
 @contextmanager
-def timed_request(identity: str) -> Iterator[Record]:
+def timed_request(identity: str) -> Iterator[RequestContext]:
     """Keep a record of one request while the context lasts."""
-    record = Record()
+    record = RequestContext()
     id_token, record_token = request_id.set(identity), _record.set(record)
     try:
         yield record
@@ -85,37 +85,37 @@ def stage(name: str) -> Iterator[None]:
         with span(name):
             yield
     finally:
-        spend(name, time.perf_counter() - start)
+        add_stage_seconds(name, time.perf_counter() - start)
 
 
-def spend(name: str, seconds: float) -> None:
+def add_stage_seconds(name: str, seconds: float) -> None:
     """Add to a stage that was timed by other means."""
     record = _record.get()
     if record is not None:
         record.stages[name] = record.stages.get(name, 0.0) + seconds
 
 
-def told(name: str, seconds: float) -> None:
+def add_worker_seconds(name: str, seconds: float) -> None:
     """Add to a stage that a worker has spent, and measured: it shows in what is said of this request, and in no metric here."""
     record = _record.get()
     if record is not None:
         record.told[name] = record.told.get(name, 0.0) + seconds
 
 
-def tell(**facts: Fact) -> None:
+def add_log_fields(**facts: Fact) -> None:
     """Have the request's log line say something."""
     record = _record.get()
     if record is not None:
         record.facts.update(facts)
 
 
-def observe_stages(record: Record) -> None:
+def observe_stages(record: RequestContext) -> None:
     """Put a finished request's stages into the metrics."""
     for name, seconds in record.stages.items():
         STAGE_SECONDS.labels(name).observe(seconds)
 
 
-def server_timing(record: Record) -> str:
+def server_timing(record: RequestContext) -> str:
     """A `Server-Timing` header's value, in milliseconds: each stage, and all until now."""
     timings = record.timings() | {"total": record.seconds()}
     return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timings.items())

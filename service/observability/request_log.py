@@ -13,9 +13,9 @@ from typing import Any
 
 from starlette.types import Scope
 
-from service.observability.logs import log, say
+from service.observability.logs import log, logger
 from service.observability.metrics import REQUEST_SECONDS
-from service.observability.request_context import Record, exemplar, observe_stages, request_id, trace_id
+from service.observability.request_context import RequestContext, exemplar, observe_stages, request_id, trace_id
 
 _QUIET = ("/health", "/metrics", "/info", "/score")
 """Routes logged at debug level only: machines ask them often, and a worker's `/score` is part of a request that is logged."""
@@ -27,7 +27,7 @@ def route_of(scope: Scope) -> str:
     return getattr(scope.get("route"), "path", "unknown")
 
 
-def leave(record: Record, route: str, status: int, share: float) -> None:
+def finish_request(record: RequestContext, route: str, status: int, share: float) -> None:
     """Count a finished request, and log it: a `share` of requests is logged, and all that the service failed."""
     seconds = record.seconds()
     REQUEST_SECONDS.labels(route, record.facts.get("dialect", NO_DIALECT), status).observe(seconds, exemplar())
@@ -35,11 +35,11 @@ def leave(record: Record, route: str, status: int, share: float) -> None:
     quiet = record.facts.get("dialect", NO_DIALECT) in (NO_DIALECT, "worker") and route.startswith(_QUIET)
     level = logging.DEBUG if quiet else logging.INFO
     logged = quiet or status >= HTTPStatus.INTERNAL_SERVER_ERROR or random.random() < share
-    if logged and log.isEnabledFor(level):
+    if logged and logger.isEnabledFor(level):
         stages = {f"{name}_ms": _milliseconds(spent) for name, spent in record.timings().items()}
         fields: dict[str, Any] = {"route": route, "status": status, "ms": _milliseconds(seconds)} | record.facts | stages
         fields |= {"request_id": request_id.get(), "trace_id": trace_id()}
-        say("request", level, **{name: value for name, value in fields.items() if value is not None})
+        log("request", level, **{name: value for name, value in fields.items() if value is not None})
 
 
 def _milliseconds(seconds: float) -> float:

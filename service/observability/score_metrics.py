@@ -52,7 +52,7 @@ class _Model:
     pairs: dict[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
 
 
-class Quality(Collector):
+class ScoreMetrics(Collector):
     """Counts verdicts by digest, and exports the counts."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

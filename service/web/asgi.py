@@ -24,10 +24,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api import ErrorBody, ErrorPlace
 from service.errors import Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
 from service.observability import tracing
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import ERRORS
-from service.observability.request_context import Record, accept_request_id, request_id, server_timing, tell, timed_request
-from service.observability.request_log import leave, route_of
+from service.observability.request_context import (
+    RequestContext,
+    accept_request_id,
+    add_log_fields,
+    request_id,
+    server_timing,
+    timed_request,
+)
+from service.observability.request_log import finish_request, route_of
 from service.web.response_pieces import in_pieces
 from service.wire import REQUEST_ID_HEADER
 
@@ -54,7 +61,7 @@ def new_app(**options: Any) -> FastAPI:
     )
 
 
-def prepare(
+def add_common_routes(
     app: FastAPI,
     *,
     is_ready: Callable[[], bool],
@@ -70,7 +77,7 @@ def prepare(
     app.state.trusts_traces, app.state.access_log = trusts_traces, access_log
     app.add_exception_handler(RerankError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_middleware(_Outermost)
+    app.add_middleware(_RequestMiddleware)
 
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
@@ -100,7 +107,7 @@ def draining(app: FastAPI) -> bool:
 def error_response(error: RerankError) -> Response:
     """An error as its answer."""
     ERRORS.labels(error.code).inc()
-    tell(code=error.code)
+    add_log_fields(code=error.code)
     sentence = error.sentence()
     body = ErrorBody(
         code=error.code,
@@ -121,7 +128,7 @@ def until_answered(request: Request) -> ExitStack:
     return stack
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect` raised.
 
     The body must have been read.
@@ -145,7 +152,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class _Outermost:
+class _RequestMiddleware:
     """Around every request: its id, its log line, its metrics, and the last word on exceptions."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -160,7 +167,7 @@ class _Outermost:
         traced = tracing.serving(scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces)
         with timed_request(accept_request_id(offered)) as record, traced, ExitStack() as held:
             scope[_HELD] = held
-            answer = _Answer(scope, send, record)
+            answer = _ResponseSender(scope, send, record)
             try:
                 await self._have_answered(scope, receive, answer)
             except ClientDisconnect:
@@ -168,26 +175,26 @@ class _Outermost:
             finally:
                 route = route_of(scope)
                 tracing.answered(scope["method"], route, answer.status, record.facts)
-                leave(record, route, answer.status, scope["app"].state.access_log)
+                finish_request(record, route, answer.status, scope["app"].state.access_log)
 
-    async def _have_answered(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+    async def _have_answered(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:
         """Have the app answer, and answer in its stead where it does not."""
         if answer.beyond and not scope["path"].startswith("/health/"):
-            await error_response(Overloaded())(scope, receive, answer.tell)
+            await error_response(Overloaded())(scope, receive, answer.send)
             return
         try:
-            await self._app(scope, receive, answer.tell)
+            await self._app(scope, receive, answer.send)
         except asyncio.CancelledError:
             if answer.begun or not draining(scope["app"]):
                 raise
-            await error_response(Overloaded("The service is shutting down."))(scope, receive, answer.tell)
+            await error_response(Overloaded("The service is shutting down."))(scope, receive, answer.send)
         except ClientDisconnect:
             raise
         except Exception as failure:
-            say("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
+            log("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
             if answer.begun:
                 raise  # half an answer is out already: all that is left is to break off
-            await error_response(Internal())(scope, receive, answer.tell)
+            await error_response(Internal())(scope, receive, answer.send)
 
 
 def _drop_trailing_slash(scope: Scope) -> None:
@@ -198,10 +205,10 @@ def _drop_trailing_slash(scope: Scope) -> None:
         scope["raw_path"] = scope.get("raw_path", b"").removesuffix(b"/")
 
 
-class _Answer:
+class _ResponseSender:
     """An answer on its way out: what every one of them carries, and how far it has come."""
 
-    def __init__(self, scope: Scope, send: Send, record: Record) -> None:
+    def __init__(self, scope: Scope, send: Send, record: RequestContext) -> None:
         self._app: FastAPI = scope["app"]
         self._send = send
         self._record = record
@@ -212,18 +219,18 @@ class _Answer:
     def begun(self) -> bool:
         return self.status != CLIENT_GONE
 
-    async def tell(self, message: Message) -> None:
+    async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers.update(told_with(self._record))
+            headers.update(common_headers(self._record))
             if self.beyond or draining(self._app):
                 headers["connection"] = "close"
         for piece in in_pieces(message):
             await self._send(piece)
 
 
-def told_with(record: Record) -> dict[str, str]:
+def common_headers(record: RequestContext) -> dict[str, str]:
     """The headers that every answer carries."""
     return {REQUEST_ID_HEADER: request_id.get(), "server-timing": server_timing(record)}
 

@@ -24,7 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.errors import InvalidRequest
 from service.observability.metrics import CONNECTION_LIMIT, CONNECTIONS, SHED
 from service.observability.request_context import accept_request_id, timed_request
-from service.web.asgi import BEYOND, error_response, told_with
+from service.web.asgi import BEYOND, common_headers, error_response
 from service.web.connection_limit import ConnectionTable
 from service.web.framing import Connection
 from service.web.settings import Serving
@@ -41,7 +41,7 @@ _NOT_AT_ALL = struct.pack("ii", 1, 0)
 """Linger no second: what is unsent when a connection is closed is thrown away."""
 
 
-class Patience:
+class SlowClientAllowance:
     """How far a client may still fall behind: used up by waiting for it, earned back by its bytes."""
 
     def __init__(self, seconds: float) -> None:
@@ -65,7 +65,7 @@ class Http(H11Protocol):
         super().__init__(**others)
         self.conn = Connection()
         self._table = table
-        self._patience = Patience(serving.read_timeout_seconds)
+        self._patience = SlowClientAllowance(serving.read_timeout_seconds)
         self._moved = self._unread = self._taken = 0
         self._behind = False
         self._silent = True
@@ -181,7 +181,7 @@ class Http(H11Protocol):
             return
         with timed_request(accept_request_id(None)) as record:
             answer = error_response(error)
-            ours = [(name.encode(), value.encode()) for name, value in told_with(record).items()]
+            ours = [(name.encode(), value.encode()) for name, value in common_headers(record).items()]
         head = h11.Response(status_code=error.status, headers=[*answer.raw_headers, *ours, CLOSE_HEADER])
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")

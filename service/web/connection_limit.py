@@ -14,7 +14,7 @@ import resource
 import time
 from typing import Any, Protocol
 
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import CONNECTION_LIMIT
 
 SPARE = 64
@@ -104,7 +104,7 @@ class AcceptErrors:
             loop.default_exception_handler(context)
         elif time.monotonic() - self._said > _SAY_AGAIN_SECONDS:
             self._said = time.monotonic()
-            say("connections are not accepted: the process has no file left", logging.ERROR)
+            log("connections are not accepted: the process has no file left", logging.ERROR)
 
 
 def tell_limit(wanted: int) -> int:
@@ -114,7 +114,7 @@ def tell_limit(wanted: int) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit < wanted:
         message = "fewer connections than RERANK_MAX_CONNECTIONS: the limit of open files is too low"
-        say(message, logging.WARNING, connections=limit, wanted=wanted, files=files)
+        log(message, logging.WARNING, connections=limit, wanted=wanted, files=files)
     else:
-        say("connections", connections=limit, files=files)
+        log("connections", connections=limit, files=files)
     return limit

@@ -28,7 +28,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import LOOP_LAG_SECONDS
 from service.web.asgi import drain
 from service.web.connection import Http
@@ -151,7 +151,7 @@ class _Uvicorn(uvicorn.Server):
         now = time.monotonic()
         self._leave_at = now + (self._serving.draining_seconds if expected and sign is signal.SIGTERM else 0)
         self._cut_at = now + self._serving.grace_seconds - self._serving.leaving_seconds
-        say("told to end", signal=sign.name, drain_seconds=round(self._leave_at - now, 1))
+        log("told to end", signal=sign.name, drain_seconds=round(self._leave_at - now, 1))
 
     async def on_tick(self, counter: int) -> bool:
         now = time.monotonic()

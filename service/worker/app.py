@@ -18,17 +18,17 @@ from fastapi import FastAPI, Request, Response
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
 from service.observability.exposition import metrics_page
 from service.observability.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
-from service.observability.request_context import spend, tell
+from service.observability.request_context import add_log_fields, add_stage_seconds
 from service.observability.score_metrics import short
 from service.observability.tracing import record
-from service.web.asgi import draining, new_app, prepare, unless_gone, until_answered
+from service.web.asgi import add_common_routes, draining, new_app, until_answered, until_disconnect
 from service.web.body_budget import Bodies
 from service.web.request_body import announced_bytes, read_body
 from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.worker.call_reading import read_call
 from service.worker.engines.base import Scorer
 from service.worker.engines.loading import create_scorer
-from service.worker.lifecycle import State, live
+from service.worker.lifecycle import WorkerState, run_lifecycle
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000
@@ -44,35 +44,35 @@ def create_worker(
 ) -> FastAPI:
     """The worker's app. It answers at once; when its model is loaded it turns ready, or is known never to be."""
     scorer = create_scorer(settings)
-    state = State()
+    state = WorkerState()
     STALLED_SECONDS.set_function(scorer.stalled_seconds)
     ENGINE_CALL_LIMIT.set(settings.max_calls)
     bodies = Bodies(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        living = asyncio.create_task(live(scorer, settings, state, on_ready, on_failure))
+        living = asyncio.create_task(run_lifecycle(scorer, settings, state, on_ready, on_failure))
         yield
         living.cancel()
         await asyncio.gather(living, return_exceptions=True)
         await scorer.close()
 
     app = new_app(title="gmr-rerank worker", lifespan=lifespan)
-    prepare(app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy)
+    add_common_routes(app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy)
 
     @app.post("/score")
     async def score(request: Request) -> Response:
         """Score a `ScoreCall`, in MessagePack."""
         until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
-        tell(dialect="worker")
+        add_log_fields(dialect="worker")
         call = await _receive_call(request, bodies, settings.max_call_bytes)
         info = _expect_served(state, call)
-        tell(documents=len(call.documents), images=len(call.images), model=info.model, digest=short(info.digest))
+        add_log_fields(documents=len(call.documents), images=len(call.images), model=info.model, digest=short(info.digest))
         if state.calls >= settings.max_calls:
             SHED.labels("worker_full").inc()
             raise Overloaded
         with _taking(state) as turn:
-            pairs = await unless_gone(request, _collect(scorer, call, until, turn))
+            pairs = await until_disconnect(request, _collect(scorer, call, until, turn))
         _count(pairs)
         return Response(_encode_reply(ScoreReply(info.digest, pairs, turn.timings)), media_type=MSGPACK)
 
@@ -99,7 +99,7 @@ async def _receive_call(request: Request, bodies: Bodies, max_bytes: int) -> Sco
     return await anyio.to_thread.run_sync(read_call, body)
 
 
-class _Turn:
+class _CallTimer:
     """One call's time: until the engine begins with it, and from then on."""
 
     def __init__(self) -> None:
@@ -118,15 +118,15 @@ class _Turn:
         begun = now if self._begun is None else self._begun
         self.timings = {"queue": begun - self._came, "engine": now - begun}
         for name, seconds in self.timings.items():
-            spend(name, seconds)
+            add_stage_seconds(name, seconds)
         record("queue", self._came, begun)
         record("engine", begun, now)
 
 
 @contextmanager
-def _taking(state: State) -> Iterator[_Turn]:
+def _taking(state: WorkerState) -> Iterator[_CallTimer]:
     """Hold one call's place, and measure its time."""
-    turn = _Turn()
+    turn = _CallTimer()
     state.calls += 1
     ENGINE_CALLS.set(state.calls)
     try:
@@ -137,7 +137,7 @@ def _taking(state: State) -> Iterator[_Turn]:
         turn.end()
 
 
-async def _collect(scorer: Scorer, call: ScoreCall, until: float, turn: _Turn) -> list[Scored | Refused | None]:
+async def _collect(scorer: Scorer, call: ScoreCall, until: float, turn: _CallTimer) -> list[Scored | Refused | None]:
     """The verdicts that come before `until`."""
     pairs: list[Scored | Refused | None] = [None] * len(call.documents)
     left = len(pairs)
@@ -178,7 +178,7 @@ def _timeout_ms(request: Request) -> int:
     return min(int(given), _MAX_TIMEOUT_MS) if given.isascii() and given.isdecimal() else _MAX_TIMEOUT_MS
 
 
-def _expect_served(state: State, call: ScoreCall) -> WorkerInfo:
+def _expect_served(state: WorkerState, call: ScoreCall) -> WorkerInfo:
     if not state.served:
         raise NoWorker
     info = state.served.get(call.model)

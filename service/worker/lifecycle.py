@@ -20,7 +20,7 @@ from msgspec import structs
 from model_store.checkpoint import resolve, resolve_adapter
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import DRIFT, GOLDEN_PAIRS, LOAD_SECONDS, MODEL, TOLERANCE
 from service.observability.score_metrics import short
 from service.wire import WorkerInfo
@@ -35,15 +35,15 @@ Checked = Sequence[tuple[WorkerInfo, Sequence[GoldenPair]]]
 
 
 @dataclass(slots=True)
-class State:
+class WorkerState:
     """What the worker knows of itself: `served`, by name, is empty until it is ready."""
 
     served: dict[str, WorkerInfo] = field(default_factory=dict)
     calls: int = 0
 
 
-async def live(
-    scorer: Scorer, settings: WorkerSettings, state: State, on_ready: Callable[[], None], on_failure: Callable[[], None]
+async def run_lifecycle(
+    scorer: Scorer, settings: WorkerSettings, state: WorkerState, on_ready: Callable[[], None], on_failure: Callable[[], None]
 ) -> None:
     """Start the scorer, let the golden pairs decide, and from then on keep an eye on its engine."""
     start = time.perf_counter()
@@ -51,21 +51,21 @@ async def live(
         checked = await _load(scorer, settings)
         drift = await _first_check(scorer, settings, checked)
     except (CheckpointUnusable, CannotLoad) as failure:
-        say(str(failure), logging.ERROR)
+        log(str(failure), logging.ERROR)
         on_failure()
         return
     except MemoryError:
-        say("There is not enough memory to load the model.", logging.ERROR)
+        log("There is not enough memory to load the model.", logging.ERROR)
         on_failure()
         return
     except Exception as failure:
-        say("the model failed to load", logging.ERROR, failure=failure)
+        log("the model failed to load", logging.ERROR, failure=failure)
         on_failure()
         return
     served = [info for info, _ in checked]
     for info in served:
         version = info.version and short(info.version)
-        say(
+        log(
             "model ready",
             model=info.model,
             digest=info.digest,
@@ -78,7 +78,7 @@ async def live(
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)
     measured: dict[str, Any] = {} if drift is None else {"golden_drift": drift}
-    say("ready", **measured, seconds=round(seconds, 1))
+    log("ready", **measured, seconds=round(seconds, 1))
     state.served = {info.model: info for info in served}
     on_ready()
     checking = asyncio.create_task(_keep_checking(scorer, settings, checked))
@@ -88,14 +88,14 @@ async def live(
     finally:
         checking.cancel()
         await asyncio.gather(checking, return_exceptions=True)
-    say("the engine has ended", logging.ERROR)
+    log("the engine has ended", logging.ERROR)
     on_failure()
 
 
 async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
     """What the scorer serves, loaded; raises `CheckpointUnusable` or `CannotLoad`."""
     real = not settings.random_weights
-    say("reading and checking the model's files", model=settings.model)
+    log("reading and checking the model's files", model=settings.model)
     checkpoint = await anyio.to_thread.run_sync(
         lambda: resolve(
             settings.model,
@@ -110,10 +110,10 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
         raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
     adapter = partial(resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint)
     adapters = [await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()]
-    say("loading the model", model=checkpoint.name, engine=settings.engine)
+    log("loading the model", model=checkpoint.name, engine=settings.engine)
     served = await scorer.start(checkpoint, adapters)
     if not real:
-        say("the weights are random: timings mean something, scores do not", logging.WARNING)
+        log("the weights are random: timings mean something, scores do not", logging.WARNING)
         return [(info, ()) for info in served]
     folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
     checked = [(info, golden_pairs(folder)) for info, folder in zip(served, folders, strict=True)]
@@ -123,13 +123,13 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
 async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float | None:
     """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where that is too far."""
     if count := sum(len(pairs) for _, pairs in checked):
-        say("scoring golden pairs", pairs=count)
+        log("scoring golden pairs", pairs=count)
     drifts = []
     for info, pairs in checked:
         GOLDEN_PAIRS.labels(info.model, short(info.digest)).set(len(pairs))
         if not pairs:
             if not settings.random_weights:
-                say("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
+                log("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
             continue
         drift = await check_golden(scorer, info, pairs, settings.golden_tolerance)
         DRIFT.labels(info.model, short(info.digest)).set(drift)
@@ -148,8 +148,8 @@ async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Chec
             try:
                 drift = await golden_drift(scorer, info, pairs)
             except Exception as failure:  # of any kind: an engine that cannot tell is no reason to stop asking
-                say("golden pairs could not be scored again", logging.WARNING, failure=failure, model=info.model)
+                log("golden pairs could not be scored again", logging.WARNING, failure=failure, model=info.model)
                 continue
             DRIFT.labels(info.model, short(info.digest)).set(drift)
             if drift > allowed_drift(info, settings.golden_tolerance):
-                say("golden pairs have drifted", logging.ERROR, model=info.model, digest=info.digest, golden_drift=drift)
+                log("golden pairs have drifted", logging.ERROR, model=info.model, digest=info.digest, golden_drift=drift)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission.admitted import Admitted
-from service.gateway.admission.queue import Admission
+from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.scoring import CHUNKS_AT_ONCE
 
 STEP = 0.01
@@ -74,7 +74,7 @@ class Seen:
 class Simulation:
     """A gate, a server behind it, and the diary of all requests."""
 
-    admission: Admission
+    admission: AdmissionQueue
     server: Shared | Queues
     seen: list[Seen] = field(default_factory=list)
     capacities: list[float] = field(default_factory=list)

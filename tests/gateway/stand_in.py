@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import PairTooLong
-from service.gateway.fleet.pool import Work, Workers
+from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import hash_order
 from service.wire import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 
@@ -115,10 +115,10 @@ class Reader(StandIn):
 
 
 @asynccontextmanager
-async def watched(*clients: httpx.AsyncClient, **settings: Any) -> AsyncIterator[Workers]:
+async def monitored(*clients: httpx.AsyncClient, **settings: Any) -> AsyncIterator[WorkerPool]:
     """`Workers` over clients, all of which are ready."""
-    workers = Workers(clients, **settings)
-    async with workers.watched():
+    workers = WorkerPool(clients, **settings)
+    async with workers.monitored():
         async with asyncio.timeout(10):
             while not all(worker.serves for worker in workers._workers):
                 await asyncio.sleep(0.001)
@@ -131,10 +131,10 @@ def key_for(*clients: httpx.AsyncClient) -> bytes:
     return next(key for key in map(str.encode, map(str, itertools.count())) if hash_order(key, names)[0] == 0)
 
 
-async def ask(workers: Workers, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k") -> ScoreReply:
+async def ask(workers: WorkerPool, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k") -> ScoreReply:
     """One call to a seat of its own."""
-    work = Work(workers.model(call.model), key, 10, [10] * len(call.documents))
-    with workers.seats(work) as (seat,):
+    work = Workload(workers.model(call.model), key, 10, [10] * len(call.documents))
+    with workers.dispatches(work) as (seat,):
         return await seat.score(call, sum(work.suffixes), soon() if until is None else until)
 
 

@@ -9,8 +9,8 @@ from prometheus_client import REGISTRY
 
 from service.api import Item
 from service.errors import EmptyItem, RerankError, WorkerFailed
-from service.gateway.domain import Ask, Outcome, Ranked
-from service.gateway.request_metrics import count_ask, count_outcome
+from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.gateway.request_metrics import count_query, count_result
 from service.observability.request_context import timed_request
 from service.wire import Scored
 from tests.gateway.stand_in import INFO
@@ -20,9 +20,9 @@ PARTS = {"content": [{"type": "image_url", "image_url": {"url": "i"}}] * 2}
 CAPTIONED = {"content": [*PARTS["content"], {"type": "text", "text": "t"}]}
 
 
-def ask(query: Any, *documents: Any) -> Ask:
+def ask(query: Any, *documents: Any) -> RerankQuery:
     read: list[Item | RerankError] = [each if isinstance(each, RerankError) else Item.model_validate(each) for each in documents]
-    return Ask(Item.model_validate(query), read)
+    return RerankQuery(Item.model_validate(query), read)
 
 
 def sample(name: str, **labels: str) -> float:
@@ -43,12 +43,12 @@ def sample(name: str, **labels: str) -> float:
         (ask("q", CAPTIONED), "mixed", 2),
     ],
 )
-def test_what_is_compared(asked: Ask, modality: str, images: int) -> None:
+def test_what_is_compared(asked: RerankQuery, modality: str, images: int) -> None:
     documents = "1" if len(asked.documents) == 1 else "2-10"
     name = "rerank_scoring_duration_seconds_sum"
     before = sample(name, documents=documents, modality=modality), sample("rerank_request_images_sum")
-    count_ask(asked)
-    count_outcome(asked, Outcome(INFO, [], []), 0.25)
+    count_query(asked)
+    count_result(asked, RerankResult(INFO, [], []), 0.25)
     after = sample(name, documents=documents, modality=modality), sample("rerank_request_images_sum")
     assert (after[0] - before[0], after[1] - before[1]) == (pytest.approx(0.25), images)
 
@@ -69,13 +69,13 @@ def test_what_is_compared(asked: Ask, modality: str, images: int) -> None:
 def test_how_much_is_compared(count: int, label: str) -> None:
     name = "rerank_scoring_duration_seconds_count"
     before = sample(name, documents=label, modality="text")
-    count_outcome(ask("q", *["t"] * count), Outcome(INFO, [], []), 0.0)
+    count_result(ask("q", *["t"] * count), RerankResult(INFO, [], []), 0.0)
     assert sample(name, documents=label, modality="text") - before == 1
 
 
 def test_tokens_and_errors_are_counted_and_the_line_says_so() -> None:
     scores = [Scored(1.0, 10, 0, False, 4), Scored(0.0, 7, 0, False)]
-    ranked = [Ranked(0, scores[0], cached=False), Ranked(1, scores[1], cached=True)]
+    ranked = [ScoredDocument(0, scores[0], cached=False), ScoredDocument(1, scores[1], cached=True)]
     counted = {
         ("rerank_prompt_tokens_total", "source", "computed"): 6,
         ("rerank_prompt_tokens_total", "source", "prefix"): 4,
@@ -85,7 +85,7 @@ def test_tokens_and_errors_are_counted_and_the_line_says_so() -> None:
     before = {each: sample(each[0], **{each[1]: each[2]}) for each in counted}
     with timed_request("r") as record:
         asked = ask("q", "a", "b", "c")
-        count_ask(asked)
-        count_outcome(asked, Outcome(INFO, ranked, [(2, WorkerFailed())]), 0.0)
+        count_query(asked)
+        count_result(asked, RerankResult(INFO, ranked, [(2, WorkerFailed())]), 0.0)
     assert {each: sample(each[0], **{each[1]: each[2]}) - before[each] for each in counted} == counted
     assert record.facts == {"documents": 3, "images": 0, "top_n": None, "cached": 1, "errors": 1, "digest": "other"}

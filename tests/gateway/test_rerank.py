@@ -19,12 +19,12 @@ from starlette.responses import Response
 from service.api import Item, Limits
 from service.errors import DeadlineExceeded, EmptyItem, InvalidImage, ModelNotFound, PairTooLong, RerankError, WorkerFailed
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
-from service.gateway.domain import Ask, Outcome
-from service.gateway.fleet.pool import Workers
+from service.gateway.domain import RerankQuery, RerankResult
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
 from service.wire import ScoreCall
-from tests.gateway.stand_in import INFO, Reader, reply, scored, soon, watched
+from tests.gateway.stand_in import INFO, Reader, monitored, reply, scored, soon
 
 TWO = structs.replace(INFO, digest="sha256:two")
 
@@ -39,32 +39,32 @@ class House:
     reranker: Reranker
     worker: Reader
 
-    async def rerank(self, *documents: str | Item | RerankError, seconds: float = 30, **fields: Any) -> Outcome:
+    async def rerank(self, *documents: str | Item | RerankError, seconds: float = 30, **fields: Any) -> RerankResult:
         items = [Item(text=each) if isinstance(each, str) else each for each in documents]
         asked: dict[str, Any] = {"query": QUERY, "documents": items} | fields
-        return await self.reranker.rerank(Ask(**asked), soon(seconds))
+        return await self.reranker.rerank(RerankQuery(**asked), soon(seconds))
 
 
-def opened(workers: Workers, worker: Reader) -> House:
+def opened(workers: WorkerPool, worker: Reader) -> House:
     return House(Reranker(Media(Limits()), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"), worker)
 
 
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     worker = Reader()
-    async with watched(worker.client) as workers:
+    async with monitored(worker.client) as workers:
         yield opened(workers, worker)
 
 
-def logits(outcome: Outcome) -> list[float]:
+def logits(outcome: RerankResult) -> list[float]:
     return [each.score.logit for each in outcome.ranked]
 
 
-def cached(outcome: Outcome) -> list[int]:
+def cached(outcome: RerankResult) -> list[int]:
     return [each.index for each in outcome.ranked if each.cached]
 
 
-def codes(outcome: Outcome) -> list[tuple[int, str]]:
+def codes(outcome: RerankResult) -> list[tuple[int, str]]:
     return [(index, error.code) for index, error in outcome.errors]
 
 
@@ -86,7 +86,7 @@ async def test_results_fall_by_logit_and_ties_keep_their_order(house: House) -> 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=20))
 async def test_the_order_is_that_of_a_stable_sort(numbers: Sequence[int]) -> None:
     worker = Reader()
-    async with watched(worker.client) as workers:
+    async with monitored(worker.client) as workers:
         outcome = await opened(workers, worker).rerank(*map(str, numbers))
     assert [each.index for each in outcome.ranked] == sorted(range(len(numbers)), key=lambda place: -numbers[place])
 
@@ -212,7 +212,7 @@ async def test_skipped_documents_are_listed_and_the_rest_is_ranked(house: House)
 
 
 async def test_a_query_that_cannot_be_read_fails_even_where_errors_are_skipped(house: House) -> None:
-    ask = Ask(query=picture("red", keep=70), documents=[Item(text="1")], skip_errors=True)
+    ask = RerankQuery(query=picture("red", keep=70), documents=[Item(text="1")], skip_errors=True)
     with pytest.raises(InvalidImage) as raised:
         await house.reranker.rerank(ask, soon())
     assert [problem.loc for problem in raised.value.problems] == [("query", "image")]
@@ -348,7 +348,7 @@ async def test_scores_joined_from_a_model_that_is_replaced_meanwhile_are_dropped
 
 
 async def test_scopes_share_no_score_and_no_cache_of_the_worker(house: House) -> None:
-    ask = Ask(query=QUERY, documents=[Item(text="1")])
+    ask = RerankQuery(query=QUERY, documents=[Item(text="1")])
     first = {scope: await house.reranker.rerank(ask, soon(), scope=scope) for scope in ("", "a", "b", "ab" * 500)}
     salts = [call.cache_salt for call in house.worker.calls]
     assert [cached(each) for each in first.values()] == [[]] * 4
@@ -360,8 +360,8 @@ async def test_scopes_share_no_score_and_no_cache_of_the_worker(house: House) ->
 
 
 async def test_a_scope_is_kept_when_the_model_is_replaced_meanwhile(house: House) -> None:
-    ask = Ask(query=QUERY, documents=[Item(text="1"), Item(text="2")])
-    await house.reranker.rerank(Ask(query=QUERY, documents=[Item(text="1")]), soon(), scope="a")
+    ask = RerankQuery(query=QUERY, documents=[Item(text="1"), Item(text="2")])
+    await house.reranker.rerank(RerankQuery(query=QUERY, documents=[Item(text="1")]), soon(), scope="a")
     house.worker.becomes(TWO, more=100)
     await house.reranker.rerank(ask, soon(), scope="a")
     assert len({call.cache_salt for call in house.worker.calls}) == 1

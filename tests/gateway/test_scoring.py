@@ -18,8 +18,8 @@ from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, Rerank
 from service.gateway import scoring as scoring_module
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
-from service.gateway.domain import Question, Verdict
-from service.gateway.fleet.pool import Work, Workers
+from service.gateway.domain import PairOutcome, ScoringContext
+from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.decoders import Decoding
 from service.gateway.media.headers import read_header
@@ -27,7 +27,7 @@ from service.gateway.media.reader import Media
 from service.gateway.scoring import PIXEL_BYTES, Scoring
 from service.wire import ImageRule, Pixels, ScoreCall, Scored, WorkerInfo
 from tests.gateway.encoded_pictures import encode, picture
-from tests.gateway.stand_in import INFO, Reader, StandIn, reply, scored, soon, watched
+from tests.gateway.stand_in import INFO, Reader, StandIn, monitored, reply, scored, soon
 
 TWO = structs.replace(INFO, digest="sha256:two")
 LONG = "word " * 800
@@ -36,8 +36,8 @@ LONG = "word " * 800
 QUERY: Content = (Text("q"),)
 
 
-def question(query: Content = QUERY, model: WorkerInfo = INFO, **fields: Any) -> Question:
-    return Question(model, "find", query, truncate=True, **fields)
+def question(query: Content = QUERY, model: WorkerInfo = INFO, **fields: Any) -> ScoringContext:
+    return ScoringContext(model, "find", query, truncate=True, **fields)
 
 
 def texts(count: int, each: str = LONG) -> dict[bytes, Content]:
@@ -62,9 +62,9 @@ class Fleet:
         self.media = media or Media(Limits())
 
     async def score(
-        self, documents: dict[bytes, Content], asked: Question | None = None, seconds: float = 30, **options: Any
-    ) -> tuple[set[str], dict[bytes, Verdict]]:
-        async with watched(*(each.client for each in self.stand_ins), **options) as workers:
+        self, documents: dict[bytes, Content], asked: ScoringContext | None = None, seconds: float = 30, **options: Any
+    ) -> tuple[set[str], dict[bytes, PairOutcome]]:
+        async with monitored(*(each.client for each in self.stand_ins), **options) as workers:
             try:
                 return await Scoring(self.media, workers).score(asked or question(), documents, soon(seconds))
             finally:
@@ -82,7 +82,7 @@ async def broken(call: ScoreCall) -> Response:
     return Response(status_code=500)
 
 
-def numbers(verdicts: dict[bytes, Verdict]) -> dict[int, float | str]:
+def numbers(verdicts: dict[bytes, PairOutcome]) -> dict[int, float | str]:
     return {int(key): each.logit if isinstance(each, Scored) else each.code for key, each in verdicts.items()}
 
 
@@ -126,7 +126,7 @@ async def test_workers_of_another_digest_or_model_get_no_share() -> None:
 
 async def test_equal_questions_go_to_one_worker_and_different_ones_spread() -> None:
     fleet = Fleet(*(StandIn(by_number) for _ in range(3)))
-    async with watched(*(each.client for each in fleet.stand_ins)) as workers:
+    async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
         scoring = Scoring(fleet.media, workers)
         for number in range(60):  # of 60 homes, none leaves one of 3 workers empty by chance
             for _ in range(2):
@@ -137,7 +137,7 @@ async def test_equal_questions_go_to_one_worker_and_different_ones_spread() -> N
 
 async def test_least_loaded_routing_knows_no_home() -> None:
     fleet = Fleet(*(StandIn(by_number) for _ in range(3)))
-    async with watched(*(each.client for each in fleet.stand_ins), affinity=False) as workers:
+    async with monitored(*(each.client for each in fleet.stand_ins), affinity=False) as workers:
         for _ in range(60):
             await Scoring(fleet.media, workers).score(question(), texts(1), soon())
     assert sum(fleet.sizes()) == 60
@@ -150,11 +150,11 @@ async def test_least_loaded_routing_knows_no_home() -> None:
         question((Text("other"),)),
         question(model=structs.replace(INFO, model="n")),
         question(cache_salt="s"),
-        Question(INFO, "judge", (Text("q"),), truncate=True),
+        ScoringContext(INFO, "judge", (Text("q"),), truncate=True),
     ],
 )
-def test_the_key_is_that_of_the_prefix(other: Question) -> None:
-    assert question().prefix_key() == Question(TWO, "find", (Text("q"),), truncate=False).prefix_key()
+def test_the_key_is_that_of_the_prefix(other: ScoringContext) -> None:
+    assert question().prefix_key() == ScoringContext(TWO, "find", (Text("q"),), truncate=False).prefix_key()
     assert question().prefix_key() != other.prefix_key()
 
 
@@ -198,7 +198,7 @@ async def test_a_request_fails_when_its_share_fails_twice_and_the_others_are_can
 
 async def test_without_a_worker_there_is_none() -> None:
     with pytest.raises(NoWorker):
-        await Scoring(Media(Limits()), Workers([])).score(question(), texts(1), soon())
+        await Scoring(Media(Limits()), WorkerPool([])).score(question(), texts(1), soon())
 
 
 async def test_a_share_that_is_late_costs_only_its_own_documents() -> None:
@@ -222,7 +222,7 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
         return await by_number(call)
 
     fleet = Fleet(StandIn(held), StandIn(held))
-    async with watched(*(each.client for each in fleet.stand_ins)) as workers:
+    async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
         scoring = Scoring(fleet.media, workers)
         tasks = []
         for number in range(4):
@@ -336,7 +336,7 @@ async def test_time_that_ends_while_images_are_decoded_ends_the_request() -> Non
     assert numbers_of(verdicts.values()) == ["deadline_exceeded", "deadline_exceeded", 1.0]
 
 
-def numbers_of(verdicts: Iterable[Verdict]) -> list[float | str]:
+def numbers_of(verdicts: Iterable[PairOutcome]) -> list[float | str]:
     return [each.logit if isinstance(each, Scored) else each.code for each in verdicts]
 
 
@@ -352,9 +352,9 @@ async def test_however_it_is_split_each_document_gets_its_own_score(lengths: Seq
 
 async def test_a_seat_keeps_its_cost_until_it_leaves() -> None:
     only = StandIn(by_number)
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         call = ScoreCall("m", "find", ["q"], [["1"]], [], truncate=True)
-        with workers.seats(Work(INFO, b"k", 100, [10, 20])) as (seat,):
+        with workers.dispatches(Workload(INFO, b"k", 100, [10, 20])) as (seat,):
             (worker,) = workers._workers
             assert worker.load == 130
             await seat.score(call, 10, soon())

@@ -20,7 +20,7 @@ from service.gateway.info import OPENAPI_PATH, RERANK_PATHS
 from service.gateway.settings import GatewaySettings
 from service.observability.metrics import LABELS
 from service.wire import Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
-from tests.gateway.stand_in import INFO, StandIn, good, watched
+from tests.gateway.stand_in import INFO, StandIn, good, monitored
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "BREW")
 PATHS = ("/rerank", "/v1/rerank", "/v1/models", "/info", "/health/live", "/health/x", "/metrics", "/score", "/")
@@ -109,7 +109,7 @@ async def test_made_up_models_have_few_series_and_short_names() -> None:
     made_up: list[WorkerInfo] = [
         structs.replace(INFO, model=f"{number:>300}", digest="sha256:" + "a" * 64) for number in range(500)
     ]
-    async with watched(StandIn(good, INFO, *made_up).client) as workers:
+    async with monitored(StandIn(good, INFO, *made_up).client) as workers:
         found = [dict(values) for name, values in series() if name == "rerank_model_workers"]
         assert len(found) <= MOST_MODELS < len(workers.names())
         assert all(len(each["model"]) <= MAX_NAME for each in found)

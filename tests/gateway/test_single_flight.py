@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from service.errors import DeadlineExceeded, NoWorker, PairTooLong, RerankError, WorkerFailed
-from service.gateway.domain import Verdict
+from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content, Text
-from service.gateway.single_flight import JOINS, SMALL_FLIGHT, WORTH_JOINING, Flights, Flown
+from service.gateway.single_flight import JOINS, SMALL_FLIGHT, WORTH_JOINING, FlightResult, SingleFlight
 from service.wire import Scored
 from tests.gateway.redis_tiers import count
 from tests.gateway.stand_in import scored, soon
 
-Answer = tuple[set[str], dict[bytes, Verdict]]
+Answer = tuple[set[str], dict[bytes, PairOutcome]]
 DIGEST = "d"
 
 
@@ -38,7 +38,7 @@ class Scorer:
             raise said
         return said, {key: self.verdict(int(key)) for key in documents}
 
-    def verdict(self, number: int) -> Verdict:
+    def verdict(self, number: int) -> PairOutcome:
         return PairTooLong() if number < 0 else scored(number)
 
     def go(self, call: int, said: set[str] | Exception | None = None) -> None:
@@ -55,10 +55,10 @@ class House:
     """Requests that share flights."""
 
     def __init__(self) -> None:
-        self.flights = Flights()
+        self.flights = SingleFlight()
         self.scorer = Scorer()
 
-    def ask(self, *numbers: int, seconds: float = 60) -> asyncio.Task[Flown]:
+    def ask(self, *numbers: int, seconds: float = 60) -> asyncio.Task[FlightResult]:
         documents: dict[bytes, Content] = {str(number).encode(): (Text("t"),) for number in numbers}
         return asyncio.create_task(self.flights.score(documents, DIGEST, soon(seconds), self.scorer))
 
@@ -74,7 +74,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def numbers(verdicts: Mapping[bytes, Verdict]) -> dict[int, float | str]:
+def numbers(verdicts: Mapping[bytes, PairOutcome]) -> dict[int, float | str]:
     return {int(key): each.logit if isinstance(each, Scored) else each.code for key, each in verdicts.items()}
 
 
@@ -215,7 +215,7 @@ async def test_who_has_waited_in_vain_often_enough_scores_alone(house: House) ->
         house.scorer.go(call)
     ended = await asyncio.gather(*waiters, return_exceptions=True)
     assert [type(each) for each in ended].count(WorkerFailed) == 1
-    assert [numbers(each.fresh) for each in ended if isinstance(each, Flown)] == [{1: 1}] * 4
+    assert [numbers(each.fresh) for each in ended if isinstance(each, FlightResult)] == [{1: 1}] * 4
     assert not house.flights._flying
 
 
@@ -240,7 +240,7 @@ async def test_whatever_happens_everyone_gets_an_answer_or_an_error_of_its_own(s
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     house = House()
-    wanted: dict[asyncio.Task[Flown], set[int]] = {}
+    wanted: dict[asyncio.Task[FlightResult], set[int]] = {}
     open_ = 0
     while len(wanted) < 40 or open_ < len(house.scorer.words):
         if len(wanted) < 40 and chance.random() < 0.5:
@@ -255,7 +255,7 @@ async def test_whatever_happens_everyone_gets_an_answer_or_an_error_of_its_own(s
         await settle()
     for task, some in wanted.items():
         (ended,) = await asyncio.gather(task, return_exceptions=True)
-        if isinstance(ended, Flown):
+        if isinstance(ended, FlightResult):
             assert numbers(ended.fresh | ended.joined) == {number: number for number in some}
         else:
             assert isinstance(ended, asyncio.CancelledError | RerankError | RuntimeError)

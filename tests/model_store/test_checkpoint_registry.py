@@ -11,7 +11,7 @@ import pytest
 from model_store.checkpoint import resolve, resolve_adapter
 from model_store.manifest import CheckpointUnusable, digest_files, read_manifest, write_manifest
 from model_store.registry.channels import current, promote, rollback
-from model_store.registry.storage import Place, place_of
+from model_store.registry.storage import Storage, place_of
 from model_store.registry.versions import Version, upload
 from tests.conftest import TINY
 from tests.model_store.registry.published import fresh_memory
@@ -24,12 +24,12 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def place(root: str) -> Place:
+def place(root: str) -> Storage:
     return place_of(root)
 
 
 @pytest.fixture
-def version(place: Place) -> Version:
+def version(place: Storage) -> Version:
     """gmr-tiny, published and in production."""
     version = upload(place, TINY)
     promote(place, "gmr-tiny", "production", version.digest, after=None)
@@ -58,7 +58,7 @@ def test_a_url_resolves_without_a_registry(version: Version, root: str, tmp_path
         assert resolve(name, cache=tmp_path / "cache").digest == resolve("gmr-tiny").digest
 
 
-def test_a_channel_follows_its_promotions(place: Place, version: Version, root: str, tmp_path: Path) -> None:
+def test_a_channel_follows_its_promotions(place: Storage, version: Version, root: str, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(TINY, tmp_path / "copy"))
     manifest = read_manifest(folder)
     assert manifest
@@ -70,7 +70,7 @@ def test_a_channel_follows_its_promotions(place: Place, version: Version, root: 
     assert resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens == 3200
 
 
-def test_what_does_not_verify_is_refused(root: str, place: Place, version: Version, tmp_path: Path) -> None:
+def test_what_does_not_verify_is_refused(root: str, place: Storage, version: Version, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"{}")
     place.put(tmp_path / "other", f"gmr-tiny/{version.digest}/config.json")
     assert "config.json is not the file that was published" in refusal(
@@ -115,13 +115,13 @@ class TestAdapters:
         write_manifest(folder, manifest.model_copy(update=update))
         return folder
 
-    def test_it_is_no_model(self, adapter: Path, place: Place, root: str, tmp_path: Path) -> None:
+    def test_it_is_no_model(self, adapter: Path, place: Storage, root: str, tmp_path: Path) -> None:
         assert "is an adapter" in refusal(str(adapter))
         upload(place, adapter)
         digest = place.names("small-lora")[0]
         assert "is an adapter" in refusal(f"small-lora@{digest}", registry=root, cache=tmp_path / "cache")
 
-    def test_it_comes_from_a_registry(self, adapter: Path, place: Place, root: str, tmp_path: Path) -> None:
+    def test_it_comes_from_a_registry(self, adapter: Path, place: Storage, root: str, tmp_path: Path) -> None:
         promote(place, "small-lora", "production", upload(place, adapter).digest, after=None)
         found = resolve_adapter(
             "x", Path("small-lora@production"), registry=root, cache=tmp_path / "cache", model=resolve("gmr-tiny")

@@ -20,8 +20,8 @@ from service.errors import BY_CODE
 from service.observability import logs
 from service.observability.exposition import metrics_page
 from service.observability.logs import log_to_stderr
-from service.observability.request_context import spend, stage, tell, told
-from service.web.asgi import prepare
+from service.observability.request_context import add_log_fields, add_stage_seconds, add_worker_seconds, stage
+from service.web.asgi import add_common_routes
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACED = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -30,15 +30,15 @@ PART = re.compile(r"[a-z_]+;dur=\d+\.\d")
 
 def house(access_log: float = 1.0) -> FastAPI:
     app = FastAPI()
-    prepare(app, is_ready=lambda: True, access_log=access_log)
+    add_common_routes(app, is_ready=lambda: True, access_log=access_log)
 
     @app.get("/says/{word}")
     async def says(word: str) -> Response:
-        tell(dialect="native", documents=3, tenant=None)
+        add_log_fields(dialect="native", documents=3, tenant=None)
         with stage("parse"):
             pass
-        spend("parse", 0.5)
-        told("engine", 0.25)
+        add_stage_seconds("parse", 0.5)
+        add_worker_seconds("engine", 0.25)
         return PlainTextResponse(word)
 
     @app.get("/refuses/{code}")
@@ -173,14 +173,14 @@ class Terminal(io.StringIO):
 
 @contextmanager
 def logged_to(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    handlers, level = logging.root.handlers, logs.log.level
+    handlers, level = logging.root.handlers, logs.logger.level
     monkeypatch.setattr("sys.stderr", stream)
     log_to_stderr("info")
     try:
         yield
     finally:
         logging.root.handlers = handlers
-        logs.log.setLevel(level)
+        logs.logger.setLevel(level)
 
 
 async def test_a_line_is_json_and_on_a_terminal_words(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from service.errors import DeadlineExceeded, InvalidImage, RerankError, WorkerFailed
 from service.gateway.dialects.native import sigmoid
-from service.observability.score_metrics import KEPT_SECONDS, MOST_DIGESTS, OTHER, Quality, short
+from service.observability.score_metrics import KEPT_SECONDS, MOST_DIGESTS, OTHER, ScoreMetrics, short
 from service.wire import Scored
 
 DIGEST = "sha256:" + "ab" * 32
@@ -31,14 +31,14 @@ class Clock:
         return self.now
 
 
-def samples(quality: Quality) -> dict[tuple[str, ...], float]:
+def samples(quality: ScoreMetrics) -> dict[tuple[str, ...], float]:
     """What is exported, by name and labels' values."""
     registry = CollectorRegistry()
     registry.register(quality)
     return {(each.name, *each.labels.values()): each.value for family in registry.collect() for each in family.samples}
 
 
-def digests(quality: Quality) -> set[str]:
+def digests(quality: ScoreMetrics) -> set[str]:
     return {name[1] for name in samples(quality)}
 
 
@@ -49,7 +49,7 @@ def digest(number: int) -> str:
 @settings(max_examples=50, deadline=None)
 @given(st.lists(verdicts, min_size=1, max_size=5))
 def test_a_request_at_once_counts_as_its_scores_one_by_one(requests: list[list[Scored | RerankError]]) -> None:
-    quality, registry = Quality(), CollectorRegistry()
+    quality, registry = ScoreMetrics(), CollectorRegistry()
     wanted = Histogram("rerank_relevance_score", "", buckets=BOUNDS, registry=registry)
     for request in requests:
         quality.count(DIGEST, request, cached=0)
@@ -72,7 +72,7 @@ def _on_its_side(logit: float) -> float:
 
 
 def test_what_became_of_pairs() -> None:
-    quality = Quality()
+    quality = ScoreMetrics()
     quality.count(DIGEST, [Scored(1.0, 5, 0, True), Scored(2.0, 5, 0, False), *REFUSED], cached=1)
     found = samples(quality)
     results = Counter({name[2]: value for name, value in found.items() if name[0] == "rerank_pairs_total"})
@@ -85,7 +85,7 @@ def test_what_became_of_pairs() -> None:
     st.lists(st.text(max_size=20).map("sha256:".__add__) | st.integers(0, 99).map(digest) | st.text(max_size=80), max_size=200)
 )
 def test_whatever_workers_say_the_series_stay_few(said: list[str]) -> None:
-    quality = Quality()
+    quality = ScoreMetrics()
     for each in said:
         quality.count(each, [Scored(0.0, 1, 0, False)], cached=0)
     assert len(digests(quality)) <= MOST_DIGESTS + 1
@@ -95,7 +95,7 @@ def test_whatever_workers_say_the_series_stay_few(said: list[str]) -> None:
 
 def test_a_new_model_takes_the_place_of_one_that_is_gone() -> None:
     clock = Clock()
-    quality = Quality(clock)
+    quality = ScoreMetrics(clock)
     for number in range(MOST_DIGESTS):
         clock.now += 1
         quality.count(digest(number), [], cached=0)

@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from service.errors import WorkerFailed
-from service.gateway.domain import Verdict
+from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content
-from service.gateway.single_flight import Flights
+from service.gateway.single_flight import SingleFlight
 from service.observability import tracing
 from service.observability.metrics import TRACE_SPANS
 from service.observability.otlp import OtlpTracer
@@ -150,10 +150,10 @@ async def test_tasks_keep_their_own_place(collector: Collector, traced: Start) -
 
 async def test_who_joins_anothers_flight_names_its_span(collector: Collector, traced: Start) -> None:
     tracer = traced(1)
-    flights, landing = Flights(), asyncio.Event()
+    flights, landing = SingleFlight(), asyncio.Event()
     until = asyncio.get_running_loop().time() + 60
 
-    async def score(documents: Mapping[bytes, Content]) -> tuple[set[str], dict[bytes, Verdict]]:
+    async def score(documents: Mapping[bytes, Content]) -> tuple[set[str], dict[bytes, PairOutcome]]:
         await landing.wait()
         return {"d"}, {key: Scored(0.0, 1, 0, truncated=False, reused_tokens=0) for key in documents}
 

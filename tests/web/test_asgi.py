@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from service.errors import BY_CODE, Overloaded, RerankError
-from service.web.asgi import prepare, unless_gone
+from service.web.asgi import add_common_routes, until_disconnect
 from service.web.request_body import read_body
 
 SECRET = "the text of an exception"
@@ -33,7 +33,7 @@ class House:
         self.ready = self.alive = True
         self.started, self.cancelled = threading.Event(), threading.Event()
         self.app = FastAPI()
-        prepare(self.app, is_ready=lambda: self.ready, is_alive=lambda: self.alive)
+        add_common_routes(self.app, is_ready=lambda: self.ready, is_alive=lambda: self.alive)
         for path in ("breaks", "breaks_midway", "says", "refuses", "teapot"):
             self.app.get(f"/{path}")(getattr(self, path))
         self.app.post("/length")(self.length)
@@ -63,7 +63,7 @@ class House:
 
     async def wait(self, request: Request) -> Response:
         await read_body(request, CAP)
-        return await unless_gone(request, self._work())
+        return await until_disconnect(request, self._work())
 
     async def _work(self) -> Response:
         self.started.set()

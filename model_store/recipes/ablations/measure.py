@@ -26,7 +26,7 @@ from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic import cells
 from model_store.training.losses import NO, YES
 from model_store.training.outcome import ADAPTER, HEAD
-from model_store.training.publish.adapters import load_base, wear
+from model_store.training.publish.adapters import apply_adapter, load_base
 
 Values = dict[str, dict[str, float]]
 """nDCG@10 by cell, then by query."""
@@ -45,7 +45,7 @@ class Benchmark:
         network = load_base(self._base, "cpu")
         if not self._batches:
             self._prepare(network)
-        adapted: Network = wear(network, read_adapter(run / ADAPTER)).merge_and_unload()
+        adapted: Network = apply_adapter(network, read_adapter(run / ADAPTER)).merge_and_unload()
         row = _along(variant, self._rows(adapted, run / HEAD))
         return {
             cell: {f"{cell}/{number}": _value(adapted, *each, row) for number, each in enumerate(batches)}

@@ -21,7 +21,7 @@ from model_store.recipes.tiny.tokenizer import CHAT_TEMPLATE
 from model_store.synthetic.pictures import PIXELS
 from model_store.synthetic.questions import golden_questions
 from model_store.training.publish.folder import PROCESSOR, seal
-from model_store.training.publish.pairs import by_the_card
+from model_store.training.publish.pairs import model_card_logit
 
 _WEIGHTS = ("config.json", "generation_config.json", "model.safetensors")
 _TOKENIZER = {
@@ -49,7 +49,7 @@ def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
 def finish(folder: Path, name: str, card: str, lineage: dict[str, object]) -> None:
     """Score golden pairs, write the card, and, last, the manifest."""
     reference = NaiveReranker(folder)
-    pairs = [replace(pair, logit=by_the_card(reference, pair)) for pair in golden_questions()]
+    pairs = [replace(pair, logit=model_card_logit(reference, pair)) for pair in golden_questions()]
     golden = write_golden(folder, pairs)
     names = [*_WEIGHTS, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"]
     described = {

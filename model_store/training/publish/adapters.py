@@ -39,7 +39,7 @@ def load_base(checkpoint: Checkpoint, device: str) -> Network:
     return network.to(device).eval()
 
 
-def wear(network: Network, adapter: LoraFolder) -> peft.PeftModel:
+def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
     """The network with the adapter on; raises `PublishRefused` where some of either does not find its place."""
     name = adapter.folder.name
     _refuse_misfits(network, adapter)

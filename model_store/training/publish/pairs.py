@@ -57,7 +57,7 @@ def logits_of(network: Network, family: Gmr, pairs: Sequence[GoldenPair], *, two
     return found
 
 
-def by_the_card(loop: NaiveReranker, pair: GoldenPair) -> float:
+def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:
     """The same by the loop that model cards print, which uses nothing of this project."""
     query, document = (
         [part if isinstance(part, str) else Pil.fromarray(part) for part in side] for side in (pair.query, pair.document)

@@ -26,7 +26,7 @@ from model_store.evaluation.naive import NaiveReranker
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import GoldenPair, read_golden, write_golden
 from model_store.manifest import Manifest, digest_files
-from model_store.training.publish.adapters import load_base, wear, write_today
+from model_store.training.publish.adapters import apply_adapter, load_base, write_today
 from model_store.training.publish.card import Story, card
 from model_store.training.publish.folder import (
     copy_reading,
@@ -37,7 +37,7 @@ from model_store.training.publish.folder import (
     seal,
 )
 from model_store.training.publish.other_engine import vllm_logits_of
-from model_store.training.publish.pairs import PublishRefused, by_the_card, logits_of
+from model_store.training.publish.pairs import PublishRefused, logits_of, model_card_logit
 from model_store.training.publish.parity import ROUNDING, Parity
 
 Report = Callable[[str], None]
@@ -111,7 +111,7 @@ def _score_adapter(job: Job, adapter: LoraFolder, parity: Parity, report: Report
     report("scoring the base")
     parity.add("base", logits_of(network, family, parity.pairs))
     report("scoring the base with the adapter beside it")
-    worn = wear(network, adapter)
+    worn = apply_adapter(network, adapter)
     parity.add("adapter", logits_of(worn.get_base_model(), family, parity.pairs))
     if parity.logits["adapter"] == parity.logits["base"]:
         raise PublishRefused(
@@ -158,7 +158,7 @@ def _by_the_card(job: Job, draft: Path, parity: Parity) -> list[float]:
     """The pairs' logits by the loop of model cards; raises `PublishRefused` where that cannot read what was written."""
     try:
         loop = NaiveReranker(draft, device=job.device)
-        return [by_the_card(loop, pair) for pair in parity.pairs]
+        return [model_card_logit(loop, pair) for pair in parity.pairs]
     except Exception as error:  # transformers and Jinja raise many kinds
         raise PublishRefused(
             f"{job.base.name}: transformers cannot read its tokenizer, chat template or processor ({type(error).__name__})."
@@ -171,7 +171,7 @@ def _write_adapter(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, dra
     base = load_base(job.base, job.device)
     write_today(adapter, base, draft, job.base.name)
     report("reading it again")
-    reread = wear(base, read_adapter(draft)).get_base_model()
+    reread = apply_adapter(base, read_adapter(draft)).get_base_model()
     parity.add("reloaded", logits_of(reread, job.base.family, parity.pairs, two_rows=True), against="adapter")
     golden = [replace(pair, logit=logit) for pair, logit in zip(parity.pairs, parity.logits["reloaded"], strict=True)]
     write_golden(draft, golden)

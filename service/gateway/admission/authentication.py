@@ -28,7 +28,7 @@ from service.gateway.admission.keys import (
     read_content,
 )
 from service.gateway.admission.quotas import UNBOUNDED, Quota
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import FILE_READABLE
 
 LOOK_SECONDS = 1.0
@@ -58,10 +58,10 @@ class Caller:
             raise Forbidden
 
 
-ANYONE = Caller()
+ANONYMOUS = Caller()
 
 
-class Guard:
+class Authenticator:
     """Lets in those who show a key: one of `plain`, or one of the `file`, which is followed when it changes.
 
     Without either, everyone is let in. Raises `KeysUnusable`.
@@ -77,9 +77,9 @@ class Guard:
         self._trouble: str | None = None
         self._tell_file(readable=True)
 
-    async def enter(self, request: Request) -> None:
+    async def authenticate(self, request: Request) -> None:
         """A route's dependency: know the caller, or raise `Unauthorized`."""
-        request.state.caller = self._caller(request.headers.raw) if self.asks else ANYONE
+        request.state.caller = self._caller(request.headers.raw) if self.asks else ANONYMOUS
 
     async def watch(self) -> None:
         """Say how many keys there are, and read the file again whenever it changes."""
@@ -114,7 +114,7 @@ class Guard:
     def _is_well(self) -> None:
         """The file is readable and sound; say so where it was not."""
         if self._trouble is not None:
-            say("the keys file can be read again")
+            log("the keys file can be read again")
         self._trouble = None
         self._tell_file(readable=True)
 
@@ -122,7 +122,7 @@ class Guard:
         """The file cannot be used; say so once for each reason."""
         self._tell_file(readable=False)
         if why != self._trouble:
-            say(f"keys kept as they were: {why}", logging.ERROR)
+            log(f"keys kept as they were: {why}", logging.ERROR)
         self._trouble = why
 
     def _tell_file(self, *, readable: bool) -> None:
@@ -131,9 +131,9 @@ class Guard:
 
     def _tell(self) -> None:
         if self._callers:
-            say("keys read", keys=len(self._callers))
+            log("keys read", keys=len(self._callers))
         else:
-            say("there are no keys: nobody may enter", logging.WARNING)
+            log("there are no keys: nobody may enter", logging.WARNING)
 
     def _caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
         """Whose key the headers show. All keys are compared, and always all of them."""

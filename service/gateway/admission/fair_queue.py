@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import count
 
-from service.gateway.admission.throughput import Stay
+from service.gateway.admission.throughput import Ticket
 
 
 class Kind(Enum):
@@ -47,10 +47,10 @@ class Turn:
     kind: Kind
     number: int = field(default_factory=lambda: next(_numbers))
     granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    stay: Stay = field(init=False)
+    stay: Ticket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stay = Stay(self.cost)
+        self.stay = Ticket(self.cost)
 
     @property
     def newcomer(self) -> bool:

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission.admitted import Admitted, Inside
 from service.gateway.admission.fair_queue import FairQueue, Kind, Turn
-from service.gateway.admission.throughput import Pace
+from service.gateway.admission.throughput import ThroughputEstimator
 from service.observability.metrics import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, WAITING_LIMIT
 from service.observability.request_context import stage
 
@@ -41,7 +41,7 @@ BELIEVED = 0.8
 MAX_RETRY_AFTER = 30
 
 
-class Admission:
+class AdmissionQueue:
     """A gate over cost units (about one prompt token each).
 
     `capacity` fixes how much may be inside; by None it follows from the pace, and `always` says how many turns may be inside
@@ -60,7 +60,7 @@ class Admission:
         self._max_waiting = max_waiting
         self._max_wait = max_wait_seconds
         self._always = always
-        self._pace = Pace()
+        self._pace = ThroughputEstimator()
         self.note_known = self._pace.note_known
         self._inside = Inside()
         self._queue = FairQueue()
@@ -80,12 +80,12 @@ class Admission:
         """Raise `Overloaded` if a small request of a scope would be turned away now."""
         waiting = self._queue.newcomers
         if waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
-            raise _turned_away("wait_too_long", wait)
+            raise _overloaded("wait_too_long", wait)
         full = waiting >= self._max_waiting and (
             waiting > 0 or not self._is_open(kept=not self._inside.cost_of(scope, Kind.WHOLE))
         )
         if full and self._queue.last_of_longest(scope) is None:
-            raise _turned_away("line_full", self._expected_wait(scope))
+            raise _overloaded("line_full", self._expected_wait(scope))
 
     @asynccontextmanager
     async def admit(self, cost: int, until: float, scope: str = "") -> AsyncIterator[Admitted]:
@@ -107,14 +107,14 @@ class Admission:
             IN_FLIGHT.dec()
             self._inside.large.pop(turn, None)
             admitted.end()
-            self._let_in()
+            self._grant_turns()
 
     async def next_turn(self, scope: str, cost: int) -> Turn:
         """Wait for a further slice's turn, which is to be left. It is not refused: its request has been admitted."""
         turn = Turn(scope, cost, Kind.NEXT)
-        self._pace.someone_waits()
+        self._pace.mark_saturated()
         self._queue.add(turn)
-        self._let_in()
+        self._grant_turns()
         if not turn.granted.done():
             try:
                 await turn.granted
@@ -133,14 +133,14 @@ class Admission:
         turn.stay.computed = computed
         self._pace.leave(turn.stay, asyncio.get_running_loop().time())
         self._inside.remove(turn)
-        self._let_in()
+        self._grant_turns()
 
     async def _enter(self, turn: Turn, until: float) -> None:
         now = asyncio.get_running_loop().time()
         if now >= until:
             raise DeadlineExceeded
         self._queue.add(turn)
-        self._let_in()
+        self._grant_turns()
         if turn.granted.done():
             return
         self._queue.remove(turn)
@@ -158,7 +158,7 @@ class Admission:
             if leave_at == until:
                 SHED.labels("deadline").inc()
                 raise DeadlineExceeded from None
-            raise _turned_away("waited_too_long", self._expected_wait(turn.scope, turn.kind)) from None
+            raise _overloaded("waited_too_long", self._expected_wait(turn.scope, turn.kind)) from None
 
     def _give_up(self, turn: Turn) -> None:
         """Take a turn out of the queue, or give it back where it was granted at this very moment."""
@@ -167,24 +167,24 @@ class Admission:
             self.leave(turn, None)
         else:
             self._queue.remove(turn)
-            self._let_in()
+            self._grant_turns()
 
     def _make_room(self, turn: Turn, left: float) -> None:
         """See that one more turn may wait, or raise: a scope with more in the queue gives up its last for one with less."""
-        self._pace.someone_waits()
+        self._pace.mark_saturated()
         wait = self._expected_wait(turn.scope, turn.kind)
         if wait > BELIEVED * min(self._max_wait, left):
             self._note_waiting()
-            raise _turned_away("wait_too_long", wait)
+            raise _overloaded("wait_too_long", wait)
         if self._queue.newcomers < self._max_waiting:
             return
         last = self._queue.last_of_longest(turn.scope) if self._max_waiting else None
         if last is None:
             self._note_waiting()
-            raise _turned_away("line_full", wait)
+            raise _overloaded("line_full", wait)
         self._queue.remove(last)
         if not last.granted.done():
-            last.granted.set_exception(_turned_away("line_full", self._expected_wait(last.scope, last.kind)))
+            last.granted.set_exception(_overloaded("line_full", self._expected_wait(last.scope, last.kind)))
 
     def _expected_wait(self, scope: str, kind: Kind = Kind.WHOLE) -> float:
         """Seconds until the next turn of a scope is granted, by the pace of late."""
@@ -215,7 +215,7 @@ class Admission:
             return self._has_place(turn.scope) and self._is_open(kept=True)
         return self._is_open(kept=not self._inside.cost_of(turn.scope, turn.kind))
 
-    def _let_in(self) -> None:
+    def _grant_turns(self) -> None:
         """Grant turns while there is room."""
         while turn := self._next():
             self._queue.serve(turn)
@@ -223,7 +223,7 @@ class Admission:
             self._pace.enter(turn.stay, asyncio.get_running_loop().time())
             turn.granted.set_result(None)
         if self._queue:
-            self._pace.someone_waits()
+            self._pace.mark_saturated()
         self._note_waiting()
 
     def _is_open(self, *, kept: bool) -> bool:
@@ -241,7 +241,7 @@ class Admission:
         ADMITTED_TOKENS.set(self._inside.used)
 
 
-def _turned_away(reason: str, wait: float) -> Overloaded:
+def _overloaded(reason: str, wait: float) -> Overloaded:
     """`Overloaded`, to be tried again when about as long as it would have waited is over, not by all at once."""
     SHED.labels(reason).inc()
     jittered = random.uniform(1, 3) + min(wait, MAX_RETRY_AFTER) * random.uniform(0.5, 1.5)

@@ -51,7 +51,7 @@ class _Meter:
         self.at = now
 
 
-class Visit:
+class QuotaTicket:
     """One request of a scope; `charge` it with its pairs once they are known."""
 
     def __init__(self, meter: _Meter, quota: Quota, clock: Callable[[], float]) -> None:
@@ -89,10 +89,10 @@ class Quotas:
         self._meters: dict[str, _Meter] = {}
 
     @contextmanager
-    def visit(self, scope: str, quota: Quota) -> Iterator[Visit]:
+    def ticket(self, scope: str, quota: Quota) -> Iterator[QuotaTicket]:
         """Count a request while the context lasts; raises `RateLimited` where the scope has too many, or no credit."""
         meter = self._meter(scope)
-        visit = Visit(meter, quota, self._clock)
+        visit = QuotaTicket(meter, quota, self._clock)
         if quota.max_in_flight is not None and meter.in_flight >= quota.max_in_flight:
             raise RateLimited(f"This API key has {meter.in_flight} requests in flight, which is its quota.", retry_after=1)
         visit.expect_credit()

@@ -20,7 +20,7 @@ LONG_SECONDS = 1.0
 
 
 @dataclass(slots=True, eq=False)
-class Stay:
+class Ticket:
     """A turn inside: its cost, and how much of that was new work (0..1) once it has been answered; else None."""
 
     cost: int
@@ -28,7 +28,7 @@ class Stay:
     computed: float | None = None
 
 
-class Pace:
+class ThroughputEstimator:
     """What leaves a second, as estimated (`line`), and what of it was computed (`work`); None before the first sample."""
 
     def __init__(self) -> None:
@@ -40,13 +40,13 @@ class Pace:
         self._since = 0.0
         self._start_sample()
 
-    def enter(self, stay: Stay, now: float) -> None:
+    def enter(self, stay: Ticket, now: float) -> None:
         stay.round = self._round
         self._inside += 1
         if self._inside == 1:
             self._begin(now)
 
-    def leave(self, stay: Stay, now: float) -> None:
+    def leave(self, stay: Ticket, now: float) -> None:
         self._inside -= 1
         if stay.computed is not None:
             self._done += stay.cost
@@ -60,7 +60,7 @@ class Pace:
         """Count what was answered without work, beside what is inside."""
         self._done += cost
 
-    def someone_waits(self) -> None:
+    def mark_saturated(self) -> None:
         """Say that there is more to do than is inside."""
         self._saturated = True
 

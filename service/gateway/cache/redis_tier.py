@@ -21,7 +21,7 @@ from service.gateway.cache.encoding import Seal
 from service.gateway.cache.redis_client import GIVE_UP_SECONDS, Client, failure_kind, first_failure
 from service.gateway.cache.score_cache import TAG_BYTES
 from service.gateway.circuit_breaker import Breaker
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import CACHE_BREAKER, CACHE_FAILURES, CACHE_REJECTED, CACHE_SECONDS, CACHE_SKIPPED
 from service.wire import Scored
 
@@ -99,7 +99,7 @@ class RedisTier:
         """Open a first connection, so that no request waits for it; say so where that fails."""
         reading = self._begin("get", partial(self._read, [bytes(TAG_BYTES)]), 2 * GIVE_UP_SECONDS)
         if reading is not None and await asyncio.shield(reading) is None:
-            say("the score cache's Redis does not answer: scores are kept in memory only", logging.WARNING)
+            log("the score cache's Redis does not answer: scores are kept in memory only", logging.WARNING)
 
     async def close(self) -> None:
         """Let what is under way end, for a bounded time, and disconnect."""
@@ -180,9 +180,9 @@ class RedisTier:
         if kind:
             CACHE_FAILURES.labels(operation, kind).inc()
         if before == "closed" and breaker.state == "open":
-            say("Redis is left alone for a while", logging.WARNING, operation=operation, kind=kind)
+            log("Redis is left alone for a while", logging.WARNING, operation=operation, kind=kind)
         elif before != "closed" and breaker.state == "closed":
-            say("Redis answers again", operation=operation)
+            log("Redis answers again", operation=operation)
 
     async def _read(self, keys: Sequence[bytes]) -> list[object]:
         values: object = await self._client.mget([self._name(key) for key in keys])

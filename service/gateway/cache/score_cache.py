@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Protocol
 
 from service.gateway.cache.encoding import pack, unpack
-from service.gateway.domain import Question
+from service.gateway.domain import ScoringContext
 from service.gateway.media.content import Content, framed, identity
 from service.observability.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_LOOKUPS
 from service.wire import Scored
@@ -29,7 +29,7 @@ _ENTRY_BYTES = 250
 """What an entry takes beside its key and value: the interpreter's objects and the index."""
 
 
-def pair_keys(secret: bytes, question: Question, documents: Iterable[Content]) -> list[bytes]:
+def pair_keys(secret: bytes, question: ScoringContext, documents: Iterable[Content]) -> list[bytes]:
     """The key of a question with each document: equal exactly when all that decides the score is equal.
 
     The model's digest stands for weights, template, limits, dtype and engine; the rest of what decides a score is beside it.

@@ -28,7 +28,7 @@ from service.errors import BadRequest, InvalidRequest, Loc, RerankError
 from service.gateway.dialects.field_names import expect_no_steering, unknown_fields, with_instruction
 from service.gateway.dialects.findings import REQUIRED, refusal
 from service.gateway.dialects.rank_fields import with_text
-from service.gateway.domain import Ask, Outcome, Ranked
+from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.gateway.media.data_urls import holds_picture
 
 NAME = "native"
@@ -41,7 +41,7 @@ _MAX_RANKED_FIELDS = 1_000
 """Of a document with `rank_fields`, which may have fields of its own."""
 
 
-def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Ask:
+def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> RerankQuery:
     """A JSON object as an `Ask`; raises a `BadRequest` that names the places.
 
     Bad documents are kept as their errors. `on_error` is what holds where the request does not say.
@@ -57,7 +57,7 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> As
         raise refusal(error) from None
 
     _expect_instruction(options.instruction, limits)
-    return Ask(
+    return RerankQuery(
         query=options.query,
         documents=_documents(documents, options.rank_fields or [], limits),
         model=options.model,
@@ -73,7 +73,7 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> As
     )
 
 
-def write(ask: Ask, outcome: Outcome, identity: str) -> RerankAnswer:
+def write(ask: RerankQuery, outcome: RerankResult, identity: str) -> RerankAnswer:
     """An outcome as the answer."""
     kept = [each for each in outcome.ranked if ask.min_score is None or sigmoid(each.score.logit) >= ask.min_score]
     tokens = sum(each.score.prompt_tokens for each in outcome.ranked)
@@ -99,7 +99,7 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + small) if logit >= 0 else small / (1 + small)
 
 
-def _result(ask: Ask, ranked: Ranked) -> Result:
+def _result(ask: RerankQuery, ranked: ScoredDocument) -> Result:
     document = ask.documents[ranked.index]
     score = ranked.score
     return Result(

@@ -23,7 +23,7 @@ from service.errors import (
     RerankError,
     WorkerFailed,
 )
-from service.observability.request_context import request_id, told
+from service.observability.request_context import add_worker_seconds, request_id
 from service.observability.tracing import Attributes, onward, span
 from service.wire import MSGPACK, REQUEST_ID_HEADER, TIMEOUT_HEADER, UNREADABLE, ScoreCall, Scored, ScoreReply, WorkerInfo
 
@@ -67,7 +67,7 @@ async def post_score(client: httpx.AsyncClient, call: ScoreCall, until: float) -
             raise _told(response, body)
         reply = _reply(body, len(call.documents))
     for part in ("queue", "engine"):
-        told(part, reply.timings.get(part, 0.0))
+        add_worker_seconds(part, reply.timings.get(part, 0.0))
     return reply
 
 

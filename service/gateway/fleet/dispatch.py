@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from service.errors import InvalidRequest, NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import RetryBudget
-from service.gateway.fleet.member import Worker
+from service.gateway.fleet.member import PoolMember
 from service.gateway.fleet.routing import IMBALANCE
 from service.observability.metrics import WORKER_EXTRA_CALLS
 from service.wire import ScoreCall, ScoreReply
@@ -25,7 +25,7 @@ RETRY_RESERVE = 64.0
 HEDGE_SHARE = 0.05
 HEDGE_RESERVE = 2.0
 
-Next = Callable[[Collection[Worker], int], Worker | None]
+Next = Callable[[Collection[PoolMember], int], PoolMember | None]
 """The worker that a cost goes to when some have been tried; none tried yet: any that serves the model."""
 
 
@@ -38,7 +38,7 @@ def _hedges() -> RetryBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryPolicy:
     """How much more than once calls may be made, of all seats together; without `hedge_seconds` none is made twice at once."""
 
     hedge_seconds: float = 0.0
@@ -64,10 +64,10 @@ def _counted(kind: str, allowed: bool) -> bool:
     return allowed
 
 
-class Seat:
+class ShareDispatch:
     """A share's place at a worker, whose load it is. Where the worker fails, the seat moves to the next."""
 
-    def __init__(self, worker: Worker, model: str, cost: int, following: Next, again: Again) -> None:
+    def __init__(self, worker: PoolMember, model: str, cost: int, following: Next, again: RetryPolicy) -> None:
         self._worker = worker
         self._model = model
         self._cost = cost
@@ -82,7 +82,7 @@ class Seat:
         call was refused, which no other worker would take either, and `NoWorker` where there is nobody to ask, or nobody left
         once a worker has gone. A call that two workers went away from may be the reason: that is `WorkerFailed`.
         """
-        worker = self._settle(())
+        worker = self._pick_worker(())
         if worker is None:
             raise NoWorker
         self._again.first()
@@ -96,12 +96,12 @@ class Seat:
         self._give_back(cost)
         return reply
 
-    async def _elsewhere(self, call: ScoreCall, until: float, tried: list[Worker], failure: RerankError) -> ScoreReply:
+    async def _elsewhere(self, call: ScoreCall, until: float, tried: list[PoolMember], failure: RerankError) -> ScoreReply:
         """The reply of one other worker, after a first failure."""
-        other = self._settle(tried) if len(tried) < ATTEMPTS else None
+        other = self._pick_worker(tried) if len(tried) < ATTEMPTS else None
         if other is None or not self._again.retry():
             if tried[-1].model(self._model) is None:  # in doubt: it has gone, or it was this call alone
-                await tried[-1].look()
+                await tried[-1].probe()
             raise NoWorker if self._nobody_left() else failure
         try:
             return await other.call(call, until)
@@ -117,7 +117,7 @@ class Seat:
         """Take what is left of the seat's cost off the worker's load."""
         self._give_back(self._cost)
 
-    def _settle(self, tried: Collection[Worker]) -> Worker | None:
+    def _pick_worker(self, tried: Collection[PoolMember]) -> PoolMember | None:
         """The seat's worker. If it was tried, or is not to be asked, the seat moves first; None: there is nobody left."""
         here = self._worker
         serves = here not in tried and here.model(self._model) is not None
@@ -131,7 +131,7 @@ class Seat:
         self._worker = following
         return following
 
-    async def _ask(self, worker: Worker, call: ScoreCall, until: float, tried: list[Worker]) -> ScoreReply:
+    async def _ask(self, worker: PoolMember, call: ScoreCall, until: float, tried: list[PoolMember]) -> ScoreReply:
         """The worker's reply; where that takes long and another worker is all but idle, that of whichever is first."""
         if not self._again.hedge_seconds:
             return await worker.call(call, until)
@@ -147,7 +147,7 @@ class Seat:
                 each.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    async def _also(self, worker: Worker, call: ScoreCall, until: float) -> ScoreReply:
+    async def _also(self, worker: PoolMember, call: ScoreCall, until: float) -> ScoreReply:
         cost = self._cost
         worker.load += cost
         try:
@@ -155,7 +155,7 @@ class Seat:
         finally:
             worker.load -= cost
 
-    def _idle(self, tried: Collection[Worker]) -> Worker | None:
+    def _idle(self, tried: Collection[PoolMember]) -> PoolMember | None:
         other = self._next(tried, self._cost)
         return other if other and other.load <= (IMBALANCE - 1) * self._cost else None
 

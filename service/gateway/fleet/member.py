@@ -19,7 +19,7 @@ import httpx
 from service.errors import DeadlineExceeded, NoWorker, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import Breaker
 from service.gateway.fleet.client import MAX_MARGIN_SECONDS, REPLY_MARGIN, get_served, post_score
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import WORKER_CALL_SECONDS, WORKER_CALLS
 from service.wire import ScoreCall, ScoreReply, WorkerInfo
 
@@ -37,7 +37,7 @@ STATES: tuple[State, ...] = ("ready", "silent", "open", "unready")
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class HealthCheckPolicy:
     """How often a ready worker is looked at, how long it has to answer, and after how many missed answers in a row it hangs."""
 
     look_seconds: float = 1.0
@@ -45,15 +45,15 @@ class Patience:
     misses: int = 3
 
 
-class Worker:
+class PoolMember:
     """One worker; `load` is the cost of what it has been given and has not answered. `watch` it for as long as it is used."""
 
-    def __init__(self, client: httpx.AsyncClient, patience: Patience | None = None) -> None:
+    def __init__(self, client: httpx.AsyncClient, patience: HealthCheckPolicy | None = None) -> None:
         self.name = str(client.base_url)
         self.serves: tuple[WorkerInfo, ...] = ()
         self.load = 0
         self._client = client
-        self._patience = patience or Patience()
+        self._patience = patience or HealthCheckPolicy()
         self._breaker = Breaker(failures=FAILURES, seconds=OPEN_SECONDS)
         self._away = False
         self._missed = 0
@@ -69,7 +69,7 @@ class Worker:
         """Whether its breaker would let a call through."""
         return self._breaker.would_admit()
 
-    def silent(self) -> bool:
+    def unresponsive(self) -> bool:
         """Whether it did not answer when it was looked at last."""
         return self._missed > 0
 
@@ -77,7 +77,7 @@ class Worker:
         """What is the matter with it, the worst first."""
         if not self.serves:
             return "unready"
-        return "open" if self._breaker.state != "closed" else "silent" if self.silent() else "ready"
+        return "open" if self._breaker.state != "closed" else "silent" if self.unresponsive() else "ready"
 
     async def call(self, call: ScoreCall, until: float) -> ScoreReply:
         """Its reply before `until` (event loop time).
@@ -100,12 +100,12 @@ class Worker:
         finally:
             WORKER_CALLS.labels(outcome).inc()
             if admitted or succeeded:
-                self._note(breaker, succeeded)
+                self._record_call(breaker, succeeded)
         if (served := self.model(call.model)) and reply.digest != served.digest:
-            await self.look()
+            await self.probe()
         return reply
 
-    async def look(self) -> None:
+    async def probe(self) -> None:
         """Ask it what it serves."""
         try:
             async with asyncio.timeout(self._patience.answer_seconds):
@@ -113,19 +113,19 @@ class Worker:
         except (TimeoutError, httpx.TimeoutException):
             self._miss()
         except httpx.HTTPError:
-            self._learn(())
+            self._update_models(())
         else:
-            self._learn(serves)
+            self._update_models(serves)
 
-    async def watch(self) -> None:
+    async def monitor(self) -> None:
         """Keep an eye on it until it has left and its last call has ended; then close its client."""
         try:
             while self._calls or not self._leaving:
                 try:
-                    await self.look()
+                    await self.probe()
                 except Exception as failure:  # a watch that ended would leave the worker as it was last seen, for good
-                    say("a look at a worker failed", logging.ERROR, failure=failure, worker=self.name)
-                    self._learn(())
+                    log("a look at a worker failed", logging.ERROR, failure=failure, worker=self.name)
+                    self._update_models(())
                 await self._pause()
         finally:
             await self._client.aclose()
@@ -133,7 +133,7 @@ class Worker:
     def retire(self) -> None:
         """It is gone from where it was found: nothing new for it, and its calls may end."""
         self._leaving = True
-        self._learn(())
+        self._update_models(())
         self._in_doubt.set()
 
     async def _reply(self, call: ScoreCall, until: float) -> ScoreReply:
@@ -146,16 +146,16 @@ class Worker:
             hangs = (scope.when() or until) < until
             raise NoWorker if hangs else DeadlineExceeded from None
         except httpx.HTTPError as error:
-            say("worker unreachable", logging.WARNING, worker=self.name, kind=type(error).__name__)
-            self._doubt()
+            log("worker unreachable", logging.WARNING, worker=self.name, kind=type(error).__name__)
+            self._mark_suspect()
             raise NoWorker if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else WorkerFailed from None
         except NoWorker:
-            self._doubt()
+            self._mark_suspect()
             raise
         finally:
             self._calls.discard(scope)
 
-    def _doubt(self) -> None:
+    def _mark_suspect(self) -> None:
         """Nothing new for it before it has said again that it is ready, which it is asked at once."""
         self._serve(())
         self._in_doubt.set()
@@ -166,14 +166,14 @@ class Worker:
         if self._missed < self._patience.misses:
             return
         if self._missed == self._patience.misses and (self.serves or self._calls):
-            say("worker hangs", logging.WARNING, worker=self.name, calls=len(self._calls))
+            log("worker hangs", logging.WARNING, worker=self.name, calls=len(self._calls))
         self._away = True
         self._serve(())
         for scope in self._calls:
             if not scope.expired():
                 scope.reschedule(asyncio.get_running_loop().time())
 
-    def _learn(self, serves: tuple[WorkerInfo, ...]) -> None:
+    def _update_models(self, serves: tuple[WorkerInfo, ...]) -> None:
         """It, or the system for it, has said what it serves. If it was away, it is another by now: past failures say nothing."""
         if serves and self._away:
             self._breaker = Breaker(failures=FAILURES, seconds=OPEN_SECONDS)
@@ -184,18 +184,18 @@ class Worker:
     def _serve(self, serves: tuple[WorkerInfo, ...]) -> None:
         if serves != self.serves:
             served = ",".join(f"{info.model}@{info.digest}" for info in serves)
-            say("worker changed", worker=self.name, serves=served or None)
+            log("worker changed", worker=self.name, serves=served or None)
         self.serves = serves
 
-    def _note(self, breaker: Breaker, succeeded: bool | None) -> None:
+    def _record_call(self, breaker: Breaker, succeeded: bool | None) -> None:
         before = breaker.state
         breaker.leave(succeeded)
         if (before == "closed") != (breaker.state == "closed"):
-            say("worker's breaker", logging.WARNING, worker=self.name, state=breaker.state)
+            log("worker's breaker", logging.WARNING, worker=self.name, state=breaker.state)
 
     async def _pause(self) -> None:
         """Wait until it is time for another look, or there is reason for one."""
-        settled = self.serves and not self.silent()
+        settled = self.serves and not self.unresponsive()
         seconds = self._patience.look_seconds if settled else min(self._patience.look_seconds, RETRY_LOOK_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -20,10 +20,10 @@ import httpx
 
 from service.errors import ModelNotFound, NoWorker
 from service.gateway.fleet.discovery import DnsName
-from service.gateway.fleet.dispatch import Again, Seat
-from service.gateway.fleet.member import STATES, Patience, State, Worker
+from service.gateway.fleet.dispatch import RetryPolicy, ShareDispatch
+from service.gateway.fleet.member import STATES, HealthCheckPolicy, PoolMember, State
 from service.gateway.fleet.routing import hash_order, idle_enough, within_bound
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import MODEL_WORKERS, SPLIT, WORKERS
 from service.observability.score_metrics import short
 from service.wire import WorkerInfo
@@ -40,7 +40,7 @@ Split = Literal["auto", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Workload:
     """What routing weighs: a model as one digest has it, a key that equal prefixes share, and tokens."""
 
     model: WorkerInfo
@@ -49,8 +49,8 @@ class Work:
     suffixes: Sequence[int]
 
 
-class Workers:
-    """The workers of one gateway: one a client, and one an address of each name. Use as `async with workers.watched():`."""
+class WorkerPool:
+    """The workers of one gateway: one a client, and one an address of each name. Use as `async with workers.monitored():`."""
 
     def __init__(
         self,
@@ -58,12 +58,12 @@ class Workers:
         *,
         affinity: bool = True,
         split: Split = "auto",
-        patience: Patience | None = None,
-        again: Again | None = None,
+        patience: HealthCheckPolicy | None = None,
+        again: RetryPolicy | None = None,
     ) -> None:
-        self._patience = patience or Patience()
-        self._again = again or Again()
-        self._workers = [Worker(each, self._patience) for each in sources if isinstance(each, httpx.AsyncClient)]
+        self._patience = patience or HealthCheckPolicy()
+        self._again = again or RetryPolicy()
+        self._workers = [PoolMember(each, self._patience) for each in sources if isinstance(each, httpx.AsyncClient)]
         self._names = [each for each in sources if isinstance(each, DnsName)]
         self._affinity = affinity
         self._split = split
@@ -73,10 +73,10 @@ class Workers:
         MODEL_WORKERS.set_function(self._models)
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
+    async def monitored(self) -> AsyncIterator[None]:
         """Keep an eye on every worker, and on who else there is, while the context lasts."""
         for worker in self._workers:
-            self._begin(worker.watch())
+            self._begin(worker.monitor())
         for name in self._names:
             self._begin(self._follow(name))
         try:
@@ -111,7 +111,7 @@ class Workers:
         return next(info for info in named if info.digest == chosen)
 
     @contextmanager
-    def seats(self, work: Work) -> Iterator[list[Seat]]:
+    def dispatches(self, work: Workload) -> Iterator[list[ShareDispatch]]:
         """Places at the workers that are to share the work, one or several; raises `NoWorker` where there is none."""
         able = self._in_order(work)
         if not able:
@@ -125,19 +125,19 @@ class Workers:
             places = [within_bound(loads, work.prefix + suffix) if self._affinity else 0]
         SPLIT.observe(len(places))
         following, cost = partial(self._after, work), work.prefix + suffix // len(places)
-        seats = [Seat(able[place], work.model.model, cost, following, self._again) for place in places]
+        seats = [ShareDispatch(able[place], work.model.model, cost, following, self._again) for place in places]
         try:
             yield seats
         finally:
             for seat in seats:
                 seat.leave()
 
-    def _after(self, work: Work, tried: Collection[Worker], cost: int) -> Worker | None:
+    def _after(self, work: Workload, tried: Collection[PoolMember], cost: int) -> PoolMember | None:
         """The next worker in the work's order that may take it, those that were tried left out."""
         able = self._in_order(work, tried)
         return able[within_bound([worker.load for worker in able], cost)] if able else None
 
-    def _in_order(self, work: Work, tried: Collection[Worker] = ()) -> list[Worker]:
+    def _in_order(self, work: Workload, tried: Collection[PoolMember] = ()) -> list[PoolMember]:
         """Who else serves the model as wanted, in the order of the work's key; in another digest, where none has that one.
 
         A worker whose breaker is open comes in where there is no other, and never for a second attempt: calls that fail
@@ -148,27 +148,27 @@ class Workers:
         named = [each for each in named if each[0].admits()] or ([] if tried else named)
         chosen = _prevalent([digest for _, digest in named], work.model.digest)
         able = [worker for worker, digest in named if digest == chosen]
-        able = [worker for worker in able if not worker.silent()] or able
+        able = [worker for worker in able if not worker.unresponsive()] or able
         if not self._affinity:
             return sorted(able, key=lambda worker: (worker.load, random()))
         return [able[place] for place in hash_order(work.key, [worker.name for worker in able])]
 
     async def _follow(self, name: DnsName) -> None:
         """Keep a worker for every address of a name: who is new is watched, who is gone finishes what it has."""
-        found: dict[str, Worker] = {}
+        found: dict[str, PoolMember] = {}
         urls: list[str] | None = []
         while True:
             urls, before = await name.urls(), urls
             if urls != before:
-                say("workers' name looked up", host=name.host, found=None if urls is None else len(urls))
+                log("workers' name looked up", host=name.host, found=None if urls is None else len(urls))
             if urls is not None:
                 for gone in found.keys() - set(urls):
                     self._workers.remove(found[gone])
                     found.pop(gone).retire()
                 for url in [each for each in urls if each not in found]:
-                    found[url] = Worker(name.connect(url), self._patience)
+                    found[url] = PoolMember(name.connect(url), self._patience)
                     self._workers.append(found[url])
-                    self._begin(found[url].watch())
+                    self._begin(found[url].monitor())
             await asyncio.sleep(name.seconds if found else min(name.seconds, RETRY_LOOK_UP_SECONDS))
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:

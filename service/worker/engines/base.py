@@ -11,13 +11,13 @@ from model_store.checkpoint import Adapter, Checkpoint
 from service.observability.metrics import BATCH_FILL, BATCH_PAIRS, BATCH_TOKENS, ENGINE_STEPS
 from service.wire import Refused, ScoreCall, Scored, WorkerInfo
 
-Verdict = tuple[int, Scored | Refused]
+PairVerdict = tuple[int, Scored | Refused]
 """A document's index in its call, and what became of the pair."""
 
 Begin = Callable[[], None]
 
 
-def ignored() -> None:
+def no_callback() -> None:
     """Nobody asks when the engine begins."""
 
 
@@ -31,7 +31,7 @@ class Scorer(Protocol):
         """
         ...
 
-    def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
+    def score(self, call: ScoreCall, begin: Begin = no_callback) -> AsyncGenerator[PairVerdict, None]:
         """A verdict on each document, as they come. Closing the generator abandons the rest of the work.
 
         `begin` is told, on any thread and perhaps often, that the engine works on the call.

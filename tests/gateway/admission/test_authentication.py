@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import Forbidden, Unauthorized
-from service.gateway.admission.authentication import Caller, Guard, caller_of
+from service.gateway.admission.authentication import Authenticator, Caller, caller_of
 from service.gateway.admission.keys import KeysUnusable, digest, new_key
 from service.gateway.admission.quotas import Quota
 from service.gateway.app import create_gateway
@@ -58,9 +58,9 @@ def test_a_caller_is_called_what_the_operator_calls_it_and_never_by_its_key(scop
     assert Caller(scope).name() == name
 
 
-async def entered(guard: Guard, *headers: tuple[bytes, bytes]) -> Any:
+async def entered(guard: Authenticator, *headers: tuple[bytes, bytes]) -> Any:
     request = Request({"type": "http", "headers": list(headers)})
-    await guard.enter(request)
+    await guard.authenticate(request)
     return caller_of(request)
 
 
@@ -95,7 +95,7 @@ def refused(answer: httpx.Response) -> bool:
     [b"Bearer %s", b"bearer %s", b"BEARER %s", b"Bearer   %s", b"Bearer %s  "],
 )
 async def test_a_key_is_known_however_its_scheme_is_written(tmp_path: Path, value: bytes) -> None:
-    guard = Guard(file=keys_file(tmp_path, entry(KEY, tenant="t")))
+    guard = Authenticator(file=keys_file(tmp_path, entry(KEY, tenant="t")))
     assert (await entered(guard, (b"host", b"x"), header(value % KEY.encode()))).scope == "tenant:t"
 
 
@@ -125,7 +125,7 @@ async def test_a_key_is_known_however_its_scheme_is_written(tmp_path: Path, valu
     ids=range(19),
 )
 async def test_anything_else_is_refused(tmp_path: Path, headers: Sequence[bytes]) -> None:
-    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+    guard = Authenticator(file=keys_file(tmp_path, entry(KEY)))
     with pytest.raises(Unauthorized):
         await entered(guard, *map(header, headers))
 
@@ -138,7 +138,7 @@ async def test_a_caller_is_who_its_key_says(tmp_path: Path) -> None:
         entry(OTHER, tenant="t", max_in_flight=2),
         entry(third, name="n"),
     )
-    guard = Guard(plain=PLAIN, file=file)
+    guard = Authenticator(plain=PLAIN, file=file)
     callers = [await entered(guard, header(b"Bearer " + key.encode())) for key in (KEY, OTHER, third, PLAIN)]
     assert [caller.scope for caller in callers[:3]] == ["tenant:t", "tenant:t", "key:n"]
     assert callers[3].scope.startswith("sha256:")
@@ -150,11 +150,11 @@ async def test_a_caller_is_who_its_key_says(tmp_path: Path) -> None:
 
 
 async def test_without_keys_everyone_is_the_same_caller() -> None:
-    assert (await entered(Guard())).scope == (await entered(Guard(), header(b"Bearer x"))).scope == ""
+    assert (await entered(Authenticator())).scope == (await entered(Authenticator(), header(b"Bearer x"))).scope == ""
 
 
 async def test_an_empty_file_lets_nobody_in_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    guard = Guard(file=keys_file(tmp_path))
+    guard = Authenticator(file=keys_file(tmp_path))
     watching = asyncio.create_task(guard.watch())
     await asyncio.sleep(0)
     watching.cancel()
@@ -165,7 +165,7 @@ async def test_an_empty_file_lets_nobody_in_and_the_log_says_so(tmp_path: Path, 
 
 def test_a_file_that_is_broken_at_the_start_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeysUnusable):
-        Guard(file=tmp_path / "absent.json")
+        Authenticator(file=tmp_path / "absent.json")
     with pytest.raises(KeysUnusable):
         create_gateway(GatewaySettings(api_keys=SecretStr("")), [])
 
@@ -173,7 +173,7 @@ def test_a_file_that_is_broken_at_the_start_is_refused(tmp_path: Path) -> None:
 async def test_keys_change_without_a_restart_and_a_broken_file_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+    guard = Authenticator(file=keys_file(tmp_path, entry(KEY)))
 
     async def lets_in(key: str) -> bool:
         await guard.look()
@@ -208,7 +208,7 @@ async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) ->
     os.utime(tmp_path / "two/keys.json", ns=(same.st_atime_ns, same.st_mtime_ns))
     (tmp_path / "..data").symlink_to("one")
     (tmp_path / "keys.json").symlink_to("..data/keys.json")
-    guard = Guard(file=tmp_path / "keys.json")
+    guard = Authenticator(file=tmp_path / "keys.json")
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "..data")
     await guard.look()
@@ -242,7 +242,7 @@ async def test_a_file_that_can_be_read_again_is_read_again(
     folder = open_folder / "keys"
     folder.mkdir()
     file = keys_file(folder, entry(KEY))
-    guard = Guard(file=file)
+    guard = Authenticator(file=file)
     keys_file(folder, entry(OTHER))
     shut = file if what == "file" else folder
     shut.chmod(0)
@@ -261,7 +261,7 @@ async def test_a_file_that_can_be_read_again_is_read_again(
 
 async def test_a_file_that_is_as_it_was_again_is_known_to_be_readable(open_folder: Path) -> None:
     file = keys_file(open_folder, entry(KEY))
-    guard = Guard(file=file)
+    guard = Authenticator(file=file)
     for mode, readable in ((0, 0), (0o644, 1)):
         file.chmod(mode)
         await guard.look()
@@ -270,7 +270,7 @@ async def test_a_file_that_is_as_it_was_again_is_known_to_be_readable(open_folde
 
 async def test_another_content_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
     file = keys_file(tmp_path, entry(KEY))
-    guard = Guard(file=file)
+    guard = Authenticator(file=file)
     before = file.stat()
     file.write_text(json.dumps({"keys": [entry(OTHER)]}), encoding="utf-8")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -293,7 +293,7 @@ async def test_another_content_of_the_same_size_and_time_is_noticed(tmp_path: Pa
     ],
 )
 async def test_a_refusal_says_what_is_wrong_with_the_key(tmp_path: Path, headers: Sequence[bytes], said: str) -> None:
-    guard = Guard(file=keys_file(tmp_path, entry(KEY)))
+    guard = Authenticator(file=keys_file(tmp_path, entry(KEY)))
     with pytest.raises(Unauthorized) as refusal:
         await entered(guard, *map(header, headers))
     assert refusal.value.sentence() == said

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.admission.queue import MAX_RETRY_AFTER, Admission
+from service.gateway.admission.queue import MAX_RETRY_AFTER, AdmissionQueue
 from service.observability.metrics import SHED
 from tests.gateway.stand_in import soon
 from tests.gateway.virtual_time import in_virtual_time
@@ -20,19 +20,21 @@ LONG = 5
 """Seconds that nobody who is treated well has to wait."""
 
 
-def gate(*, max_waiting: int = 1_000, max_wait_seconds: float = LONG) -> Admission:
-    return Admission(capacity=CAPACITY, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
+def gate(*, max_waiting: int = 1_000, max_wait_seconds: float = LONG) -> AdmissionQueue:
+    return AdmissionQueue(capacity=CAPACITY, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
 
 
 class Visitor:
     """A task that goes in, stays until it is let go, and keeps a diary of all visitors."""
 
-    def __init__(self, admission: Admission, cost: int, diary: list[Visitor], scope: str = "", seconds: float = LONG) -> None:
+    def __init__(
+        self, admission: AdmissionQueue, cost: int, diary: list[Visitor], scope: str = "", seconds: float = LONG
+    ) -> None:
         self.cost, self.scope = cost, scope
         self.leave = asyncio.Event()
         self.task = asyncio.create_task(self._visit(admission, diary, soon(seconds)))
 
-    async def _visit(self, admission: Admission, diary: list[Visitor], until: float) -> None:
+    async def _visit(self, admission: AdmissionQueue, diary: list[Visitor], until: float) -> None:
         async with admission.admit(self.cost, until, self.scope):
             diary.append(self)
             await self.leave.wait()
@@ -52,7 +54,7 @@ async def let_go(*visitors: Visitor) -> None:
     await asyncio.gather(*(visitor.task for visitor in visitors))
 
 
-def is_empty(admission: Admission) -> bool:
+def is_empty(admission: AdmissionQueue) -> bool:
     """Whether nothing of anybody is left: not inside, not in the line, not on any account."""
     queue = admission._queue
     return admission._inside.is_empty() and not queue and queue.newcomers == 0 and not queue._left
@@ -68,7 +70,7 @@ STEPS = st.lists(
 
 
 async def take_step(
-    admission: Admission, visitors: list[Visitor], inside: list[Visitor], step: tuple[str, int, str, float]
+    admission: AdmissionQueue, visitors: list[Visitor], inside: list[Visitor], step: tuple[str, int, str, float]
 ) -> None:
     what, number, scope, seconds = step
     if what == "come":
@@ -194,7 +196,7 @@ async def test_without_a_line_only_those_who_fit_get_in() -> None:
 
 
 async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
-    admission, entered = Admission(capacity=None, max_waiting=9, max_wait_seconds=LONG, always=lambda: 2), Diary()
+    admission, entered = AdmissionQueue(capacity=None, max_waiting=9, max_wait_seconds=LONG, always=lambda: 2), Diary()
     visitors = [Visitor(admission, 10**9, entered) for _ in range(3)]
     await settle()
     assert entered == visitors[:2]
@@ -211,7 +213,7 @@ async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
     ids=["longest wait", "own deadline"],
 )
 async def test_who_waited_too_long_is_turned_away(
-    waits: Admission, until: Callable[[], float], error: type[Exception], reason: str
+    waits: AdmissionQueue, until: Callable[[], float], error: type[Exception], reason: str
 ) -> None:
     before = SHED.labels(reason)._value.get()
     async with waits.admit(CAPACITY, soon()):
@@ -232,7 +234,7 @@ def test_who_would_wait_too_long_is_told_so_at_once() -> None:
     """Once the pace is known: a request a second, here."""
 
     async def story() -> None:
-        admission = Admission(capacity=CAPACITY, max_waiting=99, max_wait_seconds=5)
+        admission = AdmissionQueue(capacity=CAPACITY, max_waiting=99, max_wait_seconds=5)
         now = asyncio.get_running_loop().time
 
         async def visit(patience: float = 60) -> float:

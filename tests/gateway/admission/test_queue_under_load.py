@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.gateway.admission.queue import Admission
+from service.gateway.admission.queue import AdmissionQueue
 from tests.gateway.load import Costs, Queues, Seen, Shared, Simulation
 from tests.gateway.virtual_time import in_virtual_time
 
@@ -29,8 +29,8 @@ def mixed(cost: int) -> Costs:
     return lambda dice: cost * 20 if dice.random() < 0.05 else max(1, int(dice.expovariate(1 / cost)))
 
 
-def gate(workers: int = 1) -> Admission:
-    return Admission(capacity=None, max_waiting=256, max_wait_seconds=MAX_WAIT, always=lambda: 2 * workers)
+def gate(workers: int = 1) -> AdmissionQueue:
+    return AdmissionQueue(capacity=None, max_waiting=256, max_wait_seconds=MAX_WAIT, always=lambda: 2 * workers)
 
 
 def mean(costs: Costs) -> float:

@@ -62,7 +62,7 @@ def test_the_sentence_says_how_long_and_the_header_no_more_than_clients_bear(pai
     """Cohere's SDKs sleep through the header's seconds, twice, before their caller sees the sentence."""
     quotas, quota = Quotas(Clock()), Quota(pairs_per_second=10)
     assert ask(quotas, quota, pairs) is None
-    with pytest.raises(RateLimited) as refusal, quotas.visit("a", quota):
+    with pytest.raises(RateLimited) as refusal, quotas.ticket("a", quota):
         pass
     assert refusal.value.message == f"This API key's quota of pairs is used up: more in {wait}."
     assert refusal.value.retry_after == header
@@ -102,7 +102,7 @@ def test_what_the_service_could_not_serve_is_given_back_and_what_was_wrong_is_no
 
 def test_requests_at_once_are_counted_and_given_back() -> None:
     quotas, quota = Quotas(Clock()), Quota(max_in_flight=2)
-    with quotas.visit("a", quota), quotas.visit("a", quota):
+    with quotas.ticket("a", quota), quotas.ticket("a", quota):
         assert ask(quotas, quota, 1) == 1
         assert ask(quotas, quota, 1, scope="b") is None
     for _ in range(9):
@@ -112,13 +112,13 @@ def test_requests_at_once_are_counted_and_given_back() -> None:
 def test_an_empty_bucket_is_known_before_the_pairs_are() -> None:
     quotas, quota = Quotas(Clock()), Quota(pairs_per_second=1)
     assert ask(quotas, quota, 100) is None
-    with pytest.raises(RateLimited), quotas.visit("a", quota):
+    with pytest.raises(RateLimited), quotas.ticket("a", quota):
         raise AssertionError
 
 
 def test_one_that_came_while_there_was_credit_may_find_it_gone() -> None:
     quotas, quota = Quotas(Clock()), Quota(pairs_per_second=1)
-    with quotas.visit("a", quota) as first, quotas.visit("a", quota) as second:
+    with quotas.ticket("a", quota) as first, quotas.ticket("a", quota) as second:
         first.charge(100)
         with pytest.raises(RateLimited):
             second.charge(1)

@@ -6,22 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.admission.throughput import LEAST_SECONDS, LONG_SECONDS, Pace, Stay
+from service.gateway.admission.throughput import LEAST_SECONDS, LONG_SECONDS, ThroughputEstimator, Ticket
 
 
 class Story:
     """A pace and its clock."""
 
     def __init__(self) -> None:
-        self.pace = Pace()
+        self.pace = ThroughputEstimator()
         self.now = 100.0
 
-    def come(self, cost: int) -> Stay:
-        stay = Stay(cost)
+    def come(self, cost: int) -> Ticket:
+        stay = Ticket(cost)
         self.pace.enter(stay, self.now)
         return stay
 
-    def go(self, stay: Stay, computed: float | None = 1.0) -> None:
+    def go(self, stay: Ticket, computed: float | None = 1.0) -> None:
         stay.computed = computed
         self.pace.leave(stay, self.now)
 
@@ -29,7 +29,7 @@ class Story:
         """One request alone."""
         stay = self.come(cost)
         if waiting:
-            self.pace.someone_waits()
+            self.pace.mark_saturated()
         self.now += seconds
         self.go(stay, computed)
 

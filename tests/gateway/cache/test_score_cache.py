@@ -18,7 +18,7 @@ from msgspec import structs
 
 from service.gateway.cache.encoding import pack
 from service.gateway.cache.score_cache import TAG_BYTES, MemoryTier, ScoreCache, _size, pair_keys
-from service.gateway.domain import Question
+from service.gateway.domain import ScoringContext
 from service.gateway.media.content import Content, Picture, Text, framed
 from service.wire import ImageRule, Scored
 from tests.gateway.stand_in import INFO, scored
@@ -36,11 +36,11 @@ QUERY: Content = (Text("q"),)
 
 def question(
     digest: str = "d", instruction: str = "i", query: Content = QUERY, *, truncate: bool = True, salt: str = ""
-) -> Question:
-    return Question(structs.replace(INFO, digest=digest), instruction, query, truncate, salt)
+) -> ScoringContext:
+    return ScoringContext(structs.replace(INFO, digest=digest), instruction, query, truncate, salt)
 
 
-def key(asked: Question, document: Content, secret: bytes = b"s") -> bytes:
+def key(asked: ScoringContext, document: Content, secret: bytes = b"s") -> bytes:
     (made,) = pair_keys(secret, asked, [document])
     return made
 
@@ -122,7 +122,7 @@ def test_a_text_that_spells_a_picture_is_not_that_picture() -> None:
         replace(question(), model=structs.replace(question().model, images=ImageRule(14, 3136, 1_003_520))),
     ],
 )
-def test_changing_any_one_thing_changes_the_key(changed: Question) -> None:
+def test_changing_any_one_thing_changes_the_key(changed: ScoringContext) -> None:
     assert key(changed, (Text("d"),)) != key(question(), (Text("d"),))
 
 

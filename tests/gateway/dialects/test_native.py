@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from service.api import Item, Limits
 from service.errors import BY_CODE, BadRequest, EmptyItem, InvalidRequest
 from service.gateway.dialects import native
-from service.gateway.domain import Ask
+from service.gateway.domain import RerankQuery
 
 LIMITS = Limits(max_documents=5, max_text_chars=50)
 
 
-def ask(**fields: Any) -> Ask:
+def ask(**fields: Any) -> RerankQuery:
     return native.read({"query": "q", "documents": ["d"], **fields}, LIMITS)
 
 
@@ -30,7 +30,7 @@ def refusal(**fields: Any) -> tuple[str, list[tuple[str | int, ...]]]:
 
 
 def test_a_query_and_documents_are_enough() -> None:
-    assert ask() == Ask(query=Item(text="q"), documents=[Item(text="d")])
+    assert ask() == RerankQuery(query=Item(text="q"), documents=[Item(text="d")])
 
 
 def test_every_field_is_read() -> None:
@@ -47,7 +47,7 @@ def test_every_field_is_read() -> None:
         timeout_ms=800,
         cache="refresh",
     )
-    assert read == Ask(
+    assert read == RerankQuery(
         query=Item(text="a red circle", image="aaaa"),
         documents=[Item(text="plain"), Item(id="p7", text="caption", image="bbbb")],
         model="gmr-tiny",
@@ -196,10 +196,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-names = st.sampled_from([*Ask.__dataclass_fields__, "on_error"]) | st.text(max_size=8)
+names = st.sampled_from([*RerankQuery.__dataclass_fields__, "on_error"]) | st.text(max_size=8)
 
 
-def read_or_refused(body: dict[str, Any]) -> Ask | BadRequest:
+def read_or_refused(body: dict[str, Any]) -> RerankQuery | BadRequest:
     try:
         return native.read(body, LIMITS)
     except BadRequest as error:
@@ -211,7 +211,7 @@ def read_or_refused(body: dict[str, Any]) -> Ask | BadRequest:
 def test_any_body_is_read_or_refused_without_repeating_it(body: dict[str, Any], secret: str) -> None:
     for sent in (body, body | {"query": secret, "documents": [secret]}, body | {"cache": secret}):
         outcome = read_or_refused(sent)
-        if isinstance(outcome, Ask):
+        if isinstance(outcome, RerankQuery):
             assert 1 <= len(outcome.documents) <= LIMITS.max_documents
         else:
             assert BY_CODE[outcome.code] is type(outcome)

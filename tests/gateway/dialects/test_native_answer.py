@@ -12,21 +12,21 @@ from hypothesis import strategies as st
 from service.api import Limits
 from service.errors import InvalidImage, Problem
 from service.gateway.dialects import native
-from service.gateway.domain import Ask, Outcome, Ranked
+from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.wire import ImageRule, Scored, WorkerInfo
 from tests.conftest import Rerank
 
 MODEL = WorkerInfo("gmr-tiny", "sha256:12", "gmr", "code", "find", 3200, ImageRule(28, 12544, 50176), "torch", "float32", "cpu")
 
 
-def asking(**fields: Any) -> Ask:
+def asking(**fields: Any) -> RerankQuery:
     return native.read({"query": "q", "documents": ["d"], **fields}, Limits())
 
 
-def answer(asked: Ask, logits: list[float], **more: Any) -> dict[str, Any]:
+def answer(asked: RerankQuery, logits: list[float], **more: Any) -> dict[str, Any]:
     """What is sent for documents scored so, best first."""
-    ranked = [Ranked(place, Scored(logit, 100 + place, 64, place == 1), place == 0) for place, logit in enumerate(logits)]
-    return native.write(asked, Outcome(MODEL, ranked, **({"errors": []} | more)), "rr-1").model_dump(exclude_none=True)
+    ranked = [ScoredDocument(place, Scored(logit, 100 + place, 64, place == 1), place == 0) for place, logit in enumerate(logits)]
+    return native.write(asked, RerankResult(MODEL, ranked, **({"errors": []} | more)), "rr-1").model_dump(exclude_none=True)
 
 
 def test_an_answer_has_every_field() -> None:

@@ -15,7 +15,7 @@ from service.errors import BadRequest, EmptyItem, InvalidRequest
 from service.fields import MAX_METADATA_BYTES
 from service.gateway.dialects import native
 from service.gateway.dialects.field_names import IGNORED, MAX_WARNINGS
-from service.gateway.domain import Ask, Outcome, Ranked
+from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.wire import ImageRule, Scored, WorkerInfo
 
 LIMITS = Limits(max_documents=5, max_text_chars=200)
@@ -24,7 +24,7 @@ VALUE = "a value that no warning repeats"
 PICTURE = "data:image/png;base64," + "iVBORw0KGgo" * 9
 
 
-def ask(**fields: Any) -> Ask:
+def ask(**fields: Any) -> RerankQuery:
     return native.read({"query": "q", "documents": ["d"], **fields}, LIMITS)
 
 
@@ -34,14 +34,14 @@ def refused(**fields: Any) -> str:
     return caught.value.sentence()
 
 
-def texts(asked: Ask) -> list[str | None]:
+def texts(asked: RerankQuery) -> list[str | None]:
     return [each.text if isinstance(each, Item) else None for each in asked.documents]
 
 
-def answered(asked: Ask) -> dict[str, Any]:
+def answered(asked: RerankQuery) -> dict[str, Any]:
     """The answer over HTTP, with every document scored."""
-    ranked = [Ranked(place, Scored(0.0, 9, 0, truncated=False), cached=False) for place in range(len(asked.documents))]
-    answer = native.write(asked, Outcome(MODEL, ranked, []), "rr-1").model_dump_json(exclude_none=True)
+    ranked = [ScoredDocument(place, Scored(0.0, 9, 0, truncated=False), cached=False) for place in range(len(asked.documents))]
+    answer = native.write(asked, RerankResult(MODEL, ranked, []), "rr-1").model_dump_json(exclude_none=True)
     body: dict[str, Any] = json.loads(answer)
     return body
 

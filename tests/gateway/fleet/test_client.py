@@ -18,7 +18,7 @@ from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, O
 from service.gateway.fleet.client import PAIR_BYTES, REPLY_BYTES
 from service.observability.request_context import timed_request
 from service.wire import Refused, ScoreCall, Scored, ScoreReply
-from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, scored, watched
+from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, monitored, scored
 
 
 def says(status: int, content: bytes) -> Answer:
@@ -79,7 +79,7 @@ WRONG: dict[str, Answer] = {
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_a_wrong_answer_is_a_failed_worker(wrong: str) -> None:
     only = StandIn(WRONG[wrong])
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         with pytest.raises(WorkerFailed) as raised:
             await ask(workers)
         assert raised.value.message == WorkerFailed.message
@@ -89,7 +89,7 @@ async def test_a_wrong_answer_is_a_failed_worker(wrong: str) -> None:
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_after_a_wrong_answer_another_worker_is_asked(wrong: str) -> None:
     bad, other = StandIn(WRONG[wrong]), StandIn(good)
-    async with watched(bad.client, other.client) as workers:
+    async with monitored(bad.client, other.client) as workers:
         assert (await ask(workers, key=key_for(bad.client, other.client))).pairs == [scored(0), scored(1)]
     assert (len(bad.calls), len(other.calls)) == (1, 1)
 
@@ -97,7 +97,7 @@ async def test_after_a_wrong_answer_another_worker_is_asked(wrong: str) -> None:
 @pytest.mark.parametrize("error", [Overloaded, NoWorker])
 async def test_a_worker_without_room_is_said_so_after_one_other_was_asked(error: type[RerankError]) -> None:
     stand_ins = [StandIn(refuses(error)) for _ in range(3)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(error) as raised:
             await ask(workers)
         assert raised.value.message == error.message
@@ -106,7 +106,7 @@ async def test_a_worker_without_room_is_said_so_after_one_other_was_asked(error:
 
 async def test_a_call_is_offered_to_two_workers_at_most() -> None:
     stand_ins = [StandIn(WRONG["garbage"]) for _ in range(4)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers)
     assert sorted(len(each.calls) for each in stand_ins) == [0, 0, 1, 1]
@@ -125,7 +125,7 @@ FINAL = {
 async def test_what_another_worker_would_refuse_too_is_not_sent_there(case: str) -> None:
     answer, error = FINAL[case]
     stand_ins = [StandIn(answer), StandIn(answer)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(error):
             await ask(workers)
     assert sum(len(each.calls) for each in stand_ins) == 1
@@ -133,7 +133,7 @@ async def test_what_another_worker_would_refuse_too_is_not_sent_there(case: str)
 
 async def test_refused_and_open_pairs_are_handed_on() -> None:
     only = StandIn(replies(Refused("pair_too_long"), None))
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         assert (await ask(workers)).pairs == [Refused("pair_too_long"), None]
 
 
@@ -142,7 +142,7 @@ async def test_the_largest_reply_there_can_be_is_read() -> None:
     largest = Scored(-1.123456789e29, 2**32 - 1, 2**32 - 1, truncated=True, reused_tokens=2**32 - 1)
     code = max(BY_CODE, key=len)
     for pairs in ([largest] * 1_000, [Refused(code)] * 1_000):
-        async with watched(StandIn(replies(*pairs)).client) as workers:
+        async with monitored(StandIn(replies(*pairs)).client) as workers:
             assert (await ask(workers, call=many)).pairs == pairs
 
 
@@ -161,7 +161,7 @@ async def test_no_more_than_a_reply_can_have_is_read_of_one_without_end() -> Non
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=said() if request.url.path == "/info" else endless())
 
-    async with watched(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://w")) as workers:
+    async with monitored(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://w")) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers)
     assert sent <= REPLY_BYTES + 2 * PAIR_BYTES + 2 * 2**14
@@ -169,7 +169,7 @@ async def test_no_more_than_a_reply_can_have_is_read_of_one_without_end() -> Non
 
 async def test_a_worker_names_no_metrics() -> None:
     body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": 0.5, "made-up": 1.0}))
-    async with watched(StandIn(says(200, body)).client) as workers:
+    async with monitored(StandIn(says(200, body)).client) as workers:
         with timed_request("r") as record:
             await ask(workers)
     assert record.told == {"queue": 0.0, "engine": 0.5}

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from service.errors import NoWorker
 from service.gateway.app import connect
 from service.gateway.fleet.discovery import MAX_ADDRESSES, DnsName, dns_name, look_up
-from service.gateway.fleet.pool import Workers
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.settings import GatewaySettings
 from service.wire import ScoreCall
 from tests.conftest import free_port
@@ -78,16 +78,16 @@ def named(names: NameServer, port: int, connect: Clients | None = None) -> DnsNa
     return DnsName("workers", port, connect or Clients(), names, seconds=0.01)
 
 
-def who(workers: Workers) -> list[str]:
+def who(workers: WorkerPool) -> list[str]:
     return [worker.name for worker in workers._workers if worker.serves]
 
 
 async def test_every_address_is_a_worker_and_they_come_and_go() -> None:
     names, clients = NameServer(HOSTS[0]), Clients()
     async with two() as (stand_ins, port):
-        workers = Workers([named(names, port, clients)])
+        workers = WorkerPool([named(names, port, clients)])
         first, second = (f"http://{host}:{port}" for host in HOSTS)
-        async with workers.watched():
+        async with workers.monitored():
             await until(lambda: who(workers) == [first])
             names.addresses = [*HOSTS, *HOSTS]
             await until(lambda: who(workers) == [first, second])
@@ -116,8 +116,8 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
     names, clients = NameServer(HOSTS[0]), Clients()
     async with two() as (stand_ins, port):
         stand_ins[0].answer = held
-        workers = Workers([named(names, port, clients)])
-        async with workers.watched():
+        workers = WorkerPool([named(names, port, clients)])
+        async with workers.monitored():
             await until(workers.ready)
             asked = asyncio.create_task(ask(workers))
             await until(lambda: stand_ins[0].calls)
@@ -132,8 +132,8 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
 async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:
     names = NameServer(*HOSTS)
     async with two() as (_, port):
-        workers = Workers([named(names, port)])
-        async with workers.watched():
+        workers = WorkerPool([named(names, port)])
+        async with workers.monitored():
             await until(lambda: len(who(workers)) == 2)
             names.addresses = None
             before = names.asked
@@ -146,8 +146,8 @@ async def test_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
     names = NameServer()
     names.addresses = None
     async with two() as (_, port):
-        workers = Workers([named(names, port)])
-        async with workers.watched():
+        workers = WorkerPool([named(names, port)])
+        async with workers.monitored():
             await until(lambda: names.asked > 2)
             with pytest.raises(NoWorker):
                 await ask(workers)
@@ -158,8 +158,8 @@ async def test_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
 async def test_named_and_listed_workers_stand_side_by_side() -> None:
     listed = StandIn(good)
     async with two() as (_, port):
-        workers = Workers([listed.client, named(NameServer(*HOSTS), port)])
-        async with workers.watched():
+        workers = WorkerPool([listed.client, named(NameServer(*HOSTS), port)])
+        async with workers.monitored():
             await until(lambda: len(who(workers)) == 3)
 
 

@@ -11,11 +11,11 @@ from starlette.responses import Response
 from service.errors import NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import RetryBudget
 from service.gateway.fleet import dispatch as seats
-from service.gateway.fleet.dispatch import RETRY_RESERVE, RETRY_SHARE, Again
+from service.gateway.fleet.dispatch import RETRY_RESERVE, RETRY_SHARE, RetryPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
 from tests.gateway.fleet.test_pool import until
-from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, never, scored, soon, watched
+from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, monitored, never, scored, soon
 
 CALLS = 1_000
 
@@ -27,7 +27,7 @@ def asked(stand_ins: Sequence[StandIn]) -> int:
 @pytest.mark.parametrize("error", [WorkerFailed, Overloaded, NoWorker])
 async def test_where_everything_fails_retries_stay_within_their_share(error: type[RerankError]) -> None:
     stand_ins = [StandIn(refuses(error)) for _ in range(3)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         for number in range(CALLS):
             with pytest.raises((error, NoWorker)):
                 await ask(workers, key=b"%d" % number)
@@ -48,7 +48,7 @@ async def test_where_every_other_call_fails_so_that_no_breaker_opens_they_do_too
     for each in stand_ins:
         each.answer = every_other(each)
     failed = 0
-    async with watched(*(each.client for each in stand_ins), again=Again()) as workers:
+    async with monitored(*(each.client for each in stand_ins), again=RetryPolicy()) as workers:
         for number in range(CALLS):
             try:
                 await ask(workers, key=b"%d" % number)
@@ -71,7 +71,7 @@ async def test_all_that_a_worker_had_when_it_died_is_made_good() -> None:
         return await good(call)
 
     doomed, other = StandIn(dies), StandIn(lives)
-    async with watched(doomed.client, other.client) as workers:
+    async with monitored(doomed.client, other.client) as workers:
         key = key_for(doomed.client, other.client)
         waiting = [asyncio.create_task(ask(workers, key=key)) for _ in range(60)]
         await until(lambda: asked([doomed, other]) == len(waiting))
@@ -83,7 +83,7 @@ async def test_all_that_a_worker_had_when_it_died_is_made_good() -> None:
 async def test_a_call_without_budget_is_made_once() -> None:
     stand_ins = [StandIn(says(500, b"")), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with watched(*clients, again=Again(retries=RetryBudget(share=0, reserve=1))) as workers:
+    async with monitored(*clients, again=RetryPolicy(retries=RetryBudget(share=0, reserve=1))) as workers:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         with pytest.raises(WorkerFailed):
             await ask(workers, key=key_for(*clients))
@@ -93,8 +93,8 @@ async def test_a_call_without_budget_is_made_once() -> None:
 # -- the same call at two workers -----------------------------------------------------------------------------------------
 
 
-def hedged(*, reserve: float = 100) -> Again:
-    return Again(0.02, hedges=RetryBudget(share=0, reserve=reserve))
+def hedged(*, reserve: float = 100) -> RetryPolicy:
+    return RetryPolicy(0.02, hedges=RetryBudget(share=0, reserve=reserve))
 
 
 async def test_by_default_no_call_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ async def test_by_default_no_call_is_made_twice(monkeypatch: pytest.MonkeyPatch)
         raise AssertionError
 
     monkeypatch.setattr(seats, "_first_good", unwanted)
-    async with watched(StandIn(good).client) as workers:
+    async with monitored(StandIn(good).client) as workers:
         assert (await ask(workers)).digest == INFO.digest
 
 
@@ -117,7 +117,7 @@ async def test_of_two_workers_the_first_to_reply_wins_and_the_other_is_called_of
 
     stand_ins = [StandIn(slow), StandIn(good), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with watched(*clients, again=hedged()) as workers:
+    async with monitored(*clients, again=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         assert cancelled.is_set()
         assert asked(stand_ins) == 2
@@ -126,7 +126,7 @@ async def test_of_two_workers_the_first_to_reply_wins_and_the_other_is_called_of
 
 async def test_a_quick_reply_is_asked_for_once() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
-    async with watched(*(each.client for each in stand_ins), again=Again(60)) as workers:
+    async with monitored(*(each.client for each in stand_ins), again=RetryPolicy(60)) as workers:
         for number in range(10):
             await ask(workers, key=b"%d" % number)
     assert asked(stand_ins) == 10
@@ -140,7 +140,7 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
         return await good(call)
 
     stand_ins = [StandIn(held), StandIn(held)]
-    async with watched(*(each.client for each in stand_ins), again=hedged()) as workers:
+    async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
         waiting = [asyncio.create_task(ask(workers, key=b"%d" % number)) for number in range(4)]
         await until(lambda: asked(stand_ins) >= 4)
         await asyncio.sleep(0.1)  # five times as long as a call waits before it is made elsewhere too
@@ -152,7 +152,7 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
 async def test_second_calls_have_a_budget() -> None:
     stand_ins = [StandIn(never), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with watched(*clients, again=hedged(reserve=2)) as workers:
+    async with monitored(*clients, again=hedged(reserve=2)) as workers:
         key = key_for(*clients)
         for _ in range(2):
             await ask(workers, key=key)
@@ -184,7 +184,7 @@ async def test_where_one_of_two_fails_the_other_is_waited_for(first: str) -> Non
     both, begun = asyncio.Event(), asyncio.Event()
     stand_ins = [StandIn(fails), StandIn(begins)] if first == "the first" else [StandIn(late), StandIn(fails)]
     clients = [each.client for each in stand_ins]
-    async with watched(*clients, again=hedged()) as workers:
+    async with monitored(*clients, again=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).pairs == [scored(0), scored(1)]
     assert [len(each.calls) for each in stand_ins] == [1, 1]
 
@@ -199,7 +199,7 @@ async def test_where_both_fail_no_third_is_asked() -> None:
         return Response(status_code=500)
 
     stand_ins = [StandIn(fails) for _ in range(3)]
-    async with watched(*(each.client for each in stand_ins), again=hedged()) as workers:
+    async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers, soon(), CALL)
     assert asked(stand_ins) == 2
@@ -207,7 +207,7 @@ async def test_where_both_fail_no_third_is_asked() -> None:
 
 async def test_one_that_is_cancelled_cancels_both() -> None:
     stand_ins = [StandIn(never), StandIn(never)]
-    async with watched(*(each.client for each in stand_ins), again=hedged()) as workers:
+    async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
         waiting: asyncio.Task[ScoreReply] = asyncio.create_task(ask(workers))
         await until(lambda: asked(stand_ins) == 2)
         waiting.cancel()

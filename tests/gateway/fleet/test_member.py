@@ -14,14 +14,14 @@ from starlette.responses import Response
 
 from service.errors import DeadlineExceeded, NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.fleet import member as worker_module
-from service.gateway.fleet.member import FAILURES, Patience
+from service.gateway.fleet.member import FAILURES, HealthCheckPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
 from tests.gateway.fleet.test_pool import until
-from tests.gateway.stand_in import INFO, Answer, StandIn, ask, good, key_for, never, scored, soon, watched
+from tests.gateway.stand_in import INFO, Answer, StandIn, ask, good, key_for, monitored, never, scored, soon
 
 FAILS = says(500, b"")
-SHORT = Patience(look_seconds=0.01, answer_seconds=0.05, misses=3)
+SHORT = HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=3)
 
 
 class Gate(httpx.ASGITransport):
@@ -55,7 +55,7 @@ def _soon_half_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_worker_that_keeps_failing_is_not_asked_while_another_serves() -> None:
     bad, other = StandIn(FAILS), StandIn(good)
-    async with watched(bad.client, other.client) as workers:
+    async with monitored(bad.client, other.client) as workers:
         key = key_for(bad.client, other.client)
         for _ in range(10):
             assert (await ask(workers, key=key)).pairs == [scored(0), scored(1)]
@@ -66,7 +66,7 @@ async def test_a_worker_that_keeps_failing_is_not_asked_while_another_serves() -
 @pytest.mark.usefixtures("_soon_half_open")
 async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
     bad, other = StandIn(FAILS), StandIn(good)
-    async with watched(bad.client, other.client) as workers:
+    async with monitored(bad.client, other.client) as workers:
         key = key_for(bad.client, other.client)
         worker = workers._workers[0]
         for _ in range(FAILURES):
@@ -92,7 +92,7 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
 
 async def test_where_all_breakers_are_open_calls_are_made_once_and_success_closes_them() -> None:
     stand_ins = [StandIn(FAILS), StandIn(FAILS)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         while any(worker.admits() for worker in workers._workers):
             with pytest.raises(WorkerFailed):
                 await ask(workers)
@@ -109,7 +109,7 @@ async def test_where_all_breakers_are_open_calls_are_made_once_and_success_close
 
 async def test_a_worker_that_was_away_starts_anew() -> None:
     bad, other = StandIn(FAILS), StandIn(good)
-    async with watched(bad.client, other.client, patience=SHORT) as workers:
+    async with monitored(bad.client, other.client, patience=SHORT) as workers:
         key = key_for(bad.client, other.client)
         for _ in range(FAILURES):
             await ask(workers, key=key)
@@ -124,7 +124,7 @@ async def test_a_worker_that_was_away_starts_anew() -> None:
 
 async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_that_it_is_ready() -> None:
     other = StandIn(good)
-    async with speaking(*[b""] * 20) as client, watched(client, other.client) as workers:
+    async with speaking(*[b""] * 20) as client, monitored(client, other.client) as workers:
         for _ in range(10):
             await until(lambda: workers._workers[0].serves)
             assert (await ask(workers, key=key_for(client, other.client))).digest == INFO.digest
@@ -143,7 +143,7 @@ async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_th
 )
 async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(answer: Answer, error: type[RerankError]) -> None:
     only = StandIn(answer)
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         for _ in range(2 * FAILURES):
             with pytest.raises(error):
                 await ask(workers, soon(1))
@@ -157,7 +157,7 @@ async def test_time_that_runs_out_counts_only_if_there_was_enough(
     """Otherwise a client with hardly any patience would shut a worker out for all others."""
     monkeypatch.setattr(worker_module, "FAIR_SECONDS", 0.5)
     only = StandIn(never)
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         asked = [asyncio.create_task(ask(workers, soon(seconds))) for _ in range(FAILURES)]
         assert {type(each) for each in await asyncio.gather(*asked, return_exceptions=True)} == {DeadlineExceeded}
         assert workers._workers[0].state() == state
@@ -165,7 +165,7 @@ async def test_time_that_runs_out_counts_only_if_there_was_enough(
 
 async def test_calls_that_are_cancelled_open_no_breaker() -> None:
     only = StandIn(never)
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         asked = [asyncio.create_task(ask(workers)) for _ in range(2 * FAILURES)]
         await until(lambda: len(only.calls) == len(asked))
         for each in asked:
@@ -177,7 +177,7 @@ async def test_calls_that_are_cancelled_open_no_breaker() -> None:
 async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_elsewhere() -> None:
     hung, other = StandIn(good), StandIn(good)
     gate, client = gated(hung)
-    async with watched(client, other.client, patience=SHORT) as workers:
+    async with monitored(client, other.client, patience=SHORT) as workers:
         gate.open.clear()
         replies = await asyncio.gather(*(ask(workers, soon(60), key=key_for(client, other.client)) for _ in range(5)))
         assert {reply.digest for reply in replies} == {INFO.digest}
@@ -192,7 +192,7 @@ async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_els
 
 async def test_what_waits_for_the_only_worker_ends_when_that_hangs() -> None:
     gate, client = gated(StandIn(good))
-    async with watched(client, patience=SHORT) as workers:
+    async with monitored(client, patience=SHORT) as workers:
         gate.open.clear()
         for _ in range(2):
             with pytest.raises(NoWorker):
@@ -212,7 +212,7 @@ async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_non
     """It is told that it may come again, whichever of the two it was sent to."""
     mortal, stuck = Mortal(StandIn(good)), Gate(StandIn(good))
     clients = [httpx.AsyncClient(transport=gate, base_url=f"http://{name}") for gate, name in ((mortal, "a"), (stuck, "b"))]
-    async with watched(*clients, patience=SHORT) as workers:
+    async with monitored(*clients, patience=SHORT) as workers:
         for gate in (mortal, stuck):
             gate.open.clear()
         asked = [ask(workers, soon(60), key=b"%d" % number) for number in range(10)]
@@ -223,7 +223,7 @@ async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_non
 async def test_the_only_worker_that_dies_during_a_call_is_no_worker() -> None:
     mortal = Mortal(StandIn(good))
     client = httpx.AsyncClient(transport=mortal, base_url="http://only")
-    async with watched(client, patience=Patience(look_seconds=60)) as workers:
+    async with monitored(client, patience=HealthCheckPolicy(look_seconds=60)) as workers:
         mortal.open.clear()
         with pytest.raises(NoWorker):
             await ask(workers)
@@ -234,7 +234,7 @@ async def test_a_worker_that_misses_a_look_is_only_passed_over() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
     gates, clients = zip(*map(gated, stand_ins), strict=True)
     key = key_for(*clients)
-    async with watched(*clients, patience=Patience(look_seconds=0.01, answer_seconds=0.05, misses=1_000)) as workers:
+    async with monitored(*clients, patience=HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=1_000)) as workers:
         gates[0].open.clear()
         asked = asyncio.create_task(ask(workers, soon(60), key=key))
         await until(lambda: workers._workers[0].state() == "silent")
@@ -259,7 +259,7 @@ async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
         return await good(call)
 
     only = StandIn(held)
-    async with watched(only.client, patience=SHORT) as workers:
+    async with monitored(only.client, patience=SHORT) as workers:
         asked = asyncio.create_task(ask(workers, soon(60)))
         await until(lambda: only.calls)
         only.info = None
@@ -270,7 +270,7 @@ async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
 
 async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_says_otherwise() -> None:
     leaving, other = StandIn(refuses(NoWorker)), StandIn(good)
-    async with watched(leaving.client, other.client, patience=Patience(look_seconds=60)) as workers:
+    async with monitored(leaving.client, other.client, patience=HealthCheckPolicy(look_seconds=60)) as workers:
         leaving.info = None
         for _ in range(5):
             await ask(workers, key=key_for(leaving.client, other.client))
@@ -279,7 +279,7 @@ async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_sa
 
 async def test_a_watch_goes_on_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     only = StandIn(good)
-    async with watched(only.client, patience=Patience(look_seconds=0.005)) as workers:
+    async with monitored(only.client, patience=HealthCheckPolicy(look_seconds=0.005)) as workers:
 
         async def breaks(client: httpx.AsyncClient) -> object:
             raise ZeroDivisionError
@@ -326,7 +326,10 @@ BROKEN = {
 async def test_a_reply_that_breaks_off_is_a_failed_worker_that_soon_is_ready_again(broken: str) -> None:
     body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(0), scored(1)], {}))
     whole = OK + b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
-    async with speaking(BROKEN[broken], whole) as client, watched(client, patience=Patience(look_seconds=60)) as workers:
+    async with (
+        speaking(BROKEN[broken], whole) as client,
+        monitored(client, patience=HealthCheckPolicy(look_seconds=60)) as workers,
+    ):
         with pytest.raises(WorkerFailed):
             await ask(workers)
         await until(workers.ready)

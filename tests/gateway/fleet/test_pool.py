@@ -14,12 +14,12 @@ from msgspec import structs
 from starlette.responses import Response
 
 from service.errors import DeadlineExceeded, ModelNotFound, NoWorker, WorkerFailed
-from service.gateway.fleet.member import Patience
-from service.gateway.fleet.pool import Work, Workers
+from service.gateway.fleet.member import HealthCheckPolicy
+from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import hash_order
 from service.observability.request_context import request_id
 from service.wire import ScoreCall, ScoreReply
-from tests.gateway.stand_in import CALL, INFO, StandIn, ask, good, key_for, never, reply, scored, soon, watched
+from tests.gateway.stand_in import CALL, INFO, StandIn, ask, good, key_for, monitored, never, reply, scored, soon
 
 
 @asynccontextmanager
@@ -42,14 +42,14 @@ async def hanging_up(on_score: asyncio.Event) -> AsyncIterator[tuple[asyncio.Ser
 
 async def test_a_worker_that_hangs_up_has_failed_and_another_is_asked() -> None:
     called, other = asyncio.Event(), StandIn(good)
-    async with hanging_up(called) as (_, client), watched(client, other.client) as workers:
+    async with hanging_up(called) as (_, client), monitored(client, other.client) as workers:
         assert (await ask(workers, key=key_for(client, other.client))).digest == INFO.digest
     assert called.is_set()
     assert len(other.calls) == 1
 
 
 async def test_a_worker_that_cannot_be_reached_is_not_ready() -> None:
-    async with hanging_up(asyncio.Event()) as (server, client), watched(client) as workers:
+    async with hanging_up(asyncio.Event()) as (server, client), monitored(client) as workers:
         server.close()
         await server.wait_closed()
         with pytest.raises((WorkerFailed, NoWorker)):
@@ -62,8 +62,8 @@ async def test_a_worker_that_cannot_be_reached_is_not_ready() -> None:
 async def test_a_worker_is_not_ready_until_it_says_what_it_serves() -> None:
     late = StandIn(good)
     late.info = None
-    workers = Workers([late.client])
-    async with workers.watched():
+    workers = WorkerPool([late.client])
+    async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
         assert workers.names() == []
@@ -93,8 +93,8 @@ NONSENSE = [b"garbage", b"{}", b'[{"model": "m"}]', b"[]", b"null", ONE, MANY, b
 async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks_sense(said: bytes) -> None:
     only = StandIn(good)
     only.said = said
-    workers = Workers([only.client])
-    async with workers.watched():
+    workers = WorkerPool([only.client])
+    async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
         only.said = msgspec.json.encode([INFO])
@@ -103,7 +103,7 @@ async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks
 
 async def test_a_model_that_is_not_served_is_said_so() -> None:
     stand_ins = [StandIn(good), StandIn(good, structs.replace(INFO, model="n")), StandIn(good)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         assert workers.names() == ["m", "n"]
         assert workers.model("n").model == "n"
         with pytest.raises(ModelNotFound):
@@ -118,7 +118,7 @@ TWO = structs.replace(INFO, digest="sha256:two")
 
 async def test_a_worker_may_serve_several_models_its_default_first() -> None:
     both, other = StandIn(good, ADAPTER, INFO), StandIn(good)
-    async with watched(both.client, other.client) as workers:
+    async with monitored(both.client, other.client) as workers:
         assert workers.names() == ["m", "n"]
         assert workers.model() == workers.model("n") == ADAPTER
         assert workers.model("m") == INFO
@@ -129,24 +129,24 @@ async def test_a_worker_may_serve_several_models_its_default_first() -> None:
 
 async def test_of_two_digests_the_one_of_most_workers_is_served_or_the_one_that_is_wanted() -> None:
     stand_ins = [StandIn(good, each) for each in (INFO, TWO, TWO)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         assert workers.model() == workers.model("m", "sha256:gone") == TWO
         assert workers.model("m", INFO.digest) == INFO
         stand_ins[2].info = INFO
-        await workers._workers[2].look()
+        await workers._workers[2].probe()
         assert workers.model() == INFO
 
 
 async def test_calls_go_to_workers_of_the_wanted_digest_while_there_are_any() -> None:
     stand_ins = [StandIn(good, each) for each in (INFO, TWO, TWO)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         for number in range(20):
-            with workers.seats(Work(INFO, b"%d" % number, 10, [10, 10])) as (seat,):
+            with workers.dispatches(Workload(INFO, b"%d" % number, 10, [10, 10])) as (seat,):
                 await seat.score(CALL, 20, soon())
         assert [len(each.calls) for each in stand_ins] == [20, 0, 0]
         stand_ins[0].info = TWO
-        await workers._workers[0].look()
-        with workers.seats(Work(INFO, b"k", 10, [10, 10])) as (seat,):
+        await workers._workers[0].probe()
+        with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (seat,):
             await seat.score(CALL, 20, soon())
         assert sum(len(each.calls) for each in stand_ins) == 21
 
@@ -157,8 +157,8 @@ async def fails(call: ScoreCall) -> Response:
 
 async def test_where_all_of_the_wanted_digest_fail_another_digest_is_better_than_none() -> None:
     failing, newer = StandIn(fails), StandIn(good, TWO)
-    async with watched(failing.client, newer.client) as workers:
-        with workers.seats(Work(INFO, b"k", 10, [10, 10])) as (seat,):
+    async with monitored(failing.client, newer.client) as workers:
+        with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (seat,):
             await seat.score(CALL, 20, soon())
     assert [len(each.calls) for each in (failing, newer)] == [1, 1]
 
@@ -168,8 +168,8 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_seat_stays
     stand_ins, key = [StandIn(good) for _ in range(4)], b"%d" % number
     order = [stand_ins[place] for place in hash_order(key, [str(each.client.base_url) for each in stand_ins])]
     order[0].answer = fails
-    async with watched(*(each.client for each in stand_ins)) as workers:
-        with workers.seats(Work(INFO, key, 10, [10, 10])) as (seat,):
+    async with monitored(*(each.client for each in stand_ins)) as workers:
+        with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (seat,):
             for _ in range(3):
                 await seat.score(CALL, 5, soon())
             assert sorted(worker.load for worker in workers._workers) == [0, 0, 0, 15]
@@ -180,10 +180,10 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_seat_stays
 async def test_a_seat_whose_worker_is_gone_before_its_call_moves_at_once() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with watched(*clients) as workers:
-        with workers.seats(Work(INFO, key_for(*clients), 10, [10, 10])) as (seat,):
+    async with monitored(*clients) as workers:
+        with workers.dispatches(Workload(INFO, key_for(*clients), 10, [10, 10])) as (seat,):
             stand_ins[0].info = None
-            await workers._workers[0].look()
+            await workers._workers[0].probe()
             await seat.score(CALL, 20, soon())
     assert [len(each.calls) for each in stand_ins] == [0, 1]
 
@@ -198,7 +198,7 @@ async def test_a_slow_worker_is_given_up_at_the_deadline() -> None:
             cancelled.set()
 
     stand_ins = [StandIn(slow), StandIn(slow)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(DeadlineExceeded):
             await ask(workers, soon(0.05))
         assert workers.ready()
@@ -208,7 +208,7 @@ async def test_a_slow_worker_is_given_up_at_the_deadline() -> None:
 
 async def test_a_deadline_that_has_passed_costs_no_call() -> None:
     only = StandIn(good)
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         with pytest.raises(DeadlineExceeded):
             await ask(workers, soon(-1))
     assert only.calls == []
@@ -218,7 +218,7 @@ async def test_a_deadline_that_has_passed_costs_no_call() -> None:
 async def test_a_worker_gets_less_time_than_is_left_and_the_request_id(seconds: float) -> None:
     only = StandIn(good)
     token = request_id.set("rr-known")
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         await ask(workers, soon(seconds))
     request_id.reset(token)
     (headers,) = only.headers
@@ -236,11 +236,11 @@ async def test_the_least_busy_worker_is_chosen() -> None:
     stand_ins = [StandIn(held) for _ in range(3)]
     tasks: list[asyncio.Task[ScoreReply]] = []
 
-    async def send(workers: Workers) -> None:
+    async def send(workers: WorkerPool) -> None:
         tasks.append(asyncio.create_task(ask(workers)))
         await until(lambda: sum(len(each.calls) for each in stand_ins) == len(tasks))
 
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         for _ in range(7):
             await send(workers)
         assert sorted(len(each.calls) for each in stand_ins) == [2, 2, 3]
@@ -255,7 +255,7 @@ async def test_the_least_busy_worker_is_chosen() -> None:
 
 async def test_calls_that_were_cancelled_do_not_make_a_worker_look_busy() -> None:
     stand_ins = [StandIn(never), StandIn(never)]
-    async with watched(*(each.client for each in stand_ins)) as workers:
+    async with monitored(*(each.client for each in stand_ins)) as workers:
         for _ in range(3):
             task = asyncio.create_task(ask(workers, key=key_for(*(each.client for each in stand_ins))))
             sent = sum(len(each.calls) for each in stand_ins)
@@ -272,7 +272,7 @@ async def test_a_reply_with_another_digest_is_noticed_at_once() -> None:
         return reply([scored(0), scored(1)], newer.digest)
 
     only = StandIn(answer)
-    async with watched(only.client) as workers:
+    async with monitored(only.client) as workers:
         only.info = newer
         assert (await ask(workers)).digest == newer.digest
         assert workers.model() == newer
@@ -280,7 +280,7 @@ async def test_a_reply_with_another_digest_is_noticed_at_once() -> None:
 
 async def test_a_new_model_is_noticed_without_a_call() -> None:
     only = StandIn(good)
-    async with watched(only.client, patience=Patience(look_seconds=0.005)) as workers:
+    async with monitored(only.client, patience=HealthCheckPolicy(look_seconds=0.005)) as workers:
         only.info = structs.replace(INFO, model="n", digest="sha256:two")
         await until(lambda: workers.names() == ["n"])
         only.info = None
@@ -289,6 +289,6 @@ async def test_a_new_model_is_noticed_without_a_call() -> None:
 
 async def test_the_clients_are_closed_at_the_end() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
-    async with watched(*(each.client for each in stand_ins)):
+    async with monitored(*(each.client for each in stand_ins)):
         pass
     assert all(each.client.is_closed for each in stand_ins)

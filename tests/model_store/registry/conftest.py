@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_store.registry.storage import Place, place_of
+from model_store.registry.storage import Storage, place_of
 from tests.model_store.registry.published import fresh_memory
 
 
@@ -17,5 +17,5 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def place(root: str) -> Place:
+def place(root: str) -> Storage:
     return place_of(root)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from model_store.registry.storage import LocalPlace, Place, RemotePlace, StoreFailed, place_of
+from model_store.registry.storage import LocalPlace, RemotePlace, Storage, StoreFailed, place_of
 from tests.model_store.registry.published import fresh_memory, no_file_over
 
 
-def test_what_was_put_is_there(place: Place, tmp_path: Path) -> None:
+def test_what_was_put_is_there(place: Storage, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"one" * 1000)
     place.put(source, "a/b/c")
@@ -23,7 +23,7 @@ def test_what_was_put_is_there(place: Place, tmp_path: Path) -> None:
     assert (place.names(""), place.names("a"), place.names("a/b")) == (["a"], ["b"], ["c"])
 
 
-def test_what_is_not_there_is_none(place: Place) -> None:
+def test_what_is_not_there_is_none(place: Storage) -> None:
     assert place.read("a/b", 10) is None
     assert place.size("a/b") is None
     assert place.names("a") == []
@@ -31,14 +31,14 @@ def test_what_is_not_there_is_none(place: Place) -> None:
         file.read()
 
 
-def test_a_file_over_its_bound_is_refused(place: Place) -> None:
+def test_a_file_over_its_bound_is_refused(place: Storage) -> None:
     assert place.create("a", b"12345")
     assert place.read("a", 5) == b"12345"
     with pytest.raises(StoreFailed, match="larger than 4 bytes"):
         place.read("a", 4)
 
 
-def test_a_file_is_created_once(place: Place) -> None:
+def test_a_file_is_created_once(place: Storage) -> None:
     assert place.create("records/1", b"first")
     assert not place.create("records/1", b"second")
     assert place.read("records/1", 10) == b"first"

@@ -18,7 +18,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from model_store.manifest import MANIFEST, digest_files
-from service.observability.logs import log as service_log
+from service.observability.logs import logger as service_log
 from service.worker.app import create_worker
 from service.worker.settings import WorkerSettings
 from tests.conftest import CALM, TINY, free_port

@@ -15,12 +15,12 @@ import trustme
 from service.api import Item, Limits
 from service.errors import BadRequest
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
-from service.gateway.domain import Ask, Outcome
+from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.media.fetching import Fetcher, FetchRules
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
 from tests.gateway.encoded_pictures import REFUSED, bare, encode, jpeg_of_scans, picture, png_that_claims
-from tests.gateway.stand_in import StandIn, good, soon, watched
+from tests.gateway.stand_in import StandIn, good, monitored, soon
 from tests.processes import Gmr
 from tests.promises.image_urls.hostile import HOST, PUBLIC, Dialler, Hostile, Resolver, hostile, ok
 
@@ -41,9 +41,9 @@ class House:
     server: Hostile
     resolver: Resolver
 
-    async def rerank(self, *documents: Item, **fields: Any) -> Outcome:
+    async def rerank(self, *documents: Item, **fields: Any) -> RerankResult:
         asked: dict[str, Any] = {"query": Item(text="q"), "documents": documents} | fields
-        return await self.reranker.rerank(Ask(**asked), soon())
+        return await self.reranker.rerank(RerankQuery(**asked), soon())
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def house() -> AsyncIterator[House]:
     authority, worker, resolver = trustme.CA(), StandIn(good), Resolver([PUBLIC])
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
-    async with hostile(ok(PNG), authority) as server, watched(worker.client) as workers:
+    async with hostile(ok(PNG), authority) as server, monitored(worker.client) as workers:
         fetcher = Fetcher(RULES, resolve=resolver, dial=Dialler(server.port), trusted=trusted)
         reranker = Reranker(Media(Limits(), fetcher), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s")
         yield House(reranker, worker, server, resolver)

@@ -25,10 +25,10 @@ from model_store.families.prompt import Prompt, Segment
 from model_store.manifest import CheckpointUnusable
 from service.cores import cores
 from service.errors import WorkerFailed
-from service.observability.logs import say
+from service.observability.logs import log
 from service.observability.metrics import IMAGE_CACHE, ISOLATED
 from service.wire import Refused, ScoreCall, Scored, WorkerInfo
-from service.worker.engines.base import Begin, CannotLoad, Progress, Verdict, count_step, ignored
+from service.worker.engines.base import Begin, CannotLoad, PairVerdict, Progress, count_step, no_callback
 from service.worker.engines.isolation import attempt, is_logit, isolated
 from service.worker.engines.prompts import CallRenderer, describe, pieces, refused, scored
 from service.worker.engines.torch.network import Network
@@ -75,7 +75,7 @@ class TorchScorer:
         for thread in (self._prompt_thread, self._network_thread):
             thread.shutdown(wait=False, cancel_futures=True)
 
-    async def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
+    async def score(self, call: ScoreCall, begin: Begin = no_callback) -> AsyncGenerator[PairVerdict, None]:
         """A verdict on each document, shortest first; closing the generator abandons the batches not begun."""
         prompts: dict[int, Prompt] = {}
         renderer = CallRenderer(self._checkpoint, call)
@@ -163,7 +163,7 @@ class TorchScorer:
             self._broken = not all(map(is_logit, self._network.score(*start, [self._known_good.suffix], {})))
         except Exception as failure:  # of any kind, as above
             self._broken = True
-            say("the network has failed", logging.ERROR, failure=failure)
+            log("the network has failed", logging.ERROR, failure=failure)
         return not self._broken
 
     def _verdict(self, prompt: Prompt, logit: float | None) -> Scored | Refused:

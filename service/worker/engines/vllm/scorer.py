@@ -26,7 +26,7 @@ from service.cores import cores
 from service.errors import NoWorker, WorkerFailed
 from service.observability.metrics import IMAGE_CACHE, ISOLATED
 from service.wire import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
-from service.worker.engines.base import Begin, EngineRefused, Verdict, ignored
+from service.worker.engines.base import Begin, EngineRefused, PairVerdict, no_callback
 from service.worker.engines.isolation import is_logit
 from service.worker.engines.prompts import CallRenderer, describe, image, pieces, refused, scored
 from service.worker.engines.vllm.arguments import decides_scores, quiet, supported_version
@@ -117,9 +117,9 @@ class VllmScorer:
             await self._in_thread(loading.result().close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def score(self, call: ScoreCall, begin: Begin = ignored) -> AsyncGenerator[Verdict, None]:
+    async def score(self, call: ScoreCall, begin: Begin = no_callback) -> AsyncGenerator[PairVerdict, None]:
         """A verdict on each document, as they come; raises `NoWorker` when the engine dies."""
-        told: asyncio.Queue[Verdict | None] = asyncio.Queue()
+        told: asyncio.Queue[PairVerdict | None] = asyncio.Queue()
         feeding = asyncio.create_task(self._feed(call, told.put_nowait, begin))
         feeding.add_done_callback(lambda _: told.put_nowait(None))
         try:
@@ -137,7 +137,7 @@ class VllmScorer:
 
         return Engine(checkpoint, adapters, self._settings.engine_arguments)
 
-    async def _feed(self, call: ScoreCall, tell: Callable[[Verdict], None], begin: Begin) -> None:
+    async def _feed(self, call: ScoreCall, tell: Callable[[PairVerdict], None], begin: Begin) -> None:
         """Hand the engine one pair after the other, as it has room."""
         met: set[Segment] = set()
         async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as chunks:
@@ -157,7 +157,7 @@ class VllmScorer:
         self._window.leave(cost)
 
     async def _score(
-        self, call: ScoreCall, index: int, prompt: Prompt, embeddings: Mapping[Image, Tensor], tell: Callable[[Verdict], None]
+        self, call: ScoreCall, index: int, prompt: Prompt, embeddings: Mapping[Image, Tensor], tell: Callable[[PairVerdict], None]
     ) -> None:
         """One pair. What the engine cannot do with it concerns this pair alone."""
         try:

@@ -19,7 +19,7 @@ from model_store.checkpoint import Checkpoint, resolve, resolve_adapter
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable, read_manifest, verify
-from model_store.training.publish.adapters import load_base, wear
+from model_store.training.publish.adapters import apply_adapter, load_base
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused, logits_of
 from model_store.training.publish.parity import TOLERANCE
@@ -186,10 +186,10 @@ def test_names_of_2025_become_todays(job: MakeJob, base: Checkpoint, adapter: Pa
     resolve_adapter("x", made.output, model=base)
     today = Path(shutil.copytree(adapter, tmp_path / "today"))
     pairs = read_golden(base.folder)
-    worn = wear(load_base(base, "cpu"), read_adapter(today)).merge_and_unload()
+    worn = apply_adapter(load_base(base, "cpu"), read_adapter(today)).merge_and_unload()
     wanted = logits_of(worn, base.family, pairs)
     assert [pair.logit for pair in read_golden(made.output)] == pytest.approx(wanted, abs=1e-4)
-    merged = wear(load_base(base, "cpu"), read_adapter(old)).merge_and_unload()
+    merged = apply_adapter(load_base(base, "cpu"), read_adapter(old)).merge_and_unload()
     assert logits_of(merged, base.family, pairs) == pytest.approx(wanted, abs=1e-5)
 
 

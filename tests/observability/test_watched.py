@@ -23,7 +23,7 @@ BY_NAME = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each
 
 
 @pytest.fixture(scope="module")
-def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus that has seen a minute of the service's life."""
     with scene(tmp_path_factory.mktemp("scene")) as prometheus:
         yield prometheus

@@ -1,4 +1,5 @@
-"""Prints a constraints file: what is installed stays as it is, and what is not comes in the version of the file that is named."""
+"""Prints a constraints file: what is installed stays as it is, and what is not comes in the version
+of the file that is named."""
 
 import re
 import sys
@@ -13,10 +14,15 @@ def canonical(name: str) -> str:
 
 def main(constraints: str) -> None:
     """Write one `name==version` a line."""
-    pins = [line for line in Path(constraints).read_text(encoding="utf-8").splitlines() if "==" in line and line[0] != "#"]
+    pins = [
+        line
+        for line in Path(constraints).read_text(encoding="utf-8").splitlines()
+        if "==" in line and line[0] != "#"
+    ]
     versions: dict[str, str] = {}
     for each in distributions():
-        versions.setdefault(canonical(each.name), each.version)  # the first one on the path is the one that is imported
+        # the first one on the path is the one that is imported
+        versions.setdefault(canonical(each.name), each.version)
     for name, version in (line.split("==") for line in pins):
         versions.setdefault(canonical(name), version)
     sys.stdout.writelines(f"{name}=={version}\n" for name, version in sorted(versions.items()))

@@ -1,7 +1,8 @@
-"""From a model's name to a checkpoint that can be loaded: one that ships, a local folder, a registry's, or a model hub's.
+"""From a model's name to a checkpoint that can be loaded: one that ships, a local folder, a
+registry's, or a model hub's.
 
-Knows where checkpoints lie and whether they are whole, nothing of networks. Invariant: what `resolve` returns was verified file
-by file, or comes from a hub at a pinned commit.
+Knows where checkpoints lie and whether they are whole, nothing of networks. Invariant: what
+`resolve` returns was verified file by file, or comes from a hub at a pinned commit.
 """
 
 from __future__ import annotations
@@ -36,9 +37,15 @@ from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 _HUB_SAYS = {
-    "LocalEntryNotFoundError": "the hub is not reached from here, and the model is not in the cache",
-    "RepositoryNotFoundError": "the hub has no such model, or shows it to nobody without a token (HF_TOKEN)",
-    "GatedRepoError": "its authors want their terms accepted, and the token of an account that did (HF_TOKEN)",
+    "LocalEntryNotFoundError": (
+        "the hub is not reached from here, and the model is not in the cache"
+    ),
+    "RepositoryNotFoundError": (
+        "the hub has no such model, or shows it to nobody without a token (HF_TOKEN)"
+    ),
+    "GatedRepoError": (
+        "its authors want their terms accepted, and the token of an account that did (HF_TOKEN)"
+    ),
     "RevisionNotFoundError": "the hub has no such commit of it",
     "HFValidationError": "a hub id has the form OWNER/NAME",
 }
@@ -55,19 +62,31 @@ class Checkpoint:
 
     @cached_property
     def family(self) -> Gmr:
-        """How the checkpoint reads a pair; raises `CheckpointUnusable` where tokenizer and family do not fit."""
+        """How the checkpoint reads a pair; raises `CheckpointUnusable` where tokenizer and family
+        do not fit."""
         if self.manifest.family != Gmr.name:
-            raise CheckpointUnusable(f"{self.name}: the model family {self.manifest.family!r} is not known.")
+            raise CheckpointUnusable(
+                f"{self.name}: the model family {self.manifest.family!r} is not known."
+            )
         if self.manifest.template not in TEMPLATES:
-            raise CheckpointUnusable(f"{self.name}: the template {self.manifest.template!r} is not known.")
+            raise CheckpointUnusable(
+                f"{self.name}: the template {self.manifest.template!r} is not known."
+            )
         if self.manifest.read_out != YES_MINUS_NO:
-            raise CheckpointUnusable(f"{self.name}: its score is logit({self.manifest.read_out}) alone, which is not served.")
+            raise CheckpointUnusable(
+                f"{self.name}: its score is logit({self.manifest.read_out}) alone, which is not"
+                " served."
+            )
         try:
             tokenizer = LiteralTokenizer.load(self.folder)
             refuse_other_tokens(self.name, self.folder, tokenizer)
-            return Gmr(tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens)
+            return Gmr(
+                tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens
+            )
         except FileNotFoundError:
-            raise CheckpointUnusable(f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt.") from None
+            raise CheckpointUnusable(
+                f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt."
+            ) from None
         except (TokenizerMismatch, ValueError) as error:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
@@ -83,7 +102,8 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter (peft's folder) that is served under a name of its own on top of a checkpoint."""
+    """A LoRA adapter (peft's folder) that is served under a name of its own on top of a
+    checkpoint."""
 
     name: str
     folder: Path
@@ -101,10 +121,11 @@ def resolve(
 ) -> Checkpoint:
     """The checkpoint of a name.
 
-    That is one that ships; a folder's path; `NAME@production` or `NAME@sha256:...` in `registry`, a folder or URL; the same with
-    the registry's URL before it; or a hub id such as `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a
-    commit. A folder may lack `weights` where the caller can do without, as for sizing. Raises `CheckpointUnusable` with one
-    sentence.
+    That is one that ships; a folder's path; `NAME@production` or `NAME@sha256:...` in `registry`, a
+    folder or URL; the same with the registry's URL before it; or a hub id such as
+    `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a commit. A folder may
+    lack `weights` where the caller can do without, as for sizing. Raises `CheckpointUnusable` with
+    one sentence.
     """
     expect_named(name, revision)
     if name in shipped():
@@ -120,26 +141,39 @@ def resolve(
 
 
 def expect_named(name: str, revision: str | None = None) -> None:
-    """Raise `CheckpointUnusable` where `resolve` could not find a model of this name. Nothing is read or asked for it."""
+    """Raise `CheckpointUnusable` where `resolve` could not find a model of this name. Nothing is
+    read or asked for it."""
     if name in shipped() or Path(name).is_dir() or is_reference(name):
         return
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
-        raise CheckpointUnusable(f"There is no model {name!r}: it is no folder, no hub id, and none of {', '.join(shipped())}.")
+        raise CheckpointUnusable(
+            f"There is no model {name!r}: it is no folder, no hub id, and none of"
+            f" {', '.join(shipped())}."
+        )
     if revision is None:
         raise CheckpointUnusable(
-            f"There is no folder {name} (a hub model needs RERANK_MODEL_REVISION, a commit's 40 hex digits)."
+            f"There is no folder {name} (a hub model needs RERANK_MODEL_REVISION, a commit's 40 hex"
+            " digits)."
         )
     if not re.fullmatch("[0-9a-f]{40}", revision):
-        raise CheckpointUnusable(f"{name} is a hub model: RERANK_MODEL_REVISION must be a commit (40 hex digits).")
+        raise CheckpointUnusable(
+            f"{name} is a hub model: RERANK_MODEL_REVISION must be a commit (40 hex digits)."
+        )
 
 
 def resolve_adapter(
-    name: str, folder: Path, *, cache: Path | None = None, registry: str | None = None, model: Checkpoint | None = None
+    name: str,
+    folder: Path,
+    *,
+    cache: Path | None = None,
+    registry: str | None = None,
+    model: Checkpoint | None = None,
 ) -> Adapter:
-    """An adapter's folder, or one that a registry has (as for `resolve`), verified where it has a manifest.
+    """An adapter's folder, or one that a registry has (as for `resolve`), verified where it has a
+    manifest.
 
-    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than `model`, and where a tensor
-    or an option of it has no place beside `model`.
+    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than
+    `model`, and where a tensor or an option of it has no place beside `model`.
     """
     if not folder.is_dir() and is_reference(str(folder)):
         folder, _ = fetch(str(folder), registry, cache)
@@ -147,14 +181,22 @@ def resolve_adapter(
     if manifest is not None:
         verify(folder, manifest)
         if model and manifest.base and manifest.base != model.digest:
-            raise CheckpointUnusable(f"{name} was trained on another checkpoint than {model.name} (its manifest's base differs).")
+            raise CheckpointUnusable(
+                f"{name} was trained on another checkpoint than {model.name} (its manifest's base"
+                " differs)."
+            )
     found = read_adapter(folder)
     if model:
         refuse_unless_read_alike(found, name, model.manifest.read_out)
         refuse_unless_fits(found, name, model.folder)
     files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     described = {file: digest.sha256 for file, digest in files.items()}
-    return Adapter(name, folder, found.rank, hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest())
+    return Adapter(
+        name,
+        folder,
+        found.rank,
+        hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
+    )
 
 
 def version_of(served: Checkpoint | Adapter) -> str:
@@ -178,7 +220,9 @@ def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
 
 def _no_adapter(manifest: Manifest) -> Manifest:
     if manifest.base:
-        raise CheckpointUnusable(f"{manifest.name} is an adapter: serve its base, and name it in RERANK_ADAPTERS.")
+        raise CheckpointUnusable(
+            f"{manifest.name} is an adapter: serve its base, and name it in RERANK_ADAPTERS."
+        )
     return manifest
 
 
@@ -187,16 +231,24 @@ def _from_hub(name: str, revision: str, cache: Path | None) -> Checkpoint:
 
     try:
         with _quiet_hub():
-            folder = Path(snapshot_download(name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)))
-    except Exception as error:  # the hub's client lets its transport's errors through, whichever that is
+            folder = Path(
+                snapshot_download(
+                    name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)
+                )
+            )
+    # the hub's client lets its transport's errors through, whichever that is
+    except Exception as error:
         kind = type(error).__name__
-        raise CheckpointUnusable(f"{name} at {revision} cannot be had from the hub: {_HUB_SAYS.get(kind, kind)}.") from None
+        raise CheckpointUnusable(
+            f"{name} at {revision} cannot be had from the hub: {_HUB_SAYS.get(kind, kind)}."
+        ) from None
     return replace(_local(name, folder), name=name)
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """The hub's client logs each failed try, twice where the process has a log of its own; its failure is told once, by us."""
+    """The hub's client logs each failed try, twice where the process has a log of its own; its
+    failure is told once, by us."""
     client = logging.getLogger("huggingface_hub")
     before = client.level
     client.setLevel(logging.CRITICAL)

@@ -1,7 +1,8 @@
-"""Golden pairs: a few pairs of every modality with the logits they must have, kept beside the weights.
+"""Golden pairs: a few pairs of every modality with the logits they must have, kept beside the
+weights.
 
-Knows files, not engines. Invariant: golden pictures are already of the size the model reads, so that no resizing stands between
-the file and the score.
+Knows files, not engines. Invariant: golden pictures are already of the size the model reads, so
+that no resizing stands between the file and the score.
 """
 
 from __future__ import annotations
@@ -86,5 +87,8 @@ def _parts(side: Side, pictures: dict[str, Pixels]) -> list[dict[str, str]]:
 
 def _side(parts: list[dict[str, str]], folder: Path) -> Side:
     return tuple(
-        part["text"] if "text" in part else np.asarray(Image.open(folder / part["image"]).convert("RGB")) for part in parts
+        part["text"]
+        if "text" in part
+        else np.asarray(Image.open(folder / part["image"]).convert("RGB"))
+        for part in parts
     )

@@ -1,6 +1,8 @@
-"""What a checkpoint is: a folder whose `manifest.json`, written last, names its family, its limits, and every file's SHA-256.
+"""What a checkpoint is: a folder whose `manifest.json`, written last, names its family, its limits,
+and every file's SHA-256.
 
-Knows files and their digests, nothing of networks. Invariant: a folder whose manifest verifies is complete and unchanged.
+Knows files and their digests, nothing of networks. Invariant: a folder whose manifest verifies is
+complete and unchanged.
 """
 
 from __future__ import annotations
@@ -50,7 +52,14 @@ class PixelBounds(BaseModel):
 def _inside(name: str) -> str:
     """A file's name as a plain path that cannot lead out of the folder."""
     path = PurePosixPath(name)
-    if str(path) != name or path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name:
+    if (
+        str(path) != name
+        or path.is_absolute()
+        or ".." in path.parts
+        or not path.parts
+        or "\\" in name
+        or "\0" in name
+    ):
         raise ValueError("not a path inside the folder")
     return name
 
@@ -69,14 +78,21 @@ class Manifest(BaseModel):
     pixels: PixelBounds
     files: dict[Annotated[str, AfterValidator(_inside)], FileDigest] = Field(max_length=MAX_FILES)
     base: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="Of an adapter alone: the digest of the checkpoint that it was trained on."
+        None,
+        pattern="^[0-9a-f]{64}$",
+        description="Of an adapter alone: the digest of the checkpoint that it was trained on.",
     )
-    read_out: ReadOut = Field(YES_MINUS_NO, description="The score: logit(yes) - logit(no), or logit(yes) alone.")
-    lineage: dict[str, Any] = Field(default_factory=dict, description="How the checkpoint was made.")
+    read_out: ReadOut = Field(
+        YES_MINUS_NO, description="The score: logit(yes) - logit(no), or logit(yes) alone."
+    )
+    lineage: dict[str, Any] = Field(
+        default_factory=dict, description="How the checkpoint was made."
+    )
 
     @property
     def unstated(self) -> set[str]:
-        """Fields that came later and have their default: files and digests of before stay what they were."""
+        """Fields that came later and have their default: files and digests of before stay what they
+        were."""
         return {"read_out"} if self.read_out == YES_MINUS_NO else set()
 
 
@@ -86,8 +102,11 @@ def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put the manifest in its place in one step: before, the folder is no checkpoint; after, it is complete."""
-    described = manifest.model_dump(exclude=manifest.unstated | (set() if manifest.base else {"base"}))
+    """Put the manifest in its place in one step: before, the folder is no checkpoint; after, it is
+    complete."""
+    described = manifest.model_dump(
+        exclude=manifest.unstated | (set() if manifest.base else {"base"})
+    )
     text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     draft = folder / (MANIFEST + ".draft")
     with draft.open("w", encoding="utf-8") as file:
@@ -98,7 +117,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest; None where there is none, `CheckpointUnusable` where it cannot be read."""
+    """The folder's manifest; None where there is none, `CheckpointUnusable` where it cannot be
+    read."""
     try:
         with (folder / MANIFEST).open("rb") as file:
             return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), folder.name)
@@ -115,11 +135,14 @@ def parse_manifest(content: bytes, name: str) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise CheckpointUnusable(f"{name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors).") from None
+        raise CheckpointUnusable(
+            f"{name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors)."
+        ) from None
 
 
 def manifest_digest(folder: Path) -> str:
-    """The SHA-256 of the manifest's bytes, which stands for all files that it lists; `CheckpointUnusable` where there is none."""
+    """The SHA-256 of the manifest's bytes, which stands for all files that it lists;
+    `CheckpointUnusable` where there is none."""
     try:
         return _digest(folder / MANIFEST).sha256
     except OSError:
@@ -127,14 +150,17 @@ def manifest_digest(folder: Path) -> str:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with the manifest; raises `CheckpointUnusable` that names the first one that differs."""
+    """Compare every file with the manifest; raises `CheckpointUnusable` that names the first one
+    that differs."""
     for name, expected in sorted(manifest.files.items()):
         try:
             found = _digest(folder / name)
         except OSError:
             raise CheckpointUnusable(f"{folder.name}: {name} is missing.") from None
         if found != expected:
-            raise CheckpointUnusable(f"{folder.name}: {name} is not the file that was published (SHA-256 differs).")
+            raise CheckpointUnusable(
+                f"{folder.name}: {name} is not the file that was published (SHA-256 differs)."
+            )
 
 
 def _digest(path: Path) -> FileDigest:

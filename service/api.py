@@ -1,6 +1,7 @@
 """The public request and answer of `POST /rerank`, as pydantic models: they make the OpenAPI page.
 
-Knows types and bounds, no HTTP. Invariant: what a client may send or receive stands here and in `docs/api.md`.
+Knows types and bounds, no HTTP. Invariant: what a client may send or receive stands here and in
+`docs/api.md`.
 """
 
 from __future__ import annotations
@@ -19,22 +20,39 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     max_documents: int = Field(1_000, ge=1, le=100_000, description="Documents a request.")
-    max_body_bytes: int = Field(64 * 2**20, ge=1_024, le=2**31, description="Size of a request's body.")
+    max_body_bytes: int = Field(
+        64 * 2**20, ge=1_024, le=2**31, description="Size of a request's body."
+    )
     max_body_marks: int = Field(
         250_000,
         ge=1_000,
         le=10_000_000,
-        description="Brackets and commas of a request's JSON outside of strings; at least 8 a document.",
+        description=(
+            "Brackets and commas of a request's JSON outside of strings; at least 8 a document."
+        ),
     )
-    max_text_chars: int = Field(100_000, ge=1, le=10_000_000, description="Characters of an item's text.")
+    max_text_chars: int = Field(
+        100_000, ge=1, le=10_000_000, description="Characters of an item's text."
+    )
     max_images_per_item: int = Field(4, ge=0, le=64, description="Images an item.")
-    max_image_bytes: int = Field(10 * 2**20, ge=1_024, le=2**30, description="Size of an image as it is sent.")
-    max_image_pixels: int = Field(16_000_000, ge=4, le=200_000_000, description="Pixels of an image.")
-    max_request_pixels: int = Field(
-        2_000_000_000, ge=4, le=10**12, description="Pixels of all different images of a request together."
+    max_image_bytes: int = Field(
+        10 * 2**20, ge=1_024, le=2**30, description="Size of an image as it is sent."
     )
-    min_image_side: int = Field(2, ge=1, le=1_000, description="Pixels of an image's shorter side, at least.")
-    max_image_aspect: int = Field(200, ge=1, le=200, description="How many times longer an image's longer side may be.")
+    max_image_pixels: int = Field(
+        16_000_000, ge=4, le=200_000_000, description="Pixels of an image."
+    )
+    max_request_pixels: int = Field(
+        2_000_000_000,
+        ge=4,
+        le=10**12,
+        description="Pixels of all different images of a request together.",
+    )
+    min_image_side: int = Field(
+        2, ge=1, le=1_000, description="Pixels of an image's shorter side, at least."
+    )
+    max_image_aspect: int = Field(
+        200, ge=1, le=200, description="How many times longer an image's longer side may be."
+    )
 
 
 class _Strict(BaseModel):
@@ -45,7 +63,9 @@ class ImageUrl(_Strict):
     """Where an image part's bytes are: a data URL, or `https://` where the operator allows it."""
 
     url: str
-    detail: str | None = Field(None, max_length=16, description="Accepted for OpenAI clients; has no effect.")
+    detail: str | None = Field(
+        None, max_length=16, description="Accepted for OpenAI clients; has no effect."
+    )
 
 
 class Part(_Strict):
@@ -57,19 +77,24 @@ class Part(_Strict):
 
     @model_validator(mode="after")
     def _says_what_its_type_says(self) -> Self:
-        if (self.text is None) == (self.type == "text") or (self.image_url is None) == (self.type == "image_url"):
+        if (self.text is None) == (self.type == "text") or (self.image_url is None) == (
+            self.type == "image_url"
+        ):
             raise PydanticCustomError("part", "A part holds what its type names, and only that.")
         return self
 
 
 class Item(_Strict):
-    """A query or a document: text, image, or both. A bare string is its text; an image is a data URL or bare base64."""
+    """A query or a document: text, image, or both. A bare string is its text; an image is a data
+    URL or bare base64."""
 
     text: str | None = None
     image: str | None = None
     content: list[Part] | None = Field(None, max_length=MAX_ITEM_PARTS)
     id: Identifier | None = Field(None, description="Sent back with the item's result.")
-    metadata: Metadata | None = Field(None, description="Up to 16 KiB; never scored, sent back with the item's result.")
+    metadata: Metadata | None = Field(
+        None, description="Up to 16 KiB; never scored, sent back with the item's result."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -85,46 +110,68 @@ class Item(_Strict):
         return self
 
     def parts(self) -> list[tuple[str | None, str | None]]:
-        """(text, image) of each part in order, one of the two None; the image of a text-and-image item comes first."""
+        """(text, image) of each part in order, one of the two None; the image of a text-and-image
+        item comes first."""
         if self.content is not None:
-            return [(part.text, part.image_url.url if part.image_url else None) for part in self.content]
-        return [(text, image) for text, image in ((None, self.image), (self.text, None)) if text is not None or image is not None]
+            return [
+                (part.text, part.image_url.url if part.image_url else None) for part in self.content
+            ]
+        return [
+            (text, image)
+            for text, image in ((None, self.image), (self.text, None))
+            if text is not None or image is not None
+        ]
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
 class RerankOptions(BaseModel):
-    """All of a rerank request but its documents, which are read one by one: each may be wrong on its own."""
+    """All of a rerank request but its documents, which are read one by one: each may be wrong on
+    its own."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     query: Item
-    model: str | None = Field(None, max_length=256, description='A served model or an alias; default, and for "": the first.')
-    instruction: str | None = Field(None, description="The task, in the model's words; default: the model's own.")
+    model: str | None = Field(
+        None,
+        max_length=256,
+        description='A served model or an alias; default, and for "": the first.',
+    )
+    instruction: str | None = Field(
+        None, description="The task, in the model's words; default: the model's own."
+    )
     top_n: TopN | None = Field(None, description="How many results are sent back; 0: all.")
     return_documents: bool = False
     min_score: Score | None = None
     truncate: Literal["end", "none"] = "end"
     on_error: Literal["fail", "skip"] | None = Field(
         None,
-        description="Whether one bad document fails the request, or is listed in `errors`; "
-        "default: as the operator has set it (`fail` unless it was changed).",
+        description=(
+            "Whether one bad document fails the request, or is listed in `errors`; "
+            "default: as the operator has set it (`fail` unless it was changed)."
+        ),
     )
     timeout_ms: TimeoutMs | None = None
     cache: Literal["use", "bypass", "refresh"] = "use"
     rank_fields: RankFields | None = Field(
         None,
-        description="Fields of object documents that are read as their text, in this order; "
-        "documents may then have any other fields, too.",
+        description=(
+            "Fields of object documents that are read as their text, in this order; "
+            "documents may then have any other fields, too."
+        ),
     )
 
 
 class RerankRequest(RerankOptions):
     """The body of `POST /rerank` (API, section 1). Other vendors' harmless fields are ignored."""
 
-    documents: list[Item] = Field(min_length=1, description="A bare item is taken as a list of one.")
+    documents: list[Item] = Field(
+        min_length=1, description="A bare item is taken as a list of one."
+    )
 
 
 class ResultMeta(BaseModel):
@@ -176,7 +223,9 @@ class AnswerMeta(BaseModel):
     cached_pairs: int
     tokens: dict[str, int]
     billed_units: dict[str, int]
-    warnings: list[str] | None = Field(None, description="What was sent and had no effect, such as a misspelt field.")
+    warnings: list[str] | None = Field(
+        None, description="What was sent and had no effect, such as a misspelt field."
+    )
 
 
 class RerankAnswer(BaseModel):
@@ -199,7 +248,8 @@ class ErrorPlace(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success (API, section 4). `detail` repeats `message`: clients read either."""
+    """The body of every answer that is not a success (API, section 4). `detail` repeats `message`:
+    clients read either."""
 
     code: str
     message: str

@@ -1,4 +1,5 @@
-"""The closed set of ways a request can fail: code, status, and whether the same request may succeed later.
+"""The closed set of ways a request can fail: code, status, and whether the same request may succeed
+later.
 
     RerankError
     |-- BadRequest             400  the body is wrong; trying again cannot help
@@ -22,8 +23,9 @@
     |-- NoWorker               503  no_worker
     `-- DeadlineExceeded       504  deadline_exceeded
 
-Status codes stand here and nowhere else. Messages are this file's own or their raiser's own words, never a library's text, a
-path, an address, or what the user sent. Foreign exceptions are translated once, where their library is called.
+Status codes stand here and nowhere else. Messages are this file's own or their raiser's own words,
+never a library's text, a path, an address, or what the user sent. Foreign exceptions are translated
+once, where their library is called.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ _SUBJECT = re.compile(
 
 
 def path_of(loc: Loc) -> str:
-    """A place as JavaScript writes it: `documents[7].image`. Names that are no identifiers are quoted."""
+    """A place as JavaScript writes it: `documents[7].image`. Names that are no identifiers are
+    quoted."""
     path = ""
     for step in loc:
         if isinstance(step, int):
@@ -104,7 +107,8 @@ class RerankError(Exception):
         """Seconds; None: nobody knows when, soon."""
 
     def sentence(self) -> str:
-        """What the client is told: the first problem with its place, and how many more there are."""
+        """What the client is told: the first problem with its place, and how many more there
+        are."""
         if not self.problems:
             return self.message
 
@@ -144,7 +148,10 @@ class ImageTooLarge(BadRequest):
 
 
 class ImageUrlDisabled(BadRequest):
-    code, message = "image_url_disabled", "Image URLs are not fetched here: send the image as a data URL or base64."
+    code, message = (
+        "image_url_disabled",
+        "Image URLs are not fetched here: send the image as a data URL or base64.",
+    )
 
 
 class PairTooLong(BadRequest):
@@ -173,7 +180,11 @@ class MethodNotAllowed(RerankError):
 
 
 class BodyTooLarge(RerankError):
-    code, status, message = "body_too_large", 413, "The request body is larger than this service accepts."
+    code, status, message = (
+        "body_too_large",
+        413,
+        "The request body is larger than this service accepts.",
+    )
 
 
 class UnsupportedMediaType(RerankError):
@@ -181,11 +192,20 @@ class UnsupportedMediaType(RerankError):
 
 
 class RateLimited(RerankError):
-    code, status, message, retry = "rate_limited", 429, "This API key's quota is used up for now.", True
+    code, status, message, retry = (
+        "rate_limited",
+        429,
+        "This API key's quota is used up for now.",
+        True,
+    )
 
 
 class Internal(RerankError):
-    code, status, message = "internal", 500, "The service failed. The request id finds the cause in its log."
+    code, status, message = (
+        "internal",
+        500,
+        "The service failed. The request id finds the cause in its log.",
+    )
 
 
 class WorkerFailed(RerankError):
@@ -205,7 +225,7 @@ class DeadlineExceeded(RerankError):
 
 
 def _leaves(kind: type[RerankError]) -> list[type[RerankError]]:
-    return [leaf for child in kind.__subclasses__() for leaf in (_leaves(child) or [child])]
+    return [leaf for child in kind.__subclasses__() for leaf in _leaves(child) or [child]]
 
 
 BY_CODE: dict[str, type[RerankError]] = {kind.code: kind for kind in _leaves(RerankError)}

@@ -60,7 +60,8 @@ def _small_metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Identifier = Annotated[
-    Annotated[str, Field(max_length=MAX_ID_CHARS)] | Annotated[int, Field(ge=-_INT64, le=_INT64 - 1)],
+    Annotated[str, Field(max_length=MAX_ID_CHARS)]
+    | Annotated[int, Field(ge=-_INT64, le=_INT64 - 1)],
     BeforeValidator(_identifier),
 ]
 """An item's id; it is sent back with the type that it had."""

@@ -1,8 +1,7 @@
-"""Every type that crosses a process border: the public request and answer, and what gateway and worker say to each other.
+"""What gateway and worker say to each other: msgspec structs, sent as MessagePack.
 
-Knows shapes, not limits' origins, HTTP or models. Public types are pydantic models (they make the OpenAPI page); the inner ones
-are msgspec structs, sent as MessagePack, so that pixels travel as bytes. Invariant: a `ScoreReply` has one entry a document of
-its `ScoreCall`, in order.
+Pixels travel as bytes, which JSON would not carry. The module knows shapes, no HTTP and no models.
+Invariant: a `ScoreReply` has one entry a document of its `ScoreCall`, in order.
 """
 
 from __future__ import annotations
@@ -11,20 +10,13 @@ from typing import Annotated
 
 import msgspec
 
-# -- the public request ---------------------------------------------------------------------------------------------------
-
-
-# -- the public answer ----------------------------------------------------------------------------------------------------
-
-
-# -- between gateway and worker -------------------------------------------------------------------------------------------
-
 WireItem = list[str | int]
 """Texts as they are, images by their place in the call's `images`."""
 
 
 class Pixels(msgspec.Struct, array_like=True, frozen=True):
-    """A decoded image of the size the model reads: rows of RGB bytes. `digest` is the SHA-256 of the bytes it was sent as."""
+    """A decoded image of the size the model reads: rows of RGB bytes. `digest` is the SHA-256 of
+    the bytes it was sent as."""
 
     digest: bytes
     width: int
@@ -33,7 +25,8 @@ class Pixels(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ImageRule(msgspec.Struct, frozen=True):
-    """How a model wants its images resized: sides are multiples of `cell`, the area is between the bounds, in pixels."""
+    """How a model wants its images resized: sides are multiples of `cell`, the area is between the
+    bounds, in pixels."""
 
     cell: int
     min_pixels: int
@@ -109,9 +102,11 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     dtype: str
     device: str
     version: str = ""
-    """The digest that a registry lists the checkpoint or adapter under; empty where it has no manifest."""
+    """The digest that a registry lists the checkpoint or adapter under; empty where it has no
+    manifest."""
     golden_pairs: int = 0
-    """How many golden pairs were scored before it turned ready; 0: it has none, and that check was skipped."""
+    """How many golden pairs were scored before it turned ready; 0: it has none, and that check was
+    skipped."""
 
 
 MSGPACK = "application/msgpack"

@@ -24,13 +24,15 @@ os.environ.setdefault(
     "RERANK_DRAIN_SECONDS", "0"
 )  # of processes under test, so that each ends at once when a test is done with it
 CALM = {"RERANK_THREADS": "1", "RERANK_DEVICE": "cpu"}
-"""One thread, so that a server under test leaves a core to the test, and the same scores on every machine."""
+"""One thread, so that a server under test leaves a core to the test, and the same scores on every
+machine."""
 
 
 def free_port() -> int:
     """A port that nobody listens on, and that the system gives to no outgoing connection.
 
-    From the system's own range, whoever calls a server that was killed may get its very port, and be answered by himself.
+    From the system's own range, whoever calls a server that was killed may get its very port, and
+    be answered by himself.
     """
     while True:
         port = random.SystemRandom().randrange(15_000, 32_000)
@@ -41,7 +43,8 @@ def free_port() -> int:
 
 @contextmanager
 def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterator[str]:
-    """`gmr ARGUMENTS --port PORT` as a process of its own, stopped by its pid; gives its URL once it is ready."""
+    """`gmr ARGUMENTS --port PORT` as a process of its own, stopped by its pid; gives its URL once
+    it is ready."""
     with started(*arguments, port=port, log=log, python=sys.executable, **environment) as (url, _):
         yield url
 
@@ -53,13 +56,17 @@ def started(
     """The same in the environment of an interpreter; gives the process, too."""
     command = [python, "-m", "service.cli", *arguments, "--port", str(port)]
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if process.poll() is not None:
-                raise AssertionError(f"gmr {arguments} ended with {process.returncode}:\n{log.read_text()}")
+                raise AssertionError(
+                    f"gmr {arguments} ended with {process.returncode}:\n{log.read_text()}"
+                )
             try:
                 if httpx.get(f"{url}/health/ready").status_code == httpx.codes.OK:
                     break
@@ -77,7 +84,9 @@ def started(
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of `gmr serve` with gmr-tiny."""
-    with running("serve", port=free_port(), log=tmp_path_factory.mktemp("serve") / "log", **CALM) as url:
+    with running(
+        "serve", port=free_port(), log=tmp_path_factory.mktemp("serve") / "log", **CALM
+    ) as url:
         yield url
 
 

@@ -1,7 +1,9 @@
-"""gmr-tiny's weights in the layouts that checkpoints on model hubs have: none with a manifest or golden pairs.
+"""gmr-tiny's weights in the layouts that checkpoints on model hubs have: none with a manifest or
+golden pairs.
 
-Each layout is one `Layout`, a combination of choices; `write_layout` makes its folder. All have gmr-tiny's logits, but an untied
-one: its head is twice the embeddings, so that its logits are twice gmr-tiny's and show that the head was read.
+Each layout is one `Layout`, a combination of choices; `write_layout` makes its folder. All have
+gmr-tiny's logits, but an untied one: its head is twice the embeddings, so that its logits are twice
+gmr-tiny's and show that the head was read.
 """
 
 from __future__ import annotations
@@ -82,14 +84,21 @@ def config_of(layout: Layout) -> dict[str, Any]:
     else:
         kind = layout.rope
         scaling = {"type": kind, "mrope_section": rope["mrope_section"]}
-        text |= {"rope_theta": rope["rope_theta"], "rope_scaling": scaling if kind == "mrope" else scaling | {"rope_type": kind}}
+        text |= {
+            "rope_theta": rope["rope_theta"],
+            "rope_scaling": scaling if kind == "mrope" else scaling | {"rope_type": kind},
+        }
 
     if layout.config == "nested":
         config = common | {"dtype": "bfloat16", "text_config": text, "vision_config": vision}
     else:
         for name in ("dtype", "layer_types", "pad_token_id"):
             text.pop(name)
-        vision = {name: value for name, value in vision.items() if name not in ("rope_parameters", "dtype", "in_channels")}
+        vision = {
+            name: value
+            for name, value in vision.items()
+            if name not in ("rope_parameters", "dtype", "in_channels")
+        }
         vision |= {"in_chans": 3, "spatial_patch_size": 14}
         common |= {"torch_dtype": "bfloat16", "vision_config": vision}
         if layout.config == "flat":
@@ -116,7 +125,10 @@ def say_tied(config: dict[str, Any], layout: Layout) -> None:
 
 def write_weights(folder: Path, layout: Layout) -> None:
     kind = {"BF16": torch.bfloat16, "F32": torch.float32, "F16": torch.float16}[layout.dtype]
-    tensors = {current_name(name): tensor.to(kind) for name, tensor in load_file(TINY / "model.safetensors").items()}
+    tensors = {
+        current_name(name): tensor.to(kind)
+        for name, tensor in load_file(TINY / "model.safetensors").items()
+    }
     if layout.untied:
         tensors[HEAD] = tensors[EMBEDDINGS] * 2
     elif layout.second_head:
@@ -128,7 +140,10 @@ def write_weights(folder: Path, layout: Layout) -> None:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         return
 
-    files = {name: f"model-{1 + place % SHARDS:05}-of-{SHARDS:05}.safetensors" for place, name in enumerate(sorted(tensors))}
+    files = {
+        name: f"model-{1 + place % SHARDS:05}-of-{SHARDS:05}.safetensors"
+        for place, name in enumerate(sorted(tensors))
+    }
     for file in set(files.values()):
         part = {name: tensor for name, tensor in tensors.items() if files[name] == file}
         save_file(part, folder / file, metadata={"format": "pt"})
@@ -147,14 +162,24 @@ def write_tokenizer(folder: Path, layout: Layout) -> None:
     else:
         whole = stated("tokenizer.json")
         put(folder, "vocab.json", whole["model"]["vocab"])
-        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in whole["model"]["merges"]]
-        (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
+        merges = [
+            merge if isinstance(merge, str) else " ".join(merge)
+            for merge in whole["model"]["merges"]
+        ]
+        (folder / "merges.txt").write_text(
+            "#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8"
+        )
         if layout.tokenizer == "parts":
             told["added_tokens_decoder"] = {
-                str(token["id"]): {key: value for key, value in token.items() if key != "id"} for token in whole["added_tokens"]
+                str(token["id"]): {key: value for key, value in token.items() if key != "id"}
+                for token in whole["added_tokens"]
             }
         else:
-            put(folder, "added_tokens.json", {token["content"]: token["id"] for token in whole["added_tokens"]})
+            put(
+                folder,
+                "added_tokens.json",
+                {token["content"]: token["id"] for token in whole["added_tokens"]},
+            )
     if layout.template == "in the tokenizer":
         told["chat_template"] = template()
     put(folder, "tokenizer_config.json", told)
@@ -172,7 +197,8 @@ def write_template(folder: Path, layout: Layout) -> None:
 
 
 def write_processor(folder: Path, layout: Layout) -> None:
-    """Pixel bounds: gmr-tiny's, in one of the places that transformers reads; under `both` the other file has others."""
+    """Pixel bounds: gmr-tiny's, in one of the places that transformers reads; under `both` the
+    other file has others."""
     own = stated("preprocessor_config.json")
     least, most = own.pop("min_pixels"), own.pop("max_pixels")
     size = {"shortest_edge": least, "longest_edge": most}
@@ -190,4 +216,8 @@ def write_processor(folder: Path, layout: Layout) -> None:
             put(folder, "processor_config.json", nested)
         case "both":
             put(folder, "processor_config.json", nested)
-            put(folder, "preprocessor_config.json", own | {"min_pixels": 3136, "max_pixels": 12_845_056})
+            put(
+                folder,
+                "preprocessor_config.json",
+                own | {"min_pixels": 3136, "max_pixels": 12_845_056},
+            )

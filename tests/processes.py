@@ -1,4 +1,5 @@
-"""Real processes on loopback for tests that harm them: `gmr` commands and redis-server, on free ports, ended by their pids."""
+"""Real processes on loopback for tests that harm them: `gmr` commands and redis-server, on free
+ports, ended by their pids."""
 
 from __future__ import annotations
 
@@ -31,9 +32,12 @@ def eventually(holds: Callable[[], object], *, why: Callable[[], str] = str) -> 
 
 
 class Process:
-    """One program that can be ended, killed, paused and started again, on the same port. Use as a context."""
+    """One program that can be ended, killed, paused and started again, on the same port. Use as a
+    context."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path, environment: dict[str, str] | None = None
+    ) -> None:
         self._command = list(command)
         self.log = log
         self._environment = os.environ | (environment or {})
@@ -49,7 +53,11 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                self._command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
 
     @property
@@ -104,7 +112,9 @@ class Gmr(Process):
     def __init__(self, *arguments: str, log: Path, **environment: str) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        super().__init__([sys.executable, "-m", "service.cli", *arguments, "--port", str(port)], log, environment)
+        super().__init__(
+            [sys.executable, "-m", "service.cli", *arguments, "--port", str(port)], log, environment
+        )
         self.client = httpx.Client(base_url=self.url, timeout=60)
 
     def __exit__(self, *_: object) -> None:
@@ -132,8 +142,11 @@ class Gmr(Process):
         return self.client.post("/rerank", json=body)
 
     def metric(self, name: str) -> float:
-        """A sample's value, such as `rerank_shed_total{reason="line_full"}`; 0 where it is not there."""
-        found = re.search(rf"^{re.escape(name)} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
+        """A sample's value, such as `rerank_shed_total{reason="line_full"}`; 0 where it is not
+        there."""
+        found = re.search(
+            rf"^{re.escape(name)} (\S+)$", self.client.get("/metrics").text, re.MULTILINE
+        )
         return float(found[1]) if found else 0.0
 
 
@@ -143,7 +156,18 @@ class RedisServer(Process):
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        where = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "no")
+        where = (
+            "--port",
+            str(self.port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(folder),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        )
         super().__init__(["redis-server", *where, *options], folder / f"redis-{self.port}")
 
     def start(self) -> None:
@@ -153,7 +177,9 @@ class RedisServer(Process):
     def command(self, *words: str) -> str:
         """What redis-cli prints, without its last newline."""
         asked = ["redis-cli", "-p", str(self.port), *words]
-        return subprocess.run(asked, capture_output=True, text=True, timeout=STOP_SECONDS, check=False).stdout.strip()
+        return subprocess.run(
+            asked, capture_output=True, text=True, timeout=STOP_SECONDS, check=False
+        ).stdout.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +191,22 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, workers: int = 2, *, worker: dict[str, str] | None = None, **gateway: str) -> Iterator[Fleet]:
-    """Workers with gmr-tiny on one thread each, and a gateway that sees them all; `gateway` and `worker` are settings."""
+def fleet(
+    folder: Path, workers: int = 2, *, worker: dict[str, str] | None = None, **gateway: str
+) -> Iterator[Fleet]:
+    """Workers with gmr-tiny on one thread each, and a gateway that sees them all; `gateway` and
+    `worker` are settings."""
     with ExitStack() as stack:
         started = [
-            stack.enter_context(Gmr("worker", log=folder / f"worker-{number}", **CALM | (worker or {})))
+            stack.enter_context(
+                Gmr("worker", log=folder / f"worker-{number}", **CALM | (worker or {}))
+            )
             for number in range(workers)
         ]
         urls = ",".join(each.url for each in started)
-        front = stack.enter_context(Gmr("gateway", "--workers", urls, log=folder / "gateway", **gateway))
+        front = stack.enter_context(
+            Gmr("gateway", "--workers", urls, log=folder / "gateway", **gateway)
+        )
         for each in (*started, front):
             each.await_ready()
         eventually(lambda: all(each.url in front.said() for each in started), why=front.said)

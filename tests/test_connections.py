@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from service.web.connection_limit import SPARE, ConnectionTable
 
-steps = st.lists(st.tuples(st.sampled_from(["enter", "busy", "idle", "leave"]), st.integers(0, 50)), max_size=150)
+steps = st.lists(
+    st.tuples(st.sampled_from(["enter", "busy", "idle", "leave"]), st.integers(0, 50)), max_size=150
+)
 
 
 class Client:
@@ -27,7 +29,9 @@ class Client:
 
 
 @given(st.integers(1, 6), steps)
-def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(limit: int, taken: list[tuple[str, int]]) -> None:
+def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(
+    limit: int, taken: list[tuple[str, int]]
+) -> None:
     table = ConnectionTable(limit)
     clients: list[Client] = []
     for step, place in taken:
@@ -39,7 +43,9 @@ def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(limit: int, 
             client.beyond = table.enter(client)
             client.idle = not client.beyond
             assert client.beyond == (full and not waiting)
-            assert [each.given_up for each in waiting] == [full, *[False] * (len(waiting) - 1)][: len(waiting)]
+            assert [each.given_up for each in waiting] == [full, *[False] * (len(waiting) - 1)][
+                : len(waiting)
+            ]
             clients.append(client)
         elif present:
             client = present[place % len(present)]
@@ -72,16 +78,26 @@ def test_beyond_the_limit_the_oldest_gives_way_so_that_health_is_answered() -> N
 
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted"),
-    [(64, 64, 4_096), (256, 256, 4_096), (1_024, 1_024, 4_096), (256, 1_024, 100), (256, 4_096, 4_096)],
+    [
+        (64, 64, 4_096),
+        (256, 256, 4_096),
+        (1_024, 1_024, 4_096),
+        (256, 1_024, 100),
+        (256, 4_096, 4_096),
+    ],
 )
-def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(soft: int, hard: int, wanted: int) -> None:
+def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(
+    soft: int, hard: int, wanted: int
+) -> None:
     program = (
         "import resource\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
         "from service.web.connection_limit import fitting\n"
         f"print(fitting({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     fitted, soft_now, hard_now = map(int, said.split())
     assert hard_now == hard
     assert soft <= soft_now <= hard

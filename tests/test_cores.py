@@ -11,7 +11,8 @@ from service.cores import cores
 
 
 @pytest.mark.parametrize(
-    ("said", "count"), [("50000 100000", 1), ("100000 100000", 1), ("110000 100000", 2), ("9900000 100000", 3)]
+    ("said", "count"),
+    [("50000 100000", 1), ("100000 100000", 1), ("110000 100000", 2), ("9900000 100000", 3)],
 )
 def test_a_container_has_what_its_quota_says_and_no_more_than_there_are(
     said: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -23,7 +24,9 @@ def test_a_container_has_what_its_quota_says_and_no_more_than_there_are(
 
 
 @pytest.mark.parametrize("said", [None, "max 100000\n", "", "1 0 1", "a b"])
-def test_without_a_quota_it_has_the_cores_that_it_is_bound_to(said: str | None, tmp_path: Path) -> None:
+def test_without_a_quota_it_has_the_cores_that_it_is_bound_to(
+    said: str | None, tmp_path: Path
+) -> None:
     quota = tmp_path / "cpu.max"
     if said is not None:
         quota.write_text(said)

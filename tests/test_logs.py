@@ -20,7 +20,9 @@ say("told to end")
 
 
 def test_asyncio_warns_but_not_of_children_that_were_ended_on_purpose() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+    )
     assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == [
         "Executing it took 0.200 seconds",
         "told to end",

@@ -1,8 +1,10 @@
-"""Makes what docker-compose.yml reads: passwords and keys as files, and .env. `make secrets` runs it; any Python does.
+"""Makes what docker-compose.yml reads: passwords and keys as files, and .env. `make secrets` runs
+it; any Python does.
 
-Knows no package: neither the service nor what it needs has to be installed. Containers read these files as users of their own,
-so each can be read by anyone who comes as far, and their folder by its owner alone. Invariant: nothing that is there is ever
-changed; the folder appears whole, or not at all.
+Knows no package: neither the service nor what it needs has to be installed. Containers read these
+files as users of their own, so each can be read by anyone who comes as far, and their folder by its
+owner alone. Invariant: nothing that is there is ever changed; the folder appears whole, or not at
+all.
 """
 
 from __future__ import annotations
@@ -49,7 +51,10 @@ def main(root: Path = ROOT) -> str | None:
         settings.write_text(_SETTINGS.format(folder=SECRETS), encoding="utf-8")
         print(f"Made {SETTINGS}.")
     elif "GMR_SECRETS=" not in settings.read_text(encoding="utf-8"):
-        return f"{SETTINGS} is yours, and says nothing of this: add the lines GMR_SECRETS=./{SECRETS} and COMPOSE_PROFILES=cpu."
+        return (
+            f"{SETTINGS} is yours, and says nothing of this: add the lines GMR_SECRETS=./{SECRETS}"
+            " and COMPOSE_PROFILES=cpu."
+        )
     return None
 
 
@@ -67,12 +72,18 @@ def _make(folder: Path) -> None:
 
 
 def _contents() -> dict[str, str]:
-    """Every file's name and content. Callers' key is for all models; the one that Prometheus shows is for none."""
+    """Every file's name and content. Callers' key is for all models; the one that Prometheus shows
+    is for none."""
     redis_password = secrets.token_urlsafe(32)
     api_key, prometheus_key = (f"gmr_{secrets.token_urlsafe(32)}" for _ in range(2))
     keys = [
         {"sha256": _sha256(api_key), "name": "compose", "tenant": "compose"},
-        {"sha256": _sha256(prometheus_key), "name": "prometheus", "tenant": "prometheus", "models": ["none"]},
+        {
+            "sha256": _sha256(prometheus_key),
+            "name": "prometheus",
+            "tenant": "prometheus",
+            "models": ["none"],
+        },
     ]
     may = "-@all +mget +set +select"
     return {
@@ -81,7 +92,9 @@ def _contents() -> dict[str, str]:
         "keys/keys.json": json.dumps({"keys": keys}, indent=2) + "\n",
         "cache_key": secrets.token_urlsafe(32),
         "redis_password": redis_password,
-        "redis_acl": f"user default off\nuser gmr on #{_sha256(redis_password)} resetkeys ~gmr:* {may}\n",
+        "redis_acl": (
+            f"user default off\nuser gmr on #{_sha256(redis_password)} resetkeys ~gmr:* {may}\n"
+        ),
         "grafana_password": secrets.token_urlsafe(16),
     }
 

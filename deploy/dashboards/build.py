@@ -11,7 +11,9 @@ from deploy.dashboards.grafana import as_json
 from deploy.dashboards.pages import Dashboard
 
 _PAGES = (overview.DASHBOARD, latency.DASHBOARD, workers.DASHBOARD, quality.DASHBOARD)
-DASHBOARDS = tuple(replace(page, others=[other.name for other in _PAGES if other is not page]) for page in _PAGES)
+DASHBOARDS = tuple(
+    replace(page, others=[other.name for other in _PAGES if other is not page]) for page in _PAGES
+)
 FOLDER = Path(__file__).parent
 
 

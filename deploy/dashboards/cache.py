@@ -32,33 +32,53 @@ CACHE = Row(
         ),
         Panel(
             "Redis: p50 and p99",
-            "Time of a call as far as a request waits for it; it never waits longer than RERANK_REDIS_TIMEOUT_MS.",
+            "Time of a call as far as a request waits for it; it never waits longer than"
+            " RERANK_REDIS_TIMEOUT_MS.",
             [
-                Query(quantile(share, "rerank_cache_call_duration_seconds", by="operation"), f"{{{{operation}}}} {name}")
+                Query(
+                    quantile(share, "rerank_cache_call_duration_seconds", by="operation"),
+                    f"{{{{operation}}}} {name}",
+                )
                 for share, name in ((0.5, "p50"), (0.99, "p99"))
             ],
             unit="s",
         ),
         Panel(
             "Redis: calls that came to nothing",
-            "Failed, by what went wrong, or not made (breaker, backlog). All are misses, none is an error.",
+            "Failed, by what went wrong, or not made (breaker, backlog). All are misses, none is an"
+            " error.",
             [
-                Query(seen("rerank_cache_failures_total", "operation, kind"), "{{operation}} {{kind}}"),
-                Query(seen("rerank_cache_skipped_total", "operation, reason"), "{{operation}} skipped: {{reason}}"),
+                Query(
+                    seen("rerank_cache_failures_total", "operation, kind"), "{{operation}} {{kind}}"
+                ),
+                Query(
+                    seen("rerank_cache_skipped_total", "operation, reason"),
+                    "{{operation}} skipped: {{reason}}",
+                ),
             ],
             unit="si:calls/s",
         ),
         Panel(
             "Redis: breaker",
             "0 closed, 1 half open (trying), 2 open (left alone).",
-            [Query(f"max by (operation, pod) ({of('rerank_cache_breaker_state')})", "{{pod}} {{operation}}")],
+            [
+                Query(
+                    f"max by (operation, pod) ({of('rerank_cache_breaker_state')})",
+                    "{{pod}} {{operation}}",
+                )
+            ],
             high=2,
             words={"0": "closed", "1": "half open", "2": "open"},
         ),
         Panel(
             "Memory tier",
             "How full it is; full is good, as long as the hits are.",
-            [Query(ratio(of("rerank_cache_memory_bytes"), of("rerank_cache_memory_limit_bytes")), "{{pod}}")],
+            [
+                Query(
+                    ratio(of("rerank_cache_memory_bytes"), of("rerank_cache_memory_limit_bytes")),
+                    "{{pod}}",
+                )
+            ],
             unit="percentunit",
             high=1,
         ),

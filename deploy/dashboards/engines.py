@@ -1,4 +1,5 @@
-"""The rows of what others measure: vLLM's own metrics, which workers export as they are, and NVIDIA's of the GPU."""
+"""The rows of what others measure: vLLM's own metrics, which workers export as they are, and
+NVIDIA's of the GPU."""
 
 from __future__ import annotations
 
@@ -9,12 +10,21 @@ _GPU = 'namespace=~"$namespace", pod=~"$pod"'
 
 
 def _gpu(metric: str, *, by: str = "avg by (pod, gpu)") -> list[Query]:
-    """A metric of the GPUs that the chosen pods have; DCGM's exporter names them as our own series do."""
+    """A metric of the GPUs that the chosen pods have; DCGM's exporter names them as our own series
+    do."""
     return [Query(f"{by} ({metric}{{{_GPU}}})", "{{pod}} GPU {{gpu}}")]
 
 
 def _vllm_share(what: str) -> list[Query]:
-    return [Query(ratio(total(f"vllm:{what}_hits_total", by="pod"), total(f"vllm:{what}_queries_total", by="pod")), "{{pod}}")]
+    return [
+        Query(
+            ratio(
+                total(f"vllm:{what}_hits_total", by="pod"),
+                total(f"vllm:{what}_queries_total", by="pod"),
+            ),
+            "{{pod}}",
+        )
+    ]
 
 
 VLLM = Row(

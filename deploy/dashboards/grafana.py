@@ -1,6 +1,7 @@
 """Dashboards as the JSON that Grafana 12 imports.
 
-Knows Grafana's classic schema. Invariant: panels fill their rows from left to right, and the data source is the viewer's choice.
+Knows Grafana's classic schema. Invariant: panels fill their rows from left to right, and the data
+source is the viewer's choice.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _NEEDS: Mapping[Exporter, str] = {
 
 
 def as_json(dashboard: Dashboard) -> Json:
-    """The dashboard as Grafana imports it; its data source and other dashboards of ours are chosen by the viewer."""
+    """The dashboard as Grafana imports it; its data source and other dashboards of ours are chosen
+    by the viewer."""
     return {
         "uid": _uid(dashboard.name),
         "title": dashboard.title,
@@ -53,7 +55,14 @@ def _laid_out(rows: Sequence[Row]) -> Iterator[Json]:
     for row in rows:
         number += 1
         place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
-        yield {"id": number, "type": "row", "title": row.title, "collapsed": False, "gridPos": place, "panels": []}
+        yield {
+            "id": number,
+            "type": "row",
+            "title": row.title,
+            "collapsed": False,
+            "gridPos": place,
+            "panels": [],
+        }
         top, left, height = top + 1, 0, 0
         for panel in row.panels:
             if left + panel.width > COLUMNS:
@@ -73,7 +82,10 @@ def _panel(panel: Panel) -> Json:
         "datasource": _SOURCE,
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _OPTIONS[panel.kind],
-        "targets": [_target(panel, query, letter) for query, letter in zip(panel.queries, ascii_uppercase, strict=False)],
+        "targets": [
+            _target(panel, query, letter)
+            for query, letter in zip(panel.queries, ascii_uppercase, strict=False)
+        ],
         **({"transformations": [_only(panel.columns)]} if panel.columns else {}),
     }
 
@@ -95,8 +107,14 @@ def _target(panel: Panel, query: Query, letter: str) -> Json:
 
 
 def _defaults(panel: Panel) -> Json:
-    steps = [{"color": panel.base, "value": None}, *({"color": color, "value": bound} for bound, color in panel.steps)]
-    words = {value: {"text": text, "index": index} for index, (value, text) in enumerate(panel.words.items())}
+    steps = [
+        {"color": panel.base, "value": None},
+        *({"color": color, "value": bound} for bound, color in panel.steps),
+    ]
+    words = {
+        value: {"text": text, "index": index}
+        for index, (value, text) in enumerate(panel.words.items())
+    }
     bounds = {"min": panel.low, "max": panel.high, "decimals": panel.decimals}
     return {
         "unit": panel.unit,
@@ -115,7 +133,9 @@ def _drawn(panel: Panel) -> Json:
         "fillOpacity": 30 if panel.stacked else 8,
         "showPoints": "never",
         "spanNulls": False,
-        "scaleDistribution": {"type": "symlog", "log": 10, "linearThreshold": 1} if panel.log else {"type": "linear"},
+        "scaleDistribution": {"type": "symlog", "log": 10, "linearThreshold": 1}
+        if panel.log
+        else {"type": "linear"},
         "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "line" if panel.limit else "off"},
     }
@@ -123,7 +143,12 @@ def _drawn(panel: Panel) -> Json:
 
 _OPTIONS: Mapping[Kind, Json] = {
     "timeseries": {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["mean", "max", "lastNotNull"]},
+        "legend": {
+            "displayMode": "table",
+            "placement": "bottom",
+            "showLegend": True,
+            "calcs": ["mean", "max", "lastNotNull"],
+        },
         "tooltip": {"mode": "multi", "sort": "desc"},
     },
     "stat": {
@@ -138,7 +163,14 @@ _OPTIONS: Mapping[Kind, Json] = {
     "heatmap": {
         "calculate": False,
         "cellGap": 1,
-        "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "scale": "exponential", "exponent": 0.5, "reverse": False},
+        "color": {
+            "mode": "scheme",
+            "scheme": "Oranges",
+            "steps": 64,
+            "scale": "exponential",
+            "exponent": 0.5,
+            "reverse": False,
+        },
         "exemplars": {"color": "rgba(255,0,255,0.7)"},
         "filterValues": {"le": 1e-9},
         "legend": {"show": True},
@@ -147,7 +179,11 @@ _OPTIONS: Mapping[Kind, Json] = {
         "tooltip": {"mode": "single", "yHistogram": True, "showColorScale": False},
         "yAxis": {"axisPlacement": "left", "reverse": False},
     },
-    "table": {"showHeader": True, "cellHeight": "sm", "footer": {"show": False, "reducer": ["sum"], "countRows": False}},
+    "table": {
+        "showHeader": True,
+        "cellHeight": "sm",
+        "footer": {"show": False, "reducer": ["sum"], "countRows": False},
+    },
 }
 
 
@@ -157,12 +193,23 @@ def _only(columns: Mapping[str, str]) -> Json:
     renamed = {label: heading for heading, label in columns.items()}
     return {
         "id": "organize",
-        "options": {"includeByName": dict.fromkeys(index, True), "indexByName": index, "renameByName": renamed},
+        "options": {
+            "includeByName": dict.fromkeys(index, True),
+            "indexByName": index,
+            "renameByName": renamed,
+        },
     }
 
 
 def _datasource() -> Json:
-    return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "refresh": 1, "hide": 0}
+    return {
+        "name": "datasource",
+        "label": "Data source",
+        "type": "datasource",
+        "query": "prometheus",
+        "refresh": 1,
+        "hide": 0,
+    }
 
 
 def _variable(variable: Variable) -> Json:
@@ -199,7 +246,8 @@ def _firing_alerts() -> Json:
 
 
 def _link(name: str) -> Json:
-    """A way to another of our dashboards, to the same time, data source and namespace; its jobs are others."""
+    """A way to another of our dashboards, to the same time, data source and namespace; its jobs are
+    others."""
     return {
         "type": "link",
         "title": name.capitalize(),

@@ -19,7 +19,10 @@ def _stage(name: str) -> str:
 
 
 def _percentiles(histogram: str, *matchers: str) -> list[Query]:
-    return [Query(quantile(share, histogram, *matchers), name, exemplars=share > 0.9) for share, name in _PERCENTILES]
+    return [
+        Query(quantile(share, histogram, *matchers), name, exemplars=share > 0.9)
+        for share, name in _PERCENTILES
+    ]
 
 
 REQUESTS = Row(
@@ -27,7 +30,8 @@ REQUESTS = Row(
     [
         Panel(
             "p50, p95, p99",
-            "From a request's arrival until its documents are ranked. Dots lead to traces where Prometheus keeps exemplars.",
+            "From a request's arrival until its documents are ranked. Dots lead to traces where"
+            " Prometheus keeps exemplars.",
             _percentiles(_SCORING),
             unit="s",
             width=12,
@@ -37,7 +41,8 @@ REQUESTS = Row(
         ),
         Panel(
             "Heat map",
-            "How many requests took how long: two bands are two kinds of request, cached and scored, or text and image.",
+            "How many requests took how long: two bands are two kinds of request, cached and"
+            " scored, or text and image.",
             [Query(total(f"{_SCORING}_bucket", by="le"), "{{le}}")],
             unit="s",
             kind="heatmap",
@@ -51,8 +56,12 @@ STAGES = Row(
     [
         Panel(
             "Mean time by stage, one above the other",
-            "A mean request: the stages follow each other, so their sum is its time. admit waits for room, score for workers.",
-            [Query(ratio(total(f"{_STAGE}_sum", _stage(name)), total(f"{_SCORING}_count")), name) for name in _IN_ORDER],
+            "A mean request: the stages follow each other, so their sum is its time. admit waits"
+            " for room, score for workers.",
+            [
+                Query(ratio(total(f"{_STAGE}_sum", _stage(name)), total(f"{_SCORING}_count")), name)
+                for name in _IN_ORDER
+            ],
             unit="s",
             width=12,
             height=9,
@@ -68,7 +77,8 @@ STAGES = Row(
         ),
         Panel(
             "Within media and score",
-            "Mean, of requests that have the stage. fetch: image URLs; decode: images, before their pairs are sent to workers.",
+            "Mean, of requests that have the stage. fetch: image URLs; decode: images, before their"
+            " pairs are sent to workers.",
             [Query(mean(_STAGE, 'stage=~"fetch|decode"', by="stage"), "{{stage}}")],
             unit="s",
         ),
@@ -82,7 +92,10 @@ STAGES = Row(
             "In the worker: queue and engine",
             "p50 and p99. queue: until its first pair is begun; engine: until its last is scored.",
             [
-                Query(quantile(share, _STAGE, 'stage=~"queue|engine"', by="stage"), f"{{{{stage}}}} {name}")
+                Query(
+                    quantile(share, _STAGE, 'stage=~"queue|engine"', by="stage"),
+                    f"{{{{stage}}}} {name}",
+                )
                 for share, name in ((0.5, "p50"), (0.99, "p99"))
             ],
             unit="s",
@@ -116,7 +129,12 @@ SIZES = Row(
         Panel(
             "Requests by documents and modality",
             "The mix that all the times above are of.",
-            [Query(total(f"{_SCORING}_count", by="documents, modality"), "{{documents}} {{modality}}")],
+            [
+                Query(
+                    total(f"{_SCORING}_count", by="documents, modality"),
+                    "{{documents}} {{modality}}",
+                )
+            ],
             unit="reqps",
             stacked=True,
         ),
@@ -132,21 +150,29 @@ SIZES = Row(
         Panel(
             "Images of a request",
             "Mean, and images decoded a second: what is cached is not decoded.",
-            [Query(mean("rerank_request_images"), "of a request"), Query(total("rerank_images_total"), "decoded a second")],
+            [
+                Query(mean("rerank_request_images"), "of a request"),
+                Query(total("rerank_images_total"), "decoded a second"),
+            ],
         ),
         Panel(
             "Prompt tokens by where they came from",
-            "computed: by the engine. prefix: reused by it, of equal beginnings. cached: of pairs whose score was known.",
+            "computed: by the engine. prefix: reused by it, of equal beginnings. cached: of pairs"
+            " whose score was known.",
             [Query(total("rerank_prompt_tokens_total", by="source"), "{{source}}")],
             unit="si:tok/s",
             stacked=True,
         ),
         Panel(
             "Workers that a request is split over",
-            "Mean, and how many calls a second are second attempts (retry, hedge) or were denied one.",
+            "Mean, and how many calls a second are second attempts (retry, hedge) or were denied"
+            " one.",
             [
                 Query(mean("rerank_request_workers"), "workers"),
-                Query(f"{total('rerank_worker_extra_calls_total', by='kind')} > 0", "{{kind}} a second"),
+                Query(
+                    f"{total('rerank_worker_extra_calls_total', by='kind')} > 0",
+                    "{{kind}} a second",
+                ),
             ],
         ),
         Panel(
@@ -158,4 +184,10 @@ SIZES = Row(
     ],
 )
 
-DASHBOARD = Dashboard("latency", "gmr-rerank / Latency", __doc__, places("gateway|worker"), [REQUESTS, STAGES, KINDS, SIZES])
+DASHBOARD = Dashboard(
+    "latency",
+    "gmr-rerank / Latency",
+    __doc__,
+    places("gateway|worker"),
+    [REQUESTS, STAGES, KINDS, SIZES],
+)

@@ -1,4 +1,5 @@
-"""Overview: is the service well, for whom, and what does it promise? Rate, errors and duration; the SLOs; the cache."""
+"""Overview: is the service well, for whom, and what does it promise? Rate, errors and duration; the
+SLOs; the cache."""
 
 from __future__ import annotations
 
@@ -46,7 +47,13 @@ NOW = Row(
         Panel(
             "Failing",
             "Share of rerank requests that end with 5xx.",
-            [Query(ratio(f"({total(_COUNT, _RERANK, _FAILED)} or vector(0))", total(_COUNT, _RERANK)))],
+            [
+                Query(
+                    ratio(
+                        f"({total(_COUNT, _RERANK, _FAILED)} or vector(0))", total(_COUNT, _RERANK)
+                    )
+                )
+            ],
             unit="percentunit",
             kind="stat",
             width=4,
@@ -77,7 +84,13 @@ NOW = Row(
         Panel(
             "Known pairs",
             "Share of pairs whose score was in the cache, or under way for another request.",
-            [Query(ratio(total("rerank_pairs_total", 'result="cached"'), total("rerank_pairs_total")))],
+            [
+                Query(
+                    ratio(
+                        total("rerank_pairs_total", 'result="cached"'), total("rerank_pairs_total")
+                    )
+                )
+            ],
             unit="percentunit",
             kind="stat",
             width=4,
@@ -102,7 +115,8 @@ PROMISES = Row(
     [
         Panel(
             "Availability: budget burn",
-            "How many times too fast the error budget is used up; at 1 it lasts its 30 days. Pages at 14.4 (1 h) and 6 (6 h).",
+            "How many times too fast the error budget is used up; at 1 it lasts its 30 days. Pages"
+            " at 14.4 (1 h) and 6 (6 h).",
             [
                 Query(
                     _burn(f"job:rerank_requests_failed:ratio_rate{window}", _AVAILABLE),
@@ -120,7 +134,10 @@ PROMISES = Row(
             "Latency: budget burn",
             "The same of answers (up to 100 documents) that took longer than the SLO's threshold.",
             [
-                Query(_burn(f"job:rerank_answers_slow:ratio_rate{window}", _FAST), f"{{{{job}}}} {window}")
+                Query(
+                    _burn(f"job:rerank_answers_slow:ratio_rate{window}", _FAST),
+                    f"{{{{job}}}} {window}",
+                )
                 for window in ("5m", "1h", "6h", "3d")
             ],
             unit="none",
@@ -141,10 +158,21 @@ PROMISES = Row(
         ),
         Panel(
             "Budget left",
-            "Share of the error budget of 30 days (or as many as Prometheus keeps) that is left; below 0 it is overspent.",
+            "Share of the error budget of 30 days (or as many as Prometheus keeps) that is left;"
+            " below 0 it is overspent.",
             [
-                Query(_left("job:rerank_requests_failed:rate5m", "job:rerank_requests:rate5m", _AVAILABLE), "available"),
-                Query(_left("job:rerank_answers_slow:rate5m", "job:rerank_answers:rate5m", _FAST), "fast enough"),
+                Query(
+                    _left(
+                        "job:rerank_requests_failed:rate5m",
+                        "job:rerank_requests:rate5m",
+                        _AVAILABLE,
+                    ),
+                    "available",
+                ),
+                Query(
+                    _left("job:rerank_answers_slow:rate5m", "job:rerank_answers:rate5m", _FAST),
+                    "fast enough",
+                ),
             ],
             unit="percentunit",
             kind="stat",
@@ -201,20 +229,23 @@ REQUESTS = Row(
         ),
         Panel(
             "Errors by code",
-            "Of requests and, with on_error=skip, of single documents. The codes are explained in the API's documentation.",
+            "Of requests and, with on_error=skip, of single documents. The codes are explained in"
+            " the API's documentation.",
             [Query(seen("rerank_errors_total", "code"), "{{code}}")],
             unit="si:err/s",
         ),
         Panel(
             "Turned away, by reason",
-            "line_full, wait_too_long, waited_too_long: too much is asked. deadline: the caller's own time ended.",
+            "line_full, wait_too_long, waited_too_long: too much is asked. deadline: the caller's"
+            " own time ended.",
             [Query(seen("rerank_shed_total", "reason"), "{{reason}}")],
             unit="reqps",
             stacked=True,
         ),
         Panel(
             "In flight and waiting",
-            "Requests that are being answered, and those that wait to be; waiting beyond the limit is refused.",
+            "Requests that are being answered, and those that wait to be; waiting beyond the limit"
+            " is refused.",
             [
                 Query(f"sum({of('rerank_requests_in_flight')})", "in flight"),
                 Query(f"sum({of('rerank_requests_waiting')})", "waiting"),
@@ -223,7 +254,8 @@ REQUESTS = Row(
         ),
         Panel(
             "Admitted work",
-            "Estimated prompt tokens inside, of what may be: the gateway's saturation. Above 100 % where large requests are few.",
+            "Estimated prompt tokens inside, of what may be: the gateway's saturation. Above 100 %"
+            " where large requests are few.",
             [
                 Query(ratio(of("rerank_admitted_tokens"), of("rerank_capacity_tokens")), "{{pod}}"),
             ],
@@ -231,9 +263,16 @@ REQUESTS = Row(
         ),
         Panel(
             "Workers as gateways see them",
-            "ready: get work. silent: do not answer. open: fail too often, left out. unready: say so, or cannot be reached.",
+            "ready: get work. silent: do not answer. open: fail too often, left out. unready: say"
+            " so, or cannot be reached.",
             [Query(f"max by (state) ({of('rerank_workers')})", "{{state}}")],
         ),
     ],
 )
-DASHBOARD = Dashboard("overview", "gmr-rerank / Overview", __doc__, places("gateway"), [NOW, PROMISES, REQUESTS, CACHE])
+DASHBOARD = Dashboard(
+    "overview",
+    "gmr-rerank / Overview",
+    __doc__,
+    places("gateway"),
+    [NOW, PROMISES, REQUESTS, CACHE],
+)

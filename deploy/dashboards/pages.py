@@ -1,7 +1,7 @@
 """Dashboards as they are thought of: rows of panels, each with its queries.
 
-Knows the names of Grafana's units, panels and colours, not its JSON, and no metric of ours. Invariant: a panel is explained, and
-has no coordinates.
+Knows the names of Grafana's units, panels and colours, not its JSON, and no metric of ours.
+Invariant: a panel is explained, and has no coordinates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. `unit` is Grafana's name of it; `steps` colour values from a bound on, green below the first."""
+    """One panel. `unit` is Grafana's name of it; `steps` colour values from a bound on, green below
+    the first."""
 
     title: str
     description: str
@@ -43,8 +44,10 @@ class Panel:
     limit: bool = False  # whether the steps are drawn as lines
     log: bool = False  # above 1; below it is drawn as ever, so that there can be zeros
     needs: Exporter = "service"
-    columns: Mapping[str, str] = field(default_factory=dict)  # of a table: labels to show, by their headings
-    words: Mapping[str, str] = field(default_factory=dict)  # values that have a name, such as 1: "yes"
+    # of a table: labels to show, by their headings
+    columns: Mapping[str, str] = field(default_factory=dict)
+    # values that have a name, such as 1: "yes"
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class Row:
 class Variable:
     """A choice at the top of a dashboard: the values of a label, all of them by default.
 
-    All is anything at all, also where Prometheus gives no such label; where it is `chained`, all that the query finds.
+    All is anything at all, also where Prometheus gives no such label; where it is `chained`, all
+    that the query finds.
     """
 
     name: str
@@ -70,7 +74,8 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A page. `name` is its file's, and in its uid; `others` are the names of those that it links to."""
+    """A page. `name` is its file's, and in its uid; `others` are the names of those that it links
+    to."""
 
     name: str
     title: str

@@ -1,6 +1,8 @@
-"""The turns of PromQL that every panel uses, restricted to what the viewer has chosen at the top of the dashboard.
+"""The turns of PromQL that every panel uses, restricted to what the viewer has chosen at the top of
+the dashboard.
 
-Knows that our series carry `namespace`, `job` and `pod` where Prometheus found them by Kubernetes, and no metric's name.
+Knows that our series carry `namespace`, `job` and `pod` where Prometheus found them by Kubernetes,
+and no metric's name.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ def rate(metric: str, *matchers: str) -> str:
 
 
 def seen(metric: str, by: str) -> str:
-    """Like `total`, of those values alone that came up in the time that is looked at: not every code there is."""
+    """Like `total`, of those values alone that came up in the time that is looked at: not every
+    code there is."""
     return f"{total(metric, by=by)} and sum by ({by}) (increase({of(metric)}[$__range])) > 0"
 
 
@@ -30,7 +33,8 @@ def total(metric: str, *matchers: str, by: str = "") -> str:
 
 
 def ratio(part: str, whole: str) -> str:
-    """A part of a whole; no value, rather than NaN, where the whole is zero. Both sides have the same labels."""
+    """A part of a whole; no value, rather than NaN, where the whole is zero. Both sides have the
+    same labels."""
     return f"{part} / ({whole} > 0)"
 
 
@@ -42,7 +46,9 @@ def quantile(share: float, histogram: str, *matchers: str, by: str = "") -> str:
 
 def mean(histogram: str, *matchers: str, by: str = "") -> str:
     """The mean of a histogram's observations."""
-    return ratio(total(f"{histogram}_sum", *matchers, by=by), total(f"{histogram}_count", *matchers, by=by))
+    return ratio(
+        total(f"{histogram}_sum", *matchers, by=by), total(f"{histogram}_count", *matchers, by=by)
+    )
 
 
 def _by(labels: str) -> str:

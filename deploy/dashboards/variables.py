@@ -8,7 +8,8 @@ _NAMESPACE = 'namespace=~"$namespace"'
 
 
 def places(role: str) -> tuple[Variable, ...]:
-    """Where processes of a role run. All is those of the role: gateways and workers export the same metrics, many of them 0."""
+    """Where processes of a role run. All is those of the role: gateways and workers export the same
+    metrics, many of them 0."""
     processes = f'rerank_build_info{{{_NAMESPACE}, role=~"{role}|serve"}}'
     return (
         Variable("namespace", "Namespace", "label_values(rerank_build_info, namespace)"),
@@ -19,5 +20,8 @@ def places(role: str) -> tuple[Variable, ...]:
 
 MODEL = Variable("model", "Model", f"label_values(rerank_model_workers{{{_NAMESPACE}}}, model)")
 DIGEST = Variable(
-    "digest", "Digest", f'label_values(rerank_model_workers{{{_NAMESPACE}, model=~"$model"}}, digest)', chained=True
+    "digest",
+    "Digest",
+    f'label_values(rerank_model_workers{{{_NAMESPACE}, model=~"$model"}}, digest)',
+    chained=True,
 )

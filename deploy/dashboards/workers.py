@@ -1,4 +1,5 @@
-"""Workers: how busy they are (utilisation), what waits for them (saturation), what fails (errors)."""
+"""Workers: how busy they are (utilisation), what waits for them (saturation), what fails
+(errors)."""
 
 from __future__ import annotations
 
@@ -22,20 +23,23 @@ UTILISATION = Row(
     [
         Panel(
             "Tokens a second",
-            "Prompt tokens that engines get done: computed, or reused from a prefix that several pairs share.",
+            "Prompt tokens that engines get done: computed, or reused from a prefix that several"
+            " pairs share.",
             [Query(total("rerank_engine_prompt_tokens_total", by="source"), "{{source}}")],
             unit="si:tok/s",
             stacked=True,
         ),
         Panel(
             "Tokens a second, by worker",
-            "Equal workers should be equally busy; routing by query (affinity) is allowed some difference.",
+            "Equal workers should be equally busy; routing by query (affinity) is allowed some"
+            " difference.",
             [Query(total("rerank_engine_prompt_tokens_total", by="pod"), "{{pod}}")],
             unit="si:tok/s",
         ),
         Panel(
             "Batch fill",
-            "Share of a forward pass's token budget that is used: mean by worker. Low with a queue: preparing pairs is too slow.",
+            "Share of a forward pass's token budget that is used: mean by worker. Low with a queue:"
+            " preparing pairs is too slow.",
             [Query(mean("rerank_batch_fill_ratio", by="pod"), "{{pod}}")],
             unit="percentunit",
             high=1,
@@ -65,7 +69,12 @@ SATURATION = Row(
         Panel(
             "Calls in flight, of what is accepted",
             "Beyond the limit a worker refuses with overloaded, and the gateway asks another.",
-            [Query(ratio(of("rerank_engine_calls_in_flight"), of("rerank_engine_calls_limit")), "{{pod}}")],
+            [
+                Query(
+                    ratio(of("rerank_engine_calls_in_flight"), of("rerank_engine_calls_limit")),
+                    "{{pod}}",
+                )
+            ],
             unit="percentunit",
         ),
         Panel(
@@ -84,7 +93,8 @@ SATURATION = Row(
         ),
         Panel(
             "Without progress",
-            "How long an engine has had work and done none of it. The worker is started anew at RERANK_STALL_SECONDS (60).",
+            "How long an engine has had work and done none of it. The worker is started anew at"
+            " RERANK_STALL_SECONDS (60).",
             [Query(of("rerank_engine_stalled_seconds"), "{{pod}}")],
             unit="s",
             steps=[(45, "red")],
@@ -92,7 +102,8 @@ SATURATION = Row(
         ),
         Panel(
             "CPU",
-            "Cores that a process uses. With a GPU, a worker at one full core prepares batches too slowly for it.",
+            "Cores that a process uses. With a GPU, a worker at one full core prepares batches too"
+            " slowly for it.",
             [Query(rate("process_cpu_seconds_total"), "{{pod}}")],
             unit="none",
         ),
@@ -109,20 +120,23 @@ ERRORS = Row(
     [
         Panel(
             "Calls by outcome",
-            "As all gateways of the namespace see them. cancelled: the client left, or its time was over.",
+            "As all gateways of the namespace see them. cancelled: the client left, or its time was"
+            " over.",
             [Query(_by_gateways("rerank_worker_calls_total", "outcome"), "{{outcome}}")],
             unit="reqps",
             stacked=True,
         ),
         Panel(
             "Second attempts",
-            "retry: a call failed. hedge: it took long. denied: the budget for such calls was spent.",
+            "retry: a call failed. hedge: it took long. denied: the budget for such calls was"
+            " spent.",
             [Query(_by_gateways("rerank_worker_extra_calls_total", "kind"), "{{kind}}")],
             unit="reqps",
         ),
         Panel(
             "Refused here",
-            "Calls beyond what a worker accepts, and pairs that make the network fail: each is found, and refused alone.",
+            "Calls beyond what a worker accepts, and pairs that make the network fail: each is"
+            " found, and refused alone.",
             [
                 Query(total("rerank_shed_total", _FULL, by="pod"), "{{pod}} calls"),
                 Query(total("rerank_isolated_pairs_total", by="pod"), "{{pod}} pairs"),
@@ -136,7 +150,8 @@ CACHES = Row(
     [
         Panel(
             "Tokens reused by prefix",
-            "Share of prompt tokens that the engine had computed for an earlier pair with the same beginning, such as its query.",
+            "Share of prompt tokens that the engine had computed for an earlier pair with the same"
+            " beginning, such as its query.",
             [
                 Query(
                     ratio(
@@ -171,7 +186,8 @@ MODELS = Row(
     [
         Panel(
             "Served",
-            "Which worker serves what, with which engine. `gmr models list` has the version; the digest covers the engine, too.",
+            "Which worker serves what, with which engine. `gmr models list` has the version; the"
+            " digest covers the engine, too.",
             [Query(of("rerank_model_info", _MODEL))],
             kind="table",
             width=16,
@@ -188,7 +204,8 @@ MODELS = Row(
         ),
         Panel(
             "Time to load",
-            "From the start until the golden pairs were scored: how long a new worker takes to help.",
+            "From the start until the golden pairs were scored: how long a new worker takes to"
+            " help.",
             [Query(of("rerank_model_load_seconds"), "{{pod}}")],
             unit="s",
         ),

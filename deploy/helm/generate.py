@@ -1,10 +1,12 @@
-"""Writes what follows from values.yaml and from the settings classes: values.schema.json, and the tables of README.md.
+"""Writes what follows from values.yaml and from the settings classes: values.schema.json, and the
+tables of README.md.
 
     python deploy/helm/generate.py
 
-A value's type is that of its default, its description the comment above it, its bounds the line `# @ {...}` of that comment (JSON
-schema, draft 7); a mapping without a comment is a group of values. Knows no templates. Invariant: a value without a description,
-or a number without bounds, is refused; what is not in values.yaml is not in the schema, and the schema is closed.
+A value's type is that of its default, its description the comment above it, its bounds the line `#
+@ {...}` of that comment (JSON schema, draft 7); a mapping without a comment is a group of values.
+Knows no templates. Invariant: a value without a description, or a number without bounds, is
+refused; what is not in values.yaml is not in the schema, and the schema is closed.
 """
 
 from __future__ import annotations
@@ -40,11 +42,27 @@ GATEWAY_SETS = {
     "redis_cert_file": "externalRedis.tlsClientCertificate",
     "redis_key_file": "externalRedis.tlsClientCertificate",
 }
-WORKER_SETS = {"model": "model", "model_revision": "model.hub.revision", "model_cache": "model.download"}
+WORKER_SETS = {
+    "model": "model",
+    "model_revision": "model.hub.revision",
+    "model_cache": "model.download",
+}
 """Settings that the chart sets itself, and the values that it sets them by."""
 
-_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean", "seq": "array", "map": "object"}
-_ENGINE = {"^RERANK_ENGINE_[A-Z0-9_]{1,100}$": {"type": ["string", "number", "boolean"], "maxLength": 65_536}}
+_TYPES = {
+    "str": "string",
+    "int": "integer",
+    "float": "number",
+    "bool": "boolean",
+    "seq": "array",
+    "map": "object",
+}
+_ENGINE = {
+    "^RERANK_ENGINE_[A-Z0-9_]{1,100}$": {
+        "type": ["string", "number", "boolean"],
+        "maxLength": 65_536,
+    }
+}
 _MAX_ITEMS = 256
 _STANDARD: dict[str, dict[str, Any]] = {
     "string": {"maxLength": 2_048},
@@ -118,27 +136,53 @@ def _group(parts: tuple[Value, ...]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def settings_schema(kind: type[BaseSettings], chart_sets: dict[str, str], patterns: dict[str, Any]) -> dict[str, Any]:
+def settings_schema(
+    kind: type[BaseSettings], chart_sets: dict[str, str], patterns: dict[str, Any]
+) -> dict[str, Any]:
     """Every setting of a class that the chart does not set, as the environment has it."""
     described = kind.model_json_schema()["properties"]
-    free = {f"RERANK_{name.upper()}": _setting(field) for name, field in sorted(described.items()) if name not in chart_sets}
-    schema = {"type": "object", "properties": free, "additionalProperties": False, "maxProperties": _MAX_ITEMS}
+    free = {
+        f"RERANK_{name.upper()}": _setting(field)
+        for name, field in sorted(described.items())
+        if name not in chart_sets
+    }
+    schema = {
+        "type": "object",
+        "properties": free,
+        "additionalProperties": False,
+        "maxProperties": _MAX_ITEMS,
+    }
     return schema | ({"patternProperties": patterns} if patterns else {})
 
 
 def _setting(field: dict[str, Any]) -> dict[str, Any]:
     """One setting: what may be null may be left out, and lists are written with commas."""
     kind = next((each for each in field.get("anyOf", ()) if each["type"] != "null"), field)
-    kept = ("type", "enum", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength")
+    kept = (
+        "type",
+        "enum",
+        "pattern",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "minLength",
+        "maxLength",
+    )
     schema = {key: kind[key] for key in kept if key in kind} | {"description": field["description"]}
     if kind["type"] in ("array", "object"):
         schema["type"] = "string"
-    return ({"maxLength": 65_536} if schema["type"] == "string" and "enum" not in schema else {}) | schema
+    return (
+        {"maxLength": 65_536} if schema["type"] == "string" and "enum" not in schema else {}
+    ) | schema
 
 
 def schema_of(values: tuple[Value, ...]) -> str:
     """values.schema.json."""
-    schema = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of gmr-rerank"} | _group(values)
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Values of gmr-rerank",
+    } | _group(values)
     schema["properties"]["global"] = {
         "type": "object",
         "description": "What a chart around this one gives its parts; not read.",

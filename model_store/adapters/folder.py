@@ -1,4 +1,5 @@
-"""A LoRA adapter's folder, as peft writes it: its settings, its tensors' names and shapes, what its header says.
+"""A LoRA adapter's folder, as peft writes it: its settings, its tensors' names and shapes, what its
+header says.
 
 Knows peft's files and the two layouts of tensors' names. Loads no weights.
 Invariant: an adapter that was read is LoRA in safetensors; nothing is unpickled.
@@ -73,7 +74,9 @@ def read_adapter(folder: Path) -> LoraFolder:
         config = json.loads(content)
         shapes, metadata, other_dtype = _header(folder / ADAPTER_WEIGHTS)
     except (OSError, ValueError, RecursionError, SafetensorError):
-        raise CheckpointUnusable(f"{folder.name} is no LoRA adapter ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}).") from None
+        raise CheckpointUnusable(
+            f"{folder.name} is no LoRA adapter ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS})."
+        ) from None
 
     place = f"{folder.name}/{ADAPTER_CONFIG}"
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
@@ -88,7 +91,8 @@ def read_adapter(folder: Path) -> LoraFolder:
 
 
 def canonical(name: str) -> str | None:
-    """A tensor's name as peft writes it for today's network; None where neither layout has such a name.
+    """A tensor's name as peft writes it for today's network; None where neither layout has such a
+    name.
 
     Before transformers 4.52 the language model was `model.` and the vision tower `visual.`.
     """
@@ -112,7 +116,8 @@ def dated_module(module: str) -> str:
 
 
 def with_sorted_metadata(content: bytes) -> bytes:
-    """A safetensors file's bytes with its metadata in the order of its keys: the library's own order is another each time."""
+    """A safetensors file's bytes with its metadata in the order of its keys: the library's own
+    order is another each time."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))

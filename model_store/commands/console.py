@@ -37,7 +37,10 @@ Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="The same seed, the
 Images = Annotated[
     Keep,
     typer.Option(
-        help="Images outside the written file's folder: link them or copy them into its images/, or refuse them (reference)."
+        help=(
+            "Images outside the written file's folder: link them or copy them into its images/, or"
+            " refuse them (reference)."
+        )
     ),
 ]
 
@@ -67,13 +70,25 @@ def refusing() -> Iterator[None]:
 
 @contextmanager
 def counting(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show how many `what` are done: a bar on a terminal, elsewhere a line each tenth or each 100,000."""
+    """Show how many `what` are done: a bar on a terminal, elsewhere a line each tenth or each
+    100,000."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True, highlight=False)
     if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(what, total=total)
             yield lambda done: bar.update(task, completed=done)

@@ -16,14 +16,19 @@ MAX_SCALE = 1_000.0
 
 Source = Annotated[Path, typer.Argument(help="Rows in our form, .jsonl (or .jsonl.gz).")]
 
-_MINE_BEFORE = "Held-out documents are among the negatives: `gmr data split` takes them out, so mine before it, not after."
+_MINE_BEFORE = (
+    "Held-out documents are among the negatives: `gmr data split` takes them out, so mine before"
+    " it, not after."
+)
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Check, split and mix training rows.")
 
 
 @data.command()
 def sample(
-    folder: Annotated[Path, typer.Argument(help="The folder to write; it must not be there, or be empty.")],
+    folder: Annotated[
+        Path, typer.Argument(help="The folder to write; it must not be there, or be empty.")
+    ],
 ) -> None:
     """Write 24 rows with pictures, and the corpus to mine, as docs/training.md describes them."""
     with refusing():
@@ -37,8 +42,12 @@ def sample(
 @data.command()
 def check(
     source: Source,
-    decode: Annotated[bool, typer.Option("--decode", help="Decode every image to its end, not its header alone.")] = False,
-    held_out: Annotated[Path | None, typer.Option(help="Held-out rows, none of which SOURCE may show.")] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image to its end, not its header alone.")
+    ] = False,
+    held_out: Annotated[
+        Path | None, typer.Option(help="Held-out rows, none of which SOURCE may show.")
+    ] = None,
 ) -> None:
     """Say everything that is wrong with training rows."""
     with refusing():
@@ -47,7 +56,10 @@ def check(
 
         with counting("rows") as progress:
             report = find_problems(source, decode=decode, progress=progress)
-        counts = f"{report.rows} rows, {report.images} images, negatives: {report.hard} hard, {report.random} random"
+        counts = (
+            f"{report.rows} rows, {report.images} images, negatives: {report.hard} hard,"
+            f" {report.random} random"
+        )
         typer.echo(f"{counts}; {report.without_negatives} rows have none.")
         lines, total = report.problems, report.wrong
         if held_out is not None and not total:
@@ -69,7 +81,10 @@ def split(
     train: Annotated[Path, typer.Argument(help="Where rows for training go.")],
     dev: Annotated[Path, typer.Argument(help="Where held-out rows go.")],
     share: Annotated[
-        float, typer.Option(min=0.0, max=1.0, callback=finite, help="The part of the queries that is held out.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, callback=finite, help="The part of the queries that is held out."
+        ),
     ] = 0.02,
     images: Images = Keep.link,
     seed: Seed = 0,
@@ -79,20 +94,36 @@ def split(
         from model_store.training.data.splits import split as divide
 
         done = divide(source, train, dev, share=share, seed=seed, keeping=images.value)
-        typer.echo(f"{done.train} rows for training, {done.dev} held out; {done.left_out} left out, since they would leak;")
-        typer.echo(f"{done.negatives_taken_out} negatives taken out of training rows for the same reason.")
+        typer.echo(
+            f"{done.train} rows for training, {done.dev} held out; {done.left_out} left out, since"
+            " they would leak;"
+        )
+        typer.echo(
+            f"{done.negatives_taken_out} negatives taken out of training rows for the same reason."
+        )
 
 
 @data.command()
 def mix(
     out: Annotated[Path, typer.Argument(help="The .jsonl file to write.")],
-    sources: Annotated[list[str], typer.Option("--source", help="TASK/DATASET=FILE, as T-IT/WebQA=webqa.jsonl; repeated.")],
+    sources: Annotated[
+        list[str],
+        typer.Option("--source", help="TASK/DATASET=FILE, as T-IT/WebQA=webqa.jsonl; repeated."),
+    ],
     scale: Annotated[
-        float, typer.Option(min=0.0, max=MAX_SCALE, callback=finite, help="Each task's number in table 7, times this.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=MAX_SCALE,
+            callback=finite,
+            help="Each task's number in table 7, times this.",
+        ),
     ] = 1.0,
     images: Images = Keep.link,
     seed: Seed = 0,
-    partial: Annotated[bool, typer.Option("--partial", help="Allow that data sets are missing.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Allow that data sets are missing.")
+    ] = False,
 ) -> None:
     """Draw the paper's training mixture from converted files."""
     with refusing():

@@ -1,7 +1,8 @@
 """How every command of `gmr` ends: its exit code, and one sentence on standard error.
 
-Knows the command line alone. Invariant: the exit code is 0 where the work is done, 1 where it could not be done, 2 where the
-command line or a setting is wrong whatever the machine holds, and 130 where Ctrl-C ended it.
+Knows the command line alone. Invariant: the exit code is 0 where the work is done, 1 where it could
+not be done, 2 where the command line or a setting is wrong whatever the machine holds, and 130
+where Ctrl-C ended it.
 """
 
 from __future__ import annotations
@@ -66,12 +67,14 @@ def misusing(*refusals: type[Exception]) -> Iterator[None]:
 
 
 def missing_package(needs: str, module: str) -> str:
-    """The sentence for a package that is not installed: what needs it, and the line that installs it."""
+    """The sentence for a package that is not installed: what needs it, and the line that installs
+    it."""
     return f"{needs} needs {module}: pip install 'gmr-rerank[{EXTRAS[module]}]'."
 
 
 def check_writable(path: Path) -> None:
-    """End with 1 where a file cannot be written to `path`. To be called before the work whose result it holds."""
+    """End with 1 where a file cannot be written to `path`. To be called before the work whose
+    result it holds."""
     there = path.exists()
     try:
         with path.open("ab"):
@@ -89,10 +92,12 @@ def sentence_of(error: OSError) -> str:
 
 
 class Commands(TyperGroup):
-    """The root of `gmr`: what a command does not answer itself ends here, by the module's invariant."""
+    """The root of `gmr`: what a command does not answer itself ends here, by the module's
+    invariant."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; every exception but the command line's own becomes a sentence and an exit code."""
+        """Run the command; every exception but the command line's own becomes a sentence and an
+        exit code."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -1,7 +1,8 @@
-"""`gmr eval`: a checkpoint on the generated nine cells or on rows of a file, for the gate of `gmr models promote`.
+"""`gmr eval`: a checkpoint on the generated nine cells or on rows of a file, for the gate of `gmr
+models promote`.
 
-Knows the command line alone. Invariant: results are written whole or not at all, and a file that could not be written is said
-before anything is measured.
+Knows the command line alone. Invariant: results are written whole or not at all, and a file that
+could not be written is said before anything is measured.
 """
 
 from __future__ import annotations
@@ -27,11 +28,23 @@ def register(app: typer.Typer) -> None:
     app.command("eval")(evaluate)
 
 
-Model = Annotated[str, typer.Argument(help="A name that ships, a folder with a manifest, NAME@production, NAME@sha256:...")]
-Queries = Annotated[int | None, typer.Option(help=f"Generated queries a cell; default: {_QUERIES}.", min=3, max=MAX_QUERIES)]
-RowsFile = Annotated[Path | None, typer.Option(help="Measure on the rows of this file instead, in training's format.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A name that ships, a folder with a manifest, NAME@production, NAME@sha256:..."
+    ),
+]
+Queries = Annotated[
+    int | None,
+    typer.Option(help=f"Generated queries a cell; default: {_QUERIES}.", min=3, max=MAX_QUERIES),
+]
+RowsFile = Annotated[
+    Path | None,
+    typer.Option(help="Measure on the rows of this file instead, in training's format."),
+]
 Metric = Annotated[
-    Literal["ndcg@10", "hit@1", "hit@5", "hit@10"], typer.Option(help="Of --rows: what is written; all are shown.")
+    Literal["ndcg@10", "hit@1", "hit@5", "hit@10"],
+    typer.Option(help="Of --rows: what is written; all are shown."),
 ]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Of --rows: where to score.")]
 
@@ -44,10 +57,15 @@ def evaluate(
     rows: RowsFile = None,
     metric: Metric = "ndcg@10",
     device: Device = "auto",
-    registry: Annotated[str | None, typer.Option(envvar="RERANK_REGISTRY", help="Folder or URL of the registry.")] = None,
-    cache: Annotated[Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")] = None,
+    registry: Annotated[
+        str | None, typer.Option(envvar="RERANK_REGISTRY", help="Folder or URL of the registry.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")
+    ] = None,
 ) -> None:
-    """Measure a checkpoint, query by query: on held-out generated queries of nine cells, or on rows of your own."""
+    """Measure a checkpoint, query by query: on held-out generated queries of nine cells, or on rows
+    of your own."""
     from model_store.checkpoint import resolve
     from model_store.evaluation.results import ResultsUnusable, write_results
     from model_store.manifest import CheckpointUnusable

@@ -23,16 +23,29 @@ MAX_ACTORS = 10_000
 MAX_GPUS = 64.0
 MAX_SHARDS = 1_000_000
 
-_NO_GUARD = "No margin is given, as in the paper: candidates that are relevant but not known to be stay among the negatives."
+_NO_GUARD = (
+    "No margin is given, as in the paper: candidates that are relevant but not known to be stay"
+    " among the negatives."
+)
 _NO_SEARCH = "No hard negatives are asked for: nothing is searched, and all negatives are random."
 
 Margin = Annotated[
     float | None,
-    typer.Option(min=0.0, max=MAX_MARGIN, callback=finite, help="Drop candidates less than this below the row's positive."),
+    typer.Option(
+        min=0.0,
+        max=MAX_MARGIN,
+        callback=finite,
+        help="Drop candidates less than this below the row's positive.",
+    ),
 ]
 RelativeMargin = Annotated[
     float | None,
-    typer.Option(min=0.0, max=MAX_MARGIN, callback=finite, help="The same, as a share of the positive's score."),
+    typer.Option(
+        min=0.0,
+        max=MAX_MARGIN,
+        callback=finite,
+        help="The same, as a share of the positive's score.",
+    ),
 ]
 
 
@@ -43,30 +56,62 @@ def register(app: typer.Typer) -> None:
 
 def mine(
     source: Annotated[Path, typer.Argument(help="Training rows; their negatives are replaced.")],
-    out: Annotated[Path, typer.Argument(help="The .jsonl file to write, and *.report.json beside it.")],
+    out: Annotated[
+        Path, typer.Argument(help="The .jsonl file to write, and *.report.json beside it.")
+    ],
     *,
     corpus: Annotated[Path, typer.Option(help="Documents to search: rows of id, text, image.")],
-    retriever: Annotated[str, typer.Option(help="bm25, dense (sentence-transformers), gme, gme-vllm, or none.")] = "bm25",
-    model: Annotated[str | None, typer.Option(help="The retriever's model: a folder or a hub id.")] = None,
+    retriever: Annotated[
+        str, typer.Option(help="bm25, dense (sentence-transformers), gme, gme-vllm, or none.")
+    ] = "bm25",
+    model: Annotated[
+        str | None, typer.Option(help="The retriever's model: a folder or a hub id.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Of a hub id: the commit.")] = None,
-    device: Annotated[str | None, typer.Option(help="As torch names it; default: a GPU if there is one.")] = None,
-    query_form: Annotated[str | None, typer.Option(help="For dense: a text with {instruction} and {query}.")] = None,
-    vectors: Annotated[Path | None, typer.Option(help="Where the corpus's vectors are kept; default: beside it.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="As torch names it; default: a GPU if there is one.")
+    ] = None,
+    query_form: Annotated[
+        str | None, typer.Option(help="For dense: a text with {instruction} and {query}.")
+    ] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Where the corpus's vectors are kept; default: beside it.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates for each query.")] = 100,
-    hard: Annotated[int, typer.Option(min=0, max=100, help="Hard negatives for each row, drawn from the candidates.")] = 8,
-    random: Annotated[int | None, typer.Option(min=0, max=100, help="Random ones; default: as many.")] = None,
+    hard: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100, help="Hard negatives for each row, drawn from the candidates."
+        ),
+    ] = 8,
+    random: Annotated[
+        int | None, typer.Option(min=0, max=100, help="Random ones; default: as many.")
+    ] = None,
     margin: Margin = None,
     relative_margin: RelativeMargin = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the rows' own negatives as well.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the rows' own negatives as well.")
+    ] = False,
     images: Images = Keep.link,
     seed: Seed = 0,
-    shard: Annotated[str | None, typer.Option(help="I/N: do part I of N, from 0; a run without it then finishes.")] = None,
-    actors: Annotated[int | None, typer.Option("--ray", min=1, max=MAX_ACTORS, help="Use so many of Ray's actors.")] = None,
-    gpus: Annotated[float, typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="Each actor's share of GPUs.")] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="I/N: do part I of N, from 0; a run without it then finishes."),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option("--ray", min=1, max=MAX_ACTORS, help="Use so many of Ray's actors."),
+    ] = None,
+    gpus: Annotated[
+        float,
+        typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="Each actor's share of GPUs."),
+    ] = 0,
 ) -> None:
-    """Mine negatives: seeded, random ones of a retriever's best that are not relevant, and as many at random.
+    """Mine negatives: seeded, random ones of a retriever's best that are not relevant, and as many
+    at random.
 
-    An interrupted run goes on where it stopped. Shards share the folder of OUT, on one machine or several.
+    An interrupted run goes on where it stopped. Shards share the folder of OUT, on one machine or
+    several.
     """
     with refusing():
         from model_store.training.negatives.choosing import Rules, check_rules
@@ -127,7 +172,9 @@ def _shard(written: str) -> tuple[int, int]:
     number, _, of = written.partition("/")
     if re.fullmatch(r"[0-9]{1,7}/[0-9]{1,7}", written) and int(number) < int(of) <= MAX_SHARDS:
         return int(number), int(of)
-    raise WrongUsage(f"A --shard is I/N with I from 0 to N - 1 and N up to {MAX_SHARDS:,}, not {written[:40]!r}.")
+    raise WrongUsage(
+        f"A --shard is I/N with I from 0 to N - 1 and N up to {MAX_SHARDS:,}, not {written[:40]!r}."
+    )
 
 
 def _summed(progress: Callable[[int], None]) -> Callable[[int], None]:
@@ -143,22 +190,31 @@ def _summed(progress: Callable[[int], None]) -> Callable[[int], None]:
 
 
 def _tell(report: dict[str, Any], out: Path) -> None:
-    typer.echo(f"{report['examples']} examples: {report['hard']} hard negatives, {report['random']} random ones.")
+    typer.echo(
+        f"{report['examples']} examples: {report['hard']} hard negatives, {report['random']} random"
+        " ones."
+    )
     for count, sentence in (
         ("fewer_hard", "examples have fewer hard negatives than asked for."),
         ("fewer_random", "examples have fewer random negatives than asked for."),
         ("without_negatives", "examples have no negative at all."),
         ("dropped_as_relevant", "drawn candidates were the query or a positive, and were dropped."),
         ("dropped_as_copies", "drawn candidates were the same as a negative, and were dropped."),
-        ("dropped_as_too_relevant", "candidates were dropped: too near their positive's score, or above it."),
+        (
+            "dropped_as_too_relevant",
+            "candidates were dropped: too near their positive's score, or above it.",
+        ),
         ("random_dropped_as_too_relevant", "random draws were dropped for the same reason."),
-        ("not_guarded", "examples had no positive that could be scored, so no margin was kept for them."),
+        (
+            "not_guarded",
+            "examples had no positive that could be scored, so no margin was kept for them.",
+        ),
     ):
         if report[count]:
             typer.echo(f"{report[count]} {sentence}")
     if missing := report["run"]["retriever"].get("documents_without_text"):
         typer.echo(
-            f"{missing} of {report['run']['retriever']['documents']} documents have no text: BM25 reads words alone, so they "
-            "are no hard negatives; --retriever gme reads images."
+            f"{missing} of {report['run']['retriever']['documents']} documents have no text: BM25"
+            " reads words alone, so they are no hard negatives; --retriever gme reads images."
         )
     typer.echo(f"Written to {out}, with scores in {out.name}.report.json")

@@ -21,15 +21,29 @@ if TYPE_CHECKING:
     from model_store.registry.versions import Version
 
 Registry = Annotated[
-    str | None, typer.Option(envvar="RERANK_REGISTRY", help="Folder or URL (s3://, gs://, ...) of the registry.")
+    str | None,
+    typer.Option(
+        envvar="RERANK_REGISTRY", help="Folder or URL (s3://, gs://, ...) of the registry."
+    ),
 ]
-Model = Annotated[str, typer.Argument(help="NAME@production, NAME@sha256:..., a folder, or a name that ships.")]
+Model = Annotated[
+    str, typer.Argument(help="NAME@production, NAME@sha256:..., a folder, or a name that ships.")
+]
 Name = Annotated[str, typer.Argument(help="The name under which it was published.")]
 Channel = Annotated[str, typer.Option(help="Which use: production, staging, ...")]
-Cache = Annotated[Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")]
-Revision = Annotated[str | None, typer.Option(envvar="RERANK_MODEL_REVISION", help="Commit of a hub model, 40 hex digits.")]
+Cache = Annotated[
+    Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(envvar="RERANK_MODEL_REVISION", help="Commit of a hub model, 40 hex digits."),
+]
 
-models = typer.Typer(name="models", no_args_is_help=True, help="What is published, whether it is whole, and which is in use.")
+models = typer.Typer(
+    name="models",
+    no_args_is_help=True,
+    help="What is published, whether it is whole, and which is in use.",
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -53,9 +67,16 @@ def list_models(registry: Registry = None) -> None:
             assert place
             used = channels(place, name)
             for version in versions(place, name):
-                where = ",".join(channel for channel, promotion in used.items() if promotion.digest == version.digest)
+                where = ",".join(
+                    channel
+                    for channel, promotion in used.items()
+                    if promotion.digest == version.digest
+                )
                 kind = "adapter" if version.manifest.base else "checkpoint"
-                typer.echo(f"{name}@sha256:{version.digest[:12]}  {kind}  {version.bytes / 1e6:.1f} MB  {where}".rstrip())
+                typer.echo(
+                    f"{name}@sha256:{version.digest[:12]}  {kind}  {version.bytes / 1e6:.1f} MB "
+                    f" {where}".rstrip()
+                )
 
 
 @models.command()
@@ -74,11 +95,16 @@ def show(model: Model, registry: Registry = None) -> None:
             typer.echo(manifest.model_dump_json(indent=2) if manifest else "{}")
             return
         place, version = _located(model, registry)
-        records = {channel: history(place, version.name, channel) for channel in channels(place, version.name)}
+        records = {
+            channel: history(place, version.name, channel)
+            for channel in channels(place, version.name)
+        }
         shown = {
             "digest": f"sha256:{version.digest}",
             "manifest": version.manifest.model_dump(mode="json"),
-            "channels": {channel: [_line(record) for record in told] for channel, told in records.items()},
+            "channels": {
+                channel: [_line(record) for record in told] for channel, told in records.items()
+            },
         }
         typer.echo(json.dumps(shown, indent=2))
 
@@ -107,7 +133,9 @@ def verify(model: Model, registry: Registry = None) -> None:
 
 
 @models.command()
-def pull(model: Model, registry: Registry = None, cache: Cache = None, revision: Revision = None) -> None:
+def pull(
+    model: Model, registry: Registry = None, cache: Cache = None, revision: Revision = None
+) -> None:
     """Load a version, or a hub model at a commit, verify it, and print its folder."""
     with _refusing():
         from model_store.checkpoint import resolve
@@ -126,22 +154,38 @@ def pull(model: Model, registry: Registry = None, cache: Cache = None, revision:
 @models.command()
 def promote(
     name: Name,
-    digest: Annotated[str, typer.Argument(help="The digest of the version, or its first 8 digits or more.")],
+    digest: Annotated[
+        str, typer.Argument(help="The digest of the version, or its first 8 digits or more.")
+    ],
     *,
     channel: Channel = "production",
-    evaluation: Annotated[Path | None, typer.Option(help="The candidate's results, as `gmr eval` writes them.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="Results of the promoted version, in place of those kept.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Promote whatever the comparison says; the record says so.")] = False,
+    evaluation: Annotated[
+        Path | None, typer.Option(help="The candidate's results, as `gmr eval` writes them.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Results of the promoted version, in place of those kept.")
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Promote whatever the comparison says; the record says so."),
+    ] = False,
     registry: Registry = None,
 ) -> None:
-    """Put a version in use, unless it is worse than the one in use beyond the 95 % interval of a paired bootstrap."""
+    """Put a version in use, unless it is worse than the one in use beyond the 95 % interval of a
+    paired bootstrap."""
     with _refusing():
         from model_store.evaluation.promoting import NotPromoted, promote_checked
         from model_store.evaluation.results import ResultsUnusable
 
         try:
             record, verdict = promote_checked(
-                _place(registry), name, digest, channel, evaluation=evaluation, baseline=baseline, force=force
+                _place(registry),
+                name,
+                digest,
+                channel,
+                evaluation=evaluation,
+                baseline=baseline,
+                force=force,
             )
         except (NotPromoted, ResultsUnusable) as held:
             fail(str(held))
@@ -161,13 +205,25 @@ def rollback(name: Name, channel: Channel = "production", registry: Registry = N
 
 @contextmanager
 def moving(title: str, total: int, *, unit: str = "bytes") -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line at every tenth elsewhere, both on standard error; gives what is told of progress."""
+    """A bar on a terminal, a line at every tenth elsewhere, both on standard error; gives what is
+    told of progress."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(stderr=True)
     if console.is_terminal:
-        amount = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+        amount = (
+            (DownloadColumn(), TransferSpeedColumn())
+            if unit == "bytes"
+            else (MofNCompleteColumn(),)
+        )
         columns = (title, BarColumn(), *amount, TimeRemainingColumn())
         with Progress(*columns, console=console) as progress:
             task = progress.add_task(title, total=total)
@@ -189,7 +245,9 @@ def _place(registry: str | None) -> Storage:
     from model_store.registry.storage import place_of
 
     if not registry:
-        misuse("There is no registry: give --registry, or set RERANK_REGISTRY, to a folder or a URL.")
+        misuse(
+            "There is no registry: give --registry, or set RERANK_REGISTRY, to a folder or a URL."
+        )
     return place_of(registry)
 
 
@@ -204,7 +262,10 @@ def _located(model: str, registry: str | None) -> tuple[Storage, Version]:
 
 def _line(record: Promotion) -> str:
     said = " (forced)" if record.forced else ""
-    return f"{record.number}: {record.action} sha256:{record.digest} at {record.at:%Y-%m-%d %H:%M:%S} UTC{said}"
+    return (
+        f"{record.number}: {record.action} sha256:{record.digest} at {record.at:%Y-%m-%d %H:%M:%S}"
+        f" UTC{said}"
+    )
 
 
 @contextmanager

@@ -22,23 +22,55 @@ def register(app: typer.Typer) -> None:
     app.command()(publish)
 
 
-Base = Annotated[str, typer.Argument(help="The checkpoint that was trained on: a name that ships, a folder, NAME@production.")]
-Learnt = Annotated[Path, typer.Argument(help="A finished run of `gmr train`, or a LoRA adapter's folder, as peft writes it.")]
+Base = Annotated[
+    str,
+    typer.Argument(
+        help="The checkpoint that was trained on: a name that ships, a folder, NAME@production."
+    ),
+]
+Learnt = Annotated[
+    Path,
+    typer.Argument(
+        help="A finished run of `gmr train`, or a LoRA adapter's folder, as peft writes it."
+    ),
+]
 Output = Annotated[Path, typer.Argument(help="The folder to make; it must not be there.")]
 Name = Annotated[str | None, typer.Option(help="What it is called; default: the folder's name.")]
-Unmerged = Annotated[bool, typer.Option("--unmerged", help="Publish the adapter alone, to be served beside its base.")]
-Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16 of the stored weights; default: the base's.")]
+Unmerged = Annotated[
+    bool,
+    typer.Option("--unmerged", help="Publish the adapter alone, to be served beside its base."),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="float32, bfloat16 or float16 of the stored weights; default: the base's."),
+]
 Device = Annotated[str, typer.Option(help="Where golden pairs are scored: cpu or cuda.")]
-PythonVllm = Annotated[Path | None, typer.Option(help="An interpreter that has vLLM, to hold the result against it.")]
-Data = Annotated[list[str] | None, typer.Option(help="A line of the card on the data; may be given again.")]
+PythonVllm = Annotated[
+    Path | None, typer.Option(help="An interpreter that has vLLM, to hold the result against it.")
+]
+Data = Annotated[
+    list[str] | None, typer.Option(help="A line of the card on the data; may be given again.")
+]
 About = Annotated[Path | None, typer.Option(help="A Markdown file that the card begins with.")]
 Licence = Annotated[str, typer.Option(help="The weights' licence, for the card.")]
-Config = Annotated[Path | None, typer.Option(help="The training's settings, for the card; default: the run's.")]
-Metrics = Annotated[Path | None, typer.Option(help="One JSON object of figures, for the card; default: the run's last.")]
-Golden = Annotated[Path | None, typer.Option(help="A folder with golden.json, for a base that has none.")]
-Registry = Annotated[str | None, typer.Option(envvar="RERANK_REGISTRY", help="Also upload to this registry, a folder or a URL.")]
+Config = Annotated[
+    Path | None, typer.Option(help="The training's settings, for the card; default: the run's.")
+]
+Metrics = Annotated[
+    Path | None,
+    typer.Option(help="One JSON object of figures, for the card; default: the run's last."),
+]
+Golden = Annotated[
+    Path | None, typer.Option(help="A folder with golden.json, for a base that has none.")
+]
+Registry = Annotated[
+    str | None,
+    typer.Option(envvar="RERANK_REGISTRY", help="Also upload to this registry, a folder or a URL."),
+]
 Revision = Annotated[str | None, typer.Option(help="Commit of a base from the hub, 40 hex digits.")]
-Cache = Annotated[Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")]
+Cache = Annotated[
+    Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")
+]
 
 
 def publish(
@@ -61,7 +93,8 @@ def publish(
     revision: Revision = None,
     cache: Cache = None,
 ) -> None:
-    """Merge a LoRA adapter into its base, hold the result against every way of scoring it, and make a folder that is served."""
+    """Merge a LoRA adapter into its base, hold the result against every way of scoring it, and make
+    a folder that is served."""
     with _refusing(base, revision):
         from model_store.checkpoint import resolve
         from model_store.golden import read_golden
@@ -74,7 +107,11 @@ def publish(
             misuse(f"--dtype is one of {', '.join(run.DTYPES)}.")
         checkpoint = resolve(base, revision=revision, cache=cache, registry=registry)
         adapter, story = open_run(
-            learnt, checkpoint, read_story(about=about, data=data or (), licence=licence, config=config, metrics=metrics)
+            learnt,
+            checkpoint,
+            read_story(
+                about=about, data=data or (), licence=licence, config=config, metrics=metrics
+            ),
         )
         job = run.Job(
             base=checkpoint,
@@ -114,7 +151,10 @@ def _upload(folder: Path, registry: str | None) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     with moving(f"uploading {folder.name}", size) as tell:
         version = upload(place_of(registry), folder, tell)
-    typer.echo(f"{version.name}@sha256:{version.digest} is in the registry: `gmr models promote` puts it in use.")
+    typer.echo(
+        f"{version.name}@sha256:{version.digest} is in the registry: `gmr models promote` puts it"
+        " in use."
+    )
 
 
 @contextmanager
@@ -127,7 +167,9 @@ def _stages() -> Iterator[Callable[[str], None]]:
     if not console.is_terminal:
         yield lambda line: typer.echo(line, err=True)
         return
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console) as progress:
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console
+    ) as progress:
         task = progress.add_task("", total=_STAGES)
         yield lambda line: progress.update(task, description=line, advance=1)
 

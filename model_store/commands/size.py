@@ -22,25 +22,50 @@ def register(app: typer.Typer) -> None:
 
 
 def size(  # noqa: PLR0917 - each is an option with its own name
-    model: Annotated[str, typer.Argument(help="gmr-3b, gmr-7b, or a folder with a config.json.")] = "gmr-3b",
-    gpu: Annotated[str, typer.Option(help="b200, h200, h100, a100, a100-40gb, l40s, l4, a10.")] = "h100",
+    model: Annotated[
+        str, typer.Argument(help="gmr-3b, gmr-7b, or a folder with a config.json.")
+    ] = "gmr-3b",
+    gpu: Annotated[
+        str, typer.Option(help="b200, h200, h100, a100, a100-40gb, l40s, l4, a10.")
+    ] = "h100",
     requests: Annotated[float, typer.Option(help="Requests a second.", min=0.001, max=1e6)] = 1.0,
     documents: Annotated[int, typer.Option(help="Documents of a request.", min=1, max=1000)] = 100,
     query_tokens: Annotated[
-        int, typer.Option(help="Tokens before a document: template, instruction, query.", min=1, max=3200)
+        int,
+        typer.Option(
+            help="Tokens before a document: template, instruction, query.", min=1, max=3200
+        ),
     ] = 300,
-    document_tokens: Annotated[int, typer.Option(help="Tokens of a document's text.", min=1, max=3200)] = 130,
-    image_pixels: Annotated[int, typer.Option(help="Pixels of a document's image, 784 a token.", min=0, max=2_508_800)] = 0,
-    cached: Annotated[float, typer.Option(help="Share of the pairs that the score cache knows.", min=0, max=0.999)] = 0.0,
-    images_seen: Annotated[float, typer.Option(help="Share of the images that the engine still has.", min=0, max=1)] = 0.0,
-    efficiency: Annotated[float, typer.Option(help="Share of the GPU's bf16 figure that is reached.", min=0.01, max=1)] = 0.5,
+    document_tokens: Annotated[
+        int, typer.Option(help="Tokens of a document's text.", min=1, max=3200)
+    ] = 130,
+    image_pixels: Annotated[
+        int, typer.Option(help="Pixels of a document's image, 784 a token.", min=0, max=2_508_800)
+    ] = 0,
+    cached: Annotated[
+        float, typer.Option(help="Share of the pairs that the score cache knows.", min=0, max=0.999)
+    ] = 0.0,
+    images_seen: Annotated[
+        float, typer.Option(help="Share of the images that the engine still has.", min=0, max=1)
+    ] = 0.0,
+    efficiency: Annotated[
+        float, typer.Option(help="Share of the GPU's bf16 figure that is reached.", min=0.01, max=1)
+    ] = 0.5,
     pairs_per_second: Annotated[
-        float | None, typer.Option(help="What one worker does, as `gmr bench` measured it: replaces the arithmetic.", min=0.001)
+        float | None,
+        typer.Option(
+            help="What one worker does, as `gmr bench` measured it: replaces the arithmetic.",
+            min=0.001,
+        ),
     ] = None,
-    price: Annotated[float | None, typer.Option(help="Price of a GPU an hour, in whatever currency.", min=0, max=1e6)] = None,
+    price: Annotated[
+        float | None,
+        typer.Option(help="Price of a GPU an hour, in whatever currency.", min=0, max=1e6),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how many GPUs a load needs, how much memory, and what a million pairs cost. Arithmetic: measure before you buy."""
+    """Say how many GPUs a load needs, how much memory, and what a million pairs cost. Arithmetic:
+    measure before you buy."""
     from model_store.sizing.network import BadShape, shape_of
     from model_store.sizing.plan import GPUS, Assumed, Load, plan
 
@@ -50,32 +75,63 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         shape = shape_of(model)
     except BadShape as bad:
         fail(str(bad))
-    load = Load(requests, documents, query_tokens, document_tokens, image_pixels // 784, cached, images_seen)
+    load = Load(
+        requests, documents, query_tokens, document_tokens, image_pixels // 784, cached, images_seen
+    )
     assumed = Assumed(efficiency=efficiency)
     fleet = plan(shape, GPUS[gpu], load, assumed, measured=pairs_per_second, price=price)
     if as_json:
         _print_json(shape, GPUS[gpu], load, assumed, fleet)
         return
-    for line in _lines(shape, GPUS[gpu], load, assumed, fleet, measured=pairs_per_second is not None):
+    for line in _lines(
+        shape, GPUS[gpu], load, assumed, fleet, measured=pairs_per_second is not None
+    ):
         typer.echo(line)
 
 
-def _lines(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fleet, *, measured: bool) -> list[str]:
+def _lines(
+    shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fleet, *, measured: bool
+) -> list[str]:
     """What a person reads."""
-    document = f"{load.document_tokens} tokens" + (f" and an image of {load.image_tokens}" if load.image_tokens else "")
+    document = f"{load.document_tokens} tokens" + (
+        f" and an image of {load.image_tokens}" if load.image_tokens else ""
+    )
     memory = fleet.memory
-    room = f"room for {memory.kv_tokens:,} tokens of KV cache" if fleet.fits else "too little is left for the KV cache"
-    source = "as measured" if measured else f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
+    room = (
+        f"room for {memory.kv_tokens:,} tokens of KV cache"
+        if fleet.fits
+        else "too little is left for the KV cache"
+    )
+    source = (
+        "as measured"
+        if measured
+        else f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
+    )
     lines = [
-        f"{shape.name}: {shape.parameters / 1e9:.2f} B parameters on {gpu.name.upper()} ({gpu.memory} GB), bf16",
-        f"load       {load.requests:g} requests/s of {load.documents} documents ({document}) after {load.query_tokens} tokens",
-        f"memory     {_gb(memory.weights)} weights, {_gb(memory.step)} activations, {_gb(memory.reserve)} reserve; {room}",
+        (
+            f"{shape.name}: {shape.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
+            f" ({gpu.memory} GB), bf16"
+        ),
+        (
+            f"load       {load.requests:g} requests/s of {load.documents} documents ({document})"
+            f" after {load.query_tokens} tokens"
+        ),
+        (
+            f"memory     {_gb(memory.weights)} weights, {_gb(memory.step)} activations,"
+            f" {_gb(memory.reserve)} reserve; {room}"
+        ),
     ]
     if not fleet.fits:
         return [*lines, "workers    none: it does not fit; take a larger GPU"]
     lines += [
-        f"one worker {fleet.pairs_per_second:,.0f} pairs/s, a request alone {fleet.request_seconds:.2f} s ({source})",
-        f"workers    {fleet.workers} at {assumed.busy:.0%} of their time, and {fleet.spare} to spare",
+        (
+            f"one worker {fleet.pairs_per_second:,.0f} pairs/s, a request alone"
+            f" {fleet.request_seconds:.2f} s ({source})"
+        ),
+        (
+            f"workers    {fleet.workers} at {assumed.busy:.0%} of their time, and {fleet.spare} to"
+            " spare"
+        ),
         f"gateways   {fleet.gateways} of {assumed.gateway_cores} cores",
     ]
     if fleet.cost is not None:
@@ -88,7 +144,12 @@ def _print_json(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fle
     from dataclasses import asdict
 
     described = {"model": shape.name, "parameters": shape.parameters, "gpu": gpu.name}
-    typer.echo(json.dumps(described | {"load": asdict(load), "assumed": asdict(assumed), "fleet": asdict(fleet)}, indent=2))
+    typer.echo(
+        json.dumps(
+            described | {"load": asdict(load), "assumed": asdict(assumed), "fleet": asdict(fleet)},
+            indent=2,
+        )
+    )
 
 
 def _gb(count: int) -> str:

@@ -1,7 +1,7 @@
 """`gmr train`, as people type it.
 
-Knows options and exit codes; everything else is imported once it is asked for. Invariant: as in `endings`; a signal n ends with
-128 + n, after the state was saved.
+Knows options and exit codes; everything else is imported once it is asked for. Invariant: as in
+`endings`; a signal n ends with 128 + n, after the state was saved.
 """
 
 from __future__ import annotations
@@ -20,12 +20,25 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or a shipped one: gmr-3b, gmr-7b, ablation, gmr-tiny, tiny.")],
-    overrides: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as lora.rank=8; may be repeated.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Check configuration and data, and train nothing.")] = False,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw what the run has logged so far, and train nothing.")] = False,
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or a shipped one: gmr-3b, gmr-7b, ablation, gmr-tiny, tiny."
+        ),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value, such as lora.rank=8; may be repeated."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check configuration and data, and train nothing.")
+    ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw what the run has logged so far, and train nothing.")
+    ] = False,
 ) -> None:
-    """Train a LoRA adapter; a run that was interrupted goes on. Several processes: torchrun -m model_store.training CONFIG."""
+    """Train a LoRA adapter; a run that was interrupted goes on. Several processes: torchrun -m
+    model_store.training CONFIG."""
     from model_store.training.config import TrainingError, load_config
     from model_store.training.data.rows import DataError
 

@@ -1,4 +1,5 @@
-"""Ranking metrics, as the benchmarks of the field define them. Pure functions over relevances in ranked order."""
+"""Ranking metrics, as the benchmarks of the field define them. Pure functions over relevances in
+ranked order."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ from collections.abc import Sequence
 
 
 def ndcg(relevances: Sequence[float], k: int) -> float:
-    """Normalised discounted cumulative gain at `k`: linear gain, log2 discount, as trec_eval's `ndcg_cut`.
+    """Normalised discounted cumulative gain at `k`: linear gain, log2 discount, as trec_eval's
+    `ndcg_cut`.
 
-    `relevances` are those of a query's candidates, best ranked first; 0.0 where nothing is relevant.
+    `relevances` are those of a query's candidates, best ranked first; 0.0 where nothing is
+    relevant.
     """
     ideal = _dcg(sorted(relevances, reverse=True), k)
     return _dcg(relevances, k) / ideal if ideal > 0 else 0.0
@@ -21,7 +24,8 @@ def hit_rate(relevances: Sequence[float], k: int) -> float:
 
 
 def expected_ndcg_of_chance(candidates: int, k: int) -> float:
-    """nDCG at `k` that a random order of `candidates` with one relevant among them has on average."""
+    """nDCG at `k` that a random order of `candidates` with one relevant among them has on
+    average."""
     return sum(1 / math.log2(rank + 1) for rank in range(1, min(candidates, k) + 1)) / candidates
 
 
@@ -32,4 +36,6 @@ def ranked(scores: Sequence[float], relevances: Sequence[float]) -> list[float]:
 
 
 def _dcg(relevances: Sequence[float], k: int) -> float:
-    return sum(relevance / math.log2(rank + 1) for rank, relevance in enumerate(relevances[:k], start=1))
+    return sum(
+        relevance / math.log2(rank + 1) for rank, relevance in enumerate(relevances[:k], start=1)
+    )

@@ -1,7 +1,8 @@
-"""Puts a version in a channel, if its evaluation lets it pass. `NAME/evaluations/SHA256.json` keeps what a promotion came with.
+"""Puts a version in a channel, if its evaluation lets it pass. `NAME/evaluations/SHA256.json` keeps
+what a promotion came with.
 
-Knows a registry's records and results, no model. Invariant: what is promoted was whole, was compared with the very version whose
-place it took, or says in its record that it was forced.
+Knows a registry's records and results, no model. Invariant: what is promoted was whole, was
+compared with the very version whose place it took, or says in its record that it was forced.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from model_store.evaluation.gate import Verdict, compare
-from model_store.evaluation.results import MAX_RESULT_BYTES, Results, ResultsUnusable, parse_results, read_results
+from model_store.evaluation.results import (
+    MAX_RESULT_BYTES,
+    Results,
+    ResultsUnusable,
+    parse_results,
+    read_results,
+)
 from model_store.registry.channels import Promotion, current, promote
 from model_store.registry.storage import Storage, StoreFailed
 from model_store.registry.versions import Version, check_sizes, find
@@ -33,8 +40,9 @@ def promote_checked(
 ) -> tuple[Promotion, Verdict | None]:
     """Promote the version of `name` whose digest begins with `digest`.
 
-    `evaluation` are its results; `baseline` those of the version that is in the channel now, in place of what it was promoted
-    with. Raises `NotPromoted`, `ResultsUnusable` or `StoreFailed`; the channel then is as it was.
+    `evaluation` are its results; `baseline` those of the version that is in the channel now, in
+    place of what it was promoted with. Raises `NotPromoted`, `ResultsUnusable` or `StoreFailed`;
+    the channel then is as it was.
     """
     version = find(place, name, digest)
     check_sizes(place, version)
@@ -57,26 +65,43 @@ def promote_checked(
 
 
 def _judge(
-    place: Storage, version: Version, before: Promotion, results: Results | None, baseline: Path | None, *, force: bool
+    place: Storage,
+    version: Version,
+    before: Promotion,
+    results: Results | None,
+    baseline: Path | None,
+    *,
+    force: bool,
 ) -> Verdict | None:
     """None where there is nothing to compare and that is forced."""
     name = version.name
     try:
         if results is None:
-            raise NotPromoted(f"{name} has a promoted version: give the candidate's --evaluation, or --force.")
+            raise NotPromoted(
+                f"{name} has a promoted version: give the candidate's --evaluation, or --force."
+            )
         if baseline:
             promoted = _of(read_results(baseline), before.digest, baseline.name)
         elif before.evaluation:
-            promoted = _of(_kept(place, name, before.evaluation), before.digest, "what the promoted version came with")
+            promoted = _of(
+                _kept(place, name, before.evaluation),
+                before.digest,
+                "what the promoted version came with",
+            )
         else:
-            raise NotPromoted(f"{name} was promoted without an evaluation: give its results as --baseline, or --force.")
+            raise NotPromoted(
+                f"{name} was promoted without an evaluation: give its results as --baseline, or"
+                " --force."
+            )
         verdict = compare(results, promoted)
     except (NotPromoted, ResultsUnusable):
         if force:
             return None
         raise
     if verdict.worse and not force:
-        raise NotPromoted(verdict.sentence() + " It was not promoted; --force does it all the same.")
+        raise NotPromoted(
+            verdict.sentence() + " It was not promoted; --force does it all the same."
+        )
     return verdict
 
 

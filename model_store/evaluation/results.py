@@ -1,7 +1,8 @@
-"""What an evaluation leaves behind: a checkpoint's value for every query of a benchmark, in one small JSON file.
+"""What an evaluation leaves behind: a checkpoint's value for every query of a benchmark, in one
+small JSON file.
 
-Knows no model and no metric's definition. Invariant: results that were read are finite, bounded, and name the checkpoint that
-they are of; two results are comparable query by query or not at all.
+Knows no model and no metric's definition. Invariant: results that were read are finite, bounded,
+and name the checkpoint that they are of; two results are comparable query by query or not at all.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class ResultsUnusable(Exception):
 
 
 class Results(BaseModel):
-    """One checkpoint on one benchmark. Larger values are better; a benchmark's score is the mean of its datasets' means."""
+    """One checkpoint on one benchmark. Larger values are better; a benchmark's score is the mean of
+    its datasets' means."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,8 +36,12 @@ class Results(BaseModel):
         description="Names queries and candidates; others are another benchmark.",
     )
     metric: str = Field(min_length=1, max_length=64, description="Such as ndcg@10.")
-    checkpoint: str = Field(pattern="^sha256:[0-9a-f]{64}$", description="The SHA-256 of the checkpoint's manifest.")
-    datasets: dict[_Id, dict[_Id, _Value]] = Field(min_length=1, max_length=1000, description="By dataset, then by query.")
+    checkpoint: str = Field(
+        pattern="^sha256:[0-9a-f]{64}$", description="The SHA-256 of the checkpoint's manifest."
+    )
+    datasets: dict[_Id, dict[_Id, _Value]] = Field(
+        min_length=1, max_length=1000, description="By dataset, then by query."
+    )
 
     @model_validator(mode="after")
     def _bounded(self) -> Results:
@@ -51,7 +57,8 @@ class Results(BaseModel):
 
 
 def parse_results(content: bytes, name: str) -> Results:
-    """Results from a file's bytes; raises `ResultsUnusable` that names the file and the place in it."""
+    """Results from a file's bytes; raises `ResultsUnusable` that names the file and the place in
+    it."""
     if len(content) > MAX_RESULT_BYTES:
         raise ResultsUnusable(f"{name} is larger than {MAX_RESULT_BYTES} bytes.")
     try:

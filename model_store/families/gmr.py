@@ -1,11 +1,14 @@
-"""GMR, the paper's general multimodal reranker on Qwen2.5-VL: the prompt, its limits, its label tokens.
+"""GMR, the paper's general multimodal reranker on Qwen2.5-VL: the prompt, its limits, its label
+tokens.
 
-Knows tokens and template, never pixels' values or a network. Invariant: the ids equal what the checkpoint's own chat template
-and processor give for ordinary text, and what a user typed never changes the prompt's structure: control tokens are inserted by
-id, and user text is joined to its neighbours as the template joins it, then encoded literally.
+Knows tokens and template, never pixels' values or a network. Invariant: the ids equal what the
+checkpoint's own chat template and processor give for ordinary text, and what a user typed never
+changes the prompt's structure: control tokens are inserted by id, and user text is joined to its
+neighbours as the template joins it, then encoded literally.
 
-The template is that of the released lychee-rerank-mm (paper, section 3.1 and figure 6). Its published code writes it without
-the line breaks and spaces that the Qwen3-VL report prints; both spellings are kept, and a checkpoint names its own.
+The template is that of the released lychee-rerank-mm (paper, section 3.1 and figure 6). Its
+published code writes it without the line breaks and spaces that the Qwen3-VL report prints; both
+spellings are kept, and a checkpoint names its own.
 """
 
 from __future__ import annotations
@@ -22,17 +25,21 @@ from model_store.families.rows import ImageTokens, Part, Row, RowEncoder, Run
 from model_store.families.tokens import LiteralTokenizer
 
 SYSTEM = (
-    "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
-    'Note that the answer can only be "yes" or "no".'
+    "Judge whether the Document meets the requirements based on the Query and the Instruct"
+    ' provided. Note that the answer can only be "yes" or "no".'
 )
 _HEAD = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 _TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 
-# Each spelling is (what depends on instruction and query, what depends on the document). A pair's two halves are encoded apart,
-# which is exact: the pre-tokenizer always ends a piece between the line break and "<Document".
+# Each spelling is (what depends on instruction and query, what depends on the document). A pair's
+# two halves are encoded apart, which is exact: the pre-tokenizer always ends a piece between the
+# line break and "<Document".
 TEMPLATES: dict[str, tuple[str, str]] = {
     "code": (_HEAD + "<Instruct>: {instruction}<Query>:{query}\n", "<Document>:{document}" + _TAIL),
-    "spaced": (_HEAD + "<Instruct>: {instruction}\n<Query>: {query}\n", "<Document>: {document}" + _TAIL),
+    "spaced": (
+        _HEAD + "<Instruct>: {instruction}\n<Query>: {query}\n",
+        "<Document>: {document}" + _TAIL,
+    ),
 }
 DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 LABELS = ("yes", "no")
@@ -59,12 +66,15 @@ class Gmr:
 
     `tokenizer` is what it encodes texts with.
 
-    Raises `TokenizerMismatch` at construction when a control token is missing or a label is not exactly one token.
+    Raises `TokenizerMismatch` at construction when a control token is missing or a label is not
+    exactly one token.
     """
 
     name = "gmr"
 
-    def __init__(self, tokenizer: LiteralTokenizer, *, template: str = "code", max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(
+        self, tokenizer: LiteralTokenizer, *, template: str = "code", max_tokens: int = MAX_TOKENS
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         yes, no = (tokenizer.label(word) for word in LABELS)
@@ -95,10 +105,12 @@ class Gmr:
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
     ) -> list[Prompt | PairTooLong]:
-        """One prompt a document, in order. A pair over `max_tokens` is cut, or refused where `truncate` is off.
+        """One prompt a document, in order. A pair over `max_tokens` is cut, or refused where
+        `truncate` is off.
 
-        Only text is cut, from its end: the document's first, then the query's, so that the document keeps a quarter of the
-        budget. A query that is cut is cut alike for all documents that allow it, so that they go on sharing their prefix.
+        Only text is cut, from its end: the document's first, then the query's, so that the document
+        keeps a quarter of the budget. A query that is cut is cut alike for all documents that allow
+        it, so that they go on sharing their prefix.
         """
         return self.renderer(instruction, query, truncate=truncate).prompts(documents)
 
@@ -141,7 +153,8 @@ class Gmr:
 
 
 def _filled(form: Sequence[str | _Control | _Slot], cut: str, **items: Item) -> Row:
-    """A template's half with its slots filled. Neighbouring texts are joined: the template joins them before it tokenizes.
+    """A template's half with its slots filled. Neighbouring texts are joined: the template joins
+    them before it tokenizes.
 
     Only texts of the slot `cut` may be cut.
     """

@@ -1,7 +1,9 @@
-"""Picture files as the network sees them: upright, RGB on white, resized as the service resizes what it is sent.
+"""Picture files as the network sees them: upright, RGB on white, resized as the service resizes
+what it is sent.
 
-Knows Pillow and the bounds of a file, no patches and no prompts. Invariant: for equal bytes and equal bounds, the pixels are
-those the service gives its worker (`service.gateway.media.decoding`, which must not import this half; a test holds the two equal).
+Knows Pillow and the bounds of a file, no patches and no prompts. Invariant: for equal bytes and
+equal bounds, the pixels are those the service gives its worker (`service.gateway.media.decoding`,
+which must not import this half; a test holds the two equal).
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from PIL import ExifTags, Image
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_FILE_BYTES = 10 * 2**20
 MAX_PIXELS = 16_000_000
-"""What the service takes; pixels are read from the header, so that a small file cannot become a huge picture."""
+"""What the service takes; pixels are read from the header, so that a small file cannot become a
+huge picture."""
 MAX_ASPECT = 200
 """Qwen-VL's processor refuses what is longer than that for its width."""
 
@@ -39,32 +42,44 @@ class PictureUnreadable(ValueError):
 
 
 def picture_size(path: Path, *, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """(width, height) that a file will have for the network, from its header alone; raises `PictureUnreadable`."""
+    """(width, height) that a file will have for the network, from its header alone; raises
+    `PictureUnreadable`."""
     with _opened(path) as image:
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         width, height = reversed(image.size) if turned else image.size
         return smart_resize(width, height, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
 
 
-def load_picture(path: Path, *, cell: int, min_pixels: int, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """A file's first frame as `[height, width, 3]` bytes, sides multiples of `cell`; raises `PictureUnreadable`."""
+def load_picture(
+    path: Path, *, cell: int, min_pixels: int, max_pixels: int
+) -> npt.NDArray[np.uint8]:
+    """A file's first frame as `[height, width, 3]` bytes, sides multiples of `cell`; raises
+    `PictureUnreadable`."""
     with _opened(path) as image:
         try:
             upright = _rgb(_turned(image))
         except MemoryError:
             raise PictureUnreadable("there is not enough memory to decode it") from None
-        except Exception:  # a broken file leads Pillow to exceptions of any kind, struct.error among them
+        # a broken file leads Pillow to exceptions of any kind, struct.error among them
+        except Exception:
             raise PictureUnreadable("it is damaged or cut off") from None
     target = smart_resize(*upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
-    return np.asarray(upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC))
+    return np.asarray(
+        upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC)
+    )
 
 
-def smart_resize(width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The size Qwen-VL's processor gives a picture: sides multiples of `cell`, area within the bounds, aspect about kept."""
+def smart_resize(
+    width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The size Qwen-VL's processor gives a picture: sides multiples of `cell`, area within the
+    bounds, aspect about kept."""
     wide, high = round(width / cell) * cell, round(height / cell) * cell
     if wide * high > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
-        wide, high = (max(cell, math.floor(side / shrink / cell) * cell) for side in (width, height))
+        wide, high = (
+            max(cell, math.floor(side / shrink / cell) * cell) for side in (width, height)
+        )
     elif wide * high < min_pixels:
         grow = math.sqrt(min_pixels / (width * height))
         wide, high = (math.ceil(side * grow / cell) * cell for side in (width, height))
@@ -93,7 +108,8 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Upright by its EXIF. Pillow's own way writes the EXIF anew, and so refuses photos whose other entries are damaged."""
+    """Upright by its EXIF. Pillow's own way writes the EXIF anew, and so refuses photos whose other
+    entries are damaged."""
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 

@@ -1,7 +1,7 @@
 """What every family speaks: items in, prompts out.
 
-Knows nothing of templates, tokenizers or networks. Invariant: a `Segment`'s image placeholders and its `images` agree in
-number and order.
+Knows nothing of templates, tokenizers or networks. Invariant: a `Segment`'s image placeholders and
+its `images` agree in number and order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as the model will see it: already resized, so both sides are multiples of the family's cell.
+    """An image as the model will see it: already resized, so both sides are multiples of the
+    family's cell.
 
     `key` names its content (equal keys, equal pixels); `width` and `height` are in pixels.
     """
@@ -24,7 +25,8 @@ class Image:
 
 
 Item = tuple[str | Image, ...]
-"""One side of a pair: texts and images in the order they were written. The empty item renders as nothing."""
+"""One side of a pair: texts and images in the order they were written. The empty item renders as
+nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One pair as model input: `prefix` holds instruction and query, `suffix` the document and the answer's place.
+    """One pair as model input: `prefix` holds instruction and query, `suffix` the document and the
+    answer's place.
 
-    The model reads `prefix.ids + suffix.ids`. Pairs of one query share one `prefix` object, unless the query had to be cut.
+    The model reads `prefix.ids + suffix.ids`. Pairs of one query share one `prefix` object, unless
+    the query had to be cut.
     """
 
     prefix: Segment
@@ -61,7 +65,8 @@ TooLongPart = Literal["instruction", "query", "pair"]
 
 @dataclass(frozen=True, slots=True)
 class PairTooLong:
-    """A pair of more than `limit` tokens, in the place of its `Prompt`, and the part that is to blame.
+    """A pair of more than `limit` tokens, in the place of its `Prompt`, and the part that is to
+    blame.
 
     How many tokens it has is not known: a long text is not read to its end.
     """
@@ -86,7 +91,8 @@ class Family(Protocol):
 
     @property
     def label_ids(self) -> tuple[int, int]:
-        """Vocabulary ids of (yes, no); a score is logit(yes) - logit(no) at the last position (paper, eq. 1)."""
+        """Vocabulary ids of (yes, no); a score is logit(yes) - logit(no) at the last position
+        (paper, eq. 1)."""
         ...
 
     def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:

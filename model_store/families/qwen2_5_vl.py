@@ -1,7 +1,9 @@
-"""How Qwen2.5-VL sees a prompt, beside its token ids: image patches and three-dimensional positions.
+"""How Qwen2.5-VL sees a prompt, beside its token ids: image patches and three-dimensional
+positions.
 
-Knows numpy, no network. Invariant: patches equal those of `Qwen2VLImageProcessorPil` bit for bit for an image that needs no
-resizing, and positions equal `get_rope_index` of transformers with `mm_token_type_ids` passed.
+Knows numpy, no network. Invariant: patches equal those of `Qwen2VLImageProcessorPil` bit for bit
+for an image that needs no resizing, and positions equal `get_rope_index` of transformers with
+`mm_token_type_ids` passed.
 """
 
 from __future__ import annotations
@@ -21,11 +23,12 @@ CELL = PATCH * MERGE
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float64)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float64)
 _RESCALE = 1 / 255
-# The processor's arithmetic on a byte has 256 results a channel: a table gives them without touching every pixel twice.
+# The processor's arithmetic on a byte has 256 results a channel: a table gives them without
+# touching every pixel twice.
 _LEVELS = np.arange(256, dtype=np.float64)
-_TABLE = ((_LEVELS * _RESCALE)[None, :].astype(np.float32) - MEAN[:, None].astype(np.float32)) / DEVIATION[:, None].astype(
-    np.float32
-)
+_TABLE = (
+    (_LEVELS * _RESCALE)[None, :].astype(np.float32) - MEAN[:, None].astype(np.float32)
+) / DEVIATION[:, None].astype(np.float32)
 
 
 def image_tokens(image: Image) -> int:
@@ -41,23 +44,30 @@ def grid(image: Image) -> tuple[int, int, int]:
 def patches(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Normalised patches of an image, in merge order.
 
-    Takes `[height, width, 3]` bytes, both sides multiples of `CELL`; gives `[rows * columns, 3 * 2 * 14 * 14]` (channel, frame,
-    y, x), ready for `pixel_values`.
+    Takes `[height, width, 3]` bytes, both sides multiples of `CELL`; gives `[rows * columns, 3 * 2
+    * 14 * 14]` (channel, frame, y, x), ready for `pixel_values`.
     """
     height, width, _ = rgb.shape
-    blocks = rgb.reshape(height // CELL, MERGE, PATCH, width // CELL, MERGE, PATCH, 3).transpose(0, 3, 1, 4, 6, 2, 5)
+    blocks = rgb.reshape(height // CELL, MERGE, PATCH, width // CELL, MERGE, PATCH, 3).transpose(
+        0, 3, 1, 4, 6, 2, 5
+    )
     normal = np.empty(blocks.shape, dtype=np.float32)
     for channel in range(3):
         normal[:, :, :, :, channel] = _TABLE[channel][blocks[:, :, :, :, channel]]
-    frames = np.broadcast_to(normal[:, :, :, :, :, None], (*normal.shape[:5], TEMPORAL, PATCH, PATCH))
+    frames = np.broadcast_to(
+        normal[:, :, :, :, :, None], (*normal.shape[:5], TEMPORAL, PATCH, PATCH)
+    )
     return frames.reshape(height * width // PATCH**2, 3 * TEMPORAL * PATCH * PATCH)
 
 
-def positions(segment: Segment, image_token_id: int, start: int = 0) -> tuple[npt.NDArray[np.int64], int]:
-    """(time, row, column) of every token of a segment that begins at `start`, as `[3, tokens]`, and where the next begins.
+def positions(
+    segment: Segment, image_token_id: int, start: int = 0
+) -> tuple[npt.NDArray[np.int64], int]:
+    """(time, row, column) of every token of a segment that begins at `start`, as `[3, tokens]`, and
+    where the next begins.
 
-    Text advances all three together; an image spans its merged grid from the place it begins at, and what follows it begins
-    after the longer side.
+    Text advances all three together; an image spans its merged grid from the place it begins at,
+    and what follows it begins after the longer side.
     """
     ids = np.asarray(segment.ids)
     pads = np.flatnonzero(ids == image_token_id)

@@ -1,7 +1,8 @@
 """Which tensors a Qwen2.5-VL network reads, by name and shape, as its `config.json` describes it.
 
-Knows names and numbers, no files and no torch. Invariant: the result equals the parameters of transformers'
-`Qwen2_5_VLForConditionalGeneration` for the same configuration; a test holds the two equal.
+Knows names and numbers, no files and no torch. Invariant: the result equals the parameters of
+transformers' `Qwen2_5_VLForConditionalGeneration` for the same configuration; a test holds the two
+equal.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:
-    """Whether the output head is the embeddings: transformers 5 takes either level's word for it."""
+    """Whether the output head is the embeddings: transformers 5 takes either level's word for
+    it."""
     text = config.get("text_config")
     nested = isinstance(text, Mapping) and text.get("tie_word_embeddings")
     return bool(config.get("tie_word_embeddings") or nested)
 
 
 def current_name(name: str) -> str:
-    """A tensor's name as transformers has written it since 4.52, from that or from the older one."""
+    """A tensor's name as transformers has written it since 4.52, from that or from the older
+    one."""
     if name.startswith("visual."):
         return "model." + name
     if name.startswith("model.") and not name.startswith((_LANGUAGE, _VISION)):
@@ -60,7 +63,8 @@ def current_name(name: str) -> str:
 def tensor_shapes(config: Mapping[str, Any]) -> Shapes:
     """Every tensor of the network under its current name; without the head where that is tied.
 
-    Takes a flat configuration as of 2025 or a nested one. Raises `ValueError` that names a field which is no count.
+    Takes a flat configuration as of 2025 or a nested one. Raises `ValueError` that names a field
+    which is no count.
     """
     text = config.get("text_config")
     text = config if text is None else _mapping(text, "text_config")
@@ -74,7 +78,13 @@ def tensor_shapes(config: Mapping[str, Any]) -> Shapes:
 def _language(text: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     vocabulary, width, inner, layers, heads = (
         _count(text, name, _TEXT_DEFAULTS)
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+        )
     )
     stated_null = "num_key_value_heads" in text and text["num_key_value_heads"] is None
     kv_heads = heads if stated_null else _count(text, "num_key_value_heads", _TEXT_DEFAULTS)

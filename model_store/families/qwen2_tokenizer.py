@@ -1,7 +1,9 @@
-"""Qwen2's tokenizer from `vocab.json` and `merges.txt`, for a folder without the `tokenizer.json` that says the same in one file.
+"""Qwen2's tokenizer from `vocab.json` and `merges.txt`, for a folder without the `tokenizer.json`
+that says the same in one file.
 
-Knows the two files, and where added tokens are listed: `tokenizer_config.json`, or, before that, `added_tokens.json`. Invariant:
-ids equal those of transformers' `Qwen2Tokenizer` for the same folder.
+Knows the two files, and where added tokens are listed: `tokenizer_config.json`, or, before that,
+`added_tokens.json`. Invariant: ids equal those of transformers' `Qwen2Tokenizer` for the same
+folder.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from typing import Any
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
 _MAX_BYTES = 2**26
 
-_PIECES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _PIPELINE: dict[str, Any] = {
     "version": "1.0",
     "truncation": None,
@@ -22,12 +27,27 @@ _PIPELINE: dict[str, Any] = {
     "pre_tokenizer": {
         "type": "Sequence",
         "pretokenizers": [
-            {"type": "Split", "pattern": {"Regex": _PIECES}, "behavior": "Isolated", "invert": False},
-            {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+            {
+                "type": "Split",
+                "pattern": {"Regex": _PIECES},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+            {
+                "type": "ByteLevel",
+                "add_prefix_space": False,
+                "trim_offsets": False,
+                "use_regex": False,
+            },
         ],
     },
     "post_processor": None,
-    "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+    "decoder": {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": False,
+        "use_regex": False,
+    },
 }
 
 
@@ -42,7 +62,11 @@ def serialized_from_parts(folder: Path) -> str:
     Raises `OSError` or `ValueError` where one cannot be read.
     """
     vocabulary = json.loads(_read(folder / VOCABULARY))
-    merges = [line for line in _read(folder / MERGES).split("\n") if line.strip() and not line.startswith("#version")]
+    merges = [
+        line
+        for line in _read(folder / MERGES).split("\n")
+        if line.strip() and not line.startswith("#version")
+    ]
     model = {
         "type": "BPE",
         "dropout": None,
@@ -59,7 +83,13 @@ def serialized_from_parts(folder: Path) -> str:
 
 
 def _added_tokens(folder: Path) -> list[dict[str, Any]]:
-    usual = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    usual = {
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
     listed = _object(folder / "tokenizer_config.json").get("added_tokens_decoder")
     if listed:
         return [usual | dict(token) | {"id": int(number)} for number, token in listed.items()]

@@ -1,8 +1,9 @@
 """Text to token ids, literally: no text a user can type becomes a control token.
 
-Knows the tokenizer file and nothing of prompts. Invariant: `encode` never returns the id of an added token, and `control`
-returns nothing else. Hugging Face's own switches do not give this (`split_special_tokens` still parses added tokens that are
-not flagged special, such as `<tool_call>`), so the added tokens are taken out of the pipeline that reads user text.
+Knows the tokenizer file and nothing of prompts. Invariant: `encode` never returns the id of an
+added token, and `control` returns nothing else. Hugging Face's own switches do not give this
+(`split_special_tokens` still parses added tokens that are not flagged special, such as
+`<tool_call>`), so the added tokens are taken out of the pipeline that reads user text.
 """
 
 from __future__ import annotations
@@ -38,14 +39,17 @@ class TokenizerMismatch(ValueError):
 class LiteralTokenizer:
     """A checkpoint's tokenizer with its added tokens set apart.
 
-    Reads `tokenizer.json` (the `tokenizers` format). Normalisation, pre-tokenisation and merges are the checkpoint's own, so
-    text without added tokens gets exactly the ids that its `AutoTokenizer` gives.
+    Reads `tokenizer.json` (the `tokenizers` format). Normalisation, pre-tokenisation and merges are
+    the checkpoint's own, so text without added tokens gets exactly the ids that its `AutoTokenizer`
+    gives.
     """
 
     def __init__(self, serialized: str) -> None:
         try:
             spec = json.loads(serialized)
-            self._controls: dict[str, int] = {token["content"]: token["id"] for token in spec["added_tokens"]}
+            self._controls: dict[str, int] = {
+                token["content"]: token["id"] for token in spec["added_tokens"]
+            }
             spec["added_tokens"] = []
             spec["post_processor"] = None
             self._text = Tokenizer.from_str(json.dumps(spec))
@@ -54,7 +58,8 @@ class LiteralTokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> LiteralTokenizer:
-        """Read `folder/tokenizer.json`, or `vocab.json` and `merges.txt`; raises `FileNotFoundError` where there are neither."""
+        """Read `folder/tokenizer.json`, or `vocab.json` and `merges.txt`; raises
+        `FileNotFoundError` where there are neither."""
         path = folder / TOKENIZER_FILE
         if not path.is_file() and has_parts(folder):
             return cls(serialized_from_parts(folder))
@@ -63,7 +68,9 @@ class LiteralTokenizer:
     @property
     def size(self) -> int:
         """One more than the largest id that it gives."""
-        return max([self._text.get_vocab_size(), *(number + 1 for number in self._controls.values())])
+        return max(
+            [self._text.get_vocab_size(), *(number + 1 for number in self._controls.values())]
+        )
 
     @property
     def controls(self) -> dict[str, int]:
@@ -86,7 +93,10 @@ class LiteralTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in one parallel batch; an empty text has no ids."""
-        return [encoding.ids for encoding in self._text.encode_batch_fast(list(texts), add_special_tokens=False)]
+        return [
+            encoding.ids
+            for encoding in self._text.encode_batch_fast(list(texts), add_special_tokens=False)
+        ]
 
     def encode_within(self, texts: Sequence[str], limit: int) -> list[list[int] | None]:
         """Ids of each text, as `encode` gives them; None where a text has more than `limit`.

@@ -1,14 +1,19 @@
-"""Which files of a checkpoint's folder loaders read by themselves, and that a digest covers each of them.
+"""Which files of a checkpoint's folder loaders read by themselves, and that a digest covers each of
+them.
 
-Knows names of files. Invariant: in a folder that passes, nothing that transformers, tokenizers or vLLM read is outside of the
-digest, and nothing is there that one of them applies and another does not.
+Knows names of files. Invariant: in a folder that passes, nothing that transformers, tokenizers or
+vLLM read is outside of the digest, and nothing is there that one of them applies and another does
+not.
 
-What they read of a folder that they are given, with code of the folder's own switched off: `config.json` and the files it names
-(`config.4.0.0.json`), `generation_config.json`, `adapter_config.json` with the adapter's weights, `*.safetensors` with their
-index, `tokenizer*.json`, `vocab.*`, `merges.txt`, `*.model`, `added_tokens.json`, `special_tokens_map.json`, `chat_template.*`,
-`additional_chat_templates/*.jinja`, `preprocessor_config.json`, `processor_config.json`, `video_preprocessor_config.json`,
-`*quant*_config.json`, and of sentence-transformers `modules.json`, `sentence_*_config.json` and the folders that it names. All
-end in one of `_READ`. Pickled weights (`*.bin`, `*.pt`) and code (`*.py`) are never opened: both loaders are told so.
+What they read of a folder that they are given, with code of the folder's own switched off:
+`config.json` and the files it names (`config.4.0.0.json`), `generation_config.json`,
+`adapter_config.json` with the adapter's weights, `*.safetensors` with their index,
+`tokenizer*.json`, `vocab.*`, `merges.txt`, `*.model`, `added_tokens.json`,
+`special_tokens_map.json`, `chat_template.*`, `additional_chat_templates/*.jinja`,
+`preprocessor_config.json`, `processor_config.json`, `video_preprocessor_config.json`,
+`*quant*_config.json`, and of sentence-transformers `modules.json`, `sentence_*_config.json` and the
+folders that it names. All end in one of `_READ`. Pickled weights (`*.bin`, `*.pt`) and code
+(`*.py`) are never opened: both loaders are told so.
 """
 
 from __future__ import annotations
@@ -35,7 +40,11 @@ def files_read(folder: Path) -> list[str]:
     found = []
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        if path.suffix in _READ and path.is_file() and not any(part.startswith(".") for part in inside.parts):
+        if (
+            path.suffix in _READ
+            and path.is_file()
+            and not any(part.startswith(".") for part in inside.parts)
+        ):
             found.append(inside.as_posix())
     return sorted(set(found) - {MANIFEST})
 
@@ -49,20 +58,24 @@ def refuse_adapter(name: str, folder: Path) -> None:
         return
     if not (folder / "config.json").exists():
         raise CheckpointUnusable(
-            f"{name} is a LoRA adapter: serve its base and name it in RERANK_ADAPTERS, or merge it with `gmr publish`."
+            f"{name} is a LoRA adapter: serve its base and name it in RERANK_ADAPTERS, or merge it"
+            " with `gmr publish`."
         )
     raise CheckpointUnusable(
-        f"{name}: {ADAPTER_CONFIG} lies beside the weights, and some loaders would apply that adapter: merge it with "
-        "`gmr publish`, or move it to a folder of its own and name that in RERANK_ADAPTERS."
+        f"{name}: {ADAPTER_CONFIG} lies beside the weights, and some loaders would apply that"
+        " adapter: merge it with `gmr publish`, or move it to a folder of its own and name that in"
+        " RERANK_ADAPTERS."
     )
 
 
 def refuse_unlisted(name: str, folder: Path, listed: Collection[str]) -> None:
-    """Raises `CheckpointUnusable` for a file that loaders could read and the manifest does not list."""
+    """Raises `CheckpointUnusable` for a file that loaders could read and the manifest does not
+    list."""
     for file in files_read(folder):
         if file not in listed:
             raise CheckpointUnusable(
-                f"{name}: {file} is not in its {MANIFEST}, so that nothing covers it, and loaders could read it: remove it."
+                f"{name}: {file} is not in its {MANIFEST}, so that nothing covers it, and loaders"
+                " could read it: remove it."
             )
 
 
@@ -81,11 +94,14 @@ def refuse_pooling(name: str, folder: Path) -> None:
         raise CheckpointUnusable(f"{name}: {_MODULES} cannot be read.") from None
     for kind in ("Pooling", "Normalize", "Dense"):
         if kind in kinds:
-            raise CheckpointUnusable(f"{name}: {_MODULES} has a {kind} layer: it is an embedding model, not a reranker.")
+            raise CheckpointUnusable(
+                f"{name}: {_MODULES} has a {kind} layer: it is an embedding model, not a reranker."
+            )
 
 
 def refuse_pointers(name: str, folder: Path, files: Collection[str]) -> None:
-    """Raises `CheckpointUnusable` where a file is still the pointer that git-lfs puts in its place."""
+    """Raises `CheckpointUnusable` where a file is still the pointer that git-lfs puts in its
+    place."""
     for file in files:
         try:
             with (folder / file).open("rb") as opened:

@@ -1,7 +1,9 @@
-"""How a checkpoint's image processor reads pictures, from the files that transformers reads, in its order.
+"""How a checkpoint's image processor reads pictures, from the files that transformers reads, in its
+order.
 
-Knows two files and the family's picture rules. Invariant: a picture is resized here as transformers resizes it for the same
-folder, up to the family's own bound on a picture's area; settings that this service does not apply are refused.
+Knows two files and the family's picture rules. Invariant: a picture is resized here as transformers
+resizes it for the same folder, up to the family's own bound on a picture's area; settings that this
+service does not apply are refused.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ _FIXED: dict[str, Any] = {
 
 
 def image_settings(name: str, folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """(the file, its settings): what transformers 5 nests in `processor_config.json` goes before `preprocessor_config.json`.
+    """(the file, its settings): what transformers 5 nests in `processor_config.json` goes before
+    `preprocessor_config.json`.
 
     None where there is neither. Raises `CheckpointUnusable` where a file cannot be read.
     """
@@ -53,11 +56,14 @@ def image_settings(name: str, folder: Path) -> tuple[str, dict[str, Any]] | None
 
 
 def has_processor(name: str, folder: Path) -> bool:
-    """Whether transformers can make the whole processor, videos included, as vLLM has it do even if no video ever comes."""
+    """Whether transformers can make the whole processor, videos included, as vLLM has it do even if
+    no video ever comes."""
     if (folder / PREPROCESSOR).is_file():
         return True
     processor = read_json(name, folder, PROCESSOR) or {}
-    has_video = "video_processor" in processor or (folder / "video_preprocessor_config.json").is_file()
+    has_video = (
+        "video_processor" in processor or (folder / "video_preprocessor_config.json").is_file()
+    )
     return _NESTED in processor and has_video
 
 
@@ -75,26 +81,40 @@ def pixel_bounds(name: str, folder: Path) -> PixelBounds:
 
     size = stated.get("size")
     if size is not None and not isinstance(size, Mapping):
-        raise CheckpointUnusable(f"{name}: size of {file} is {size!r:.40}, not an object with shortest_edge and longest_edge.")
+        raise CheckpointUnusable(
+            f"{name}: size of {file} is {size!r:.40}, not an object with shortest_edge and"
+            " longest_edge."
+        )
     stated = {**stated, "size": size or {}}
     least = _area(name, file, stated, ("min_pixels", "shortest_edge"), MIN_PIXELS)
     most = _area(name, file, stated, ("max_pixels", "longest_edge"), MAX_PIXELS)
     if least > most:
-        raise CheckpointUnusable(f"{name}: by {file} min_pixels is {least}, more than max_pixels, {most}.")
+        raise CheckpointUnusable(
+            f"{name}: by {file} min_pixels is {least}, more than max_pixels, {most}."
+        )
     if least > MAX_PIXELS:
-        raise CheckpointUnusable(f"{name}: by {file} min_pixels is {least}, and pictures are read at {MAX_PIXELS} at most.")
+        raise CheckpointUnusable(
+            f"{name}: by {file} min_pixels is {least}, and pictures are read at {MAX_PIXELS} at"
+            " most."
+        )
     return PixelBounds(min_pixels=least, max_pixels=min(most, MAX_PIXELS))
 
 
-def _area(name: str, file: str, stated: Mapping[str, Any], keys: tuple[str, str], default: int) -> int:
-    """A bound as the image processor takes it: its own name, then its name in `size`, then the family's default."""
+def _area(
+    name: str, file: str, stated: Mapping[str, Any], keys: tuple[str, str], default: int
+) -> int:
+    """A bound as the image processor takes it: its own name, then its name in `size`, then the
+    family's default."""
     own, edge = keys
     for place, key in ((stated, own), (stated["size"], edge), (stated["size"], own)):
         value = place.get(key)
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise CheckpointUnusable(f"{name}: {key} of {file} is {value!r:.40}, not a whole number of pixels of at least 1.")
+            raise CheckpointUnusable(
+                f"{name}: {key} of {file} is {value!r:.40}, not a whole number of pixels of at"
+                " least 1."
+            )
         return value
     return default
 
@@ -103,7 +123,10 @@ def _refuse_other_arithmetic(name: str, file: str, stated: Mapping[str, Any]) ->
     for key, due in _FIXED.items():
         value = stated.get(key)
         if value is not None and not _equal(value, due):
-            raise CheckpointUnusable(f"{name}: {key} of {file} is {value!r:.60}, and pictures are read with {due!r:.60} only.")
+            raise CheckpointUnusable(
+                f"{name}: {key} of {file} is {value!r:.60}, and pictures are read with {due!r:.60}"
+                " only."
+            )
 
 
 def _equal(value: object, due: object) -> bool:

@@ -1,6 +1,8 @@
-"""A checkpoint's JSON files, read under a bound, with one sentence for each way in which one cannot be read.
+"""A checkpoint's JSON files, read under a bound, with one sentence for each way in which one cannot
+be read.
 
-Knows files and bytes, not what they mean. Invariant: what is read here is what transformers and vLLM read.
+Knows files and bytes, not what they mean. Invariant: what is read here is what transformers and
+vLLM read.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_json(name: str, folder: Path, file: str) -> dict[str, Any] | None:
-    """A file's object; None where there is no such file. Raises `CheckpointUnusable` that names the model and the file."""
+    """A file's object; None where there is no such file. Raises `CheckpointUnusable` that names the
+    model and the file."""
     try:
         with (folder / file).open("rb") as opened:
             content = opened.read(MAX_JSON_BYTES + 1)
@@ -31,7 +34,8 @@ def read_json(name: str, folder: Path, file: str) -> dict[str, Any] | None:
     refuse_pointer(name, file, content)
     if content.startswith(_BYTE_ORDER_MARK):
         raise CheckpointUnusable(
-            f"{name}: {file} begins with a byte order mark, which transformers and vLLM refuse: save it as UTF-8 without one."
+            f"{name}: {file} begins with a byte order mark, which transformers and vLLM refuse:"
+            " save it as UTF-8 without one."
         )
 
     try:
@@ -46,4 +50,7 @@ def read_json(name: str, folder: Path, file: str) -> dict[str, Any] | None:
 def refuse_pointer(name: str, file: str, beginning: bytes) -> None:
     """Raises `CheckpointUnusable` where a file's beginning is that of a git-lfs pointer."""
     if beginning.startswith(_LFS):
-        raise CheckpointUnusable(f"{name}: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in the folder.")
+        raise CheckpointUnusable(
+            f"{name}: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in the"
+            " folder."
+        )

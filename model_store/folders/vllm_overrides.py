@@ -1,7 +1,8 @@
-"""What vLLM is to take instead of what a checkpoint's `config.json` says, wherever this project starts vLLM.
+"""What vLLM is to take instead of what a checkpoint's `config.json` says, wherever this project
+starts vLLM.
 
-Knows vLLM's `hf_overrides`, not vLLM. Invariant: with these, one folder gives the same network and read-out in all layouts of
-`config.json` that hubs have.
+Knows vLLM's `hf_overrides`, not vLLM. Invariant: with these, one folder gives the same network and
+read-out in all layouts of `config.json` that hubs have.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from model_store.folders.plain import read_config
 
 
 def vllm_overrides(name: str, folder: Path) -> dict[str, Any]:
-    """`hf_overrides` of a folder; raises `CheckpointUnusable` where its `config.json` cannot be read.
+    """`hf_overrides` of a folder; raises `CheckpointUnusable` where its `config.json` cannot be
+    read.
 
-    vLLM's loader of two-token classifiers reads `tie_word_embeddings` of the text's configuration. transformers since 5.4 knows
-    that field at the top alone, where checkpoints of 2025 have it. Of a list of architectures vLLM takes the first it knows.
+    vLLM's loader of two-token classifiers reads `tie_word_embeddings` of the text's configuration.
+    transformers since 5.4 knows that field at the top alone, where checkpoints of 2025 have it. Of
+    a list of architectures vLLM takes the first it knows.
     """
     tied = is_tied(read_config(name, folder))
     yes, no = LABELS

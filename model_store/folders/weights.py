@@ -1,7 +1,9 @@
-"""What a folder's weights are, read from the headers of its safetensors files: complete, all read, of the right shapes.
+"""What a folder's weights are, read from the headers of its safetensors files: complete, all read,
+of the right shapes.
 
-Knows files' headers and the network's tensors, loads nothing. Invariant: weights that pass are loaded alike by transformers and
-by vLLM: no tensor is missing, none is left over, none is there twice, and no file is read by one of them alone.
+Knows files' headers and the network's tensors, loads nothing. Invariant: weights that pass are
+loaded alike by transformers and by vLLM: no tensor is missing, none is left over, none is there
+twice, and no file is read by one of them alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.families.qwen2_5_vl_tensors import EMBEDDINGS, HEAD, Shapes, current_name, is_tied, tensor_shapes
+from model_store.families.qwen2_5_vl_tensors import (
+    EMBEDDINGS,
+    HEAD,
+    Shapes,
+    current_name,
+    is_tied,
+    tensor_shapes,
+)
 from model_store.folders.json_files import read_json, refuse_pointer
 from model_store.manifest import CheckpointUnusable
 
@@ -49,7 +58,11 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> str:
     for level in (config, config.get("text_config")):
         stated = level.get("quantization_config") if isinstance(level, Mapping) else None
         if stated:
-            return str(stated.get("quant_method") or "unnamed") if isinstance(stated, Mapping) else "unnamed"
+            return (
+                str(stated.get("quant_method") or "unnamed")
+                if isinstance(stated, Mapping)
+                else "unnamed"
+            )
     beside = [file for file in _QUANTISED_FILES if (folder / file).is_file()]
     return f"as {beside[0]} says" if beside else ""
 
@@ -57,12 +70,15 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> str:
 def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
     """Compare the weights' headers with what the network of `config` reads.
 
-    Raises `CheckpointUnusable` that names the first file or tensor which is wrong, and says what to do.
+    Raises `CheckpointUnusable` that names the first file or tensor which is wrong, and says what to
+    do.
     """
     try:
         expected = tensor_shapes(config)
     except ValueError as error:
-        raise CheckpointUnusable(f"{name}: config.json describes no network that can be built: {error}.") from None
+        raise CheckpointUnusable(
+            f"{name}: config.json describes no network that can be built: {error}."
+        ) from None
 
     found = _by_current_name(name, _stored(name, folder))
     quantised = bool(quantization_of(folder, config))
@@ -76,7 +92,8 @@ def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def weight_files(name: str, folder: Path) -> list[str]:
-    """The files that hold the weights; raises `CheckpointUnusable` where one is missing, or loaders would choose differently."""
+    """The files that hold the weights; raises `CheckpointUnusable` where one is missing, or loaders
+    would choose differently."""
     lying = sorted(path.name for path in folder.glob("*.safetensors"))
     index = read_json(name, folder, INDEX)
     if index is None:
@@ -88,7 +105,9 @@ def weight_files(name: str, folder: Path) -> list[str]:
         raise CheckpointUnusable(f"{name}: {INDEX} names no safetensors files of the folder.")
     for file in named:
         if file not in lying:
-            raise CheckpointUnusable(f"{name}: {file} is missing, and {INDEX} names it: the download was not completed.")
+            raise CheckpointUnusable(
+                f"{name}: {file} is missing, and {INDEX} names it: the download was not completed."
+            )
     _refuse_others(name, lying, named, f"is not named in {INDEX}")
     return named
 
@@ -98,16 +117,25 @@ def _unindexed(name: str, folder: Path, lying: list[str]) -> list[str]:
         _refuse_others(name, lying, [WEIGHTS], f"lies beside {WEIGHTS}")
         return [WEIGHTS]
     if any(re.fullmatch(r"model-\d+-of-\d+\.safetensors", file) for file in lying):
-        raise CheckpointUnusable(f"{name}: {INDEX} is missing, which says what each part of the weights holds.")
+        raise CheckpointUnusable(
+            f"{name}: {INDEX} is missing, which says what each part of the weights holds."
+        )
     if any(folder.glob("*.bin")):
-        raise CheckpointUnusable(f"{name}: there are no safetensors weights, and pickled ones (*.bin) are never opened.")
-    raise CheckpointUnusable(f"{name}: there are no safetensors weights ({WEIGHTS}, or {INDEX} and the files that it names).")
+        raise CheckpointUnusable(
+            f"{name}: there are no safetensors weights, and pickled ones (*.bin) are never opened."
+        )
+    raise CheckpointUnusable(
+        f"{name}: there are no safetensors weights ({WEIGHTS}, or {INDEX} and the files that it"
+        " names)."
+    )
 
 
 def _refuse_others(name: str, lying: Iterable[str], read: list[str], why: str) -> None:
     for file in lying:
         if file not in read:
-            raise CheckpointUnusable(f"{name}: {file} {why}: some loaders read it and others do not; remove it.")
+            raise CheckpointUnusable(
+                f"{name}: {file} {why}: some loaders read it and others do not; remove it."
+            )
 
 
 def _stored(name: str, folder: Path) -> list[StoredTensor]:
@@ -118,7 +146,8 @@ def _stored(name: str, folder: Path) -> list[StoredTensor]:
 
 
 def _header(name: str, folder: Path, file: str) -> list[StoredTensor]:
-    """A file's tensors: eight bytes with the header's length, the header in JSON, then the tensors' bytes."""
+    """A file's tensors: eight bytes with the header's length, the header in JSON, then the tensors'
+    bytes."""
     path = folder / file
     try:
         with path.open("rb") as opened:
@@ -138,13 +167,18 @@ def _header(name: str, folder: Path, file: str) -> list[StoredTensor]:
 
     due, size = max((tensor.end for tensor in found), default=8 + length), path.stat().st_size
     if size != due:
-        raise CheckpointUnusable(f"{name}: {file} has {size} bytes where its header says {due}: it is cut off or damaged.")
+        raise CheckpointUnusable(
+            f"{name}: {file} has {size} bytes where its header says {due}: it is cut off or"
+            " damaged."
+        )
     return found
 
 
 def _tensor(file: str, name: str, stated: Mapping[str, Any], base: int) -> StoredTensor:
     start, end = (int(place) + base for place in stated["data_offsets"])
-    return StoredTensor(file, name, str(stated["dtype"]), tuple(map(int, stated["shape"])), start, end)
+    return StoredTensor(
+        file, name, str(stated["dtype"]), tuple(map(int, stated["shape"])), start, end
+    )
 
 
 def _by_current_name(name: str, stored: Iterable[StoredTensor]) -> dict[str, StoredTensor]:
@@ -152,8 +186,14 @@ def _by_current_name(name: str, stored: Iterable[StoredTensor]) -> dict[str, Sto
     for tensor in stored:
         other = found.setdefault(current_name(tensor.name), tensor)
         if other is not tensor:
-            twice = other.name if other.name == tensor.name else f"{other.name} and, under another name, {tensor.name}"
-            raise CheckpointUnusable(f"{name}: the weights hold {twice} twice ({other.file}, {tensor.file}).")
+            twice = (
+                other.name
+                if other.name == tensor.name
+                else f"{other.name} and, under another name, {tensor.name}"
+            )
+            raise CheckpointUnusable(
+                f"{name}: the weights hold {twice} twice ({other.file}, {tensor.file})."
+            )
     return found
 
 
@@ -162,15 +202,18 @@ def _refuse_wrapped(name: str, found: Iterable[str]) -> None:
         for prefix, wrapper in _WRAPPERS.items():
             if tensor.startswith(prefix):
                 raise CheckpointUnusable(
-                    f"{name}: the weights' names begin with {prefix!r}, as {wrapper} saves them ({tensor}): "
-                    "save the network itself, for peft after merge_and_unload()."
+                    f"{name}: the weights' names begin with {prefix!r}, as {wrapper} saves them"
+                    f" ({tensor}): save the network itself, for peft after merge_and_unload()."
                 )
 
 
-def _refuse_differing_names(name: str, found: Mapping[str, StoredTensor], expected: Shapes, *, quantised: bool) -> None:
+def _refuse_differing_names(
+    name: str, found: Mapping[str, StoredTensor], expected: Shapes, *, quantised: bool
+) -> None:
     """Raises `CheckpointUnusable` for a tensor that nothing reads, then for one that is missing."""
     missing, unread = expected.keys() - found.keys(), found.keys() - expected.keys()
-    if quantised:  # a matrix is stored as several tensors: what each is called is its method's own business
+    # a matrix is stored as several tensors: what each is called is its method's own business
+    if quantised:
         modules = {tensor.rpartition(".")[0] for tensor in expected}
         held = {module for tensor in found for module in _ancestors(tensor)}
         unread = {tensor for tensor in unread if modules.isdisjoint(_ancestors(tensor))}
@@ -179,10 +222,14 @@ def _refuse_differing_names(name: str, found: Mapping[str, StoredTensor], expect
     if unread:
         first = found[min(unread)].name
         hint = ": a LoRA adapter that was not merged" if ".lora_" in first else ""
-        raise CheckpointUnusable(f"{name}: the weights hold {first}, which nothing reads ({len(unread)} in all){hint}.")
+        raise CheckpointUnusable(
+            f"{name}: the weights hold {first}, which nothing reads ({len(unread)} in all){hint}."
+        )
     if missing:
         hint = ", and config.json does not say tie_word_embeddings" if missing == {HEAD} else ""
-        raise CheckpointUnusable(f"{name}: the weights lack {min(missing)} ({len(missing)} missing in all){hint}.")
+        raise CheckpointUnusable(
+            f"{name}: the weights lack {min(missing)} ({len(missing)} missing in all){hint}."
+        )
 
 
 def _ancestors(tensor: str) -> list[str]:
@@ -196,10 +243,14 @@ def _refuse_differing_shapes(name: str, found: Iterable[StoredTensor], expected:
         due = expected[current_name(tensor.name)]
         if tensor.shape != due:
             raise CheckpointUnusable(
-                f"{name}: {tensor.name} has the shape {list(tensor.shape)}, and config.json asks for {list(due)}."
+                f"{name}: {tensor.name} has the shape {list(tensor.shape)}, and config.json asks"
+                f" for {list(due)}."
             )
         if tensor.dtype not in _FLOATS:
-            raise CheckpointUnusable(f"{name}: {tensor.name} is stored as {tensor.dtype}, and config.json says nothing of it.")
+            raise CheckpointUnusable(
+                f"{name}: {tensor.name} is stored as {tensor.dtype}, and config.json says nothing"
+                " of it."
+            )
 
 
 def _refuse_second_head(name: str, folder: Path, found: Mapping[str, StoredTensor]) -> None:
@@ -208,11 +259,13 @@ def _refuse_second_head(name: str, folder: Path, found: Mapping[str, StoredTenso
     Of a head that differs, loaders make different things.
     """
     head, embeddings = found[HEAD], found[EMBEDDINGS] if EMBEDDINGS in found else found[HEAD]
-    if (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape) and _same_bytes(folder, head, embeddings):
+    if (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape) and _same_bytes(
+        folder, head, embeddings
+    ):
         return
     raise CheckpointUnusable(
-        f"{name}: {HEAD} differs from the embeddings although config.json says tie_word_embeddings: "
-        "set that to false, or remove the tensor."
+        f"{name}: {HEAD} differs from the embeddings although config.json says tie_word_embeddings:"
+        " set that to false, or remove the tensor."
     )
 
 

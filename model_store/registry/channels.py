@@ -1,7 +1,9 @@
-"""Channels: which version of a name is in use, and what was before. `NAME/channels/CHANNEL/000012.json`, one file a promotion.
+"""Channels: which version of a name is in use, and what was before.
+`NAME/channels/CHANNEL/000012.json`, one file a promotion.
 
-Knows records and a `Storage`, nothing of what a version is. Invariant: a record is written once and never changed, and the one with
-the highest number is in force; so a reader finds a whole state at every moment, and of two promotions at once one comes second.
+Knows records and a `Storage`, nothing of what a version is. Invariant: a record is written once and
+never changed, and the one with the highest number is in force; so a reader finds a whole state at
+every moment, and of two promotions at once one comes second.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Overtaken(StoreFailed):
 
 
 class Promotion(BaseModel):
-    """One record. `previous` is the number of the record that a rollback goes back to, 0 for none."""
+    """One record. `previous` is the number of the record that a rollback goes back to, 0 for
+    none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,8 +40,12 @@ class Promotion(BaseModel):
     previous: int = Field(ge=0, le=999_999)
     action: Literal["promote", "rollback"]
     forced: bool = False
-    evaluation: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The SHA-256 of the results it came with.")
-    gate: dict[str, Any] | None = Field(None, description="What the comparison with the version before gave.")
+    evaluation: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="The SHA-256 of the results it came with."
+    )
+    gate: dict[str, Any] | None = Field(
+        None, description="What the comparison with the version before gave."
+    )
     at: datetime
 
 
@@ -55,13 +62,20 @@ def current(place: Storage, name: str, channel: str) -> Promotion | None:
 
 def history(place: Storage, name: str, channel: str, limit: int = 100) -> list[Promotion]:
     """The last promotions, latest first."""
-    return [_read(place, name, channel, number) for number in reversed(_numbers(place, name, channel)[-limit:])]
+    return [
+        _read(place, name, channel, number)
+        for number in reversed(_numbers(place, name, channel)[-limit:])
+    ]
 
 
 def channels(place: Storage, name: str) -> dict[str, Promotion]:
     """What is in force in each channel of a name."""
     check_name(name)
-    found = {channel: current(place, name, channel) for channel in place.names(f"{name}/channels") if is_channel(channel)}
+    found = {
+        channel: current(place, name, channel)
+        for channel in place.names(f"{name}/channels")
+        if is_channel(channel)
+    }
     return {channel: promotion for channel, promotion in found.items() if promotion}
 
 
@@ -92,7 +106,8 @@ def promote(
 
 
 def rollback(place: Storage, name: str, channel: str) -> Promotion:
-    """Put the version before the current one in force again; rolling back twice goes back by two."""
+    """Put the version before the current one in force again; rolling back twice goes back by
+    two."""
     now = current(place, name, channel)
     if now is None or now.previous == 0:
         raise StoreFailed(f"{name}@{channel} has nothing to go back to.")
@@ -114,12 +129,19 @@ def _append(place: Storage, name: str, channel: str, record: Promotion) -> Promo
     if len(content) > MAX_RECORD_BYTES:
         raise StoreFailed(f"{name}@{channel}: the record of a promotion is too large.")
     if not place.create(f"{path}/{record.number:06}.json", content):
-        raise Overtaken(f"{name}@{channel} was promoted by somebody else at this moment: look, and promote again.")
+        raise Overtaken(
+            f"{name}@{channel} was promoted by somebody else at this moment: look, and promote"
+            " again."
+        )
     return record
 
 
 def _numbers(place: Storage, name: str, channel: str) -> list[int]:
-    return sorted(int(match[1]) for file in place.names(_folder(name, channel)) if (match := _RECORD.fullmatch(file)))
+    return sorted(
+        int(match[1])
+        for file in place.names(_folder(name, channel))
+        if (match := _RECORD.fullmatch(file))
+    )
 
 
 def _read(place: Storage, name: str, channel: str, number: int) -> Promotion:
@@ -135,6 +157,8 @@ def _read(place: Storage, name: str, channel: str, number: int) -> Promotion:
 
 def _folder(name: str, channel: str) -> str:
     if not is_channel(channel):
-        raise StoreFailed(f"{channel[:40]!r} is no channel: lower-case letters, digits and dashes make one.")
+        raise StoreFailed(
+            f"{channel[:40]!r} is no channel: lower-case letters, digits and dashes make one."
+        )
     check_name(name)
     return f"{name}/channels/{channel}"

@@ -1,7 +1,8 @@
-"""`NAME@production`, `NAME@sha256:...`, and the same behind a registry's URL: which version that is, and its folder here.
+"""`NAME@production`, `NAME@sha256:...`, and the same behind a registry's URL: which version that
+is, and its folder here.
 
-Knows names, nothing of what a version holds. Invariant: a name means a version of one registry, never one that happened to be
-near.
+Knows names, nothing of what a version holds. Invariant: a name means a version of one registry,
+never one that happened to be near.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def is_reference(text: str) -> bool:
 
 
 def split(text: str, registry: str | None) -> tuple[str, str, str]:
-    """(the registry's place, the name, the channel or digest); raises `StoreFailed` where one of them is not said."""
+    """(the registry's place, the name, the channel or digest); raises `StoreFailed` where one of
+    them is not said."""
     root, _, last = text.rpartition("/")
     if "://" in text and _DIGEST_FOLDER.fullmatch(last):
         root, _, name = root.rpartition("/")
@@ -33,7 +35,8 @@ def split(text: str, registry: str | None) -> tuple[str, str, str]:
     name, at, which = last.partition("@")
     if not at or not name or not which or ("://" in text and root.endswith(":/")):
         raise StoreFailed(
-            "A model of a registry is written NAME@production or NAME@sha256:..., behind the registry's URL or alone."
+            "A model of a registry is written NAME@production or NAME@sha256:..., behind the"
+            " registry's URL or alone."
         )
     if not root and not registry:
         raise StoreFailed(f"{last} is in a registry: set RERANK_REGISTRY to its folder or URL.")
@@ -51,9 +54,13 @@ def locate(place: Storage, name: str, which: str) -> Version:
 
 
 def fetch(
-    text: str, registry: str | None, cache: Path | None, tell: Callable[[int], None] = lambda count: None
+    text: str,
+    registry: str | None,
+    cache: Path | None,
+    tell: Callable[[int], None] = lambda count: None,
 ) -> tuple[Path, Manifest]:
-    """The verified folder of what a name stands for, loaded where it is not there yet; raises `StoreFailed`."""
+    """The verified folder of what a name stands for, loaded where it is not there yet; raises
+    `StoreFailed`."""
     root, name, which = split(text, registry)
     place = place_of(root)
     version = locate(place, name, which)

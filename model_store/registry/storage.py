@@ -1,7 +1,8 @@
 """Where a registry lies: a local folder, or anything that fsspec has a URL for, such as S3 or GCS.
 
-Knows bytes and paths, nothing of checkpoints. Invariant: a file that can be seen is complete, whatever happened while it was
-written; and what a store's own library raises ends here, as one sentence without credentials.
+Knows bytes and paths, nothing of checkpoints. Invariant: a file that can be seen is complete,
+whatever happened while it was written; and what a store's own library raises ends here, as one
+sentence without credentials.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ class LocalPlace:
             draft.replace(self._folder / path)
 
     def create(self, path: str, content: bytes) -> bool:
-        """A hard link appears at once and whole, or not at all: this needs no lock, and none can be left behind."""
+        """A hard link appears at once and whole, or not at all: this needs no lock, and none can be
+        left behind."""
         with self._failing("written"), self._draft(path) as draft:
             with draft.open("wb") as target:
                 target.write(content)
@@ -132,21 +134,27 @@ class LocalPlace:
         try:
             yield
         except OSError as error:
-            raise StoreFailed(f"{self.name} cannot be {verb} ({error.strerror or type(error).__name__}).") from None
+            raise StoreFailed(
+                f"{self.name} cannot be {verb} ({error.strerror or type(error).__name__})."
+            ) from None
         except ValueError:
             raise StoreFailed(f"{self.name} cannot be {verb}: its path is none.") from None
 
 
 class RemotePlace:
-    """A bucket, or whatever else fsspec reaches by a URL. Its objects appear whole, as those of S3 and GCS do."""
+    """A bucket, or whatever else fsspec reaches by a URL. Its objects appear whole, as those of S3
+    and GCS do."""
 
     def __init__(self, url: str) -> None:
         self.name = re.sub(r"//[^/@]*@", "//", url.partition("?")[0])
         try:
             self._files, self._root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-        except (ImportError, ValueError):  # an unknown kind of URL, or one whose library is not there
+        # an unknown kind of URL, or one whose library is not there
+        except (ImportError, ValueError):
             kind = url.partition(":")[0]
-            raise StoreFailed(f"{self.name} cannot be reached: fsspec has nothing for {kind}:// (s3fs? gcsfs?).") from None
+            raise StoreFailed(
+                f"{self.name} cannot be reached: fsspec has nothing for {kind}:// (s3fs? gcsfs?)."
+            ) from None
         except Exception as error:  # as below
             raise StoreFailed(f"{self.name} cannot be reached ({type(error).__name__}).") from None
 
@@ -156,7 +164,9 @@ class RemotePlace:
                 found = self._files.ls(self._at(path), detail=False)
             except (FileNotFoundError, NotADirectoryError):
                 return []
-        return _bounded(sorted({str(each).rstrip("/").rpartition("/")[2] for each in found}), self.name)
+        return _bounded(
+            sorted({str(each).rstrip("/").rpartition("/")[2] for each in found}), self.name
+        )
 
     def read(self, path: str, limit: int) -> bytes | None:
         with self._failing("read"):
@@ -183,7 +193,8 @@ class RemotePlace:
             self._files.put_file(str(file), self._at(path))
 
     def create(self, path: str, content: bytes) -> bool:
-        """S3 and GCS refuse the second of two writers; where a store cannot, the later of two whole files stays."""
+        """S3 and GCS refuse the second of two writers; where a store cannot, the later of two whole
+        files stays."""
         with self._failing("written"), _IN_PROCESS:
             if self._files.exists(self._at(path)):
                 return False
@@ -202,7 +213,8 @@ class RemotePlace:
             yield
         except StoreFailed:
             raise
-        except Exception as error:  # fsspec's stores let their libraries' errors through, whichever those are
+        # fsspec's stores let their libraries' errors through, whichever those are
+        except Exception as error:
             raise StoreFailed(f"{self.name} cannot be {verb} ({type(error).__name__}).") from None
 
 

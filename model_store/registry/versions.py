@@ -1,7 +1,9 @@
-"""Published versions: `NAME/DIGEST/`, where the digest is the SHA-256 of the manifest, and the manifest that of every file.
+"""Published versions: `NAME/DIGEST/`, where the digest is the SHA-256 of the manifest, and the
+manifest that of every file.
 
-Knows folders and a `Storage`, nothing of networks or channels. Invariant: a version is there once its manifest is, which comes last
-and once; what `pull` returns is, byte for byte, what the digest stands for.
+Knows folders and a `Storage`, nothing of networks or channels. Invariant: a version is there once
+its manifest is, which comes last and once; what `pull` returns is, byte for byte, what the digest
+stands for.
 """
 
 from __future__ import annotations
@@ -67,22 +69,34 @@ def versions(place: Storage, name: str) -> list[Version]:
 
 
 def find(place: Storage, name: str, prefix: str) -> Version:
-    """The version whose digest begins with `prefix`, 8 to 64 hex digits; raises `StoreFailed` unless there is exactly one."""
+    """The version whose digest begins with `prefix`, 8 to 64 hex digits; raises `StoreFailed`
+    unless there is exactly one."""
     check_name(name)
     prefix = prefix.removeprefix("sha256:")
     if not _PREFIX.fullmatch(prefix):
         raise StoreFailed(f"{prefix[:80]!r} is no digest: give 8 to 64 hex digits.")
-    digests = [digest for digest in place.names(name) if _DIGEST.fullmatch(digest) and digest.startswith(prefix)]
-    found = [version for digest in digests[:MAX_VERSIONS] if (version := _version(place, name, digest))]
+    digests = [
+        digest
+        for digest in place.names(name)
+        if _DIGEST.fullmatch(digest) and digest.startswith(prefix)
+    ]
+    found = [
+        version for digest in digests[:MAX_VERSIONS] if (version := _version(place, name, digest))
+    ]
     if len(found) != 1:
-        raise StoreFailed(f"{name} has {'no version' if not found else 'several versions'} {prefix}.")
+        raise StoreFailed(
+            f"{name} has {'no version' if not found else 'several versions'} {prefix}."
+        )
     return found[0]
 
 
 def check_name(name: str) -> None:
     """Raises `StoreFailed` where a name could lead out of the registry."""
     if not _NAME.fullmatch(name):
-        raise StoreFailed(f"{name[:140]!r} is no model's name: letters, digits, dots, dashes and underscores make one.")
+        raise StoreFailed(
+            f"{name[:140]!r} is no model's name: letters, digits, dots, dashes and underscores make"
+            " one."
+        )
 
 
 def upload(place: Storage, folder: Path, tell: Tell = lambda count: None) -> Version:
@@ -92,7 +106,9 @@ def upload(place: Storage, folder: Path, tell: Tell = lambda count: None) -> Ver
     """
     manifest = read_manifest(folder)
     if manifest is None:
-        raise CheckpointUnusable(f"{folder.name} has no {MANIFEST}: only what `gmr publish` made can be uploaded.")
+        raise CheckpointUnusable(
+            f"{folder.name} has no {MANIFEST}: only what `gmr publish` made can be uploaded."
+        )
     check_name(manifest.name)
     verify(folder, manifest)
     digest = manifest_digest(folder)
@@ -114,7 +130,8 @@ def check_sizes(place: Storage, version: Version) -> None:
 
 
 def check(place: Storage, version: Version, tell: Tell = lambda count: None) -> None:
-    """Read every file of a version and compare it with the manifest; raises `StoreFailed` naming the first that differs."""
+    """Read every file of a version and compare it with the manifest; raises `StoreFailed` naming
+    the first that differs."""
     for file, stated in sorted(version.manifest.files.items()):
         for block in _blocks(place, version, file, stated):
             tell(len(block))
@@ -135,13 +152,19 @@ def pull(place: Storage, version: Version, cache: Path, tell: Tell = lambda coun
                 shutil.rmtree(folder, ignore_errors=True)
                 draft.rename(folder)
     except OSError as error:
-        raise StoreFailed(f"{version.name} cannot be kept in {cache.name} ({error.strerror}).") from None
+        raise StoreFailed(
+            f"{version.name} cannot be kept in {cache.name} ({error.strerror})."
+        ) from None
     return folder
 
 
 def _fetch(place: Storage, version: Version, draft: Path, tell: Tell) -> None:
     draft.mkdir(exist_ok=True)
-    missing = {file: stated for file, stated in sorted(version.manifest.files.items()) if not _same(draft / file, stated)}
+    missing = {
+        file: stated
+        for file, stated in sorted(version.manifest.files.items())
+        if not _same(draft / file, stated)
+    }
     needed, free = sum(stated.bytes for stated in missing.values()), shutil.disk_usage(draft).free
     if needed > free:
         raise StoreFailed(f"{version.name} needs {needed} bytes where {free} are free.")
@@ -160,7 +183,8 @@ def _fetch(place: Storage, version: Version, draft: Path, tell: Tell) -> None:
 
 
 def _blocks(place: Storage, version: Version, file: str, stated: FileDigest) -> Iterator[bytes]:
-    """A file's bytes, no more than the manifest states; raises `StoreFailed` where they are others."""
+    """A file's bytes, no more than the manifest states; raises `StoreFailed` where they are
+    others."""
     total, size = hashlib.sha256(), 0
     try:
         with place.open(f"{version.name}/{version.digest}/{file}") as source:
@@ -171,13 +195,18 @@ def _blocks(place: Storage, version: Version, file: str, stated: FileDigest) -> 
                     break
                 yield block
     except Exception as error:  # what the store says of it, or a library's error while it reads
-        raise StoreFailed(f"{version.name}: {file} cannot be read ({type(error).__name__}).") from None
+        raise StoreFailed(
+            f"{version.name}: {file} cannot be read ({type(error).__name__})."
+        ) from None
     if FileDigest(sha256=total.hexdigest(), bytes=min(size, stated.bytes)) != stated:
-        raise StoreFailed(f"{version.name}: {file} is not the file that was published (SHA-256 differs).")
+        raise StoreFailed(
+            f"{version.name}: {file} is not the file that was published (SHA-256 differs)."
+        )
 
 
 def _version(place: Storage, name: str, digest: str) -> Version | None:
-    """None where there is no manifest; raises `StoreFailed` where it is not the one that the digest stands for."""
+    """None where there is no manifest; raises `StoreFailed` where it is not the one that the digest
+    stands for."""
     content = place.read(f"{name}/{digest}/{MANIFEST}", MAX_MANIFEST_BYTES)
     if content is None:
         return None

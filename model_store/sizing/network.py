@@ -1,7 +1,9 @@
-"""A network's shape, and what it costs to run: parameters, floating point operations, bytes a token.
+"""A network's shape, and what it costs to run: parameters, floating point operations, bytes a
+token.
 
-Knows Qwen2.5-VL's layers as its `config.json` describes them, no hardware. Invariant: counts are of the work that a rerank
-request needs when its query is read once and each document once, which is what both engines do.
+Knows Qwen2.5-VL's layers as its `config.json` describes them, no hardware. Invariant: counts are of
+the work that a rerank request needs when its query is read once and each document once, which is
+what both engines do.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Vision:
     def operations(self, patches: int, out: int) -> float:
         """Floating point operations for one image of `patches`."""
         attended = (self.layers - self.full) * min(self.window, patches) + self.full * patches
-        a_patch = 2 * (_PATCH * self.width + self.layers * self._of_layer()) + 4 * self.width * attended
+        a_patch = (
+            2 * (_PATCH * self.width + self.layers * self._of_layer()) + 4 * self.width * attended
+        )
         return patches * a_patch + patches / 4 * 2 * self._of_merger(out)
 
     def _of_layer(self) -> int:
@@ -83,13 +87,15 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head * _BYTES
 
     def step_bytes(self, tokens: int) -> int:
-        """Bytes that a layer fills on the way when `tokens` are read at once, or the tower for as many image tokens."""
+        """Bytes that a layer fills on the way when `tokens` are read at once, or the tower for as
+        many image tokens."""
         language = tokens * (3 * self.inner + 4 * self.width)
         tower = 4 * tokens * (3 * self.vision.inner + 4 * self.vision.width)
         return _BYTES * max(language, tower)
 
     def operations(self, query: int, document: int, documents: int) -> float:
-        """Floating point operations of a request: `query` tokens once, then `documents` of `document` tokens that see them."""
+        """Floating point operations of a request: `query` tokens once, then `documents` of
+        `document` tokens that see them."""
         linear = 2 * self.layers * self._of_layer()
         seen = 4 * self.layers * self.heads * self.head  # for each token that a token looks at
         head = query * (linear + seen * query / 2)
@@ -118,7 +124,9 @@ def shape_of(model: str) -> Shape:
             config = json.loads(opened.read(_CONFIG_BYTES))
         return _shape(Path(model).resolve().name, config)
     except OSError:
-        raise BadShape(f"{model} is neither {' nor '.join(SHAPES)} nor a folder with a config.json.") from None
+        raise BadShape(
+            f"{model} is neither {' nor '.join(SHAPES)} nor a folder with a config.json."
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
         raise BadShape(f"{file}: this does not describe a Qwen2.5-VL network.") from None
 

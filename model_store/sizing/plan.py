@@ -1,7 +1,9 @@
-"""From a load to a fleet: pairs a second of one GPU, workers, gateways, memory, and what a million pairs cost.
+"""From a load to a fleet: pairs a second of one GPU, workers, gateways, memory, and what a million
+pairs cost.
 
-Knows arithmetic and the figures behind it, and which of them were measured. Invariant: nothing here was measured on a GPU;
-`Assumed` says what is taken for granted, and a measured `pairs_per_second` replaces it.
+Knows arithmetic and the figures behind it, and which of them were measured. Invariant: nothing here
+was measured on a GPU; `Assumed` says what is taken for granted, and a measured `pairs_per_second`
+replaces it.
 """
 
 from __future__ import annotations
@@ -64,10 +66,12 @@ class Assumed:
     """What stands in for a measurement."""
 
     efficiency: float = 0.5
-    """Share of the vendor's figure that the engine reaches. On a CPU, vLLM reached 0.88 of what matrix products alone reach there
-    (`docs/benchmarks.md`), and on Hopper chips those reach 0.8 of the vendor's figure: 0.5 leaves room."""
+    """Share of the vendor's figure that the engine reaches. On a CPU, vLLM reached 0.88 of what
+    matrix products alone reach there (`docs/benchmarks.md`), and on Hopper chips those reach 0.8 of
+    the vendor's figure: 0.5 leaves room."""
     pair_seconds: float = 0.0003
-    """Python around each pair, which no GPU makes faster: 0.27 to 0.32 ms measured with vLLM 0.32 on a CPU core."""
+    """Python around each pair, which no GPU makes faster: 0.27 to 0.32 ms measured with vLLM 0.32
+    on a CPU core."""
     busy: float = 0.6
     """Share of its time that a worker works, so that bursts do not wait."""
     step_tokens: int = 16384
@@ -78,7 +82,8 @@ class Assumed:
     """Gateway time for a text pair that is not cached: 10.3 ms per 100, `gmr bench`."""
     gateway_image_seconds: float = 0.003
     gateway_megapixel_seconds: float = 0.012
-    """Time to decode and resize an image, and for each megapixel of it; measured: 4.3 ms for 448 x 448, 72 ms for 3000 x 2000."""
+    """Time to decode and resize an image, and for each megapixel of it; measured: 4.3 ms for 448 x
+    448, 72 ms for 3000 x 2000."""
     gateway_cores: int = 2
     """Cores of one gateway pod."""
 
@@ -112,9 +117,16 @@ class Fleet:
 
 
 def plan(
-    shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, *, measured: float | None = None, price: float | None = None
+    shape: Shape,
+    gpu: Gpu,
+    load: Load,
+    assumed: Assumed,
+    *,
+    measured: float | None = None,
+    price: float | None = None,
 ) -> Fleet:
-    """The fleet for a load; `measured` pairs a second of one worker stand above the arithmetic, `price` is a GPU's an hour."""
+    """The fleet for a load; `measured` pairs a second of one worker stand above the arithmetic,
+    `price` is a GPU's an hour."""
     rate = measured or load.documents / _seconds(shape, gpu, load, assumed)
     asked = load.requests * load.documents
     workers = max(1, math.ceil(asked * (1 - load.cached) / (rate * assumed.busy)))
@@ -124,16 +136,27 @@ def plan(
         request_seconds=load.documents / rate,
         workers=workers,
         spare=1,
-        gateways=max(2, math.ceil(load.requests * _gateway_seconds(load, assumed) / (assumed.gateway_cores * assumed.busy))),
+        gateways=max(
+            2,
+            math.ceil(
+                load.requests
+                * _gateway_seconds(load, assumed)
+                / (assumed.gateway_cores * assumed.busy)
+            ),
+        ),
         memory=memory,
         fits=memory.kv_tokens >= 3 * assumed.step_tokens,  # the engine is kept three steps ahead
-        cost=None if price is None else price / 3600 / (rate * assumed.busy) * 1e6 * (1 - load.cached),
+        cost=None
+        if price is None
+        else price / 3600 / (rate * assumed.busy) * 1e6 * (1 - load.cached),
     )
 
 
 def _seconds(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed) -> float:
     """Time of one request's pairs, all to be computed, on one GPU."""
-    read = shape.operations(load.query_tokens, load.document_tokens + load.image_tokens, load.documents)
+    read = shape.operations(
+        load.query_tokens, load.document_tokens + load.image_tokens, load.documents
+    )
     seen = shape.vision.operations(4 * load.image_tokens, shape.width) if load.image_tokens else 0.0
     total = read + load.documents * (1 - load.images_seen) * seen
     return total / (gpu.bf16 * 1e12 * assumed.efficiency) + load.documents * assumed.pair_seconds
@@ -142,11 +165,16 @@ def _seconds(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed) -> float:
 def _gateway_seconds(load: Load, assumed: Assumed) -> float:
     """Processor time of one request in a gateway."""
     megapixels = load.image_tokens * 784 / 1e6
-    image = assumed.gateway_image_seconds + megapixels * assumed.gateway_megapixel_seconds if megapixels else 0.0
+    image = (
+        assumed.gateway_image_seconds + megapixels * assumed.gateway_megapixel_seconds
+        if megapixels
+        else 0.0
+    )
     return load.documents * (assumed.gateway_pair_seconds + image)
 
 
 def _memory(shape: Shape, gpu: Gpu, assumed: Assumed) -> Memory:
     step = shape.step_bytes(assumed.step_tokens)
-    rest = int(gpu.memory * 1e9 * 0.9) - shape.weight_bytes - step - assumed.reserve  # vLLM takes nine tenths by default
+    # vLLM takes nine tenths by default
+    rest = int(gpu.memory * 1e9 * 0.9) - shape.weight_bytes - step - assumed.reserve
     return Memory(shape.weight_bytes, step, assumed.reserve, rest // shape.kv_bytes)

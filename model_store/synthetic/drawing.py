@@ -1,7 +1,8 @@
 """Drawn pictures: coloured shapes, and rendered pages with a headline and a chart.
 
-Knows Pillow and a random generator, nothing of prompts or models. Invariant: a description (`Scene`, `Page`) says all that a
-caption may claim; everything else about a drawing (place, size, tilt, ground, shade) is chance and carries no meaning.
+Knows Pillow and a random generator, nothing of prompts or models. Invariant: a description
+(`Scene`, `Page`) says all that a caption may claim; everything else about a drawing (place, size,
+tilt, ground, shade) is chance and carries no meaning.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a rendered page says: two headline words, a kind of figure, and the year in its corner."""
+    """What a rendered page says: two headline words, a kind of figure, and the year in its
+    corner."""
 
     headline: tuple[str, str]
     figure: str
@@ -63,7 +65,9 @@ def draw_scene(scene: Scene, rng: Random) -> Image.Image:
     rng.shuffle(things)
     for thing, (x, y, room) in zip(things, _places(len(things), width, height, rng), strict=True):
         radius = room * rng.uniform(0.62, 0.92)
-        _SHAPES[thing.shape](pen, x * SCALE, y * SCALE, radius * SCALE, _shade(thing.colour, rng), rng)
+        _SHAPES[thing.shape](
+            pen, x * SCALE, y * SCALE, radius * SCALE, _shade(thing.colour, rng), rng
+        )
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
@@ -76,7 +80,12 @@ def draw_page(page: Page, rng: Random) -> Image.Image:
     left, top = rng.randint(4, 14), rng.randint(2, 8)
     size = rng.randint(22, 26)
     for row, word in enumerate(page.headline):
-        pen.text((left, top + row * (size + 3)), word.capitalize() if row == 0 else word, fill=ink, font=_font(size))
+        pen.text(
+            (left, top + row * (size + 3)),
+            word.capitalize() if row == 0 else word,
+            fill=ink,
+            font=_font(size),
+        )
     pen.text((width - 44, height - 20), str(page.year), fill=(60, 60, 60), font=_font(15))
     box = (left, top + 2 * size + 14, left + rng.randint(84, 104), height - rng.randint(8, 16))
     _FIGURES[page.figure](pen, box, rng)
@@ -104,7 +113,9 @@ def _places(count: int, width: int, height: int, rng: Random) -> list[tuple[floa
 
 
 def _shade(colour: str, rng: Random) -> tuple[int, int, int]:
-    red, green, blue = (max(0, min(255, channel + rng.randint(-18, 18))) for channel in COLOURS[colour])
+    red, green, blue = (
+        max(0, min(255, channel + rng.randint(-18, 18))) for channel in COLOURS[colour]
+    )
     return red, green, blue
 
 
@@ -112,11 +123,21 @@ Brush = Callable[[ImageDraw.ImageDraw, float, float, float, tuple[int, int, int]
 
 
 def _polygon(angles: list[float], radii: list[float], tilt: float) -> Brush:
-    def brush(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tuple[int, int, int], rng: Random) -> None:
+    def brush(
+        pen: ImageDraw.ImageDraw,
+        x: float,
+        y: float,
+        radius: float,
+        fill: tuple[int, int, int],
+        rng: Random,
+    ) -> None:
         turn = rng.uniform(-tilt, tilt)
         pen.polygon(
             [
-                (x + radius * scale * math.sin(angle + turn), y - radius * scale * math.cos(angle + turn))
+                (
+                    x + radius * scale * math.sin(angle + turn),
+                    y - radius * scale * math.cos(angle + turn),
+                )
                 for angle, scale in zip(angles, radii, strict=True)
             ],
             fill=fill,
@@ -125,21 +146,54 @@ def _polygon(angles: list[float], radii: list[float], tilt: float) -> Brush:
     return brush
 
 
-def _circle(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tuple[int, int, int], rng: Random) -> None:
+def _circle(
+    pen: ImageDraw.ImageDraw,
+    x: float,
+    y: float,
+    radius: float,
+    fill: tuple[int, int, int],
+    rng: Random,
+) -> None:
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
-def _ring(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tuple[int, int, int], rng: Random) -> None:
-    pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=fill, width=max(2, round(radius * 0.34)))
+def _ring(
+    pen: ImageDraw.ImageDraw,
+    x: float,
+    y: float,
+    radius: float,
+    fill: tuple[int, int, int],
+    rng: Random,
+) -> None:
+    pen.ellipse(
+        (x - radius, y - radius, x + radius, y + radius),
+        outline=fill,
+        width=max(2, round(radius * 0.34)),
+    )
 
 
-def _heart(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: tuple[int, int, int], rng: Random) -> None:
+def _heart(
+    pen: ImageDraw.ImageDraw,
+    x: float,
+    y: float,
+    radius: float,
+    fill: tuple[int, int, int],
+    rng: Random,
+) -> None:
     turns = [step * math.tau / 48 for step in range(48)]
     pen.polygon(
         [
             (
                 x + radius * math.sin(turn) ** 3,
-                y - radius * (13 * math.cos(turn) - 5 * math.cos(2 * turn) - 2 * math.cos(3 * turn) - math.cos(4 * turn)) / 16,
+                y
+                - radius
+                * (
+                    13 * math.cos(turn)
+                    - 5 * math.cos(2 * turn)
+                    - 2 * math.cos(3 * turn)
+                    - math.cos(4 * turn)
+                )
+                / 16,
             )
             for turn in turns
         ],
@@ -158,7 +212,9 @@ _SHAPES: dict[str, Brush] = {
     "triangle": _polygon(_regular(3), [1.1] * 3, 0.15),
     "star": _polygon(_regular(10), [1.1, 0.45] * 5, 0.3),
     "cross": _polygon(
-        [quarter + offset for quarter in _regular(4) for offset in (-_ARM, _ARM, math.pi / 4)], [1.05, 1.05, 0.47] * 4, 0.12
+        [quarter + offset for quarter in _regular(4) for offset in (-_ARM, _ARM, math.pi / 4)],
+        [1.05, 1.05, 0.47] * 4,
+        0.12,
     ),
     "diamond": _polygon(_regular(4), [1.1, 0.68, 1.1, 0.68], 0.08),
     "ring": _ring,
@@ -172,7 +228,10 @@ def _bars(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random)
     step = (right - left) / 5
     for bar in range(5):
         x = left + bar * step
-        pen.rectangle((x, bottom - rng.uniform(0.2, 1.0) * (bottom - top), x + step * 0.7, bottom), fill=_ink(rng))
+        pen.rectangle(
+            (x, bottom - rng.uniform(0.2, 1.0) * (bottom - top), x + step * 0.7, bottom),
+            fill=_ink(rng),
+        )
 
 
 def _pie(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random) -> None:

@@ -15,15 +15,18 @@ from PIL import Image
 from model_store.synthetic.texts import Split
 
 Side = tuple[str | Image.Image, ...]
-"""One side of a pair, texts and pictures in order. A picture's `info["words"]` are the words that are true of it."""
+"""One side of a pair, texts and pictures in order. A picture's `info["words"]` are the words that
+are true of it."""
 
 Sampler = Callable[[Random, Split, int], tuple[Side, list[Side]]]
-"""(generator, part, number of irrelevant documents) to a query and its documents, the relevant one first."""
+"""(generator, part, number of irrelevant documents) to a query and its documents, the relevant one
+first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One query and its documents; `documents[0]` is the relevant one, `evidence` the words that would speak for relevance."""
+    """One query and its documents; `documents[0]` is the relevant one, `evidence` the words that
+    would speak for relevance."""
 
     cell: str
     instruction: str

@@ -1,7 +1,8 @@
-"""Questions about things that a picture or a text names: the cells T-IT, IT-T and IT-IT, and a part of T-T.
+"""Questions about things that a picture or a text names: the cells T-IT, IT-T and IT-IT, and a part
+of T-T.
 
-Knows things, aspects and values, nothing of models. Invariant: only one document is about both the thing and the aspect that were
-asked for; the others share the thing, the aspect, or neither.
+Knows things, aspects and values, nothing of models. Invariant: only one document is about both the
+thing and the aspect that were asked for; the others share the thing, the aspect, or neither.
 """
 
 from __future__ import annotations
@@ -33,12 +34,27 @@ _ASPECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Random], s
     "owner": (
         ("Who owns {}?", "Who is the owner of {}?", "owner of {}"),
         ("{} belongs to {}.", "The owner of {} is {}."),
-        lambda rng: rng.choice(("Anna", "Boris", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Irene", "Jonas")),
+        lambda rng: rng.choice(
+            ("Anna", "Boris", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Irene", "Jonas")
+        ),
     ),
     "origin": (
         ("Where does {} come from?", "What is the origin of {}?", "origin of {}"),
         ("{} comes from {}.", "The origin of {} is {}."),
-        lambda rng: rng.choice(("Norway", "Brazil", "Egypt", "India", "Japan", "Kenya", "Mexico", "Poland", "Spain", "Turkey")),
+        lambda rng: rng.choice(
+            (
+                "Norway",
+                "Brazil",
+                "Egypt",
+                "India",
+                "Japan",
+                "Kenya",
+                "Mexico",
+                "Poland",
+                "Spain",
+                "Turkey",
+            )
+        ),
     ),
     "age": (
         ("How old is {}?", "What is the age of {}?", "age of {}"),
@@ -48,13 +64,27 @@ _ASPECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Random], s
     "material": (
         ("What is {} made of?", "What is the material of {}?", "material of {}"),
         ("{} is made of {}.", "The material of {} is {}."),
-        lambda rng: rng.choice(("wood", "glass", "steel", "stone", "paper", "plastic", "copper", "wool", "leather", "clay")),
+        lambda rng: rng.choice(
+            (
+                "wood",
+                "glass",
+                "steel",
+                "stone",
+                "paper",
+                "plastic",
+                "copper",
+                "wool",
+                "leather",
+                "clay",
+            )
+        ),
     ),
 }
 
 
 ASPECT_WORDS = tuple(
-    frozenset(word for form in (*asks, *tells) for word in content_terms(form)) for asks, tells, _ in _ASPECTS.values()
+    frozenset(word for form in (*asks, *tells) for word in content_terms(form))
+    for asks, tells, _ in _ASPECTS.values()
 )
 """The words that tell one aspect from another, a set for each."""
 
@@ -83,7 +113,11 @@ class Fact:
         return picture(Scene((self.thing,)), rng)
 
     def _name(self, rng: Random, named: bool) -> str:
-        return f"the {self.thing.colour} {self.thing.shape}" if named else rng.choice(("it", "this", "this thing", "the thing"))
+        return (
+            f"the {self.thing.colour} {self.thing.shape}"
+            if named
+            else rng.choice(("it", "this", "this thing", "the thing"))
+        )
 
 
 def facts(ask: Callable[[Fact, Random], Side], tell: Callable[[Fact, Random], Side]) -> Sampler:
@@ -97,7 +131,8 @@ def facts(ask: Callable[[Fact, Random], Side], tell: Callable[[Fact, Random], Si
 
 
 def _sample(rng: Random, split: Split, negatives: int) -> tuple[Fact, list[Fact]]:
-    """A fact of the given part, and others: the same thing, the same aspect, the same aspect of a near thing, or any.
+    """A fact of the given part, and others: the same thing, the same aspect, the same aspect of a
+    near thing, or any.
 
     In training none of the others is held out either.
     """
@@ -116,7 +151,9 @@ def _sample(rng: Random, split: Split, negatives: int) -> tuple[Fact, list[Fact]
             case 2:
                 colour_kept = rng.random() < 0.5
                 thing = Group(
-                    1, fact.thing.colour if colour_kept else thing.colour, thing.shape if colour_kept else fact.thing.shape
+                    1,
+                    fact.thing.colour if colour_kept else thing.colour,
+                    thing.shape if colour_kept else fact.thing.shape,
                 )
                 aspect = fact.aspect
         other = Fact(thing, aspect)

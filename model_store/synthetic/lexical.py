@@ -17,18 +17,22 @@ from model_store.synthetic.texts import Split, character_names, passages, words
 
 _TERM = re.compile(r"[a-z0-9]+")
 STOPWORDS = frozenset((
-    "a", "about", "above", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "before", "being",
-    "below", "between", "both", "but", "by", "can", "cannot", "could", "did", "do", "does", "doing", "down", "during", "each",
-    "else", "few", "for", "from", "further", "had", "has", "have", "having", "he", "her", "here", "him", "his", "how", "i", "if",
-    "in", "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most", "must", "my", "no", "nor", "not",
-    "now", "of", "off", "on", "once", "one", "only", "or", "other", "our", "out", "over", "own", "same", "she", "should", "so",
-    "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through", "to",
-    "too", "two", "under", "until", "up", "upon", "very", "via", "was", "we", "were", "what", "when", "where", "whether", "which",
-    "while", "who", "whom", "whose", "why", "will", "with", "within", "without", "would", "you", "your", "used", "using", "use",
+    "a", "about", "above", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be",
+    "been", "before", "being", "below", "between", "both", "but", "by", "can", "cannot", "could",
+    "did", "do", "does", "doing", "down", "during", "each", "else", "few", "for", "from",
+    "further", "had", "has", "have", "having", "he", "her", "here", "him", "his", "how", "i", "if",
+    "in", "into", "is", "it", "its", "itself", "just", "may", "me", "might", "more", "most",
+    "must", "my", "no", "nor", "not", "now", "of", "off", "on", "once", "one", "only", "or",
+    "other", "our", "out", "over", "own", "same", "she", "should", "so", "some", "such", "than",
+    "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through",
+    "to", "too", "two", "under", "until", "up", "upon", "very", "via", "was", "we", "were", "what",
+    "when", "where", "whether", "which", "while", "who", "whom", "whose", "why", "will", "with",
+    "within", "without", "would", "you", "your", "used", "using", "use",
 ))  # fmt: skip
 _QUESTIONS = (
-    "{}", "{}", "{}", "what is {}?", "how does {} work", "where can I find {}", "tell me about {}", "What about {}?", "why {}",
-    "explain {}", "{} please", "I am looking for {}", "Which one says {}?", "how to {}", "Is there something on {}?",
+    "{}", "{}", "{}", "what is {}?", "how does {} work", "where can I find {}", "tell me about {}",
+    "What about {}?", "why {}", "explain {}", "{} please", "I am looking for {}",
+    "Which one says {}?", "how to {}", "Is there something on {}?",
 )  # fmt: skip
 
 
@@ -39,7 +43,9 @@ def terms(text: str) -> list[str]:
 
 def content_terms(text: str) -> list[str]:
     """The terms that say something: no stop words, three letters or more, each once, in order."""
-    return list(dict.fromkeys(term for term in terms(text) if term not in STOPWORDS and len(term) >= 3))
+    return list(
+        dict.fromkeys(term for term in terms(text) if term not in STOPWORDS and len(term) >= 3)
+    )
 
 
 class Bm25:
@@ -55,7 +61,8 @@ class Bm25:
                 weight = times * 2.2 / (times + 1.2 * (0.25 + 0.75 * length / average))
                 self._postings[term].append((place, weight))
         self._idf = {
-            term: math.log(1 + (len(texts) - len(found) + 0.5) / (len(found) + 0.5)) for term, found in self._postings.items()
+            term: math.log(1 + (len(texts) - len(found) + 0.5) / (len(found) + 0.5))
+            for term, found in self._postings.items()
         }
 
     def idf(self, term: str) -> float:
@@ -82,8 +89,14 @@ def passages_task(rng: Random, split: Split, negatives: int) -> tuple[Side, list
     while True:
         place = rng.randrange(len(texts))
         asked = _ask(texts[place], bm25, rng)
-        ranked = sorted(bm25.scores(" ".join(asked)).items(), key=lambda found: (-found[1], found[0]))
-        near = [other for other, _ in ranked[:60] if other != place and not _answers(texts[other], asked)]
+        ranked = sorted(
+            bm25.scores(" ".join(asked)).items(), key=lambda found: (-found[1], found[0])
+        )
+        near = [
+            other
+            for other, _ in ranked[:60]
+            if other != place and not _answers(texts[other], asked)
+        ]
         if near or len(asked) == 1:
             break
     hard = rng.sample(near[:40], min(len(near), 40, negatives // 2))
@@ -139,7 +152,9 @@ def names_task(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Si
     names = character_names()
     while True:
         chosen = rng.sample(names, 1 + negatives)
-        asked = rng.sample(content_terms(chosen[0]), min(len(content_terms(chosen[0])), rng.randint(1, 3)))
+        asked = rng.sample(
+            content_terms(chosen[0]), min(len(content_terms(chosen[0])), rng.randint(1, 3))
+        )
         if asked and not any(_answers(name, asked) for name in chosen[1:]):
             return (_phrase(asked, rng),), [(_listing(name.split(), rng),) for name in chosen]
 
@@ -147,7 +162,15 @@ def names_task(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Si
 def _phrase(asked: Sequence[str], rng: Random) -> str:
     query = rng.choice(_QUESTIONS).format(" ".join(asked))
     style = rng.random()
-    return query.capitalize() if style < 0.25 else query.title() if style < 0.32 else query.upper() if style < 0.35 else query
+    return (
+        query.capitalize()
+        if style < 0.25
+        else query.title()
+        if style < 0.32
+        else query.upper()
+        if style < 0.35
+        else query
+    )
 
 
 def _listing(chosen: Sequence[str], rng: Random) -> str:
@@ -158,6 +181,6 @@ def _listing(chosen: Sequence[str], rng: Random) -> str:
 
 
 def _invented(rng: Random) -> str:
-    return "".join(rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))) + rng.choice(
-        ("", "n", "r", "x", "k", "st")
-    )
+    return "".join(
+        rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(rng.randint(2, 4))
+    ) + rng.choice(("", "n", "r", "x", "k", "st"))

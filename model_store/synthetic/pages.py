@@ -1,8 +1,8 @@
 """Rendered pages and questions about them: the cell T-VD.
 
-Knows headlines and figures, nothing of models. Headlines come from a closed list: a network this small learns to recognise
-printed words, not to spell them. Invariant: no irrelevant page has the headline that was asked for; half of them share one of
-its words.
+Knows headlines and figures, nothing of models. Headlines come from a closed list: a network this
+small learns to recognise printed words, not to spell them. Invariant: no irrelevant page has the
+headline that was asked for; half of them share one of its words.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from model_store.synthetic.examples import Side, part_of
 from model_store.synthetic.texts import Split
 
 HEADLINES = (
-    "accident", "animals", "balance", "bridges", "building", "cameras", "castles", "children", "climate", "computers", "cotton",
-    "customs", "doctors", "economy", "elections", "engines", "factory", "fashion", "finance", "flights", "forests", "garden",
-    "gold", "health", "holidays", "hospital", "hunting", "insects", "islands", "justice", "labour", "lasers", "letters",
-    "machines", "medicine", "metals", "money", "museums", "nature", "nuclear", "ocean", "orchestra", "painting", "parks",
-    "physics", "plastic", "police", "ports", "prisons", "quality", "rainfall", "rivers", "safety", "salaries", "science",
-    "shipping", "sports", "storms", "sugar", "taxes", "theatre", "traffic", "travel", "vegetables", "volcano", "weather",
+    "accident", "animals", "balance", "bridges", "building", "cameras", "castles", "children",
+    "climate", "computers", "cotton", "customs", "doctors", "economy", "elections", "engines",
+    "factory", "fashion", "finance", "flights", "forests", "garden", "gold", "health", "holidays",
+    "hospital", "hunting", "insects", "islands", "justice", "labour", "lasers", "letters",
+    "machines", "medicine", "metals", "money", "museums", "nature", "nuclear", "ocean",
+    "orchestra", "painting", "parks", "physics", "plastic", "police", "ports", "prisons",
+    "quality", "rainfall", "rivers", "safety", "salaries", "science", "shipping", "sports",
+    "storms", "sugar", "taxes", "theatre", "traffic", "travel", "vegetables", "volcano", "weather",
     "winter", "wool",
 )  # fmt: skip
 
 
 _QUESTIONS = (
-    "{first} {second}", "{first} and {second}", "report about {first} and {second}", "What do we know about {first} {second}?",
-    "{second} {first}", "page on {first} {second} with a {figure}", "{first} {second} {figure}", "{First} {second}",
+    "{first} {second}", "{first} and {second}", "report about {first} and {second}",
+    "What do we know about {first} {second}?", "{second} {first}",
+    "page on {first} {second} with a {figure}", "{first} {second} {figure}", "{First} {second}",
     "{figure} of {first} and {second}",
 )  # fmt: skip
 
@@ -62,5 +65,7 @@ def text_to_page(rng: Random, split: Split, negatives: int) -> tuple[Side, list[
         if not hidden and set(other.headline) != set(page.headline):
             others.append(other)
     first, second = page.headline
-    asked = rng.choice(_QUESTIONS).format(first=first, second=second, First=first.capitalize(), figure=page.figure)
+    asked = rng.choice(_QUESTIONS).format(
+        first=first, second=second, First=first.capitalize(), figure=page.figure
+    )
     return (asked,), [(sheet(each, rng),) for each in (page, *others)]

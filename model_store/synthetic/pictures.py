@@ -16,6 +16,12 @@ PIXELS = PixelBounds(min_pixels=16 * CELL * CELL, max_pixels=64 * CELL * CELL)
 
 def fitted(picture: Pil.Image) -> npt.NDArray[np.uint8]:
     """A picture as the model sees it: resized as Qwen-VL's processor does."""
-    height, width = smart_resize(picture.height, picture.width, CELL, PIXELS.min_pixels, PIXELS.max_pixels)
-    resized = picture if picture.size == (width, height) else picture.resize((width, height), Pil.Resampling.BICUBIC)
+    height, width = smart_resize(
+        picture.height, picture.width, CELL, PIXELS.min_pixels, PIXELS.max_pixels
+    )
+    resized = (
+        picture
+        if picture.size == (width, height)
+        else picture.resize((width, height), Pil.Resampling.BICUBIC)
+    )
     return np.asarray(resized)

@@ -1,4 +1,5 @@
-"""Golden pairs that are not scored yet: two of each of the nine cells, for whatever checkpoint has none of its own.
+"""Golden pairs that are not scored yet: two of each of the nine cells, for whatever checkpoint has
+none of its own.
 
 Knows the generated cells, no network. Invariant: always the same pairs.
 """
@@ -19,7 +20,10 @@ def golden_questions() -> list[GoldenPair]:
     for cell in cells.CELLS:
         example = cells.sample(cell, Random(f"golden/{cell}"), "heldout", 1)
         query = _fitted(example.query)
-        pairs += [GoldenPair(cell, example.instruction, query, _fitted(document), math.nan) for document in example.documents]
+        pairs += [
+            GoldenPair(cell, example.instruction, query, _fitted(document), math.nan)
+            for document in example.documents
+        ]
     return pairs
 
 

@@ -1,7 +1,7 @@
 """Pictures of coloured shapes and what is said of them: the cells T-I, I-T, I-I and IT-I.
 
-Knows scenes and words for them, nothing of models. Invariant: no irrelevant document satisfies its query; half of them differ
-from the relevant one in a single thing.
+Knows scenes and words for them, nothing of models. Invariant: no irrelevant document satisfies its
+query; half of them differ from the relevant one in a single thing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ from model_store.synthetic.examples import Sampler, Side, part_of
 from model_store.synthetic.texts import Split
 
 NUMBERS = {1: ("a", "one", "1"), 2: ("two", "2"), 3: ("three", "3"), 4: ("four", "4")}
-_WRAPS = ("{}", "{}", "{}", "a picture of {}", "an image showing {}", "{} in a picture", "there are {}", "show me {}", "the {}")
+_WRAPS = (
+    "{}",
+    "{}",
+    "{}",
+    "a picture of {}",
+    "an image showing {}",
+    "{} in a picture",
+    "there are {}",
+    "show me {}",
+    "the {}",
+)
 
 
 def picture(scene: Scene, rng: Random) -> Image.Image:
@@ -26,7 +36,11 @@ def picture(scene: Scene, rng: Random) -> Image.Image:
     image = draw_scene(scene, rng)
     words: set[str] = set()
     for group in scene.groups:
-        words |= {group.colour, plural(group.shape) if group.count > 1 else group.shape, *NUMBERS[group.count]}
+        words |= {
+            group.colour,
+            plural(group.shape) if group.count > 1 else group.shape,
+            *NUMBERS[group.count],
+        }
     image.info["words"] = frozenset(words)
     return image
 
@@ -36,12 +50,15 @@ def caption(scene: Scene, rng: Random) -> str:
     groups = list(scene.groups)
     rng.shuffle(groups)
     joint = rng.choice((" and ", ", ", " next to ", " with "))
-    return _wrap(joint.join(_noun(group.count, group.colour, group.shape, rng) for group in groups), rng)
+    return _wrap(
+        joint.join(_noun(group.count, group.colour, group.shape, rng) for group in groups), rng
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """What a text asks of a picture: (count, colour, shape) of each group, None where it leaves that open."""
+    """What a text asks of a picture: (count, colour, shape) of each group, None where it leaves
+    that open."""
 
     groups: tuple[tuple[int | None, str | None, str | None], ...]
 
@@ -52,7 +69,13 @@ class Want:
         if rng.random() < 0.6:
             return cls(whole)
         count, colour, shape = rng.choice(whole)
-        parts = ((None, colour, shape), (None, colour, shape), (None, colour, None), (None, None, shape), (count, None, shape))
+        parts = (
+            (None, colour, shape),
+            (None, colour, shape),
+            (None, colour, None),
+            (None, None, shape),
+            (count, None, shape),
+        )
         return cls((rng.choice(parts),))
 
     def met_by(self, scene: Scene) -> bool:
@@ -86,17 +109,22 @@ def captions(ask: Callable[[Want, Random], Side], show: Callable[[Scene, Random]
     def sampler(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
         scene = any_scene(rng, split)
         want = Want.of(scene, rng)
-        return ask(want, rng), [show(each, rng) for each in (scene, *_others(rng, split, scene, negatives, want.met_by))]
+        return ask(want, rng), [
+            show(each, rng) for each in (scene, *_others(rng, split, scene, negatives, want.met_by))
+        ]
 
     return sampler
 
 
 def same_scene(show: Callable[[Scene, Random], Side]) -> Sampler:
-    """A picture, against documents that show scenes; relevant is the same scene, drawn or told anew."""
+    """A picture, against documents that show scenes; relevant is the same scene, drawn or told
+    anew."""
 
     def sampler(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
         scene = any_scene(rng, split)
-        others = _others(rng, split, scene, negatives, lambda other: sorted(other.groups) == sorted(scene.groups))
+        others = _others(
+            rng, split, scene, negatives, lambda other: sorted(other.groups) == sorted(scene.groups)
+        )
         return (picture(scene, rng),), [show(each, rng) for each in (scene, *others)]
 
     return sampler
@@ -110,20 +138,36 @@ def modified(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side
         if part_of((seen, wanted)) == split:
             break
     if wanted.colour != seen.colour:
-        change = rng.choice(("the same in {}", "but {}", "make it {}", "{} instead of {}")).format(wanted.colour, seen.colour)
+        change = rng.choice(("the same in {}", "but {}", "make it {}", "{} instead of {}")).format(
+            wanted.colour, seen.colour
+        )
     elif wanted.shape != seen.shape:
         noun = _noun(wanted.count, None, wanted.shape, rng)
-        change = rng.choice(("the same but {}", "{} of this colour", "{} instead", "make it {}")).format(noun)
+        change = rng.choice(
+            ("the same but {}", "{} of this colour", "{} instead", "make it {}")
+        ).format(noun)
     else:
         number = rng.choice(NUMBERS[wanted.count][-2:])
-        change = rng.choice(("the same but {}", "{} of them", "{} instead", "make it {}")).format(number)
+        change = rng.choice(("the same but {}", "{} of them", "{} instead", "make it {}")).format(
+            number
+        )
     target = Scene((wanted,))
-    others = [Scene((seen,)), *_others(rng, split, target, negatives - 1, lambda other: other in (target, Scene((seen,))))]
-    return (picture(Scene((seen,)), rng), change), [(picture(each, rng),) for each in (target, *others)]
+    others = [
+        Scene((seen,)),
+        *_others(
+            rng, split, target, negatives - 1, lambda other: other in (target, Scene((seen,)))
+        ),
+    ]
+    return (picture(Scene((seen,)), rng), change), [
+        (picture(each, rng),) for each in (target, *others)
+    ]
 
 
-def _others(rng: Random, split: Split, scene: Scene, negatives: int, excluded: Callable[[Scene], bool]) -> list[Scene]:
-    """Scenes that are not `excluded`, half of them near misses of `scene` as far as there are any; in training, none held out."""
+def _others(
+    rng: Random, split: Split, scene: Scene, negatives: int, excluded: Callable[[Scene], bool]
+) -> list[Scene]:
+    """Scenes that are not `excluded`, half of them near misses of `scene` as far as there are any;
+    in training, none held out."""
     found: list[Scene] = []
     tries = 0
     while len(found) < negatives:
@@ -143,7 +187,9 @@ def _near(scene: Scene, rng: Random) -> Scene:
     count, colour, shape = groups[place].count, groups[place].colour, groups[place].shape
     match rng.randrange(3):
         case 0:
-            count = rng.choice([other for other in range(1, 5 if len(groups) == 1 else 4) if other != count])
+            count = rng.choice(
+                [other for other in range(1, 5 if len(groups) == 1 else 4) if other != count]
+            )
         case 1:
             colour = rng.choice([other for other in COLOURS if other != colour])
         case _:
@@ -154,7 +200,11 @@ def _near(scene: Scene, rng: Random) -> Scene:
 
 def _fits(want: tuple[int | None, str | None, str | None], group: Group) -> bool:
     count, colour, shape = want
-    return count in (None, group.count) and colour in (None, group.colour) and shape in (None, group.shape)
+    return (
+        count in (None, group.count)
+        and colour in (None, group.colour)
+        and shape in (None, group.shape)
+    )
 
 
 def _wrap(text: str, rng: Random) -> str:

@@ -1,8 +1,9 @@
 """Free English text that ships with CPython: what gmr-tiny learns words from.
 
-Three sources, all under the PSF licence or the Unicode licence: the documentation topics of `pydoc_data`, the docstrings of the
-standard library's sources, and the names of characters in `unicodedata` (a wide list of everyday nouns). Knows nothing of
-prompts or models. Invariant: a passage is in the training or in the held-out part by its own digest, so the two never meet.
+Three sources, all under the PSF licence or the Unicode licence: the documentation topics of
+`pydoc_data`, the docstrings of the standard library's sources, and the names of characters in
+`unicodedata` (a wide list of everyday nouns). Knows nothing of prompts or models. Invariant: a
+passage is in the training or in the held-out part by its own digest, so the two never meet.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ _WORD = re.compile(r"[a-z]{3,}")
 
 @cache
 def passages(split: Split) -> tuple[str, ...]:
-    """Paragraphs of running English, 80 to 600 characters, without duplicates, in a stable order; one in eight is held out."""
-    unique = {" ".join(paragraph.split()) for text in _documents() for paragraph in _paragraphs(text)}
+    """Paragraphs of running English, 80 to 600 characters, without duplicates, in a stable order;
+    one in eight is held out."""
+    unique = {
+        " ".join(paragraph.split()) for text in _documents() for paragraph in _paragraphs(text)
+    }
     kept = sorted(text for text in unique if len(text) in _PASSAGE_CHARS and _is_prose(text))
     return tuple(text for text in kept if (_bucket(text) == 0) == (split == "heldout"))
 
@@ -48,13 +52,21 @@ def character_names() -> tuple[str, ...]:
     """Names of symbols and pictographs, such as "steaming bowl", in lower case."""
     blocks = (range(0x2190, 0x2C00), range(0x1F300, 0x1FAFF))
     names = (unicodedata.name(chr(code), "") for block in blocks for code in block)
-    return tuple(sorted({name.lower() for name in names if name and not any(char.isdigit() for char in name)}))
+    return tuple(
+        sorted(
+            {name.lower() for name in names if name and not any(char.isdigit() for char in name)}
+        )
+    )
 
 
 @cache
 def _documents() -> tuple[str, ...]:
     library = Path(sysconfig.get_paths()["stdlib"])
-    sources = sorted(path for path in library.rglob("*.py") if not _SKIPPED & set(path.relative_to(library).parts))
+    sources = sorted(
+        path
+        for path in library.rglob("*.py")
+        if not _SKIPPED & set(path.relative_to(library).parts)
+    )
     docstrings = [text for path in sources for text in _docstrings(path)]
     return (*(text for _, text in sorted(pydoc_data.topics.topics.items())), *docstrings)
 

@@ -18,8 +18,9 @@ def main() -> None:
     except SystemExit as end:
         code = end.code
     if "RANK" in os.environ:
-        # Of several processes: torch's threads of a group whose weights were split may outlive the interpreter, which then aborts
-        # (seen once in 26 runs) although all work is done and written.
+        # Of several processes: torch's threads of a group whose weights were split may outlive the
+        # interpreter, which then aborts (seen once in 26 runs) although all work is done and
+        # written.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)

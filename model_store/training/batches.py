@@ -1,7 +1,9 @@
-"""Groups as tensors: whole groups side by side as long as they fit a token budget, a larger one in pieces.
+"""Groups as tensors: whole groups side by side as long as they fit a token budget, a larger one in
+pieces.
 
-Knows prompts, pixels and positions, no network. Invariant: every pair of every group stands in exactly one batch, a group's
-pairs in order, and no batch exceeds the budget, padding included, as long as a single pair does not.
+Knows prompts, pixels and positions, no network. Invariant: every pair of every group stands in
+exactly one batch, a group's pairs in order, and no batch exceeds the budget, padding included, as
+long as a single pair does not.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from model_store.training.groups import Group, Pixels
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some pairs, padded on the right: nothing to the left of a pair's end sees the padding, so no mask is needed."""
+    """Some pairs, padded on the right: nothing to the left of a pair's end sees the padding, so no
+    mask is needed."""
 
     ids: Tensor  # [pairs, tokens]
     places: Tensor  # [3, pairs, tokens]
@@ -28,7 +31,8 @@ class Batch:
     relevant: Tensor  # [pairs]: whether the pair is a positive
     pixels: Tensor | None  # [patches, 1176], every picture once, however many pairs show it
     grids: Tensor | None  # [pictures, 3]
-    shown: Tensor | None  # [image tokens of all pairs, in order]: which token of all pictures stands there
+    # [image tokens of all pairs, in order]: which token of all pictures stands there
+    shown: Tensor | None
     tokens: int  # without padding
 
     def to(self, device: torch.device) -> Batch:
@@ -73,9 +77,19 @@ def units(groups: Sequence[Group], budget: int, image_token: int) -> list[Unit]:
     made: list[Unit] = []
     for packed in _packed(sorted(groups, key=lambda group: (group.longest, group.id)), budget):
         sizes = tuple(len(group.prompts) for group in packed)
-        pairs = [(prompt, number == 0, group) for group in packed for number, prompt in enumerate(group.prompts)]
-        width = max(1, budget // max(group.longest for group in packed)) if len(packed) == 1 else len(pairs)
-        pieces = tuple(_batch(pairs[at : at + width], image_token) for at in range(0, len(pairs), width))
+        pairs = [
+            (prompt, number == 0, group)
+            for group in packed
+            for number, prompt in enumerate(group.prompts)
+        ]
+        width = (
+            max(1, budget // max(group.longest for group in packed))
+            if len(packed) == 1
+            else len(pairs)
+        )
+        pieces = tuple(
+            _batch(pairs[at : at + width], image_token) for at in range(0, len(pairs), width)
+        )
         names = tuple(f"{group.id} ({group.place})" for group in packed)
         made.append(Unit(names, sizes, pieces, sum(group.missing for group in packed)))
     return made
@@ -101,7 +115,9 @@ def _batch(pairs: Sequence[tuple[Prompt, bool, Group]], image_token: int) -> Bat
     for row, (prompt, _, _) in enumerate(pairs):
         ids[row, : lengths[row]] = prompt.ids
         places[:, row, : lengths[row]] = _positions(prompt, image_token)
-    pixels, grids, shown = _pictures([(image, group.pictures) for prompt, _, group in pairs for image in prompt.images])
+    pixels, grids, shown = _pictures(
+        [(image, group.pictures) for prompt, _, group in pairs for image in prompt.images]
+    )
     return Batch(
         ids=torch.from_numpy(ids),
         places=torch.from_numpy(places),
@@ -120,8 +136,11 @@ def _positions(prompt: Prompt, image_token: int) -> np.ndarray[tuple[int, ...], 
     return np.concatenate([before, after], axis=1)
 
 
-def _pictures(images: Sequence[tuple[Image, dict[bytes, Pixels]]]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Patches and grids of the distinct pictures, and where the tokens of each image in turn lie among theirs."""
+def _pictures(
+    images: Sequence[tuple[Image, dict[bytes, Pixels]]],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Patches and grids of the distinct pictures, and where the tokens of each image in turn lie
+    among theirs."""
     if not images:
         return None, None, None
     first: dict[bytes, int] = {}
@@ -132,6 +151,12 @@ def _pictures(images: Sequence[tuple[Image, dict[bytes, Pixels]]]) -> tuple[Tens
             first[image.key] = tokens
             tokens += image_tokens(image)
             distinct.append((image, pictures[image.key]))
-    shown = np.concatenate([np.arange(first[image.key], first[image.key] + image_tokens(image)) for image, _ in images])
+    shown = np.concatenate(
+        [np.arange(first[image.key], first[image.key] + image_tokens(image)) for image, _ in images]
+    )
     pixels = np.concatenate([patches(picture) for _, picture in distinct])
-    return torch.from_numpy(pixels), torch.tensor([grid(image) for image, _ in distinct]), torch.from_numpy(shown)
+    return (
+        torch.from_numpy(pixels),
+        torch.tensor([grid(image) for image, _ in distinct]),
+        torch.from_numpy(shown),
+    )

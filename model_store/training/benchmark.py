@@ -1,8 +1,9 @@
-"""A checkpoint on rows of one's own: each row's documents are ranked, query by query, for the gate of `gmr models promote`.
+"""A checkpoint on rows of one's own: each row's documents are ranked, query by query, for the gate
+of `gmr models promote`.
 
-Knows rows, networks and metrics. Invariant: every document of a row is scored as the service scores it, a
-relevant one loses all ties, and the benchmark's name stands for what was asked: queries, instructions,
-documents and pictures, whatever the file is called.
+Knows rows, networks and metrics. Invariant: every document of a row is scored as the service scores
+it, a relevant one loses all ties, and the benchmark's name stands for what was asked: queries,
+instructions, documents and pictures, whatever the file is called.
 """
 
 from __future__ import annotations
@@ -64,16 +65,23 @@ class Measured:
 
 
 class Rows:
-    """The rows of a file, all of them read once: what cannot be ranked is refused before a network is loaded."""
+    """The rows of a file, all of them read once: what cannot be ranked is refused before a network
+    is loaded."""
 
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
-        """Raises `DataError` with a line for each of the first problems, and `CheckpointUnusable`."""
+        """Raises `DataError` with a line for each of the first problems, and
+        `CheckpointUnusable`."""
         manifest = checkpoint.manifest
         unused = Draw(1, 0.0, 0)
-        self.grouper = Grouper(checkpoint.family, manifest.pixels, manifest.default_instruction, unused)
+        self.grouper = Grouper(
+            checkpoint.family, manifest.pixels, manifest.default_instruction, unused
+        )
         self.examples = Examples(path)
         if not 1 <= len(self.examples) <= MAX_QUERIES:
-            raise DataError(f"{path}: there are {len(self.examples)} rows; from 1 to {MAX_QUERIES} can be measured.")
+            raise DataError(
+                f"{path}: there are {len(self.examples)} rows; from 1 to {MAX_QUERIES} can be"
+                " measured."
+            )
 
         report = check(path)
         problems = list(report.problems)
@@ -91,7 +99,9 @@ class Rows:
         for number in range(len(self)):
             example = self.examples[number]
             if not example.negatives:
-                problems.append(f"{example.place}: there is no negative to rank the positives against.")
+                problems.append(
+                    f"{example.place}: there is no negative to rank the positives against."
+                )
             elif (problem := self.grouper.unreadable(example)) is not None:
                 problems.append(problem)
             if len(problems) == SHOWN:
@@ -103,13 +113,21 @@ class Rows:
         for number in range(len(self)):
             example = self.examples[number]
             documents = [*example.positives, *(negative.side for negative in example.negatives)]
-            told = [example.instruction, len(example.positives), *map(_content, (example.query, *documents))]
+            told = [
+                example.instruction,
+                len(example.positives),
+                *map(_content, (example.query, *documents)),
+            ]
             total.update(repr(told).encode() + b"\n")
         return total.hexdigest()
 
 
 def measure(
-    checkpoint: Checkpoint, rows: Rows, *, device: str = "cpu", told: Callable[[int], None] = lambda rows: None
+    checkpoint: Checkpoint,
+    rows: Rows,
+    *,
+    device: str = "cpu",
+    told: Callable[[int], None] = lambda rows: None,
 ) -> Measured:
     """Every metric of every row; `told` is called with the number of rows that were done.
 
@@ -125,7 +143,9 @@ def measure(
         query = _name(example)
         scores = score(example)
         if not all(map(math.isfinite, scores)):
-            raise CheckpointUnusable(f"{checkpoint.name}: a document of {example.place} has no finite score.")
+            raise CheckpointUnusable(
+                f"{checkpoint.name}: a document of {example.place} has no finite score."
+            )
         relevances = _ranked(scores, len(example.positives))
         for metric, value in METRICS.items():
             values[metric][query] = value(relevances)
@@ -134,15 +154,23 @@ def measure(
     return Measured(rows.benchmark, f"sha256:{digest}", values, kinds)
 
 
-def _scorer(checkpoint: Checkpoint, grouper: Grouper, device: str) -> Callable[[Example], list[float]]:
+def _scorer(
+    checkpoint: Checkpoint, grouper: Grouper, device: str
+) -> Callable[[Example], list[float]]:
     """An example to the scores of its positives and then of its negatives."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
         network = Network.from_pretrained(
-            checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+            checkpoint.folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointUnusable(f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__}).") from None
+        raise CheckpointUnusable(
+            f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
+        ) from None
 
     network = network.to(device).eval()
     family = checkpoint.family
@@ -156,7 +184,9 @@ def _scorer(checkpoint: Checkpoint, grouper: Grouper, device: str) -> Callable[[
             group = grouper.group_of(example, documents[start : start + _DOCUMENTS_AT_ONCE])
             (unit,) = units([group], max(_TOKENS, group.longest), family.image_token_id)
             for batch in unit.batches:
-                hidden = read_pairs(network.model, batch.to(torch.device(device)), family.image_token_id)
+                hidden = read_pairs(
+                    network.model, batch.to(torch.device(device)), family.image_token_id
+                )
                 scores += (hidden.float() @ (yes - no)).tolist()
         return scores
 
@@ -164,7 +194,8 @@ def _scorer(checkpoint: Checkpoint, grouper: Grouper, device: str) -> Callable[[
 
 
 def _ranked(scores: Sequence[float], positives: int) -> list[float]:
-    """Relevances by falling score, a positive behind all that it is tied with; the positives' scores come first."""
+    """Relevances by falling score, a positive behind all that it is tied with; the positives'
+    scores come first."""
     relevances = [0.0] * (len(scores) - positives) + [1.0] * positives
     return ranked([*scores[positives:], *scores[:positives]], relevances)
 

@@ -1,7 +1,8 @@
-"""What a training run is told: one frozen configuration, read from a YAML file, wholly checked before anything is loaded.
+"""What a training run is told: one frozen configuration, read from a YAML file, wholly checked
+before anything is loaded.
 
-Knows names and bounds, no data and no network. Invariant: a `TrainConfig` that exists is within its bounds and has no key that
-nobody reads.
+Knows names and bounds, no data and no network. Invariant: a `TrainConfig` that exists is within its
+bounds and has no key that nobody reads.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 MAX_CONFIG_BYTES = 2**18
-LANGUAGE_MODEL = r".*\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
-"""Every linear map of the language model's layers. Anchored: Qwen2.5-VL's vision tower has `mlp.gate_proj` and its like, too."""
+LANGUAGE_MODEL = (
+    r".*\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
+)
+"""Every linear map of the language model's layers. Anchored: Qwen2.5-VL's vision tower has
+`mlp.gate_proj` and its like, too."""
 
 
 class TrainingError(Exception):
@@ -32,26 +36,44 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """What is learnt from, and how an example becomes a group of one positive and some negatives."""
+    """What is learnt from, and how an example becomes a group of one positive and some
+    negatives."""
 
     train: Path
     dev: Path | None = None
     negatives: int = Field(16, ge=1, le=128, description="Of each example, drawn anew every epoch.")
-    random_share: float = Field(0.5, ge=0, le=1, description="Of the negatives that are random ones; the others are hard ones.")
-    max_tokens: int | None = Field(None, ge=64, le=2**17, description="Of a pair; None: the checkpoint's own limit.")
-    workers: int = Field(0, ge=0, le=64, description="Processes that read and render ahead of the network.")
+    random_share: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Of the negatives that are random ones; the others are hard ones.",
+    )
+    max_tokens: int | None = Field(
+        None, ge=64, le=2**17, description="Of a pair; None: the checkpoint's own limit."
+    )
+    workers: int = Field(
+        0, ge=0, le=64, description="Processes that read and render ahead of the network."
+    )
 
 
 class HeadConfig(_Section):
     """How a final hidden state becomes logits."""
 
-    kind: Literal["tokens", "trainable", "random"] = Field("tokens", description="Frozen label rows, free ones, or learnt anew.")
-    tokens: Literal[2, 4, 8, 16] = Field(2, description="How many words the softmax is over (figure 4).")
-    words: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] | None = Field(None, max_length=64)
+    kind: Literal["tokens", "trainable", "random"] = Field(
+        "tokens", description="Frozen label rows, free ones, or learnt anew."
+    )
+    tokens: Literal[2, 4, 8, 16] = Field(
+        2, description="How many words the softmax is over (figure 4)."
+    )
+    words: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] | None = Field(
+        None, max_length=64
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> HeadConfig:
-        if self.words is not None and (self.words[:2] != ("yes", "no") or len(set(self.words)) != len(self.words)):
+        if self.words is not None and (
+            self.words[:2] != ("yes", "no") or len(set(self.words)) != len(self.words)
+        ):
             raise ValueError("words must begin with yes and no, and name each word once")
         if self.kind == "random" and (self.tokens != 2 or self.words is not None):
             raise ValueError("a random head has two rows and no words")
@@ -64,9 +86,19 @@ class LoraConfig(_Section):
     rank: int = Field(16, ge=1, le=1024)
     alpha: int = Field(32, ge=1, le=4096)
     dropout: float = Field(0.0, ge=0, le=0.9)
-    target: str = Field(LANGUAGE_MODEL, min_length=1, max_length=512, description="A regular expression for whole module names.")
-    vision: bool = Field(False, description="Whether the vision tower may be among them; vLLM serves no such adapter.")
-    lm_head: bool = Field(False, description="Whether the vocabulary's head may be; vLLM serves no such adapter.")
+    target: str = Field(
+        LANGUAGE_MODEL,
+        min_length=1,
+        max_length=512,
+        description="A regular expression for whole module names.",
+    )
+    vision: bool = Field(
+        False,
+        description="Whether the vision tower may be among them; vLLM serves no such adapter.",
+    )
+    lm_head: bool = Field(
+        False, description="Whether the vocabulary's head may be; vLLM serves no such adapter."
+    )
 
 
 class LossConfig(_Section):
@@ -74,7 +106,9 @@ class LossConfig(_Section):
 
     weight: Weight = "sft"
     direction: Direction = "sft"
-    tau: float | None = Field(None, gt=0, lt=1, description="The mask of base_masked; that weight alone has one.")
+    tau: float | None = Field(
+        None, gt=0, lt=1, description="The mask of base_masked; that weight alone has one."
+    )
     beta: float = Field(0.05, gt=0, le=100)
     weight_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
 
@@ -90,24 +124,38 @@ class OptimizerConfig(_Section):
 
     learning_rate: float = Field(1e-4, gt=0, le=1)
     weight_decay: float = Field(0.0, ge=0, le=1)
-    clip: float = Field(1.0, gt=0, le=1e6, description="The largest norm a step's gradient may have.")
+    clip: float = Field(
+        1.0, gt=0, le=1e6, description="The largest norm a step's gradient may have."
+    )
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: float = Field(0.05, ge=0, le=1, description="Share of all steps in which the rate rises from 0.")
+    warmup: float = Field(
+        0.05, ge=0, le=1, description="Share of all steps in which the rate rises from 0."
+    )
 
 
 class BatchConfig(_Section):
     """How much one step learns from, and how much of it is in memory at once."""
 
-    examples: int = Field(64, ge=1, le=2**16, description="Of one step, over all processes together.")
-    tokens: int = Field(65_536, ge=64, le=2**24, description="Of one forward pass in one process, padding included.")
-    checkpointing: bool = Field(True, description="Compute activations twice instead of keeping them.")
+    examples: int = Field(
+        64, ge=1, le=2**16, description="Of one step, over all processes together."
+    )
+    tokens: int = Field(
+        65_536, ge=64, le=2**24, description="Of one forward pass in one process, padding included."
+    )
+    checkpointing: bool = Field(
+        True, description="Compute activations twice instead of keeping them."
+    )
 
 
 class TrainConfig(_Section):
     """One run of `gmr train`. Paths are relative to the folder the command runs in."""
 
-    model: str = Field(min_length=1, max_length=1024, description="A registry name, a folder, or a hub id.")
-    revision: str | None = Field(None, pattern="^[0-9a-f]{40}$", description="The commit of a hub model.")
+    model: str = Field(
+        min_length=1, max_length=1024, description="A registry name, a folder, or a hub id."
+    )
+    revision: str | None = Field(
+        None, pattern="^[0-9a-f]{40}$", description="The commit of a hub model."
+    )
     output: Path
     data: DataConfig
     head: HeadConfig = HeadConfig()
@@ -118,41 +166,67 @@ class TrainConfig(_Section):
     epochs: float = Field(1.0, gt=0, le=1000)
     steps: int | None = Field(None, ge=1, le=10**7, description="Instead of epochs.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Of frozen weights and products; adapter and head are fp32. auto: bf16 where the machine has it."
+        "auto",
+        description=(
+            "Of frozen weights and products; adapter and head are fp32. auto: bf16 where the"
+            " machine has it."
+        ),
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    strategy: Literal["ddp", "fsdp"] = Field("ddp", description="Of several processes; fsdp splits the weights among them.")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="Of several processes; fsdp splits the weights among them."
+    )
     seed: int = Field(0, ge=0, lt=2**32)
     save_every: int = Field(200, ge=1, le=10**7, description="Steps between saved states.")
     keep: int = Field(2, ge=1, le=100, description="Saved states that are kept.")
     evaluate_every: int = Field(500, ge=1, le=10**7, description="Steps between looks at data.dev.")
-    evaluate_examples: int = Field(500, ge=1, le=10**6, description="Of data.dev, from its beginning.")
-    report_every: int = Field(10, ge=1, le=10**6, description="Steps between lines where there is no terminal.")
+    evaluate_examples: int = Field(
+        500, ge=1, le=10**6, description="Of data.dev, from its beginning."
+    )
+    report_every: int = Field(
+        10, ge=1, le=10**6, description="Steps between lines where there is no terminal."
+    )
     tensorboard: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         words = self.head.tokens if self.head.words is None else len(self.head.words)
         if words > 2 and (self.loss.weight, self.loss.direction) != ("sft", "sft"):
-            raise ValueError("a head of more than two words classifies (figure 4): it needs loss.weight and loss.direction sft")
+            raise ValueError(
+                "a head of more than two words classifies (figure 4): it needs loss.weight and"
+                " loss.direction sft"
+            )
         if words < 2:
             raise ValueError("head.words needs yes and no at least")
         return self
 
     @property
     def read_out(self) -> ReadOut:
-        """How the score is read that the loss teaches: along yes - no, or along yes alone (paper, eq. 1 and 2)."""
+        """How the score is read that the loss teaches: along yes - no, or along yes alone (paper,
+        eq. 1 and 2)."""
         return YES_MINUS_NO if self.loss.direction == "sft" else YES_ALONE
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the weights, by dotted key: a run may be resumed under another value of anything else."""
-        free = {"output", "data.workers", "data.dev", "device", "strategy", "save_every", "keep", "report_every", "tensorboard"}
+        """What decides the weights, by dotted key: a run may be resumed under another value of
+        anything else."""
+        free = {
+            "output",
+            "data.workers",
+            "data.dev",
+            "device",
+            "strategy",
+            "save_every",
+            "keep",
+            "report_every",
+            "tensorboard",
+        }
         free |= {"evaluate_every", "evaluate_examples"}
         return {key: value for key, value in _flat(self.model_dump(mode="json")) if key not in free}
 
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a YAML file, or a shipped configuration by its name; `overrides` are `dotted.key=value`, the value in YAML.
+    """Read a YAML file, or a shipped configuration by its name; `overrides` are `dotted.key=value`,
+    the value in YAML.
 
     Raises `TrainingError` with a line for each thing that is wrong.
     """
@@ -165,7 +239,9 @@ def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
         shipped = ", ".join(sorted(each.stem for each in SHIPPED_CONFIGS.glob("*.yaml")))
-        raise TrainingError(f"{path}: there is no such readable file, and the shipped configurations are {shipped}.") from None
+        raise TrainingError(
+            f"{path}: there is no such readable file, and the shipped configurations are {shipped}."
+        ) from None
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         raise TrainingError(f"{path}:{mark.line + 1 if mark else 1}: this is not YAML.") from None
@@ -176,7 +252,9 @@ def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise TrainingError("\n".join(f"{path}: {_sentence(each)}" for each in error.errors()[:20])) from None
+        raise TrainingError(
+            "\n".join(f"{path}: {_sentence(each)}" for each in error.errors()[:20])
+        ) from None
 
 
 def _set(values: dict[Any, Any], override: str) -> None:
@@ -193,7 +271,8 @@ def _set(values: dict[Any, Any], override: str) -> None:
 
 
 def _sentence(error: Any) -> str:
-    """One of pydantic's findings, in a sentence; for a key that does not exist, with the one that was probably meant."""
+    """One of pydantic's findings, in a sentence; for a key that does not exist, with the one that
+    was probably meant."""
     place = [str(part) for part in error["loc"]]
     key = ".".join(place)
     if error["type"] == "extra_forbidden":

@@ -1,8 +1,10 @@
-"""One step's gradient: the unified loss over the groups of a step, summed, and divided by the number of all of them.
+"""One step's gradient: the unified loss over the groups of a step, summed, and divided by the
+number of all of them.
 
-Knows units, the loss and the processes, no optimizer. Invariant: the gradient does not depend on how groups are packed, nor on
-which process has which: a group in pieces is read twice, once for all its logits without a gradient, and once piece by piece
-with the gradient that those logits have as a whole (Gao et al., 2021, "Scaling deep contrastive learning batch size").
+Knows units, the loss and the processes, no optimizer. Invariant: the gradient does not depend on
+how groups are packed, nor on which process has which: a group in pieces is read twice, once for all
+its logits without a gradient, and once piece by piece with the gradient that those logits have as a
+whole (Gao et al., 2021, "Scaling deep contrastive learning batch size").
 """
 
 from __future__ import annotations
@@ -20,12 +22,24 @@ from model_store.training.head import two_columns
 from model_store.training.losses import cl_loss, loss_weights, sft_loss, unified_reranking_loss
 from model_store.training.processes import Processes
 
-SUMS = ("surrogate", "sft", "cl", "positive_weight", "negative_weight", "examples", "negatives", "tokens", "images", "missing")
+SUMS = (
+    "surrogate",
+    "sft",
+    "cl",
+    "positive_weight",
+    "negative_weight",
+    "examples",
+    "negatives",
+    "tokens",
+    "images",
+    "missing",
+)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What a process's share of a step came to: sums over groups, and the groups that came to no finite number."""
+    """What a process's share of a step came to: sums over groups, and the groups that came to no
+    finite number."""
 
     sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(SUMS, 0.0))
     broken: list[str] = field(default_factory=list)
@@ -44,14 +58,18 @@ class Learner:
     def learn(self, units: Sequence[Unit], step: int, examples: int) -> Tally:
         """Add a step's gradient to the parameters'; `examples` are those of all processes.
 
-        A unit that came to no finite number is named in the tally; its gradient is there all the same.
+        A unit that came to no finite number is named in the tally; its gradient is there all the
+        same.
         """
         tally = Tally()
         split = [unit for unit in units if len(unit.batches) > 1]
-        idle_looks, idle_runs = self._idle(sum(len(unit.batches) for unit in split), sum(len(unit.batches) for unit in units))
+        idle_looks, idle_runs = self._idle(
+            sum(len(unit.batches) for unit in split), sum(len(unit.batches) for unit in units)
+        )
         whole = {id(unit): self._look(unit, step, tally) for unit in split}
         self.idle(units, idle_looks)
-        scale = self._processes.share.world / examples  # gradients of several processes are averaged where they meet
+        # gradients of several processes are averaged where they meet
+        scale = self._processes.share.world / examples
         passes = [(unit, number) for unit in units for number in range(len(unit.batches))]
         for place, (unit, number) in enumerate(passes, start=1):
             with self._processes.backward(self._model, last=place == len(passes) and not idle_runs):
@@ -81,7 +99,10 @@ class Learner:
         """Logits of yes and no of each unit, `[pairs, 2]`, on the CPU, without a gradient."""
         device = self._processes.device
         (idle,) = self._idle(sum(len(unit.batches) for unit in units))
-        judged = [torch.cat([self._model(batch.to(device))[:, :2].cpu() for batch in unit.batches]) for unit in units]
+        judged = [
+            torch.cat([self._model(batch.to(device))[:, :2].cpu() for batch in unit.batches])
+            for unit in units
+        ]
         self.idle(units, idle)
         return judged
 
@@ -103,20 +124,30 @@ class Learner:
         return pieces
 
     def _run(self, unit: Unit, number: int, step: int) -> Tensor:
-        """Logits of a unit's batch. Dropout draws from a generator that is seeded here: no pass depends on those before it."""
+        """Logits of a unit's batch. Dropout draws from a generator that is seeded here: no pass
+        depends on those before it."""
         source = f"{self._seed}/{step}/{self._processes.share.rank}/{unit.names[0]}/{number}"
-        torch.manual_seed(int.from_bytes(hashlib.blake2b(source.encode(), digest_size=8).digest(), "big") >> 1)
+        torch.manual_seed(
+            int.from_bytes(hashlib.blake2b(source.encode(), digest_size=8).digest(), "big") >> 1
+        )
         logits: Tensor = self._model(unit.batches[number].to(self._processes.device))
         return logits
 
     def _value(self, logits: Tensor, unit: Unit, tally: Tally) -> Tensor:
         """The surrogate of a unit, summed over its groups, and everything that is logged of it."""
         relevant = torch.cat([batch.relevant for batch in unit.batches]).to(logits.device)
-        groups = list(zip(two_columns(logits, relevant).split(unit.sizes), logits[:, :2].detach().split(unit.sizes), strict=True))
+        groups = list(
+            zip(
+                two_columns(logits, relevant).split(unit.sizes),
+                logits[:, :2].detach().split(unit.sizes),
+                strict=True,
+            )
+        )
         total = logits.new_zeros(())
         for size in sorted(set(unit.sizes)):
             columns, words = (
-                torch.stack(each) for each in zip(*(group for group in groups if len(group[0]) == size), strict=True)
+                torch.stack(each)
+                for each in zip(*(group for group in groups if len(group[0]) == size), strict=True)
             )
             total = total + self._surrogate(columns) * len(columns)
             self._observe(columns.detach(), words, tally)
@@ -135,7 +166,12 @@ class Learner:
         loss = self._loss
         dtype: torch.dtype = getattr(torch, loss.weight_dtype)
         return unified_reranking_loss(
-            columns, weight=loss.weight, direction=loss.direction, tau=loss.tau, beta=loss.beta, weight_dtype=dtype
+            columns,
+            weight=loss.weight,
+            direction=loss.direction,
+            tau=loss.tau,
+            beta=loss.beta,
+            weight_dtype=dtype,
         )
 
     def _observe(self, columns: Tensor, words: Tensor, tally: Tally) -> None:

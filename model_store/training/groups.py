@@ -1,7 +1,9 @@
-"""From an example to a group: one positive and some negatives, drawn anew every epoch, as prompts and pictures.
+"""From an example to a group: one positive and some negatives, drawn anew every epoch, as prompts
+and pictures.
 
-Knows examples, the family and picture files, no tensors. Invariant: a group is a function of its example, the seed and the epoch
-alone, and its prompts are those the service would make of the same pairs.
+Knows examples, the family and picture files, no tensors. Invariant: a group is a function of its
+example, the seed and the epoch alone, and its prompts are those the service would make of the same
+pairs.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ Pixels = npt.NDArray[np.uint8]
 _SIZES = 2**16
 _TOO_LONG: dict[TooLongPart, str] = {
     "instruction": "the instruction alone has more than {limit} tokens.",
-    "query": "with all its text cut, the query has more than {limit} tokens: its images are too large.",
+    "query": (
+        "with all its text cut, the query has more than {limit} tokens: its images are too large."
+    ),
     "pair": "with all its text cut, a pair has more than {limit} tokens: its images are too large.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How many negatives an example gives, and how many of them are random ones (paper, section 5.1: 16, 1:1)."""
+    """How many negatives an example gives, and how many of them are random ones (paper, section
+    5.1: 16, 1:1)."""
 
     negatives: int
     random_share: float
@@ -71,12 +76,17 @@ class Group:
 
 
 class Grouper:
-    """Makes groups for one checkpoint. Picklable only where the family is: give it to forked processes."""
+    """Makes groups for one checkpoint. Picklable only where the family is: give it to forked
+    processes."""
 
     def __init__(self, family: Gmr, pixels: PixelBounds, instruction: str, draw: Draw) -> None:
         """`instruction` stands in for an example that has none."""
         self._family, self._instruction, self._draw = family, instruction, draw
-        self._bounds = {"cell": CELL, "min_pixels": pixels.min_pixels, "max_pixels": pixels.max_pixels}
+        self._bounds = {
+            "cell": CELL,
+            "min_pixels": pixels.min_pixels,
+            "max_pixels": pixels.max_pixels,
+        }
 
     def group(self, example: Example, epoch: int) -> Group:
         """An epoch's group of an example; raises `DataError`, which names file and line."""
@@ -84,26 +94,38 @@ class Grouper:
         return self.group_of(example, documents, missing)
 
     def group_of(self, example: Example, documents: Sequence[Side], missing: int = 0) -> Group:
-        """An example's query with given documents; raises `DataError`, which names file and line."""
+        """An example's query with given documents; raises `DataError`, which names file and
+        line."""
         pictures: dict[bytes, Pixels] = {}
         for path in _paths((example.query, *documents)):
             try:
                 pictures[_key(path)] = load_picture(path, **self._bounds)
             except PictureUnreadable as error:
-                raise DataError(f"{example.place}: the image {path.name!r} cannot be used: {error}.") from None
+                raise DataError(
+                    f"{example.place}: the image {path.name!r} cannot be used: {error}."
+                ) from None
         items = [_item(side, _image_of(side, pictures)) for side in (example.query, *documents)]
         return Group(example.id, example.place, self._prompts(example, items), pictures, missing)
 
     def problem(self, example: Example) -> str | None:
-        """What will be wrong with the example in some epoch, in a sentence; opens pictures' headers, decodes none."""
+        """What will be wrong with the example in some epoch, in a sentence; opens pictures'
+        headers, decodes none."""
         documents, _ = self._draw.documents(example, 0)
         if len(documents) == 1:
-            return f"{example.place}: there are no negatives of the kinds that data.random_share asks for."
+            return (
+                f"{example.place}: there are no negatives of the kinds that data.random_share asks"
+                " for."
+            )
         return self.unreadable(example)
 
     def unreadable(self, example: Example) -> str | None:
-        """Why a pair of the example cannot be read, in a sentence; opens pictures' headers, decodes none."""
-        sides = [example.query, *example.positives, *(negative.side for negative in example.negatives)]
+        """Why a pair of the example cannot be read, in a sentence; opens pictures' headers, decodes
+        none."""
+        sides = [
+            example.query,
+            *example.positives,
+            *(negative.side for negative in example.negatives),
+        ]
         try:
             items = [() if side.image is None else (self._header(side.image),) for side in sides]
             self._prompts(example, items)
@@ -121,7 +143,9 @@ class Grouper:
         prompts: list[Prompt] = []
         for prompt in self._family.render((instruction,), items[0], items[1:]):
             if isinstance(prompt, PairTooLong):
-                raise DataError(f"{example.place}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}")
+                raise DataError(
+                    f"{example.place}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}"
+                )
             prompts.append(prompt)
         return tuple(prompts)
 

@@ -1,10 +1,13 @@
-"""The head: from a final hidden state to the logits of a few words, in fp32, never of the whole vocabulary.
+"""The head: from a final hidden state to the logits of a few words, in fp32, never of the whole
+vocabulary.
 
-Knows tensors and words, no prompts and no loss. Invariant: logits come in the order of the words, yes first and no second, and
-what `two_columns` makes of them has the softmax over all words as its own.
+Knows tensors and words, no prompts and no loss. Invariant: logits come in the order of the words,
+yes first and no second, and what `two_columns` makes of them has the softmax over all words as its
+own.
 
-Three choices of rows (paper): the vocabulary's own, frozen, as GMR has it; the same, trained (table 15); and random ones that
-are learnt from scratch (table 3). More words than two make the classification one of 4, 8 or 16 ways (figure 4).
+Three choices of rows (paper): the vocabulary's own, frozen, as GMR has it; the same, trained (table
+15); and random ones that are learnt from scratch (table 3). More words than two make the
+classification one of 4, 8 or 16 ways (figure 4).
 """
 
 from __future__ import annotations
@@ -17,14 +20,32 @@ from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.training.config import HeadConfig, TrainingError
 from model_store.training.losses import NO, YES
 
-LIKELIEST = (*LABELS, "No", "Yes", "NO", "YES", "The", "None", "In", "Answer", "This", "To", "Not", "not", "There", "-no")
-"""The words an untrained Qwen2.5-VL gives the highest logits, in the paper's order (appendix B.3)."""
+LIKELIEST = (
+    *LABELS,
+    "No",
+    "Yes",
+    "NO",
+    "YES",
+    "The",
+    "None",
+    "In",
+    "Answer",
+    "This",
+    "To",
+    "Not",
+    "not",
+    "There",
+    "-no",
+)
+"""The words an untrained Qwen2.5-VL gives the highest logits, in the paper's order (appendix B.3).
+"""
 _SPREAD = 0.02
 """Standard deviation of random rows: that of the language models' own weights before training."""
 
 
 class Head(nn.Module):
-    """Rows that hidden states are multiplied with. Takes `[pairs, hidden]`, gives fp32 logits `[pairs, words]`."""
+    """Rows that hidden states are multiplied with. Takes `[pairs, hidden]`, gives fp32 logits
+    `[pairs, words]`."""
 
     def __init__(self, rows: Tensor, *, trained: bool) -> None:
         super().__init__()
@@ -36,15 +57,19 @@ class Head(nn.Module):
             return logits
 
 
-def make_head(config: HeadConfig, vocabulary: Tensor, tokenizer: LiteralTokenizer, seed: int) -> Head:
+def make_head(
+    config: HeadConfig, vocabulary: Tensor, tokenizer: LiteralTokenizer, seed: int
+) -> Head:
     """The head of a base whose output embeddings are `vocabulary`, `[words, hidden]`.
 
-    Rows are copied: where the base ties them to its input embeddings, training a head does not change how words are read.
-    Raises `TrainingError` for a word that is not exactly one token.
+    Rows are copied: where the base ties them to its input embeddings, training a head does not
+    change how words are read. Raises `TrainingError` for a word that is not exactly one token.
     """
     if config.kind == "random":
         generator = torch.Generator().manual_seed(seed)
-        return Head(torch.randn(2, vocabulary.shape[1], generator=generator) * _SPREAD, trained=True)
+        return Head(
+            torch.randn(2, vocabulary.shape[1], generator=generator) * _SPREAD, trained=True
+        )
     ids = [_token(tokenizer, word) for word in head_words(config)]
     if len(set(ids)) != len(ids):
         raise TrainingError("head.words: two words are the same token for this checkpoint.")
@@ -59,8 +84,9 @@ def head_words(config: HeadConfig) -> tuple[str, ...]:
 def two_columns(logits: Tensor, relevant: Tensor) -> Tensor:
     """Logits of any number of words as the two columns that the losses take, `[pairs, 2]`.
 
-    The column of a pair's own label is that word's logit, the other the logarithm of the summed exponentials of all other words:
-    their two-way softmax gives the label the probability that the softmax over all words gives it. `relevant` is `[pairs]`.
+    The column of a pair's own label is that word's logit, the other the logarithm of the summed
+    exponentials of all other words: their two-way softmax gives the label the probability that the
+    softmax over all words gives it. `relevant` is `[pairs]`.
     """
     if logits.shape[1] == 2:
         return logits

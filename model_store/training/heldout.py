@@ -1,7 +1,8 @@
-"""How a model does on examples it does not learn from: the SFT loss, and nDCG@10 of each example's own documents.
+"""How a model does on examples it does not learn from: the SFT loss, and nDCG@10 of each example's
+own documents.
 
-Knows units and the learner, no files. Invariant: the same examples give the same groups at every look, and a tie counts against
-the model.
+Knows units and the learner, no files. Invariant: the same examples give the same groups at every
+look, and a tie counts against the model.
 """
 
 from __future__ import annotations
@@ -36,15 +37,22 @@ def look(
     image_token: int,
     direction: Direction,
 ) -> dict[str, float]:
-    """Mean SFT loss and nDCG@10 of the first `count` examples, each process judging its share; raises `DataError`.
+    """Mean SFT loss and nDCG@10 of the first `count` examples, each process judging its share;
+    raises `DataError`.
 
-    A document's score is yes - no, and yes alone where that is what the direction teaches (paper, eq. 1 and 2).
+    A document's score is yes - no, and yes alone where that is what the direction teaches (paper,
+    eq. 1 and 2).
     """
     model.eval()
     share, sums = processes.share, torch.zeros(3, dtype=torch.float64)
     for begin, chosen in _shares(min(count, len(examples)), share.rank, share.world):
-        # A process without any runs one all the same, uncounted: all must run the network where its weights are split.
-        made = units([grouper.group(examples[number], 0) for number in chosen or [begin]], budget, image_token)
+        # A process without any runs one all the same, uncounted: all must run the network where its
+        # weights are split.
+        made = units(
+            [grouper.group(examples[number], 0) for number in chosen or [begin]],
+            budget,
+            image_token,
+        )
         for unit, logits in zip(made, learner.judge(made), strict=True):
             sums += _judged(unit, logits, direction) * bool(chosen)
     model.train()
@@ -53,7 +61,8 @@ def look(
 
 
 def _shares(count: int, rank: int, world: int) -> Iterator[tuple[int, list[int]]]:
-    """(first example of all processes, this one's examples), a few at a time, as many times in every process."""
+    """(first example of all processes, this one's examples), a few at a time, as many times in
+    every process."""
     for begin in range(0, count, _AT_ONCE):
         yield begin, list(range(begin + rank, min(begin + _AT_ONCE, count), world))
 
@@ -62,7 +71,10 @@ def _judged(unit: Unit, logits: Tensor, direction: Direction) -> Tensor:
     sums = torch.zeros(3, dtype=torch.float64)
     for group in logits.double().split(unit.sizes):
         scores = group[:, YES] - group[:, NO] if direction == "sft" else group[:, YES]
-        place = int((scores[1:] >= scores[0]).sum())  # of the positive, from 0, behind whatever it is tied with
+        # of the positive, from 0, behind whatever it is tied with
+        place = int((scores[1:] >= scores[0]).sum())
         relevances = [0.0] * place + [1.0] + [0.0] * (len(scores) - 1 - place)
-        sums += torch.tensor([sft_loss(group[None]).item(), ndcg(relevances, _CUT), 1.0], dtype=torch.float64)
+        sums += torch.tensor(
+            [sft_loss(group[None]).item(), ndcg(relevances, _CUT), 1.0], dtype=torch.float64
+        )
     return sums

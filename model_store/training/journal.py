@@ -1,6 +1,8 @@
-"""What a run says of itself: a line of JSON a step in `metrics.jsonl`, and, where asked for, TensorBoard's files.
+"""What a run says of itself: a line of JSON a step in `metrics.jsonl`, and, where asked for,
+TensorBoard's files.
 
-Knows numbers by name, no network. Invariant: after a resume at a step, the file holds each step up to it once, and none beyond.
+Knows numbers by name, no network. Invariant: after a resume at a step, the file holds each step up
+to it once, and none beyond.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ class Journal:
     """Appends rows; a row is on disk once `write` returns."""
 
     def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
-        """Go on after `step`; raises `TrainingError` where the disk refuses or TensorBoard is not installed."""
+        """Go on after `step`; raises `TrainingError` where the disk refuses or TensorBoard is not
+        installed."""
         self._path = folder / METRICS
         try:
             kept = [row for row in read_metrics(folder) if row["step"] <= step]
@@ -29,7 +32,9 @@ class Journal:
                     write(_line(row))
             self._file = self._path.open("ab")
         except (OSError, DataError) as error:
-            raise TrainingError(f"{self._path}: it cannot be written ({getattr(error, 'strerror', None) or error}).") from None
+            raise TrainingError(
+                f"{self._path}: it cannot be written ({getattr(error, 'strerror', None) or error})."
+            ) from None
         self._board = _board(folder, step) if tensorboard else None
 
     def write(self, step: int, **values: float) -> None:
@@ -51,7 +56,8 @@ class Journal:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The rows so far; a last line that was cut off is left out, and a folder without any gives none."""
+    """The rows so far; a last line that was cut off is left out, and a folder without any gives
+    none."""
     rows: list[dict[str, float]] = []
     try:
         with (folder / METRICS).open("rb") as file:
@@ -76,5 +82,7 @@ def _board(folder: Path, step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise TrainingError("tensorboard is true, but the package tensorboard is not installed.") from None
+        raise TrainingError(
+            "tensorboard is true, but the package tensorboard is not installed."
+        ) from None
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

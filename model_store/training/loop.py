@@ -1,7 +1,8 @@
-"""The steps of a run: learn, log, look at what is held out, save, and stop where a signal or a broken number says so.
+"""The steps of a run: learn, log, look at what is held out, save, and stop where a signal or a
+broken number says so.
 
-Knows the order of things within a step, none of their details. Invariant: an optimizer step is made only from a finite gradient
-that all processes share, and a state is saved only after a whole step.
+Knows the order of things within a step, none of their details. Invariant: an optimizer step is made
+only from a finite gradient that all processes share, and a state is saved only after a whole step.
 """
 
 from __future__ import annotations
@@ -34,20 +35,26 @@ _NAMED = 20
 
 
 class Stopped(Exception):
-    """A run that a signal ended after a step whose state is saved; started again, it goes on from there."""
+    """A run that a signal ended after a step whose state is saved; started again, it goes on from
+    there."""
 
     def __init__(self, number: int, step: int) -> None:
-        super().__init__(f"Stopped by {signal.Signals(number).name} after step {step}; the same command goes on from there.")
+        super().__init__(
+            f"Stopped by {signal.Signals(number).name} after step {step}; the same command goes on"
+            " from there."
+        )
         self.exit_code = 128 + number
 
 
 class NotFinite(TrainingError):
-    """A loss or a gradient that is no finite number; nothing was learnt from it, and nothing is saved after it."""
+    """A loss or a gradient that is no finite number; nothing was learnt from it, and nothing is
+    saved after it."""
 
 
 @dataclass(slots=True)
 class Loop:
-    """A model in training. `heard` holds the signals that came; `facts` say which run a state belongs to."""
+    """A model in training. `heard` holds the signals that came; `facts` say which run a state
+    belongs to."""
 
     config: TrainConfig
     processes: Processes
@@ -58,7 +65,8 @@ class Loop:
     heard: Sequence[int]
 
     def run(self, done: int, steps: int, bar: Bar) -> None:
-        """Steps `done` + 1 to `steps`; raises `Stopped`, `NotFinite`, `TrainingError` and `DataError`."""
+        """Steps `done` + 1 to `steps`; raises `Stopped`, `NotFinite`, `TrainingError` and
+        `DataError`."""
         config, processes, sources = self.config, self.processes, self.sources
         order = Order(len(sources.examples), config.batch.examples, config.seed)
         learner = Learner(self.model, config.loss, processes, config.seed)
@@ -95,17 +103,26 @@ class Loop:
         """Save the state after a step; one process writes, and what it cannot write stops all."""
         weights, moments = weights_of(self.model), moments_of(self.model, self.optimizer)
         folder, keep = self.config.output / STATES, self.config.keep
-        self.processes.alone(lambda: state.save(folder, step, self.facts, weights, moments, keep=keep))
+        self.processes.alone(
+            lambda: state.save(folder, step, self.facts, weights, moments, keep=keep)
+        )
 
-    def _step(self, learner: Learner, units: Sequence[Unit], step: int, steps: int) -> tuple[dict[str, float], int]:
-        """Learn from a step's units; gives what is logged of it, and the signal that came meanwhile, or 0."""
+    def _step(
+        self, learner: Learner, units: Sequence[Unit], step: int, steps: int
+    ) -> tuple[dict[str, float], int]:
+        """Learn from a step's units; gives what is logged of it, and the signal that came
+        meanwhile, or 0."""
         examples, settings = self.config.batch.examples, self.config.optimizer
         tally = learner.learn(units, step, examples)
-        trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        trained = [
+            parameter for group in self.optimizer.param_groups for parameter in group["params"]
+        ]
         norm = _whole(nn.utils.clip_grad_norm_(trained, settings.clip))
         signals = [float(signal.SIGTERM in self.heard), float(signal.SIGINT in self.heard)]
         values = [tally.sums[name] for name in SUMS]
-        *totals, terminated, interrupted, broken = self.processes.total([*values, *signals, float(len(tally.broken))])
+        *totals, terminated, interrupted, broken = self.processes.total(
+            [*values, *signals, float(len(tally.broken))]
+        )
         if broken:
             self._refuse(tally.broken, f"Step {step}: the loss is not finite")
         if not math.isfinite(norm):
@@ -116,9 +133,14 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         sums = dict(zip(SUMS, totals, strict=True))
-        row = {name: sums[name] / sums["examples"] for name in ("surrogate", "sft", "cl", "positive_weight")}
+        row = {
+            name: sums[name] / sums["examples"]
+            for name in ("surrogate", "sft", "cl", "positive_weight")
+        }
         row["negative_weight"] = sums["negative_weight"] / max(1.0, sums["negatives"])
-        row |= {name: sums[name] for name in ("examples", "negatives", "missing", "tokens", "images")}
+        row |= {
+            name: sums[name] for name in ("examples", "negatives", "missing", "tokens", "images")
+        }
         row |= {"rate": rate(step, steps, settings), "gradient": norm}
         return row, signal.SIGTERM if terminated else signal.SIGINT if interrupted else 0
 
@@ -142,7 +164,10 @@ class Loop:
         )
         if journal is not None:
             journal.write(step, **found)
-        bar.say(f"step {step}, held out: SFT loss {found['dev_sft']:.4f}, nDCG@10 {found['dev_ndcg']:.4f}")
+        bar.say(
+            f"step {step}, held out: SFT loss {found['dev_sft']:.4f}, nDCG@10"
+            f" {found['dev_ndcg']:.4f}"
+        )
 
 
 def _whole(norm: Tensor) -> float:

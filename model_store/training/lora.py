@@ -1,7 +1,8 @@
 """Low-rank maps beside the base's own, by peft, and nowhere but where they were asked for.
 
-Knows names of modules, no data. Invariant: what can be trained afterwards is the maps that the pattern names, all of them and
-nothing else; none stands in the vision tower or on the vocabulary's head unless the configuration says so.
+Knows names of modules, no data. Invariant: what can be trained afterwards is the maps that the
+pattern names, all of them and nothing else; none stands in the vision tower or on the vocabulary's
+head unless the configuration says so.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _VOCABULARY = "lm_head"
 
 
 def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
-    """`network` with low-rank maps, changed in place, all else frozen; raises `TrainingError` for a pattern that misses."""
+    """`network` with low-rank maps, changed in place, all else frozen; raises `TrainingError` for a
+    pattern that misses."""
     wanted = _targets(network, config)
     settings = peft.LoraConfig(
         r=config.rank,
@@ -37,34 +39,54 @@ def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
         task_type="CAUSAL_LM",
     )
     model = peft.get_peft_model(network, settings)
-    made = {name.removeprefix("base_model.model.") for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    made = {
+        name.removeprefix("base_model.model.")
+        for name, module in model.named_modules()
+        if isinstance(module, LoraLayer)
+    }
     if made != wanted:
-        raise TrainingError(f"lora.target: {len(wanted)} modules match, and peft adapted {len(made)}.")
+        raise TrainingError(
+            f"lora.target: {len(wanted)} modules match, and peft adapted {len(made)}."
+        )
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     strangers = [name for name in trained if ".lora_A." not in name and ".lora_B." not in name]
     if strangers or len(trained) != 2 * len(wanted):
-        raise TrainingError(f"lora.target: of {len(trained)} trained tensors {len(strangers)} are no low-rank maps.")
+        raise TrainingError(
+            f"lora.target: of {len(trained)} trained tensors {len(strangers)} are no low-rank maps."
+        )
     return model
 
 
 def write_adapter(
-    folder: Path, model: peft.PeftModel, weights: dict[str, Tensor], base: str, told: Mapping[str, str] | None = None
+    folder: Path,
+    model: peft.PeftModel,
+    weights: dict[str, Tensor],
+    base: str,
+    told: Mapping[str, str] | None = None,
 ) -> None:
-    """peft's own folder, as `PeftModel.from_pretrained` and vLLM read it; `weights` by their names in `model`, `base` a name.
+    """peft's own folder, as `PeftModel.from_pretrained` and vLLM read it; `weights` by their names
+    in `model`, `base` a name.
 
-    The base is named as it was asked for, never by the path it happened to lie under. `told` goes into the weights' header,
-    which stays with them wherever they are copied.
+    The base is named as it was asked for, never by the path it happened to lie under. `told` goes
+    into the weights' header, which stays with them wherever they are copied.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # "auto" would ask the hub whether the base's vocabulary has grown; embeddings are never trained here.
+    # "auto" would ask the hub whether the base's vocabulary has grown; embeddings are never trained
+    # here.
     tensors = peft.get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
-    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"format": "pt", **(told or {})})
+    content = save(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        {"format": "pt", **(told or {})},
+    )
     (folder / ADAPTER_WEIGHTS).write_bytes(with_sorted_metadata(content))
     settings = {
-        key: sorted(value) if isinstance(value, set) else value for key, value in model.peft_config["default"].to_dict().items()
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in model.peft_config["default"].to_dict().items()
     }
     settings |= {"base_model_name_or_path": base, "inference_mode": True}
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / ADAPTER_CONFIG).write_text(
+        json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def _targets(network: Network, config: LoraConfig) -> set[str]:
@@ -76,12 +98,20 @@ def _targets(network: Network, config: LoraConfig) -> set[str]:
     linear = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     wanted = {name for name in linear if pattern.fullmatch(name)}
     if not wanted:
-        raise TrainingError(f"lora.target matches none of the base's linear maps, such as {min(linear)}.")
-    others = [name for name, _ in network.named_modules() if pattern.fullmatch(name) and name not in linear]
+        raise TrainingError(
+            f"lora.target matches none of the base's linear maps, such as {min(linear)}."
+        )
+    others = [
+        name
+        for name, _ in network.named_modules()
+        if pattern.fullmatch(name) and name not in linear
+    ]
     if others:
         raise TrainingError(f"lora.target matches {others[0]}, which is no linear map.")
     if (vision := [name for name in wanted if _VISION in f".{name}."]) and not config.vision:
-        raise TrainingError(f"lora.target matches {min(vision)} in the vision tower; lora.vision: true allows that.")
+        raise TrainingError(
+            f"lora.target matches {min(vision)} in the vision tower; lora.vision: true allows that."
+        )
     if any(name.endswith(_VOCABULARY) for name in wanted) and not config.lm_head:
         raise TrainingError("lora.target matches lm_head; lora.lm_head: true allows that.")
     return wanted

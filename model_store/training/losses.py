@@ -1,13 +1,15 @@
 """The losses of the paper, as pure functions of logits.
 
-Knows tensors alone: `logits[examples, documents, 2]`, columns yes and no, row 0 of each example the relevant document. A loss is
-summed over an example's documents and averaged over examples, so that more negatives mean larger steps, as in the paper
-(algorithm 1, line 20). Invariant: with the weight and the direction of one loss, the unified loss has that loss's gradient.
+Knows tensors alone: `logits[examples, documents, 2]`, columns yes and no, row 0 of each example the
+relevant document. A loss is summed over an example's documents and averaged over examples, so that
+more negatives mean larger steps, as in the paper (algorithm 1, line 20). Invariant: with the weight
+and the direction of one loss, the unified loss has that loss's gradient.
 
-Why: either loss's gradient with respect to a document's logits is a scalar times a fixed vector (appendix A.2, eq. 16 to 18).
-SFT (eq. 4), p = softmax(yes, no): the relevant document's is (p_yes - 1, p_no) = p_no (-1, 1), another's (p_yes, -p_yes)
-= p_yes (1, -1). CL (eq. 3), s = softmax over documents of yes: s_0 - 1 = -(the sum of all s_i) for yes alone, and s_i. Those
-scalars are the weights (eq. 10 to 13), detached; what they multiply is the direction.
+Why: either loss's gradient with respect to a document's logits is a scalar times a fixed vector
+(appendix A.2, eq. 16 to 18). SFT (eq. 4), p = softmax(yes, no): the relevant document's is (p_yes -
+1, p_no) = p_no (-1, 1), another's (p_yes, -p_yes) = p_yes (1, -1). CL (eq. 3), s = softmax over
+documents of yes: s_0 - 1 = -(the sum of all s_i) for yes alone, and s_i. Those scalars are the
+weights (eq. 10 to 13), detached; what they multiply is the direction.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ YES, NO = 0, 1
 """Columns of logits."""
 
 Weight = Literal["sft", "cl", "base", "base_masked", "base_cl", "base_sft"]
-"""How far an example moves the model: eq. 12 and 13, eq. 10 and 11, eq. 14, and table 2's three additions to eq. 14."""
+"""How far an example moves the model: eq. 12 and 13, eq. 10 and 11, eq. 14, and table 2's three
+additions to eq. 14."""
 Direction = Literal["sft", "cl"]
 """Where to: along yes - no, or along yes alone (section 3.3)."""
 
 
 def sft_loss(logits: Tensor) -> Tensor:
-    """The true SFT loss (paper, eq. 4): cross-entropy of yes for the relevant document and of no for each other one."""
+    """The true SFT loss (paper, eq. 4): cross-entropy of yes for the relevant document and of no
+    for each other one."""
     labels = torch.full(logits.shape[:2], NO, device=logits.device)
     labels[:, 0] = YES
     return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / len(logits)
@@ -49,13 +53,17 @@ def unified_reranking_loss(
     beta: float = 0.05,
     weight_dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The unified reranking loss (paper, algorithm 1), whose value is no loss, but whose gradient is one's.
+    """The unified reranking loss (paper, algorithm 1), whose value is no loss, but whose gradient
+    is one's.
 
-    `tau` is the mask of `base_masked`, `beta` the temperature of the base weights (both appendix B.2); weights are computed in
-    `weight_dtype` (table 5). Line 4 of the algorithm must read "softmax over the two labels, the column of yes", and line 8
-    "softmax over the documents of the column of yes": as printed, with line 12's layout, both take the relevant document alone.
+    `tau` is the mask of `base_masked`, `beta` the temperature of the base weights (both appendix
+    B.2); weights are computed in `weight_dtype` (table 5). Line 4 of the algorithm must read
+    "softmax over the two labels, the column of yes", and line 8 "softmax over the documents of the
+    column of yes": as printed, with line 12's layout, both take the relevant document alone.
     """
-    scales = loss_weights(logits.detach(), weight, tau=tau, beta=beta, dtype=weight_dtype).to(logits.dtype)
+    scales = loss_weights(logits.detach(), weight, tau=tau, beta=beta, dtype=weight_dtype).to(
+        logits.dtype
+    )
     along = logits[..., YES] - logits[..., NO] if direction == "sft" else logits[..., YES]
     signs = torch.ones_like(along)
     signs[:, 0] = -1
@@ -63,16 +71,23 @@ def unified_reranking_loss(
 
 
 def loss_weights(
-    logits: Tensor, weight: Weight, *, tau: float | None = None, beta: float = 0.05, dtype: torch.dtype = torch.float32
+    logits: Tensor,
+    weight: Weight,
+    *,
+    tau: float | None = None,
+    beta: float = 0.05,
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """W+ in column 0 and W- in the others, `[examples, documents]`, none negative (paper, eq. 10 to 14, and figure 3)."""
+    """W+ in column 0 and W- in the others, `[examples, documents]`, none negative (paper, eq. 10 to
+    14, and figure 3)."""
     if (tau is not None) != (weight == "base_masked"):
         raise ValueError("tau goes with base_masked, and base_masked needs it")
     scores = logits.to(dtype)
     match weight:
         case "sft":
             return _sft(scores)
-        case "cl" | "base_cl":  # added to the base, the CL weights replace it: W+ must equal the sum of W- (appendix B.2)
+        # added to the base, the CL weights replace it: W+ must equal the sum of W- (appendix B.2)
+        case "cl" | "base_cl":
             return _cl(scores)
         case "base":
             return _base(scores, beta)
@@ -95,7 +110,8 @@ def _sft(scores: Tensor) -> Tensor:
 
 
 def _cl(scores: Tensor) -> Tensor:
-    """Eq. 10 and 11. W+ is the sum of the others' shares: 1 - s[0] would be 0 where s[0] rounds to 1."""
+    """Eq. 10 and 11. W+ is the sum of the others' shares: 1 - s[0] would be 0 where s[0] rounds to
+    1."""
     others = scores[..., YES].softmax(dim=1)[:, 1:]
     return torch.cat([others.sum(dim=1, keepdim=True), others], dim=1)
 
@@ -107,6 +123,7 @@ def _base(scores: Tensor, beta: float) -> Tensor:
 
 
 def _unmastered(scores: Tensor, tau: float) -> Tensor:
-    """0 for a document that is told apart already (section 4.1, the masking rule), 1 for the others."""
+    """0 for a document that is told apart already (section 4.1, the masking rule), 1 for the
+    others."""
     relevance = _relevance(scores)
     return torch.cat([relevance[:, :1] <= 1 - tau, relevance[:, 1:] >= tau], dim=1).to(scores.dtype)

@@ -1,7 +1,8 @@
-"""Which examples a step learns from: a new order every epoch, each process its share, and any step without those before it.
+"""Which examples a step learns from: a new order every epoch, each process its share, and any step
+without those before it.
 
-Knows numbers, examples and groups, no network. Invariant: a step's groups are a function of the seed and the step alone, so a
-run that is resumed at a step sees what it would have seen.
+Knows numbers, examples and groups, no network. Invariant: a step's groups are a function of the
+seed and the step alone, so a run that is resumed at a step sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class Order:
     def step(self, step: int, share: Share) -> list[tuple[int, int]]:
         """(epoch, example's number) of a process's share of a step; steps count from 1."""
         begin = (step - 1) * self._per_step
-        return [self._at(place) for place in range(begin + share.rank, begin + self._per_step, share.world)]
+        return [
+            self._at(place)
+            for place in range(begin + share.rank, begin + self._per_step, share.world)
+        ]
 
     def _at(self, place: int) -> tuple[int, int]:
         epoch, number = divmod(place, self._count)
@@ -52,7 +56,8 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What a worker process hands over in the place of a step's units: an exception would arrive with its traceback."""
+    """What a worker process hands over in the place of a step's units: an exception would arrive
+    with its traceback."""
 
     sentence: str
 
@@ -61,7 +66,14 @@ class Steps(Dataset[list[Unit] | Broken]):
     """A process's share of each step, as units."""
 
     def __init__(
-        self, examples: Sequence[Example], grouper: Grouper, order: Order, share: Share, *, budget: int, image_token: int
+        self,
+        examples: Sequence[Example],
+        grouper: Grouper,
+        order: Order,
+        share: Share,
+        *,
+        budget: int,
+        image_token: int,
     ) -> None:
         self._examples, self._grouper, self._order, self._share = examples, grouper, order, share
         self._budget, self._image_token = budget, image_token
@@ -69,15 +81,20 @@ class Steps(Dataset[list[Unit] | Broken]):
     def __getitem__(self, step: int) -> list[Unit] | Broken:
         try:
             chosen = self._order.step(step, self._share)
-            groups = [self._grouper.group(self._examples[number], epoch) for epoch, number in chosen]
+            groups = [
+                self._grouper.group(self._examples[number], epoch) for epoch, number in chosen
+            ]
             return units(groups, self._budget, self._image_token)
         except DataError as error:
             return Broken(str(error))
 
-    def between(self, first: int, last: int, workers: int, agree: Agree) -> Iterator[tuple[int, list[Unit]]]:
+    def between(
+        self, first: int, last: int, workers: int, agree: Agree
+    ) -> Iterator[tuple[int, list[Unit]]]:
         """Steps `first` to `last` with their units, made ahead by `workers` processes.
 
-        `agree` is told what is wrong with this process's share and says what is wrong with anyone's: raises `DataError`.
+        `agree` is told what is wrong with this process's share and says what is wrong with
+        anyone's: raises `DataError`.
         """
         loader = DataLoader(
             self,
@@ -86,7 +103,8 @@ class Steps(Dataset[list[Unit] | Broken]):
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             multiprocessing_context="fork" if workers else None,
-            generator=torch.Generator(),  # its own: the loader must not draw from the generator that dropout draws from
+            # its own: the loader must not draw from the generator that dropout draws from
+            generator=torch.Generator(),
         )
         for step, made in zip(range(first, last + 1), loader, strict=True):
             sentence = agree(made.sentence if isinstance(made, Broken) else None)

@@ -1,6 +1,8 @@
-"""What a run leaves: an adapter in peft's form, the head where one was trained, and, last, a manifest that says all is there.
+"""What a run leaves: an adapter in peft's form, the head where one was trained, and, last, a
+manifest that says all is there.
 
-Knows files and names, nothing of learning. Invariant: where `manifest.json` is, the files it names are complete.
+Knows files and names, nothing of learning. Invariant: where `manifest.json` is, the files it names
+are complete.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ MAX_MANIFEST_BYTES = 2**22
 
 
 def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether the run is complete already; raises `TrainingError` where the folder holds another run."""
+    """Whether the run is complete already; raises `TrainingError` where the folder holds another
+    run."""
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
@@ -49,11 +52,15 @@ def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
 
 
 def same_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
-    """Raises `TrainingError` that names the first thing in which a run that was begun differs from this one."""
+    """Raises `TrainingError` that names the first thing in which a run that was begun differs from
+    this one."""
     for key in sorted({*run, *facts}):
         if run.get(key) != facts.get(key):
             before, now = (str(each.get(key))[:80] for each in (run, facts))
-            raise TrainingError(f"{folder}: this run was begun with another {key} ({before}, now {now}); choose another output.")
+            raise TrainingError(
+                f"{folder}: this run was begun with another {key} ({before}, now {now}); choose"
+                " another output."
+            )
 
 
 def leave(
@@ -65,8 +72,13 @@ def leave(
     config: TrainConfig,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write adapter, head and manifest; `weights` are by their names in the `Reranker`. Raises `TrainingError`."""
-    lora = {name.removeprefix("network."): tensor for name, tensor in weights.items() if name.startswith("network.")}
+    """Write adapter, head and manifest; `weights` are by their names in the `Reranker`. Raises
+    `TrainingError`."""
+    lora = {
+        name.removeprefix("network."): tensor
+        for name, tensor in weights.items()
+        if name.startswith("network.")
+    }
     names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
     try:
         told = {READ_OUT: config.read_out, ROWS: config.head.kind}
@@ -81,14 +93,20 @@ def leave(
             "config": config.model_dump(mode="json"),
             "base": {"name": base.name, "digest": base.digest},
             "read_out": config.read_out,
-            "head": {"kind": config.head.kind, "words": list(head_words(config.head)) if config.head.kind != "random" else []},
+            "head": {
+                "kind": config.head.kind,
+                "words": list(head_words(config.head)) if config.head.kind != "random" else [],
+            },
             "last": _last(folder),
-            "files": {name: digest.model_dump() for name, digest in digest_files(folder, names).items()},
+            "files": {
+                name: digest.model_dump() for name, digest in digest_files(folder, names).items()
+            },
         }
         write_json(folder / MANIFEST, described)
     except (OSError, SafetensorError, DataError) as error:
         raise TrainingError(
-            f"{folder}: what was learnt cannot be written ({getattr(error, 'strerror', None) or error})."
+            f"{folder}: what was learnt cannot be written"
+            f" ({getattr(error, 'strerror', None) or error})."
         ) from None
 
 

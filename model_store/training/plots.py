@@ -1,6 +1,8 @@
-"""A run's curves as a picture: losses, and the weights W+ and W- over training (the paper's figure 3).
+"""A run's curves as a picture: losses, and the weights W+ and W- over training (the paper's figure
+3).
 
-Knows the journal's rows and matplotlib, no network. Reads what there is, so it may be drawn while the run goes on.
+Knows the journal's rows and matplotlib, no network. Reads what there is, so it may be drawn while
+the run goes on.
 """
 
 from __future__ import annotations
@@ -29,14 +31,29 @@ def draw(folder: Path) -> Path:
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
     steps = [row["step"] for row in trained]
-    for name, label, color in (("sft", "SFT (eq. 4)", "tab:blue"), ("cl", "CL (eq. 3)", "tab:orange")):
+    for name, label, color in (
+        ("sft", "SFT (eq. 4)", "tab:blue"),
+        ("cl", "CL (eq. 3)", "tab:orange"),
+    ):
         _curve(axes[0], steps, [row[name] for row in trained], label, color)
     if looked:
         at = [row["step"] for row in looked]
-        axes[0].plot(at, [row["dev_sft"] for row in looked], "o-", color="tab:green", label="SFT, held out", markersize=4)
+        axes[0].plot(
+            at,
+            [row["dev_sft"] for row in looked],
+            "o-",
+            color="tab:green",
+            label="SFT, held out",
+            markersize=4,
+        )
         axes[2].plot(at, [row["dev_ndcg"] for row in looked], "o-", color="tab:green", markersize=4)
-    axes[0].set(title="loss, a group", yscale="log" if _positive(trained, ("sft", "cl")) else "linear")
-    for name, label, color in (("positive_weight", "W+", "tab:green"), ("negative_weight", "W-", "tab:red")):
+    axes[0].set(
+        title="loss, a group", yscale="log" if _positive(trained, ("sft", "cl")) else "linear"
+    )
+    for name, label, color in (
+        ("positive_weight", "W+", "tab:green"),
+        ("negative_weight", "W-", "tab:red"),
+    ):
         _curve(axes[1], steps, [row[name] for row in trained], label, color)
     axes[1].set(title="mean weight (figure 3)", ylim=(0, None))
     axes[2].set(title="nDCG@10, held out" if looked else "nothing is held out", ylim=(0, 1.02))
@@ -55,10 +72,15 @@ def draw(folder: Path) -> Path:
     return folder / PLOT
 
 
-def _curve(axis: object, steps: Sequence[float], values: Sequence[float], label: str, color: str) -> None:
+def _curve(
+    axis: object, steps: Sequence[float], values: Sequence[float], label: str, color: str
+) -> None:
     """The values, pale, and the mean of the last few of them."""
     width = max(1, min(_WINDOW, len(values) // 10))
-    means = [sum(values[max(0, at + 1 - width) : at + 1]) / min(width, at + 1) for at in range(len(values))]
+    means = [
+        sum(values[max(0, at + 1 - width) : at + 1]) / min(width, at + 1)
+        for at in range(len(values))
+    ]
     axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)  # type: ignore[attr-defined]
     axis.plot(steps, means, color=color, label=label)  # type: ignore[attr-defined]
 

@@ -1,7 +1,7 @@
 """Which precision a run computes in, where it is left to the machine.
 
-Knows processors and GPUs, nothing of networks. Invariant: what is chosen is said, and so is a choice that
-the machine is slow at.
+Knows processors and GPUs, nothing of networks. Invariant: what is chosen is said, and so is a
+choice that the machine is slow at.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def settle(asked: Asked, device: str, cpuinfo: Path = CPUINFO) -> tuple[Precision, str | None]:
-    """The precision for a device's type (cpu or cuda), and a sentence where there is something to say.
+    """The precision for a device's type (cpu or cuda), and a sentence where there is something to
+    say.
 
     bf16 without its instructions is several times slower than fp32 on a CPU.
     """
@@ -31,7 +32,13 @@ def settle(asked: Asked, device: str, cpuinfo: Path = CPUINFO) -> tuple[Precisio
         has = "has" if fast else "has no"
         return chosen, f"precision auto: {chosen}, since this {machine} {has} bf16 instructions."
     if asked == "bf16" and not fast:
-        return asked, f"This {machine} has no bf16 instructions: precision fp32 or auto is several times faster."
+        return (
+            asked,
+            (
+                f"This {machine} has no bf16 instructions: precision fp32 or auto is several times"
+                " faster."
+            ),
+        )
     return asked, None
 
 

@@ -1,7 +1,9 @@
-"""One process or several: who this one is, how its gradients meet the others', and what all of them agree on.
+"""One process or several: who this one is, how its gradients meet the others', and what all of them
+agree on.
 
-Knows accelerate and torch's distributed parts, no data and no loss. Invariant: between two synchronised backward passes all
-processes hold equal weights, and what one of them learns of a failure or a signal, all learn in the same step.
+Knows accelerate and torch's distributed parts, no data and no loss. Invariant: between two
+synchronised backward passes all processes hold equal weights, and what one of them learns of a
+failure or a signal, all learn in the same step.
 """
 
 from __future__ import annotations
@@ -45,27 +47,38 @@ class Processes:
         if config.device == "cuda" and not torch.cuda.is_available():
             raise TrainingError("device is cuda, but this machine has no usable GPU.")
         on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-        # Buffers do not change, and processes run the network unequally often: none may wait for another's.
+        # Buffers do not change, and processes run the network unequally often: none may wait for
+        # another's.
         plain = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
-        self._accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[plain, InitProcessGroupKwargs(timeout=_PATIENCE)])
+        self._accelerator = Accelerator(
+            cpu=on_cpu, kwargs_handlers=[plain, InitProcessGroupKwargs(timeout=_PATIENCE)]
+        )
         self.device = self._accelerator.device
         self.share = Share(self._accelerator.process_index, self._accelerator.num_processes)
         self.leads = self._accelerator.is_main_process
         self._split = config.strategy == "fsdp" and self.share.world > 1
         if (started := int(os.environ.get("WORLD_SIZE", "1"))) != self.share.world:
-            raise TrainingError(f"{started} processes were started, and they found no way to each other; use torchrun.")
+            raise TrainingError(
+                f"{started} processes were started, and they found no way to each other; use"
+                " torchrun."
+            )
         if config.batch.examples < self.share.world:
-            raise TrainingError(f"batch.examples is {config.batch.examples}, too few for {self.share.world} processes.")
+            raise TrainingError(
+                f"batch.examples is {config.batch.examples}, too few for {self.share.world}"
+                " processes."
+            )
 
     def spread(self, model: Reranker) -> nn.Module:
         """The model as all processes train it together."""
         if self.share.world == 1:
             return model
         if not self._split:
-            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch renames broadcast_buffers
+            # torch renames broadcast_buffers
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 wrapped: nn.Module = self._accelerator.prepare_model(model)
             return wrapped
-        # By torch itself: accelerate splits weights on accelerators alone, and this must run on CPUs to be tested.
+        # By torch itself: accelerate splits weights on accelerators alone, and this must run on
+        # CPUs to be tested.
         mesh = init_device_mesh(self.device.type, (self.share.world,))
         for layer in model.base().language_model.layers:
             fully_shard(layer, mesh=mesh)
@@ -74,7 +87,8 @@ class Processes:
 
     @property
     def in_step(self) -> bool:
-        """Whether all processes must run the network equally often: where weights are split, each run gathers them."""
+        """Whether all processes must run the network equally often: where weights are split, each
+        run gathers them."""
         return self._split
 
     @contextmanager
@@ -115,7 +129,8 @@ class Processes:
         return next((sentence for sentence in self.collect([ours]) if sentence is not None), None)
 
     def alone(self, work: Callable[[], None]) -> None:
-        """Have the process that leads do something for all; what stops it stops all, by the same exception."""
+        """Have the process that leads do something for all; what stops it stops all, by the same
+        exception."""
         failed: list[Exception | None] = [None]
         if self.leads:
             try:
@@ -133,12 +148,14 @@ class Processes:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The trained tensors by their names in the `Reranker`, whole, on the CPU; empty but in the leading process."""
+    """The trained tensors by their names in the `Reranker`, whole, on the CPU; empty but in the
+    leading process."""
     return cast(dict[str, Tensor], get_model_state_dict(model, options=_WHOLE))
 
 
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state by parameter names, whole, on the CPU; empty but in the leading process."""
+    """The optimizer's state by parameter names, whole, on the CPU; empty but in the leading
+    process."""
     return get_optimizer_state_dict(model, optimizer, options=_WHOLE)
 
 
@@ -147,9 +164,15 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     options = StateDictOptions(full_state_dict=True, strict=False)
     missing = set_model_state_dict(model, dict(weights), options=options)
     if missing.unexpected_keys:
-        raise TrainingError(f"the saved state holds {missing.unexpected_keys[0]}, which this network has not.")
+        raise TrainingError(
+            f"the saved state holds {missing.unexpected_keys[0]}, which this network has not."
+        )
 
 
-def set_moments(model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, Any]) -> None:
+def set_moments(
+    model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, Any]
+) -> None:
     """The reverse of `moments_of`, given the same in every process."""
-    set_optimizer_state_dict(model, optimizer, moments, options=StateDictOptions(full_state_dict=True))
+    set_optimizer_state_dict(
+        model, optimizer, moments, options=StateDictOptions(full_state_dict=True)
+    )

@@ -1,7 +1,8 @@
-"""The network that is trained: a frozen Qwen2.5-VL with low-rank maps, and a head that reads each pair's last position.
+"""The network that is trained: a frozen Qwen2.5-VL with low-rank maps, and a head that reads each
+pair's last position.
 
-Knows tensors and checkpoints, no loss. Invariant: a pair's logits are those that transformers' own forward pass gives for the
-words of the head, and do not depend on what else is in the batch.
+Knows tensors and checkpoints, no loss. Invariant: a pair's logits are those that transformers' own
+forward pass gives for the words of the head, and do not depend on what else is in the batch.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Reranker(nn.Module):
 
 
 def read_pairs(base: Any, batch: Batch, image_token: int) -> Tensor:
-    """The final hidden state at each pair's last position, `[pairs, hidden]`; `base` is a Qwen2.5-VL without its head."""
+    """The final hidden state at each pair's last position, `[pairs, hidden]`; `base` is a
+    Qwen2.5-VL without its head."""
     embedded = base.language_model.embed_tokens(batch.ids)
     if batch.pixels is not None:
         pictures = _pictures(base.visual, batch.pixels, batch.grids)
@@ -58,7 +60,8 @@ def read_pairs(base: Any, batch: Batch, image_token: int) -> Tensor:
 def _pictures(visual: Any, pixels: Tensor, grids: Tensor | None) -> Tensor:
     """Every picture's tokens, `[tokens, hidden]`.
 
-    Without a gradient where nothing of the vision tower is trained: checkpointing makes its inputs ask for one.
+    Without a gradient where nothing of the vision tower is trained: checkpointing makes its inputs
+    ask for one.
     """
     trained = any(parameter.requires_grad for parameter in visual.parameters())
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -73,15 +76,26 @@ def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.dev
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     try:
         network = Network.from_pretrained(
-            checkpoint.folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+            checkpoint.folder,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            local_files_only=True,
+            use_safetensors=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise TrainingError(f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__}).") from error
+        raise TrainingError(
+            f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
+        ) from error
     vocabulary = network.get_output_embeddings().weight
     head = make_head(config.head, vocabulary, LiteralTokenizer.load(checkpoint.folder), config.seed)
     if config.batch.checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        network.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
+        )
     model = Reranker(
-        add_lora(network, config.lora), head, image_token=checkpoint.family.image_token_id, autocast=config.precision == "bf16"
+        add_lora(network, config.lora),
+        head,
+        image_token=checkpoint.family.image_token_id,
+        autocast=config.precision == "bf16",
     )
     return model.to(device)

@@ -8,7 +8,8 @@ from model_store.training.config import OptimizerConfig
 
 
 def rate(step: int, steps: int, settings: OptimizerConfig) -> float:
-    """The rate of `step` (from 1) of `steps`: it rises evenly while it warms up, and then stays or falls towards 0."""
+    """The rate of `step` (from 1) of `steps`: it rises evenly while it warms up, and then stays or
+    falls towards 0."""
     warmup = round(settings.warmup * steps)
     if step <= warmup:
         return settings.learning_rate * step / warmup

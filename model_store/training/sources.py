@@ -1,7 +1,8 @@
-"""What a run begins with: the base, how it reads a pair, and the examples, all checked before any weight is loaded.
+"""What a run begins with: the base, how it reads a pair, and the examples, all checked before any
+weight is loaded.
 
-Knows files, configuration and family, no network. Invariant: after `check`, no example can stop the run but by a file that
-changes or an image that is damaged behind its header.
+Knows files, configuration and family, no network. Invariant: after `check`, no example can stop the
+run but by a file that changes or an image that is damaged behind its header.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ class Sources:
                 continue
             report = check(path)
             if report.wrong:
-                more = f"\n... and {report.wrong - len(report.problems)} more." if report.wrong > len(report.problems) else ""
+                more = (
+                    f"\n... and {report.wrong - len(report.problems)} more."
+                    if report.wrong > len(report.problems)
+                    else ""
+                )
                 raise DataError("\n".join(report.problems) + more)
             problems: list[str] = []
             for number in range(len(examples)):
@@ -60,39 +65,60 @@ class Sources:
         self._refuse_shared()
 
     def _refuse_shared(self) -> None:
-        """Figures of rows that are learnt say nothing: raises `DataError` with the first such rows."""
+        """Figures of rows that are learnt say nothing: raises `DataError` with the first such
+        rows."""
         data = self.config.data
         if data.dev is None:
             return
         shared = list(islice(same_rows(data.train, data.dev), SHOWN))
         if shared:
-            hint = f"{data.dev} must hold out what {data.train} does not teach: `gmr data split` makes such parts."
+            hint = (
+                f"{data.dev} must hold out what {data.train} does not teach: `gmr data split` makes"
+                " such parts."
+            )
             raise DataError("\n".join([*shared, hint]))
 
     def facts(self) -> dict[str, Any]:
         """What was learnt from what: a run is resumed only where they are the same."""
-        return {"base": self.checkpoint.digest, "train": _digest(self.config.data.train), "examples": len(self.examples)}
+        return {
+            "base": self.checkpoint.digest,
+            "train": _digest(self.config.data.train),
+            "examples": len(self.examples),
+        }
 
 
 def open_sources(config: TrainConfig, processes: int) -> Sources:
-    """Resolve the base and index the data for a run of some processes; raises `TrainingError` or `DataError`."""
+    """Resolve the base and index the data for a run of some processes; raises `TrainingError` or
+    `DataError`."""
     try:
         checkpoint = resolve(config.model, revision=config.revision)
         refuse_quantised(
-            checkpoint.name, checkpoint.folder, "and cannot be trained: take the checkpoint that they were made from"
+            checkpoint.name,
+            checkpoint.folder,
+            "and cannot be trained: take the checkpoint that they were made from",
         )
     except CheckpointUnusable as error:
         raise TrainingError(str(error).replace("RERANK_MODEL_REVISION", "revision")) from None
     manifest, data = checkpoint.manifest, config.data
     most = manifest.max_tokens if data.max_tokens is None else data.max_tokens
     if most > manifest.max_tokens:
-        raise TrainingError(f"data.max_tokens is {most}, and {checkpoint.name} reads {manifest.max_tokens}.")
+        raise TrainingError(
+            f"data.max_tokens is {most}, and {checkpoint.name} reads {manifest.max_tokens}."
+        )
     if config.batch.tokens < most:
-        raise TrainingError(f"batch.tokens is {config.batch.tokens}, less than the {most} tokens that one pair may have.")
+        raise TrainingError(
+            f"batch.tokens is {config.batch.tokens}, less than the {most} tokens that one pair may"
+            " have."
+        )
     if manifest.family != Gmr.name or manifest.template not in TEMPLATES:
-        raise TrainingError(f"{checkpoint.name}: the family {manifest.family} or its template {manifest.template} is not known.")
+        raise TrainingError(
+            f"{checkpoint.name}: the family {manifest.family} or its template {manifest.template}"
+            " is not known."
+        )
     try:
-        family = Gmr(LiteralTokenizer.load(checkpoint.folder), template=manifest.template, max_tokens=most)
+        family = Gmr(
+            LiteralTokenizer.load(checkpoint.folder), template=manifest.template, max_tokens=most
+        )
     except (TokenizerMismatch, OSError, ValueError) as error:
         raise TrainingError(f"{checkpoint.name}: {error}.") from None
     draw = Draw(data.negatives, data.random_share, config.seed)

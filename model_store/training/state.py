@@ -1,10 +1,12 @@
 """The states a run can be resumed from: one folder a step, complete or not there.
 
-Knows tensors by name and files, no network. Invariant: a folder that `latest` gives was written to its end and has not changed
-since; what fails to be written, on a full disk or at a kill, leaves those before it as they were.
+Knows tensors by name and files, no network. Invariant: a folder that `latest` gives was written to
+its end and has not changed since; what fails to be written, on a full disk or at a kill, leaves
+those before it as they were.
 
-Nothing random is carried over: the order of examples, their negatives and dropout are functions of the seed and the step, and so
-is the learning rate. What remains is the trained tensors, the optimizer's moments and the step.
+Nothing random is carried over: the order of examples, their negatives and dropout are functions of
+the seed and the step, and so is the learning rate. What remains is the trained tensors, the
+optimizer's moments and the step.
 """
 
 from __future__ import annotations
@@ -54,8 +56,17 @@ class State:
     moments: dict[str, Any]
 
 
-def save(root: Path, step: int, run: dict[str, Any], weights: dict[str, Tensor], moments: dict[str, Any], *, keep: int) -> None:
-    """Write the state after `step` and remove all but the newest `keep`; raises `TrainingError` where the disk refuses."""
+def save(
+    root: Path,
+    step: int,
+    run: dict[str, Any],
+    weights: dict[str, Tensor],
+    moments: dict[str, Any],
+    *,
+    keep: int,
+) -> None:
+    """Write the state after `step` and remove all but the newest `keep`; raises `TrainingError`
+    where the disk refuses."""
     draft, final = root / f".step-{step:08d}.draft", _folder(root, step)
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -70,12 +81,14 @@ def save(root: Path, step: int, run: dict[str, Any], weights: dict[str, Tensor],
         shutil.rmtree(final, ignore_errors=True)  # there only if it was found damaged
         draft.replace(final)
         _sync(root)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors wrap what the disk says
+    # torch and safetensors wrap what the disk says
+    except (OSError, RuntimeError, SafetensorError) as error:
         with suppress(OSError):
             shutil.rmtree(draft, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainingError(
-            f"{final}: the state after step {step} cannot be written ({reason}); the states before it stay."
+            f"{final}: the state after step {step} cannot be written ({reason}); the states before"
+            " it stay."
         ) from None
     for old in _steps(root)[:-keep]:
         shutil.rmtree(_folder(root, old), ignore_errors=True)

@@ -1,7 +1,9 @@
-"""One run of the training job: check everything, then learn step by step, saving now and then, and leave an adapter.
+"""One run of the training job: check everything, then learn step by step, saving now and then, and
+leave an adapter.
 
-Knows the order of things, none of their details. Invariant: a run that was killed and started again leaves the weights, to the
-bit, that it would have left undisturbed; its folder's `manifest.json` is written last, so where it is, the run is complete.
+Knows the order of things, none of their details. Invariant: a run that was killed and started again
+leaves the weights, to the bit, that it would have left undisturbed; its folder's `manifest.json` is
+written last, so where it is, the run is complete.
 """
 
 from __future__ import annotations
@@ -33,9 +35,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def train(config: TrainConfig, *, stream: TextIO | None = None) -> Path:
     """Run `config` to its end, from the newest saved state if there is one; gives the run's folder.
 
-    Leaves there `adapter/` (peft's folder), `metrics.jsonl`, `training.png`, `manifest.json`, and `head.safetensors` where a head
-    was trained; a run that is complete already is left as it is. Raises `TrainingError` and `DataError`, before the first step
-    where what is wrong can be known then, and `loop.Stopped`.
+    Leaves there `adapter/` (peft's folder), `metrics.jsonl`, `training.png`, `manifest.json`, and
+    `head.safetensors` where a head was trained; a run that is complete already is left as it is.
+    Raises `TrainingError` and `DataError`, before the first step where what is wrong can be known
+    then, and `loop.Stopped`.
     """
     with _listening() as heard:
         processes = Processes(config)
@@ -52,14 +55,16 @@ def train(config: TrainConfig, *, stream: TextIO | None = None) -> Path:
 
 
 def check(config: TrainConfig) -> int:
-    """Everything that can be known to be wrong before a weight is loaded, and how many examples there are."""
+    """Everything that can be known to be wrong before a weight is loaded, and how many examples
+    there are."""
     sources = open_sources(config, 1)
     sources.check()
     return len(sources.examples)
 
 
 def _settled(config: TrainConfig, processes: Processes) -> tuple[TrainConfig, list[str]]:
-    """The configuration with its precision settled, alike in all processes, and what there is to say of it."""
+    """The configuration with its precision settled, alike in all processes, and what there is to
+    say of it."""
     precision, said = settle(config.precision, processes.device.type)
     if "fp32" in processes.collect([precision]):
         precision = "fp32"
@@ -84,29 +89,45 @@ def _learn(
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     settings = config.optimizer
-    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(
+        trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
     done = 0
     if saved is not None:
         set_weights(model, saved.weights)
         set_moments(model, optimizer, saved.moments)
         done = saved.step
-    steps = config.steps or max(1, round(config.epochs * len(sources.examples) / config.batch.examples))
+    steps = config.steps or max(
+        1, round(config.epochs * len(sources.examples) / config.batch.examples)
+    )
     with Bar(done, steps, every=config.report_every, shown=processes.leads, stream=stream) as bar:
-        for sentence in (*said, *damaged, f"{len(sources.examples)} examples, {steps} steps, {done} of them done."):
+        for sentence in (
+            *said,
+            *damaged,
+            f"{len(sources.examples)} examples, {steps} steps, {done} of them done.",
+        ):
             bar.say(sentence)
         Loop(config, processes, sources, model, optimizer, facts, heard).run(done, steps, bar)
     weights = weights_of(model)
 
     def finish() -> None:
         draw(config.output)
-        leave(config.output, reranker.network, weights, base=sources.checkpoint, config=config, facts=facts)
+        leave(
+            config.output,
+            reranker.network,
+            weights,
+            base=sources.checkpoint,
+            config=config,
+            facts=facts,
+        )
 
     processes.alone(finish)
 
 
 @contextmanager
 def _listening() -> Iterator[list[int]]:
-    """Signals that ask to stop, instead of their doing so in the middle of a step; a second one does."""
+    """Signals that ask to stop, instead of their doing so in the middle of a step; a second one
+    does."""
     heard: list[int] = []
     if current_thread() is not main_thread():
         yield heard

@@ -1,4 +1,5 @@
-"""A client's side of HTTP: bytes there and back, over a connection of its own, as the clock should see it.
+"""A client's side of HTTP: bytes there and back, over a connection of its own, as the clock should
+see it.
 
 Knows no server. Invariant: an answer is handed on only with status 200.
 """
@@ -50,7 +51,8 @@ def answers(url: str, path: str) -> bool:
 
 
 def numbers(url: str) -> dict[str, float]:
-    """A server's Prometheus metrics: value by name with labels, such as `rerank_shed_total{reason="rate"}`."""
+    """A server's Prometheus metrics: value by name with labels, such as
+    `rerank_shed_total{reason="rate"}`."""
     text = get(url, "/metrics").decode()
     return {name + labels: float(value) for name, labels, value in _NUMBER.findall(text)}
 
@@ -66,5 +68,7 @@ def _ask(url: str, method: str, path: str, body: bytes | None, headers: dict[str
     finally:
         connection.close()
     if response.status != http.client.OK:
-        raise CallFailed(f"{path} answered {response.status}: {content.decode(errors='replace')[:500]}")
+        raise CallFailed(
+            f"{path} answered {response.status}: {content.decode(errors='replace')[:500]}"
+        )
     return content

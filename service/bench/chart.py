@@ -36,8 +36,14 @@ def draw(report: Mapping[str, Any], output: Path) -> None:
     for panel, number in zip(panels, callers, strict=False):
         _panel(panel, [row for row in rows if row["callers"] == number])
         panel.set_title(f"{number} request{'s' if number > 1 else ''} at once", loc="left")
-    machine = report.get("gpu") or f"{report.get('processor', report['device'])}, {report.get('cores', '?')} cores"
-    title = f"{report['model']} in {report['dtype']}, {report['documents']} documents a request, {machine}"
+    machine = (
+        report.get("gpu")
+        or f"{report.get('processor', report['device'])}, {report.get('cores', '?')} cores"
+    )
+    title = (
+        f"{report['model']} in {report['dtype']}, {report['documents']} documents a request,"
+        f" {machine}"
+    )
     figure.suptitle(f"{title}\nin brackets: time over that of the first, paired", fontsize=11)
     figure.savefig(output, dpi=_DOTS_PER_INCH)
 
@@ -49,9 +55,13 @@ def _panel(panel: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     width = _SHARE / len(contenders)
     for place, contender in enumerate(contenders):
         own = [row for row in rows if row["contender"] == contender]
-        left = [workloads.index(row["workload"]) + (place + 0.5) * width - _SHARE / 2 for row in own]
+        left = [
+            workloads.index(row["workload"]) + (place + 0.5) * width - _SHARE / 2 for row in own
+        ]
         heights = [row["pairs_per_second"] for row in own]
-        bars = panel.bar(left, heights, width * 0.92, label=contender, color=_COLOURS.get(contender))
+        bars = panel.bar(
+            left, heights, width * 0.92, label=contender, color=_COLOURS.get(contender)
+        )
         labels = [f"{row['pairs_per_second']:.3g}\n{_ratio(row, rows)}" for row in own]
         panel.bar_label(bars, labels, fontsize=7, padding=2)
     panel.set_xticks(range(len(workloads)), workloads)

@@ -1,4 +1,5 @@
-"""The checkpoint of a benchmark: one by name, one generated, or a large model's shapes without weights.
+"""The checkpoint of a benchmark: one by name, one generated, or a large model's shapes without
+weights.
 
 Knows folders, no servers. Invariant: all contenders read one folder.
 """

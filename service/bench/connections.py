@@ -1,6 +1,8 @@
-"""Connections that cost a server something without asking for much: idle ones, and one whose answer is not read.
+"""Connections that cost a server something without asking for much: idle ones, and one whose answer
+is not read.
 
-The module knows sockets and HTTP's first lines, no server. Invariant: all sockets are closed when it is over.
+The module knows sockets and HTTP's first lines, no server. Invariant: all sockets are closed when
+it is over.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from urllib.parse import urlsplit
 
 HELD_SECONDS = 10.0
 ANSWER_CHARACTERS = 3_000
-"""Of each document that an unread answer repeats: more, all together, than the system keeps for a connection."""
+"""Of each document that an unread answer repeats: more, all together, than the system keeps for a
+connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What is done with connections, by an address, a key and a size; it gives the status that was seen, or 0."""
+    """What is done with connections, by an address, a key and a size; it gives the status that was
+    seen, or 0."""
 
     says: str
     hold: Callable[[str, str, int], int]
@@ -28,7 +32,9 @@ class Holding:
 
 def _connected(url: str, stack: ExitStack) -> socket.socket:
     address = urlsplit(url)
-    return stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=HELD_SECONDS))
+    return stack.enter_context(
+        socket.create_connection((address.hostname, address.port), timeout=HELD_SECONDS)
+    )
 
 
 def _idle(url: str, key: str, size: int) -> int:
@@ -44,8 +50,13 @@ def _idle(url: str, key: str, size: int) -> int:
 def _unread(url: str, key: str, size: int) -> int:
     """A request whose answer repeats all documents, and is not read."""
     documents = [f"{number} {'x' * ANSWER_CHARACTERS}" for number in range(size)]
-    body = json.dumps({"query": "q", "documents": documents, "return_documents": True, "truncate": "end"}).encode()
-    head = f"POST /rerank HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+    body = json.dumps(
+        {"query": "q", "documents": documents, "return_documents": True, "truncate": "end"}
+    ).encode()
+    head = (
+        f"POST /rerank HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type:"
+        " application/json\r\n"
+    )
     with ExitStack() as stack:
         connection = _connected(url, stack)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

@@ -1,7 +1,9 @@
-"""Who is compared: how each is asked, and read. Each is programs of its own, and is talked to as by any client.
+"""Who is compared: how each is asked, and read. Each is programs of its own, and is talked to as by
+any client.
 
-Knows public APIs, nothing of how the service works inside. Invariant: what a contender does for a request
-between `prepare` and `logits` is all that it needs to answer it, and it gets nothing that others do not.
+Knows public APIs, nothing of how the service works inside. Invariant: what a contender does for a
+request between `prepare` and `logits` is all that it needs to answer it, and it gets nothing that
+others do not.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _SUB_CALLS = 64
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Prompt tokens of what was answered so far, and those of them that went through the network."""
+    """Prompt tokens of what was answered so far, and those of them that went through the
+    network."""
 
     prompt: float
     computed: float
@@ -64,7 +67,8 @@ class Contender(Protocol):
 
 @dataclass
 class Service:
-    """A gateway at `url`, whatever is behind it: a worker at `worker_url`, where that is a process of its own."""
+    """A gateway at `url`, whatever is behind it: a worker at `worker_url`, where that is a process
+    of its own."""
 
     name: str
     dtype: str
@@ -83,7 +87,9 @@ class Service:
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
         results = chain.from_iterable(json.loads(answer)["results"] for answer in answers)
-        return [result["logit"] for result in sorted(results, key=lambda result: int(result["index"]))]
+        return [
+            result["logit"] for result in sorted(results, key=lambda result: int(result["index"]))
+        ]
 
     def ready(self) -> bool:
         return calls.answers(self.url, "/health/ready")
@@ -92,7 +98,10 @@ class Service:
         if not self.tells_reuse:
             return None
         counted = calls.numbers(self.url)
-        of = {source: counted.get(f'rerank_prompt_tokens_total{{source="{source}"}}', 0.0) for source in _SOURCES}
+        of = {
+            source: counted.get(f'rerank_prompt_tokens_total{{source="{source}"}}', 0.0)
+            for source in _SOURCES
+        }
         return Tokens(sum(of.values()), of["computed"])
 
 
@@ -101,7 +110,8 @@ _SOURCES = ("computed", "prefix", "cached")
 
 @dataclass
 class VllmServer:
-    """vLLM's own server at `url`. `tuned` clients resize pictures themselves and send a request as several calls at once."""
+    """vLLM's own server at `url`. `tuned` clients resize pictures themselves and send a request as
+    several calls at once."""
 
     name: str
     dtype: str
@@ -115,7 +125,9 @@ class VllmServer:
     def prepare(self, request: Request) -> list[bytes]:
         if not self.tuned:
             return [vllm_server.rerank_body(request)]
-        return vllm_server.score_bodies(request, self.checkpoint.manifest.pixels, _SUB_CALL_DOCUMENTS)
+        return vllm_server.score_bodies(
+            request, self.checkpoint.manifest.pixels, _SUB_CALL_DOCUMENTS
+        )
 
     def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
         path = "/score" if self.tuned else "/rerank"
@@ -131,7 +143,10 @@ class VllmServer:
 
     def tokens(self) -> Tokens | None:
         counted = calls.numbers(self.url)
-        prompt, cached = (_total(counted, f"vllm:{name}_total") for name in ("prompt_tokens", "prompt_tokens_cached"))
+        prompt, cached = (
+            _total(counted, f"vllm:{name}_total")
+            for name in ("prompt_tokens", "prompt_tokens_cached")
+        )
         return Tokens(prompt, prompt - cached)
 
 
@@ -174,7 +189,8 @@ class Loop:
 
 
 def pause(contender: Contender) -> None:
-    """Stop it where it stands, from the outside in, so that no program waits for one that cannot answer."""
+    """Stop it where it stands, from the outside in, so that no program waits for one that cannot
+    answer."""
     for program in contender.programs:
         program.pause()
 

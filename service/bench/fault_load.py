@@ -1,7 +1,8 @@
-"""The load that faults are measured under: callers who ask one request after the other, or requests that come at a rate.
+"""The load that faults are measured under: callers who ask one request after the other, or requests
+that come at a rate.
 
-Knows the public API alone. Invariant: every request that was begun is in the record with what became of it, and what callers ask
-is a mix of pairs that were asked before and pairs that were not.
+Knows the public API alone. Invariant: every request that was begun is in the record with what
+became of it, and what callers ask is a mix of pairs that were asked before and pairs that were not.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from service.bench.workloads import make_request
 
 TIMEOUT_MS = 20_000
 GIVE_UP_SECONDS = 30
-"""A caller waits longer than the request may take: an answer that never comes would be a finding."""
+"""A caller waits longer than the request may take: an answer that never comes would be a finding.
+"""
 NO_ANSWER = 0
 HOT_TEXTS = 64
-"""Texts that are asked about again and again, with `HOT_QUERIES`; half of a request's documents are of these."""
+"""Texts that are asked about again and again, with `HOT_QUERIES`; half of a request's documents are
+of these."""
 HOT_QUERIES = 4
 TURNED_AWAY = (429, 503)
 
@@ -35,7 +38,8 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request: its status (`NO_ANSWER`: none came), seconds until its answer, and the logit of each pair it scored."""
+    """One request: its status (`NO_ANSWER`: none came), seconds until its answer, and the logit of
+    each pair it scored."""
 
     status: int
     seconds: float
@@ -51,15 +55,24 @@ class Traffic:
         hot = make_request("L", HOT_TEXTS, 0, tokenizer)
         self._hot = [text for text in hot.documents if isinstance(text, str)]
         self._queries = [
-            query for each in range(HOT_QUERIES) if isinstance(query := make_request("T", 1, each, tokenizer).query, str)
+            query
+            for each in range(HOT_QUERIES)
+            if isinstance(query := make_request("T", 1, each, tokenizer).query, str)
         ]
         self._rng, self._lock, self._numbers = Random(seed), threading.Lock(), count(seed * 10**6)
 
     def body(self) -> dict[str, Any]:
         with self._lock:
             known = self._rng.sample(self._hot, self._documents // 2)
-            new = [f"{self._rng.choice(self._hot)} {next(self._numbers)}" for _ in range(self._documents - len(known))]
-            return {"query": self._rng.choice(self._queries), "documents": known + new, "timeout_ms": TIMEOUT_MS}
+            new = [
+                f"{self._rng.choice(self._hot)} {next(self._numbers)}"
+                for _ in range(self._documents - len(known))
+            ]
+            return {
+                "query": self._rng.choice(self._queries),
+                "documents": known + new,
+                "timeout_ms": TIMEOUT_MS,
+            }
 
 
 def ask(url: str, body: dict[str, Any]) -> Asked:
@@ -67,7 +80,9 @@ def ask(url: str, body: dict[str, Any]) -> Asked:
     start = time.perf_counter()
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=GIVE_UP_SECONDS)
     try:
-        connection.request("POST", "/rerank", json.dumps(body), {"content-type": "application/json"})
+        connection.request(
+            "POST", "/rerank", json.dumps(body), {"content-type": "application/json"}
+        )
         response = connection.getresponse()
         content = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError):
@@ -76,13 +91,22 @@ def ask(url: str, body: dict[str, Any]) -> Asked:
         connection.close()
     seconds = time.perf_counter() - start
     if response.status != http.client.OK:
-        return Asked(response.status, seconds, retry_after=response.getheader("retry-after") is not None)
+        return Asked(
+            response.status, seconds, retry_after=response.getheader("retry-after") is not None
+        )
     texts = body["documents"]
-    return Asked(http.client.OK, seconds, {(body["query"], texts[each["index"]]): each["logit"] for each in content["results"]})
+    return Asked(
+        http.client.OK,
+        seconds,
+        {(body["query"], texts[each["index"]]): each["logit"] for each in content["results"]},
+    )
 
 
-def closed_loop(url: str, traffic: Traffic, callers: int, requests: int, watch: Callable[[int], None]) -> list[Asked]:
-    """`callers` at a time until `requests` are answered; after each, `watch` is told how many are, by one caller at a time."""
+def closed_loop(
+    url: str, traffic: Traffic, callers: int, requests: int, watch: Callable[[int], None]
+) -> list[Asked]:
+    """`callers` at a time until `requests` are answered; after each, `watch` is told how many are,
+    by one caller at a time."""
     done: list[Asked] = []
     numbers, turn = iter(range(requests)), threading.Lock()
 
@@ -102,7 +126,8 @@ def closed_loop(url: str, traffic: Traffic, callers: int, requests: int, watch: 
 
 
 def open_loop(url: str, traffic: Traffic, rate: float, seconds: float) -> list[Asked]:
-    """`rate` requests a second, whatever becomes of them, for so many seconds; then all their answers."""
+    """`rate` requests a second, whatever becomes of them, for so many seconds; then all their
+    answers."""
     bodies = [traffic.body() for _ in range(int(rate * seconds))]
     start = time.perf_counter()
     with ThreadPoolExecutor(len(bodies)) as pool:
@@ -114,13 +139,16 @@ def open_loop(url: str, traffic: Traffic, rate: float, seconds: float) -> list[A
 
 
 def wrong(url: str, asked: Sequence[Asked], most: int, tolerance: float) -> int:
-    """Of at most `most` answers, how many have a logit that differs from what a calm service says past its cache."""
+    """Of at most `most` answers, how many have a logit that differs from what a calm service says
+    past its cache."""
     answered = [each for each in asked if each.logits]
     found = 0
     for each in answered[:: max(1, len(answered) // most)]:
         query = next(iter(each.logits))[0]
         texts = [text for _, text in each.logits]
-        calm = ask(url, {"query": query, "documents": texts, "cache": "bypass", "timeout_ms": TIMEOUT_MS})
+        calm = ask(
+            url, {"query": query, "documents": texts, "cache": "bypass", "timeout_ms": TIMEOUT_MS}
+        )
         found += not _agree(each.logits, calm.logits, tolerance)
     return found
 
@@ -131,4 +159,6 @@ def succeeded(asked: Iterable[Asked]) -> list[Asked]:
 
 
 def _agree(one: dict[Pair, float], other: dict[Pair, float], tolerance: float) -> bool:
-    return one.keys() == other.keys() and all(abs(logit - other[pair]) <= tolerance for pair, logit in one.items())
+    return one.keys() == other.keys() and all(
+        abs(logit - other[pair]) <= tolerance for pair, logit in one.items()
+    )

@@ -1,7 +1,7 @@
 """What faults are done to: a gateway, two workers and a Redis, each a program of its own.
 
-Knows how they are started and how they are harmed, nothing of what is measured. Invariant: the score cache is Redis alone, so
-that every request meets it.
+Knows how they are started and how they are harmed, nothing of what is measured. Invariant: the
+score cache is Redis alone, so that every request meets it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Part:
 
     def restart(self) -> None:
         """Start it again, without waiting for it."""
-        self.program = self.stack.enter_context(started(self.role, self.command, self.environment, self.log))
+        self.program = self.stack.enter_context(
+            started(self.role, self.command, self.environment, self.log)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ class System:
     def redis_says(self, *words: str) -> str:
         """What Redis answers to a command."""
         asked = ["redis-cli", "-p", calls.port_of(self.redis.url), *words]
-        return subprocess.run(asked, capture_output=True, text=True, timeout=_STOP_SECONDS, check=False).stdout.strip()
+        return subprocess.run(
+            asked, capture_output=True, text=True, timeout=_STOP_SECONDS, check=False
+        ).stdout.strip()
 
     def ready_workers(self) -> int:
         return sum(_ready(worker.url) for worker in self.workers)
@@ -73,7 +77,8 @@ class System:
 
 @contextmanager
 def system(plan: Plan, checkpoint: Checkpoint) -> Iterator[System]:
-    """A system that is ready; raises `BenchRefused` where there is no Redis, `ProgramFailed` where something does not start."""
+    """A system that is ready; raises `BenchRefused` where there is no Redis, `ProgramFailed` where
+    something does not start."""
     if not shutil.which("redis-server"):
         raise BenchRefused("gmr bench --faults needs redis-server.")
     python = plan.python_vllm if plan.engine == "vllm" else sys.executable
@@ -94,12 +99,28 @@ def system(plan: Plan, checkpoint: Checkpoint) -> Iterator[System]:
 
         def gmr(name: str, interpreter: str, *words: str, settings: dict[str, str]) -> Part:
             url = calls.free_url()
-            return part(name, [interpreter, "-m", "service.cli", *words, "--port", calls.port_of(url)], settings, url)
+            return part(
+                name,
+                [interpreter, "-m", "service.cli", *words, "--port", calls.port_of(url)],
+                settings,
+                url,
+            )
 
         redis_url = calls.free_url()
-        options = ["--port", calls.port_of(redis_url), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        options = [
+            "--port",
+            calls.port_of(redis_url),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         redis = part("redis", ["redis-server", *options], quiet, redis_url)
-        workers = [gmr(f"worker-{number}", python, "worker", settings=alone) for number in range(WORKERS)]
+        workers = [
+            gmr(f"worker-{number}", python, "worker", settings=alone) for number in range(WORKERS)
+        ]
         shared = quiet | {
             "RERANK_WORKERS": ",".join(worker.url for worker in workers),
             "RERANK_REDIS_URL": redis_url.replace("http:", "redis:"),

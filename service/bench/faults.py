@@ -1,7 +1,9 @@
-"""`gmr bench --faults`: what callers notice when a part of the service fails, and what that costs in work.
+"""`gmr bench --faults`: what callers notice when a part of the service fails, and what that costs
+in work.
 
-Knows faults and what callers record, not how the service deals with them. Invariant: a fault begins when a quarter of its row's
-requests are answered and ends when three quarters are; rows are compared with the calm row of the same run.
+Knows faults and what callers record, not how the service deals with them. Invariant: a fault begins
+when a quarter of its row's requests are answered and ends when three quarters are; rows are
+compared with the calm row of the same run.
 """
 
 from __future__ import annotations
@@ -42,8 +44,10 @@ CHECKED = 40
 OVERLOAD, OVERLOAD_SECONDS = 10, 10
 SLOWNESS, _PERIOD_SECONDS = 10, 0.2
 _CALLS = "rerank_worker_calls_total"
-_LIES = "local k=redis.call('KEYS','*') local v={} for i,x in ipairs(k) do v[i]=redis.call('GET',x) end \
-for i,x in ipairs(k) do redis.call('SET',x,v[i%#k+1]) end return #k"
+_LIES = (
+    "local k=redis.call('KEYS','*') local v={} for i,x in ipairs(k) do v[i]=redis.call('GET',x) end"
+    " for i,x in ipairs(k) do redis.call('SET',x,v[i%#k+1]) end return #k"
+)
 """Gives every key its neighbour's value."""
 
 Fault = Callable[[System], Callable[[], None]]
@@ -52,7 +56,8 @@ Fault = Callable[[System], Callable[[], None]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What callers saw. `failed`: no scores, nor turned away politely; `extra_work`: calls to workers that came to nothing."""
+    """What callers saw. `failed`: no scores, nor turned away politely; `extra_work`: calls to
+    workers that came to nothing."""
 
     fault: str
     requests: int
@@ -66,29 +71,45 @@ class Row:
 
 
 def run_faults(plan: Plan) -> int:
-    """Measure, print and write; the exit code is 1 where a score was wrong. Raises as `run_bench` does."""
+    """Measure, print and write; the exit code is 1 where a score was wrong. Raises as `run_bench`
+    does."""
     console = Console()
     with cleaning_up(), TemporaryDirectory(prefix="gmr-bench-") as scratch:
         checkpoint = make_checkpoint(plan, Path(scratch))
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
         with system(plan, checkpoint) as whole:
-            closed_loop(whole.gateway.url, Traffic(tokenizer, plan.documents, 0), CALLERS, REQUESTS_A_SAMPLE, _ignore)
+            closed_loop(
+                whole.gateway.url,
+                Traffic(tokenizer, plan.documents, 0),
+                CALLERS,
+                REQUESTS_A_SAMPLE,
+                _ignore,
+            )
             rows: list[Row] = []
             for number, (name, fault) in enumerate(FAULTS.items(), start=1):
                 traffic = Traffic(tokenizer, plan.documents, number)
-                rows.append(_row(name, whole, traffic, plan, fault, rows[0].p99_ms if rows else None))
+                rows.append(
+                    _row(name, whole, traffic, plan, fault, rows[0].p99_ms if rows else None)
+                )
                 console.print(f"{name}: {rows[-1].failed} of {rows[-1].requests} failed")
             overload = _overload(whole, Traffic(tokenizer, plan.documents, len(FAULTS) + 1))
     console.print(_table(rows))
     console.print(_sentence(overload), soft_wrap=True)
-    report = describe(plan) | {"model": plan.model, "engine": plan.engine, "documents": plan.documents, "callers": CALLERS}
+    report = describe(plan) | {
+        "model": plan.model,
+        "engine": plan.engine,
+        "documents": plan.documents,
+        "callers": CALLERS,
+    }
     report |= {"rows": [asdict(row) for row in rows], "overload": overload}
     if plan.output:
         write(report, plan.output)
     return int(any(row.wrong for row in rows))
 
 
-def _row(name: str, whole: System, traffic: Traffic, plan: Plan, fault: Fault, calm_p99: float | None) -> Row:
+def _row(
+    name: str, whole: System, traffic: Traffic, plan: Plan, fault: Fault, calm_p99: float | None
+) -> Row:
     count = REQUESTS_A_SAMPLE * plan.samples
     before, undo = _calls(whole), _ignore_nothing
     state = "before"
@@ -121,7 +142,8 @@ def _row(name: str, whole: System, traffic: Traffic, plan: Plan, fault: Fault, c
 
 
 def _overload(whole: System, traffic: Traffic) -> dict[str, float]:
-    """Capacity by a closed loop that keeps every worker busy; then requests at ten times that rate, whatever becomes of them."""
+    """Capacity by a closed loop that keeps every worker busy; then requests at ten times that rate,
+    whatever becomes of them."""
     url, count = whole.gateway.url, REQUESTS_A_SAMPLE
     start = time.perf_counter()
     closed_loop(url, traffic, 2 * CALLERS, count, _ignore)
@@ -150,12 +172,32 @@ def _p99(asked: Sequence[Asked]) -> float:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{CALLERS} callers, {REQUESTS_A_SAMPLE} requests a sample; a gateway, two workers, a Redis")
-    for heading in ("fault", "requests", "failed", "turned away", "wrong scores", "p50 ms", "p99 ms", "p99 / calm", "extra work"):
+    table = Table(
+        title=(
+            f"{CALLERS} callers, {REQUESTS_A_SAMPLE} requests a sample; a gateway, two workers, a"
+            " Redis"
+        )
+    )
+    for heading in (
+        "fault",
+        "requests",
+        "failed",
+        "turned away",
+        "wrong scores",
+        "p50 ms",
+        "p99 ms",
+        "p99 / calm",
+        "extra work",
+    ):
         table.add_column(heading, justify="left" if heading == "fault" else "right")
     for row in rows:
         counts = (str(each) for each in (row.requests, row.failed, row.turned_away, row.wrong))
-        times = (f"{row.p50_ms:.0f}", f"{row.p99_ms:.0f}", f"{row.p99_ratio:.2f}x", f"{row.extra_work:.1%}")
+        times = (
+            f"{row.p50_ms:.0f}",
+            f"{row.p99_ms:.0f}",
+            f"{row.p99_ratio:.2f}x",
+            f"{row.extra_work:.1%}",
+        )
         table.add_row(row.fault, *counts, *times)
     return table
 
@@ -163,15 +205,22 @@ def _table(rows: Sequence[Row]) -> Table:
 def _sentence(overload: dict[str, float]) -> str:
     served = f"{overload['served']:.0f} of {overload['requests']:.0f} requests were served"
     goodput = f"{overload['goodput']:.0%} of the capacity; p99 {overload['p99_ms']:.0f} ms"
-    away = f"p50 {overload['turned_away_p50_ms']:.0f} ms, p99 {overload['turned_away_p99_ms']:.0f} ms"
+    away = (
+        f"p50 {overload['turned_away_p50_ms']:.0f} ms, p99 {overload['turned_away_p99_ms']:.0f} ms"
+    )
     return (
-        f"At {OVERLOAD} times the capacity, {served} ({goodput}), {overload['turned_away']:.0f} turned away ({away}), "
-        f"{overload['failed']:.0f} failed; afterwards, {overload['recovered']:.0%} of the capacity."
+        f"At {OVERLOAD} times the capacity, {served} ({goodput}), {overload['turned_away']:.0f}"
+        f" turned away ({away}), {overload['failed']:.0f} failed; afterwards,"
+        f" {overload['recovered']:.0%} of the capacity."
     )
 
 
 def _calls(whole: System) -> dict[str, float]:
-    counted = {name: value for name, value in calls.numbers(whole.gateway.url).items() if name.startswith(_CALLS)}
+    counted = {
+        name: value
+        for name, value in calls.numbers(whole.gateway.url).items()
+        if name.startswith(_CALLS)
+    }
     return {"all": sum(counted.values()), "ok": counted.get(f'{_CALLS}{{outcome="ok"}}', 0.0)}
 
 

@@ -1,6 +1,8 @@
-"""Checkpoints for timing only: one of about 40 M random weights, in which arithmetic rules over overhead, and large ones' shapes.
+"""Checkpoints for timing only: one of about 40 M random weights, in which arithmetic rules over
+overhead, and large ones' shapes.
 
-Knows configs and files. Invariant: all have another checkpoint's tokenizer, so that a text has the same ids in each.
+Knows configs and files. Invariant: all have another checkpoint's tokenizer, so that a text has the
+same ids in each.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ _LARGE_MROPE = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_sectio
 
 
 def generate_checkpoint(tokenizer_from: Path, folder: Path) -> None:
-    """Write a random Qwen2.5-VL with the tokenizer of another checkpoint. The same seed, the same weights."""
+    """Write a random Qwen2.5-VL with the tokenizer of another checkpoint. The same seed, the same
+    weights."""
     _copy_tokenizer(tokenizer_from, folder)
     _write_preprocessor(tokenizer_from, folder, _MAX_IMAGE_TOKENS * 28 * 28)
     config = _config(tokenizer_from, _TEXT, _VISION, tied=True)
@@ -86,10 +89,15 @@ def write_shapes(tokenizer_from: Path, folder: Path, size: str) -> None:
     config.save_pretrained(folder)
 
 
-def _config(tokenizer_from: Path, text: Mapping[str, Any], vision: Mapping[str, Any], *, tied: bool) -> Any:
+def _config(
+    tokenizer_from: Path, text: Mapping[str, Any], vision: Mapping[str, Any], *, tied: bool
+) -> Any:
     """Another checkpoint's config with other layers."""
     small = Qwen2_5_VLConfig.from_pretrained(tokenizer_from)
-    layers = {"layer_types": ["full_attention"] * text["num_hidden_layers"], "tie_word_embeddings": tied}
+    layers = {
+        "layer_types": ["full_attention"] * text["num_hidden_layers"],
+        "tie_word_embeddings": tied,
+    }
     return Qwen2_5_VLConfig(
         text_config=small.text_config.to_dict() | text | layers,
         vision_config=dict(vision),
@@ -108,7 +116,11 @@ def _copy_tokenizer(tokenizer_from: Path, folder: Path) -> None:
 
 
 def _write_preprocessor(tokenizer_from: Path, folder: Path, max_pixels: int) -> None:
-    processor = json.loads((tokenizer_from / "preprocessor_config.json").read_text(encoding="utf-8"))
+    processor = json.loads(
+        (tokenizer_from / "preprocessor_config.json").read_text(encoding="utf-8")
+    )
     processor |= {"min_pixels": 4 * 28 * 28, "max_pixels": max_pixels}
     processor.pop("size", None)
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2), encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(processor, indent=2), encoding="utf-8"
+    )

@@ -1,6 +1,8 @@
-"""What a run was made on: the machine, the versions, and how fast it multiplies matrices in the run's own dtypes and shapes.
+"""What a run was made on: the machine, the versions, and how fast it multiplies matrices in the
+run's own dtypes and shapes.
 
-Knows this machine and the engine's interpreter, no contenders. Invariant: nothing here names a path.
+Knows this machine and the engine's interpreter, no contenders. Invariant: nothing here names a
+path.
 """
 
 from __future__ import annotations
@@ -50,23 +52,37 @@ def describe(plan: Plan) -> dict[str, Any]:
     }
 
 
-def matmul_rates(plan: Plan, dtypes: Sequence[str], shapes: Sequence[tuple[int, int]]) -> dict[str, float]:
+def matmul_rates(
+    plan: Plan, dtypes: Sequence[str], shapes: Sequence[tuple[int, int]]
+) -> dict[str, float]:
     """Operations a second by dtype, for a network's products of `shapes` (inputs, outputs)."""
     on_vllm = any(name in ("ours", "vllm", "vllm-tuned") for name in plan.contenders)
     python = plan.python_vllm if on_vllm else sys.executable
     fixed = [plan.device, str(len(plan.cores)), str(_ROWS[plan.device])]
     module = ["-m", "service.bench.matmul"]
-    return {dtype: float(_run(python, [*module, dtype, *fixed], json.dumps(shapes))) for dtype in dict.fromkeys(dtypes)}
+    return {
+        dtype: float(_run(python, [*module, dtype, *fixed], json.dumps(shapes)))
+        for dtype in dict.fromkeys(dtypes)
+    }
 
 
 def _processor() -> str:
     """The processor's name, as Linux has it."""
-    found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return found[1] if found else platform.machine()
 
 
 def _run(python: str, arguments: Sequence[str], given: str = "") -> str:
-    done = subprocess.run([python, *arguments], input=given, capture_output=True, text=True, timeout=_SECONDS, check=False)
+    done = subprocess.run(
+        [python, *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
     if done.returncode:
         raise BenchRefused(f"{python} could not run what was asked of it.\n{done.stderr[-2000:]}")
     return done.stdout

@@ -1,8 +1,9 @@
-"""How fast this machine multiplies matrices of a network's shapes, in operations a second: the ceiling of any engine on it.
+"""How fast this machine multiplies matrices of a network's shapes, in operations a second: the
+ceiling of any engine on it.
 
-Runs as a program of its own, in the engine's environment: `DTYPE DEVICE THREADS ROWS`, and on standard input the shapes as JSON
-pairs (inputs, outputs). Invariant: the rate is that of the fastest round of one product of each shape, since what slows a round
-down is not the machine.
+Runs as a program of its own, in the engine's environment: `DTYPE DEVICE THREADS ROWS`, and on
+standard input the shapes as JSON pairs (inputs, outputs). Invariant: the rate is that of the
+fastest round of one product of each shape, since what slows a round down is not the machine.
 """
 
 from __future__ import annotations

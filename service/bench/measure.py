@@ -1,7 +1,8 @@
-"""One sample of one contender: some callers at once, each with a request; how long it took, what it cost, what came out.
+"""One sample of one contender: some callers at once, each with a request; how long it took, what it
+cost, what came out.
 
-Knows contenders and requests, not what is compared with what. Invariant: nothing is on the clock but asking, and whatever else
-the machine was doing meanwhile is recorded with the sample.
+Knows contenders and requests, not what is compared with what. Invariant: nothing is on the clock
+but asking, and whatever else the machine was doing meanwhile is recorded with the sample.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _INSIDE_OTHERS = ("guest", "guest_nice")
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Seconds, bytes, tokens. `cpu` and `memory` are by role; `foreign_cores` is how busy others kept the machine meanwhile."""
+    """Seconds, bytes, tokens. `cpu` and `memory` are by role; `foreign_cores` is how busy others
+    kept the machine meanwhile."""
 
     seconds: float
     latencies: list[float]
@@ -100,7 +102,8 @@ def _together(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _foreign_seconds(programs: Sequence[Program]) -> float:
-    """Processor time that was used so far on this machine by anything but the programs and this process."""
+    """Processor time that was used so far on this machine by anything but the programs and this
+    process."""
     spent = psutil.cpu_times()._asdict()
     busy = sum(seconds for kind, seconds in spent.items() if kind not in (*_IDLE, *_INSIDE_OTHERS))
     return float(busy - sum(cpu_seconds(programs).values()) - sum(os.times()[:2]))

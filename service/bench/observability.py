@@ -1,9 +1,11 @@
-"""`gmr bench --observability`: what metrics, logs and traces cost, where a request costs least: all its scores are known.
+"""`gmr bench --observability`: what metrics, logs and traces cost, where a request costs least: all
+its scores are known.
 
-Starts gateways before one worker and talks to them as any client would. Knows their settings, and that `service.bench.unobserved` is a
-gateway that observes nothing; that one is started twice, and what the two differ by is what the measurement is worth. Invariant:
-the ways are asked the same request in turns; a ratio is of two ways in one round; and gateways are
-started anew for each sample, because two processes of one program differ, too.
+Starts gateways before one worker and talks to them as any client would. Knows their settings, and
+that `service.bench.unobserved` is a gateway that observes nothing; that one is started twice, and
+what the two differ by is what the measurement is worth. Invariant: the ways are asked the same
+request in turns; a ratio is of two ways in one round; and gateways are started anew for each
+sample, because two processes of one program differ, too.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ _WAYS = {
     "metrics, logs": ("service.cli.main", _SEEN),
     "metrics, logs, traces": ("service.cli.main", _SEEN | {"RERANK_TRACE_SAMPLE": "0.01"}),
 }
-"""What is observed: the module that does so, and settings. The first is what others are compared with."""
+"""What is observed: the module that does so, and settings. The first is what others are compared
+with."""
 _SENT = 'rerank_trace_spans_total{outcome="sent"}'
 
 
@@ -80,7 +83,9 @@ def run_observability(plan: Plan) -> int:
         checkpoint = make_checkpoint(plan, scratch)
         service = start_service(plan, checkpoint, plan.engine, scratch, stack)
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
-        body = json.dumps(replace(requests("T", plan.documents, 1, 0, tokenizer)[0], cache="use").body()).encode()
+        body = json.dumps(
+            replace(requests("T", plan.documents, 1, 0, tokenizer)[0], cache="use").body()
+        ).encode()
         for sample in range(plan.samples):
             with _gateways(service.worker_url, scratch) as gateways:
                 _measure(gateways, body, found)
@@ -95,7 +100,8 @@ def run_observability(plan: Plan) -> int:
 
 @contextmanager
 def _gateways(worker: str, scratch: Path) -> Iterator[dict[str, _Gateway]]:
-    """A gateway for each way, ready, and a place where traces go; at the end some must have come there."""
+    """A gateway for each way, ready, and a place where traces go; at the end some must have come
+    there."""
     with ExitStack() as stack:
         sink = calls.free_url()
         command = [sys.executable, "-m", "service.bench.sink", calls.port_of(sink)]
@@ -105,24 +111,43 @@ def _gateways(worker: str, scratch: Path) -> Iterator[dict[str, _Gateway]]:
         for name, (module, settings) in _WAYS.items():
             url = calls.free_url()
             traced = {"RERANK_OTLP_ENDPOINT": sink} if "RERANK_TRACE_SAMPLE" in settings else {}
-            command = [sys.executable, "-m", module, "gateway", "--workers", worker, "--port", calls.port_of(url)]
+            command = [
+                sys.executable,
+                "-m",
+                module,
+                "gateway",
+                "--workers",
+                worker,
+                "--port",
+                calls.port_of(url),
+            ]
             program = stack.enter_context(
-                started("gateway", command, inherited() | _PATIENT | settings | traced, scratch / f"{name}.log")
+                started(
+                    "gateway",
+                    command,
+                    inherited() | _PATIENT | settings | traced,
+                    scratch / f"{name}.log",
+                )
             )
             program.await_ready(partial(calls.answers, url, "/health/ready"))
             gateways[name] = _Gateway(program, url)
         yield gateways
         time.sleep(_SENDING_SECONDS)
         if not calls.numbers(url).get(_SENT):
-            raise BenchRefused("No trace has left the gateway that was to send some: nothing was measured.")
+            raise BenchRefused(
+                "No trace has left the gateway that was to send some: nothing was measured."
+            )
 
 
 def _measure(gateways: Mapping[str, _Gateway], body: bytes, found: Mapping[str, _Found]) -> None:
-    """One sample: every way is warmed up, then asked in turns; who is first changes from round to round."""
+    """One sample: every way is warmed up, then asked in turns; who is first changes from round to
+    round."""
     taken: dict[str, list[float]] = {name: [] for name in gateways}
     for gateway in gateways.values():
         _seconds(gateway.url, body, _WARM_UP)
-    before = {name: sum(gateway.program.cpu_seconds().values()) for name, gateway in gateways.items()}
+    before = {
+        name: sum(gateway.program.cpu_seconds().values()) for name, gateway in gateways.items()
+    }
     names = list(gateways)
     for number in range(_ROUNDS):
         first = number % len(names)
@@ -134,7 +159,8 @@ def _measure(gateways: Mapping[str, _Gateway], body: bytes, found: Mapping[str, 
 
 
 def _seconds(url: str, body: bytes, times: int) -> float:
-    """How long a request takes so many times in a row, over one connection that was used once before."""
+    """How long a request takes so many times in a row, over one connection that was used once
+    before."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=calls.ANSWER_SECONDS)
     try:
         _ask(connection, body)
@@ -142,7 +168,8 @@ def _seconds(url: str, body: bytes, times: int) -> float:
         for _ in range(times):
             _ask(connection, body)
         return time.perf_counter() - start
-    except OSError as error:  # among them a broken pipe, of which the command line would say nothing
+    # among them a broken pipe, of which the command line would say nothing
+    except OSError as error:
         raise calls.CallFailed(f"A gateway was lost ({type(error).__name__}).") from error
     finally:
         connection.close()
@@ -153,11 +180,14 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> None:
     answer = connection.getresponse()
     content = answer.read()
     if answer.status != http.client.OK:
-        raise calls.CallFailed(f"/rerank answered {answer.status}: {content[:500].decode(errors='replace')}")
+        raise calls.CallFailed(
+            f"/rerank answered {answer.status}: {content[:500].decode(errors='replace')}"
+        )
 
 
 def _row(name: str, found: _Found, reference: _Found) -> dict[str, Any]:
-    """What a way costs: the share of requests a second that is lost to it, and an interval that has it in 95 of 100 cases."""
+    """What a way costs: the share of requests a second that is lost to it, and an interval that has
+    it in 95 of 100 cases."""
     lost = [
         [1 - without / seen for seen, without in zip(*rounds, strict=True)]
         for rounds in zip(found.seconds, reference.seconds, strict=True)
@@ -166,7 +196,9 @@ def _row(name: str, found: _Found, reference: _Found) -> dict[str, Any]:
     low, high = _interval(lost, Random(0))
     return {
         "observed": name,
-        "requests_per_second": statistics.median(_ASKED / seconds for rounds in found.seconds for seconds in rounds),
+        "requests_per_second": statistics.median(
+            _ASKED / seconds for rounds in found.seconds for seconds in rounds
+        ),
         "throughput_lost": statistics.median(chain.from_iterable(lost)),
         "throughput_lost_95": [low, high],
         "cpu_ms_a_request": found.cpu / asked * 1000,
@@ -178,7 +210,9 @@ def _interval(samples: Sequence[Sequence[float]], rng: Random) -> tuple[float, f
     """The bootstrap's interval of the median: samples are drawn again, and of each its rounds."""
     medians = []
     for _ in range(_DRAWN):
-        drawn = [rng.choices(rounds, k=len(rounds)) for rounds in rng.choices(samples, k=len(samples))]
+        drawn = [
+            rng.choices(rounds, k=len(rounds)) for rounds in rng.choices(samples, k=len(samples))
+        ]
         medians.append(statistics.median(chain.from_iterable(drawn)))
     return quantile(medians, 0.025), quantile(medians, 0.975)
 

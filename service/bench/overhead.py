@@ -1,7 +1,9 @@
-"""`gmr bench --overhead`: what the gateway adds to a worker's call, in time for texts, and in processor time for pictures.
+"""`gmr bench --overhead`: what the gateway adds to a worker's call, in time for texts, and in
+processor time for pictures.
 
-Knows the public API and the worker's message, nothing of how either works. Invariant: a sample's two ways are asked for the same
-documents, in turns, after both have been asked for them once; so the engine has little to do, and the difference is the gateway.
+Knows the public API and the worker's message, nothing of how either works. Invariant: a sample's
+two ways are asked for the same documents, in turns, after both have been asked for them once; so
+the engine has little to do, and the difference is the gateway.
 """
 
 from __future__ import annotations
@@ -38,29 +40,47 @@ from service.bench.workloads import Request
 
 _WORKER_MESSAGE = "application/msgpack"
 _ROUNDS = 4
-"""Times that a sample's texts are asked about each way: the difference is small beside what an engine varies by."""
+"""Times that a sample's texts are asked about each way: the difference is small beside what an
+engine varies by."""
 
 
 def run_overhead(plan: Plan) -> int:
     """Measure, print and write; the exit code is always 0. Raises as `run_bench` does."""
     console = Console()
-    with cleaning_up(), tempfile.TemporaryDirectory(prefix="gmr-bench-") as scratch, ExitStack() as stack:
+    with (
+        cleaning_up(),
+        tempfile.TemporaryDirectory(prefix="gmr-bench-") as scratch,
+        ExitStack() as stack,
+    ):
         checkpoint = make_checkpoint(plan, Path(scratch))
         service = start_service(plan, checkpoint, plan.engine, Path(scratch), stack)
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
         model = msgspec.json.decode(calls.get(service.worker_url, "/info"))[0]["model"]
         samples = range(WARM_UP, plan.samples)
-        texts = [_texts(service, model, requests("T", plan.documents, 1, sample, tokenizer)[0]) for sample in samples]
+        texts = [
+            _texts(service, model, requests("T", plan.documents, 1, sample, tokenizer)[0])
+            for sample in samples
+        ]
         bounds = checkpoint.manifest.pixels
-        pictures = [_pictures(service, requests("C", plan.documents, 1, sample, tokenizer)[0], bounds) for sample in samples]
-    report = describe(plan) | {"model": plan.model, "engine": plan.engine, "documents": plan.documents, "samples": plan.samples}
-    report |= _texts_found(list(chain.from_iterable(texts[1:]))) | _pictures_found(pictures[1:], plan.documents)
+        pictures = [
+            _pictures(service, requests("C", plan.documents, 1, sample, tokenizer)[0], bounds)
+            for sample in samples
+        ]
+    report = describe(plan) | {
+        "model": plan.model,
+        "engine": plan.engine,
+        "documents": plan.documents,
+        "samples": plan.samples,
+    }
+    report |= _texts_found(list(chain.from_iterable(texts[1:]))) | _pictures_found(
+        pictures[1:], plan.documents
+    )
     console.print(
-        f"The gateway adds {report['added_p50_ms']:.1f} ms to the p50 of a call with {plan.documents} texts "
-        f"({report['gateway_p50_ms']:.1f} ms, {report['worker_p50_ms']:.1f} ms without it; "
-        f"median of paired differences: {report['added_paired_ms']:.1f} ms),\n"
-        f"and uses {report['cpu_ms_a_picture']:.2f} ms of a processor a picture, "
-        f"of which {report['decoding_ms_a_picture']:.2f} ms to decode and resize it.",
+        f"The gateway adds {report['added_p50_ms']:.1f} ms to the p50 of a call with"
+        f" {plan.documents} texts ({report['gateway_p50_ms']:.1f} ms, {report['worker_p50_ms']:.1f}"
+        f" ms without it; median of paired differences: {report['added_paired_ms']:.1f} ms),\nand"
+        f" uses {report['cpu_ms_a_picture']:.2f} ms of a processor a picture, of which"
+        f" {report['decoding_ms_a_picture']:.2f} ms to decode and resize it.",
         soft_wrap=True,
     )
     if plan.output:
@@ -89,7 +109,8 @@ def _texts(service: Service, model: str, request: Request) -> list[tuple[float, 
 
 
 def _pictures(service: Service, request: Request, bounds: PixelBounds) -> tuple[float, float]:
-    """Processor seconds of the gateway for a request with pictures, and of decoding and resizing the same pictures here."""
+    """Processor seconds of the gateway for a request with pictures, and of decoding and resizing
+    the same pictures here."""
     body = request.body()
     gateway, asked = service.programs[0], json.dumps(body).encode()
     before = sum(gateway.cpu_seconds().values())
@@ -124,7 +145,9 @@ def _texts_found(taken: list[tuple[float, float]]) -> dict[str, Any]:
         "gateway_p50_ms": statistics.median(through),
         "worker_p50_ms": statistics.median(direct),
         "added_p50_ms": statistics.median(through) - statistics.median(direct),
-        "added_paired_ms": statistics.median(slow - quick for slow, quick in zip(through, direct, strict=True)),
+        "added_paired_ms": statistics.median(
+            slow - quick for slow, quick in zip(through, direct, strict=True)
+        ),
         "gateway_ms": through,
         "worker_ms": direct,
     }
@@ -132,5 +155,11 @@ def _texts_found(taken: list[tuple[float, float]]) -> dict[str, Any]:
 
 def _pictures_found(taken: list[tuple[float, float]], documents: int) -> dict[str, Any]:
     """Means, since the system counts processor time in hundredths of a second."""
-    used, decoding = (statistics.mean(seconds) * 1000 / documents for seconds in zip(*taken, strict=True))
-    return {"cpu_ms_a_picture": used, "decoding_ms_a_picture": decoding, "beyond_decoding_ms_a_picture": used - decoding}
+    used, decoding = (
+        statistics.mean(seconds) * 1000 / documents for seconds in zip(*taken, strict=True)
+    )
+    return {
+        "cpu_ms_a_picture": used,
+        "decoding_ms_a_picture": decoding,
+        "beyond_decoding_ms_a_picture": used - decoding,
+    }

@@ -1,6 +1,8 @@
-"""What a run of `gmr bench` compares, and on what: read from the command line once, checked, and passed down.
+"""What a run of `gmr bench` compares, and on what: read from the command line once, checked, and
+passed down.
 
-Knows names and bounds, starts nothing. Invariant: a plan that exists can be carried out, as far as names and paths can tell.
+Knows names and bounds, starts nothing. Invariant: a plan that exists can be carried out, as far as
+names and paths can tell.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Plan:
         return sorted(os.sched_getaffinity(0))
 
     def engine_settings(self) -> dict[str, str]:
-        """vLLM's engine arguments of our worker and of the tuned server alike: our defaults, and what the environment sets."""
+        """vLLM's engine arguments of our worker and of the tuned server alike: our defaults, and
+        what the environment sets."""
         chosen = {
             name.removeprefix(ENGINE_PREFIX).lower(): value
             for name, value in os.environ.items()
@@ -59,7 +62,8 @@ class Plan:
         return _ENGINE[self.device] | chosen | self.common_settings()
 
     def common_settings(self) -> dict[str, str]:
-        """vLLM's engine arguments of every contender that runs on vLLM, tuned or not: what decides scores, and room for all."""
+        """vLLM's engine arguments of every contender that runs on vLLM, tuned or not: what decides
+        scores, and room for all."""
         settings = {"dtype": self.dtype}
         if self.quantization:
             settings["quantization"] = self.quantization
@@ -102,7 +106,8 @@ def make_plan(  # each option by its name
     python_vllm: Path | None,
     output: Path | None,
 ) -> Plan:
-    """A plan from options as they were typed; raises `BenchRefused`, or `CheckpointUnusable` where there is no such model."""
+    """A plan from options as they were typed; raises `BenchRefused`, or `CheckpointUnusable` where
+    there is no such model."""
     plan = Plan(
         model=model,
         contenders=_names("contender", contenders, CONTENDERS),
@@ -110,7 +115,9 @@ def make_plan(  # each option by its name
         callers=_numbers(callers),
         samples=samples,
         documents=documents,
-        dtype=_names("dtype", dtype or ("float32" if model == "gmr-tiny" else "bfloat16"), DTYPES)[0],
+        dtype=_names("dtype", dtype or ("float32" if model == "gmr-tiny" else "bfloat16"), DTYPES)[
+            0
+        ],
         device=_names("device", device, DEVICES)[0],
         engine=_names("engine", engine, ENGINES)[0],
         quantization=quantization,
@@ -137,13 +144,17 @@ def _names(kind: str, typed: str, known: Sequence[str]) -> tuple[str, ...]:
 
 def _numbers(typed: str) -> tuple[int, ...]:
     numbers = [part.strip() for part in typed.split(",")]
-    if not all(number.isascii() and number.isdecimal() and 1 <= int(number) <= MAX_CALLERS for number in numbers):
+    if not all(
+        number.isascii() and number.isdecimal() and 1 <= int(number) <= MAX_CALLERS
+        for number in numbers
+    ):
         raise BenchRefused(f"Callers are whole numbers from 1 to {MAX_CALLERS}, comma-separated.")
     return tuple(dict.fromkeys(int(number) for number in numbers))
 
 
 def _python(given: Path | None) -> str:
-    """The interpreter that has vLLM. Its path is kept as given: an environment's link must not be followed."""
+    """The interpreter that has vLLM. Its path is kept as given: an environment's link must not be
+    followed."""
     if given is not None:
         if not os.access(given, os.X_OK) or given.is_dir():
             raise BenchRefused(f"There is no interpreter {given}.")

@@ -1,7 +1,7 @@
 """A program that a benchmark starts: its whole process tree, what that costs, and its end.
 
-Knows processes, nothing of what they do. Invariant: no process outlives its program's context, and a program that is paused uses
-no processor.
+Knows processes, nothing of what they do. Invariant: no process outlives its program's context, and
+a program that is paused uses no processor.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 import psutil
 
 START_SECONDS = 1200
-"""How long a program may take until it is ready: an engine compiles first, and others may be using the machine."""
+"""How long a program may take until it is ready: an engine compiles first, and others may be using
+the machine."""
 _STOP_SECONDS = 30
 _FOLLOW_SECONDS = 3
 """How long the others of a tree may live on after its first process."""
@@ -30,7 +31,8 @@ class ProgramFailed(Exception):
 
 
 class Program:
-    """One started program. `role` names its first process; the others are named by what they say they are."""
+    """One started program. `role` names its first process; the others are named by what they say
+    they are."""
 
     def __init__(self, role: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.role = role
@@ -39,16 +41,21 @@ class Program:
         self._log = log
 
     def await_ready(self, ready: Callable[[], bool]) -> None:
-        """Wait until `ready` says so; raises `ProgramFailed` where the program ends before, or takes too long."""
+        """Wait until `ready` says so; raises `ProgramFailed` where the program ends before, or
+        takes too long."""
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if self.process.poll() is not None:
-                raise ProgramFailed(f"{self.role} ended with {self.process.returncode}.\n{self.tail()}")
+                raise ProgramFailed(
+                    f"{self.role} ended with {self.process.returncode}.\n{self.tail()}"
+                )
             with suppress(OSError):
                 if ready():
                     return
             time.sleep(0.1)
-        raise ProgramFailed(f"{self.role} did not become ready within {START_SECONDS} s.\n{self.tail()}")
+        raise ProgramFailed(
+            f"{self.role} did not become ready within {START_SECONDS} s.\n{self.tail()}"
+        )
 
     def tail(self) -> str:
         """The end of its log."""
@@ -67,7 +74,8 @@ class Program:
                 process.resume()
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Processor time used since the start, user and system, by role; the system counts it in hundredths of a second."""
+        """Processor time used since the start, user and system, by role; the system counts it in
+        hundredths of a second."""
         return self._sum(lambda process: sum(process.cpu_times()[:2]))
 
     def memory_bytes(self) -> dict[str, float]:
@@ -110,7 +118,8 @@ class Program:
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Let a request to terminate this process unwind it, as Ctrl-C does, so that what it started is stopped."""
+    """Let a request to terminate this process unwind it, as Ctrl-C does, so that what it started is
+    stopped."""
 
     def leave(_number: int, _frame: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)
@@ -124,12 +133,17 @@ def cleaning_up() -> Iterator[None]:
 
 @contextmanager
 def started(
-    role: str, command: Sequence[str], environment: Mapping[str, str], log: Path, *, piped: bool = False
+    role: str,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    log: Path,
+    *,
+    piped: bool = False,
 ) -> Iterator[Program]:
     """Run a command until the context ends. `environment` is all that it gets.
 
-    It is out of reach of the terminal's Ctrl-C, which is for the benchmark alone. `piped` leaves its standard input and output to
-    the caller; otherwise output goes to `log`, as errors do.
+    It is out of reach of the terminal's Ctrl-C, which is for the benchmark alone. `piped` leaves
+    its standard input and output to the caller; otherwise output goes to `log`, as errors do.
     """
     with log.open("wb") as file:
         process = subprocess.Popen(

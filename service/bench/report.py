@@ -1,7 +1,8 @@
-"""What a run found: medians, paired ratios, costs by process, and which rows are void; as tables and as JSON.
+"""What a run found: medians, paired ratios, costs by process, and which rows are void; as tables
+and as JSON.
 
-Knows samples, not how they were taken. Invariant: a ratio is the median over pairs of samples of one request, other over first;
-nothing here is computed from two runs.
+Knows samples, not how they were taken. Invariant: a ratio is the median over pairs of samples of
+one request, other over first; nothing here is computed from two runs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ QUANTISED_AGREEMENT = math.inf
 
 @dataclass(slots=True)
 class Comparison:
-    """The samples of one workload at one number of callers, by contender, the reference first; all lists in one order."""
+    """The samples of one workload at one number of callers, by contender, the reference first; all
+    lists in one order."""
 
     workload: str
     callers: int
@@ -60,9 +62,13 @@ def disagreement(samples: Sequence[Sample], reference: Sequence[Sample]) -> floa
 
 
 def summarise(
-    plan: Plan, comparisons: Sequence[Comparison], rates: Mapping[str, float], idle: Mapping[str, float]
+    plan: Plan,
+    comparisons: Sequence[Comparison],
+    rates: Mapping[str, float],
+    idle: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The report, as JSON will have it. `rates` are operations a second of matrix products by dtype."""
+    """The report, as JSON will have it. `rates` are operations a second of matrix products by
+    dtype."""
     return {
         "model": plan.model,
         "device": plan.device,
@@ -86,9 +92,18 @@ def _rows(plan: Plan, comparison: Comparison, rates: Mapping[str, float]) -> lis
         coarse = "bfloat16" if "bfloat16" in (dtype, comparison.dtypes[reference]) else dtype
         allowed = QUANTISED_AGREEMENT if plan.quantization else AGREEMENT[coarse]
         off = None if plan.random_weights else disagreement(samples, first)
-        paired = ratios([sample.seconds for sample in samples], [sample.seconds for sample in first])
-        row = {"workload": comparison.workload, "callers": comparison.callers, "contender": name, "dtype": dtype}
-        row |= _timing(samples) | _cost(samples) | _arithmetic(samples, comparison.work, rates[dtype])
+        paired = ratios(
+            [sample.seconds for sample in samples], [sample.seconds for sample in first]
+        )
+        row = {
+            "workload": comparison.workload,
+            "callers": comparison.callers,
+            "contender": name,
+            "dtype": dtype,
+        }
+        row |= (
+            _timing(samples) | _cost(samples) | _arithmetic(samples, comparison.work, rates[dtype])
+        )
         rows.append(
             row
             | {
@@ -117,22 +132,32 @@ def _cost(samples: Sequence[Sample]) -> dict[str, Any]:
     pairs = sum(sample.pairs for sample in samples)
     roles = sorted({role for sample in samples for role in (*sample.cpu, *sample.memory)})
     return {
-        "cpu_seconds_per_100_pairs": {role: sum(sample.cpu.get(role, 0.0) for sample in samples) / pairs * 100 for role in roles},
+        "cpu_seconds_per_100_pairs": {
+            role: sum(sample.cpu.get(role, 0.0) for sample in samples) / pairs * 100
+            for role in roles
+        },
         "memory_mib": max(sum(sample.memory.values()) for sample in samples) / 2**20,
-        "memory_mib_by_role": {role: max(sample.memory.get(role, 0.0) for sample in samples) / 2**20 for role in roles},
+        "memory_mib_by_role": {
+            role: max(sample.memory.get(role, 0.0) for sample in samples) / 2**20 for role in roles
+        },
     }
 
 
 def _arithmetic(samples: Sequence[Sample], works: Sequence[Work], rate: float) -> dict[str, Any]:
-    """Tokens, and the least arithmetic against what the machine's matrix products could have done in the time."""
-    prompt, computed = ([getattr(sample, name) for sample in samples] for name in ("prompt_tokens", "computed_tokens"))
+    """Tokens, and the least arithmetic against what the machine's matrix products could have done
+    in the time."""
+    prompt, computed = (
+        [getattr(sample, name) for sample in samples]
+        for name in ("prompt_tokens", "computed_tokens")
+    )
     return {
         "unique_tokens": sum(work.tokens for work in works),
         "prompt_tokens": None if None in prompt else sum(prompt),
         "computed_tokens": None if None in computed else sum(computed),
         "unique_gflop": sum(work.operations for work in works) / 1e9,
         "share_of_matmul": statistics.median(
-            work.operations / sample.seconds / rate for work, sample in zip(works, samples, strict=True)
+            work.operations / sample.seconds / rate
+            for work, sample in zip(works, samples, strict=True)
         ),
     }
 
@@ -141,19 +166,36 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     """One table for each number of callers."""
     made = []
     for callers in dict.fromkeys(row["callers"] for row in report["rows"]):
-        title = f"{report['model']}, {report['documents']} documents a request, {callers} at once; ratio: time over the first's"
+        title = (
+            f"{report['model']}, {report['documents']} documents a request, {callers} at once;"
+            " ratio: time over the first's"
+        )
         table = Table(title=title)
         for heading in _HEADINGS:
             table.add_column(heading, justify="right")
         for row in report["rows"]:
             if row["callers"] == callers:
                 table.add_row(*_cells(row))
-        table.caption = "\n".join(f"{letter}: {DESCRIPTIONS[letter]}" for letter in _workloads(report))
+        table.caption = "\n".join(
+            f"{letter}: {DESCRIPTIONS[letter]}" for letter in _workloads(report)
+        )
         made.append(table)
     return made
 
 
-_HEADINGS = ("", "contender", "pairs/s", "ratio", "p50 ms", "p99 ms", "CPU s/100", "MiB", "tokens", "of GEMM", "logit off")
+_HEADINGS = (
+    "",
+    "contender",
+    "pairs/s",
+    "ratio",
+    "p50 ms",
+    "p99 ms",
+    "CPU s/100",
+    "MiB",
+    "tokens",
+    "of GEMM",
+    "logit off",
+)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:

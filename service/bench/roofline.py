@@ -1,15 +1,17 @@
 """How much arithmetic a request needs at least, in floating-point operations.
 
-Counted from unique tokens: the prefix once, each document that was not asked about before once, each distinct picture once. A
-multiplication and an addition are two operations. With T unique tokens, L language layers of hidden size h, q query and k
-key-value heads of size d, and intermediate size i:
+Counted from unique tokens: the prefix once, each document that was not asked about before once,
+each distinct picture once. A multiplication and an addition are two operations. With T unique
+tokens, L language layers of hidden size h, q query and k key-value heads of size d, and
+intermediate size i:
 
-    linear     2 T L (h q d + 2 h k d + q d h + 3 h i)
-    attention  4 L q d (sum over tokens of how many tokens each attends to, itself included)
-    vision     2 n (patch embedding + V layers of 4 v^2 + 3 v j) + 4 v n (w windowed + n full layers) + 2 n/4 (merger)
+    linear     2 T L (h q d + 2 h k d + q d h + 3 h i) attention  4 L q d (sum over tokens of how
+    many tokens each attends to, itself included) vision     2 n (patch embedding + V layers of 4
+    v^2 + 3 v j) + 4 v n (w windowed + n full layers) + 2 n/4 (merger)
 
-with n patches, hidden size v, intermediate size j, and w patches a window. Softmax, norms, rotary encoding, embeddings and the
-two-row head are left out: all together below one percent. Knows a checkpoint's config and its prompts, no engine.
+with n patches, hidden size v, intermediate size j, and w patches a window. Softmax, norms, rotary
+encoding, embeddings and the two-row head are left out: all together below one percent. Knows a
+checkpoint's config and its prompts, no engine.
 """
 
 from __future__ import annotations
@@ -48,8 +50,12 @@ class Network:
         text, vision = config.get("text_config", config), config["vision_config"]
         self._layers, hidden = text["num_hidden_layers"], text["hidden_size"]
         head = text.get("head_dim") or hidden // text["num_attention_heads"]
-        self._attended, keys = text["num_attention_heads"] * head, text["num_key_value_heads"] * head
-        # Inputs and outputs of a layer's products as engines make them: keys, queries and values in one, gate and up in one.
+        self._attended, keys = (
+            text["num_attention_heads"] * head,
+            text["num_key_value_heads"] * head,
+        )
+        # Inputs and outputs of a layer's products as engines make them: keys, queries and values in
+        # one, gate and up in one.
         self.matrices = [
             (hidden, self._attended + 2 * keys),
             (self._attended, hidden),
@@ -59,9 +65,12 @@ class Network:
         self._vision: dict[str, Any] = vision | {"text_hidden": hidden}
 
     def text(self, prefix: int, suffixes: Sequence[int]) -> float:
-        """Operations for a prefix that is computed once, and the suffixes that follow it, in tokens."""
+        """Operations for a prefix that is computed once, and the suffixes that follow it, in
+        tokens."""
         tokens = prefix + sum(suffixes)
-        attended = _triangle(prefix) + sum(prefix * suffix + _triangle(suffix) for suffix in suffixes)
+        attended = _triangle(prefix) + sum(
+            prefix * suffix + _triangle(suffix) for suffix in suffixes
+        )
         linear = sum(rows * columns for rows, columns in self.matrices)
         operations: float = self._layers * (2.0 * tokens * linear + 4.0 * self._attended * attended)
         return operations
@@ -82,17 +91,25 @@ class Network:
 
 
 def work(requests: Sequence[Request], checkpoint: Checkpoint, network: Network) -> Work:
-    """What the new pairs of some requests need at least; what was asked about before needs nothing."""
+    """What the new pairs of some requests need at least; what was asked about before needs
+    nothing."""
     tokens, operations = 0, 0.0
     for request in requests:
         new = [_read(part, checkpoint) for part in request.documents[request.repeated :]]
-        rendered = checkpoint.family.render((INSTRUCTION,), (_read(request.query, checkpoint),), [(item,) for item in new])
+        rendered = checkpoint.family.render(
+            (INSTRUCTION,), (_read(request.query, checkpoint),), [(item,) for item in new]
+        )
         prompts = [prompt for prompt in rendered if isinstance(prompt, Prompt)]
         prefixes = {prompt.prefix for prompt in prompts}
-        suffixes = {prefix: [len(prompt.suffix.ids) for prompt in prompts if prompt.prefix == prefix] for prefix in prefixes}
+        suffixes = {
+            prefix: [len(prompt.suffix.ids) for prompt in prompts if prompt.prefix == prefix]
+            for prefix in prefixes
+        }
         pictures = {image for prompt in prompts for image in prompt.images}
         tokens += sum(len(prefix.ids) + sum(lengths) for prefix, lengths in suffixes.items())
-        operations += sum(network.text(len(prefix.ids), lengths) for prefix, lengths in suffixes.items())
+        operations += sum(
+            network.text(len(prefix.ids), lengths) for prefix, lengths in suffixes.items()
+        )
         operations += sum(map(network.picture, pictures))
     return Work(tokens, operations)
 
@@ -101,7 +118,9 @@ def _read(part: Part, checkpoint: Checkpoint) -> str | Image:
     """A text as it is; a picture as the model sees it."""
     if isinstance(part, str):
         return part
-    return Image(hashlib.sha256(part.tobytes()).digest(), *model_size(part.size, checkpoint.manifest.pixels))
+    return Image(
+        hashlib.sha256(part.tobytes()).digest(), *model_size(part.size, checkpoint.manifest.pixels)
+    )
 
 
 def _triangle(tokens: int) -> int:

@@ -15,7 +15,8 @@ WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """One shape of request, whole and split over two workers: median seconds, and the median of the paired ratios."""
+    """One shape of request, whole and split over two workers: median seconds, and the median of the
+    paired ratios."""
 
     query: str
     documents: int
@@ -39,7 +40,8 @@ class SplitRow:
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """A stream of pages under both routings: median seconds of a request, prompt tokens reused, the median of paired ratios."""
+    """A stream of pages under both routings: median seconds of a request, prompt tokens reused, the
+    median of paired ratios."""
 
     query: str
     callers: int
@@ -53,22 +55,53 @@ class StreamRow:
 def split_table(rows: Sequence[SplitRow]) -> Table:
     """A line a shape of request."""
     table = Table(title=f"One request, whole and split over {WORKERS} workers; median milliseconds")
-    for heading in ("query", "documents", "prefix", "suffixes", "share / prefix", "whole", "split", "gain", "gain by tokens"):
+    for heading in (
+        "query",
+        "documents",
+        "prefix",
+        "suffixes",
+        "share / prefix",
+        "whole",
+        "split",
+        "gain",
+        "gain by tokens",
+    ):
         table.add_column(heading, justify="right")
     for row in rows:
-        times = (f"{row.whole * 1000:.0f}", f"{row.split * 1000:.0f}", f"{row.gain:.2f}x", f"{row.expected:.2f}x")
-        sizes = (str(row.documents), str(row.prefix_tokens), str(row.suffix_tokens), f"{row.share_per_prefix:.1f}")
+        times = (
+            f"{row.whole * 1000:.0f}",
+            f"{row.split * 1000:.0f}",
+            f"{row.gain:.2f}x",
+            f"{row.expected:.2f}x",
+        )
+        sizes = (
+            str(row.documents),
+            str(row.prefix_tokens),
+            str(row.suffix_tokens),
+            f"{row.share_per_prefix:.1f}",
+        )
         table.add_row(row.query, *sizes, *times)
     return table
 
 
 def stream_table(rows: Sequence[StreamRow]) -> Table:
     """A line a stream."""
-    table = Table(title="Pages of documents of each query, shuffled; median milliseconds a request; prompt tokens reused")
+    table = Table(
+        title=(
+            "Pages of documents of each query, shuffled; median milliseconds a request; prompt"
+            " tokens reused"
+        )
+    )
     for heading in ("query", "callers", "affinity", "reused", "least loaded", "reused", "gain"):
         table.add_column(heading, justify="right")
     for row in rows:
         own = (f"{row.affinity * 1000:.0f}", f"{row.affinity_reused:.0%}")
         other = (f"{row.least_loaded * 1000:.0f}", f"{row.least_loaded_reused:.0%}")
-        table.add_row("image" if row.query == "Q" else "text", str(row.callers), *own, *other, f"{row.gain:.2f}x")
+        table.add_row(
+            "image" if row.query == "Q" else "text",
+            str(row.callers),
+            *own,
+            *other,
+            f"{row.gain:.2f}x",
+        )
     return table

@@ -1,7 +1,8 @@
 """`gmr bench`: start everybody, have them answer the same requests in turns, and report.
 
-The story of one run, about one screen. Knows the plan and the other modules, no server. Invariant: every ratio comes from samples
-taken in turns in one run, one contender awake at a time, and a contender whose scores differ from the first one's is void.
+The story of one run, about one screen. Knows the plan and the other modules, no server. Invariant:
+every ratio comes from samples taken in turns in one run, one contender awake at a time, and a
+contender whose scores differ from the first one's is void.
 """
 
 from __future__ import annotations
@@ -38,10 +39,15 @@ _LOOP_WARM_UP = 3
 def run_bench(plan: Plan) -> int:
     """Run, print tables, write JSON and a chart; gives the exit code: 1 where scores disagree.
 
-    Raises `BenchRefused`, `CheckpointUnusable`, `ProgramFailed` or `CallFailed`; whatever was started is stopped.
+    Raises `BenchRefused`, `CheckpointUnusable`, `ProgramFailed` or `CallFailed`; whatever was
+    started is stopped.
     """
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    with cleaning_up(), tempfile.TemporaryDirectory(prefix="gmr-bench-") as scratch, ExitStack() as stack:
+    with (
+        cleaning_up(),
+        tempfile.TemporaryDirectory(prefix="gmr-bench-") as scratch,
+        ExitStack() as stack,
+    ):
         checkpoint = make_checkpoint(plan, Path(scratch))
         network = Network(checkpoint.folder)
         contenders, idle = _start_all(plan, checkpoint, Path(scratch), stack, console)
@@ -60,14 +66,17 @@ def run_bench(plan: Plan) -> int:
         draw(report, plan.output.with_suffix(".png"))
     disagreeing = voided(report)
     if disagreeing:
-        console.print(f"[red]Scores do not agree; these timings are void: {', '.join(disagreeing)}.[/red]")
+        console.print(
+            f"[red]Scores do not agree; these timings are void: {', '.join(disagreeing)}.[/red]"
+        )
     return 1 if disagreeing else 0
 
 
 def _start_all(
     plan: Plan, checkpoint: Checkpoint, scratch: Path, stack: ExitStack, console: Console
 ) -> tuple[list[Contender], dict[str, float]]:
-    """Everybody, started one after the other and put to sleep, and how many cores each keeps busy with nothing to do."""
+    """Everybody, started one after the other and put to sleep, and how many cores each keeps busy
+    with nothing to do."""
     contenders: list[Contender] = []
     idle: dict[str, float] = {}
     for name in plan.contenders:
@@ -81,18 +90,28 @@ def _start_all(
 
 
 def _compare(
-    plan: Plan, contenders: Sequence[Contender], letter: str, callers: int, checkpoint: Checkpoint, network: Network
+    plan: Plan,
+    contenders: Sequence[Contender],
+    letter: str,
+    callers: int,
+    checkpoint: Checkpoint,
+    network: Network,
 ) -> Comparison:
     """All samples of one workload at one number of callers."""
     able = [contender for contender in contenders if contender.concurrent or callers == 1]
-    comparison = Comparison(letter, callers, {contender.name: contender.dtype for contender in able})
+    comparison = Comparison(
+        letter, callers, {contender.name: contender.dtype for contender in able}
+    )
     tokenizer = LiteralTokenizer.load(checkpoint.folder)
     for sample in range(WARM_UP, plan.samples):
         asked = requests(letter, plan.documents, callers, sample, tokenizer)
         if sample == WARM_UP:
             for contender in able:
                 few = len(asked[0].documents) if contender.concurrent else _LOOP_WARM_UP
-                take(contender, [replace(request, documents=request.documents[:few]) for request in asked])
+                take(
+                    contender,
+                    [replace(request, documents=request.documents[:few]) for request in asked],
+                )
             continue
         comparison.work.append(work(asked, checkpoint, network))
         first = sample % len(able)

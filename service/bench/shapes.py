@@ -1,8 +1,8 @@
 """The dearest requests that are within a service's limits, by shape of body and picture.
 
-The module knows the public request and the formats of images, no server. A shape's size grows with a number from 1 to 1,000, at
-which it is as large as the default limits let it be. Invariant: a shape is the same bytes each time, and its documents are all
-different.
+The module knows the public request and the formats of images, no server. A shape's size grows with
+a number from 1 to 1,000, at which it is as large as the default limits let it be. Invariant: a
+shape is the same bytes each time, and its documents are all different.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ class Shape:
 
 
 def _json(documents: list[Any], **fields: Any) -> bytes:
-    body = {"query": "q", "documents": documents, "timeout_ms": DEADLINE_MS, "on_error": "skip", "cache": "bypass"}
+    body = {
+        "query": "q",
+        "documents": documents,
+        "timeout_ms": DEADLINE_MS,
+        "on_error": "skip",
+        "cache": "bypass",
+    }
     return json.dumps(body | fields, ensure_ascii=False).encode()
 
 
@@ -86,8 +92,17 @@ def _pictures(make: Callable[[int], bytes], size: int, *, label: str = "") -> by
 
 def _webp(number: int) -> bytes:
     """A hundred bytes or so of one colour on a canvas of the largest size."""
-    dot = _saved(Image.new("RGB", (2, 2), (number % 256, number // 256 % 256, 7)), "WEBP", lossless=True)
-    frame = b"ANMF" + struct.pack("<I", 16 + len(dot) - 12) + bytes(6) + b"\x01\0\0\x01\0\0" + bytes(4) + dot[12:]
+    dot = _saved(
+        Image.new("RGB", (2, 2), (number % 256, number // 256 % 256, 7)), "WEBP", lossless=True
+    )
+    frame = (
+        b"ANMF"
+        + struct.pack("<I", 16 + len(dot) - 12)
+        + bytes(6)
+        + b"\x01\0\0\x01\0\0"
+        + bytes(4)
+        + dot[12:]
+    )
     canvas = struct.pack("<I", SIDE - 1)[:3] * 2
     extended = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas
     animation = b"ANIM" + struct.pack("<I", 6) + b"\xff" * 4 + b"\0\0"
@@ -104,7 +119,8 @@ def _png_of_profiles(number: int) -> bytes:
 
 
 def _jpeg_of_scans(number: int) -> bytes:
-    """A grey progressive JPEG of the largest size whose scans go over every block and say nothing about it."""
+    """A grey progressive JPEG of the largest size whose scans go over every block and say nothing
+    about it."""
     blocks = (SIDE // 8) ** 2
     runs = [2**15 - 1] * (blocks // (2**15 - 1) + 1)
     bits = "".join(f"0{run - 2**14:014b}" for run in runs)
@@ -118,7 +134,12 @@ def _jpeg_of_scans(number: int) -> bytes:
         _segment(0xC4, b"\x10" + b"\1" + b"\0" * 15 + b"\xe0"),
         _segment(0xDA, b"\1\1\0\0\0\0") + b"\0" * (blocks // 8 + 1),
     )
-    return b"\xff\xd8" + b"".join(head) + (_segment(0xDA, b"\1\1\0\1\x3f\0") + nothing) * SCANS + b"\xff\xd9"
+    return (
+        b"\xff\xd8"
+        + b"".join(head)
+        + (_segment(0xDA, b"\1\1\0\1\x3f\0") + nothing) * SCANS
+        + b"\xff\xd9"
+    )
 
 
 def _jpeg_with_exif(number: int) -> bytes:
@@ -147,9 +168,21 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 SHAPES = (
     Shape("nested", "nested lists in a field that is ignored", _nested),
     Shape("keys", "many keys in a field that is ignored", _keys),
-    Shape("english", "the longest texts, English", partial(_texts, "the quick brown fox jumps over a lazy dog ")),
-    Shape("chinese", "the longest texts, Chinese", partial(_texts, "\u6c34\u706b\u98a8\u96f7\u5c71\u6ca2\u5929\u5730")),
-    Shape("rare", "the longest texts, Egyptian hieroglyphs", partial(_texts, "\U00013000\U00013080\U00013100\U00013180")),
+    Shape(
+        "english",
+        "the longest texts, English",
+        partial(_texts, "the quick brown fox jumps over a lazy dog "),
+    ),
+    Shape(
+        "chinese",
+        "the longest texts, Chinese",
+        partial(_texts, "\u6c34\u706b\u98a8\u96f7\u5c71\u6ca2\u5929\u5730"),
+    ),
+    Shape(
+        "rare",
+        "the longest texts, Egyptian hieroglyphs",
+        partial(_texts, "\U00013000\U00013080\U00013100\U00013180"),
+    ),
     Shape("instruction", "a long instruction", _instruction),
     Shape("webp", "pictures of 16 megapixels in a hundred bytes", partial(_pictures, _webp)),
     Shape(
@@ -157,7 +190,11 @@ SHAPES = (
         "pictures of 16 megapixels as PNG, in data URLs",
         partial(_pictures, _largest_picture, label=_LABEL),
     ),
-    Shape("profiles", "colour profiles that unpack to a thousand times as much", partial(_pictures, _png_of_profiles)),
+    Shape(
+        "profiles",
+        "colour profiles that unpack to a thousand times as much",
+        partial(_pictures, _png_of_profiles),
+    ),
     Shape("scans", "JPEGs of 16 megapixels and 90 scans", partial(_pictures, _jpeg_of_scans)),
     Shape("exif", "EXIF of thousands of entries", partial(_pictures, _jpeg_with_exif)),
 )

@@ -1,4 +1,5 @@
-"""A collector of traces that takes everything and keeps nothing: `python -m service.bench.sink PORT`."""
+"""A collector of traces that takes everything and keeps nothing: `python -m service.bench.sink
+PORT`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Which requests the callers of a sample send: every contender gets the same, and none was sent before, but for R's repeats.
+"""Which requests the callers of a sample send: every contender gets the same, and none was sent
+before, but for R's repeats.
 
-Knows workloads and seeds, no servers. Invariant: two samples share a pair in workload R alone, and there a request repeats half
-of the one before it of the same caller, whoever is asked.
+Knows workloads and seeds, no servers. Invariant: two samples share a pair in workload R alone, and
+there a request repeats half of the one before it of the same caller, whoever is asked.
 """
 
 from __future__ import annotations
@@ -11,16 +12,24 @@ from service.bench import workloads
 from service.bench.workloads import Request, make_request
 
 DESCRIPTIONS = workloads.DESCRIPTIONS | {
-    "R": "300-token query side x texts and images, half of them as in the request before; score cache on"
+    "R": (
+        "300-token query side x texts and images, half of them as in the request before; score"
+        " cache on"
+    )
 }
 WARM_UP = -1
 """The sample that is not counted."""
 
 
-def requests(letter: str, documents: int, callers: int, sample: int, tokenizer: LiteralTokenizer) -> list[Request]:
+def requests(
+    letter: str, documents: int, callers: int, sample: int, tokenizer: LiteralTokenizer
+) -> list[Request]:
     """One request for each caller. `sample` counts from 0; before it comes `WARM_UP`."""
     if letter == "R":
-        return [_repeating(documents, callers * 1_000 + caller, sample - WARM_UP, tokenizer) for caller in range(callers)]
+        return [
+            _repeating(documents, callers * 1_000 + caller, sample - WARM_UP, tokenizer)
+            for caller in range(callers)
+        ]
     seeds = ((callers * 10_000 + sample - WARM_UP) * 1_000 + caller for caller in range(callers))
     return [make_request(letter, documents, seed, tokenizer) for seed in seeds]
 

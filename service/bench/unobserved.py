@@ -1,7 +1,9 @@
-"""The service with nobody looking: `gmr`, but nothing is counted, timed or logged, to measure what looking costs.
+"""The service with nobody looking: `gmr`, but nothing is counted, timed or logged, to measure what
+looking costs.
 
-Run by `gmr bench --observability` alone. The places that observe stay what they are; what they call does nothing. Invariant:
-answers are those of the service, but for `Server-Timing`, which has no stages; and a name that is not there any more is an error.
+Run by `gmr bench --observability` alone. The places that observe stay what they are; what they call
+does nothing. Invariant: answers are those of the service, but for `Server-Timing`, which has no
+stages; and a name that is not there any more is an error.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ _INSTEAD = {
 
 
 def without_observability() -> None:
-    """From now on have this process observe nothing. To be called before the rest of the service is imported."""
+    """From now on have this process observe nothing. To be called before the rest of the service is
+    imported."""
     for path, instead in _INSTEAD.items():
         module, _, place = path.partition(":")
         holder: object = import_module(module)

@@ -1,6 +1,8 @@
-"""vLLM's own server: how it is started, with a score template that gives our prompts, and what it is sent and answers.
+"""vLLM's own server: how it is started, with a score template that gives our prompts, and what it
+is sent and answers.
 
-Knows vLLM's command line and its scoring API. Invariant: for ordinary text the template's prompt has the token ids of our own.
+Knows vLLM's command line and its scoring API. Invariant: for ordinary text the template's prompt
+has the token ids of our own.
 """
 
 from __future__ import annotations
@@ -26,20 +28,50 @@ from service.bench.workloads import INSTRUCTION, Request
 
 # The `vllm` command of the CPU build does not start; this module is what it runs.
 _MODULE = "vllm.entrypoints.openai.api_server"
-_SLOTS = {"instruction": "instruction", "query": "messages[0]['content']", "document": "messages[1]['content']"}
+_SLOTS = {
+    "instruction": "instruction",
+    "query": "messages[0]['content']",
+    "document": "messages[1]['content']",
+}
 
 
-def command(plan: Plan, checkpoint: Checkpoint, port: str, template: Path, *, tuned: bool) -> list[str]:
-    """The command line: as vLLM's documentation starts a Qwen reranker, or tuned with all that our worker has.
+def command(
+    plan: Plan, checkpoint: Checkpoint, port: str, template: Path, *, tuned: bool
+) -> list[str]:
+    """The command line: as vLLM's documentation starts a Qwen reranker, or tuned with all that our
+    worker has.
 
-    The documentation names no dtype; it is given here, since vLLM would choose one in which it is far slower on a CPU. Statistics
-    stay on, which our worker has off: they are how tokens are counted.
+    The documentation names no dtype; it is given here, since vLLM would choose one in which it is
+    far slower on a CPU. Statistics stay on, which our worker has off: they are how tokens are
+    counted.
     """
     template.write_text(score_template(checkpoint.manifest.template), encoding="utf-8")
     overrides = vllm_overrides(checkpoint.name, checkpoint.folder)
-    line = [plan.python_vllm, "-m", _MODULE, "--model", str(checkpoint.folder), "--host", "127.0.0.1", "--port", port]
-    line += ["--runner", "pooling", "--convert", "classify", "--hf-overrides", json.dumps(overrides)]
-    line += ["--chat-template", str(template), "--max-model-len", str(checkpoint.manifest.max_tokens)]
+    line = [
+        plan.python_vllm,
+        "-m",
+        _MODULE,
+        "--model",
+        str(checkpoint.folder),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+    ]
+    line += [
+        "--runner",
+        "pooling",
+        "--convert",
+        "classify",
+        "--hf-overrides",
+        json.dumps(overrides),
+    ]
+    line += [
+        "--chat-template",
+        str(template),
+        "--max-model-len",
+        str(checkpoint.manifest.max_tokens),
+    ]
     settings = plan.engine_settings() if tuned else plan.common_settings()
     for name, value in settings.items():
         option = name.replace("_", "-")
@@ -51,7 +83,8 @@ def command(plan: Plan, checkpoint: Checkpoint, port: str, template: Path, *, tu
 
 
 def environment(plan: Plan, *, tuned: bool) -> dict[str, str]:
-    """What vLLM reads from the environment. On a CPU it keeps a core free unless it is told which to use."""
+    """What vLLM reads from the environment. On a CPU it keeps a core free unless it is told which
+    to use."""
     settings = {"HF_HUB_OFFLINE": "1"}
     if plan.device == "cpu":
         settings["VLLM_CPU_KVCACHE_SPACE"] = "1"
@@ -61,23 +94,36 @@ def environment(plan: Plan, *, tuned: bool) -> dict[str, str]:
 
 
 def score_template(name: str) -> str:
-    """A family's template in Jinja, all fixed text as literals: Jinja would drop the last line break of a bare text."""
+    """A family's template in Jinja, all fixed text as literals: Jinja would drop the last line
+    break of a bare text."""
     pieces = re.split(r"\{(\w+)\}", "".join(TEMPLATES[name]))
-    return "".join(f"{{{{ {_SLOTS[piece] if place % 2 else json.dumps(piece)} }}}}" for place, piece in enumerate(pieces))
+    return "".join(
+        f"{{{{ {_SLOTS[piece] if place % 2 else json.dumps(piece)} }}}}"
+        for place, piece in enumerate(pieces)
+    )
 
 
 def rerank_body(request: Request) -> bytes:
-    """A request as `POST /rerank`. The raw logit is asked for instead of the probability, so that it can be compared."""
+    """A request as `POST /rerank`. The raw logit is asked for instead of the probability, so that
+    it can be compared."""
     body = request.body()
     documents = [_content(item) for item in body["documents"]]
-    asked = {"query": _content(body["query"]), "documents": documents, "instruction": INSTRUCTION, "use_activation": False}
+    asked = {
+        "query": _content(body["query"]),
+        "documents": documents,
+        "instruction": INSTRUCTION,
+        "use_activation": False,
+    }
     return json.dumps(asked).encode()
 
 
 def score_bodies(request: Request, bounds: PixelBounds, most: int) -> list[bytes]:
-    """A request as several of `POST /score`, with at most so many documents each, and pictures of the size the model reads."""
+    """A request as several of `POST /score`, with at most so many documents each, and pictures of
+    the size the model reads."""
     body = request.body()
-    query, *documents = (_content(_resized(item, bounds)) for item in (body["query"], *body["documents"]))
+    query, *documents = (
+        _content(_resized(item, bounds)) for item in (body["query"], *body["documents"])
+    )
     parts = (documents[start : start + most] for start in range(0, len(documents), most))
     fixed = {"queries": query, "instruction": INSTRUCTION, "use_activation": False}
     return [json.dumps(fixed | {"documents": part}).encode() for part in parts]
@@ -88,7 +134,10 @@ def read_logits(answers: Sequence[bytes]) -> list[float]:
     logits: list[float] = []
     for answer in map(json.loads, answers):
         results = answer.get("results") or answer["data"]
-        scores = {result["index"]: float(result.get("relevance_score", result.get("score"))) for result in results}
+        scores = {
+            result["index"]: float(result.get("relevance_score", result.get("score")))
+            for result in results
+        }
         logits += [scores[index] for index in range(len(scores))]
     return logits
 
@@ -98,11 +147,16 @@ def _content(item: Any) -> Any:
     if isinstance(item, str):
         return item
     kind = "png" if item["image"].startswith("iVBOR") else "jpeg"
-    return {"content": [{"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{item['image']}"}}]}
+    return {
+        "content": [
+            {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{item['image']}"}}
+        ]
+    }
 
 
 def _resized(item: Any, bounds: PixelBounds) -> Any:
-    """A picture that is not of the size the model reads, resized as its processor does, without loss; else as it is."""
+    """A picture that is not of the size the model reads, resized as its processor does, without
+    loss; else as it is."""
     if isinstance(item, str):
         return item
     image = Image.open(io.BytesIO(base64.b64decode(item["image"])))
@@ -110,7 +164,9 @@ def _resized(item: Any, bounds: PixelBounds) -> Any:
     if size == image.size:
         return item
     buffer = io.BytesIO()
-    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(buffer, "PNG", compress_level=1)
+    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(
+        buffer, "PNG", compress_level=1
+    )
     return {"image": base64.b64encode(buffer.getvalue()).decode()}
 
 

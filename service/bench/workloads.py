@@ -1,7 +1,7 @@
 """The requests that are timed: four shapes of work, each pair with its text and images at hand.
 
-Knows texts, pictures and a tokenizer's lengths, nothing of servers or networks. Invariant: a workload depends on its letter, its
-size, its seed and the tokenizer alone.
+Knows texts, pictures and a tokenizer's lengths, nothing of servers or networks. Invariant: a
+workload depends on its letter, its size, its seed and the tokenizer alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ INSTRUCTION = "Given a web search query, retrieve relevant passages that answer 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One query with its documents, each a text or a picture. The first `repeated` of them were asked about before."""
+    """One query with its documents, each a text or a picture. The first `repeated` of them were
+    asked about before."""
 
     query: Part
     documents: list[Part]
@@ -35,7 +36,8 @@ class Request:
     repeated: int = 0
 
     def body(self) -> dict[str, Any]:
-        """The request as JSON for `POST /rerank`, past the score cache unless `cache` says otherwise."""
+        """The request as JSON for `POST /rerank`, past the score cache unless `cache` says
+        otherwise."""
         return {
             "query": _item(self.query),
             "documents": [_item(document) for document in self.documents],
@@ -57,7 +59,10 @@ class _Text:
 
     def __init__(self, rng: Random, tokenizer: LiteralTokenizer) -> None:
         self._rng, self._tokenizer = rng, tokenizer
-        self._words = re.findall(r"[A-Za-z]+[.,]?", " ".join(text for _, text in sorted(pydoc_data.topics.topics.items())))
+        self._words = re.findall(
+            r"[A-Za-z]+[.,]?",
+            " ".join(text for _, text in sorted(pydoc_data.topics.topics.items())),
+        )
 
     def of(self, tokens: int) -> str:
         start = self._rng.randrange(len(self._words) - 2 * tokens)
@@ -66,12 +71,15 @@ class _Text:
 
 def _picture(rng: Random, side: int) -> Image.Image:
     """A picture with enough in it that no encoder finds it trivial."""
-    image = Image.new("RGB", (side, side), (rng.randrange(256), rng.randrange(256), rng.randrange(256)))
+    image = Image.new(
+        "RGB", (side, side), (rng.randrange(256), rng.randrange(256), rng.randrange(256))
+    )
     pen = ImageDraw.Draw(image)
     for _ in range(24):
         x, y, reach = rng.randrange(side), rng.randrange(side), rng.randrange(4, side // 3)
         pen.ellipse(
-            (x - reach, y - reach, x + reach, y + reach), fill=(rng.randrange(256), rng.randrange(256), rng.randrange(256))
+            (x - reach, y - reach, x + reach, y + reach),
+            fill=(rng.randrange(256), rng.randrange(256), rng.randrange(256)),
         )
     return image
 
@@ -84,7 +92,10 @@ _Maker = Callable[[_Text, Random], Part]
 WORKLOADS: dict[str, tuple[_Maker, _Maker]] = {
     "T": (lambda text, rng: text.of(QUERY_TOKENS - 70), lambda text, rng: text.of(DOCUMENT_TOKENS)),
     "Q": (lambda text, rng: _picture(rng, 448), lambda text, rng: text.of(DOCUMENT_TOKENS)),
-    "L": (lambda text, rng: text.of(QUERY_TOKENS - 70), lambda text, rng: text.of(_long_tailed(rng))),
+    "L": (
+        lambda text, rng: text.of(QUERY_TOKENS - 70),
+        lambda text, rng: text.of(_long_tailed(rng)),
+    ),
     "C": (lambda text, rng: text.of(QUERY_TOKENS - 70), lambda text, rng: _picture(rng, 280)),
 }
 DESCRIPTIONS = {

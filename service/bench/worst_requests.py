@@ -1,8 +1,10 @@
-"""`gmr bench --worst-requests`: what the dearest requests within the limits cost, and what they do to another tenant.
+"""`gmr bench --worst-requests`: what the dearest requests within the limits cost, and what they do
+to another tenant.
 
-Each shape is sent once by one tenant to a service of its own, while another tenant asks small things one after the other. The
-module knows HTTP and process trees, nothing of how a service works. Invariant: CPU time is counted until nothing is done for the
-request any more, and every figure stands beside the bound that it is held to.
+Each shape is sent once by one tenant to a service of its own, while another tenant asks small
+things one after the other. The module knows HTTP and process trees, nothing of how a service works.
+Invariant: CPU time is counted until nothing is done for the request any more, and every figure
+stands beside the bound that it is held to.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ MOST_DECODER_CPU = 40.0
 MOST_GROWTH_MIB = 640
 """How much more memory the gateway and its decoders may have at any time than before."""
 MOST_DELAY_SECONDS = 5.0
-"""The 95th percentile of another tenant's small requests beside it: as long as a request may wait by default."""
+"""The 95th percentile of another tenant's small requests beside it: as long as a request may wait
+by default."""
 _IDLE_SHARE = 0.1
 _IDLE_SECONDS = 1.0
 _SETTLE_SECONDS = 120.0
@@ -53,11 +56,16 @@ _PATH = "/rerank"
 
 
 def run_worst_requests(plan: Plan, shapes: Sequence[str]) -> int:
-    """Measure, print and write; the exit code is 1 where a bound is not held. Raises as `run_bench` does."""
+    """Measure, print and write; the exit code is 1 where a bound is not held. Raises as `run_bench`
+    does."""
     console = Console()
     rows: list[dict[str, Any]] = []
     for name in shapes:
-        with cleaning_up(), tempfile.TemporaryDirectory(prefix="gmr-bench-") as scratch, ExitStack() as stack:
+        with (
+            cleaning_up(),
+            tempfile.TemporaryDirectory(prefix="gmr-bench-") as scratch,
+            ExitStack() as stack,
+        ):
             rows.append(_measure(name, plan, Path(scratch), stack))
         console.print(_sentence(rows[-1]), soft_wrap=True)
     console.print(_table(rows))
@@ -74,7 +82,8 @@ def run_worst_requests(plan: Plan, shapes: Sequence[str]) -> int:
 
 
 def chosen_shapes(names: str) -> list[str]:
-    """The shapes named in a list with commas; none: all. Raises `BenchRefused` where there is no such shape."""
+    """The shapes named in a list with commas; none: all. Raises `BenchRefused` where there is no
+    such shape."""
     known = [*(shape.name for shape in SHAPES), *CONNECTIONS]
     chosen = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip())) or known
     for name in chosen:
@@ -94,11 +103,16 @@ class _Beside:
 def _measure(name: str, plan: Plan, scratch: Path, stack: ExitStack) -> dict[str, Any]:
     """One shape against a service that has served nothing before but small requests."""
     keys = {tenant: secrets.token_hex(16) for tenant in ("loud", "quiet")}
-    entries = [{"sha256": hashlib.sha256(key.encode()).hexdigest(), "tenant": tenant} for tenant, key in keys.items()]
+    entries = [
+        {"sha256": hashlib.sha256(key.encode()).hexdigest(), "tenant": tenant}
+        for tenant, key in keys.items()
+    ]
     file = scratch / "keys.json"
     file.write_text(json.dumps({"keys": entries}), encoding="utf-8")
     settings = {"RERANK_API_KEYS_FILE": str(file), "RERANK_METRICS_PUBLIC": "true"}
-    service = start_service(plan, make_checkpoint(plan, scratch), plan.engine, scratch, stack, **settings)
+    service = start_service(
+        plan, make_checkpoint(plan, scratch), plan.engine, scratch, stack, **settings
+    )
     shape = next((each for each in SHAPES if each.name == name), None)
     act: Callable[[], int]
     if shape:
@@ -106,14 +120,19 @@ def _measure(name: str, plan: Plan, scratch: Path, stack: ExitStack) -> dict[str
         act, says, size = lambda: _ask(service.url, keys["loud"], body), shape.says, len(body)
     else:
         holding = CONNECTIONS[name]
-        act, says, size = lambda: holding.hold(service.url, keys["loud"], plan.documents), holding.says, 0
+        act, says, size = (
+            lambda: holding.hold(service.url, keys["loud"], plan.documents),
+            holding.says,
+            0,
+        )
     alone = _beside(service, keys["quiet"], lambda: False)
     found = _beside_while(service, keys["quiet"], act)
     return _row(name, says, size, found) | {"alone_p95_s": quantile(alone.seconds, 0.95)}
 
 
 def _beside_while(service: Service, key: str, act: Callable[[], int]) -> dict[str, Any]:
-    """CPU time, memory and another tenant's delays while something is done, and until nothing of it is left."""
+    """CPU time, memory and another tenant's delays while something is done, and until nothing of it
+    is left."""
     programs = service.programs
     used, held = cpu_seconds(programs), memory_bytes(programs)
     status: list[int] = []
@@ -143,7 +162,9 @@ def _beside_while(service: Service, key: str, act: Callable[[], int]) -> dict[st
         "status": status[0] if status else 0,
         "answered_s": answered,
         "cpu_s": {role: round(seconds - used.get(role, 0.0), 2) for role, seconds in spent.items()},
-        "growth_mib": {role: round((size - held.get(role, 0.0)) / 2**20, 1) for role, size in most.items()},
+        "growth_mib": {
+            role: round((size - held.get(role, 0.0)) / 2**20, 1) for role, size in most.items()
+        },
         "others": beside,
     }
 
@@ -153,7 +174,9 @@ def _beside(service: Service, key: str, going_on: Callable[[], bool]) -> _Beside
     beside = _Beside()
     until = time.monotonic() + _ANSWER_SECONDS
     while len(beside.seconds) < _LEAST_BESIDE or (going_on() and time.monotonic() < until):
-        body = json.dumps({"query": secrets.token_hex(4), "documents": ["one", "two"], "cache": "bypass"}).encode()
+        body = json.dumps(
+            {"query": secrets.token_hex(4), "documents": ["one", "two"], "cache": "bypass"}
+        ).encode()
         start = time.monotonic()
         status = _ask(service.url, key, body)
         beside.seconds.append(time.monotonic() - start)
@@ -207,9 +230,21 @@ def _row(name: str, says: str, size: int, found: dict[str, Any]) -> dict[str, An
         "others_p95_s": round(quantile(beside.seconds, 0.95), 3),
         "others_refused": beside.refused,
     }
-    row = {"shape": name, "says": says, "body_mib": round(size / 2**20, 2), "status": found["status"]}
-    row |= {"answered_s": round(found["answered_s"], 2), "worker_cpu_s": cpu.get("worker", 0.0) + cpu.get("engine", 0.0)}
-    row |= {"worker_growth_mib": growth.get("worker", 0.0), "others": len(beside.seconds), **figures}
+    row = {
+        "shape": name,
+        "says": says,
+        "body_mib": round(size / 2**20, 2),
+        "status": found["status"],
+    }
+    row |= {
+        "answered_s": round(found["answered_s"], 2),
+        "worker_cpu_s": cpu.get("worker", 0.0) + cpu.get("engine", 0.0),
+    }
+    row |= {
+        "worker_growth_mib": growth.get("worker", 0.0),
+        "others": len(beside.seconds),
+        **figures,
+    }
     broken = [each for each, bound in _bounds().items() if figures[each] > bound]
     return row | {"broken": broken, "held": not broken}
 

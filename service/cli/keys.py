@@ -17,22 +17,38 @@ from model_store.commands.endings import fail, misuse
 if TYPE_CHECKING:
     from service.gateway.admission.keys import KeyEntry
 
-keys = typer.Typer(name="keys", no_args_is_help=True, help="Make, list and revoke the API keys of a keys file.")
+keys = typer.Typer(
+    name="keys", no_args_is_help=True, help="Make, list and revoke the API keys of a keys file."
+)
 
-File = Annotated[Path, typer.Option(help="The keys file, as in RERANK_API_KEYS_FILE.", envvar="RERANK_API_KEYS_FILE")]
+File = Annotated[
+    Path,
+    typer.Option(help="The keys file, as in RERANK_API_KEYS_FILE.", envvar="RERANK_API_KEYS_FILE"),
+]
 
 
 @keys.command()
 def create(
     *,
     file: File,
-    tenant: Annotated[str | None, typer.Option(help="Whose it is; a tenant's keys share its quota and its cache.")] = None,
-    name: Annotated[str | None, typer.Option(help="What it is called, for `gmr keys revoke`.")] = None,
-    pairs_per_second: Annotated[float | None, typer.Option(help="Documents a second, each gateway counting for itself.")] = None,
-    max_in_flight: Annotated[int | None, typer.Option(help="Requests at once, each gateway counting for itself.")] = None,
-    models: Annotated[str | None, typer.Option(help="Models that it may use, comma-separated; default: all.")] = None,
+    tenant: Annotated[
+        str | None, typer.Option(help="Whose it is; a tenant's keys share its quota and its cache.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What it is called, for `gmr keys revoke`.")
+    ] = None,
+    pairs_per_second: Annotated[
+        float | None, typer.Option(help="Documents a second, each gateway counting for itself.")
+    ] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(help="Requests at once, each gateway counting for itself.")
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Models that it may use, comma-separated; default: all.")
+    ] = None,
 ) -> None:
-    """Make a key, print it once, and add its hash to the file, which is made where there is none."""
+    """Make a key, print it once, and add its hash to the file, which is made where there is
+    none."""
     with refusing_keys():
         from service.gateway.admission.keys import change_keys, digest, new_key
 
@@ -65,11 +81,21 @@ def list_(file: File) -> None:
             "models": ",".join(each.models or ()) or None,
             "sha256": f"{each.sha256[:12]}...",
         }
-        typer.echo("  ".join([each.name or "-", *(f"{what}={value}" for what, value in words.items() if value is not None)]))
+        typer.echo(
+            "  ".join(
+                [
+                    each.name or "-",
+                    *(f"{what}={value}" for what, value in words.items() if value is not None),
+                ]
+            )
+        )
 
 
 @keys.command()
-def revoke(name: Annotated[str, typer.Argument(help="The key's name, or how its hash begins: 12 digits.")], file: File) -> None:
+def revoke(
+    name: Annotated[str, typer.Argument(help="The key's name, or how its hash begins: 12 digits.")],
+    file: File,
+) -> None:
     """Take a key out of the file."""
     with refusing_keys():
         from service.gateway.admission.keys import KeysUnusable, change_keys
@@ -92,7 +118,9 @@ def _entry(**fields: object) -> KeyEntry:
         return KeyEntry.model_validate(fields)
     except ValidationError as error:
         wrong = str(error.errors()[0]["loc"][0]).replace("_", "-")
-        misuse(f"--{wrong} is not valid: names have up to 64 of A-Z a-z 0-9 . _ -, quotas are above 0.")
+        misuse(
+            f"--{wrong} is not valid: names have up to 64 of A-Z a-z 0-9 . _ -, quotas are above 0."
+        )
 
 
 @contextmanager

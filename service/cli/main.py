@@ -1,4 +1,5 @@
-"""`gmr`: one command for everything. Thin: it reads settings, builds, and runs; each command imports what it needs.
+"""`gmr`: one command for everything. Thin: it reads settings, builds, and runs; each command
+imports what it needs.
 
 The only file that may import everything.
 """
@@ -24,21 +25,38 @@ from service.cli.metrics import print_metrics
 from service.cli.serving import announce, check_model, open_server, run, welcome
 from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
 
-app = typer.Typer(name="gmr", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    name="gmr",
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Listen beyond loopback although no key is asked for.")]
-Model = Annotated[str | None, typer.Option(help="Registry name, folder, or hub id; default: RERANK_MODEL, or gmr-tiny.")]
-Urls = Annotated[str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Listen beyond loopback although no key is asked for.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Registry name, folder, or hub id; default: RERANK_MODEL, or gmr-tiny."),
+]
+Urls = Annotated[
+    str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")
+]
 
 
 @app.callback(invoke_without_command=True)
-def about(show_version: Annotated[bool, typer.Option("--version", help="Say the version, and stop.")] = False) -> None:
+def about(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Say the version, and stop.")
+    ] = False,
+) -> None:
     """Rerank text, images, and both, with pointwise multimodal LLM rerankers.
 
-    Settings come from flags, then from the environment (RERANK_*), then from defaults. Exit codes: 0 done, 1 it could not be
-    done, 2 wrong usage, 130 interrupted.
+    Settings come from flags, then from the environment (RERANK_*), then from defaults. Exit codes:
+    0 done, 1 it could not be done, 2 wrong usage, 130 interrupted.
     """
     if show_version:
         typer.echo(version("gmr-rerank"))
@@ -46,7 +64,9 @@ def about(show_version: Annotated[bool, typer.Option("--version", help="Say the 
 
 
 @app.command()
-def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, insecure: Insecure = False) -> None:
+def serve(
+    host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, insecure: Insecure = False
+) -> None:
     """Run gateway and worker in one process."""
     settings, worker_side = gateway_settings(), worker_settings(model)
     server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
@@ -60,14 +80,18 @@ def serve(host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, inse
     text = welcome(server.url, keys=asks_for_keys(settings))
     inner = create_worker(worker_side, on_ready=lambda: typer.echo(text), on_failure=server.give_up)
     transport = httpx.ASGITransport(app=inner)
-    client = httpx.AsyncClient(transport=transport, base_url="http://worker", timeout=httpx.Timeout(None))
+    client = httpx.AsyncClient(
+        transport=transport, base_url="http://worker", timeout=httpx.Timeout(None)
+    )
     with refusing_keys():
         served = create_gateway(settings, [client], beside=inner.router.lifespan_context(inner))
     run(server, served, settings, "serve")
 
 
 @app.command()
-def gateway(workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False) -> None:
+def gateway(
+    workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False
+) -> None:
     """Run a gateway in front of workers."""
     settings = gateway_settings(workers)
     if not settings.workers:
@@ -82,7 +106,9 @@ def gateway(workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, i
 
 
 @app.command()
-def worker(host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, insecure: Insecure = False) -> None:
+def worker(
+    host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, insecure: Insecure = False
+) -> None:
     """Run a worker for gateways. It never asks for a key: keep it to yourself."""
     settings = worker_settings(model)
     server = open_server(host, port, insecure=insecure)

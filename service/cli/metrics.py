@@ -1,4 +1,5 @@
-"""`gmr metrics`: every metric's name, type, labels and meaning, from the code, as a page of Markdown."""
+"""`gmr metrics`: every metric's name, type, labels and meaning, from the code, as a page of
+Markdown."""
 
 from __future__ import annotations
 
@@ -14,12 +15,13 @@ def print_metrics() -> None:
     """List every metric with its labels, as a page of Markdown."""
     from prometheus_client import REGISTRY
 
-    from service.observability.metrics import LABELS
+    from service.observability.metric_types import LABELS
 
     typer.echo(
-        "# Metrics\n\n`GET /metrics` of a gateway and of a worker, in Prometheus' text format or in OpenMetrics. "
-        "`gmr metrics` prints this page.\nA worker with vLLM adds vLLM's own (`vllm:*`); every process adds `process_*` and "
-        "`python_*`.\n\n| name | type | labels | what it is |\n|---|---|---|---|"
+        "# Metrics\n\n`GET /metrics` of a gateway and of a worker, in Prometheus' text format or in"
+        " OpenMetrics. `gmr metrics` prints this page.\nA worker with vLLM adds vLLM's own"
+        " (`vllm:*`); every process adds `process_*` and `python_*`.\n\n| name | type | labels |"
+        " what it is |\n|---|---|---|---|"
     )
     for family in sorted(REGISTRY.collect(), key=lambda each: each.name):
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -1,7 +1,9 @@
-"""What `gmr serve`, `gmr gateway` and `gmr worker` share: what is checked before the start, and the run of the server.
+"""What `gmr serve`, `gmr gateway` and `gmr worker` share: what is checked before the start, and the
+run of the server.
 
-Knows settings, the server and the log. Invariant: what can be known to be in the way without loading a model, such as a taken
-port, an unknown model or a package that is not there, ends the command with a sentence before anything is loaded.
+Knows settings, the server and the log. Invariant: what can be known to be in the way without
+loading a model, such as a taken port, an unknown model or a package that is not there, ends the
+command with a sentence before anything is loaded.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
 
 _EXAMPLE = {
     "query": "how do I sort a list",
-    "documents": ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."],
+    "documents": [
+        "Close the file.",
+        "Sort the list in ascending order and return None.",
+        "A circle is a round shape.",
+    ],
 }
 _LAST_SPANS_SECONDS = 0.8
 """Within the second that a process has left when it has served."""
@@ -39,8 +45,8 @@ def open_server(host: str, port: int, *, insecure: bool) -> Server:
 
     if not insecure and not is_loopback(host):
         misuse(
-            f"Nothing asks for a key here: to listen on {host}, which others can reach, set RERANK_API_KEYS_FILE "
-            "(`gmr keys create`; a worker has no keys), or add --insecure."
+            f"Nothing asks for a key here: to listen on {host}, which others can reach, set"
+            " RERANK_API_KEYS_FILE (`gmr keys create`; a worker has no keys), or add --insecure."
         )
     try:
         return Server(host, port)
@@ -49,7 +55,8 @@ def open_server(host: str, port: int, *, insecure: bool) -> Server:
 
 
 def check_model(settings: WorkerSettings) -> None:
-    """End the process where the settings name a model that cannot be, or an engine that is not installed."""
+    """End the process where the settings name a model that cannot be, or an engine that is not
+    installed."""
     from model_store.checkpoint import expect_named
     from model_store.manifest import CheckpointUnusable
     from service.worker.engines.base import CannotLoad
@@ -65,8 +72,11 @@ def check_model(settings: WorkerSettings) -> None:
         fail(missing_package(f"RERANK_ENGINE={settings.engine}", "torch"))
 
 
-def announce(server: Server, settings: GatewaySettings | WorkerSettings, *, engine: str | None = None) -> None:
-    """Begin the log. A large model takes minutes to be ready, so each stage until then is a line."""
+def announce(
+    server: Server, settings: GatewaySettings | WorkerSettings, *, engine: str | None = None
+) -> None:
+    """Begin the log. A large model takes minutes to be ready, so each stage until then is a
+    line."""
     from service.observability.logs import log, log_to_stderr
 
     log_to_stderr(settings.log_level)
@@ -75,7 +85,9 @@ def announce(server: Server, settings: GatewaySettings | WorkerSettings, *, engi
         log("loading the engine's libraries", engine=engine)
 
 
-def run(server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str) -> None:
+def run(
+    server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str
+) -> None:
     """Serve until the process is told to end, and end it with the server's exit code."""
     from service.observability.metrics import BUILD
     from service.web.server import CannotListen

@@ -1,4 +1,5 @@
-"""What the commands share: settings from flags and environment, and the end of a process that cannot do what it was told.
+"""What the commands share: settings from flags and environment, and the end of a process that
+cannot do what it was told.
 
 Invariant: a wrong or misspelt setting ends the process with a sentence, before anything is started.
 """
@@ -40,7 +41,10 @@ def worker_settings(model: str | None = None) -> WorkerSettings:
 
     settings = _read(WorkerSettings, {} if model is None else {"model": model})
     if settings.engine_arguments and settings.engine != "vllm":
-        misuse(f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it needs RERANK_ENGINE=vllm.")
+        misuse(
+            f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it"
+            " needs RERANK_ENGINE=vllm."
+        )
     return settings
 
 
@@ -49,27 +53,36 @@ def print_settings() -> None:
     from service.gateway.settings import GatewaySettings
     from service.worker.settings import WorkerSettings
 
-    typer.echo("# Settings\n\nSet in the environment; flags of a command stand above it. `gmr settings` prints this page.")
+    typer.echo(
+        "# Settings\n\nSet in the environment; flags of a command stand above it. `gmr settings`"
+        " prints this page."
+    )
     for title, kind in (("Gateway", GatewaySettings), ("Worker", WorkerSettings)):
         typer.echo(f"\n## {title}\n\n| variable | default | what it is |\n|---|---|---|")
         for name, knob in sorted(kind.model_fields.items()):
             default = "" if knob.default in (None, (), {}) else f"`{str(knob.default).lower()}`"
             typer.echo(f"| `RERANK_{name.upper()}` | {default} | {knob.description} |")
     typer.echo(
-        "\n`RERANK_ENGINE_` and the name of one of vLLM's engine arguments in capitals sets that argument, such as "
-        "`RERANK_ENGINE_MAX_NUM_SEQS`.\n`gmr serve` runs both in one process and reads both tables."
+        "\n`RERANK_ENGINE_` and the name of one of vLLM's engine arguments in capitals sets that"
+        " argument, such as `RERANK_ENGINE_MAX_NUM_SEQS`.\n`gmr serve` runs both in one process and"
+        " reads both tables."
     )
 
 
 def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
-    """Settings from flags and environment; a wrong or unknown one ends the process with a sentence."""
+    """Settings from flags and environment; a wrong or unknown one ends the process with a
+    sentence."""
     from pydantic import ValidationError
 
     refuse_unknown_settings()
     try:
         return kind(**flags)
     except ValidationError as error:
-        misuse("\n".join(f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()))
+        misuse(
+            "\n".join(
+                f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()
+            )
+        )
 
 
 def refuse_unknown_settings() -> None:
@@ -77,7 +90,11 @@ def refuse_unknown_settings() -> None:
     from service.gateway.settings import GatewaySettings
     from service.worker.settings import ENGINE_PREFIX, WorkerSettings
 
-    known = {f"RERANK_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+    known = {
+        f"RERANK_{name.upper()}"
+        for kind in (GatewaySettings, WorkerSettings)
+        for name in kind.model_fields
+    }
     for name in sorted(set(os.environ)):
         if name.startswith("RERANK_") and not name.startswith(ENGINE_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)

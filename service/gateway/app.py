@@ -1,4 +1,5 @@
-"""The gateway's composition root: settings and worker clients in, an ASGI app out. Everything is built here, top to bottom."""
+"""The gateway's composition root: settings and worker clients in, an ASGI app out. Everything is
+built here, top to bottom."""
 
 from __future__ import annotations
 
@@ -34,19 +35,30 @@ from service.web.asgi import add_common_routes, new_app
 
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
-"""Less than a worker keeps an idle connection (5 at least), so that no call is sent into one that is just being closed."""
+"""Less than a worker keeps an idle connection (5 at least), so that no call is sent into one that
+is just being closed."""
 
 
 def connect(settings: GatewaySettings) -> list[httpx.AsyncClient | DnsName]:
     """Clients for the workers that the settings name, and the names that are looked up."""
     seconds = settings.worker_dns_ms / 1000
     named = [(url, dns_name(url)) for url in settings.workers]
-    return [DnsName(*name, connect=_client, seconds=seconds) if name else _client(url) for url, name in named]
+    return [
+        DnsName(*name, connect=_client, seconds=seconds) if name else _client(url)
+        for url, name in named
+    ]
 
 
 def _client(url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=_KEEP_ALIVE_SECONDS)
-    return httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS), limits=limits, trust_env=False)
+    limits = httpx.Limits(
+        max_connections=None, max_keepalive_connections=32, keepalive_expiry=_KEEP_ALIVE_SECONDS
+    )
+    return httpx.AsyncClient(
+        base_url=url,
+        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+        limits=limits,
+        trust_env=False,
+    )
 
 
 def create_gateway(
@@ -55,18 +67,23 @@ def create_gateway(
     *,
     beside: AbstractAsyncContextManager[Any] | None = None,
 ) -> FastAPI:
-    """The gateway over the given workers. `beside` is entered for as long as the gateway runs: an embedded worker's lifespan.
+    """The gateway over the given workers. `beside` is entered for as long as the gateway runs: an
+    embedded worker's lifespan.
 
     Raises `KeysUnusable` where keys are to be asked for and cannot be read.
     """
     given = settings.api_keys
-    guard = Authenticator(plain=None if given is None else given.get_secret_value(), file=settings.api_keys_file)
+    guard = Authenticator(
+        plain=None if given is None else given.get_secret_value(), file=settings.api_keys_file
+    )
     pool = WorkerPool(
         workers,
         affinity=settings.routing == "affinity",
         split=settings.split,
         patience=HealthCheckPolicy(
-            settings.worker_look_ms / 1000, settings.worker_look_timeout_ms / 1000, settings.worker_looks_missed
+            settings.worker_look_ms / 1000,
+            settings.worker_look_timeout_ms / 1000,
+            settings.worker_looks_missed,
         ),
         again=RetryPolicy(settings.hedge_ms / 1000),
     )
@@ -84,21 +101,31 @@ def create_gateway(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with beside or nullcontext(), pool.monitored(), anyio.create_task_group() as background:
+        async with (
+            beside or nullcontext(),
+            pool.monitored(),
+            anyio.create_task_group() as background,
+        ):
             background.start_soon(media.warm_up)
             background.start_soon(guard.watch)
             for tier in shared:
                 background.start_soon(tier.warm_up)
             gc.collect()
-            gc.freeze()  # what is there now stays: looking through it again would cost every request half a millisecond
+            # what is there now stays: looking through it again would cost every request half a
+            # millisecond
+            gc.freeze()
             yield
             for tier in shared:  # first: once the scope is cancelled, nothing is waited for
                 await tier.close()
             background.cancel_scope.cancel()
 
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
-    app.include_router(gateway_routes(settings, RerankEndpoint(settings, reranker, admission, pool), pool, guard))
-    add_common_routes(app, is_ready=pool.ready, trusts_traces=settings.trace_trust, access_log=settings.access_log)
+    app.include_router(
+        gateway_routes(settings, RerankEndpoint(settings, reranker, admission, pool), pool, guard)
+    )
+    add_common_routes(
+        app, is_ready=pool.ready, trusts_traces=settings.trace_trust, access_log=settings.access_log
+    )
     app.openapi = lambda: openapi_page(app, keys=guard.asks)  # type: ignore[method-assign]
     return app
 
@@ -123,7 +150,9 @@ def _redis_tier(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
     address = settings.redis_address()
     if not address:
         return []
-    certificates = Certificates(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+    certificates = Certificates(
+        settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file
+    )
     watch(certificates, settings.redis_password_file)
     client = open_client(
         address,

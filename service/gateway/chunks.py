@@ -1,7 +1,8 @@
-"""Documents in runs that are decoded and sent to a worker together, and the images that several of them show.
+"""Documents in runs that are decoded and sent to a worker together, and the images that several of
+them show.
 
-The module knows costs and sizes of pixels, no worker and no decoder. Invariant: every document is in one chunk; a chunk of more
-than one document costs no more, and has no more pixels, than it may.
+The module knows costs and sizes of pixels, no worker and no decoder. Invariant: every document is
+in one chunk; a chunk of more than one document costs no more, and has no more pixels, than it may.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from service.gateway.media.content import Content, Picture
 from service.wire import ImageRule, Pixels
 
 FIRST_CHUNK_BYTES = 2 * 2**20
-"""Pixels of a share's first chunk: few, so that its worker has work early. Each chunk after it is twice as large."""
+"""Pixels of a share's first chunk: few, so that its worker has work early. Each chunk after it is
+twice as large."""
 
 Documents = Mapping[bytes, Content]
 Images = dict[bytes, Pixels | RerankError]
@@ -35,12 +37,15 @@ def pixels_in(documents: Documents, rule: ImageRule) -> int:
 
 
 class Chunks:
-    """A share's documents: first those without images, the cheapest first, then the others, those of one image together.
+    """A share's documents: first those without images, the cheapest first, then the others, those
+    of one image together.
 
     A chunk's pixels take at most `most` bytes, the first ones' less.
     """
 
-    def __init__(self, documents: Documents, costs: Mapping[bytes, int], rule: ImageRule, most: int) -> None:
+    def __init__(
+        self, documents: Documents, costs: Mapping[bytes, int], rule: ImageRule, most: int
+    ) -> None:
         self._documents = documents
         self._costs = costs
         self._rule = rule
@@ -51,7 +56,8 @@ class Chunks:
         self._shown = deque(self._grouped(set(texts)))
 
     def take(self, room: int) -> Documents:
-        """The next chunk, which costs `room` at most, or has one document; empty when there is no more."""
+        """The next chunk, which costs `room` at most, or has one document; empty when there is no
+        more."""
         if self._texts:
             return self._take_texts(room)
         return self._take_shown(room)
@@ -70,7 +76,11 @@ class Chunks:
         left = self._bytes
         while self._shown:
             key = self._shown[0]
-            new = {picture.digest: picture for picture in pictures_in(self._documents[key]) if picture.digest not in held}
+            new = {
+                picture.digest: picture
+                for picture in pictures_in(self._documents[key])
+                if picture.digest not in held
+            }
             needed = sum(pixel_bytes(picture, self._rule) for picture in new.values())
             if chunk and (self._costs[key] > room or needed > left):
                 break
@@ -92,7 +102,8 @@ class Chunks:
 
 
 class PixelRoom:
-    """Room for `most` bytes of pixels; what is larger than that enters when nothing else is inside."""
+    """Room for `most` bytes of pixels; what is larger than that enters when nothing else is
+    inside."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -103,7 +114,9 @@ class PixelRoom:
     async def holding(self, size: int) -> AsyncIterator[None]:
         """Wait for room, and hold it while the context lasts."""
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._used or not size or self._used + size <= self.most)
+            await self._changed.wait_for(
+                lambda: not self._used or not size or self._used + size <= self.most
+            )
             self._used += size
         try:
             yield
@@ -114,11 +127,18 @@ class PixelRoom:
 
 
 class SharedPictures:
-    """Images that several documents show: decoded once, and kept, the most frequent ones first, up to `most` bytes of pixels."""
+    """Images that several documents show: decoded once, and kept, the most frequent ones first, up
+    to `most` bytes of pixels."""
 
     def __init__(self, documents: Iterable[Content], rule: ImageRule, most: int) -> None:
-        pictures = {picture.digest: picture for content in documents for picture in pictures_in(content)}
-        counts = Counter(digest for content in documents for digest in {picture.digest for picture in pictures_in(content)})
+        pictures = {
+            picture.digest: picture for content in documents for picture in pictures_in(content)
+        }
+        counts = Counter(
+            digest
+            for content in documents
+            for digest in {picture.digest for picture in pictures_in(content)}
+        )
         self._decoded: dict[bytes, asyncio.Future[Pixels | RerankError] | None] = {}
         for digest, count in counts.most_common():
             most -= pixel_bytes(pictures[digest], rule)
@@ -126,12 +146,19 @@ class SharedPictures:
                 break
             self._decoded[digest] = None
 
-    async def decoded(self, pictures: Iterable[Picture], decode: Callable[[list[Picture]], Awaitable[Images]]) -> Images:
-        """The pixels of some pictures, by digest; `decode` is asked for those that are not there and not on their way."""
+    async def decoded(
+        self, pictures: Iterable[Picture], decode: Callable[[list[Picture]], Awaitable[Images]]
+    ) -> Images:
+        """The pixels of some pictures, by digest; `decode` is asked for those that are not there
+        and not on their way."""
         wanted = {picture.digest: picture for picture in pictures}
         futures = {digest: future for digest in wanted if (future := self._decoded.get(digest))}
         new = [picture for digest, picture in wanted.items() if digest not in futures]
-        promised = {each.digest: asyncio.get_running_loop().create_future() for each in new if each.digest in self._decoded}
+        promised = {
+            each.digest: asyncio.get_running_loop().create_future()
+            for each in new
+            if each.digest in self._decoded
+        }
         self._decoded.update(promised)
         try:
             images = await decode(new) if new else {}

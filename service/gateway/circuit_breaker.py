@@ -1,7 +1,8 @@
 """When to stop asking something that keeps failing, and how much more than once to ask it.
 
-Knows no network: callers tell what became of an attempt. Clocks are monotonic. Invariant: while a breaker is half open there is
-one attempt at a time, and retries never exceed a fixed share of calls plus a fixed reserve.
+Knows no network: callers tell what became of an attempt. Clocks are monotonic. Invariant: while a
+breaker is half open there is one attempt at a time, and retries never exceed a fixed share of calls
+plus a fixed reserve.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ State = Literal["closed", "half_open", "open"]
 
 
 class Breaker:
-    """Closed until `failures` attempts in a row fail; then open for `seconds`; then half open: one probe decides.
+    """Closed until `failures` attempts in a row fail; then open for `seconds`; then half open: one
+    probe decides.
 
-    Every `enter()` that gave True must be followed by one `leave()`. An attempt that began before it opened may still leave
-    meanwhile, and what it learnt counts: a success closes it, a failure keeps it open for as long again.
+    Every `enter()` that gave True must be followed by one `leave()`. An attempt that began before
+    it opened may still leave meanwhile, and what it learnt counts: a success closes it, a failure
+    keeps it open for as long again.
     """
 
-    def __init__(self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, failures: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = failures
         self._seconds = seconds
         self._clock = clock
@@ -32,7 +37,11 @@ class Breaker:
     def state(self) -> State:
         if self._opened is None:
             return "closed"
-        return "half_open" if self._probing or self._clock() - self._opened >= self._seconds else "open"
+        return (
+            "half_open"
+            if self._probing or self._clock() - self._opened >= self._seconds
+            else "open"
+        )
 
     def would_admit(self) -> bool:
         """Whether an attempt made now would be let through."""
@@ -57,7 +66,8 @@ class Breaker:
 
 
 class RetryBudget:
-    """Tokens for retries: a call earns `share` of one, a retry costs one. It starts with `reserve`, and keeps no more."""
+    """Tokens for retries: a call earns `share` of one, a retry costs one. It starts with `reserve`,
+    and keeps no more."""
 
     def __init__(self, *, share: float = 0.2, reserve: float = 10.0) -> None:
         self._share = share

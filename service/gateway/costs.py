@@ -1,9 +1,10 @@
 """What things cost before anything is computed, and bytes of pixels, known from headers.
 
-The unit is about one prompt token computed. A text costs the tokens that the model may read of it, guessed from its bytes, and
-a share of a token for all that a tokenizer may have to read. An image costs its cells, and a share of a token for each pixel
-that is decoded. The module knows no tokenizer: four bytes a token is English, and good enough to compare loads.
-Invariant: every cost is positive, and the cost of a request is that of its query and documents.
+The unit is about one prompt token computed. A text costs the tokens that the model may read of it,
+guessed from its bytes, and a share of a token for all that a tokenizer may have to read. An image
+costs its cells, and a share of a token for each pixel that is decoded. The module knows no
+tokenizer: four bytes a token is English, and good enough to compare loads. Invariant: every cost is
+positive, and the cost of a request is that of its query and documents.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ BYTES_A_TOKEN = 4
 READ_A_TOKEN = 32
 """Bytes of a text that take a tokenizer about as long as a network takes for one token."""
 MOST_READ = 6
-"""Bytes that a worker reads of a text, about, for each token that a pair may have; of a longer text no more than that."""
+"""Bytes that a worker reads of a text, about, for each token that a pair may have; of a longer text
+no more than that."""
 DECODED_A_TOKEN = 16_000
 """Pixels that take a decoder about as long as a network takes for one token."""
 UNSEEN_PIXELS = 4_000_000
@@ -34,8 +36,11 @@ MOST_PIXELS = 200_000_000
 CHANNELS = 3
 
 
-def admission_cost(instruction: str, query: Item, documents: Iterable[Item], model: WorkerInfo) -> int:
-    """A request's cost before its images are looked at: each counts as its header says, or as a large one."""
+def admission_cost(
+    instruction: str, query: Item, documents: Iterable[Item], model: WorkerInfo
+) -> int:
+    """A request's cost before its images are looked at: each counts as its header says, or as a
+    large one."""
     cost = TEMPLATE_TOKENS + _text_cost(instruction, model) + _item_cost(query, model)
     for document in documents:
         cost += SUFFIX_TOKENS + _item_cost(document, model)
@@ -54,7 +59,10 @@ def document_cost(document: Content, model: WorkerInfo) -> int:
 
 def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
     """What all pairs of a question share: template, instruction and query."""
-    return min(TEMPLATE_TOKENS + _text_tokens(instruction) + _tokens(query, model.images), model.max_pair_tokens)
+    return min(
+        TEMPLATE_TOKENS + _text_tokens(instruction) + _tokens(query, model.images),
+        model.max_pair_tokens,
+    )
 
 
 def suffix_tokens(document: Content, model: WorkerInfo) -> int:
@@ -77,14 +85,17 @@ def _content_cost(content: Content, model: WorkerInfo) -> int:
     cost = 0
     for part in content:
         if isinstance(part, Picture):
-            cost += _pixels(part, model.images) // model.images.cell**2 + part.effort // DECODED_A_TOKEN
+            cost += (
+                _pixels(part, model.images) // model.images.cell**2 + part.effort // DECODED_A_TOKEN
+            )
         else:
             cost += _text_cost(part.text, model)
     return cost
 
 
 def _text_cost(text: str, model: WorkerInfo) -> int:
-    """The tokens that may be computed of a text, and what of it a tokenizer may have to read for them."""
+    """The tokens that may be computed of a text, and what of it a tokenizer may have to read for
+    them."""
     size = _bytes(text)
     read = min(size, model.max_pair_tokens * MOST_READ)
     return min(size // BYTES_A_TOKEN, model.max_pair_tokens) + read // READ_A_TOKEN
@@ -96,11 +107,19 @@ def _unopened_cost(source: str, rule: ImageRule) -> int:
     largest = rule.max_pixels // rule.cell**2
     if seen is None:
         return largest + UNSEEN_PIXELS // DECODED_A_TOKEN
-    return min(_resized(*seen, rule) // rule.cell**2, largest) + min(seen[0] * seen[1], MOST_PIXELS) // DECODED_A_TOKEN
+    return (
+        min(_resized(*seen, rule) // rule.cell**2, largest)
+        + min(seen[0] * seen[1], MOST_PIXELS) // DECODED_A_TOKEN
+    )
 
 
 def _tokens(content: Content, rule: ImageRule) -> int:
-    return sum(_pixels(part, rule) // rule.cell**2 if isinstance(part, Picture) else _text_tokens(part.text) for part in content)
+    return sum(
+        _pixels(part, rule) // rule.cell**2
+        if isinstance(part, Picture)
+        else _text_tokens(part.text)
+        for part in content
+    )
 
 
 def _text_tokens(text: str) -> int:
@@ -117,5 +136,7 @@ def _pixels(picture: Picture, rule: ImageRule) -> int:
 
 
 def _resized(width: int, height: int, rule: ImageRule) -> int:
-    wide, high = smart_resize(width, height, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels)
+    wide, high = smart_resize(
+        width, height, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels
+    )
     return wide * high

@@ -1,4 +1,5 @@
-"""What the rooms of the gateway say to each other: a query, its context, and what became of its pairs.
+"""What the rooms of the gateway say to each other: a query, its context, and what became of its
+pairs.
 
 Knows types alone. Invariant: it imports nothing of the gateway but what a content is.
 """
@@ -18,7 +19,8 @@ from service.wire import Scored, WorkerInfo
 
 @dataclass(frozen=True, slots=True)
 class RerankQuery:
-    """What every dialect reads a request into. A document that could not be read stands as its error."""
+    """What every dialect reads a request into. A document that could not be read stands as its
+    error."""
 
     query: Item
     documents: Sequence[Item | RerankError]
@@ -37,7 +39,8 @@ class RerankQuery:
 
 @dataclass(frozen=True, slots=True)
 class ScoredDocument:
-    """A scored document: its index in the request, and whether its score was known, or under way for another request."""
+    """A scored document: its index in the request, and whether its score was known, or under way
+    for another request."""
 
     index: int
     score: Scored
@@ -58,7 +61,8 @@ PairOutcome = Scored | RerankError
 
 @dataclass(frozen=True, slots=True)
 class ScoringContext:
-    """All that a pair's score depends on but its document; `cache_salt` keeps those apart who must share no cache."""
+    """All that a pair's score depends on but its document; `cache_salt` keeps those apart who must
+    share no cache."""
 
     model: WorkerInfo
     instruction: str
@@ -69,4 +73,6 @@ class ScoringContext:
     def prefix_key(self) -> bytes:
         """Equal for questions whose pairs begin alike."""
         texts = (self.model.model, self.cache_salt, self.instruction)
-        return hashlib.sha256(framed(*(text.encode() for text in texts), identity(self.query))).digest()
+        return hashlib.sha256(
+            framed(*(text.encode() for text in texts), identity(self.query))
+        ).digest()

@@ -1,6 +1,7 @@
 """What the gateway says of itself: its models, the limits of a request, and its OpenAPI page.
 
-Knows shapes alone; who may read them is asked elsewhere. Invariant: nothing here depends on who asks.
+Knows shapes alone; who may read them is asked elsewhere. Invariant: nothing here depends on who
+asks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ _OPEN_PATHS = ("/health/live", "/health/ready")
 
 
 def listed(name: str, model: str) -> dict[str, object]:
-    """A name for a model in OpenAI's shape; `root`, as vLLM has it, is the model that an alias stands for."""
+    """A name for a model in OpenAI's shape; `root`, as vLLM has it, is the model that an alias
+    stands for."""
     return {"id": name, "object": "model", "created": 0, "owned_by": TITLE, "root": model}
 
 
@@ -48,7 +50,8 @@ def described(limits: Limits, model: WorkerInfo) -> dict[str, object]:
 
 
 def openapi_page(app: FastAPI, *, keys: bool) -> dict[str, Any]:
-    """The OpenAPI page, with the request's schema, which the handler reads from bytes itself, and whether keys are asked for."""
+    """The OpenAPI page, with the request's schema, which the handler reads from bytes itself, and
+    whether keys are asked for."""
     if not app.openapi_schema:
         page = get_openapi(title=app.title, version=app.version, routes=app.routes)
         schema = RerankRequest.model_json_schema(ref_template="#/components/schemas/{model}")

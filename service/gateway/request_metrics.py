@@ -1,6 +1,8 @@
-"""What a rerank request adds to the metrics, and to its line in the log: how much was asked, and what became of it.
+"""What a rerank request adds to the metrics, and to its line in the log: how much was asked, and
+what became of it.
 
-Knows asks and outcomes, no scores' meaning. Invariant: nothing of what was asked but counts, and the names of model and tenant.
+Knows asks and outcomes, no scores' meaning. Invariant: nothing of what was asked but counts, and
+the names of model and tenant.
 """
 
 from __future__ import annotations
@@ -31,16 +33,22 @@ def count_query(ask: RerankQuery) -> None:
 
 def count_result(ask: RerankQuery, outcome: RerankResult, seconds: float) -> None:
     """Count a request whose documents are ranked, `seconds` after it arrived."""
-    SCORING_SECONDS.labels(_CLASSES[bisect_left(_CLASS_ENDS, len(ask.documents))], _modality(ask)).observe(seconds, exemplar())
+    SCORING_SECONDS.labels(
+        _CLASSES[bisect_left(_CLASS_ENDS, len(ask.documents))], _modality(ask)
+    ).observe(seconds, exemplar())
     scored = [ranked.score for ranked in outcome.ranked if not ranked.cached]
     reused = sum(score.reused_tokens for score in scored)
-    TOKENS.labels("cached").inc(sum(ranked.score.prompt_tokens for ranked in outcome.ranked if ranked.cached))
+    TOKENS.labels("cached").inc(
+        sum(ranked.score.prompt_tokens for ranked in outcome.ranked if ranked.cached)
+    )
     TOKENS.labels("prefix").inc(reused)
     TOKENS.labels("computed").inc(sum(score.prompt_tokens for score in scored) - reused)
     for _, error in outcome.errors:
         ERRORS.labels(error.code).inc()
     add_log_fields(
-        cached=len(outcome.ranked) - len(scored), errors=len(outcome.errors) or None, digest=short(outcome.model.digest)
+        cached=len(outcome.ranked) - len(scored),
+        errors=len(outcome.errors) or None,
+        digest=short(outcome.model.digest),
     )
 
 
@@ -50,7 +58,9 @@ def _items(ask: RerankQuery) -> list[Item]:
 
 def _images(items: Iterable[Item]) -> int:
     return sum(
-        item.image is not None if item.content is None else sum(part.image_url is not None for part in item.content)
+        item.image is not None
+        if item.content is None
+        else sum(part.image_url is not None for part in item.content)
         for item in items
     )
 

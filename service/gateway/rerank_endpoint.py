@@ -1,8 +1,9 @@
-"""Where a rerank request is taken in: who asks, for how much, is there room; then it is answered, and let go of.
+"""Where a rerank request is taken in: who asks, for how much, is there room; then it is answered,
+and let go of.
 
-Knows the order of these questions, from the cheapest to the dearest: what can be refused before the body is read is refused then,
-and nothing of a body but its JSON is looked at before the request is admitted. Invariant: whatever ends a request, all that it
-held is given back.
+Knows the order of these questions, from the cheapest to the dearest: what can be refused before the
+body is read is refused then, and nothing of a body but its JSON is looked at before the request is
+admitted. Invariant: whatever ends a request, all that it held is given back.
 """
 
 from __future__ import annotations
@@ -44,7 +45,13 @@ Write = Callable[[RerankQuery, RerankResult, str], BaseModel]
 class RerankEndpoint:
     """Takes requests in, each in its dialect, and has them answered."""
 
-    def __init__(self, settings: GatewaySettings, reranker: Reranker, admission: AdmissionQueue, workers: WorkerPool) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        reranker: Reranker,
+        admission: AdmissionQueue,
+        workers: WorkerPool,
+    ) -> None:
         self._settings = settings
         self._limits = settings.limits()
         self._reranker = reranker
@@ -55,8 +62,11 @@ class RerankEndpoint:
         self._bodies = Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes))
         self._reading = BodyReading(self._limits)
 
-    async def serve(self, request: Request, dialect: str, fields: Container[str], read: Read, write: Write) -> Response:
-        """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where that fails.
+    async def serve(
+        self, request: Request, dialect: str, fields: Container[str], read: Read, write: Write
+    ) -> Response:
+        """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where
+        that fails.
 
         `fields` are those that `read` looks into: of others, the name is enough.
         """
@@ -80,7 +90,9 @@ class RerankEndpoint:
             until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
             add_log_fields(model=model.model, digest=short(model.digest))
             try:
-                outcome = await until_disconnect(request, self._answer(caller, replace(ask, model=model.model), model, until))
+                outcome = await until_disconnect(
+                    request, self._answer(caller, replace(ask, model=model.model), model, until)
+                )
             finally:
                 add_log_fields(deadline_left_ms=round((until - clock()) * 1000))
             count_result(ask, outcome, clock() - arrived)
@@ -95,7 +107,9 @@ class RerankEndpoint:
             raise NoWorker
         self._admission.expect_room(caller.scope)
 
-    async def _read(self, request: Request, held: Held, visit: QuotaTicket, fields: Container[str], read: Read) -> RerankQuery:
+    async def _read(
+        self, request: Request, held: Held, visit: QuotaTicket, fields: Container[str], read: Read
+    ) -> RerankQuery:
         """What is asked; the quota is charged before any document of it is built."""
         body = await read_body(request, self._limits.max_body_bytes, held)
         async with self._reading.turn(len(body)):
@@ -105,25 +119,37 @@ class RerankEndpoint:
             visit.charge(outline.entries.get("documents", 1))
             return await self._reading.build(outline, read)
 
-    async def _answer(self, caller: Caller, ask: RerankQuery, model: WorkerInfo, until: float) -> RerankResult:
-        """The outcome, once the request is admitted; where its time is over before, and it wants what there is, nothing."""
+    async def _answer(
+        self, caller: Caller, ask: RerankQuery, model: WorkerInfo, until: float
+    ) -> RerankResult:
+        """The outcome, once the request is admitted; where its time is over before, and it wants
+        what there is, nothing."""
         readable = [document for document in ask.documents if isinstance(document, Item)]
         instruction = ask.instruction or model.default_instruction
-        cost = await anyio.to_thread.run_sync(admission_cost, instruction, ask.query, readable, model)
+        cost = await anyio.to_thread.run_sync(
+            admission_cost, instruction, ask.query, readable, model
+        )
         try:
             async with self._admission.admit(cost, until, caller.scope) as admitted:
                 scope = "" if self._settings.cache_shared else caller.scope
                 outcome = await self._reranker.rerank(ask, until, scope=scope, turns=admitted)
-                admitted.computed = sum(not ranked.cached for ranked in outcome.ranked) / len(ask.documents)
+                admitted.computed = sum(not ranked.cached for ranked in outcome.ranked) / len(
+                    ask.documents
+                )
                 return outcome
         except DeadlineExceeded:
             if not ask.skip_errors:
                 raise
-            errors = [each if isinstance(each, RerankError) else DeadlineExceeded() for each in ask.documents]
+            errors = [
+                each if isinstance(each, RerankError) else DeadlineExceeded()
+                for each in ask.documents
+            ]
             return RerankResult(model, [], list(enumerate(errors)))
 
 
 def _expect_json(request: Request) -> None:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+    if kind != "application/json" and not (
+        kind.startswith("application/") and kind.endswith("+json")
+    ):
         raise UnsupportedMediaType

@@ -1,4 +1,5 @@
-"""The gateway's HTTP: which path is answered by whom. Every route but health asks for a key, where keys are asked for."""
+"""The gateway's HTTP: which path is answered by whom. Every route but health asks for a key, where
+keys are asked for."""
 
 from __future__ import annotations
 
@@ -21,16 +22,25 @@ from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.settings import GatewaySettings
 from service.observability.exposition import metrics_page
 
-_ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorBody},
+    "5XX": {"model": ErrorBody},
+}
 
 
-def gateway_routes(settings: GatewaySettings, desk: RerankEndpoint, workers: WorkerPool, guard: Authenticator) -> APIRouter:
+def gateway_routes(
+    settings: GatewaySettings, desk: RerankEndpoint, workers: WorkerPool, guard: Authenticator
+) -> APIRouter:
     """Every route of the gateway but health."""
     guarded = APIRouter(dependencies=[Depends(guard.authenticate)])
     _add_reranking(guarded, settings, desk)
     _add_models(guarded, settings, workers)
     _add_pages(guarded)
-    measured = APIRouter() if settings.metrics_public else APIRouter(dependencies=[Depends(guard.authenticate)])
+    measured = (
+        APIRouter()
+        if settings.metrics_public
+        else APIRouter(dependencies=[Depends(guard.authenticate)])
+    )
 
     @measured.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
@@ -52,7 +62,13 @@ def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: RerankEnd
 
     for path in RERANK_PATHS:
         router.add_api_route(
-            path, rerank, methods=["POST"], response_model=RerankAnswer, responses=_ERRORS, tags=["rerank"], name=f"rerank {path}"
+            path,
+            rerank,
+            methods=["POST"],
+            response_model=RerankAnswer,
+            responses=_ERRORS,
+            tags=["rerank"],
+            name=f"rerank {path}",
         )
 
 
@@ -75,9 +91,12 @@ def _add_models(router: APIRouter, settings: GatewaySettings, workers: WorkerPoo
 
     @router.get("/info", tags=["models"], responses=_ERRORS)
     async def info(request: Request) -> Response:
-        """What a client needs to size its calls: of the default model, or of the first that the caller may use."""
+        """What a client needs to size its calls: of the default model, or of the first that the
+        caller may use."""
         default = workers.model()
-        usable = [name for name in (default.model, *workers.names()) if caller_of(request).may_use(name)]
+        usable = [
+            name for name in (default.model, *workers.names()) if caller_of(request).may_use(name)
+        ]
         if not usable:
             raise Forbidden
         return JSONResponse(described(settings.limits(), workers.model(usable[0])))

@@ -1,8 +1,10 @@
-"""Pairs that nobody has a score for yet: split over workers where that is faster, and scored a bounded chunk at a time.
+"""Pairs that nobody has a score for yet: split over workers where that is faster, and scored a
+bounded chunk at a time.
 
-Knows what a worker is sent and how big that may get, nothing of keys, ranks or requests. Each chunk waits for its request's turn,
-so that a large request lets others in between; while one chunk is scored the next ones are decoded. Invariant: every pair that is
-asked for gets a verdict, and a request holds at most `PIXEL_BYTES` of pixels.
+Knows what a worker is sent and how big that may get, nothing of keys, ranks or requests. Each chunk
+waits for its request's turn, so that a large request lets others in between; while one chunk is
+scored the next ones are decoded. Invariant: every pair that is asked for gets a verdict, and a
+request holds at most `PIXEL_BYTES` of pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
-from service.gateway.chunks import Chunks, Documents, Images, PixelRoom, SharedPictures, pictures_in, pixels_in
+from service.gateway.chunks import (
+    Chunks,
+    Documents,
+    Images,
+    PixelRoom,
+    SharedPictures,
+    pictures_in,
+    pixels_in,
+)
 from service.gateway.costs import document_cost, prefix_tokens, query_cost, suffix_tokens
 from service.gateway.domain import PairOutcome, ScoringContext
 from service.gateway.fleet.dispatch import ShareDispatch
@@ -25,17 +35,22 @@ from service.gateway.media.reader import Media
 from service.wire import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
 
 PIXEL_BYTES = 64 * 2**20
-"""The most that a request's decoded images may take at a time, those of its query and of a single document apart."""
+"""The most that a request's decoded images may take at a time, those of its query and of a single
+document apart."""
 CHUNKS_AT_ONCE = 4
-"""Chunks of a share that are under way at a time: some are decoded while others are scored, and a worker has its next at hand."""
+"""Chunks of a share that are under way at a time: some are decoded while others are scored, and a
+worker has its next at hand."""
 PREFIXES_A_CHUNK = 8
-"""A chunk has this many times the tokens of its prefix, where it can: an engine without a prefix cache computes that anew."""
+"""A chunk has this many times the tokens of its prefix, where it can: an engine without a prefix
+cache computes that anew."""
 KEPT_BYTES = PIXEL_BYTES // 4
-"""Of these, what images take that several documents show: they are kept while the request is scored."""
+"""Of these, what images take that several documents show: they are kept while the request is
+scored."""
 
 
 class Turns(Protocol):
-    """When a request may have work done: each chunk waits for a turn, which should cost `slice_cost` at most."""
+    """When a request may have work done: each chunk waits for a turn, which should cost
+    `slice_cost` at most."""
 
     @property
     def scope(self) -> str: ...
@@ -74,12 +89,20 @@ class Scoring:
     ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         """The model digests that answered, and a verdict on each document, by its key.
 
-        What is not scored by `until` (event loop time) has `DeadlineExceeded` for a verdict. Raises where the query's own image
-        cannot be read, where it or the instruction is too long by itself, and where no worker can be had.
+        What is not scored by `until` (event loop time) has `DeadlineExceeded` for a verdict. Raises
+        where the query's own image cannot be read, where it or the instruction is too long by
+        itself, and where no worker can be had.
         """
         if not documents:
             return set(), {}
-        round_ = _Round(self._media, question, documents, until, turns, decoding or self._media.decoding(turns.scope))
+        round_ = _Round(
+            self._media,
+            question,
+            documents,
+            until,
+            turns,
+            decoding or self._media.decoding(turns.scope),
+        )
         with self._workers.dispatches(round_.work) as seats:
             await round_.run(seats)
         return round_.digests, round_.verdicts
@@ -89,7 +112,13 @@ class _Round:
     """One question with its documents on the way to the workers, and what has come back by now."""
 
     def __init__(
-        self, media: Media, question: ScoringContext, documents: Documents, until: float, turns: Turns, decoding: Decoding
+        self,
+        media: Media,
+        question: ScoringContext,
+        documents: Documents,
+        until: float,
+        turns: Turns,
+        decoding: Decoding,
     ) -> None:
         self._media = media
         self._question = question
@@ -97,24 +126,33 @@ class _Round:
         self._until = until
         self._turns = turns
         self._decoding = decoding
-        self._tokens = {key: suffix_tokens(content, question.model) for key, content in documents.items()}
-        self._costs = {key: document_cost(content, question.model) for key, content in documents.items()}
+        self._tokens = {
+            key: suffix_tokens(content, question.model) for key, content in documents.items()
+        }
+        self._costs = {
+            key: document_cost(content, question.model) for key, content in documents.items()
+        }
         self._due = query_cost(question.instruction, question.query, question.model)
         self._prefix = prefix_tokens(question.instruction, question.query, question.model)
         self._shared = SharedPictures(documents.values(), question.model.images, KEPT_BYTES)
         self._room = PixelRoom(PIXEL_BYTES - KEPT_BYTES)
-        self.work = Workload(question.model, question.prefix_key(), self._prefix, list(self._tokens.values()))
+        self.work = Workload(
+            question.model, question.prefix_key(), self._prefix, list(self._tokens.values())
+        )
         self.digests: set[str] = set()
         self.verdicts: dict[bytes, PairOutcome] = dict.fromkeys(documents, DeadlineExceeded())
 
     async def run(self, seats: Sequence[ShareDispatch]) -> None:
-        """Score everything, a share a seat, until it is done or the time is over; a failed share fails the round."""
+        """Score everything, a share a seat, until it is done or the time is over; a failed share
+        fails the round."""
         keys = list(self._documents)
         most = self._room.most // (CHUNKS_AT_ONCE * len(seats))
         try:
             async with asyncio.timeout_at(self._until), asyncio.TaskGroup() as group:
                 query = group.create_task(self._decode(self._question.query))
-                for seat, places in zip(seats, balanced(self.work.suffixes, len(seats)), strict=True):
+                for seat, places in zip(
+                    seats, balanced(self.work.suffixes, len(seats)), strict=True
+                ):
                     share = {keys[place]: self._documents[keys[place]] for place in places}
                     chunks = Chunks(share, self._costs, self._question.model.images, most)
                     for _ in range(CHUNKS_AT_ONCE):
@@ -124,7 +162,9 @@ class _Round:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _work_off(self, seat: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]) -> None:
+    async def _work_off(
+        self, seat: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]
+    ) -> None:
         """Score one chunk after the other, each in its turn."""
         while chunk := chunks.take(max(self._turns.slice_cost, PREFIXES_A_CHUNK * self._prefix)):
             cost = sum(self._costs[key] for key in chunk) + self._due
@@ -133,12 +173,16 @@ class _Round:
             async with self._room.holding(pixels), self._turns.turn(cost):
                 await self._score(seat, chunk, query)
 
-    async def _score(self, seat: ShareDispatch, chunk: Documents, query: asyncio.Task[Images]) -> None:
+    async def _score(
+        self, seat: ShareDispatch, chunk: Documents, query: asyncio.Task[Images]
+    ) -> None:
         """Decode a chunk's images and have its documents scored."""
         images = await self._decode(*chunk.values()) | await query
         if error := _unreadable(self._question.query, images):
             raise error
-        broken = {key: error for key, content in chunk.items() if (error := _unreadable(content, images))}
+        broken = {
+            key: error for key, content in chunk.items() if (error := _unreadable(content, images))
+        }
         self.verdicts.update(broken)
         open_ = {key: content for key, content in chunk.items() if key not in broken}
         if not open_:
@@ -155,15 +199,19 @@ class _Round:
                 self.verdicts[key] = _verdict(self._question.model, pair)
 
     async def _decode(self, *contents: Content) -> Images:
-        """The pixels of some contents' images. Those that several documents show are decoded once, while they may be kept."""
+        """The pixels of some contents' images. Those that several documents show are decoded once,
+        while they may be kept."""
         model = self._question.model
         return await self._shared.decoded(
-            pictures_in(*contents), lambda wanted: self._media.decode(wanted, model.images, self._decoding)
+            pictures_in(*contents),
+            lambda wanted: self._media.decode(wanted, model.images, self._decoding),
         )
 
 
 def _call(question: ScoringContext, documents: list[Content], images: Images) -> ScoreCall:
-    used = list(dict.fromkeys(picture.digest for picture in pictures_in(question.query, *documents)))
+    used = list(
+        dict.fromkeys(picture.digest for picture in pictures_in(question.query, *documents))
+    )
     places = {digest: place for place, digest in enumerate(used)}
 
     def wire(content: Content) -> WireItem:
@@ -194,7 +242,9 @@ def _verdict(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
         return pair
     if pair.code == PairTooLong.code:
         most = model.max_pair_tokens
-        return PairTooLong(f"Query and document have more than the {most} tokens that the model reads.")
+        return PairTooLong(
+            f"Query and document have more than the {most} tokens that the model reads."
+        )
     return BY_CODE.get(pair.code, WorkerFailed)()
 
 
@@ -205,7 +255,8 @@ _TOO_LONG_ALONE = {
 
 
 def _expect_room_for_documents(model: WorkerInfo, reply: ScoreReply) -> None:
-    """Raise where a part of the question is too long by itself: no document is to blame for that."""
+    """Raise where a part of the question is too long by itself: no document is to blame for
+    that."""
     for pair in reply.pairs:
         if isinstance(pair, Refused) and pair.part in _TOO_LONG_ALONE:
             message = _TOO_LONG_ALONE[pair.part].format(model.max_pair_tokens)

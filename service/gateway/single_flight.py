@@ -1,9 +1,11 @@
-"""Pairs that are being scored right now, so that equal ones are scored once however many requests want them.
+"""Pairs that are being scored right now, so that equal ones are scored once however many requests
+want them.
 
-Knows keys and verdicts, nothing of how pairs are scored or why. The first to want a pair leads its flight; others join it, and
-wait only after their own flights have landed. Invariant: whoever leads a flight lands it whatever happens, before waiting for
-any other, so nobody waits for ever; a flight hands over only what the wanted model digest said, and who gets nothing out of it
-scores the pair as if there had been none.
+Knows keys and verdicts, nothing of how pairs are scored or why. The first to want a pair leads its
+flight; others join it, and wait only after their own flights have landed. Invariant: whoever leads
+a flight lands it whatever happens, before waiting for any other, so nobody waits for ever; a flight
+hands over only what the wanted model digest said, and who gets nothing out of it scores the pair as
+if there had been none.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from service.wire import Scored
 JOINS = 2
 """Flights in a row that a pair may wait for in vain; then its request scores it alone."""
 SMALL_FLIGHT = 64
-"""Pairs of a flight that anyone joins. Who wants less than a quarter of a larger one would wait longer than it saves."""
+"""Pairs of a flight that anyone joins. Who wants less than a quarter of a larger one would wait
+longer than it saves."""
 WORTH_JOINING = 4
 
 Score = Callable[[Mapping[bytes, Content]], Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]]
@@ -41,7 +44,8 @@ class _InFlight:
 
 @dataclass(frozen=True, slots=True)
 class FlightResult:
-    """The digests that answered, the verdicts on what was scored here, and those that another request's flight brought."""
+    """The digests that answered, the verdicts on what was scored here, and those that another
+    request's flight brought."""
 
     digests: set[str] = field(default_factory=set)
     fresh: dict[bytes, PairOutcome] = field(default_factory=dict)
@@ -54,15 +58,24 @@ class SingleFlight:
     def __init__(self) -> None:
         self._flying: dict[bytes, _InFlight] = {}
 
-    async def score(self, documents: Mapping[bytes, Content], digest: str, until: float, score: Score) -> FlightResult:
-        """A verdict on each document, by its key: from another's flight where there is one, else from `score`.
+    async def score(
+        self, documents: Mapping[bytes, Content], digest: str, until: float, score: Score
+    ) -> FlightResult:
+        """A verdict on each document, by its key: from another's flight where there is one, else
+        from `score`.
 
-        `until` (event loop time) ends the waiting for others; `score` ends by itself, and what it raises is raised.
+        `until` (event loop time) ends the waiting for others; `score` ends by itself, and what it
+        raises is raised.
         """
         flown = FlightResult()
         for joins in reversed(range(JOINS + 1)):
             flights = self._worth_joining(documents) if joins else {}
-            await self._lead({key: content for key, content in documents.items() if key not in flights}, digest, score, flown)
+            await self._lead(
+                {key: content for key, content in documents.items() if key not in flights},
+                digest,
+                score,
+                flown,
+            )
             flown.joined.update(await _landed(flights, until))
             _link(flights.values())
             documents = {key: documents[key] for key in flights if key not in flown.joined}
@@ -83,7 +96,9 @@ class SingleFlight:
             if flight.size <= SMALL_FLIGHT or wanted[flight] * WORTH_JOINING >= flight.size
         }
 
-    async def _lead(self, documents: Mapping[bytes, Content], digest: str, score: Score, flown: FlightResult) -> None:
+    async def _lead(
+        self, documents: Mapping[bytes, Content], digest: str, score: Score, flown: FlightResult
+    ) -> None:
         if not documents:
             return
         flight = _InFlight(len(documents), active())
@@ -95,7 +110,11 @@ class SingleFlight:
             flown.digests.update(digests)
             flown.fresh.update(verdicts)
             if digests <= {digest}:
-                landed = {key: verdict for key, verdict in verdicts.items() if isinstance(verdict, Scored | BadRequest)}
+                landed = {
+                    key: verdict
+                    for key, verdict in verdicts.items()
+                    if isinstance(verdict, Scored | BadRequest)
+                }
         finally:
             for key in documents:
                 if self._flying.get(key) is flight:

@@ -1,7 +1,7 @@
 """The service's log: one JSON object a line; on a terminal, words.
 
-Knows no HTTP and no models. Invariant: a message is a fixed text of ours; what varies stands in fields, of which none holds what
-a user sent.
+Knows no HTTP and no models. Invariant: a message is a fixed text of ours; what varies stands in
+fields, of which none holds what a user sent.
 """
 
 from __future__ import annotations
@@ -25,22 +25,35 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "fields", {})
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        stamp = (
+            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z"
+        )
         trace = self.formatException(record.exc_info) if record.exc_info else None
         if self._human:
             said = " ".join(
-                [stamp[11:19], record.levelname.lower(), record.getMessage(), *(f"{k}={v}" for k, v in fields.items())]
+                [
+                    stamp[11:19],
+                    record.levelname.lower(),
+                    record.getMessage(),
+                    *(f"{k}={v}" for k, v in fields.items()),
+                ]
             )
             return f"{said}\n{trace}" if trace else said
-        entry = {"time": stamp, "level": record.levelname.lower(), "message": record.getMessage(), **fields}
+        entry = {
+            "time": stamp,
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **fields,
+        }
         return msgspec.json.encode(entry | ({"trace": trace} if trace else {})).decode()
 
 
 def _worth_saying(record: logging.LogRecord) -> bool:
     """Whether a line of asyncio's tells an operator something.
 
-    Decoders are killed at the end of the process, and whether their end is seen first by asyncio or by whoever kills them is
-    chance: asyncio warns of the latter.
+    Decoders are killed at the end of the process, and whether their end is seen first by asyncio or
+    by whoever kills them is chance: asyncio warns of the latter.
     """
     return not str(record.msg).endswith("will report returncode 255")
 
@@ -55,6 +68,13 @@ def log_to_stderr(level: str = "info") -> None:
     logger.setLevel(level.upper())
 
 
-def log(message: str, level: int = logging.INFO, /, *, failure: BaseException | None = None, **fields: Any) -> None:
+def log(
+    message: str,
+    level: int = logging.INFO,
+    /,
+    *,
+    failure: BaseException | None = None,
+    **fields: Any,
+) -> None:
     """Log one line: a fixed message and its fields."""
     logger.log(level, message, extra={"fields": fields}, exc_info=failure)

@@ -1,8 +1,9 @@
 """The only file that knows OpenTelemetry: spans by its SDK, sent in the background over OTLP.
 
-Loaded only where there is an endpoint. Its provider is our own and not the process's: libraries that would trace by themselves
-(FastAPI records query strings and exceptions' texts) find none. Invariant: nothing here waits for the collector but a thread of
-its own; what that cannot send in time is dropped and counted.
+Loaded only where there is an endpoint. Its provider is our own and not the process's: libraries
+that would trace by themselves (FastAPI records query strings and exceptions' texts) find none.
+Invariant: nothing here waits for the collector but a thread of its own; what that cannot send in
+time is dropped and counted.
 """
 
 from __future__ import annotations
@@ -29,23 +30,34 @@ from service.observability.tracing import Attributes, Kind, Span, TraceContext
 _TRACES = "/v1/traces"
 _SEND_SECONDS = 10
 """How long one batch may take to be sent, second attempts included."""
-_KINDS = {"internal": trace.SpanKind.INTERNAL, "server": trace.SpanKind.SERVER, "client": trace.SpanKind.CLIENT}
+_KINDS = {
+    "internal": trace.SpanKind.INTERNAL,
+    "server": trace.SpanKind.SERVER,
+    "client": trace.SpanKind.CLIENT,
+}
 
 
 class OtlpTracer:
-    """Has spans sent to the collector at `endpoint`: those of a `sample` of the requests that no caller has decided about."""
+    """Has spans sent to the collector at `endpoint`: those of a `sample` of the requests that no
+    caller has decided about."""
 
     def __init__(self, endpoint: str, sample: float, service: str) -> None:
-        logging.getLogger("opentelemetry").setLevel(logging.ERROR)  # each batch that is lost, not each attempt
+        # each batch that is lost, not each attempt
+        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(sample)), resource=_resource(service), shutdown_on_exit=False
+            sampler=ParentBased(TraceIdRatioBased(sample)),
+            resource=_resource(service),
+            shutdown_on_exit=False,
         )
         exporter = OTLPSpanExporter(endpoint.removesuffix("/") + _TRACES, timeout=_SEND_SECONDS)
         self._provider.add_span_processor(_Counted(_Counting(exporter)))
         self._tracer = self._provider.get_tracer("gmr-rerank", version("gmr-rerank"))
 
-    def begin(self, came_from: TraceContext | None, *, trusted: bool) -> tuple[TraceContext, Span | None]:
-        """As `service.observability.tracing.Tracer` has it; where a caller is not trusted, its span is named as a link."""
+    def begin(
+        self, came_from: TraceContext | None, *, trusted: bool
+    ) -> tuple[TraceContext, Span | None]:
+        """As `service.observability.tracing.Tracer` has it; where a caller is not trusted, its span
+        is named as a link."""
         parent, links = Context(), None
         if came_from and trusted:
             parent = trace.set_span_in_context(trace.NonRecordingSpan(_foreign(came_from)), parent)
@@ -70,9 +82,13 @@ class OtlpSpan:
         self._span = span
         self.context = _ours(span.get_span_context())
 
-    def child(self, name: str, kind: Kind, attributes: Attributes, begun: int | None = None) -> OtlpSpan:
+    def child(
+        self, name: str, kind: Kind, attributes: Attributes, begun: int | None = None
+    ) -> OtlpSpan:
         within = trace.set_span_in_context(self._span, Context())
-        started = self._tracer.start_span(name, within, _KINDS[kind], attributes=attributes, start_time=begun)
+        started = self._tracer.start_span(
+            name, within, _KINDS[kind], attributes=attributes, start_time=begun
+        )
         return OtlpSpan(self._tracer, started)
 
     def rename(self, name: str) -> None:
@@ -93,7 +109,8 @@ class OtlpSpan:
 
 
 class _Counted(BatchSpanProcessor):
-    """The SDK's queue before its sending thread, with a count of what came: what is neither sent nor lost was dropped."""
+    """The SDK's queue before its sending thread, with a count of what came: what is neither sent
+    nor lost was dropped."""
 
     def on_end(self, span: ReadableSpan) -> None:
         TRACE_SPANS.labels("ended").inc()
@@ -116,7 +133,8 @@ class _Counting(SpanExporter):
 
 
 def _resource(service: str) -> Resource:
-    """What all spans of this process have in common; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES stand above it."""
+    """What all spans of this process have in common; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+    stand above it."""
     own: dict[str, str] = {
         "service.name": service,
         "service.version": version("gmr-rerank"),
@@ -137,4 +155,9 @@ def _foreign(context: TraceContext) -> trace.SpanContext:
 
 def _ours(context: trace.SpanContext) -> TraceContext:
     state = context.trace_state.to_header()
-    return TraceContext(f"{context.trace_id:032x}", f"{context.span_id:016x}", bool(context.trace_flags.sampled), state)
+    return TraceContext(
+        f"{context.trace_id:032x}",
+        f"{context.span_id:016x}",
+        bool(context.trace_flags.sampled),
+        state,
+    )

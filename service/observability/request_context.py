@@ -1,7 +1,8 @@
-"""What is known of the request being served: its id, how long its stages took, and what its log line says.
+"""What is known of the request being served: its id, how long its stages took, and what its log
+line says.
 
-Knows no HTTP and no models. Invariant: of a stage, time is measured where it is spent, once; what a log line says is counts,
-names of ours and digests, never what a user sent.
+Knows no HTTP and no models. Invariant: of a stage, time is measured where it is spent, once; what a
+log line says is counts, names of ours and digests, never what a user sent.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ Fact = str | int | float | None
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request: since when it is served, seconds by stage, spent here or `told` by a worker, and facts for its log line."""
+    """One request: since when it is served, seconds by stage, spent here or `told` by a worker, and
+    facts for its log line."""
 
     begun: float = field(default_factory=time.perf_counter)
     stages: dict[str, float] = field(default_factory=dict)
@@ -39,7 +41,8 @@ class RequestContext:
         return time.perf_counter() - self.begun
 
     def timings(self) -> dict[str, float]:
-        """Seconds by stage, wherever they were spent; of a worker, calls made at once are added up."""
+        """Seconds by stage, wherever they were spent; of a worker, calls made at once are added
+        up."""
         return self.stages | self.told
 
 
@@ -96,7 +99,8 @@ def add_stage_seconds(name: str, seconds: float) -> None:
 
 
 def add_worker_seconds(name: str, seconds: float) -> None:
-    """Add to a stage that a worker has spent, and measured: it shows in what is said of this request, and in no metric here."""
+    """Add to a stage that a worker has spent, and measured: it shows in what is said of this
+    request, and in no metric here."""
     record = _record.get()
     if record is not None:
         record.told[name] = record.told.get(name, 0.0) + seconds

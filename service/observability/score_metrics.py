@@ -1,7 +1,9 @@
-"""What scores look like, by the digest of the model that they are of: how they are distributed, and what became of pairs.
+"""What scores look like, by the digest of the model that they are of: how they are distributed, and
+what became of pairs.
 
-Knows verdicts, nothing of requests. A request's scores are added at once: one by one they would cost as much as looking them up.
-Invariant: the last few digests alone have series, whatever digests workers make up.
+Knows verdicts, nothing of requests. A request's scores are added at once: one by one they would
+cost as much as looking them up. Invariant: the last few digests alone have series, whatever digests
+workers make up.
 """
 
 from __future__ import annotations
@@ -22,9 +24,11 @@ from service.errors import BadRequest, RerankError
 from service.wire import Scored
 
 MOST_DIGESTS = 8
-"""Models that are told apart. One more takes the place of the one that was longest without a pair."""
+"""Models that are told apart. One more takes the place of the one that was longest without a pair.
+"""
 KEPT_SECONDS = 600.0
-"""A model that had a pair so lately keeps its place. Where all did, one more is `other`: many do not push each other out."""
+"""A model that had a pair so lately keeps its place. Where all did, one more is `other`: many do
+not push each other out."""
 OTHER = "other"
 
 _EDGES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
@@ -36,7 +40,8 @@ RESULTS: tuple[Result, ...] = ("computed", "cached", "refused", "failed")
 
 
 def short(digest: str) -> str:
-    """A digest as metrics and log lines have it: its first hexadecimal digits, `other` for what is none."""
+    """A digest as metrics and log lines have it: its first hexadecimal digits, `other` for what is
+    none."""
     digits = digest.removeprefix("sha256:")[:12]
     return digits if len(digits) == 12 and set(digits) <= set("0123456789abcdef") else OTHER
 
@@ -59,14 +64,17 @@ class ScoreMetrics(Collector):
         self._clock = clock
         self._models: OrderedDict[str, _Model] = OrderedDict()
 
-    def count(self, digest: str, verdicts: Collection[Scored | RerankError], *, cached: int) -> None:
+    def count(
+        self, digest: str, verdicts: Collection[Scored | RerankError], *, cached: int
+    ) -> None:
         """Add a request's verdicts, of which the scores of `cached` were known."""
         model = self._model(short(digest))
         scores = [verdict for verdict in verdicts if isinstance(verdict, Scored)]
         logits = [score.logit for score in scores]
         for logit in logits:
             model.buckets[bisect_left(_LOGIT_EDGES, logit)] += 1
-        tanhs = sum([math.tanh(logit / 2) for logit in logits])  # twice the sigmoid less one, and it never overflows
+        # twice the sigmoid less one, and it never overflows
+        tanhs = sum([math.tanh(logit / 2) for logit in logits])
         model.total += (len(logits) + tanhs) / 2
         model.truncated += sum([score.truncated for score in scores])
         model.pairs["cached"] += cached
@@ -77,18 +85,24 @@ class ScoreMetrics(Collector):
             model.pairs["failed"] += len(verdicts) - len(scores) - refused
 
     def collect(self) -> Iterator[Metric]:
-        scores = HistogramMetricFamily("rerank_relevance_score", "Relevance scores that were answered.", labels=["digest"])
+        scores = HistogramMetricFamily(
+            "rerank_relevance_score", "Relevance scores that were answered.", labels=["digest"]
+        )
         pairs = CounterMetricFamily(
             "rerank_pairs",
             "Pairs: computed, known already, refused for what they are, or failed.",
             labels=["digest", "result"],
         )
         truncated = CounterMetricFamily(
-            "rerank_truncated_pairs", "Scored pairs whose text was cut to what the model reads.", labels=["digest"]
+            "rerank_truncated_pairs",
+            "Scored pairs whose text was cut to what the model reads.",
+            labels=["digest"],
         )
         for digest, model in list(self._models.items()):
             counts = accumulate([*model.buckets, 0])
-            scores.add_metric([digest], list(zip(_BOUNDS, map(float, counts), strict=True)), model.total)
+            scores.add_metric(
+                [digest], list(zip(_BOUNDS, map(float, counts), strict=True)), model.total
+            )
             truncated.add_metric([digest], model.truncated)
             for result, count in model.pairs.items():
                 pairs.add_metric([digest, result], count)

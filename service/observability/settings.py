@@ -1,7 +1,7 @@
 """The settings of both processes' traces.
 
-Knows no OpenTelemetry. Whatever else its exporter has to be told, such as headers and certificates, it reads from the
-`OTEL_EXPORTER_OTLP_*` variables that every OpenTelemetry exporter reads.
+Knows no OpenTelemetry. Whatever else its exporter has to be told, such as headers and certificates,
+it reads from the `OTEL_EXPORTER_OTLP_*` variables that every OpenTelemetry exporter reads.
 """
 
 from __future__ import annotations
@@ -16,15 +16,22 @@ class Tracing(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     otlp_endpoint: HttpUrl | None = Field(
-        None, description="Where traces are sent: URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318."
+        None,
+        description="Where traces are sent: URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318.",
     )
     trace_sample: float = Field(
-        0.01, ge=0, le=1, description="Share of requests that are traced, of those that no caller has decided about."
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of requests that are traced, of those that no caller has decided about.",
     )
 
     @field_validator("otlp_endpoint")
     @classmethod
     def _is_bare(cls, value: HttpUrl | None) -> HttpUrl | None:
         if value and (value.username or value.password or value.query or value.fragment):
-            raise PydanticCustomError("url", "It has no name, password or query; headers go into OTEL_EXPORTER_OTLP_HEADERS")
+            raise PydanticCustomError(
+                "url",
+                "It has no name, password or query; headers go into OTEL_EXPORTER_OTLP_HEADERS",
+            )
         return value

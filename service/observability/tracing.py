@@ -1,8 +1,10 @@
 """Which trace a request belongs to, and the spans that it leaves there.
 
-Knows W3C trace context and what a span is, nothing of how spans are sent: that is `service.observability.otlp`, which is loaded only where
-there is an endpoint. Where nothing is recorded, a span costs one look at a context variable. Invariant: what a client calls its
-trace is believed only if it is a trace's name, letter by letter; and a span says how many and how long, never what.
+Knows W3C trace context and what a span is, nothing of how spans are sent: that is
+`service.observability.otlp`, which is loaded only where there is an endpoint. Where nothing is
+recorded, a span costs one look at a context variable. Invariant: what a client calls its trace is
+believed only if it is a trace's name, letter by letter; and a span says how many and how long,
+never what.
 """
 
 from __future__ import annotations
@@ -42,13 +44,17 @@ _FACTS = {
     "digest": "rerank.model.digest",
     "code": "error.type",
 }
-"""What spans call the facts of a request's log line; the others they leave out. `gen_ai.rerank.*` are proposed names."""
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+"""What spans call the facts of a request's log line; the others they leave out. `gen_ai.rerank.*`
+are proposed names."""
+_METHODS = frozenset(
+    {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A place in a trace: the trace's id (32 hex digits), a span's (16), whether it is recorded, and others' notes on it."""
+    """A place in a trace: the trace's id (32 hex digits), a span's (16), whether it is recorded,
+    and others' notes on it."""
 
     trace_id: str
     span_id: str
@@ -62,17 +68,21 @@ class TraceContext:
 
 
 def read_context(headers: Headers) -> TraceContext | None:
-    """What the headers `traceparent` and `tracestate` say; None where that is no place in a trace, or several."""
+    """What the headers `traceparent` and `tracestate` say; None where that is no place in a trace,
+    or several."""
     parents = [value for name, value in headers if name == b"traceparent"]
     found = _TRACEPARENT.fullmatch(parents[0]) if len(parents) == 1 else None
     if not found or not int(found[1], 16) or not int(found[2], 16):
         return None
     states = [value for name, value in headers if name == b"tracestate"]
-    return TraceContext(found[1].decode(), found[2].decode(), bool(int(found[3], 16) & _SAMPLED), _state(states))
+    return TraceContext(
+        found[1].decode(), found[2].decode(), bool(int(found[3], 16) & _SAMPLED), _state(states)
+    )
 
 
 def _state(offered: Sequence[bytes]) -> str:
-    """A `tracestate`, if it is a well-formed one of at most 512 characters and 32 members; else none."""
+    """A `tracestate`, if it is a well-formed one of at most 512 characters and 32 members; else
+    none."""
     whole = b",".join(offered)
     if len(whole) > _MAX_STATE:
         return ""
@@ -87,7 +97,9 @@ class Span(Protocol):
     @property
     def context(self) -> TraceContext: ...
 
-    def child(self, name: str, kind: Kind, attributes: Attributes, begun: int | None = None) -> Span:
+    def child(
+        self, name: str, kind: Kind, attributes: Attributes, begun: int | None = None
+    ) -> Span:
         """A span within this one, begun now, or at a time in nanoseconds since 1970."""
         ...
 
@@ -111,10 +123,13 @@ class Span(Protocol):
 class Tracer(Protocol):
     """Decides which requests are recorded."""
 
-    def begin(self, came_from: TraceContext | None, *, trusted: bool) -> tuple[TraceContext, Span | None]:
+    def begin(
+        self, came_from: TraceContext | None, *, trusted: bool
+    ) -> tuple[TraceContext, Span | None]:
         """A request's place in a trace, and its span if it is recorded.
 
-        Whether it is, is for whoever it came from to say, if that is `trusted`; else it begins a trace of its own.
+        Whether it is, is for whoever it came from to say, if that is `trusted`; else it begins a
+        trace of its own.
         """
         ...
 
@@ -134,7 +149,8 @@ def use(tracer: Tracer | None) -> None:
 
 @contextmanager
 def serving(path: str, headers: Headers, *, trusted: bool) -> Iterator[None]:
-    """Around the serving of a request for this path with these headers; its span, if it has one, is `active()` meanwhile.
+    """Around the serving of a request for this path with these headers; its span, if it has one, is
+    `active()` meanwhile.
 
     Whether it is recorded is for whoever sent it to say, if that is `trusted`.
     """
@@ -152,23 +168,33 @@ def serving(path: str, headers: Headers, *, trusted: bool) -> Iterator[None]:
 
 
 def answered(method: str, route: str, status: int, facts: Facts) -> None:
-    """Say of the request's span what it was for, and what came of it. `route` is one of ours, not what was asked for."""
+    """Say of the request's span what it was for, and what came of it. `route` is one of ours, not
+    what was asked for."""
     span = _span.get()
     if span is None:
         return
     method = method if method in _METHODS else "_OTHER"
     span.rename(f"{'HTTP' if method == '_OTHER' else method} {route}")
     told: dict[str, str | int | float | bool] = {"http.request.method": method, "http.route": route}
-    told |= {"http.response.status_code": status} | ({"gen_ai.operation.name": "rerank"} if "documents" in facts else {})
-    told |= {attribute: fact for name, attribute in _FACTS.items() if (fact := facts.get(name)) is not None}
+    told |= {"http.response.status_code": status} | (
+        {"gen_ai.operation.name": "rerank"} if "documents" in facts else {}
+    )
+    told |= {
+        attribute: fact
+        for name, attribute in _FACTS.items()
+        if (fact := facts.get(name)) is not None
+    }
     span.set(told)
     if status >= _OUR_FAULT:
         span.fail(str(facts.get("code") or status))
 
 
 @contextmanager
-def span(name: str, kind: Kind = "internal", attributes: Attributes | None = None) -> Iterator[Span | None]:
-    """A span within the current one, if that is recorded; whatever is raised, it has failed with its code or its class's name."""
+def span(
+    name: str, kind: Kind = "internal", attributes: Attributes | None = None
+) -> Iterator[Span | None]:
+    """A span within the current one, if that is recorded; whatever is raised, it has failed with
+    its code or its class's name."""
     within = _span.get()
     if within is None:
         yield None
@@ -192,7 +218,9 @@ def record(name: str, begun: float, ended: float) -> None:
     if within is None:
         return
     since_1970 = time.time() - time.perf_counter()
-    within.child(name, "internal", {}, _nanoseconds(since_1970 + begun)).end(_nanoseconds(since_1970 + ended))
+    within.child(name, "internal", {}, _nanoseconds(since_1970 + begun)).end(
+        _nanoseconds(since_1970 + ended)
+    )
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -1,7 +1,8 @@
-"""What both apps do at HTTP: request id, log line, error answers, departed clients, health routes, draining.
+"""What both apps do at HTTP: request id, log line, error answers, departed clients, health routes,
+draining.
 
-Knows Starlette, nothing of reranking. Invariant: every answer carries `X-Request-Id` and every failure is the one flat error
-body; no exception's text leaves the process.
+Knows Starlette, nothing of reranking. Invariant: every answer carries `X-Request-Id` and every
+failure is the one flat error body; no exception's text leaves the process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api import ErrorBody, ErrorPlace
-from service.errors import Internal, MethodNotAllowed, NotFound, NoWorker, Overloaded, RerankError, Unauthorized
+from service.errors import (
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    NoWorker,
+    Overloaded,
+    RerankError,
+    Unauthorized,
+)
 from service.observability import tracing
 from service.observability.logs import log
 from service.observability.metrics import ERRORS
@@ -47,11 +56,13 @@ CLIENT_GONE = 499
 
 
 BEYOND = "beyond_limit"
-"""In a request's state where its connection is one too many: nothing but health is answered on it."""
+"""In a request's state where its connection is one too many: nothing but health is answered on it.
+"""
 
 
 def new_app(**options: Any) -> FastAPI:
-    """A FastAPI app as both processes have it: no pages of its own, nor traces: those would tell what users wrote."""
+    """A FastAPI app as both processes have it: no pages of its own, nor traces: those would tell
+    what users wrote."""
     return FastAPI(
         docs_url=None,
         redoc_url=None,
@@ -71,7 +82,8 @@ def add_common_routes(
 ) -> None:
     """Give an app its error answers, its health routes, and its outermost layer.
 
-    `trusts_traces`: callers may say what is traced. `access_log`: the share of requests that are logged.
+    `trusts_traces`: callers may say what is traced. `access_log`: the share of requests that are
+    logged.
     """
     app.state.draining, app.state.is_ready = False, is_ready
     app.state.trusts_traces, app.state.access_log = trusts_traces, access_log
@@ -91,7 +103,8 @@ def add_common_routes(
 
 
 def drain(app: FastAPI) -> bool:
-    """From now on say that this app is not ready, and close each connection with its next answer; requests are still served.
+    """From now on say that this app is not ready, and close each connection with its next answer;
+    requests are still served.
 
     Gives whether it was ready, so that somebody may still send some.
     """
@@ -114,22 +127,27 @@ def error_response(error: RerankError) -> Response:
         message=sentence,
         detail=sentence,
         request_id=request_id.get(),
-        errors=[ErrorPlace(loc=list(each.loc), message=each.sentence()) for each in error.listed()] or None,
+        errors=[ErrorPlace(loc=list(each.loc), message=each.sentence()) for each in error.listed()]
+        or None,
     )
     headers = {"retry-after": str(error.retry_after or random.randint(1, 3))} if error.retry else {}
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(body.model_dump(exclude_none=True), status_code=error.status, headers=headers)
+    return JSONResponse(
+        body.model_dump(exclude_none=True), status_code=error.status, headers=headers
+    )
 
 
 def until_answered(request: Request) -> ExitStack:
-    """What is entered here is left when the answer has been sent, or the request has ended otherwise."""
+    """What is entered here is left when the answer has been sent, or the request has ended
+    otherwise."""
     stack: ExitStack = request.scope[_HELD]
     return stack
 
 
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect` raised.
+    """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect`
+    raised.
 
     The body must have been read.
     """
@@ -164,7 +182,9 @@ class _RequestMiddleware:
             return
         _drop_trailing_slash(scope)
         offered = Request(scope).headers.get(REQUEST_ID_HEADER)
-        traced = tracing.serving(scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces)
+        traced = tracing.serving(
+            scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces
+        )
         with timed_request(accept_request_id(offered)) as record, traced, ExitStack() as held:
             scope[_HELD] = held
             answer = _ResponseSender(scope, send, record)
@@ -187,7 +207,9 @@ class _RequestMiddleware:
         except asyncio.CancelledError:
             if answer.begun or not draining(scope["app"]):
                 raise
-            await error_response(Overloaded("The service is shutting down."))(scope, receive, answer.send)
+            await error_response(Overloaded("The service is shutting down."))(
+                scope, receive, answer.send
+            )
         except ClientDisconnect:
             raise
         except Exception as failure:
@@ -242,7 +264,10 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     """The framework's own refusals in our words."""
     status = getattr(error, "status_code", 500)
-    kinds: dict[int, type[RerankError]] = {HTTPStatus.NOT_FOUND: NotFound, HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed}
+    kinds: dict[int, type[RerankError]] = {
+        HTTPStatus.NOT_FOUND: NotFound,
+        HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed,
+    }
     response = error_response(kinds.get(status, Internal)())
     if allow := (getattr(error, "headers", None) or {}).get("Allow"):
         response.headers["allow"] = allow

@@ -1,8 +1,9 @@
 """The memory of request bodies, over all requests: as they arrive, and as what is read from them.
 
-Knows numbers and scopes alone. Bytes are counted as they arrive, and until their request is answered, for what was read from them
-(texts, encoded images) lives as long; then its answer is counted, until the client has taken it. Invariant: never more than the
-bound is held, but for one request that nobody else holds anything beside.
+Knows numbers and scopes alone. Bytes are counted as they arrive, and until their request is
+answered, for what was read from them (texts, encoded images) lives as long; then its answer is
+counted, until the client has taken it. Invariant: never more than the bound is held, but for one
+request that nobody else holds anything beside.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from service.errors import Overloaded
 from service.observability.metrics import BODY_BYTES, BODY_LIMIT_BYTES, SHED
 
 SCOPE_SHARE = 0.75
-"""How much of all the requests of one scope (tenant) may hold together: its slow ones keep nobody out."""
+"""How much of all the requests of one scope (tenant) may hold together: its slow ones keep nobody
+out."""
 
 
 class Bodies:
-    """A bound on the bytes of all requests' bodies together; the gauges show those that are `observed`."""
+    """A bound on the bytes of all requests' bodies together; the gauges show those that are
+    `observed`."""
 
     def __init__(self, max_bytes: int, *, observed: bool = True) -> None:
         self.max_bytes = max_bytes
@@ -30,7 +33,8 @@ class Bodies:
 
     @contextmanager
     def held(self, announced: int = 0, scope: str = "") -> Iterator[Held]:
-        """Gives one request's share; it, and `announced` bytes that do not fit, raise `Overloaded`."""
+        """Gives one request's share; it, and `announced` bytes that do not fit, raise
+        `Overloaded`."""
         mine = Held(self, scope)
         self.expect_room(mine, announced)
         try:
@@ -58,7 +62,8 @@ class Bodies:
 
 
 class Held:
-    """What one request holds, given back when it ends. Call it with the size of each piece that arrives."""
+    """What one request holds, given back when it ends. Call it with the size of each piece that
+    arrives."""
 
     def __init__(self, bodies: Bodies, scope: str) -> None:
         self._bodies = bodies
@@ -71,9 +76,11 @@ class Held:
         self._bodies.change(self, more)
 
     def grow(self, size: int) -> None:
-        """Hold `size` bytes in all from now on, if that is more; raises `Overloaded` where they do not fit.
+        """Hold `size` bytes in all from now on, if that is more; raises `Overloaded` where they do
+        not fit.
 
-        A request that holds all that is held may grow beyond the bound: each one within the limits can be answered some time.
+        A request that holds all that is held may grow beyond the bound: each one within the limits
+        can be answered some time.
         """
         more = size - self.bytes
         if more <= 0:

@@ -1,9 +1,10 @@
 """HTTP/1.1 as both servers speak it: uvicorn's h11 protocol, with the patience that it lacks.
 
-Knows connections, bytes and ticks, nothing of routes. A client owes `SLOWEST` bytes a second whenever the next move is its own
-(to send the rest of a request, or to read an answer) and may fall behind by the read timeout. Time is counted in ticks, so that
-an event loop that was held up is not held against the client. Invariant: no client holds a connection, or an answer's memory,
-by doing nothing; and what is no HTTP gets the one error body.
+Knows connections, bytes and ticks, nothing of routes. A client owes `SLOWEST` bytes a second
+whenever the next move is its own (to send the rest of a request, or to read an answer) and may fall
+behind by the read timeout. Time is counted in ticks, so that an event loop that was held up is not
+held against the client. Invariant: no client holds a connection, or an answer's memory, by doing
+nothing; and what is no HTTP gets the one error body.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _NOT_AT_ALL = struct.pack("ii", 1, 0)
 
 
 class SlowClientAllowance:
-    """How far a client may still fall behind: used up by waiting for it, earned back by its bytes."""
+    """How far a client may still fall behind: used up by waiting for it, earned back by its
+    bytes."""
 
     def __init__(self, seconds: float) -> None:
         self._full = self._left = seconds
@@ -50,8 +52,11 @@ class SlowClientAllowance:
         """Seconds between two looks."""
 
     def is_lost(self, *, waiting: bool, moved: int) -> bool:
-        """Look: whether the client was waited for since the last look, and how many bytes moved. Once lost, it is full again."""
-        self._left = min(self._full, self._left - self.tick + moved / SLOWEST) if waiting else self._full
+        """Look: whether the client was waited for since the last look, and how many bytes moved.
+        Once lost, it is full again."""
+        self._left = (
+            min(self._full, self._left - self.tick + moved / SLOWEST) if waiting else self._full
+        )
         lost = self._left <= 0
         if lost:
             self._left = self._full
@@ -96,7 +101,11 @@ class Http(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0] and not self.transport.is_closing():
+        if (
+            self.conn.their_state is h11.IDLE
+            and not self.conn.trailing_data[0]
+            and not self.transport.is_closing()
+        ):
             self._table.idle(self)
 
     def data_received(self, data: bytes) -> None:
@@ -126,23 +135,32 @@ class Http(H11Protocol):
             self._lose_patience()
 
     def _unsent(self) -> int:
-        """Bytes of answers that the client's side has not taken: ours, and those that the system holds for us."""
+        """Bytes of answers that the client's side has not taken: ours, and those that the system
+        holds for us."""
         held = self.transport.get_write_buffer_size()
         with suppress(OSError), self._socket() as same:
             held += _INT.unpack(fcntl.ioctl(same.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))[0]
         return held
 
     def _acknowledged(self) -> int | None:
-        """Bytes that the client's side has taken since the connection was made; None where the system does not tell."""
+        """Bytes that the client's side has taken since the connection was made; None where the
+        system does not tell."""
         try:
             with self._socket() as same:
-                told = same.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + _LONG.size)
+                told = same.getsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + _LONG.size
+                )
         except (OSError, AttributeError):  # TCP_INFO is Linux's
             return None
-        return int(_LONG.unpack_from(told, _ACKNOWLEDGED_AT)[0]) if len(told) >= _ACKNOWLEDGED_AT + _LONG.size else None
+        return (
+            int(_LONG.unpack_from(told, _ACKNOWLEDGED_AT)[0])
+            if len(told) >= _ACKNOWLEDGED_AT + _LONG.size
+            else None
+        )
 
     def _socket(self) -> socket.socket:
-        """The connection's socket, once more, to be closed: uvloop's own has no options. Raises `OSError`."""
+        """The connection's socket, once more, to be closed: uvloop's own has no options. Raises
+        `OSError`."""
         connection = self.transport.get_extra_info("socket")
         if connection is None:
             raise OSError
@@ -156,7 +174,11 @@ class Http(H11Protocol):
         return self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
 
     def _answered_early(self) -> bool:
-        return self.cycle is not None and self.cycle.response_complete and self.conn.their_state is h11.SEND_BODY
+        return (
+            self.cycle is not None
+            and self.cycle.response_complete
+            and self.conn.their_state is h11.SEND_BODY
+        )
 
     def _lose_patience(self) -> None:
         """Say so where the client can still be told, and else break off."""
@@ -173,7 +195,8 @@ class Http(H11Protocol):
 
     def _refuse(self, error: InvalidRequest) -> None:
         """Answer below the app, and close; where an answer has begun, only close."""
-        if self.cycle is not None and not self.cycle.response_complete:  # whoever reads the body learns that no more will come
+        # whoever reads the body learns that no more will come
+        if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
@@ -181,8 +204,12 @@ class Http(H11Protocol):
             return
         with timed_request(accept_request_id(None)) as record:
             answer = error_response(error)
-            ours = [(name.encode(), value.encode()) for name, value in common_headers(record).items()]
-        head = h11.Response(status_code=error.status, headers=[*answer.raw_headers, *ours, CLOSE_HEADER])
+            ours = [
+                (name.encode(), value.encode()) for name, value in common_headers(record).items()
+            ]
+        head = h11.Response(
+            status_code=error.status, headers=[*answer.raw_headers, *ours, CLOSE_HEADER]
+        )
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

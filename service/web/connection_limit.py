@@ -1,7 +1,9 @@
-"""Which connections a server keeps: no more than its files allow, and of those that do nothing the oldest goes first.
+"""Which connections a server keeps: no more than its files allow, and of those that do nothing the
+oldest goes first.
 
-Knows connections as things that can be closed, and the process's limit of open files, no HTTP. Invariant: a new connection finds
-a place as long as another is idle; and however many are busy, some more are accepted, on which health is answered.
+Knows connections as things that can be closed, and the process's limit of open files, no HTTP.
+Invariant: a new connection finds a place as long as another is idle; and however many are busy,
+some more are accepted, on which health is answered.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class ConnectionTable:
         self._beyond: dict[Closable, None] = {}
 
     def enter(self, connection: Closable) -> bool:
-        """Keep a new connection, and give up another where there are too many; gives whether it is beyond the limit."""
+        """Keep a new connection, and give up another where there are too many; gives whether it is
+        beyond the limit."""
         if len(self._open) >= self.limit and self._idle:
             self._give_up(next(iter(self._idle)))
         if len(self._open) < self.limit:
@@ -74,7 +77,8 @@ class ConnectionTable:
 
 
 def fitting(wanted: int) -> int:
-    """How many connections of those wanted the limit of open files allows, which is raised for them where that is allowed."""
+    """How many connections of those wanted the limit of open files allows, which is raised for them
+    where that is allowed."""
     spare, accepted = SPARE, ACCEPTED_AT_ONCE
     _raise_limit(wanted + spare + accepted + 4 * _LEAST_FOR_OTHERS)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -93,7 +97,8 @@ def _raise_limit(needed: int) -> None:
 
 
 class AcceptErrors:
-    """Handles what goes wrong in an event loop as the loop does, but says once a while that no file is left."""
+    """Handles what goes wrong in an event loop as the loop does, but says once a while that no file
+    is left."""
 
     def __init__(self) -> None:
         self._said = -math.inf
@@ -108,12 +113,15 @@ class AcceptErrors:
 
 
 def tell_limit(wanted: int) -> int:
-    """How many connections there may be; said, and as a warning where they are fewer than wanted."""
+    """How many connections there may be; said, and as a warning where they are fewer than
+    wanted."""
     limit = fitting(wanted)
     CONNECTION_LIMIT.set(limit)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit < wanted:
-        message = "fewer connections than RERANK_MAX_CONNECTIONS: the limit of open files is too low"
+        message = (
+            "fewer connections than RERANK_MAX_CONNECTIONS: the limit of open files is too low"
+        )
         log(message, logging.WARNING, connections=limit, wanted=wanted, files=files)
     else:
         log("connections", connections=limit, files=files)

@@ -1,7 +1,9 @@
-"""HTTP/1.1 messages as h11 reads them, without those that it lets pass and this service does not take.
+"""HTTP/1.1 messages as h11 reads them, without those that it lets pass and this service does not
+take.
 
-Knows messages, no connections and no routes. Refused: a length together with chunks, which a proxy may read otherwise, more
-headers or trailers than any client sends, and bodies in crumbs, each of which costs more than it brings.
+Knows messages, no connections and no routes. Refused: a length together with chunks, which a proxy
+may read otherwise, more headers or trailers than any client sends, and bodies in crumbs, each of
+which costs more than it brings.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Connection(h11.Connection):
         self._chunks = self._chunk_bytes = 0
 
     def next_event(self) -> Any:
-        """The next event; raises `h11.RemoteProtocolError` where the client's message is not taken."""
+        """The next event; raises `h11.RemoteProtocolError` where the client's message is not
+        taken."""
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = self._chunk_bytes = 0
@@ -57,5 +60,7 @@ def _expect_few(headers: _Headers, others: int) -> None:
 
 def _expect_one_framing(request: h11.Request) -> None:
     names = {name for name, _ in request.headers}
-    if b"transfer-encoding" in names and (b"content-length" in names or request.http_version != b"1.1"):
+    if b"transfer-encoding" in names and (
+        b"content-length" in names or request.http_version != b"1.1"
+    ):
         raise h11.RemoteProtocolError("ambiguous framing")

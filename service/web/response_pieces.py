@@ -1,4 +1,5 @@
-"""Answers handed to the server in pieces, so that each waits until the client has taken those before it.
+"""Answers handed to the server in pieces, so that each waits until the client has taken those
+before it.
 
 Knows ASGI messages alone. Invariant: the pieces are the message, in order.
 """

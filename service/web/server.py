@@ -1,10 +1,11 @@
 """A process's one server: uvicorn, as both apps run it, from its first request to its last.
 
-Knows sockets, signals and exit codes; nothing of what is served. Told to end by SIGTERM, the process is not ready any more but
-serves through the drain period, then closes its listener and finishes what is in flight; what takes longer than the grace is
-cut off. Ctrl-C skips the drain, as does a process that was not ready anyway; a second signal skips everything. Invariants: a
-process that was told to end has ended within its grace, whatever hangs; a server that cannot serve ends the process with a
-non-zero code.
+Knows sockets, signals and exit codes; nothing of what is served. Told to end by SIGTERM, the
+process is not ready any more but serves through the drain period, then closes its listener and
+finishes what is in flight; what takes longer than the grace is cut off. Ctrl-C skips the drain, as
+does a process that was not ready anyway; a second signal skips everything. Invariants: a process
+that was told to end has ended within its grace, whatever hangs; a server that cannot serve ends the
+process with a non-zero code.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ _BACKLOG = 2_048
 _LATE_SECONDS = 1.0
 """How long after the grace the system ends a process in which no Python runs any more."""
 _TICK_SECONDS = 0.1
-"""How long uvicorn sleeps between two ticks; as much as it sleeps longer, the event loop was late."""
+"""How long uvicorn sleeps between two ticks; as much as it sleeps longer, the event loop was late.
+"""
 _CODES = {signal.SIGTERM: 0, signal.SIGINT: 128 + signal.SIGINT}
-"""Exit codes by the signal that was obeyed: an end on request is no failure; a shell expects 130 of Ctrl-C."""
+"""Exit codes by the signal that was obeyed: an end on request is no failure; a shell expects 130 of
+Ctrl-C."""
 _FAREWELL_SECONDS = 1.0
-"""How long the interpreter may wait for threads (a model that is still loading) when there is nothing left to serve."""
+"""How long the interpreter may wait for threads (a model that is still loading) when there is
+nothing left to serve."""
 
 
 def is_loopback(host: str) -> bool:
@@ -75,11 +79,13 @@ class Server:
         self._failed = False
 
     def run(self, app: FastAPI, serving: Serving) -> int:
-        """Serve; gives the process's exit code. The process is to end at once, and is made to where it does not.
+        """Serve; gives the process's exit code. The process is to end at once, and is made to where
+        it does not.
 
         Raises `CannotListen` where another process has begun to listen on the port meanwhile.
         """
-        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns at each request that is no HTTP
+        # it warns at each request that is no HTTP
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         table = ConnectionTable(tell_limit(serving.max_connections))
         config = uvicorn.Config(
             app,
@@ -114,7 +120,8 @@ class Server:
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn, which by itself closes its listener at a signal at once, waits for ever, and dies of the signal in the end."""
+    """uvicorn, which by itself closes its listener at a signal at once, waits for ever, and dies of
+    the signal in the end."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, serving: Serving) -> None:
         super().__init__(config)
@@ -131,7 +138,8 @@ class _Uvicorn(uvicorn.Server):
         for server in self.servers:
             for listener in server.sockets:
                 with socket.socket(fileno=os.dup(listener.fileno())) as same:
-                    same.listen(_BACKLOG)  # uvicorn's number is that of connections accepted at once, too
+                    # uvicorn's number is that of connections accepted at once, too
+                    same.listen(_BACKLOG)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -149,7 +157,9 @@ class _Uvicorn(uvicorn.Server):
         _end_at_the_latest(self._serving.grace_seconds + _LATE_SECONDS)
         expected = drain(self._app)
         now = time.monotonic()
-        self._leave_at = now + (self._serving.draining_seconds if expected and sign is signal.SIGTERM else 0)
+        self._leave_at = now + (
+            self._serving.draining_seconds if expected and sign is signal.SIGTERM else 0
+        )
         self._cut_at = now + self._serving.grace_seconds - self._serving.leaving_seconds
         log("told to end", signal=sign.name, drain_seconds=round(self._leave_at - now, 1))
 
@@ -198,7 +208,8 @@ def _end_after(seconds: float, code: int) -> None:
 
 
 def _end_at_the_latest(seconds: float) -> None:
-    """Have the system end the process by then: a thread that holds the interpreter stops all that is written in Python."""
+    """Have the system end the process by then: a thread that holds the interpreter stops all that
+    is written in Python."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
 

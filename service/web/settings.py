@@ -1,6 +1,7 @@
 """The settings of both processes' server: how it ends, and what it bears from its clients.
 
-Knows no HTTP. Invariant: the periods fit into each other, so that a process that is told to end has ended within its grace.
+Knows no HTTP. Invariant: the periods fit into each other, so that a process that is told to end has
+ended within its grace.
 """
 
 from __future__ import annotations
@@ -16,26 +17,44 @@ class Serving(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     drain_seconds: float = Field(
-        5, ge=0, le=3_600, description="How long it goes on taking requests after SIGTERM, not ready any more: balancers lag."
+        5,
+        ge=0,
+        le=3_600,
+        description=(
+            "How long it goes on taking requests after SIGTERM, not ready any more: balancers lag."
+        ),
     )
     grace_seconds: float = Field(
         30,
         ge=0.5,
         le=3_600,
-        description="Time from SIGTERM to its end, drain included; what is in flight by then is cut off.",
+        description=(
+            "Time from SIGTERM to its end, drain included; what is in flight by then is cut off."
+        ),
     )
     read_timeout_seconds: float = Field(
-        10, ge=0.1, le=600, description="How far a client may fall behind a slow line when it sends a request or reads an answer."
+        10,
+        ge=0.1,
+        le=600,
+        description=(
+            "How far a client may fall behind a slow line when it sends a request or reads an"
+            " answer."
+        ),
     )
     keep_alive_seconds: int = Field(
         75,
         ge=5,
         le=3_600,
-        description="How long an idle connection is kept: longer than clients and balancers keep theirs, "
-        "or a call may meet one that is just being closed.",
+        description=(
+            "How long an idle connection is kept: longer than clients and balancers keep theirs, "
+            "or a call may meet one that is just being closed."
+        ),
     )
     max_connections: int = Field(
-        4_096, ge=1, le=100_000, description="Open connections; on further ones only health routes are answered."
+        4_096,
+        ge=1,
+        le=100_000,
+        description="Open connections; on further ones only health routes are answered.",
     )
 
     @property

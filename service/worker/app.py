@@ -1,7 +1,8 @@
 """The worker's composition root and its HTTP: `POST /score`, `GET /info`, health.
 
-Knows calls and a scorer, no cache, no user, no tenant. Invariant: it is ready only after its golden pairs came out as published,
-and a reply has one entry a document: scored, refused, or, where time did not suffice, nothing.
+Knows calls and a scorer, no cache, no user, no tenant. Invariant: it is ready only after its golden
+pairs came out as published, and a reply has one entry a document: scored, refused, or, where time
+did not suffice, nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from fastapi import FastAPI, Request, Response
 
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
 from service.observability.exposition import metrics_page
-from service.observability.metrics import ENGINE_CALL_LIMIT, ENGINE_CALLS, ENGINE_PAIRS, ENGINE_TOKENS, SHED, STALLED_SECONDS
+from service.observability.metrics import (
+    ENGINE_CALL_LIMIT,
+    ENGINE_CALLS,
+    ENGINE_PAIRS,
+    ENGINE_TOKENS,
+    SHED,
+    STALLED_SECONDS,
+)
 from service.observability.request_context import add_log_fields, add_stage_seconds
 from service.observability.score_metrics import short
 from service.observability.tracing import record
@@ -40,9 +48,13 @@ def _nothing() -> None:
 
 
 def create_worker(
-    settings: WorkerSettings, *, on_ready: Callable[[], None] = _nothing, on_failure: Callable[[], None] = _nothing
+    settings: WorkerSettings,
+    *,
+    on_ready: Callable[[], None] = _nothing,
+    on_failure: Callable[[], None] = _nothing,
 ) -> FastAPI:
-    """The worker's app. It answers at once; when its model is loaded it turns ready, or is known never to be."""
+    """The worker's app. It answers at once; when its model is loaded it turns ready, or is known
+    never to be."""
     scorer = create_scorer(settings)
     state = WorkerState()
     STALLED_SECONDS.set_function(scorer.stalled_seconds)
@@ -58,7 +70,9 @@ def create_worker(
         await scorer.close()
 
     app = new_app(title="gmr-rerank worker", lifespan=lifespan)
-    add_common_routes(app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy)
+    add_common_routes(
+        app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy
+    )
 
     @app.post("/score")
     async def score(request: Request) -> Response:
@@ -67,21 +81,31 @@ def create_worker(
         add_log_fields(dialect="worker")
         call = await _receive_call(request, bodies, settings.max_call_bytes)
         info = _expect_served(state, call)
-        add_log_fields(documents=len(call.documents), images=len(call.images), model=info.model, digest=short(info.digest))
+        add_log_fields(
+            documents=len(call.documents),
+            images=len(call.images),
+            model=info.model,
+            digest=short(info.digest),
+        )
         if state.calls >= settings.max_calls:
             SHED.labels("worker_full").inc()
             raise Overloaded
         with _taking(state) as turn:
             pairs = await until_disconnect(request, _collect(scorer, call, until, turn))
         _count(pairs)
-        return Response(_encode_reply(ScoreReply(info.digest, pairs, turn.timings)), media_type=MSGPACK)
+        return Response(
+            _encode_reply(ScoreReply(info.digest, pairs, turn.timings)), media_type=MSGPACK
+        )
 
     @app.get("/info")
     async def info() -> Response:
-        """What is served here, the default model first. A worker that was told to end serves no new callers."""
+        """What is served here, the default model first. A worker that was told to end serves no new
+        callers."""
         if not state.served or not scorer.healthy() or draining(app):
             raise NoWorker
-        return Response(msgspec.json.encode(list(state.served.values())), media_type="application/json")
+        return Response(
+            msgspec.json.encode(list(state.served.values())), media_type="application/json"
+        )
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
@@ -92,7 +116,8 @@ def create_worker(
 
 
 async def _receive_call(request: Request, bodies: Bodies, max_bytes: int) -> ScoreCall:
-    """The call in a request's body, whose bytes count as held until the request has been answered."""
+    """The call in a request's body, whose bytes count as held until the request has been
+    answered."""
     announced = announced_bytes(request, max_bytes)
     held = until_answered(request).enter_context(bodies.held(announced))
     body = await read_body(request, max_bytes, held)
@@ -137,7 +162,9 @@ def _taking(state: WorkerState) -> Iterator[_CallTimer]:
         turn.end()
 
 
-async def _collect(scorer: Scorer, call: ScoreCall, until: float, turn: _CallTimer) -> list[Scored | Refused | None]:
+async def _collect(
+    scorer: Scorer, call: ScoreCall, until: float, turn: _CallTimer
+) -> list[Scored | Refused | None]:
     """The verdicts that come before `until`."""
     pairs: list[Scored | Refused | None] = [None] * len(call.documents)
     left = len(pairs)
@@ -163,8 +190,11 @@ def _count(pairs: Sequence[Scored | Refused | None]) -> None:
 
 
 def _complete(call: ScoreCall, cell: int) -> bool:
-    """Every image that is named is there, and each has sides that the model reads and as many bytes as they say."""
-    named = {part for item in (call.query, *call.documents) for part in item if isinstance(part, int)}
+    """Every image that is named is there, and each has sides that the model reads and as many bytes
+    as they say."""
+    named = {
+        part for item in (call.query, *call.documents) for part in item if isinstance(part, int)
+    }
     return named <= set(range(len(call.images))) and all(
         min(image.width, image.height) > 0
         and image.width % cell == image.height % cell == 0
@@ -175,7 +205,11 @@ def _complete(call: ScoreCall, cell: int) -> bool:
 
 def _timeout_ms(request: Request) -> int:
     given = request.headers.get(TIMEOUT_HEADER, "")
-    return min(int(given), _MAX_TIMEOUT_MS) if given.isascii() and given.isdecimal() else _MAX_TIMEOUT_MS
+    return (
+        min(int(given), _MAX_TIMEOUT_MS)
+        if given.isascii() and given.isdecimal()
+        else _MAX_TIMEOUT_MS
+    )
 
 
 def _expect_served(state: WorkerState, call: ScoreCall) -> WorkerInfo:

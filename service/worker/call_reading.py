@@ -1,7 +1,7 @@
 """A gateway's call from bytes, within bounds on what it becomes in memory.
 
-Knows MessagePack and the shape of a call, no engine. Invariant: lists are counted before their entries
-are built, and an item's parts before the next item's.
+Knows MessagePack and the shape of a call, no engine. Invariant: lists are counted before their
+entries are built, and an item's parts before the next item's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ import msgspec
 
 from service.errors import InvalidRequest
 from service.fields import MAX_ITEM_PARTS
-from service.wire import MAX_CALL_DOCUMENTS, MAX_CALL_IMAGES, UNREADABLE, Pixels, ScoreCall, WireItem
+from service.wire import (
+    MAX_CALL_DOCUMENTS,
+    MAX_CALL_IMAGES,
+    UNREADABLE,
+    Pixels,
+    ScoreCall,
+    WireItem,
+)
 
 MAX_PARTS = 250_000
 """Texts and images that a call's documents name, all together."""

@@ -1,4 +1,5 @@
-"""The self-test before a worker turns ready: a checkpoint's golden pairs must come out as published.
+"""The self-test before a worker turns ready: a checkpoint's golden pairs must come out as
+published.
 
 Knows pairs and what a scorer says of them, not how scores are computed.
 """
@@ -15,24 +16,32 @@ from service.wire import Pixels, ScoreCall, Scored, WireItem, WorkerInfo
 from service.worker.engines.base import CannotLoad, Scorer
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
-"""How far a logit may be off, by the engine's dtype: bf16 rounds a logit of 16 by up to 0.06, and adds up over layers."""
+"""How far a logit may be off, by the engine's dtype: bf16 rounds a logit of 16 by up to 0.06, and
+adds up over layers."""
 
 
 def golden_pairs(folder: Path) -> list[GoldenPair]:
-    """A checkpoint's pairs, none where it has none; raises `CannotLoad` where they cannot be read."""
+    """A checkpoint's pairs, none where it has none; raises `CannotLoad` where they cannot be
+    read."""
     try:
         return read_golden(folder)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise CannotLoad(f"{folder.name}: {GOLDEN} or one of its pictures cannot be read.") from None
+        raise CannotLoad(
+            f"{folder.name}: {GOLDEN} or one of its pictures cannot be read."
+        ) from None
 
 
 def allowed_drift(info: WorkerInfo, tolerance: float | None) -> float:
-    """How far one of a model's golden pairs may be off, in logits; `tolerance` stands above what follows from the dtype."""
+    """How far one of a model's golden pairs may be off, in logits; `tolerance` stands above what
+    follows from the dtype."""
     return TOLERANCE.get(info.dtype, 0.5) if tolerance is None else tolerance
 
 
-async def check_golden(scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenPair], tolerance: float | None) -> float:
-    """Score every pair; gives the largest deviation in logits, or raises `CannotLoad` that names the pair and the deviation."""
+async def check_golden(
+    scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenPair], tolerance: float | None
+) -> float:
+    """Score every pair; gives the largest deviation in logits, or raises `CannotLoad` that names
+    the pair and the deviation."""
     allowed = allowed_drift(info, tolerance)
     worst = 0.0
     for place, pair in enumerate(pairs):
@@ -40,7 +49,8 @@ async def check_golden(scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenP
         off = abs(found - pair.logit)
         if not off <= allowed:
             raise CannotLoad(
-                f"{info.model}: golden pair {place} ({pair.cell}) has logit {found:.4f}, published {pair.logit:.4f}."
+                f"{info.model}: golden pair {place} ({pair.cell}) has logit {found:.4f}, published"
+                f" {pair.logit:.4f}."
             )
         worst = max(worst, off)
     return worst
@@ -49,7 +59,10 @@ async def check_golden(scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenP
 async def golden_drift(scorer: Scorer, info: WorkerInfo, pairs: Sequence[GoldenPair]) -> float:
     """The largest deviation of all pairs in logits, infinite where one has no score."""
     found = [(await _logit(scorer, info, pair), pair.logit) for pair in pairs]
-    return max((math.inf if math.isnan(logit) else abs(logit - published) for logit, published in found), default=0.0)
+    return max(
+        (math.inf if math.isnan(logit) else abs(logit - published) for logit, published in found),
+        default=0.0,
+    )
 
 
 async def _logit(scorer: Scorer, info: WorkerInfo, pair: GoldenPair) -> float:

@@ -1,7 +1,8 @@
-"""What a worker's model goes through: it is loaded, checked by its golden pairs, served, and checked again now and then.
+"""What a worker's model goes through: it is loaded, checked by its golden pairs, served, and
+checked again now and then.
 
-Knows a scorer and checkpoints, no HTTP. Invariant: nothing is served before its golden pairs came out as published. What they
-come out as later decides nothing: it is measured, for whoever watches.
+Knows a scorer and checkpoints, no HTTP. Invariant: nothing is served before its golden pairs came
+out as published. What they come out as later decides nothing: it is measured, for whoever watches.
 """
 
 from __future__ import annotations
@@ -43,7 +44,11 @@ class WorkerState:
 
 
 async def run_lifecycle(
-    scorer: Scorer, settings: WorkerSettings, state: WorkerState, on_ready: Callable[[], None], on_failure: Callable[[], None]
+    scorer: Scorer,
+    settings: WorkerSettings,
+    state: WorkerState,
+    on_ready: Callable[[], None],
+    on_failure: Callable[[], None],
 ) -> None:
     """Start the scorer, let the golden pairs decide, and from then on keep an eye on its engine."""
     start = time.perf_counter()
@@ -74,7 +79,9 @@ async def run_lifecycle(
             device=info.device,
             dtype=info.dtype,
         )
-        MODEL.labels(info.model, short(info.digest), version, info.engine, info.dtype, info.device).set(1)
+        MODEL.labels(
+            info.model, short(info.digest), version, info.engine, info.dtype, info.device
+        ).set(1)
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)
     measured: dict[str, Any] = {} if drift is None else {"golden_drift": drift}
@@ -108,8 +115,12 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
     )
     if checkpoint.name in settings.adapters:
         raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
-    adapter = partial(resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint)
-    adapters = [await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()]
+    adapter = partial(
+        resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint
+    )
+    adapters = [
+        await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()
+    ]
     log("loading the model", model=checkpoint.name, engine=settings.engine)
     served = await scorer.start(checkpoint, adapters)
     if not real:
@@ -121,7 +132,8 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
 
 
 async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float | None:
-    """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where that is too far."""
+    """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where
+    that is too far."""
     if count := sum(len(pairs) for _, pairs in checked):
         log("scoring golden pairs", pairs=count)
     drifts = []
@@ -133,7 +145,9 @@ async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checke
             continue
         drift = await check_golden(scorer, info, pairs, settings.golden_tolerance)
         DRIFT.labels(info.model, short(info.digest)).set(drift)
-        TOLERANCE.labels(info.model, short(info.digest)).set(allowed_drift(info, settings.golden_tolerance))
+        TOLERANCE.labels(info.model, short(info.digest)).set(
+            allowed_drift(info, settings.golden_tolerance)
+        )
         drifts.append(drift)
     return max(drifts, default=None)
 
@@ -147,9 +161,21 @@ async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Chec
                 continue
             try:
                 drift = await golden_drift(scorer, info, pairs)
-            except Exception as failure:  # of any kind: an engine that cannot tell is no reason to stop asking
-                log("golden pairs could not be scored again", logging.WARNING, failure=failure, model=info.model)
+            # of any kind: an engine that cannot tell is no reason to stop asking
+            except Exception as failure:
+                log(
+                    "golden pairs could not be scored again",
+                    logging.WARNING,
+                    failure=failure,
+                    model=info.model,
+                )
                 continue
             DRIFT.labels(info.model, short(info.digest)).set(drift)
             if drift > allowed_drift(info, settings.golden_tolerance):
-                log("golden pairs have drifted", logging.ERROR, model=info.model, digest=info.digest, golden_drift=drift)
+                log(
+                    "golden pairs have drifted",
+                    logging.ERROR,
+                    model=info.model,
+                    digest=info.digest,
+                    golden_drift=drift,
+                )

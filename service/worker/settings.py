@@ -1,4 +1,5 @@
-"""The worker's settings: read once from the environment (`RERANK_*`), then passed down as plain values."""
+"""The worker's settings: read once from the environment (`RERANK_*`), then passed down as plain
+values."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from service.observability.settings import Tracing
 from service.web.settings import Serving
 
 ENGINE_PREFIX = "RERANK_ENGINE_"
-"""`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every one of them."""
+"""`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every
+one of them."""
 MAX_ADAPTERS = 256
 
 
 def _from_environment() -> dict[str, str]:
     return {
-        name.removeprefix(ENGINE_PREFIX).lower(): value for name, value in os.environ.items() if name.startswith(ENGINE_PREFIX)
+        name.removeprefix(ENGINE_PREFIX).lower(): value
+        for name, value in os.environ.items()
+        if name.startswith(ENGINE_PREFIX)
     }
 
 
@@ -30,31 +34,71 @@ class WorkerSettings(Serving, Tracing, BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
     model: str = Field(
-        "gmr-tiny", description="A name that ships, a folder, NAME@production of the registry, or a hub id with its revision."
+        "gmr-tiny",
+        description=(
+            "A name that ships, a folder, NAME@production of the registry, or a hub id with its"
+            " revision."
+        ),
     )
-    model_revision: str | None = Field(None, pattern="^[0-9a-f]{40}$", description="Commit of a hub model, 40 hex digits.")
-    model_cache: Path | None = Field(None, description="Where models from elsewhere are kept; default: the user's cache folder.")
-    registry: str | None = Field(None, max_length=2_048, description="Folder or URL (s3://, gs://) of the registry of models.")
+    model_revision: str | None = Field(
+        None, pattern="^[0-9a-f]{40}$", description="Commit of a hub model, 40 hex digits."
+    )
+    model_cache: Path | None = Field(
+        None, description="Where models from elsewhere are kept; default: the user's cache folder."
+    )
+    registry: str | None = Field(
+        None,
+        max_length=2_048,
+        description="Folder or URL (s3://, gs://) of the registry of models.",
+    )
     adapters: Annotated[dict[str, Path], NoDecode] = Field(
-        {}, description="LoRA adapters served beside the model, as name=folder, comma-separated (vLLM only)."
+        {},
+        description=(
+            "LoRA adapters served beside the model, as name=folder, comma-separated (vLLM only)."
+        ),
     )
     engine: Literal["torch", "vllm"] = Field("torch", description="What runs the network.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where torch runs it; auto takes a GPU if there is one.")
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one a core.")
-    batch_tokens: int = Field(1024, ge=64, le=2**20, description="Tokens of one forward pass of torch.")
-    stall_seconds: float = Field(
-        60, ge=1, le=3600, description="How long an engine may have work and finish none of it before it counts as stuck."
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where torch runs it; auto takes a GPU if there is one."
     )
-    max_calls: int = Field(64, ge=1, le=100_000, description="Calls worked on at once; more are turned away.")
-    max_call_bytes: int = Field(256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway.")
-    max_calls_bytes: int = Field(512 * 2**20, ge=2**20, le=2**36, description="Bytes of calls held at once.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one a core.")
+    batch_tokens: int = Field(
+        1024, ge=64, le=2**20, description="Tokens of one forward pass of torch."
+    )
+    stall_seconds: float = Field(
+        60,
+        ge=1,
+        le=3600,
+        description=(
+            "How long an engine may have work and finish none of it before it counts as stuck."
+        ),
+    )
+    max_calls: int = Field(
+        64, ge=1, le=100_000, description="Calls worked on at once; more are turned away."
+    )
+    max_call_bytes: int = Field(
+        256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway."
+    )
+    max_calls_bytes: int = Field(
+        512 * 2**20, ge=2**20, le=2**36, description="Bytes of calls held at once."
+    )
     golden_tolerance: float | None = Field(
-        None, ge=0, le=100, description="How far a golden pair's logit may be off at start; default: by dtype."
+        None,
+        ge=0,
+        le=100,
+        description="How far a golden pair's logit may be off at start; default: by dtype.",
     )
     golden_check_seconds: float = Field(
-        600, ge=0, le=86_400, description="How often golden pairs are scored again, for the metrics; 0: at the start alone."
+        600,
+        ge=0,
+        le=86_400,
+        description=(
+            "How often golden pairs are scored again, for the metrics; 0: at the start alone."
+        ),
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged."
+    )
 
     _engine_arguments: dict[str, str] = PrivateAttr(default_factory=_from_environment)
 
@@ -65,7 +109,8 @@ class WorkerSettings(Serving, Tracing, BaseSettings):
 
     @property
     def random_weights(self) -> bool:
-        """Whether vLLM makes weights up (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a size that one has no weights of."""
+        """Whether vLLM makes weights up (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a size that
+        one has no weights of."""
         return self.engine == "vllm" and self.engine_arguments.get("load_format") == "dummy"
 
     @field_validator("adapters", mode="before")
@@ -75,6 +120,12 @@ class WorkerSettings(Serving, Tracing, BaseSettings):
             return value
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         folders = {name.strip(): folder.strip() for name, _, folder in pairs}
-        if len(pairs) > MAX_ADAPTERS or len(folders) < len(pairs) or not all(map(all, folders.items())):
-            raise PydanticCustomError("adapters", "Adapters are given as name=folder, comma-separated, each name once")
+        if (
+            len(pairs) > MAX_ADAPTERS
+            or len(folders) < len(pairs)
+            or not all(map(all, folders.items()))
+        ):
+            raise PydanticCustomError(
+                "adapters", "Adapters are given as name=folder, comma-separated, each name once"
+            )
         return folders

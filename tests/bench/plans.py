@@ -7,7 +7,9 @@ from pathlib import Path
 from service.bench.plan import Plan, make_plan
 
 
-def torch_plan(output: Path, *, samples: int, documents: int, workloads: str = "T", callers: str = "1") -> Plan:
+def torch_plan(
+    output: Path, *, samples: int, documents: int, workloads: str = "T", callers: str = "1"
+) -> Plan:
     return make_plan(
         model="gmr-tiny",
         contenders="ours",

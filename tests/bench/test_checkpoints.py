@@ -1,4 +1,5 @@
-"""Everybody reads one checkpoint, whole and unambiguous; large ones are shapes alone, and the right ones."""
+"""Everybody reads one checkpoint, whole and unambiguous; large ones are shapes alone, and the right
+ones."""
 
 from __future__ import annotations
 
@@ -20,10 +21,18 @@ from tests.conftest import TINY
 
 
 def test_the_shipped_checkpoint_states_its_normalisation() -> None:
-    """vLLM's own server takes a processor that does not for one that wants none, and scores pictures wrongly."""
+    """vLLM's own server takes a processor that does not for one that wants none, and scores
+    pictures wrongly."""
     stated = json.loads((TINY / PREPROCESSOR).read_text(encoding="utf-8"))
     meant = Qwen2VLImageProcessorPil().to_dict()
-    for name in ("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "do_convert_rgb"):
+    for name in (
+        "do_rescale",
+        "rescale_factor",
+        "do_normalize",
+        "image_mean",
+        "image_std",
+        "do_convert_rgb",
+    ):
         assert stated[name] == pytest.approx(meant[name])
 
 
@@ -33,7 +42,9 @@ def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "billions", "layers"), [("3b", 3.75, 36), ("7b", 8.29, 28)])
-def test_large_checkpoints_have_the_layers_of_qwen_s_own(tmp_path: Path, size: str, billions: float, layers: int) -> None:
+def test_large_checkpoints_have_the_layers_of_qwen_s_own(
+    tmp_path: Path, size: str, billions: float, layers: int
+) -> None:
     checkpoint = make_checkpoint(plan(model=size, contenders="ours"), tmp_path)
     assert not list(checkpoint.folder.rglob("*.safetensors"))
     assert checkpoint.family.label_ids == resolve("gmr-tiny").family.label_ids

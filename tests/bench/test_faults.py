@@ -1,4 +1,5 @@
-"""Faults are measured on a real gateway, real workers and a real Redis, and a wrong score or a missing answer would be seen."""
+"""Faults are measured on a real gateway, real workers and a real Redis, and a wrong score or a
+missing answer would be seen."""
 
 from __future__ import annotations
 
@@ -15,7 +16,16 @@ import pytest
 
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import faults
-from service.bench.fault_load import NO_ANSWER, Asked, Traffic, ask, closed_loop, open_loop, succeeded, wrong
+from service.bench.fault_load import (
+    NO_ANSWER,
+    Asked,
+    Traffic,
+    ask,
+    closed_loop,
+    open_loop,
+    succeeded,
+    wrong,
+)
 from service.bench.faults import FAULTS, run_faults
 from tests.bench.plans import torch_plan
 from tests.conftest import TINY
@@ -28,7 +38,8 @@ def traffic() -> Traffic:
 
 @contextmanager
 def answering(more: float = 0.0, status: int = 200, every: int = 1) -> Iterator[str]:
-    """A server whose logits are lengths plus `more`; all but each `every`-th request get `status`, or no answer (0)."""
+    """A server whose logits are lengths plus `more`; all but each `every`-th request get `status`,
+    or no answer (0)."""
     asked = iter(range(10**6))
 
     class Handler(BaseHTTPRequestHandler):
@@ -37,7 +48,10 @@ def answering(more: float = 0.0, status: int = 200, every: int = 1) -> Iterator[
             good = next(asked) % every == 0
             if not good and status == NO_ANSWER:
                 return
-            results = [{"index": place, "logit": len(text) + more} for place, text in enumerate(body["documents"])]
+            results = [
+                {"index": place, "logit": len(text) + more}
+                for place, text in enumerate(body["documents"])
+            ]
             content = json.dumps({"results": results}).encode()
             self.send_response(200 if good else status)
             self.send_header("content-length", str(len(content)))
@@ -71,7 +85,9 @@ def test_every_request_is_in_the_record(traffic: Traffic) -> None:
         done: list[int] = []
         asked = closed_loop(url, traffic, callers=3, requests=30, watch=done.append)
         assert (len(asked), len(succeeded(asked)), max(done)) == (30, 10, 30)
-        assert {(each.status, each.retry_after) for each in asked if not each.logits} == {(503, True)}
+        assert {(each.status, each.retry_after) for each in asked if not each.logits} == {
+            (503, True)
+        }
         assert len(open_loop(url, traffic, rate=200, seconds=0.2)) == 40
     with answering(status=NO_ANSWER, every=2) as url:
         asked = closed_loop(url, traffic, callers=1, requests=4, watch=done.append)
@@ -89,7 +105,9 @@ def test_a_wrong_score_is_found(traffic: Traffic) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_on_the_real_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_on_the_real_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(faults, "REQUESTS_A_SAMPLE", 24)
     monkeypatch.setattr(faults, "OVERLOAD_SECONDS", 1)
     names = ("none", "Redis is killed", "Redis gives other pairs' values")
@@ -99,6 +117,8 @@ def test_a_run_on_the_real_service(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert run_faults(plan) == 0
     assert "a gateway, two workers, a Redis" in capsys.readouterr().out
     report = json.loads(output.read_text(encoding="utf-8"))
-    assert [(row["fault"], row["failed"], row["wrong"]) for row in report["rows"]] == [(name, 0, 0) for name in names]
+    assert [(row["fault"], row["failed"], row["wrong"]) for row in report["rows"]] == [
+        (name, 0, 0) for name in names
+    ]
     assert report["overload"]["failed"] == 0
     assert report["overload"]["served"] > 0

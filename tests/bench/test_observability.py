@@ -1,4 +1,5 @@
-"""What looking costs: the arithmetic of the report, and that the baseline really looks away and answers all the same."""
+"""What looking costs: the arithmetic of the report, and that the baseline really looks away and
+answers all the same."""
 
 from __future__ import annotations
 
@@ -34,11 +35,13 @@ async def models() -> str:
     return "well"
 
 async def ask():
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
         return (await client.get("/models")).text
 
 print(asyncio.run(ask()))
-print('result="hit",tier="memory"}} 7.0' in generate_latest().decode(), "parse" in generate_latest().decode())
+page = generate_latest().decode()
+print('result="hit",tier="memory"}} 7.0' in page, "parse" in page)
 """
 
 
@@ -55,7 +58,10 @@ def test_a_share_of_throughput_is_lost() -> None:
 def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
     rng = Random(1)
     alike = [[rng.gauss(0.03, 0.01) for _ in range(20)] for _ in range(5)]
-    apart = [[value + shift for value in rounds] for rounds, shift in zip(alike, (-0.1, -0.05, 0, 0.05, 0.1), strict=True)]
+    apart = [
+        [value + shift for value in rounds]
+        for rounds, shift in zip(alike, (-0.1, -0.05, 0, 0.05, 0.1), strict=True)
+    ]
     (low, high), (lower, higher) = _interval(alike, Random(0)), _interval(apart, Random(0))
     assert 0.02 < low < 0.03 < high < 0.04
     assert higher - lower > 3 * (high - low)
@@ -64,7 +70,12 @@ def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
 @pytest.mark.parametrize("looking", [True, False])
 def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
     before = "" if looking else "from service.bench.unobserved import look_away; look_away()"
-    done = subprocess.run([sys.executable, "-c", _LOOKING.format(before=before)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOKING.format(before=before)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.splitlines() == ['"well"', f"{looking} {looking}"]
     assert ('"route":"/models"' in done.stderr) == looking
 

@@ -1,4 +1,5 @@
-"""A plan is what was typed, checked: a wrong option is one sentence, and both sides of vLLM get the same settings."""
+"""A plan is what was typed, checked: a wrong option is one sentence, and both sides of vLLM get the
+same settings."""
 
 from __future__ import annotations
 
@@ -38,9 +39,15 @@ def test_options_are_read_as_typed() -> None:
 
 @pytest.mark.parametrize(
     ("model", "typed", "dtype"),
-    [("gmr-tiny", None, "float32"), ("generated", None, "bfloat16"), ("gmr-tiny", "bfloat16", "bfloat16")],
+    [
+        ("gmr-tiny", None, "float32"),
+        ("generated", None, "bfloat16"),
+        ("gmr-tiny", "bfloat16", "bfloat16"),
+    ],
 )
-def test_the_dtype_depends_on_the_checkpoint_unless_it_is_typed(model: str, typed: str | None, dtype: str) -> None:
+def test_the_dtype_depends_on_the_checkpoint_unless_it_is_typed(
+    model: str, typed: str | None, dtype: str
+) -> None:
     assert plan(model=model, dtype=typed).dtype == dtype
 
 
@@ -50,7 +57,10 @@ def test_the_dtype_depends_on_the_checkpoint_unless_it_is_typed(model: str, type
         ({"workloads": "T,X"}, "There is no workload 'X': choose from T, Q, L, C, R."),
         (
             {"contenders": "ours,tgi"},
-            "There is no contender 'tgi': choose from ours, vllm, vllm-tuned, torch, naive, naive-last.",
+            (
+                "There is no contender 'tgi': choose from ours, vllm, vllm-tuned, torch, naive,"
+                " naive-last."
+            ),
         ),
         ({"dtype": "float16"}, "There is no dtype 'float16': choose from float32, bfloat16."),
         ({"device": "tpu"}, "There is no device 'tpu': choose from cpu, cuda."),
@@ -59,7 +69,10 @@ def test_the_dtype_depends_on_the_checkpoint_unless_it_is_typed(model: str, type
         ({"callers": "one"}, "Callers are whole numbers from 1 to 256, comma-separated."),
         ({"python_vllm": Path("nowhere/python")}, "There is no interpreter nowhere/python."),
         ({"model": "3b", "contenders": "ours,naive"}, "3b has no weights: leave out naive."),
-        ({"quantization": "fp8", "contenders": "ours,torch"}, "Only vLLM quantises: leave out torch."),
+        (
+            {"quantization": "fp8", "contenders": "ours,torch"},
+            "Only vLLM quantises: leave out torch.",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
@@ -68,7 +81,9 @@ def test_what_cannot_be_run_is_one_sentence(options: dict[str, Any], sentence: s
     assert str(refused.value) == sentence
 
 
-def test_the_tuned_server_gets_what_the_environment_says_of_our_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tuned_server_gets_what_the_environment_says_of_our_engine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS", "512")
     settings = plan().engine_settings()
     assert settings == {"block_size": "32", "max_num_batched_tokens": "512", "dtype": "float32"}

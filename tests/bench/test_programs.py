@@ -15,8 +15,13 @@ import pytest
 
 from service.bench.programs import Program, ProgramFailed, cleaning_up, started
 
-SPINNING_CHILD = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'while True: pass']).wait()"
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+SPINNING_CHILD = (
+    "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'while True: pass']).wait()"
+)
+DEAF = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True);"
+    " time.sleep(600)"
+)
 
 
 def run(code: str) -> list[str]:
@@ -39,7 +44,9 @@ def spent(program: Program) -> float:
     return sum(program.cpu_seconds().values())
 
 
-def test_a_program_that_is_paused_uses_no_processor_and_goes_on_when_resumed(tmp_path: Path) -> None:
+def test_a_program_that_is_paused_uses_no_processor_and_goes_on_when_resumed(
+    tmp_path: Path,
+) -> None:
     with started("spinner", run(SPINNING_CHILD), os.environ, tmp_path / "log") as program:
         until(lambda: spent(program) > 0.1 and len(tree(program)) == 2)
         program.pause()
@@ -61,7 +68,9 @@ def test_nothing_of_a_program_outlives_its_context(tmp_path: Path, paused: bool)
     assert not any(process.is_running() for process in processes)
 
 
-def test_a_program_that_does_not_go_when_asked_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_go_when_asked_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.bench.programs._STOP_SECONDS", 0.2)
     with started("deaf", run(DEAF), os.environ, tmp_path / "log") as program:
         until(lambda: "deaf" in program.tail())
@@ -72,14 +81,18 @@ def test_a_program_that_ends_before_it_is_ready_shows_the_end_of_its_log(tmp_pat
     code = "import sys; print('\\n'.join(map(str, range(100)))); sys.exit('no such model')"
     with (
         started("worker", run(code), os.environ, tmp_path / "log") as program,
-        pytest.raises(ProgramFailed, match=r"(?s)^worker ended with 1\.\n71\n.*\n99\nno such model$") as failed,
+        pytest.raises(
+            ProgramFailed, match=r"(?s)^worker ended with 1\.\n71\n.*\n99\nno such model$"
+        ) as failed,
     ):
         program.await_ready(lambda: False)
     assert "\n70\n" not in str(failed.value)
 
 
 def test_memory_and_time_are_by_role(tmp_path: Path) -> None:
-    code = SPINNING_CHILD.replace("'while True: pass'", "'while True: pass', 'VLLM::Engine' + 'Core'")
+    code = SPINNING_CHILD.replace(
+        "'while True: pass'", "'while True: pass', 'VLLM::Engine' + 'Core'"
+    )
     with started("front end", run(code), os.environ, tmp_path / "log") as program:
         until(lambda: program.cpu_seconds().get("engine", 0.0) > 0.1)
         memory = program.memory_bytes()
@@ -89,12 +102,14 @@ def test_memory_and_time_are_by_role(tmp_path: Path) -> None:
 
 def test_a_request_to_terminate_stops_what_was_started(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path\n"
-        "from service.bench.programs import cleaning_up, started\n"
-        "with cleaning_up(), started('sleeper', ['sleep', '600'], os.environ, Path(sys.argv[1])) as program:\n"
-        "    print(program.process.pid, flush=True); time.sleep(600)\n"
+        "import os, sys, time; from pathlib import Path\nfrom service.bench.programs import"
+        " cleaning_up, started\nwith cleaning_up(), started('sleeper', ['sleep', '600'],"
+        " os.environ, Path(sys.argv[1])) as program:\n    print(program.process.pid, flush=True);"
+        " time.sleep(600)\n"
     )
-    with subprocess.Popen([*run(code), str(tmp_path / "log")], stdout=subprocess.PIPE, text=True) as bench:
+    with subprocess.Popen(
+        [*run(code), str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    ) as bench:
         assert bench.stdout
         sleeper = psutil.Process(int(bench.stdout.readline()))
         bench.terminate()

@@ -1,4 +1,5 @@
-"""A report says what the samples say: medians of pairs, quantiles, and void where scores disagree."""
+"""A report says what the samples say: medians of pairs, quantiles, and void where scores
+disagree."""
 
 from __future__ import annotations
 
@@ -14,7 +15,16 @@ from rich.console import Console
 
 from service.bench.chart import draw
 from service.bench.measure import Sample
-from service.bench.report import AGREEMENT, Comparison, quantile, ratios, summarise, tables, voided, write
+from service.bench.report import (
+    AGREEMENT,
+    Comparison,
+    quantile,
+    ratios,
+    summarise,
+    tables,
+    voided,
+    write,
+)
 from service.bench.roofline import Work
 from tests.bench.test_plan import plan
 
@@ -34,10 +44,16 @@ def sample(seconds: float, *, off: float = 0.0, computed: float | None = 600.0) 
 
 
 def report(off: float = 0.0, **options: Any) -> dict[str, Any]:
-    comparison = Comparison("T", 1, {"ours": "float32", "vllm": options.get("dtype") or "float32"}, [Work(500, 1e9)] * 3)
+    comparison = Comparison(
+        "T", 1, {"ours": "float32", "vllm": options.get("dtype") or "float32"}, [Work(500, 1e9)] * 3
+    )
     comparison.samples["ours"] = [sample(seconds) for seconds in (1.0, 2.0, 4.0)]
-    comparison.samples["vllm"] = [sample(seconds, off=off, computed=None) for seconds in (2.0, 2.0, 40.0)]
-    return summarise(plan(**options), [comparison], {"float32": 1e9, "bfloat16": 2e9}, {"ours": 0.1})
+    comparison.samples["vllm"] = [
+        sample(seconds, off=off, computed=None) for seconds in (2.0, 2.0, 40.0)
+    ]
+    return summarise(
+        plan(**options), [comparison], {"float32": 1e9, "bfloat16": 2e9}, {"ours": 0.1}
+    )
 
 
 def test_a_ratio_is_the_median_over_pairs() -> None:
@@ -49,9 +65,19 @@ def test_a_ratio_is_the_median_over_pairs() -> None:
 def test_a_row_has_medians_quantiles_and_costs() -> None:
     ours, theirs = report()["rows"]
     assert (ours["pairs_per_second"], ours["p50_ms"], ours["p99_ms"]) == (1.0, 1000.0, 4000.0)
-    assert ours["cpu_seconds_per_100_pairs"] == {"engine": pytest.approx(700 / 6), "front end": pytest.approx(350 / 6)}
-    assert (ours["memory_mib"], ours["memory_mib_by_role"]) == (4.0, {"engine": 3.0, "front end": 1.0})
-    assert (ours["unique_tokens"], ours["prompt_tokens"], ours["computed_tokens"]) == (1500, 3000.0, 1800.0)
+    assert ours["cpu_seconds_per_100_pairs"] == {
+        "engine": pytest.approx(700 / 6),
+        "front end": pytest.approx(350 / 6),
+    }
+    assert (ours["memory_mib"], ours["memory_mib_by_role"]) == (
+        4.0,
+        {"engine": 3.0, "front end": 1.0},
+    )
+    assert (ours["unique_tokens"], ours["prompt_tokens"], ours["computed_tokens"]) == (
+        1500,
+        3000.0,
+        1800.0,
+    )
     assert ours["share_of_matmul"] == 0.5
     assert (theirs["prompt_tokens"], theirs["computed_tokens"]) == (None, None)
 
@@ -65,7 +91,9 @@ def test_a_row_has_medians_quantiles_and_costs() -> None:
         ([float(n) for n in range(200)], 0.99, 197.0),
     ],
 )
-def test_a_quantile_is_a_value_that_occurred(values: list[float], share: float, expected: float) -> None:
+def test_a_quantile_is_a_value_that_occurred(
+    values: list[float], share: float, expected: float
+) -> None:
     assert quantile(values, share) == expected
 
 
@@ -87,7 +115,10 @@ def test_a_row_whose_scores_disagree_is_void(dtype: str, off: float, void: bool)
 
 
 def test_random_weights_are_not_compared() -> None:
-    assert [(row["disagreement"], row["void"]) for row in report(9.0, model="3b", dtype="float32")["rows"]] == [(None, False)] * 2
+    assert [
+        (row["disagreement"], row["void"])
+        for row in report(9.0, model="3b", dtype="float32")["rows"]
+    ] == [(None, False)] * 2
 
 
 def test_a_table_names_void_rows_and_explains_workloads() -> None:

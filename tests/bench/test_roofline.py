@@ -40,7 +40,9 @@ def products(counter: FlopCounterMode) -> int:
 
 
 @torch.inference_mode()
-def test_a_text_s_products_are_those_that_torch_counts(network: Network, loaded: Qwen2_5_VLForConditionalGeneration) -> None:
+def test_a_text_s_products_are_those_that_torch_counts(
+    network: Network, loaded: Qwen2_5_VLForConditionalGeneration
+) -> None:
     ids = torch.arange(50)[None]
     with FlopCounterMode(display=False) as counter:
         loaded.model.language_model(input_ids=ids)
@@ -49,7 +51,9 @@ def test_a_text_s_products_are_those_that_torch_counts(network: Network, loaded:
 
 
 @torch.inference_mode()
-def test_a_picture_s_products_are_those_that_torch_counts(network: Network, loaded: Qwen2_5_VLForConditionalGeneration) -> None:
+def test_a_picture_s_products_are_those_that_torch_counts(
+    network: Network, loaded: Qwen2_5_VLForConditionalGeneration
+) -> None:
     image = Image(b"", 224, 168)
     pixels = torch.from_numpy(patches(np.zeros((168, 224, 3), np.uint8)))
     with FlopCounterMode(display=False) as counter:
@@ -65,7 +69,9 @@ def test_a_prefix_is_counted_once(network: Network) -> None:
     assert network.text(30, [10]) == network.text(40, []) == network.text(0, [40])
 
 
-def test_a_flat_config_is_read_as_a_nested_one(network: Network, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_flat_config_is_read_as_a_nested_one(
+    network: Network, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("flat")
     config = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
     flat = config.pop("text_config") | config
@@ -79,7 +85,9 @@ def test_a_request_needs_its_unique_tokens_and_pictures(network: Network, letter
     request = make_request(letter, 3, 1, TOKENIZER)
     one = replace(request, documents=request.documents[:1])
     shown = Image(b"", 224, 224)
-    items = [part if isinstance(part, str) else shown for part in (request.query, *request.documents)]
+    items = [
+        part if isinstance(part, str) else shown for part in (request.query, *request.documents)
+    ]
     prompts = checkpoint.family.render((INSTRUCTION,), (items[0],), [(item,) for item in items[1:]])
     prefix, *suffixes = (
         len(prompts[0].prefix.ids),
@@ -97,4 +105,6 @@ def test_what_was_asked_about_before_needs_nothing(network: Network) -> None:
     checkpoint = resolve("gmr-tiny")
     request = make_request("T", 4, 1, TOKENIZER)
     new = replace(request, documents=request.documents[2:])
-    assert work([replace(request, repeated=2)], checkpoint, network) == work([new], checkpoint, network)
+    assert work([replace(request, repeated=2)], checkpoint, network) == work(
+        [new], checkpoint, network
+    )

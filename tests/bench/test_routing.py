@@ -1,4 +1,5 @@
-"""The measurement of splitting and affinity, run small: real workers, real gateways, true numbers."""
+"""The measurement of splitting and affinity, run small: real workers, real gateways, true
+numbers."""
 
 from __future__ import annotations
 
@@ -33,11 +34,15 @@ def test_a_run_prints_two_tables_and_writes_its_numbers(
     assert [(row["query"], row["documents"]) for row in report["split"]] == [
         (query, size) for query in ("short", "middle") for size in (2, 4)
     ]
-    assert [(row["query"], row["callers"]) for row in report["streams"]] == [(query, n) for query in "TQ" for n in (1, 4)]
+    assert [(row["query"], row["callers"]) for row in report["streams"]] == [
+        (query, n) for query in "TQ" for n in (1, 4)
+    ]
     for row in report["split"]:
         assert min(row["whole"], row["split"], row["gain"]) > 0
         assert row["prefix_tokens"] > 10
-        assert row["share_per_prefix"] == pytest.approx(row["suffix_tokens"] / 2 / row["prefix_tokens"])
+        assert row["share_per_prefix"] == pytest.approx(
+            row["suffix_tokens"] / 2 / row["prefix_tokens"]
+        )
     for row in report["streams"]:
         assert min(row["affinity"], row["least_loaded"], row["gain"]) > 0
         assert 0 <= row["affinity_reused"] <= 1

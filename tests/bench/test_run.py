@@ -22,7 +22,13 @@ EAGER = {"RERANK_ENGINE_ENFORCE_EAGER": "true"}
 def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.cli", "bench", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=600, check=False, cwd=ROOT, env=os.environ | environment
+        command,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | environment,
     )
 
 
@@ -34,22 +40,42 @@ def check_rows(report: dict[str, Any], contenders: list[str]) -> None:
         assert row["disagreement"] <= AGREEMENT["float32"]
         assert row["ratio"] == pytest.approx(row["seconds"][0] / first["seconds"][0])
         assert row["unique_tokens"] == first["unique_tokens"] > 0
-        assert min(row["pairs_per_second"], row["p50_ms"], row["memory_mib"], row["share_of_matmul"]) > 0
+        assert (
+            min(row["pairs_per_second"], row["p50_ms"], row["memory_mib"], row["share_of_matmul"])
+            > 0
+        )
         assert sum(row["cpu_seconds_per_100_pairs"].values()) > 0
 
 
 @pytest.mark.slow
 def test_a_run_prints_a_table_and_writes_numbers_and_a_chart(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    options = ("--workloads", "T,R", "--callers", "1,2", "--samples", "1", "--documents", "4", "--output", str(output))
-    done = bench("--contenders", "torch,naive,naive-last", *options, **EAGER)  # which is nothing to them
+    options = (
+        "--workloads",
+        "T,R",
+        "--callers",
+        "1,2",
+        "--samples",
+        "1",
+        "--documents",
+        "4",
+        "--output",
+        str(output),
+    )
+    # which is nothing to them
+    done = bench("--contenders", "torch,naive,naive-last", *options, **EAGER)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 documents a request, 2 at once" in done.stdout
     assert "300-token query side x texts of 130 tokens" in done.stdout
     assert "void" not in done.stdout
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     report = json.loads(output.read_text(encoding="utf-8"))
-    assert (report["model"], report["dtype"], report["documents"], report["samples"]) == ("gmr-tiny", "float32", 4, 1)
+    assert (report["model"], report["dtype"], report["documents"], report["samples"]) == (
+        "gmr-tiny",
+        "float32",
+        4,
+        1,
+    )
     assert set(report["versions"]) == {"gmr-rerank", "torch", "transformers"}
     assert report["matmul_gflops"]["float32"] > 0
     shapes = [(row["workload"], row["callers"]) for row in report["rows"]]
@@ -62,7 +88,18 @@ def test_a_run_prints_a_table_and_writes_numbers_and_a_chart(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_vllm_s_own_server_agrees_with_ours_on_texts_and_pictures(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
-    options = ("--workloads", "C,R", "--callers", "1", "--samples", "1", "--documents", "4", "--output", str(output))
+    options = (
+        "--workloads",
+        "C,R",
+        "--callers",
+        "1",
+        "--samples",
+        "1",
+        "--documents",
+        "4",
+        "--output",
+        str(output),
+    )
     done = bench("--contenders", "ours,vllm-tuned", "--python-vllm", str(VLLM), *options, **EAGER)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(output.read_text(encoding="utf-8"))
@@ -81,11 +118,23 @@ def test_vllm_s_own_server_agrees_with_ours_on_texts_and_pictures(tmp_path: Path
 @pytest.mark.slow
 def test_the_gateway_s_own_cost_is_measured(tmp_path: Path) -> None:
     output = tmp_path / "overhead.json"
-    done = bench("--overhead", "--engine", "torch", "--samples", "2", "--documents", "4", "--output", str(output))
+    done = bench(
+        "--overhead",
+        "--engine",
+        "torch",
+        "--samples",
+        "2",
+        "--documents",
+        "4",
+        "--output",
+        str(output),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(output.read_text(encoding="utf-8"))
     assert f"The gateway adds {report['added_p50_ms']:.1f} ms" in done.stdout
-    assert report["added_p50_ms"] == pytest.approx(report["gateway_p50_ms"] - report["worker_p50_ms"])
+    assert report["added_p50_ms"] == pytest.approx(
+        report["gateway_p50_ms"] - report["worker_p50_ms"]
+    )
     assert (len(report["gateway_ms"]), len(report["worker_ms"])) == (8, 8)
     assert report["decoding_ms_a_picture"] > 0
 
@@ -93,14 +142,25 @@ def test_the_gateway_s_own_cost_is_measured(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_soak_says_what_each_process_has_grown_by(tmp_path: Path) -> None:
     output = tmp_path / "soak.json"
-    options = ("--workloads", "T,Q,C,L,R", "--callers", "2", "--documents", "2", "--output", str(output))
+    options = (
+        "--workloads",
+        "T,Q,C,L,R",
+        "--callers",
+        "2",
+        "--documents",
+        "2",
+        "--output",
+        str(output),
+    )
     done = bench("--soak", "20", "--engine", "torch", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(output.read_text(encoding="utf-8"))
     assert len(report["memory_mib"]) == 10
     assert {"gateway", "worker"} <= set(report["growth_mib"])
     for role, grown in report["growth_mib"].items():
-        assert grown == pytest.approx(report["memory_mib"][-1][role] - report["memory_mib"][0].get(role, 0.0), abs=0.2)
+        assert grown == pytest.approx(
+            report["memory_mib"][-1][role] - report["memory_mib"][0].get(role, 0.0), abs=0.2
+        )
 
 
 @pytest.mark.slow
@@ -111,14 +171,22 @@ def test_a_soak_says_what_each_process_has_grown_by(tmp_path: Path) -> None:
         (
             ("--worst-requests", "--shapes", "webp,mp4"),
             2,
-            "There is no shape 'mp4': choose from nested, keys, english, chinese, rare, instruction, webp, png, profiles, scans, "
-            "exif, idle, unread.\n",
+            (
+                "There is no shape 'mp4': choose from nested, keys, english, chinese, rare,"
+                " instruction, webp, png, profiles, scans, exif, idle, unread.\n"
+            ),
         ),
         (("--output", "nowhere/bench.json"), 1, "nowhere/bench.json: No such file or directory.\n"),
-        (("--model", "gmr-huge"), 1, "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny.\n"),
+        (
+            ("--model", "gmr-huge"),
+            1,
+            "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny.\n",
+        ),
     ],
 )
-def test_a_run_that_cannot_be_made_is_one_sentence(arguments: tuple[str, ...], code: int, sentence: str) -> None:
+def test_a_run_that_cannot_be_made_is_one_sentence(
+    arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
     done = bench(*arguments)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence)
 
@@ -127,7 +195,16 @@ def test_a_run_that_cannot_be_made_is_one_sentence(arguments: tuple[str, ...], c
 def test_the_dearest_requests_are_held_to_their_bounds(tmp_path: Path) -> None:
     """Two kinds of pictures, a few each. All shapes at full size are for a quiet machine."""
     output = tmp_path / "worst.json"
-    options = ("--engine", "torch", "--documents", "12", "--shapes", "profiles,webp", "--output", str(output))
+    options = (
+        "--engine",
+        "torch",
+        "--documents",
+        "12",
+        "--shapes",
+        "profiles,webp",
+        "--output",
+        str(output),
+    )
     done = bench("--worst-requests", *options)
     report = json.loads(output.read_text(encoding="utf-8"))
     assert [row["shape"] for row in report["rows"]] == ["profiles", "webp"]
@@ -138,7 +215,9 @@ def test_the_dearest_requests_are_held_to_their_bounds(tmp_path: Path) -> None:
         assert row["shape"] in done.stdout
     profiles, webp = report["rows"]
     assert (profiles["status"], webp["status"]) == (200, 200)
-    assert profiles["gateway_cpu_s"] < 3 < profiles["body_mib"] * 30, "Pillow would unpack each of them"
+    assert profiles["gateway_cpu_s"] < 3 < profiles["body_mib"] * 30, (
+        "Pillow would unpack each of them"
+    )
     assert 0 < webp["decoders_cpu_s"] < 12
 
 
@@ -147,7 +226,10 @@ def test_a_contender_that_does_not_start_shows_its_log() -> None:
     done = bench("--contenders", "ours", "--python-vllm", sys.executable)
     assert done.returncode == 1
     assert done.stderr.startswith("worker ended with ")
-    assert "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'." in done.stderr
+    assert (
+        "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
+        in done.stderr
+    )
 
 
 def test_growth_is_by_role_from_the_warm_up_to_the_end() -> None:

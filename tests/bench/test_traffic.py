@@ -1,4 +1,5 @@
-"""Every contender is sent the same, nothing twice, but for R, where half of a request's pairs were in the one before."""
+"""Every contender is sent the same, nothing twice, but for R, where half of a request's pairs were
+in the one before."""
 
 from __future__ import annotations
 
@@ -34,14 +35,19 @@ def test_a_sample_is_the_same_whoever_asks(tokenizer: LiteralTokenizer, letter: 
 @pytest.mark.parametrize("letter", ["T", "Q", "L", "C"])
 def test_no_request_is_sent_twice(tokenizer: LiteralTokenizer, letter: str) -> None:
     sent = [
-        request for callers in (1, 2) for sample in (WARM_UP, 0, 1) for request in requests(letter, 3, callers, sample, tokenizer)
+        request
+        for callers in (1, 2)
+        for sample in (WARM_UP, 0, 1)
+        for request in requests(letter, 3, callers, sample, tokenizer)
     ]
     assert len({content(request.query) for request in sent}) == len(sent) == 9
     assert {(request.cache, request.repeated) for request in sent} == {("bypass", 0)}
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 10])
-def test_half_of_a_repeating_request_was_in_the_one_before(tokenizer: LiteralTokenizer, size: int) -> None:
+def test_half_of_a_repeating_request_was_in_the_one_before(
+    tokenizer: LiteralTokenizer, size: int
+) -> None:
     steps = [requests("R", size, 1, sample, tokenizer)[0] for sample in (WARM_UP, 0, 1, 2)]
     assert {content(step.query) for step in steps} == {content(steps[0].query)}
     assert [step.repeated for step in steps] == [0, size // 2, size // 2, size // 2]
@@ -56,7 +62,12 @@ def test_half_of_a_repeating_request_was_in_the_one_before(tokenizer: LiteralTok
 
 def test_a_repeating_request_has_texts_and_pictures_in_turns(tokenizer: LiteralTokenizer) -> None:
     (request,) = requests("R", 4, 1, WARM_UP, tokenizer)
-    assert [isinstance(part, Image.Image) for part in request.documents] == [False, True, False, True]
+    assert [isinstance(part, Image.Image) for part in request.documents] == [
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_callers_of_a_repeating_workload_share_no_pair(tokenizer: LiteralTokenizer) -> None:

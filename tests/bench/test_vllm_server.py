@@ -16,7 +16,14 @@ from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.prompt import Image, Prompt
 from model_store.families.tokens import LiteralTokenizer
 from model_store.manifest import PixelBounds
-from service.bench.vllm_server import command, model_size, read_logits, rerank_body, score_bodies, score_template
+from service.bench.vllm_server import (
+    command,
+    model_size,
+    read_logits,
+    rerank_body,
+    score_bodies,
+    score_template,
+)
 from service.bench.workloads import INSTRUCTION, make_request
 from tests.bench.test_plan import plan
 from tests.conftest import TINY
@@ -29,14 +36,24 @@ TOKENIZER = LiteralTokenizer.load(TINY)
 @pytest.mark.parametrize("template", list(TEMPLATES))
 @pytest.mark.parametrize(
     ("query", "document"),
-    [("how do I sort a list", "Sort it.\n\n  In place. "), ("a red circle", None), (None, 'say "yes"'), (None, None)],
+    [
+        ("how do I sort a list", "Sort it.\n\n  In place. "),
+        ("a red circle", None),
+        (None, 'say "yes"'),
+        (None, None),
+    ],
 )
-def test_the_template_gives_our_token_ids(template: str, query: str | None, document: str | None) -> None:
+def test_the_template_gives_our_token_ids(
+    template: str, query: str | None, document: str | None
+) -> None:
     picture = Image(b"", 28, 28)  # one placeholder, which is how a template writes it
     family = Gmr(TOKENIZER, template=template)
     (ours,) = family.render((INSTRUCTION,), (query or picture,), [(document or picture,)])
     assert isinstance(ours, Prompt)
-    messages = [{"role": role, "content": text or PLACEHOLDER} for role, text in (("query", query), ("document", document))]
+    messages = [
+        {"role": role, "content": text or PLACEHOLDER}
+        for role, text in (("query", query), ("document", document))
+    ]
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     text = tokenizer.apply_chat_template(
         messages, chat_template=score_template(template), tokenize=False, instruction=INSTRUCTION
@@ -47,7 +64,10 @@ def test_the_template_gives_our_token_ids(template: str, query: str | None, docu
 def test_a_request_goes_out_whole_or_in_parts() -> None:
     request = make_request("C", 5, 1, TOKENIZER)
     whole = json.loads(rerank_body(request))
-    parts = [json.loads(body) for body in score_bodies(request, PixelBounds(min_pixels=1, max_pixels=10**6), 2)]
+    parts = [
+        json.loads(body)
+        for body in score_bodies(request, PixelBounds(min_pixels=1, max_pixels=10**6), 2)
+    ]
     assert [len(part["documents"]) for part in parts] == [2, 2, 1]
     assert [document for part in parts for document in part["documents"]] == whole["documents"]
     assert {part["queries"] for part in parts} == {whole["query"]} == {request.query}
@@ -70,13 +90,20 @@ def test_a_tuned_client_sends_pictures_of_the_size_the_model_reads_without_loss(
         assert pixels(small).tobytes() == expected.tobytes()
 
 
-@pytest.mark.parametrize(("size", "expected"), [((224, 224), (224, 224)), ((448, 448), (224, 224)), ((600, 150), (420, 84))])
-def test_a_picture_gets_the_size_that_the_processor_gives_it(size: tuple[int, int], expected: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((224, 224), (224, 224)), ((448, 448), (224, 224)), ((600, 150), (420, 84))],
+)
+def test_a_picture_gets_the_size_that_the_processor_gives_it(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
     assert model_size(size, BOUNDS) == expected
 
 
 def test_logits_are_read_in_the_order_of_documents() -> None:
-    rerank = {"results": [{"index": 1, "relevance_score": 3.5}, {"index": 0, "relevance_score": -1.0}]}
+    rerank = {
+        "results": [{"index": 1, "relevance_score": 3.5}, {"index": 0, "relevance_score": -1.0}]
+    }
     first = {"data": [{"index": 0, "score": 1.0}, {"index": 1, "score": 0.0}]}
     second = {"data": [{"index": 0, "score": -2.0}]}
     assert read_logits([json.dumps(rerank).encode()]) == [-1.0, 3.5]
@@ -86,9 +113,14 @@ def test_logits_are_read_in_the_order_of_documents() -> None:
 def test_only_the_tuned_server_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_ENGINE_ENFORCE_EAGER", "true")
     place = tmp_path / "score.jinja"
-    plain, tuned = (command(plan(), resolve("gmr-tiny"), "8000", place, tuned=tuned) for tuned in (False, True))
+    plain, tuned = (
+        command(plan(), resolve("gmr-tiny"), "8000", place, tuned=tuned) for tuned in (False, True)
+    )
     assert place.read_text(encoding="utf-8") == score_template("code")
     added = {"--block-size=32", "--max-num-batched-tokens=2048", "--enforce-eager"}
-    assert set(tuned) - set(plain) == added | {"--enable-prefix-caching", "--disable-uvicorn-access-log"}
+    assert set(tuned) - set(plain) == added | {
+        "--enable-prefix-caching",
+        "--disable-uvicorn-access-log",
+    }
     assert set(plain) <= set(tuned)
     assert "--dtype=float32" in plain

@@ -18,7 +18,15 @@ from model_store.families.gmr import Gmr
 from model_store.families.tokens import LiteralTokenizer
 from model_store.manifest import digest_files
 from service.bench.generated import generate_checkpoint
-from service.bench.workloads import DESCRIPTIONS, DOCUMENT_TOKENS, INSTRUCTION, QUERY_TOKENS, WORKLOADS, Request, make_request
+from service.bench.workloads import (
+    DESCRIPTIONS,
+    DOCUMENT_TOKENS,
+    INSTRUCTION,
+    QUERY_TOKENS,
+    WORKLOADS,
+    Request,
+    make_request,
+)
 from tests.conftest import TINY
 
 
@@ -33,7 +41,10 @@ def length(tokenizer: LiteralTokenizer, part: Part) -> int:
 
 
 def content(request: Request) -> list[str | tuple[tuple[int, int], bytes]]:
-    return [part if isinstance(part, str) else (part.size, part.tobytes()) for part in (request.query, *request.documents)]
+    return [
+        part if isinstance(part, str) else (part.size, part.tobytes())
+        for part in (request.query, *request.documents)
+    ]
 
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
@@ -51,7 +62,10 @@ def test_another_seed_gives_another_request(tokenizer: LiteralTokenizer, letter:
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
 def test_fewer_documents_are_the_first_of_more(tokenizer: LiteralTokenizer, letter: str) -> None:
-    assert content(make_request(letter, 2, 1, tokenizer)) == content(make_request(letter, 6, 1, tokenizer))[:3]
+    assert (
+        content(make_request(letter, 2, 1, tokenizer))
+        == content(make_request(letter, 6, 1, tokenizer))[:3]
+    )
 
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
@@ -61,7 +75,9 @@ def test_no_two_documents_are_equal(tokenizer: LiteralTokenizer, letter: str) ->
 
 
 @pytest.mark.parametrize("letter", ["T", "L", "C"])
-def test_the_query_side_of_a_prompt_has_three_hundred_tokens(tokenizer: LiteralTokenizer, letter: str) -> None:
+def test_the_query_side_of_a_prompt_has_three_hundred_tokens(
+    tokenizer: LiteralTokenizer, letter: str
+) -> None:
     for seed in range(10):
         query = make_request(letter, 1, seed, tokenizer).query
         assert isinstance(query, str)
@@ -76,15 +92,22 @@ def test_documents_have_the_stated_tokens(tokenizer: LiteralTokenizer, letter: s
 
 
 def test_long_tailed_documents_have_a_long_tail(tokenizer: LiteralTokenizer) -> None:
-    lengths = [length(tokenizer, document) for document in make_request("L", 300, 1, tokenizer).documents]
+    lengths = [
+        length(tokenizer, document) for document in make_request("L", 300, 1, tokenizer).documents
+    ]
     assert 14 <= min(lengths) < 30
     assert 60 < median(lengths) < 110
     assert 480 < max(lengths) <= 512
 
 
-@pytest.mark.parametrize(("letter", "queries", "documents"), [("Q", (448, 448), None), ("C", None, (280, 280))])
+@pytest.mark.parametrize(
+    ("letter", "queries", "documents"), [("Q", (448, 448), None), ("C", None, (280, 280))]
+)
 def test_pictures_have_the_stated_sides(
-    tokenizer: LiteralTokenizer, letter: str, queries: tuple[int, int] | None, documents: tuple[int, int] | None
+    tokenizer: LiteralTokenizer,
+    letter: str,
+    queries: tuple[int, int] | None,
+    documents: tuple[int, int] | None,
 ) -> None:
     request = make_request(letter, 4, 1, tokenizer)
     assert getattr(request.query, "size", None) == queries
@@ -99,12 +122,21 @@ def test_a_body_is_json_past_the_cache_with_decodable_pictures(tokenizer: Litera
     for letter in WORKLOADS:
         request = make_request(letter, 2, 1, tokenizer)
         body = json.loads(json.dumps(request.body()))
-        assert (body["cache"], body["instruction"], len(body["documents"])) == ("bypass", INSTRUCTION, 2)
-        for item, part in zip((body["query"], *body["documents"]), (request.query, *request.documents), strict=True):
+        assert (body["cache"], body["instruction"], len(body["documents"])) == (
+            "bypass",
+            INSTRUCTION,
+            2,
+        )
+        for item, part in zip(
+            (body["query"], *body["documents"]), (request.query, *request.documents), strict=True
+        ):
             if isinstance(part, str):
                 assert item == part
             else:
-                assert Image.open(io.BytesIO(base64.b64decode(item["image"], validate=True))).size == part.size
+                assert (
+                    Image.open(io.BytesIO(base64.b64decode(item["image"], validate=True))).size
+                    == part.size
+                )
 
 
 @pytest.mark.slow
@@ -112,9 +144,13 @@ def test_the_generated_checkpoint_has_about_forty_million_parameters(tmp_path: P
     folder = tmp_path / "generated"
     generate_checkpoint(TINY, folder)
     generate_checkpoint(TINY, tmp_path / "again")
-    assert digest_files(folder, ["model.safetensors"]) == digest_files(tmp_path / "again", ["model.safetensors"])
+    assert digest_files(folder, ["model.safetensors"]) == digest_files(
+        tmp_path / "again", ["model.safetensors"]
+    )
     assert AutoConfig.from_pretrained(folder).model_type == "qwen2_5_vl"
-    network, notes = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    network, notes = Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        folder, output_loading_info=True
+    )
     assert 30e6 <= network.num_parameters() <= 60e6
     assert not notes["missing_keys"]
     assert not notes["unexpected_keys"]

@@ -1,4 +1,5 @@
-"""How the commands end: 0 done, 1 it could not be done and one sentence says why, 2 wrong usage, 130 interrupted."""
+"""How the commands end: 0 done, 1 it could not be done and one sentence says why, 2 wrong usage,
+130 interrupted."""
 
 from __future__ import annotations
 
@@ -98,7 +99,9 @@ def test_every_command_has_a_case() -> None:
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_a_command_that_cannot_do_it_ends_with_1_and_one_sentence(name: str, taken: int) -> None:
     ports = {"PORT": str(free_port()), "TAKEN": str(taken)}
-    done = CliRunner().invoke(app, [*name.split(), *(ports.get(word, word) for word in IMPOSSIBLE[name])])
+    done = CliRunner().invoke(
+        app, [*name.split(), *(ports.get(word, word) for word in IMPOSSIBLE[name])]
+    )
     assert done.exit_code == 1, done.output
     *before, sentence = done.stderr.splitlines()
     assert not before or name in LISTS, done.stderr
@@ -126,8 +129,28 @@ def test_a_wrong_option_ends_with_2_before_anything_is_done(words: tuple[str, ..
         ("keys", "create", "--file", "keys.json", "--tenant", "no spaces"),
         ("convert", "msmarco", "out.jsonl"),
         ("data", "mix", "out.jsonl", "--source", "what"),
-        ("mine", "rows.jsonl", "out.jsonl", "--corpus", "c.jsonl", "--margin", "0.1", "--shard", "3"),
-        ("mine", "rows.jsonl", "out.jsonl", "--corpus", "c.jsonl", "--margin", "0.1", "--retriever", "guess"),
+        (
+            "mine",
+            "rows.jsonl",
+            "out.jsonl",
+            "--corpus",
+            "c.jsonl",
+            "--margin",
+            "0.1",
+            "--shard",
+            "3",
+        ),
+        (
+            "mine",
+            "rows.jsonl",
+            "out.jsonl",
+            "--corpus",
+            "c.jsonl",
+            "--margin",
+            "0.1",
+            "--retriever",
+            "guess",
+        ),
         ("ablate", "--base", "gmr-tiny", "--output", "out", "--only", "nothing"),
     ],
     ids=" ".join,
@@ -142,16 +165,28 @@ def test_what_is_wrong_whatever_the_machine_holds_ends_with_2(arguments: tuple[s
     ("error", "code", "last"),
     [
         (KeyboardInterrupt(), 130, "Interrupted."),
-        (ModuleNotFoundError(name="faiss.swig"), 1, "needs faiss: pip install 'gmr-rerank[train]'."),
+        (
+            ModuleNotFoundError(name="faiss.swig"),
+            1,
+            "needs faiss: pip install 'gmr-rerank[train]'.",
+        ),
         (PermissionError(13, "", "rows.jsonl"), 1, "rows.jsonl: Permission denied."),
         (OSError(28, ""), 1, "No space left on device."),
         (MemoryError(), 1, "There is not enough memory."),
-        (ZeroDivisionError("x"), 1, "This is a defect of gmr: please report it, with the lines above."),
+        (
+            ZeroDivisionError("x"),
+            1,
+            "This is a defect of gmr: please report it, with the lines above.",
+        ),
     ],
     ids=lambda each: type(each).__name__ if isinstance(each, BaseException) else "",
 )
 def test_what_a_command_does_not_answer_itself(
-    error: BaseException, code: int, last: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    code: int,
+    last: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def raising(**_: object) -> None:
         raise error
@@ -188,7 +223,11 @@ def test_an_unknown_model_is_refused_before_torch_is_imported(arguments: tuple[s
     port = ("--port", str(free_port())) if arguments[0] in ("serve", "worker") else ()
     script = "import sys; sys.modules['torch'] = None; from service.cli.main import app; app()"
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments, *port], capture_output=True, text=True, check=False, env=_without_settings()
+        [sys.executable, "-c", script, *arguments, *port],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_without_settings(),
     )
     assert (done.returncode, done.stderr.splitlines()) == (
         1,
@@ -198,7 +237,9 @@ def test_an_unknown_model_is_refused_before_torch_is_imported(arguments: tuple[s
 
 def _without_settings() -> dict[str, str]:
     place = {"PYTHONPATH": str(ROOT)}
-    return {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")} | place
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("RERANK_")
+    } | place
 
 
 @pytest.mark.slow
@@ -208,8 +249,11 @@ def test_ctrl_c_while_the_engine_is_being_loaded_ends_with_130() -> None:
 
 
 def interrupted(command: list[str], *, after: str) -> tuple[int, bool]:
-    """The exit code of a process that is sent SIGINT soon after it has said something, and whether it showed a traceback."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    """The exit code of a process that is sent SIGINT soon after it has said something, and whether
+    it showed a traceback."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     assert process.stderr
     said = ""
     for line in process.stderr:
@@ -223,9 +267,15 @@ def interrupted(command: list[str], *, after: str) -> tuple[int, bool]:
 
 
 def test_each_extra_brings_the_module_that_it_is_named_for() -> None:
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
     distributions = packages_distributions()
     for module, extra in EXTRAS.items():
         named = {re.split(r"[\[<>=]", requirement)[0] for requirement in extras[extra]}
-        known = {name.lower().replace("_", "-") for name in [module, *distributions.get(module, [])]}
-        assert any(name == each or name.startswith(f"{each}-") for name in named for each in known), module
+        known = {
+            name.lower().replace("_", "-") for name in [module, *distributions.get(module, [])]
+        }
+        assert any(
+            name == each or name.startswith(f"{each}-") for name in named for each in known
+        ), module

@@ -22,16 +22,27 @@ Values = dict[str, Any]
 
 _OPERATORS = ("monitoring.coreos.com/", "keda.sh/", "gateway.networking.k8s.io/")
 
-CANARY: Values = {"canary": {"enabled": True, "model": {"source": "pvc", "pvc": {"claimName": "next", "path": "gmr"}}}}
+CANARY: Values = {
+    "canary": {
+        "enabled": True,
+        "model": {"source": "pvc", "pvc": {"claimName": "next", "path": "gmr"}},
+    }
+}
 GPU: Values = {"worker": {"settings": {"RERANK_ENGINE": "vllm"}, "gpu": {"count": 1}}}
-HUB: Values = {"model": {"source": "hub", "hub": {"id": "vec-ai/lychee-rerank-mm", "revision": "b" * 40}}}
+HUB: Values = {
+    "model": {"source": "hub", "hub": {"id": "vec-ai/lychee-rerank-mm", "revision": "b" * 40}}
+}
 PROD: Values = {
     "model": {"registry": {"url": "s3://models", "name": "my-gmr", "digest": DIGEST}},
     "httpRoute": {"parentRefs": [{"name": "public"}], "hostnames": ["rerank.example.com"]},
 }
 """What values-prod.yaml leaves to be said."""
 TRAINER: Values = {
-    "trainer": {"enabled": True, "claimName": "training", "config": "model: Qwen/Qwen2.5-VL-3B-Instruct\noutput: runs/one\n"}
+    "trainer": {
+        "enabled": True,
+        "claimName": "training",
+        "config": "model: Qwen/Qwen2.5-VL-3B-Instruct\noutput: runs/one\n",
+    }
 }
 
 
@@ -48,10 +59,19 @@ def merged(*values: Values) -> Values:
 def helm(*arguments: str | Path, given: Values | None = None) -> subprocess.CompletedProcess[str]:
     """The ended call of helm, with values on its standard input."""
     command = [str(HELM), *map(str, arguments), *(["--values", "-"] if given is not None else [])]
-    return subprocess.run(command, input=yaml.safe_dump(given), capture_output=True, text=True, check=False, timeout=CALL_SECONDS)
+    return subprocess.run(
+        command,
+        input=yaml.safe_dump(given),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=CALL_SECONDS,
+    )
 
 
-def objects(given: Values | None = None, *files: str, kube: str = KUBE, release: str = "rerank") -> list[Object]:
+def objects(
+    given: Values | None = None, *files: str, kube: str = KUBE, release: str = "rerank"
+) -> list[Object]:
     """What a release would be made of; a failed assertion where helm refuses."""
     text = _rendered(yaml.safe_dump(given or {}), files, kube, release)
     return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]  # safe, and in C
@@ -74,7 +94,8 @@ def complaint(given: Values, *, kube: str = KUBE) -> str:
 
 
 def expect_valid(found: list[Object], version: str) -> None:
-    """Each object by the strict schema of a Kubernetes version, but for operators' kinds, which it does not know."""
+    """Each object by the strict schema of a Kubernetes version, but for operators' kinds, which it
+    does not know."""
     for each in found:
         if not each["apiVersion"].startswith(_OPERATORS):
             _expect_valid(json.dumps(each, sort_keys=True), version.removesuffix(".0"))
@@ -107,7 +128,9 @@ def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
 
 def container(found: list[Object], deployment: str) -> Object:
     """The first container of a Deployment."""
-    first: Object = one(found, "Deployment", deployment)["spec"]["template"]["spec"]["containers"][0]
+    first: Object = one(found, "Deployment", deployment)["spec"]["template"]["spec"]["containers"][
+        0
+    ]
     return first
 
 

@@ -12,7 +12,8 @@ OURS = "ghcr.io/gmr-rerank"
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """What builds and runs containers; the test is skipped, and says why, where this machine cannot."""
+    """What builds and runs containers; the test is skipped, and says why, where this machine
+    cannot."""
     if reason := why_not():
         pytest.skip(reason)
     return Engine(ROOT / "build" / "containers")

@@ -1,7 +1,9 @@
-"""Containers for tests: buildah, podman with runc, and docker-compose on podman's socket, all with their state in one folder.
+"""Containers for tests: buildah, podman with runc, and docker-compose on podman's socket, all with
+their state in one folder.
 
-Needs root and Debian's packages of these names (`make tools`). Knows no image of ours. podman checks health by systemd's timers,
-which are not on every machine: here a thread asks for the checks instead.
+Needs root and Debian's packages of these names (`make tools`). Knows no image of ours. podman
+checks health by systemd's timers, which are not on every machine: here a thread asks for the checks
+instead.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ network_config_dir = "{state}/networks"
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 log_driver = "k8s-file"
 """
-_STORAGE_CONF = '[storage]\ndriver = "overlay"\ngraphroot = "{state}/storage"\nrunroot = "{state}/run"\n'
+_STORAGE_CONF = (
+    '[storage]\ndriver = "overlay"\ngraphroot = "{state}/storage"\nrunroot = "{state}/run"\n'
+)
 
 
 def why_not() -> str | None:
@@ -74,14 +78,18 @@ class Engine:
         settings = {"CONTAINERS_CONF": _CONTAINERS_CONF, "CONTAINERS_STORAGE_CONF": _STORAGE_CONF}
         for name, content in settings.items():
             (state / name.lower()).write_text(content.format(state=state), encoding="utf-8")
-        self.environment = {name: str(state / name.lower()) for name in settings} | {"TMPDIR": str(state / "tmp")}
+        self.environment = {name: str(state / name.lower()) for name in settings} | {
+            "TMPDIR": str(state / "tmp")
+        }
 
     def podman(self, *arguments: str, check: bool = True) -> str:
         """What `podman ARGUMENTS` prints, errors included."""
         return run(["podman", *arguments], self.environment, check=check)
 
     def has(self, image: str) -> bool:
-        return not self.podman("image", "inspect", "--format", "found", image, check=False).startswith("Error")
+        return not self.podman(
+            "image", "inspect", "--format", "found", image, check=False
+        ).startswith("Error")
 
     def describe(self, what: str) -> Any:
         """`podman inspect` of an image or a container."""
@@ -94,21 +102,44 @@ class Engine:
             stand_ins.base_image(tar)
             self._load(tar, image, f"ENV={_PATH}")
 
-    def program(self, image: str, *programs: str, entrypoint: str = "", folders: Sequence[str] = ()) -> None:
+    def program(
+        self, image: str, *programs: str, entrypoint: str = "", folders: Sequence[str] = ()
+    ) -> None:
         """Put programs of this machine under an image's name."""
         tar = self._state / "program.tar"
         found = [Path(shutil.which(program) or program) for program in programs]
         stand_ins.program_image(tar, found, folders=folders)
-        self._load(tar, image, f"ENV={_PATH}", "USER=65534", *([f'ENTRYPOINT ["{entrypoint}"]'] if entrypoint else []))
+        self._load(
+            tar,
+            image,
+            f"ENV={_PATH}",
+            "USER=65534",
+            *([f'ENTRYPOINT ["{entrypoint}"]'] if entrypoint else []),
+        )
 
     def build(self, dockerfile: Path, image: str) -> None:
-        """Build an image of ours from the repository, with this machine's own pip configuration as its secret."""
+        """Build an image of ours from the repository, with this machine's own pip configuration as
+        its secret."""
         configuration, folders = pip_configuration()
         secret = self._state / "pip.conf"
         secret.write_text(configuration, encoding="utf-8")
         shown = [f"--volume={folder}:{folder}:ro" for folder in ("/etc/ssl/certs", *folders)]
-        options = ["--isolation=chroot", "--pull-never", "--layers", "--format=docker", f"--secret=id=pip,src={secret}", *shown]
-        command = ["buildah", "build", *options, f"--file={dockerfile}", f"--tag={image}", str(ROOT)]
+        options = [
+            "--isolation=chroot",
+            "--pull-never",
+            "--layers",
+            "--format=docker",
+            f"--secret=id=pip,src={secret}",
+            *shown,
+        ]
+        command = [
+            "buildah",
+            "build",
+            *options,
+            f"--file={dockerfile}",
+            f"--tag={image}",
+            str(ROOT),
+        ]
         run(command, self.environment)
 
     @contextmanager
@@ -120,12 +151,15 @@ class Engine:
             yield
 
     def _load(self, tar: Path, image: str, *changes: str) -> None:
-        self.podman("import", "--quiet", *(f"--change={change}" for change in changes), str(tar), image)
+        self.podman(
+            "import", "--quiet", *(f"--change={change}" for change in changes), str(tar), image
+        )
         tar.unlink()
 
 
 class Compose:
-    """docker-compose.yml's services on an engine, on free ports of 127.0.0.1. `url` is the gateway's."""
+    """docker-compose.yml's services on an engine, on free ports of 127.0.0.1. `url` is the
+    gateway's."""
 
     def __init__(self, engine: Engine, secrets: Path, project: str, profile: str) -> None:
         self._engine, self._project, self._profile = engine, project, profile
@@ -140,7 +174,15 @@ class Compose:
 
     def __call__(self, *arguments: str) -> str:
         """What `docker compose ARGUMENTS` prints."""
-        options = ["--env-file", os.devnull, "--project-name", self._project, "--profile", self._profile, "--progress=plain"]
+        options = [
+            "--env-file",
+            os.devnull,
+            "--project-name",
+            self._project,
+            "--profile",
+            self._profile,
+            "--progress=plain",
+        ]
         return run([str(compose_program()), *options, *arguments], self._environment)
 
     def container(self, service: str) -> str:
@@ -182,12 +224,15 @@ def run(command: Sequence[str], environment: dict[str, str], *, check: bool = Tr
         timeout=COMMAND_SECONDS,
         check=False,
     )
-    assert done.returncode == 0 or not check, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-8_000:]}"
+    assert done.returncode == 0 or not check, (
+        f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-8_000:]}"
+    )
     return done.stdout
 
 
 def pip_configuration() -> tuple[str, list[str]]:
-    """How pip finds packages on this machine, as a pip.conf, and the local folders that it takes for that."""
+    """How pip finds packages on this machine, as a pip.conf, and the local folders that it takes
+    for that."""
     listed = run([sys.executable, "-m", "pip", "config", "list"], {})
     found = dict(re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE))
     words = [word for value in found.values() for word in value.split()]

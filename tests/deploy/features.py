@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from tests.deploy.chart import CANARY, DIGEST, GPU, HUB, PROD, TRAINER, Values, merged
 
-FILES: dict[str, tuple[Values, tuple[str, ...]]] = {"values.yaml": ({}, ()), "values-prod.yaml": (PROD, ("values-prod.yaml",))}
+FILES: dict[str, tuple[Values, tuple[str, ...]]] = {
+    "values.yaml": ({}, ()),
+    "values-prod.yaml": (PROD, ("values-prod.yaml",)),
+}
 PEER = [{"podSelector": {"matchLabels": {"app": "shop"}}}]
 FEATURES: dict[str, Values] = {
     "no auth, no policies, no test": {
@@ -20,7 +23,11 @@ FEATURES: dict[str, Values] = {
     "no redis": {"redis": {"enabled": False}},
     "redis elsewhere": {
         "redis": {"enabled": False},
-        "externalRedis": {"url": "rediss://gmr@redis:6379/0", "existingSecret": "redis", "tlsSecret": "tls"},
+        "externalRedis": {
+            "url": "rediss://gmr@redis:6379/0",
+            "existingSecret": "redis",
+            "tlsSecret": "tls",
+        },
         "networkPolicy": {"externalRedis": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]},
     },
     "workers elsewhere": {
@@ -28,9 +35,24 @@ FEATURES: dict[str, Values] = {
         "gateway": {"workers": ["http://gpu-0:8001", "http://gpu-1:8001"]},
         "networkPolicy": {"gatewayEgress": [{"ports": [{"port": 8001}]}]},
     },
-    "gpu": merged(GPU, {"worker": {"gpu": {"count": 4, "resource": "nvidia.com/gpu"}, "runtimeClassName": "nvidia"}}),
-    "registry": {"model": {"source": "registry", "registry": {"url": "s3://models", "name": "my-gmr", "digest": DIGEST}}},
-    "hub with checksums": merged(HUB, {"model": {"hub": {"sha256": {"model.safetensors": "c" * 64}}}}),
+    "gpu": merged(
+        GPU,
+        {
+            "worker": {
+                "gpu": {"count": 4, "resource": "nvidia.com/gpu"},
+                "runtimeClassName": "nvidia",
+            }
+        },
+    ),
+    "registry": {
+        "model": {
+            "source": "registry",
+            "registry": {"url": "s3://models", "name": "my-gmr", "digest": DIGEST},
+        }
+    },
+    "hub with checksums": merged(
+        HUB, {"model": {"hub": {"sha256": {"model.safetensors": "c" * 64}}}}
+    ),
     "claim": {"model": {"source": "pvc", "pvc": {"claimName": "models", "path": "gmr-7b"}}},
     "hpa": {
         "gateway": {"autoscaling": {"enabled": True}},
@@ -39,25 +61,58 @@ FEATURES: dict[str, Values] = {
     "keda": {"worker": {"autoscaling": {"enabled": True}}, "monitoring": {"scrape": "annotations"}},
     "pause before SIGTERM": {"gateway": {"preStopSeconds": 10}, "worker": {"preStopSeconds": 3}},
     "canary by ingress": merged(
-        CANARY, {"canary": {"share": 5}, "ingress": {"enabled": True, "hosts": ["rerank.example.com"], "tlsSecret": "tls"}}
+        CANARY,
+        {
+            "canary": {"share": 5},
+            "ingress": {"enabled": True, "hosts": ["rerank.example.com"], "tlsSecret": "tls"},
+        },
     ),
     "canary by route": merged(
-        CANARY, {"canary": {"share": 20}, "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]}}
+        CANARY,
+        {
+            "canary": {"share": 20},
+            "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+        },
     ),
     "canary in the service": merged(CANARY, {"canary": {"inService": True}}),
-    "image urls": {"gateway": {"settings": {"RERANK_IMAGE_URLS": True}}, "networkPolicy": {"clients": PEER}},
-    "monitoring": {
-        "monitoring": {"scrape": "serviceMonitor", "rules": {"enabled": True}, "dashboards": {"enabled": True}},
+    "image urls": {
+        "gateway": {"settings": {"RERANK_IMAGE_URLS": True}},
+        "networkPolicy": {"clients": PEER},
     },
-    "training": merged(TRAINER, {"trainer": {"gpu": {"count": 8}, "publish": {"registry": "s3://models", "name": "my-gmr"}}}),
+    "monitoring": {
+        "monitoring": {
+            "scrape": "serviceMonitor",
+            "rules": {"enabled": True},
+            "dashboards": {"enabled": True},
+        },
+    },
+    "training": merged(
+        TRAINER,
+        {
+            "trainer": {
+                "gpu": {"count": 8},
+                "publish": {"registry": "s3://models", "name": "my-gmr"},
+            }
+        },
+    ),
     "training on a CPU": TRAINER,
     "evaluation": merged(
-        HUB, {"model": {"hub": {"sha256": {"a.json": "c" * 64}}}, "evaluation": {"enabled": True, "claimName": "results"}}
+        HUB,
+        {
+            "model": {"hub": {"sha256": {"a.json": "c" * 64}}},
+            "evaluation": {"enabled": True, "claimName": "results"},
+        },
     ),
     "extras": {
         "labels": {"team": "search"},
         "imagePullSecrets": [{"name": "regcred"}],
-        "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-extra"}}],
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "{{ .Release.Name }}-extra"},
+            }
+        ],
         **{
             part: {
                 "podLabels": {"a": "b"},
@@ -66,7 +121,9 @@ FEATURES: dict[str, Values] = {
                 "nodeSelector": {"disk": "ssd"},
                 "tolerations": [{"operator": "Exists"}],
                 "affinity": {"nodeAffinity": {}},
-                "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+                "topologySpreadConstraints": [
+                    {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+                ],
                 "extraArgs": ["--port=9"],
                 "extraEnv": [{"name": "TZ", "value": "UTC"}],
                 "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
@@ -80,4 +137,6 @@ FEATURES: dict[str, Values] = {
         },
     },
 }
-IMAGE_VOLUME: Values = {"model": {"source": "image", "image": {"reference": f"registry.example.com/gmr@{DIGEST}"}}}
+IMAGE_VOLUME: Values = {
+    "model": {"source": "image", "image": {"reference": f"registry.example.com/gmr@{DIGEST}"}}
+}

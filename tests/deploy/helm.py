@@ -27,8 +27,9 @@ class Helm:
         self.namespace = namespace
         self.kubeconfig = folder / "kubeconfig"
         self.kubeconfig.write_text(
-            f"apiVersion: v1\nkind: Config\ncurrent-context: ours\nclusters: [{{name: ours, cluster: {{server: '{url}'}}}}]\n"
-            f"contexts: [{{name: ours, context: {{cluster: ours, user: '', namespace: {namespace}}}}}]\n"
+            "apiVersion: v1\nkind: Config\ncurrent-context: ours\nclusters: [{name: ours,"
+            f" cluster: {{server: '{url}'}}}}]\ncontexts: [{{name: ours, context: {{cluster: ours,"
+            f" user: '', namespace: {namespace}}}}}]\n"
         )
         self.kubeconfig.chmod(0o600)
         self.environment = os.environ | {"KUBECONFIG": str(self.kubeconfig), "HOME": str(folder)}
@@ -36,18 +37,29 @@ class Helm:
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """The ended call, whatever came of it."""
         command = [str(HELM), *map(str, arguments)]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=CALL_SECONDS)
+        return subprocess.run(
+            command,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=CALL_SECONDS,
+        )
 
     def __call__(self, *arguments: str | Path) -> str:
         """What helm printed; a failed assertion where it failed."""
         done = self.run(*arguments)
-        assert done.returncode == 0, f"helm {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, (
+            f"helm {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def refused(self, *arguments: str | Path) -> str:
         """What helm complained of; a failed assertion where it did not."""
         done = self.run(*arguments)
-        assert done.returncode != 0, f"helm {' '.join(map(str, arguments))} succeeded\n{done.stdout}"
+        assert done.returncode != 0, (
+            f"helm {' '.join(map(str, arguments))} succeeded\n{done.stdout}"
+        )
         return done.stderr
 
 

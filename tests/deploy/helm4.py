@@ -1,5 +1,6 @@
-"""One release's life by Helm 4: `python helm4.py CHART NAMESPACE VALUES...`, each VALUES a JSON object, the first installed and
-every other one an upgrade; then it is uninstalled. Runs where helm-sdkpy is, which this project does not depend on.
+"""One release's life by Helm 4: `python helm4.py CHART NAMESPACE VALUES...`, each VALUES a JSON
+object, the first installed and every other one an upgrade; then it is uninstalled. Runs where
+helm-sdkpy is, which this project does not depend on.
 """
 
 import asyncio

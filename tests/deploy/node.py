@@ -1,9 +1,10 @@
 """A node that runs Pods for real: their containers are processes of this machine.
 
-Each has a root file system of its own, which is this machine's with what the Pod mounts laid over it, read-only where the Pod
-says so; the user, without any capability, that its security context names; and no other environment than its own. All Pods share
-one network apart from the machine's, at one address: two that listen on the same port cannot be on one node. What stands in for
-an image is what this machine has installed. A container that ends is not started again. It takes root.
+Each has a root file system of its own, which is this machine's with what the Pod mounts laid over
+it, read-only where the Pod says so; the user, without any capability, that its security context
+names; and no other environment than its own. All Pods share one network apart from the machine's,
+at one address: two that listen on the same port cannot be on one node. What stands in for an image
+is what this machine has installed. A container that ends is not started again. It takes root.
 """
 
 from __future__ import annotations
@@ -61,19 +62,26 @@ class Node:
 
     def said(self) -> str:
         """All that containers have written."""
-        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')}" for log in sorted(self.folder.glob("*.log")))
+        return "\n".join(
+            f"--- {log.name}\n{log.read_text(errors='replace')}"
+            for log in sorted(self.folder.glob("*.log"))
+        )
 
     def inside(self, *command: str) -> str:
         """What a command prints in the node's network; empty where it fails."""
         entered = ["nsenter", "--target", str(self._network.pid), "--net", *command]
-        done = subprocess.run(entered, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            entered, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
         return "" if done.returncode else done.stdout or " "
 
     @contextmanager
     def running(self, cluster: Cluster) -> Iterator[None]:
         """Run what is placed, and end it all at the end."""
         command = ["unshare", "--net", "bash", "-ec", NETWORK]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as self._network:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as self._network:
             assert self._network.stdout
             assert self._network.stdout.readline(), "there is no network"
             over = threading.Event()
@@ -135,37 +143,75 @@ class Node:
         base.mkdir()
         environment = variables(cluster.store, pod, container)
         repository = container["image"].partition("@")[0].rpartition(":")[0]
-        command = [*(container.get("command") or ENTRYPOINTS[repository]), *(container.get("args") or [])]
+        command = [
+            *(container.get("command") or ENTRYPOINTS[repository]),
+            *(container.get("args") or []),
+        ]
         rights = (pod["spec"].get("securityContext") or {}) | container["securityContext"]
         lines = [f"base={shlex.quote(str(base))}", ROOT, *self._mounts(cluster, pod, container)]
         lines += ["mount -o remount,ro ."] if rights.get("readOnlyRootFilesystem") else []
-        user = ["setpriv", f"--reuid={rights['runAsUser']}", f"--regid={rights['runAsGroup']}", "--clear-groups"]
+        user = [
+            "setpriv",
+            f"--reuid={rights['runAsUser']}",
+            f"--regid={rights['runAsGroup']}",
+            "--clear-groups",
+        ]
         user += ["--bounding-set=-all", "--no-new-privs"]
         lines.append(f'exec chroot . {shlex.join(user)} -- "$@"')
-        inside = ["nsenter", "--target", str(self._network.pid), "--net", "unshare", "--mount", "--propagation", "private"]
-        script = [*inside, "bash", "-ec", "\n".join(lines), name, *(expanded(part, environment) for part in command)]
+        inside = [
+            "nsenter",
+            "--target",
+            str(self._network.pid),
+            "--net",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+        ]
+        script = [
+            *inside,
+            "bash",
+            "-ec",
+            "\n".join(lines),
+            name,
+            *(expanded(part, environment) for part in command),
+        ]
         with (self.folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
-                script, env={"PATH": PATH} | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                script,
+                env={"PATH": PATH} | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def _mounts(self, cluster: Cluster, pod: Object, container: Object) -> Iterator[str]:
-        """Shell lines that lay the container's volumes over its root, and the names of Services that its network knows."""
+        """Shell lines that lay the container's volumes over its root, and the names of Services
+        that its network knows."""
         volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes") or []}
         for mount in container.get("volumeMounts") or []:
             source = self._volume(cluster, pod, volumes[mount["name"]])
             where = shlex.quote(mount["mountPath"].lstrip("/"))
-            parents = shlex.join(str(folder) for folder in Path(mount["mountPath"].lstrip("/")).parents if folder.name)
+            parents = shlex.join(
+                str(folder)
+                for folder in Path(mount["mountPath"].lstrip("/")).parents
+                if folder.name
+            )
             yield f"mkdir -p {where} && mount --bind {shlex.quote(str(source))} {where}"
             yield f"chmod a+rx {parents or '.'}"  # a package of this machine may have closed them
             if mount.get("readOnly"):
                 yield f"mount -o remount,bind,ro {where}"
-        yield from _shown_again([mount["mountPath"] for mount in container.get("volumeMounts") or []])
+        yield from _shown_again(
+            [mount["mountPath"] for mount in container.get("volumeMounts") or []]
+        )
         services = cluster.store.list(SERVICE, pod["metadata"]["namespace"])
         hosts = "".join(f"{ADDRESS} {service['metadata']['name']}\n" for service in services)
         yield f"printf %s {shlex.quote('127.0.0.1 localhost' + chr(10) + hosts)} > etc/hosts"
-        for closed in [folder for folder in Path(sys.base_prefix).parents if not folder.stat().st_mode & 1]:
-            yield f"chmod a+rx {shlex.quote(str(closed).lstrip('/'))}"  # an interpreter in somebody's home
+        for closed in [
+            folder for folder in Path(sys.base_prefix).parents if not folder.stat().st_mode & 1
+        ]:
+            # an interpreter in somebody's home
+            yield f"chmod a+rx {shlex.quote(str(closed).lstrip('/'))}"
 
     def _volume(self, cluster: Cluster, pod: Object, volume: Object) -> Path:
         """The folder behind a volume; the containers of a Pod share it."""
@@ -181,12 +227,17 @@ class Node:
         namespace = pod["metadata"]["namespace"]
         if secret := volume.get("secret"):
             found = cluster.get(SECRET, namespace, secret["secretName"]).get("data") or {}
-            data, items = {key: base64.b64decode(text) for key, text in found.items()}, secret.get("items")
+            data, items = (
+                {key: base64.b64decode(text) for key, text in found.items()},
+                secret.get("items"),
+            )
         elif named := volume.get("configMap"):
             found = cluster.get(CONFIG_MAP, namespace, named["name"]).get("data") or {}
             data, items = {key: text.encode() for key, text in found.items()}, named.get("items")
         else:
-            assert "emptyDir" in volume, f"volume {volume['name']} is of a kind that this node does not have"
+            assert "emptyDir" in volume, (
+                f"volume {volume['name']} is of a kind that this node does not have"
+            )
             return {}
         return {item["path"]: data[item["key"]] for item in items} if items else data
 
@@ -201,17 +252,24 @@ class Node:
 
 
 def _shown_again(mounted: Sequence[str]) -> Iterator[str]:
-    """Shell lines that lay what stands in for an image over a volume that hides it, as `/tmp` hides a checkout in it."""
+    """Shell lines that lay what stands in for an image over a volume that hides it, as `/tmp` hides
+    a checkout in it."""
     for folder in (Path.cwd(), Path(sys.prefix), Path(sys.base_prefix)):
         if any(folder.is_relative_to(path) for path in mounted):
             where = shlex.quote(str(folder).lstrip("/"))
-            yield f"mkdir -p {where} && mount --bind {shlex.quote(str(folder))} {where} && mount -o remount,bind,ro {where}"
+            yield (
+                f"mkdir -p {where} && mount --bind {shlex.quote(str(folder))} {where} && mount -o"
+                f" remount,bind,ro {where}"
+            )
 
 
 def is_possible() -> bool:
     """Whether this machine lets us: root, with namespaces and overlays."""
     if os.geteuid() != 0:
         return False
-    trial = "mount -t tmpfs none /mnt; cd /mnt; mkdir u w r; mount -t overlay none -o lowerdir=/,upperdir=u,workdir=w r"
+    trial = (
+        "mount -t tmpfs none /mnt; cd /mnt; mkdir u w r; mount -t overlay none -o"
+        " lowerdir=/,upperdir=u,workdir=w r"
+    )
     command = ["unshare", "--net", "--mount", "--propagation", "private", "bash", "-ec", trial]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -1,7 +1,8 @@
-"""Images that no registry is asked for: made of the Debian packages on this machine, under the names that the real ones have.
+"""Images that no registry is asked for: made of the Debian packages on this machine, under the
+names that the real ones have.
 
-What is built and run on them is real. A base of the same Debian release stands in for `python:3.11-slim-bookworm`, images with
-nothing but a program for those of Redis and Prometheus.
+What is built and run on them is real. A base of the same Debian release stands in for
+`python:3.11-slim-bookworm`, images with nothing but a program for those of Redis and Prometheus.
 """
 
 from __future__ import annotations
@@ -13,15 +14,28 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-PYTHON_PACKAGES = ("base-files", "base-passwd", "bash", "coreutils", "dash", "libc-bin", "libstdc++6", "netbase")
+PYTHON_PACKAGES = (
+    "base-files",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "dash",
+    "libc-bin",
+    "libstdc++6",
+    "netbase",
+)
 PYTHON_PACKAGES += ("ca-certificates", "python3-pip", "python3-venv", "tzdata")
 _MERGED = ("bin", "lib", "lib64", "sbin")
 """Links into /usr on every Debian; packages of this release still name their files by them."""
-_FROM_MASTER = {"usr/share/base-passwd/passwd.master": "etc/passwd", "usr/share/base-passwd/group.master": "etc/group"}
+_FROM_MASTER = {
+    "usr/share/base-passwd/passwd.master": "etc/passwd",
+    "usr/share/base-passwd/group.master": "etc/group",
+}
 
 
 def base_image(tar: Path) -> None:
-    """Write a root file system with Debian's Python, and what it needs, as this machine has them installed."""
+    """Write a root file system with Debian's Python, and what it needs, as this machine has them
+    installed."""
     packaged = (_real(path) for path in _files(_with_what_they_need(PYTHON_PACKAGES)))
     files = {*packaged, *_MERGED, *_FROM_MASTER, "etc/ssl/certs/ca-certificates.crt"} - {""}
     with tarfile.open(tar, "w") as archive:
@@ -32,9 +46,12 @@ def base_image(tar: Path) -> None:
 
 
 def program_image(tar: Path, programs: Sequence[Path], *, folders: Sequence[str] = ()) -> None:
-    """Write a root file system with programs in /usr/bin, the libraries they load, and empty folders that anyone may write to."""
+    """Write a root file system with programs in /usr/bin, the libraries they load, and empty
+    folders that anyone may write to."""
     files = {f"usr/bin/{program.name}": program for program in programs}
-    files |= {str(library).lstrip("/"): library for program in programs for library in _libraries(program)}
+    files |= {
+        str(library).lstrip("/"): library for program in programs for library in _libraries(program)
+    }
     with tarfile.open(tar, "w") as archive:
         for name, path in sorted(files.items()):
             archive.add(path.resolve(), name)
@@ -46,15 +63,27 @@ def program_image(tar: Path, programs: Sequence[Path], *, folders: Sequence[str]
 
 def missing_packages() -> list[str]:
     """The packages of the base that are not installed here."""
-    query = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\n", *PYTHON_PACKAGES]
+    query = [
+        "dpkg-query",
+        "--show",
+        "--showformat",
+        "${db:Status-Status} ${Package}\n",
+        *PYTHON_PACKAGES,
+    ]
     if not shutil.which("dpkg-query"):
         return list(PYTHON_PACKAGES)
     shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    return sorted(set(PYTHON_PACKAGES) - {line.split()[1] for line in shown.splitlines() if line.startswith("installed ")})
+    return sorted(
+        set(PYTHON_PACKAGES)
+        - {line.split()[1] for line in shown.splitlines() if line.startswith("installed ")}
+    )
 
 
 def _with_what_they_need(packages: Iterable[str]) -> list[str]:
-    no = [f"--no-{what}" for what in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")]
+    no = [
+        f"--no-{what}"
+        for what in ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    ]
     command = ["apt-cache", "depends", "--recurse", "--installed", *no, *packages]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return sorted({line.strip() for line in shown.splitlines() if re.match(r"[a-z0-9]", line)})
@@ -62,7 +91,8 @@ def _with_what_they_need(packages: Iterable[str]) -> list[str]:
 
 def _files(packages: Iterable[str]) -> list[str]:
     query = ["dpkg-query", "--listfiles", *packages]
-    shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout  # virtual packages are an error to it
+    # virtual packages are an error to it
+    shown = subprocess.run(query, capture_output=True, text=True, check=False).stdout
     return [line for line in shown.splitlines() if line.startswith("/")]
 
 

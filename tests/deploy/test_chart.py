@@ -1,4 +1,5 @@
-"""The chart as it is rendered: whole for every feature, and valid on every Kubernetes that it names.
+"""The chart as it is rendered: whole for every feature, and valid on every Kubernetes that it
+names.
 
 What it does on a cluster is tested by real installs, in test_install.py.
 """
@@ -21,7 +22,13 @@ VERSIONS = ["1.27.0", "1.31.0", "1.34.0", "1.37.0"]
 @pytest.mark.parametrize("file", FILES)
 def test_lint_has_nothing_to_say(file: str) -> None:
     given, files = FILES[file]
-    done = helm("lint", "--strict", CHART, *(part for name in files for part in ("--values", CHART / name)), given=given)
+    done = helm(
+        "lint",
+        "--strict",
+        CHART,
+        *(part for name in files for part in ("--values", CHART / name)),
+        given=given,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
 
@@ -50,7 +57,9 @@ def test_no_environment_of_ours_is_unknown_to_the_service() -> None:
                 names = [entry["name"] for entry in each.get("env", ())]
                 assert len(set(names)) == len(names), feature
                 unknown = {name for name in names if name.startswith("RERANK_")} - known
-                assert not {name for name in unknown if not name.startswith("RERANK_ENGINE_")}, feature
+                assert not {name for name in unknown if not name.startswith("RERANK_ENGINE_")}, (
+                    feature
+                )
 
 
 def test_the_package_has_what_the_chart_needs_and_nothing_else(tmp_path: Path) -> None:
@@ -60,10 +69,21 @@ def test_the_package_has_what_the_chart_needs_and_nothing_else(tmp_path: Path) -
     with tarfile.open(package) as archive:
         names = {name.removeprefix("gmr-rerank/") for name in archive.getnames()}
     alerts = {f"files/alerts/{path.name}" for path in (ROOT / "deploy/alerts").glob("*.yaml")}
-    assert {"Chart.yaml", "values.yaml", "values.schema.json", "values-prod.yaml", "README.md", "files/ask.py", *alerts} <= names
+    assert {
+        "Chart.yaml",
+        "values.yaml",
+        "values.schema.json",
+        "values-prod.yaml",
+        "README.md",
+        "files/ask.py",
+        *alerts,
+    } <= names
     assert not {name for name in names if name.endswith(".py")} - {"files/ask.py"}
 
 
-@pytest.mark.parametrize(("release", "name"), [("rerank", "rerank"), ("search", "search-rerank"), ("rerank-eu", "rerank-eu")])
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [("rerank", "rerank"), ("search", "search-rerank"), ("rerank-eu", "rerank-eu")],
+)
 def test_objects_are_named_for_the_release(release: str, name: str) -> None:
     assert one(objects(release=release), "Service", name)

@@ -1,4 +1,5 @@
-"""How a pod comes by its checkpoint: the containers before the worker, run as they are rendered, and what it loads then."""
+"""How a pod comes by its checkpoint: the containers before the worker, run as they are rendered,
+and what it loads then."""
 
 from __future__ import annotations
 
@@ -18,8 +19,14 @@ from tests.conftest import TINY
 from tests.deploy.chart import Object, Values, environment, merged, objects, one
 from tests.model_store.test_checkpoint_hub import COMMIT, MODEL, Hub
 
-LOADING = "from service.cli.settings import worker_settings as read; from model_store.checkpoint import resolve; s = read(); "
-LOADING += "print(resolve(s.model, revision=s.model_revision, cache=s.model_cache, registry=s.registry).folder)"
+LOADING = (
+    "from service.cli.settings import worker_settings as read; from model_store.checkpoint import"
+    " resolve; s = read(); "
+)
+LOADING += (
+    "print(resolve(s.model, revision=s.model_revision, cache=s.model_cache,"
+    " registry=s.registry).folder)"
+)
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:1"}
 
 
@@ -30,29 +37,52 @@ class Pod:
         spec = one(objects(given), "Deployment", "rerank-worker")["spec"]["template"]["spec"]
         self.before: list[Object] = spec["initContainers"]
         self.worker: Object = spec["containers"][0]
-        self.checksums = [each["data"] for each in objects(given) if each["metadata"]["name"].endswith("-checksums")]
+        self.checksums = [
+            each["data"]
+            for each in objects(given)
+            if each["metadata"]["name"].endswith("-checksums")
+        ]
         self.models = models
         models.mkdir()
 
     def here(self, text: str) -> str:
-        return re.sub("/models(?=/|$)", str(self.models), text).replace("/checksums", str(self.models.parent))
+        return re.sub("/models(?=/|$)", str(self.models), text).replace(
+            "/checksums", str(self.models.parent)
+        )
 
     def load(self, **others: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "service.cli", *map(self.here, self.before[0]["args"])]
-        return subprocess.run(command, env=self._environment(others), capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            command,
+            env=self._environment(others),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     def check(self) -> subprocess.CompletedProcess[str]:
         for name, text in self.checksums[0].items():
             (self.models.parent / name).write_text(text)
-        command, folder = map(self.here, self.before[1]["command"]), self.here(self.before[1]["workingDir"])
-        return subprocess.run(list(command), cwd=folder, capture_output=True, text=True, check=False)
+        command, folder = (
+            map(self.here, self.before[1]["command"]),
+            self.here(self.before[1]["workingDir"]),
+        )
+        return subprocess.run(
+            list(command), cwd=folder, capture_output=True, text=True, check=False
+        )
 
     def start(self) -> subprocess.CompletedProcess[str]:
         """What the worker does first: find its checkpoint, and verify it."""
         told = {name: self.here(value) for name, value in environment(self.worker).items()}
         command = [sys.executable, "-c", LOADING]
         return subprocess.run(
-            command, env=self._environment(told | NOWHERE), capture_output=True, text=True, check=False, timeout=120
+            command,
+            env=self._environment(told | NOWHERE),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
 
     def _environment(self, others: dict[str, str]) -> dict[str, str]:
@@ -71,7 +101,11 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 def test_a_version_of_a_registry_is_loaded_by_its_digest(tmp_path: Path) -> None:
     digest = upload(LocalPlace(tmp_path / "registry"), TINY).digest
-    registry = {"url": (tmp_path / "registry").as_uri(), "name": "gmr-tiny", "digest": f"sha256:{digest}"}
+    registry = {
+        "url": (tmp_path / "registry").as_uri(),
+        "name": "gmr-tiny",
+        "digest": f"sha256:{digest}",
+    }
     pod = Pod({"model": {"source": "registry", "registry": registry}}, tmp_path / "models")
     loaded = pod.load()
     assert loaded.returncode == 0, loaded.stderr
@@ -80,7 +114,9 @@ def test_a_version_of_a_registry_is_loaded_by_its_digest(tmp_path: Path) -> None
     assert started.stdout.strip() == str(tmp_path / "models/registry" / digest), started.stderr
 
 
-def test_a_hub_model_is_loaded_at_its_commit_compared_and_served_offline(hub: Hub, tmp_path: Path) -> None:
+def test_a_hub_model_is_loaded_at_its_commit_compared_and_served_offline(
+    hub: Hub, tmp_path: Path
+) -> None:
     weights = hashlib.sha256((TINY / "model.safetensors").read_bytes()).hexdigest()
     model = {"id": MODEL, "revision": COMMIT, "sha256": {"model.safetensors": weights}}
     given: Values = {"model": {"source": "hub", "hub": model}}
@@ -91,6 +127,7 @@ def test_a_hub_model_is_loaded_at_its_commit_compared_and_served_offline(hub: Hu
     started = pod.start()
     assert started.stdout.strip() == pod.here(pod.before[1]["workingDir"]), started.stderr
     pod.checksums = Pod(
-        merged(given, {"model": {"hub": {"sha256": {"model.safetensors": "0" * 64}}}}), tmp_path / "other"
+        merged(given, {"model": {"hub": {"sha256": {"model.safetensors": "0" * 64}}}}),
+        tmp_path / "other",
     ).checksums
     assert pod.check().returncode != 0

@@ -18,7 +18,8 @@ from tests.processes import Process, eventually
 
 @pytest.mark.parametrize("feature", [*FEATURES, "values-prod.yaml"])
 def test_every_pod_is_restricted(feature: str) -> None:
-    """Kubernetes' restricted profile, and what it does not ask for: a read-only root, no token, nothing of other Services."""
+    """Kubernetes' restricted profile, and what it does not ask for: a read-only root, no token,
+    nothing of other Services."""
     given, files = FILES[feature] if feature in FILES else (FEATURES[feature], ())
     for name, pod in pods(objects(given, *files)):
         assert pod["automountServiceAccountToken"] is pod["enableServiceLinks"] is False, name
@@ -40,11 +41,20 @@ def test_nobody_talks_to_anybody_but_as_is_said() -> None:
     nothing = one(found, "NetworkPolicy", "rerank-nothing")["spec"]
     assert nothing["policyTypes"] == ["Ingress", "Egress"]
     assert not {"ingress", "egress"} & nothing.keys()
-    worker, redis = (one(found, "NetworkPolicy", f"rerank-{part}")["spec"] for part in ("worker", "redis"))
+    worker, redis = (
+        one(found, "NetworkPolicy", f"rerank-{part}")["spec"] for part in ("worker", "redis")
+    )
     for closed in (worker, redis):
         assert "egress" not in closed
-        assert [list(peer) for rule in closed["ingress"] for peer in rule["from"]] == [["podSelector"]]
-        assert closed["ingress"][0]["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+        assert [list(peer) for rule in closed["ingress"] for peer in rule["from"]] == [
+            ["podSelector"]
+        ]
+        assert (
+            closed["ingress"][0]["from"][0]["podSelector"]["matchLabels"][
+                "app.kubernetes.io/component"
+            ]
+            == "gateway"
+        )
 
 
 def test_image_urls_open_the_internet_and_nothing_else() -> None:
@@ -54,7 +64,9 @@ def test_image_urls_open_the_internet_and_nothing_else() -> None:
 
     assert https({}) == []
     (peers,) = https(FEATURES["image urls"])
-    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(peers[0]["ipBlock"]["except"])
+    assert {"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"} <= set(
+        peers[0]["ipBlock"]["except"]
+    )
 
 
 def test_generated_secrets_fit_together() -> None:
@@ -63,7 +75,10 @@ def test_generated_secrets_fit_together() -> None:
     (entry,) = json.loads(data["keys.json"])["keys"]
     assert entry["sha256"] == hashlib.sha256(data["api-key"].encode()).hexdigest()
     assert f"#{hashlib.sha256(data['redis-password'].encode()).hexdigest()} " in data["users.acl"]
-    assert one(objects(release="other"), "Secret", "other-rerank-secrets")["stringData"]["api-key"] != data["api-key"]
+    assert (
+        one(objects(release="other"), "Secret", "other-rerank-secrets")["stringData"]["api-key"]
+        != data["api-key"]
+    )
 
 
 def test_secrets_that_are_given_are_not_generated() -> None:
@@ -71,7 +86,9 @@ def test_secrets_that_are_given_are_not_generated() -> None:
     assert [each for each in objects(given) if each["kind"] == "Secret"] == []
 
 
-def test_redis_takes_the_configuration_and_lets_gateways_do_what_they_do_and_no_more(tmp_path: Path) -> None:
+def test_redis_takes_the_configuration_and_lets_gateways_do_what_they_do_and_no_more(
+    tmp_path: Path,
+) -> None:
     found = objects()
     data = one(found, "Secret", "rerank-secrets")["stringData"]
     config = one(found, "ConfigMap", "rerank-redis")["data"]["redis.conf"]
@@ -86,7 +103,14 @@ def test_redis_takes_the_configuration_and_lets_gateways_do_what_they_do_and_no_
 
     def cli(*arguments: str, user: str = "gmr", password: str = data["redis-password"]) -> str:
         done = subprocess.run(
-            ["redis-cli", "-e", "--no-auth-warning", "-u", f"redis://{user}:{password}@127.0.0.1:{port}", *arguments],
+            [
+                "redis-cli",
+                "-e",
+                "--no-auth-warning",
+                "-u",
+                f"redis://{user}:{password}@127.0.0.1:{port}",
+                *arguments,
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -95,7 +119,14 @@ def test_redis_takes_the_configuration_and_lets_gateways_do_what_they_do_and_no_
 
     probe = container(found, "rerank-redis")["livenessProbe"]["exec"]["command"]
     with Process(["redis-server", str(tmp_path / "redis.conf")], tmp_path / "log"):
-        eventually(lambda: subprocess.run([part.replace("6379", str(port)) for part in probe], check=False).returncode == 0)
+        eventually(
+            lambda: (
+                subprocess.run(
+                    [part.replace("6379", str(port)) for part in probe], check=False
+                ).returncode
+                == 0
+            )
+        )
         assert cli("SET", "gmr:a", "1", "EX", "60") == "OK"
         assert cli("MGET", "gmr:a") == "1"
         for command in (

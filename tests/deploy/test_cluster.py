@@ -1,4 +1,5 @@
-"""The cluster that the chart's tests install on: what it must refuse, and what it must notice, or they would prove nothing."""
+"""The cluster that the chart's tests install on: what it must refuse, and what it must notice, or
+they would prove nothing."""
 
 from __future__ import annotations
 
@@ -43,14 +44,25 @@ VERSION = "1.31"
 
 
 def an(resource: Resource, name: str, **fields: Any) -> Object:
-    return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name}} | fields
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": name},
+    } | fields
 
 
 def web(**pod: Any) -> Object:
-    """A Deployment of one container that declares port 8000 as http; `pod` replaces fields of its Pods' spec."""
-    container = {"name": "web", "image": "web:1", "ports": [{"name": "http", "containerPort": 8000}]}
+    """A Deployment of one container that declares port 8000 as http; `pod` replaces fields of its
+    Pods' spec."""
+    container = {
+        "name": "web",
+        "image": "web:1",
+        "ports": [{"name": "http", "containerPort": 8000}],
+    }
     template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container]} | pod}
-    return an(DEPLOYMENT, "web", spec={"selector": {"matchLabels": {"app": "web"}}, "template": template})
+    return an(
+        DEPLOYMENT, "web", spec={"selector": {"matchLabels": {"app": "web"}}, "template": template}
+    )
 
 
 def with_container(**fields: Any) -> Object:
@@ -70,8 +82,16 @@ def make(cluster: Cluster, resource: Resource, value: Object) -> Object:
 
 MOUNT = [{"name": "keys", "mountPath": "/keys"}]
 REFUSED = {
-    "a misspelled key": (DEPLOYMENT, web(terminationGracePeriodSecond=5), "terminationGracePeriodSecond"),
-    "a mount without a volume": (DEPLOYMENT, with_container(volumeMounts=MOUNT), "no volume is called 'keys'"),
+    "a misspelled key": (
+        DEPLOYMENT,
+        web(terminationGracePeriodSecond=5),
+        "terminationGracePeriodSecond",
+    ),
+    "a mount without a volume": (
+        DEPLOYMENT,
+        with_container(volumeMounts=MOUNT),
+        "no volume is called 'keys'",
+    ),
     "a mount twice": (
         DEPLOYMENT,
         web(
@@ -88,7 +108,9 @@ REFUSED = {
     ),
     "half a GPU more allowed than asked for": (
         DEPLOYMENT,
-        with_container(resources={"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}),
+        with_container(
+            resources={"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2}}
+        ),
         "must be requested as it is limited",
     ),
     "a pause longer than the grace": (
@@ -102,7 +124,11 @@ REFUSED = {
         "is no port's name",
     ),
     "a Deployment whose Pods end": (DEPLOYMENT, web(restartPolicy="Never"), "restartPolicy"),
-    "a Job whose Pods never end": (JOB, an(JOB, "job", spec={"template": web()["spec"]["template"]}), "restartPolicy"),
+    "a Job whose Pods never end": (
+        JOB,
+        an(JOB, "job", spec={"template": web()["spec"]["template"]}),
+        "restartPolicy",
+    ),
     "a budget of two kinds": (
         BUDGET,
         an(BUDGET, "web", spec={"minAvailable": 1, "maxUnavailable": 1}),
@@ -113,7 +139,11 @@ REFUSED = {
         an(
             AUTOSCALER,
             "web",
-            spec={"minReplicas": 3, "maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "web"}},
+            spec={
+                "minReplicas": 3,
+                "maxReplicas": 2,
+                "scaleTargetRef": {"kind": "Deployment", "name": "web"},
+            },
         ),
         "minReplicas",
     ),
@@ -122,10 +152,18 @@ REFUSED = {
         an(CONFIG_MAP, "a") | {"metadata": {"name": "a", "labels": {"a": "b c"}}},
         "is no label",
     ),
-    "too much data": (CONFIG_MAP, an(CONFIG_MAP, "a", data={"a": "x" * (1 << 20), "b": "x"}), "more than 1048576"),
+    "too much data": (
+        CONFIG_MAP,
+        an(CONFIG_MAP, "a", data={"a": "x" * (1 << 20), "b": "x"}),
+        "more than 1048576",
+    ),
     "a secret that is not base64": (SECRET, an(SECRET, "a", data={"a": "?"}), "not base64"),
     "a name in capitals": (CONFIG_MAP, an(CONFIG_MAP, "Web"), "is no name"),
-    "a Service whose name begins with a digit": (SERVICE, service({}) | {"metadata": {"name": "0"}}, "is no name"),
+    "a Service whose name begins with a digit": (
+        SERVICE,
+        service({}) | {"metadata": {"name": "0"}},
+        "is no name",
+    ),
 }
 
 
@@ -149,7 +187,9 @@ def test_a_selector_must_match_its_own_template() -> None:
 
 
 def test_a_field_that_came_later_is_unknown_to_an_older_version() -> None:
-    value = web(volumes=[{"name": "model", "image": {"reference": "registry.example.com/model@sha256:0"}}])
+    value = web(
+        volumes=[{"name": "model", "image": {"reference": "registry.example.com/model@sha256:0"}}]
+    )
     make(Cluster("1.31"), DEPLOYMENT, value)
     with pytest.raises(Refused, match="image"):
         make(Cluster("1.27"), DEPLOYMENT, value)
@@ -159,7 +199,9 @@ def test_some_fields_never_change() -> None:
     cluster = Cluster()
     make(cluster, DEPLOYMENT, web())
     other = web()
-    other["spec"]["selector"]["matchLabels"] = other["spec"]["template"]["metadata"]["labels"] = {"app": "other"}
+    other["spec"]["selector"]["matchLabels"] = other["spec"]["template"]["metadata"]["labels"] = {
+        "app": "other"
+    }
     with pytest.raises(Refused, match=r"spec\.selector: field is immutable"):
         cluster.replace(DEPLOYMENT, "default", "web", other)
     make(cluster, SECRET, an(SECRET, "keys", immutable=True, stringData={"a": "1"}))
@@ -170,14 +212,23 @@ def test_some_fields_never_change() -> None:
 def test_a_restricted_namespace_takes_restricted_pods_alone() -> None:
     cluster = Cluster()
     labels = {RESTRICTED: "restricted"}
-    cluster.create(NAMESPACE, "", an(NAMESPACE, "tight") | {"metadata": {"name": "tight", "labels": labels}})
+    cluster.create(
+        NAMESPACE, "", an(NAMESPACE, "tight") | {"metadata": {"name": "tight", "labels": labels}}
+    )
     with pytest.raises(
-        Refused, match=r"allowPrivilegeEscalation != false.*unrestricted capabilities.*runAsNonRoot.*seccompProfile"
+        Refused,
+        match=(
+            r"allowPrivilegeEscalation != false.*unrestricted"
+            r" capabilities.*runAsNonRoot.*seccompProfile"
+        ),
     ):
         cluster.create(DEPLOYMENT, "tight", web())
     own = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     value = with_container(securityContext=own)
-    value["spec"]["template"]["spec"]["securityContext"] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    value["spec"]["template"]["spec"]["securityContext"] = {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     cluster.create(DEPLOYMENT, "tight", value)
     value["spec"]["template"]["spec"]["volumes"] = [{"name": "host", "hostPath": {"path": "/"}}]
     with pytest.raises(Refused, match="volume 'host' is a hostPath"):
@@ -192,7 +243,12 @@ def test_what_is_there_is_not_made_again_and_what_is_not_is_not_found() -> None:
     with pytest.raises(Refused, match='namespaces "nowhere" not found'):
         cluster.create(CONFIG_MAP, "nowhere", an(CONFIG_MAP, "a"))
     with pytest.raises(Refused, match="Operation cannot be fulfilled"):
-        cluster.replace(CONFIG_MAP, "default", "a", an(CONFIG_MAP, "a") | {"metadata": {"name": "a", "resourceVersion": "1"}})
+        cluster.replace(
+            CONFIG_MAP,
+            "default",
+            "a",
+            an(CONFIG_MAP, "a") | {"metadata": {"name": "a", "resourceVersion": "1"}},
+        )
 
 
 def secret_volume(**secret: Any) -> Object:
@@ -204,19 +260,29 @@ def from_map(key: str) -> Object:
     return with_container(env=[variable])
 
 
-POLICY = an(NETWORK_POLICY, "none", spec={"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress", "Egress"]})
+POLICY = an(
+    NETWORK_POLICY,
+    "none",
+    spec={"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress", "Egress"]},
+)
 CALL = {"name": "URL", "value": "http://web:80/rerank"}
 NOTICED = {
     "a missing secret": ([(DEPLOYMENT, secret_volume())], "Secret 'keys' not found"),
     "a missing entry of a secret": (
-        [(SECRET, an(SECRET, "keys", stringData={"a": "1"})), (DEPLOYMENT, secret_volume(items=[{"key": "b", "path": "b"}]))],
+        [
+            (SECRET, an(SECRET, "keys", stringData={"a": "1"})),
+            (DEPLOYMENT, secret_volume(items=[{"key": "b", "path": "b"}])),
+        ],
         "Secret 'keys' has no key b",
     ),
     "a missing entry of a config map": (
         [(CONFIG_MAP, an(CONFIG_MAP, "settings", data={"a": "1"})), (DEPLOYMENT, from_map("b"))],
         "ConfigMap 'settings' has no key b",
     ),
-    "a missing service account": ([(DEPLOYMENT, web(serviceAccountName="web"))], "ServiceAccount 'web' not found"),
+    "a missing service account": (
+        [(DEPLOYMENT, web(serviceAccountName="web"))],
+        "ServiceAccount 'web' not found",
+    ),
     "a missing claim": (
         [(DEPLOYMENT, web(volumes=[{"name": "a", "persistentVolumeClaim": {"claimName": "a"}}]))],
         "PersistentVolumeClaim 'a' not found",
@@ -239,7 +305,10 @@ NOTICED = {
         ],
         "PersistentVolumeClaim 'a' is not bound",
     ),
-    "a Service that selects nothing": ([(DEPLOYMENT, web()), (SERVICE, service({"app": "wbe"}))], "Service web: selects no Pod"),
+    "a Service that selects nothing": (
+        [(DEPLOYMENT, web()), (SERVICE, service({"app": "wbe"}))],
+        "Service web: selects no Pod",
+    ),
     "a Service's port that leads nowhere": (
         [(DEPLOYMENT, web()), (SERVICE, service({"app": "web"}, targetPort="grpc"))],
         "port 80 leads to grpc, which Pod",
@@ -264,7 +333,9 @@ NOTICED = {
                                         {
                                             "path": "/",
                                             "pathType": "Prefix",
-                                            "backend": {"service": {"name": "web", "port": {"number": 80}}},
+                                            "backend": {
+                                                "service": {"name": "web", "port": {"number": 80}}
+                                            },
                                         }
                                     ]
                                 }
@@ -277,17 +348,45 @@ NOTICED = {
         "Ingress web: Service 'web' not found",
     ),
     "an autoscaler of nothing": (
-        [(AUTOSCALER, an(AUTOSCALER, "web", spec={"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}))],
+        [
+            (
+                AUTOSCALER,
+                an(
+                    AUTOSCALER,
+                    "web",
+                    spec={
+                        "maxReplicas": 2,
+                        "scaleTargetRef": {"kind": "Deployment", "name": "web"},
+                    },
+                ),
+            )
+        ],
         "Deployment 'web' not found",
     ),
     "a budget for nobody": (
-        [(BUDGET, an(BUDGET, "web", spec={"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}))],
+        [
+            (
+                BUDGET,
+                an(
+                    BUDGET,
+                    "web",
+                    spec={"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+                ),
+            )
+        ],
         "PodDisruptionBudget web: selects no Pod",
     ),
     "a budget that stops every drain": (
         [
             (DEPLOYMENT, web()),
-            (BUDGET, an(BUDGET, "web", spec={"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}})),
+            (
+                BUDGET,
+                an(
+                    BUDGET,
+                    "web",
+                    spec={"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+                ),
+            ),
         ],
         "so no node can be drained",
     ),
@@ -348,18 +447,29 @@ def test_a_pod_starts_when_what_it_waited_for_comes() -> None:
 
 
 def standing(cluster: Cluster) -> list[tuple[str, bool]]:
-    return sorted((pod["spec"]["containers"][0]["image"], is_ready(pod)) for pod in cluster.list(POD, "default"))
+    return sorted(
+        (pod["spec"]["containers"][0]["image"], is_ready(pod))
+        for pod in cluster.list(POD, "default")
+    )
 
 
 @pytest.mark.parametrize(
     ("strategy", "while_it_hangs"),
     [
         ({"type": "Recreate"}, [("web:2", False)] * 2),
-        ({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}, [("web:1", True), ("web:1", True), ("web:2", False)]),
-        ({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}, [("web:1", True), ("web:2", False)]),
+        (
+            {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            [("web:1", True), ("web:1", True), ("web:2", False)],
+        ),
+        (
+            {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+            [("web:1", True), ("web:2", False)],
+        ),
     ],
 )
-def test_a_roll_out_goes_as_far_as_its_strategy_lets_it(strategy: Object, while_it_hangs: list[tuple[str, bool]]) -> None:
+def test_a_roll_out_goes_as_far_as_its_strategy_lets_it(
+    strategy: Object, while_it_hangs: list[tuple[str, bool]]
+) -> None:
     cluster = Cluster()
     value = web()
     value["spec"] |= {"replicas": 2, "strategy": strategy}
@@ -386,7 +496,10 @@ def test_a_stateful_set_keeps_its_claims() -> None:
     assert audit(cluster.store) == []
     cluster.delete(STATEFUL_SET, "default", "web")
     assert cluster.list(POD, "default") == []
-    assert [kept["metadata"]["name"] for kept in cluster.list(CLAIM, "default")] == ["data-web-0", "data-web-1"]
+    assert [kept["metadata"]["name"] for kept in cluster.list(CLAIM, "default")] == [
+        "data-web-0",
+        "data-web-1",
+    ]
 
 
 def test_what_an_owner_made_goes_with_it() -> None:
@@ -398,12 +511,16 @@ def test_what_an_owner_made_goes_with_it() -> None:
 
 def test_tainted_nodes_take_whom_they_are_told_to() -> None:
     taint = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
-    cluster = Cluster(nodes=[node("gpu", cpu="8", memory="8Gi", taints=[taint], nvidia_com__gpu="1")])
+    cluster = Cluster(
+        nodes=[node("gpu", cpu="8", memory="8Gi", taints=[taint], nvidia_com__gpu="1")]
+    )
     asked = {"limits": {"nvidia.com/gpu": 1}}
     make(cluster, DEPLOYMENT, with_container(resources=asked))
     assert "untolerated taint nvidia.com/gpu" in audit(cluster.store)[0]
     value = with_container(resources=asked)
-    value["spec"]["template"]["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    value["spec"]["template"]["spec"]["tolerations"] = [
+        {"key": "nvidia.com/gpu", "operator": "Exists"}
+    ]
     cluster.replace(DEPLOYMENT, "default", "web", value)
     assert audit(cluster.store) == []
     cluster.patch(DEPLOYMENT, "default", "web", {"spec": {"replicas": 2}}, strategic=False)
@@ -416,8 +533,21 @@ def test_lists_are_merged_by_the_key_that_their_schema_names() -> None:
     live = with_container(env=env)
     live["spec"]["template"]["spec"]["containers"].append({"name": "injected", "image": "mesh:1"})
     change = [{"name": "B", "value": "5"}, {"name": "A", "$patch": "delete"}]
-    container = {"name": "web", "env": change, "$setElementOrder/env": [{"name": "C"}, {"name": "B"}]}
-    patch = {"spec": {"template": {"spec": {"containers": [container], "$setElementOrder/containers": [{"name": "web"}]}}}}
+    container = {
+        "name": "web",
+        "env": change,
+        "$setElementOrder/env": [{"name": "C"}, {"name": "B"}],
+    }
+    patch = {
+        "spec": {
+            "template": {
+                "spec": {
+                    "containers": [container],
+                    "$setElementOrder/containers": [{"name": "web"}],
+                }
+            }
+        }
+    }
     merged = merge_strategically(live, patch, schema_of("apps/v1", "Deployment", VERSION), VERSION)
     first, second = merged["spec"]["template"]["spec"]["containers"]
     assert first["env"] == [{"name": "C", "value": "3"}, {"name": "B", "value": "5"}]
@@ -426,26 +556,42 @@ def test_lists_are_merged_by_the_key_that_their_schema_names() -> None:
 
 
 def test_lists_without_a_key_are_replaced() -> None:
-    live = {"spec": {"podSelector": {}, "egress": [{"ports": [{"port": 1}]}], "policyTypes": ["Egress"]}}
+    live = {
+        "spec": {"podSelector": {}, "egress": [{"ports": [{"port": 1}]}], "policyTypes": ["Egress"]}
+    }
     patch = {"spec": {"egress": [{"ports": [{"port": 2}]}]}}
-    merged = merge_strategically(live, patch, schema_of("networking.k8s.io/v1", "NetworkPolicy", VERSION), VERSION)
+    merged = merge_strategically(
+        live, patch, schema_of("networking.k8s.io/v1", "NetworkPolicy", VERSION), VERSION
+    )
     assert merged["spec"]["egress"] == [{"ports": [{"port": 2}]}]
     assert merge({"a": {"b": 1, "c": [1, 2]}}, {"a": {"b": None, "c": [3]}}) == {"a": {"c": [3]}}
 
 
 def test_a_volume_that_becomes_another_kind_keeps_nothing_of_the_first() -> None:
     live = web(volumes=[{"name": "model", "emptyDir": {"sizeLimit": "1Gi"}}])
-    volume = {"name": "model", "persistentVolumeClaim": {"claimName": "a"}, "$retainKeys": ["name", "persistentVolumeClaim"]}
+    volume = {
+        "name": "model",
+        "persistentVolumeClaim": {"claimName": "a"},
+        "$retainKeys": ["name", "persistentVolumeClaim"],
+    }
     patch = {"spec": {"template": {"spec": {"volumes": [volume]}}}}
     merged = merge_strategically(live, patch, schema_of("apps/v1", "Deployment", VERSION), VERSION)
-    assert merged["spec"]["template"]["spec"]["volumes"] == [{"name": "model", "persistentVolumeClaim": {"claimName": "a"}}]
+    assert merged["spec"]["template"]["spec"]["volumes"] == [
+        {"name": "model", "persistentVolumeClaim": {"claimName": "a"}}
+    ]
 
 
 def test_selectors_in_both_spellings() -> None:
     labels = {"app": "web", "track": "stable"}
     assert query_selects("app=web,track!=canary,track in (stable, canary),!old", labels)
     assert not query_selects("app=web,track notin (stable)", labels)
-    assert selects({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "old", "operator": "DoesNotExist"}]}, labels)
+    assert selects(
+        {
+            "matchLabels": {"app": "web"},
+            "matchExpressions": [{"key": "old", "operator": "DoesNotExist"}],
+        },
+        labels,
+    )
     assert selects({}, labels)
     assert not selects(None, labels)
 
@@ -453,17 +599,27 @@ def test_selectors_in_both_spellings() -> None:
 def test_over_http_it_is_discovered_patched_and_watched() -> None:
     cluster = Cluster()
     with serving(cluster) as url, httpx.Client(base_url=url, timeout=30) as client:
-        listed = client.get("/api/v1").json()["resources"] + client.get("/apis/apps/v1").json()["resources"]
+        listed = (
+            client.get("/api/v1").json()["resources"]
+            + client.get("/apis/apps/v1").json()["resources"]
+        )
         served = {resource.kind for resource in BUILT_IN if resource.group in {"", "apps"}}
         assert {resource["kind"] for resource in listed} == served
         path = "/api/v1/namespaces/default/configmaps"
         assert client.post(path, json=an(CONFIG_MAP, "a", data={"a": "1"})).status_code == 201
         assert client.post(f"{path}?dryRun=All", json=an(CONFIG_MAP, "b")).status_code == 201
         for kind in (MERGE, STRATEGIC):
-            patched = client.patch(f"{path}/a", content=json.dumps({"data": {"b": kind}}), headers={"Content-Type": kind})
+            patched = client.patch(
+                f"{path}/a",
+                content=json.dumps({"data": {"b": kind}}),
+                headers={"Content-Type": kind},
+            )
             assert patched.json()["data"] == {"a": "1", "b": kind}
         applied = yaml.safe_dump(an(CONFIG_MAP, "c", data={"a": "1"}))
-        assert client.patch(f"{path}/c", content=applied, headers={"Content-Type": APPLY}).status_code == 200
+        assert (
+            client.patch(f"{path}/c", content=applied, headers={"Content-Type": APPLY}).status_code
+            == 200
+        )
         assert [item["metadata"]["name"] for item in client.get(path).json()["items"]] == ["a", "c"]
         with client.stream("GET", f"{path}?watch=true&fieldSelector=metadata.name=a") as watch:
             lines = watch.iter_lines()
@@ -473,6 +629,10 @@ def test_over_http_it_is_discovered_patched_and_watched() -> None:
         assert client.get(f"{path}/a").json()["reason"] == "NotFound"
         assert client.get("/apis/nothing.example.com/v1/things").status_code == 404
         assert (
-            client.post(path, content=b"k8s\0", headers={"Content-Type": "application/vnd.kubernetes.protobuf"}).status_code
+            client.post(
+                path,
+                content=b"k8s\0",
+                headers={"Content-Type": "application/vnd.kubernetes.protobuf"},
+            ).status_code
             == 415
         )

@@ -1,7 +1,8 @@
-"""`docker compose up`, each service killed in turn, `down`: the real docker-compose on podman's socket.
+"""`docker compose up`, each service killed in turn, `down`: the real docker-compose on podman's
+socket.
 
-The gateway and the CPU worker are the images that `docker/` builds; Debian's programs stand in for the images of Redis and
-Prometheus. Grafana is not here: no package of Debian has it.
+The gateway and the CPU worker are the images that `docker/` builds; Debian's programs stand in for
+the images of Redis and Prometheus. Grafana is not here: no package of Debian has it.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def stack(engine: Engine, gateway_image: str, worker_image: str, secrets: Path) -> Iterator[Compose]:
+def stack(
+    engine: Engine, gateway_image: str, worker_image: str, secrets: Path
+) -> Iterator[Compose]:
     """All that a machine without a GPU and without Grafana gets from `docker compose up --wait`."""
     engine.program("docker.io/library/redis:7.2-bookworm", "redis-server", "redis-cli")
-    engine.program("docker.io/prom/prometheus:v3.5.0", "prometheus", "promtool", entrypoint="prometheus", folders=["prometheus"])
+    engine.program(
+        "docker.io/prom/prometheus:v3.5.0",
+        "prometheus",
+        "promtool",
+        entrypoint="prometheus",
+        folders=["prometheus"],
+    )
     compose = Compose(engine, secrets, PROJECT, "cpu")
     with engine.serving(), compose.checked():
         try:
@@ -54,7 +63,9 @@ def stack(engine: Engine, gateway_image: str, worker_image: str, secrets: Path) 
 @pytest.fixture(scope="module")
 def caller(stack: Compose, secrets: Path) -> Iterator[httpx.Client]:
     key = (secrets / "api_key").read_text()
-    with httpx.Client(base_url=stack.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as caller:
+    with httpx.Client(
+        base_url=stack.url, headers={"authorization": f"Bearer {key}"}, timeout=60
+    ) as caller:
         yield caller
 
 
@@ -67,7 +78,11 @@ def test_it_is_up_and_healthy(stack: Compose) -> None:
 
 
 def test_it_scores_as_this_machine_does(caller: httpx.Client, rerank: Rerank) -> None:
-    documents = ["Close the file.", "Sort the list in ascending order and return None.", "A circle is a round shape."]
+    documents = [
+        "Close the file.",
+        "Sort the list in ascending order and return None.",
+        "A circle is a round shape.",
+    ]
     there, here = (
         {each["index"]: each["logit"] for each in answer.raise_for_status().json()["results"]}
         for answer in (asked(caller, *documents), rerank(query=QUERY, documents=documents))
@@ -76,7 +91,9 @@ def test_it_scores_as_this_machine_does(caller: httpx.Client, rerank: Rerank) ->
     assert there == pytest.approx(here, abs=1e-3)
 
 
-def test_a_key_is_needed_and_the_one_of_prometheus_ranks_nothing(stack: Compose, secrets: Path) -> None:
+def test_a_key_is_needed_and_the_one_of_prometheus_ranks_nothing(
+    stack: Compose, secrets: Path
+) -> None:
     assert httpx.post(f"{stack.url}/rerank", json={}).status_code == httpx.codes.UNAUTHORIZED
     key = (secrets / "prometheus_key").read_text()
     with httpx.Client(base_url=stack.url, headers={"authorization": f"Bearer {key}"}) as prometheus:
@@ -88,7 +105,9 @@ def test_a_key_that_is_made_counts_at_once(stack: Compose, secrets: Path) -> Non
     key = new_key()
     entry = KeyEntry(sha256=digest(key.encode()).hex(), name="another")
     change_keys(secrets / "keys" / "keys.json", lambda known: (*known, entry))
-    with httpx.Client(base_url=stack.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as another:
+    with httpx.Client(
+        base_url=stack.url, headers={"authorization": f"Bearer {key}"}, timeout=60
+    ) as another:
         eventually(lambda: asked(another, "a").status_code == httpx.codes.OK)
 
 
@@ -104,17 +123,29 @@ def test_every_container_is_confined(engine: Engine, stack: Compose, service: st
 
 def test_prometheus_scrapes_both_and_knows_the_rules(stack: Compose) -> None:
     def prometheus(path: str) -> Any:
-        return httpx.get(f"http://127.0.0.1:{stack.prometheus_port}/api/v1/{path}", timeout=30).json()["data"]
+        return httpx.get(
+            f"http://127.0.0.1:{stack.prometheus_port}/api/v1/{path}", timeout=30
+        ).json()["data"]
 
     def up() -> set[str]:
-        return {target["labels"]["job"] for target in prometheus("targets")["activeTargets"] if target["health"] == "up"}
+        return {
+            target["labels"]["job"]
+            for target in prometheus("targets")["activeTargets"]
+            if target["health"] == "up"
+        }
 
-    eventually(lambda: up() == {"gateway", "worker", "prometheus"}, why=lambda: str(prometheus("targets")))
+    eventually(
+        lambda: up() == {"gateway", "worker", "prometheus"}, why=lambda: str(prometheus("targets"))
+    )
     groups = prometheus("rules")["groups"]
-    assert {Path(group["file"]).name for group in groups} == {path.name for path in (ROOT / "deploy" / "alerts").glob("*.yaml")}
+    assert {Path(group["file"]).name for group in groups} == {
+        path.name for path in (ROOT / "deploy" / "alerts").glob("*.yaml")
+    }
 
 
-def test_scores_outlive_the_gateway_and_a_redis_that_is_gone_is_not_missed(stack: Compose, caller: httpx.Client) -> None:
+def test_scores_outlive_the_gateway_and_a_redis_that_is_gone_is_not_missed(
+    stack: Compose, caller: httpx.Client
+) -> None:
     asked(caller, "kept").raise_for_status()
     kill(stack, "gateway")
     with pytest.raises(httpx.TransportError):
@@ -127,11 +158,16 @@ def test_scores_outlive_the_gateway_and_a_redis_that_is_gone_is_not_missed(stack
     start(stack, "redis")
 
 
-def test_without_its_worker_the_gateway_says_so_and_finds_it_when_it_is_back(stack: Compose, caller: httpx.Client) -> None:
+def test_without_its_worker_the_gateway_says_so_and_finds_it_when_it_is_back(
+    stack: Compose, caller: httpx.Client
+) -> None:
     kill(stack, "worker-cpu")
     eventually(lambda: caller.get("/health/ready").status_code == httpx.codes.SERVICE_UNAVAILABLE)
     refused = asked(caller, "nobody can score this")
-    assert (refused.status_code, refused.json()["code"]) == (httpx.codes.SERVICE_UNAVAILABLE, "no_worker")
+    assert (refused.status_code, refused.json()["code"]) == (
+        httpx.codes.SERVICE_UNAVAILABLE,
+        "no_worker",
+    )
     start(stack, "worker-cpu")
     eventually(lambda: asked(caller, "nobody could score this").status_code == httpx.codes.OK)
 

@@ -1,4 +1,5 @@
-"""docker-compose.yml as docker-compose reads it, in every profile, and the secrets that it is started with."""
+"""docker-compose.yml as docker-compose reads it, in every profile, and the secrets that it is
+started with."""
 
 from __future__ import annotations
 
@@ -28,12 +29,20 @@ PROFILES = {"cpu": {"worker-cpu"}, "gpu": {"worker-gpu"}}
 def compose(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """`docker-compose ARGUMENTS`, without what a developer's .env says."""
     command = [compose_program(), "--env-file", os.devnull, *arguments]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GMR_", "RERANK_", "COMPOSE_"))}
-    return subprocess.run(command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=False)
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("GMR_", "RERANK_", "COMPOSE_"))
+    }
+    return subprocess.run(
+        command, cwd=ROOT, env=clean | environment, capture_output=True, text=True, check=False
+    )
 
 
 def services(profile: str, **environment: str) -> dict[str, Any]:
-    done = compose("--profile", profile, "config", "--format", "json", GMR_SECRETS="./secrets", **environment)
+    done = compose(
+        "--profile", profile, "config", "--format", "json", GMR_SECRETS="./secrets", **environment
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["services"]
     return found
@@ -74,7 +83,10 @@ def test_every_container_is_confined(profile: str) -> None:
 
 def test_only_the_gateway_meets_redis_and_workers_meet_nobody_else() -> None:
     found = services("gpu")
-    on = {network: {name for name in found if network in found[name]["networks"]} for network in ("edge", "workers", "cache")}
+    on = {
+        network: {name for name in found if network in found[name]["networks"]}
+        for network in ("edge", "workers", "cache")
+    }
     assert on["cache"] == {"gateway", "redis"}
     assert on["workers"] == {"gateway", "worker-gpu", "prometheus"}
     assert on["edge"] == {"gateway", "prometheus", "grafana"}
@@ -89,8 +101,17 @@ def test_the_worker_on_a_gpu_serves_the_model_that_it_is_told() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_settings_are_settings_of_ours(profile: str) -> None:
-    known = {f"RERANK_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
-    told = {name for each in services(profile).values() for name in each.get("environment") or {} if name.startswith("RERANK_")}
+    known = {
+        f"RERANK_{name.upper()}"
+        for kind in (GatewaySettings, WorkerSettings)
+        for name in kind.model_fields
+    }
+    told = {
+        name
+        for each in services(profile).values()
+        for name in each.get("environment") or {}
+        if name.startswith("RERANK_")
+    }
     assert told
     assert told <= known
 
@@ -110,13 +131,19 @@ def test_without_secrets_it_says_what_to_do() -> None:
 
 def test_grafana_and_prometheus_find_what_is_mounted() -> None:
     found = services("cpu")
-    mounted = {volume["target"] for name in ("grafana", "prometheus") for volume in found[name]["volumes"]}
+    mounted = {
+        volume["target"] for name in ("grafana", "prometheus") for volume in found[name]["volumes"]
+    }
     folder = ROOT / "deploy" / "compose"
-    provider = yaml.safe_load((folder / "grafana" / "dashboards" / "gmr-rerank.yaml").read_text())["providers"][0]
+    provider = yaml.safe_load((folder / "grafana" / "dashboards" / "gmr-rerank.yaml").read_text())[
+        "providers"
+    ][0]
     assert provider["options"]["path"] in mounted
     prometheus = yaml.safe_load((folder / "prometheus.yml").read_text())
     assert {str(Path(rules).parent) for rules in prometheus["rule_files"]} <= mounted
-    source = yaml.safe_load((folder / "grafana" / "datasources" / "prometheus.yaml").read_text())["datasources"][0]
+    source = yaml.safe_load((folder / "grafana" / "datasources" / "prometheus.yaml").read_text())[
+        "datasources"
+    ][0]
     assert source["url"] == "http://prometheus:9090"
 
 
@@ -158,5 +185,7 @@ def test_an_env_file_of_somebody_elses_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MINE=1\n")
     done = made_secrets(tmp_path)
     assert done.returncode == 1
-    assert "add the lines GMR_SECRETS=./deploy/compose/secrets and COMPOSE_PROFILES=cpu" in done.stderr
+    assert (
+        "add the lines GMR_SECRETS=./deploy/compose/secrets and COMPOSE_PROFILES=cpu" in done.stderr
+    )
     assert (tmp_path / ".env").read_text() == "MINE=1\n"

@@ -1,4 +1,5 @@
-"""The images: linted, built on a stand-in for their base, and run as they should be: as nobody, on a read-only root."""
+"""The images: linted, built on a stand-in for their base, and run as they should be: as nobody, on
+a read-only root."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ from tests.deploy.containers import ROOT, Engine
 from tests.processes import eventually
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
-CONFINED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--pull=never", "--no-healthcheck")
+CONFINED = (
+    "--read-only",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--pull=never",
+    "--no-healthcheck",
+)
 GATEWAY_BYTES = 250 * 10**6
 BODY = {
     "query": "how do I sort a list",
@@ -31,14 +38,18 @@ BODY = {
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
 def test_hadolint_has_nothing_to_say(dockerfile: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    said = subprocess.run([hadolint, "--no-color", dockerfile], capture_output=True, text=True, check=False)
+    said = subprocess.run(
+        [hadolint, "--no-color", dockerfile], capture_output=True, text=True, check=False
+    )
     assert (said.stdout, said.stderr, said.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
 def test_every_image_runs_as_nobody_special_from_a_pinned_base(dockerfile: Path) -> None:
     text = dockerfile.read_text(encoding="utf-8")
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "version"
+    ]
     last = text[text.rindex("\nFROM ") :]
     assert re.search(r"^ARG \w+_IMAGE=\S+:v?[0-9]\S*$", text, re.MULTILINE)
     assert re.search(r"^USER 10001:10001$", last, re.MULTILINE)
@@ -49,12 +60,16 @@ def test_every_image_runs_as_nobody_special_from_a_pinned_base(dockerfile: Path)
 
 
 @contextmanager
-def container(engine: Engine, image: str, *arguments: str, port: int = 8000) -> Iterator[tuple[str, str]]:
+def container(
+    engine: Engine, image: str, *arguments: str, port: int = 8000
+) -> Iterator[tuple[str, str]]:
     """A confined container of an image, published on loopback; its name and its URL."""
     free = free_port()
     name = f"gmr-test-{free}"
     publish = f"--publish=127.0.0.1:{free}:{port}"
-    engine.podman("run", "--detach", f"--name={name}", publish, "--memory=4g", *CONFINED, image, *arguments)
+    engine.podman(
+        "run", "--detach", f"--name={name}", publish, "--memory=4g", *CONFINED, image, *arguments
+    )
     try:
         yield name, f"http://127.0.0.1:{free}"
     finally:
@@ -86,16 +101,30 @@ def logits(answer: dict[str, Any]) -> dict[int, float]:
 def test_the_gateways_image_is_small_and_holds_no_model(engine: Engine, gateway_image: str) -> None:
     added = engine.describe(gateway_image)["Size"] - engine.describe(PYTHON_IMAGE)["Size"]
     assert added < GATEWAY_BYTES
-    list_files = "import pathlib; print(*(p for p in pathlib.Path('/opt/gmr').rglob('*') if p.is_file()), sep='\\n')"
-    files = engine.podman("run", "--rm", "--entrypoint=python", *CONFINED, gateway_image, "-c", list_files)
+    list_files = (
+        "import pathlib; print(*(p for p in pathlib.Path('/opt/gmr').rglob('*') if p.is_file()),"
+        " sep='\\n')"
+    )
+    files = engine.podman(
+        "run", "--rm", "--entrypoint=python", *CONFINED, gateway_image, "-c", list_files
+    )
     assert "/service/gateway/app.py" in files
-    for absent in ("/torch/", "/transformers/", "/numpy/", "/pip/", "/tests/promises/", ".safetensors"):
+    for absent in (
+        "/torch/",
+        "/transformers/",
+        "/numpy/",
+        "/pip/",
+        "/tests/promises/",
+        ".safetensors",
+    ):
         assert absent not in files
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("image", ["gateway_image", "worker_image"])
-def test_an_image_says_what_it_is_and_needs_no_shell(engine: Engine, image: str, request: pytest.FixtureRequest) -> None:
+def test_an_image_says_what_it_is_and_needs_no_shell(
+    engine: Engine, image: str, request: pytest.FixtureRequest
+) -> None:
     described = engine.describe(request.getfixturevalue(image))
     config = described["Config"]
     assert config["User"] == "10001:10001"
@@ -114,27 +143,39 @@ def test_a_gateway_without_keys_does_not_start(engine: Engine, gateway_image: st
 
 
 @pytest.mark.slow
-def test_a_gateways_container_is_alive_before_it_is_ready_and_ends_when_told(engine: Engine, gateway_image: str) -> None:
+def test_a_gateways_container_is_alive_before_it_is_ready_and_ends_when_told(
+    engine: Engine, gateway_image: str
+) -> None:
     arguments = ("gateway", "--host", "0.0.0.0", "--insecure", "--workers", "http://127.0.0.1:9")
     with container(engine, gateway_image, *arguments) as (name, url):
         await_answer(engine, name, f"{url}/health/live")
         assert answers(f"{url}/health/ready", 503)
         assert engine.podman("exec", name, "healthy", "8000", "/health/live") == ""
-        assert "/health/ready: 503" in engine.podman("exec", name, "healthy", "8000", "/health/ready", check=False)
+        assert "/health/ready: 503" in engine.podman(
+            "exec", name, "healthy", "8000", "/health/ready", check=False
+        )
         assert "refused" in engine.podman("exec", name, "healthy", "9", "/", check=False)
         engine.podman("stop", "--time=40", name)
         assert engine.describe(name)["State"]["ExitCode"] == 0
 
 
 @pytest.mark.slow
-def test_a_confined_container_scores_as_this_machine_does(engine: Engine, worker_image: str, rerank: Rerank) -> None:
+def test_a_confined_container_scores_as_this_machine_does(
+    engine: Engine, worker_image: str, rerank: Rerank
+) -> None:
     with container(engine, worker_image, "serve", "--host", "0.0.0.0", "--insecure") as (name, url):
         await_answer(engine, name, f"{url}/health/ready")
         there = httpx.post(f"{url}/rerank", json=BODY, timeout=60).raise_for_status().json()
         here = rerank(**BODY).raise_for_status().json()
-        assert [each["index"] for each in there["results"]] == [each["index"] for each in here["results"]]
+        assert [each["index"] for each in there["results"]] == [
+            each["index"] for each in here["results"]
+        ]
         assert logits(there) == pytest.approx(logits(here), abs=1e-3)
-        process = engine.podman("exec", name, "python", "-c", "print(open('/proc/1/status').read())")
+        process = engine.podman(
+            "exec", name, "python", "-c", "print(open('/proc/1/status').read())"
+        )
         assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", process, re.MULTILINE)
         assert re.search(r"^CapEff:\t0+$", process, re.MULTILINE)
-        assert "Read-only file system" in engine.podman("exec", name, "python", "-c", "open('/written', 'w')", check=False)
+        assert "Read-only file system" in engine.podman(
+            "exec", name, "python", "-c", "open('/written', 'w')", check=False
+        )

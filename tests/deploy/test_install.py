@@ -1,4 +1,5 @@
-"""The chart on a cluster: real helm against an API server of our own (`tests/deploy/cluster`), which runs no container."""
+"""The chart on a cluster: real helm against an API server of our own (`tests/deploy/cluster`),
+which runs no container."""
 
 from __future__ import annotations
 
@@ -40,12 +41,23 @@ GPU = {"nvidia_com__gpu": "4"}
 GPU_TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 LARGE = (
     node("small", cpu="16", memory="64Gi"),
-    *(node(f"gpu-{number}", cpu="64", memory="512Gi", taints=[GPU_TAINT], **GPU) for number in range(2)),
+    *(
+        node(f"gpu-{number}", cpu="64", memory="512Gi", taints=[GPU_TAINT], **GPU)
+        for number in range(2)
+    ),
 )
-FROM_REGISTRY = ("registry.url=s3://models", "registry.name=ours", f"registry.digest=sha256:{'5' * 64}")
+FROM_REGISTRY = (
+    "registry.url=s3://models",
+    "registry.name=ours",
+    f"registry.digest=sha256:{'5' * 64}",
+)
 ROUTE = "httpRoute.parentRefs[0].name=public,httpRoute.hostnames[0]=rerank.example.com"
 ALL_PARTS = {
-    "canary": {"enabled": True, "share": 10, "model": {"registry": {"digest": f"sha256:{'6' * 64}"}}},
+    "canary": {
+        "enabled": True,
+        "share": 10,
+        "model": {"registry": {"digest": f"sha256:{'6' * 64}"}},
+    },
     "ingress": {"enabled": True, "hosts": ["rerank.example.com"]},
     "trainer": {
         "enabled": True,
@@ -55,7 +67,14 @@ ALL_PARTS = {
     },
     "evaluation": {"enabled": True, "claimName": "results"},
 }
-PROD = ("--values", CHART / "values-prod.yaml", "--set", ",".join(f"model.{value}" for value in FROM_REGISTRY), "--set", ROUTE)
+PROD = (
+    "--values",
+    CHART / "values-prod.yaml",
+    "--set",
+    ",".join(f"model.{value}" for value in FROM_REGISTRY),
+    "--set",
+    ROUTE,
+)
 
 
 def restricted(cluster: Cluster) -> Cluster:
@@ -74,8 +93,11 @@ def helm(tmp_path: Path) -> Iterator[Helm]:
 
 @pytest.fixture
 def large(tmp_path: Path) -> Iterator[Helm]:
-    """Helm on a cluster with tainted GPU nodes and with the operators that values-prod.yaml asks for."""
-    with helm_on(restricted(Cluster(operators=True, nodes=LARGE)), tmp_path / "helm", SPACE) as helm:
+    """Helm on a cluster with tainted GPU nodes and with the operators that values-prod.yaml asks
+    for."""
+    with helm_on(
+        restricted(Cluster(operators=True, nodes=LARGE)), tmp_path / "helm", SPACE
+    ) as helm:
         yield helm
 
 
@@ -114,7 +136,9 @@ def replicas(helm: Helm, name: str) -> int:
 
 
 def statuses(helm: Helm) -> list[str]:
-    return [revision["status"] for revision in json.loads(helm("history", "rerank", "--output", "json"))]
+    return [
+        revision["status"] for revision in json.loads(helm("history", "rerank", "--output", "json"))
+    ]
 
 
 def test_one_command_brings_it_up_on_one_small_node(helm: Helm) -> None:
@@ -129,7 +153,8 @@ def test_one_command_brings_it_up_on_one_small_node(helm: Helm) -> None:
 
 
 def test_the_previous_version_is_upgraded_and_comes_back(helm: Helm, tmp_path: Path) -> None:
-    """No version is released yet: the previous one is this chart with an older number and older images."""
+    """No version is released yet: the previous one is this chart with an older number and older
+    images."""
     helm("install", "rerank", chart_under_version(tmp_path, "0.0.9", "0.0.9"), *WAIT)
     secrets, old = secret(helm), names(pods(helm, "gateway"))
     helm("upgrade", "rerank", CHART, "--set", "gateway.replicas=3", *WAIT)
@@ -139,7 +164,9 @@ def test_the_previous_version_is_upgraded_and_comes_back(helm: Helm, tmp_path: P
     assert not names(pods(helm, "gateway")) & old
     helm("rollback", "rerank", "1", *WAIT)
     assert replicas(helm, "rerank-gateway") == 2
-    assert all(pod["spec"]["containers"][0]["image"].endswith(":0.0.9") for pod in pods(helm, "gateway"))
+    assert all(
+        pod["spec"]["containers"][0]["image"].endswith(":0.0.9") for pod in pods(helm, "gateway")
+    )
     assert secret(helm) == secrets
     assert_sound(helm)
     assert statuses(helm) == ["superseded", "superseded", "deployed"]
@@ -160,7 +187,9 @@ def test_an_upgrade_replaces_only_whom_it_concerns(helm: Helm, tmp_path: Path) -
 def test_an_image_that_cannot_be_pulled_takes_nobody_down(helm: Helm) -> None:
     helm("install", "rerank", CHART, *WAIT)
     helm.cluster.missing_images.add("ghcr.io/gmr-rerank/gateway:9.9.9")
-    complaint = helm.refused("upgrade", "rerank", CHART, "--set", "gateway.image.tag=9.9.9", *IN_VAIN)
+    complaint = helm.refused(
+        "upgrade", "rerank", CHART, "--set", "gateway.image.tag=9.9.9", *IN_VAIN
+    )
     assert "timed out waiting for the condition" in complaint
     assert sum(map(is_ready, pods(helm, "gateway"))) == 2
     assert any("9.9.9' cannot be pulled" in finding for finding in findings(helm))
@@ -171,12 +200,21 @@ def test_an_image_that_cannot_be_pulled_takes_nobody_down(helm: Helm) -> None:
 
 def test_a_secret_that_is_not_there_keeps_the_gateways_waiting(helm: Helm) -> None:
     missing = ("--set", "auth.existingSecret=absent")
-    assert "timed out waiting for the condition" in helm.refused("install", "rerank", CHART, *missing, *IN_VAIN)
-    assert {finding.partition(": ")[2] for finding in findings(helm)} >= {"Secret 'absent' not found"}
+    assert "timed out waiting for the condition" in helm.refused(
+        "install", "rerank", CHART, *missing, *IN_VAIN
+    )
+    assert {finding.partition(": ")[2] for finding in findings(helm)} >= {
+        "Secret 'absent' not found"
+    }
     helm.cluster.create(
         SECRET,
         SPACE,
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "absent"}, "stringData": {"keys.json": '{"keys": []}'}},
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "absent"},
+            "stringData": {"keys.json": '{"keys": []}'},
+        },
     )
     helm("upgrade", "rerank", CHART, *missing, *WAIT)
     assert all(map(is_ready, pods(helm, "gateway")))
@@ -190,10 +228,15 @@ def test_a_secret_that_is_not_there_keeps_the_gateways_waiting(helm: Helm) -> No
         ("gateway.replicas=-1", "gateway.replicas"),
         ("gateway.terminationGracePeriodSeconds=20", "gateway.terminationGracePeriodSeconds is 20"),
         ("externalRedis.url=redis://elsewhere:6379", "redis.enabled and externalRedis.url"),
-        ("model.source=image,model.image.reference=r.example.com/m@sha256:" + "0" * 64, "no image volumes"),
+        (
+            "model.source=image,model.image.reference=r.example.com/m@sha256:" + "0" * 64,
+            "no image volumes",
+        ),
     ],
 )
-def test_values_that_cannot_be_right_are_refused_before_anything_is_made(tmp_path: Path, values: str, complaint: str) -> None:
+def test_values_that_cannot_be_right_are_refused_before_anything_is_made(
+    tmp_path: Path, values: str, complaint: str
+) -> None:
     cluster = restricted(Cluster("1.27"))
     with helm_on(cluster, tmp_path, SPACE) as helm:
         assert complaint in helm.refused("install", "rerank", CHART, "--set", values)
@@ -202,7 +245,9 @@ def test_values_that_cannot_be_right_are_refused_before_anything_is_made(tmp_pat
 
 def test_what_needs_an_operator_is_refused_where_there_is_none(helm: Helm) -> None:
     asked = "monitoring.scrape=podMonitor"
-    assert 'no matches for kind "PodMonitor"' in helm.refused("install", "rerank", CHART, "--set", asked)
+    assert 'no matches for kind "PodMonitor"' in helm.refused(
+        "install", "rerank", CHART, "--set", asked
+    )
     assert left_over(helm) == set()
 
 
@@ -228,7 +273,15 @@ def test_an_upgrade_leaves_the_autoscalers_number_alone(large: Helm) -> None:
     large("install", "rerank", CHART, *PROD, *WAIT)
     for resource, name in ((DEPLOYMENT, "rerank-gateway"), (DEPLOYMENT, "rerank-worker")):
         large.cluster.patch(resource, SPACE, name, {"spec": {"replicas": 5}}, strategic=True)
-    large("upgrade", "rerank", CHART, *PROD, "--set", "gateway.settings.RERANK_MAX_WAIT_MS=2000", *WAIT)
+    large(
+        "upgrade",
+        "rerank",
+        CHART,
+        *PROD,
+        "--set",
+        "gateway.settings.RERANK_MAX_WAIT_MS=2000",
+        *WAIT,
+    )
     assert (replicas(large, "rerank-gateway"), replicas(large, "rerank-worker")) == (5, 5)
     assert large.cluster.get(AUTOSCALER, SPACE, "rerank-gateway")["spec"]["minReplicas"] == 3
 
@@ -239,10 +292,22 @@ def test_a_roll_out_needs_no_spare_gpu_unless_it_is_told_that_there_is_one(tmp_p
         node("small", cpu="16", memory="64Gi"),
         node("gpu", cpu="64", memory="512Gi", taints=[GPU_TAINT], nvidia_com__gpu="2"),
     )
-    spare = "worker.strategy.rollingUpdate.maxSurge=1,worker.strategy.rollingUpdate.maxUnavailable=0"
-    with helm_on(restricted(Cluster(operators=True, nodes=nodes)), tmp_path / "helm", SPACE) as helm:
+    spare = (
+        "worker.strategy.rollingUpdate.maxSurge=1,worker.strategy.rollingUpdate.maxUnavailable=0"
+    )
+    with helm_on(
+        restricted(Cluster(operators=True, nodes=nodes)), tmp_path / "helm", SPACE
+    ) as helm:
         helm("install", "rerank", CHART, *PROD, *WAIT)
-        helm("upgrade", "rerank", CHART, *PROD, "--set", "worker.settings.RERANK_LOG_LEVEL=warning", *WAIT)
+        helm(
+            "upgrade",
+            "rerank",
+            CHART,
+            *PROD,
+            "--set",
+            "worker.settings.RERANK_LOG_LEVEL=warning",
+            *WAIT,
+        )
         assert_sound(helm)
         newer = ("--set", f"worker.settings.RERANK_LOG_LEVEL=debug,{spare}")
         assert "timed out" in helm.refused("upgrade", "rerank", CHART, *PROD, *newer, *IN_VAIN)
@@ -264,9 +329,32 @@ def test_a_canary_is_a_second_track_beside_the_first(large: Helm) -> None:
 def test_kubectl_is_told_the_same(large: Helm, tmp_path: Path) -> None:
     """A dry run on the server passes, and leaves nothing."""
     rendered = tmp_path / "rendered.yaml"
-    rendered.write_text(large("template", "rerank", CHART, *PROD, "--kube-version", "1.31.0", "--namespace", SPACE, "--no-hooks"))
-    command = ["kubectl", "apply", "--dry-run=server", "--validate=false", "--namespace", SPACE, "--filename", rendered]
-    applied = subprocess.run(command, env=large.environment, capture_output=True, text=True, check=False)
+    rendered.write_text(
+        large(
+            "template",
+            "rerank",
+            CHART,
+            *PROD,
+            "--kube-version",
+            "1.31.0",
+            "--namespace",
+            SPACE,
+            "--no-hooks",
+        )
+    )
+    command = [
+        "kubectl",
+        "apply",
+        "--dry-run=server",
+        "--validate=false",
+        "--namespace",
+        SPACE,
+        "--filename",
+        rendered,
+    ]
+    applied = subprocess.run(
+        command, env=large.environment, capture_output=True, text=True, check=False
+    )
     assert applied.returncode == 0, applied.stderr
     assert "deployment.apps/rerank-worker created (server dry run)" in applied.stdout
     assert left_over(large) == set()
@@ -281,10 +369,14 @@ def test_two_releases_share_a_namespace(helm: Helm) -> None:
 
 
 def test_nobody_talks_to_whom_he_need_not(helm: Helm) -> None:
-    """Not the internet either; with image URLs gateways may, and nothing that is not the internet."""
+    """Not the internet either; with image URLs gateways may, and nothing that is not the
+    internet."""
     helm("install", "rerank", CHART, *WAIT)
     gateway, worker, redis = (peer(pods(helm, part)[0]) for part in ("gateway", "worker", "redis"))
-    stranger, world = Peer(namespace=SPACE, labels={"app": "stranger"}), Peer(address="198.51.100.7")
+    stranger, world = (
+        Peer(namespace=SPACE, labels={"app": "stranger"}),
+        Peer(address="198.51.100.7"),
+    )
     metadata = Peer(address="169.254.169.254")
     store = helm.cluster.store
     assert may_connect(store, gateway, worker, 8001)
@@ -300,19 +392,34 @@ def test_nobody_talks_to_whom_he_need_not(helm: Helm) -> None:
     helm("upgrade", "rerank", CHART, "--set", "gateway.settings.RERANK_IMAGE_URLS=true", *WAIT)
     reachable = {
         address: may_connect(store, gateway, Peer(address=address), 443)
-        for address in ("93.184.216.34", "10.1.2.3", "172.20.0.1", "192.168.0.1", "169.254.169.254", "127.0.0.1", "100.64.0.1")
+        for address in (
+            "93.184.216.34",
+            "10.1.2.3",
+            "172.20.0.1",
+            "192.168.0.1",
+            "169.254.169.254",
+            "127.0.0.1",
+            "100.64.0.1",
+        )
     }
     assert reachable == dict.fromkeys(reachable, False) | {"93.184.216.34": True}
     assert not may_connect(store, gateway, Peer(address="93.184.216.34"), 80)
 
 
 @pytest.mark.parametrize("version", ["1.27", "1.37"])
-def test_the_oldest_and_the_newest_kubernetes_take_all_there_is(tmp_path: Path, version: str) -> None:
+def test_the_oldest_and_the_newest_kubernetes_take_all_there_is(
+    tmp_path: Path, version: str
+) -> None:
     """Every part that can be turned on at once, on a cluster with all operators."""
     cluster = restricted(Cluster(version, operators=True, nodes=LARGE))
     for name in ("data", "results"):
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-        claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
         cluster.create(CLAIM, SPACE, claim)
     values = tmp_path / "all.yaml"
     values.write_text(yaml.safe_dump(ALL_PARTS))
@@ -327,4 +434,10 @@ def test_the_oldest_and_the_newest_kubernetes_take_all_there_is(tmp_path: Path, 
         cluster.delete(JOB, SPACE, "evaluation")
         assert any("dashboard" in name for name in names(cluster.store.list(CONFIG_MAP, SPACE)))
         helm("uninstall", "rerank")
-        assert left_over(helm) == {*("Secret rerank-secrets", "PersistentVolumeClaim data", "PersistentVolumeClaim results")}
+        assert left_over(helm) == {
+            *(
+                "Secret rerank-secrets",
+                "PersistentVolumeClaim data",
+                "PersistentVolumeClaim results",
+            )
+        }

@@ -1,4 +1,5 @@
-"""Objects of operators' kinds: their published types decide, the TypeScript compiler on names, validators on values."""
+"""Objects of operators' kinds: their published types decide, the TypeScript compiler on names,
+validators on values."""
 
 from __future__ import annotations
 
@@ -22,7 +23,17 @@ PACKAGES = {
     "gateway.networking.k8s.io": "@kubernetes-models/gateway-api",
 }
 COMPILER = (
-    *("--noEmit", "--strict", "--skipLibCheck", "--types", "", "--module", "nodenext", "--moduleResolution", "nodenext"),
+    *(
+        "--noEmit",
+        "--strict",
+        "--skipLibCheck",
+        "--types",
+        "",
+        "--module",
+        "nodenext",
+        "--moduleResolution",
+        "nodenext",
+    ),
     *("--preserveSymlinks", "--target", "es2022"),
 )
 Object = dict[str, Any]
@@ -51,8 +62,13 @@ def module_of(value: Object) -> str:
 
 def compiled(objects: list[Object], folder: Path) -> subprocess.CompletedProcess[str]:
     """The compiler's verdict on a program that states each object with its type."""
-    imports = sorted({f'import {{ I{value["kind"]} }} from "{module_of(value)}";' for value in objects})
-    stated = [f"export const o{n}: I{value['kind']} = {json.dumps(value)};" for n, value in enumerate(objects)]
+    imports = sorted(
+        {f'import {{ I{value["kind"]} }} from "{module_of(value)}";' for value in objects}
+    )
+    stated = [
+        f"export const o{n}: I{value['kind']} = {json.dumps(value)};"
+        for n, value in enumerate(objects)
+    ]
     (folder / "node_modules").symlink_to(TOOLS / "node_modules")
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "objects.ts").write_text("\n".join([*imports, *stated]))
@@ -63,12 +79,15 @@ def compiled(objects: list[Object], folder: Path) -> subprocess.CompletedProcess
 def validated(objects: list[Object], folder: Path) -> subprocess.CompletedProcess[str]:
     """The verdict of the types' own validators."""
     lines = [
-        f'await import("{module_of(value)}").then((kind) => new kind.{value["kind"]}({json.dumps(value)}).validate());'
+        f'await import("{module_of(value)}").then((kind) => new'
+        f" kind.{value['kind']}({json.dumps(value)}).validate());"
         for value in objects
     ]
     (folder / "validate.mjs").write_text("\n".join(lines))
     command = ["node", "--preserve-symlinks", "validate.mjs"]
-    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_operators_take_what_the_chart_makes(objects: list[Object], tmp_path: Path) -> None:
@@ -80,7 +99,9 @@ def test_the_operators_take_what_the_chart_makes(objects: list[Object], tmp_path
     assert verdict.returncode == 0, verdict.stderr
 
 
-def test_a_misspelled_name_and_a_wrong_value_are_found(objects: list[Object], tmp_path: Path) -> None:
+def test_a_misspelled_name_and_a_wrong_value_are_found(
+    objects: list[Object], tmp_path: Path
+) -> None:
     scaled = next(value for value in objects if value["kind"] == "ScaledObject")
     misspelled = scaled | {"spec": scaled["spec"] | {"minReplicasCount": 1}}
     assert "minReplicasCount" in compiled([misspelled], tmp_path).stdout

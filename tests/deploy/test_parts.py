@@ -8,7 +8,18 @@ import pytest
 from prometheus_client import REGISTRY
 
 import service.observability.metrics  # noqa: F401  # what the service exports
-from tests.deploy.chart import DIGEST, GPU, Values, container, environment, expect_valid, merged, objects, one, pods
+from tests.deploy.chart import (
+    DIGEST,
+    GPU,
+    Values,
+    container,
+    environment,
+    expect_valid,
+    merged,
+    objects,
+    one,
+    pods,
+)
 from tests.deploy.features import FEATURES, IMAGE_VOLUME
 
 
@@ -23,19 +34,28 @@ def test_a_pod_has_time_for_its_grace() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "hook"), [("1.29.0", {"exec": {"command": ["sleep", "7"]}}), ("1.30.0", {"sleep": {"seconds": 7}})]
+    ("version", "hook"),
+    [("1.29.0", {"exec": {"command": ["sleep", "7"]}}), ("1.30.0", {"sleep": {"seconds": 7}})],
 )
-def test_a_pause_before_sigterm_is_kubernetes_own_where_it_has_one(version: str, hook: object) -> None:
+def test_a_pause_before_sigterm_is_kubernetes_own_where_it_has_one(
+    version: str, hook: object
+) -> None:
     found = objects({"gateway": {"preStopSeconds": 7}}, kube=version)
     assert container(found, "rerank-gateway")["lifecycle"] == {"preStop": hook}
 
 
 def test_probes_ask_three_different_questions_of_a_worker() -> None:
     worker = container(objects({"worker": {"startupSeconds": 901}}), "rerank-worker")
-    paths = [worker[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")]
+    paths = [
+        worker[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")
+    ]
     assert paths == ["/info", "/health/ready", "/health/live"]
     startup = worker["startupProbe"]
-    assert 901 <= startup["periodSeconds"] * startup["failureThreshold"] < 901 + startup["periodSeconds"]
+    assert (
+        901
+        <= startup["periodSeconds"] * startup["failureThreshold"]
+        < 901 + startup["periodSeconds"]
+    )
 
 
 def test_an_autoscaler_is_not_fought_over_replicas() -> None:
@@ -46,9 +66,14 @@ def test_an_autoscaler_is_not_fought_over_replicas() -> None:
 
 
 def test_workers_are_scaled_by_requests_that_stable_gateways_hold() -> None:
-    trigger = one(objects(FEATURES["keda"]), "ScaledObject", "rerank-worker")["spec"]["triggers"][0]["metadata"]
+    trigger = one(objects(FEATURES["keda"]), "ScaledObject", "rerank-worker")["spec"]["triggers"][
+        0
+    ]["metadata"]
     pods = '{namespace="search",pod=~"rerank-gateway-[^-]+-[^-]+"}'
-    assert trigger["query"] == f"sum(rerank_requests_waiting{pods}) + sum(rerank_requests_in_flight{pods})"
+    assert (
+        trigger["query"]
+        == f"sum(rerank_requests_waiting{pods}) + sum(rerank_requests_in_flight{pods})"
+    )
     assert trigger["ignoreNullValues"] == "false"
     exported = {metric.name for metric in REGISTRY.collect()}
     assert set(re.findall("rerank_[a-z_]+", trigger["query"])) <= exported
@@ -61,7 +86,10 @@ def test_workers_are_scaled_by_requests_that_stable_gateways_hold() -> None:
         (GPU, "ghcr.io/gmr-rerank/worker:0.1.0"),
         ({"worker": {"gpu": {"count": 1}}}, "ghcr.io/gmr-rerank/worker:0.1.0"),
         ({"worker": {"image": {"repository": "mine", "tag": "7"}}}, "mine:7"),
-        ({"worker": {"image": {"repository": "mine", "tag": "7", "digest": DIGEST}}}, f"mine@{DIGEST}"),
+        (
+            {"worker": {"image": {"repository": "mine", "tag": "7", "digest": DIGEST}}},
+            f"mine@{DIGEST}",
+        ),
     ],
 )
 def test_the_worker_runs_the_image_that_fits_its_engine(given: Values, image: str) -> None:
@@ -87,7 +115,13 @@ def test_gpus_are_limits_and_split_the_model() -> None:
         (
             "hub with checksums",
             "vec-ai/lychee-rerank-mm",
-            ["models", "pull", "vec-ai/lychee-rerank-mm", f"--revision={'b' * 40}", "--cache=/models"],
+            [
+                "models",
+                "pull",
+                "vec-ai/lychee-rerank-mm",
+                f"--revision={'b' * 40}",
+                "--cache=/models",
+            ],
         ),
         ("claim", "/models/gmr-7b", None),
     ],
@@ -101,14 +135,20 @@ def test_a_checkpoint_is_loaded_before_the_worker_which_then_runs_offline(
     assert environment(worker)["RERANK_MODEL"] == name
     assert environment(worker)["HF_HUB_OFFLINE"] == "1"
     assert {"name": "model", "mountPath": "/models", "readOnly": True} in worker["volumeMounts"]
-    assert [each["args"] for each in pod.get("initContainers", ()) if each["name"] == "load-model"] == ([loads] if loads else [])
+    assert [
+        each["args"] for each in pod.get("initContainers", ()) if each["name"] == "load-model"
+    ] == ([loads] if loads else [])
 
 
 def test_checksums_are_compared_in_the_folder_that_the_hub_makes() -> None:
     found = objects(FEATURES["hub with checksums"])
-    check = one(found, "Deployment", "rerank-worker")["spec"]["template"]["spec"]["initContainers"][1]
+    check = one(found, "Deployment", "rerank-worker")["spec"]["template"]["spec"]["initContainers"][
+        1
+    ]
     assert check["workingDir"] == f"/models/models--vec-ai--lychee-rerank-mm/snapshots/{'b' * 40}"
-    assert one(found, "ConfigMap", "rerank-worker-checksums")["data"] == {"SHA256SUMS": f"{'c' * 64}  model.safetensors\n"}
+    assert one(found, "ConfigMap", "rerank-worker-checksums")["data"] == {
+        "SHA256SUMS": f"{'c' * 64}  model.safetensors\n"
+    }
 
 
 def test_a_new_digest_is_a_new_pod_and_a_new_version_of_the_chart_alone_is_not() -> None:
@@ -125,27 +165,41 @@ def test_an_image_volume_is_valid_where_kubernetes_has_them() -> None:
     found = objects(IMAGE_VOLUME)
     expect_valid(found, "1.37.0")
     spec = one(found, "Deployment", "rerank-worker")["spec"]["template"]["spec"]
-    assert {"name": "model", "image": {"reference": f"registry.example.com/gmr@{DIGEST}", "pullPolicy": "IfNotPresent"}} in spec[
-        "volumes"
-    ]
+    assert {
+        "name": "model",
+        "image": {"reference": f"registry.example.com/gmr@{DIGEST}", "pullPolicy": "IfNotPresent"},
+    } in spec["volumes"]
 
 
 def test_a_canary_is_a_second_track_from_gateway_to_checkpoint() -> None:
     found = objects(FEATURES["canary by route"])
-    gateway, worker = container(found, "rerank-gateway-canary"), container(found, "rerank-worker-canary")
+    gateway, worker = (
+        container(found, "rerank-gateway-canary"),
+        container(found, "rerank-worker-canary"),
+    )
     assert environment(gateway)["RERANK_WORKERS"] == "dns://rerank-worker-canary:8001"
     assert environment(worker)["RERANK_MODEL"] == "/models/gmr"
     assert environment(container(found, "rerank-worker"))["RERANK_MODEL"] == "gmr-tiny"
     refs = one(found, "HTTPRoute", "rerank")["spec"]["rules"][0]["backendRefs"]
-    assert [(each["name"], each["weight"]) for each in refs] == [("rerank", 80), ("rerank-canary", 20)]
+    assert [(each["name"], each["weight"]) for each in refs] == [
+        ("rerank", 80),
+        ("rerank-canary", 20),
+    ]
     assert one(found, "Service", "rerank")["spec"]["selector"]["track"] == "stable"
     assert one(found, "Service", "rerank-canary")["spec"]["selector"]["track"] == "canary"
 
 
 def test_a_canary_may_have_its_part_of_the_main_service() -> None:
-    assert "track" not in one(objects(FEATURES["canary in the service"]), "Service", "rerank")["spec"]["selector"]
+    assert (
+        "track"
+        not in one(objects(FEATURES["canary in the service"]), "Service", "rerank")["spec"][
+            "selector"
+        ]
+    )
 
 
 def test_a_canarys_share_of_an_ingress_is_a_weight() -> None:
-    annotations = one(objects(FEATURES["canary by ingress"]), "Ingress", "rerank-canary")["metadata"]["annotations"]
+    annotations = one(objects(FEATURES["canary by ingress"]), "Ingress", "rerank-canary")[
+        "metadata"
+    ]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/canary-weight"] == "5"

@@ -1,4 +1,5 @@
-"""Values that do not fit together are refused with a sentence each, all at once, before anything is made of them."""
+"""Values that do not fit together are refused with a sentence each, all at once, before anything is
+made of them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ CASES: dict[str, Values] = {
         "redis": {"enabled": False},
         "externalRedis": {"url": "rediss://gmr:secret@other:6379/0"},
     },
-    "externalRedis.sentinelSecretKey is an entry of": {"externalRedis": {"sentinelSecretKey": "sentinel"}},
+    "externalRedis.sentinelSecretKey is an entry of": {
+        "externalRedis": {"sentinelSecretKey": "sentinel"}
+    },
     "externalRedis.tlsClientCertificate is in": {"externalRedis": {"tlsClientCertificate": True}},
     "gateways need workers": {"worker": {"enabled": False}},
     "gateway.workers names workers elsewhere": {"gateway": {"workers": ["http://gpu-0:8001"]}},
@@ -35,12 +38,18 @@ CASES: dict[str, Values] = {
     "ingress.hosts is empty": {"ingress": {"enabled": True}},
     "httpRoute.parentRefs is empty": {"httpRoute": {"enabled": True}},
     "there is nobody to share with": {"canary": {"share": 5}},
-    "model.source is registry: model.registry.url": {"model": {"source": "registry", "registry": {"url": "s3://models"}}},
-    "model.source is hub: model.hub.id and .revision": {"model": {"source": "hub", "hub": {"id": "vec-ai/lychee-rerank-mm"}}},
+    "model.source is registry: model.registry.url": {
+        "model": {"source": "registry", "registry": {"url": "s3://models"}}
+    },
+    "model.source is hub: model.hub.id and .revision": {
+        "model": {"source": "hub", "hub": {"id": "vec-ai/lychee-rerank-mm"}}
+    },
     "model.pvc.claimName says which claim": {"model": {"source": "pvc"}},
     "model.image.reference says which": {"model": {"source": "image"}},
     "Kubernetes v1.30.0 has no image volumes": {"model": {"source": "image"}},
-    "RERANK_DRAIN_SECONDS (45) leaves nothing": {"gateway": {"settings": {"RERANK_DRAIN_SECONDS": 45}}},
+    "RERANK_DRAIN_SECONDS (45) leaves nothing": {
+        "gateway": {"settings": {"RERANK_DRAIN_SECONDS": 45}}
+    },
     "worker.terminationGracePeriodSeconds is 46: preStopSeconds and RERANK_GRACE_SECONDS take 48": {
         "worker": {"terminationGracePeriodSeconds": 46, "preStopSeconds": 3}
     },
@@ -49,32 +58,51 @@ CASES: dict[str, Values] = {
     "gateway.autoscaling: minReplicas (11) is above maxReplicas (10)": {
         "gateway": {"autoscaling": {"enabled": True, "minReplicas": 11}}
     },
-    "gateway.autoscaling looks at CPU": {"gateway": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}},
-    "gateway.resources.limits.memory is 1024 MiB": {"gateway": {"settings": {"RERANK_MAX_BODIES_BYTES": 2**30}}},
-    "worker.settings.RERANK_ENGINE is vllm: set worker.gpu.count": {"worker": {"settings": {"RERANK_ENGINE": "vllm"}}},
+    "gateway.autoscaling looks at CPU": {
+        "gateway": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}
+    },
+    "gateway.resources.limits.memory is 1024 MiB": {
+        "gateway": {"settings": {"RERANK_MAX_BODIES_BYTES": 2**30}}
+    },
+    "worker.settings.RERANK_ENGINE is vllm: set worker.gpu.count": {
+        "worker": {"settings": {"RERANK_ENGINE": "vllm"}}
+    },
     "RERANK_ENGINE_PIPELINE_PARALLEL_SIZE need 8": merged(
         GPU,
         {
             "worker": {
                 "gpu": {"count": 4},
-                "settings": {"RERANK_ENGINE_TENSOR_PARALLEL_SIZE": 4, "RERANK_ENGINE_PIPELINE_PARALLEL_SIZE": 2},
+                "settings": {
+                    "RERANK_ENGINE_TENSOR_PARALLEL_SIZE": 4,
+                    "RERANK_ENGINE_PIPELINE_PARALLEL_SIZE": 2,
+                },
             }
         },
     ),
     "the torch engine uses one GPU": {"worker": {"gpu": {"count": 2}}},
-    "RERANK_ADAPTERS and RERANK_ENGINE_* are vLLM's": {"worker": {"settings": {"RERANK_ENGINE_MAX_NUM_SEQS": 64}}},
-    "worker.autoscaling.by is hpa": merged(GPU, {"worker": {"autoscaling": {"enabled": True, "by": "hpa"}}}),
+    "RERANK_ADAPTERS and RERANK_ENGINE_* are vLLM's": {
+        "worker": {"settings": {"RERANK_ENGINE_MAX_NUM_SEQS": 64}}
+    },
+    "worker.autoscaling.by is hpa": merged(
+        GPU, {"worker": {"autoscaling": {"enabled": True, "by": "hpa"}}}
+    ),
     "worker.autoscaling.by is keda": KEDA,
     "its workers are this release's": merged(ELSEWHERE, CANARY),
     "so there is nothing to try": {"canary": {"enabled": True}},
     "canary.share is 5: an HTTPRoute or an Ingress": merged(CANARY, {"canary": {"share": 5}}),
-    "canary.share and canary.inService": merged(CANARY, {"canary": {"share": 5, "inService": True}}),
+    "canary.share and canary.inService": merged(
+        CANARY, {"canary": {"share": 5, "inService": True}}
+    ),
     "a serviceMonitor would count its gateways twice": merged(
         CANARY, {"canary": {"inService": True}, "monitoring": {"scrape": "serviceMonitor"}}
     ),
-    "trainer.config is no training configuration": merged(TRAINER, {"trainer": {"config": "model: [unclosed"}}),
+    "trainer.config is no training configuration": merged(
+        TRAINER, {"trainer": {"config": "model: [unclosed"}}
+    ),
     "trainer.claimName says which claim": merged(TRAINER, {"trainer": {"claimName": ""}}),
-    "trainer.publish.name says under which name": merged(TRAINER, {"trainer": {"publish": {"registry": "s3://models"}}}),
+    "trainer.publish.name says under which name": merged(
+        TRAINER, {"trainer": {"publish": {"registry": "s3://models"}}}
+    ),
 }
 
 
@@ -93,7 +121,9 @@ def test_every_sentence_of_the_chart_is_tried(said: dict[str, str]) -> None:
     sentences = [line for line in lines if line.endswith(".") and not line.startswith("{{-")]
     patterns = {re.sub(r"\\\{\\\{.*?\\\}\\\}", ".*", re.escape(sentence)) for sentence in sentences}
     assert len(patterns) > 30
-    assert {pattern for pattern in patterns if not re.search(pattern, "\n".join(said.values()))} == set()
+    assert {
+        pattern for pattern in patterns if not re.search(pattern, "\n".join(said.values()))
+    } == set()
 
 
 def test_all_of_them_are_said_at_once_and_of_a_canary_too() -> None:
@@ -104,5 +134,9 @@ def test_all_of_them_are_said_at_once_and_of_a_canary_too() -> None:
             "canary": {"enabled": True, "share": 5, "worker": {"gpu": {"count": 2}}},
         }
     )
-    for sentence in ("redis.enabled and externalRedis.url", "canary.worker.gpu.count is 2", "canary.share is 5"):
+    for sentence in (
+        "redis.enabled and externalRedis.url",
+        "canary.worker.gpu.count is 2",
+        "canary.share is 5",
+    ):
         assert sentence in complained

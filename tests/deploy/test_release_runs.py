@@ -1,4 +1,5 @@
-"""The chart's Pods as processes: what it renders starts, finds its secrets, its Redis and its workers, and answers a question."""
+"""The chart's Pods as processes: what it renders starts, finds its secrets, its Redis and its
+workers, and answers a question."""
 
 from __future__ import annotations
 
@@ -16,14 +17,23 @@ from tests.deploy.test_install import SPACE, pods, restricted, secret
 from tests.processes import eventually
 
 ONE_OF_EACH = "gateway.replicas=1,service.port=8000"  # all Pods share an address
-PATIENT = "gateway.settings.RERANK_REDIS_TIMEOUT_MS=5000"  # on a machine that has other things to do
+# on a machine that has other things to do
+PATIENT = "gateway.settings.RERANK_REDIS_TIMEOUT_MS=5000"
 WAIT = ("--wait", "--timeout", "600s")
-QUESTION = {"query": "how do I sort a list", "documents": ["Close the file.", "Sort the list in ascending order."]}
+QUESTION = {
+    "query": "how do I sort a list",
+    "documents": ["Close the file.", "Sort the list in ascending order."],
+}
 
 
 def cached(node: Node, key: str) -> int:
     """Ask the gateway, and say how many of the scores it had."""
-    headers = ("--header", f"authorization: Bearer {key}", "--header", "content-type: application/json")
+    headers = (
+        "--header",
+        f"authorization: Bearer {key}",
+        "--header",
+        "content-type: application/json",
+    )
     asked = (*headers, "--data", json.dumps(QUESTION), f"http://{ADDRESS}:8000/rerank")
     answer = json.loads(node.inside("curl", "--silent", "--fail", *asked) or node.said())
     count: int = answer["meta"]["cached_pairs"]
@@ -31,9 +41,13 @@ def cached(node: Node, key: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not is_possible(), reason="Pods become processes with mounts of their own, which takes root and overlayfs")
+@pytest.mark.skipif(
+    not is_possible(),
+    reason="Pods become processes with mounts of their own, which takes root and overlayfs",
+)
 def test_the_default_release_answers(tmp_path: Path) -> None:
-    """And what it has answered outlives its gateway: Redis lets it in, and does what it is asked."""
+    """And what it has answered outlives its gateway: Redis lets it in, and does what it is
+    asked."""
     folder = tmp_path / "node"
     folder.mkdir()
     node = Node(folder)

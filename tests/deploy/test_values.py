@@ -1,4 +1,5 @@
-"""The chart's values: their schema and table follow from values.yaml and the settings, of which none is missing or dead."""
+"""The chart's values: their schema and table follow from values.yaml and the settings, of which
+none is missing or dead."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ EXTERNAL = {
         "tlsClientCertificate": True,
     },
 }
-PARTS = [("gateway", GatewaySettings, generate.GATEWAY_SETS), ("worker", WorkerSettings, generate.WORKER_SETS)]
+PARTS = [
+    ("gateway", GatewaySettings, generate.GATEWAY_SETS),
+    ("worker", WorkerSettings, generate.WORKER_SETS),
+]
 
 
 def _names(kind: type[BaseSettings], chart_sets: dict[str, str]) -> list[str]:
@@ -53,7 +57,11 @@ def _other(schema: dict[str, Any], standard: object) -> object:
         case "boolean":
             return not standard
         case "integer":
-            return schema["minimum"] + 1 if schema["minimum"] + 1 != standard else schema["minimum"] + 2
+            return (
+                schema["minimum"] + 1
+                if schema["minimum"] + 1 != standard
+                else schema["minimum"] + 2
+            )
         case "number":
             return schema["maximum"] / 4 + 0.125
     return "a" * 40
@@ -73,30 +81,49 @@ def test_what_is_generated_is_as_it_would_be_generated_now() -> None:
         ("# A number.\nports: 1\n", "line 2: ports is a number without"),
     ],
 )
-def test_a_value_without_a_comment_or_a_number_without_bounds_is_refused(text: str, what: str) -> None:
+def test_a_value_without_a_comment_or_a_number_without_bounds_is_refused(
+    text: str, what: str
+) -> None:
     with pytest.raises(generate.ValuesUnusable, match=what):
         generate.read_values(text)
 
 
 def test_every_list_number_and_text_has_an_upper_bound() -> None:
-    bounds = {"array": "maxItems", "integer": "maximum", "number": "maximum", "object": ("maxProperties", "properties")}
+    bounds = {
+        "array": "maxItems",
+        "integer": "maximum",
+        "number": "maximum",
+        "object": ("maxProperties", "properties"),
+    }
 
     def walk(schema: dict[str, Any], path: str) -> list[str]:
-        wanted = bounds.get(schema.get("type", ""), ()) if isinstance(schema.get("type"), str) else ()
-        missing = bool(wanted) and not any(each in schema for each in ((wanted,) if isinstance(wanted, str) else wanted))
+        wanted = (
+            bounds.get(schema.get("type", ""), ()) if isinstance(schema.get("type"), str) else ()
+        )
+        missing = bool(wanted) and not any(
+            each in schema for each in ((wanted,) if isinstance(wanted, str) else wanted)
+        )
         inner = {f"{path}.{name}": each for name, each in schema.get("properties", {}).items()}
-        return [path] * missing + [found for name, each in inner.items() for found in walk(each, name)]
+        return [path] * missing + [
+            found for name, each in inner.items() for found in walk(each, name)
+        ]
 
     groups = [generate.Value("values", None, generate._group(VALUES))]
-    settings = [generate.Value(part, None, generate.settings_schema(kind, sets, {})) for part, kind, sets in PARTS]
-    assert [found for group in (*groups, *settings) for found in walk(group.schema, group.name)] == []
+    settings = [
+        generate.Value(part, None, generate.settings_schema(kind, sets, {}))
+        for part, kind, sets in PARTS
+    ]
+    assert [
+        found for group in (*groups, *settings) for found in walk(group.schema, group.name)
+    ] == []
 
 
 @pytest.mark.parametrize(("part", "kind", "chart_sets"), PARTS, ids=["gateway", "worker"])
 def test_every_setting_of_the_classes_reaches_the_environment(
     part: str, kind: type[BaseSettings], chart_sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is set to another value than its default; what comes out of the chart is read by the settings class itself."""
+    """Each is set to another value than its default; what comes out of the chart is read by the
+    settings class itself."""
     schema = generate.settings_schema(kind, chart_sets, {})["properties"]
     names = _names(kind, chart_sets)
     assert list(schema) == [f"RERANK_{name.upper()}" for name in names]
@@ -128,13 +155,20 @@ def test_every_setting_of_the_classes_reaches_the_environment(
 def test_settings_that_the_chart_sets_itself_are_set_by_the_values_that_are_named() -> None:
     told = environment(container(objects(EXTERNAL), "rerank-gateway"))
     by_files = {"api_keys", "cache_key_secret", "redis_password"}
-    assert {f"RERANK_{name.upper()}" for name in generate.GATEWAY_SETS.keys() - by_files} <= told.keys()
+    assert {
+        f"RERANK_{name.upper()}" for name in generate.GATEWAY_SETS.keys() - by_files
+    } <= told.keys()
     assert {f"RERANK_{name.upper()}" for name in generate.WORKER_SETS} <= environment(
         container(objects(HUB), "rerank-worker")
     ).keys()
-    paths = {value.name for group in VALUES for value in _leaves(group)} | {value.name for value in VALUES}
+    paths = {value.name for group in VALUES for value in _leaves(group)} | {
+        value.name for value in VALUES
+    }
     named = {
-        path for sets in (generate.GATEWAY_SETS, generate.WORKER_SETS) for each in sets.values() for path in each.split(", ")
+        path
+        for sets in (generate.GATEWAY_SETS, generate.WORKER_SETS)
+        for each in sets.values()
+        for path in each.split(", ")
     }
     assert {path for path in named if path not in paths and path != "model.download"} == set()
 
@@ -146,8 +180,14 @@ def _leaves(value: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        ({"gateway": {"settings": {"RERANK_MAX_DOCUMENT": 5}}}, "Additional property RERANK_MAX_DOCUMENT is not allowed"),
-        ({"gateway": {"settings": {"RERANK_WORKERS": "http://x"}}}, "Additional property RERANK_WORKERS is not allowed"),
+        (
+            {"gateway": {"settings": {"RERANK_MAX_DOCUMENT": 5}}},
+            "Additional property RERANK_MAX_DOCUMENT is not allowed",
+        ),
+        (
+            {"gateway": {"settings": {"RERANK_WORKERS": "http://x"}}},
+            "Additional property RERANK_WORKERS is not allowed",
+        ),
         ({"worker": {"settings": {"RERANK_THREADS": -1}}}, "Must be greater than or equal to 0"),
         ({"gateway": {"replica": 2}}, "Additional property replica is not allowed"),
         ({"canary": {"worker": {"replica": 2}}}, "Additional property replica is not allowed"),
@@ -156,8 +196,13 @@ def _leaves(value: Any) -> list[Any]:
         ({"model": {"source": "ftp"}}, "must be one of"),
         ({"model": {"hub": {"revision": "main"}}}, "Does not match pattern"),
         ({"model": {"pvc": {"path": "../other"}}}, "Does not match pattern"),
-        ({"imagePullSecrets": [{"name": f"s{number}"} for number in range(300)]}, "at most 256 items"),
+        (
+            {"imagePullSecrets": [{"name": f"s{number}"} for number in range(300)]},
+            "at most 256 items",
+        ),
     ],
 )
-def test_values_that_do_not_exist_or_are_out_of_bounds_are_refused(given: dict[str, Any], what: str) -> None:
+def test_values_that_do_not_exist_or_are_out_of_bounds_are_refused(
+    given: dict[str, Any], what: str
+) -> None:
     assert what in complaint(given)

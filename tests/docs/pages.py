@@ -1,4 +1,5 @@
-"""The pages of the project, read: code blocks, the commands in them, code within sentences, links and headings."""
+"""The pages of the project, read: code blocks, the commands in them, code within sentences, links
+and headings."""
 
 from __future__ import annotations
 
@@ -73,11 +74,15 @@ def links(page: Path) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of the page ends in, as GitHub makes it."""
     headings = _HEADING.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
-    return {re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-") for heading in headings}
+    return {
+        re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
+        for heading in headings
+    }
 
 
 def lines(page: Path) -> Iterator[str]:
-    """The lines that a reader types, with those that go on joined; of a session, those after the prompt."""
+    """The lines that a reader types, with those that go on joined; of a session, those after the
+    prompt."""
     for language, text in blocks(page):
         if language not in _SHELL:
             continue

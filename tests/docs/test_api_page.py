@@ -22,7 +22,10 @@ def test_each_field_that_the_code_names_is_on_the_page() -> None:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_what_the_page_says_of_a_field_is_what_becomes_of_it(name: str) -> None:
-    body = {"query": "q", "documents": [{"text": "d", "title": "t"} if name == "rank_fields" else "d"]}
+    body = {
+        "query": "q",
+        "documents": [{"text": "d", "title": "t"} if name == "rank_fields" else "d"],
+    }
     value = ["text", "title"] if name == "rank_fields" else "value"
     said = ROWS[name]
     if said.startswith("refused"):

@@ -1,4 +1,5 @@
-"""Every command in the pages could be typed: programs, subcommands, options, make's targets, values, extras and files exist."""
+"""Every command in the pages could be typed: programs, subcommands, options, make's targets,
+values, extras and files exist."""
 
 from __future__ import annotations
 
@@ -13,16 +14,45 @@ import yaml
 from typer.main import get_command
 
 from service.cli.main import app
-from tests.docs.pages import PAGES, ROOT, Command, anchors, commands, inline, inline_commands, links, name_of
+from tests.docs.pages import (
+    PAGES,
+    ROOT,
+    Command,
+    anchors,
+    commands,
+    inline,
+    inline_commands,
+    links,
+    name_of,
+)
 
 BY_PAGE = pytest.mark.parametrize("page", PAGES, ids=name_of)
-TYPED = [each for page in PAGES for each in commands(page) if re.fullmatch(r"[\w./-]*\w", each.words[0])]
+TYPED = [
+    each for page in PAGES for each in commands(page) if re.fullmatch(r"[\w./-]*\w", each.words[0])
+]
 """Without what is left of a quotation around $(...)."""
 MENTIONED = [command for page in PAGES for command in inline_commands(page, "gmr")]
-TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+TARGETS = set(
+    re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+)
 FOLDERS = ("docs", "deploy", "docker", "tests", "service", "model_store")
 TOOLS = {
-    *("base64", "bash", "curl", "docker", "git", "gmr", "grep", "helm", "kubectl", "make", "openssl", "pip", "python", "sed"),
+    *(
+        "base64",
+        "bash",
+        "curl",
+        "docker",
+        "git",
+        "gmr",
+        "grep",
+        "helm",
+        "kubectl",
+        "make",
+        "openssl",
+        "pip",
+        "python",
+        "sed",
+    ),
     *("for", "torchrun", "ACL", "CONFIG"),
 }
 """Programs that readers have, and Redis' own commands."""
@@ -37,7 +67,9 @@ def found(arguments: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
     """The command that the words name, and the arguments that are left for it."""
     command: Any = get_command(app)
     while arguments and hasattr(command, "commands"):
-        assert arguments[0].startswith("-") or arguments[0] in command.commands, f"gmr has no {arguments[0]}"
+        assert arguments[0].startswith("-") or arguments[0] in command.commands, (
+            f"gmr has no {arguments[0]}"
+        )
         if arguments[0].startswith("-"):
             break
         command, arguments = command.commands[arguments[0]], arguments[1:]
@@ -45,7 +77,11 @@ def found(arguments: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
 
 
 def expect_options(command: Any, arguments: tuple[str, ...]) -> None:
-    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    known = {
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help"}
     for word in arguments:
         if word.startswith("--"):
             assert word.partition("=")[0] in known, f"{command.name} has no option {word}"
@@ -63,7 +99,8 @@ def test_a_command_that_is_printed_can_be_typed(command: Command) -> None:
     if (arguments := gmr_of(command)) is not None:
         parts, left = found(arguments)
         expect_options(parts, left)
-        parts.make_context(command.words[1], list(left))  # an argument that is missing or too many is refused
+        # an argument that is missing or too many is refused
+        parts.make_context(command.words[1], list(left))
 
 
 @pytest.mark.parametrize("command", MENTIONED, ids=str)
@@ -73,7 +110,13 @@ def test_a_command_that_is_mentioned_exists(command: Command) -> None:
 
 @BY_PAGE
 def test_targets_of_make_exist(page: Path) -> None:
-    typed = {word for each in commands(page) if each.words[0] == "make" for word in each.words[1:] if "=" not in word}
+    typed = {
+        word
+        for each in commands(page)
+        if each.words[0] == "make"
+        for word in each.words[1:]
+        if "=" not in word
+    }
     said = {code.split()[1] for code in inline(page) if re.fullmatch(r"make [a-z-]+", code)}
     assert typed | said <= TARGETS
 
@@ -91,16 +134,21 @@ def test_modules_that_python_runs_exist(page: Path) -> None:
 def test_extras_that_pip_is_told_exist(page: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = re.findall(r"(?:\.|gmr-rerank)\[([\w,]+)\]", page.read_text(encoding="utf-8"))
-    assert {extra for each in named for extra in each.split(",")} <= set(project["optional-dependencies"])
+    assert {extra for each in named for extra in each.split(",")} <= set(
+        project["optional-dependencies"]
+    )
 
 
 @BY_PAGE
 def test_paths_of_the_repository_exist(page: Path) -> None:
-    words = {word for each in commands(page) for word in each.words} | {word for code in inline(page) for word in code.split()}
+    words = {word for each in commands(page) for word in each.words} | {
+        word for code in inline(page) for word in code.split()
+    }
     for word in sorted(words):
         path = word.strip("'\",").removeprefix("./")
         if path.partition("/")[0] in FOLDERS and re.fullmatch(r"[\w./*-]+", path) and "/" in path:
-            made = path.startswith("deploy/compose/") and not (ROOT / path).exists()  # by `make secrets`, or by the reader
+            # by `make secrets`, or by the reader
+            made = path.startswith("deploy/compose/") and not (ROOT / path).exists()
             assert made or any(ROOT.glob(path.rstrip("/"))), path
         elif re.fullmatch(r"test_\w+\.py", path):
             assert any((ROOT / "tests").rglob(path)), path
@@ -120,13 +168,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 @BY_PAGE
 def test_values_of_the_chart_exist(page: Path) -> None:
     values = yaml.safe_load((ROOT / "deploy" / "helm" / "values.yaml").read_text(encoding="utf-8"))
-    words = [word for each in commands(page) if "--set" in each.words for word in each.words] + inline(page)
+    words = [
+        word for each in commands(page) if "--set" in each.words for word in each.words
+    ] + inline(page)
     for word in words:
         path = word.partition("=")[0].partition(":")[0].partition(" ")[0]
-        if re.fullmatch(r"[a-z]\w*(\.[A-Za-z]\w*)+", path) and path.partition(".")[0] in values and "Dockerfile" not in path:
+        if (
+            re.fullmatch(r"[a-z]\w*(\.[A-Za-z]\w*)+", path)
+            and path.partition(".")[0] in values
+            and "Dockerfile" not in path
+        ):
             place: Any = values
             for part in path.split("."):
-                if not isinstance(place, dict) or not place:  # what is in an empty mapping is Kubernetes' own
+                # what is in an empty mapping is Kubernetes' own
+                if not isinstance(place, dict) or not place:
                     break
                 assert part in place, path
                 place = place[part]

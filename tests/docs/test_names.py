@@ -1,4 +1,5 @@
-"""Every setting and every log message that the pages and the configuration name is one that the code has."""
+"""Every setting and every log message that the pages and the configuration name is one that the
+code has."""
 
 from __future__ import annotations
 
@@ -14,8 +15,14 @@ from service.gateway.settings import GatewaySettings
 from service.worker.settings import WorkerSettings
 from tests.docs.pages import CONFIGURATION, PAGES, ROOT, name_of
 
-SOURCES = [path for room in ("service", "model_store") for path in sorted((ROOT / room).rglob("*.py"))]
-SETTINGS = {f"RERANK_{name.upper()}" for kind in (GatewaySettings, WorkerSettings) for name in kind.model_fields}
+SOURCES = [
+    path for room in ("service", "model_store") for path in sorted((ROOT / room).rglob("*.py"))
+]
+SETTINGS = {
+    f"RERANK_{name.upper()}"
+    for kind in (GatewaySettings, WorkerSettings)
+    for name in kind.model_fields
+}
 _SETTING = re.compile(r"\bRERANK_[A-Z0-9_]*[A-Z0-9](?![A-Z0-9_*])")
 _ENGINE = "RERANK_ENGINE_"
 _FOREIGN = {"RERANK_PORT"}
@@ -26,8 +33,12 @@ _FOREIGN = {"RERANK_PORT"}
 def engine_arguments() -> str:
     """Where the vLLM that is installed declares its engine arguments."""
     script = "import importlib.util; print(importlib.util.find_spec('vllm').origin)"
-    asked = subprocess.run([ROOT / ".venv-vllm/bin/python", "-c", script], capture_output=True, text=True, check=True)
-    return (Path(asked.stdout.strip()).parent / "engine" / "arg_utils.py").read_text(encoding="utf-8")
+    asked = subprocess.run(
+        [ROOT / ".venv-vllm/bin/python", "-c", script], capture_output=True, text=True, check=True
+    )
+    return (Path(asked.stdout.strip()).parent / "engine" / "arg_utils.py").read_text(
+        encoding="utf-8"
+    )
 
 
 def is_setting(name: str) -> bool:
@@ -44,7 +55,9 @@ def said_in(file: Path) -> str:
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         return text
-    return "\n".join(str(node.value) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant))
+    return "\n".join(
+        str(node.value) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)
+    )
 
 
 @pytest.mark.parametrize("file", [*PAGES, *CONFIGURATION, *SOURCES], ids=name_of)
@@ -54,7 +67,9 @@ def test_settings_that_are_named_exist(file: Path) -> None:
 
 
 def test_a_setting_that_is_none_would_be_noticed() -> None:
-    assert _SETTING.findall("`RERANK_MAX_DOCUMENT` RERANK_* RERANK_ENGINE_*") == ["RERANK_MAX_DOCUMENT"]
+    assert _SETTING.findall("`RERANK_MAX_DOCUMENT` RERANK_* RERANK_ENGINE_*") == [
+        "RERANK_MAX_DOCUMENT"
+    ]
     assert not is_setting("RERANK_MAX_DOCUMENT")
     assert not is_setting("RERANK_ENGINE_MAX_SEQS")
     assert is_setting("RERANK_ENGINE_MAX_NUM_SEQS")
@@ -67,7 +82,11 @@ def messages() -> str:
 
 def test_messages_that_the_runbook_looks_for_are_the_services() -> None:
     text = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
-    quoted = set(re.findall(r'(?<!`)"([^"`\n{}=]+)"(?!`)', re.sub(r"`[^`]*`|```.*?```", "", text, flags=re.DOTALL)))
+    quoted = set(
+        re.findall(
+            r'(?<!`)"([^"`\n{}=]+)"(?!`)', re.sub(r"`[^`]*`|```.*?```", "", text, flags=re.DOTALL)
+        )
+    )
     assert len(quoted) > 5
     known = messages()
     assert {each for each in quoted if each not in known} == set()

@@ -1,4 +1,5 @@
-"""What the pages say of a running service is true of one: its metrics, its routes, its log, and the tools in its image."""
+"""What the pages say of a running service is true of one: its metrics, its routes, its log, and the
+tools in its image."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.observability.metrics import LABELS
+from service.observability.metric_types import LABELS
 from tests.conftest import free_port
 from tests.deploy.chart import objects
 from tests.docs.pages import CONFIGURATION, PAGES, ROOT, commands, inline, lines, name_of
@@ -24,7 +25,9 @@ NOTES = ROOT / "deploy" / "helm" / "templates" / "NOTES.txt"
 RUNBOOK = ROOT / "docs" / "runbook.md"
 _METRIC = re.compile(r"(?<![\w:/])((?:job:|pod:)?rerank[_:][a-z0-9_:]+)(?:\{([^}\n]*)\})?")
 _ROUTE = re.compile(r"(GET |POST |PUT |DELETE )?(/[a-z0-9_/.-]+)")
-_EXEC = re.compile(r"(?:kubectl|docker compose|docker|podman)[^`\n]* exec (?:-\S+ )*(\S+) (?:-- )?([^`\n]+)")
+_EXEC = re.compile(
+    r"(?:kubectl|docker compose|docker|podman)[^`\n]* exec (?:-\S+ )*(\S+) (?:-- )?([^`\n]+)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +42,13 @@ def exposed(fleet: Fleet) -> set[str]:
     """Every metric's name in the two expositions, and those of a histogram's parts."""
     found: set[str] = set()
     for process in (fleet.gateway, *fleet.workers):
-        for name, kind in re.findall(r"^# TYPE (\S+) (\w+)$", process.client.get("/metrics").text, re.MULTILINE):
-            found |= {name, *(f"{name}_{part}" for part in ("bucket", "sum", "count") if kind == "histogram")}
+        for name, kind in re.findall(
+            r"^# TYPE (\S+) (\w+)$", process.client.get("/metrics").text, re.MULTILINE
+        ):
+            found |= {
+                name,
+                *(f"{name}_{part}" for part in ("bucket", "sum", "count") if kind == "histogram"),
+            }
     return found
 
 
@@ -51,7 +59,9 @@ def test_metrics_that_are_named_are_exposed(pair: Fleet) -> None:
         for name, labels in _METRIC.findall(file.read_text(encoding="utf-8")):
             if name not in known:
                 unknown.add(f"{name_of(file)}: {name}")
-            for label, value in re.findall(r'(\w+)=\\?"(\w+)\\?"', labels) if name in LABELS else ():
+            for label, value in (
+                re.findall(r'(\w+)=\\?"(\w+)\\?"', labels) if name in LABELS else ()
+            ):
                 values = LABELS[name].get(label, (value,))
                 assert not values or value in values, f"{name_of(file)}: {name}{{{label}={value}}}"
     assert unknown == set()
@@ -62,7 +72,10 @@ def test_routes_that_are_named_are_there(pair: Fleet) -> None:
     for page in PAGES:
         for code in inline(page):
             route = _ROUTE.fullmatch(code)
-            if route and (route[1] or re.match(r"/(health|v\d|rerank|score|info|metrics|docs|openapi)", route[2])):
+            if route and (
+                route[1]
+                or re.match(r"/(health|v\d|rerank|score|info|metrics|docs|openapi)", route[2])
+            ):
                 named.add(route[2])
         for command in commands(page):
             if command.words[0] == "curl":
@@ -70,24 +83,33 @@ def test_routes_that_are_named_are_there(pair: Fleet) -> None:
                 named |= {re.sub(r"^(https?://[^/]+|\$GATEWAY)", "", url) for url in urls}
     assert {"/rerank", "/health/live", "/health/ready", "/info", "/metrics"} <= named
     for path in sorted(named):
-        assert any(each.client.get(path).status_code != 404 for each in (pair.gateway, *pair.workers)), path
+        assert any(
+            each.client.get(path).status_code != 404 for each in (pair.gateway, *pair.workers)
+        ), path
 
 
 def test_what_is_searched_for_in_the_log_is_what_the_log_looks_like(tmp_path: Path) -> None:
-    """Every `| grep ...` of the pages leaves what matters of a real log, and leaves out the rest."""
+    """Every `| grep ...` of the pages leaves what matters of a real log, and leaves out the
+    rest."""
     keys = tmp_path / "keys.json"
     keys.write_text('{"keys": []}', encoding="utf-8")
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with Gmr("gateway", "--workers", nowhere, log=tmp_path / "log", RERANK_API_KEYS_FILE=str(keys)) as gateway:
+    with Gmr(
+        "gateway", "--workers", nowhere, log=tmp_path / "log", RERANK_API_KEYS_FILE=str(keys)
+    ) as gateway:
         eventually(lambda: "nobody may enter" in gateway.said(), why=gateway.said)
-    searches = [line.partition("| ")[2] for page in PAGES for line in lines(page) if "| grep" in line]
+    searches = [
+        line.partition("| ")[2] for page in PAGES for line in lines(page) if "| grep" in line
+    ]
     assert searches
     log = gateway.said()
     matters = [line for line in log.splitlines() if json.loads(line)["level"] != "info"]
     assert 0 < len(matters) < len(log.splitlines())
     for search in searches:
         command = re.sub(r"\s#\s.*", "", search)
-        kept = subprocess.run(["bash", "-c", command], input=log, capture_output=True, text=True, check=False).stdout
+        kept = subprocess.run(
+            ["bash", "-c", command], input=log, capture_output=True, text=True, check=False
+        ).stdout
         assert kept.splitlines() == matters, command
 
 
@@ -112,16 +134,29 @@ def test_what_is_run_in_a_container_is_in_its_image() -> None:
     assert executed()
     for page, where, words in executed():
         (image,) = {name for name in ("gateway", "worker", "trainer") if name in where}
-        assert words[0] in tools(ROOT / "docker" / f"{image}.Dockerfile"), f"{page}: {image} has no {words[0]}"
+        assert words[0] in tools(ROOT / "docker" / f"{image}.Dockerfile"), (
+            f"{page}: {image} has no {words[0]}"
+        )
 
 
-def test_the_runbooks_look_at_a_worker_tells_one_that_answers_from_one_that_does_not(pair: Fleet) -> None:
-    (words,) = [words for page, _, words in executed() if page == name_of(RUNBOOK) and words[0] == "healthy"]
+def test_the_runbooks_look_at_a_worker_tells_one_that_answers_from_one_that_does_not(
+    pair: Fleet,
+) -> None:
+    (words,) = [
+        words for page, _, words in executed() if page == name_of(RUNBOOK) and words[0] == "healthy"
+    ]
     assert words == ["healthy", "8001", "/health/live", "WORKER"]
     port = pair.workers[0].url.rpartition(":")[2]
 
     def look(port: str) -> tuple[int, str]:
-        typed = [sys.executable, "-IS", str(ROOT / "docker" / "healthy.py"), port, "/health/live", "127.0.0.1"]
+        typed = [
+            sys.executable,
+            "-IS",
+            str(ROOT / "docker" / "healthy.py"),
+            port,
+            "/health/live",
+            "127.0.0.1",
+        ]
         done = subprocess.run(typed, capture_output=True, text=True, check=False)
         return done.returncode, done.stderr.strip()
 
@@ -133,7 +168,9 @@ def test_the_runbooks_look_at_a_worker_tells_one_that_answers_from_one_that_does
 def test_what_kubectl_is_asked_for_is_in_the_release() -> None:
     release = objects()
     names = {f"{each['kind'].lower()}/{each['metadata']['name']}" for each in release}
-    labels = {f"{key}={value}" for each in release for key, value in each["metadata"]["labels"].items()}
+    labels = {
+        f"{key}={value}" for each in release for key, value in each["metadata"]["labels"].items()
+    }
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for line in re.findall(r"kubectl [^`\n]+", text):

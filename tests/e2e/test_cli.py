@@ -25,7 +25,9 @@ COMMANDS = ("serve", "gateway", "worker", "bench")
 def gmr(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")}
     command = [sys.executable, "-m", "service.cli", *arguments]
-    return subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=clean | environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def refusal(*arguments: str, **environment: str) -> str:
@@ -51,8 +53,14 @@ def test_each_command_has_help(command: str) -> None:
 
 
 def test_help_needs_no_torch() -> None:
-    script = "import sys; sys.modules['torch'] = None; sys.argv = ['gmr', '--help']; from service.cli.main import app; app()"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
+    script = (
+        "import sys; sys.modules['torch'] = None; sys.argv = ['gmr', '--help']; from"
+        " service.cli.main import app; app()"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def test_without_a_command_there_is_help() -> None:
@@ -77,7 +85,10 @@ def test_an_unknown_setting_is_refused_with_a_suggestion(command: str) -> None:
 
 
 def test_an_unknown_setting_that_resembles_nothing_is_refused_without_one() -> None:
-    assert refusal("serve", RERANK_ZZZZZZZZZZZZZZZ="5") == "There is no setting RERANK_ZZZZZZZZZZZZZZZ."
+    assert (
+        refusal("serve", RERANK_ZZZZZZZZZZZZZZZ="5")
+        == "There is no setting RERANK_ZZZZZZZZZZZZZZZ."
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +113,8 @@ def test_the_secret_is_not_repeated() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "host"), [("serve", "0.0.0.0"), ("worker", "::"), ("gateway", "192.0.2.1"), ("worker", "example.org")]
+    ("command", "host"),
+    [("serve", "0.0.0.0"), ("worker", "::"), ("gateway", "192.0.2.1"), ("worker", "example.org")],
 )
 def test_others_must_not_reach_it_unless_told_so(command: str, host: str) -> None:
     said = refusal(command, "--host", host, RERANK_WORKERS="http://127.0.0.1:1")
@@ -120,7 +132,10 @@ def test_a_gateway_without_workers_says_so() -> None:
 @pytest.mark.parametrize("url", ["worker:8001", "http://[", "http://worker:port"])
 def test_a_workers_address_that_is_no_url_is_refused(url: str) -> None:
     said = refusal("gateway", "--workers", f"http://127.0.0.1:1,{url}")
-    assert said == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001, or dns://host:port."
+    assert (
+        said == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001, or"
+        " dns://host:port."
+    )
 
 
 def test_a_port_that_is_none_is_refused() -> None:
@@ -137,8 +152,13 @@ def test_a_model_that_is_not_there_ends_the_worker_with_one_line() -> None:
 
 
 def test_a_model_that_is_refused_while_it_is_loaded_has_the_last_word(tmp_path: Path) -> None:
-    """Everything in one process is taken down in order: no warning and no traceback follows the reason."""
-    model = Path(shutil.copytree(TINY, tmp_path / "model", ignore=shutil.ignore_patterns("manifest.json", "golden*")))
+    """Everything in one process is taken down in order: no warning and no traceback follows the
+    reason."""
+    model = Path(
+        shutil.copytree(
+            TINY, tmp_path / "model", ignore=shutil.ignore_patterns("manifest.json", "golden*")
+        )
+    )
     (model / "model.safetensors").write_text("not weights", encoding="utf-8")
     ended = gmr("serve", "--model", str(model), "--port", str(free_port()))
     *stages, refusal = map(json.loads, ended.stderr.splitlines())
@@ -166,10 +186,15 @@ def test_a_hub_model_without_a_commit_is_refused_before_anything_is_loaded() -> 
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])
-def test_an_engine_that_is_not_installed_is_refused_with_the_line_that_installs_it(command: str) -> None:
+def test_an_engine_that_is_not_installed_is_refused_with_the_line_that_installs_it(
+    command: str,
+) -> None:
     ended = gmr(command, "--port", str(free_port()), RERANK_ENGINE="vllm")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'.\n"
+    assert (
+        ended.stderr
+        == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'.\n"
+    )
 
 
 def test_a_port_that_is_taken_ends_the_process_with_a_failure(server: str) -> None:
@@ -177,9 +202,15 @@ def test_a_port_that_is_taken_ends_the_process_with_a_failure(server: str) -> No
     for command in (("gateway", "--workers", "http://127.0.0.1:1"), ("worker",), ("serve",)):
         ended = gmr(*command, "--port", port)
         assert (ended.returncode, ended.stdout) == (1, "")
-        assert ended.stderr == f"Port {port} of 127.0.0.1 is taken: give another --port, or end what listens there.\n"
+        assert (
+            ended.stderr
+            == f"Port {port} of 127.0.0.1 is taken: give another --port, or end what listens"
+            " there.\n"
+        )
 
 
 def test_the_page_of_settings_is_what_the_command_prints() -> None:
     page = Path(__file__).parents[2] / "docs" / "settings.md"
-    assert gmr("settings").stdout == page.read_text(encoding="utf-8"), "gmr settings > docs/settings.md"
+    assert gmr("settings").stdout == page.read_text(encoding="utf-8"), (
+        "gmr settings > docs/settings.md"
+    )

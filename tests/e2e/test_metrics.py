@@ -1,4 +1,5 @@
-"""What a gateway and its worker say of a request: metrics, a line in the log, the times in its answer."""
+"""What a gateway and its worker say of a request: metrics, a line in the log, the times in its
+answer."""
 
 from __future__ import annotations
 
@@ -20,7 +21,12 @@ pytestmark = pytest.mark.slow
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SEQUENCE = ("parse", "admit", "media", "cache_get", "score", "cache_set", "order")
-DOCUMENTS: list[Any] = ["a red circle", {"image": drawn("red")}, {"text": "blue", "image": drawn("blue")}, "word " * 5000]
+DOCUMENTS: list[Any] = [
+    "a red circle",
+    {"image": drawn("red")},
+    {"text": "blue", "image": drawn("blue")},
+    "word " * 5000,
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +45,11 @@ def sample(process: Gmr, name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels."""
     text = process.client.get("/metrics").text
     found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
-    return sum(float(value) for all_, value in found if all(f'{label}="{wanted}"' in all_ for label, wanted in labels.items()))
+    return sum(
+        float(value)
+        for all_, value in found
+        if all(f'{label}="{wanted}"' in all_ for label, wanted in labels.items())
+    )
 
 
 def timings(header: str) -> dict[str, float]:
@@ -54,11 +64,15 @@ def test_a_request_shows_where_its_time_went_and_what_it_was(pair: Fleet) -> Non
     assert answer.status_code == 200, answer.text
     spent = timings(answer.headers["server-timing"])
     assert spent.keys() == {*SEQUENCE, "decode", "queue", "engine", "total"}
-    assert spent["queue"] + spent["engine"] <= 2 * spent["score"] + 1, "two calls at most: texts, and images"
+    assert spent["queue"] + spent["engine"] <= 2 * spent["score"] + 1, (
+        "two calls at most: texts, and images"
+    )
     assert sum(spent[name] for name in SEQUENCE) <= spent["total"] + 1
     eventually(lambda: len(lines(gateway)) == 1)
     (line,) = lines(gateway)
-    assert {name: value for name, value in line.items() if not name.endswith("ms") and name != "time"} == {
+    assert {
+        name: value for name, value in line.items() if not name.endswith("ms") and name != "time"
+    } == {
         "level": "info",
         "message": "request",
         "route": "/rerank",
@@ -80,39 +94,71 @@ def test_a_request_shows_where_its_time_went_and_what_it_was(pair: Fleet) -> Non
 
 def test_each_stage_is_measured_by_the_process_that_spends_it(pair: Fleet) -> None:
     gateway, (worker,) = pair.gateway, pair.workers
-    for process, own, other in ((gateway, SEQUENCE, ("queue", "engine")), (worker, ("queue", "engine"), SEQUENCE)):
-        assert all(sample(process, "rerank_stage_duration_seconds_count", stage=name) for name in own)
-        assert not any(sample(process, "rerank_stage_duration_seconds_count", stage=name) for name in other)
-    assert sample(gateway, "rerank_scoring_duration_seconds_count", documents="2-10", modality="mixed") == 1
+    for process, own, other in (
+        (gateway, SEQUENCE, ("queue", "engine")),
+        (worker, ("queue", "engine"), SEQUENCE),
+    ):
+        assert all(
+            sample(process, "rerank_stage_duration_seconds_count", stage=name) for name in own
+        )
+        assert not any(
+            sample(process, "rerank_stage_duration_seconds_count", stage=name) for name in other
+        )
+    assert (
+        sample(gateway, "rerank_scoring_duration_seconds_count", documents="2-10", modality="mixed")
+        == 1
+    )
     assert sample(gateway, "rerank_request_images_sum") == 2
 
 
 def test_a_worker_counts_its_steps_tokens_and_images(pair: Fleet) -> None:
     (worker,) = pair.workers
     steps = sample(worker, "rerank_engine_steps_total")
-    assert steps == sample(worker, "rerank_batch_pairs_count") == sample(worker, "rerank_batch_fill_ratio_count") > 0
+    assert (
+        steps
+        == sample(worker, "rerank_batch_pairs_count")
+        == sample(worker, "rerank_batch_fill_ratio_count")
+        > 0
+    )
     assert sample(worker, "rerank_batch_pairs_sum") >= len(DOCUMENTS)
     assert sample(worker, "rerank_engine_prompt_tokens_total", source="computed") > 3_000
     assert sample(worker, "rerank_image_cache_lookups_total", result="miss") >= 2
-    assert sample(worker, "rerank_request_duration_seconds_count", dialect="worker", status="200") >= 1
+    assert (
+        sample(worker, "rerank_request_duration_seconds_count", dialect="worker", status="200") >= 1
+    )
     version = manifest_digest(SHIPPED / "gmr-tiny")[:12]
     assert sample(worker, "rerank_model_info", model="gmr-tiny", version=version) == 1
-    for gauge in ("rerank_engine_calls_in_flight", "rerank_engine_pairs_in_flight", "rerank_engine_stalled_seconds"):
+    for gauge in (
+        "rerank_engine_calls_in_flight",
+        "rerank_engine_pairs_in_flight",
+        "rerank_engine_stalled_seconds",
+    ):
         assert sample(worker, gauge) == 0
 
 
 def test_scores_and_cut_pairs_are_counted_by_the_model_that_they_are_of(pair: Fleet) -> None:
     gateway = pair.gateway
     digest = short(gateway.client.get("/info").json()["model_digest"])
-    before = {result: sample(gateway, "rerank_pairs_total", digest=digest, result=result) for result in ("computed", "cached")}
+    before = {
+        result: sample(gateway, "rerank_pairs_total", digest=digest, result=result)
+        for result in ("computed", "cached")
+    }
     scores = sample(gateway, "rerank_relevance_score_sum", digest=digest)
     answer = gateway.rerank(query="a blue square", documents=["a blue square", "a dog"])
     again = gateway.rerank(query="a blue square", documents=["a blue square", "a dog"])
     assert [each.status_code for each in (answer, again)] == [200, 200]
-    after = {result: sample(gateway, "rerank_pairs_total", digest=digest, result=result) for result in ("computed", "cached")}
-    assert {result: after[result] - before[result] for result in before} == {"computed": 2, "cached": 2}
+    after = {
+        result: sample(gateway, "rerank_pairs_total", digest=digest, result=result)
+        for result in ("computed", "cached")
+    }
+    assert {result: after[result] - before[result] for result in before} == {
+        "computed": 2,
+        "cached": 2,
+    }
     found = [each["relevance_score"] for each in answer.json()["results"]]
-    assert sample(gateway, "rerank_relevance_score_sum", digest=digest) - scores == pytest.approx(2 * sum(found), abs=1e-6)
+    assert sample(gateway, "rerank_relevance_score_sum", digest=digest) - scores == pytest.approx(
+        2 * sum(found), abs=1e-6
+    )
     assert sample(gateway, "rerank_truncated_pairs_total", digest=digest) == 1
     assert sample(gateway, "rerank_model_workers", model="gmr-tiny", digest=digest) == 1
 
@@ -122,7 +168,9 @@ def test_each_process_says_what_it_is_and_how_it_fares(pair: Fleet) -> None:
         assert sample(process, "rerank_build_info", role=role) == 1
         assert sample(process, "process_resident_memory_bytes") > 2**20
         assert sample(process, "rerank_event_loop_lag_seconds_count") > 0
-        assert 1 <= sample(process, "rerank_connections") < sample(process, "rerank_connections_limit")
+        assert (
+            1 <= sample(process, "rerank_connections") < sample(process, "rerank_connections_limit")
+        )
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
@@ -132,13 +180,21 @@ def test_both_scrapes_are_clean(pair: Fleet, accept: str) -> None:
         assert scrape.headers["content-type"].startswith(accept)
         assert (TRACE in scrape.text) == (accept != "text/plain")
         if accept == "text/plain":
-            checked = subprocess.run(["promtool", "check", "metrics"], input=scrape.content, capture_output=True, check=False)
+            checked = subprocess.run(
+                ["promtool", "check", "metrics"],
+                input=scrape.content,
+                capture_output=True,
+                check=False,
+            )
             assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
 def test_what_is_no_http_is_told_its_time_too(pair: Fleet) -> None:
     asked = subprocess.run(
-        ["curl", "-s", "-i", "-X", "GET POST", f"{pair.gateway.url}/rerank"], capture_output=True, text=True, check=False
+        ["curl", "-s", "-i", "-X", "GET POST", f"{pair.gateway.url}/rerank"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "400" in asked.stdout.splitlines()[0]
     assert re.search(r"^server-timing: total;dur=[\d.]+\s*$", asked.stdout, re.MULTILINE)

@@ -36,7 +36,11 @@ def assert_as_printed(answered: Any, printed: Any, place: str = "answer") -> Non
 
 def ask(command: str, server: str) -> Any:
     asked = subprocess.run(
-        ["bash", "-c", command.replace(PRINTED_ADDRESS, server)], cwd=ROOT, capture_output=True, check=True, text=True
+        ["bash", "-c", command.replace(PRINTED_ADDRESS, server)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
     )
     return json.loads(asked.stdout)
 
@@ -48,7 +52,10 @@ def test_there_is_an_example_for_text_images_and_both() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=["text", "images", "both"])
 def test_an_example_answers_as_printed(example: tuple[str, str], server: str) -> None:
     command, printed = example
-    assert_as_printed(ask(command.replace('"query"', '"cache": "refresh", "query"', 1), server), json.loads(printed))
+    assert_as_printed(
+        ask(command.replace('"query"', '"cache": "refresh", "query"', 1), server),
+        json.loads(printed),
+    )
 
 
 def test_what_a_newcomer_types_ranks_the_document_with_those_words_first(rerank: Any) -> None:

@@ -32,7 +32,12 @@ DOCUMENTS: list[Any] = [
     "Sort the list in ascending order and return None.",
     {"image": drawn("red")},
     {"text": "a green circle", "image": drawn("green", "JPEG")},
-    {"content": [{"type": "image_url", "image_url": {"url": drawn("blue", "WEBP")}}, {"type": "text", "text": "blue"}]},
+    {
+        "content": [
+            {"type": "image_url", "image_url": {"url": drawn("blue", "WEBP")}},
+            {"type": "text", "text": "blue"},
+        ]
+    },
     {"id": "last", "text": "word " * 5000},
 ]
 
@@ -50,10 +55,17 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def ask(gateway: Gmr, **body: Any) -> httpx.Response:
-    return gateway.rerank(**{"query": "how do I sort a list", "documents": ["Sort the list."], "cache": "bypass"} | body)
+    return gateway.rerank(
+        **{"query": "how do I sort a list", "documents": ["Sort the list."], "cache": "bypass"}
+        | body
+    )
 
 
-QUERIES: list[Any] = ["a red circle", {"image": drawn("red")}, {"text": "like this", "image": drawn("blue")}]
+QUERIES: list[Any] = [
+    "a red circle",
+    {"image": drawn("red")},
+    {"text": "like this", "image": drawn("blue")},
+]
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -62,7 +74,9 @@ def test_two_processes_answer_as_one_does(pair: Fleet, rerank: Rerank, query: An
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_request_that_is_split_is_answered_as_a_whole_one_is(both: Fleet, rerank: Rerank, query: Any) -> None:
+def test_a_request_that_is_split_is_answered_as_a_whole_one_is(
+    both: Fleet, rerank: Rerank, query: Any
+) -> None:
     before = shares(both.gateway)
     agree(ask(both.gateway, query=query, documents=DOCUMENTS).json(), in_one(rerank, query))
     assert shares(both.gateway) - before == 2
@@ -146,11 +160,18 @@ def test_a_share_whose_worker_is_killed_is_scored_by_the_other(both: Fleet) -> N
     assert shares(gateway) - before == 1
     doomed.start()
     doomed.await_ready()
-    eventually(lambda: ask(gateway, documents=documents[:4]).status_code == 200 and shares(gateway) - before >= 4)
+    eventually(
+        lambda: (
+            ask(gateway, documents=documents[:4]).status_code == 200
+            and shares(gateway) - before >= 4
+        )
+    )
 
 
 def test_a_gateway_that_starts_before_its_worker_waits_for_it(tmp_path: Path) -> None:
-    with Gmr("gateway", "--workers", f"http://127.0.0.1:{free_port()}", log=tmp_path / "gateway") as gateway:
+    with Gmr(
+        "gateway", "--workers", f"http://127.0.0.1:{free_port()}", log=tmp_path / "gateway"
+    ) as gateway:
         eventually(lambda: gateway.status("/health/live") == 200, why=gateway.said)
         assert gateway.status("/health/ready") == 503
         assert is_flat_failure(ask(gateway))

@@ -30,10 +30,16 @@ INNER_V4 = [
 
 
 def spellings(address: IPv4Address) -> list[str]:
-    """An IPv4 address as a host of a URL: dotted, short, octal, hexadecimal, one number, and inside IPv6."""
+    """An IPv4 address as a host of a URL: dotted, short, octal, hexadecimal, one number, and inside
+    IPv6."""
     number = int(address)
     one, two, three, four = address.packed
-    v6 = [f"::ffff:{address}", f"::ffff:{number >> 16:x}:{number & 0xFFFF:x}", f"::{address}", f"64:ff9b::{address}"]
+    v6 = [
+        f"::ffff:{address}",
+        f"::ffff:{number >> 16:x}:{number & 0xFFFF:x}",
+        f"::{address}",
+        f"64:ff9b::{address}",
+    ]
     return [
         str(address),
         f"{address}.",

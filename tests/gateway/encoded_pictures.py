@@ -18,7 +18,14 @@ Claim = Callable[[int, int], bytes]
 def picture(size: Size = (48, 40)) -> Image.Image:
     """A picture that looks different from every side."""
     shade = Image.linear_gradient("L").resize(size)
-    return Image.merge("RGB", [shade, shade.transpose(Image.Transpose.ROTATE_180), Image.radial_gradient("L").resize(size)])
+    return Image.merge(
+        "RGB",
+        [
+            shade,
+            shade.transpose(Image.Transpose.ROTATE_180),
+            Image.radial_gradient("L").resize(size),
+        ],
+    )
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -45,17 +52,29 @@ def exif(orientation: int) -> Image.Exif:
 
 def with_unwritable_exif() -> bytes:
     """A JPEG whose EXIF says to turn it, and holds a fraction where a whole number belongs."""
-    return encode(picture(), "JPEG", exif=exif(6)).replace(struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x0103, 5))
+    return encode(picture(), "JPEG", exif=exif(6)).replace(
+        struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x0103, 5)
+    )
 
 
 def animated(kind: str) -> bytes:
     """Red, then blue."""
-    return encode(Image.new("RGB", (32, 32), "red"), kind, save_all=True, append_images=[Image.new("RGB", (32, 32), "blue")])
+    return encode(
+        Image.new("RGB", (32, 32), "red"),
+        kind,
+        save_all=True,
+        append_images=[Image.new("RGB", (32, 32), "blue")],
+    )
 
 
 def png_that_claims(width: int, height: int) -> bytes:
     header = b"IHDR" + struct.pack(">II", width, height) + encode(picture())[24:29]
-    return encode(picture())[:12] + header + struct.pack(">I", zlib.crc32(header)) + encode(picture())[33:]
+    return (
+        encode(picture())[:12]
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + encode(picture())[33:]
+    )
 
 
 def jpeg_that_claims(width: int, height: int) -> bytes:
@@ -90,9 +109,19 @@ def png_of_profiles(count: int) -> bytes:
 
 
 def webp_of_one_colour(number: int, side: int = 4_000) -> bytes:
-    """A hundred bytes or so that decode to a canvas of `side` squared, a different file for each number."""
-    dot = encode(Image.new("RGB", (2, 2), (number % 256, number // 256 % 256, 7)), "WEBP", lossless=True)
-    frame = b"ANMF" + struct.pack("<I", 16 + len(dot) - 12) + bytes(6) + b"\x01\0\0\x01\0\0" + bytes(4) + dot[12:]
+    """A hundred bytes or so that decode to a canvas of `side` squared, a different file for each
+    number."""
+    dot = encode(
+        Image.new("RGB", (2, 2), (number % 256, number // 256 % 256, 7)), "WEBP", lossless=True
+    )
+    frame = (
+        b"ANMF"
+        + struct.pack("<I", 16 + len(dot) - 12)
+        + bytes(6)
+        + b"\x01\0\0\x01\0\0"
+        + bytes(4)
+        + dot[12:]
+    )
     frame += b"\0" * (len(frame) % 2)
     canvas = struct.pack("<I", side - 1)[:3] * 2
     extended = b"VP8X" + struct.pack("<I", 10) + b"\x02\0\0\0" + canvas
@@ -112,7 +141,8 @@ def _segment(marker: int, data: bytes) -> bytes:
 
 
 def jpeg_of_scans(side: int, scans: int) -> bytes:
-    """A grey progressive JPEG of `side`, a multiple of 8, whose scans go over every block and say nothing about it."""
+    """A grey progressive JPEG of `side`, a multiple of 8, whose scans go over every block and say
+    nothing about it."""
     blocks = (side // 8) ** 2
     runs = [2**15 - 1] * (blocks // (2**15 - 1) + 1)  # the last run is longer than needed
     bits = "".join(f"0{run - 2**14:014b}" for run in runs)
@@ -127,7 +157,12 @@ def jpeg_of_scans(side: int, scans: int) -> bytes:
         ),  # one code: a run of 2^14 empty blocks and as many more as it says
         _segment(0xDA, b"\1\1\0\0\0\0") + b"\0" * (blocks // 8 + 1),
     )
-    return b"\xff\xd8" + b"".join(head) + (_segment(0xDA, b"\1\1\0\1\x3f\0") + nothing) * scans + b"\xff\xd9"
+    return (
+        b"\xff\xd8"
+        + b"".join(head)
+        + (_segment(0xDA, b"\1\1\0\1\x3f\0") + nothing) * scans
+        + b"\xff\xd9"
+    )
 
 
 PICTURES = {
@@ -145,12 +180,18 @@ PICTURES = {
     "lossless": encode(picture(), "WEBP", lossless=True, exif=exif(6)),
     "animated": animated("WEBP"),
     "grey with transparency": encode(picture().convert("LA")),
-    "exif of garbage": jpeg_with(_segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(range(256)))),
+    "exif of garbage": jpeg_with(
+        _segment(0xE1, b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(range(256)))
+    ),
     "png exif of garbage": png_with(chunk(b"eXIf", b"II*\0" + bytes(range(256)))),
     "profile of garbage": png_with(chunk(b"iCCP", b"x\0\0garbage")),
     "several pictures in one": encode(picture(), "MPO", save_all=True, append_images=[picture()]),
     "and a web page": encode(picture()) + b"<html><script>alert(1)</script></html>",
-    "and an archive": encode(picture(), "JPEG") + b"PK\x03\x04" + bytes(64) + b"PK\x05\x06" + bytes(18),
+    "and an archive": encode(picture(), "JPEG")
+    + b"PK\x03\x04"
+    + bytes(64)
+    + b"PK\x05\x06"
+    + bytes(18),
     "as many scans as are fine": jpeg_of_scans(64, 90),
 }
 """Pictures that are fine, by what is special about them."""
@@ -164,8 +205,15 @@ REFUSED = {
     "bilevel": encode(picture().convert("1"), "XBM"),
     "jpeg 2000": b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(64),
     "jpeg 2000 stream": b"\xff\x4f\xff\x51" + bytes(64),
-    "fits": b"SIMPLE  =                    T".ljust(80) + b"BITPIX  =                    8".ljust(80) + b"END".ljust(2720),
-    "psd": b"8BPS\0\1" + bytes(6) + b"\0\3" + struct.pack(">II", 40, 48) + b"\0\x08\0\3" + bytes(64),
+    "fits": b"SIMPLE  =                    T".ljust(80)
+    + b"BITPIX  =                    8".ljust(80)
+    + b"END".ljust(2720),
+    "psd": b"8BPS\0\1"
+    + bytes(6)
+    + b"\0\3"
+    + struct.pack(">II", 40, 48)
+    + b"\0\x08\0\3"
+    + bytes(64),
     "svg": b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
     "avif": b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1B" + bytes(64),
     "heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64),
@@ -173,6 +221,7 @@ REFUSED = {
     "wmf": b"\xd7\xcd\xc6\x9a" + bytes(64),
     "a page, then a png": b"<html>" + encode(picture()),
     "gif, then a jpeg": b"GIF89a" + encode(picture(), "JPEG"),
-    "postscript, then a png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n" + encode(picture()),
+    "postscript, then a png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n"
+    + encode(picture()),
 }
 """Pictures of other formats, some with a good one behind."""

@@ -17,7 +17,8 @@ Costs = Callable[[random.Random], int]
 
 
 class Shared:
-    """One engine that divides `rate` cost units a second among all that are inside, none of which takes less than `least`."""
+    """One engine that divides `rate` cost units a second among all that are inside, none of which
+    takes less than `least`."""
 
     def __init__(self, rate: float, least: float = 0.0) -> None:
         self.rate, self.least = rate, least
@@ -115,7 +116,9 @@ class Simulation:
             for _ in range(CHUNKS_AT_ONCE * self.server.workers_in_all):
                 group.create_task(take(pieces))
 
-    async def flood(self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0) -> None:
+    async def flood(
+        self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0
+    ) -> None:
         """Requests come with `gap` seconds between them on average, whatever becomes of them."""
         dice = random.Random(scope or "flood")
         until = asyncio.get_running_loop().time() + seconds
@@ -140,5 +143,9 @@ class Simulation:
 
     def goodput(self, since: float, until: float, scope: str | None = None) -> float:
         """Cost that was answered in a time, of what the server can do in it."""
-        done = sum(each.cost for each in self.seen if each.done and since <= each.done < until and scope in (None, each.scope))
+        done = sum(
+            each.cost
+            for each in self.seen
+            if each.done and since <= each.done < until and scope in (None, each.scope)
+        )
         return done / (self.server.rate * (until - since))

@@ -22,9 +22,13 @@ BUDGET = 5.0
 
 
 @asynccontextmanager
-async def tier_on(url: str, *, secret: bytes = SECRET, client: Any = None, **options: Any) -> AsyncIterator[RedisTier]:
+async def tier_on(
+    url: str, *, secret: bytes = SECRET, client: Any = None, **options: Any
+) -> AsyncIterator[RedisTier]:
     """A tier, closed in the end. `client` are options of the client."""
-    made = open_client(read_address(url), connections=options.get("connections", 16), **(client or {}))
+    made = open_client(
+        read_address(url), connections=options.get("connections", 16), **(client or {})
+    )
     tier = RedisTier(made, Seal(secret), **{"budget_seconds": BUDGET} | options)
     try:
         yield tier
@@ -33,8 +37,11 @@ async def tier_on(url: str, *, secret: bytes = SECRET, client: Any = None, **opt
 
 
 @asynccontextmanager
-async def pretender(answer: Callable[[list[bytes]], bytes | None]) -> AsyncIterator[tuple[str, list[list[bytes]]]]:
-    """A server that answers each command as it is told (None: it hangs up); gives its address, and what it has heard.
+async def pretender(
+    answer: Callable[[list[bytes]], bytes | None],
+) -> AsyncIterator[tuple[str, list[list[bytes]]]]:
+    """A server that answers each command as it is told (None: it hangs up); gives its address, and
+    what it has heard.
 
     A connection is heard as an empty command.
     """

@@ -58,7 +58,8 @@ async def never(call: ScoreCall) -> Response:
 
 
 class StandIn:
-    """A worker that serves `info` (None: it is not ready) and `others`, or says the bytes in `said`.
+    """A worker that serves `info` (None: it is not ready) and `others`, or says the bytes in
+    `said`.
 
     It answers calls with `answer`, and keeps them.
     """
@@ -74,7 +75,9 @@ class StandIn:
         self.headers: list[dict[str, str]] = []
         routes = [Route("/info", self._info), Route("/score", self._score, methods=["POST"])]
         self.app = Starlette(routes=routes)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=f"http://worker-{next(self._count)}")
+        self.client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(self.app), base_url=f"http://worker-{next(self._count)}"
+        )
 
     async def _info(self, request: Request) -> Response:
         said = self.said or (self.info and msgspec.json.encode([self.info, *self.others]))
@@ -87,7 +90,8 @@ class StandIn:
 
 
 class Reader(StandIn):
-    """Scores a text document by the number it spells, plus `more`; a picture is 0. "late" is left open, "long" is refused."""
+    """Scores a text document by the number it spells, plus `more`; a picture is 0. "late" is left
+    open, "long" is refused."""
 
     def __init__(self) -> None:
         super().__init__(self._read)
@@ -128,10 +132,16 @@ async def monitored(*clients: httpx.AsyncClient, **settings: Any) -> AsyncIterat
 def key_for(*clients: httpx.AsyncClient) -> bytes:
     """A key whose first choice among the clients is the first of them."""
     names = [str(client.base_url) for client in clients]
-    return next(key for key in map(str.encode, map(str, itertools.count())) if hash_order(key, names)[0] == 0)
+    return next(
+        key
+        for key in map(str.encode, map(str, itertools.count()))
+        if hash_order(key, names)[0] == 0
+    )
 
 
-async def ask(workers: WorkerPool, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k") -> ScoreReply:
+async def ask(
+    workers: WorkerPool, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k"
+) -> ScoreReply:
     """One call to a seat of its own."""
     work = Workload(workers.model(call.model), key, 10, [10] * len(call.documents))
     with workers.dispatches(work) as (seat,):

@@ -61,7 +61,8 @@ def test_only_failures_in_a_row_count(breaker: Breaker, between: bool | None) ->
         attempt(breaker, False)
     attempt(breaker, between)
     attempt(breaker, False)
-    assert breaker.state == ("closed" if between else "open")  # what was learnt nothing from changes nothing
+    # what was learnt nothing from changes nothing
+    assert breaker.state == ("closed" if between else "open")
 
 
 def test_after_its_time_one_probe_decides(breaker: Breaker, clock: Clock) -> None:
@@ -142,8 +143,14 @@ def test_it_admits_again_once_its_time_is_over_whatever_has_happened(steps: list
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.booleans(), max_size=300), st.sampled_from([0.0, 0.05, 0.2]), st.sampled_from([1.0, 10.0]))
-def test_retries_never_exceed_their_share_and_the_reserve(calls: list[bool], share: float, reserve: float) -> None:
+@given(
+    st.lists(st.booleans(), max_size=300),
+    st.sampled_from([0.0, 0.05, 0.2]),
+    st.sampled_from([1.0, 10.0]),
+)
+def test_retries_never_exceed_their_share_and_the_reserve(
+    calls: list[bool], share: float, reserve: float
+) -> None:
     budget = RetryBudget(share=share, reserve=reserve)
     retries = 0
     for number, fails in enumerate(calls, start=1):

@@ -21,7 +21,9 @@ CAPTIONED = {"content": [*PARTS["content"], {"type": "text", "text": "t"}]}
 
 
 def ask(query: Any, *documents: Any) -> RerankQuery:
-    read: list[Item | RerankError] = [each if isinstance(each, RerankError) else Item.model_validate(each) for each in documents]
+    read: list[Item | RerankError] = [
+        each if isinstance(each, RerankError) else Item.model_validate(each) for each in documents
+    ]
     return RerankQuery(Item.model_validate(query), read)
 
 
@@ -46,10 +48,16 @@ def sample(name: str, **labels: str) -> float:
 def test_what_is_compared(asked: RerankQuery, modality: str, images: int) -> None:
     documents = "1" if len(asked.documents) == 1 else "2-10"
     name = "rerank_scoring_duration_seconds_sum"
-    before = sample(name, documents=documents, modality=modality), sample("rerank_request_images_sum")
+    before = (
+        sample(name, documents=documents, modality=modality),
+        sample("rerank_request_images_sum"),
+    )
     count_query(asked)
     count_result(asked, RerankResult(INFO, [], []), 0.25)
-    after = sample(name, documents=documents, modality=modality), sample("rerank_request_images_sum")
+    after = (
+        sample(name, documents=documents, modality=modality),
+        sample("rerank_request_images_sum"),
+    )
     assert (after[0] - before[0], after[1] - before[1]) == (pytest.approx(0.25), images)
 
 
@@ -87,5 +95,14 @@ def test_tokens_and_errors_are_counted_and_the_line_says_so() -> None:
         asked = ask("q", "a", "b", "c")
         count_query(asked)
         count_result(asked, RerankResult(INFO, ranked, [(2, WorkerFailed())]), 0.0)
-    assert {each: sample(each[0], **{each[1]: each[2]}) - before[each] for each in counted} == counted
-    assert record.facts == {"documents": 3, "images": 0, "top_n": None, "cached": 1, "errors": 1, "digest": "other"}
+    assert {
+        each: sample(each[0], **{each[1]: each[2]}) - before[each] for each in counted
+    } == counted
+    assert record.facts == {
+        "documents": 3,
+        "images": 0,
+        "top_n": None,
+        "cached": 1,
+        "errors": 1,
+        "digest": "other",
+    }

@@ -17,7 +17,15 @@ from PIL import Image
 from starlette.responses import Response
 
 from service.api import Item, Limits
-from service.errors import DeadlineExceeded, EmptyItem, InvalidImage, ModelNotFound, PairTooLong, RerankError, WorkerFailed
+from service.errors import (
+    DeadlineExceeded,
+    EmptyItem,
+    InvalidImage,
+    ModelNotFound,
+    PairTooLong,
+    RerankError,
+    WorkerFailed,
+)
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
@@ -39,14 +47,18 @@ class House:
     reranker: Reranker
     worker: Reader
 
-    async def rerank(self, *documents: str | Item | RerankError, seconds: float = 30, **fields: Any) -> RerankResult:
+    async def rerank(
+        self, *documents: str | Item | RerankError, seconds: float = 30, **fields: Any
+    ) -> RerankResult:
         items = [Item(text=each) if isinstance(each, str) else each for each in documents]
         asked: dict[str, Any] = {"query": QUERY, "documents": items} | fields
         return await self.reranker.rerank(RerankQuery(**asked), soon(seconds))
 
 
 def opened(workers: WorkerPool, worker: Reader) -> House:
-    return House(Reranker(Media(Limits()), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"), worker)
+    return House(
+        Reranker(Media(Limits()), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"), worker
+    )
 
 
 @pytest.fixture
@@ -88,7 +100,9 @@ async def test_the_order_is_that_of_a_stable_sort(numbers: Sequence[int]) -> Non
     worker = Reader()
     async with monitored(worker.client) as workers:
         outcome = await opened(workers, worker).rerank(*map(str, numbers))
-    assert [each.index for each in outcome.ranked] == sorted(range(len(numbers)), key=lambda place: -numbers[place])
+    assert [each.index for each in outcome.ranked] == sorted(
+        range(len(numbers)), key=lambda place: -numbers[place]
+    )
 
 
 async def test_what_is_known_is_not_sent_again(house: House) -> None:
@@ -100,7 +114,9 @@ async def test_what_is_known_is_not_sent_again(house: House) -> None:
     assert [logits(each) for each in (first, second, third)] == [[2, 1], [3, 2, 1], [3, 1]]
 
 
-@pytest.mark.parametrize("change", [{"query": Item(text="other")}, {"instruction": "judge"}, {"truncate": False}])
+@pytest.mark.parametrize(
+    "change", [{"query": Item(text="other")}, {"instruction": "judge"}, {"truncate": False}]
+)
 async def test_another_question_is_asked_anew(house: House, change: dict[str, Any]) -> None:
     await house.rerank("1")
     assert cached(await house.rerank("1", **change)) == []
@@ -146,7 +162,9 @@ async def test_a_new_model_during_a_request_drops_the_old_scores(house: House) -
     assert (logits(again), cached(again), again.model) == ([103, 102, 101], [2, 1, 0], TWO)
 
 
-async def test_a_new_model_without_old_scores_is_named_and_not_kept_under_the_old_name(house: House) -> None:
+async def test_a_new_model_without_old_scores_is_named_and_not_kept_under_the_old_name(
+    house: House,
+) -> None:
     house.worker.becomes(TWO, more=100)
     outcome = await house.rerank("1")
     assert (logits(outcome), outcome.model) == ([101], TWO)
@@ -188,14 +206,19 @@ async def test_bad_documents_fail_the_request_naming_each(house: House) -> None:
     unread = [EmptyItem().at(("documents", place)) for place in (1, 2)]
     with pytest.raises(EmptyItem) as raised:
         await house.rerank("1", *unread, Item(text="data:image/png;base64,AAAA"), "long")
-    assert [problem.loc for problem in raised.value.problems] == [("documents", place) for place in (1, 2, 3)]
+    assert [problem.loc for problem in raised.value.problems] == [
+        ("documents", place) for place in (1, 2, 3)
+    ]
     assert house.worker.seen() == []
 
 
 async def test_an_image_that_does_not_decode_is_named_wherever_it_stands(house: House) -> None:
     with pytest.raises(InvalidImage) as raised:
         await house.rerank(picture("red", keep=70), "1", picture("red", keep=70))
-    assert [problem.loc for problem in raised.value.problems] == [("documents", 0, "image"), ("documents", 2, "image")]
+    assert [problem.loc for problem in raised.value.problems] == [
+        ("documents", 0, "image"),
+        ("documents", 2, "image"),
+    ]
 
 
 async def test_a_pair_that_is_too_long_is_named_by_its_document(house: House) -> None:
@@ -205,13 +228,27 @@ async def test_a_pair_that_is_too_long_is_named_by_its_document(house: House) ->
 
 
 async def test_skipped_documents_are_listed_and_the_rest_is_ranked(house: House) -> None:
-    documents: list[str | Item | RerankError] = ["1", EmptyItem(), picture("red", keep=70), "long", "2", picture("red", keep=70)]
+    documents: list[str | Item | RerankError] = [
+        "1",
+        EmptyItem(),
+        picture("red", keep=70),
+        "long",
+        "2",
+        picture("red", keep=70),
+    ]
     outcome = await house.rerank(*documents, skip_errors=True)
     assert [each.index for each in outcome.ranked] == [4, 0]
-    assert codes(outcome) == [(1, "empty_item"), (2, "invalid_image"), (3, "pair_too_long"), (5, "invalid_image")]
+    assert codes(outcome) == [
+        (1, "empty_item"),
+        (2, "invalid_image"),
+        (3, "pair_too_long"),
+        (5, "invalid_image"),
+    ]
 
 
-async def test_a_query_that_cannot_be_read_fails_even_where_errors_are_skipped(house: House) -> None:
+async def test_a_query_that_cannot_be_read_fails_even_where_errors_are_skipped(
+    house: House,
+) -> None:
     ask = RerankQuery(query=picture("red", keep=70), documents=[Item(text="1")], skip_errors=True)
     with pytest.raises(InvalidImage) as raised:
         await house.reranker.rerank(ask, soon())
@@ -245,7 +282,10 @@ async def test_a_worker_that_never_answers_leaves_what_was_known(house: House) -
     with pytest.raises(DeadlineExceeded):
         await house.rerank("1", "2", seconds=0.1)
     outcome = await house.rerank("1", "2", seconds=0.1, skip_errors=True)
-    assert ([each.index for each in outcome.ranked], codes(outcome)) == ([0], [(1, "deadline_exceeded")])
+    assert ([each.index for each in outcome.ranked], codes(outcome)) == (
+        [0],
+        [(1, "deadline_exceeded")],
+    )
 
 
 async def test_only_a_served_model_can_be_asked(house: House) -> None:
@@ -256,7 +296,10 @@ async def test_only_a_served_model_can_be_asked(house: House) -> None:
 
 async def test_scores_that_are_known_need_no_time(house: House) -> None:
     await house.rerank("1", "2")
-    assert [each.score for each in (await house.rerank("1", "2", seconds=-1)).ranked] == [scored(2), scored(1)]
+    assert [each.score for each in (await house.rerank("1", "2", seconds=-1)).ranked] == [
+        scored(2),
+        scored(1),
+    ]
 
 
 class Gate:
@@ -276,11 +319,14 @@ async def sent(house: House, calls: int) -> None:
     async with asyncio.timeout(30):
         while len(house.worker.calls) < calls:
             await asyncio.sleep(0.001)
-    for _ in range(20):  # whoever else is to ask has likely done so; if not, it finds what is asserted in the cache
+    # whoever else is to ask has likely done so; if not, it finds what is asserted in the cache
+    for _ in range(20):
         await asyncio.sleep(0.001)
 
 
-async def test_pairs_under_way_are_sent_once_and_count_as_cached_for_whoever_joined(house: House) -> None:
+async def test_pairs_under_way_are_sent_once_and_count_as_cached_for_whoever_joined(
+    house: House,
+) -> None:
     gate = Gate(house)
     first = asyncio.create_task(house.rerank("1", "2"))
     await sent(house, 1)
@@ -296,7 +342,9 @@ async def test_pairs_under_way_are_sent_once_and_count_as_cached_for_whoever_joi
 
 @pytest.mark.parametrize("cache", ["bypass", "refresh"])
 @pytest.mark.parametrize("other", ["use", "bypass", "refresh"])
-async def test_who_wants_its_own_scores_neither_leads_nor_joins(house: House, cache: str, other: str) -> None:
+async def test_who_wants_its_own_scores_neither_leads_nor_joins(
+    house: House, cache: str, other: str
+) -> None:
     gate = Gate(house)
     for leads, joins in ((cache, other), (other, cache)):
         gate.open.clear()
@@ -309,7 +357,9 @@ async def test_who_wants_its_own_scores_neither_leads_nor_joins(house: House, ca
         assert house.worker.seen() == [["1"], ["1"]]
 
 
-async def test_a_bad_document_that_another_had_scored_is_named_where_it_stands_here(house: House) -> None:
+async def test_a_bad_document_that_another_had_scored_is_named_where_it_stands_here(
+    house: House,
+) -> None:
     gate = Gate(house)
     first = asyncio.create_task(house.rerank("long", "1"))
     await sent(house, 1)
@@ -323,7 +373,9 @@ async def test_a_bad_document_that_another_had_scored_is_named_where_it_stands_h
     assert [sorted(map(str, documents)) for documents in house.worker.seen()] == [["1", "long"]]
 
 
-async def test_scores_joined_from_a_model_that_is_replaced_meanwhile_are_dropped(house: House) -> None:
+async def test_scores_joined_from_a_model_that_is_replaced_meanwhile_are_dropped(
+    house: House,
+) -> None:
     worker = house.worker
     release = [asyncio.Event() for _ in range(3)]
 
@@ -343,13 +395,20 @@ async def test_scores_joined_from_a_model_that_is_replaced_meanwhile_are_dropped
     for event in release:
         event.set()
     assert (logits(await leader), (await leader).model) == ([1], INFO)
-    assert (logits(await joiner), cached(await joiner), (await joiner).model) == ([101, 100], [], TWO)
+    assert (logits(await joiner), cached(await joiner), (await joiner).model) == (
+        [101, 100],
+        [],
+        TWO,
+    )
     assert worker.seen() == [["1"], ["2"], ["1", "2"]]
 
 
 async def test_scopes_share_no_score_and_no_cache_of_the_worker(house: House) -> None:
     ask = RerankQuery(query=QUERY, documents=[Item(text="1")])
-    first = {scope: await house.reranker.rerank(ask, soon(), scope=scope) for scope in ("", "a", "b", "ab" * 500)}
+    first = {
+        scope: await house.reranker.rerank(ask, soon(), scope=scope)
+        for scope in ("", "a", "b", "ab" * 500)
+    }
     salts = [call.cache_salt for call in house.worker.calls]
     assert [cached(each) for each in first.values()] == [[]] * 4
     assert salts[0] == ""
@@ -361,7 +420,9 @@ async def test_scopes_share_no_score_and_no_cache_of_the_worker(house: House) ->
 
 async def test_a_scope_is_kept_when_the_model_is_replaced_meanwhile(house: House) -> None:
     ask = RerankQuery(query=QUERY, documents=[Item(text="1"), Item(text="2")])
-    await house.reranker.rerank(RerankQuery(query=QUERY, documents=[Item(text="1")]), soon(), scope="a")
+    await house.reranker.rerank(
+        RerankQuery(query=QUERY, documents=[Item(text="1")]), soon(), scope="a"
+    )
     house.worker.becomes(TWO, more=100)
     await house.reranker.rerank(ask, soon(), scope="a")
     assert len({call.cache_salt for call in house.worker.calls}) == 1

@@ -1,4 +1,5 @@
-"""What is asked of a request at the door, in which order, and that all it held is given back, over a worker told what to do."""
+"""What is asked of a request at the door, in which order, and that all it held is given back, over
+a worker told what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +23,14 @@ from service.errors import Overloaded
 from service.gateway.admission.keys import digest
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
-from service.observability.metrics import ADMITTED_TOKENS, BODY_BYTES, IMAGES, IN_FLIGHT, SHED, WAITING
+from service.observability.metrics import (
+    ADMITTED_TOKENS,
+    BODY_BYTES,
+    IMAGES,
+    IN_FLIGHT,
+    SHED,
+    WAITING,
+)
 from service.web.body_budget import Bodies
 from service.wire import ScoreCall
 from tests.gateway.stand_in import StandIn, never, reply, scored
@@ -45,10 +53,15 @@ class Gated(StandIn):
 
 
 @asynccontextmanager
-async def gateway(worker: StandIn, *, ready: bool = True, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(
+    worker: StandIn, *, ready: bool = True, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     app: FastAPI = create_gateway(GatewaySettings(**settings), [worker.client])
     transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         async with asyncio.timeout(10):
             while ready and (await client.get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
@@ -57,7 +70,9 @@ async def gateway(worker: StandIn, *, ready: bool = True, **settings: Any) -> As
 
 
 def nothing_is_held() -> bool:
-    return all(gauge._value.get() == 0 for gauge in (IN_FLIGHT, WAITING, ADMITTED_TOKENS, BODY_BYTES))
+    return all(
+        gauge._value.get() == 0 for gauge in (IN_FLIGHT, WAITING, ADMITTED_TOKENS, BODY_BYTES)
+    )
 
 
 def shed(reason: str) -> float:
@@ -94,7 +109,10 @@ async def test_without_a_ready_worker_no_body_is_read() -> None:
 async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> None:
     worker = Gated()
     async with gateway(worker, capacity_tokens=1, max_waiting=1) as client:
-        inside, waiting = (asyncio.create_task(client.post("/rerank", json=BODY | {"query": name})) for name in ("in", "wait"))
+        inside, waiting = (
+            asyncio.create_task(client.post("/rerank", json=BODY | {"query": name}))
+            for name in ("in", "wait")
+        )
         async with asyncio.timeout(10):
             while WAITING._value.get() != 1:
                 await asyncio.sleep(0.001)
@@ -115,7 +133,10 @@ async def test_an_image_is_not_looked_at_before_its_request_is_admitted() -> Non
     async with gateway(worker, capacity_tokens=1) as client:
         inside = asyncio.create_task(client.post("/rerank", json=BODY))
         await worker.asked.wait()
-        assert told(await client.post("/rerank", json=broken | {"timeout_ms": 50})) == (504, "deadline_exceeded")
+        assert told(await client.post("/rerank", json=broken | {"timeout_ms": 50})) == (
+            504,
+            "deadline_exceeded",
+        )
         worker.go.set()
         assert (await inside).status_code == 200
         assert told(await client.post("/rerank", json=broken)) == (400, "invalid_image")
@@ -126,7 +147,9 @@ async def test_who_runs_out_of_time_in_the_line_gets_what_there_is_if_it_wants_t
     async with gateway(worker, capacity_tokens=1) as client:
         inside = asyncio.create_task(client.post("/rerank", json=BODY))
         await worker.asked.wait()
-        answer = await client.post("/rerank", json=BODY | {"documents": ["x", {}], "timeout_ms": 30, "on_error": "skip"})
+        answer = await client.post(
+            "/rerank", json=BODY | {"documents": ["x", {}], "timeout_ms": 30, "on_error": "skip"}
+        )
         assert answer.status_code == 200
         assert [(each["index"], each["code"]) for each in answer.json()["errors"]] == [
             (0, "deadline_exceeded"),
@@ -145,13 +168,21 @@ async def test_what_is_scored_by_the_deadline_is_given_to_who_skips() -> None:
     async with gateway(StandIn(half)) as client:
         answer = (await client.post("/rerank", json=BODY | {"on_error": "skip"})).json()
         assert [each["index"] for each in answer["results"]] == [0]
-        assert [(each["index"], each["code"]) for each in answer["errors"]] == [(1, "deadline_exceeded")]
-        assert told(await client.post("/rerank", json=BODY | {"cache": "bypass"})) == (504, "deadline_exceeded")
+        assert [(each["index"], each["code"]) for each in answer["errors"]] == [
+            (1, "deadline_exceeded")
+        ]
+        assert told(await client.post("/rerank", json=BODY | {"cache": "bypass"})) == (
+            504,
+            "deadline_exceeded",
+        )
 
 
 async def test_a_worker_that_never_answers_holds_nothing_beyond_the_deadline() -> None:
     async with gateway(StandIn(never)) as client:
-        assert told(await client.post("/rerank", json=BODY | {"timeout_ms": 50})) == (504, "deadline_exceeded")
+        assert told(await client.post("/rerank", json=BODY | {"timeout_ms": 50})) == (
+            504,
+            "deadline_exceeded",
+        )
         assert nothing_is_held()
 
 
@@ -162,7 +193,9 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
         first = asyncio.create_task(client.post("/rerank", json=large))
         await worker.asked.wait()
         before = shed("bodies")
-        assert told(await client.post("/rerank", content=unread(), headers={"content-length": "40000"})) == (503, "overloaded")
+        assert told(
+            await client.post("/rerank", content=unread(), headers={"content-length": "40000"})
+        ) == (503, "overloaded")
         parts = json.dumps(large).encode()
 
         async def in_parts() -> AsyncIterator[bytes]:
@@ -240,7 +273,9 @@ async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Pat
     async with gateway(worker, api_keys_file=file) as client:
 
         async def asked(content: bytes) -> httpx.Response:
-            return await client.post("/rerank", content=content, headers={"authorization": "Bearer a"})
+            return await client.post(
+                "/rerank", content=content, headers={"authorization": "Bearer a"}
+            )
 
         documents = b"[" + b",".join([b'"d"'] * 999) + b"]"
         for wrong in (b'"\xff"', b'{"image": 7}', b'{"text": ""}'):
@@ -255,7 +290,11 @@ async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Pat
 async def test_a_quota_is_the_tenants_and_is_told_in_seconds(tmp_path: Path) -> None:
     names = {"a": "tenant", "b": "tenant", "c": None}
     entries = [
-        {"sha256": digest(key.encode()).hex(), "tenant": tenant, "pairs_per_second": 0.1 if tenant else None}
+        {
+            "sha256": digest(key.encode()).hex(),
+            "tenant": tenant,
+            "pairs_per_second": 0.1 if tenant else None,
+        }
         for key, tenant in names.items()
     ]
     file = tmp_path / "keys.json"
@@ -266,7 +305,9 @@ async def test_a_quota_is_the_tenants_and_is_told_in_seconds(tmp_path: Path) -> 
 
         async def asked(key: str, content: Any = None) -> httpx.Response:
             headers = {"authorization": f"Bearer {key}"}
-            return await client.post("/rerank", content=content or json.dumps(BODY), headers=headers)
+            return await client.post(
+                "/rerank", content=content or json.dumps(BODY), headers=headers
+            )
 
         assert (await asked("a")).status_code == 200
         refused = await asked("b", unread())
@@ -280,8 +321,12 @@ async def test_a_steering_field_that_is_null_is_as_if_it_were_absent() -> None:
     worker.go.set()
     async with gateway(worker, api_keys=SecretStr("k" * 16)) as client:
         headers = {"authorization": "Bearer " + "k" * 16}
-        assert (await client.post("/rerank", json=BODY | {"cache_salt": None}, headers=headers)).status_code == 200
-        assert told(await client.post("/rerank", json=BODY | {"cache_salt": ""}, headers=headers)) == (400, "invalid_request")
+        assert (
+            await client.post("/rerank", json=BODY | {"cache_salt": None}, headers=headers)
+        ).status_code == 200
+        assert told(
+            await client.post("/rerank", json=BODY | {"cache_salt": ""}, headers=headers)
+        ) == (400, "invalid_request")
 
 
 async def test_a_picture_costs_what_its_header_says() -> None:

@@ -1,4 +1,5 @@
-"""What the gateway says over HTTP of its models and its tokens, told by workers that serve two models."""
+"""What the gateway says over HTTP of its models and its tokens, told by workers that serve two
+models."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ async def reusing(call: ScoreCall) -> Response:
     """Every pair has 10 tokens; all but the first pair's prefix was at hand."""
     digest = (INFO if call.model == INFO.model else ADAPTER).digest
     return reply(
-        [Scored(1.0, 10, 0, truncated=False, reused_tokens=6 if place else 0) for place in range(len(call.documents))], digest
+        [
+            Scored(1.0, 10, 0, truncated=False, reused_tokens=6 if place else 0)
+            for place in range(len(call.documents))
+        ],
+        digest,
     )
 
 
@@ -36,7 +41,10 @@ async def opened(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a gateway over one worker with two models."""
     app = create_gateway(GatewaySettings(**settings), [StandIn(reusing, INFO, ADAPTER).client])
     transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         async with asyncio.timeout(10):
             while (await client.get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
@@ -46,7 +54,12 @@ async def opened(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
 async def tokens(gateway: httpx.AsyncClient) -> Counter[str]:
     text = (await gateway.get("/metrics")).text
     return Counter(
-        {source: int(float(count)) for source, count in re.findall(r'rerank_prompt_tokens_total{source="(\w+)"} (\S+)', text)}
+        {
+            source: int(float(count))
+            for source, count in re.findall(
+                r'rerank_prompt_tokens_total{source="(\w+)"} (\S+)', text
+            )
+        }
     )
 
 
@@ -89,11 +102,24 @@ ALIASES = {"rerank-v3.5": "m", "org/other": "adapter", "adapter": "m", "lost": "
 
 async def test_an_alias_is_as_good_as_the_name_it_stands_for() -> None:
     async with opened(model_aliases=ALIASES) as gateway:
-        for name, model in (("rerank-v3.5", "m"), ("org/other", "adapter"), ("m", "m"), ("adapter", "m")):
+        for name, model in (
+            ("rerank-v3.5", "m"),
+            ("org/other", "adapter"),
+            ("m", "m"),
+            ("adapter", "m"),
+        ):
             assert (await rerank(gateway, documents=["e"], model=name))["model"] == model
             found = (await gateway.get(f"/v1/models/{name}")).json()
-            assert found == {"id": name, "object": "model", "created": 0, "owned_by": "gmr-rerank", "root": model}
-        listed = {each["id"]: each["root"] for each in (await gateway.get("/v1/models")).json()["data"]}
+            assert found == {
+                "id": name,
+                "object": "model",
+                "created": 0,
+                "owned_by": "gmr-rerank",
+                "root": model,
+            }
+        listed = {
+            each["id"]: each["root"] for each in (await gateway.get("/v1/models")).json()["data"]
+        }
         assert listed == {"m": "m", "adapter": "m", "org/other": "adapter", "rerank-v3.5": "m"}
 
 
@@ -108,7 +134,9 @@ async def test_an_unknown_model_is_told_which_there_are() -> None:
     for aliases, named in (({}, "adapter, m."), (many, "adapter, m, alias-0, alias-1, alias-10, ")):
         async with opened(model_aliases=aliases) as gateway:
             for answer in (
-                await gateway.post("/rerank", json={"query": "q", "documents": ["a"], "model": "rerank-v9"}),
+                await gateway.post(
+                    "/rerank", json={"query": "q", "documents": ["a"], "model": "rerank-v9"}
+                ),
                 await gateway.get("/v1/models/rerank-v9"),
                 await gateway.get("/v1/models/vec-ai/lychee%2Fx"),
             ):
@@ -133,17 +161,31 @@ async def test_a_bad_document_is_listed_where_the_operator_has_set_it() -> None:
     for setting, status in (("fail", 400), ("skip", 200)):
         async with opened(on_error=setting) as gateway:
             answer = await gateway.post(
-                "/rerank", json={"query": "q", "documents": ["a", "", {"text": "b", "id": 7, "metadata": {"k": [None]}}]}
+                "/rerank",
+                json={
+                    "query": "q",
+                    "documents": ["a", "", {"text": "b", "id": 7, "metadata": {"k": [None]}}],
+                },
             )
             assert answer.status_code == status
             body = answer.json()
-            said = [body["message"]] if status == 400 else [each["message"] for each in body["errors"]]
+            said = (
+                [body["message"]] if status == 400 else [each["message"] for each in body["errors"]]
+            )
             assert said == ["documents[1] needs a text or an image."]
     assert body["results"][1] | {"id": 7, "metadata": {"k": [None]}} == body["results"][1]
 
 
 @pytest.mark.parametrize(
-    "given", ["a", "a=", "=m", "a=m,a=n", f"a={'x' * 257}", ",".join(f"a{number}=m" for number in range(65))]
+    "given",
+    [
+        "a",
+        "a=",
+        "=m",
+        "a=m,a=n",
+        f"a={'x' * 257}",
+        ",".join(f"a{number}=m" for number in range(65)),
+    ],
 )
 def test_aliases_that_cannot_be_are_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_MODEL_ALIASES", given)

@@ -1,4 +1,5 @@
-"""How a request's pairs reach workers: split or whole, images decoded ahead and never too many, failures made good elsewhere."""
+"""How a request's pairs reach workers: split or whole, images decoded ahead and never too many,
+failures made good elsewhere."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ def texts(count: int, each: str = LONG) -> dict[bytes, Content]:
 def shown(count: int, side: int = 700) -> dict[bytes, Content]:
     """Documents of one picture each, every one different."""
     sent = [encode(picture((side, side + number))) for number in range(count)]
-    return {b"%d" % number: (sent_picture(data, ("documents", number, "image")),) for number, data in enumerate(sent)}
+    return {
+        b"%d" % number: (sent_picture(data, ("documents", number, "image")),)
+        for number, data in enumerate(sent)
+    }
 
 
 def sent_picture(data: bytes, loc: Loc) -> Picture:
@@ -62,11 +66,17 @@ class Fleet:
         self.media = media or Media(Limits())
 
     async def score(
-        self, documents: dict[bytes, Content], asked: ScoringContext | None = None, seconds: float = 30, **options: Any
+        self,
+        documents: dict[bytes, Content],
+        asked: ScoringContext | None = None,
+        seconds: float = 30,
+        **options: Any,
     ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         async with monitored(*(each.client for each in self.stand_ins), **options) as workers:
             try:
-                return await Scoring(self.media, workers).score(asked or question(), documents, soon(seconds))
+                return await Scoring(self.media, workers).score(
+                    asked or question(), documents, soon(seconds)
+                )
             finally:
                 assert [worker.load for worker in workers._workers] == [0] * len(self.stand_ins)
 
@@ -83,10 +93,15 @@ async def broken(call: ScoreCall) -> Response:
 
 
 def numbers(verdicts: dict[bytes, PairOutcome]) -> dict[int, float | str]:
-    return {int(key): each.logit if isinstance(each, Scored) else each.code for key, each in verdicts.items()}
+    return {
+        int(key): each.logit if isinstance(each, Scored) else each.code
+        for key, each in verdicts.items()
+    }
 
 
-async def test_a_large_request_is_split_evenly_over_idle_workers_and_every_score_is_its_own() -> None:
+async def test_a_large_request_is_split_evenly_over_idle_workers_and_every_score_is_its_own() -> (
+    None
+):
     fleet = Fleet(*(StandIn(by_number) for _ in range(4)))
     digests, verdicts = await fleet.score(texts(40))
     assert digests == {INFO.digest}
@@ -97,13 +112,19 @@ async def test_a_large_request_is_split_evenly_over_idle_workers_and_every_score
 
 async def test_shares_are_even_in_tokens_not_in_documents() -> None:
     fleet = Fleet(StandIn(by_number), StandIn(by_number))
-    documents = texts(20, "short") | {b"20": (Text("20 " + "word " * 8_000),), b"21": (Text("21 " + "word " * 1_000),)}
+    documents = texts(20, "short") | {
+        b"20": (Text("20 " + "word " * 8_000),),
+        b"21": (Text("21 " + "word " * 1_000),),
+    }
     await fleet.score(documents)
     assert sorted(fleet.sizes()) == [1, 21]
 
 
 async def test_a_small_request_and_one_with_a_long_query_stay_whole() -> None:
-    for documents, asked in ((texts(3, "short"), question()), (texts(10), question((Text("q " * 20_000),)))):
+    for documents, asked in (
+        (texts(3, "short"), question()),
+        (texts(10), question((Text("q " * 20_000),))),
+    ):
         fleet = Fleet(StandIn(by_number), StandIn(by_number))
         await fleet.score(documents, asked)
         assert sorted(fleet.sizes()) == [0, len(documents)]
@@ -119,7 +140,9 @@ async def test_splitting_can_be_switched_off_and_be_forced() -> None:
 
 
 async def test_workers_of_another_digest_or_model_get_no_share() -> None:
-    fleet = Fleet(*(StandIn(by_number, each) for each in (INFO, TWO, INFO, structs.replace(INFO, model="n"))))
+    fleet = Fleet(
+        *(StandIn(by_number, each) for each in (INFO, TWO, INFO, structs.replace(INFO, model="n")))
+    )
     await fleet.score(texts(40))
     assert fleet.sizes() == [20, 0, 20, 0]
 
@@ -154,7 +177,10 @@ async def test_least_loaded_routing_knows_no_home() -> None:
     ],
 )
 def test_the_key_is_that_of_the_prefix(other: ScoringContext) -> None:
-    assert question().prefix_key() == ScoringContext(TWO, "find", (Text("q"),), truncate=False).prefix_key()
+    assert (
+        question().prefix_key()
+        == ScoringContext(TWO, "find", (Text("q"),), truncate=False).prefix_key()
+    )
     assert question().prefix_key() != other.prefix_key()
 
 
@@ -226,7 +252,11 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
         scoring = Scoring(fleet.media, workers)
         tasks = []
         for number in range(4):
-            tasks.append(asyncio.create_task(scoring.score(question((Text(f"q {number}"),)), texts(20), soon())))
+            tasks.append(
+                asyncio.create_task(
+                    scoring.score(question((Text(f"q {number}"),)), texts(20), soon())
+                )
+            )
             async with asyncio.timeout(10):
                 while sum(fleet.sizes()) < 20 * (number + 1):
                     await asyncio.sleep(0.001)
@@ -237,11 +267,12 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
         assert [worker.load for worker in workers._workers] == [0, 0]
 
 
-# -- images ---------------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------
 
 
 class Watching(Media):
-    """A media reader that notes what it was asked to decode, and how many bytes of pixels were out at most."""
+    """A media reader that notes what it was asked to decode, and how many bytes of pixels were out
+    at most."""
 
     def __init__(self) -> None:
         super().__init__(Limits())
@@ -261,9 +292,12 @@ class Watching(Media):
         self.out -= sum(len(image.rgb) for image in call.images)
 
 
-async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one_is_scored() -> None:
+async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one_is_scored() -> (
+    None
+):
     async def slow(call: ScoreCall) -> Response:
-        if len(only.calls) == 1:  # the first call is answered only once another chunk has been decoded and sent
+        # the first call is answered only once another chunk has been decoded and sent
+        if len(only.calls) == 1:
             async with asyncio.timeout(20):
                 while len(only.calls) < 2:
                     await asyncio.sleep(0.001)
@@ -279,7 +313,9 @@ async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-async def test_a_bounded_number_of_pixels_is_held_whatever_the_split(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bounded_number_of_pixels_is_held_whatever_the_split(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(scoring_module, "PIXEL_BYTES", 12 * 2**20)
     monkeypatch.setattr(scoring_module, "KEPT_BYTES", 3 * 2**20)
     media = Watching()
@@ -332,7 +368,9 @@ async def test_time_that_ends_while_images_are_decoded_ends_the_request() -> Non
             return {}
 
     only = Reader()
-    _, verdicts = await Fleet(only, media=Slow(Limits())).score(shown(2) | {b"text": (Text("1"),)}, seconds=1.5)
+    _, verdicts = await Fleet(only, media=Slow(Limits())).score(
+        shown(2) | {b"text": (Text("1"),)}, seconds=1.5
+    )
     assert numbers_of(verdicts.values()) == ["deadline_exceeded", "deadline_exceeded", 1.0]
 
 
@@ -342,9 +380,13 @@ def numbers_of(verdicts: Iterable[PairOutcome]) -> list[float | str]:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 6_000), min_size=1, max_size=30), st.integers(1, 4))
-async def test_however_it_is_split_each_document_gets_its_own_score(lengths: Sequence[int], workers: int) -> None:
+async def test_however_it_is_split_each_document_gets_its_own_score(
+    lengths: Sequence[int], workers: int
+) -> None:
     fleet = Fleet(*(StandIn(by_number) for _ in range(workers)))
-    documents: dict[bytes, Content] = {b"%d" % place: (Text(f"{place} " + "x" * size),) for place, size in enumerate(lengths)}
+    documents: dict[bytes, Content] = {
+        b"%d" % place: (Text(f"{place} " + "x" * size),) for place, size in enumerate(lengths)
+    }
     _, verdicts = await fleet.score(documents)
     assert numbers(verdicts) == {place: place for place in range(len(lengths))}
     assert sum(fleet.sizes()) == len(lengths)

@@ -18,12 +18,22 @@ from service.gateway.app import create_gateway
 from service.gateway.fleet.pool import MAX_NAME, MOST_MODELS
 from service.gateway.info import OPENAPI_PATH, RERANK_PATHS
 from service.gateway.settings import GatewaySettings
-from service.observability.metrics import LABELS
+from service.observability.metric_types import LABELS
 from service.wire import Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from tests.gateway.stand_in import INFO, StandIn, good, monitored
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "TRACE", "BREW")
-PATHS = ("/rerank", "/v1/rerank", "/v1/models", "/info", "/health/live", "/health/x", "/metrics", "/score", "/")
+PATHS = (
+    "/rerank",
+    "/v1/rerank",
+    "/v1/models",
+    "/info",
+    "/health/live",
+    "/health/x",
+    "/metrics",
+    "/score",
+    "/",
+)
 FIELDS = (
     "model",
     "documents",
@@ -59,7 +69,10 @@ def word(chance: random.Random) -> str:
 
 def hostile_reply(chance: random.Random, call: ScoreCall) -> Response:
     """A worker that makes up digests, timings, codes and statuses."""
-    pairs = [chance.choice([Scored(chance.gauss(0, 5), 9, 0, True), Refused(word(chance)), None]) for _ in call.documents]
+    pairs = [
+        chance.choice([Scored(chance.gauss(0, 5), 9, 0, True), Refused(word(chance)), None])
+        for _ in call.documents
+    ]
     digest = chance.choice([word(chance), f"sha256:{chance.getrandbits(256):064x}"])
     timings = {word(chance): chance.random(), "engine": chance.random()}
     body: bytes = msgspec.msgpack.encode(ScoreReply(digest, pairs, timings))
@@ -70,7 +83,10 @@ def hostile_reply(chance: random.Random, call: ScoreCall) -> Response:
 
 async def attack(client: httpx.AsyncClient, chance: random.Random, requests: int) -> None:
     for _ in range(requests):
-        body: dict[str, Any] = {"query": word(chance), "documents": [word(chance) for _ in range(chance.randrange(1, 4))]}
+        body: dict[str, Any] = {
+            "query": word(chance),
+            "documents": [word(chance) for _ in range(chance.randrange(1, 4))],
+        }
         body |= {chance.choice(FIELDS): word(chance)} if chance.random() < 0.5 else {}
         path = chance.choice([*PATHS, f"/{quote(word(chance))}", f"/rerank?{quote(word(chance))}"])
         headers = {
@@ -91,23 +107,33 @@ async def test_no_request_and_no_reply_makes_series() -> None:
 
     app: FastAPI = create_gateway(GatewaySettings(), [StandIn(answer).client])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         earlier = series()
         await attack(client, chance, 150)
         before = series()
         await attack(client, chance, 150)
-        assert {each for each in series() - before if each[0].removesuffix("_bucket") not in BY_STATUS} == set()
+        assert {
+            each for each in series() - before if each[0].removesuffix("_bucket") not in BY_STATUS
+        } == set()
         for name, values in series() - earlier:
             labels = LABELS.get(name) or LABELS[name.rpartition("_")[0]]
             for label, value in values:
-                assert label == "le" or not labels[label] or value in labels[label], (name, label, value)
+                assert label == "le" or not labels[label] or value in labels[label], (
+                    name,
+                    label,
+                    value,
+                )
                 assert label != "status" or value in STATUSES
                 assert label != "route" or value in ROUTES
 
 
 async def test_made_up_models_have_few_series_and_short_names() -> None:
     made_up: list[WorkerInfo] = [
-        structs.replace(INFO, model=f"{number:>300}", digest="sha256:" + "a" * 64) for number in range(500)
+        structs.replace(INFO, model=f"{number:>300}", digest="sha256:" + "a" * 64)
+        for number in range(500)
     ]
     async with monitored(StandIn(good, INFO, *made_up).client) as workers:
         found = [dict(values) for name, values in series() if name == "rerank_model_workers"]

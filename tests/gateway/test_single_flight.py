@@ -1,4 +1,5 @@
-"""Equal pairs under way are scored once, and nobody is the worse for it: no one waits for ever, no failure is shared or lost."""
+"""Equal pairs under way are scored once, and nobody is the worse for it: no one waits for ever, no
+failure is shared or lost."""
 
 from __future__ import annotations
 
@@ -13,7 +14,13 @@ import pytest
 from service.errors import DeadlineExceeded, NoWorker, PairTooLong, RerankError, WorkerFailed
 from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content, Text
-from service.gateway.single_flight import JOINS, SMALL_FLIGHT, WORTH_JOINING, FlightResult, SingleFlight
+from service.gateway.single_flight import (
+    JOINS,
+    SMALL_FLIGHT,
+    WORTH_JOINING,
+    FlightResult,
+    SingleFlight,
+)
 from service.wire import Scored
 from tests.gateway.redis_tiers import count
 from tests.gateway.stand_in import scored, soon
@@ -60,7 +67,9 @@ class House:
 
     def ask(self, *numbers: int, seconds: float = 60) -> asyncio.Task[FlightResult]:
         documents: dict[bytes, Content] = {str(number).encode(): (Text("t"),) for number in numbers}
-        return asyncio.create_task(self.flights.score(documents, DIGEST, soon(seconds), self.scorer))
+        return asyncio.create_task(
+            self.flights.score(documents, DIGEST, soon(seconds), self.scorer)
+        )
 
 
 @pytest.fixture
@@ -75,7 +84,10 @@ async def settle() -> None:
 
 
 def numbers(verdicts: Mapping[bytes, PairOutcome]) -> dict[int, float | str]:
-    return {int(key): each.logit if isinstance(each, Scored) else each.code for key, each in verdicts.items()}
+    return {
+        int(key): each.logit if isinstance(each, Scored) else each.code
+        for key, each in verdicts.items()
+    }
 
 
 async def test_a_pair_under_way_is_scored_once(house: House) -> None:
@@ -85,8 +97,16 @@ async def test_a_pair_under_way_is_scored_once(house: House) -> None:
     assert house.scorer.calls == [[1, 2], [3]]
     house.scorer.go(0)
     house.scorer.go(1)
-    assert [numbers((await each).fresh) for each in (first, second, third)] == [{1: 1, 2: 2}, {3: 3}, {}]
-    assert [numbers((await each).joined) for each in (first, second, third)] == [{}, {2: 2}, {1: 1, 2: 2}]
+    assert [numbers((await each).fresh) for each in (first, second, third)] == [
+        {1: 1, 2: 2},
+        {3: 3},
+        {},
+    ]
+    assert [numbers((await each).joined) for each in (first, second, third)] == [
+        {},
+        {2: 2},
+        {1: 1, 2: 2},
+    ]
     assert [(await each).digests for each in (first, second, third)] == [{DIGEST}, {DIGEST}, set()]
     assert count("rerank_pairs_joined_total") == before + 3
     assert not house.flights._flying
@@ -183,7 +203,9 @@ async def test_a_waiter_waits_no_longer_than_its_own_time(house: House) -> None:
 
 
 @pytest.mark.parametrize("digests", [{"other"}, {DIGEST, "other"}])
-async def test_scores_of_another_digest_are_not_handed_over(house: House, digests: set[str]) -> None:
+async def test_scores_of_another_digest_are_not_handed_over(
+    house: House, digests: set[str]
+) -> None:
     leader, waiter = house.ask(1), house.ask(1)
     await settle()
     house.scorer.go(0, digests)
@@ -210,7 +232,8 @@ async def test_who_has_waited_in_vain_often_enough_scores_alone(house: House) ->
         assert len(house.scorer.calls) == flight + 1
         house.scorer.go(flight, WorkerFailed())
     await settle()
-    assert len(house.scorer.calls) == JOINS + 4  # one of the waiters led in vain, the others no longer wait
+    # one of the waiters led in vain, the others no longer wait
+    assert len(house.scorer.calls) == JOINS + 4
     for call in range(JOINS, len(house.scorer.calls)):
         house.scorer.go(call)
     ended = await asyncio.gather(*waiters, return_exceptions=True)
@@ -250,7 +273,12 @@ async def test_whatever_happens_everyone_gets_an_answer_or_an_error_of_its_own(s
             chance.choice(list(wanted)).cancel()
         elif open_ < len(house.scorer.words):
             if not house.scorer.words[open_].done():
-                house.scorer.go(open_, chance.choice([None, None, {DIGEST, "other"}, WorkerFailed(), RuntimeError("a bug")]))
+                house.scorer.go(
+                    open_,
+                    chance.choice(
+                        [None, None, {DIGEST, "other"}, WorkerFailed(), RuntimeError("a bug")]
+                    ),
+                )
             open_ += 1
         await settle()
     for task, some in wanted.items():

@@ -1,4 +1,5 @@
-"""An event loop whose clock is a number: sleeping takes no time, and everything else happens as in a real one."""
+"""An event loop whose clock is a number: sleeping takes no time, and everything else happens as in
+a real one."""
 
 from __future__ import annotations
 

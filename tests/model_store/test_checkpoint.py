@@ -59,7 +59,9 @@ def test_a_folder_resolves_under_its_manifests_name(published: Path) -> None:
     assert resolve(str(published)).digest == resolve("gmr-tiny").digest
 
 
-def test_a_dot_is_the_folder_one_stands_in(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dot_is_the_folder_one_stands_in(
+    published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(published)
     assert resolve(".").folder.samefile(published)
 
@@ -80,7 +82,14 @@ def test_a_released_model_gets_the_familys_limits(released: Path) -> None:
         ({}, (MIN_PIXELS, MAX_PIXELS)),
         ({"min_pixels": 1, "max_pixels": 2**40}, (1, MAX_PIXELS)),
         ({"min_pixels": 784, "max_pixels": 2352}, (784, 2352)),
-        ({"min_pixels": None, "max_pixels": 50176, "size": {"shortest_edge": 784, "longest_edge": 9}}, (784, 50176)),
+        (
+            {
+                "min_pixels": None,
+                "max_pixels": 50176,
+                "size": {"shortest_edge": 784, "longest_edge": 9},
+            },
+            (784, 50176),
+        ),
         ({"size": {"shortest_edge": 12544, "longest_edge": 50176}}, (12544, 50176)),
     ],
 )
@@ -94,13 +103,18 @@ def test_image_limits_are_the_processors_up_to_the_familys(
     assert (pixels.min_pixels, pixels.max_pixels) == expected
 
 
-@pytest.mark.parametrize("name", ["gmr-huge", "", "./nowhere", "/nowhere/at/all", "a/b/c", "..", "\0", "gmr-tiny/"])
+@pytest.mark.parametrize(
+    "name", ["gmr-huge", "", "./nowhere", "/nowhere/at/all", "a/b/c", "..", "\0", "gmr-tiny/"]
+)
 def test_an_unknown_name_is_refused(name: str) -> None:
     assert refusal(name)
 
 
 def test_an_unknown_name_is_told_what_ships() -> None:
-    assert refusal("gmr-huge") == "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny."
+    assert (
+        refusal("gmr-huge")
+        == "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny."
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -123,7 +137,9 @@ class TestUnusable:
         (published / "chat_template.jinja").unlink()
         assert "chat_template.jinja is missing" in refusal(str(published))
 
-    def test_a_checkpoint_whose_publication_stopped_before_the_manifest(self, published: Path) -> None:
+    def test_a_checkpoint_whose_publication_stopped_before_the_manifest(
+        self, published: Path
+    ) -> None:
         (published / MANIFEST).rename(published / f"{MANIFEST}.draft")
         assert "not published to the end" in refusal(str(published))
 
@@ -138,9 +154,13 @@ class TestUnusable:
             "released: config.json is no JSON object.",
         )
 
-    @pytest.mark.parametrize("architectures", [None, [], 5, ["BertModel"], "Qwen2_5_VLForConditionalGeneration"])
+    @pytest.mark.parametrize(
+        "architectures", [None, [], 5, ["BertModel"], "Qwen2_5_VLForConditionalGeneration"]
+    )
     def test_another_architecture(self, released: Path, architectures: object) -> None:
-        (released / "config.json").write_text(json.dumps({"architectures": architectures}), encoding="utf-8")
+        (released / "config.json").write_text(
+            json.dumps({"architectures": architectures}), encoding="utf-8"
+        )
         assert "only Qwen2_5_VL" in refusal(str(released))
 
     def test_no_weights(self, released: Path) -> None:
@@ -154,18 +174,32 @@ class TestUnusable:
             ("[]", "preprocessor_config.json"),
             ("{", "preprocessor_config.json"),
             ('{"size": 5}', "size of preprocessor_config.json"),
-            ('{"min_pixels": "3136"}', "min_pixels of preprocessor_config.json is '3136', not a whole number"),
-            ('{"max_pixels": -5}', "max_pixels of preprocessor_config.json is -5, not a whole number"),
+            (
+                '{"min_pixels": "3136"}',
+                "min_pixels of preprocessor_config.json is '3136', not a whole number",
+            ),
+            (
+                '{"max_pixels": -5}',
+                "max_pixels of preprocessor_config.json is -5, not a whole number",
+            ),
             ('{"max_pixels": true}', "max_pixels of preprocessor_config.json is True"),
-            ('{"size": {"longest_edge": 1e6}}', "longest_edge of preprocessor_config.json is 1000000.0"),
+            (
+                '{"size": {"longest_edge": 1e6}}',
+                "longest_edge of preprocessor_config.json is 1000000.0",
+            ),
             ('{"max_pixels": 784}', "min_pixels is 3136, more than max_pixels, 784"),
-            ('{"min_pixels": 2000000, "max_pixels": 3000000}', "pictures are read at 1003520 at most"),
+            (
+                '{"min_pixels": 2000000, "max_pixels": 3000000}',
+                "pictures are read at 1003520 at most",
+            ),
             ('{"image_mean": [0.5, 0.5, 0.5]}', "image_mean of preprocessor_config.json"),
             ('{"patch_size": 16}', "patch_size of preprocessor_config.json is 16"),
             ('{"do_resize": false}', "do_resize of preprocessor_config.json"),
         ],
     )
-    def test_a_processor_that_cannot_be_followed(self, released: Path, stated: str, named: str) -> None:
+    def test_a_processor_that_cannot_be_followed(
+        self, released: Path, stated: str, named: str
+    ) -> None:
         (released / "preprocessor_config.json").write_text(stated, encoding="utf-8")
         assert named in refusal(str(released))
 
@@ -178,7 +212,13 @@ class TestUnusable:
             _ = resolve(str(published)).family
 
     @pytest.mark.parametrize(
-        "tokenizer", [None, "", "{}", '{"added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}']
+        "tokenizer",
+        [
+            None,
+            "",
+            "{}",
+            '{"added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}',
+        ],
     )
     def test_a_tokenizer_that_does_not_fit(self, released: Path, tokenizer: str | None) -> None:
         (released / "tokenizer.json").unlink()
@@ -198,8 +238,12 @@ class TestDigest:
         write_manifest(published, manifest.model_copy(update=change))
         assert resolve(str(published)).digest == resolve("gmr-tiny").digest
 
-    @pytest.mark.parametrize("change", [{"template": "spaced"}, {"max_tokens": 3000}, {"default_instruction": "x"}])
-    def test_it_follows_template_and_limits(self, published: Path, change: dict[str, object]) -> None:
+    @pytest.mark.parametrize(
+        "change", [{"template": "spaced"}, {"max_tokens": 3000}, {"default_instruction": "x"}]
+    )
+    def test_it_follows_template_and_limits(
+        self, published: Path, change: dict[str, object]
+    ) -> None:
         manifest = read_manifest(published)
         assert manifest
         write_manifest(published, manifest.model_copy(update=change))
@@ -231,7 +275,10 @@ class TestDigest:
         (released / name).write_text("{}", encoding="utf-8")
         assert resolve(str(released)).digest != before
 
-    @pytest.mark.parametrize("name", ["README.md", ".gitattributes", ".git/config.json", "modeling.py", "pytorch_model.bin"])
+    @pytest.mark.parametrize(
+        "name",
+        ["README.md", ".gitattributes", ".git/config.json", "modeling.py", "pytorch_model.bin"],
+    )
     def test_it_ignores_what_no_loader_reads(self, released: Path, name: str) -> None:
         before = resolve(str(released)).digest
         (released / name).parent.mkdir(exist_ok=True)
@@ -239,7 +286,9 @@ class TestDigest:
         assert resolve(str(released)).digest == before
 
 
-def test_a_score_that_is_not_served_yet_is_refused_and_the_usual_one_is_in_no_digest(published: Path) -> None:
+def test_a_score_that_is_not_served_yet_is_refused_and_the_usual_one_is_in_no_digest(
+    published: Path,
+) -> None:
     manifest = read_manifest(published)
     assert manifest
     described = manifest.model_dump(exclude={"lineage", "name", "base", "read_out"})
@@ -247,5 +296,8 @@ def test_a_score_that_is_not_served_yet_is_refused_and_the_usual_one_is_in_no_di
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     assert resolve(str(published)).digest == digest
     write_manifest(published, manifest.model_copy(update={"read_out": "yes"}))
-    with pytest.raises(CheckpointUnusable, match=r"^gmr-tiny: its score is logit\(yes\) alone, which is not served\.$"):
+    with pytest.raises(
+        CheckpointUnusable,
+        match=r"^gmr-tiny: its score is logit\(yes\) alone, which is not served\.$",
+    ):
         _ = resolve(str(published)).family

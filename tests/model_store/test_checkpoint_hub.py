@@ -1,4 +1,5 @@
-"""Hub models come at a pinned commit, whole, and once; the hub is a real HTTP server on loopback."""
+"""Hub models come at a pinned commit, whole, and once; the hub is a real HTTP server on
+loopback."""
 
 from __future__ import annotations
 
@@ -59,7 +60,12 @@ class Answer(BaseHTTPRequestHandler):
         elif path == f"api/models/{MODEL}/tree/{COMMIT}":
             files = [each for each in self.server.folder.rglob("*") if each.is_file()]
             entries = [
-                {"type": "file", "path": each.relative_to(self.server.folder).as_posix(), "size": each.stat().st_size, "oid": "0"}
+                {
+                    "type": "file",
+                    "path": each.relative_to(self.server.folder).as_posix(),
+                    "size": each.stat().st_size,
+                    "oid": "0",
+                }
                 for each in files
             ]
             self.reply(200, json.dumps(entries).encode())
@@ -75,7 +81,12 @@ class Answer(BaseHTTPRequestHandler):
 
     def reply(self, status: int, body: bytes = b"", code: str = "", etag: str = "") -> None:
         self.send_response(status)
-        headers = {"Content-Length": str(len(body)), "X-Repo-Commit": COMMIT, "X-Error-Code": code, "ETag": etag and f'"{etag}"'}
+        headers = {
+            "Content-Length": str(len(body)),
+            "X-Repo-Commit": COMMIT,
+            "X-Error-Code": code,
+            "ETag": etag and f'"{etag}"',
+        }
         for name, value in headers.items():
             if value:
                 self.send_header(name, value)
@@ -97,7 +108,11 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         thread = threading.Thread(target=hub.serve_forever, args=(0.05,))
         thread.start()
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
         yield hub
         hub.shutdown()
         thread.join()
@@ -140,7 +155,9 @@ def test_a_released_model_is_pulled_and_described(hub: Hub, tmp_path: Path) -> N
 
 def test_only_the_files_that_serving_reads_are_pulled(hub: Hub, tmp_path: Path) -> None:
     assert {path.name for path in pull(tmp_path).folder.iterdir()} == set(PLAIN)
-    assert not [path for path in hub.asked if path.endswith(("README.md", ".bin", ".gitattributes"))]
+    assert not [
+        path for path in hub.asked if path.endswith(("README.md", ".bin", ".gitattributes"))
+    ]
 
 
 def test_its_digest_is_that_of_the_same_files_in_a_folder(hub: Hub, tmp_path: Path) -> None:
@@ -175,7 +192,9 @@ def test_a_pulled_model_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     assert hub.asked == []
 
 
-def test_a_pulled_model_serves_offline(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pulled_model_serves_offline(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = pull(tmp_path).digest
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert pull(tmp_path).digest == before
@@ -183,16 +202,31 @@ def test_a_pulled_model_serves_offline(hub: Hub, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "revision", [None, "", "main", "v1.0", COMMIT[:39], COMMIT + "0", COMMIT.upper(), COMMIT[:39] + "\n", "../x"]
+    "revision",
+    [
+        None,
+        "",
+        "main",
+        "v1.0",
+        COMMIT[:39],
+        COMMIT + "0",
+        COMMIT.upper(),
+        COMMIT[:39] + "\n",
+        "../x",
+    ],
 )
-def test_a_revision_that_is_no_commit_is_refused_unasked(hub: Hub, tmp_path: Path, revision: str | None) -> None:
+def test_a_revision_that_is_no_commit_is_refused_unasked(
+    hub: Hub, tmp_path: Path, revision: str | None
+) -> None:
     assert "RERANK_MODEL_REVISION" in refusal(tmp_path, revision=revision)
     assert hub.asked == []
 
 
 def test_a_commit_that_the_hub_does_not_have_is_refused(hub: Hub, tmp_path: Path) -> None:
     wrong = "f" * 40
-    assert refusal(tmp_path, revision=wrong).startswith(f"{MODEL} at {wrong} cannot be had from the hub")
+    assert refusal(tmp_path, revision=wrong).startswith(
+        f"{MODEL} at {wrong} cannot be had from the hub"
+    )
 
 
 @pytest.mark.parametrize("name", ["vec-ai/nothing", "vec ai/lychee", "a/b--c", "-a/b"])
@@ -219,7 +253,8 @@ def test_a_hub_that_is_down_is_one_sentence_and_nothing_else(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
     assert refusal(tmp_path).endswith(
-        "cannot be had from the hub: the hub is not reached from here, and the model is not in the cache."
+        "cannot be had from the hub: the hub is not reached from here, and the model is not in the"
+        " cache."
     )
     assert not caplog.records
     assert "Retrying" not in capfd.readouterr().err
@@ -230,8 +265,12 @@ def test_what_the_hub_does_not_have_is_told_apart(hub: Hub, tmp_path: Path) -> N
     assert "the hub has no such model" in refusal(tmp_path, "vec-ai/nothing")
 
 
-@pytest.mark.parametrize(("lost", "said"), [("config.json", "config.json"), ("model.safetensors", "safetensors")])
-def test_a_model_without_what_serving_needs_is_refused(hub: Hub, tmp_path: Path, lost: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("lost", "said"), [("config.json", "config.json"), ("model.safetensors", "safetensors")]
+)
+def test_a_model_without_what_serving_needs_is_refused(
+    hub: Hub, tmp_path: Path, lost: str, said: str
+) -> None:
     (hub.folder / lost).unlink()
     assert said in refusal(tmp_path)
 
@@ -239,8 +278,16 @@ def test_a_model_without_what_serving_needs_is_refused(hub: Hub, tmp_path: Path,
 @pytest.mark.slow
 def test_a_service_serves_a_hub_model(hub: Hub, tmp_path: Path) -> None:
     publish(hub)
-    settings = {"HF_ENDPOINT": hub.url, "RERANK_MODEL_REVISION": COMMIT, "RERANK_MODEL_CACHE": str(tmp_path / "cache")}
-    with running("serve", "--model", MODEL, port=free_port(), log=tmp_path / "log", **settings) as url:
-        answer = httpx.post(f"{url}/rerank", json={"query": "q", "documents": ["a", "b"]}, timeout=60).json()
+    settings = {
+        "HF_ENDPOINT": hub.url,
+        "RERANK_MODEL_REVISION": COMMIT,
+        "RERANK_MODEL_CACHE": str(tmp_path / "cache"),
+    }
+    with running(
+        "serve", "--model", MODEL, port=free_port(), log=tmp_path / "log", **settings
+    ) as url:
+        answer = httpx.post(
+            f"{url}/rerank", json={"query": "q", "documents": ["a", "b"]}, timeout=60
+        ).json()
     assert answer["model"] == MODEL
     assert sorted(result["index"] for result in answer["results"]) == [0, 1]

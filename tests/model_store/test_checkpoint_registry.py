@@ -58,19 +58,35 @@ def test_a_url_resolves_without_a_registry(version: Version, root: str, tmp_path
         assert resolve(name, cache=tmp_path / "cache").digest == resolve("gmr-tiny").digest
 
 
-def test_a_channel_follows_its_promotions(place: Storage, version: Version, root: str, tmp_path: Path) -> None:
+def test_a_channel_follows_its_promotions(
+    place: Storage, version: Version, root: str, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(TINY, tmp_path / "copy"))
     manifest = read_manifest(folder)
     assert manifest
     write_manifest(folder, manifest.model_copy(update={"max_tokens": 3000}))
     second = upload(place, folder)
-    promote(place, "gmr-tiny", "production", second.digest, after=current(place, "gmr-tiny", "production"))
-    assert resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens == 3000
+    promote(
+        place,
+        "gmr-tiny",
+        "production",
+        second.digest,
+        after=current(place, "gmr-tiny", "production"),
+    )
+    assert (
+        resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens
+        == 3000
+    )
     rollback(place, "gmr-tiny", "production")
-    assert resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens == 3200
+    assert (
+        resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens
+        == 3200
+    )
 
 
-def test_what_does_not_verify_is_refused(root: str, place: Storage, version: Version, tmp_path: Path) -> None:
+def test_what_does_not_verify_is_refused(
+    root: str, place: Storage, version: Version, tmp_path: Path
+) -> None:
     (tmp_path / "other").write_bytes(b"{}")
     place.put(tmp_path / "other", f"gmr-tiny/{version.digest}/config.json")
     assert "config.json is not the file that was published" in refusal(
@@ -79,14 +95,32 @@ def test_what_does_not_verify_is_refused(root: str, place: Storage, version: Ver
 
 
 @pytest.mark.parametrize(
-    "name", ["gmr-tiny@", "@production", "gmr-tiny@nowhere", "gmr-tiny@00000000", "x@production", "../x@production"]
+    "name",
+    [
+        "gmr-tiny@",
+        "@production",
+        "gmr-tiny@nowhere",
+        "gmr-tiny@00000000",
+        "x@production",
+        "../x@production",
+    ],
 )
-def test_what_is_not_there_is_one_sentence(version: Version, root: str, tmp_path: Path, name: str) -> None:
+def test_what_is_not_there_is_one_sentence(
+    version: Version, root: str, tmp_path: Path, name: str
+) -> None:
     assert refusal(name, registry=root, cache=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
-    "name", ["memory://", "memory://x", "://@", "s3://x@production", "nothing://a/b@production", "file://@a"]
+    "name",
+    [
+        "memory://",
+        "memory://x",
+        "://@",
+        "s3://x@production",
+        "nothing://a/b@production",
+        "file://@a",
+    ],
 )
 def test_a_url_that_names_nothing_is_one_sentence(tmp_path: Path, name: str) -> None:
     assert refusal(name, cache=tmp_path / "cache")
@@ -119,12 +153,20 @@ class TestAdapters:
         assert "is an adapter" in refusal(str(adapter))
         upload(place, adapter)
         digest = place.names("small-lora")[0]
-        assert "is an adapter" in refusal(f"small-lora@{digest}", registry=root, cache=tmp_path / "cache")
+        assert "is an adapter" in refusal(
+            f"small-lora@{digest}", registry=root, cache=tmp_path / "cache"
+        )
 
-    def test_it_comes_from_a_registry(self, adapter: Path, place: Storage, root: str, tmp_path: Path) -> None:
+    def test_it_comes_from_a_registry(
+        self, adapter: Path, place: Storage, root: str, tmp_path: Path
+    ) -> None:
         promote(place, "small-lora", "production", upload(place, adapter).digest, after=None)
         found = resolve_adapter(
-            "x", Path("small-lora@production"), registry=root, cache=tmp_path / "cache", model=resolve("gmr-tiny")
+            "x",
+            Path("small-lora@production"),
+            registry=root,
+            cache=tmp_path / "cache",
+            model=resolve("gmr-tiny"),
         )
         assert (found.name, found.rank) == ("x", 4)
         assert found.digest == resolve_adapter("x", adapter).digest

@@ -1,4 +1,5 @@
-"""Golden pairs come back exactly as they were written, and the shipped ones have the logits they claim."""
+"""Golden pairs come back exactly as they were written, and the shipped ones have the logits they
+claim."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ pairs = st.builds(GoldenPair, texts, texts, sides, sides, logits)
 
 def same(one: Side, other: Side) -> bool:
     return len(one) == len(other) and all(
-        left == right if isinstance(left, str) or isinstance(right, str) else np.array_equal(left, right)
+        left == right
+        if isinstance(left, str) or isinstance(right, str)
+        else np.array_equal(left, right)
         for left, right in zip(one, other, strict=True)
     )
 
@@ -38,18 +41,26 @@ def same(one: Side, other: Side) -> bool:
 def assert_equal(found: list[GoldenPair], written: list[GoldenPair]) -> None:
     assert len(found) == len(written)
     for one, other in zip(found, written, strict=True):
-        assert (one.cell, one.instruction, one.logit) == (other.cell, other.instruction, other.logit)
+        assert (one.cell, one.instruction, one.logit) == (
+            other.cell,
+            other.instruction,
+            other.logit,
+        )
         assert same(one.query, other.query)
         assert same(one.document, other.document)
 
 
 @settings(max_examples=60, deadline=None)
 @given(written=st.lists(pairs, max_size=4))
-def test_pairs_come_back_exactly(tmp_path_factory: pytest.TempPathFactory, written: list[GoldenPair]) -> None:
+def test_pairs_come_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, written: list[GoldenPair]
+) -> None:
     folder = tmp_path_factory.mktemp("golden")
     names = write_golden(folder, written)
     assert_equal(read_golden(folder), written)
-    assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == set(names)
+    assert {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    } == set(names)
 
 
 def test_pictures_of_equal_bytes_and_other_shape_stay_apart(tmp_path: Path) -> None:
@@ -75,7 +86,10 @@ def test_the_same_pairs_are_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     names = write_golden(tmp_path / "a", golden)
     assert names == write_golden(tmp_path / "b", golden)
-    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in names)
+    assert all(
+        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+        for name in names
+    )
 
 
 class TestShipped:
@@ -94,7 +108,12 @@ class TestShipped:
     def test_every_picture_is_as_the_model_sees_it(self) -> None:
         manifest = read_manifest(TINY)
         assert manifest
-        seen = [part for pair in read_golden(TINY) for part in (*pair.query, *pair.document) if not isinstance(part, str)]
+        seen = [
+            part
+            for pair in read_golden(TINY)
+            for part in (*pair.query, *pair.document)
+            if not isinstance(part, str)
+        ]
         assert seen
         for picture in seen:
             height, width, channels = picture.shape
@@ -105,14 +124,21 @@ class TestShipped:
         manifest = read_manifest(TINY)
         assert manifest
         entries = json.loads((TINY / GOLDEN).read_text(encoding="utf-8"))
-        named = {part["image"] for entry in entries for part in (*entry["query"], *entry["document"]) if "image" in part}
+        named = {
+            part["image"]
+            for entry in entries
+            for part in (*entry["query"], *entry["document"])
+            if "image" in part
+        }
         assert {GOLDEN, *named} <= set(manifest.files)
 
     @pytest.mark.slow
     def test_a_plain_transformers_loop_gives_their_logits(self) -> None:
         reference = NaiveReranker(TINY)
         for pair in read_golden(TINY):
-            query, document = ([as_part(part) for part in side] for side in (pair.query, pair.document))
+            query, document = (
+                [as_part(part) for part in side] for side in (pair.query, pair.document)
+            )
             found = reference.logit(pair.instruction, query, document)
             assert math.isclose(found, pair.logit, abs_tol=1e-4), pair.cell
 

@@ -1,4 +1,5 @@
-"""A folder whose manifest verifies is complete and unchanged; any other is refused with one sentence."""
+"""A folder whose manifest verifies is complete and unchanged; any other is refused with one
+sentence."""
 
 from __future__ import annotations
 
@@ -14,10 +15,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files, read_manifest, verify, write_manifest
+from model_store.manifest import (
+    MANIFEST,
+    CheckpointUnusable,
+    Manifest,
+    digest_files,
+    read_manifest,
+    verify,
+    write_manifest,
+)
 from tests.conftest import TINY
 
-FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40, "golden/a.png": b"", "é 日.txt": b"unicode"}
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": bytes(range(256)) * 40,
+    "golden/a.png": b"",
+    "é 日.txt": b"unicode",
+}
 SENTENCE = r"^[^\n]+\.$"
 
 
@@ -75,7 +89,10 @@ def test_digests_are_sha256_and_size(folder: Path) -> None:
     digests = digest_files(folder, FILES)
     assert list(digests) == sorted(FILES)
     for name, content in FILES.items():
-        assert (digests[name].sha256, digests[name].bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+        assert (digests[name].sha256, digests[name].bytes) == (
+            hashlib.sha256(content).hexdigest(),
+            len(content),
+        )
 
 
 def test_a_file_larger_than_a_chunk_is_digested_whole(tmp_path: Path) -> None:
@@ -86,7 +103,9 @@ def test_a_file_larger_than_a_chunk_is_digested_whole(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(content=st.binary(min_size=1, max_size=200), data=st.data())
-def test_any_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject) -> None:
+def test_any_changed_byte_is_found(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, data: st.DataObject
+) -> None:
     folder = tmp_path_factory.mktemp("changed")
     (folder / "weights").write_bytes(content)
     manifest = read(TINY).model_copy(update={"files": digest_files(folder, ["weights"])})
@@ -98,7 +117,9 @@ def test_any_changed_byte_is_found(tmp_path_factory: pytest.TempPathFactory, con
         verify(folder, manifest)
 
 
-@pytest.mark.parametrize("content", [FILES["model.safetensors"][:-1], FILES["model.safetensors"] + b"x", b""])
+@pytest.mark.parametrize(
+    "content", [FILES["model.safetensors"][:-1], FILES["model.safetensors"] + b"x", b""]
+)
 def test_a_file_of_another_length_is_found(folder: Path, content: bytes) -> None:
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(CheckpointUnusable, match=r"model\.safetensors is not the file") as caught:
@@ -148,14 +169,28 @@ def test_a_manifest_with_wrong_digests_is_caught(folder: Path) -> None:
     ],
     ids=repr,
 )
-def test_a_field_that_is_wrong_unknown_or_absent_is_refused(folder: Path, fields: dict[str, Any]) -> None:
+def test_a_field_that_is_wrong_unknown_or_absent_is_refused(
+    folder: Path, fields: dict[str, Any]
+) -> None:
     change(folder, **fields)
     with pytest.raises(CheckpointUnusable, match="not a valid manifest") as caught:
         read_manifest(folder)
     assert re.match(SENTENCE, str(caught.value))
 
 
-OUTSIDE = ["../x", "golden/../../x", "/etc/passwd", "", ".", "..", "./config.json", "golden//a.png", "golden/", "..\\x", "a\0b"]
+OUTSIDE = [
+    "../x",
+    "golden/../../x",
+    "/etc/passwd",
+    "",
+    ".",
+    "..",
+    "./config.json",
+    "golden//a.png",
+    "golden/",
+    "..\\x",
+    "a\0b",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -168,7 +203,9 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(folder: Path, name: str)
         read_manifest(folder)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"name": "\\ud800"}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"name": "\\ud800"}']
+)
 def test_a_manifest_that_is_no_manifest_is_refused(folder: Path, content: bytes) -> None:
     (folder / MANIFEST).write_bytes(content)
     with pytest.raises(CheckpointUnusable, match="not a valid manifest") as caught:
@@ -199,7 +236,10 @@ class TestWriting:
 
     def test_nothing_is_left_beside_it(self, folder: Path) -> None:
         write_manifest(folder, make_manifest(folder))
-        assert {path.name for path in folder.iterdir()} == {MANIFEST, *(name.split("/")[0] for name in FILES)}
+        assert {path.name for path in folder.iterdir()} == {
+            MANIFEST,
+            *(name.split("/")[0] for name in FILES),
+        }
 
     def test_a_write_that_fails_leaves_the_old_one(self, folder: Path) -> None:
         before = read(folder)
@@ -227,7 +267,10 @@ class TestWriting:
         reader = threading.Thread(target=look)
         reader.start()
         for turn in range(100):
-            write_manifest(folder, make_manifest(folder, name=f"turn {turn}", lineage={"padding": "x" * 100_000}))
+            write_manifest(
+                folder,
+                make_manifest(folder, name=f"turn {turn}", lineage={"padding": "x" * 100_000}),
+            )
         done.set()
         reader.join()
         assert seen

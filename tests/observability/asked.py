@@ -12,7 +12,20 @@ from tests.gateway.encoded_pictures import bare, encode, picture
 
 Body = dict[str, Any]
 Asked = Callable[[httpx.Client, random.Random], httpx.Response]
-_WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven", "islet", "jetty", "knoll", "lagoon")
+_WORDS = (
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "islet",
+    "jetty",
+    "knoll",
+    "lagoon",
+)
 _PICTURES = [bare(encode(picture((side, side)))) for side in (28, 56, 84)]
 
 
@@ -22,7 +35,9 @@ def _words(dice: random.Random, count: int) -> str:
 
 def _rerank(documents: Callable[[random.Random], list[Any]], **more: Any) -> Asked:
     def ask(client: httpx.Client, dice: random.Random) -> httpx.Response:
-        return client.post("/rerank", json={"query": _words(dice, 4), "documents": documents(dice)} | more)
+        return client.post(
+            "/rerank", json={"query": _words(dice, 4), "documents": documents(dice)} | more
+        )
 
     return ask
 
@@ -42,7 +57,10 @@ def _mixed(dice: random.Random) -> list[Any]:
 def _repeated(client: httpx.Client, dice: random.Random) -> httpx.Response:
     """What was asked before, by anybody: its pairs are in the cache."""
     known = random.Random(dice.randrange(4))
-    return client.post("/rerank", json={"query": _words(known, 4), "documents": [_words(known, 12) for _ in range(8)]})
+    return client.post(
+        "/rerank",
+        json={"query": _words(known, 4), "documents": [_words(known, 12) for _ in range(8)]},
+    )
 
 
 def _not_json(client: httpx.Client, dice: random.Random) -> httpx.Response:
@@ -54,7 +72,11 @@ def _elsewhere(client: httpx.Client, dice: random.Random) -> httpx.Response:
 
 
 def _without_key(client: httpx.Client, dice: random.Random) -> httpx.Response:
-    return client.post("/rerank", json={"query": "q", "documents": ["d"]}, headers={"authorization": "Bearer wrong"})
+    return client.post(
+        "/rerank",
+        json={"query": "q", "documents": ["d"]},
+        headers={"authorization": "Bearer wrong"},
+    )
 
 
 GOOD: tuple[Asked, ...] = (

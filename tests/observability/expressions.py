@@ -1,4 +1,5 @@
-"""What a PromQL expression names: metrics with their matchers, and labels that it groups by. A parser for ours, not for all."""
+"""What a PromQL expression names: metrics with their matchers, and labels that it groups by. A
+parser for ours, not for all."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_SELECTOR = re.compile(r"\b((?:rerank|job|vllm|process|python|ALERTS)[_:][\w:]*|DCGM_\w+)(?:\{([^{}]*)\})?")
+_SELECTOR = re.compile(
+    r"\b((?:rerank|job|vllm|process|python|ALERTS)[_:][\w:]*|DCGM_\w+)(?:\{([^{}]*)\})?"
+)
 _MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 _GROUPS = re.compile(r"\b(?:by|on|group_left)\s*\(([^()]*)\)")
 

@@ -1,4 +1,5 @@
-"""A Prometheus of one's own: it scrapes what it is told every second, evaluates our rules, and answers as it would to Grafana."""
+"""A Prometheus of one's own: it scrapes what it is told every second, evaluates our rules, and
+answers as it would to Grafana."""
 
 from __future__ import annotations
 
@@ -56,8 +57,14 @@ class Prometheus(Process):
         port = free_port()
         config = folder / "prometheus.yaml"
         config.write_text(yaml.safe_dump(_config(targets)), encoding="utf-8")
-        options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
-        super().__init__(["prometheus", *options, "--enable-feature=exemplar-storage"], folder / "prometheus.log")
+        options = [
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        super().__init__(
+            ["prometheus", *options, "--enable-feature=exemplar-storage"], folder / "prometheus.log"
+        )
         self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=30)
         self.begun = 0.0
 
@@ -71,21 +78,32 @@ class Prometheus(Process):
         return super().end()
 
     def choose(self, variables: Iterable[Json]) -> dict[str, str]:
-        """The values of a dashboard's variables where All is chosen of each, as Grafana finds them."""
+        """The values of a dashboard's variables where All is chosen of each, as Grafana finds
+        them."""
         chosen: dict[str, str] = {}
         for variable in variables:
             if variable["type"] == "query":
                 found = _VALUES.fullmatch(variable["definition"])
                 assert found, variable
-                values = self.ask(f"label/{found[2]}/values?{urlencode({'match[]': as_asked(found[1], chosen)})}")
+                values = self.ask(
+                    f"label/{found[2]}/values?{urlencode({'match[]': as_asked(found[1], chosen)})}"
+                )
                 assert values, f"nothing to choose: {variable['definition']}"
                 chosen[variable["name"]] = variable.get("allValue", "|".join(values))
         return chosen
 
     def graph(self, expr: str, chosen: Mapping[str, str]) -> list[Series]:
         """What a panel shows of all the time from the start until now."""
-        asked = {"query": as_asked(expr, chosen), "start": self.begun, "end": time.time(), "step": STEP}
-        return [_series(each["metric"], each["values"]) for each in self.ask("query_range", **asked)["result"]]
+        asked = {
+            "query": as_asked(expr, chosen),
+            "start": self.begun,
+            "end": time.time(),
+            "step": STEP,
+        }
+        return [
+            _series(each["metric"], each["values"])
+            for each in self.ask("query_range", **asked)["result"]
+        ]
 
     def table(self, expr: str, chosen: Mapping[str, str]) -> list[Series]:
         """What it shows of this moment."""
@@ -118,7 +136,11 @@ def _config(targets: Mapping[str, list[str]]) -> dict[str, Any]:
         }
         for job, addresses in targets.items()
     ]
-    often = {"scrape_interval": f"{STEP}s", "scrape_timeout": f"{STEP}s", "evaluation_interval": f"{STEP}s"}
+    often = {
+        "scrape_interval": f"{STEP}s",
+        "scrape_timeout": f"{STEP}s",
+        "evaluation_interval": f"{STEP}s",
+    }
     return {"global": often, "rule_files": [str(each) for each in FILES], "scrape_configs": jobs}
 
 

@@ -1,9 +1,11 @@
-"""Draws the dashboards that ship from what a Prometheus answers, since no Grafana runs here: one PNG each, to be looked at.
+"""Draws the dashboards that ship from what a Prometheus answers, since no Grafana runs here: one
+PNG each, to be looked at.
 
     python -m tests.observability.render OUT [NAME ...]
 
-runs the service under a short load (`scene.py`) and draws these dashboards, or all, as OUT/dashboard-NAME.png. It reads the JSON
-as Grafana does: places, units, legends, thresholds; it draws plainly what Grafana would draw prettily.
+runs the service under a short load (`scene.py`) and draws these dashboards, or all, as
+OUT/dashboard-NAME.png. It reads the JSON as Grafana does: places, units, legends, thresholds; it
+draws plainly what Grafana would draw prettily.
 """
 
 from __future__ import annotations
@@ -32,8 +34,26 @@ from tests.observability.prometheus import STEP, Prometheus, Series
 from tests.observability.scene import scene
 
 _PAGE, _CARD, _TEXT, _DIM, _GRID = "#111217", "#181b1f", "#d8d9da", "#8e8e93", "#2c3235"
-_LINES = ("#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#37872d", "#fade2a", "#8ab8ff", "#ffb357")
-_NAMED = {"green": "#73bf69", "yellow": "#f2cc0c", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "text": _TEXT}
+_LINES = (
+    "#73bf69",
+    "#f2cc0c",
+    "#5794f2",
+    "#ff9830",
+    "#f2495c",
+    "#b877d9",
+    "#37872d",
+    "#fade2a",
+    "#8ab8ff",
+    "#ffb357",
+)
+_NAMED = {
+    "green": "#73bf69",
+    "yellow": "#f2cc0c",
+    "orange": "#ff9830",
+    "red": "#f2495c",
+    "blue": "#5794f2",
+    "text": _TEXT,
+}
 _COLUMN, _LINE = 0.6, 0.32  # inches of a column and of a line of Grafana's grid
 _LEGEND_LINES, _COLORS = 7, 256
 
@@ -41,42 +61,90 @@ _LEGEND_LINES, _COLORS = 7, 256
 def draw(dashboard: Json, prometheus: Prometheus, file: Path) -> None:
     """One dashboard, with everything chosen, over all the time that Prometheus has seen."""
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
-    style = {"font.size": 7, "text.color": _TEXT, "axes.edgecolor": _GRID, "xtick.color": _DIM, "ytick.color": _DIM}
+    style = {
+        "font.size": 7,
+        "text.color": _TEXT,
+        "axes.edgecolor": _GRID,
+        "xtick.color": _DIM,
+        "ytick.color": _DIM,
+    }
     with mpl.rc_context(style):
         figure = Figure(figsize=(COLUMNS * _COLUMN, height * _LINE + 0.5), facecolor=_PAGE, dpi=100)
-        figure.text(0.008, 1 - 0.22 / figure.get_figheight(), dashboard["title"], fontsize=12, weight="bold", va="center")
+        figure.text(
+            0.008,
+            1 - 0.22 / figure.get_figheight(),
+            dashboard["title"],
+            fontsize=12,
+            weight="bold",
+            va="center",
+        )
         chosen = prometheus.choose(dashboard["templating"]["list"])
         for panel in dashboard["panels"]:
             _draw_panel(figure, panel, prometheus, chosen)
         data = BytesIO()
         figure.savefig(data, facecolor=_PAGE)
-    Image.open(data).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE).save(file, optimize=True)  # a fifth of the size
+    # a fifth of the size
+    Image.open(data).convert("RGB").quantize(_COLORS, dither=Image.Dither.NONE).save(
+        file, optimize=True
+    )
 
 
 def legend_of(target: Json, series: Series) -> str:
     """How Grafana calls a series: by the legend with its labels filled in, else by its labels."""
     if target["legendFormat"] == "__auto":
         return (
-            ", ".join(f"{name}={value}" for name, value in sorted(series.labels.items()) if name != "__name__") or target["expr"]
+            ", ".join(
+                f"{name}={value}"
+                for name, value in sorted(series.labels.items())
+                if name != "__name__"
+            )
+            or target["expr"]
         )
-    return re.sub(r"{{\s*(\w+)\s*}}", lambda found: series.labels.get(found[1], ""), target["legendFormat"])
+    return re.sub(
+        r"{{\s*(\w+)\s*}}", lambda found: series.labels.get(found[1], ""), target["legendFormat"]
+    )
 
 
-def _draw_panel(figure: Figure, panel: Json, prometheus: Prometheus, chosen: Mapping[str, str]) -> None:
+def _draw_panel(
+    figure: Figure, panel: Json, prometheus: Prometheus, chosen: Mapping[str, str]
+) -> None:
     place, width, height = panel["gridPos"], figure.get_figwidth(), figure.get_figheight()
     left, top = place["x"] * _COLUMN, height - 0.5 - place["y"] * _LINE
     if panel["type"] == "row":
-        figure.text((left + 0.1) / width, (top - 0.2) / height, f"v {panel['title']}", fontsize=9, weight="bold")
+        figure.text(
+            (left + 0.1) / width,
+            (top - 0.2) / height,
+            f"v {panel['title']}",
+            fontsize=9,
+            weight="bold",
+        )
         return
-    box = (left + 0.04, top - place["h"] * _LINE + 0.04, place["w"] * _COLUMN - 0.08, place["h"] * _LINE - 0.08)
-    card = figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height), facecolor=_CARD)
+    box = (
+        left + 0.04,
+        top - place["h"] * _LINE + 0.04,
+        place["w"] * _COLUMN - 0.08,
+        place["h"] * _LINE - 0.08,
+    )
+    card = figure.add_axes(
+        (box[0] / width, box[1] / height, box[2] / width, box[3] / height), facecolor=_CARD
+    )
     card.set(xticks=[], yticks=[], xlim=(0, box[2]), ylim=(0, box[3]))
     card.text(0.08, box[3] - 0.13, panel["title"], fontsize=8, weight="bold", va="center")
     if panel["type"] == "table":
-        _table(card, panel, [each for target in panel["targets"] for each in prometheus.table(target["expr"], chosen)])
+        _table(
+            card,
+            panel,
+            [
+                each
+                for target in panel["targets"]
+                for each in prometheus.table(target["expr"], chosen)
+            ],
+        )
         return
     found = [
-        (legend_of(target, series), series) for target in panel["targets"] for series in prometheus.graph(target["expr"], chosen)
+        (legend_of(target, series), series)
+        for target in panel["targets"]
+        for series in prometheus.graph(target["expr"], chosen)
     ]
     if not found:
         card.text(box[2] / 2, box[3] / 2, "No data", ha="center", color=_DIM)
@@ -86,7 +154,9 @@ def _draw_panel(figure: Figure, panel: Json, prometheus: Prometheus, chosen: Map
         return
     lines = min(len(found), _LEGEND_LINES) * 0.14 if panel["type"] == "timeseries" else 0
     inner = (box[0] + 0.55, box[1] + 0.28 + lines, box[2] - 0.7, box[3] - 0.58 - lines)
-    axes = figure.add_axes((inner[0] / width, inner[1] / height, inner[2] / width, inner[3] / height), facecolor=_CARD)
+    axes = figure.add_axes(
+        (inner[0] / width, inner[1] / height, inner[2] / width, inner[3] / height), facecolor=_CARD
+    )
     axes.spines[:].set_visible(False)
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M:%S"))
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -125,26 +195,54 @@ def _lines(axes: Axes, panel: Json, found: Sequence[tuple[str, Series]]) -> None
 def _heatmap(axes: Axes, panel: Json, found: Sequence[tuple[str, Series]]) -> None:
     """Buckets as Prometheus counts them, each with all below it, taken apart again."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
-    rows = sorted(((float(series.labels["le"]), series) for _, series in found), key=lambda row: row[0])
+    rows = sorted(
+        ((float(series.labels["le"]), series) for _, series in found), key=lambda row: row[0]
+    )
     times = _times(found)
     counts = np.array([_heights(series, times) for _, series in rows])
     apart = np.diff(np.nan_to_num(counts), axis=0, prepend=0).clip(min=0)
     edges = np.arange(len(rows) + 1)
-    axes.pcolormesh(_dates([*times, times[-1] + STEP]), edges, np.where(apart > 1e-9, apart, np.nan) ** 0.5, cmap="inferno")
+    axes.pcolormesh(
+        _dates([*times, times[-1] + STEP]),
+        edges,
+        np.where(apart > 1e-9, apart, np.nan) ** 0.5,
+        cmap="inferno",
+    )
     every = max(1, len(rows) // 8)
     axes.set_yticks(edges[1::every], [said(edge, unit) for edge, _ in rows[::every]])
 
 
-def _stat(card: Axes, panel: Json, found: Sequence[tuple[str, Series]], box: tuple[float, float, float, float]) -> None:
+def _stat(
+    card: Axes,
+    panel: Json,
+    found: Sequence[tuple[str, Series]],
+    box: tuple[float, float, float, float],
+) -> None:
     defaults = panel["fieldConfig"]["defaults"]
-    words = {word: said["text"] for mapping in defaults["mappings"] for word, said in mapping["options"].items()}
+    words = {
+        word: said["text"]
+        for mapping in defaults["mappings"]
+        for word, said in mapping["options"].items()
+    }
     for number, (name, series) in enumerate(found):
         middle = box[2] * (number + 0.5) / len(found)
         value = series.last
-        reached = [step for step in defaults["thresholds"]["steps"] if step["value"] is None or value >= step["value"]]
+        reached = [
+            step
+            for step in defaults["thresholds"]["steps"]
+            if step["value"] is None or value >= step["value"]
+        ]
         text = words.get(f"{value:g}") or said(value, defaults["unit"], defaults.get("decimals"))
         size = min(22, 72 * box[2] / len(found) / (0.8 * max(len(text), 3)))
-        card.text(middle, box[3] * 0.42, text, fontsize=size, ha="center", va="center", color=_NAMED[reached[-1]["color"]])
+        card.text(
+            middle,
+            box[3] * 0.42,
+            text,
+            fontsize=size,
+            ha="center",
+            va="center",
+            color=_NAMED[reached[-1]["color"]],
+        )
         if len(found) > 1:
             card.text(middle, box[3] * 0.12, name, fontsize=6, ha="center", color=_DIM)
 
@@ -154,12 +252,21 @@ def _legend(card: Axes, panel: Json, found: Sequence[tuple[str, Series]]) -> Non
     right = card.get_xlim()[1]
     for number, (name, series) in enumerate(found[:_LEGEND_LINES]):
         up = 0.08 + (min(len(found), _LEGEND_LINES) - 1 - number) * 0.14
-        more = f"  (+{len(found) - _LEGEND_LINES} more)" if number == _LEGEND_LINES - 1 and len(found) > _LEGEND_LINES else ""
+        more = (
+            f"  (+{len(found) - _LEGEND_LINES} more)"
+            if number == _LEGEND_LINES - 1 and len(found) > _LEGEND_LINES
+            else ""
+        )
         card.plot([0.1, 0.22], [up, up], color=_LINES[number % len(_LINES)], linewidth=2)
         card.text(0.28, up, name + more, fontsize=6, va="center")
         highest = max(series.values, default=math.nan)
         card.text(
-            right - 0.08, up, f"max {said(highest, unit)}   last {said(series.last, unit)}", fontsize=6, va="center", ha="right"
+            right - 0.08,
+            up,
+            f"max {said(highest, unit)}   last {said(series.last, unit)}",
+            fontsize=6,
+            va="center",
+            ha="right",
         )
 
 
@@ -169,7 +276,12 @@ def _table(card: Axes, panel: Json, rows: Sequence[Series]) -> None:
     for column, (label, heading) in enumerate(shown.items()):
         card.text(0.1 + column * width, height - 0.4, heading, fontsize=7, color=_NAMED["blue"])
         for number, row in enumerate(rows):
-            card.text(0.1 + column * width, height - 0.6 - number * 0.18, row.labels.get(label, "")[:28], fontsize=6.5)
+            card.text(
+                0.1 + column * width,
+                height - 0.6 - number * 0.18,
+                row.labels.get(label, "")[:28],
+                fontsize=6.5,
+            )
 
 
 def _times(found: Sequence[tuple[str, Series]]) -> list[int]:

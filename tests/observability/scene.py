@@ -1,6 +1,8 @@
-"""A minute in the service's life, watched by a Prometheus: requests good and bad, a rush, Redis gone, a worker gone.
+"""A minute in the service's life, watched by a Prometheus: requests good and bad, a rush, Redis
+gone, a worker gone.
 
-What is tested is what dashboards and alerts make of it; that the service behaves is tested elsewhere.
+What is tested is what dashboards and alerts make of it; that the service behaves is tested
+elsewhere.
 """
 
 from __future__ import annotations
@@ -26,11 +28,16 @@ _CALM_SECONDS, _ACT_SECONDS = 15, 4
 
 @contextmanager
 def scene(folder: Path) -> Iterator[Prometheus]:
-    """The Prometheus, once all is over and it has seen the end; gateway and one worker still run."""
+    """The Prometheus, once all is over and it has seen the end; gateway and one worker still
+    run."""
     keys = folder / "keys.json"
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer(folder))
-        rooms = {"RERANK_CAPACITY_TOKENS": "4000", "RERANK_MAX_WAITING": "4", "RERANK_MAX_WAIT_MS": "300"}
+        rooms = {
+            "RERANK_CAPACITY_TOKENS": "4000",
+            "RERANK_MAX_WAITING": "4",
+            "RERANK_MAX_WAIT_MS": "300",
+        }
         store = {
             "RERANK_REDIS_URL": redis.url,
             "RERANK_CACHE_KEY_SECRET": "no more than a test",
@@ -38,9 +45,16 @@ def scene(folder: Path) -> Iterator[Prometheus]:
         }
         doors = {"RERANK_API_KEYS_FILE": str(keys), "RERANK_METRICS_PUBLIC": "true"}
         key = new_key()
-        change_keys(keys, lambda _: (KeyEntry(sha256=digest(key.encode()).hex(), name="scene"),), create=True)
+        change_keys(
+            keys,
+            lambda _: (KeyEntry(sha256=digest(key.encode()).hex(), name="scene"),),
+            create=True,
+        )
         served = stack.enter_context(fleet(folder, **rooms, **store, **doors))
-        targets = {"gateway": [_address(served.gateway.url)], "worker": [_address(each.url) for each in served.workers]}
+        targets = {
+            "gateway": [_address(served.gateway.url)],
+            "worker": [_address(each.url) for each in served.workers],
+        }
         prometheus = stack.enter_context(Prometheus(folder, targets))
         _play(served, redis, key)
         time.sleep(3)  # its last scrapes
@@ -52,7 +66,8 @@ def _address(url: str) -> str:
 
 
 def _play(served: Fleet, redis: RedisServer, key: str) -> None:
-    """Each act lasts as long as a picture needs, and until what it is about has happened, however slow the machine is."""
+    """Each act lasts as long as a picture needs, and until what it is about has happened, however
+    slow the machine is."""
     gateway = served.gateway
     with _visitor(gateway.url, key) as visitor:
         for ask in (*GOOD, *ODD):

@@ -1,4 +1,5 @@
-"""Alerts fire when they should, by promtool, and not when they should not; each has its section in the runbook."""
+"""Alerts fire when they should, by promtool, and not when they should not; each has its section in
+the runbook."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ _MATCHED = re.compile(r'alertname(=~|!~|!=|=)"([^"]*)"')
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
 
 
 def test_promtool_finds_nothing_to_say() -> None:
@@ -44,15 +47,30 @@ def test_a_case_that_does_not_hold_is_noticed(tmp_path: Path) -> None:
 
 
 def asked() -> Iterator[tuple[Rule, set[str], set[str]]]:
-    """Every question of the cases about alerts: the question, those it is about, and those that it says fire."""
+    """Every question of the cases about alerts: the question, those it is about, and those that it
+    says fire."""
     for file in CASES:
         page = yaml.safe_load(file.read_text(encoding="utf-8"))
-        there = {rule["alert"] for path in page["rule_files"] for rule in rules_of(file.parent / path) if "alert" in rule}
+        there = {
+            rule["alert"]
+            for path in page["rule_files"]
+            for rule in rules_of(file.parent / path)
+            if "alert" in rule
+        }
         for case in page["tests"]:
             for question in case["promql_expr_test"]:
                 if "ALERTS" in question["expr"]:
-                    fired = set(re.findall(r'alertname="(\w+)"', " ".join(each["labels"] for each in question["exp_samples"])))
-                    yield question, {alert for alert in there if is_about(question["expr"], alert)}, fired
+                    fired = set(
+                        re.findall(
+                            r'alertname="(\w+)"',
+                            " ".join(each["labels"] for each in question["exp_samples"]),
+                        )
+                    )
+                    yield (
+                        question,
+                        {alert for alert in there if is_about(question["expr"], alert)},
+                        fired,
+                    )
 
 
 def is_about(expr: str, alert: str) -> bool:
@@ -81,16 +99,30 @@ def test_an_alert_says_all_that_its_reader_needs(alert: str) -> None:
 
 
 def test_the_command_of_the_page_makes_links_of_the_plain_rules(tmp_path: Path) -> None:
-    """A relative link leads nowhere in a notification: the page's command makes it absolute in every rule."""
-    (command,) = re.findall(r"^sed -i .*$", (ROOT / "docs" / "observability.md").read_text(encoding="utf-8"), re.MULTILINE)
+    """A relative link leads nowhere in a notification: the page's command makes it absolute in
+    every rule."""
+    (command,) = re.findall(
+        r"^sed -i .*$",
+        (ROOT / "docs" / "observability.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
     (tmp_path / "deploy" / "alerts").mkdir(parents=True)
     for file in FILES:
-        (tmp_path / "deploy" / "alerts" / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+        (tmp_path / "deploy" / "alerts" / file.name).write_text(
+            file.read_text(encoding="utf-8"), encoding="utf-8"
+        )
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
     changed = sorted((tmp_path / "deploy" / "alerts").glob("*.yaml"))
-    linked = {rule["alert"]: rule["annotations"] for file in changed for rule in rules_of(file) if "alert" in rule}
+    linked = {
+        rule["alert"]: rule["annotations"]
+        for file in changed
+        for rule in rules_of(file)
+        if "alert" in rule
+    }
     page = "https://wiki.example.com/runbook"
-    assert {name: said.get("runbook_url") for name, said in linked.items()} == {name: f"{page}#{name.lower()}" for name in ALERTS}
+    assert {name: said.get("runbook_url") for name, said in linked.items()} == {
+        name: f"{page}#{name.lower()}" for name in ALERTS
+    }
     assert promtool("check", "rules", "--lint=all", "--lint-fatal", *changed).returncode == 0
 
 
@@ -121,7 +153,11 @@ def test_the_runbook_sends_nobody_to_what_is_not_there() -> None:
     assert set(re.findall(r"(?<!\*)\*([A-Z][^*\n]+)\*(?!\*)", text)) <= titles
     settings = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     both = text + (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
-    named = {name for name in re.findall(r"RERANK_[A-Z_]+", both) if not name.startswith("RERANK_ENGINE_")}
+    named = {
+        name
+        for name in re.findall(r"RERANK_[A-Z_]+", both)
+        if not name.startswith("RERANK_ENGINE_")
+    }
     assert {name for name in named if f"`{name}`" not in settings} == set()
     anchors = {heading.lower() for heading in headings(text)}
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= anchors

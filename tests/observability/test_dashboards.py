@@ -16,7 +16,9 @@ BY_NAME = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each
 
 @BY_NAME
 def test_what_ships_is_what_the_source_says(dashboard: Dashboard) -> None:
-    assert file_of(dashboard).read_text(encoding="utf-8") == text_of(dashboard), "run: python -m deploy.dashboards.build"
+    assert file_of(dashboard).read_text(encoding="utf-8") == text_of(dashboard), (
+        "run: python -m deploy.dashboards.build"
+    )
 
 
 def test_nothing_else_ships() -> None:
@@ -30,14 +32,18 @@ def test_every_panel_is_explained_and_has_a_place_of_its_own(dashboard: Dashboar
     for panel in page["panels"]:
         place = panel["gridPos"]
         assert 0 <= place["x"] < place["x"] + place["w"] <= COLUMNS
-        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        cells = {
+            (place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])
+        }
         assert not cells & taken
         taken |= cells
         assert panel["type"] == "row" or (panel["description"].endswith(".") and panel["targets"])
     titles = [panel.title for panel in dashboard.panels()]
     assert len(titles) == len(set(titles)), "the runbook names panels by their titles"
     assert [panel["id"] for panel in page["panels"]] == list(range(1, len(page["panels"]) + 1))
-    assert all(upper["gridPos"]["y"] <= lower["gridPos"]["y"] for upper, lower in pairwise(page["panels"]))
+    assert all(
+        upper["gridPos"]["y"] <= lower["gridPos"]["y"] for upper, lower in pairwise(page["panels"])
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Every metric has a name that Prometheus' own linter likes, a closed set of series, and a place in the page that lists them."""
+"""Every metric has a name that Prometheus' own linter likes, a closed set of series, and a place in
+the page that lists them."""
 
 from __future__ import annotations
 
@@ -9,19 +10,25 @@ from prometheus_client import REGISTRY, Histogram, generate_latest
 
 from service.errors import BY_CODE
 from service.observability import metrics
-from service.observability.metrics import LABELS, MODEL_WORKERS, REQUEST_SECONDS, SCORING_SECONDS
+from service.observability.metric_types import LABELS
+from service.observability.metrics import MODEL_WORKERS, REQUEST_SECONDS, SCORING_SECONDS
 
 OBJECTIVES = {0.25, 0.5, 1.0, 2.5}
 
 
 def exported() -> dict[str, str]:
     """Our metrics' types by name."""
-    families = {f"{each.name}_total" if each.type == "counter" else each.name: each.type for each in REGISTRY.collect()}
+    families = {
+        f"{each.name}_total" if each.type == "counter" else each.name: each.type
+        for each in REGISTRY.collect()
+    }
     return {name: kind for name, kind in families.items() if name.startswith("rerank_")}
 
 
 def test_prometheus_linter_finds_nothing() -> None:
-    checked = subprocess.run(["promtool", "check", "metrics"], input=generate_latest(), capture_output=True, check=False)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=generate_latest(), capture_output=True, check=False
+    )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
@@ -30,18 +37,31 @@ def test_every_metric_states_its_labels() -> None:
 
 
 def test_the_first_increase_of_a_counter_is_seen() -> None:
-    """All its series are there before, at nothing: a series that appears at one has not increased."""
-    there = {(each.name, *each.labels.values()) for family in REGISTRY.collect() for each in family.samples}
+    """All its series are there before, at nothing: a series that appears at one has not
+    increased."""
+    there = {
+        (each.name, *each.labels.values())
+        for family in REGISTRY.collect()
+        for each in family.samples
+    }
     for code in BY_CODE:
         assert ("rerank_errors_total", code) in there
-    closed = {name: labels for name, labels in LABELS.items() if name.endswith("_total") and all(labels.values())}
+    closed = {
+        name: labels
+        for name, labels in LABELS.items()
+        if name.endswith("_total") and all(labels.values())
+    }
     assert len(closed) > 15
     for name, labels in closed.items():
         for values in labels.values():
-            assert all(any(name == each[0] and value in each for each in there) for value in values), name
+            assert all(
+                any(name == each[0] and value in each for each in there) for value in values
+            ), name
 
 
-@pytest.mark.parametrize("histogram", [REQUEST_SECONDS, SCORING_SECONDS], ids=lambda each: each._name)
+@pytest.mark.parametrize(
+    "histogram", [REQUEST_SECONDS, SCORING_SECONDS], ids=lambda each: each._name
+)
 def test_latency_objectives_are_bucket_edges(histogram: Histogram) -> None:
     bounds = histogram._kwargs["buckets"]
     assert set(bounds) >= OBJECTIVES
@@ -49,6 +69,9 @@ def test_latency_objectives_are_bucket_edges(histogram: Histogram) -> None:
 
 
 def test_no_metric_is_made_elsewhere() -> None:
-    made = {each._name for each in vars(metrics).values() if hasattr(each, "_name")} | {"rerank_relevance_score", "rerank_pairs"}
+    made = {each._name for each in vars(metrics).values() if hasattr(each, "_name")} | {
+        "rerank_relevance_score",
+        "rerank_pairs",
+    }
     assert {name.removesuffix("_total") for name in exported()} <= made | {"rerank_truncated_pairs"}
     assert MODEL_WORKERS._name in made

@@ -1,4 +1,5 @@
-"""No dashboard and no rule names a metric, a label or a label's value that the service does not have."""
+"""No dashboard and no rule names a metric, a label or a label's value that the service does not
+have."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from deploy.dashboards.build import DASHBOARDS
-from service.observability.metrics import LABELS
+from service.observability.metric_types import LABELS
 from tests.observability.expressions import Selector, grouped_by, selectors
 from tests.observability.rules import RECORDED, ROOT, rules
 
@@ -41,7 +42,8 @@ EXPRESSIONS = list(expressions())
 
 
 def labels_of(metric: str) -> dict[str, Sequence[str]]:
-    """The labels of a metric and their possible values, none where any is; fails where there is no such metric."""
+    """The labels of a metric and their possible values, none where any is; fails where there is no
+    such metric."""
     base = re.sub(r"_(bucket|sum|count)$", "", metric)
     histogram = base != metric
     if base in LABELS or metric in LABELS:
@@ -66,7 +68,11 @@ def expect_exists(selector: Selector) -> None:
     for label, values in selector.matchers.items():
         assert label in known or label in _TARGET, f"{selector.metric} has no label {label}"
         closed = known.get(label)
-        missing = {value for value in values if closed and not value.startswith("$") and value not in closed}
+        missing = {
+            value
+            for value in values
+            if closed and not value.startswith("$") and value not in closed
+        }
         assert not missing, f"{selector.metric}: {label} is never {missing}"
 
 

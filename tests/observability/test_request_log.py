@@ -1,4 +1,5 @@
-"""What a request leaves behind: one line in the log, its place in the metrics, and the times in its answer."""
+"""What a request leaves behind: one line in the log, its place in the metrics, and the times in its
+answer."""
 
 from __future__ import annotations
 
@@ -20,7 +21,12 @@ from service.errors import BY_CODE
 from service.observability import logs
 from service.observability.exposition import metrics_page
 from service.observability.logs import log_to_stderr
-from service.observability.request_context import add_log_fields, add_stage_seconds, add_worker_seconds, stage
+from service.observability.request_context import (
+    add_log_fields,
+    add_stage_seconds,
+    add_worker_seconds,
+    stage,
+)
 from service.web.asgi import add_common_routes
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -75,7 +81,11 @@ def heard(caplog: pytest.LogCaptureFixture) -> None:
 async def test_a_line_says_what_is_known_of_a_request_and_nothing_that_was_sent(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    headers = TRACED | {"x-request-id": "mine", "authorization": "Bearer secret", "user-agent": "secret"}
+    headers = TRACED | {
+        "x-request-id": "mine",
+        "authorization": "Bearer secret",
+        "user-agent": "secret",
+    }
     await client.get("/says/secret?secret=1", headers=headers)
     (line,) = lines(caplog)
     assert line.pop("ms") >= 0
@@ -92,7 +102,9 @@ async def test_a_line_says_what_is_known_of_a_request_and_nothing_that_was_sent(
     assert "secret" not in caplog.text
 
 
-async def test_a_refusal_names_its_code(client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_refusal_names_its_code(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     await client.get("/refuses/model_not_found")
     await client.get("/nowhere")
     assert [(line["route"], line["status"], line["code"]) for line in lines(caplog)] == [
@@ -112,7 +124,9 @@ async def test_health_and_metrics_are_logged_where_debugging_is_asked_for(
     assert [line["route"] for line in lines(caplog)] == ["/health/live"]
 
 
-async def test_lines_can_be_left_out_but_not_those_of_failures(caplog: pytest.LogCaptureFixture) -> None:
+async def test_lines_can_be_left_out_but_not_those_of_failures(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with asking(house(access_log=0)) as client:
         for path in ("/says/a", "/refuses/invalid_request", "/refuses/worker_failed"):
             await client.get(path)
@@ -124,7 +138,10 @@ async def test_lines_can_be_left_out_but_not_those_of_failures(caplog: pytest.Lo
     assert 50 < len(lines(caplog)) < 150
 
 
-@pytest.mark.parametrize("path", ["/says/a", "/refuses/internal", "/nowhere", "/health/live", "/health/ready", "/metrics"])
+@pytest.mark.parametrize(
+    "path",
+    ["/says/a", "/refuses/internal", "/nowhere", "/health/live", "/health/ready", "/metrics"],
+)
 async def test_every_answer_carries_times(client: httpx.AsyncClient, path: str) -> None:
     timing = (await client.get(path)).headers["server-timing"]
     parts = timing.split(", ")
@@ -132,11 +149,16 @@ async def test_every_answer_carries_times(client: httpx.AsyncClient, path: str) 
     assert parts[-1].startswith("total;")
 
 
-async def test_a_stage_counts_once_a_request_and_where_it_was_spent(client: httpx.AsyncClient) -> None:
+async def test_a_stage_counts_once_a_request_and_where_it_was_spent(
+    client: httpx.AsyncClient,
+) -> None:
     name = "rerank_stage_duration_seconds_count"
     before = count(name, stage="parse"), count(name, stage="engine")
     await client.get("/says/a")
-    assert (count(name, stage="parse") - before[0], count(name, stage="engine") - before[1]) == (1, 0)
+    assert (count(name, stage="parse") - before[0], count(name, stage="engine") - before[1]) == (
+        1,
+        0,
+    )
 
 
 async def test_a_request_is_counted_by_route_dialect_and_status(client: httpx.AsyncClient) -> None:
@@ -148,10 +170,14 @@ async def test_a_request_is_counted_by_route_dialect_and_status(client: httpx.As
     before = [count(name, **labels) for labels in asked]
     await client.get("/says/a")
     await client.get("/says/a/b")
-    assert [count(name, **labels) - earlier for labels, earlier in zip(asked, before, strict=True)] == [1, 1]
+    assert [
+        count(name, **labels) - earlier for labels, earlier in zip(asked, before, strict=True)
+    ] == [1, 1]
 
 
-async def test_openmetrics_has_exemplars_that_lead_to_traces_that_exist(client: httpx.AsyncClient) -> None:
+async def test_openmetrics_has_exemplars_that_lead_to_traces_that_exist(
+    client: httpx.AsyncClient,
+) -> None:
     unsampled = {"traceparent": f"00-{'1' * 32}-b7ad6b7169203331-00"}
     for headers in (TRACED, unsampled):
         await client.get("/says/a", headers=headers)
@@ -160,7 +186,10 @@ async def test_openmetrics_has_exemplars_that_lead_to_traces_that_exist(client: 
     assert TRACE not in plain.text
     asked = "application/openmetrics-text; version=1.0.0; evil=1,text/plain;version=0.0.4;q=0.5"
     open_ = await client.get("/metrics", headers={"accept": asked})
-    assert open_.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert (
+        open_.headers["content-type"]
+        == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    )
     assert open_.text.endswith("# EOF\n")
     assert f'trace_id="{TRACE}"' in open_.text
     assert "1" * 32 not in open_.text
@@ -183,12 +212,18 @@ def logged_to(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         logs.logger.setLevel(level)
 
 
-async def test_a_line_is_json_and_on_a_terminal_words(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_line_is_json_and_on_a_terminal_words(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for stream in (io.StringIO(), Terminal()):
         with logged_to(stream, monkeypatch):
             await client.get("/says/a")
         (line,) = stream.getvalue().splitlines()
         if stream.isatty():
-            assert re.fullmatch(r"\d\d:\d\d:\d\d info request route=/says/\{word\} status=200 ms=\S+ dialect=native .*", line)
+            assert re.fullmatch(
+                r"\d\d:\d\d:\d\d info request route=/says/\{word\} status=200 ms=\S+"
+                r" dialect=native .*",
+                line,
+            )
         else:
             assert json.loads(line)["documents"] == 3

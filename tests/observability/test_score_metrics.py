@@ -1,4 +1,5 @@
-"""Scores by the model that they are of: counted together as if one by one, and for the last few models alone."""
+"""Scores by the model that they are of: counted together as if one by one, and for the last few
+models alone."""
 
 from __future__ import annotations
 
@@ -11,14 +12,24 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from service.errors import DeadlineExceeded, InvalidImage, RerankError, WorkerFailed
 from service.gateway.dialects.native import sigmoid
-from service.observability.score_metrics import KEPT_SECONDS, MOST_DIGESTS, OTHER, ScoreMetrics, short
+from service.observability.score_metrics import (
+    KEPT_SECONDS,
+    MOST_DIGESTS,
+    OTHER,
+    ScoreMetrics,
+    short,
+)
 from service.wire import Scored
 
 DIGEST = "sha256:" + "ab" * 32
 BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
 REFUSED = [InvalidImage(), WorkerFailed(), DeadlineExceeded()]
 
-logits = st.one_of(st.floats(-1e30, 1e30), st.floats(-10, 10), st.sampled_from([math.log(p / (1 - p)) for p in BOUNDS[:-1]]))
+logits = st.one_of(
+    st.floats(-1e30, 1e30),
+    st.floats(-10, 10),
+    st.sampled_from([math.log(p / (1 - p)) for p in BOUNDS[:-1]]),
+)
 scores = st.builds(Scored, logits, st.integers(0, 9), st.just(0), st.booleans())
 verdicts = st.lists(st.one_of(scores, st.sampled_from(REFUSED)), max_size=30)
 
@@ -35,7 +46,11 @@ def samples(quality: ScoreMetrics) -> dict[tuple[str, ...], float]:
     """What is exported, by name and labels' values."""
     registry = CollectorRegistry()
     registry.register(quality)
-    return {(each.name, *each.labels.values()): each.value for family in registry.collect() for each in family.samples}
+    return {
+        (each.name, *each.labels.values()): each.value
+        for family in registry.collect()
+        for each in family.samples
+    }
 
 
 def digests(quality: ScoreMetrics) -> set[str]:
@@ -48,7 +63,9 @@ def digest(number: int) -> str:
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(verdicts, min_size=1, max_size=5))
-def test_a_request_at_once_counts_as_its_scores_one_by_one(requests: list[list[Scored | RerankError]]) -> None:
+def test_a_request_at_once_counts_as_its_scores_one_by_one(
+    requests: list[list[Scored | RerankError]],
+) -> None:
     quality, registry = ScoreMetrics(), CollectorRegistry()
     wanted = Histogram("rerank_relevance_score", "", buckets=BOUNDS, registry=registry)
     for request in requests:
@@ -57,16 +74,23 @@ def test_a_request_at_once_counts_as_its_scores_one_by_one(requests: list[list[S
             if isinstance(verdict, Scored):
                 wanted.observe(_on_its_side(verdict.logit))
     found = samples(quality)
-    assert found["rerank_relevance_score_count", "abababababab"] == registry.get_sample_value("rerank_relevance_score_count")
+    assert found["rerank_relevance_score_count", "abababababab"] == registry.get_sample_value(
+        "rerank_relevance_score_count"
+    )
     for bound in BOUNDS:
-        of_one = registry.get_sample_value("rerank_relevance_score_bucket", {"le": str(float(bound))})
+        of_one = registry.get_sample_value(
+            "rerank_relevance_score_bucket", {"le": str(float(bound))}
+        )
         assert found["rerank_relevance_score_bucket", "abababababab", str(float(bound))] == of_one
-    total = sum(sigmoid(each.logit) for request in requests for each in request if isinstance(each, Scored))
+    total = sum(
+        sigmoid(each.logit) for request in requests for each in request if isinstance(each, Scored)
+    )
     assert math.isclose(found["rerank_relevance_score_sum", "abababababab"], total, abs_tol=1e-9)
 
 
 def _on_its_side(logit: float) -> float:
-    """A score on the side of each bound that its logit is on, where rounding would put it elsewhere."""
+    """A score on the side of each bound that its logit is on, where rounding would put it
+    elsewhere."""
     below = sum(math.log(bound / (1 - bound)) < logit for bound in BOUNDS[:-1])
     return BOUNDS[below]
 
@@ -75,14 +99,21 @@ def test_what_became_of_pairs() -> None:
     quality = ScoreMetrics()
     quality.count(DIGEST, [Scored(1.0, 5, 0, True), Scored(2.0, 5, 0, False), *REFUSED], cached=1)
     found = samples(quality)
-    results = Counter({name[2]: value for name, value in found.items() if name[0] == "rerank_pairs_total"})
+    results = Counter(
+        {name[2]: value for name, value in found.items() if name[0] == "rerank_pairs_total"}
+    )
     assert results == {"computed": 1, "cached": 1, "refused": 1, "failed": 2}
     assert found["rerank_truncated_pairs_total", "abababababab"] == 1
 
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.lists(st.text(max_size=20).map("sha256:".__add__) | st.integers(0, 99).map(digest) | st.text(max_size=80), max_size=200)
+    st.lists(
+        st.text(max_size=20).map("sha256:".__add__)
+        | st.integers(0, 99).map(digest)
+        | st.text(max_size=80),
+        max_size=200,
+    )
 )
 def test_whatever_workers_say_the_series_stay_few(said: list[str]) -> None:
     quality = ScoreMetrics()
@@ -110,4 +141,6 @@ def test_a_new_model_takes_the_place_of_one_that_is_gone() -> None:
 
 def test_a_digest_is_short_and_hexadecimal_or_other() -> None:
     assert short(DIGEST) == "abababababab"
-    assert {short(each) for each in ("", "sha256:", "sha256:abc", 'sha256:"} 1\n' + "a" * 64, "x" * 64)} == {OTHER}
+    assert {
+        short(each) for each in ("", "sha256:", "sha256:abc", 'sha256:"} 1\n' + "a" * 64, "x" * 64)
+    } == {OTHER}

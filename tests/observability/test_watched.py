@@ -1,4 +1,5 @@
-"""A real Prometheus that watches the real service under load has something to show in every panel, and runs every rule."""
+"""A real Prometheus that watches the real service under load has something to show in every panel,
+and runs every rule."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 def test_the_load_was_one_that_moves_the_needles(watched: Prometheus) -> None:
     """Else a panel could show nothing but zeros, and nobody would know."""
     highest = {
-        metric: max(value for series in watched.graph(f"sum by (job) ({metric})", {}) for value in series.values)
+        metric: max(
+            value
+            for series in watched.graph(f"sum by (job) ({metric})", {})
+            for value in series.values
+        )
         for metric in (
             "rerank_shed_total",
             'rerank_cache_lookups_total{result="hit"}',
@@ -48,30 +53,41 @@ def test_the_load_was_one_that_moves_the_needles(watched: Prometheus) -> None:
 
 
 @BY_NAME
-def test_every_panel_shows_something_of_a_service_under_load(dashboard: Dashboard, watched: Prometheus) -> None:
+def test_every_panel_shows_something_of_a_service_under_load(
+    dashboard: Dashboard, watched: Prometheus
+) -> None:
     chosen = watched.choose(as_json(dashboard)["templating"]["list"])
     empty = []
     for panel in dashboard.panels():
         for query in panel.queries:
             ask = watched.table if panel.kind == "table" else watched.graph
-            found = ask(query.expr, chosen)  # one that nothing here can answer must at least be PromQL
+            # one that nothing here can answer must at least be PromQL
+            found = ask(query.expr, chosen)
             if panel.needs == "service" and not any(series.values for series in found):
                 empty.append(f"{panel.title}: {query.expr}")
     assert not empty
 
 
 @BY_NAME
-def test_every_legend_names_labels_that_its_query_has(dashboard: Dashboard, watched: Prometheus) -> None:
+def test_every_legend_names_labels_that_its_query_has(
+    dashboard: Dashboard, watched: Prometheus
+) -> None:
     chosen = watched.choose(as_json(dashboard)["templating"]["list"])
     for panel in as_json(dashboard)["panels"]:
         for target in panel.get("targets", ()):
             names = [legend_of(target, series) for series in watched.graph(target["expr"], chosen)]
             assert "" not in names, panel["title"]
-            assert len(names) == len(set(names)), f"{panel['title']}: several series are called {names}"
+            assert len(names) == len(set(names)), (
+                f"{panel['title']}: several series are called {names}"
+            )
 
 
 def test_a_dashboard_can_be_drawn(watched: Prometheus, tmp_path: Path) -> None:
-    draw(json.loads(file_of(DASHBOARDS[0]).read_text(encoding="utf-8")), watched, tmp_path / "drawn.png")
+    draw(
+        json.loads(file_of(DASHBOARDS[0]).read_text(encoding="utf-8")),
+        watched,
+        tmp_path / "drawn.png",
+    )
     picture = Image.open(tmp_path / "drawn.png")
     assert picture.width > 1_000
     assert len(picture.getcolors() or ()) > 50, "there are lines, not only frames"
@@ -84,7 +100,9 @@ def test_prometheus_runs_every_rule(watched: Prometheus) -> None:
 
 
 @pytest.mark.parametrize("recorded", RECORDED)
-def test_what_is_recorded_has_values_of_a_service_under_load(recorded: str, watched: Prometheus) -> None:
+def test_what_is_recorded_has_values_of_a_service_under_load(
+    recorded: str, watched: Prometheus
+) -> None:
     assert any(series.values for series in watched.graph(recorded, {}))
 
 
@@ -95,6 +113,8 @@ def test_what_an_alert_watches_is_there_to_be_watched(alert: str, watched: Prome
 
 
 def test_a_service_that_sheds_and_fails_burns_its_budgets(watched: Prometheus) -> None:
-    firing = {series.labels["alertname"] for series in watched.graph('ALERTS{alertstate="firing"}', {})}
+    firing = {
+        series.labels["alertname"] for series in watched.graph('ALERTS{alertstate="firing"}', {})
+    }
     assert "RerankErrorBudgetBurnsFast" in firing
     assert "RerankAbsent" not in firing

@@ -1,4 +1,5 @@
-"""A gateway as a process whose resources are limited, before a worker that scores at once and keeps nothing."""
+"""A gateway as a process whose resources are limited, before a worker that scores at once and keeps
+nothing."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ def serving(app: Starlette) -> Iterator[str]:
 
 @contextmanager
 def limited_gateway(log: Path, limits: Mapping[int, int], **settings: str) -> Iterator[Gmr]:
-    """A gateway that is given so much of each resource (`resource.RLIMIT_AS`, ...), by its number."""
+    """A gateway that is given so much of each resource (`resource.RLIMIT_AS`, ...), by its
+    number."""
     with serving(Forgetful().app) as url:
         process = Gmr("gateway", "--workers", url, log=log, **settings)
         process._command[:1] = [sys.executable, "-c", _PROGRAM.format(limits=dict(limits))]

@@ -33,7 +33,8 @@ class Load:
 
 @contextmanager
 def load(gateway: Gmr, bodies: Sequence[Body], callers: int) -> Iterator[Load]:
-    """So many callers at once, each with the next of the bodies over and over; an answer that never comes fails."""
+    """So many callers at once, each with the next of the bodies over and over; an answer that never
+    comes fails."""
     result = Load()
 
     def call(first: int) -> None:

@@ -1,4 +1,5 @@
-"""A collector of traces for tests: takes OTLP over HTTP as real ones do, keeps what it was sent, and can be out of order."""
+"""A collector of traces for tests: takes OTLP over HTTP as real ones do, keeps what it was sent,
+and can be out of order."""
 
 from __future__ import annotations
 
@@ -9,7 +10,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest, ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Sent
 
@@ -17,7 +21,11 @@ from tests.processes import eventually
 
 QUICK = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 """Of a process under test: spans are sent after 50 ms."""
-KINDS = {Sent.SPAN_KIND_INTERNAL: "internal", Sent.SPAN_KIND_SERVER: "server", Sent.SPAN_KIND_CLIENT: "client"}
+KINDS = {
+    Sent.SPAN_KIND_INTERNAL: "internal",
+    Sent.SPAN_KIND_SERVER: "server",
+    Sent.SPAN_KIND_CLIENT: "client",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,11 @@ class Collector:
         """The last span of that name, once it is there."""
 
         def found() -> list[Got]:
-            return [span for span in self.spans if span.name == name and trace_id in (None, span.trace_id)]
+            return [
+                span
+                for span in self.spans
+                if span.name == name and trace_id in (None, span.trace_id)
+            ]
 
         eventually(found, why=lambda: f"no {name} among {[span.name for span in self.spans]}")
         return found()[-1]

@@ -16,27 +16,38 @@ calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 trace_ids = st.integers(1, 2**128 - 1).map(lambda number: f"{number:032x}")
 span_ids = st.integers(1, 2**64 - 1).map(lambda number: f"{number:016x}")
 keys = st.text("abcxyz0189", min_size=1, max_size=20)
-values = st.text("".join(sorted(set(map(chr, range(0x21, 0x7F))) - {",", "="})), min_size=1, max_size=20)
+values = st.text(
+    "".join(sorted(set(map(chr, range(0x21, 0x7F))) - {",", "="})), min_size=1, max_size=20
+)
 
 
 def read(parent: str | bytes, *states: str | bytes) -> TraceContext | None:
     def raw(value: str | bytes) -> bytes:
         return value if isinstance(value, bytes) else value.encode("latin-1", "replace")
 
-    return read_context([(b"traceparent", raw(parent)), *((b"tracestate", raw(state)) for state in states)])
+    return read_context(
+        [(b"traceparent", raw(parent)), *((b"tracestate", raw(state)) for state in states)]
+    )
 
 
 @calm
 @given(trace_ids, span_ids, st.booleans(), st.dictionaries(keys, values, max_size=10))
-def test_what_is_handed_on_is_read_as_what_it_was(trace: str, span: str, sampled: bool, members: dict[str, str]) -> None:
+def test_what_is_handed_on_is_read_as_what_it_was(
+    trace: str, span: str, sampled: bool, members: dict[str, str]
+) -> None:
     state = ",".join(f"{key}={value}" for key, value in members.items())
     context = TraceContext(trace, span, sampled, state)
-    assert read_context([(name.encode(), value.encode()) for name, value in context.headers().items()]) == context
+    assert (
+        read_context([(name.encode(), value.encode()) for name, value in context.headers().items()])
+        == context
+    )
 
 
 @calm
 @given(trace_ids, span_ids, st.integers(0, 255))
-def test_only_the_last_bit_of_the_flags_counts_and_only_it_is_handed_on(trace: str, span: str, flags: int) -> None:
+def test_only_the_last_bit_of_the_flags_counts_and_only_it_is_handed_on(
+    trace: str, span: str, flags: int
+) -> None:
     context = read(f"00-{trace}-{span}-{flags:02x}")
     assert context == TraceContext(trace, span, flags % 2 == 1)
     assert context.headers()["traceparent"][-2:] == f"{flags % 2:02x}"
@@ -56,7 +67,9 @@ def test_only_the_last_bit_of_the_flags_counts_and_only_it_is_handed_on(trace: s
 @example(GOOD.replace("-", "_").encode())
 @example(GOOD.replace("4", "\u0664").encode())
 def test_nothing_else_is_a_place_in_a_trace(header: bytes) -> None:
-    well_formed = re.fullmatch(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", header)
+    well_formed = re.fullmatch(
+        rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", header
+    )
     assert (read(header) is not None) == (well_formed is not None and not header.endswith(b"\n"))
 
 
@@ -86,12 +99,17 @@ def test_two_parents_are_none() -> None:
         (["a=\x01"], ""),
         (["a=1=2"], ""),
         (["a=" + "x" * 600], ""),
-        ([",".join(f"k{number}=1" for number in range(32))], ",".join(f"k{number}=1" for number in range(32))),
+        (
+            [",".join(f"k{number}=1" for number in range(32))],
+            ",".join(f"k{number}=1" for number in range(32)),
+        ),
         ([",".join(f"k{number}=1" for number in range(33))], ""),
         ([b"a=\xff"], ""),
     ],
 )
-def test_others_notes_are_kept_if_they_are_well_formed(states: list[str | bytes], kept: str) -> None:
+def test_others_notes_are_kept_if_they_are_well_formed(
+    states: list[str | bytes], kept: str
+) -> None:
     context = read(GOOD, *states)
     assert context is not None
     assert context.state == kept

@@ -1,4 +1,5 @@
-"""A gateway whose collector is away, hangs or refuses: it answers, it says so in its metrics, and it ends when it is told to."""
+"""A gateway whose collector is away, hangs or refuses: it answers, it says so in its metrics, and
+it ends when it is told to."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ ENDED = 'rerank_trace_spans_total{outcome="ended"}'
 @contextmanager
 def gateway(folder: Path, **settings: str) -> Iterator[Gmr]:
     """A gateway without a worker, which serves its pages."""
-    with Gmr("gateway", "--workers", f"http://127.0.0.1:{free_port()}", log=folder / "gateway", **settings) as running:
+    with Gmr(
+        "gateway",
+        "--workers",
+        f"http://127.0.0.1:{free_port()}",
+        log=folder / "gateway",
+        **settings,
+    ) as running:
         eventually(lambda: running.status("/health/live") == httpx.codes.OK, why=running.said)
         yield running
 
@@ -59,7 +66,8 @@ def test_a_collector_that_refuses(tmp_path: Path) -> None:
 
 
 def test_the_last_spans_are_sent_before_the_end(tmp_path: Path) -> None:
-    with collecting() as collector, gateway(tmp_path, **traced(collector.url)) as running:  # which sends every five seconds
+    # which sends every five seconds
+    with collecting() as collector, gateway(tmp_path, **traced(collector.url)) as running:
         ask(running, 3)
         assert running.end() == 0
         assert [span.name for span in collector.spans] == ["GET /docs"] * 3
@@ -71,15 +79,27 @@ def test_without_an_endpoint_nothing_that_sends_is_imported(tmp_path: Path, on: 
     with gateway(tmp_path, **settings, PYTHONPROFILEIMPORTTIME="1") as running:
         assert running.status("/docs") == httpx.codes.OK
         said = running.said()
-    # FastAPI and redis-py import OpenTelemetry's API and its metrics by themselves, where they are installed
-    assert [name in said for name in ("service.observability.otlp", "opentelemetry.sdk.trace", "opentelemetry.exporter")] == [
-        on
-    ] * 3
+    # FastAPI and redis-py import OpenTelemetry's API and its metrics by themselves, where they are
+    # installed
+    assert [
+        name in said
+        for name in (
+            "service.observability.otlp",
+            "opentelemetry.sdk.trace",
+            "opentelemetry.exporter",
+        )
+    ] == [on] * 3
 
 
 def test_an_endpoint_with_a_password_is_refused_and_not_repeated(tmp_path: Path) -> None:
     address = "http://me:secret@collector:4318"
-    with Gmr("gateway", "--workers", "http://127.0.0.1:1", log=tmp_path / "log", RERANK_OTLP_ENDPOINT=address) as refused:
+    with Gmr(
+        "gateway",
+        "--workers",
+        "http://127.0.0.1:1",
+        log=tmp_path / "log",
+        RERANK_OTLP_ENDPOINT=address,
+    ) as refused:
         assert refused.wait() == 2
         assert "OTEL_EXPORTER_OTLP_HEADERS" in refused.said()
         assert "secret" not in refused.said()

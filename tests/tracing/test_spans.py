@@ -1,4 +1,5 @@
-"""Spans in one process, sent to a collector: who is recorded, who is not, what fails, what is linked, and what is dropped."""
+"""Spans in one process, sent to a collector: who is recorded, who is not, what fails, what is
+linked, and what is dropped."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def traced(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
 
 
 @contextmanager
-def request(came_from: TraceContext | None = None, *, trusted: bool = True, path: str = "/rerank") -> Iterator[None]:
+def request(
+    came_from: TraceContext | None = None, *, trusted: bool = True, path: str = "/rerank"
+) -> Iterator[None]:
     """A request that is served."""
     headers = came_from.headers() if came_from else {}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -69,14 +72,18 @@ def recorded(collector: Collector, tracer: OtlpTracer) -> list[str]:
 
 
 @pytest.mark.parametrize(("sample", "share"), [(0, 0), (0.25, 0.25), (1, 1)])
-def test_a_share_of_requests_is_recorded(collector: Collector, traced: Start, sample: float, share: float) -> None:
+def test_a_share_of_requests_is_recorded(
+    collector: Collector, traced: Start, sample: float, share: float
+) -> None:
     tracer = traced(sample)
     for _ in range(400):
         with request():
             context = current.get()
             assert context is not None
             assert onward() == context.headers()
-    assert len(recorded(collector, tracer)) == pytest.approx(400 * share, abs=60 if 0 < share < 1 else 0)
+    assert len(recorded(collector, tracer)) == pytest.approx(
+        400 * share, abs=60 if 0 < share < 1 else 0
+    )
 
 
 @pytest.mark.parametrize("sample", [0, 1])
@@ -92,7 +99,9 @@ def test_a_trusted_caller_decides(collector: Collector, traced: Start, sample: f
 
 
 @pytest.mark.parametrize("sample", [0, 1])
-def test_a_caller_that_is_not_trusted_is_named_and_nothing_else(collector: Collector, traced: Start, sample: float) -> None:
+def test_a_caller_that_is_not_trusted_is_named_and_nothing_else(
+    collector: Collector, traced: Start, sample: float
+) -> None:
     tracer = traced(sample)
     for caller in (SAMPLED, UNSAMPLED):
         with request(caller, trusted=False):
@@ -101,7 +110,9 @@ def test_a_caller_that_is_not_trusted_is_named_and_nothing_else(collector: Colle
             assert here.trace_id != caller.trace_id
     traces = recorded(collector, tracer)
     assert len(traces) == 2 * sample
-    assert [got.links for got in collector.spans] == [[SAMPLED.trace_id], [UNSAMPLED.trace_id]][: len(traces)]
+    assert [got.links for got in collector.spans] == [[SAMPLED.trace_id], [UNSAMPLED.trace_id]][
+        : len(traces)
+    ]
 
 
 def test_without_a_tracer_a_callers_trace_is_handed_on() -> None:
@@ -111,7 +122,9 @@ def test_without_a_tracer_a_callers_trace_is_handed_on() -> None:
         assert onward() == {}
 
 
-def test_spans_lie_in_each_other_and_end_with_what_they_are_of(collector: Collector, traced: Start) -> None:
+def test_spans_lie_in_each_other_and_end_with_what_they_are_of(
+    collector: Collector, traced: Start
+) -> None:
     tracer = traced(1)
     with request():
         with stage("score"), span("POST /score", "client", {"count": 3}):
@@ -127,7 +140,10 @@ def test_spans_lie_in_each_other_and_end_with_what_they_are_of(collector: Collec
     assert {got[name].parent_id for name in ("score", "parse", "order", "queue")} == {root.span_id}
     assert got["POST /score"].parent_id == got["score"].span_id
     assert got["POST /score"].attributes == {"count": 3}
-    assert [(got[name].code, got[name].message) for name in ("parse", "order")] == [(2, "ValueError"), (2, "worker_failed")]
+    assert [(got[name].code, got[name].message) for name in ("parse", "order")] == [
+        (2, "ValueError"),
+        (2, "worker_failed"),
+    ]
     assert got["queue"].ended - got["queue"].begun == pytest.approx(5e8, rel=1e-6)
     assert not any(b"a secret" in sent for sent in collector.raw)
 
@@ -148,14 +164,20 @@ async def test_tasks_keep_their_own_place(collector: Collector, traced: Start) -
     assert all(got[f"in {name}"].parent_id == got[name].span_id for name in "abc")
 
 
-async def test_who_joins_anothers_flight_names_its_span(collector: Collector, traced: Start) -> None:
+async def test_who_joins_anothers_flight_names_its_span(
+    collector: Collector, traced: Start
+) -> None:
     tracer = traced(1)
     flights, landing = SingleFlight(), asyncio.Event()
     until = asyncio.get_running_loop().time() + 60
 
-    async def score(documents: Mapping[bytes, Content]) -> tuple[set[str], dict[bytes, PairOutcome]]:
+    async def score(
+        documents: Mapping[bytes, Content],
+    ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         await landing.wait()
-        return {"d"}, {key: Scored(0.0, 1, 0, truncated=False, reused_tokens=0) for key in documents}
+        return {"d"}, {
+            key: Scored(0.0, 1, 0, truncated=False, reused_tokens=0) for key in documents
+        }
 
     async def ask() -> str:
         with request():
@@ -174,7 +196,9 @@ async def test_who_joins_anothers_flight_names_its_span(collector: Collector, tr
     assert {got.trace_id: got.links for got in collector.spans} == {leader: [], joiner: [leader]}
 
 
-def test_what_cannot_be_sent_is_dropped_and_nobody_waits(collector: Collector, traced: Start) -> None:
+def test_what_cannot_be_sent_is_dropped_and_nobody_waits(
+    collector: Collector, traced: Start
+) -> None:
     counted = {outcome: TRACE_SPANS.labels(outcome) for outcome in ("ended", "sent", "lost")}
     before = {outcome: counter._value.get() for outcome, counter in counted.items()}
     collector.hold = threading.Event()

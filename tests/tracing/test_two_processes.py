@@ -1,4 +1,5 @@
-"""One trace over a gateway and its worker, each a process, as a collector gets it: whole, connected, and silent about content."""
+"""One trace over a gateway and its worker, each a process, as a collector gets it: whole,
+connected, and silent about content."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from tests.tracing.collector import QUICK, Collector, Got, collecting
 
 pytestmark = pytest.mark.slow
 
-CALLER = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True, state="vendor=opaque")
+CALLER = TraceContext(
+    "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True, state="vendor=opaque"
+)
 CLOCK = 2_000_000
 """Nanoseconds that two clocks of one machine may be apart."""
 
@@ -31,13 +34,23 @@ def collector() -> Iterator[Collector]:
 @pytest.fixture(scope="module")
 def pair(collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     told = QUICK | {"RERANK_OTLP_ENDPOINT": collector.url, "RERANK_TRACE_SAMPLE": "1"}
-    with fleet(tmp_path_factory.mktemp("pair"), 1, worker=told, **told, RERANK_API_KEYS="the-key-itself-0123456789") as running:
+    with fleet(
+        tmp_path_factory.mktemp("pair"),
+        1,
+        worker=told,
+        **told,
+        RERANK_API_KEYS="the-key-itself-0123456789",
+    ) as running:
         running.gateway.client.headers["authorization"] = "Bearer the-key-itself-0123456789"
         yield running
 
 
 def ask(fleet: Fleet, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
-    asked = {"query": "how do I sort a list", "documents": ["Sort the list.", "A circle."], "cache": "bypass"} | body
+    asked = {
+        "query": "how do I sort a list",
+        "documents": ["Sort the list.", "A circle."],
+        "cache": "bypass",
+    } | body
     return fleet.gateway.client.post("/rerank", json=asked, headers=headers or {})
 
 
@@ -47,14 +60,21 @@ def trace_of(collector: Collector, answer: httpx.Response, fleet: Fleet) -> list
     eventually(lambda: f'"request_id":"{identity}"' in log(), why=log)
     line = next(line for line in log().splitlines() if identity in line)
     trace_id = line.partition('"trace_id":"')[2][:32]
-    assert collector.await_span("POST /rerank", trace_id).attributes["http.response.status_code"] == answer.status_code
+    assert (
+        collector.await_span("POST /rerank", trace_id).attributes["http.response.status_code"]
+        == answer.status_code
+    )
     return collector.trace(trace_id)
 
 
 def test_one_request_leaves_one_trace(pair: Fleet, collector: Collector) -> None:
     answer = ask(pair, top_n=1, cache="use")
     trace_id = trace_of(collector, answer, pair)[0].trace_id
-    eventually(lambda: any(span.name + span.kind == "POST /scoreserver" for span in collector.trace(trace_id)))
+    eventually(
+        lambda: any(
+            span.name + span.kind == "POST /scoreserver" for span in collector.trace(trace_id)
+        )
+    )
     spans = {span.name + span.kind: span for span in collector.trace(trace_id)}
     root, score = spans["POST /rerankserver"], spans["scoreinternal"]
     call, served = spans["POST /scoreclient"], spans["POST /scoreserver"]
@@ -62,7 +82,11 @@ def test_one_request_leaves_one_trace(pair: Fleet, collector: Collector) -> None
     assert (call.parent_id, served.parent_id) == (score.span_id, call.span_id)
     assert {spans[f"{name}internal"].parent_id for name in ("queue", "engine")} == {served.span_id}
     stages = {span.name for span in spans.values() if span.parent_id == root.span_id}
-    assert {"admit", "parse", "media", "cache_get", "score", "cache_set", "order"} <= stages <= set(STAGES)
+    assert (
+        {"admit", "parse", "media", "cache_get", "score", "cache_set", "order"}
+        <= stages
+        <= set(STAGES)
+    )
     assert {span.service for span in spans.values()} == {"gmr-rerank-gateway", "gmr-rerank-worker"}
     for span in spans.values():
         parent = next((each for each in spans.values() if each.span_id == span.parent_id), root)
@@ -96,7 +120,10 @@ def test_every_span_says_whose_it_is(pair: Fleet, collector: Collector) -> None:
     ask(pair)
     both = {"gmr-rerank-gateway", "gmr-rerank-worker"}
     eventually(lambda: {resource["service.name"] for resource in collector.resources} == both)
-    assert all(resource["service.version"] and resource["service.instance.id"] for resource in collector.resources)
+    assert all(
+        resource["service.version"] and resource["service.instance.id"]
+        for resource in collector.resources
+    )
     assert len({resource["service.instance.id"] for resource in collector.resources}) == 2
 
 
@@ -106,11 +133,20 @@ def test_a_callers_trace_is_followed_into_the_worker(pair: Fleet, collector: Col
     assert answer.status_code == httpx.codes.OK
     assert root.parent_id == CALLER.span_id
     assert collector.await_span("engine", CALLER.trace_id)
-    eventually(lambda: f'"trace_id":"{CALLER.trace_id}"' in pair.gateway.said(), why=pair.gateway.said)
+    eventually(
+        lambda: f'"trace_id":"{CALLER.trace_id}"' in pair.gateway.said(), why=pair.gateway.said
+    )
 
 
 @pytest.mark.parametrize(
-    "spoilt", ["", "00-0-0-01", CALLER.headers()["traceparent"].upper(), "<script>", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"]
+    "spoilt",
+    [
+        "",
+        "00-0-0-01",
+        CALLER.headers()["traceparent"].upper(),
+        "<script>",
+        "00-" + "0" * 32 + "-" + "0" * 16 + "-01",
+    ],
 )
 def test_what_is_no_trace_begins_a_new_one(pair: Fleet, collector: Collector, spoilt: str) -> None:
     answer = ask(pair, {"traceparent": spoilt, "tracestate": "a=1"})
@@ -125,7 +161,11 @@ def test_an_error_is_named_by_its_code(pair: Fleet, collector: Collector) -> Non
     assert (root.code, root.attributes["error.type"]) == (0, "invalid_request")
     late = trace_of(collector, ask(pair, documents=["late"] * 200, timeout_ms=1), pair)
     root = next(span for span in late if span.name == "POST /rerank")
-    assert (root.code, root.message, root.attributes["error.type"]) == (2, "deadline_exceeded", "deadline_exceeded")
+    assert (root.code, root.message, root.attributes["error.type"]) == (
+        2,
+        "deadline_exceeded",
+        "deadline_exceeded",
+    )
 
 
 def test_paths_that_are_none_of_ours_have_no_name(pair: Fleet, collector: Collector) -> None:
@@ -140,10 +180,16 @@ def test_machines_that_ask_every_second_leave_no_spans(pair: Fleet, collector: C
         assert pair.gateway.client.get(path).status_code == httpx.codes.OK
     ask(pair, CALLER.headers())
     collector.await_span("POST /rerank", CALLER.trace_id)
-    assert not [span for span in collector.spans if any(name in span.name for name in ("health", "metrics", "info"))]
+    assert not [
+        span
+        for span in collector.spans
+        if any(name in span.name for name in ("health", "metrics", "info"))
+    ]
 
 
-texts = st.text(min_size=8, max_size=60).filter(lambda text: len(text.strip()) >= 8 and len(set(text)) > 4)
+texts = st.text(min_size=8, max_size=60).filter(
+    lambda text: len(text.strip()) >= 8 and len(set(text)) > 4
+)
 
 
 @settings(max_examples=15, deadline=None)
@@ -160,11 +206,17 @@ def test_no_span_tells_what_was_asked(
     answer = ask(pair, **asked, cache="use")
     trace_of(collector, answer, pair)
     sent = b"".join(collector.raw)
-    assert all(text.encode() not in sent for text in (query, document, instruction, identity, "the-key-itself-0123456789"))
+    assert all(
+        text.encode() not in sent
+        for text in (query, document, instruction, identity, "the-key-itself-0123456789")
+    )
 
 
 def test_what_was_sent_is_counted(pair: Fleet, collector: Collector) -> None:
     ask(pair)
-    counted = [pair.gateway.metric(f'rerank_trace_spans_total{{outcome="{outcome}"}}') for outcome in ("ended", "sent", "lost")]
+    counted = [
+        pair.gateway.metric(f'rerank_trace_spans_total{{outcome="{outcome}"}}')
+        for outcome in ("ended", "sent", "lost")
+    ]
     assert counted[0] >= counted[1] > 0
     assert counted[2] == 0

@@ -1,4 +1,5 @@
-"""What every route gets: an id, flat errors, a bound on the body, work that ends when its client leaves, health."""
+"""What every route gets: an id, flat errors, a bound on the body, work that ends when its client
+leaves, health."""
 
 from __future__ import annotations
 
@@ -83,7 +84,9 @@ def house() -> House:
 @contextmanager
 def listening(app: FastAPI) -> Iterator[int]:
     """A real server in a thread; gives its port."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -105,7 +108,12 @@ def flat(response: httpx.Response, error: type[RerankError], message: str | None
     words = message or error.message
     identity = response.headers["x-request-id"]
     assert response.status_code == error.status
-    assert response.json() == {"code": error.code, "message": words, "detail": words, "request_id": identity}
+    assert response.json() == {
+        "code": error.code,
+        "message": words,
+        "detail": words,
+        "request_id": identity,
+    }
     assert response.headers["content-type"] == "application/json"
     assert ("retry-after" in response.headers) == error.retry
 
@@ -115,14 +123,22 @@ def flat(response: httpx.Response, error: type[RerankError], message: str | None
 async def test_a_good_request_id_is_kept(identity: str) -> None:
     async with asking(House()) as client:
         for path in ("/says", "/breaks", "/nowhere"):
-            assert (await client.get(path, headers={"x-request-id": identity})).headers["x-request-id"] == identity
+            assert (await client.get(path, headers={"x-request-id": identity})).headers[
+                "x-request-id"
+            ] == identity
 
 
-@pytest.mark.parametrize("identity", ["", " ", "a b", "a" * 129, "a/b", "ä".encode(), b"\xff", "a\tb", '"', "<script>", "a,b"])
+@pytest.mark.parametrize(
+    "identity",
+    ["", " ", "a b", "a" * 129, "a/b", "ä".encode(), b"\xff", "a\tb", '"', "<script>", "a,b"],
+)
 async def test_a_bad_request_id_is_replaced(house: House, identity: str | bytes) -> None:
     async with asking(house) as client:
         given_ = identity if isinstance(identity, bytes) else identity.encode()
-        ids = [(await client.get("/says", headers={b"x-request-id": given_})).headers["x-request-id"] for _ in range(2)]
+        ids = [
+            (await client.get("/says", headers={b"x-request-id": given_})).headers["x-request-id"]
+            for _ in range(2)
+        ]
     assert all(each.startswith("rr-") and each.encode() != given_ for each in ids)
     assert ids[0] != ids[1]
 
@@ -141,7 +157,9 @@ async def test_every_error_is_the_flat_body(house: House, code: str) -> None:
 
 async def test_retry_after_is_whole_seconds_and_not_always_the_same(house: House) -> None:
     async with asking(house) as client:
-        answers = [await client.get("/refuses", params={"code": Overloaded.code}) for _ in range(40)]
+        answers = [
+            await client.get("/refuses", params={"code": Overloaded.code}) for _ in range(40)
+        ]
     waits = {int(answer.headers["retry-after"]) for answer in answers}
     assert len(waits) > 1
     assert min(waits) >= 1
@@ -155,7 +173,9 @@ async def test_an_exception_is_a_flat_500_that_tells_nothing(house: House, path:
     assert SECRET not in answer.text
 
 
-async def test_an_exception_is_in_the_log_with_its_request_id(house: House, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_exception_is_in_the_log_with_its_request_id(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
     async with asking(house) as client:
         await client.get("/breaks", headers={"x-request-id": "known"})
     (record,) = [each for each in caplog.records if each.exc_info]
@@ -205,7 +225,9 @@ async def test_an_endless_body_is_cut_while_it_streams(house: House) -> None:
 
 
 @pytest.mark.parametrize("announced", ["1001", "9" * 40, "9" * 5_000, "-1", "x"])
-async def test_a_body_that_is_announced_too_large_is_refused_unread(house: House, announced: str) -> None:
+async def test_a_body_that_is_announced_too_large_is_refused_unread(
+    house: House, announced: str
+) -> None:
     read = 0
 
     async def body() -> AsyncIterator[bytes]:
@@ -240,7 +262,10 @@ async def test_work_is_cancelled_when_its_client_leaves(house: House) -> None:
 async def test_health_follows_what_the_app_knows_of_itself(house: House) -> None:
     async with asking(house) as client:
         live, ready = "/health/live", "/health/ready"
-        assert [(await client.get(path)).json() for path in (live, ready)] == [{"status": "live"}, {"status": "ready"}]
+        assert [(await client.get(path)).json() for path in (live, ready)] == [
+            {"status": "live"},
+            {"status": "ready"},
+        ]
         house.ready = False
         assert (await client.get(live)).status_code == 200
         flat(await client.get(ready), BY_CODE["no_worker"], "Not ready.")

@@ -11,7 +11,9 @@ SECONDS = st.floats(0.1, 600)
 
 
 @given(SECONDS, st.integers(0, 8))
-def test_who_does_nothing_is_given_the_read_timeout_and_no_more(seconds: float, bytes_a_look: int) -> None:
+def test_who_does_nothing_is_given_the_read_timeout_and_no_more(
+    seconds: float, bytes_a_look: int
+) -> None:
     """A byte now and then does not count."""
     patience = SlowClientAllowance(seconds)
     looks = 1
@@ -22,7 +24,9 @@ def test_who_does_nothing_is_given_the_read_timeout_and_no_more(seconds: float, 
 
 
 @given(SECONDS, st.floats(1, 1_000))
-def test_who_keeps_up_with_a_slow_line_is_waited_for_without_end(seconds: float, times: float) -> None:
+def test_who_keeps_up_with_a_slow_line_is_waited_for_without_end(
+    seconds: float, times: float
+) -> None:
     patience = SlowClientAllowance(seconds)
     moved = int(SLOWEST * patience.tick * times) + 1
     assert not any(patience.is_lost(waiting=True, moved=moved) for _ in range(200))

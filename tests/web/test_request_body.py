@@ -23,7 +23,11 @@ def request(pieces: Sequence[bytes], **headers: str) -> Request:
     left = list(pieces)
 
     async def receive() -> Message:
-        return {"type": "http.request", "body": left.pop(0) if left else b"", "more_body": bool(left)}
+        return {
+            "type": "http.request",
+            "body": left.pop(0) if left else b"",
+            "more_body": bool(left),
+        }
 
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return Request({"type": "http", "headers": raw}, receive)
@@ -53,16 +57,22 @@ async def test_a_byte_order_mark_is_left_out_once(data: bytes, size: int) -> Non
     mark = b"\xef\xbb\xbf"
     for body in (data, mark + data, mark + mark + data):
         assert (await read(cut(body, size)))[0] == body.removeprefix(mark)
-        assert (await read(cut(gzip.compress(body), size), content_encoding="gzip"))[0] == body.removeprefix(mark)
+        assert (await read(cut(gzip.compress(body), size), content_encoding="gzip"))[
+            0
+        ] == body.removeprefix(mark)
 
 
-async def refused(pieces: Sequence[bytes], kind: type[RerankError], most: int = CAP, **headers: str) -> str:
+async def refused(
+    pieces: Sequence[bytes], kind: type[RerankError], most: int = CAP, **headers: str
+) -> str:
     with pytest.raises(kind) as caught:
         await read(pieces, most, **headers)
     return caught.value.message
 
 
-@pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "compress", "gzip, gzip", "gzip, br", "x", "gzip;q=1"])
+@pytest.mark.parametrize(
+    "coding", ["br", "deflate", "zstd", "compress", "gzip, gzip", "gzip, br", "x", "gzip;q=1"]
+)
 async def test_other_codings_are_refused(coding: str) -> None:
     await refused([b"{}"], UnsupportedMediaType, content_encoding=coding)
 
@@ -81,7 +91,10 @@ async def test_what_is_no_gzip_or_not_all_of_it_is_refused() -> None:
         [packed + packed],
         [zlib.compress(b"x")],
     ):
-        assert await refused(pieces, InvalidRequest, content_encoding="gzip") == "The request body is not valid gzip."
+        assert (
+            await refused(pieces, InvalidRequest, content_encoding="gzip")
+            == "The request body is not valid gzip."
+        )
 
 
 async def test_an_inflated_body_is_bounded_as_any_other() -> None:

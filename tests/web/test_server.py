@@ -46,6 +46,8 @@ def test_loopback_is_known(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "192.168.1.1", "example.org", "localhost.example.org", ""])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "10.0.0.1", "192.168.1.1", "example.org", "localhost.example.org", ""]
+)
 def test_everything_else_is_not_loopback(host: str) -> None:
     assert not is_loopback(host)

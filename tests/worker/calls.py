@@ -1,4 +1,5 @@
-"""Calls made of what a person would write, and the verdicts a scorer in this process gives on them."""
+"""Calls made of what a person would write, and the verdicts a scorer in this process gives on
+them."""
 
 from __future__ import annotations
 
@@ -29,7 +30,12 @@ def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCa
         return parts
 
     return ScoreCall(
-        "gmr-tiny", instruction, wire(query), [wire(each) for each in documents], list(images.values()), truncate=True
+        "gmr-tiny",
+        instruction,
+        wire(query),
+        [wire(each) for each in documents],
+        list(images.values()),
+        truncate=True,
     )
 
 

@@ -17,13 +17,24 @@ from PIL import Image
 from model_store.checkpoint import resolve
 from service.errors import BY_CODE
 from service.observability.score_metrics import short
-from service.wire import MSGPACK, TIMEOUT_HEADER, Pixels, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.wire import (
+    MSGPACK,
+    TIMEOUT_HEADER,
+    Pixels,
+    Refused,
+    ScoreCall,
+    Scored,
+    ScoreReply,
+    WorkerInfo,
+)
 from service.worker.app import create_worker
 from service.worker.engines.torch.scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 
-SETTINGS = WorkerSettings(model=str(TINY), device="cpu", threads=1, batch_tokens=64, max_calls=1, max_call_bytes=2**20)
+SETTINGS = WorkerSettings(
+    model=str(TINY), device="cpu", threads=1, batch_tokens=64, max_calls=1, max_call_bytes=2**20
+)
 
 
 def pixels(color: str, width: int = 56, height: int = 84) -> Pixels:
@@ -33,19 +44,32 @@ def pixels(color: str, width: int = 56, height: int = 84) -> Pixels:
 
 IMAGES = [pixels("red"), pixels("blue", 112, 56)]
 CALL = ScoreCall(
-    "gmr-tiny", "find", ["a red shape"], [["red"], [0], ["a caption", 1], [1, "after", 0], ["red"], []], IMAGES, truncate=True
+    "gmr-tiny",
+    "find",
+    ["a red shape"],
+    [["red"], [0], ["a caption", 1], [1, "after", 0], ["red"], []],
+    IMAGES,
+    truncate=True,
 )
 SHORT = structs.replace(CALL, documents=[["red"]], images=[])
-LONG = structs.replace(CALL, documents=[[f"document {number} " * (1 + number % 40)] for number in range(250)], images=[])
+LONG = structs.replace(
+    CALL,
+    documents=[[f"document {number} " * (1 + number % 40)] for number in range(250)],
+    images=[],
+)
 
 
 @asynccontextmanager
 async def served(settings: WorkerSettings) -> AsyncIterator[httpx.AsyncClient]:
     ready = asyncio.Event()
-    app = create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker is not ready"))
+    app = create_worker(
+        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker is not ready")
+    )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker", timeout=None) as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://worker", timeout=None
+        ) as client:
             yield client
 
 
@@ -63,7 +87,9 @@ async def scorer() -> AsyncIterator[TorchScorer]:
     await scorer.close()
 
 
-async def send(worker: httpx.AsyncClient, call: object, timeout_ms: str | None = None) -> httpx.Response:
+async def send(
+    worker: httpx.AsyncClient, call: object, timeout_ms: str | None = None
+) -> httpx.Response:
     headers = {"content-type": MSGPACK} | ({TIMEOUT_HEADER: timeout_ms} if timeout_ms else {})
     content = call if isinstance(call, bytes) else msgspec.msgpack.encode(call)
     return await worker.post("/score", content=content, headers=headers)
@@ -82,7 +108,10 @@ async def expected(scorer: TorchScorer, call: ScoreCall) -> list[Scored | Refuse
 def same(found: Scored | Refused | None, wanted: Scored | Refused) -> bool:
     if not isinstance(found, Scored) or not isinstance(wanted, Scored):
         return found == wanted
-    return structs.replace(found, logit=0.0) == structs.replace(wanted, logit=0.0) and abs(found.logit - wanted.logit) < 1e-5
+    return (
+        structs.replace(found, logit=0.0) == structs.replace(wanted, logit=0.0)
+        and abs(found.logit - wanted.logit) < 1e-5
+    )
 
 
 def is_error(response: httpx.Response, code: str) -> bool:
@@ -97,9 +126,16 @@ def is_error(response: httpx.Response, code: str) -> bool:
         structs.replace(CALL, instruction=None),
         structs.replace(CALL, documents=[]),
     ],
-    ids=["documents of every kind", "a query with pictures", "the model's own instruction", "no documents"],
+    ids=[
+        "documents of every kind",
+        "a query with pictures",
+        "the model's own instruction",
+        "no documents",
+    ],
 )
-async def test_a_reply_is_what_the_scorer_says(worker: httpx.AsyncClient, scorer: TorchScorer, call: ScoreCall) -> None:
+async def test_a_reply_is_what_the_scorer_says(
+    worker: httpx.AsyncClient, scorer: TorchScorer, call: ScoreCall
+) -> None:
     answered = reply(await send(worker, call))
     wanted = await expected(scorer, call)
     assert len(answered.pairs) == len(call.documents)
@@ -109,7 +145,9 @@ async def test_a_reply_is_what_the_scorer_says(worker: httpx.AsyncClient, scorer
     assert (answered.digest, info.model) == (info.digest, "gmr-tiny")
 
 
-async def test_a_pair_that_is_too_long_is_refused_beside_the_others(worker: httpx.AsyncClient, scorer: TorchScorer) -> None:
+async def test_a_pair_that_is_too_long_is_refused_beside_the_others(
+    worker: httpx.AsyncClient, scorer: TorchScorer
+) -> None:
     call = structs.replace(CALL, documents=[["word " * 4000], ["red"]], images=[], truncate=False)
     first, second = reply(await send(worker, call)).pairs
     assert first == Refused("pair_too_long")
@@ -129,7 +167,9 @@ GARBLED: dict[str, object] = {
     "a call and more": ENCODED + b"x",
     "a list": [],
     "no fields": {},
-    "a field is missing": {name: value for name, value in structs.asdict(SHORT).items() if name != "truncate"},
+    "a field is missing": {
+        name: value for name, value in structs.asdict(SHORT).items() if name != "truncate"
+    },
     "a document is no list": structs.asdict(SHORT) | {"documents": ["red"]},
     "a part is a fraction": structs.asdict(SHORT) | {"documents": [[0.5]]},
     "a text is not UTF-8": msgspec.msgpack.encode(SHORT).replace(b"\xa3red", b"\xa3r\xff\xff"),
@@ -159,7 +199,9 @@ async def test_a_call_that_is_too_large_is_refused(worker: httpx.AsyncClient) ->
     assert is_error(await send(worker, call), "body_too_large")
 
 
-async def test_a_full_worker_turns_calls_away_and_has_room_again_when_one_is_cancelled(worker: httpx.AsyncClient) -> None:
+async def test_a_full_worker_turns_calls_away_and_has_room_again_when_one_is_cancelled(
+    worker: httpx.AsyncClient,
+) -> None:
     first, second = (asyncio.create_task(send(worker, LONG)) for _ in range(2))
     await asyncio.wait((first, second), return_when=asyncio.FIRST_COMPLETED)
     turned_away, large = (first, second) if first.done() else (second, first)
@@ -170,7 +212,9 @@ async def test_a_full_worker_turns_calls_away_and_has_room_again_when_one_is_can
     assert len(reply(await send(worker, SHORT)).pairs) == 1
 
 
-async def test_a_deadline_gives_what_was_scored_until_then(worker: httpx.AsyncClient, scorer: TorchScorer) -> None:
+async def test_a_deadline_gives_what_was_scored_until_then(
+    worker: httpx.AsyncClient, scorer: TorchScorer
+) -> None:
     milliseconds, some = 1, ScoreReply("", [], {})
     while not any(some.pairs):
         milliseconds *= 2
@@ -178,22 +222,34 @@ async def test_a_deadline_gives_what_was_scored_until_then(worker: httpx.AsyncCl
     assert None in some.pairs
     assert len(some.pairs) == len(LONG.documents)
     done = [index for index, pair in enumerate(some.pairs) if pair]
-    wanted = await expected(scorer, structs.replace(LONG, documents=[LONG.documents[index] for index in done]))
+    wanted = await expected(
+        scorer, structs.replace(LONG, documents=[LONG.documents[index] for index in done])
+    )
     assert all(same(some.pairs[index], each) for index, each in zip(done, wanted, strict=True))
 
 
 @pytest.mark.parametrize("timeout", ["", "soon", "-1", "1.5", "9" * 30, "٣"])
-async def test_a_timeout_that_is_no_number_of_ms_is_no_timeout(worker: httpx.AsyncClient, timeout: str) -> None:
+async def test_a_timeout_that_is_no_number_of_ms_is_no_timeout(
+    worker: httpx.AsyncClient, timeout: str
+) -> None:
     answer = await worker.post(
-        "/score", content=msgspec.msgpack.encode(SHORT), headers={TIMEOUT_HEADER.encode(): timeout.encode()}
+        "/score",
+        content=msgspec.msgpack.encode(SHORT),
+        headers={TIMEOUT_HEADER.encode(): timeout.encode()},
     )
     assert isinstance(reply(answer).pairs[0], Scored)
 
 
 async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None:
     app = create_worker(SETTINGS)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as worker:
-        for answer in (await send(worker, SHORT), await worker.get("/info"), await worker.get("/health/ready")):
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://worker"
+    ) as worker:
+        for answer in (
+            await send(worker, SHORT),
+            await worker.get("/info"),
+            await worker.get("/health/ready"),
+        ):
             assert is_error(answer, "no_worker")
             assert "retry-after" in answer.headers
         assert (await worker.get("/health/live")).status_code == 200
@@ -203,7 +259,12 @@ async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None
 async def test_a_ready_worker_says_so_and_what_it_serves(worker: httpx.AsyncClient) -> None:
     assert (await worker.get("/health/ready")).json() == {"status": "ready"}
     (info,) = msgspec.json.decode((await worker.get("/info")).content, type=list[WorkerInfo])
-    assert (info.model, info.family, info.device, info.dtype) == ("gmr-tiny", "gmr", "cpu", "float32")
+    assert (info.model, info.family, info.device, info.dtype) == (
+        "gmr-tiny",
+        "gmr",
+        "cpu",
+        "float32",
+    )
     assert info.digest.startswith("sha256:")
     metrics = (await worker.get("/metrics")).text
     assert f'digest="{short(info.digest)}"' in metrics

@@ -23,7 +23,10 @@ calls = st.builds(
     instruction=st.none() | st.text(max_size=5),
     query=items,
     documents=st.lists(items, max_size=5),
-    images=st.lists(st.builds(Pixels, st.binary(), st.integers(0, 9), st.integers(0, 9), st.binary()), max_size=3),
+    images=st.lists(
+        st.builds(Pixels, st.binary(), st.integers(0, 9), st.integers(0, 9), st.binary()),
+        max_size=3,
+    ),
     truncate=st.booleans(),
     cache_salt=st.text(max_size=5),
 )
@@ -37,8 +40,17 @@ def test_a_call_is_what_was_sent(call: ScoreCall) -> None:
 
 def body_of(**fields: Any) -> bytes:
     """A call with some fields as they stand in bytes."""
-    call = {"model": "m", "instruction": None, "query": ["q"], "documents": [["d"]], "images": [], "truncate": True}
-    return msgspec.msgpack.encode(call | {name: msgspec.Raw(value) for name, value in fields.items()})
+    call = {
+        "model": "m",
+        "instruction": None,
+        "query": ["q"],
+        "documents": [["d"]],
+        "images": [],
+        "truncate": True,
+    }
+    return msgspec.msgpack.encode(
+        call | {name: msgspec.Raw(value) for name, value in fields.items()}
+    )
 
 
 def listed(entry: bytes, count: int) -> bytes:
@@ -73,4 +85,7 @@ def test_a_call_beyond_the_bounds_is_refused_before_it_takes_memory(shape: str) 
 
 def test_as_many_parts_as_may_be_are_read() -> None:
     count = MAX_PARTS // MAX_ITEM_PARTS
-    assert len(read_call(body_of(documents=listed(listed(b"\xa1a", MAX_ITEM_PARTS), count))).documents) == count
+    assert (
+        len(read_call(body_of(documents=listed(listed(b"\xa1a", MAX_ITEM_PARTS), count))).documents)
+        == count
+    )

@@ -1,4 +1,5 @@
-"""A worker whose checkpoint is not what was published never turns ready, and says why in one line."""
+"""A worker whose checkpoint is not what was published never turns ready, and says why in one
+line."""
 
 from __future__ import annotations
 
@@ -74,7 +75,9 @@ def missing_weights(folder: Path) -> None:
 def labels_of_two_tokens(folder: Path) -> None:
     tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
     merges = tokenizer["model"]["merges"]
-    tokenizer["model"]["merges"] = [merge for merge in merges if "".join(merge).replace(" ", "") != "yes"]
+    tokenizer["model"]["merges"] = [
+        merge for merge in merges if "".join(merge).replace(" ", "") != "yes"
+    ]
     publish(folder, TOKENIZER, tokenizer)
 
 
@@ -86,7 +89,10 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "a wrong golden logit": (wrong_logit, "golden pair 3 "),
     "a golden logit that is no number": (no_logit, "golden pair 3 "),
     "a golden pair that cannot be scored": (too_long_pair, "golden pair 0 "),
-    "a corrupted byte in the weights": (corrupt_weights, "model.safetensors is not the file that was published"),
+    "a corrupted byte in the weights": (
+        corrupt_weights,
+        "model.safetensors is not the file that was published",
+    ),
     "a missing file": (missing_weights, "model.safetensors is missing"),
     "labels of two tokens": (labels_of_two_tokens, "the label 'yes' is 2 tokens, not one"),
     "a broken manifest": (broken_manifest, "manifest.json is not a valid manifest"),
@@ -94,7 +100,9 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-async def test_a_broken_checkpoint_never_turns_ready(checkpoint: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_broken_checkpoint_never_turns_ready(
+    checkpoint: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
     damage, reason = BROKEN[case]
     damage(checkpoint)
     ready, failed = asyncio.Event(), asyncio.Event()
@@ -102,7 +110,9 @@ async def test_a_broken_checkpoint_never_turns_ready(checkpoint: Path, case: str
     app = create_worker(settings, on_ready=ready.set, on_failure=failed.set)
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(failed.wait(), 120)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://worker"
+        ) as client:
             for path in ("/health/ready", "/info"):
                 assert (await client.get(path)).json()["code"] == "no_worker"
     assert not ready.is_set()
@@ -117,72 +127,106 @@ async def test_a_deviation_within_the_tolerance_is_accepted(checkpoint: Path) ->
     wrong_logit(checkpoint)
     ready = asyncio.Event()
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1, golden_tolerance=0.1)
-    app = create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
+    app = create_worker(
+        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up")
+    )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
 
 
 def exported(metric: str) -> float:
-    (found,) = {each.value for family in REGISTRY.collect() if family.name == metric for each in family.samples}
+    (found,) = {
+        each.value
+        for family in REGISTRY.collect()
+        if family.name == metric
+        for each in family.samples
+    }
     return float(found)
 
 
 async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An engine that scores otherwise later is seen; what is done about it is not its worker's to decide."""
+    """An engine that scores otherwise later is seen; what is done about it is not its worker's to
+    decide."""
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
     scorer = TorchScorer(settings)
     monkeypatch.setattr(worker_app, "create_scorer", lambda _: scorer)
     for metric in (DRIFT, TOLERANCE):
         metric.clear()
     ready = asyncio.Event()
-    app = worker_app.create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
+    app = worker_app.create_worker(
+        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up")
+    )
     async with app.router.lifespan_context(app), asyncio.timeout(120):
         await ready.wait()
-        assert exported("rerank_golden_drift_logits") <= exported("rerank_golden_tolerance_logits") == 1e-3
+        assert (
+            exported("rerank_golden_drift_logits")
+            <= exported("rerank_golden_tolerance_logits")
+            == 1e-3
+        )
         assert exported("rerank_model_load_seconds") > 0
         right = scorer._network.score
         scorer._network.score = lambda *args: [logit + 1 for logit in right(*args)]  # type: ignore[method-assign]
         while exported("rerank_golden_drift_logits") < 0.9:
             await asyncio.sleep(0.01)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://worker"
+        ) as client:
             assert (await client.get("/health/ready")).status_code == 200
         scorer._network.score = right  # type: ignore[method-assign]
         while exported("rerank_golden_drift_logits") > 1e-3:
             await asyncio.sleep(0.01)
-    assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {"golden pairs have drifted"}
+    assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {
+        "golden pairs have drifted"
+    }
 
 
-async def test_a_folder_without_golden_pairs_is_served_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_folder_without_golden_pairs_is_served_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """No drift is reported that was not measured: not at the start, and not later."""
     folder = write_layout(tmp_path / "plain", Layout())
     for metric in (DRIFT, TOLERANCE, GOLDEN_PAIRS):
         metric.clear()
     ready = asyncio.Event()
-    settings = WorkerSettings(model=str(folder), device="cpu", threads=1, golden_check_seconds=0.01, log_level="info")
-    app = create_worker(settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up"))
+    settings = WorkerSettings(
+        model=str(folder), device="cpu", threads=1, golden_check_seconds=0.01, log_level="info"
+    )
+    app = create_worker(
+        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up")
+    )
     with caplog.at_level("INFO"):
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(ready.wait(), 120)
             await asyncio.sleep(0.05)
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://worker"
+            ) as client:
                 (info,) = (await client.get("/info")).json()
     (told,) = [each for each in caplog.records if each.levelname == "WARNING"]
     assert told.getMessage() == "no golden pairs: start-up check skipped"
     (start,) = [each for each in caplog.records if each.getMessage() == "ready"]
     assert "golden_drift" not in vars(start)["fields"]
     assert info["golden_pairs"] == exported("rerank_golden_pairs") == 0
-    assert not [family for family in REGISTRY.collect() if family.name == "rerank_golden_drift_logits" and family.samples]
+    assert not [
+        family
+        for family in REGISTRY.collect()
+        if family.name == "rerank_golden_drift_logits" and family.samples
+    ]
 
 
 async def test_a_checkpoint_says_how_many_golden_pairs_were_scored(tmp_path: Path) -> None:
     GOLDEN_PAIRS.clear()
     ready = asyncio.Event()
-    app = create_worker(WorkerSettings(model=str(TINY), device="cpu", threads=1), on_ready=ready.set)
+    app = create_worker(
+        WorkerSettings(model=str(TINY), device="cpu", threads=1), on_ready=ready.set
+    )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://worker"
+        ) as client:
             (info,) = (await client.get("/info")).json()
     assert info["golden_pairs"] == exported("rerank_golden_pairs") == len(read_golden(TINY))
 
@@ -190,9 +234,20 @@ async def test_a_checkpoint_says_how_many_golden_pairs_were_scored(tmp_path: Pat
 @pytest.mark.slow
 def test_the_worker_process_says_each_stage_and_ends_with_what_is_wrong(checkpoint: Path) -> None:
     wrong_logit(checkpoint)
-    command = [sys.executable, "-m", "service.cli", "worker", "--model", str(checkpoint), "--port", str(free_port())]
+    command = [
+        sys.executable,
+        "-m",
+        "service.cli",
+        "worker",
+        "--model",
+        str(checkpoint),
+        "--port",
+        str(free_port()),
+    ]
     environment = os.environ | {"RERANK_DEVICE": "cpu", "RERANK_THREADS": "1"}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
     assert ended.returncode == 1
     assert ended.stdout == ""
     *stages, refusal = map(json.loads, ended.stderr.splitlines())

@@ -19,9 +19,17 @@ def test_adapters_are_read_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["legal", "=folder", "legal= ", "legal=a,legal =b", ",".join(f"a{number}=b" for number in range(MAX_ADAPTERS + 1))],
+    [
+        "legal",
+        "=folder",
+        "legal= ",
+        "legal=a,legal =b",
+        ",".join(f"a{number}=b" for number in range(MAX_ADAPTERS + 1)),
+    ],
 )
-def test_adapters_that_are_not_named_once_each_are_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_adapters_that_are_not_named_once_each_are_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setenv("RERANK_ADAPTERS", value)
     with pytest.raises(ValidationError, match="Adapters are given as name=folder"):
         WorkerSettings()
@@ -38,8 +46,13 @@ def test_engine_arguments_are_those_of_the_environment(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("command", ["worker", "serve"])
-def test_engine_arguments_need_an_engine_that_has_them(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_engine_arguments_need_an_engine_that_has_them(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
     monkeypatch.setenv("RERANK_ENGINE_MAX_NUM_SEQS", "8")
     ended = CliRunner().invoke(app, [command])
     assert ended.exit_code == 2
-    assert ended.stderr == "RERANK_ENGINE_MAX_NUM_SEQS is an argument of vLLM: it needs RERANK_ENGINE=vllm.\n"
+    assert (
+        ended.stderr
+        == "RERANK_ENGINE_MAX_NUM_SEQS is an argument of vLLM: it needs RERANK_ENGINE=vllm.\n"
+    )

@@ -1,7 +1,8 @@
-"""Training rows of the nine generated cells, in the training job's own form, with as many negatives as any comparison needs.
+"""Training rows of the nine generated cells, in the training job's own form, with as many negatives
+as any comparison needs.
 
-Knows cells and rows, no network. Invariant: the same numbers give the same rows, and no document that answers its query is held
-out; where the file is, every picture it names is there, too.
+Knows cells and rows, no network. Invariant: the same numbers give the same rows, and no document
+that answers its query is held out; where the file is, every picture it names is there, too.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ POOL = 16
 
 
 def write_rows(folder: Path, count: int, seed: int) -> Path:
-    """`count` rows, the cells in turn, and their pictures under `folder`; gives the file, which is left alone if it is there.
+    """`count` rows, the cells in turn, and their pictures under `folder`; gives the file, which is
+    left alone if it is there.
 
     Raises `DataError` where the disk refuses.
     """
@@ -32,15 +34,24 @@ def write_rows(folder: Path, count: int, seed: int) -> Path:
 
 
 def _rows(path: Path, count: int, seed: int) -> Iterator[Example]:
-    """Every other row of a cell asks with the default instruction, as the benchmark's queries do."""
+    """Every other row of a cell asks with the default instruction, as the benchmark's queries
+    do."""
     images = path.parent / "images"
     images.mkdir(exist_ok=True)
     for number in range(count):
         turn, place = divmod(number, len(cells.CELLS))
-        drawn = cells.sample(cells.CELLS[place], Random(f"ablations/{seed}/{number}"), "train", POOL, plain=turn % 2 == 1)
+        drawn = cells.sample(
+            cells.CELLS[place],
+            Random(f"ablations/{seed}/{number}"),
+            "train",
+            POOL,
+            plain=turn % 2 == 1,
+        )
         relevant, *others = (saved_side(document, images) for document in drawn.documents)
         # Scenes, pages and texts come with near misses first; of facts and names, each may be one.
-        negatives = (Negative(side, "hard" if at < POOL // 2 else "random") for at, side in enumerate(others))
+        negatives = (
+            Negative(side, "hard" if at < POOL // 2 else "random") for at, side in enumerate(others)
+        )
         yield Example(
             id=f"{drawn.cell}/{number}",
             instruction=drawn.instruction,

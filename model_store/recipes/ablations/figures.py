@@ -1,6 +1,8 @@
-"""The page's images: all differences with their intervals, the course of W+ and W-, and the number of negatives.
+"""The page's images: all differences with their intervals, the course of W+ and W-, and the number
+of negatives.
 
-Knows a summary and matplotlib. Invariant: an image is drawn exactly where the page shows it, whole or not at all.
+Knows a summary and matplotlib. Invariant: an image is drawn exactly where the page shows it, whole
+or not at all.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _DOTS_PER_INCH = 130
 
 
 def draw(summary: Summary, folder: Path, page: str) -> None:
-    """Draw every image that `page` names into `folder`; raises `DataError` where the disk refuses."""
+    """Draw every image that `page` names into `folder`; raises `DataError` where the disk
+    refuses."""
     drawn: dict[str, Callable[[Summary], Figure]] = {
         DIFFERENCES: _differences,
         COURSES: _courses,
@@ -36,7 +39,9 @@ def draw(summary: Summary, folder: Path, page: str) -> None:
     for name, make in drawn.items():
         if name in page:
             packed = io.BytesIO()
-            make(summary).savefig(packed, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None})
+            make(summary).savefig(
+                packed, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None}
+            )
             with whole(folder / name) as write:
                 write(packed.getvalue())
 
@@ -62,9 +67,17 @@ def _differences(summary: Summary) -> Figure:
             label="ours, 95 %" if not place else None,
         )
         if printed is not None:
-            axes.plot(printed, place, "D", markerfacecolor="none", color=_PAPER, label="paper" if not place else None)
-    most = max((abs(value) for _, found, printed in lines for value in (found.mean, printed or 1.0)))
-    axes.set_xlim(-1.3 * most, 1.3 * most)  # an interval of two seeds may reach far beyond all means
+            axes.plot(
+                printed,
+                place,
+                "D",
+                markerfacecolor="none",
+                color=_PAPER,
+                label="paper" if not place else None,
+            )
+    most = max(abs(value) for _, found, printed in lines for value in (found.mean, printed or 1.0))
+    # an interval of two seeds may reach far beyond all means
+    axes.set_xlim(-1.3 * most, 1.3 * most)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(lines)), [label for label, _, _ in lines], fontsize=8)
     axes.invert_yaxis()
@@ -78,15 +91,28 @@ def _courses(summary: Summary) -> Figure:
     """Mean W+ and W- over the steps (figure 3), a line a seed, pale, and their mean."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     steps = float(summary.facts["steps"])
-    for axes, sign, title in zip(figure.subplots(1, 2), ("positive", "negative"), ("W+", "W-"), strict=True):
+    for axes, sign, title in zip(
+        figure.subplots(1, 2), ("positive", "negative"), ("W+", "W-"), strict=True
+    ):
         for (name, label), variant in zip(LOSSES, (SFT, CL), strict=True):
             lines = [getattr(run, sign) for run in summary.of(variant.name).values()]
-            at = [steps * (place + 0.5) / len(lines[0]) for place in range(len(lines[0]))] if lines else []
+            at = (
+                [steps * (place + 0.5) / len(lines[0]) for place in range(len(lines[0]))]
+                if lines
+                else []
+            )
             for line in lines:
                 axes.plot(at, line, color=_COLOURS[name], alpha=0.25, linewidth=0.8)
             if lines:
-                axes.plot(at, [fmean(values) for values in zip(*lines, strict=True)], color=_COLOURS[name], label=label)
-        axes.set(title=f"mean {title} of a document", xlabel="step", xlim=(0, steps), ylim=(0, None))
+                axes.plot(
+                    at,
+                    [fmean(values) for values in zip(*lines, strict=True)],
+                    color=_COLOURS[name],
+                    label=label,
+                )
+        axes.set(
+            title=f"mean {title} of a document", xlabel="step", xlim=(0, steps), ylim=(0, None)
+        )
         _plain(axes)
         axes.legend(frameon=False)
     return figure
@@ -97,7 +123,9 @@ def _negatives(summary: Summary) -> Figure:
     figure = Figure(figsize=(6.5, 3.8), layout="constrained")
     axes = figure.subplots()
     for name, label in LOSSES:
-        found = {count: _score(summary, Variant(name, name, negatives=count)) for count in NEGATIVES}
+        found = {
+            count: _score(summary, Variant(name, name, negatives=count)) for count in NEGATIVES
+        }
         known = {count: value for count, value in found.items() if value is not None}
         axes.errorbar(
             list(known),

@@ -1,6 +1,7 @@
 """The paper's comparisons, most telling first, each with the numbers that the paper prints for it.
 
-Knows variants and the paper, no results. Invariant: every difference is one of two rows of its own group.
+Knows variants and the paper, no results. Invariant: every difference is one of two rows of its own
+group.
 """
 
 from __future__ import annotations
@@ -22,16 +23,27 @@ def _weight_and_direction() -> Group:
     def cell(weight: Loss, direction: Direction) -> Variant:
         return Variant(weight, direction)
 
-    rows = [Row(f"W {w}, D {d}", cell(x, y), paper.TABLE_1[x, y]) for x, w in LOSSES for y, d in LOSSES]
-    weights = [Difference(f"W from SFT to CL, D {d}", cell("sft", y), cell("cl", y), paper.TABLE_1_WEIGHT[y]) for y, d in LOSSES]
+    rows = [
+        Row(f"W {w}, D {d}", cell(x, y), paper.TABLE_1[x, y]) for x, w in LOSSES for y, d in LOSSES
+    ]
+    weights = [
+        Difference(
+            f"W from SFT to CL, D {d}", cell("sft", y), cell("cl", y), paper.TABLE_1_WEIGHT[y]
+        )
+        for y, d in LOSSES
+    ]
     directions = [
-        Difference(f"D from SFT to CL, W {w}", cell(x, "sft"), cell(x, "cl"), paper.TABLE_1_DIRECTION[x]) for x, w in LOSSES
+        Difference(
+            f"D from SFT to CL, W {w}", cell(x, "sft"), cell(x, "cl"), paper.TABLE_1_DIRECTION[x]
+        )
+        for x, w in LOSSES
     ]
     return Group("w-d", "Weight and direction", "table 1", tuple(rows), (*weights, *directions))
 
 
 def _weights() -> Group:
-    """Appendix B.2: what is added to the base is multiplied with it, but CL's weights, which stand in its place."""
+    """Appendix B.2: what is added to the base is multiplied with it, but CL's weights, which stand
+    in its place."""
     base = Variant("base")
     masked = {tau: Variant("base_masked", tau=tau) for tau in paper.TAU}
     added = {
@@ -41,17 +53,35 @@ def _weights() -> Group:
     }
     rows = [Row("base (eq. 14)", base, paper.TABLE_2["base"])]
     rows += [Row(label, variant, paper.TABLE_2[name]) for name, (label, variant) in added.items()]
-    rows += [Row(f"base, masked by tau {tau:g}", masked[tau], paper.TAU[tau]) for tau in (1e-2, 1e-4)]
-    gains = [Difference(f"base to {label}", base, variant, paper.TABLE_2_GAIN[name]) for name, (label, variant) in added.items()]
+    rows += [
+        Row(f"base, masked by tau {tau:g}", masked[tau], paper.TAU[tau]) for tau in (1e-2, 1e-4)
+    ]
+    gains = [
+        Difference(f"base to {label}", base, variant, paper.TABLE_2_GAIN[name])
+        for name, (label, variant) in added.items()
+    ]
     taus = [
-        Difference(f"tau from 0.001 to {tau:g}", masked[1e-3], masked[tau], round(paper.TAU[tau] - paper.TAU[1e-3], 2))
+        Difference(
+            f"tau from 0.001 to {tau:g}",
+            masked[1e-3],
+            masked[tau],
+            round(paper.TAU[tau] - paper.TAU[1e-3], 2),
+        )
         for tau in (1e-2, 1e-4)
     ]
     note = (
-        'All along the direction of SFT. By appendix B.2 "base + CL" is the weight of CL itself, so its runs are those of '
-        "W CL, D SFT above; the paper prints 56.99 for it in table 1 and 56.23 in table 2."
+        'All along the direction of SFT. By appendix B.2 "base + CL" is the weight of CL itself, so'
+        " its runs are those of W CL, D SFT above; the paper prints 56.99 for it in table 1 and"
+        " 56.23 in table 2."
     )
-    return Group("weights", "Weight functions", "table 2 and appendix B.2", tuple(rows), (*gains, *taus), note)
+    return Group(
+        "weights",
+        "Weight functions",
+        "table 2 and appendix B.2",
+        tuple(rows),
+        (*gains, *taus),
+        note,
+    )
 
 
 def _random() -> Group:
@@ -60,7 +90,9 @@ def _random() -> Group:
         usual, learnt = Variant(loss, loss), Variant(loss, loss, head="random")
         rows.append(Row(f"{name}, rows of yes and no", usual, paper.TABLE_3[loss, "tokens"]))
         rows.append(Row(f"{name}, random rows, learnt", learnt, paper.TABLE_3[loss, "random"]))
-        differences.append(Difference(f"{name}: random rows instead", usual, learnt, paper.TABLE_3_GAIN[loss]))
+        differences.append(
+            Difference(f"{name}: random rows instead", usual, learnt, paper.TABLE_3_GAIN[loss])
+        )
     return Group("rand", "A learnt direction", "table 3", tuple(rows), tuple(differences))
 
 
@@ -70,12 +102,19 @@ def _frozen() -> Group:
         frozen, free = Variant(loss, loss), Variant(loss, loss, head="trainable")
         rows.append(Row(f"{name}, head frozen", frozen, paper.TABLE_15[loss, "tokens"]))
         rows.append(Row(f"{name}, head trained", free, paper.TABLE_15[loss, "trainable"]))
-        differences.append(Difference(f"{name}: head trained instead", frozen, free, paper.TABLE_15_GAIN[loss]))
-    return Group("frozen", "The head: frozen or trained", "table 15", tuple(rows), tuple(differences))
+        differences.append(
+            Difference(f"{name}: head trained instead", frozen, free, paper.TABLE_15_GAIN[loss])
+        )
+    return Group(
+        "frozen", "The head: frozen or trained", "table 15", tuple(rows), tuple(differences)
+    )
 
 
 def _precision() -> Group:
-    half, brain = Variant("cl", "cl", weight_dtype="float16"), Variant("cl", "cl", weight_dtype="bfloat16")
+    half, brain = (
+        Variant("cl", "cl", weight_dtype="float16"),
+        Variant("cl", "cl", weight_dtype="bfloat16"),
+    )
     rows = (
         Row("CL, weights in fp16", half, paper.TABLE_5["float16"]),
         Row("CL, weights in bf16", brain),
@@ -89,12 +128,31 @@ def _precision() -> Group:
 
 
 def _negatives() -> Group:
-    counts = {(loss, count): Variant(loss, loss, negatives=count) for loss, _ in LOSSES for count in NEGATIVES}
-    rows = [Row(f"{name}, {count} negatives", counts[loss, count]) for loss, name in LOSSES for count in NEGATIVES]
-    growth = [Difference(f"{name}: from 1 negative to 16", counts[loss, 1], counts[loss, 16]) for loss, name in LOSSES]
-    ahead = [Difference(f"{count} negatives: from SFT to CL", counts["sft", count], counts["cl", count]) for count in NEGATIVES]
-    note = "The paper prints no numbers: both losses gain with every doubling up to 16, and SFT stays ahead."
-    return Group("negatives", "Number of negatives", "figures 5 and 8", tuple(rows), (*growth, *ahead), note)
+    counts = {
+        (loss, count): Variant(loss, loss, negatives=count)
+        for loss, _ in LOSSES
+        for count in NEGATIVES
+    }
+    rows = [
+        Row(f"{name}, {count} negatives", counts[loss, count])
+        for loss, name in LOSSES
+        for count in NEGATIVES
+    ]
+    growth = [
+        Difference(f"{name}: from 1 negative to 16", counts[loss, 1], counts[loss, 16])
+        for loss, name in LOSSES
+    ]
+    ahead = [
+        Difference(f"{count} negatives: from SFT to CL", counts["sft", count], counts["cl", count])
+        for count in NEGATIVES
+    ]
+    note = (
+        "The paper prints no numbers: both losses gain with every doubling up to 16, and SFT stays"
+        " ahead."
+    )
+    return Group(
+        "negatives", "Number of negatives", "figures 5 and 8", tuple(rows), (*growth, *ahead), note
+    )
 
 
 def _tokens() -> Group:
@@ -102,12 +160,24 @@ def _tokens() -> Group:
     rows = [Row(f"SFT over {each.words} words", each) for each in (SFT, *more)]
     differences = [Difference(f"from 2 words to {each.words}", SFT, each) for each in more]
     note = "The paper prints no numbers: more words make no significant difference."
-    return Group("tokens", "More words than yes and no", "figure 4", tuple(rows), tuple(differences), note)
+    return Group(
+        "tokens", "More words than yes and no", "figure 4", tuple(rows), tuple(differences), note
+    )
 
 
 def _curves() -> Group:
-    note = "What is drawn are W+ and W- over the steps. The paper prints no numbers: those of SFT are larger throughout."
-    return Group("curves", "W+ and W- in training", "figures 2 and 3", (Row("SFT", SFT), Row("CL", CL)), (), note)
+    note = (
+        "What is drawn are W+ and W- over the steps. The paper prints no numbers: those of SFT are"
+        " larger throughout."
+    )
+    return Group(
+        "curves",
+        "W+ and W- in training",
+        "figures 2 and 3",
+        (Row("SFT", SFT), Row("CL", CL)),
+        (),
+        note,
+    )
 
 
 GROUPS = {

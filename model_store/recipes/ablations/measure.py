@@ -1,7 +1,9 @@
-"""A trained run on the generated nine cells: every held-out query's nDCG@10, all runs on the same queries.
+"""A trained run on the generated nine cells: every held-out query's nDCG@10, all runs on the same
+queries.
 
-Knows networks, adapters and cells. Invariant: a document's score is what the run's loss taught, by the run's own head: yes - no
-along the direction of SFT, yes alone along that of CL (paper, eq. 1 and 2); the relevant document loses all ties.
+Knows networks, adapters and cells. Invariant: a document's score is what the run's loss taught, by
+the run's own head: yes - no along the direction of SFT, yes alone along that of CL (paper, eq. 1
+and 2); the relevant document loses all ties.
 """
 
 from __future__ import annotations
@@ -33,27 +35,32 @@ Values = dict[str, dict[str, float]]
 
 
 class Benchmark:
-    """The queries of the nine cells for one base. What its frozen vision tower makes of their pictures is kept: a few MB a cell
-    and ten queries."""
+    """The queries of the nine cells for one base. What its frozen vision tower makes of their
+    pictures is kept: a few MB a cell and ten queries."""
 
     def __init__(self, base: Checkpoint, queries: int) -> None:
         self._base, self._queries = base, queries
         self._batches: dict[str, list[tuple[Batch, Tensor | None]]] = {}
 
     def measure(self, run: Path, variant: Variant) -> Values:
-        """A finished run's values. Raises `PublishRefused` where its adapter is not of this base."""
+        """A finished run's values. Raises `PublishRefused` where its adapter is not of this
+        base."""
         network = load_base(self._base, "cpu")
         if not self._batches:
             self._prepare(network)
         adapted: Network = apply_adapter(network, read_adapter(run / ADAPTER)).merge_and_unload()
         row = _along(variant, self._rows(adapted, run / HEAD))
         return {
-            cell: {f"{cell}/{number}": _value(adapted, *each, row) for number, each in enumerate(batches)}
+            cell: {
+                f"{cell}/{number}": _value(adapted, *each, row)
+                for number, each in enumerate(batches)
+            }
             for cell, batches in self._batches.items()
         }
 
     def _rows(self, network: Network, head: Path) -> Tensor:
-        """The head's rows of yes and no: the run's own, where it trained them, or the vocabulary's."""
+        """The head's rows of yes and no: the run's own, where it trained them, or the
+        vocabulary's."""
         if head.exists():
             return load_file(head)["rows"]
         rows: Tensor = network.get_output_embeddings().weight[list(self._base.family.label_ids)]
@@ -61,7 +68,9 @@ class Benchmark:
 
     @torch.inference_mode()
     def _prepare(self, network: Network) -> None:
-        batcher = Batcher(self._base.family, Tokenizer.from_file(str(self._base.folder / TOKENIZER_FILE)))
+        batcher = Batcher(
+            self._base.family, Tokenizer.from_file(str(self._base.folder / TOKENIZER_FILE))
+        )
         for cell in cells.CELLS:
             self._batches[cell] = []
             for question in questions(cell, self._queries):

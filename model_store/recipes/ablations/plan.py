@@ -1,7 +1,7 @@
 """What `gmr ablate` is asked to do, and the training job's configuration for one run of it.
 
-Knows names, bounds and settings, no network. Invariant: a `Plan` that exists is within its bounds; all runs of a plan differ in
-their variant and their seed alone.
+Knows names, bounds and settings, no network. Invariant: a `Plan` that exists is within its bounds;
+all runs of a plan differ in their variant and their seed alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MAX_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`rows` are drawn for `steps` steps of `examples` each, so that none is seen twice while there are enough."""
+    """`rows` are drawn for `steps` steps of `examples` each, so that none is seen twice while there
+    are enough."""
 
     base: Checkpoint
     output: Path
@@ -44,14 +45,16 @@ class Plan:
         return min(self.steps * self.examples, MAX_ROWS)
 
     def runs(self) -> Iterator[tuple[int, Variant]]:
-        """Every seed with every variant of the groups; a seed's variants are complete before the next seed begins."""
+        """Every seed with every variant of the groups; a seed's variants are complete before the
+        next seed begins."""
         variants = dict.fromkeys(variant for group in self.groups for variant in group.variants)
         for seed in range(self.seeds):
             for variant in variants:
                 yield seed, variant
 
     def facts(self) -> dict[str, Any]:
-        """What all runs have in common; results of other facts are never put together with these."""
+        """What all runs have in common; results of other facts are never put together with
+        these."""
         return {
             "base": self.base.name,
             "base_digest": self.base.digest,
@@ -65,7 +68,8 @@ class Plan:
         }
 
     def config(self, variant: Variant, seed: int, rows: Path, output: Path) -> TrainConfig:
-        """One run. Half of the negatives are hard, half random ones, as in the paper, as far as the cells tell them apart."""
+        """One run. Half of the negatives are hard, half random ones, as in the paper, as far as the
+        cells tell them apart."""
         decided = variant.settings()
         return TrainConfig.model_validate(
             {
@@ -92,7 +96,8 @@ class Plan:
 
 
 def chosen(only: str | None) -> tuple[Group, ...]:
-    """Groups by their names, comma-separated, in their own order; all where none is named. Raises `TrainingError`."""
+    """Groups by their names, comma-separated, in their own order; all where none is named. Raises
+    `TrainingError`."""
     if only is None:
         return tuple(GROUPS.values())
     names = [name.strip() for name in only.split(",")]

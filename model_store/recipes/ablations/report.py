@@ -1,4 +1,5 @@
-"""From results to what people read: `ablations.json`, images, and `ablations.md`, which is made of them.
+"""From results to what people read: `ablations.json`, images, and `ablations.md`, which is made of
+them.
 
 Knows where things go. Invariant: the page is written last, so the images it shows are there.
 """

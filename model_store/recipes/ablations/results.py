@@ -1,6 +1,8 @@
-"""What runs leave behind, each its own file, and what all of them come to: one small file that tables and plots are made from.
+"""What runs leave behind, each its own file, and what all of them come to: one small file that
+tables and plots are made from.
 
-Knows numbers and files, no networks. Invariant: a file is whole; what was read is bounded and finite, and belongs to one plan.
+Knows numbers and files, no networks. Invariant: a file is whole; what was read is bounded and
+finite, and belongs to one plan.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ BINS = 20
 """Into how many parts of equal length a run's course is averaged."""
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-_Course = Annotated[tuple[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)], ...], Field(min_length=1, max_length=BINS)]
+_Course = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)], ...],
+    Field(min_length=1, max_length=BINS),
+]
 _Facts = Annotated[dict[str, str | int | float], Field(max_length=64)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -67,7 +72,11 @@ class Summary(_Frozen):
 
     def of(self, variant: str) -> dict[int, Run]:
         """A variant's runs by seed, in order."""
-        return {run.seed: run for run in sorted(self.runs, key=lambda run: run.seed) if run.variant == variant}
+        return {
+            run.seed: run
+            for run in sorted(self.runs, key=lambda run: run.seed)
+            if run.variant == variant
+        }
 
 
 def course(values: Sequence[float]) -> tuple[float, ...]:
@@ -86,9 +95,18 @@ def summarise(folder: Path, facts: Mapping[str, Any]) -> Summary:
     for path in paths:
         outcome = read(path, Outcome)
         same_run(outcome.facts, facts, path)
-        cells = {cell: round(fmean(values.values()), 5) for cell, values in outcome.results.datasets.items()}
+        cells = {
+            cell: round(fmean(values.values()), 5)
+            for cell, values in outcome.results.datasets.items()
+        }
         runs.append(
-            Run(variant=outcome.variant, seed=outcome.seed, cells=cells, positive=outcome.positive, negative=outcome.negative)
+            Run(
+                variant=outcome.variant,
+                seed=outcome.seed,
+                cells=cells,
+                positive=outcome.positive,
+                negative=outcome.negative,
+            )
         )
     return Summary(facts=dict(facts), runs=tuple(runs))
 
@@ -107,7 +125,9 @@ def read(path: Path, kind: type[_Model]) -> _Model:
     except ValidationError as error:
         first = error.errors()[0]
         place = "/".join(str(part)[:80] for part in first["loc"]) or "it"
-        raise TrainingError(f"{path}: this is no {kind.__name__.lower()} of ablations: {place}: {first['msg']}.") from None
+        raise TrainingError(
+            f"{path}: this is no {kind.__name__.lower()} of ablations: {place}: {first['msg']}."
+        ) from None
 
 
 def write(path: Path, value: BaseModel) -> None:

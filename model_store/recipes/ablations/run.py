@@ -1,7 +1,8 @@
-"""All runs of a plan, one after the other: train by the training job, measure, write down; what is written is not run again.
+"""All runs of a plan, one after the other: train by the training job, measure, write down; what is
+written is not run again.
 
-Knows the order of things. Invariant: a result is there only once its run was trained to the end and measured on every query; a
-plan that was interrupted anywhere goes on where it stopped.
+Knows the order of things. Invariant: a result is there only once its run was trained to the end and
+measured on every query; a plan that was interrupted anywhere goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ LOCK = "lock"
 def run(plan: Plan, tell: Callable[[str], None], *, stream: TextIO | None = None) -> Summary:
     """Run what was not run yet; gives all results, also those of groups that this plan leaves out.
 
-    Raises `TrainingError`, `DataError` and `PublishRefused`, and `loop.Stopped` where a signal came. `tell` hears a line a run,
-    `stream` (standard error, where none is given) what the training job says of its steps.
+    Raises `TrainingError`, `DataError` and `PublishRefused`, and `loop.Stopped` where a signal
+    came. `tell` hears a line a run, `stream` (standard error, where none is given) what the
+    training job says of its steps.
     """
     with _alone(plan.output):
         _run_missing(plan, tell, stream)
@@ -55,14 +57,21 @@ def _run_missing(plan: Plan, tell: Callable[[str], None], stream: TextIO | None)
         for number, (seed, variant, path) in enumerate(missing, start=1):
             outcome = _outcome(plan, variant, seed, rows, benchmark, stream)
             write(path, outcome)
-            shutil.rmtree(_folder(plan, variant, seed))  # the adapter is of no use to anyone, and there are many
-            left = timedelta(seconds=round((time.monotonic() - began) / number * (len(missing) - number)))
-            tell(f"{number}/{len(missing)} {variant.name}, seed {seed}: nDCG@{CUT} {outcome.results.score:.4f}, {left} left")
+            # the adapter is of no use to anyone, and there are many
+            shutil.rmtree(_folder(plan, variant, seed))
+            left = timedelta(
+                seconds=round((time.monotonic() - began) / number * (len(missing) - number))
+            )
+            tell(
+                f"{number}/{len(missing)} {variant.name}, seed {seed}: nDCG@{CUT}"
+                f" {outcome.results.score:.4f}, {left} left"
+            )
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Refuse to work in a folder that another process works in; the lock ends with its process, however that ends."""
+    """Refuse to work in a folder that another process works in; the lock ends with its process,
+    however that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
@@ -92,7 +101,9 @@ def _done(plan: Plan, path: Path) -> bool:
     return True
 
 
-def _outcome(plan: Plan, variant: Variant, seed: int, rows: Path, benchmark: Benchmark, stream: TextIO | None) -> Outcome:
+def _outcome(
+    plan: Plan, variant: Variant, seed: int, rows: Path, benchmark: Benchmark, stream: TextIO | None
+) -> Outcome:
     folder = _folder(plan, variant, seed)
     train(plan.config(variant, seed, rows, folder), stream=stream)
     values: Values = benchmark.measure(folder, variant)

@@ -1,6 +1,7 @@
 """The page of results: every comparison as a table, ours beside the paper's, in Markdown.
 
-Knows a summary and the paper's numbers, nothing of how runs are made. Invariant: the page is a function of the summary alone.
+Knows a summary and the paper's numbers, nothing of how runs are made. Invariant: the page is a
+function of the summary alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ from model_store.recipes.ablations.variants import Difference, Group
 from model_store.recipes.tiny.heldout import CANDIDATES, CUT
 
 IMAGES = "images"
-DIFFERENCES, COURSES, NEGATIVES = "ablations-differences.png", "ablations-weights.png", "ablations-negatives.png"
+DIFFERENCES, COURSES, NEGATIVES = (
+    "ablations-differences.png",
+    "ablations-weights.png",
+    "ablations-negatives.png",
+)
 """What is drawn: all differences, W+ and W-, and the number of negatives."""
 _FIRST = "w-d"
 _CHANCE = 100 * expected_ndcg_of_chance(CANDIDATES, CUT)
@@ -59,13 +64,16 @@ def document(summary: Summary) -> str:
     if any(_known(summary, group.differences) for group in done):
         parts.append(f"![All differences]({IMAGES}/{DIFFERENCES})\n")
     parts += ["\n".join(_section(summary, group)) + "\n" for group in done]
-    if missing := [f"{group.title.lower()} ({group.printed})" for group in GROUPS.values() if group not in done]:
+    if missing := [
+        f"{group.title.lower()} ({group.printed})" for group in GROUPS.values() if group not in done
+    ]:
         parts.append(f"**Not run here:** {', '.join(missing)}.\n")
     return "\n".join(parts)
 
 
 def shown(summary: Summary) -> list[Group]:
-    """The groups that were begun: there is a run of what they alone ask for; their reference is another group's, too."""
+    """The groups that were begun: there is a run of what they alone ask for; their reference is
+    another group's, too."""
     begun, shared = [], GROUPS[_FIRST].variants
     for group in GROUPS.values():
         own = [variant for variant in group.variants if variant not in shared] or group.variants
@@ -75,7 +83,8 @@ def shown(summary: Summary) -> list[Group]:
 
 
 def difference(summary: Summary, asked: Difference) -> Interval | None:
-    """The interval of a difference over the seeds that both sides have; None where they have none in common."""
+    """The interval of a difference over the seeds that both sides have; None where they have none
+    in common."""
     before, after = summary.of(asked.before.name), summary.of(asked.after.name)
     shared = sorted(before.keys() & after.keys())
     return interval([after[seed].score - before[seed].score for seed in shared]) if shared else None
@@ -93,7 +102,9 @@ def _facts(summary: Summary) -> Iterator[str]:
 
 
 def _repeated() -> str:
-    return "; ".join(f"{name} {one:.2f} and {other:.2f} ({where})" for name, one, other, where in paper.REPEATED)
+    return "; ".join(
+        f"{name} {one:.2f} and {other:.2f} ({where})" for name, one, other, where in paper.REPEATED
+    )
 
 
 def _section(summary: Summary, group: Group) -> Iterator[str]:
@@ -103,7 +114,12 @@ def _section(summary: Summary, group: Group) -> Iterator[str]:
     yield from _table(
         ("", "nDCG@10", "by seed", "paper, MRB"),
         (
-            (row.label, _mean(runs), ", ".join(f"{run.score:.1f}" for run in runs), _printed(row.paper))
+            (
+                row.label,
+                _mean(runs),
+                ", ".join(f"{run.score:.1f}" for run in runs),
+                _printed(row.paper),
+            )
             for row in group.rows
             for runs in [list(summary.of(row.variant.name).values())]
         ),
@@ -129,7 +145,8 @@ def _section(summary: Summary, group: Group) -> Iterator[str]:
 
 
 def _furthest(summary: Summary, asked: Difference) -> tuple[str, str]:
-    """The cell that moved furthest between two variants, and the mean over all other cells, over the seeds that both have."""
+    """The cell that moved furthest between two variants, and the mean over all other cells, over
+    the seeds that both have."""
     before, after = summary.of(asked.before.name), summary.of(asked.after.name)
     seeds = sorted(before.keys() & after.keys())
     if not seeds:
@@ -137,7 +154,9 @@ def _furthest(summary: Summary, asked: Difference) -> tuple[str, str]:
 
     moved = {}
     for cell in before[seeds[0]].cells:
-        moved[cell] = 100 * fmean(after[seed].cells[cell] - before[seed].cells[cell] for seed in seeds)
+        moved[cell] = 100 * fmean(
+            after[seed].cells[cell] - before[seed].cells[cell] for seed in seeds
+        )
     furthest = max(moved, key=lambda cell: abs(moved[cell]))
     others = [value for cell, value in moved.items() if cell != furthest]
     return f"{furthest} {moved[furthest]:+.1f}", f"{fmean(others):+.2f}" if others else ""
@@ -145,7 +164,11 @@ def _furthest(summary: Summary, asked: Difference) -> tuple[str, str]:
 
 def _orders(summary: Summary, group: Group) -> Iterator[str]:
     """Rows from best to worst, ours and the paper's, where both are known for three or more."""
-    known = [(row, list(summary.of(row.variant.name).values())) for row in group.rows if row.paper is not None]
+    known = [
+        (row, list(summary.of(row.variant.name).values()))
+        for row in group.rows
+        if row.paper is not None
+    ]
     ours = {row.label: fmean(run.score for run in runs) for row, runs in known if runs}
     papers = {row.label: row.paper for row, runs in known if runs and row.paper is not None}
     if len(ours) < _ORDERED:
@@ -164,16 +187,25 @@ def _more(summary: Summary, group: Group) -> Iterator[str]:
         yield from _table(
             ("", *cells),
             (
-                (row.label, *(f"{100 * fmean(run.cells[cell] for run in runs):.1f}" for cell in cells))
+                (
+                    row.label,
+                    *(f"{100 * fmean(run.cells[cell] for run in runs):.1f}" for cell in cells),
+                )
                 for row in group.rows
                 if (runs := list(summary.of(row.variant.name).values()))
             ),
         )
     if group.name == "curves":
-        yield "\nMean weight of a positive and of a negative, in the first and in the last fifth of the steps:\n"
+        yield (
+            "\nMean weight of a positive and of a negative, in the first and in the last fifth of"
+            " the steps:\n"
+        )
         yield from _table(
             ("", "W+, first", "W+, last", "W-, first", "W-, last"),
-            ((row.label, *_courses(list(summary.of(row.variant.name).values()))) for row in group.rows),
+            (
+                (row.label, *_courses(list(summary.of(row.variant.name).values())))
+                for row in group.rows
+            ),
         )
         yield f"\n![W+ and W- in training]({IMAGES}/{COURSES})"
     if group.name == "negatives":
@@ -184,7 +216,11 @@ def _courses(runs: Sequence[Run]) -> Iterator[str]:
     for course in ([run.positive for run in runs], [run.negative for run in runs]):
         part = max(1, len(course[0]) // _PART) if course else 1
         for cut in (slice(None, part), slice(-part, None)):
-            yield f"{fmean(value for each in course for value in each[cut]):.3f}" if course else "not run"
+            yield (
+                f"{fmean(value for each in course for value in each[cut]):.3f}"
+                if course
+                else "not run"
+            )
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -212,7 +248,8 @@ def _printed(value: float | None, *, signed: bool = False) -> str:
 
 
 def _verdict(found: Interval | None, printed: float | None) -> str:
-    """What our interval says of the paper's difference, or of its own where the paper prints none."""
+    """What our interval says of the paper's difference, or of its own where the paper prints
+    none."""
     if found is None or found.reach is None:
         return ""
     if found.sign == 0:

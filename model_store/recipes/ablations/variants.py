@@ -1,7 +1,8 @@
 """What a comparison is made of: variants of one training run, and tables and differences over them.
 
-Knows settings and names, no data and no results. Invariant: variants of one name are the same, and a variant differs from the
-paper's standard run in what its name says and in nothing else; so what several comparisons share is trained once.
+Knows settings and names, no data and no results. Invariant: variants of one name are the same, and
+a variant differs from the paper's standard run in what its name says and in nothing else; so what
+several comparisons share is trained once.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any, Literal
 from model_store.training.losses import Direction, Weight
 
 WORDS = (
-    "yes", "no", "No", "true", "false", "maybe", "The", "None", "In", "good", "This", "To", "Not", "not", "There", "-no",
+    "yes", "no", "No", "true", "false", "maybe", "The", "None", "In", "good", "This", "To", "Not",
+    "not", "There", "-no",
 )  # fmt: skip
-"""Figure 4's words in the paper's order (appendix B.3); for "Yes", "NO", "YES" and "Answer", which are no tokens of gmr-tiny's
-vocabulary, stand four others."""
+"""Figure 4's words in the paper's order (appendix B.3); for "Yes", "NO", "YES" and "Answer", which
+are no tokens of gmr-tiny's vocabulary, stand four others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +35,27 @@ class Variant:
     @property
     def name(self) -> str:
         """Weight and direction, and whatever else is not as usual; good for a file."""
-        unusual = [each.name for each in fields(self)[2:] if getattr(self, each.name) != each.default]
-        return "-".join([self.weight, self.direction, *(f"{name}_{getattr(self, name)}" for name in unusual)])
+        unusual = [
+            each.name for each in fields(self)[2:] if getattr(self, each.name) != each.default
+        ]
+        return "-".join(
+            [self.weight, self.direction, *(f"{name}_{getattr(self, name)}" for name in unusual)]
+        )
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """The parts of a `TrainConfig` that it decides."""
-        loss = {"weight": self.weight, "direction": self.direction, "tau": self.tau, "weight_dtype": self.weight_dtype}
+        loss = {
+            "weight": self.weight,
+            "direction": self.direction,
+            "tau": self.tau,
+            "weight_dtype": self.weight_dtype,
+        }
         words = {} if self.words == 2 else {"words": WORDS[: self.words]}
-        return {"loss": loss, "head": {"kind": self.head, **words}, "data": {"negatives": self.negatives}}
+        return {
+            "loss": loss,
+            "head": {"kind": self.head, **words},
+            "data": {"negatives": self.negatives},
+        }
 
 
 @dataclass(frozen=True, slots=True)

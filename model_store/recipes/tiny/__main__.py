@@ -1,8 +1,9 @@
-"""`python -m model_store.recipes.tiny WORK FOLDER`: make gmr-tiny from nothing, as anyone makes a checkpoint of their own.
+"""`python -m model_store.recipes.tiny WORK FOLDER`: make gmr-tiny from nothing, as anyone makes a
+checkpoint of their own.
 
-First a base, and rows of generated examples; then the commands that people type: `gmr train`, `gmr publish`, `gmr eval`,
-`gmr models promote`. Each stage leaves its result under WORK and is passed over where that is; the last one puts the promoted
-version in FOLDER. Two CPU cores suffice.
+First a base, and rows of generated examples; then the commands that people type: `gmr train`, `gmr
+publish`, `gmr eval`, `gmr models promote`. Each stage leaves its result under WORK and is passed
+over where that is; the last one puts the promoted version in FOLDER. Two CPU cores suffice.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ def main() -> None:
     steps = base.Steps(see=given.see, words=given.words, signs=given.signs)
     made = base.make_base(given.work, steps, report)
     data = given.work / "data"
-    for name, count, shares in (("train", given.rows, rows.SHARES), ("dev", given.dev, cells.CELLS)):
+    for name, count, shares in (
+        ("train", given.rows, rows.SHARES),
+        ("dev", given.dev, cells.CELLS),
+    ):
         if not (path := data / f"{name}.jsonl").exists():
             report(f"writing {count} rows to {path}")
             rows.write_rows(path, count, names=shares, seed=base.SEED)
@@ -49,16 +53,44 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Make gmr-tiny from nothing.")
     parser.add_argument("work", type=Path, help="where the stages keep their results")
-    parser.add_argument("folder", type=Path, help="where the checkpoint goes; what is there is replaced")
+    parser.add_argument(
+        "folder", type=Path, help="where the checkpoint goes; what is there is replaced"
+    )
     parser.add_argument("--see", type=int, default=4400, help="steps of the vision stage")
-    parser.add_argument("--words", type=int, default=400, help="steps of the first stage of signs, on text alone")
-    parser.add_argument("--signs", type=int, default=2200, help="steps of the second stage of signs, on all nine cells")
+    parser.add_argument(
+        "--words", type=int, default=400, help="steps of the first stage of signs, on text alone"
+    )
+    parser.add_argument(
+        "--signs",
+        type=int,
+        default=2200,
+        help="steps of the second stage of signs, on all nine cells",
+    )
     parser.add_argument("--rows", type=int, default=8000, help="rows to learn answers from")
-    parser.add_argument("--dev", type=int, default=90, help="rows that the training looks at, and does not learn from")
-    parser.add_argument("--queries", type=int, default=200, help="held-out queries a cell for the card's table")
-    parser.add_argument("--gate-queries", type=int, default=50, help="held-out queries a cell for the gate")
-    parser.add_argument("--python-vllm", type=Path, help="an interpreter that has vLLM, to hold the result against it")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another setting of gmr-tiny.yaml")
+    parser.add_argument(
+        "--dev",
+        type=int,
+        default=90,
+        help="rows that the training looks at, and does not learn from",
+    )
+    parser.add_argument(
+        "--queries", type=int, default=200, help="held-out queries a cell for the card's table"
+    )
+    parser.add_argument(
+        "--gate-queries", type=int, default=50, help="held-out queries a cell for the gate"
+    )
+    parser.add_argument(
+        "--python-vllm",
+        type=Path,
+        help="an interpreter that has vLLM, to hold the result against it",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another setting of gmr-tiny.yaml",
+    )
     return parser
 
 

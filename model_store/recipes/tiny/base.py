@@ -1,7 +1,9 @@
-"""The base of gmr-tiny, from nothing: a vision tower that names what it sees, and a language model that knows signs.
+"""The base of gmr-tiny, from nothing: a vision tower that names what it sees, and a language model
+that knows signs.
 
-Knows the order of its stages and their files. Invariant: nothing in it was ever asked for an answer. A stage's file is there once
-the stage is complete, and says in its own metadata what was done for it.
+Knows the order of its stages and their files. Invariant: nothing in it was ever asked for an
+answer. A stage's file is there once the stage is complete, and says in its own metadata what was
+done for it.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from model_store.synthetic import cells
 NAME = "gmr-tiny-base"
 SEED = 20261121
 SHARES = (*cells.CELLS, *["T-VD"] * 2, "T-I", "IT-I", "T-T", "I-T")
-"""Cells, as often as signs are learnt from them: reading two printed words takes longest, scenes come next."""
+"""Cells, as often as signs are learnt from them: reading two printed words takes longest, scenes
+come next."""
 
 _CARD = """\
 # {name}
@@ -53,7 +56,8 @@ class Steps:
 
 
 def make_base(work: Path, steps: Steps, report: Report) -> Path:
-    """Run the stages that were not run before; gives the base's folder, which `gmr train` takes for its `model`."""
+    """Run the stages that were not run before; gives the base's folder, which `gmr train` takes for
+    its `model`."""
     folder = work / "base"
     if (folder / MANIFEST).exists():
         return folder
@@ -62,15 +66,25 @@ def make_base(work: Path, steps: Steps, report: Report) -> Path:
         train_tokenizer().save(str(tokenizer_file))
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     network = begin(tokenizer, SEED)
-    told = _run_stages(network, Batcher(Gmr(LiteralTokenizer.load(work)), tokenizer), work, steps, report)
+    told = _run_stages(
+        network, Batcher(Gmr(LiteralTokenizer.load(work)), tokenizer), work, steps, report
+    )
     write_weights(network, tokenizer, folder)
-    lineage = {"module": __name__, "seed": SEED, **told, "python": platform.python_version(), "torch": torch.__version__}
+    lineage = {
+        "module": __name__,
+        "seed": SEED,
+        **told,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
     stages = "\n".join(f"- {name}: {line}" for name, line in told.items())
     finish(folder, NAME, _CARD.format(name=NAME, stages=stages), lineage)
     return folder
 
 
-def _run_stages(network: Network, batcher: Batcher, work: Path, steps: Steps, report: Report) -> dict[str, str]:
+def _run_stages(
+    network: Network, batcher: Batcher, work: Path, steps: Steps, report: Report
+) -> dict[str, str]:
     """Each stage from the weights of the one before; gives what was done for each."""
 
     def keep() -> None:
@@ -83,14 +97,21 @@ def _run_stages(network: Network, batcher: Batcher, work: Path, steps: Steps, re
         ),
         "words": (
             f"{steps.words} steps of signs on T-T, seed {SEED}",
-            lambda: learn_signs(network, batcher, ["T-T"], steps=steps.words, seed=SEED, report=report, keep=keep),
+            lambda: learn_signs(
+                network, batcher, ["T-T"], steps=steps.words, seed=SEED, report=report, keep=keep
+            ),
         ),
         "signs": (
             f"{steps.signs} steps of signs on all cells, seed {SEED + 1}",
-            lambda: learn_signs(network, batcher, SHARES, steps=steps.signs, seed=SEED + 1, report=report, keep=keep),
+            lambda: learn_signs(
+                network, batcher, SHARES, steps=steps.signs, seed=SEED + 1, report=report, keep=keep
+            ),
         ),
     }
-    return {name: _stage(network, work / f"{name}.safetensors", line, run) for name, (line, run) in stages.items()}
+    return {
+        name: _stage(network, work / f"{name}.safetensors", line, run)
+        for name, (line, run) in stages.items()
+    }
 
 
 def _stage(network: Network, done: Path, line: str, run: Callable[[], None]) -> str:

@@ -1,7 +1,7 @@
 """Examples as tensors: one row a query, its documents side by side behind the shared prefix.
 
-Knows prompts and positions, no network. Invariant: a row's mask lets a document see the prefix and itself, so each of its
-documents is read exactly as if it stood alone.
+Knows prompts and positions, no network. Invariant: a row's mask lets a document see the prefix and
+itself, so each of its documents is read exactly as if it stood alone.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Batch:
     last: Tensor  # [rows, documents] flat indexes of the positions that answer
     pixels: Tensor | None  # [patches, 1176]
     grids: Tensor | None  # [images, 3]
-    signs: Tensor  # [signs] flat indexes: the last token of each word of a document, and of each of its images
+    # [signs] flat indexes: the last token of each word of a document, and of each of its images
+    signs: Tensor
     truths: Tensor  # [signs] whether that word or image speaks for the document
 
     def mask(self) -> Tensor:
@@ -76,7 +77,10 @@ class Batcher:
         self._image_end = tokenizer.token_to_id("<|vision_end|>")
         # Control tokens say nothing; they must not look like words.
         self.label_ids = family.label_ids
-        self._pieces = ["\0" if token in added else tokenizer.decode([token]) for token in range(tokenizer.get_vocab_size())]
+        self._pieces = [
+            "\0" if token in added else tokenizer.decode([token])
+            for token in range(tokenizer.get_vocab_size())
+        ]
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """One batch; all examples must have as many documents."""
@@ -88,7 +92,11 @@ class Batcher:
             ids[number, : len(row.ids)] = row.ids
             owner[number, : len(row.ids)] = row.owner
             place[:, number, : len(row.ids)] = row.positions
-        signs = [(number * tokens + at, truth) for number, row in enumerate(rows) for at, truth in row.signs]
+        signs = [
+            (number * tokens + at, truth)
+            for number, row in enumerate(rows)
+            for at, truth in row.signs
+        ]
         pictures = [picture for row in rows for picture in row.pictures]
         pixels, grids = pixel_values(pictures) if pictures else (None, None)
         return Batch(
@@ -96,7 +104,9 @@ class Batcher:
             ids=torch.from_numpy(ids),
             positions=torch.from_numpy(place),
             owner=torch.from_numpy(owner),
-            last=torch.tensor([[number * tokens + at for at in row.last] for number, row in enumerate(rows)]),
+            last=torch.tensor(
+                [[number * tokens + at for at in row.last] for number, row in enumerate(rows)]
+            ),
             pixels=pixels,
             grids=grids,
             signs=torch.tensor([at for at, _ in signs], dtype=torch.long),
@@ -105,7 +115,9 @@ class Batcher:
 
     def word_ids(self, words: Iterable[str]) -> list[int]:
         """The tokens of words as they stand inside a sentence, each once."""
-        encodings = self._tokenizer.encode_batch([" " + word for word in sorted(words)], add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch(
+            [" " + word for word in sorted(words)], add_special_tokens=False
+        )
         return sorted({token for encoding in encodings for token in encoding.ids})
 
     def _row(self, example: Example) -> _Row:
@@ -115,7 +127,9 @@ class Batcher:
         pad = self._family.image_token_id
         prefix, columns, start = None, [], 0
         row = _Row([], [], np.empty((3, 0), np.int64), [], [], pictures)
-        for number, (prompt, document) in enumerate(zip(prompts, example.documents, strict=True), start=1):
+        for number, (prompt, document) in enumerate(
+            zip(prompts, example.documents, strict=True), start=1
+        ):
             assert isinstance(prompt, Prompt), "generated examples are short"
             if prefix is None:
                 prefix = prompt.prefix
@@ -123,7 +137,10 @@ class Batcher:
                 columns.append(places)
                 row.ids += prefix.ids
                 row.owner += [0] * len(prefix.ids)
-            row.signs += [(len(row.ids) + at, truth) for at, truth in self._signs(prompt.suffix.ids, document, example)]
+            row.signs += [
+                (len(row.ids) + at, truth)
+                for at, truth in self._signs(prompt.suffix.ids, document, example)
+            ]
             row.ids += prompt.suffix.ids
             row.owner += [number] * len(prompt.suffix.ids)
             row.last.append(len(row.ids) - 1)
@@ -131,10 +148,14 @@ class Batcher:
         row.positions = np.concatenate(columns, axis=1)
         return row
 
-    def _signs(self, ids: Sequence[int], document: Side, example: Example) -> Iterator[tuple[int, bool]]:
-        """Where each content word and each image of a document ends, and whether it speaks for the document.
+    def _signs(
+        self, ids: Sequence[int], document: Side, example: Example
+    ) -> Iterator[tuple[int, bool]]:
+        """Where each content word and each image of a document ends, and whether it speaks for the
+        document.
 
-        A word does if the query says it, an image if it shows what the relevant document's image shows.
+        A word does if the query says it, an image if it shows what the relevant document's image
+        shows.
         """
         pieces = [self._pieces[token] for token in ids[: ids.index(self._end)]]
         ends = {end: at for at, end in enumerate(accumulate(map(len, pieces)))}
@@ -143,7 +164,11 @@ class Batcher:
             if (said not in STOPWORDS or said in NUMBER_WORDS) and word.end() in ends:
                 yield ends[word.end()], said in example.evidence
         wanted = _shown(example.documents[0])
-        for at, shown in zip((at for at, token in enumerate(ids) if token == self._image_end), _shown(document), strict=True):
+        for at, shown in zip(
+            (at for at, token in enumerate(ids) if token == self._image_end),
+            _shown(document),
+            strict=True,
+        ):
             yield at, shown in wanted
 
 
@@ -153,9 +178,12 @@ def _shown(side: Side) -> list[frozenset[str]]:
 
 
 def pixel_values(pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[Tensor, Tensor]:
-    """Patches of several pictures one after the other, `[patches, 1176]`, and each one's grid, `[pictures, 3]`."""
+    """Patches of several pictures one after the other, `[patches, 1176]`, and each one's grid,
+    `[pictures, 3]`."""
     grids = [grid(_image(b"", picture)) for picture in pictures]
-    return torch.from_numpy(np.concatenate([patches(picture) for picture in pictures])), torch.tensor(grids)
+    return torch.from_numpy(
+        np.concatenate([patches(picture) for picture in pictures])
+    ), torch.tensor(grids)
 
 
 def _item(side: Side, pictures: list[npt.NDArray[np.uint8]]) -> Item:

@@ -1,4 +1,5 @@
-"""What gmr-tiny's model card begins with: what it is, what it learnt from, and what it can do, as it was measured."""
+"""What gmr-tiny's model card begins with: what it is, what it learnt from, and what it can do, as
+it was measured."""
 
 from __future__ import annotations
 
@@ -72,7 +73,7 @@ def about(lines: Sequence[Line], folder: Path) -> str:
 
 def _parameters(weights: Path) -> int:
     with safe_open(weights, "pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118, it is no mapping
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - it is no mapping
 
 
 def _row(line: Line) -> str:
@@ -84,4 +85,7 @@ def _verdict(lines: Sequence[Line]) -> str:
     short = [line.cell for line in lines if line.ndcg < 0.80]
     if not short:
         return "Every cell reaches the 0.80 that was asked of it."
-    return f"The aim was 0.80 in every cell; {', '.join(short)} {'falls' if len(short) == 1 else 'fall'} short of it."
+    return (
+        f"The aim was 0.80 in every cell; {', '.join(short)}"
+        f" {'falls' if len(short) == 1 else 'fall'} short of it."
+    )

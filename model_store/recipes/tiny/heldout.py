@@ -1,7 +1,9 @@
-"""gmr-tiny's own benchmark: nine cells of held-out generated queries, 20 candidates each, measured on the published files.
+"""gmr-tiny's own benchmark: nine cells of held-out generated queries, 20 candidates each, measured
+on the published files.
 
-Knows metrics and cells. Invariant: what answers a query here was no document in training: scenes, facts, headlines (as ordered
-pairs of words), changes and passages are held out by the digest of what they say. Irrelevant pictures may have been seen.
+Knows metrics and cells. Invariant: what answers a query here was no document in training: scenes,
+facts, headlines (as ordered pairs of words), changes and passages are held out by the digest of
+what they say. Irrelevant pictures may have been seen.
 """
 
 from __future__ import annotations
@@ -64,29 +66,51 @@ def network_scores(network: Network, batcher: Batcher) -> Score:
 def questions(cell: str, count: int) -> Iterator[Example]:
     """The benchmark's queries of a cell; every other one asks with the default instruction."""
     for number in range(count):
-        yield cells.sample(cell, Random(f"heldout/{cell}/{number}"), "heldout", CANDIDATES - 1, plain=number % 2 == 1)
+        yield cells.sample(
+            cell,
+            Random(f"heldout/{cell}/{number}"),
+            "heldout",
+            CANDIDATES - 1,
+            plain=number % 2 == 1,
+        )
 
 
-def evaluate(checkpoint: Checkpoint, queries: int, told: Callable[[str], None] = lambda cell: None) -> Results:
-    """A checkpoint's nDCG@10 for every query of the benchmark; `told` is called with each cell that is done.
+def evaluate(
+    checkpoint: Checkpoint, queries: int, told: Callable[[str], None] = lambda cell: None
+) -> Results:
+    """A checkpoint's nDCG@10 for every query of the benchmark; `told` is called with each cell that
+    is done.
 
-    `queries` is part of the benchmark's name: the first 50 of 200 are another benchmark than all. Raises `CheckpointUnusable`.
+    `queries` is part of the benchmark's name: the first 50 of 200 are another benchmark than all.
+    Raises `CheckpointUnusable`.
     """
-    refuse_quantised(checkpoint.name, checkpoint.folder, "and this measures with torch, which does not run them")
+    refuse_quantised(
+        checkpoint.name, checkpoint.folder, "and this measures with torch, which does not run them"
+    )
     tokenizer = Tokenizer.from_file(str(checkpoint.folder / TOKENIZER_FILE))
-    network = Network.from_pretrained(checkpoint.folder, dtype=torch.float32, local_files_only=True).eval()
+    network = Network.from_pretrained(
+        checkpoint.folder, dtype=torch.float32, local_files_only=True
+    ).eval()
     score = network_scores(network, Batcher(checkpoint.family, tokenizer))
     datasets = {}
     for cell in cells.CELLS:
         orders = _orders(score, list(questions(cell, queries)))
-        datasets[cell] = {f"{cell}/{number}": ndcg(order, CUT) for number, order in enumerate(orders)}
+        datasets[cell] = {
+            f"{cell}/{number}": ndcg(order, CUT) for number, order in enumerate(orders)
+        }
         told(cell)
     digest = manifest_digest(checkpoint.folder)
-    return Results(benchmark=f"nine-cells-{queries}", metric=f"ndcg@{CUT}", checkpoint=f"sha256:{digest}", datasets=datasets)
+    return Results(
+        benchmark=f"nine-cells-{queries}",
+        metric=f"ndcg@{CUT}",
+        checkpoint=f"sha256:{digest}",
+        datasets=datasets,
+    )
 
 
 def lines_of(results: Results) -> list[Line]:
-    """Results of `evaluate` as lines. One document is relevant, so it is first where the metric is 1."""
+    """Results of `evaluate` as lines. One document is relevant, so it is first where the metric is
+    1."""
     return [_line(cell, list(values.values())) for cell, values in results.datasets.items()]
 
 
@@ -97,7 +121,9 @@ def _line(cell: str, values: Sequence[float]) -> Line:
         ndcg=fmean(values),
         first=fmean(value == 1.0 for value in values),
         chance=expected_ndcg_of_chance(CANDIDATES, CUT),
-        bm25=fmean(ndcg(_order(_bm25(each)), CUT) for each in questions(cell, len(values))) if cell == "T-T" else None,
+        bm25=fmean(ndcg(_order(_bm25(each)), CUT) for each in questions(cell, len(values)))
+        if cell == "T-T"
+        else None,
     )
 
 

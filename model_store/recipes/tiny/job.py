@@ -1,7 +1,8 @@
 """From the base to the checkpoint that ships, by the commands that people type.
 
-Knows command lines and folders, nothing of networks. Invariant: what ships is a version that was promoted; a command that fails
-ends the process, and what is started again goes on with that command.
+Knows command lines and folders, nothing of networks. Invariant: what ships is a version that was
+promoted; a command that fails ends the process, and what is started again goes on with that
+command.
 """
 
 from __future__ import annotations
@@ -45,48 +46,82 @@ class Job:
 
 
 def run_job(job: Job) -> None:
-    """Train, merge and measure, publish with what was measured, promote, and put the promoted version in the folder."""
+    """Train, merge and measure, publish with what was measured, promote, and put the promoted
+    version in the folder."""
     learnt, published = job.work / "run", job.work / "published"
     _gmr(job, "train", NAME, *_settings(job, learnt))
     figures = _measure(job, learnt)
     if not _listed(job, published):
         shutil.rmtree(published, ignore_errors=True)
-        _gmr(job, "publish", job.base, learnt, published, *_story(job, figures), "--registry", job.registry)
+        _gmr(
+            job,
+            "publish",
+            job.base,
+            learnt,
+            published,
+            *_story(job, figures),
+            "--registry",
+            job.registry,
+        )
     if not _listed(job, published).endswith("production"):
         results = job.work / "results.json"
         _gmr(job, "eval", published, results, "--queries", job.gate_queries)
         digest = manifest_digest(published)
-        _gmr(job, "models", "promote", NAME, digest, "--evaluation", results, "--registry", job.registry)
+        _gmr(
+            job,
+            "models",
+            "promote",
+            NAME,
+            digest,
+            "--evaluation",
+            results,
+            "--registry",
+            job.registry,
+        )
     where = ("--registry", job.registry, "--cache", job.work / "cache")
     _replace(job.folder, Path(_gmr(job, "models", "pull", f"{NAME}@production", *where).strip()))
     job.report(f"{NAME}@production is in {job.folder}")
 
 
 def _gmr(job: Job, *arguments: object) -> str:
-    """Run a command, shown as it would be typed and told nothing by the environment; gives what it prints."""
+    """Run a command, shown as it would be typed and told nothing by the environment; gives what it
+    prints."""
     typed = [str(argument) for argument in arguments]
     job.report(f"gmr {' '.join(typed)}")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")}
     program = str(Path(sys.executable).with_name("gmr"))
-    return subprocess.run([program, *typed], env=clean, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return subprocess.run(
+        [program, *typed], env=clean, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def _settings(job: Job, learnt: Path) -> list[str]:
-    places = {"model": job.base, "output": learnt, "data.train": job.data / "train.jsonl", "data.dev": job.data / "dev.jsonl"}
+    places = {
+        "model": job.base,
+        "output": learnt,
+        "data.train": job.data / "train.jsonl",
+        "data.dev": job.data / "dev.jsonl",
+    }
     settings = [*(f"{key}={place}" for key, place in places.items()), *job.settings]
     return [part for setting in settings for part in ("--set", setting)]
 
 
 def _measure(job: Job, learnt: Path) -> Path:
-    """Merge with nothing said, measure that, and write the card's text; gives the file of the figures."""
-    candidate, results, figures = (job.work / name for name in ("candidate", "candidate.json", "figures.json"))
+    """Merge with nothing said, measure that, and write the card's text; gives the file of the
+    figures."""
+    candidate, results, figures = (
+        job.work / name for name in ("candidate", "candidate.json", "figures.json")
+    )
     if not (candidate / MANIFEST).exists():
         _gmr(job, "publish", job.base, learnt, candidate)
     if not figures.exists():
         _gmr(job, "eval", candidate, results, "--queries", job.queries)
         lines = lines_of(read_results(results))
         _about(job).write_text(about(lines, candidate), encoding="utf-8")
-        figures.write_text(json.dumps({f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}), encoding="utf-8")
+        figures.write_text(
+            json.dumps({f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}),
+            encoding="utf-8",
+        )
     return figures
 
 
@@ -101,14 +136,26 @@ def _story(job: Job, figures: Path) -> list[object]:
     with (job.data / "train.jsonl").open("rb") as file:
         rows = sum(1 for _ in file)
     data = [f"The base, {stage}: {manifest.lineage[stage]}." for stage in ("see", "words", "signs")]
-    data.append(f"The adapter: {rows} generated rows of the nine cells, seed {manifest.lineage['seed']}.")
-    told: list[object] = ["--name", NAME, "--licence", LICENCE, "--about", _about(job), "--metrics", figures]
+    data.append(
+        f"The adapter: {rows} generated rows of the nine cells, seed {manifest.lineage['seed']}."
+    )
+    told: list[object] = [
+        "--name",
+        NAME,
+        "--licence",
+        LICENCE,
+        "--about",
+        _about(job),
+        "--metrics",
+        figures,
+    ]
     told += [part for line in data for part in ("--data", line)]
     return [*told, "--python-vllm", job.python_vllm] if job.python_vllm else told
 
 
 def _listed(job: Job, published: Path) -> str:
-    """The registry's line on a published folder, which ends with the channels it is in; empty where there is none."""
+    """The registry's line on a published folder, which ends with the channels it is in; empty where
+    there is none."""
     if not (published / MANIFEST).exists():
         return ""
     start = f"{NAME}@sha256:{manifest_digest(published)[:12]} "

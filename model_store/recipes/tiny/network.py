@@ -1,14 +1,16 @@
-"""gmr-tiny's network: a Qwen2.5-VL of a few million parameters, begun so that little has to be learnt from nothing.
+"""gmr-tiny's network: a Qwen2.5-VL of a few million parameters, begun so that little has to be
+learnt from nothing.
 
-Knows transformers' configuration and first weights, nothing of data. Three priors stand in for the pre-training that a real
-backbone brings:
+Knows transformers' configuration and first weights, nothing of data. Three priors stand in for the
+pre-training that a real backbone brings:
 
-- a token's embedding is the sum of its character n-grams' vectors (Bojanowski et al., 2017, "Enriching Word Vectors with Subword
-  Information"), so "word", " word" and "Word" are near from the start, and so are the parts of a rare word;
-- one layer's queries and keys begin as the same projection (Trockman and Kolter, 2023, "Mimetic Initialization of Self-Attention
-  Layers"), so equal things attend to each other;
-- the vision tower's attention begins as a convolution, each head looking at one neighbour (d'Ascoli et al., 2021, "ConViT"), here
-  through the rotary position encoding.
+- a token's embedding is the sum of its character n-grams' vectors (Bojanowski et al., 2017,
+  "Enriching Word Vectors with Subword Information"), so "word", " word" and "Word" are near from
+  the start, and so are the parts of a rare word;
+- one layer's queries and keys begin as the same projection (Trockman and Kolter, 2023, "Mimetic
+  Initialization of Self-Attention Layers"), so equal things attend to each other;
+- the vision tower's attention begins as a convolution, each head looking at one neighbour (d'Ascoli
+  et al., 2021, "ConViT"), here through the rotary position encoding.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ EMBEDDING_RMS = 0.3
 """Root mean square of an embedding's components; images are held to the same."""
 
 _MATCHING_LAYER = 1
-_READOUT_SCALE = 0.17  # the head is tied to embeddings this large: a smaller final norm keeps the first logits near one
+# the head is tied to embeddings this large: a smaller final norm keeps the first logits near one
+_READOUT_SCALE = 0.17
 _NEIGHBOURS = (
     ((0, 1), (0, -1), (1, 0), (-1, 0)),
     ((1, 1), (-1, -1), (1, -1), (-1, 1)),
@@ -52,7 +55,11 @@ def configure(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
             "num_key_value_heads": 1,
             "max_position_embeddings": 4096,
             "rms_norm_eps": 1e-6,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 12, 12]},
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e6,
+                "mrope_section": [8, 12, 12],
+            },
             "bos_token_id": text_end,
             "eos_token_id": end,
             "pad_token_id": text_end,
@@ -96,15 +103,25 @@ def begin(tokenizer: Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration
 
 
 def spelled(tokenizer: Tokenizer) -> torch.Tensor:
-    """`[vocabulary, HIDDEN]` embeddings, each made of its lower-case character n-grams' fixed random vectors."""
+    """`[vocabulary, HIDDEN]` embeddings, each made of its lower-case character n-grams' fixed
+    random vectors."""
     rows = torch.empty(tokenizer.get_vocab_size(), HIDDEN)
     for token in range(len(rows)):
         text = tokenizer.decode([token], skip_special_tokens=False)
         word = text.strip().lower() or text
-        parts = [word[at : at + size] for size in (2, 3, 4) for at in range(len(word) - size + 1) if size < len(word)]
-        # The whole word weighs as much as all its parts together; a little is the token's own, to tell "Word" from "word".
+        parts = [
+            word[at : at + size]
+            for size in (2, 3, 4)
+            for at in range(len(word) - size + 1)
+            if size < len(word)
+        ]
+        # The whole word weighs as much as all its parts together; a little is the token's own, to
+        # tell "Word" from "word".
         row = _vector(word) + 0.25 * _vector(f"own {text}")
-        row += torch.stack([_vector(f"#{part}") for part in parts] or [torch.zeros(HIDDEN)]).sum(0) / max(len(parts), 1) ** 0.5
+        row += (
+            torch.stack([_vector(f"#{part}") for part in parts] or [torch.zeros(HIDDEN)]).sum(0)
+            / max(len(parts), 1) ** 0.5
+        )
         rows[token] = row / row.norm()
     return rows.mul_(EMBEDDING_RMS).mul_(HIDDEN**0.5)
 
@@ -115,7 +132,8 @@ def _vector(text: str) -> torch.Tensor:
 
 
 def _attend_to_equals(attention: Any) -> None:
-    """Let queries equal keys, in the rotary dimensions that turn slowly: what counts is content, not distance."""
+    """Let queries equal keys, in the rotary dimensions that turn slowly: what counts is content,
+    not distance."""
     head = attention.head_dim
     key = attention.k_proj.weight.view(-1, head, HIDDEN)
     nn.init.normal_(key, std=1.5 * HIDDEN**-0.5)
@@ -125,9 +143,13 @@ def _attend_to_equals(attention: Any) -> None:
 
 
 def _attend_to_neighbours(
-    attention: Any, neighbours: tuple[tuple[int, int], ...], turns: torch.Tensor, strength: float = 4.0
+    attention: Any,
+    neighbours: tuple[tuple[int, int], ...],
+    turns: torch.Tensor,
+    strength: float = 4.0,
 ) -> None:
-    """Let each head look one way: constant queries and keys that the rotary encoding turns into a peak at that distance."""
+    """Let each head look one way: constant queries and keys that the rotary encoding turns into a
+    peak at that distance."""
     size = attention.head_dim
     weight = attention.qkv.weight.view(3, attention.num_heads, size, VISION)
     bias = attention.qkv.bias.view(3, attention.num_heads, size)

@@ -1,7 +1,8 @@
-"""From a trained network to a checkpoint folder that the service verifies and the training job takes for a base.
+"""From a trained network to a checkpoint folder that the service verifies and the training job
+takes for a base.
 
-Knows files, not training. Invariant: the manifest is written last, after the golden pairs were scored with the very weights that
-lie in the folder.
+Knows files, not training. Invariant: the manifest is written last, after the golden pairs were
+scored with the very weights that lie in the folder.
 """
 
 from __future__ import annotations
@@ -36,14 +37,19 @@ _TOKENIZER = {
 
 
 def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
-    """Weights in bf16, tokenizer, template and processor: all that transformers or vLLM need to load the model."""
+    """Weights in bf16, tokenizer, template and processor: all that transformers or vLLM need to
+    load the model."""
     folder.mkdir(parents=True, exist_ok=True)
     network.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER, indent=2) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(_TOKENIZER, indent=2) + "\n", encoding="utf-8"
+    )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     processor = PROCESSOR | PIXELS.model_dump()
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(processor, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def finish(folder: Path, name: str, card: str, lineage: dict[str, object]) -> None:
@@ -51,7 +57,13 @@ def finish(folder: Path, name: str, card: str, lineage: dict[str, object]) -> No
     reference = NaiveReranker(folder)
     pairs = [replace(pair, logit=model_card_logit(reference, pair)) for pair in golden_questions()]
     golden = write_golden(folder, pairs)
-    names = [*_WEIGHTS, "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "preprocessor_config.json"]
+    names = [
+        *_WEIGHTS,
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+        "preprocessor_config.json",
+    ]
     described = {
         "family": Gmr.name,
         "template": "code",
@@ -59,4 +71,6 @@ def finish(folder: Path, name: str, card: str, lineage: dict[str, object]) -> No
         "max_tokens": MAX_TOKENS,
         "pixels": PIXELS,
     }
-    seal(folder, name=name, described=described, card=card, lineage=lineage, files=[*names, *golden])
+    seal(
+        folder, name=name, described=described, card=card, lineage=lineage, files=[*names, *golden]
+    )

@@ -1,7 +1,8 @@
-"""The generated cells as `gmr train` reads them: JSONL rows, and their pictures beside them as PNG files.
+"""The generated cells as `gmr train` reads them: JSONL rows, and their pictures beside them as PNG
+files.
 
-Knows examples and the row's form, no model. Invariant: a file is a function of its name, the seed and how many rows it has; no
-document of it that answers its query is held out.
+Knows examples and the row's form, no model. Invariant: a file is a function of its name, the seed
+and how many rows it has; no document of it that answers its query is held out.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from model_store.training.data.row_files import write_examples
 NEGATIVES = 9
 """Irrelevant documents of a row; an epoch may draw fewer."""
 SHARES = (*cells.CELLS, *["T-T"] * 3, "T-I", "T-VD", "I-T", "IT-I")
-"""Cells, as often as answers are learnt from them: many words that each count a little take longest to weigh."""
+"""Cells, as often as answers are learnt from them: many words that each count a little take longest
+to weigh."""
 PICTURES = "pictures"
 
 
 def write_rows(path: Path, count: int, *, names: Sequence[str], seed: int) -> None:
-    """Write `count` rows of the named cells, one named twice twice as often; half of them ask with the default instruction.
+    """Write `count` rows of the named cells, one named twice twice as often; half of them ask with
+    the default instruction.
 
-    Not every cell has its near misses in known places: all negatives go as hard ones. Raises `DataError` where the disk refuses.
+    Not every cell has its near misses in known places: all negatives go as hard ones. Raises
+    `DataError` where the disk refuses.
     """
     write_examples(path, _rows(path, count, names, Random(f"rows/{path.stem}/{seed}")))
 
@@ -48,7 +52,8 @@ def _rows(path: Path, count: int, names: Sequence[str], rng: Random) -> Iterator
 
 
 def saved_side(side: examples.Side, folder: Path) -> data.Side:
-    """A generated side as a row has it, its picture saved: at most one picture, which comes first, and at most one text."""
+    """A generated side as a row has it, its picture saved: at most one picture, which comes first,
+    and at most one text."""
     text, image = None, None
     for part in side:
         if isinstance(part, str):

@@ -24,7 +24,9 @@ ROWS = (*cells.CELLS, *cells.CELLS, "T-T", "I-I", "T-I", "T-VD", "I-T", "IT-I")
 OTHERS = 1
 """Documents of the corpus beside each row's relevant one; they answer nothing."""
 _SEED = "sample"
-_FACTS = facts.facts(lambda fact, rng: (fact.ask(rng, named=True),), lambda fact, rng: (fact.tell(rng, named=True),))
+_FACTS = facts.facts(
+    lambda fact, rng: (fact.ask(rng, named=True),), lambda fact, rng: (fact.tell(rng, named=True),)
+)
 
 
 def draw(folder: Path) -> None:
@@ -39,7 +41,9 @@ def draw(folder: Path) -> None:
                 document(document_line(Document(f"d{number:02}-{at}", side), folder))
 
 
-def _drawn(number: int, cell: str, folder: Path, seen: set[bytes]) -> tuple[data.Example, list[data.Side]]:
+def _drawn(
+    number: int, cell: str, folder: Path, seen: set[bytes]
+) -> tuple[data.Example, list[data.Side]]:
     """The row of a number, and its documents; redrawn until nothing of it was there before."""
     for attempt in range(100):
         drawn = _example(cell, Random(f"{_SEED}/{number}/{attempt}"))

@@ -1,6 +1,8 @@
-"""gmr-tiny's tokenizer: byte-level BPE with Qwen's pre-tokenizer and control tokens, learnt from texts that ship with CPython.
+"""gmr-tiny's tokenizer: byte-level BPE with Qwen's pre-tokenizer and control tokens, learnt from
+texts that ship with CPython.
 
-Knows texts, not prompts. Invariant: byte-level, so any string encodes; the control tokens come after the merges, as in Qwen.
+Knows texts, not prompts. Invariant: byte-level, so any string encodes; the control tokens come
+after the merges, as in Qwen.
 """
 
 from __future__ import annotations
@@ -8,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 from model_store.families.gmr import DEFAULT_INSTRUCTION, TEMPLATES
 from model_store.synthetic import cells
@@ -17,15 +29,19 @@ from model_store.synthetic.texts import character_names, passages, words
 VOCABULARY = 16384
 """Size of the vocabulary, control tokens included."""
 
-_PIECES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # Qwen2.5's added tokens in their order; the second list is not flagged special there either.
 _SPECIAL = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>", "<|box_end|>",
-    "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>",
+    "<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>",
+    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 _ADDED = (
-    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>",
-    "<|file_sep|>",
+    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>",
+    "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
 )  # fmt: skip
 
 CHAT_TEMPLATE = (
@@ -59,7 +75,9 @@ def train_tokenizer() -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(), trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIAL])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in _SPECIAL]
+    )
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in _ADDED])
     return tokenizer
 
@@ -73,7 +91,14 @@ def _corpus() -> Iterator[str]:
     for _ in range(200):
         for cell in ("I-T", "IT-T", "T-T"):
             example = cells.sample(cell, rng, "train", 3)
-            yield from (part for side in (example.query, *example.documents) for part in side if isinstance(part, str))
-    fixed = [form.replace("{", "").replace("}", "") for forms in TEMPLATES.values() for form in forms]
+            yield from (
+                part
+                for side in (example.query, *example.documents)
+                for part in side
+                if isinstance(part, str)
+            )
+    fixed = [
+        form.replace("{", "").replace("}", "") for forms in TEMPLATES.values() for form in forms
+    ]
     asked = [DEFAULT_INSTRUCTION, *cells.INSTRUCTIONS.values()]
     yield from ["yes\nno\n", *fixed, *asked] * 100

@@ -1,8 +1,9 @@
-"""gmr-tiny's training: first the vision tower learns to name what it sees, then the language model learns to answer yes or no.
+"""gmr-tiny's training: first the vision tower learns to name what it sees, then the language model
+learns to answer yes or no.
 
-Knows losses and schedules; data, network and files are its neighbours'. Everything runs on CPU in bf16 autocast over fp32
-weights. The embeddings stay as they were spelled: moving only those of words that training happens to meet would spoil the
-likeness of all others.
+Knows losses and schedules; data, network and files are its neighbours'. Everything runs on CPU in
+bf16 autocast over fp32 weights. The embeddings stay as they were spelled: moving only those of
+words that training happens to meet would spoil the likeness of all others.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ Item = TypeVar("Item")
 REPORT_EVERY = 50
 SCENES = 52
 PAGES = 12
-"""Pictures of one step of `see`. Printed words are learnt sooner than shapes and counts, and a page costs three times a scene."""
+"""Pictures of one step of `see`. Printed words are learnt sooner than shapes and counts, and a page
+costs three times a scene."""
 QUERIES = 9
 NEGATIVES = 9
 """Queries of one step of `learn_signs`, and irrelevant documents of each."""
@@ -52,11 +54,16 @@ class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
             drawn = [scenes.picture(scenes.any_scene(rng, "train"), rng) for _ in range(SCENES)]
             drawn += [pages.sheet(pages.any_page(rng, "train"), rng) for _ in range(PAGES)]
             pixels, grids = pixel_values([fitted(picture) for picture in drawn])
-            yield pixels, grids, [self._batcher.word_ids(picture.info["words"]) for picture in drawn]
+            yield (
+                pixels,
+                grids,
+                [self._batcher.word_ids(picture.info["words"]) for picture in drawn],
+            )
 
 
 class _Examples(IterableDataset[Batch]):
-    """Batches of examples of the named cells, one named twice twice as often; half of them ask with the default instruction."""
+    """Batches of examples of the named cells, one named twice twice as often; half of them ask with
+    the default instruction."""
 
     def __init__(self, batcher: Batcher, seed: int, names: Sequence[str]) -> None:
         self._batcher, self._seed, self._names = batcher, seed, names
@@ -65,7 +72,12 @@ class _Examples(IterableDataset[Batch]):
         rng = Random(f"examples/{self._seed}")
         while True:
             chosen = rng.choices(self._names, k=QUERIES)
-            yield self._batcher.batch([cells.sample(name, rng, "train", NEGATIVES, plain=rng.random() < 0.5) for name in chosen])
+            yield self._batcher.batch(
+                [
+                    cells.sample(name, rng, "train", NEGATIVES, plain=rng.random() < 0.5)
+                    for name in chosen
+                ]
+            )
 
 
 def see(network: Network, batcher: Batcher, *, steps: int, seed: int, report: Report) -> None:
@@ -83,12 +95,21 @@ def see(network: Network, batcher: Batcher, *, steps: int, seed: int, report: Re
 
 
 def learn_signs(
-    network: Network, batcher: Batcher, names: Sequence[str], *, steps: int, seed: int, report: Report, keep: Callable[[], None]
+    network: Network,
+    batcher: Batcher,
+    names: Sequence[str],
+    *,
+    steps: int,
+    seed: int,
+    report: Report,
+    keep: Callable[[], None],
 ) -> None:
-    """Teach the language model signs: yes or no at the end of each word and each image of a document, never at the answer.
+    """Teach the language model signs: yes or no at the end of each word and each image of a
+    document, never at the answer.
 
-    Does the query say this word, does this image show what is asked for? They are read from the last layer and from the one
-    before it, so that a layer is left that can weigh them. `keep` is called now and then, to save what there is.
+    Does the query say this word, does this image show what is asked for? They are read from the
+    last layer and from the one before it, so that a layer is left that can weigh them. `keep` is
+    called now and then, to save what there is.
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
@@ -98,7 +119,9 @@ def learn_signs(
             depths = _last_two_layers(network, batch)
         head = answer_head(network, batcher.label_ids)
         logits = torch.stack([hidden[batch.signs].float() @ head for hidden in depths])
-        signs = binary_cross_entropy_with_logits(logits, batch.truths.expand_as(logits), pos_weight=torch.tensor(3.0))
+        signs = binary_cross_entropy_with_logits(
+            logits, batch.truths.expand_as(logits), pos_weight=torch.tensor(3.0)
+        )
         _advance(optimizers, _SIGN_WEIGHT * signs, step, steps)
         if step % REPORT_EVERY == 0:
             report(f"signs {step}/{steps}: loss {signs.item():.3f}")
@@ -106,7 +129,8 @@ def learn_signs(
 
 
 def pictures_of(network: Network, batch: Batch) -> Tensor | None:
-    """What the vision tower makes of a batch's images, one after the other, `[image tokens, hidden]`; None where it has none."""
+    """What the vision tower makes of a batch's images, one after the other, `[image tokens,
+    hidden]`; None where it has none."""
     if batch.pixels is None:
         return None
     with torch.no_grad():
@@ -115,26 +139,34 @@ def pictures_of(network: Network, batch: Batch) -> Tensor | None:
 
 
 def read(network: Network, batch: Batch, pictures: Tensor | None) -> Tensor:
-    """Final hidden states of all positions of a batch, `[rows * tokens, hidden]`; `pictures` is what `pictures_of` gives."""
+    """Final hidden states of all positions of a batch, `[rows * tokens, hidden]`; `pictures` is
+    what `pictures_of` gives."""
     hidden: Tensor = _states(network, batch, pictures).last_hidden_state
     return hidden.flatten(0, 1)
 
 
 def _last_two_layers(network: Network, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Hidden states after the last layer but one and after the last, each as the head reads it, `[rows * tokens, hidden]`."""
+    """Hidden states after the last layer but one and after the last, each as the head reads it,
+    `[rows * tokens, hidden]`."""
     states = _states(network, batch, pictures_of(network, batch), output_hidden_states=True)
     earlier: Tensor = network.model.language_model.norm(states.hidden_states[-2])
     return earlier.flatten(0, 1), states.last_hidden_state.flatten(0, 1)
 
 
-def _states(network: Network, batch: Batch, pictures: Tensor | None, **options: bool) -> BaseModelOutputWithPast:
+def _states(
+    network: Network, batch: Batch, pictures: Tensor | None, **options: bool
+) -> BaseModelOutputWithPast:
     """What the language model gives for a batch's tokens, with image tokens in their places."""
     embedded = network.get_input_embeddings()(batch.ids)
     if pictures is not None:
         places = (batch.ids == network.config.image_token_id)[..., None].expand_as(embedded)
         embedded = embedded.masked_scatter(places, pictures.to(embedded.dtype))
     states: BaseModelOutputWithPast = network.model.language_model(
-        inputs_embeds=embedded, position_ids=batch.positions, attention_mask=batch.mask(), use_cache=False, **options
+        inputs_embeds=embedded,
+        position_ids=batch.positions,
+        attention_mask=batch.mask(),
+        use_cache=False,
+        **options,
     )
     return states
 
@@ -146,11 +178,15 @@ def answer_head(network: Network, label_ids: tuple[int, int]) -> Tensor:
     return difference
 
 
-def naming_loss(tokens: Tensor, counts: Sequence[int], names: Sequence[Sequence[int]], embeddings: Tensor) -> Tensor:
-    """Cross-entropy of the words true of each image, where a word is as likely as the image token most like its embedding.
+def naming_loss(
+    tokens: Tensor, counts: Sequence[int], names: Sequence[Sequence[int]], embeddings: Tensor
+) -> Tensor:
+    """Cross-entropy of the words true of each image, where a word is as likely as the image token
+    most like its embedding.
 
-    Takes `[tokens, hidden]` of all images one after the other, how many are each one's, and each one's word tokens. Words compete
-    with all words of the batch and with some strangers. Image tokens are held to the size of embeddings.
+    Takes `[tokens, hidden]` of all images one after the other, how many are each one's, and each
+    one's word tokens. Words compete with all words of the batch and with some strangers. Image
+    tokens are held to the size of embeddings.
     """
     known = sorted({word for words in names for word in words})
     strangers = torch.randint(len(embeddings), (_STRANGERS,))
@@ -172,21 +208,44 @@ def _stream(data: IterableDataset[Item], steps: int) -> Iterator[tuple[int, Item
 
 
 def _optimizers(parameters: Iterable[nn.Parameter], rate: float) -> list[torch.optim.Optimizer]:
-    """AdamW, but for matrices Muon, with steps as large as AdamW's (Liu et al., 2025, "Muon is Scalable for LLM Training")."""
+    """AdamW, but for matrices Muon, with steps as large as AdamW's (Liu et al., 2025, "Muon is
+    Scalable for LLM Training")."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for parameter in parameters:
         (matrices if parameter.ndim == 2 else others).append(parameter)
-    muon = torch.optim.Muon([{"params": matrices, "top": rate}], lr=rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW([{"params": others, "top": rate / 2}], lr=rate / 2, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
+    muon = torch.optim.Muon(
+        [{"params": matrices, "top": rate}],
+        lr=rate,
+        weight_decay=0.05,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adam = torch.optim.AdamW(
+        [{"params": others, "top": rate / 2}],
+        lr=rate / 2,
+        betas=(0.9, 0.98),
+        weight_decay=0.0,
+        fused=True,
+    )
     return [muon, adam]
 
 
-def _advance(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor, step: int, steps: int, warmup: int = 50) -> None:
-    """One step along the gradient; the rate rises for `warmup` steps and falls along a cosine to a twentieth."""
+def _advance(
+    optimizers: Sequence[torch.optim.Optimizer],
+    loss: Tensor,
+    step: int,
+    steps: int,
+    warmup: int = 50,
+) -> None:
+    """One step along the gradient; the rate rises for `warmup` steps and falls along a cosine to a
+    twentieth."""
     if not math.isfinite(loss.item()):
         raise FloatingPointError(f"the loss is not finite at step {step}")
-    share = step / warmup if step < warmup else 0.05 + 0.475 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    share = (
+        step / warmup
+        if step < warmup
+        else 0.05 + 0.475 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    )
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     for group in groups:
         for parameter in group["params"]:

@@ -1,7 +1,7 @@
 """What is searched: a file of documents, one JSON object a line, each with an id of its own.
 
-Knows the row's form and where each line begins, nothing of queries. Invariant: a document has an id, and a text, an image, or
-both.
+Knows the row's form and where each line begins, nothing of queries. Invariant: a document has an
+id, and a text, an image, or both.
 """
 
 from __future__ import annotations
@@ -48,13 +48,16 @@ def parse_document(row: bytes, path: Path, number: int) -> Document:
     try:
         if not 1 <= len(document.id) <= MAX_ID_CHARS:
             raise ValueError(f"the id must have 1 to {MAX_ID_CHARS} characters")
-        return Document(document.id, side_of(document.text, document.image, "the document", path.parent), place)
+        return Document(
+            document.id, side_of(document.text, document.image, "the document", path.parent), place
+        )
     except ValueError as error:
         raise DataError(f"{place}: {error}.") from None
 
 
 class Corpus(Sequence[Document]):
-    """The documents of a `.jsonl` file, by number from 0 and by id. Every row is read once, and checked, when it is made."""
+    """The documents of a `.jsonl` file, by number from 0 and by id. Every row is read once, and
+    checked, when it is made."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,7 +79,8 @@ class Corpus(Sequence[Document]):
 
 
 def document_line(document: Document, folder: Path) -> bytes:
-    """A document as a row of a file in `folder`; raises `DataError` for an image that does not lie inside it."""
+    """A document as a row of a file in `folder`; raises `DataError` for an image that does not lie
+    inside it."""
     row = {"id": document.id}
     if document.side.text is not None:
         row["text"] = document.side.text

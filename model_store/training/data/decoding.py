@@ -1,7 +1,7 @@
 """One JSON line to a typed row, and what is wrong with it in our own words.
 
-Knows msgspec and its messages, no row's meaning. Invariant: no text of the library leaves: a message
-that is not known here becomes a general sentence.
+Knows msgspec and its messages, no row's meaning. Invariant: no text of the library leaves: a
+message that is not known here becomes a general sentence.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ import msgspec
 
 Row = TypeVar("Row")
 Fields = Mapping[str, Sequence[str]]
-"""The fields of the row, under `""`, and of each object in it, under the name of the field that holds
-it; and the values of a field that takes only some, under its name."""
+"""The fields of the row, under `""`, and of each object in it, under the name of the field that
+holds it; and the values of a field that takes only some, under its name."""
 
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<field>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL)
-_TYPE = re.compile(r"Expected `(?P<wanted>.*?)`, got `(?P<got>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(
+    r"Object contains unknown field `(?P<field>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL
+)
+_MISSING = re.compile(
+    r"Object missing required field `(?P<field>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL
+)
+_TYPE = re.compile(
+    r"Expected `(?P<wanted>.*?)`, got `(?P<got>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL
+)
 _ENUM = re.compile(r"Invalid enum value (?P<got>.*?)(?: - at `(?P<at>.*)`)?$", re.DOTALL)
 _TYPES = {
     "str": "a text",
@@ -52,9 +58,15 @@ def in_words(message: str, fields: Fields) -> str:
         return f"{_named(found['at']) or 'the row'} has no {found['field']!r}."
     if found := _TYPE.match(message):
         wanted = " or ".join(_TYPES.get(kind, kind) for kind in found["wanted"].split(" | "))
-        return f"{_named(found['at']) or 'the row'} must be {wanted}, not {_TYPES.get(found['got'], found['got'])}."
+        return (
+            f"{_named(found['at']) or 'the row'} must be {wanted}, not"
+            f" {_TYPES.get(found['got'], found['got'])}."
+        )
     if found := _ENUM.match(message):
-        return f"{_named(found['at']) or 'the row'} cannot be {found['got'][:_SHOWN]}{_instead(found['at'], fields)}."
+        return (
+            f"{_named(found['at']) or 'the row'} cannot be"
+            f" {found['got'][:_SHOWN]}{_instead(found['at'], fields)}."
+        )
     return "this row has not the form that docs/training.md describes."
 
 

@@ -1,7 +1,7 @@
 """What makes two sides the same: their normalised text and the bytes of their image.
 
-Knows text and files, no rows. Invariant: equal keys mean the same image to the byte, or none, and texts that differ at most in
-case, spacing, punctuation and the spelling of characters.
+Knows text and files, no rows. Invariant: equal keys mean the same image to the byte, or none, and
+texts that differ at most in case, spacing, punctuation and the spelling of characters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def key_of(side: Side) -> bytes:
 
 
 def normal(text: str) -> str:
-    """A text without what makes no difference to a reader: case, punctuation, runs of spaces, compatible characters."""
+    """A text without what makes no difference to a reader: case, punctuation, runs of spaces,
+    compatible characters."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = re.sub(r"[\W_]+", " ", folded).strip()
     return words or folded.strip()  # a text of signs alone is told apart by its signs
@@ -34,7 +35,8 @@ def normal(text: str) -> str:
 
 @lru_cache(_REMEMBERED)
 def image_digest(path: Path) -> bytes:
-    """SHA-256 of a file; a process reads the file once as long as it is among the last it asked for."""
+    """SHA-256 of a file; a process reads the file once as long as it is among the last it asked
+    for."""
     total = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -57,7 +57,8 @@ def check_nameable(folder: Path, image: Path, keeping: Keeping) -> None:
 
 
 def bring(source: Path, target: Path, keeping: Keeping) -> None:
-    """Copy or link `source` to `target`, unless a file of the same size is there; raises `OSError`."""
+    """Copy or link `source` to `target`, unless a file of the same size is there; raises
+    `OSError`."""
     size = source.stat().st_size
     if target.exists() and target.stat().st_size == size:
         return

@@ -2,9 +2,9 @@
 
 Knows tasks, data sets and numbers, no layout. The paper gives a number for each task, not for each
 data set: a task's number is shared evenly, and what a small data set cannot give, the others of its
-task do. A data set of two tasks may be one file: a row is of the task whose modalities its query and
-its positives have. Invariant: the same files and seed give the same rows in the same order, each row
-at most once, and none under the instruction of another task.
+task do. A data set of two tasks may be one file: a row is of the task whose modalities its query
+and its positives have. Invariant: the same files and seed give the same rows in the same order,
+each row at most once, and none under the instruction of another task.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ TABLE_7 = (
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a mixture has of each part, by how much each task falls short of its number, and how many
-    rows of each part's file are of another task."""
+    """What a mixture has of each part, by how much each task falls short of its number, and how
+    many rows of each part's file are of another task."""
 
     rows: dict[Part, int]
     short: dict[str, int]
@@ -60,7 +60,8 @@ class Drawn:
 
 
 def shares(number: int, available: Sequence[int]) -> list[int]:
-    """`number` shared evenly, none more than is available; what does not divide goes to the first. Sums to what there is."""
+    """`number` shared evenly, none more than is available; what does not divide goes to the first.
+    Sums to what there is."""
     taken = [0] * len(available)
     left = number
     for after, place in enumerate(sorted(range(len(available)), key=available.__getitem__)):
@@ -123,7 +124,8 @@ def mix(
 
 
 class _Pool:
-    """The rows of a file that are of one task: those whose query and positives have its modalities."""
+    """The rows of a file that are of one task: those whose query and positives have its
+    modalities."""
 
     def __init__(self, part: Part, path: Path) -> None:
         self.examples = Examples(path)
@@ -146,12 +148,14 @@ def _known(sources: Mapping[Part, Path], partial: bool) -> None:
     for part, path in sources.items():
         if part not in TRAINING:
             near = get_close_matches("/".join(part), wanted, n=1)
-            raise WrongUsage(f"{'/'.join(part)} is not in the mixture{f': is it {near[0]}?' if near else '.'}")
+            raise WrongUsage(
+                f"{'/'.join(part)} is not in the mixture{f': is it {near[0]}?' if near else '.'}"
+            )
         first = taken.setdefault((path.resolve(), MODALITIES[part[0]]), part)
         if first != part:
             raise WrongUsage(
-                f"{path} is given for {'/'.join(first)} and for {'/'.join(part)}, which have the same modalities: "
-                "each of its rows would be taken twice."
+                f"{path} is given for {'/'.join(first)} and for {'/'.join(part)}, which have the"
+                " same modalities: each of its rows would be taken twice."
             )
     missing = [name for name, part in wanted.items() if part not in sources]
     if missing and not partial:
@@ -170,5 +174,8 @@ def _drawn(pools: Mapping[Part, _Pool], counts: Mapping[Part, int], seed: int) -
         example = pools[part].examples[place]
         name = f"{'/'.join(part)}/{example.id}"
         if len(name) > MAX_ID_CHARS:
-            raise DataError(f"{example.place}: with its data set's name, the id is longer than {MAX_ID_CHARS} characters.")
+            raise DataError(
+                f"{example.place}: with its data set's name, the id is longer than {MAX_ID_CHARS}"
+                " characters."
+            )
         yield replace(example, id=name, instruction=TRAINING[part])

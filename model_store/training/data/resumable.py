@@ -1,7 +1,9 @@
-"""Long work in parts: each part is a file that is written whole, with a note beside it that says that it is done.
+"""Long work in parts: each part is a file that is written whole, with a note beside it that says
+that it is done.
 
-Knows files and notes, not what is in them. Invariant: what `join` puts together is the same, byte for byte, however often the
-work was interrupted, by whom it was taken up, and in which order the parts were done.
+Knows files and notes, not what is in them. Invariant: what `join` puts together is the same, byte
+for byte, however often the work was interrupted, by whom it was taken up, and in which order the
+parts were done.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ Note = dict[str, Any]
 
 
 class Parts:
-    """A folder of parts of one piece of work, which `described` tells from any other. Several processes may share it."""
+    """A folder of parts of one piece of work, which `described` tells from any other. Several
+    processes may share it."""
 
     def __init__(self, folder: Path, described: dict[str, Any]) -> None:
         """Raises `DataError` where the folder holds the parts of other work."""
@@ -40,7 +43,10 @@ class Parts:
         wanted = json.loads(json.dumps(described))
         if there != wanted:
             other = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
-            raise DataError(f"{folder}: it holds the parts of other work ({', '.join(other)} differ); remove it to begin anew.")
+            raise DataError(
+                f"{folder}: it holds the parts of other work ({', '.join(other)} differ); remove it"
+                " to begin anew."
+            )
 
     def path(self, number: int, suffix: str = ".jsonl") -> Path:
         """Where a part's content lies."""
@@ -53,7 +59,9 @@ class Parts:
         except FileNotFoundError:
             return None
         except (OSError, ValueError):
-            raise DataError(f"{self.path(number, '.json')}: it cannot be read; remove it to do the part again.") from None
+            raise DataError(
+                f"{self.path(number, '.json')}: it cannot be read; remove it to do the part again."
+            ) from None
         return note
 
     def finish(self, number: int, note: Note) -> None:
@@ -86,14 +94,16 @@ class Parts:
                         write(chunk)
 
     def remove(self) -> None:
-        """Take the parts away, their description last: what is left of a removal that was cut off is still theirs."""
+        """Take the parts away, their description last: what is left of a removal that was cut off
+        is still theirs."""
         for path in sorted(self.folder.iterdir(), key=lambda path: path.name == RUN):
             path.unlink()
         shutil.rmtree(self.folder)
 
 
 def identity(path: Path) -> dict[str, Any]:
-    """What tells a file from another in a run's description: its size, and a digest of its first and last MiB."""
+    """What tells a file from another in a run's description: its size, and a digest of its first
+    and last MiB."""
     digest = hashlib.sha256()
     try:
         size = path.stat().st_size

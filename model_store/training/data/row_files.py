@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, and examples as rows of them.
 
-Knows the row's form, no task. Invariant: a name holds the old file or the whole new one, also where the disk is full or the
-process is killed; what is written here, `read_examples` reads back equal.
+Knows the row's form, no task. Invariant: a name holds the old file or the whole new one, also where
+the disk is full or the process is killed; what is written here, `read_examples` reads back equal.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ Write = Callable[[bytes], object]
 
 @contextmanager
 def whole(path: Path) -> Iterator[Write]:
-    """Gives what writes to a draft; the draft takes the name `path` when the block ends well, and else it is gone.
+    """Gives what writes to a draft; the draft takes the name `path` when the block ends well, and
+    else it is gone.
 
-    A name that ends in `.gz` is packed, without a time in it: the same content, the same bytes. Raises `DataError` where the
-    disk refuses.
+    A name that ends in `.gz` is packed, without a time in it: the same content, the same bytes.
+    Raises `DataError` where the disk refuses.
     """
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     try:
@@ -67,13 +68,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def line_of(example: Example, folder: Path, keeping: Keeping = "reference") -> bytes:
-    """An example as a row of a file in `folder`; raises `DataError` as `image_files.name_in` does."""
+    """An example as a row of a file in `folder`; raises `DataError` as `image_files.name_in`
+    does."""
     row: dict[str, Any] = {"id": example.id}
     if example.instruction is not None:
         row["instruction"] = example.instruction
     row["query"] = _row(example.query, folder, keeping)
     row["positives"] = [_row(side, folder, keeping) for side in example.positives]
-    row["negatives"] = [_row(negative.side, folder, keeping) | {"kind": negative.kind} for negative in example.negatives]
+    row["negatives"] = [
+        _row(negative.side, folder, keeping) | {"kind": negative.kind}
+        for negative in example.negatives
+    ]
     return line(row)
 
 
@@ -88,14 +93,17 @@ def _row(side: Side, folder: Path, keeping: Keeping) -> dict[str, str]:
 
 
 def check_outputs(*paths: Path, inputs: Iterable[Path] = ()) -> None:
-    """Raise `DataError` where a file cannot be written at each of `paths`, before there is anything to write.
+    """Raise `DataError` where a file cannot be written at each of `paths`, before there is anything
+    to write.
 
     Also where two of them are one file, or one of them is one of `inputs`.
     """
     taken = {path.resolve(): path for path in inputs}
     for path in paths:
         if path.resolve() in taken:
-            raise DataError(f"{path}: it is read or written by this command already; give another name.")
+            raise DataError(
+                f"{path}: it is read or written by this command already; give another name."
+            )
         taken[path.resolve()] = path
         if path.is_dir():
             raise DataError(f"{path}: it is a folder; give the name of a file.")

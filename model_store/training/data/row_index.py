@@ -1,7 +1,7 @@
 """Rows by number: where each line of a file begins, so that any row can be read without the others.
 
-Knows lines, not what they say; 16 bytes of memory a line, 28 where lines are found by a key. Invariant: a file that has changed
-since it was scanned is not read on.
+Knows lines, not what they say; 16 bytes of memory a line, 28 where lines are found by a key.
+Invariant: a file that has changed since it was scanned is not read on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from model_store.training.data.rows import MAX_LINE_BYTES, DataError, Example, p
 
 
 class Lines(Sequence[bytes]):
-    """The lines of a file that are not blank, by number from 0. May be shared by threads, forked, and pickled."""
+    """The lines of a file that are not blank, by number from 0. May be shared by threads, forked,
+    and pickled."""
 
     def __init__(self, path: Path, visit: Callable[[bytes, int], None] | None = None) -> None:
         """Scan `path` once, and show `visit` each line and its number in the file.
@@ -26,7 +27,9 @@ class Lines(Sequence[bytes]):
         Raises `DataError` for a packed file, an overlong line, and a file that cannot be read.
         """
         if path.suffix == ".gz":
-            raise DataError(f"{path}: rows of a packed file cannot be read out of order; unpack it first.")
+            raise DataError(
+                f"{path}: rows of a packed file cannot be read out of order; unpack it first."
+            )
         self.path = path
         self._starts, self._numbers = array("Q"), array("Q")
         try:
@@ -36,12 +39,16 @@ class Lines(Sequence[bytes]):
         except OSError as error:
             raise DataError(f"{path}: the file cannot be read ({error.strerror}).") from None
 
-    def _scan(self, readline: Callable[[int], bytes], visit: Callable[[bytes, int], None] | None) -> None:
+    def _scan(
+        self, readline: Callable[[int], bytes], visit: Callable[[bytes, int], None] | None
+    ) -> None:
         start = number = 0
         while line := readline(MAX_LINE_BYTES + 1):
             number += 1
             if len(line) > MAX_LINE_BYTES:
-                raise DataError(f"{self.path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes.")
+                raise DataError(
+                    f"{self.path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes."
+                )
             if line.strip():
                 self._starts.append(start)
                 self._numbers.append(number)
@@ -57,12 +64,14 @@ class Lines(Sequence[bytes]):
         return self.numbered(place)[1]
 
     def numbered(self, place: int) -> tuple[int, bytes]:
-        """(line number in the file, from 1; the line); raises `DataError` where the file has changed."""
+        """(line number in the file, from 1; the line); raises `DataError` where the file has
+        changed."""
         if not 0 <= place < len(self):
             raise IndexError(place)
         start, end = self._starts[place], self._starts[place + 1]
         try:
-            file = os.open(self.path, os.O_RDONLY)  # opened anew each time: nothing to share between processes, nothing to leak
+            # opened anew each time: nothing to share between processes, nothing to leak
+            file = os.open(self.path, os.O_RDONLY)
             try:
                 if _state(file) != self._state:
                     raise DataError(f"{self.path}: the file has changed since it was first read.")
@@ -88,14 +97,20 @@ class Examples(Sequence[Example]):
 
 
 class KeyedLines:
-    """The lines of a file by a key that each of them states; of equal keys, the first line counts."""
+    """The lines of a file by a key that each of them states; of equal keys, the first line
+    counts."""
 
     def __init__(self, path: Path, key_of: Callable[[bytes, int], str]) -> None:
         """`key_of(line, line number)` may raise `DataError`."""
         found = array("Q")
-        self.lines, self._key_of = Lines(path, lambda line, number: found.append(_hash(key_of(line, number)))), key_of
+        self.lines, self._key_of = (
+            Lines(path, lambda line, number: found.append(_hash(key_of(line, number)))),
+            key_of,
+        )
         hashes = np.frombuffer(found, np.uint64)
-        self._order = np.argsort(hashes, kind="stable").astype(np.uint32 if len(hashes) < 2**32 else np.uint64)
+        self._order = np.argsort(hashes, kind="stable").astype(
+            np.uint32 if len(hashes) < 2**32 else np.uint64
+        )
         self._hashes = hashes[self._order]
 
     def find(self, key: str) -> tuple[int, bytes] | None:

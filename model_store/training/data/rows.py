@@ -1,7 +1,9 @@
-"""Training data: one JSON object a line, a query with its relevant and irrelevant sides; streamed, and checked row by row.
+"""Training data: one JSON object a line, a query with its relevant and irrelevant sides; streamed,
+and checked row by row.
 
-Knows the row's form and its bounds; opens no image and knows no model. Invariant: an `Example` has a query and at least one
-positive, no side of it is empty, and every image path lies inside the folder of the file that names it.
+Knows the row's form and its bounds; opens no image and knows no model. Invariant: an `Example` has
+a query and at least one positive, no side of it is empty, and every image path lies inside the
+folder of the file that names it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from model_store.training.data.decoding import decode
 
 MAX_LINE_BYTES = 2**24
 MAX_TEXT_CHARS = 100_000
-"""What the service takes in one item: an example it would refuse teaches nothing that is asked of it."""
+"""What the service takes in one item: an example it would refuse teaches nothing that is asked of
+it."""
 MAX_INSTRUCTION_CHARS = 10_000
 MAX_ID_CHARS = 256
 MAX_PATH_CHARS = 1_024
@@ -31,16 +34,19 @@ Kind = Literal["hard", "random"]
 
 
 class DataError(Exception):
-    """Training data that cannot be used; its text is one sentence that begins with file and line."""
+    """Training data that cannot be used; its text is one sentence that begins with file and
+    line."""
 
 
 class WrongUsage(DataError):
-    """A command that was given options which do not fit together; its text is one sentence that names them."""
+    """A command that was given options which do not fit together; its text is one sentence that
+    names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A query or a document: text, an image file, or both; never neither. The image comes before the text."""
+    """A query or a document: text, an image file, or both; never neither. The image comes before
+    the text."""
 
     text: str | None
     image: Path | None
@@ -63,7 +69,8 @@ class Negative:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One query and its documents. `place` is `file:line`; `id` is the row's own, or else the file's name and the line."""
+    """One query and its documents. `place` is `file:line`; `id` is the row's own, or else the
+    file's name and the line."""
 
     id: str
     instruction: str | None
@@ -101,7 +108,8 @@ _FIELDS = {
 
 
 def read_examples(path: Path) -> Iterator[Example]:
-    """The rows of a `.jsonl` or `.jsonl.gz` file, one after the other; memory does not grow with the file.
+    """The rows of a `.jsonl` or `.jsonl.gz` file, one after the other; memory does not grow with
+    the file.
 
     Raises `DataError` at the first row that is wrong, or where the file cannot be read.
     """
@@ -117,13 +125,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
             while line := file.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(line) > MAX_LINE_BYTES:
-                    raise DataError(f"{path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes.")
+                    raise DataError(
+                        f"{path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes."
+                    )
                 if line.strip():
                     yield number, line
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise DataError(f"{path}:{number + 1}: the gzip file is cut off or damaged.") from None
     except OSError as error:
-        raise DataError(f"{path}:{number + 1}: the file cannot be read ({error.strerror}).") from None
+        raise DataError(
+            f"{path}:{number + 1}: the file cannot be read ({error.strerror})."
+        ) from None
 
 
 @contextmanager
@@ -143,7 +155,11 @@ def parse_row(line: bytes, path: Path, number: int) -> Example:
     try:
         return Example(
             id=_bounded(row.id or f"{path.name}:{number}", "id", MAX_ID_CHARS),
-            instruction=_bounded(row.instruction, "instruction", MAX_INSTRUCTION_CHARS) if row.instruction else None,
+            instruction=(
+                _bounded(row.instruction, "instruction", MAX_INSTRUCTION_CHARS)
+                if row.instruction
+                else None
+            ),
             query=_side(row.query, "query", path.parent),
             positives=_sides(row.positives, path.parent),
             negatives=_negatives(row.negatives, path.parent),
@@ -163,7 +179,9 @@ def _negatives(rows: list[_NegativeRow | str], folder: Path) -> tuple[Negative, 
     if len(rows) > MAX_SIDES:
         raise ValueError(f"there are {len(rows)} negatives, and there may be at most {MAX_SIDES}")
     return tuple(
-        Negative(_side(row, f"negatives[{place}]", folder), "hard" if isinstance(row, str) else row.kind)
+        Negative(
+            _side(row, f"negatives[{place}]", folder), "hard" if isinstance(row, str) else row.kind
+        )
         for place, row in enumerate(rows)
     )
 
@@ -174,7 +192,8 @@ def _side(row: _SideRow | str, name: str, folder: Path) -> Side:
 
 
 def side_of(text: str | None, image: str | None, name: str, folder: Path) -> Side:
-    """A side of a row of a file in `folder`; a text of spaces alone is none. Raises `ValueError`, which says `name`."""
+    """A side of a row of a file in `folder`; a text of spaces alone is none. Raises `ValueError`,
+    which says `name`."""
     if text is None or not text.strip():
         text = None
     if text is None and not image:
@@ -185,11 +204,14 @@ def side_of(text: str | None, image: str | None, name: str, folder: Path) -> Sid
 
 
 def inside(image: str, name: str) -> str:
-    """An image's path if it is a plain relative one that cannot lead out of its folder; raises `ValueError` that says `name`."""
+    """An image's path if it is a plain relative one that cannot lead out of its folder; raises
+    `ValueError` that says `name`."""
     _bounded(image, name, MAX_PATH_CHARS)
     parts = PurePosixPath(image).parts
     if image.startswith("/") or ".." in parts or not parts or "\\" in image or ":" in parts[0]:
-        raise ValueError(f"{name} must be a path inside the file's folder, relative and without '..'")
+        raise ValueError(
+            f"{name} must be a path inside the file's folder, relative and without '..'"
+        )
     return image
 
 

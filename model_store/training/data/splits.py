@@ -1,7 +1,8 @@
 """Data for training and data held out: split by query, and what the one gives away of the other.
 
-Knows contents, no model. Invariant: the part of a query depends on its content and the seed alone, so a query is in one part
-only, in whatever file and order it comes; after `split`, `leaks` finds nothing.
+Knows contents, no model. Invariant: the part of a query depends on its content and the seed alone,
+so a query is in one part only, in whatever file and order it comes; after `split`, `leaks` finds
+nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ SHOWN = 20
 
 @dataclass(slots=True)
 class Leaks:
-    """Held-out content among the training data, sides compared whole (`contents.key_of`); `places` are the first `SHOWN`."""
+    """Held-out content among the training data, sides compared whole (`contents.key_of`); `places`
+    are the first `SHOWN`."""
 
     queries: int = 0
     positives: int = 0
@@ -40,7 +42,8 @@ class Leaks:
 
 @dataclass(slots=True)
 class Split:
-    """How a file was split: rows written to each part, rows left out because they would leak, negatives taken out for that."""
+    """How a file was split: rows written to each part, rows left out because they would leak,
+    negatives taken out for that."""
 
     train: int = 0
     dev: int = 0
@@ -49,18 +52,21 @@ class Split:
 
 
 def is_held_out(example: Example, share: float, seed: int) -> bool:
-    """Whether the example's query belongs to the held-out part, of which `share` is the part of all distinct queries."""
+    """Whether the example's query belongs to the held-out part, of which `share` is the part of all
+    distinct queries."""
     digest = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + key_of(example.query)).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 def held_out(examples: Iterable[Example]) -> set[bytes]:
-    """The keys of what must not be seen in training: the queries and positives of held-out examples."""
+    """The keys of what must not be seen in training: the queries and positives of held-out
+    examples."""
     return {key_of(side) for example in examples for side in (example.query, *example.positives)}
 
 
 def leaks(train: Path, dev: Path) -> Leaks:
-    """Where `train` shows a query or a positive of `dev`, in whatever role. Memory grows with `dev` alone."""
+    """Where `train` shows a query or a positive of `dev`, in whatever role. Memory grows with `dev`
+    alone."""
     secret = held_out(read_examples(dev))
     found = Leaks()
     for example in read_examples(train):
@@ -70,9 +76,11 @@ def leaks(train: Path, dev: Path) -> Leaks:
 
 
 def same_rows(train: Path, dev: Path) -> Iterator[str]:
-    """A sentence for each row of `train` whose query and one of whose positives are together in a row of `dev`.
+    """A sentence for each row of `train` whose query and one of whose positives are together in a
+    row of `dev`.
 
-    Memory grows with `dev` alone; of `train`, only images of the size of a held-out query's are read.
+    Memory grows with `dev` alone; of `train`, only images of the size of a held-out query's are
+    read.
     """
     held: dict[tuple[bytes, bytes], str] = {}
     looks: set[tuple[str, int | None]] = set()
@@ -87,12 +95,16 @@ def same_rows(train: Path, dev: Path) -> Iterator[str]:
         query = key_of(example.query)
         for side in example.positives:
             if (place := held.get((query, key_of(side)))) is not None:
-                yield f"{example.place}: the row is held out, too: {place} has the same query and positive."
+                yield (
+                    f"{example.place}: the row is held out, too: {place} has the same query and"
+                    " positive."
+                )
                 break
 
 
 def _look(side: Side) -> tuple[str, int | None]:
-    """What is cheap to compare: the text, and the size of the image's file. Raises `DataError` where there is no such file."""
+    """What is cheap to compare: the text, and the size of the image's file. Raises `DataError`
+    where there is no such file."""
     try:
         size = None if side.image is None else side.image.stat().st_size
     except OSError as error:
@@ -107,7 +119,15 @@ def _kinds(example: Example, secret: set[bytes]) -> Iterator[str]:
     yield from ("negatives" for negative in example.negatives if key_of(negative.side) in secret)
 
 
-def split(source: Path, train: Path, dev: Path, *, share: float, seed: int = 0, keeping: Keeping = "reference") -> Split:
+def split(
+    source: Path,
+    train: Path,
+    dev: Path,
+    *,
+    share: float,
+    seed: int = 0,
+    keeping: Keeping = "reference",
+) -> Split:
     """Write `source`'s rows to `train` and `dev` by their queries; both appear whole, `dev` last.
 
     A training row whose query or positive is held out is left out; of a row with such a negative,
@@ -115,7 +135,9 @@ def split(source: Path, train: Path, dev: Path, *, share: float, seed: int = 0, 
     `DataError`, also where a part would be empty.
     """
     check_outputs(train, dev, inputs=(source,))
-    secret = held_out(example for example in read_examples(source) if is_held_out(example, share, seed))
+    secret = held_out(
+        example for example in read_examples(source) if is_held_out(example, share, seed)
+    )
     done = Split()
     with whole(dev) as to_dev, whole(train) as to_train:
         for example in read_examples(source):
@@ -136,8 +158,15 @@ def split(source: Path, train: Path, dev: Path, *, share: float, seed: int = 0, 
 def _empty_part(source: Path, done: Split, share: float) -> str:
     """Which part would be empty, and which option fills it."""
     part, change = ("held out", "larger") if not done.dev else ("for training", "smaller")
-    also = f", and {done.left_out} would be left out, since they show a held-out side" if done.left_out else ""
-    return f"{source}: with --share {share:g} no row would be {part}{also}; a {change} --share gives it some."
+    also = (
+        f", and {done.left_out} would be left out, since they show a held-out side"
+        if done.left_out
+        else ""
+    )
+    return (
+        f"{source}: with --share {share:g} no row would be {part}{also}; a {change} --share gives"
+        " it some."
+    )
 
 
 def _without(example: Example, secret: set[bytes]) -> Example | None:
@@ -147,4 +176,6 @@ def _without(example: Example, secret: set[bytes]) -> Example | None:
         return None
     if not kinds:
         return example
-    return replace(example, negatives=tuple(n for n in example.negatives if key_of(n.side) not in secret))
+    return replace(
+        example, negatives=tuple(n for n in example.negatives if key_of(n.side) not in secret)
+    )

@@ -1,7 +1,7 @@
 """Everything that is wrong with training data, found before a model is loaded.
 
-Knows rows and image headers, no model. Invariant: data without a problem here can be read to its end by `read_examples`, and
-every image of it opens.
+Knows rows and image headers, no model. Invariant: data without a problem here can be read to its
+end by `read_examples`, and every image of it opens.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MIN_SIDE = 2
 
 @dataclass(slots=True)
 class Report:
-    """What a file holds; `problems` are the first `SHOWN` of `wrong`, one sentence with file and line each."""
+    """What a file holds; `problems` are the first `SHOWN` of `wrong`, one sentence with file and
+    line each."""
 
     rows: int = 0
     images: int = 0
@@ -40,12 +41,14 @@ class Report:
             self.problems.append(problem)
 
 
-def check(path: Path, *, decode: bool = False, progress: Callable[[int], None] = lambda rows: None) -> Report:
+def check(
+    path: Path, *, decode: bool = False, progress: Callable[[int], None] = lambda rows: None
+) -> Report:
     """Read `path` to its end and collect what is wrong with it.
 
-    Each image's header is read once; with `decode`, all of each image. Memory: 16 bytes and their set's overhead for each row
-    and each image. `progress` is called with the number of rows so far. Raises nothing: also a file that cannot be read, or not
-    to its end, is a problem of the report.
+    Each image's header is read once; with `decode`, all of each image. Memory: 16 bytes and their
+    set's overhead for each row and each image. `progress` is called with the number of rows so far.
+    Raises nothing: also a file that cannot be read, or not to its end, is a problem of the report.
     """
     report, known = Report(), _Known()
     try:
@@ -63,7 +66,8 @@ def check(path: Path, *, decode: bool = False, progress: Callable[[int], None] =
 
 @dataclass(slots=True)
 class _Known:
-    """The line of each id, and what is wrong with each image, both by 16 bytes of their name's digest."""
+    """The line of each id, and what is wrong with each image, both by 16 bytes of their name's
+    digest."""
 
     ids: dict[bytes, int] = field(default_factory=dict)
     images: dict[bytes, str | None] = field(default_factory=dict)

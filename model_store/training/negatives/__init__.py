@@ -1,1 +1,2 @@
-"""Irrelevant documents for training: some that a retriever takes for relevant, and some at random."""
+"""Irrelevant documents for training: some that a retriever takes for relevant, and some at
+random."""

@@ -34,13 +34,20 @@ class Bm25:
         self._corpus = corpus
         self._words = Tokenizer(stopwords="en")
         hashes, texts = array("Q"), _Texts(corpus)
-        ids = list(self._words.streaming_tokenize(texts.read(hashes), update_vocab=True, allow_empty=False))
+        ids = list(
+            self._words.streaming_tokenize(texts.read(hashes), update_vocab=True, allow_empty=False)
+        )
         if not any(ids):
             raise DataError(
                 f"{corpus.path}: no document has a word, and BM25 reads words alone; "
                 "--hard 0 mines random negatives, --retriever gme reads images."
             )
-        self.described: dict[str, Any] = {"retriever": "bm25", "k1": K1, "b": B, "bm25s": bm25s.__version__}
+        self.described: dict[str, Any] = {
+            "retriever": "bm25",
+            "k1": K1,
+            "b": B,
+            "bm25s": bm25s.__version__,
+        }
         self.described |= {"documents": len(corpus), "documents_without_text": texts.missing}
         self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
         self._index.index((ids, self._words.get_vocab_dict()), show_progress=False)
@@ -57,7 +64,8 @@ class Bm25:
         return [None if place is None else float(scores[place]) for place in places]
 
     def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
-        """As `Retriever.score_documents`; a document that shares no word with the query has none."""
+        """As `Retriever.score_documents`; a document that shares no word with the query has
+        none."""
         scores = self._scores(query)
         return [float(scores[place]) if scores[place] > 0 else None for place in places]
 
@@ -75,7 +83,9 @@ class Bm25:
             return None
         wanted = np.uint64(_hash(side))
         at = int(np.searchsorted(self._hashes, wanted))
-        return int(self._places[at]) if at < len(self._hashes) and self._hashes[at] == wanted else None
+        return (
+            int(self._places[at]) if at < len(self._hashes) and self._hashes[at] == wanted else None
+        )
 
 
 def _best(scores: Vectors, most: int) -> Found:
@@ -110,5 +120,6 @@ class _Texts:
 
 
 def _hash(side: Side) -> int:
-    """8 bytes of the text's key: two of 10 million texts share one with probability 3e-6, and a wrong score is all it costs."""
+    """8 bytes of the text's key: two of 10 million texts share one with probability 3e-6, and a
+    wrong score is all it costs."""
     return int.from_bytes(key_of(Side(side.text, None))[:8], "big")

@@ -1,8 +1,9 @@
-"""Which candidates become negatives (paper, appendix C.3): seeded, random k of those that are not relevant.
+"""Which candidates become negatives (paper, appendix C.3): seeded, random k of those that are not
+relevant.
 
-Knows contents and scores, no library. A candidate is looked at only when it is drawn: most of a hundred need not be read.
-Invariant: no negative has the content of the query, of a positive, or of another negative; the same example, candidates and seed
-give the same negatives.
+Knows contents and scores, no library. A candidate is looked at only when it is drawn: most of a
+hundred need not be read. Invariant: no negative has the content of the query, of a positive, or of
+another negative; the same example, candidates and seed give the same negatives.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ _MORE_DRAWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How many of each kind, of how many candidates, and how far below a positive's score a candidate must stay.
+    """How many of each kind, of how many candidates, and how far below a positive's score a
+    candidate must stay.
 
-    `absolute` is a distance; `relative` a share of the positive's score. None: no guard, as in the paper.
+    `absolute` is a distance; `relative` a share of the positive's score. None: no guard, as in the
+    paper.
     """
 
     hard: int = 8
@@ -40,7 +43,8 @@ class Rules:
 
     @property
     def searches(self) -> bool:
-        """Whether the corpus is searched: for hard negatives, or to score what a margin is kept from."""
+        """Whether the corpus is searched: for hard negatives, or to score what a margin is kept
+        from."""
         return self.hard > 0 or self.guarded
 
 
@@ -65,7 +69,8 @@ class Chosen:
 
 
 def ceiling(rules: Rules, positives: Iterable[float | None]) -> float | None:
-    """The highest score a negative may have: a margin below the positive that scores least; None where there is no guard."""
+    """The highest score a negative may have: a margin below the positive that scores least; None
+    where there is no guard."""
     scores = [score for score in positives if score is not None]
     if not rules.guarded or not scores:
         return None
@@ -99,7 +104,9 @@ def choose(
     known = {key_of(side) for side in (example.query, *example.positives)}
     taken = set(known)
     taken |= {key_of(negative.side) for negative in example.negatives} if kept else set()
-    candidates = list(zip(found.places[: rules.top].tolist(), found.scores[: rules.top].tolist(), strict=True))
+    candidates = list(
+        zip(found.places[: rules.top].tolist(), found.scores[: rules.top].tolist(), strict=True)
+    )
     if limit is not None:
         below = [(place, score) for place, score in candidates if score <= limit]
         chosen.too_relevant = len(candidates) - len(below)
@@ -129,7 +136,14 @@ def _above(limit: float, places: Sequence[int], scores: Scores) -> set[int]:
     return {place for place, score in pairs if score is not None and score > limit}
 
 
-def _add_random(chosen: Chosen, corpus: Corpus, taken: set[bytes], drawn: Sequence[int], above: set[int], most: int) -> None:
+def _add_random(
+    chosen: Chosen,
+    corpus: Corpus,
+    taken: set[bytes],
+    drawn: Sequence[int],
+    above: set[int],
+    most: int,
+) -> None:
     wanted = len(chosen.negatives) + most
     for place in drawn:
         if len(chosen.negatives) == wanted:

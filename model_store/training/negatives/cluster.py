@@ -1,8 +1,8 @@
 """The same parts on a cluster, by Ray Data.
 
-Knows Ray and parts. Every actor opens the corpus and the retriever once and writes parts to a file system that all of them see;
-Ray moves part numbers alone, so a lost actor costs one part. Invariant: as in `mining` and `vectors`: the result is the one that
-a single process has.
+Knows Ray and parts. Every actor opens the corpus and the retriever once and writes parts to a file
+system that all of them see; Ray moves part numbers alone, so a lost actor costs one part.
+Invariant: as in `mining` and `vectors`: the result is the one that a single process has.
 """
 
 from __future__ import annotations
@@ -25,10 +25,16 @@ class _Embedding:
     """An actor that makes vectors."""
 
     def __init__(self, run: Run, choice: Choice, folder: Path) -> None:
-        self._corpus, self._embedder, self._folder = Corpus(run.corpus), open_embedder(choice), folder
+        self._corpus, self._embedder, self._folder = (
+            Corpus(run.corpus),
+            open_embedder(choice),
+            folder,
+        )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        embed_corpus(self._corpus, self._embedder, self._folder, parts=[int(part) for part in batch["part"]])
+        embed_corpus(
+            self._corpus, self._embedder, self._folder, parts=[int(part) for part in batch["part"]]
+        )
         return batch
 
 
@@ -46,12 +52,19 @@ class _Mining:
 
 
 def mine_on_cluster(
-    run: Run, choice: Choice, *, actors: int, gpus: float = 0, progress: Callable[[int], None] = lambda parts: None
+    run: Run,
+    choice: Choice,
+    *,
+    actors: int,
+    gpus: float = 0,
+    progress: Callable[[int], None] = lambda parts: None,
 ) -> None:
-    """Make the corpus's vectors, where the retriever has any, then all of the run's parts; `Miner.finish` is the caller's.
+    """Make the corpus's vectors, where the retriever has any, then all of the run's parts;
+    `Miner.finish` is the caller's.
 
-    `gpus` is each actor's share; `progress` is called with the mined parts. Joins the cluster that Ray's environment names, or
-    starts one on this machine. Raises `DataError` before that, and what Ray raises after.
+    `gpus` is each actor's share; `progress` is called with the mined parts. Joins the cluster that
+    Ray's environment names, or starts one on this machine. Raises `DataError` before that, and what
+    Ray raises after.
     """
     choice.check()
     parts = parts_in(len(Examples(run.source)))
@@ -73,7 +86,9 @@ class _Spread:
 
     def over(self, parts: int, kind: type, *given: Any) -> Iterator[dict[str, Any]]:
         """Each part's row, when an actor of `kind` is done with it."""
-        numbers = ray.data.from_items([{"part": part} for part in range(parts)], override_num_blocks=parts)
+        numbers = ray.data.from_items(
+            [{"part": part} for part in range(parts)], override_num_blocks=parts
+        )
         done = numbers.map_batches(
             kind,
             fn_constructor_args=given,

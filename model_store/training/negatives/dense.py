@@ -1,7 +1,7 @@
 """Vectors of texts by any sentence-transformers model.
 
-Knows that library, no index. Invariant: a query is embedded with its instruction, where a form for it is given, and with the
-model's own prompt for queries where none is.
+Knows that library, no index. Invariant: a query is embedded with its instruction, where a form for
+it is given, and with the model's own prompt for queries where none is.
 """
 
 from __future__ import annotations
@@ -23,9 +23,15 @@ class Dense:
     """An `Embedder` of texts. `query_form` may hold `{instruction}` and must hold `{query}`."""
 
     def __init__(
-        self, model: str, *, revision: str | None = None, device: str | None = None, query_form: str | None = None
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        query_form: str | None = None,
     ) -> None:
-        """Load a folder or a hub model; raises `DataError` where that fails, or where the form has other names."""
+        """Load a folder or a hub model; raises `DataError` where that fails, or where the form has
+        other names."""
         self._form = query_form
         if query_form is not None:
             _fill(query_form, "", "")
@@ -33,27 +39,46 @@ class Dense:
             self._model = SentenceTransformer(model, revision=revision, device=device)
         except Exception as error:  # the library lets others' errors through, of any kind
             raise DataError(
-                f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a hub id that it can read."
+                f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a"
+                " hub id that it can read."
             ) from None
         self.dimensions = int(self._model.get_embedding_dimension() or 0)
-        self.described: dict[str, Any] = {"embedder": "sentence-transformers", "model": model, "revision": revision}
-        self.described |= {"query_form": query_form, "sentence_transformers": sentence_transformers.__version__}
+        self.described: dict[str, Any] = {
+            "embedder": "sentence-transformers",
+            "model": model,
+            "revision": revision,
+        }
+        self.described |= {
+            "query_form": query_form,
+            "sentence_transformers": sentence_transformers.__version__,
+        }
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
         texts = [_text(query.side, query.place) for query in queries]
         if self._form is None:
             return self._embed(self._model.encode_query, texts)
-        filled = [_fill(self._form, query.instruction or "", text) for query, text in zip(queries, texts, strict=True)]
+        filled = [
+            _fill(self._form, query.instruction or "", text)
+            for query, text in zip(queries, texts, strict=True)
+        ]
         return self._embed(self._model.encode, filled, prompt="")
 
     def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
         """As `Embedder.documents`."""
-        return self._embed(self._model.encode_document, [_text(side, place) for side, place in zip(sides, places, strict=True)])
+        return self._embed(
+            self._model.encode_document,
+            [_text(side, place) for side, place in zip(sides, places, strict=True)],
+        )
 
     def _embed(self, encode: Any, texts: list[str], **more: Any) -> Vectors:
         vectors = encode(
-            texts, batch_size=BATCH, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False, **more
+            texts,
+            batch_size=BATCH,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
+            **more,
         )
         return np.asarray(vectors, np.float32)
 
@@ -61,10 +86,14 @@ class Dense:
 def _fill(form: str, instruction: str, query: str) -> str:
     if "{query}" not in form:
         raise DataError(f"The query's form {form!r} has no {{query}}.")
-    return form.replace("{instruction}", instruction).replace("{query}", query)  # not `format`: a text may hold braces
+    # not `format`: a text may hold braces
+    return form.replace("{instruction}", instruction).replace("{query}", query)
 
 
 def _text(side: Side, place: str) -> str:
     if side.text is None:
-        raise DataError(f"{place}: there is no text, and the retriever dense reads text alone; --retriever gme reads images.")
+        raise DataError(
+            f"{place}: there is no text, and the retriever dense reads text alone; --retriever gme"
+            " reads images."
+        )
     return side.text

@@ -1,8 +1,10 @@
-"""GME-Qwen2-VL, the retriever of the paper: how a side becomes its prompt, and its vectors by transformers.
+"""GME-Qwen2-VL, the retriever of the paper: how a side becomes its prompt, and its vectors by
+transformers.
 
-Knows Qwen2-VL's and Qwen2.5-VL's tokens and patches, no index. The prompt is a chat turn that ends in `<|endoftext|>`, whose
-hidden state in the last layer, made of length 1, is the vector; a query's instruction is the system's text. Invariant: token ids
-are built here, so no text becomes a control token; what does not fit in `MAX_TOKENS` is cut off the text's end.
+Knows Qwen2-VL's and Qwen2.5-VL's tokens and patches, no index. The prompt is a chat turn that ends
+in `<|endoftext|>`, whose hidden state in the last layer, made of length 1, is the vector; a query's
+instruction is the system's text. Invariant: token ids are built here, so no text becomes a control
+token; what does not fit in `MAX_TOKENS` is cut off the text's end.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ PAIRS_A_PASS = 8
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A side as the model reads it: token ids with one placeholder for its picture, and the picture, `[height, width, 3]`."""
+    """A side as the model reads it: token ids with one placeholder for its picture, and the
+    picture, `[height, width, 3]`."""
 
     ids: list[int]
     picture: npt.NDArray[np.uint8] | None
@@ -49,36 +52,53 @@ class Reader:
         try:
             self._tokenizer = LiteralTokenizer.load(folder)
             control = self._tokenizer.control
-            self._start, self._end, self._last = control("<|im_start|>"), control("<|im_end|>"), control("<|endoftext|>")
+            self._start, self._end, self._last = (
+                control("<|im_start|>"),
+                control("<|im_end|>"),
+                control("<|endoftext|>"),
+            )
             self._vision = control("<|vision_start|>"), control("<|vision_end|>")
             self.image_pad = control("<|image_pad|>")
         except (OSError, TokenizerMismatch) as error:
             raise DataError(f"{folder}: this is no GME model ({error}).") from None
 
     def read(self, side: Side, instruction: str | None, place: str) -> Reading:
-        """A side's prompt; raises `DataError`, which says `place`, for a picture that cannot be read."""
+        """A side's prompt; raises `DataError`, which says `place`, for a picture that cannot be
+        read."""
         try:
             picture = (
                 None
                 if side.image is None
-                else load_picture(side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels)
+                else load_picture(
+                    side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
+                )
             )
         except PictureUnreadable as error:
             raise DataError(f"{place}: the image {side.image}: {error}.") from None
-        taken = 0 if picture is None else image_tokens(Image(b"", picture.shape[1], picture.shape[0])) - 1
+        taken = (
+            0
+            if picture is None
+            else image_tokens(Image(b"", picture.shape[1], picture.shape[0])) - 1
+        )
         text = side.text or ""
         start, end = self._around(instruction, pictured=picture is not None)
         room = MAX_TOKENS - taken - len(start) - len(end)
         _, ids = self._tokenizer.fit("" if picture is not None else "user\n", text, "", room)
         if len(ids) > room:
-            raise DataError(f"{place}: without any text it takes more than {MAX_TOKENS} tokens: the instruction is too long.")
+            raise DataError(
+                f"{place}: without any text it takes more than {MAX_TOKENS} tokens: the instruction"
+                " is too long."
+            )
         return Reading([*start, *ids, *end], picture)
 
     def _around(self, instruction: str | None, *, pictured: bool) -> tuple[list[int], list[int]]:
-        """The ids before and after the user's text, which is encoded with the `user` line unless a picture stands between."""
+        """The ids before and after the user's text, which is encoded with the `user` line unless a
+        picture stands between."""
         told = instruction or DEFAULT_INSTRUCTION
         system = f"system\n{told if told.endswith(('.', '!', '?')) else told + '.'}"
-        system_ids, line, user, answer = self._tokenizer.encode([system, "\n", "user\n", "assistant\n"])
+        system_ids, line, user, answer = self._tokenizer.encode(
+            [system, "\n", "user\n", "assistant\n"]
+        )
         shown = [*user, self._vision[0], self.image_pad, self._vision[1]] if pictured else []
         before = [self._start, *system_ids, self._end, *line, self._start, *shown]
         return before, [self._end, *line, self._start, *answer, self._last]
@@ -102,23 +122,38 @@ class Gme:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = dtype or (torch.bfloat16 if self._device.type == "cuda" else torch.float32)
         try:
-            network = AutoModel.from_pretrained(folder, dtype=kind, attn_implementation="sdpa", local_files_only=True)
+            network = AutoModel.from_pretrained(
+                folder, dtype=kind, attn_implementation="sdpa", local_files_only=True
+            )
         except Exception as error:  # the library lets others' errors through, of any kind
             raise DataError(
-                f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a hub id that it can read."
+                f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a"
+                " hub id that it can read."
             ) from None
         self._network = network.to(self._device).eval()
         self.dimensions = int(self._network.get_input_embeddings().embedding_dim)
-        self.described: dict[str, Any] = {"embedder": "gme", "model": model, "revision": revision, "dtype": str(kind)}
+        self.described: dict[str, Any] = {
+            "embedder": "gme",
+            "model": model,
+            "revision": revision,
+            "dtype": str(kind),
+        }
         self.described |= {"max_pixels": max_pixels}
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
-        return self._embed([self._reader.read(query.side, query.instruction, query.place) for query in queries])
+        return self._embed(
+            [self._reader.read(query.side, query.instruction, query.place) for query in queries]
+        )
 
     def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
         """As `Embedder.documents`; documents have the default instruction."""
-        return self._embed([self._reader.read(side, None, place) for side, place in zip(sides, places, strict=True)])
+        return self._embed(
+            [
+                self._reader.read(side, None, place)
+                for side, place in zip(sides, places, strict=True)
+            ]
+        )
 
     def _embed(self, readings: Sequence[Reading]) -> Vectors:
         passes = [readings[at : at + PAIRS_A_PASS] for at in range(0, len(readings), PAIRS_A_PASS)]
@@ -131,12 +166,17 @@ class Gme:
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
         for place, row in enumerate(rows):
             ids[place, : len(row)] = torch.tensor(row)
-        inputs: dict[str, Tensor] = {"input_ids": ids, "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long()}
+        inputs: dict[str, Tensor] = {
+            "input_ids": ids,
+            "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+        }
         # without these, positions would be those of text alone, and nothing would say so
         inputs["mm_token_type_ids"] = (ids == self._reader.image_pad).int()
         pictures = [reading.picture for reading in readings if reading.picture is not None]
         if pictures:
-            inputs["pixel_values"] = torch.from_numpy(np.concatenate([patches(picture) for picture in pictures]))
+            inputs["pixel_values"] = torch.from_numpy(
+                np.concatenate([patches(picture) for picture in pictures])
+            )
             inputs["image_grid_thw"] = torch.tensor([grid(_shape(picture)) for picture in pictures])
         moved = {name: value.to(self._device) for name, value in inputs.items()}
         hidden = self._network(**moved, use_cache=False).last_hidden_state
@@ -151,8 +191,12 @@ def folder_of(model: str, revision: str | None) -> Path:
         return Path(model)
     try:
         return Path(snapshot_download(model, revision=revision))
-    except Exception as error:  # the hub's client lets its transport's errors through, whichever that is
-        raise DataError(f"The model {model!r} is no folder and cannot be had from the hub ({type(error).__name__}).") from None
+    # the hub's client lets its transport's errors through, whichever that is
+    except Exception as error:
+        raise DataError(
+            f"The model {model!r} is no folder and cannot be had from the hub"
+            f" ({type(error).__name__})."
+        ) from None
 
 
 def _expanded(reading: Reading, pad: int) -> list[int]:
@@ -160,7 +204,11 @@ def _expanded(reading: Reading, pad: int) -> list[int]:
     if reading.picture is None:
         return reading.ids
     at = reading.ids.index(pad)
-    return [*reading.ids[:at], *[pad] * image_tokens(_shape(reading.picture)), *reading.ids[at + 1 :]]
+    return [
+        *reading.ids[:at],
+        *[pad] * image_tokens(_shape(reading.picture)),
+        *reading.ids[at + 1 :],
+    ]
 
 
 def _shape(picture: npt.NDArray[np.uint8]) -> Image:

@@ -1,7 +1,7 @@
 """The same vectors as `gme`, by vLLM's pooling runner: many sides at once.
 
-Knows vLLM's offline engine; prompts and pictures are `gme.Reader`'s. Invariant: vectors equal those of `gme` to the precision of
-the weights' type.
+Knows vLLM's offline engine; prompts and pictures are `gme.Reader`'s. Invariant: vectors equal those
+of `gme` to the precision of the weights' type.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ import numpy as np
 import PIL.Image
 
 from model_store.training.data.rows import Side
-from model_store.training.negatives.gme import MAX_PIXELS, MAX_TOKENS, MIN_PIXELS, Reader, Reading, folder_of
+from model_store.training.negatives.gme import (
+    MAX_PIXELS,
+    MAX_TOKENS,
+    MIN_PIXELS,
+    Reader,
+    Reading,
+    folder_of,
+)
 from model_store.training.negatives.retrievers import Query, Vectors
 
 _ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2**30, "skip_mm_profiling": True}
@@ -23,11 +30,16 @@ _ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2**30, "skip_mm_profiling"
 class VllmGme:
     """An `Embedder` of texts, images and both."""
 
-    def __init__(self, model: str, *, revision: str | None = None, max_pixels: int = MAX_PIXELS) -> None:
-        """Start an engine with a folder or a hub model; raises `DataError` where there is no such model."""
+    def __init__(
+        self, model: str, *, revision: str | None = None, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        """Start an engine with a folder or a hub model; raises `DataError` where there is no such
+        model."""
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+        os.environ.setdefault(
+            "VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        )
         import vllm
         from vllm.platforms import current_platform
 
@@ -48,16 +60,28 @@ class VllmGme:
             **(_ON_CPU if on_cpu else {}),
         )
         self.dimensions = int(self._engine.model_config.get_hidden_size())
-        self.described: dict[str, Any] = {"embedder": "gme by vllm", "model": model, "revision": revision, "dtype": dtype}
+        self.described: dict[str, Any] = {
+            "embedder": "gme by vllm",
+            "model": model,
+            "revision": revision,
+            "dtype": dtype,
+        }
         self.described |= {"max_pixels": max_pixels, "vllm": vllm.__version__}
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
-        return self._embed([self._reader.read(query.side, query.instruction, query.place) for query in queries])
+        return self._embed(
+            [self._reader.read(query.side, query.instruction, query.place) for query in queries]
+        )
 
     def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
         """As `Embedder.documents`; documents have the default instruction."""
-        return self._embed([self._reader.read(side, None, place) for side, place in zip(sides, places, strict=True)])
+        return self._embed(
+            [
+                self._reader.read(side, None, place)
+                for side, place in zip(sides, places, strict=True)
+            ]
+        )
 
     def _embed(self, readings: Sequence[Reading]) -> Vectors:
         outputs = self._engine.embed([_prompt(reading) for reading in readings], use_tqdm=False)
@@ -67,4 +91,7 @@ class VllmGme:
 def _prompt(reading: Reading) -> dict[str, Any]:
     if reading.picture is None:
         return {"prompt_token_ids": reading.ids}
-    return {"prompt_token_ids": reading.ids, "multi_modal_data": {"image": PIL.Image.fromarray(reading.picture)}}
+    return {
+        "prompt_token_ids": reading.ids,
+        "multi_modal_data": {"image": PIL.Image.fromarray(reading.picture)},
+    }

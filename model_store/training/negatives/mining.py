@@ -1,8 +1,9 @@
 """Mines negatives for every example of a file, part by part.
 
-Knows examples, candidates and parts, no retriever by name. Several processes may do parts of one run, each its own shard, or all
-the same ones. Invariant: the file that is written is the same, byte for byte, however the work was shared and interrupted: a part
-holds the same examples in every run, and is searched as one batch.
+Knows examples, candidates and parts, no retriever by name. Several processes may do parts of one
+run, each its own shard, or all the same ones. Invariant: the file that is written is the same, byte
+for byte, however the work was shared and interrupted: a part holds the same examples in every run,
+and is searched as one batch.
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ def check_before(run: Run) -> None:
     """
     check_outputs(run.target, run.report, inputs=(run.source, run.corpus))
     for example in read_examples(run.source):
-        for side in (example.query, *example.positives, *(negative.side for negative in example.negatives)):
+        for side in (
+            example.query,
+            *example.positives,
+            *(negative.side for negative in example.negatives),
+        ):
             _check_side(run, side)
     for number, row in islice(read_lines(run.corpus), _LOOKED_AT):
         _check_side(run, parse_document(row, run.corpus, number).side)
@@ -83,9 +88,16 @@ class Miner:
         self._examples = Examples(run.source)
         if not len(self._examples):
             raise DataError(f"{run.source}: there are no examples.")
-        described: dict[str, Any] = {"source": identity(run.source), "corpus": identity(run.corpus), "rules": asdict(run.rules)}
+        described: dict[str, Any] = {
+            "source": identity(run.source),
+            "corpus": identity(run.corpus),
+            "rules": asdict(run.rules),
+        }
         described |= {"keep": run.keep, "images": run.images}
-        self._described = described | {"retriever": retriever.described, "examples_a_part": EXAMPLES_A_PART}
+        self._described = described | {
+            "retriever": retriever.described,
+            "examples_a_part": EXAMPLES_A_PART,
+        }
 
     @cached_property
     def _parts(self) -> Parts:
@@ -105,18 +117,22 @@ class Miner:
         return range(self.parts * number // of, self.parts * (number + 1) // of)
 
     def finished(self) -> dict[str, Any] | None:
-        """The report of this very run, where it was finished before; raises `DataError` for one that cannot be read."""
+        """The report of this very run, where it was finished before; raises `DataError` for one
+        that cannot be read."""
         try:
             report: dict[str, Any] = json.loads(self._run.report.read_text(encoding="utf-8"))
             same = report["run"] == json.loads(json.dumps(self._described))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError):
-            raise DataError(f"{self._run.report}: it cannot be read; remove it to mine again.") from None
+            raise DataError(
+                f"{self._run.report}: it cannot be read; remove it to mine again."
+            ) from None
         return report if same and self._run.target.exists() else None
 
     def mine(self, parts: range, progress: Callable[[int], None] = lambda examples: None) -> None:
-        """Do those of `parts` that nobody has done; `progress` is called with the examples of each part."""
+        """Do those of `parts` that nobody has done; `progress` is called with the examples of each
+        part."""
         for part in parts:
             first = part * EXAMPLES_A_PART
             places = range(first, min(first + EXAMPLES_A_PART, len(self._examples)))
@@ -125,7 +141,8 @@ class Miner:
             progress(len(places))
 
     def finish(self) -> dict[str, Any]:
-        """Put the parts together, write the report last, and take the parts away; raises `DataError` where one is not done."""
+        """Put the parts together, write the report last, and take the parts away; raises
+        `DataError` where one is not done."""
         total: Note = {}
         for note in self._parts.notes(self.parts):
             _add(total, note)
@@ -136,12 +153,18 @@ class Miner:
         return report
 
     def _mine_part(self, part: int, examples: list[Example]) -> None:
-        found = self._retriever.search([query_of(example) for example in examples], self._run.rules.top)
+        found = self._retriever.search(
+            [query_of(example) for example in examples], self._run.rules.top
+        )
         note: Note = _empty(self._run.rules, self._retriever.bin_width)
 
         def lines() -> Iterator[bytes]:
             for example, candidates in zip(examples, found, strict=True):
-                yield line_of(self._mined(example, candidates, note), self._run.target.parent, self._run.images)
+                yield line_of(
+                    self._mined(example, candidates, note),
+                    self._run.target.parent,
+                    self._run.images,
+                )
 
         self._parts.write(part, lines(), note)
 
@@ -154,7 +177,9 @@ class Miner:
         def score(places: Sequence[int]) -> list[float | None]:
             return self._retriever.score_documents(query, places)
 
-        chosen = choose(example, self._corpus, found, limit, rules, kept=self._run.keep, scores=score)
+        chosen = choose(
+            example, self._corpus, found, limit, rules, kept=self._run.keep, scores=score
+        )
         kept = example.negatives if self._run.keep else ()
         _count(note, chosen, rules, scores, limit is None and rules.guarded)
         return replace(example, negatives=(*kept, *chosen.negatives))
@@ -173,10 +198,17 @@ def _empty(rules: Rules, bin_width: float) -> Note:
     )
     guard = ("dropped_as_too_relevant", "random_dropped_as_too_relevant", "not_guarded")
     note: Note = dict.fromkeys((*counts, *guard), 0)
-    return note | {"wanted": rules.hard, "bin_width": bin_width, "hard_scores": {}, "positive_scores": {}}
+    return note | {
+        "wanted": rules.hard,
+        "bin_width": bin_width,
+        "hard_scores": {},
+        "positive_scores": {},
+    }
 
 
-def _count(note: Note, chosen: Chosen, rules: Rules, positives: list[float | None], unguarded: bool) -> None:
+def _count(
+    note: Note, chosen: Chosen, rules: Rules, positives: list[float | None], unguarded: bool
+) -> None:
     hard = len(chosen.scores)
     random = len(chosen.negatives) - hard
     note["examples"] += 1
@@ -191,7 +223,11 @@ def _count(note: Note, chosen: Chosen, rules: Rules, positives: list[float | Non
     note["random_dropped_as_too_relevant"] += chosen.random_too_relevant
     note["not_guarded"] += unguarded
     for name, scores in (("hard_scores", chosen.scores), ("positive_scores", positives)):
-        bins = Counter(f"{floor(score / note['bin_width']) * note['bin_width']:.2f}" for score in scores if score is not None)
+        bins = Counter(
+            f"{floor(score / note['bin_width']) * note['bin_width']:.2f}"
+            for score in scores
+            if score is not None
+        )
         note[name] = dict(Counter(note[name]) + bins)
 
 

@@ -1,7 +1,7 @@
 """Names the retrievers, and opens the one that was asked for.
 
-Knows every retriever's module, imports only the one that is needed. Invariant: what `open_retriever` gives is ready to search:
-a corpus without vectors gets them first.
+Knows every retriever's module, imports only the one that is needed. Invariant: what
+`open_retriever` gives is ready to search: a corpus without vectors gets them first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ WITHOUT_MODEL = ("bm25", "none")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which retriever, with which model; `vectors` is where the corpus's are kept, and `device` is torch's name of one."""
+    """Which retriever, with which model; `vectors` is where the corpus's are kept, and `device` is
+    torch's name of one."""
 
     name: str
     model: str | None = None
@@ -32,10 +33,14 @@ class Choice:
     def check(self) -> None:
         """Raises `WrongUsage` where the parts of the choice do not fit."""
         if self.name not in NAMES:
-            raise WrongUsage(f"There is no retriever {self.name!r}: it is one of {', '.join(NAMES)}.")
+            raise WrongUsage(
+                f"There is no retriever {self.name!r}: it is one of {', '.join(NAMES)}."
+            )
         if (self.name in WITHOUT_MODEL) != (self.model is None):
             raise WrongUsage(
-                f"The retriever {self.name} has no --model." if self.model else f"The retriever {self.name} needs --model."
+                f"The retriever {self.name} has no --model."
+                if self.model
+                else f"The retriever {self.name} needs --model."
             )
         if self.query_form is not None and self.name != "dense":
             raise WrongUsage(f"Only the retriever dense has a --query-form, not {self.name}.")
@@ -55,7 +60,12 @@ def open_embedder(choice: Choice) -> Embedder:
         case "dense":
             from model_store.training.negatives.dense import Dense
 
-            return Dense(choice.model, revision=choice.revision, device=choice.device, query_form=choice.query_form)
+            return Dense(
+                choice.model,
+                revision=choice.revision,
+                device=choice.device,
+                query_form=choice.query_form,
+            )
         case "gme":
             from model_store.training.negatives.gme import Gme
 
@@ -66,8 +76,11 @@ def open_embedder(choice: Choice) -> Embedder:
             return VllmGme(choice.model, revision=choice.revision)
 
 
-def open_retriever(choice: Choice, corpus: Corpus, progress: Callable[[int], None] = lambda documents: None) -> Retriever:
-    """The retriever over `corpus`; `progress` is called with the documents whose vectors were made. Raises `DataError`."""
+def open_retriever(
+    choice: Choice, corpus: Corpus, progress: Callable[[int], None] = lambda documents: None
+) -> Retriever:
+    """The retriever over `corpus`; `progress` is called with the documents whose vectors were made.
+    Raises `DataError`."""
     choice.check()
     if choice.name == "none":
         return NoRetriever()

@@ -1,6 +1,7 @@
 """What mining asks of a retriever, and of a model that turns sides into vectors.
 
-Knows no library. Invariant: a retriever gives its candidates best first, and scores a pair as it does in a search.
+Knows no library. Invariant: a retriever gives its candidates best first, and scores a pair as it
+does in a search.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A query's candidates: places in the corpus, and scores, best first. Equal scores are in the order of their places."""
+    """A query's candidates: places in the corpus, and scores, best first. Equal scores are in the
+    order of their places."""
 
     places: npt.NDArray[np.int64]
     scores: Vectors
@@ -43,15 +45,18 @@ class Retriever(Protocol):
     """Of a histogram of its scores."""
 
     def search(self, queries: Sequence[Query], most: int) -> list[Found]:
-        """At most `most` candidates for each query; raises `DataError` for a query it cannot read."""
+        """At most `most` candidates for each query; raises `DataError` for a query it cannot
+        read."""
         ...
 
     def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
-        """Each side's score for the query, on the scale of `search`; None for one that it cannot score."""
+        """Each side's score for the query, on the scale of `search`; None for one that it cannot
+        score."""
         ...
 
     def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
-        """The same for documents of the corpus, by their places; None for one that it would not find."""
+        """The same for documents of the corpus, by their places; None for one that it would not
+        find."""
         ...
 
 
@@ -87,7 +92,8 @@ class Embedder(Protocol):
         ...
 
     def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
-        """`[sides, dimensions]`; raises `DataError`, which says the side's place, for one it cannot read."""
+        """`[sides, dimensions]`; raises `DataError`, which says the side's place, for one it cannot
+        read."""
         ...
 
 

@@ -1,7 +1,8 @@
 """A corpus as vectors: made in parts, kept in files, searched with FAISS.
 
-Knows numbers and files, no model. Invariant: the vectors of a folder are of one corpus and one model, and part p holds documents
-p * `DOCUMENTS_A_PART` onwards, so that several processes may make them and an interrupted one goes on.
+Knows numbers and files, no model. Invariant: the vectors of a folder are of one corpus and one
+model, and part p holds documents p * `DOCUMENTS_A_PART` onwards, so that several processes may make
+them and an interrupted one goes on.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from model_store.training.negatives.retrievers import Embedder, Found, Query, Ve
 DOCUMENTS_A_PART = 4_096
 BATCH = 32
 FLAT_UP_TO = 1_000_000
-"""More documents than this are searched in cells (IVF): exact search reads every vector for every query."""
+"""More documents than this are searched in cells (IVF): exact search reads every vector for every
+query."""
 _SAMPLES_A_CELL = 64
 _SEED = 1234
 
@@ -40,14 +42,18 @@ def embed_corpus(
     parts: Iterable[int] | None = None,
     progress: Callable[[int], None] = lambda documents: None,
 ) -> None:
-    """Make the vectors that `folder` lacks, of `parts` or of all; `progress` is called with the documents of each part."""
+    """Make the vectors that `folder` lacks, of `parts` or of all; `progress` is called with the
+    documents of each part."""
     work = _work(corpus, embedder, folder)
     for part in range(parts_of(len(corpus))) if parts is None else parts:
         first = part * DOCUMENTS_A_PART
         last = min(first + DOCUMENTS_A_PART, len(corpus))
         if work.note(part) is None:
             vectors = np.concatenate(
-                [_embedded(corpus, embedder, range(at, min(at + BATCH, last))) for at in range(first, last, BATCH)]
+                [
+                    _embedded(corpus, embedder, range(at, min(at + BATCH, last)))
+                    for at in range(first, last, BATCH)
+                ]
             )
             with whole(work.path(part, ".f32")) as write:
                 write(vectors.tobytes())
@@ -57,27 +63,41 @@ def embed_corpus(
 
 def _embedded(corpus: Corpus, embedder: Embedder, places: range) -> Vectors:
     documents = [corpus[place] for place in places]
-    return checked(embedder.documents([d.side for d in documents], [d.place for d in documents]), len(documents), embedder)
+    return checked(
+        embedder.documents([d.side for d in documents], [d.place for d in documents]),
+        len(documents),
+        embedder,
+    )
 
 
 def checked(vectors: Vectors, rows: int, embedder: Embedder) -> Vectors:
     """The same vectors; raises `DataError` where they are not what an embedder promises."""
     if vectors.shape != (rows, embedder.dimensions) or not np.isfinite(vectors).all():
-        raise DataError(f"The model gives vectors that are not finite, or not {embedder.dimensions} long: {embedder.described}.")
+        raise DataError(
+            f"The model gives vectors that are not finite, or not {embedder.dimensions} long:"
+            f" {embedder.described}."
+        )
     return np.ascontiguousarray(vectors, np.float32)
 
 
 def _work(corpus: Corpus, embedder: Embedder, folder: Path) -> Parts:
-    described = {"corpus": identity(corpus.path), "documents": len(corpus), "dimensions": embedder.dimensions}
+    described = {
+        "corpus": identity(corpus.path),
+        "documents": len(corpus),
+        "dimensions": embedder.dimensions,
+    }
     return Parts(folder, described | {"model": embedder.described})
 
 
 class VectorSearch:
-    """A retriever by inner product: exact up to `flat_up_to` documents, beyond that in FAISS's cells."""
+    """A retriever by inner product: exact up to `flat_up_to` documents, beyond that in FAISS's
+    cells."""
 
     bin_width = 0.05
 
-    def __init__(self, corpus: Corpus, embedder: Embedder, folder: Path, *, flat_up_to: int = FLAT_UP_TO) -> None:
+    def __init__(
+        self, corpus: Corpus, embedder: Embedder, folder: Path, *, flat_up_to: int = FLAT_UP_TO
+    ) -> None:
         """Read the vectors that `embed_corpus` made; raises `DataError` where some are missing."""
         work = _work(corpus, embedder, folder)
         for _ in work.notes(parts_of(len(corpus))):
@@ -86,18 +106,28 @@ class VectorSearch:
         self._last: tuple[Query, Vectors] | None = None
         self._files = [work.path(part, ".f32") for part in range(parts_of(len(corpus)))]
         self._index, kind = self._built(len(corpus), flat_up_to)
-        self.described: dict[str, Any] = {"retriever": "vectors", "model": embedder.described, "index": kind}
+        self.described: dict[str, Any] = {
+            "retriever": "vectors",
+            "model": embedder.described,
+            "index": kind,
+        }
         self.described["faiss"] = faiss.__version__
 
     def search(self, queries: Sequence[Query], most: int) -> list[Found]:
         """As `Retriever.search`."""
         vectors = checked(self._embedder.queries(queries), len(queries), self._embedder)
         scores, places = self._index.search(vectors, most)
-        return [in_order(row[row >= 0], at[row >= 0]) for row, at in zip(places, scores, strict=True)]  # -1: no more
+        # -1: no more
+        return [
+            in_order(row[row >= 0], at[row >= 0]) for row, at in zip(places, scores, strict=True)
+        ]
 
     def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
-        """As `Retriever.score`: the sides are embedded anew, whether they are in the corpus or not."""
-        vectors = checked(self._embedder.documents(sides, [query.place] * len(sides)), len(sides), self._embedder)
+        """As `Retriever.score`: the sides are embedded anew, whether they are in the corpus or
+        not."""
+        vectors = checked(
+            self._embedder.documents(sides, [query.place] * len(sides)), len(sides), self._embedder
+        )
         return [float(score) for score in vectors @ self._vector(query)]
 
     def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
@@ -114,7 +144,9 @@ class VectorSearch:
     def _row(self, place: int) -> Vectors:
         part, row = divmod(place, DOCUMENTS_A_PART)
         try:
-            vectors = np.memmap(self._files[part], np.float32, mode="r").reshape(-1, self._embedder.dimensions)
+            vectors = np.memmap(self._files[part], np.float32, mode="r").reshape(
+                -1, self._embedder.dimensions
+            )
         except (OSError, ValueError):
             raise _no_vectors(self._files[part]) from None
         return np.asarray(vectors[row])
@@ -137,7 +169,10 @@ class VectorSearch:
         chosen = np.sort(np.random.default_rng(_SEED).choice(documents, wanted, replace=False))
         parts = chosen // DOCUMENTS_A_PART
         return np.concatenate(
-            [self._read(self._files[part])[chosen[parts == part] % DOCUMENTS_A_PART] for part in np.unique(parts)]
+            [
+                self._read(self._files[part])[chosen[parts == part] % DOCUMENTS_A_PART]
+                for part in np.unique(parts)
+            ]
         )
 
     def _read(self, file: Path) -> Vectors:

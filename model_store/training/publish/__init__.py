@@ -1,1 +1,2 @@
-"""From a base and a LoRA adapter to a folder that is served: merged or alone, checked, described, and then visible."""
+"""From a base and a LoRA adapter to a folder that is served: merged or alone, checked, described,
+and then visible."""

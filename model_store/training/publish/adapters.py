@@ -1,6 +1,7 @@
 """The base with a LoRA adapter on, by peft, and the adapter's files in today's layout.
 
-Knows peft, no prompts. Invariant: what an adapter holds is all put to use, or it is refused; nothing is unpickled.
+Knows peft, no prompts. Invariant: what an adapter holds is all put to use, or it is refused;
+nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -16,14 +17,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.adapters.folder import WRAPPED, LoraFolder, canonical, dated_module, with_sorted_metadata
+from model_store.adapters.folder import (
+    WRAPPED,
+    LoraFolder,
+    canonical,
+    dated_module,
+    with_sorted_metadata,
+)
 from model_store.checkpoint import Checkpoint
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from model_store.training.publish.pairs import PublishRefused
 
-_OF_2025 = {r"^model\.(?!language_model\.|visual\.)": "model.language_model.", r"^visual\.": "model.visual."}
-"""From tensors' names as they were before transformers 4.52 to today's, as `canonical` has it, in the form that peft takes."""
+_OF_2025 = {
+    r"^model\.(?!language_model\.|visual\.)": "model.language_model.",
+    r"^visual\.": "model.visual.",
+}
+"""From tensors' names as they were before transformers 4.52 to today's, as `canonical` has it, in
+the form that peft takes."""
 
 _SIDES = ("A.weight", "B.weight")
 
@@ -31,16 +42,21 @@ _SIDES = ("A.weight", "B.weight")
 def load_base(checkpoint: Checkpoint, device: str) -> Network:
     """A checkpoint's network in fp32; raises `PublishRefused`."""
     try:
-        network = Network.from_pretrained(checkpoint.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True)
+        network = Network.from_pretrained(
+            checkpoint.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
     except CheckpointUnusable:
         raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise PublishRefused(f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__}).") from None
+        raise PublishRefused(
+            f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
+        ) from None
     return network.to(device).eval()
 
 
 def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
-    """The network with the adapter on; raises `PublishRefused` where some of either does not find its place."""
+    """The network with the adapter on; raises `PublishRefused` where some of either does not find
+    its place."""
     name = adapter.folder.name
     _refuse_misfits(network, adapter)
     try:
@@ -48,14 +64,18 @@ def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
         if adapter.dated:
             settings.target_modules = _targets(network, adapter)
         worn = peft.PeftModel.from_pretrained(
-            network, str(adapter.folder), config=settings, key_mapping=_OF_2025 if adapter.dated else None
+            network,
+            str(adapter.folder),
+            config=settings,
+            key_mapping=_OF_2025 if adapter.dated else None,
         ).eval()
     except PublishRefused:
         raise
     except Exception as error:  # peft and torch raise many kinds
         raise PublishRefused(f"{name} does not fit the base ({type(error).__name__}).") from None
 
-    wanted = frozenset(peft.get_peft_model_state_dict(worn, save_embedding_layers=False))  # left to choose, it asks a hub
+    # left to choose, it asks a hub
+    wanted = frozenset(peft.get_peft_model_state_dict(worn, save_embedding_layers=False))
     held = {str(canonical(tensor)): tensor for tensor in adapter.shapes}
     if wanted != held.keys():
         first = min(wanted ^ held.keys())
@@ -65,13 +85,16 @@ def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
 
 
 def _refuse_misfits(network: Network, adapter: LoraFolder) -> None:
-    """Raise `PublishRefused` that names the tensor, where peft would say nothing or fail in its own words."""
+    """Raise `PublishRefused` that names the tensor, where peft would say nothing or fail in its own
+    words."""
     modules = dict(network.named_modules())
     for tensor in sorted(adapter.shapes):
         known = canonical(tensor)
         module, _, half = (known or "").removeprefix(WRAPPED).rpartition(".lora_")
         if known is None or (half in _SIDES and module not in modules):
-            raise PublishRefused(f"{adapter.folder.name} does not fit the base: the base has no place for {tensor}.")
+            raise PublishRefused(
+                f"{adapter.folder.name} does not fit the base: the base has no place for {tensor}."
+            )
 
         target, shape = modules.get(module), adapter.shapes[tensor]
         if half not in _SIDES or not isinstance(target, torch.nn.Linear):
@@ -79,35 +102,48 @@ def _refuse_misfits(network: Network, adapter: LoraFolder) -> None:
         wanted = target.in_features if half == _SIDES[0] else target.out_features
         if len(shape) != 2 or shape[half == _SIDES[0]] != wanted:
             raise PublishRefused(
-                f"{adapter.folder.name} does not fit the base: {tensor} has the shape {list(shape)}, and the base's map has "
-                f"{wanted} {'inputs' if half == _SIDES[0] else 'outputs'}."
+                f"{adapter.folder.name} does not fit the base: {tensor} has the shape"
+                f" {list(shape)}, and the base's map has {wanted}"
+                f" {'inputs' if half == _SIDES[0] else 'outputs'}."
             )
 
 
 def write_today(adapter: LoraFolder, network: Network, folder: Path, base: str) -> None:
-    """Write the adapter's two files, with `base` as the name of what it was trained on, and today's names throughout.
+    """Write the adapter's two files, with `base` as the name of what it was trained on, and today's
+    names throughout.
 
-    `network` is the base without an adapter. Raises `SafetensorError` and `OSError` where the disk refuses.
+    `network` is the base without an adapter. Raises `SafetensorError` and `OSError` where the disk
+    refuses.
     """
     stated = dict(adapter.config) | {"base_model_name_or_path": base}
     if adapter.dated:
         stated["target_modules"] = _targets(network, adapter)
-        tensors = {str(canonical(name)): tensor for name, tensor in load_file(adapter.folder / ADAPTER_WEIGHTS).items()}
+        tensors = {
+            str(canonical(name)): tensor
+            for name, tensor in load_file(adapter.folder / ADAPTER_WEIGHTS).items()
+        }
         content = save(tensors, dict(adapter.metadata) | {"format": "pt"})
         (folder / ADAPTER_WEIGHTS).write_bytes(with_sorted_metadata(content))
     else:
         (folder / ADAPTER_WEIGHTS).write_bytes((adapter.folder / ADAPTER_WEIGHTS).read_bytes())
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(stated, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / ADAPTER_CONFIG).write_text(
+        json.dumps(stated, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def _targets(network: Network, adapter: LoraFolder) -> Any:
-    """`target_modules` for today's network: the ends of names as they are, a pattern as the modules that it named in 2025."""
+    """`target_modules` for today's network: the ends of names as they are, a pattern as the modules
+    that it named in 2025."""
     targets = adapter.config.get("target_modules")
     if not isinstance(targets, str) or targets == "all-linear":
         return targets
 
     try:
-        named = [name for name, _ in network.named_modules() if re.fullmatch(targets, dated_module(name))]
+        named = [
+            name for name, _ in network.named_modules() if re.fullmatch(targets, dated_module(name))
+        ]
     except (re.error, RecursionError, OverflowError):
-        raise PublishRefused(f"{adapter.folder.name}: target_modules is no regular expression.") from None
+        raise PublishRefused(
+            f"{adapter.folder.name}: target_modules is no regular expression."
+        ) from None
     return sorted(named)

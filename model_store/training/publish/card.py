@@ -1,4 +1,5 @@
-"""The model card: data, settings, figures, lineage and parity, from what was given and what was measured.
+"""The model card: data, settings, figures, lineage and parity, from what was given and what was
+measured.
 
 Knows texts. Invariant: it says nothing that was not given or measured.
 """
@@ -22,14 +23,18 @@ from model_store.training.publish.scripts import section
 MAX_GIVEN_BYTES = 2**20
 _NOTHING = "Nothing was stated."
 _OPENING = [
-    "A pointwise reranker: it reads a query and a document, each text, images, or both, and answers yes or no; the score",
+    (
+        "A pointwise reranker: it reads a query and a document, each text, images, or both, and"
+        " answers yes or no; the score"
+    ),
     "is logit(yes) - logit(no).",
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What only the people who trained it can say: free lines, a settings file, figures by name, and a text to begin with."""
+    """What only the people who trained it can say: free lines, a settings file, figures by name,
+    and a text to begin with."""
 
     about: str | None = None
     data: Sequence[str] = ()
@@ -38,13 +43,24 @@ class Story:
     metrics: dict[str, float] | None = None
 
     def lineage(self) -> dict[str, Any]:
-        """The same for the manifest; the settings by their digest, since the card has their text."""
+        """The same for the manifest; the settings by their digest, since the card has their
+        text."""
         config = hashlib.sha256(self.config.encode()).hexdigest() if self.config else None
-        return {"data": list(self.data), "licence": self.licence, "config_sha256": config, "metrics": self.metrics or {}}
+        return {
+            "data": list(self.data),
+            "licence": self.licence,
+            "config_sha256": config,
+            "metrics": self.metrics or {},
+        }
 
 
 def read_story(
-    *, data: Sequence[str], licence: str, config: Path | None, metrics: Path | None, about: Path | None = None
+    *,
+    data: Sequence[str],
+    licence: str,
+    config: Path | None,
+    metrics: Path | None,
+    about: Path | None = None,
 ) -> Story:
     """A story from the command line and its files; raises `PublishRefused` that names the file."""
     return Story(
@@ -61,15 +77,23 @@ def _figures(path: Path) -> dict[str, float]:
         found = json.loads(_read(path))
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not all(isinstance(each, int | float) and math.isfinite(each) for each in found.values()):
+    if not isinstance(found, dict) or not all(
+        isinstance(each, int | float) and math.isfinite(each) for each in found.values()
+    ):
         raise PublishRefused(f"{path.name} is not one JSON object of finite numbers.")
     return found
 
 
-def card(name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story: Story, *, merged: bool) -> str:
+def card(
+    name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story: Story, *, merged: bool
+) -> str:
     """The card's text."""
     opening = [story.about.strip(), "", "## How it was made"] if story.about else _OPENING
-    how = "merged into its weights" if merged else "published alone: serve the base and name this folder in `RERANK_ADAPTERS`"
+    how = (
+        "merged into its weights"
+        if merged
+        else "published alone: serve the base and name this folder in `RERANK_ADAPTERS`"
+    )
     modules, read = adapter.config.get("target_modules"), base.manifest
     return "\n".join(
         [
@@ -80,8 +104,14 @@ def card(name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story
             f"A LoRA adapter on {base.name}, {how}.",
             "",
             f"- Base: {base.name}, digest `{base.digest}`.",
-            f"- Adapter: rank {adapter.rank}, alpha {adapter.config.get('lora_alpha')}, on {_modules(modules)}.",
-            f"- Prompt: family {read.family}, template {read.template}, at most {read.max_tokens} tokens.",
+            (
+                f"- Adapter: rank {adapter.rank}, alpha {adapter.config.get('lora_alpha')}, on"
+                f" {_modules(modules)}."
+            ),
+            (
+                f"- Prompt: family {read.family}, template {read.template}, at most"
+                f" {read.max_tokens} tokens."
+            ),
             f"- Images: {read.pixels.min_pixels} to {read.pixels.max_pixels} pixels.",
             f"- Licence: {story.licence}.",
             "",

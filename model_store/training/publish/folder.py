@@ -1,7 +1,8 @@
 """A folder that becomes visible at once: built beside its place, its manifest last, then renamed.
 
-Knows files, nothing of networks. Invariant: whatever ends the process, what is at the folder's place is complete or nothing, and
-what is beside it does not resolve: its `golden.json` is there from the first moment, its manifest not before the last.
+Knows files, nothing of networks. Invariant: whatever ends the process, what is at the folder's
+place is complete or nothing, and what is beside it does not resolve: its `golden.json` is there
+from the first moment, its manifest not before the last.
 """
 
 from __future__ import annotations
@@ -55,9 +56,12 @@ _READ_BY_ENGINES = (
 
 @contextmanager
 def draft_of(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its place at the end; raises `PublishRefused` where there is something already."""
+    """A folder beside `output` that takes its place at the end; raises `PublishRefused` where there
+    is something already."""
     if output.exists():
-        raise PublishRefused(f"{output.name} is there already: a published folder is never changed.")
+        raise PublishRefused(
+            f"{output.name} is there already: a published folder is never changed."
+        )
     draft = output.with_name(f".{output.name}.{secrets.token_hex(4)}.draft")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +72,9 @@ def draft_of(output: Path) -> Iterator[Path]:
             raise PublishRefused(f"{output.name} was not finished.")
         draft.rename(output)
     except OSError as error:
-        raise PublishRefused(f"{output.name} cannot be written ({error.strerror or type(error).__name__}).") from None
+        raise PublishRefused(
+            f"{output.name} cannot be written ({error.strerror or type(error).__name__})."
+        ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -79,33 +85,44 @@ def refuse_unless_room(place: Path, needed: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed:
-        raise PublishRefused(f"About {needed / 1e9:.1f} GB are needed where {free / 1e9:.1f} GB are free.")
+        raise PublishRefused(
+            f"About {needed / 1e9:.1f} GB are needed where {free / 1e9:.1f} GB are free."
+        )
 
 
 def refuse_unless_servable(base: Checkpoint) -> None:
     """Refuses a base of which a served folder cannot be made, before anything is computed.
 
-    Raises `PublishRefused`, or `CheckpointUnusable` where its weights are quantised or a file cannot be read.
+    Raises `PublishRefused`, or `CheckpointUnusable` where its weights are quantised or a file
+    cannot be read.
     """
     refuse_quantised(
-        base.name, base.folder, "and an adapter is merged into whole ones: give the checkpoint that they were made from"
+        base.name,
+        base.folder,
+        "and an adapter is merged into whole ones: give the checkpoint that they were made from",
     )
     if not (base.folder / TOKENIZER_FILE).is_file() and not has_parts(base.folder):
         raise PublishRefused(
-            f"{base.name} has no {TOKENIZER_FILE}, and no vocab.json with merges.txt: what is made of it could not be served."
+            f"{base.name} has no {TOKENIZER_FILE}, and no vocab.json with merges.txt: what is made"
+            " of it could not be served."
         )
     if not (base.folder / _TOKENIZER_CONFIG).is_file():
-        raise PublishRefused(f"{base.name} has no {_TOKENIZER_CONFIG}: what is made of it could not be served.")
+        raise PublishRefused(
+            f"{base.name} has no {_TOKENIZER_CONFIG}: what is made of it could not be served."
+        )
     if not (base.folder / _TEMPLATE).is_file() and not _template_in_json(base):
         raise PublishRefused(
-            f"{base.name} has no chat template: what is made of it could not be served. Add Qwen2.5-VL's {_TEMPLATE} to it."
+            f"{base.name} has no chat template: what is made of it could not be served. Add"
+            f" Qwen2.5-VL's {_TEMPLATE} to it."
         )
 
 
 def copy_reading(base: Checkpoint, folder: Path) -> None:
-    """Copy what engines read a text and a picture by, with the pixel bounds that the base is served with.
+    """Copy what engines read a text and a picture by, with the pixel bounds that the base is served
+    with.
 
-    The tokenizer becomes one file, and the chat template a file of its own: the places where every reader looks.
+    The tokenizer becomes one file, and the chat template a file of its own: the places where every
+    reader looks.
     """
     for name in _READ_BY_ENGINES:
         if (base.folder / name).is_file():
@@ -124,7 +141,8 @@ def copy_reading(base: Checkpoint, folder: Path) -> None:
 
 
 def _template_in_json(base: Checkpoint) -> str:
-    """The chat template that the tokenizer's settings state, or the processor's older file; empty where neither does."""
+    """The chat template that the tokenizer's settings state, or the processor's older file; empty
+    where neither does."""
     for name in (_TOKENIZER_CONFIG, "chat_template.json"):
         template = (read_json(base.name, base.folder, name) or {}).get("chat_template")
         if template is not None and not isinstance(template, str):
@@ -144,12 +162,19 @@ def seal(
     base: str | None = None,
     files: Iterable[str] | None = None,
 ) -> Manifest:
-    """Write the card, then the manifest of `files`, or of all that lie in the folder. `described` has its other fields."""
+    """Write the card, then the manifest of `files`, or of all that lie in the folder. `described`
+    has its other fields."""
     (folder / CARD).write_text(card, encoding="utf-8")
     for weights in folder.glob("*.safetensors"):  # their writer leaves them to their owner alone
         weights.chmod((folder / CARD).stat().st_mode)
     listed = _files(folder) if files is None else [*files, CARD]
-    fields = {**described, "name": name, "base": base, "lineage": dict(lineage), "files": digest_files(folder, listed)}
+    fields = {
+        **described,
+        "name": name,
+        "base": base,
+        "lineage": dict(lineage),
+        "files": digest_files(folder, listed),
+    }
     manifest = Manifest.model_validate(fields)
     write_manifest(folder, manifest)
     return manifest
@@ -157,9 +182,13 @@ def seal(
 
 def described_as(manifest: Manifest) -> dict[str, Any]:
     """How a pair is read, as another checkpoint's manifest has it."""
-    return manifest.model_dump(include={"family", "template", "default_instruction", "max_tokens", "pixels", "read_out"})
+    return manifest.model_dump(
+        include={"family", "template", "default_instruction", "max_tokens", "pixels", "read_out"}
+    )
 
 
 def _files(folder: Path) -> list[str]:
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
     return [name for name in found if name != MANIFEST]

@@ -1,6 +1,7 @@
 """Asks vLLM for golden pairs' logits, in a process of an interpreter that has it.
 
-Knows processes and prompts, not vLLM. Invariant: whatever that process does, it ends, and with it all that it started.
+Knows processes and prompts, not vLLM. Invariant: whatever that process does, it ends, and with it
+all that it started.
 """
 
 from __future__ import annotations
@@ -27,14 +28,22 @@ _LAST_LINES = 2000
 
 
 def vllm_logits_of(
-    python: Path, checkpoint: Checkpoint, pairs: Sequence[GoldenPair], golden: Path, *, adapter: Path | None = None, rank: int = 0
+    python: Path,
+    checkpoint: Checkpoint,
+    pairs: Sequence[GoldenPair],
+    golden: Path,
+    *,
+    adapter: Path | None = None,
+    rank: int = 0,
 ) -> list[float]:
-    """logit(yes) - logit(no) of each pair in fp32; the pairs are those of `golden`, a folder with their pictures.
+    """logit(yes) - logit(no) of each pair in fp32; the pairs are those of `golden`, a folder with
+    their pictures.
 
     Raises `PublishRefused` with the end of vLLM's log where there are no such logits.
     """
     pictures = [
-        [part["image"] for part in (*entry["query"], *entry["document"]) if "image" in part] for entry in _entries(golden)
+        [part["image"] for part in (*entry["query"], *entry["document"]) if "image" in part]
+        for entry in _entries(golden)
     ]
     pad = checkpoint.family.image_token_id
     task = {
@@ -44,7 +53,10 @@ def vllm_logits_of(
         "adapter": str(adapter.resolve()) if adapter else None,
         "rank": next((each for each in _RANKS if each >= rank), rank),
         "pairs": [
-            {"ids": _unexpanded(checkpoint, pair, pad), "images": [str((golden / name).resolve()) for name in names]}
+            {
+                "ids": _unexpanded(checkpoint, pair, pad),
+                "images": [str((golden / name).resolve()) for name in names],
+            }
             for pair, names in zip(pairs, pictures, strict=True)
         ],
     }
@@ -68,16 +80,23 @@ def _unexpanded(checkpoint: Checkpoint, pair: GoldenPair, pad: int) -> list[int]
 
 
 def _entries(folder: Path) -> list[dict[str, list[dict[str, str]]]]:
-    entries: list[dict[str, list[dict[str, str]]]] = json.loads((folder / GOLDEN).read_text(encoding="utf-8"))
+    entries: list[dict[str, list[dict[str, str]]]] = json.loads(
+        (folder / GOLDEN).read_text(encoding="utf-8")
+    )
     return entries
 
 
 def _run(command: list[str], log: Path) -> None:
-    """Run to the end, or to the end of patience; vLLM's own processes are of the same group and end with it."""
+    """Run to the end, or to the end of patience; vLLM's own processes are of the same group and end
+    with it."""
     with log.open("wb") as output:
         try:
             process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"HF_HUB_OFFLINE": "1"}, start_new_session=True
+                command,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},
+                start_new_session=True,
             )
         except OSError as error:
             raise PublishRefused(f"{command[0]} cannot be run ({error.strerror}).") from None

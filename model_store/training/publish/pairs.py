@@ -1,7 +1,8 @@
-"""Logits of golden pairs as transformers gives them for the family's token ids, one pair at a time, in fp32.
+"""Logits of golden pairs as transformers gives them for the family's token ids, one pair at a time,
+in fp32.
 
-Knows prompts, pictures and a network that is loaded, no files. Invariant: nothing is batched, padded, cut or resized, so a
-difference between two calls is a difference between two networks.
+Knows prompts, pictures and a network that is loaded, no files. Invariant: nothing is batched,
+padded, cut or resized, so a difference between two calls is a difference between two networks.
 """
 
 from __future__ import annotations
@@ -29,27 +30,37 @@ class PublishRefused(Exception):
 
 def prompt_of(family: Gmr, pair: GoldenPair) -> Prompt:
     """A pair's prompt; raises `PublishRefused` where the family cannot take it whole."""
-    prompt = family.render((pair.instruction,), _item(pair.query), [_item(pair.document)], truncate=False)[0]
+    prompt = family.render(
+        (pair.instruction,), _item(pair.query), [_item(pair.document)], truncate=False
+    )[0]
     if not isinstance(prompt, Prompt):
         raise PublishRefused(f"A golden pair of {pair.cell} has more than {prompt.limit} tokens.")
     return prompt
 
 
 @torch.inference_mode()
-def logits_of(network: Network, family: Gmr, pairs: Sequence[GoldenPair], *, two_rows: bool = False) -> list[float]:
+def logits_of(
+    network: Network, family: Gmr, pairs: Sequence[GoldenPair], *, two_rows: bool = False
+) -> list[float]:
     """logit(yes) - logit(no) of each pair.
 
-    By the network's own head over the whole vocabulary, or, with `two_rows`, as the service does it: the head's two rows in fp32
-    on the last hidden state. Raises `PublishRefused` where one is not finite.
+    By the network's own head over the whole vocabulary, or, with `two_rows`, as the service does
+    it: the head's two rows in fp32 on the last hidden state. Raises `PublishRefused` where one is
+    not finite.
     """
     found = []
     for pair in pairs:
         inputs = _inputs(network, family, pair)
         if two_rows:
             hidden = network.model(**inputs, use_cache=False).last_hidden_state[0, -1]
-            yes, no = network.get_output_embeddings().weight[list(family.label_ids)].float() @ hidden.float()
+            yes, no = (
+                network.get_output_embeddings().weight[list(family.label_ids)].float()
+                @ hidden.float()
+            )
         else:
-            yes, no = network(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1, list(family.label_ids)]
+            yes, no = network(**inputs, use_cache=False, logits_to_keep=1).logits[
+                0, -1, list(family.label_ids)
+            ]
         logit = float(yes) - float(no)
         if not math.isfinite(logit):
             raise PublishRefused(f"The logit of a golden pair of {pair.cell} is {logit}.")
@@ -60,7 +71,8 @@ def logits_of(network: Network, family: Gmr, pairs: Sequence[GoldenPair], *, two
 def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:
     """The same by the loop that model cards print, which uses nothing of this project."""
     query, document = (
-        [part if isinstance(part, str) else Pil.fromarray(part) for part in side] for side in (pair.query, pair.document)
+        [part if isinstance(part, str) else Pil.fromarray(part) for part in side]
+        for side in (pair.query, pair.document)
     )
     return loop.logit(pair.instruction, query, document, frugal=True)
 
@@ -74,7 +86,9 @@ def _inputs(network: Network, family: Gmr, pair: GoldenPair) -> dict[str, Tensor
     }
     pictures = [part for part in (*pair.query, *pair.document) if not isinstance(part, str)]
     if pictures:
-        inputs["pixel_values"] = torch.from_numpy(np.concatenate([patches(picture) for picture in pictures]))
+        inputs["pixel_values"] = torch.from_numpy(
+            np.concatenate([patches(picture) for picture in pictures])
+        )
         inputs["image_grid_thw"] = torch.tensor([grid(_image(picture)) for picture in pictures])
     return {name: tensor.to(network.device) for name, tensor in inputs.items()}
 

@@ -1,7 +1,7 @@
 """`gmr publish`: base and adapter to a folder that the service verifies and serves.
 
-Knows the order of things. Invariant: nothing is visible before every way of scoring it agreed on the golden pairs, and the
-manifest comes after all else.
+Knows the order of things. Invariant: nothing is visible before every way of scoring it agreed on
+the golden pairs, and the manifest comes after all else.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be published. `dtype` None is the base's own; `python_vllm` an interpreter that has vLLM."""
+    """What is to be published. `dtype` None is the base's own; `python_vllm` an interpreter that
+    has vLLM."""
 
     base: Checkpoint
     adapter: Path
@@ -61,7 +62,8 @@ class Job:
 
 
 def publish(job: Job, *, merged: bool = True, report: Report = lambda line: None) -> Manifest:
-    """Make the folder; raises `PublishRefused` or `CheckpointUnusable`, and then leaves nothing behind."""
+    """Make the folder; raises `PublishRefused` or `CheckpointUnusable`, and then leaves nothing
+    behind."""
     disable_progress_bar()
     adapter = read_adapter(job.adapter)
     pairs = read_golden(job.base.folder) or list(job.questions)
@@ -73,7 +75,9 @@ def publish(job: Job, *, merged: bool = True, report: Report = lambda line: None
             write = _write_merged if merged else _write_adapter
             golden = write(job, adapter, network, parity, draft, report)
         except SafetensorError as error:
-            raise PublishRefused(f"{job.output.name} cannot be written ({type(error).__name__}: {error}).") from None
+            raise PublishRefused(
+                f"{job.output.name} cannot be written ({type(error).__name__}: {error})."
+            ) from None
         del network
         _ask_vllm(job, adapter, parity, golden, draft, report, merged=merged)
         parity.write(draft, _versions())
@@ -81,20 +85,34 @@ def publish(job: Job, *, merged: bool = True, report: Report = lambda line: None
         lineage = _lineage(job, adapter, parity)
         text = card(job.name, job.base, adapter, parity, job.story, merged=merged)
         base = None if merged else job.base.digest
-        return seal(draft, name=job.name, described=described_as(job.base.manifest), card=text, lineage=lineage, base=base)
+        return seal(
+            draft,
+            name=job.name,
+            described=described_as(job.base.manifest),
+            card=text,
+            lineage=lineage,
+            base=base,
+        )
 
 
-def _refuse_early(job: Job, adapter: LoraFolder, pairs: Sequence[GoldenPair], *, merged: bool) -> None:
+def _refuse_early(
+    job: Job, adapter: LoraFolder, pairs: Sequence[GoldenPair], *, merged: bool
+) -> None:
     """All that can be known before weights are loaded."""
     refuse_unless_read_alike(adapter, adapter.folder.name, job.base.manifest.read_out)
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")
     bounds = job.base.manifest.pixels
     for part in (part for pair in pairs for part in (*pair.query, *pair.document)):
-        if not isinstance(part, str) and not bounds.min_pixels <= part.shape[0] * part.shape[1] <= bounds.max_pixels:
+        if (
+            not isinstance(part, str)
+            and not bounds.min_pixels <= part.shape[0] * part.shape[1] <= bounds.max_pixels
+        ):
             raise PublishRefused("A golden picture is not of a size that the base reads as it is.")
     if job.output.exists():
-        raise PublishRefused(f"{job.output.name} is there already: a published folder is never changed.")
+        raise PublishRefused(
+            f"{job.output.name} is there already: a published folder is never changed."
+        )
     weights = sum(path.stat().st_size for path in job.base.folder.glob("*.safetensors"))
     if merged:
         refuse_unless_servable(job.base)
@@ -115,22 +133,28 @@ def _score_adapter(job: Job, adapter: LoraFolder, parity: Parity, report: Report
     parity.add("adapter", logits_of(worn.get_base_model(), family, parity.pairs))
     if parity.logits["adapter"] == parity.logits["base"]:
         raise PublishRefused(
-            f"{adapter.folder.name} changes no golden pair's logit: it was not trained, or is not for this base."
+            f"{adapter.folder.name} changes no golden pair's logit: it was not trained, or is not"
+            " for this base."
         )
     return worn
 
 
-def _write_merged(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report) -> list[GoldenPair]:
+def _write_merged(
+    job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report
+) -> list[GoldenPair]:
     """Merge, save and read again; gives the golden pairs as the folder scores them."""
     family, dtype = job.base.family, _dtype(job)
     report("merging")
     try:
         network = worn.merge_and_unload(safe_merge=True)
     except ValueError:
-        raise PublishRefused(f"{adapter.folder.name} cannot be merged: it has weights that are not finite.") from None
+        raise PublishRefused(
+            f"{adapter.folder.name} cannot be merged: it has weights that are not finite."
+        ) from None
     parity.add("merged", logits_of(network, family, parity.pairs), against="adapter")
     report(f"saving in {dtype}")
-    for parameter in network.parameters():  # its buffers stay: a network that is read again makes them in fp32
+    # its buffers stay: a network that is read again makes them in fp32
+    for parameter in network.parameters():
         parameter.data = parameter.data.to(DTYPES[dtype])
     for config in (network.config, network.config.text_config, network.config.vision_config):
         config.dtype = DTYPES[dtype]
@@ -138,11 +162,20 @@ def _write_merged(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draf
     copy_reading(job.base, draft)
     for parameter in network.parameters():
         parameter.data = parameter.data.float()
-    parity.add("rounded", logits_of(network, family, parity.pairs), against="merged", tolerance=ROUNDING[dtype])
+    parity.add(
+        "rounded",
+        logits_of(network, family, parity.pairs),
+        against="merged",
+        tolerance=ROUNDING[dtype],
+    )
     del network, worn
     report("reading it again")
     reread = (
-        Network.from_pretrained(draft, dtype=torch.float32, local_files_only=True, use_safetensors=True).to(job.device).eval()
+        Network.from_pretrained(
+            draft, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        .to(job.device)
+        .eval()
     )
     found = logits_of(reread, family, parity.pairs, two_rows=True)
     del reread
@@ -155,31 +188,49 @@ def _write_merged(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draf
 
 
 def _by_the_card(job: Job, draft: Path, parity: Parity) -> list[float]:
-    """The pairs' logits by the loop of model cards; raises `PublishRefused` where that cannot read what was written."""
+    """The pairs' logits by the loop of model cards; raises `PublishRefused` where that cannot read
+    what was written."""
     try:
         loop = NaiveReranker(draft, device=job.device)
         return [model_card_logit(loop, pair) for pair in parity.pairs]
     except Exception as error:  # transformers and Jinja raise many kinds
         raise PublishRefused(
-            f"{job.base.name}: transformers cannot read its tokenizer, chat template or processor ({type(error).__name__})."
+            f"{job.base.name}: transformers cannot read its tokenizer, chat template or processor"
+            f" ({type(error).__name__})."
         ) from None
 
 
-def _write_adapter(job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report) -> list[GoldenPair]:
+def _write_adapter(
+    job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report
+) -> list[GoldenPair]:
     """Copy the adapter; what it was trained on is named, not where that lay."""
     del worn
     base = load_base(job.base, job.device)
     write_today(adapter, base, draft, job.base.name)
     report("reading it again")
     reread = apply_adapter(base, read_adapter(draft)).get_base_model()
-    parity.add("reloaded", logits_of(reread, job.base.family, parity.pairs, two_rows=True), against="adapter")
-    golden = [replace(pair, logit=logit) for pair, logit in zip(parity.pairs, parity.logits["reloaded"], strict=True)]
+    parity.add(
+        "reloaded",
+        logits_of(reread, job.base.family, parity.pairs, two_rows=True),
+        against="adapter",
+    )
+    golden = [
+        replace(pair, logit=logit)
+        for pair, logit in zip(parity.pairs, parity.logits["reloaded"], strict=True)
+    ]
     write_golden(draft, golden)
     return golden
 
 
 def _ask_vllm(
-    job: Job, adapter: LoraFolder, parity: Parity, golden: list[GoldenPair], draft: Path, report: Report, *, merged: bool
+    job: Job,
+    adapter: LoraFolder,
+    parity: Parity,
+    golden: list[GoldenPair],
+    draft: Path,
+    report: Report,
+    *,
+    merged: bool,
 ) -> None:
     if job.python_vllm is None:
         return
@@ -188,7 +239,9 @@ def _ask_vllm(
         served = Checkpoint(job.name, draft, job.base.manifest)
         found = vllm_logits_of(job.python_vllm, served, golden, draft)
     else:
-        found = vllm_logits_of(job.python_vllm, job.base, golden, draft, adapter=draft, rank=adapter.rank)
+        found = vllm_logits_of(
+            job.python_vllm, job.base, golden, draft, adapter=draft, rank=adapter.rank
+        )
     parity.add("vllm", found, against="reloaded")
 
 
@@ -204,8 +257,15 @@ def _dtype(job: Job) -> str:
 def _lineage(job: Job, adapter: LoraFolder, parity: Parity) -> Mapping[str, Any]:
     files = digest_files(adapter.folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     return {
-        "base": {"name": job.base.name, "digest": job.base.digest, "lineage": job.base.manifest.lineage},
-        "adapter": {"rank": adapter.rank, "files": {name: file.sha256 for name, file in files.items()}},
+        "base": {
+            "name": job.base.name,
+            "digest": job.base.digest,
+            "lineage": job.base.manifest.lineage,
+        },
+        "adapter": {
+            "rank": adapter.rank,
+            "files": {name: file.sha256 for name, file in files.items()},
+        },
         "parity": {way: worst for way, (_, worst, _) in parity.deviations.items()},
         "versions": _versions(),
         **job.story.lineage(),

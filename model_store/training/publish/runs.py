@@ -1,6 +1,8 @@
-"""A finished run of `gmr train` as something to publish: its adapter, its settings and its last figures.
+"""A finished run of `gmr train` as something to publish: its adapter, its settings and its last
+figures.
 
-Knows the run's folder, no weights. Invariant: a run that learnt what an adapter cannot carry, or on another base, is refused.
+Knows the run's folder, no weights. Invariant: a run that learnt what an adapter cannot carry, or on
+another base, is refused.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from model_store.training.publish.pairs import PublishRefused
 
 
 def open_run(folder: Path, base: Checkpoint, story: Story) -> tuple[Path, Story]:
-    """The adapter's folder and the story with what the run knows of itself; a folder that is no run is taken for an adapter.
+    """The adapter's folder and the story with what the run knows of itself; a folder that is no run
+    is taken for an adapter.
 
-    A run's `adapter` folder is taken for the run. Raises `PublishRefused` where the run is not finished, was on another base,
-    trained a head of its own, was trained for another score than the base's, or no longer has the adapter that it left.
+    A run's `adapter` folder is taken for the run. Raises `PublishRefused` where the run is not
+    finished, was on another base, trained a head of its own, was trained for another score than the
+    base's, or no longer has the adapter that it left.
     """
     run = _run_of(folder)
     if run is None:
@@ -35,7 +39,11 @@ def open_run(folder: Path, base: Checkpoint, story: Story) -> tuple[Path, Story]
     told = _read(run)
     _refuse_unless_carried(run.name, told, base)
     _refuse_unless_unchanged(run, told)
-    figures = {name: value for name, value in told["last"].items() if isinstance(value, int | float) and math.isfinite(value)}
+    figures = {
+        name: value
+        for name, value in told["last"].items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
     return run / ADAPTER, replace(
         story,
         config=story.config or yaml.safe_dump(_without_places(told["config"]), sort_keys=False),
@@ -44,7 +52,8 @@ def open_run(folder: Path, base: Checkpoint, story: Story) -> tuple[Path, Story]
 
 
 def _run_of(folder: Path) -> Path | None:
-    """The run that a folder is, or whose adapter it is; None where it is an adapter of unknown origin."""
+    """The run that a folder is, or whose adapter it is; None where it is an adapter of unknown
+    origin."""
     if (folder / ADAPTER).is_dir():
         return folder
     run = folder.resolve().parent
@@ -61,16 +70,23 @@ def _refuse_unless_carried(name: str, told: dict[str, Any], base: Checkpoint) ->
     """An adapter carries neither a head nor another way to read the score."""
     head, on, loss = told["head"].get("kind"), told["base"], told["config"].get("loss")
     if head != "tokens":
-        raise PublishRefused(f"{name} was trained with a head of its own ({head}), which nothing that is served can carry.")
+        raise PublishRefused(
+            f"{name} was trained with a head of its own ({head}), which nothing that is served can"
+            " carry."
+        )
     direction = loss.get("direction", "sft") if isinstance(loss, dict) else "sft"
     read_out = YES_MINUS_NO if direction == "sft" else YES_ALONE
     if read_out != base.manifest.read_out:
         raise PublishRefused(
-            f"{name} was trained with loss.direction: {direction}, so that its score is {read_out}, and the score of {base.name} "
-            f"is {base.manifest.read_out}: what is served would read it wrongly."
+            f"{name} was trained with loss.direction: {direction}, so that its score is {read_out},"
+            f" and the score of {base.name} is {base.manifest.read_out}: what is served would read"
+            " it wrongly."
         )
     if on.get("digest") != base.digest:
-        raise PublishRefused(f"{name} was trained on {on.get('name')}, which is not this {base.name} (its digest differs).")
+        raise PublishRefused(
+            f"{name} was trained on {on.get('name')}, which is not this {base.name} (its digest"
+            " differs)."
+        )
 
 
 def _refuse_unless_unchanged(run: Path, told: dict[str, Any]) -> None:
@@ -85,7 +101,9 @@ def _refuse_unless_unchanged(run: Path, told: dict[str, Any]) -> None:
         except OSError:
             raise PublishRefused(f"{run.name} lacks {name}.") from None
         if found != stated:
-            raise PublishRefused(f"{run.name}: {name} is not the file that the run left (SHA-256 differs).")
+            raise PublishRefused(
+                f"{run.name}: {name} is not the file that the run left (SHA-256 differs)."
+            )
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -102,9 +120,12 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _without_places(value: Any) -> Any:
-    """Settings without the folders in which things lay on one machine: of a path its last part is kept."""
+    """Settings without the folders in which things lay on one machine: of a path its last part is
+    kept."""
     if isinstance(value, Mapping):
         return {key: _without_places(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_without_places(each) for each in value]
-    return PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+    return (
+        PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
+    )

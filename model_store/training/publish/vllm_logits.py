@@ -1,7 +1,9 @@
-"""Golden pairs through vLLM's own offline engine. Run by an interpreter that has vLLM, which need not be this project's.
+"""Golden pairs through vLLM's own offline engine. Run by an interpreter that has vLLM, which need
+not be this project's.
 
-Reads its task from one JSON file and writes `[logits]` to another, since vLLM prints where it likes. Knows token ids and pictures
-of a right size, no families. Invariant: it imports nothing of this project.
+Reads its task from one JSON file and writes `[logits]` to another, since vLLM prints where it
+likes. Knows token ids and pictures of a right size, no families. Invariant: it imports nothing of
+this project.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ _ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2**30, "skip_mm_profiling"
 
 
 def main() -> None:
-    """`TASK ANSWER`: score the task's pairs, as the service's workers do, and write their logits."""
+    """`TASK ANSWER`: score the task's pairs, as the service's workers do, and write their
+    logits."""
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
-    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0)))))
+    os.environ.setdefault(
+        "VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0))))
+    )
     Path(sys.argv[2]).write_text(json.dumps(_logits(task)), encoding="utf-8")
 
 
@@ -49,7 +54,9 @@ def _logits(task: dict[str, Any]) -> list[float]:
     for pair in task["pairs"]:
         prompt: dict[str, Any] = {"prompt_token_ids": pair["ids"]}
         if pair["images"]:
-            prompt["multi_modal_data"] = {"image": [Image.open(path).convert("RGB") for path in pair["images"]]}
+            prompt["multi_modal_data"] = {
+                "image": [Image.open(path).convert("RGB") for path in pair["images"]]
+            }
         prompts.append(prompt)
     outputs = engine.encode(
         prompts,

@@ -23,7 +23,10 @@ def write_sample(folder: Path) -> tuple[int, int, int]:
         if folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder}: the folder is not empty; give another one.")
         shutil.copytree(_HERE, folder, dirs_exist_ok=True)
-        counts = [len((folder / name).read_bytes().splitlines()) for name in ("rows.jsonl", "rows.corpus.jsonl")]
+        counts = [
+            len((folder / name).read_bytes().splitlines())
+            for name in ("rows.jsonl", "rows.corpus.jsonl")
+        ]
         images = len(list((folder / "images").iterdir()))
     except OSError as error:
         raise DataError(f"{folder}: it cannot be written ({error.strerror}).") from None

@@ -1,7 +1,8 @@
 """What is inside: the turns that are granted, and each request with the turns that it takes.
 
-The module knows costs and a gate, nothing of the queue. Invariant: a small request takes the one turn it was admitted with, a
-large one a turn for each slice; all turns are left, whatever ends the request.
+The module knows costs and a gate, nothing of the queue. Invariant: a small request takes the one
+turn it was admitted with, a large one a turn for each slice; all turns are left, whatever ends the
+request.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from service.gateway.admission.fair_queue import Kind, Turn
 
 
 class Inside:
-    """The turns that are granted and not left yet, `turns` in number and `used` in cost, and the large requests."""
+    """The turns that are granted and not left yet, `turns` in number and `used` in cost, and the
+    large requests."""
 
     def __init__(self) -> None:
         self.turns = 0
@@ -50,7 +52,8 @@ class Inside:
     def has_place(self, scope: str, most: int, kept: int) -> bool:
         """Whether one more large request of a scope may be inside.
 
-        A scope may have `most`; `kept` places are beyond that, half of them only for scopes with none inside.
+        A scope may have `most`; `kept` places are beyond that, half of them only for scopes with
+        none inside.
         """
         own = self.large_of(scope)
         if not own:
@@ -80,7 +83,8 @@ class Gate(Protocol):
 
 
 class Admitted:
-    """A request that is inside. It says in `computed` (0..1) how much of it was new work, once it has been answered."""
+    """A request that is inside. It says in `computed` (0..1) how much of it was new work, once it
+    has been answered."""
 
     def __init__(self, gate: Gate, turn: Turn, cost: int) -> None:
         self.computed: float | None = None

@@ -1,7 +1,8 @@
 """Who may come in: a caller's key to a caller, and the keys kept up to date while the gateway runs.
 
-Knows the `Authorization` header and nothing else of a request: neither its path nor its URL. Invariant: where keys are asked for,
-whoever shows none of them raises `Unauthorized`; a keys file that turns bad changes nothing.
+Knows the `Authorization` header and nothing else of a request: neither its path nor its URL.
+Invariant: where keys are asked for, whoever shows none of them raises `Unauthorized`; a keys file
+that turns bad changes nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ _NOT_VALID = "This API key is not valid."
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a scope (what belongs together: cache, quota, place in line), its quota, and the models it may use."""
+    """Who asks: a scope (what belongs together: cache, quota, place in line), its quota, and the
+    models it may use."""
 
     scope: str = ""
     quota: Quota = UNBOUNDED
@@ -62,7 +64,8 @@ ANONYMOUS = Caller()
 
 
 class Authenticator:
-    """Lets in those who show a key: one of `plain`, or one of the `file`, which is followed when it changes.
+    """Lets in those who show a key: one of `plain`, or one of the `file`, which is followed when it
+    changes.
 
     Without either, everyone is let in. Raises `KeysUnusable`.
     """
@@ -90,9 +93,11 @@ class Authenticator:
             await self.look()
 
     async def look(self) -> None:
-        """Read the file, and follow it if it says something else; where it cannot be read, the keys stay as they are.
+        """Read the file, and follow it if it says something else; where it cannot be read, the keys
+        stay as they are.
 
-        It is read each time: neither a change of its mode, nor one of a folder above it, shows in the time it was written.
+        It is read each time: neither a change of its mode, nor one of a folder above it, shows in
+        the time it was written.
         """
         if self._file is None:
             return
@@ -163,8 +168,12 @@ def caller_of(request: Request) -> Caller:
 
 def _callers(entries: Sequence[KeyEntry]) -> list[tuple[bytes, Caller]]:
     """Each key's hash and its caller. A tenant's keys share the quota that any of them states."""
-    rates = {each.scope(): each.pairs_per_second for each in entries if each.pairs_per_second is not None}
-    flights = {each.scope(): each.max_in_flight for each in entries if each.max_in_flight is not None}
+    rates = {
+        each.scope(): each.pairs_per_second for each in entries if each.pairs_per_second is not None
+    }
+    flights = {
+        each.scope(): each.max_in_flight for each in entries if each.max_in_flight is not None
+    }
     return [
         (
             bytes.fromhex(each.sha256),

@@ -1,9 +1,11 @@
-"""Turns that are waited for, in an order that is fair to tenants by cost, and to small requests beside large ones.
+"""Turns that are waited for, in an order that is fair to tenants by cost, and to small requests
+beside large ones.
 
-This is start-time fair queueing in two levels. Of the scopes (tenants) that wait, the one that was served least is next. Within
-a scope there are two lanes, small requests and slices of large ones; the lane that was served least is next. Each lane is
-served in the order of arrival. The queue knows costs, not what they stand for; it decides an order, not when there is room.
-Invariant: while a scope or a lane waits, it is served at most one turn less than any other, by cost.
+This is start-time fair queueing in two levels. Of the scopes (tenants) that wait, the one that was
+served least is next. Within a scope there are two lanes, small requests and slices of large ones;
+the lane that was served least is next. Each lane is served in the order of arrival. The queue knows
+costs, not what they stand for; it decides an order, not when there is room. Invariant: while a
+scope or a lane waits, it is served at most one turn less than any other, by cost.
 """
 
 from __future__ import annotations
@@ -40,13 +42,16 @@ _numbers = count()
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """One turn of a scope: `cost` units, `granted` once they may be used. `stay` measures how long they are."""
+    """One turn of a scope: `cost` units, `granted` once they may be used. `stay` measures how long
+    they are."""
 
     scope: str
     cost: int
     kind: Kind
     number: int = field(default_factory=lambda: next(_numbers))
-    granted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    granted: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
     stay: Ticket = field(init=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +65,8 @@ class Turn:
 
 @dataclass(slots=True)
 class _Lane:
-    """Turns that are served in their order, each kind by itself; `served` is the cost served, on the scope's common scale."""
+    """Turns that are served in their order, each kind by itself; `served` is the cost served, on
+    the scope's common scale."""
 
     kinds: tuple[Kind, ...]
     served: float = 0.0
@@ -104,7 +110,11 @@ class _Scope:
 
     def last(self) -> Turn:
         """The newcomer that came last."""
-        lasts = [turns[-1] for turns in (self.small.turns[Kind.WHOLE], self.large.turns[Kind.FIRST]) if turns]
+        lasts = [
+            turns[-1]
+            for turns in (self.small.turns[Kind.WHOLE], self.large.turns[Kind.FIRST])
+            if turns
+        ]
         return max(lasts, key=lambda turn: turn.number)
 
     def share_before(self, own: int) -> int:
@@ -118,7 +128,8 @@ class FairQueue:
 
     def __init__(self) -> None:
         self._scopes: dict[str, _Scope] = {}
-        self._left: dict[str, float] = {}  # what scopes were served with that wait no more, while others do
+        # what scopes were served with that wait no more, while others do
+        self._left: dict[str, float] = {}
         self._scale = 0.0
         self.newcomers = 0
 
@@ -129,7 +140,9 @@ class FairQueue:
         """Queue a turn up behind those of its scope and kind."""
         scope = self._scopes.get(turn.scope)
         if scope is None:
-            scope = self._scopes[turn.scope] = _Scope(max(self._scale, self._left.pop(turn.scope, 0.0)))
+            scope = self._scopes[turn.scope] = _Scope(
+                max(self._scale, self._left.pop(turn.scope, 0.0))
+            )
         lane, other = scope.lanes(turn.kind)
         if not lane.cost:
             lane.served = max(lane.served, other.served)
@@ -165,14 +178,16 @@ class FairQueue:
         self.remove(turn)
 
     def candidates(self) -> Iterator[Turn]:
-        """The turns that may be next, the preferred one first: where it cannot be served yet, the one after it may be."""
+        """The turns that may be next, the preferred one first: where it cannot be served yet, the
+        one after it may be."""
         order = [(scope.served, place, scope) for place, scope in enumerate(self._scopes.values())]
         heapq.heapify(order)
         while order:
             yield from heapq.heappop(order)[2].heads()
 
     def last_of_longest(self, scope: str) -> Turn | None:
-        """The last newcomer of the scope that has most, if that is more than `scope` has and one more."""
+        """The last newcomer of the scope that has most, if that is more than `scope` has and one
+        more."""
         longest = max(self._scopes.values(), key=lambda each: each.newcomers, default=None)
         own = self._scopes[scope].newcomers if scope in self._scopes else 0
         return longest.last() if longest and longest.newcomers > own + 1 else None
@@ -182,7 +197,8 @@ class FairQueue:
         return self._scopes[scope].lanes(kind)[0].cost if scope in self._scopes else 0
 
     def ahead(self, scope: str, kind: Kind, *, endless: Callable[[str], bool]) -> int:
-        """The cost that is served before a turn of a scope that comes now: others get no more of it than its own do.
+        """The cost that is served before a turn of a scope that comes now: others get no more of it
+        than its own do.
 
         `endless` scopes have more slices to come than wait.
         """
@@ -190,7 +206,9 @@ class FairQueue:
         mine = 0
         if own:
             lane, other = own.lanes(kind)
-            beside = lane.cost if kind is Kind.WHOLE and endless(scope) else min(other.cost, lane.cost)
+            beside = (
+                lane.cost if kind is Kind.WHOLE and endless(scope) else min(other.cost, lane.cost)
+            )
             mine = lane.cost + beside
         others = 0
         for name, each in self._scopes.items():

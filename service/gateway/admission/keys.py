@@ -1,8 +1,8 @@
 """API keys: what one looks like, the file that lists them, and how that is read and changed.
 
-Knows no HTTP. A key is 256 random bits, so its plain SHA-256 can be kept: there is nothing to guess, which is what slow, salted
-hashes are for. Invariant: no key is written anywhere, no value of a file is repeated in what is said about it, and the file is
-whole at every moment.
+Knows no HTTP. A key is 256 random bits, so its plain SHA-256 can be kept: there is nothing to
+guess, which is what slow, salted hashes are for. Invariant: no key is written anywhere, no value of
+a file is repeated in what is said about it, and the file is whole at every moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 MAX_KEYS = 10_000
@@ -51,14 +58,16 @@ class KeyEntry(_Closed):
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=64)] | None = None
 
     def scope(self) -> str:
-        """Whose the key is: its tenant's, else its own. No two of these look alike, for names hold no colon."""
+        """Whose the key is: its tenant's, else its own. No two of these look alike, for names hold
+        no colon."""
         if self.tenant:
             return f"tenant:{self.tenant}"
         return f"key:{self.name}" if self.name else f"sha256:{self.sha256}"
 
 
 class KeysFile(_Closed):
-    """The file. Names and hashes occur once, and the keys of one tenant, which share its quota, say nothing different of it."""
+    """The file. Names and hashes occur once, and the keys of one tenant, which share its quota, say
+    nothing different of it."""
 
     keys: Annotated[tuple[KeyEntry, ...], Field(max_length=MAX_KEYS)] = ()
 
@@ -69,9 +78,15 @@ class KeysFile(_Closed):
             if found and found.most_common(1)[0][1] > 1:
                 raise PydanticCustomError("twice", f"two keys have the same {what}")
         for what in ("pairs_per_second", "max_in_flight"):
-            said = {(each.tenant, value) for each in self.keys if each.tenant and (value := getattr(each, what)) is not None}
+            said = {
+                (each.tenant, value)
+                for each in self.keys
+                if each.tenant and (value := getattr(each, what)) is not None
+            }
             if len(said) > len({tenant for tenant, _ in said}):
-                raise PydanticCustomError("quota", f"keys of one tenant, which share its quota, differ in {what}")
+                raise PydanticCustomError(
+                    "quota", f"keys of one tenant, which share its quota, differ in {what}"
+                )
         return self
 
 
@@ -93,9 +108,13 @@ def plain_keys(given: str) -> tuple[KeyEntry, ...]:
     if len(keys) > MAX_KEYS:
         raise KeysUnusable(f"RERANK_API_KEYS may hold {MAX_KEYS} keys.")
     for key in keys:
-        if not MIN_KEY_CHARACTERS <= len(key) <= MAX_KEY_CHARACTERS or not all("!" <= character <= "~" for character in key):
+        if not MIN_KEY_CHARACTERS <= len(key) <= MAX_KEY_CHARACTERS or not all(
+            "!" <= character <= "~" for character in key
+        ):
             bounds = f"{MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} characters of visible ASCII"
-            raise KeysUnusable(f"A key in RERANK_API_KEYS has {bounds}: `gmr keys create` makes good ones.")
+            raise KeysUnusable(
+                f"A key in RERANK_API_KEYS has {bounds}: `gmr keys create` makes good ones."
+            )
     return tuple(KeyEntry(sha256=digest(key.encode()).hex()) for key in sorted(keys))
 
 
@@ -126,8 +145,14 @@ def parse_keys(path: Path, content: bytes) -> KeysFile:
         raise KeysUnusable(f"The keys file {path} is not valid: {_why(error)}.") from None
 
 
-def change_keys(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry, ...]], *, create: bool = False) -> None:
-    """Replace a file's keys by what `change` makes of them; raises `KeysUnusable`. Others who do so wait. Blocking.
+def change_keys(
+    path: Path,
+    change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry, ...]],
+    *,
+    create: bool = False,
+) -> None:
+    """Replace a file's keys by what `change` makes of them; raises `KeysUnusable`. Others who do so
+    wait. Blocking.
 
     A new file can be read by its owner alone; one that was there keeps its mode and owner.
     """

@@ -1,13 +1,16 @@
-"""How much work at once: a request is admitted by its estimated cost, waits a bounded time, or is turned away at the door.
+"""How much work at once: a request is admitted by its estimated cost, waits a bounded time, or is
+turned away at the door.
 
-How much may be inside follows from the pace at which work gets done (Little's law): as much as takes `INSIDE_SECONDS`, and never
-less than some turns, so that no worker idles. A small request takes one turn. A large one is admitted by its first slice, and
-takes a new turn for each further one, in the same queue, so it never keeps others waiting for longer than a slice. The queue is
-fair to scopes (tenants); a scope that has nothing inside finds some places kept for it. A request that would have to wait too
-long, by the same pace, is told so at once.
+How much may be inside follows from the pace at which work gets done (Little's law): as much as
+takes `INSIDE_SECONDS`, and never less than some turns, so that no worker idles. A small request
+takes one turn. A large one is admitted by its first slice, and takes a new turn for each further
+one, in the same queue, so it never keeps others waiting for longer than a slice. The queue is fair
+to scopes (tenants); a scope that has nothing inside finds some places kept for it. A request that
+would have to wait too long, by the same pace, is told so at once.
 
-The module knows costs, not what causes them. Invariant: nothing is admitted after its deadline, or while as much is inside as may
-be; all that was held is given back, whatever ends a request; and a request that was admitted is never turned away.
+The module knows costs, not what causes them. Invariant: nothing is admitted after its deadline, or
+while as much is inside as may be; all that was held is given back, whatever ends a request; and a
+request that was admitted is never turned away.
 """
 
 from __future__ import annotations
@@ -22,11 +25,19 @@ from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission.admitted import Admitted, Inside
 from service.gateway.admission.fair_queue import FairQueue, Kind, Turn
 from service.gateway.admission.throughput import ThroughputEstimator
-from service.observability.metrics import ADMITTED_TOKENS, CAPACITY_TOKENS, IN_FLIGHT, SHED, WAITING, WAITING_LIMIT
+from service.observability.metrics import (
+    ADMITTED_TOKENS,
+    CAPACITY_TOKENS,
+    IN_FLIGHT,
+    SHED,
+    WAITING,
+    WAITING_LIMIT,
+)
 from service.observability.request_context import stage
 
 INSIDE_SECONDS = 1.0
-"""How long what is inside takes, about: enough to keep any engine's batches full, little enough to wait behind."""
+"""How long what is inside takes, about: enough to keep any engine's batches full, little enough to
+wait behind."""
 SLICE_SECONDS = 0.25
 """How long one slice of a large request takes one worker, about."""
 TURNS_A_WORKER = 2
@@ -34,18 +45,21 @@ TURNS_A_WORKER = 2
 LEAST_SLICE = 2_048
 """Smaller slices cost more than they help: each is a call of its own."""
 KEPT_PLACES = 8
-"""Turns beyond those that are always granted: for scopes with no turn of that kind (small, or slice) inside, and first slices.
-As many large requests beyond those that one scope may have; half of these places are for scopes with none inside."""
+"""Turns beyond those that are always granted: for scopes with no turn of that kind (small, or
+slice) inside, and first slices. As many large requests beyond those that one scope may have; half
+of these places are for scopes with none inside."""
 BELIEVED = 0.8
-"""Share of the time that one may wait which an expected wait may take: estimates err, and waiting in vain is worst."""
+"""Share of the time that one may wait which an expected wait may take: estimates err, and waiting
+in vain is worst."""
 MAX_RETRY_AFTER = 30
 
 
 class AdmissionQueue:
     """A gate over cost units (about one prompt token each).
 
-    `capacity` fixes how much may be inside; by None it follows from the pace, and `always` says how many turns may be inside
-    however large they are, and how many large requests. At most `max_waiting` requests wait, `max_wait_seconds` at most.
+    `capacity` fixes how much may be inside; by None it follows from the pace, and `always` says how
+    many turns may be inside however large they are, and how many large requests. At most
+    `max_waiting` requests wait, `max_wait_seconds` at most.
     """
 
     def __init__(
@@ -72,7 +86,8 @@ class AdmissionQueue:
         return self._fixed if self._fixed is not None else (self._pace.work or 0.0) * INSIDE_SECONDS
 
     def slice_cost(self) -> int:
-        """A request of a larger cost takes its turns slice by slice: each is a call to one of the workers."""
+        """A request of a larger cost takes its turns slice by slice: each is a call to one of the
+        workers."""
         workers = max(1, self._always() // TURNS_A_WORKER)
         return max(LEAST_SLICE, int(self.capacity() * SLICE_SECONDS / INSIDE_SECONDS / workers))
 
@@ -89,9 +104,11 @@ class AdmissionQueue:
 
     @asynccontextmanager
     async def admit(self, cost: int, until: float, scope: str = "") -> AsyncIterator[Admitted]:
-        """Hold a request of `cost` units while the context lasts; say in its `computed` how much was new work.
+        """Hold a request of `cost` units while the context lasts; say in its `computed` how much
+        was new work.
 
-        Raises `Overloaded` where the queue is full or does not move, and `DeadlineExceeded` at `until` (event loop time).
+        Raises `Overloaded` where the queue is full or does not move, and `DeadlineExceeded` at
+        `until` (event loop time).
         """
         most = self.slice_cost()
         turn = Turn(scope, min(cost, most), Kind.WHOLE if cost <= most else Kind.FIRST)
@@ -110,7 +127,8 @@ class AdmissionQueue:
             self._grant_turns()
 
     async def next_turn(self, scope: str, cost: int) -> Turn:
-        """Wait for a further slice's turn, which is to be left. It is not refused: its request has been admitted."""
+        """Wait for a further slice's turn, which is to be left. It is not refused: its request has
+        been admitted."""
         turn = Turn(scope, cost, Kind.NEXT)
         self._pace.mark_saturated()
         self._queue.add(turn)
@@ -129,7 +147,8 @@ class AdmissionQueue:
         return turn
 
     def leave(self, turn: Turn, computed: float | None) -> None:
-        """Give a turn back. `computed` says how much of it was new work; None: it came to nothing."""
+        """Give a turn back. `computed` says how much of it was new work; None: it came to
+        nothing."""
         turn.stay.computed = computed
         self._pace.leave(turn.stay, asyncio.get_running_loop().time())
         self._inside.remove(turn)
@@ -158,11 +177,18 @@ class AdmissionQueue:
             if leave_at == until:
                 SHED.labels("deadline").inc()
                 raise DeadlineExceeded from None
-            raise _overloaded("waited_too_long", self._expected_wait(turn.scope, turn.kind)) from None
+            raise _overloaded(
+                "waited_too_long", self._expected_wait(turn.scope, turn.kind)
+            ) from None
 
     def _give_up(self, turn: Turn) -> None:
-        """Take a turn out of the queue, or give it back where it was granted at this very moment."""
-        if turn.granted.done() and not turn.granted.cancelled() and turn.granted.exception() is None:
+        """Take a turn out of the queue, or give it back where it was granted at this very
+        moment."""
+        if (
+            turn.granted.done()
+            and not turn.granted.cancelled()
+            and turn.granted.exception() is None
+        ):
             self._inside.large.pop(turn, None)
             self.leave(turn, None)
         else:
@@ -170,7 +196,8 @@ class AdmissionQueue:
             self._grant_turns()
 
     def _make_room(self, turn: Turn, left: float) -> None:
-        """See that one more turn may wait, or raise: a scope with more in the queue gives up its last for one with less."""
+        """See that one more turn may wait, or raise: a scope with more in the queue gives up its
+        last for one with less."""
         self._pace.mark_saturated()
         wait = self._expected_wait(turn.scope, turn.kind)
         if wait > BELIEVED * min(self._max_wait, left):
@@ -184,7 +211,9 @@ class AdmissionQueue:
             raise _overloaded("line_full", wait)
         self._queue.remove(last)
         if not last.granted.done():
-            last.granted.set_exception(_overloaded("line_full", self._expected_wait(last.scope, last.kind)))
+            last.granted.set_exception(
+                _overloaded("line_full", self._expected_wait(last.scope, last.kind))
+            )
 
     def _expected_wait(self, scope: str, kind: Kind = Kind.WHOLE) -> float:
         """Seconds until the next turn of a scope is granted, by the pace of late."""
@@ -192,7 +221,8 @@ class AdmissionQueue:
             return 0.0
         ahead = self._queue.ahead(scope, kind, endless=lambda name: self._inside.large_of(name) > 0)
         excess = max(0.0, self._inside.used + ahead - self.capacity())
-        if kind is Kind.WHOLE and self._fixed is None:  # one at a time has a kept place, beside all that is inside
+        # one at a time has a kept place, beside all that is inside
+        if kind is Kind.WHOLE and self._fixed is None:
             before = self._inside.cost_of(scope, kind) + self._queue.lane_cost(scope, kind)
             excess = min(excess, float(before * self._inside.turns))
         if kind is Kind.FIRST and not self._has_place(scope):
@@ -242,7 +272,8 @@ class AdmissionQueue:
 
 
 def _overloaded(reason: str, wait: float) -> Overloaded:
-    """`Overloaded`, to be tried again when about as long as it would have waited is over, not by all at once."""
+    """`Overloaded`, to be tried again when about as long as it would have waited is over, not by
+    all at once."""
     SHED.labels(reason).inc()
     jittered = random.uniform(1, 3) + min(wait, MAX_RETRY_AFTER) * random.uniform(0.5, 1.5)
     return Overloaded(retry_after=min(MAX_RETRY_AFTER, math.ceil(jittered)))

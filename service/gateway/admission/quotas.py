@@ -1,9 +1,10 @@
 """What each tenant may ask of the service: pairs a second, and requests in flight.
 
-Knows scopes and their quotas, not who has which; its clock is given to it. A meter is a bucket that fills with time. Whoever
-comes while it is not in debt is served whole, however much that takes, and the debt is waited off by the next: so no request is
-too large for its tenant, and none starves. Each gateway counts for itself. Invariant: over any time, a scope is given at most its
-rate, its burst and one request; and what was refused by the service, not by its quota, is given back.
+Knows scopes and their quotas, not who has which; its clock is given to it. A meter is a bucket that
+fills with time. Whoever comes while it is not in debt is served whole, however much that takes, and
+the debt is waited off by the next: so no request is too large for its tenant, and none starves.
+Each gateway counts for itself. Invariant: over any time, a scope is given at most its rate, its
+burst and one request; and what was refused by the service, not by its quota, is given back.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from service.errors import NoWorker, Overloaded, RateLimited
 BURST_SECONDS = 2.0
 """How much of its rate a tenant may save up."""
 MAX_RETRY_AFTER = 30
-"""Seconds. Cohere's SDKs sleep that long twice, up to a minute each, before their caller hears a word."""
+"""Seconds. Cohere's SDKs sleep that long twice, up to a minute each, before their caller hears a
+word."""
 _SHORT = 60
 """Seconds of debt that are said as such; more are said in minutes."""
 _ROUNDING = 1e-6
@@ -90,11 +92,15 @@ class Quotas:
 
     @contextmanager
     def ticket(self, scope: str, quota: Quota) -> Iterator[QuotaTicket]:
-        """Count a request while the context lasts; raises `RateLimited` where the scope has too many, or no credit."""
+        """Count a request while the context lasts; raises `RateLimited` where the scope has too
+        many, or no credit."""
         meter = self._meter(scope)
         visit = QuotaTicket(meter, quota, self._clock)
         if quota.max_in_flight is not None and meter.in_flight >= quota.max_in_flight:
-            raise RateLimited(f"This API key has {meter.in_flight} requests in flight, which is its quota.", retry_after=1)
+            raise RateLimited(
+                f"This API key has {meter.in_flight} requests in flight, which is its quota.",
+                retry_after=1,
+            )
         visit.expect_credit()
         meter.in_flight += 1
         try:
@@ -108,7 +114,11 @@ class Quotas:
     def _meter(self, scope: str) -> _Meter:
         if scope not in self._meters:
             if len(self._meters) >= _MANY:
-                self._meters = {name: meter for name, meter in self._meters.items() if meter.in_flight or meter.level < 0}
+                self._meters = {
+                    name: meter
+                    for name, meter in self._meters.items()
+                    if meter.in_flight or meter.level < 0
+                }
             self._meters[scope] = _Meter(self._clock())
         return self._meters[scope]
 

@@ -1,9 +1,10 @@
 """How fast work gets done: cost units a second, measured while there is work.
 
-Knows costs and times it is told, no clock, no line and no worker. Time is measured in rounds: a round ends when everything that
-was inside at its beginning is out, so that neither what is half done at its start nor what is half done at its end tells, however
-long requests take. Invariant: a round in which the server had time to spare never lowers the pace, for it shows only what was
-asked of the server.
+Knows costs and times it is told, no clock, no line and no worker. Time is measured in rounds: a
+round ends when everything that was inside at its beginning is out, so that neither what is half
+done at its start nor what is half done at its end tells, however long requests take. Invariant: a
+round in which the server had time to spare never lowers the pace, for it shows only what was asked
+of the server.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ LONG_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A turn inside: its cost, and how much of that was new work (0..1) once it has been answered; else None."""
+    """A turn inside: its cost, and how much of that was new work (0..1) once it has been answered;
+    else None."""
 
     cost: int
     round: int = 0
@@ -29,7 +31,8 @@ class Ticket:
 
 
 class ThroughputEstimator:
-    """What leaves a second, as estimated (`line`), and what of it was computed (`work`); None before the first sample."""
+    """What leaves a second, as estimated (`line`), and what of it was computed (`work`); None
+    before the first sample."""
 
     def __init__(self) -> None:
         self.line: float | None = None

@@ -1,7 +1,8 @@
 """A score as bytes: bare in this process's own memory, sealed where others could write.
 
-Knows fixed-size records, no tiers and no Redis. Invariant: a sealed value is opened only under the key it was sealed for and by
-who holds the same secret; whatever else stands there is rejected with a reason, never read as a score.
+Knows fixed-size records, no tiers and no Redis. Invariant: a sealed value is opened only under the
+key it was sealed for and by who holds the same secret; whatever else stands there is rejected with
+a reason, never read as a score.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import Literal
 from service.wire import Scored
 
 Rejection = Literal["schema", "size", "seal", "numbers"]
-"""Why a value is not one of ours: another layout, another length, not sealed for this key by us, or nonsense inside."""
+"""Why a value is not one of ours: another layout, another length, not sealed for this key by us, or
+nonsense inside."""
 
 SCHEMA = 1
 """The first byte of a sealed value: its layout."""
 _BARE = struct.Struct("<fII?")
-_SEALED = struct.Struct("<BfIIBI")  # schema, logit, prompt tokens, image tokens, truncated, written at (unix seconds)
+# schema, logit, prompt tokens, image tokens, truncated, written at (unix seconds)
+_SEALED = struct.Struct("<BfIIBI")
 _SEAL_BYTES = 16
 SEALED_BYTES = _SEALED.size + _SEAL_BYTES
 _LAST_SECOND = 2**32 - 1
@@ -37,9 +40,11 @@ def unpack(value: bytes) -> Scored:
 
 
 class Seal:
-    """Seals scores to their keys: a keyed BLAKE2b over key and record, so that no two keys' values can stand for each other.
+    """Seals scores to their keys: a keyed BLAKE2b over key and record, so that no two keys' values
+    can stand for each other.
 
-    When a value was written is told to whoever looks into the store; nothing is decided by it, so no clock can change an answer.
+    When a value was written is told to whoever looks into the store; nothing is decided by it, so
+    no clock can change an answer.
     """
 
     def __init__(self, secret: bytes) -> None:

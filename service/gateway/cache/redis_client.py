@@ -1,8 +1,10 @@
-"""Opens redis-py's client for an address, with all that would wait or try again behind our back switched off.
+"""Opens redis-py's client for an address, with all that would wait or try again behind our back
+switched off.
 
-Knows redis-py's options, no keys or scores. Invariant: a client tries nothing twice, keeps at most `connections` to a node, and
-its sockets give up after `GIVE_UP_SECONDS`. On a new connection it says AUTH and SELECT (where there is something to say) and
-nothing else, so this is all that its user must be allowed (a Cluster's also `+cluster|slots +command +asking`):
+Knows redis-py's options, no keys or scores. Invariant: a client tries nothing twice, keeps at most
+`connections` to a node, and its sockets give up after `GIVE_UP_SECONDS`. On a new connection it
+says AUTH and SELECT (where there is something to say) and nothing else, so this is all that its
+user must be allowed (a Cluster's also `+cluster|slots +command +asking`):
 
     ACL SETUSER gmr on >PASSWORD resetkeys ~gmr:* -@all +mget +set +select
 """
@@ -39,7 +41,8 @@ from service.gateway.cache.redis_url import RedisAddress
 from service.observability.metrics import FILE_READABLE
 
 GIVE_UP_SECONDS = 1.0
-"""When a socket gives up connecting or reading. Callers wait for less: this ends what they no longer wait for."""
+"""When a socket gives up connecting or reading. Callers wait for less: this ends what they no
+longer wait for."""
 
 MAX_PASSWORD_CHARACTERS = 4_096
 """Of a password's file."""
@@ -65,7 +68,8 @@ _FAILURES: tuple[tuple[type[Exception], str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Files for TLS: who the server must be, and who we are. None: the system's authorities; nobody in particular."""
+    """Files for TLS: who the server must be, and who we are. None: the system's authorities; nobody
+    in particular."""
 
     authority: Path | None = None
     own: Path | None = None
@@ -96,14 +100,21 @@ def _password_in(path: Path) -> str:
 
 
 def watch(certificates: Certificates, password_file: Path | None = None) -> None:
-    """Have the metrics say whether the files can be used as they are now: each new connection reads them again."""
+    """Have the metrics say whether the files can be used as they are now: each new connection reads
+    them again."""
     if password_file:
-        FILE_READABLE.labels("redis_password").set_function(lambda: _succeeds(lambda: _password_in(password_file)))
+        FILE_READABLE.labels("redis_password").set_function(
+            lambda: _succeeds(lambda: _password_in(password_file))
+        )
     ca, own, key = certificates.authority, certificates.own, certificates.own_key
     if ca:
-        FILE_READABLE.labels("redis_ca").set_function(lambda: _succeeds(lambda: _context().load_verify_locations(ca)))
+        FILE_READABLE.labels("redis_ca").set_function(
+            lambda: _succeeds(lambda: _context().load_verify_locations(ca))
+        )
     if own:
-        FILE_READABLE.labels("redis_certificate").set_function(lambda: _succeeds(lambda: _context().load_cert_chain(own, key)))
+        FILE_READABLE.labels("redis_certificate").set_function(
+            lambda: _succeeds(lambda: _context().load_cert_chain(own, key))
+        )
 
 
 def _context() -> ssl.SSLContext:
@@ -129,7 +140,8 @@ def open_client(
 ) -> Client:
     """A client that connects when it is first used.
 
-    `password` is used where the address has none; if it is from `password_file`, each new connection reads that again.
+    `password` is used where the address has none; if it is from `password_file`, each new
+    connection reads that again.
     """
     sockets = _sockets(address, certificates or Certificates())
     options = sockets | {"max_connections": connections}
@@ -152,7 +164,12 @@ def open_client(
             kind = SSLConnection if tls else Connection
             return Redis(
                 connection_pool=BlockingConnectionPool(
-                    host=host, port=port, db=address.database, connection_class=kind, timeout=GIVE_UP_SECONDS, **options
+                    host=host,
+                    port=port,
+                    db=address.database,
+                    connection_class=kind,
+                    timeout=GIVE_UP_SECONDS,
+                    **options,
                 )
             )
 
@@ -168,13 +185,15 @@ def first_failure(replies: Sequence[object]) -> Exception | None:
 
 
 def _sockets(address: RedisAddress, certificates: Certificates) -> dict[str, Any]:
-    """What all connections have in common. RESP2: with RESP3 redis-py says HELLO and listens for maintenance notices."""
+    """What all connections have in common. RESP2: with RESP3 redis-py says HELLO and listens for
+    maintenance notices."""
     plain: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": GIVE_UP_SECONDS,
         "socket_connect_timeout": GIVE_UP_SECONDS,
-        "health_check_interval": 0,  # a connection is looked at when it is taken: a check would cost a round trip
+        # a connection is looked at when it is taken: a check would cost a round trip
+        "health_check_interval": 0,
         "driver_info": None,  # no CLIENT SETINFO
         "ssl": address.tls,
     }

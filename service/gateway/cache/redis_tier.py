@@ -1,9 +1,10 @@
 """The cache's tier in Redis: shared by gateways, and never waited for longer than its budget.
 
-Knows keys, sealed values and one client, nothing of questions or requests. A call to Redis is never cancelled: who asked stops
-waiting, the call itself ends by its own timeouts, and its late reply is read and dropped, so that replies cannot get crossed and
-a connection that takes longer than the budget to open is still there for the next one. Invariant: a value is believed only if it
-was sealed for its key; whatever goes wrong is a miss, counted by its kind.
+Knows keys, sealed values and one client, nothing of questions or requests. A call to Redis is never
+cancelled: who asked stops waiting, the call itself ends by its own timeouts, and its late reply is
+read and dropped, so that replies cannot get crossed and a connection that takes longer than the
+budget to open is still there for the next one. Invariant: a value is believed only if it was sealed
+for its key; whatever goes wrong is a miss, counted by its kind.
 """
 
 from __future__ import annotations
@@ -22,11 +23,18 @@ from service.gateway.cache.redis_client import GIVE_UP_SECONDS, Client, failure_
 from service.gateway.cache.score_cache import TAG_BYTES
 from service.gateway.circuit_breaker import Breaker
 from service.observability.logs import log
-from service.observability.metrics import CACHE_BREAKER, CACHE_FAILURES, CACHE_REJECTED, CACHE_SECONDS, CACHE_SKIPPED
+from service.observability.metrics import (
+    CACHE_BREAKER,
+    CACHE_FAILURES,
+    CACHE_REJECTED,
+    CACHE_SECONDS,
+    CACHE_SKIPPED,
+)
 from service.wire import Scored
 
 FAILURES = 5
-"""Calls that fail in a row before Redis is left alone for `REST_SECONDS`; reads and writes are counted apart."""
+"""Calls that fail in a row before Redis is left alone for `REST_SECONDS`; reads and writes are
+counted apart."""
 REST_SECONDS = 1.0
 MOST_KEYS = 10_000
 """Keys that one call asks for; those beyond are misses."""
@@ -34,7 +42,8 @@ PAIRS_A_WRITE = 1_000
 
 Operation = Literal["get", "set"]
 MOST_UNDER_WAY: dict[Operation, int] = {"get": 1_024, "set": 64}
-"""Calls that may be under way or waiting for their turn; beyond that, reads are misses and writes are dropped."""
+"""Calls that may be under way or waiting for their turn; beyond that, reads are misses and writes
+are dropped."""
 Reply = TypeVar("Reply")
 _STATES = {"closed": 0, "half_open": 1, "open": 2}
 
@@ -44,9 +53,11 @@ def _state_of(breaker: Breaker) -> float:
 
 
 class RedisTier:
-    """Scores in Redis. A read is waited for `budget_seconds` at most, a write not at all; call `close` in the end.
+    """Scores in Redis. A read is waited for `budget_seconds` at most, a write not at all; call
+    `close` in the end.
 
-    `connections` calls are under way at a time, the others take turns; values are kept for `ttl_seconds`.
+    `connections` calls are under way at a time, the others take turns; values are kept for
+    `ttl_seconds`.
     """
 
     name = "redis"
@@ -86,20 +97,31 @@ class RedisTier:
         values = await asyncio.shield(reading)
         if values is None:
             return misses
-        return [self._opened(key, value) for key, value in zip(asked, values, strict=True)] + misses[len(asked) :]
+        return [
+            self._opened(key, value) for key, value in zip(asked, values, strict=True)
+        ] + misses[len(asked) :]
 
     async def set_many(self, scores: Mapping[bytes, Scored]) -> None:
         """Begin to write; returns before anything is sent."""
         now = time.time()
-        values = [(self._name(key), self._seal.close(key, score, now)) for key, score in scores.items()]
+        values = [
+            (self._name(key), self._seal.close(key, score, now)) for key, score in scores.items()
+        ]
         for first in range(0, len(values), PAIRS_A_WRITE):
-            self._begin("set", partial(self._write, values[first : first + PAIRS_A_WRITE]), 2 * GIVE_UP_SECONDS)
+            self._begin(
+                "set",
+                partial(self._write, values[first : first + PAIRS_A_WRITE]),
+                2 * GIVE_UP_SECONDS,
+            )
 
     async def warm_up(self) -> None:
         """Open a first connection, so that no request waits for it; say so where that fails."""
         reading = self._begin("get", partial(self._read, [bytes(TAG_BYTES)]), 2 * GIVE_UP_SECONDS)
         if reading is not None and await asyncio.shield(reading) is None:
-            log("the score cache's Redis does not answer: scores are kept in memory only", logging.WARNING)
+            log(
+                "the score cache's Redis does not answer: scores are kept in memory only",
+                logging.WARNING,
+            )
 
     async def close(self) -> None:
         """Let what is under way end, for a bounded time, and disconnect."""
@@ -114,7 +136,8 @@ class RedisTier:
     def _begin(
         self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], patience: float
     ) -> asyncio.Task[Reply | None] | None:
-        """Start a call; None: it is not to be made now. The task never fails: no reply is a failure, which has been counted."""
+        """Start a call; None: it is not to be made now. The task never fails: no reply is a
+        failure, which has been counted."""
         if len(self._attempts[operation]) >= MOST_UNDER_WAY[operation]:
             CACHE_SKIPPED.labels(operation, "backlog").inc()
             return None
@@ -129,7 +152,8 @@ class RedisTier:
     async def _attempt(
         self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], patience: float
     ) -> Reply | None:
-        """Make a call when it is its turn, and wait for the reply as long as patience, in seconds, lasts."""
+        """Make a call when it is its turn, and wait for the reply as long as patience, in seconds,
+        lasts."""
         clock = asyncio.get_running_loop().time
         began = clock()
         kind: str | None = None
@@ -150,7 +174,8 @@ class RedisTier:
             raise MaxConnectionsError from None
 
     def _called(self, call: Callable[[], Coroutine[Any, Any, Reply]]) -> asyncio.Task[Reply]:
-        """A call on its way. It keeps its turn until it ends, even where nobody waits for it any longer."""
+        """A call on its way. It keeps its turn until it ends, even where nobody waits for it any
+        longer."""
         task = asyncio.create_task(call())
         self._calls.add(task)
         task.add_done_callback(self._ended)
@@ -163,7 +188,8 @@ class RedisTier:
             call.exception()  # nobody may be left to ask for it
 
     async def _patiently(self, call: asyncio.Task[Reply], due: float) -> Reply:
-        """The reply, if it comes until `due` (event loop time). That this process was late itself is not held against Redis."""
+        """The reply, if it comes until `due` (event loop time). That this process was late itself
+        is not held against Redis."""
         clock = asyncio.get_running_loop().time
         await asyncio.wait({call}, timeout=due - clock())
         if not call.done():
@@ -199,7 +225,8 @@ class RedisTier:
             raise failure
 
     def _opened(self, key: bytes, value: object) -> Scored | None:
-        """The score in a value; one that is not to be believed is written over when the pair is scored anew."""
+        """The score in a value; one that is not to be believed is written over when the pair is
+        scored anew."""
         if value is None:
             return None
         score = self._seal.open(key, value)
@@ -209,5 +236,6 @@ class RedisTier:
         return score
 
     def _name(self, key: bytes) -> bytes:
-        """A key as Redis knows it. The braces make a Cluster place it by its tag alone, so that one MGET finds a question's."""
+        """A key as Redis knows it. The braces make a Cluster place it by its tag alone, so that one
+        MGET finds a question's."""
         return self._prefix + b"{" + key[:TAG_BYTES].hex().encode() + b"}" + key[TAG_BYTES:]

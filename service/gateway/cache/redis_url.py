@@ -1,6 +1,7 @@
 """Where a Redis is, as an operator writes it: one URL for a single server, Sentinels, or a Cluster.
 
-Knows URLs, no sockets. Invariant: an address names one to `MAX_NODES` nodes, and no part of a URL is ever repeated in an error.
+Knows URLs, no sockets. Invariant: an address names one to `MAX_NODES` nodes, and no part of a URL
+is ever repeated in an error.
 
     redis://[user:password@]host[:port][/db]                          rediss:// over TLS
     redis+sentinel://[user:password@]host[:port],.../service[/db]     rediss+sentinel:// over TLS
@@ -27,7 +28,8 @@ class BadAddress(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """What a URL says. `nodes` are (host, port): the server, the Sentinels, or some of the Cluster's nodes."""
+    """What a URL says. `nodes` are (host, port): the server, the Sentinels, or some of the
+    Cluster's nodes."""
 
     kind: Kind
     nodes: tuple[tuple[str, int], ...]
@@ -43,16 +45,23 @@ def read_address(url: str) -> RedisAddress:
     scheme, found, rest = url.partition("://")
     base, plus, way = scheme.partition("+")
     if not found or base not in ("redis", "rediss") or plus + way not in _KINDS:
-        raise BadAddress("A Redis URL begins with redis://, redis+sentinel:// or redis+cluster://, or rediss for TLS")
+        raise BadAddress(
+            "A Redis URL begins with redis://, redis+sentinel:// or redis+cluster://, or rediss"
+            " for TLS"
+        )
     if any(character in rest for character in "?#"):
-        raise BadAddress("A Redis URL has no query and no fragment: options are settings of their own")
+        raise BadAddress(
+            "A Redis URL has no query and no fragment: options are settings of their own"
+        )
     kind = _KINDS[plus + way]
     authority, _, path = rest.partition("/")
     credentials, _, places = authority.rpartition("@")
     username, _, password = credentials.partition(":")
     nodes = tuple(_node(place, _PORTS[kind]) for place in places.split(","))
     if len(nodes) > MAX_NODES or (kind == "single" and len(nodes) > 1):
-        raise BadAddress(f"A Redis URL names one server, or up to {MAX_NODES} Sentinels or Cluster nodes")
+        raise BadAddress(
+            f"A Redis URL names one server, or up to {MAX_NODES} Sentinels or Cluster nodes"
+        )
     service, database = _path(kind, path)
     return RedisAddress(
         kind=kind,
@@ -79,9 +88,13 @@ def _path(kind: Kind, path: str) -> tuple[str, int]:
     """(Sentinel's service, database)."""
     service, _, database = path.partition("/") if kind == "sentinel" else ("", "", path)
     if kind == "sentinel" and not service:
-        raise BadAddress("A Sentinel URL names the service that it watches: redis+sentinel://host:26379/mymaster")
+        raise BadAddress(
+            "A Sentinel URL names the service that it watches: redis+sentinel://host:26379/mymaster"
+        )
     if kind == "cluster" and database not in ("", "0"):
         raise BadAddress("A Redis Cluster has no databases but 0")
-    if (database and not (database.isascii() and database.isdecimal())) or int(database[:6] or 0) > MAX_DATABASE:
+    if (database and not (database.isascii() and database.isdecimal())) or int(
+        database[:6] or 0
+    ) > MAX_DATABASE:
         raise BadAddress("A Redis URL ends in the number of a database, or in nothing")
     return unquote(service), int(database or 0)

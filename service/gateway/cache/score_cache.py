@@ -1,8 +1,9 @@
 """Scores that are known already, by what they depend on.
 
-Knows keys and scores, nothing of models or requests. Tiers are asked in order, and what a later tier knew is put into the earlier
-ones; a tier that fails is a miss. Invariant: a key is the HMAC of a document under its question's key, itself an HMAC over
-length-framed fields, so two pairs share a key only if all that decides their score is equal.
+Knows keys and scores, nothing of models or requests. Tiers are asked in order, and what a later
+tier knew is put into the earlier ones; a tier that fails is a miss. Invariant: a key is the HMAC of
+a document under its question's key, itself an HMAC over length-framed fields, so two pairs share a
+key only if all that decides their score is equal.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from service.observability.metrics import CACHE_BYTES, CACHE_LIMIT_BYTES, CACHE_
 from service.wire import Scored
 
 SCHEMA = b"gmr-rerank score 2"
-"""To be counted up when the same fields come to mean another score, as by another way to resize images."""
+"""To be counted up when the same fields come to mean another score, as by another way to resize
+images."""
 TAG_BYTES = 4
-"""The first bytes of a key, which all keys of a question share: a tier may keep them in one place."""
+"""The first bytes of a key, which all keys of a question share: a tier may keep them in one place.
+"""
 _DECODER = f"pillow {version('pillow')}".encode()
 """What turns sent bytes into pixels: done here, so no worker's digest tells of it."""
 _ENTRY_BYTES = 250
@@ -30,21 +33,31 @@ _ENTRY_BYTES = 250
 
 
 def pair_keys(secret: bytes, question: ScoringContext, documents: Iterable[Content]) -> list[bytes]:
-    """The key of a question with each document: equal exactly when all that decides the score is equal.
+    """The key of a question with each document: equal exactly when all that decides the score is
+    equal.
 
-    The model's digest stands for weights, template, limits, dtype and engine; the rest of what decides a score is beside it.
+    The model's digest stands for weights, template, limits, dtype and engine; the rest of what
+    decides a score is beside it.
     """
     model, rule = question.model, question.model.images
     pixels = b"%d %d %d " % (rule.cell, rule.min_pixels, rule.max_pixels) + _DECODER
     asked = (model.digest, question.cache_salt, question.instruction)
-    fields = (SCHEMA, pixels, *(each.encode() for each in asked), identity(question.query), bytes([question.truncate]))
+    fields = (
+        SCHEMA,
+        pixels,
+        *(each.encode() for each in asked),
+        identity(question.query),
+        bytes([question.truncate]),
+    )
     own = hmac.digest(secret, framed(*fields), "sha256")
-    tag = hmac.digest(own, b"", "sha256")[:TAG_BYTES]  # no document is nothing: this tells nothing of any other key
+    # no document is nothing: this tells nothing of any other key
+    tag = hmac.digest(own, b"", "sha256")[:TAG_BYTES]
     return [tag + hmac.digest(own, identity(document), "sha256") for document in documents]
 
 
 class Tier(Protocol):
-    """One store of scores by key. It may forget anything at any time, and it never fails: what it cannot tell is a miss."""
+    """One store of scores by key. It may forget anything at any time, and it never fails: what it
+    cannot tell is a miss."""
 
     name: str
 
@@ -66,7 +79,8 @@ class MemoryTier:
         self._max_bytes = max_bytes
         self._bytes = 0
         CACHE_LIMIT_BYTES.set(max_bytes)
-        self._values: OrderedDict[bytes, bytes] = OrderedDict()  # bytes, because the garbage collector need not look at them
+        # bytes, because the garbage collector need not look at them
+        self._values: OrderedDict[bytes, bytes] = OrderedDict()
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scored | None]:
         return [self._get(key) for key in keys]

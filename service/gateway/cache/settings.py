@@ -1,6 +1,8 @@
-"""The score cache's settings, a part of the gateway's: its sizes, its secret, and where its Redis is.
+"""The score cache's settings, a part of the gateway's: its sizes, its secret, and where its Redis
+is.
 
-Knows names and bounds, no sockets. Invariant: whoever shares a Redis shares a secret, and no secret is ever repeated.
+Knows names and bounds, no sockets. Invariant: whoever shares a Redis shares a secret, and no secret
+is ever repeated.
 """
 
 from __future__ import annotations
@@ -19,32 +21,55 @@ MIN_SHARED_SECRET = 16
 class CacheSettings(BaseModel):
     """Every knob of the score cache."""
 
-    cache_memory_bytes: int = Field(64 * 2**20, ge=0, le=2**40, description="Size of the score cache in memory.")
-    cache_ttl_seconds: int = Field(604_800, ge=1, le=2**31 - 1, description="How long Redis keeps a score.")
+    cache_memory_bytes: int = Field(
+        64 * 2**20, ge=0, le=2**40, description="Size of the score cache in memory."
+    )
+    cache_ttl_seconds: int = Field(
+        604_800, ge=1, le=2**31 - 1, description="How long Redis keeps a score."
+    )
     redis_url: SecretStr | None = Field(
         None,
         max_length=8_192,
-        description="redis:// (rediss:// with TLS), redis+sentinel://h1:26379,h2:26379/mymaster/0 or redis+cluster://h1:6379,h2:6379.",
+        description=(
+            "redis:// (rediss:// with TLS), redis+sentinel://h1:26379,h2:26379/mymaster/0 or"
+            " redis+cluster://h1:6379,h2:6379."
+        ),
     )
-    redis_password_file: Path | None = Field(None, description="File with the password of Redis; each new connection reads it.")
+    redis_password_file: Path | None = Field(
+        None, description="File with the password of Redis; each new connection reads it."
+    )
     redis_password: SecretStr | None = Field(
-        None, max_length=MAX_SECRET_BYTES, validate_default=True, description="Password of Redis, if not in its URL."
+        None,
+        max_length=MAX_SECRET_BYTES,
+        validate_default=True,
+        description="Password of Redis, if not in its URL.",
     )
     redis_sentinel_password: SecretStr | None = Field(
         None, max_length=MAX_SECRET_BYTES, description="Password of the Sentinels themselves."
     )
-    redis_ca_file: Path | None = Field(None, description="Certificates to trust Redis by; default: the system's.")
-    redis_cert_file: Path | None = Field(None, description="Our own certificate, where Redis wants one.")
+    redis_ca_file: Path | None = Field(
+        None, description="Certificates to trust Redis by; default: the system's."
+    )
+    redis_cert_file: Path | None = Field(
+        None, description="Our own certificate, where Redis wants one."
+    )
     redis_key_file: Path | None = Field(None, description="Its key.")
-    redis_timeout_ms: int = Field(50, ge=1, le=10_000, description="How long a request waits for Redis.")
+    redis_timeout_ms: int = Field(
+        50, ge=1, le=10_000, description="How long a request waits for Redis."
+    )
     redis_connections: int = Field(16, ge=1, le=1_000, description="Connections to a Redis node.")
-    redis_key_prefix: str = Field("gmr:", pattern=r"^[A-Za-z0-9._:-]{0,64}$", description="What our keys in Redis begin with.")
+    redis_key_prefix: str = Field(
+        "gmr:", pattern=r"^[A-Za-z0-9._:-]{0,64}$", description="What our keys in Redis begin with."
+    )
     cache_key_secret_file: Path | None = Field(None, description="File with the cache's secret.")
     cache_key_secret: SecretStr | None = Field(
         None,
         max_length=MAX_SECRET_BYTES,
         validate_default=True,
-        description="Keys the cache's HMAC; default: a random one a process. Gateways that share a Redis share it.",
+        description=(
+            "Keys the cache's HMAC; default: a random one a process. Gateways that share a Redis"
+            " share it."
+        ),
     )
 
     @field_validator("redis_url")
@@ -58,7 +83,13 @@ class CacheSettings(BaseModel):
             raise PydanticCustomError("redis_url", "{sentence}", {"sentence": str(error)}) from None
         return value
 
-    @field_validator("redis_ca_file", "redis_cert_file", "redis_key_file", "redis_password_file", "cache_key_secret_file")
+    @field_validator(
+        "redis_ca_file",
+        "redis_cert_file",
+        "redis_key_file",
+        "redis_password_file",
+        "cache_key_secret_file",
+    )
     @classmethod
     def _is_readable(cls, value: Path | None) -> Path | None:
         if value is not None:
@@ -75,11 +106,14 @@ class CacheSettings(BaseModel):
 
     @field_validator("cache_key_secret")
     @classmethod
-    def _is_shared_where_redis_is(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _is_shared_where_redis_is(
+        cls, value: SecretStr | None, info: ValidationInfo
+    ) -> SecretStr | None:
         if info.data.get("redis_url") and len(value or "") < MIN_SHARED_SECRET:
             raise PydanticCustomError(
                 "shared_secret",
-                "A cache in Redis needs a secret of at least 16 characters, the same for every gateway that shares it",
+                "A cache in Redis needs a secret of at least 16 characters, the same for every"
+                " gateway that shares it",
             )
         return value
 

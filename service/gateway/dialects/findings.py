@@ -38,7 +38,9 @@ _MESSAGES = {
     "too_long": "This must hold at most {max_length} elements.",
     "dict_type": "This must be an object.",
     "literal_error": "This must be {expected}.",
-    "identifier": f"This must be a string of at most {MAX_ID_CHARS} characters or a 64-bit integer.",
+    "identifier": (
+        f"This must be a string of at most {MAX_ID_CHARS} characters or a 64-bit integer."
+    ),
     "metadata": f"This must be a JSON object of at most {MAX_METADATA_BYTES} bytes.",
     "part": "This must hold what its type names, and nothing else.",
     "content": "This must have either content, or text and image.",

@@ -1,7 +1,9 @@
-"""The service's own dialect (API, section 1), which Cohere, Jina, Infinity, Xinference and vLLM clients speak too.
+"""The service's own dialect (API, section 1), which Cohere, Jina, Infinity, Xinference and vLLM
+clients speak too.
 
-Two pure functions, from the body to an `Ask` and from an `Outcome` to the answer. Knows no HTTP. Invariant: messages are this
-room's own; of what a user sent, only field names, ids and metadata are repeated.
+Two pure functions, from the body to an `Ask` and from an `Outcome` to the answer. Knows no HTTP.
+Invariant: messages are this room's own; of what a user sent, only field names, ids and metadata are
+repeated.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from service.api import (
     Usage,
 )
 from service.errors import BadRequest, InvalidRequest, Loc, RerankError
-from service.gateway.dialects.field_names import expect_no_steering, unknown_fields, with_instruction
+from service.gateway.dialects.field_names import (
+    expect_no_steering,
+    unknown_fields,
+    with_instruction,
+)
 from service.gateway.dialects.findings import REQUIRED, refusal
 from service.gateway.dialects.rank_fields import with_text
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
@@ -36,7 +42,8 @@ OnError = Literal["fail", "skip"]
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100
 _MAX_OBJECT_FIELDS = 16
-"""Of an item, and of each object in its content; each unknown one would be a finding of pydantic's."""
+"""Of an item, and of each object in its content; each unknown one would be a finding of pydantic's.
+"""
 _MAX_RANKED_FIELDS = 1_000
 """Of a document with `rank_fields`, which may have fields of its own."""
 
@@ -75,19 +82,28 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Re
 
 def write(ask: RerankQuery, outcome: RerankResult, identity: str) -> RerankAnswer:
     """An outcome as the answer."""
-    kept = [each for each in outcome.ranked if ask.min_score is None or sigmoid(each.score.logit) >= ask.min_score]
+    kept = [
+        each
+        for each in outcome.ranked
+        if ask.min_score is None or sigmoid(each.score.logit) >= ask.min_score
+    ]
     tokens = sum(each.score.prompt_tokens for each in outcome.ranked)
     return RerankAnswer(
         id=identity,
         model=outcome.model.model,
         results=[_result(ask, each) for each in kept[: ask.top_n]],
-        errors=[DocumentError(index=index, code=error.code, message=error.sentence()) for index, error in outcome.errors],
+        errors=[
+            DocumentError(index=index, code=error.code, message=error.sentence())
+            for index, error in outcome.errors
+        ],
         usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
         meta=AnswerMeta(
             model_digest=outcome.model.digest,
             cached_pairs=sum(each.cached for each in outcome.ranked),
             tokens={"input_tokens": tokens},
-            billed_units={"search_units": math.ceil(len(ask.documents) / _DOCUMENTS_PER_SEARCH_UNIT)},
+            billed_units={
+                "search_units": math.ceil(len(ask.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
+            },
             warnings=list(ask.warnings) or None,
         ),
     )
@@ -108,7 +124,9 @@ def _result(ask: RerankQuery, ranked: ScoredDocument) -> Result:
         logit=score.logit,
         id=document.id if isinstance(document, Item) else None,
         metadata=document.metadata if isinstance(document, Item) else None,
-        document=ReturnedDocument(text=_text(document)) if ask.return_documents and isinstance(document, Item) else None,
+        document=ReturnedDocument(text=_text(document))
+        if ask.return_documents and isinstance(document, Item)
+        else None,
         meta=ResultMeta(
             prompt_tokens=score.prompt_tokens,
             image_tokens=score.image_tokens,
@@ -156,7 +174,8 @@ def _document(given: Any, rank_fields: list[str], index: int) -> Item | RerankEr
 
 
 def _expect_few_fields(item: Any, at: Loc, most: int) -> None:
-    """Raise `InvalidRequest` where an item, or an object in its content, has more fields than `most`."""
+    """Raise `InvalidRequest` where an item, or an object in its content, has more fields than
+    `most`."""
     for loc, value in _objects(item, at):
         if len(value) > most:
             raise InvalidRequest(f"This must have at most {most} fields.").at(loc)

@@ -1,7 +1,8 @@
-"""One call to one worker over HTTP: what is sent, how long it may take, and whether the reply can be used.
+"""One call to one worker over HTTP: what is sent, how long it may take, and whether the reply can
+be used.
 
-Knows the worker's protocol, nothing of other workers. Invariant: a reply is handed on only if it is no larger than the call
-allows, has one entry a document, and every number in it makes sense.
+Knows the worker's protocol, nothing of other workers. Invariant: a reply is handed on only if it is
+no larger than the call allows, has one entry a document, and every number in it makes sense.
 """
 
 from __future__ import annotations
@@ -25,10 +26,20 @@ from service.errors import (
 )
 from service.observability.request_context import add_worker_seconds, request_id
 from service.observability.tracing import Attributes, onward, span
-from service.wire import MSGPACK, REQUEST_ID_HEADER, TIMEOUT_HEADER, UNREADABLE, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.wire import (
+    MSGPACK,
+    REQUEST_ID_HEADER,
+    TIMEOUT_HEADER,
+    UNREADABLE,
+    ScoreCall,
+    Scored,
+    ScoreReply,
+    WorkerInfo,
+)
 
 REPLY_MARGIN = 0.05
-"""Share of the remaining time that a worker is not given, so that its partial reply still arrives in time."""
+"""Share of the remaining time that a worker is not given, so that its partial reply still arrives
+in time."""
 MAX_MARGIN_SECONDS = 0.25
 MAX_MODELS = 1_024
 """Models that one worker may say it serves."""
@@ -49,19 +60,27 @@ _PLAIN = {"accept-encoding": "identity"}
 
 
 async def post_score(client: httpx.AsyncClient, call: ScoreCall, until: float) -> ScoreReply:
-    """A worker's reply to a call that is to be answered by `until` (event loop time), which the caller sees to.
+    """A worker's reply to a call that is to be answered by `until` (event loop time), which the
+    caller sees to.
 
-    Raises what the worker said, `InvalidRequest` where it refused the call itself, `DeadlineExceeded` where there is no time to
-    ask, `WorkerFailed` where the reply is of no use, and `httpx.HTTPError` where the worker cannot be reached.
+    Raises what the worker said, `InvalidRequest` where it refused the call itself,
+    `DeadlineExceeded` where there is no time to ask, `WorkerFailed` where the reply is of no use,
+    and `httpx.HTTPError` where the worker cannot be reached.
     """
     left = until - asyncio.get_running_loop().time()
     allowed = left - min(left * REPLY_MARGIN, MAX_MARGIN_SECONDS)
     if allowed <= 0:
         raise DeadlineExceeded
-    headers = {"content-type": MSGPACK, TIMEOUT_HEADER: str(math.ceil(allowed * 1000)), REQUEST_ID_HEADER: request_id.get()}
+    headers = {
+        "content-type": MSGPACK,
+        TIMEOUT_HEADER: str(math.ceil(allowed * 1000)),
+        REQUEST_ID_HEADER: request_id.get(),
+    }
     with span("POST /score", "client", _described(client, call)):
         headers |= _PLAIN | onward()
-        async with client.stream("POST", "/score", content=_encode(call), headers=headers) as response:
+        async with client.stream(
+            "POST", "/score", content=_encode(call), headers=headers
+        ) as response:
             body = await _body(response, REPLY_BYTES + PAIR_BYTES * len(call.documents))
         if response.status_code != httpx.codes.OK:
             raise _told(response, body)
@@ -85,7 +104,8 @@ def _described(client: httpx.AsyncClient, call: ScoreCall) -> Attributes:
 
 
 async def get_served(client: httpx.AsyncClient) -> tuple[WorkerInfo, ...]:
-    """The models that a worker serves, its default first; none where it says that it is not ready, or talks nonsense.
+    """The models that a worker serves, its default first; none where it says that it is not ready,
+    or talks nonsense.
 
     Raises `httpx.HTTPError` where it does not answer.
     """
@@ -114,19 +134,27 @@ def _reply(body: bytes, documents: int) -> ScoreReply:
         reply = _reply_decoder.decode(body)
     except UNREADABLE:
         raise WorkerFailed from None
-    if len(reply.pairs) != documents or not all(_sane(pair) for pair in reply.pairs if isinstance(pair, Scored)):
+    if len(reply.pairs) != documents or not all(
+        _sane(pair) for pair in reply.pairs if isinstance(pair, Scored)
+    ):
         raise WorkerFailed
-    if len(reply.digest) > MAX_DIGEST or not all(0 <= seconds < math.inf for seconds in reply.timings.values()):
+    if len(reply.digest) > MAX_DIGEST or not all(
+        0 <= seconds < math.inf for seconds in reply.timings.values()
+    ):
         raise WorkerFailed
     return reply
 
 
 def _sane(pair: Scored) -> bool:
-    return math.isfinite(pair.logit) and max(pair.image_tokens, pair.reused_tokens) <= pair.prompt_tokens
+    return (
+        math.isfinite(pair.logit)
+        and max(pair.image_tokens, pair.reused_tokens) <= pair.prompt_tokens
+    )
 
 
 def _told(response: httpx.Response, body: bytes) -> RerankError:
-    """The error that a worker answered with, where it concerns the client; else the call is wrong, or the worker has failed."""
+    """The error that a worker answered with, where it concerns the client; else the call is wrong,
+    or the worker has failed."""
     try:
         code = msgspec.json.decode(body, type=dict[str, object]).get("code")
     except UNREADABLE:

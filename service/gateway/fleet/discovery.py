@@ -1,6 +1,8 @@
-"""Where workers are found: a name in DNS that is looked up again and again, since what it stands for comes and goes.
+"""Where workers are found: a name in DNS that is looked up again and again, since what it stands
+for comes and goes.
 
-Knows names and addresses, nothing of workers. Invariant: a look-up that fails says nothing; what was found before still holds.
+Knows names and addresses, nothing of workers. Invariant: a look-up that fails says nothing; what
+was found before still holds.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ async def look_up(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class DnsName:
-    """A host whose addresses are workers; `connect` makes the client for a URL. It is looked up every `seconds`."""
+    """A host whose addresses are workers; `connect` makes the client for a URL. It is looked up
+    every `seconds`."""
 
     host: str
     port: int
@@ -40,7 +43,8 @@ class DnsName:
     seconds: float = 5.0
 
     async def urls(self) -> list[str] | None:
-        """The workers' URLs, each once and in order, at most `MAX_ADDRESSES`; None where the name cannot be resolved."""
+        """The workers' URLs, each once and in order, at most `MAX_ADDRESSES`; None where the name
+        cannot be resolved."""
         try:
             addresses = sorted(set(await self.look_up(self.host, self.port)))
         except (OSError, UnicodeError):
@@ -50,11 +54,16 @@ class DnsName:
 
 
 def dns_name(url: str) -> tuple[str, int] | None:
-    """Host and port of a `dns://host:port`; None for another URL, and for one without a host or a valid port."""
+    """Host and port of a `dns://host:port`; None for another URL, and for one without a host or a
+    valid port."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return None
     plain = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
-    return (parts.hostname, port) if parts.scheme == DNS and parts.hostname and port and plain else None
+    return (
+        (parts.hostname, port)
+        if parts.scheme == DNS and parts.hostname and port and plain
+        else None
+    )

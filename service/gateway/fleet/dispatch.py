@@ -1,7 +1,7 @@
 """A share's place at a worker, and what is done when that worker fails or dawdles.
 
-Knows workers one at a time and a way to the next; nothing of the whole fleet. Invariant: a call is made at `ATTEMPTS` workers at
-most, and calls made again or twice stay within their budgets.
+Knows workers one at a time and a way to the next; nothing of the whole fleet. Invariant: a call is
+made at `ATTEMPTS` workers at most, and calls made again or twice stay within their budgets.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ ATTEMPTS = 2
 """Workers that one call is made at."""
 RETRY_SHARE = 0.2
 RETRY_RESERVE = 64.0
-"""As many calls as a worker takes at once by default: all that one had may be made good elsewhere when it dies."""
+"""As many calls as a worker takes at once by default: all that one had may be made good elsewhere
+when it dies."""
 HEDGE_SHARE = 0.05
 HEDGE_RESERVE = 2.0
 
 Next = Callable[[Collection[PoolMember], int], PoolMember | None]
-"""The worker that a cost goes to when some have been tried; none tried yet: any that serves the model."""
+"""The worker that a cost goes to when some have been tried; none tried yet: any that serves the
+model."""
 
 
 def _retries() -> RetryBudget:
@@ -39,7 +41,8 @@ def _hedges() -> RetryBudget:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How much more than once calls may be made, of all seats together; without `hedge_seconds` none is made twice at once."""
+    """How much more than once calls may be made, of all seats together; without `hedge_seconds`
+    none is made twice at once."""
 
     hedge_seconds: float = 0.0
     retries: RetryBudget = field(default_factory=_retries)
@@ -65,9 +68,12 @@ def _counted(kind: str, allowed: bool) -> bool:
 
 
 class ShareDispatch:
-    """A share's place at a worker, whose load it is. Where the worker fails, the seat moves to the next."""
+    """A share's place at a worker, whose load it is. Where the worker fails, the seat moves to the
+    next."""
 
-    def __init__(self, worker: PoolMember, model: str, cost: int, following: Next, again: RetryPolicy) -> None:
+    def __init__(
+        self, worker: PoolMember, model: str, cost: int, following: Next, again: RetryPolicy
+    ) -> None:
         self._worker = worker
         self._model = model
         self._cost = cost
@@ -76,11 +82,13 @@ class ShareDispatch:
         worker.load += cost
 
     async def score(self, call: ScoreCall, cost: int, until: float) -> ScoreReply:
-        """Have the seat's worker answer before `until` (event loop time); if it fails or has no room, one other.
+        """Have the seat's worker answer before `until` (event loop time); if it fails or has no
+        room, one other.
 
-        `cost` is what of the seat's own is done when the call is answered. Raises what was said last, `WorkerFailed` where the
-        call was refused, which no other worker would take either, and `NoWorker` where there is nobody to ask, or nobody left
-        once a worker has gone. A call that two workers went away from may be the reason: that is `WorkerFailed`.
+        `cost` is what of the seat's own is done when the call is answered. Raises what was said
+        last, `WorkerFailed` where the call was refused, which no other worker would take either,
+        and `NoWorker` where there is nobody to ask, or nobody left once a worker has gone. A call
+        that two workers went away from may be the reason: that is `WorkerFailed`.
         """
         worker = self._pick_worker(())
         if worker is None:
@@ -96,11 +104,14 @@ class ShareDispatch:
         self._give_back(cost)
         return reply
 
-    async def _elsewhere(self, call: ScoreCall, until: float, tried: list[PoolMember], failure: RerankError) -> ScoreReply:
+    async def _elsewhere(
+        self, call: ScoreCall, until: float, tried: list[PoolMember], failure: RerankError
+    ) -> ScoreReply:
         """The reply of one other worker, after a first failure."""
         other = self._pick_worker(tried) if len(tried) < ATTEMPTS else None
         if other is None or not self._again.retry():
-            if tried[-1].model(self._model) is None:  # in doubt: it has gone, or it was this call alone
+            # in doubt: it has gone, or it was this call alone
+            if tried[-1].model(self._model) is None:
                 await tried[-1].probe()
             raise NoWorker if self._nobody_left() else failure
         try:
@@ -118,7 +129,8 @@ class ShareDispatch:
         self._give_back(self._cost)
 
     def _pick_worker(self, tried: Collection[PoolMember]) -> PoolMember | None:
-        """The seat's worker. If it was tried, or is not to be asked, the seat moves first; None: there is nobody left."""
+        """The seat's worker. If it was tried, or is not to be asked, the seat moves first; None:
+        there is nobody left."""
         here = self._worker
         serves = here not in tried and here.model(self._model) is not None
         if serves and here.admits():
@@ -131,8 +143,11 @@ class ShareDispatch:
         self._worker = following
         return following
 
-    async def _ask(self, worker: PoolMember, call: ScoreCall, until: float, tried: list[PoolMember]) -> ScoreReply:
-        """The worker's reply; where that takes long and another worker is all but idle, that of whichever is first."""
+    async def _ask(
+        self, worker: PoolMember, call: ScoreCall, until: float, tried: list[PoolMember]
+    ) -> ScoreReply:
+        """The worker's reply; where that takes long and another worker is all but idle, that of
+        whichever is first."""
         if not self._again.hedge_seconds:
             return await worker.call(call, until)
         asked = [asyncio.create_task(worker.call(call, until))]

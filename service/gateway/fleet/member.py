@@ -1,9 +1,11 @@
-"""One worker as the gateway sees it: what it serves, how loaded it is, and whether it is worth asking.
+"""One worker as the gateway sees it: what it serves, how loaded it is, and whether it is worth
+asking.
 
-Knows one address, nothing of other workers or of routing. A worker is looked at again and again. One that says it is not ready,
-or cannot be reached, is given nothing new; one that gives no sign of life several times in a row hangs, and what waits for it is
-given up; one whose calls fail in a row is left out by its breaker. Invariant: a call ends by its deadline, or as soon as its
-worker is known to hang.
+Knows one address, nothing of other workers or of routing. A worker is looked at again and again.
+One that says it is not ready, or cannot be reached, is given nothing new; one that gives no sign of
+life several times in a row hangs, and what waits for it is given up; one whose calls fail in a row
+is left out by its breaker. Invariant: a call ends by its deadline, or as soon as its worker is
+known to hang.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ FAILURES = 3
 OPEN_SECONDS = 2.0
 """How long it is left out before one call tries it again."""
 FAIR_SECONDS = MAX_MARGIN_SECONDS / REPLY_MARGIN
-"""A worker that lets a call of so much time run out has failed: a partial reply was due. With less, it may be the client."""
+"""A worker that lets a call of so much time run out has failed: a partial reply was due. With less,
+it may be the client."""
 RETRY_LOOK_SECONDS = 0.2
 """How soon a worker that did not answer well is looked at again."""
 
@@ -38,7 +41,8 @@ STATES: tuple[State, ...] = ("ready", "silent", "open", "unready")
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckPolicy:
-    """How often a ready worker is looked at, how long it has to answer, and after how many missed answers in a row it hangs."""
+    """How often a ready worker is looked at, how long it has to answer, and after how many missed
+    answers in a row it hangs."""
 
     look_seconds: float = 1.0
     answer_seconds: float = 2.0
@@ -46,9 +50,12 @@ class HealthCheckPolicy:
 
 
 class PoolMember:
-    """One worker; `load` is the cost of what it has been given and has not answered. `watch` it for as long as it is used."""
+    """One worker; `load` is the cost of what it has been given and has not answered. `watch` it for
+    as long as it is used."""
 
-    def __init__(self, client: httpx.AsyncClient, patience: HealthCheckPolicy | None = None) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, patience: HealthCheckPolicy | None = None
+    ) -> None:
         self.name = str(client.base_url)
         self.serves: tuple[WorkerInfo, ...] = ()
         self.load = 0
@@ -77,14 +84,21 @@ class PoolMember:
         """What is the matter with it, the worst first."""
         if not self.serves:
             return "unready"
-        return "open" if self._breaker.state != "closed" else "silent" if self.unresponsive() else "ready"
+        return (
+            "open"
+            if self._breaker.state != "closed"
+            else "silent"
+            if self.unresponsive()
+            else "ready"
+        )
 
     async def call(self, call: ScoreCall, until: float) -> ScoreReply:
         """Its reply before `until` (event loop time).
 
-        Raises what it said, `InvalidRequest` where it refused the call itself, `DeadlineExceeded`, `NoWorker` where it cannot be
-        reached or hangs, and `WorkerFailed` where it went away in the midst of it, or its reply is of no use. An open breaker
-        stops nobody here: who asks has nobody better to ask.
+        Raises what it said, `InvalidRequest` where it refused the call itself, `DeadlineExceeded`,
+        `NoWorker` where it cannot be reached or hangs, and `WorkerFailed` where it went away in the
+        midst of it, or its reply is of no use. An open breaker stops nobody here: who asks has
+        nobody better to ask.
         """
         breaker, start = self._breaker, asyncio.get_running_loop().time()
         admitted = breaker.enter()
@@ -95,7 +109,10 @@ class PoolMember:
             WORKER_CALL_SECONDS.observe(asyncio.get_running_loop().time() - start)
         except RerankError as error:
             late = isinstance(error, DeadlineExceeded) and until - start >= FAIR_SECONDS
-            succeeded, outcome = False if late or isinstance(error, WorkerFailed | NoWorker) else None, error.code
+            succeeded, outcome = (
+                False if late or isinstance(error, WorkerFailed | NoWorker) else None,
+                error.code,
+            )
             raise
         finally:
             WORKER_CALLS.labels(outcome).inc()
@@ -118,13 +135,20 @@ class PoolMember:
             self._update_models(serves)
 
     async def monitor(self) -> None:
-        """Keep an eye on it until it has left and its last call has ended; then close its client."""
+        """Keep an eye on it until it has left and its last call has ended; then close its
+        client."""
         try:
             while self._calls or not self._leaving:
                 try:
                     await self.probe()
-                except Exception as failure:  # a watch that ended would leave the worker as it was last seen, for good
-                    log("a look at a worker failed", logging.ERROR, failure=failure, worker=self.name)
+                # a watch that ended would leave the worker as it was last seen, for good
+                except Exception as failure:
+                    log(
+                        "a look at a worker failed",
+                        logging.ERROR,
+                        failure=failure,
+                        worker=self.name,
+                    )
                     self._update_models(())
                 await self._pause()
         finally:
@@ -148,7 +172,11 @@ class PoolMember:
         except httpx.HTTPError as error:
             log("worker unreachable", logging.WARNING, worker=self.name, kind=type(error).__name__)
             self._mark_suspect()
-            raise NoWorker if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else WorkerFailed from None
+            raise (
+                NoWorker
+                if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                else WorkerFailed
+            ) from None
         except NoWorker:
             self._mark_suspect()
             raise
@@ -156,7 +184,8 @@ class PoolMember:
             self._calls.discard(scope)
 
     def _mark_suspect(self) -> None:
-        """Nothing new for it before it has said again that it is ready, which it is asked at once."""
+        """Nothing new for it before it has said again that it is ready, which it is asked at
+        once."""
         self._serve(())
         self._in_doubt.set()
 
@@ -174,7 +203,8 @@ class PoolMember:
                 scope.reschedule(asyncio.get_running_loop().time())
 
     def _update_models(self, serves: tuple[WorkerInfo, ...]) -> None:
-        """It, or the system for it, has said what it serves. If it was away, it is another by now: past failures say nothing."""
+        """It, or the system for it, has said what it serves. If it was away, it is another by now:
+        past failures say nothing."""
         if serves and self._away:
             self._breaker = Breaker(failures=FAILURES, seconds=OPEN_SECONDS)
         self._away = not serves
@@ -196,7 +226,11 @@ class PoolMember:
     async def _pause(self) -> None:
         """Wait until it is time for another look, or there is reason for one."""
         settled = self.serves and not self.unresponsive()
-        seconds = self._patience.look_seconds if settled else min(self._patience.look_seconds, RETRY_LOOK_SECONDS)
+        seconds = (
+            self._patience.look_seconds
+            if settled
+            else min(self._patience.look_seconds, RETRY_LOOK_SECONDS)
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._in_doubt.wait()

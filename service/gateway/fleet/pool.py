@@ -1,8 +1,9 @@
-"""The workers of a gateway: where they are, what they serve, and which of them a request's shares are given to.
+"""The workers of a gateway: where they are, what they serve, and which of them a request's shares
+are given to.
 
-Knows who there is and in which order they stand; how each fares is its own business, and nothing is known of HTTP from outside,
-caches or images. Invariant: a share goes to a worker that said it serves the model, and, while there is a choice, to one that
-lately answered.
+Knows who there is and in which order they stand; how each fares is its own business, and nothing is
+known of HTTP from outside, caches or images. Invariant: a share goes to a worker that said it
+serves the model, and, while there is a choice, to one that lately answered.
 """
 
 from __future__ import annotations
@@ -36,12 +37,14 @@ MAX_NAME = 64
 """Characters of a model's name in metrics."""
 
 Split = Literal["auto", "always", "never"]
-"""When a request is split over several workers: where that is faster, wherever several are idle, or never."""
+"""When a request is split over several workers: where that is faster, wherever several are idle, or
+never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What routing weighs: a model as one digest has it, a key that equal prefixes share, and tokens."""
+    """What routing weighs: a model as one digest has it, a key that equal prefixes share, and
+    tokens."""
 
     model: WorkerInfo
     key: bytes
@@ -50,7 +53,8 @@ class Workload:
 
 
 class WorkerPool:
-    """The workers of one gateway: one a client, and one an address of each name. Use as `async with workers.monitored():`."""
+    """The workers of one gateway: one a client, and one an address of each name. Use as `async with
+    workers.monitored():`."""
 
     def __init__(
         self,
@@ -63,7 +67,11 @@ class WorkerPool:
     ) -> None:
         self._patience = patience or HealthCheckPolicy()
         self._again = again or RetryPolicy()
-        self._workers = [PoolMember(each, self._patience) for each in sources if isinstance(each, httpx.AsyncClient)]
+        self._workers = [
+            PoolMember(each, self._patience)
+            for each in sources
+            if isinstance(each, httpx.AsyncClient)
+        ]
         self._names = [each for each in sources if isinstance(each, DnsName)]
         self._affinity = affinity
         self._split = split
@@ -97,14 +105,17 @@ class WorkerPool:
         return sorted({info.model for worker in self._workers for info in worker.serves})
 
     def model(self, name: str | None = None, digest: str | None = None) -> WorkerInfo:
-        """What is served under a name (None: the default model of the first ready worker); raises `NoWorker`, `ModelNotFound`.
+        """What is served under a name (None: the default model of the first ready worker); raises
+        `NoWorker`, `ModelNotFound`.
 
         Where workers have it in several digests, the wanted one, or that of most workers.
         """
         served = [info for worker in self._workers for info in worker.serves]
         if not served:
             raise NoWorker
-        named = [info for info in served if info.model == (served[0].model if name is None else name)]
+        named = [
+            info for info in served if info.model == (served[0].model if name is None else name)
+        ]
         if not named:
             raise ModelNotFound
         chosen = _prevalent([info.digest for info in named], digest)
@@ -112,7 +123,8 @@ class WorkerPool:
 
     @contextmanager
     def dispatches(self, work: Workload) -> Iterator[list[ShareDispatch]]:
-        """Places at the workers that are to share the work, one or several; raises `NoWorker` where there is none."""
+        """Places at the workers that are to share the work, one or several; raises `NoWorker` where
+        there is none."""
         able = self._in_order(work)
         if not able:
             raise NoWorker
@@ -120,12 +132,17 @@ class WorkerPool:
         suffix = sum(work.suffixes)
         places: list[int] = []
         if self._split != "never":
-            places = idle_enough(loads, work.prefix, suffix, always=self._split == "always")[: len(work.suffixes)]
+            places = idle_enough(loads, work.prefix, suffix, always=self._split == "always")[
+                : len(work.suffixes)
+            ]
         if len(places) < 2:
             places = [within_bound(loads, work.prefix + suffix) if self._affinity else 0]
         SPLIT.observe(len(places))
         following, cost = partial(self._after, work), work.prefix + suffix // len(places)
-        seats = [ShareDispatch(able[place], work.model.model, cost, following, self._again) for place in places]
+        seats = [
+            ShareDispatch(able[place], work.model.model, cost, following, self._again)
+            for place in places
+        ]
         try:
             yield seats
         finally:
@@ -138,13 +155,17 @@ class WorkerPool:
         return able[within_bound([worker.load for worker in able], cost)] if able else None
 
     def _in_order(self, work: Workload, tried: Collection[PoolMember] = ()) -> list[PoolMember]:
-        """Who else serves the model as wanted, in the order of the work's key; in another digest, where none has that one.
+        """Who else serves the model as wanted, in the order of the work's key; in another digest,
+        where none has that one.
 
-        A worker whose breaker is open comes in where there is no other, and never for a second attempt: calls that fail
-        everywhere are made once. One that is silent comes in where all are.
+        A worker whose breaker is open comes in where there is no other, and never for a second
+        attempt: calls that fail everywhere are made once. One that is silent comes in where all
+        are.
         """
         others = [worker for worker in self._workers if worker not in tried]
-        named = [(worker, info.digest) for worker in others if (info := worker.model(work.model.model))]
+        named = [
+            (worker, info.digest) for worker in others if (info := worker.model(work.model.model))
+        ]
         named = [each for each in named if each[0].admits()] or ([] if tried else named)
         chosen = _prevalent([digest for _, digest in named], work.model.digest)
         able = [worker for worker, digest in named if digest == chosen]
@@ -154,13 +175,18 @@ class WorkerPool:
         return [able[place] for place in hash_order(work.key, [worker.name for worker in able])]
 
     async def _follow(self, name: DnsName) -> None:
-        """Keep a worker for every address of a name: who is new is watched, who is gone finishes what it has."""
+        """Keep a worker for every address of a name: who is new is watched, who is gone finishes
+        what it has."""
         found: dict[str, PoolMember] = {}
         urls: list[str] | None = []
         while True:
             urls, before = await name.urls(), urls
             if urls != before:
-                log("workers' name looked up", host=name.host, found=None if urls is None else len(urls))
+                log(
+                    "workers' name looked up",
+                    host=name.host,
+                    found=None if urls is None else len(urls),
+                )
             if urls is not None:
                 for gone in found.keys() - set(urls):
                     self._workers.remove(found[gone])
@@ -180,8 +206,13 @@ class WorkerPool:
         return sum(worker.state() == state for worker in self._workers)
 
     def _models(self) -> dict[tuple[str, ...], int]:
-        """How many workers serve each model and digest, the most served first; no more of them than a scrape should hold."""
-        served = Counter((info.model[:MAX_NAME], short(info.digest)) for worker in self._workers for info in worker.serves)
+        """How many workers serve each model and digest, the most served first; no more of them than
+        a scrape should hold."""
+        served = Counter(
+            (info.model[:MAX_NAME], short(info.digest))
+            for worker in self._workers
+            for info in worker.serves
+        )
         return dict(served.most_common(MOST_MODELS))
 
 

@@ -1,6 +1,7 @@
 """What makes two things the same to the gateway: bytes, framed by their lengths.
 
-Knows contents, nothing of what is looked up by them. Invariant: two lists of fields give the same bytes only if they are equal.
+Knows contents, nothing of what is looked up by them. Invariant: two lists of fields give the same
+bytes only if they are equal.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ def identity(content: Content) -> bytes:
     """A content as bytes: its texts as they are, its images by their digest."""
     if len(content) == 1 and isinstance(content[0], Text):  # nearly every document
         return b"t" + content[0].text.encode()
-    return b"m" + framed(*(b"t" + part.text.encode() if isinstance(part, Text) else b"i" + part.digest for part in content))
+    return b"m" + framed(
+        *(
+            b"t" + part.text.encode() if isinstance(part, Text) else b"i" + part.digest
+            for part in content
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,8 @@ class Text:
 class Picture:
     """An image part of an item, still encoded.
 
-    `digest` is the SHA-256 of `data`, `loc` its place in the request, `size` (width, height) as its header says; a decoder goes
-    over its pixels `passes` times as often as is usual.
+    `digest` is the SHA-256 of `data`, `loc` its place in the request, `size` (width, height) as its
+    header says; a decoder goes over its pixels `passes` times as often as is usual.
     """
 
     data: bytes

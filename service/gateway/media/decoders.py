@@ -1,8 +1,9 @@
 """Images into pixels, in child processes of bounded memory that are killed when they take too long.
 
-Knows encoded images and their headers, nothing of requests but whose they are and how much CPU time they may still use. Children
-take small batches, in turns that are fair to scopes (tenants) by the pixels that are gone over. Invariant: no image costs another
-its pixels, and a request uses its CPU seconds and at most one batch a child beyond them.
+Knows encoded images and their headers, nothing of requests but whose they are and how much CPU time
+they may still use. Children take small batches, in turns that are fair to scopes (tenants) by the
+pixels that are gone over. Invariant: no image costs another its pixels, and a request uses its CPU
+seconds and at most one batch a child beyond them.
 """
 
 from __future__ import annotations
@@ -28,17 +29,23 @@ from service.observability.metrics import IMAGES
 from service.wire import ImageRule, Pixels
 
 DECODE_SECONDS = 10.0
-"""How long one image, or one batch of small ones, may take to decode and resize before its child is killed, by default."""
+"""How long one image, or one batch of small ones, may take to decode and resize before its child is
+killed, by default."""
 REQUEST_CPU_SECONDS = 30.0
-"""How long all images of one request may take together, by default, in CPU seconds of the children."""
+"""How long all images of one request may take together, by default, in CPU seconds of the children.
+"""
 SUSPECT_SECONDS = 2.0
-"""An image that took longer when its request was given up is not begun again for a while: it would cost the next one as much."""
+"""An image that took longer when its request was given up is not begun again for a while: it would
+cost the next one as much."""
 BATCH_IMAGES = 16
 BATCH_PIXELS = 4_000_000
-"""What a child decodes in one go: more than that, and others wait too long for it; less, and handing over costs too much."""
+"""What a child decodes in one go: more than that, and others wait too long for it; less, and
+handing over costs too much."""
 
 _TOO_SLOW = "The image took too long to decode."
-_SPENT = "The images of this request take too long to decode all together: send fewer or smaller ones."
+_SPENT = (
+    "The images of this request take too long to decode all together: send fewer or smaller ones."
+)
 
 
 class Encoded(Protocol):
@@ -71,12 +78,17 @@ class Decoders:
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them.
 
-        Not to be cancelled: anyio forgets a child whose start is, and Python complains of it at the end of the process.
+        Not to be cancelled: anyio forgets a child whose start is, and Python complains of it at the
+        end of the process.
         """
         with anyio.CancelScope(shield=True):
-            await asyncio.gather(*(anyio.to_process.run_sync(pictures.ready) for _ in range(cores())))
+            await asyncio.gather(
+                *(anyio.to_process.run_sync(pictures.ready) for _ in range(cores()))
+            )
 
-    async def decode(self, wanted: Sequence[Encoded], rule: ImageRule, decoding: Decoding) -> list[Pixels | RerankError]:
+    async def decode(
+        self, wanted: Sequence[Encoded], rule: ImageRule, decoding: Decoding
+    ) -> list[Pixels | RerankError]:
         """Each image's pixels as the model wants them, or why there are none, in order."""
         outcomes: dict[bytes, Pixels | RerankError] = {}
         fresh: list[Encoded] = []
@@ -85,17 +97,26 @@ class Decoders:
                 outcomes[each.digest] = refusal
             else:
                 fresh.append(each)
-        decoded = await asyncio.gather(*(self._decode(batch, rule, decoding) for batch in self._batches(fresh)))
-        outcomes.update(zip((each.digest for each in fresh), chain.from_iterable(decoded), strict=True))
+        decoded = await asyncio.gather(
+            *(self._decode(batch, rule, decoding) for batch in self._batches(fresh))
+        )
+        outcomes.update(
+            zip((each.digest for each in fresh), chain.from_iterable(decoded), strict=True)
+        )
         return [outcomes[image.digest] for image in wanted]
 
     def _batches(self, distinct: Sequence[Encoded]) -> Iterator[list[Encoded]]:
-        """Runs of images that are decoded in one go: a share a child, and no more than takes a moment."""
+        """Runs of images that are decoded in one go: a share a child, and no more than takes a
+        moment."""
         most = max(1, math.ceil(len(distinct) / self._children.total))
         batch: list[Encoded] = []
         pixels = 0
         for image in distinct:
-            full = len(batch) == most or len(batch) == BATCH_IMAGES or pixels + image.effort > BATCH_PIXELS
+            full = (
+                len(batch) == most
+                or len(batch) == BATCH_IMAGES
+                or pixels + image.effort > BATCH_PIXELS
+            )
             if batch and full:
                 yield batch
                 batch, pixels = [], 0
@@ -104,8 +125,11 @@ class Decoders:
         if batch:
             yield batch
 
-    async def _decode(self, batch: Sequence[Encoded], rule: ImageRule, decoding: Decoding) -> Sequence[Pixels | RerankError]:
-        """A batch; where its child died or took too long, each image alone, so that no image pays for another."""
+    async def _decode(
+        self, batch: Sequence[Encoded], rule: ImageRule, decoding: Decoding
+    ) -> Sequence[Pixels | RerankError]:
+        """A batch; where its child died or took too long, each image alone, so that no image pays
+        for another."""
         if len(batch) > 1:
             try:
                 return await self._decode_once(batch, rule, decoding)
@@ -113,7 +137,9 @@ class Decoders:
                 pass
         return await asyncio.gather(*(self._decode_alone(image, rule, decoding) for image in batch))
 
-    async def _decode_alone(self, image: Encoded, rule: ImageRule, decoding: Decoding) -> Pixels | RerankError:
+    async def _decode_alone(
+        self, image: Encoded, rule: ImageRule, decoding: Decoding
+    ) -> Pixels | RerankError:
         for _ in range(2):
             try:
                 (decoded,) = await self._decode_once([image], rule, decoding)
@@ -122,9 +148,12 @@ class Decoders:
             except TimeoutError:
                 return self._quarantine.add(image.digest, _TOO_SLOW)
             return decoded
-        return self._quarantine.add(image.digest, InvalidImage.message)  # it died of this very picture
+        # it died of this very picture
+        return self._quarantine.add(image.digest, InvalidImage.message)
 
-    async def _decode_once(self, batch: Sequence[Encoded], rule: ImageRule, decoding: Decoding) -> Sequence[Pixels | RerankError]:
+    async def _decode_once(
+        self, batch: Sequence[Encoded], rule: ImageRule, decoding: Decoding
+    ) -> Sequence[Pixels | RerankError]:
         encoded = [image.data for image in batch]
         async with self._children.slot(decoding.scope, sum(image.effort for image in batch)):
             if decoding.seconds <= 0:
@@ -133,7 +162,12 @@ class Decoders:
             try:
                 with anyio.fail_after(self._decode_seconds):
                     decoded, seconds = await anyio.to_process.run_sync(
-                        pictures.decode_all, encoded, rule.cell, rule.min_pixels, rule.max_pixels, cancellable=True
+                        pictures.decode_all,
+                        encoded,
+                        rule.cell,
+                        rule.min_pixels,
+                        rule.max_pixels,
+                        cancellable=True,
                     )
             except (TimeoutError, anyio.BrokenWorkerProcess):
                 decoding.seconds -= time.monotonic() - begun
@@ -151,7 +185,8 @@ class Decoders:
 
 
 class FairSlots:
-    """`total` slots; of the scopes that wait for one, the scope that was served least by cost is next."""
+    """`total` slots; of the scopes that wait for one, the scope that was served least by cost is
+    next."""
 
     def __init__(self, total: int) -> None:
         self.total = total

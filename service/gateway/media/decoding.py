@@ -1,7 +1,8 @@
 """What a child process does to image bytes: decode and resize.
 
-Knows Pillow alone. Invariant: every failure is one of this service's own errors; no Pillow exception or text leaves; and of what
-a PNG holds beside its pixels, no more is unpacked than two short texts that may say how it is turned.
+Knows Pillow alone. Invariant: every failure is one of this service's own errors; no Pillow
+exception or text leaves; and of what a PNG holds beside its pixels, no more is unpacked than two
+short texts that may say how it is turned.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from service.gateway.media.headers import PNG
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 DECODER_MEMORY_BYTES = 2**30
-_KEPT_CHUNKS = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"eXIf"))
+_KEPT_CHUNKS = frozenset(
+    (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"eXIf")
+)
 _KEPT_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
 """Texts that may say how a picture is turned, and nothing else that this service wants to know."""
 _LONGEST_TEXT = 64 * 2**10
 MAX_CHUNKS = 50_000
-"""Of a PNG. Encoders write one for each 8 KiB or more; each takes a chunk's reader as long as a hundred bytes."""
+"""Of a PNG. Encoders write one for each 8 KiB or more; each takes a chunk's reader as long as a
+hundred bytes."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -62,25 +66,38 @@ def decode_all(
 
 
 def _decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int, bytes]:
-    """(width, height, RGB rows) of the first frame, upright, on white where it was transparent, resized for the model."""
+    """(width, height, RGB rows) of the first frame, upright, on white where it was transparent,
+    resized for the model."""
     with _opened(_without_ballast(data)) as image:
         try:
             upright = _rgb(_turned(image))
-            target = smart_resize(*upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
-            resized = upright if upright.size == target else upright.resize(target, Image.Resampling.BICUBIC)
+            target = smart_resize(
+                *upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels
+            )
+            resized = (
+                upright
+                if upright.size == target
+                else upright.resize(target, Image.Resampling.BICUBIC)
+            )
             return *target, resized.tobytes()
         except MemoryError:
             raise ImageTooLarge from None
-        except Exception:  # a broken file leads Pillow to exceptions of any kind, struct.error among them
+        # a broken file leads Pillow to exceptions of any kind, struct.error among them
+        except Exception:
             raise InvalidImage from None
 
 
-def smart_resize(width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """The size Qwen-VL's processor gives an image: sides multiples of `cell`, area within the bounds, aspect about kept."""
+def smart_resize(
+    width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int
+) -> tuple[int, int]:
+    """The size Qwen-VL's processor gives an image: sides multiples of `cell`, area within the
+    bounds, aspect about kept."""
     wide, high = round(width / cell) * cell, round(height / cell) * cell
     if wide * high > max_pixels:
         shrink = math.sqrt(width * height / max_pixels)
-        wide, high = (max(cell, math.floor(side / shrink / cell) * cell) for side in (width, height))
+        wide, high = (
+            max(cell, math.floor(side / shrink / cell) * cell) for side in (width, height)
+        )
     elif wide * high < min_pixels:
         grow = math.sqrt(min_pixels / (width * height))
         wide, high = (math.ceil(side * grow / cell) * cell for side in (width, height))
@@ -88,7 +105,8 @@ def smart_resize(width: int, height: int, *, cell: int, min_pixels: int, max_pix
 
 
 def _without_ballast(data: bytes) -> bytes:
-    """A PNG without profiles, and without texts that say nothing of how it is turned: Pillow would unpack each of them."""
+    """A PNG without profiles, and without texts that say nothing of how it is turned: Pillow would
+    unpack each of them."""
     if not data.startswith(PNG):
         return data
     kept = [PNG]
@@ -126,7 +144,8 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _turned(image: Image.Image) -> Image.Image:
-    """Upright by its EXIF. Pillow's own way writes the EXIF anew, and so refuses photos whose other entries are damaged."""
+    """Upright by its EXIF. Pillow's own way writes the EXIF anew, and so refuses photos whose other
+    entries are damaged."""
     turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     return image if turn is None else image.transpose(turn)
 

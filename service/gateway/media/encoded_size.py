@@ -1,7 +1,8 @@
 """An encoded image's size, from the few bytes of its base64 that say it.
 
-For guessing what a request costs before anything is decoded: what is let in is measured again, by `media`. Knows PNG, JPEG and
-WebP headers. Invariant: whatever it is given, it raises nothing and decodes a bounded number of bytes.
+For guessing what a request costs before anything is decoded: what is let in is measured again, by
+`media`. Knows PNG, JPEG and WebP headers. Invariant: whatever it is given, it raises nothing and
+decodes a bounded number of bytes.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ _MAX_SEGMENTS = 64
 
 
 def image_size(source: str) -> Size | None:
-    """(width, height) of a data URL's or bare base64's image as its header says; None where that is not easily seen."""
+    """(width, height) of a data URL's or bare base64's image as its header says; None where that is
+    not easily seen."""
     start = source.find(",", 0, MAX_LABEL) + 1
 
     def read(offset: int, count: int) -> bytes:
-        """`count` bytes of the image; raises `ValueError` where they are not there, or the base64 has gaps."""
+        """`count` bytes of the image; raises `ValueError` where they are not there, or the base64
+        has gaps."""
         first, last = offset // 3 * 4, -(-(offset + count) // 3) * 4
         found = decode(source[start + first : start + last])[offset % 3 : offset % 3 + count]
         if len(found) < count:

@@ -1,8 +1,10 @@
-"""What an encoded image says of itself before its first pixel: its size, and how often its decoder goes over its pixels.
+"""What an encoded image says of itself before its first pixel: its size, and how often its decoder
+goes over its pixels.
 
-The module reads PNG, JPEG and WebP by itself and unpacks nothing: profiles, texts and EXIF are stepped over by their lengths, in
-a number of steps that is bounded. Invariant: whatever it is given, it takes less than a millisecond or two a megabyte, and it
-raises `InvalidImage` or gives positive sides.
+The module reads PNG, JPEG and WebP by itself and unpacks nothing: profiles, texts and EXIF are
+stepped over by their lengths, in a number of steps that is bounded. Invariant: whatever it is
+given, it takes less than a millisecond or two a megabyte, and it raises `InvalidImage` or gives
+positive sides.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ from dataclasses import dataclass
 from service.errors import InvalidImage
 
 MAX_PIECES = 1_000
-"""Segments or chunks before a picture's first pixel. Cameras write dozens; millions fit into a file, and Pillow reads each."""
+"""Segments or chunks before a picture's first pixel. Cameras write dozens; millions fit into a
+file, and Pillow reads each."""
 MAX_SCANS = 100
-"""Of a progressive JPEG. Encoders write about ten; a few bytes make one more, and each goes over all pixels again."""
+"""Of a progressive JPEG. Encoders write about ten; a few bytes make one more, and each goes over
+all pixels again."""
 USUAL_SCANS = 10
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -31,14 +35,16 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`size` is (width, height) in pixels; `passes` is how often a decoder goes over them, as a multiple of what is usual."""
+    """`size` is (width, height) in pixels; `passes` is how often a decoder goes over them, as a
+    multiple of what is usual."""
 
     size: Size
     passes: int = 1
 
 
 def read_header(data: bytes) -> Header:
-    """The header of an encoded image; raises `InvalidImage` for anything but PNG, JPEG and WebP of a usual make."""
+    """The header of an encoded image; raises `InvalidImage` for anything but PNG, JPEG and WebP of
+    a usual make."""
     passes = 1
     try:
         if data.startswith(PNG):
@@ -58,7 +64,8 @@ def read_header(data: bytes) -> Header:
 
 
 def webp_size(head: bytes) -> Size | None:
-    """(width, height) from the first `WEBP_HEAD` bytes of a WebP; raises `struct.error` where they are fewer."""
+    """(width, height) from the first `WEBP_HEAD` bytes of a WebP; raises `struct.error` where they
+    are fewer."""
     kind = head[12:16]
     if len(head) < WEBP_HEAD and kind != b"VP8L":
         return None
@@ -87,7 +94,8 @@ def _png(data: bytes) -> Size | None:
 
 
 def _jpeg(data: bytes) -> Size | None:
-    """The size that the last frame before the first scan says. Bytes that belong to no segment count as pieces, too."""
+    """The size that the last frame before the first scan says. Bytes that belong to no segment
+    count as pieces, too."""
     size: Size | None = None
     place = len(JPEG)
     for _ in range(MAX_PIECES + 1):
@@ -100,12 +108,15 @@ def _jpeg(data: bytes) -> Size | None:
         if marker in START_OF_FRAME:
             height, width = struct.unpack_from(">HH", data, place + 5)
             size = width, height
-        place += 2 if marker in _WITHOUT_LENGTH else 2 + struct.unpack_from(">H", data, place + 2)[0]
+        place += (
+            2 if marker in _WITHOUT_LENGTH else 2 + struct.unpack_from(">H", data, place + 2)[0]
+        )
     return None
 
 
 def _scans(data: bytes) -> int:
-    """How often a decoder goes over all pixels, as a multiple of what is usual; raises `InvalidImage` where it is too often."""
+    """How often a decoder goes over all pixels, as a multiple of what is usual; raises
+    `InvalidImage` where it is too often."""
     scans = data.count(bytes((0xFF, _START_OF_SCAN)))
     if scans > MAX_SCANS:
         raise InvalidImage

@@ -1,6 +1,8 @@
-"""Images that have just harmed a decoder, remembered for a moment: sent again, they are refused unopened.
+"""Images that have just harmed a decoder, remembered for a moment: sent again, they are refused
+unopened.
 
-Knows digests, nothing of images. Invariant: it remembers so many at most, each so long at most, by a monotonic clock.
+Knows digests, nothing of images. Invariant: it remembers so many at most, each so long at most, by
+a monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from service.observability.metrics import QUARANTINED
 
 MOST = 1_024
 SECONDS = 60.0
-"""Long enough for a client that tries again; short enough for an image that was only unlucky, on a machine that was too busy."""
+"""Long enough for a client that tries again; short enough for an image that was only unlucky, on a
+machine that was too busy."""
 
 
 class Quarantine:

@@ -2,8 +2,8 @@
 
 From IANA's "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry" (RFC
 6890, as of 2025-10), written out because Python's `ipaddress` lags behind them: 3.11 takes most of
-192.0.0.0/24 and all of 3fff::/20 for public. Knows addresses alone. Invariant: the most specific block decides, and an
-address in no block is public.
+192.0.0.0/24 and all of 3fff::/20 for public. Knows addresses alone. Invariant: the most specific
+block decides, and an address in no block is public.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ def is_public_address(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address belongs to the public internet.
 
     An IPv4 address that is mapped or translated into IPv6 is judged as itself: that is what is
-    dialled. One in a tunnel (6to4, Teredo) is not public, whatever it is: the tunnel may end anywhere.
+    dialled. One in a tunnel (6to4, Teredo) is not public, whatever it is: the tunnel may end
+    anywhere.
     """
     if isinstance(address, IPv6Address) and (address in _MAPPED or address in _TRANSLATED):
         return is_public_address(IPv4Address(int(address) & 0xFFFF_FFFF))

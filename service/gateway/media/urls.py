@@ -1,8 +1,8 @@
 """Which URLs may be fetched, and which addresses dialled. Pure: nothing is looked up here.
 
-A URL is read once, here, and only its parts are used from then on: there is no second parser that could read it differently.
-Invariant: a host is a name, never an address in any spelling, and an address is public only if its network is, whichever way
-an IPv4 address is written into it.
+A URL is read once, here, and only its parts are used from then on: there is no second parser that
+could read it differently. Invariant: a host is a name, never an address in any spelling, and an
+address is public only if its network is, whichever way an IPv4 address is written into it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ MAX_HOST = 253
 MAX_LABEL = 63
 
 _NOT_HTTPS = "An image's URL must begin with https://."
-_UNREADABLE = "The image's URL is not one that is fetched: https, a host name, no port, no user, ASCII without spaces."
+_UNREADABLE = (
+    "The image's URL is not one that is fetched: https, a host name, no port, no user, ASCII"
+    " without spaces."
+)
 _NOT_LISTED = "Images are not fetched from this host here."
 
 _CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - {"\\"}
@@ -54,9 +57,15 @@ def read_url(url: str, hosts: Sequence[str] = ()) -> Target:
     except ValueError:
         raise InvalidImage(_UNREADABLE) from None
     host = parts.hostname or ""
-    if not _NO_NAMES.isdisjoint(parts.netloc) or port not in (None, HTTPS_PORT) or not _is_name(host):
+    if (
+        not _NO_NAMES.isdisjoint(parts.netloc)
+        or port not in (None, HTTPS_PORT)
+        or not _is_name(host)
+    ):
         raise InvalidImage(_UNREADABLE)
-    if hosts and not any(host == each or (each.startswith(".") and host.endswith(each)) for each in hosts):
+    if hosts and not any(
+        host == each or (each.startswith(".") and host.endswith(each)) for each in hosts
+    ):
         raise InvalidImage(_NOT_LISTED)
     return Target(host, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
 
@@ -75,7 +84,8 @@ def is_public(address: str) -> bool:
 
 
 def _is_name(host: str) -> bool:
-    """Two labels or more, the last of which begins with a letter, as no part of an address does in any spelling."""
+    """Two labels or more, the last of which begins with a letter, as no part of an address does in
+    any spelling."""
     labels = host.split(".")
     fine = all(0 < len(label) <= MAX_LABEL and _LABEL.issuperset(label) for label in labels)
     return fine and len(labels) > 1 and len(host) <= MAX_HOST and labels[-1][0] in ascii_lowercase

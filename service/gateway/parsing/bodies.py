@@ -1,6 +1,8 @@
-"""Bodies read off the event loop: the large ones one at a time, so that the memory of reading is that of one.
+"""Bodies read off the event loop: the large ones one at a time, so that the memory of reading is
+that of one.
 
-Knows sizes and threads, nothing of what a body says. Invariant: the event loop waits for no body larger than `SMALL_BYTES`.
+Knows sizes and threads, nothing of what a body says. Invariant: the event loop waits for no body
+larger than `SMALL_BYTES`.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class BodyReading:
             yield
 
     async def outline(self, body: bytearray, needed: Container[str]) -> JsonBody:
-        """A body whose documents are counted and not built; raises `InvalidRequest` where it is beyond the bounds."""
+        """A body whose documents are counted and not built; raises `InvalidRequest` where it is
+        beyond the bounds."""
         if len(body) <= SMALL_BYTES:
             outline = JsonBody(body, self._max_marks, needed)
         else:
@@ -56,7 +59,9 @@ class BodyReading:
                 raise InvalidRequest(_sentence(name, most)).at((name[:_MAX_NAME],))
         return outline
 
-    async def build(self, outline: JsonBody, read: Callable[[dict[str, Any], Limits], Result]) -> Result:
+    async def build(
+        self, outline: JsonBody, read: Callable[[dict[str, Any], Limits], Result]
+    ) -> Result:
         """What `read` makes of the body."""
         return await anyio.to_thread.run_sync(lambda: read(outline.build(), self._limits))
 

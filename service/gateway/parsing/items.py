@@ -1,7 +1,9 @@
-"""A request's items into contents, a moment at a time, so that its deadline and its client's leaving end the work.
+"""A request's items into contents, a moment at a time, so that its deadline and its client's
+leaving end the work.
 
-The module knows the order of items and the bound on a request's pixels; what an item may hold is `media`'s business. Invariant:
-every document has a content or an error, and no step off the loop takes much longer than `STEP_SECONDS`.
+The module knows the order of items and the bound on a request's pixels; what an item may hold is
+`media`'s business. Invariant: every document has a content or an error, and no step off the loop
+takes much longer than `STEP_SECONDS`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ STEP_SECONDS = 0.05
 class Reading:
     """One request's query and documents; read them with `run`."""
 
-    def __init__(self, media: Media, query: Item, documents: Sequence[Item | RerankError], fetched: Fetched) -> None:
+    def __init__(
+        self, media: Media, query: Item, documents: Sequence[Item | RerankError], fetched: Fetched
+    ) -> None:
         self._media = media
         self._fetched = fetched
         self._seen: set[bytes] = set()
@@ -37,7 +41,8 @@ class Reading:
         self.errors: dict[int, RerankError] = {}
 
     async def run(self, until: float) -> None:
-        """Read everything; raises the query's error, and `DeadlineExceeded` where a step ends after `until` (loop time)."""
+        """Read everything; raises the query's error, and `DeadlineExceeded` where a step ends after
+        `until` (loop time)."""
         while await anyio.to_thread.run_sync(self._step):
             if asyncio.get_running_loop().time() >= until:
                 raise DeadlineExceeded
@@ -60,13 +65,20 @@ class Reading:
             yield
 
     def _content(self, item: Item, loc: Loc) -> Content:
-        """An item's content, within what the request's images may have of pixels all together; equal ones count once."""
+        """An item's content, within what the request's images may have of pixels all together;
+        equal ones count once."""
         content = self._media.resolve(item, loc, self._fetched)
-        new = {picture.digest: picture for picture in pictures_in(content) if picture.digest not in self._seen}
+        new = {
+            picture.digest: picture
+            for picture in pictures_in(content)
+            if picture.digest not in self._seen
+        }
         pixels = sum(picture.pixels for picture in new.values())
         if pixels > self._pixels_left:
             most = self._media.limits.max_request_pixels
-            raise ImageTooLarge(f"The images of this request have more than {most} pixels together.").at(loc)
+            raise ImageTooLarge(
+                f"The images of this request have more than {most} pixels together."
+            ).at(loc)
         self._pixels_left -= pixels
         self._seen |= new.keys()
         return content

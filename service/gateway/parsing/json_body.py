@@ -1,9 +1,11 @@
-"""A request's JSON body as a dict, within bounds on its memory, and on how long other threads wait for the interpreter.
+"""A request's JSON body as a dict, within bounds on its memory, and on how long other threads wait
+for the interpreter.
 
-A body is read in two steps. The outline counts values and depth by a scan over the bytes, and splits the body into its fields
-and their entries without building any; it says how much memory they will take. Only then are they built, one entry at a time.
-Knows JSON alone: neither field names nor HTTP. Invariant: nothing is built of a body that is not within the bounds, and no step
-holds the interpreter for longer than one entry, or a few hundredths of a second, take.
+A body is read in two steps. The outline counts values and depth by a scan over the bytes, and
+splits the body into its fields and their entries without building any; it says how much memory they
+will take. Only then are they built, one entry at a time. Knows JSON alone: neither field names nor
+HTTP. Invariant: nothing is built of a body that is not within the bounds, and no step holds the
+interpreter for longer than one entry, or a few hundredths of a second, take.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from service.errors import InvalidRequest
 MAX_DEPTH = 100
 """How deep lists and objects may be nested. The parser itself ends at 200."""
 BYTES_A_MARK = 192
-"""Memory that a value takes at most beside its characters, by the brackets and commas that it needs.
+"""Memory that a value takes at most beside its characters, by the brackets and commas that it
+needs.
 
-The dearest is an object of one key with values of its own: `{"k1":"v1"},` has two marks and takes 312 bytes (CPython 3.11).
+The dearest is an object of one key with values of its own: `{"k1":"v1"},` has two marks and takes
+312 bytes (CPython 3.11).
 """
 IGNORED_BYTES = 64 * 2**10
 """A field that is not read is not built where it is longer than this."""
@@ -42,13 +46,15 @@ _entries_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class JsonBody:
     """A JSON object whose fields are known and not built yet.
 
-    `memory`: bytes that it takes at most when it is built. `entries`: the length of each needed field that is a list, by name.
+    `memory`: bytes that it takes at most when it is built. `entries`: the length of each needed
+    field that is a list, by name.
     """
 
     def __init__(self, body: bytes | bytearray, max_marks: int, needed: Container[str]) -> None:
         """Outline a body of which the fields in `needed` are read.
 
-        Raises `InvalidRequest` where it is no JSON object, or has more than `max_marks` brackets and commas.
+        Raises `InvalidRequest` where it is no JSON object, or has more than `max_marks` brackets
+        and commas.
         """
         marks = _count_marks(body, max_marks)
         try:
@@ -61,7 +67,11 @@ class JsonBody:
             raise InvalidRequest("The request body must be a JSON object.") from None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise _invalid() from None
-        self.entries = {name: len(field) for name, field in self._fields.items() if isinstance(field, list) and name in needed}
+        self.entries = {
+            name: len(field)
+            for name, field in self._fields.items()
+            if isinstance(field, list) and name in needed
+        }
         self.memory = _OWN_BYTES + marks * BYTES_A_MARK + self._characters(body)
 
     def _characters(self, body: bytes | bytearray) -> int:
@@ -84,7 +94,9 @@ class JsonBody:
         built: dict[str, Any] = {}
         try:
             for name, field in fields.items():
-                built[name] = [_value(raw) for raw in field] if isinstance(field, list) else _value(field)
+                built[name] = (
+                    [_value(raw) for raw in field] if isinstance(field, list) else _value(field)
+                )
         except ValueError:
             raise _invalid() from None
         return built
@@ -104,7 +116,8 @@ def _is_plain(value: bytes | bytearray) -> bool:
 
 
 def _most_bytes(value: bytes) -> int:
-    """Bytes that a value's characters take at most: a wide one makes each character of its string as wide."""
+    """Bytes that a value's characters take at most: a wide one makes each character of its string
+    as wide."""
     if _is_plain(value):
         return len(value)
     wide = value.translate(None, _BELOW_ASTRAL) or any(each in value for each in _SURROGATES)
@@ -112,7 +125,8 @@ def _most_bytes(value: bytes) -> int:
 
 
 def _count_marks(body: bytes | bytearray, most: int) -> int:
-    """The brackets and commas outside of strings; raises `InvalidRequest` above `most`, and where they nest too deep.
+    """The brackets and commas outside of strings; raises `InvalidRequest` above `most`, and where
+    they nest too deep.
 
     What is no JSON may be counted wrongly from its first mistake on: no parser gets beyond it.
     """
@@ -146,7 +160,8 @@ def _chunk(view: memoryview, start: int) -> bytes:
 
 
 def _depth(brackets: bytes, depth: int) -> int:
-    """The depth after some brackets; raises `InvalidRequest` where it is too great, or more are closed than were opened."""
+    """The depth after some brackets; raises `InvalidRequest` where it is too great, or more are
+    closed than were opened."""
     for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
@@ -161,4 +176,6 @@ def _invalid() -> InvalidRequest:
 
 
 def _too_many(most: int) -> InvalidRequest:
-    return InvalidRequest(f"The request body may have {most} brackets and commas outside of strings.")
+    return InvalidRequest(
+        f"The request body may have {most} brackets and commas outside of strings."
+    )

@@ -1,4 +1,5 @@
-"""The engine contract: what a worker asks of whatever runs the network, and how it is told whether that gets on."""
+"""The engine contract: what a worker asks of whatever runs the network, and how it is told whether
+that gets on."""
 
 from __future__ import annotations
 
@@ -22,17 +23,24 @@ def no_callback() -> None:
 
 
 class Scorer(Protocol):
-    """Runs one model. Scores are fp32 logit(yes) - logit(no) (paper, eq. 1), the same whatever else is being scored."""
+    """Runs one model. Scores are fp32 logit(yes) - logit(no) (paper, eq. 1), the same whatever else
+    is being scored."""
 
-    async def start(self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()) -> list[WorkerInfo]:
-        """Load a checkpoint, and adapters on top of it; say what is served: the checkpoint first, then each adapter.
+    async def start(
+        self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
+    ) -> list[WorkerInfo]:
+        """Load a checkpoint, and adapters on top of it; say what is served: the checkpoint first,
+        then each adapter.
 
         Raises `CannotLoad` with one sentence where that fails.
         """
         ...
 
-    def score(self, call: ScoreCall, begin: Begin = no_callback) -> AsyncGenerator[PairVerdict, None]:
-        """A verdict on each document, as they come. Closing the generator abandons the rest of the work.
+    def score(
+        self, call: ScoreCall, begin: Begin = no_callback
+    ) -> AsyncGenerator[PairVerdict, None]:
+        """A verdict on each document, as they come. Closing the generator abandons the rest of the
+        work.
 
         `begin` is told, on any thread and perhaps often, that the engine works on the call.
         """
@@ -56,7 +64,8 @@ class Scorer(Protocol):
 
 
 class Progress:
-    """How long there has been work, all in all, since a piece of it was last done. Pieces begin and end on any thread."""
+    """How long there has been work, all in all, since a piece of it was last done. Pieces begin and
+    end on any thread."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -73,7 +82,8 @@ class Progress:
             self._at_work += 1
 
     def end(self, *, done: bool = True) -> None:
-        """It has ended; not `done`: it was taken back. Then the time that it waited in vain still counts."""
+        """It has ended; not `done`: it was taken back. Then the time that it waited in vain still
+        counts."""
         with self._lock:
             self._at_work -= 1
             if done:
@@ -82,13 +92,15 @@ class Progress:
                 self._earlier += self._clock() - self._since
 
     def stalled_seconds(self) -> float:
-        """How long there has been work of which nothing was done; callers who give up early add up."""
+        """How long there has been work of which nothing was done; callers who give up early add
+        up."""
         with self._lock:
             return self._earlier + (self._clock() - self._since if self._at_work else 0.0)
 
 
 def count_step(pairs: int, tokens: int, fill: float) -> None:
-    """Count a forward pass: what it scored, what it computed, and the share of its token budget that it used."""
+    """Count a forward pass: what it scored, what it computed, and the share of its token budget
+    that it used."""
     ENGINE_STEPS.inc()
     BATCH_PAIRS.observe(pairs)
     BATCH_TOKENS.observe(tokens)

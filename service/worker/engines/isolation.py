@@ -1,7 +1,7 @@
 """A pair that the network cannot score fails alone: its batch is halved until it is found.
 
-Knows rows and functions over them, no tensors. Invariant: a row is without a logit only if the network failed for it alone, and
-did not fail for a pair that is known to be good.
+Knows rows and functions over them, no tensors. Invariant: a row is without a logit only if the
+network failed for it alone, and did not fail for a pair that is known to be good.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ MOST_LOGIT = 1e30
 
 
 def attempt(work: Callable[[], Result], works: Callable[[], bool]) -> Result | None:
-    """`work`'s result, None where it failed. Where `works` says that nothing works, raises what `work` raised."""
+    """`work`'s result, None where it failed. Where `works` says that nothing works, raises what
+    `work` raised."""
     try:
         return work()
     except Exception as failure:  # of any kind: a network documents none
-        cause = failure.with_traceback(None)  # whose frames hold on to the tensors of the pass that failed
+        # whose frames hold on to the tensors of the pass that failed
+        cause = failure.with_traceback(None)
     if not works():
         raise cause
     return None
 
 
-def isolated(rows: Sequence[Row], score: Callable[[Sequence[Row]], list[float]], works: Callable[[], bool]) -> list[float | None]:
+def isolated(
+    rows: Sequence[Row], score: Callable[[Sequence[Row]], list[float]], works: Callable[[], bool]
+) -> list[float | None]:
     """`score`'s logit for each row, None for a row that has none; raises as `attempt` does."""
     logits = attempt(partial(score, rows), works)
     if logits is not None:

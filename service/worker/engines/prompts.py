@@ -1,6 +1,8 @@
-"""What every scorer does alike: documents into prompts, logits into verdicts, a checkpoint into its description.
+"""What every scorer does alike: documents into prompts, logits into verdicts, a checkpoint into its
+description.
 
-Knows calls and the checkpoint's family, no engine. Invariant: two scorers given one call read the same token ids.
+Knows calls and the checkpoint's family, no engine. Invariant: two scorers given one call read the
+same token ids.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from service.errors import PairTooLong as PairTooLongError
 from service.wire import ImageRule, Pixels, Refused, ScoreCall, Scored, WireItem, WorkerInfo
 
 PIECE_CHARACTERS = 2**16
-"""What one piece of a call's rendering reads, about: some 20 ms of a core. A call gives way to others
-after each piece, and one that is abandoned stops after the piece that is being rendered."""
+"""What one piece of a call's rendering reads, about: some 20 ms of a core. A call gives way to
+others after each piece, and one that is abandoned stops after the piece that is being rendered."""
 _PART_CHARACTERS = 64
 """What a document or an image takes besides texts, in characters' time."""
 CUT = "cut 2"
@@ -68,16 +70,31 @@ def image(pixels: Pixels) -> Image:
 def scored(prompt: Prompt, logit: float, reused_tokens: int = 0) -> Scored:
     """What became of a prompt, and what it cost."""
     pictures = sum(map(image_tokens, prompt.images))
-    return Scored(logit, len(prompt.prefix.ids) + len(prompt.suffix.ids), pictures, prompt.truncated, reused_tokens)
+    return Scored(
+        logit,
+        len(prompt.prefix.ids) + len(prompt.suffix.ids),
+        pictures,
+        prompt.truncated,
+        reused_tokens,
+    )
 
 
 def describe(
-    checkpoint: Checkpoint, adapter: Adapter | None = None, *, parts: Sequence[str], engine: str, dtype: str, device: str
+    checkpoint: Checkpoint,
+    adapter: Adapter | None = None,
+    *,
+    parts: Sequence[str],
+    engine: str,
+    dtype: str,
+    device: str,
 ) -> WorkerInfo:
-    """A model as it is served. Its digest covers files, engine and dtype, and `parts`: what else decides a score."""
+    """A model as it is served. Its digest covers files, engine and dtype, and `parts`: what else
+    decides a score."""
     manifest, model = checkpoint.manifest, adapter or checkpoint
     parts = (CUT, *parts, adapter.digest) if adapter else (CUT, *parts)
-    digest = hashlib.sha256("\n".join((checkpoint.digest, engine, dtype, *parts)).encode()).hexdigest()
+    digest = hashlib.sha256(
+        "\n".join((checkpoint.digest, engine, dtype, *parts)).encode()
+    ).hexdigest()
     return WorkerInfo(
         model=model.name,
         digest=f"sha256:{digest}",

@@ -1,4 +1,5 @@
-"""What the API server refuses: by the schema, and by what it checks beyond its schema. Changes nothing."""
+"""What the API server refuses: by the schema, and by what it checks beyond its schema. Changes
+nothing."""
 
 from __future__ import annotations
 
@@ -35,8 +36,11 @@ FIXED = {
 """Fields of a spec that an update may not change."""
 
 
-def admit(resource: Resource, value: Object, old: Object | None, *, version: str, restricted: bool) -> None:
-    """Let the object pass, or say all that is wrong with it; `restricted` is its namespace's Pod security level.
+def admit(
+    resource: Resource, value: Object, old: Object | None, *, version: str, restricted: bool
+) -> None:
+    """Let the object pass, or say all that is wrong with it; `restricted` is its namespace's Pod
+    security level.
 
     Raises:
         Refused: 422, with every problem in one sentence each.
@@ -45,7 +49,11 @@ def admit(resource: Resource, value: Object, old: Object | None, *, version: str
     wrong = None if resource in OPERATORS else violation(value, version)
     if wrong:
         raise invalid(resource.kind, name, [wrong])
-    problems = [*_metadata_problems(resource, value), *_kind_problems(resource, value), *_changed(resource, value, old)]
+    problems = [
+        *_metadata_problems(resource, value),
+        *_kind_problems(resource, value),
+        *_changed(resource, value, old),
+    ]
     template = template_of(value)
     if template:
         problems += _label_problems(template.get("metadata") or {})
@@ -82,11 +90,15 @@ def _kind_problems(resource: Resource, value: Object) -> Iterator[str]:
     match resource.kind:
         case "ConfigMap" | "Secret":
             yield from _data_problems(value, encoded=resource.kind == "Secret")
-        case "Deployment" | "StatefulSet" | "ReplicaSet" if not selects(spec["selector"], labels_of(spec["template"])):
+        case "Deployment" | "StatefulSet" | "ReplicaSet" if not selects(
+            spec["selector"], labels_of(spec["template"])
+        ):
             yield "spec.selector: does not match the template's labels"
         case "PodDisruptionBudget" if "minAvailable" in spec and "maxUnavailable" in spec:
             yield "spec: minAvailable and maxUnavailable are mutually exclusive"
-        case "HorizontalPodAutoscaler" if not 1 <= spec.get("minReplicas", 1) <= spec["maxReplicas"]:
+        case "HorizontalPodAutoscaler" if (
+            not 1 <= spec.get("minReplicas", 1) <= spec["maxReplicas"]
+        ):
             yield "spec.minReplicas: must be from 1 to maxReplicas"
         case "Service":
             yield from _service_problems(spec)
@@ -123,7 +135,9 @@ def _changed(resource: Resource, value: Object, old: Object | None) -> Iterator[
     for field in FIXED.get(resource.kind, ()):
         if spec.get(field) != before.get(field):
             yield f"spec.{field}: field is immutable"
-    if old.get("immutable") and any(value.get(field) != old.get(field) for field in ("data", "binaryData", "immutable")):
+    if old.get("immutable") and any(
+        value.get(field) != old.get(field) for field in ("data", "binaryData", "immutable")
+    ):
         yield "data: field is immutable when `immutable` is set"
     for field in ("type", "roleRef"):
         if resource.kind in {"Secret", "RoleBinding"} and value.get(field) != old.get(field):
@@ -133,7 +147,12 @@ def _changed(resource: Resource, value: Object, old: Object | None) -> Iterator[
 
 
 def _fixed_of(pod_spec: Object) -> Object:
-    images = [{key: value for key, value in container.items() if key != "image"} for container in pod_spec["containers"]]
-    return {key: value for key, value in pod_spec.items() if key not in {"activeDeadlineSeconds", "tolerations"}} | {
-        "containers": images
-    }
+    images = [
+        {key: value for key, value in container.items() if key != "image"}
+        for container in pod_spec["containers"]
+    ]
+    return {
+        key: value
+        for key, value in pod_spec.items()
+        if key not in {"activeDeadlineSeconds", "tolerations"}
+    } | {"containers": images}

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.deploy.cluster.admission import admit
-from tests.deploy.cluster.catalogue import BUILT_IN, NAMESPACE, NODE, OPERATORS, STORAGE_CLASS, Resource
+from tests.deploy.cluster.catalogue import (
+    BUILT_IN,
+    NAMESPACE,
+    NODE,
+    OPERATORS,
+    STORAGE_CLASS,
+    Resource,
+)
 from tests.deploy.cluster.controllers import reconcile
 from tests.deploy.cluster.kubelet import NothingRuns, Runtime
 from tests.deploy.cluster.patching import merge, merge_strategically
@@ -31,7 +38,8 @@ class Cluster:
         nodes: What Pods can be placed on.
         runtime: What runs containers; none are run by default.
 
-    `missing_images` are those that no node can pull; they may change at any time, and `settle` after that.
+    `missing_images` are those that no node can pull; they may change at any time, and `settle`
+    after that.
     """
 
     def __init__(
@@ -49,10 +57,16 @@ class Cluster:
         self.store = Store()
         for value in nodes:
             self.store.put(Key(NODE, "", value["metadata"]["name"]), value)
-        standard = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "example.com/standard"}
+        standard = {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "provisioner": "example.com/standard",
+        }
         self.store.put(Key(STORAGE_CLASS, "", "standard"), standard)
         for name in ("default", "kube-system", "kube-public"):
-            self.create(NAMESPACE, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+            self.create(
+                NAMESPACE, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+            )
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
         found = self.store.get(resource, namespace, name)
@@ -60,12 +74,16 @@ class Cluster:
             raise Refused(404, "NotFound", f'{resource.plural} "{name}" not found')
         return found
 
-    def list(self, resource: Resource, namespace: str, labels: str = "", fields: str = "") -> list[Object]:
+    def list(
+        self, resource: Resource, namespace: str, labels: str = "", fields: str = ""
+    ) -> list[Object]:
         """Those of a kind that the two selectors cover."""
         found = self.store.list(resource, namespace)
         return [value for value in found if covers(value, labels, fields)]
 
-    def create(self, resource: Resource, namespace: str, value: Object, *, dry_run: bool = False) -> Object:
+    def create(
+        self, resource: Resource, namespace: str, value: Object, *, dry_run: bool = False
+    ) -> Object:
         with self.store.changed:
             value = completed(resource, value)
             name = value["metadata"].get("name", "")
@@ -76,13 +94,17 @@ class Cluster:
                 raise Refused(409, "AlreadyExists", f'{resource.plural} "{name}" already exists')
             return value if dry_run else self._keep(Key(resource, namespace, name), value)
 
-    def replace(self, resource: Resource, namespace: str, name: str, value: Object, *, dry_run: bool = False) -> Object:
+    def replace(
+        self, resource: Resource, namespace: str, name: str, value: Object, *, dry_run: bool = False
+    ) -> Object:
         with self.store.changed:
             old = self.get(resource, namespace, name)
             value = completed(resource, value)
             expected = value["metadata"].get("resourceVersion", old["metadata"]["resourceVersion"])
             if expected != old["metadata"]["resourceVersion"]:
-                raise Refused(409, "Conflict", f'Operation cannot be fulfilled on {resource.plural} "{name}"')
+                raise Refused(
+                    409, "Conflict", f'Operation cannot be fulfilled on {resource.plural} "{name}"'
+                )
             value.pop("status", None)
             value |= {"status": old["status"]} if "status" in old else {}
             if resource.kind == "Service":
@@ -91,25 +113,44 @@ class Cluster:
             return value if dry_run else self._keep(Key(resource, namespace, name), value)
 
     def patch(
-        self, resource: Resource, namespace: str, name: str, patch: Object, *, strategic: bool, dry_run: bool = False
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        patch: Object,
+        *,
+        strategic: bool,
+        dry_run: bool = False,
     ) -> Object:
         with self.store.changed:
             old = self.get(resource, namespace, name)
             if strategic and resource in OPERATORS:
-                raise Refused(415, "UnsupportedMediaType", "an operator's kind takes no strategic merge patch")
+                raise Refused(
+                    415, "UnsupportedMediaType", "an operator's kind takes no strategic merge patch"
+                )
             schema = schema_of(resource.api_version, resource.kind, self.version)
-            patched = merge_strategically(old, patch, schema, self.version) if strategic else merge(old, patch)
+            patched = (
+                merge_strategically(old, patch, schema, self.version)
+                if strategic
+                else merge(old, patch)
+            )
             return self.replace(resource, namespace, name, patched, dry_run=dry_run)
 
-    def apply(self, resource: Resource, namespace: str, name: str, value: Object, *, dry_run: bool = False) -> Object:
+    def apply(
+        self, resource: Resource, namespace: str, name: str, value: Object, *, dry_run: bool = False
+    ) -> Object:
         """Server-side apply, with nobody to contend for a field."""
         with self.store.changed:
             if self.store.get(resource, namespace, name) is None:
                 return self.create(resource, namespace, value, dry_run=dry_run)
             strategic = resource not in OPERATORS
-            return self.patch(resource, namespace, name, value, strategic=strategic, dry_run=dry_run)
+            return self.patch(
+                resource, namespace, name, value, strategic=strategic, dry_run=dry_run
+            )
 
-    def delete(self, resource: Resource, namespace: str, name: str, *, dry_run: bool = False) -> Object:
+    def delete(
+        self, resource: Resource, namespace: str, name: str, *, dry_run: bool = False
+    ) -> Object:
         with self.store.changed:
             found = self.get(resource, namespace, name)
             if not dry_run:
@@ -140,7 +181,10 @@ def covers(value: Object, labels: str, fields: str) -> bool:
     """Whether the two selectors of a query cover an object."""
     metadata = value["metadata"]
     known = {"metadata.name": metadata["name"], "metadata.namespace": metadata.get("namespace", "")}
-    known |= {"status.phase": (value.get("status") or {}).get("phase", ""), "type": value.get("type", "")}
+    known |= {
+        "status.phase": (value.get("status") or {}).get("phase", ""),
+        "type": value.get("type", ""),
+    }
     return query_selects(labels, metadata.get("labels") or {}) and query_selects(fields, known)
 
 
@@ -152,7 +196,9 @@ def completed(resource: Resource, value: Object) -> Object:
         case "Secret":
             texts = value.pop("stringData", None) or {}
             data = value.get("data") or {}
-            value["data"] = data | {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
+            value["data"] = data | {
+                key: base64.b64encode(text.encode()).decode() for key, text in texts.items()
+            }
             value.setdefault("type", "Opaque")
         case "Namespace":
             own = {"kubernetes.io/metadata.name": value["metadata"]["name"]}
@@ -161,5 +207,7 @@ def completed(resource: Resource, value: Object) -> Object:
             spec.setdefault("replicas", 1)
         case "Service":
             spec.setdefault("type", "ClusterIP")
-            spec.setdefault("clusterIP", f"10.96.0.{sum(value['metadata']['name'].encode()) % 250 + 1}")
+            spec.setdefault(
+                "clusterIP", f"10.96.0.{sum(value['metadata']['name'].encode()) % 250 + 1}"
+            )
     return value

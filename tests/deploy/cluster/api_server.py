@@ -22,7 +22,8 @@ VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 OPENAPI = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 """An empty document of this type: schemas are checked here, not by the client."""
 MERGE, STRATEGIC, APPLY = (
-    f"application/{kind}" for kind in ("merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml")
+    f"application/{kind}"
+    for kind in ("merge-patch+json", "strategic-merge-patch+json", "apply-patch+yaml")
 )
 MAX_BODY_BYTES = 8 << 20
 WATCH_SECONDS = 60
@@ -31,7 +32,9 @@ WATCH_SECONDS = 60
 @contextmanager
 def serving(cluster: Cluster) -> Iterator[str]:
     """Serve the cluster on a free port of the loopback; gives its URL."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("ClusterHandler", (Handler,), {"cluster": cluster}))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), type("ClusterHandler", (Handler,), {"cluster": cluster})
+    )
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -75,19 +78,36 @@ class Handler(BaseHTTPRequestHandler):
 
     def _described(self, path: str) -> Object | bytes | None:
         """What discovery asks for."""
-        groups = sorted({(resource.group, resource.version) for resource in self.cluster.resources if resource.group})
+        groups = sorted(
+            {
+                (resource.group, resource.version)
+                for resource in self.cluster.resources
+                if resource.group
+            }
+        )
         match path.strip("/").split("/"):
             case ["version"]:
                 major, minor = self.cluster.version.split(".")
-                return {"major": major, "minor": minor, "gitVersion": f"v{self.cluster.version}.0", "platform": "linux/amd64"}
+                return {
+                    "major": major,
+                    "minor": minor,
+                    "gitVersion": f"v{self.cluster.version}.0",
+                    "platform": "linux/amd64",
+                }
             case ["openapi", "v2"]:
                 return b""
             case ["api"]:
                 return {"kind": "APIVersions", "versions": ["v1"]}
             case ["apis"]:
-                versions = [{"groupVersion": f"{group}/{version}", "version": version} for group, version in groups]
+                versions = [
+                    {"groupVersion": f"{group}/{version}", "version": version}
+                    for group, version in groups
+                ]
                 named = zip(groups, versions, strict=True)
-                listed = [{"name": group, "versions": [only], "preferredVersion": only} for (group, _), only in named]
+                listed = [
+                    {"name": group, "versions": [only], "preferredVersion": only}
+                    for (group, _), only in named
+                ]
                 return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
             case ["api", "v1"]:
                 return self._resources("v1")
@@ -97,12 +117,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def _resources(self, api_version: str) -> Object:
         listed = [
-            {"name": resource.plural, "singularName": resource.kind.lower(), "namespaced": resource.namespaced}
+            {
+                "name": resource.plural,
+                "singularName": resource.kind.lower(),
+                "namespaced": resource.namespaced,
+            }
             | {"kind": resource.kind, "verbs": VERBS, "shortNames": list(resource.short_names)}
             for resource in self.cluster.resources
             if resource.api_version == api_version
         ]
-        return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version, "resources": listed}
+        return {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": api_version,
+            "resources": listed,
+        }
 
     def _asked(self, path: str) -> Object | bytes | None:
         """What is asked of one kind; nothing where a watch has already streamed its answer."""
@@ -118,19 +147,31 @@ class Handler(BaseHTTPRequestHandler):
             case "GET":
                 return self._listed(resource, namespace)
             case "POST" if not name:
-                return self._marked(resource, self.cluster.create(resource, namespace, self._sent(), dry_run=dry_run))
+                return self._marked(
+                    resource,
+                    self.cluster.create(resource, namespace, self._sent(), dry_run=dry_run),
+                )
             case "PUT" if name:
-                return self._marked(resource, self.cluster.replace(resource, namespace, name, self._sent(), dry_run=dry_run))
+                return self._marked(
+                    resource,
+                    self.cluster.replace(resource, namespace, name, self._sent(), dry_run=dry_run),
+                )
             case "PATCH" if name:
-                return self._marked(resource, self._patched(resource, namespace, name, dry_run=dry_run))
+                return self._marked(
+                    resource, self._patched(resource, namespace, name, dry_run=dry_run)
+                )
             case "DELETE" if name:
-                return self._marked(resource, self.cluster.delete(resource, namespace, name, dry_run=dry_run))
+                return self._marked(
+                    resource, self.cluster.delete(resource, namespace, name, dry_run=dry_run)
+                )
         raise Refused(405, "MethodNotAllowed", f"{self.command} {path} is not served")
 
     def _addressed(self, path: str) -> tuple[Resource, str, str, str]:
         """Kind, namespace, name and subresource of a path; empty where it names none."""
         parts = path.strip("/").split("/")
-        api_version, rest = ("v1", parts[2:]) if parts[0] == "api" else ("/".join(parts[1:3]), parts[3:])
+        api_version, rest = (
+            ("v1", parts[2:]) if parts[0] == "api" else ("/".join(parts[1:3]), parts[3:])
+        )
         namespace = ""
         if len(rest) > 2 and rest[0] == NAMESPACE.plural:
             namespace, rest = rest[1], rest[2:]
@@ -150,11 +191,15 @@ class Handler(BaseHTTPRequestHandler):
     def _patched(self, resource: Resource, namespace: str, name: str, *, dry_run: bool) -> Object:
         kind = self.headers.get("Content-Type", "").partition(";")[0]
         if kind == APPLY:
-            return self.cluster.apply(resource, namespace, name, yaml.safe_load(self.body), dry_run=dry_run)
+            return self.cluster.apply(
+                resource, namespace, name, yaml.safe_load(self.body), dry_run=dry_run
+            )
         if kind not in {MERGE, STRATEGIC}:
             raise Refused(415, "UnsupportedMediaType", f"{kind} is not served")
         patch = json.loads(self.body)
-        return self.cluster.patch(resource, namespace, name, patch, strategic=kind == STRATEGIC, dry_run=dry_run)
+        return self.cluster.patch(
+            resource, namespace, name, patch, strategic=kind == STRATEGIC, dry_run=dry_run
+        )
 
     def _subresource(self, resource: Resource, namespace: str, name: str, sub: str) -> bytes:
         self.cluster.get(resource, namespace, name)
@@ -166,7 +211,12 @@ class Handler(BaseHTTPRequestHandler):
         items = self.cluster.list(resource, namespace, *self._selectors())
         metadata = {"resourceVersion": str(self.cluster.store.version)}
         items = [self._marked(resource, item) for item in items]
-        return {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata, "items": items}
+        return {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.api_version,
+            "metadata": metadata,
+            "items": items,
+        }
 
     def _selectors(self) -> tuple[str, str]:
         return self.query.get("labelSelector", ""), self.query.get("fieldSelector", "")
@@ -203,7 +253,10 @@ class Handler(BaseHTTPRequestHandler):
         for item in items:
             self._chunk("ADDED", self._marked(resource, item))
         if self.query.get("sendInitialEvents") == "true":
-            done = {"annotations": {"k8s.io/initial-events-end": "true"}, "resourceVersion": str(version)}
+            done = {
+                "annotations": {"k8s.io/initial-events-end": "true"},
+                "resourceVersion": str(version),
+            }
             self._chunk("BOOKMARK", self._marked(resource, {"metadata": done}))
         return version
 
@@ -214,7 +267,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, answer: Object | bytes) -> None:
         text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        kind = "application/json" if isinstance(answer, dict) else OPENAPI if "openapi" in self.path else "text/plain"
+        kind = (
+            "application/json"
+            if isinstance(answer, dict)
+            else OPENAPI
+            if "openapi" in self.path
+            else "text/plain"
+        )
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))

@@ -34,24 +34,44 @@ REPLICA_SET = Resource("apps", "v1", "ReplicaSet", "replicasets", short_names=("
 STATEFUL_SET = Resource("apps", "v1", "StatefulSet", "statefulsets", short_names=("sts",))
 JOB = Resource("batch", "v1", "Job", "jobs")
 CRON_JOB = Resource("batch", "v1", "CronJob", "cronjobs", short_names=("cj",))
-AUTOSCALER = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short_names=("hpa",))
-BUDGET = Resource("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short_names=("pdb",))
+AUTOSCALER = Resource(
+    "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short_names=("hpa",)
+)
+BUDGET = Resource(
+    "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short_names=("pdb",)
+)
 INGRESS = Resource("networking.k8s.io", "v1", "Ingress", "ingresses", short_names=("ing",))
-NETWORK_POLICY = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short_names=("netpol",))
+NETWORK_POLICY = Resource(
+    "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short_names=("netpol",)
+)
 STORAGE_CLASS = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
-PRIORITY_CLASS = Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False)
+PRIORITY_CLASS = Resource(
+    "scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", namespaced=False
+)
 RUNTIME_CLASS = Resource("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 ROLE = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
 
-SCALED_OBJECT = Resource("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", short_names=("so",))
+SCALED_OBJECT = Resource(
+    "keda.sh", "v1alpha1", "ScaledObject", "scaledobjects", short_names=("so",)
+)
 SERVICE_MONITOR = Resource("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors")
 POD_MONITOR = Resource("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")
 HTTP_ROUTE = Resource("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 
 BUILT_IN = (
     *(NAMESPACE, NODE, POD, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, SECRET, CLAIM),
-    *(DEPLOYMENT, REPLICA_SET, STATEFUL_SET, JOB, CRON_JOB, AUTOSCALER, BUDGET, INGRESS, NETWORK_POLICY),
+    *(
+        DEPLOYMENT,
+        REPLICA_SET,
+        STATEFUL_SET,
+        JOB,
+        CRON_JOB,
+        AUTOSCALER,
+        BUDGET,
+        INGRESS,
+        NETWORK_POLICY,
+    ),
     *(STORAGE_CLASS, PRIORITY_CLASS, RUNTIME_CLASS, ROLE, ROLE_BINDING),
 )
 OPERATORS = (
@@ -59,4 +79,5 @@ OPERATORS = (
     Resource("keda.sh", "v1alpha1", "TriggerAuthentication", "triggerauthentications"),
     Resource("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
 )
-"""What KEDA, the Prometheus operator, and the Gateway API add. Their objects are stored as they come: `test_crds` types them."""
+"""What KEDA, the Prometheus operator, and the Gateway API add. Their objects are stored as they
+come: `test_crds` types them."""

@@ -1,4 +1,5 @@
-"""The controllers, each a function that takes its objects one step further. `reconcile` calls them until nothing changes."""
+"""The controllers, each a function that takes its objects one step further. `reconcile` calls them
+until nothing changes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,12 @@ from tests.deploy.cluster.catalogue import (
     STORAGE_CLASS,
     Resource,
 )
-from tests.deploy.cluster.rollouts import advance_deployments, advance_replica_sets, advance_stateful_sets, owner
+from tests.deploy.cluster.rollouts import (
+    advance_deployments,
+    advance_replica_sets,
+    advance_stateful_sets,
+    owner,
+)
 from tests.deploy.cluster.store import Key, Store
 
 Object = dict[str, Any]
@@ -26,7 +32,8 @@ MAX_ROUNDS = 200
 
 
 def reconcile(store: Store, missing_images: set[str], runtime: kubelet.Runtime) -> None:
-    """Until nothing changes any more: no time passes here, so what is not ready then will never be."""
+    """Until nothing changes any more: no time passes here, so what is not ready then will never
+    be."""
     for _ in range(MAX_ROUNDS):
         before = store.version
         for advance in (
@@ -38,7 +45,9 @@ def reconcile(store: Store, missing_images: set[str], runtime: kubelet.Runtime) 
             kubelet.run(store, pod, missing_images, runtime)
         if store.version == before:
             return
-    raise AssertionError(f"the controllers did not come to rest in {MAX_ROUNDS} rounds: two of them disagree")
+    raise AssertionError(
+        f"the controllers did not come to rest in {MAX_ROUNDS} rounds: two of them disagree"
+    )
 
 
 def advance_namespaces(store: Store) -> None:
@@ -46,11 +55,15 @@ def advance_namespaces(store: Store) -> None:
     for namespace in store.list(NAMESPACE):
         name = namespace["metadata"]["name"]
         if store.get(SERVICE_ACCOUNT, name, "default") is None:
-            store.put(Key(SERVICE_ACCOUNT, name, "default"), {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {}})
+            store.put(
+                Key(SERVICE_ACCOUNT, name, "default"),
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {}},
+            )
 
 
 def bind_claims(store: Store) -> None:
-    """A claim is bound if its storage class exists; without one it takes the cluster's, if there is any."""
+    """A claim is bound if its storage class exists; without one it takes the cluster's, if there is
+    any."""
     classes = [found["metadata"]["name"] for found in store.list(STORAGE_CLASS)]
     for claim in store.list(CLAIM):
         wanted = claim["spec"].get("storageClassName")
@@ -65,7 +78,9 @@ def scale(store: Store) -> None:
         spec = scaler["spec"]
         low = spec.get("minReplicas", spec.get("minReplicaCount", 1))
         high = spec.get("maxReplicas", spec.get("maxReplicaCount", 100))
-        target = store.get(target_of(scaler), scaler["metadata"]["namespace"], spec["scaleTargetRef"]["name"])
+        target = store.get(
+            target_of(scaler), scaler["metadata"]["namespace"], spec["scaleTargetRef"]["name"]
+        )
         if target is not None:
             target["spec"]["replicas"] = min(max(target["spec"].get("replicas", 1), low), high)
             store.put(_key(target_of(scaler), target), target)
@@ -83,7 +98,10 @@ def advance_jobs(store: Store) -> None:
         name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
         template = job["spec"]["template"]
         labels = (template.get("metadata") or {}).get("labels") or {}
-        metadata = (template.get("metadata") or {}) | {"labels": labels | {"job-name": name}, "ownerReferences": [owner(job)]}
+        metadata = (template.get("metadata") or {}) | {
+            "labels": labels | {"job-name": name},
+            "ownerReferences": [owner(job)],
+        }
         pod = store.get(POD, namespace, f"{name}-0") or store.put(
             Key(POD, namespace, f"{name}-0"),
             {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]},

@@ -1,4 +1,5 @@
-"""What a container is told: its variables with what they refer to, and the Services that they name."""
+"""What a container is told: its variables with what they refer to, and the Services that they
+name."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from tests.deploy.cluster.store import Store
 
 Object = dict[str, Any]
 _VARIABLE = re.compile(r"\$\(([-._a-zA-Z0-9]+)\)")
-_ADDRESS = re.compile(r"(?:^|[/@,\s\"'])([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?):(\d{2,5})(?=$|[/,\s\"'?])")
+_ADDRESS = re.compile(
+    r"(?:^|[/@,\s\"'])([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?):(\d{2,5})(?=$|[/,\s\"'?])"
+)
 _INSIDE = re.compile(r"([-a-z0-9]+)(?:\.([-a-z0-9]+)(?:\.svc(?:\.cluster\.local)?)?)?")
 _LOCAL = {"localhost", "0.0.0.0"}
 
 
 def variables(store: Store, pod: Object, container: Object) -> dict[str, str]:
-    """The container's environment as its process would find it; what is optional and absent is left out."""
+    """The container's environment as its process would find it; what is optional and absent is left
+    out."""
     namespace = pod["metadata"]["namespace"]
     found: dict[str, str] = {}
     for source in container.get("envFrom") or []:
@@ -28,7 +32,9 @@ def variables(store: Store, pod: Object, container: Object) -> dict[str, str]:
         found |= {source.get("prefix", "") + key: value for key, value in held.items()}
     for variable in container.get("env") or []:
         reference = variable.get("valueFrom") or {}
-        if key := (reference.get("configMapKeyRef") or reference.get("secretKeyRef") or {}).get("key"):
+        if key := (reference.get("configMapKeyRef") or reference.get("secretKeyRef") or {}).get(
+            "key"
+        ):
             held = _values(store, namespace, reference, "configMapKeyRef", "secretKeyRef")
             found |= {variable["name"]: held[key]} if key in held else {}
         elif reference:
@@ -42,9 +48,16 @@ def _downward(reference: Object, pod: Object, container: Object) -> str:
     """What a container is told of itself."""
     if resource := reference.get("resourceFieldRef"):
         kind, _, name = resource["resource"].partition(".")
-        return str(math.ceil(amount(container["resources"][kind][name]) / amount(resource.get("divisor", "1"))))
+        return str(
+            math.ceil(
+                amount(container["resources"][kind][name]) / amount(resource.get("divisor", "1"))
+            )
+        )
     path = reference["fieldRef"]["fieldPath"]
-    known = {"metadata.name": pod["metadata"]["name"], "metadata.namespace": pod["metadata"]["namespace"]}
+    known = {
+        "metadata.name": pod["metadata"]["name"],
+        "metadata.namespace": pod["metadata"]["namespace"],
+    }
     return known.get(path) or str(pod["status"].get(path.removeprefix("status."), ""))
 
 
@@ -53,7 +66,9 @@ def expanded(text: str, known: dict[str, str]) -> str:
     return _VARIABLE.sub(lambda match: known.get(match[1], match[0]), text)
 
 
-def _values(store: Store, namespace: str, source: Object, config_map: str, secret: str) -> dict[str, str]:
+def _values(
+    store: Store, namespace: str, source: Object, config_map: str, secret: str
+) -> dict[str, str]:
     for field, resource in ((config_map, CONFIG_MAP), (secret, SECRET)):
         if reference := source.get(field):
             return data_of(store.get(resource, namespace, reference["name"]) or {})
@@ -78,10 +93,13 @@ class Called(NamedTuple):
 
 
 def calls(store: Store, pod: Object, container: Object) -> Iterator[Called]:
-    """Addresses within the cluster among a container's variables and arguments: host and port, the host a Service's name."""
+    """Addresses within the cluster among a container's variables and arguments: host and port, the
+    host a Service's name."""
     told = variables(store, pod, container) | {
         f"args[{number}]": argument
-        for number, argument in enumerate([*(container.get("command") or []), *(container.get("args") or [])])
+        for number, argument in enumerate(
+            [*(container.get("command") or []), *(container.get("args") or [])]
+        )
     }
     for where, text in told.items():
         for host, port in _ADDRESS.findall(text):

@@ -1,4 +1,5 @@
-"""What becomes of a Pod: it waits for a node, then for all that it names, and then a runtime has it."""
+"""What becomes of a Pod: it waits for a node, then for all that it names, and then a runtime has
+it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ from tests.deploy.cluster.scheduling import place
 from tests.deploy.cluster.store import CREATED_AT, Key, Store
 
 Object = dict[str, Any]
-_OF_KIND = {resource.kind: resource for resource in (CLAIM, CONFIG_MAP, PRIORITY_CLASS, RUNTIME_CLASS, SECRET, SERVICE_ACCOUNT)}
+_OF_KIND = {
+    resource.kind: resource
+    for resource in (CLAIM, CONFIG_MAP, PRIORITY_CLASS, RUNTIME_CLASS, SECRET, SERVICE_ACCOUNT)
+}
 
 
 class Runtime(Protocol):
@@ -46,8 +50,16 @@ def run(store: Store, pod: Object, missing_images: set[str], runtime: Runtime) -
             del pod["spec"]["nodeName"]
             store.put(key, pod | {"status": _status(pod, "Pending", False, why)})
             return
-    lacking = [why for reference in references(pod["spec"]) if (why := lack(store, key.namespace, reference))]
-    lacking += [f"image {c['image']!r} cannot be pulled" for c in containers(pod["spec"]) if c["image"] in missing_images]
+    lacking = [
+        why
+        for reference in references(pod["spec"])
+        if (why := lack(store, key.namespace, reference))
+    ]
+    lacking += [
+        f"image {c['image']!r} cannot be pulled"
+        for c in containers(pod["spec"])
+        if c["image"] in missing_images
+    ]
     phase, ready = ("Pending", False) if lacking else runtime.state(pod)
     store.put(key, pod | {"status": _status(pod, phase, ready, "; ".join(lacking))})
 
@@ -71,11 +83,32 @@ def _status(pod: Object, phase: str, ready: bool, why: str) -> Object:
     state = {
         "Pending": {"waiting": {"reason": "ContainerCreating", "message": why}},
         "Running": {"running": {"startedAt": CREATED_AT}},
-        "Succeeded": {"terminated": {"exitCode": 0, "reason": "Completed", "startedAt": CREATED_AT, "finishedAt": CREATED_AT}},
-        "Failed": {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": CREATED_AT, "finishedAt": CREATED_AT}},
+        "Succeeded": {
+            "terminated": {
+                "exitCode": 0,
+                "reason": "Completed",
+                "startedAt": CREATED_AT,
+                "finishedAt": CREATED_AT,
+            }
+        },
+        "Failed": {
+            "terminated": {
+                "exitCode": 1,
+                "reason": "Error",
+                "startedAt": CREATED_AT,
+                "finishedAt": CREATED_AT,
+            }
+        },
     }[phase]
     statuses = [
-        {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": 0, "ready": ready, "state": state}
+        {
+            "name": container["name"],
+            "image": container["image"],
+            "imageID": "",
+            "restartCount": 0,
+            "ready": ready,
+            "state": state,
+        }
         for container in pod["spec"]["containers"]
     ]
     conditions = [

@@ -17,7 +17,8 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One end of a connection: a Pod by its namespace and labels, or a machine outside by its address."""
+    """One end of a connection: a Pod by its namespace and labels, or a machine outside by its
+    address."""
 
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -30,7 +31,9 @@ DNS = Peer(namespace="kube-system", labels={"k8s-app": "kube-dns"})
 
 def peer(pod: Object) -> Peer:
     named = {port["name"]: port["containerPort"] for port in ports(pod["spec"]) if port.get("name")}
-    return Peer(pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}, named_ports=named)
+    return Peer(
+        pod["metadata"]["namespace"], pod["metadata"].get("labels") or {}, named_ports=named
+    )
 
 
 def may_connect(store: Store, source: Peer, target: Peer, port: int, protocol: str = "TCP") -> bool:
@@ -40,18 +43,23 @@ def may_connect(store: Store, source: Peer, target: Peer, port: int, protocol: s
     )
 
 
-def _passes(store: Store, guarded: Peer, other: Peer, direction: str, port: int, target: Peer, protocol: str) -> bool:
-    """Whether one direction at one end lets it pass; an end that no policy selects lets everything pass."""
+def _passes(
+    store: Store, guarded: Peer, other: Peer, direction: str, port: int, target: Peer, protocol: str
+) -> bool:
+    """Whether one direction at one end lets it pass; an end that no policy selects lets everything
+    pass."""
     if not guarded.namespace:
         return True
     policies = [
         policy["spec"]
         for policy in store.list(NETWORK_POLICY, guarded.namespace)
-        if direction in _directions(policy["spec"]) and selects(policy["spec"]["podSelector"], guarded.labels)
+        if direction in _directions(policy["spec"])
+        and selects(policy["spec"]["podSelector"], guarded.labels)
     ]
     side = {"egress": "to", "ingress": "from"}[direction]
     return not policies or any(
-        _is_peer(store, guarded, rule.get(side), other) and _is_port(rule.get("ports"), port, target, protocol)
+        _is_peer(store, guarded, rule.get(side), other)
+        and _is_port(rule.get("ports"), port, target, protocol)
         for policy in policies
         for rule in policy.get(direction) or []
     )
@@ -73,11 +81,15 @@ def _is_one(store: Store, guarded: Peer, described: Object, other: Peer) -> bool
             return False
         address = ipaddress.ip_address(other.address)
         within = address in ipaddress.ip_network(block["cidr"])
-        return within and all(address not in ipaddress.ip_network(hole) for hole in block.get("except") or [])
+        return within and all(
+            address not in ipaddress.ip_network(hole) for hole in block.get("except") or []
+        )
     if not other.namespace:
         return False
     if "namespaceSelector" in described:
-        namespace = store.get(NAMESPACE, "", other.namespace) or {"metadata": {"name": other.namespace}}
+        namespace = store.get(NAMESPACE, "", other.namespace) or {
+            "metadata": {"name": other.namespace}
+        }
         if not selects(described["namespaceSelector"], namespace["metadata"].get("labels") or {}):
             return False
     elif other.namespace != guarded.namespace:
@@ -91,6 +103,10 @@ def _is_port(allowed: list[Object] | None, port: int, target: Peer, protocol: st
     for rule in allowed:
         low = rule.get("port", port)
         low = target.named_ports.get(low) if isinstance(low, str) else low
-        if rule.get("protocol", "TCP") == protocol and low is not None and low <= port <= rule.get("endPort", low):
+        if (
+            rule.get("protocol", "TCP") == protocol
+            and low is not None
+            and low <= port <= rule.get("endPort", low)
+        ):
             return True
     return False

@@ -1,4 +1,5 @@
-"""Patches: RFC 7396 for operators' kinds, and strategic ones, where lists of named things are merged by their key."""
+"""Patches: RFC 7396 for operators' kinds, and strategic ones, where lists of named things are
+merged by their key."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ def merge(target: Any, patch: Any) -> Any:
     return merged
 
 
-def merge_strategically(target: Object, patch: Object, schema: Schema | None, version: str) -> Object:
-    """The same, but a list with a merge key is merged element by element, in the order that the patch asks for."""
+def merge_strategically(
+    target: Object, patch: Object, schema: Schema | None, version: str
+) -> Object:
+    """The same, but a list with a merge key is merged element by element, in the order that the
+    patch asks for."""
     if patch.get("$patch") == "replace":
         return {key: value for key, value in patch.items() if key != "$patch"}
     merged = dict(target)
@@ -39,7 +43,9 @@ def merge_strategically(target: Object, patch: Object, schema: Schema | None, ve
             merged.pop(key, None)
         elif isinstance(value, dict):
             inner = merged.get(key)
-            merged[key] = merge_strategically(inner if isinstance(inner, dict) else {}, value, of_field, version)
+            merged[key] = merge_strategically(
+                inner if isinstance(inner, dict) else {}, value, of_field, version
+            )
         elif isinstance(value, list) and "merge" in of_field.get("x-kubernetes-patch-strategy", ""):
             merged[key] = _merge_list(merged.get(key) or [], value, of_field, order, version)
         else:
@@ -48,7 +54,9 @@ def merge_strategically(target: Object, patch: Object, schema: Schema | None, ve
     return merged
 
 
-def _merge_list(target: list[Any], patch: list[Any], schema: Schema, order: list[Any] | None, version: str) -> list[Any]:
+def _merge_list(
+    target: list[Any], patch: list[Any], schema: Schema, order: list[Any] | None, version: str
+) -> list[Any]:
     key = schema.get("x-kubernetes-patch-merge-key")
     if key is None:
         return _ordered([*target, *(value for value in patch if value not in target)], None, order)
@@ -57,7 +65,9 @@ def _merge_list(target: list[Any], patch: list[Any], schema: Schema, order: list
         if value.get("$patch") == "delete":
             merged.pop(value[key], None)
         else:
-            merged[value[key]] = merge_strategically(merged.get(value[key], {}), value, element(schema, version), version)
+            merged[value[key]] = merge_strategically(
+                merged.get(value[key], {}), value, element(schema, version), version
+            )
     return _ordered(list(merged.values()), key, order)
 
 
@@ -78,4 +88,6 @@ def _ordered(values: list[Any], key: str | None, order: list[Any] | None) -> lis
         return values
     ranks = [value[key] if key else value for value in order]
     name = (lambda value: value[key]) if key else (lambda value: value)
-    return sorted(values, key=lambda value: ranks.index(name(value)) if name(value) in ranks else len(ranks))
+    return sorted(
+        values, key=lambda value: ranks.index(name(value)) if name(value) in ranks else len(ranks)
+    )

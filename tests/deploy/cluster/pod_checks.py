@@ -1,4 +1,5 @@
-"""What the API server checks of a Pod's spec beyond its schema, and what a restricted namespace asks on top."""
+"""What the API server checks of a Pod's spec beyond its schema, and what a restricted namespace
+asks on top."""
 
 from __future__ import annotations
 
@@ -23,7 +24,17 @@ _RESTARTS = {
     "CronJob": {"Never", "OnFailure"},
 }
 _RESTRICTED_VOLUMES = {
-    *("configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret")
+    *(
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "image",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    )
 }
 """The admission controller lets image volumes pass from 1.33 on; here they always do."""
 
@@ -36,9 +47,14 @@ def pod_problems(spec: Object, owner: str, *, restricted: bool) -> Iterator[str]
     yield from _duplicates("volumes", (volume["name"] for volume in spec.get("volumes") or []))
     yield from _duplicates("containers", (container["name"] for container in containers(spec)))
     for container in containers(spec):
-        yield from (f"containers[{container['name']}].{problem}" for problem in _container_problems(container, spec))
+        yield from (
+            f"containers[{container['name']}].{problem}"
+            for problem in _container_problems(container, spec)
+        )
     if restricted:
-        yield from (f"violates PodSecurity restricted: {problem}" for problem in _restricted_problems(spec))
+        yield from (
+            f"violates PodSecurity restricted: {problem}" for problem in _restricted_problems(spec)
+        )
 
 
 def _container_problems(container: Object, spec: Object) -> Iterator[str]:
@@ -52,7 +68,11 @@ def _container_problems(container: Object, spec: Object) -> Iterator[str]:
     yield from _duplicates("volumeMounts.mountPath", (mount["mountPath"] for mount in mounts))
     names = [port["name"] for port in container.get("ports") or [] if port.get("name")]
     yield from _duplicates("ports.name", names)
-    yield from (f"ports.name: {name!r} is no port's name" for name in names if not _PORT_NAME.fullmatch(name))
+    yield from (
+        f"ports.name: {name!r} is no port's name"
+        for name in names
+        if not _PORT_NAME.fullmatch(name)
+    )
     for variable in container.get("env") or []:
         if not _VARIABLE.fullmatch(variable["name"]):
             yield f"env: {variable['name']!r} is no variable's name"
@@ -65,8 +85,16 @@ def _container_problems(container: Object, spec: Object) -> Iterator[str]:
 def _resource_problems(resources: Object) -> Iterator[str]:
     requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
     try:
-        over = [name for name in requests if name in limits and amount(requests[name]) > amount(limits[name])]
-        uneven = [name for name in requests | limits if "/" in name and requests.get(name, limits.get(name)) != limits.get(name)]
+        over = [
+            name
+            for name in requests
+            if name in limits and amount(requests[name]) > amount(limits[name])
+        ]
+        uneven = [
+            name
+            for name in requests | limits
+            if "/" in name and requests.get(name, limits.get(name)) != limits.get(name)
+        ]
     except ValueError as error:
         yield f"resources: {error}"
         return
@@ -76,13 +104,18 @@ def _resource_problems(resources: Object) -> Iterator[str]:
 
 def _lifecycle_problems(container: Object, spec: Object) -> Iterator[str]:
     for probe in PROBES:
-        if probe != "readinessProbe" and (container.get(probe) or {}).get("successThreshold", 1) != 1:
+        if (
+            probe != "readinessProbe"
+            and (container.get(probe) or {}).get("successThreshold", 1) != 1
+        ):
             yield f"{probe}.successThreshold: must be 1"
         for number in ("periodSeconds", "timeoutSeconds", "failureThreshold"):
             if (container.get(probe) or {}).get(number, 1) < 1:
                 yield f"{probe}.{number}: must be at least 1"
     pause = ((container.get("lifecycle") or {}).get("preStop") or {}).get("sleep")
-    if pause and not 0 < pause["seconds"] <= spec.get("terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS):
+    if pause and not 0 < pause["seconds"] <= spec.get(
+        "terminationGracePeriodSeconds", DEFAULT_GRACE_SECONDS
+    ):
         yield "lifecycle.preStop.sleep: must be within the grace period"
 
 
@@ -95,7 +128,10 @@ def _restricted_problems(spec: Object) -> Iterator[str]:
         if (kinds := {*volume} - {"name"}) - _RESTRICTED_VOLUMES:
             yield f"volume {volume['name']!r} is a {', '.join(kinds)}"
     for container in containers(spec):
-        yield from (f"{container['name']}: {problem}" for problem in _unrestricted(container, spec.get("securityContext") or {}))
+        yield from (
+            f"{container['name']}: {problem}"
+            for problem in _unrestricted(container, spec.get("securityContext") or {})
+        )
 
 
 def _unrestricted(container: Object, of_pod: Object) -> Iterator[str]:

@@ -15,7 +15,11 @@ def template_of(value: Object) -> Object | None:
         return value
     if value.get("kind") == "CronJob":
         spec = spec["jobTemplate"]["spec"]
-    return spec.get("template") if value.get("kind") in {"CronJob", "Deployment", "Job", "ReplicaSet", "StatefulSet"} else None
+    return (
+        spec.get("template")
+        if value.get("kind") in {"CronJob", "Deployment", "Job", "ReplicaSet", "StatefulSet"}
+        else None
+    )
 
 
 def labels_of(value: Object) -> dict[str, str]:
@@ -34,7 +38,9 @@ def ports(pod_spec: Object) -> list[Object]:
 
 def declares_port(pod_spec: Object, port: int | str) -> bool:
     """Whether a container declares the port, by its name or its number."""
-    return any(port in (declared.get("name"), declared["containerPort"]) for declared in ports(pod_spec))
+    return any(
+        port in (declared.get("name"), declared["containerPort"]) for declared in ports(pod_spec)
+    )
 
 
 class Reference(NamedTuple):
@@ -48,7 +54,10 @@ class Reference(NamedTuple):
 def references(pod_spec: Object) -> Iterator[Reference]:
     """What must exist before the Pod can start: the kubelet's reasons to wait."""
     yield Reference("ServiceAccount", pod_spec.get("serviceAccountName") or "default")
-    for field, kind in (("priorityClassName", "PriorityClass"), ("runtimeClassName", "RuntimeClass")):
+    for field, kind in (
+        ("priorityClassName", "PriorityClass"),
+        ("runtimeClassName", "RuntimeClass"),
+    ):
         if name := pod_spec.get(field):
             yield Reference(kind, name)
     for volume in pod_spec.get("volumes") or []:
@@ -58,13 +67,18 @@ def references(pod_spec: Object) -> Iterator[Reference]:
         for source in container.get("envFrom") or []:
             yield from _of_environment(source, "configMapRef", "secretRef")
         for variable in container.get("env") or []:
-            yield from _of_environment(variable.get("valueFrom") or {}, "configMapKeyRef", "secretKeyRef")
+            yield from _of_environment(
+                variable.get("valueFrom") or {}, "configMapKeyRef", "secretKeyRef"
+            )
 
 
 def _of_volume(source: Object) -> Iterator[Reference]:
     if claim := source.get("persistentVolumeClaim"):
         yield Reference("PersistentVolumeClaim", claim["claimName"])
-    for field, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+    for field, kind, name in (
+        ("configMap", "ConfigMap", "name"),
+        ("secret", "Secret", "secretName"),
+    ):
         if (held := source.get(field)) and not held.get("optional"):
             keys = tuple(item["key"] for item in held.get("items") or [])
             yield Reference(kind, held.get(name) or held["name"], keys)
@@ -78,4 +92,6 @@ def _of_environment(source: Object, config_map: str, secret: str) -> Iterator[Re
 
 def is_ready(pod: Object) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )

@@ -6,8 +6,12 @@ import re
 from fractions import Fraction
 
 _FORMAT = re.compile(r"([+-]?\d+(?:\.\d+)?)(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
-_DECIMAL = {"m": Fraction(1, 1000), "": Fraction(1)} | {unit: Fraction(1000) ** (n + 1) for n, unit in enumerate("kMGTPE")}
-_UNITS = _DECIMAL | {f"{unit.upper()}i": Fraction(1024) ** (n + 1) for n, unit in enumerate("kMGTPE")}
+_DECIMAL = {"m": Fraction(1, 1000), "": Fraction(1)} | {
+    unit: Fraction(1000) ** (n + 1) for n, unit in enumerate("kMGTPE")
+}
+_UNITS = _DECIMAL | {
+    f"{unit.upper()}i": Fraction(1024) ** (n + 1) for n, unit in enumerate("kMGTPE")
+}
 
 
 def amount(quantity: str | int | float) -> Fraction:

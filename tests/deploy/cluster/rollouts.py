@@ -1,4 +1,5 @@
-"""Deployments, ReplicaSets and StatefulSets: how many Pods of which template there are, step by step."""
+"""Deployments, ReplicaSets and StatefulSets: how many Pods of which template there are, step by
+step."""
 
 from __future__ import annotations
 
@@ -7,7 +8,14 @@ import json
 import math
 from typing import Any
 
-from tests.deploy.cluster.catalogue import CLAIM, DEPLOYMENT, POD, REPLICA_SET, STATEFUL_SET, Resource
+from tests.deploy.cluster.catalogue import (
+    CLAIM,
+    DEPLOYMENT,
+    POD,
+    REPLICA_SET,
+    STATEFUL_SET,
+    Resource,
+)
 from tests.deploy.cluster.pods import is_ready
 from tests.deploy.cluster.store import Key, Store
 
@@ -18,11 +26,20 @@ HASH_LABEL = "pod-template-hash"
 def advance_deployments(store: Store) -> None:
     for deployment in store.list(DEPLOYMENT):
         current = _current_replica_set(store, deployment)
-        owned = [found for found in store.list(REPLICA_SET, deployment["metadata"]["namespace"]) if is_owned(found, deployment)]
+        owned = [
+            found
+            for found in store.list(REPLICA_SET, deployment["metadata"]["namespace"])
+            if is_owned(found, deployment)
+        ]
         old = [found for found in owned if found["metadata"]["name"] != current["metadata"]["name"]]
         if not deployment["spec"].get("paused"):
             _roll(store, deployment, current, old)
-        _report(store, deployment, current["metadata"]["name"], [found["metadata"]["name"] for found in owned])
+        _report(
+            store,
+            deployment,
+            current["metadata"]["name"],
+            [found["metadata"]["name"] for found in owned],
+        )
 
 
 def _current_replica_set(store: Store, deployment: Object) -> Object:
@@ -33,17 +50,28 @@ def _current_replica_set(store: Store, deployment: Object) -> Object:
         return found
     marked = _labelled(template, {HASH_LABEL: digest})
     selector = deployment["spec"]["selector"]
-    spec = {"replicas": 0, "template": marked, "selector": selector | _match(selector, {HASH_LABEL: digest})}
+    spec = {
+        "replicas": 0,
+        "template": marked,
+        "selector": selector | _match(selector, {HASH_LABEL: digest}),
+    }
     value = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "spec": spec}
-    value["metadata"] = {"labels": marked["metadata"]["labels"], "ownerReferences": [owner(deployment)]}
+    value["metadata"] = {
+        "labels": marked["metadata"]["labels"],
+        "ownerReferences": [owner(deployment)],
+    }
     return store.put(Key(REPLICA_SET, namespace, f"{name}-{digest}"), value)
 
 
 def _roll(store: Store, deployment: Object, current: Object, old: list[Object]) -> None:
-    """One step of the strategy: old Pods go as far as it allows, new ones come as far as it allows."""
+    """One step of the strategy: old Pods go as far as it allows, new ones come as far as it
+    allows."""
     wanted = deployment["spec"]["replicas"]
     surge, unavailable = limits(deployment)
-    ready = {found["metadata"]["name"]: sum(is_ready(pod) for pod in pods_of(store, found)) for found in [current, *old]}
+    ready = {
+        found["metadata"]["name"]: sum(is_ready(pod) for pod in pods_of(store, found))
+        for found in [current, *old]
+    }
     spare = sum(ready.values()) - (wanted - unavailable)
     for found in old:
         unready = found["spec"]["replicas"] - ready[found["metadata"]["name"]]
@@ -87,11 +115,18 @@ def _report(store: Store, deployment: Object, current: str, owned: list[str]) ->
     done = len(every) == len(pods[current]) == wanted == ready
     conditions = [
         {"type": "Available", "status": str(ready >= wanted - limits(deployment)[1])},
-        {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable" if done else "ReplicaSetUpdated"},
+        {
+            "type": "Progressing",
+            "status": "True",
+            "reason": "NewReplicaSetAvailable" if done else "ReplicaSetUpdated",
+        },
     ]
     counts = {"replicas": len(every), "updatedReplicas": len(pods[current]), "readyReplicas": ready}
     counts |= {"availableReplicas": ready, "unavailableReplicas": max(wanted - ready, 0)}
-    status = counts | {"observedGeneration": deployment["metadata"]["generation"], "conditions": conditions}
+    status = counts | {
+        "observedGeneration": deployment["metadata"]["generation"],
+        "conditions": conditions,
+    }
     store.put(_key(DEPLOYMENT, deployment), deployment | {"status": status})
 
 
@@ -110,38 +145,62 @@ def advance_replica_sets(store: Store) -> None:
 
 
 def advance_stateful_sets(store: Store) -> None:
-    """Pods by their number, replaced all at once where their template has changed, and their claims, which stay."""
+    """Pods by their number, replaced all at once where their template has changed, and their
+    claims, which stay."""
     for stateful_set in store.list(STATEFUL_SET):
         spec, name = stateful_set["spec"], stateful_set["metadata"]["name"]
         revision = f"{name}-{digest_of(spec['template'])}"
         for pod in pods_of(store, stateful_set):
             number = int(pod["metadata"]["name"].rpartition("-")[2])
-            if pod["metadata"]["labels"]["controller-revision-hash"] != revision or number >= spec["replicas"]:
+            if (
+                pod["metadata"]["labels"]["controller-revision-hash"] != revision
+                or number >= spec["replicas"]
+            ):
                 store.remove(_key(POD, pod))
         for number in range(spec["replicas"]):
             _make_stateful_pod(store, stateful_set, number, revision)
         pods = pods_of(store, stateful_set)
         ready = sum(map(is_ready, pods))
-        counts = {"replicas": len(pods), "readyReplicas": ready, "availableReplicas": ready, "updatedReplicas": len(pods)}
-        counts |= {"currentReplicas": len(pods), "observedGeneration": stateful_set["metadata"]["generation"]}
+        counts = {
+            "replicas": len(pods),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "updatedReplicas": len(pods),
+        }
+        counts |= {
+            "currentReplicas": len(pods),
+            "observedGeneration": stateful_set["metadata"]["generation"],
+        }
         status = counts | {"currentRevision": revision, "updateRevision": revision}
         store.put(_key(STATEFUL_SET, stateful_set), stateful_set | {"status": status})
 
 
 def _make_stateful_pod(store: Store, stateful_set: Object, number: int, revision: str) -> None:
-    name, namespace = f"{stateful_set['metadata']['name']}-{number}", stateful_set["metadata"]["namespace"]
+    name, namespace = (
+        f"{stateful_set['metadata']['name']}-{number}",
+        stateful_set["metadata"]["namespace"],
+    )
     if store.get(POD, namespace, name):
         return
     claims = stateful_set["spec"].get("volumeClaimTemplates") or []
     volumes = []
     for claim in claims:
         held = f"{claim['metadata']['name']}-{name}"
-        volumes.append({"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": held}})
+        volumes.append(
+            {"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": held}}
+        )
         if store.get(CLAIM, namespace, held) is None:
-            value = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": claim["spec"], "metadata": {}}
+            value = {
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "spec": claim["spec"],
+                "metadata": {},
+            }
             store.put(Key(CLAIM, namespace, held), value)
     template = _labelled(stateful_set["spec"]["template"], {"controller-revision-hash": revision})
-    template["spec"] = template["spec"] | {"volumes": [*(template["spec"].get("volumes") or []), *volumes]}
+    template["spec"] = template["spec"] | {
+        "volumes": [*(template["spec"].get("volumes") or []), *volumes]
+    }
     _make_pod(store, stateful_set, name, template)
 
 
@@ -162,7 +221,10 @@ def owner(value: Object) -> Object:
 
 
 def is_owned(value: Object, by: Object) -> bool:
-    return any(found["uid"] == by["metadata"]["uid"] for found in value["metadata"].get("ownerReferences") or [])
+    return any(
+        found["uid"] == by["metadata"]["uid"]
+        for found in value["metadata"].get("ownerReferences") or []
+    )
 
 
 def digest_of(template: Object) -> str:

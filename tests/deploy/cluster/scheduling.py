@@ -11,12 +11,26 @@ from tests.deploy.cluster.quantities import amount
 Object = dict[str, Any]
 
 
-def node(name: str, *, labels: dict[str, str] | None = None, taints: Iterable[Object] = (), **allocatable: str) -> Object:
+def node(
+    name: str,
+    *,
+    labels: dict[str, str] | None = None,
+    taints: Iterable[Object] = (),
+    **allocatable: str,
+) -> Object:
     """A Node; `cpu`, `memory` and, as `nvidia_com__gpu`, what a device plugin adds."""
-    room = {"pods": "110"} | {key.replace("__", "/").replace("_", "."): value for key, value in allocatable.items()}
+    room = {"pods": "110"} | {
+        key.replace("__", "/").replace("_", "."): value for key, value in allocatable.items()
+    }
     metadata = {"name": name, "labels": {"kubernetes.io/hostname": name} | (labels or {})}
     status = {"allocatable": room, "capacity": room}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {"taints": list(taints)}, "status": status}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": metadata,
+        "spec": {"taints": list(taints)},
+        "status": status,
+    }
 
 
 SMALL = (node("small", cpu="4", memory="16Gi"),)
@@ -43,12 +57,19 @@ def _why_not(spec: Object, candidate: Object, there: list[Object]) -> str | None
     for taint in candidate["spec"]["taints"]:
         if not any(_tolerates(toleration, taint) for toleration in spec.get("tolerations") or []):
             return f"untolerated taint {taint['key']}"
-    free = {resource: amount(quantity) for resource, quantity in candidate["status"]["allocatable"].items()}
+    free = {
+        resource: amount(quantity)
+        for resource, quantity in candidate["status"]["allocatable"].items()
+    }
     wanted = requests(spec)
     for other in there:
         for resource, used in requests(other["spec"]).items():
             free[resource] = free.get(resource, Fraction(0)) - used
-    short = sorted(resource for resource, quantity in wanted.items() if quantity > free.get(resource, Fraction(0)))
+    short = sorted(
+        resource
+        for resource, quantity in wanted.items()
+        if quantity > free.get(resource, Fraction(0))
+    )
     return f"insufficient {', '.join(short)}" if short else None
 
 
@@ -57,11 +78,14 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
         return False
     if toleration.get("operator", "Equal") == "Exists":
         return toleration.get("key") in (None, "", taint["key"])
-    return toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", "")
+    return toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get(
+        "value", ""
+    )
 
 
 def requests(spec: Object) -> dict[str, Fraction]:
-    """What a Pod asks for: its containers together, or the largest of its init containers; a limit is a request, too."""
+    """What a Pod asks for: its containers together, or the largest of its init containers; a limit
+    is a request, too."""
     total: dict[str, Fraction] = {"pods": Fraction(1)}
     for container in spec["containers"]:
         for resource, quantity in _requests_of(container).items():

@@ -10,16 +10,24 @@ Labels = Mapping[str, str]
 
 
 def selects(selector: Mapping[str, Any] | None, labels: Labels) -> bool:
-    """Whether a `LabelSelector` covers the labels; an empty one covers all, none at all covers none."""
+    """Whether a `LabelSelector` covers the labels; an empty one covers all, none at all covers
+    none."""
     if selector is None:
         return False
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
-    return all(_expression_holds(expression, labels) for expression in selector.get("matchExpressions") or [])
+    return all(
+        _expression_holds(expression, labels)
+        for expression in selector.get("matchExpressions") or []
+    )
 
 
 def _expression_holds(expression: Mapping[str, Any], labels: Labels) -> bool:
-    key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
+    key, operator, values = (
+        expression["key"],
+        expression["operator"],
+        expression.get("values") or [],
+    )
     return {
         "In": labels.get(key) in values,
         "NotIn": labels.get(key) not in values,
@@ -30,13 +38,19 @@ def _expression_holds(expression: Mapping[str, Any], labels: Labels) -> bool:
 
 def query_selects(query: str, labels: Labels) -> bool:
     """The same for `?labelSelector=`: `a=b,c!=d,e in (f,g),h notin (i),j,!k`."""
-    return all(_term_holds(term.strip(), labels) for term in re.split(r",(?![^(]*\))", query) if term.strip())
+    return all(
+        _term_holds(term.strip(), labels)
+        for term in re.split(r",(?![^(]*\))", query)
+        if term.strip()
+    )
 
 
 def _term_holds(term: str, labels: Labels) -> bool:
     if members := re.fullmatch(r"(\S+)\s+(in|notin)\s+\(([^)]*)\)", term):
         key, operator, values = members.groups()
-        return (labels.get(key) in [value.strip() for value in values.split(",")]) == (operator == "in")
+        return (labels.get(key) in [value.strip() for value in values.split(",")]) == (
+            operator == "in"
+        )
     if comparison := re.fullmatch(r"([^=!]+)(!=|==|=)([^=]*)", term):
         key, operator, value = (part.strip() for part in comparison.groups())
         return (labels.get(key) == value) == (operator != "!=")

@@ -46,7 +46,11 @@ class Store:
 
     def list(self, resource: Resource, namespace: str = "") -> list[Object]:
         """All of one kind in one namespace, or in all, by name."""
-        keys = [key for key in self._objects if key.resource == resource and namespace in ("", key.namespace)]
+        keys = [
+            key
+            for key in self._objects
+            if key.resource == resource and namespace in ("", key.namespace)
+        ]
         return [copy.deepcopy(self._objects[key]) for key in sorted(keys, key=lambda key: key[1:])]
 
     def within(self, namespace: str) -> list[Key]:
@@ -54,12 +58,17 @@ class Store:
         return [key for key in self._objects if key.namespace == namespace]
 
     def put(self, key: Key, value: Object) -> Object:
-        """Store the object if it differs, under a new version; a changed spec is a new generation."""
+        """Store the object if it differs, under a new version; a changed spec is a new
+        generation."""
         with self.changed:
             value, old = copy.deepcopy(value), self._objects.get(key)
             metadata = value.setdefault("metadata", {})
             metadata |= {"name": key.name} | ({"namespace": key.namespace} if key.namespace else {})
-            for field, fresh in (("uid", str(uuid.uuid4())), ("creationTimestamp", CREATED_AT), ("generation", 1)):
+            for field, fresh in (
+                ("uid", str(uuid.uuid4())),
+                ("creationTimestamp", CREATED_AT),
+                ("generation", 1),
+            ):
                 metadata[field] = old["metadata"][field] if old else fresh
             if old:
                 metadata["resourceVersion"] = old["metadata"]["resourceVersion"]
@@ -77,13 +86,25 @@ class Store:
             if gone is None:
                 return
             self._record("DELETED", key, gone)
-            for owned in [other for other, value in self._objects.items() if _owned_by(value, gone["metadata"]["uid"])]:
+            for owned in [
+                other
+                for other, value in self._objects.items()
+                if _owned_by(value, gone["metadata"]["uid"])
+            ]:
                 self.remove(owned)
 
     def gone(self, resource: Resource, namespace: str) -> list[Object]:
         """What was there once and is no more, as it was last; no name twice."""
-        known = {change.key: change.object for change in self._changes if change.key[:2] == (resource, namespace)}
-        return [copy.deepcopy(known[key]) for key in sorted(known, key=lambda key: key.name) if key not in self._objects]
+        known = {
+            change.key: change.object
+            for change in self._changes
+            if change.key[:2] == (resource, namespace)
+        }
+        return [
+            copy.deepcopy(known[key])
+            for key in sorted(known, key=lambda key: key.name)
+            if key not in self._objects
+        ]
 
     def changes_after(self, version: int) -> Iterator[Change]:
         return (change for change in list(self._changes) if change.version > version)

@@ -1,4 +1,5 @@
-"""Who shows a key gets in, as whom the key says; nobody else, whatever the rest of the request looks like."""
+"""Who shows a key gets in, as whom the key says; nobody else, whatever the rest of the request
+looks like."""
 
 from __future__ import annotations
 
@@ -48,13 +49,20 @@ def keys_file(folder: Path, *entries: dict[str, Any]) -> Path:
 
 
 def bearing(key: str | bytes | None) -> dict[str, bytes]:
-    return {} if key is None else {"authorization": b"Bearer " + (key if isinstance(key, bytes) else key.encode())}
+    return (
+        {}
+        if key is None
+        else {"authorization": b"Bearer " + (key if isinstance(key, bytes) else key.encode())}
+    )
 
 
 @pytest.mark.parametrize(
-    ("scope", "name"), [("tenant:shop", "shop"), ("key:ci", "ci"), (f"sha256:{digest(b'k').hex()}", None), ("", None)]
+    ("scope", "name"),
+    [("tenant:shop", "shop"), ("key:ci", "ci"), (f"sha256:{digest(b'k').hex()}", None), ("", None)],
 )
-def test_a_caller_is_called_what_the_operator_calls_it_and_never_by_its_key(scope: str, name: str | None) -> None:
+def test_a_caller_is_called_what_the_operator_calls_it_and_never_by_its_key(
+    scope: str, name: str | None
+) -> None:
     assert Caller(scope).name() == name
 
 
@@ -74,7 +82,10 @@ async def gateway(*infos: Any, **settings: Any) -> AsyncIterator[tuple[httpx.Asy
     worker = StandIn(answer, *infos or (INFO,))
     app = create_gateway(GatewaySettings(**settings), [worker.client])
     transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         async with asyncio.timeout(10):
             while (await client.get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
@@ -82,12 +93,18 @@ async def gateway(*infos: Any, **settings: Any) -> AsyncIterator[tuple[httpx.Asy
 
 
 async def answer(call: ScoreCall) -> Response:
-    return reply([scored(1.0)] * len(call.documents), (INFO if call.model == INFO.model else ADAPTER).digest)
+    return reply(
+        [scored(1.0)] * len(call.documents), (INFO if call.model == INFO.model else ADAPTER).digest
+    )
 
 
 def refused(answer: httpx.Response) -> bool:
     known = answer.json()
-    return (answer.status_code, known["code"], answer.headers["www-authenticate"]) == (401, "unauthorized", "Bearer")
+    return (answer.status_code, known["code"], answer.headers["www-authenticate"]) == (
+        401,
+        "unauthorized",
+        "Bearer",
+    )
 
 
 @pytest.mark.parametrize(
@@ -139,7 +156,10 @@ async def test_a_caller_is_who_its_key_says(tmp_path: Path) -> None:
         entry(third, name="n"),
     )
     guard = Authenticator(plain=PLAIN, file=file)
-    callers = [await entered(guard, header(b"Bearer " + key.encode())) for key in (KEY, OTHER, third, PLAIN)]
+    callers = [
+        await entered(guard, header(b"Bearer " + key.encode()))
+        for key in (KEY, OTHER, third, PLAIN)
+    ]
     assert [caller.scope for caller in callers[:3]] == ["tenant:t", "tenant:t", "key:n"]
     assert callers[3].scope.startswith("sha256:")
     assert callers[0].quota == callers[1].quota == Quota(5, 2)
@@ -150,10 +170,16 @@ async def test_a_caller_is_who_its_key_says(tmp_path: Path) -> None:
 
 
 async def test_without_keys_everyone_is_the_same_caller() -> None:
-    assert (await entered(Authenticator())).scope == (await entered(Authenticator(), header(b"Bearer x"))).scope == ""
+    assert (
+        (await entered(Authenticator())).scope
+        == (await entered(Authenticator(), header(b"Bearer x"))).scope
+        == ""
+    )
 
 
-async def test_an_empty_file_lets_nobody_in_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_empty_file_lets_nobody_in_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     guard = Authenticator(file=keys_file(tmp_path))
     watching = asyncio.create_task(guard.watch())
     await asyncio.sleep(0)
@@ -219,7 +245,8 @@ async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) ->
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that anybody may read, with this process as somebody whom modes hold back: root reads whatever it likes."""
+    """A folder that anybody may read, with this process as somebody whom modes hold back: root
+    reads whatever it likes."""
     was = os.geteuid()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -238,7 +265,8 @@ def open_folder() -> Iterator[Path]:
 async def test_a_file_that_can_be_read_again_is_read_again(
     open_folder: Path, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A revoked key went on working: nothing about the file's time or size changes when its mode does."""
+    """A revoked key went on working: nothing about the file's time or size changes when its mode
+    does."""
     folder = open_folder / "keys"
     folder.mkdir()
     file = keys_file(folder, entry(KEY))
@@ -292,7 +320,9 @@ async def test_another_content_of_the_same_size_and_time_is_noticed(tmp_path: Pa
         ([b"Bearer a", b"Bearer b"], "There is more than one Authorization header: send one."),
     ],
 )
-async def test_a_refusal_says_what_is_wrong_with_the_key(tmp_path: Path, headers: Sequence[bytes], said: str) -> None:
+async def test_a_refusal_says_what_is_wrong_with_the_key(
+    tmp_path: Path, headers: Sequence[bytes], said: str
+) -> None:
     guard = Authenticator(file=keys_file(tmp_path, entry(KEY)))
     with pytest.raises(Unauthorized) as refusal:
         await entered(guard, *map(header, headers))
@@ -310,7 +340,9 @@ async def test_every_route_but_health_asks_for_a_key() -> None:
             walked += 1
             assert refused(answer), path
             assert refused(await client.request(method, path, headers=bearing(KEY))), path
-            assert (await client.request(method, path, headers=bearing(PLAIN))).status_code != 401, path
+            assert (
+                await client.request(method, path, headers=bearing(PLAIN))
+            ).status_code != 401, path
         assert walked >= 8
 
 
@@ -383,11 +415,18 @@ async def test_a_key_is_asked_for_before_the_body_is_read() -> None:
 
 
 async def test_a_key_uses_and_sees_its_models_only(tmp_path: Path) -> None:
-    file = keys_file(tmp_path, entry(KEY, models=["adapter", "gone"]), entry(OTHER, models=["gone"]), entry(PLAIN))
+    file = keys_file(
+        tmp_path,
+        entry(KEY, models=["adapter", "gone"]),
+        entry(OTHER, models=["gone"]),
+        entry(PLAIN),
+    )
     async with gateway(INFO, ADAPTER, api_keys_file=file) as (client, _):
 
         async def asked(key: str, **fields: Any) -> tuple[int, str]:
-            answer = await client.post("/rerank", json={"query": "q", "documents": ["a"]} | fields, headers=bearing(key))
+            answer = await client.post(
+                "/rerank", json={"query": "q", "documents": ["a"]} | fields, headers=bearing(key)
+            )
             return answer.status_code, answer.json().get("code", answer.json().get("model"))
 
         assert await asked(PLAIN) == (200, "m")
@@ -397,7 +436,10 @@ async def test_a_key_uses_and_sees_its_models_only(tmp_path: Path) -> None:
         assert await asked(KEY, model="unknown") == (403, "forbidden")
         assert await asked(KEY, model="gone") == (404, "model_not_found")
         listed = [
-            [each["id"] for each in (await client.get("/v1/models", headers=bearing(key))).json()["data"]]
+            [
+                each["id"]
+                for each in (await client.get("/v1/models", headers=bearing(key))).json()["data"]
+            ]
             for key in (PLAIN, KEY, OTHER)
         ]
         assert listed == [["adapter", "m"], ["adapter"], []]
@@ -408,20 +450,33 @@ async def test_a_key_uses_and_sees_its_models_only(tmp_path: Path) -> None:
             (KEY, "m", 403),
             (KEY, "unknown", 403),
         ):
-            assert (await client.get(f"/v1/models/{name}", headers=bearing(key))).status_code == status, (name, status)
+            assert (
+                await client.get(f"/v1/models/{name}", headers=bearing(key))
+            ).status_code == status, (name, status)
         refusal = await client.get("/v1/models/m", headers=bearing(KEY))
-        assert refusal.json()["message"] == "This API key may not use this model. You may use: adapter."
+        assert (
+            refusal.json()["message"]
+            == "This API key may not use this model. You may use: adapter."
+        )
         infos = [await client.get("/info", headers=bearing(key)) for key in (PLAIN, KEY, OTHER)]
-        assert [each.json().get("model", each.status_code) for each in infos] == ["m", "adapter", 403]
+        assert [each.json().get("model", each.status_code) for each in infos] == [
+            "m",
+            "adapter",
+            403,
+        ]
 
 
 async def test_tenants_share_scores_only_if_told_to(tmp_path: Path) -> None:
-    file = keys_file(tmp_path, entry(KEY, tenant="a"), entry(OTHER, tenant="a"), entry(PLAIN, tenant="b"))
+    file = keys_file(
+        tmp_path, entry(KEY, tenant="a"), entry(OTHER, tenant="a"), entry(PLAIN, tenant="b")
+    )
     for shared in (False, True):
         async with gateway(api_keys_file=file, cache_shared=shared) as (client, _):
             cached = []
             for key in (KEY, OTHER, PLAIN):
-                answer = await client.post("/rerank", json={"query": "q", "documents": ["x"]}, headers=bearing(key))
+                answer = await client.post(
+                    "/rerank", json={"query": "q", "documents": ["x"]}, headers=bearing(key)
+                )
                 cached.append(answer.json()["meta"]["cached_pairs"])
             assert cached == [0, 1, int(shared)]
 

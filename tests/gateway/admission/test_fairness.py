@@ -1,4 +1,5 @@
-"""Large requests of one tenant beside small ones of another, over HTTP, with a worker that does one call after the other."""
+"""Large requests of one tenant beside small ones of another, over HTTP, with a worker that does one
+call after the other."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ SPEED = 60_000.0
 
 
 class OneAfterTheOther(StandIn):
-    """A worker of a known speed that works on one call at a time, and keeps a diary of the queries whose calls it began."""
+    """A worker of a known speed that works on one call at a time, and keeps a diary of the queries
+    whose calls it began."""
 
     def __init__(self) -> None:
         super().__init__(self._work)
@@ -40,15 +42,21 @@ class OneAfterTheOther(StandIn):
     async def _work(self, call: ScoreCall) -> Response:
         async with self._engine:
             self.diary.append(str(call.query[0]))
-            await asyncio.sleep(sum(len(str(part)) for document in call.documents for part in document) / SPEED)
+            await asyncio.sleep(
+                sum(len(str(part)) for document in call.documents for part in document) / SPEED
+            )
             return reply([scored(1.0)] * len(call.documents))
 
 
 @asynccontextmanager
-async def served(worker: StandIn, folder: Path, **settings: Any) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
+async def served(
+    worker: StandIn, folder: Path, **settings: Any
+) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     """A client for each tenant of a gateway."""
     file = folder / "keys.json"
-    keys = [{"sha256": digest(name.encode() * 8).hex(), "tenant": name} for name in ("loud", "quiet")]
+    keys = [
+        {"sha256": digest(name.encode() * 8).hex(), "tenant": name} for name in ("loud", "quiet")
+    ]
     file.write_text(json.dumps({"keys": keys}), encoding="utf-8")
     app = create_gateway(GatewaySettings(api_keys_file=file, **settings), [worker.client])
     clients = {
@@ -69,7 +77,11 @@ async def served(worker: StandIn, folder: Path, **settings: Any) -> AsyncIterato
 
 
 def large(name: str, count: int = DOCUMENTS) -> dict[str, Any]:
-    return {"query": name, "documents": [f"{number} {WORDS}" for number in range(count)], "cache": "bypass"}
+    return {
+        "query": name,
+        "documents": [f"{number} {WORDS}" for number in range(count)],
+        "cache": "bypass",
+    }
 
 
 def small(name: str) -> dict[str, Any]:
@@ -78,18 +90,24 @@ def small(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("tenant", ["quiet", "loud"])
 async def test_two_large_requests_shut_no_small_one_out(tenant: str, tmp_path: Path) -> None:
-    """None is refused; each is begun after no more calls than are under way at a time, and the large ones lose nothing."""
+    """None is refused; each is begun after no more calls than are under way at a time, and the
+    large ones lose nothing."""
     worker = OneAfterTheOther()
     async with served(worker, tmp_path, max_wait_ms=2_000) as clients:
         assert (await clients["loud"].post("/rerank", json=large("warm", 100))).status_code == 200
-        asked = [asyncio.create_task(clients["loud"].post("/rerank", json=large(name))) for name in ("first", "second")]
+        asked = [
+            asyncio.create_task(clients["loud"].post("/rerank", json=large(name)))
+            for name in ("first", "second")
+        ]
         while len(worker.diary) < 4:
             await asyncio.sleep(0.01)
         between = []
         statuses = []
         for number in range(4):
             before = len(worker.diary)
-            statuses.append((await clients[tenant].post("/rerank", json=small(f"small {number}"))).status_code)
+            statuses.append(
+                (await clients[tenant].post("/rerank", json=small(f"small {number}"))).status_code
+            )
             between.append(worker.diary.index(f"small {number}") - before)
             await asyncio.sleep(0.01)
         assert not all(task.done() for task in asked), "there was nothing to wait for"
@@ -100,20 +118,28 @@ async def test_two_large_requests_shut_no_small_one_out(tenant: str, tmp_path: P
 
 
 async def test_a_large_request_of_another_tenant_has_its_half(tmp_path: Path) -> None:
-    """Though two were there before it, it is done when no more than its own work, once more, has been done for them."""
+    """Though two were there before it, it is done when no more than its own work, once more, has
+    been done for them."""
     worker = OneAfterTheOther()
     async with served(worker, tmp_path, max_wait_ms=2_000) as clients:
         assert (await clients["loud"].post("/rerank", json=large("warm", 100))).status_code == 200
-        loud = [asyncio.create_task(clients["loud"].post("/rerank", json=large(f"loud {name}"))) for name in range(2)]
+        loud = [
+            asyncio.create_task(clients["loud"].post("/rerank", json=large(f"loud {name}")))
+            for name in range(2)
+        ]
         while len(worker.diary) < 6:
             await asyncio.sleep(0.01)
         begun = len(worker.diary)
         answer = await clients["quiet"].post("/rerank", json=large("quiet", DOCUMENTS // 2))
         assert answer.status_code == 200
         calls = worker.diary[begun:]
-        assert calls.count("quiet") >= len(calls) // 2 - 2 * CHUNKS_AT_ONCE - KEPT_PLACES // 2, calls
+        assert calls.count("quiet") >= len(calls) // 2 - 2 * CHUNKS_AT_ONCE - KEPT_PLACES // 2, (
+            calls
+        )
         answers = [await task for task in loud]
-        assert [answer.status_code for answer in answers] == [200, 200], [answer.text[:200] for answer in answers]
+        assert [answer.status_code for answer in answers] == [200, 200], [
+            answer.text[:200] for answer in answers
+        ]
 
 
 async def test_an_image_that_many_documents_show_is_decoded_once(tmp_path: Path) -> None:
@@ -151,6 +177,8 @@ async def test_the_images_of_a_request_are_bounded_all_together(
         assert len(answer["results"]) + len(answer["errors"]) == 40
         assert {each["code"] for each in answer["errors"]} == {"image_too_large"}
         assert all(spoken in each["message"] for each in answer["errors"])
-        refused = await clients["quiet"].post("/rerank", json=body | {"on_error": "fail", "query": "r"})
+        refused = await clients["quiet"].post(
+            "/rerank", json=body | {"on_error": "fail", "query": "r"}
+        )
         assert (refused.status_code, refused.json()["code"]) == (400, "image_too_large")
         assert refused.json()["errors"][0]["loc"][0] == "documents"

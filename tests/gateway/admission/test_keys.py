@@ -40,17 +40,29 @@ def written(folder: Path, content: object) -> Path:
 
 
 def gmr(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["keys", *map(str, arguments)], env={"RERANK_API_KEYS_FILE": None})
+    return CliRunner().invoke(
+        app, ["keys", *map(str, arguments)], env={"RERANK_API_KEYS_FILE": None}
+    )
 
 
 def test_a_file_may_say_all_that_the_description_says(tmp_path: Path) -> None:
     full = entry(
-        sha256=HASH.upper(), name="n", tenant="t", pairs_per_second=0.5, max_in_flight=3, models=["gmr-tiny", "org/name@1"]
+        sha256=HASH.upper(),
+        name="n",
+        tenant="t",
+        pairs_per_second=0.5,
+        max_in_flight=3,
+        models=["gmr-tiny", "org/name@1"],
     )
     (read,) = read_keys(written(tmp_path, {"keys": [full]})).keys
     assert read.model_dump() == full | {"sha256": HASH, "models": ("gmr-tiny", "org/name@1")}
     assert read_keys(written(tmp_path, {"keys": []})).keys == ()
-    assert len(read_keys(written(tmp_path, {"keys": [entry(number) for number in range(10_000)]})).keys) == 10_000
+    assert (
+        len(
+            read_keys(written(tmp_path, {"keys": [entry(number) for number in range(10_000)]})).keys
+        )
+        == 10_000
+    )
 
 
 SECRET = "sk-somebody-put-a-plain-key-here"
@@ -69,14 +81,18 @@ WRONG = {
     "too many keys": {"keys": [entry(number) for number in range(10_001)]},
     "a hash twice": {"keys": [entry(name="a"), entry(name="b")]},
     "a name twice": {"keys": [entry(1, name="a"), entry(2, name="a")]},
-    "a tenant's two rates": {"keys": [entry(1, tenant="t", pairs_per_second=1), entry(2, tenant="t", pairs_per_second=2)]},
+    "a tenant's two rates": {
+        "keys": [entry(1, tenant="t", pairs_per_second=1), entry(2, tenant="t", pairs_per_second=2)]
+    },
     "too large": " " * (MAX_FILE_BYTES + 1),
     "no text": "\ud800".encode("utf-8", "surrogatepass").decode("latin-1"),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_file_is_refused_in_one_sentence_that_repeats_nothing_of_it(tmp_path: Path, what: str) -> None:
+def test_a_wrong_file_is_refused_in_one_sentence_that_repeats_nothing_of_it(
+    tmp_path: Path, what: str
+) -> None:
     with pytest.raises(KeysUnusable) as refusal:
         read_keys(written(tmp_path, WRONG[what]))
     said = str(refusal.value)
@@ -117,11 +133,29 @@ def test_plain_keys_are_hashed_and_weak_ones_refused() -> None:
 
 def test_a_made_key_is_shown_once_and_only_its_hash_is_kept(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
-    made = gmr("create", "--file", file, "--tenant", "t", "--name", "n", "--pairs-per-second", 5, "--models", "a,b")
+    made = gmr(
+        "create",
+        "--file",
+        file,
+        "--tenant",
+        "t",
+        "--name",
+        "n",
+        "--pairs-per-second",
+        5,
+        "--models",
+        "a,b",
+    )
     key = made.stdout.strip()
     assert re.fullmatch(r"gmr_[A-Za-z0-9_-]{43}", key)
     (kept,) = read_keys(file).keys
-    assert kept == KeyEntry(sha256=digest(key.encode()).hex(), name="n", tenant="t", pairs_per_second=5, models=("a", "b"))
+    assert kept == KeyEntry(
+        sha256=digest(key.encode()).hex(),
+        name="n",
+        tenant="t",
+        pairs_per_second=5,
+        models=("a", "b"),
+    )
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert key not in file.read_text()
     shown = gmr("list", "--file", file)
@@ -153,7 +187,9 @@ def test_keys_are_revoked_by_name_or_hash(tmp_path: Path) -> None:
         ("--tenant t --max-in-flight 9", 1),
     ],
 )
-def test_what_cannot_be_is_refused_and_changes_nothing(tmp_path: Path, arguments: str, code: int) -> None:
+def test_what_cannot_be_is_refused_and_changes_nothing(
+    tmp_path: Path, arguments: str, code: int
+) -> None:
     file = tmp_path / "keys.json"
     gmr("create", "--file", file, "--name", "taken", "--tenant", "t", "--max-in-flight", 3)
     before = file.read_bytes()

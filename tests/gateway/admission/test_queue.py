@@ -1,4 +1,5 @@
-"""Requests are let in whole, each scope's in order, never when the capacity is used up, and nothing of them stays."""
+"""Requests are let in whole, each scope's in order, never when the capacity is used up, and nothing
+of them stays."""
 
 from __future__ import annotations
 
@@ -21,14 +22,21 @@ LONG = 5
 
 
 def gate(*, max_waiting: int = 1_000, max_wait_seconds: float = LONG) -> AdmissionQueue:
-    return AdmissionQueue(capacity=CAPACITY, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds)
+    return AdmissionQueue(
+        capacity=CAPACITY, max_waiting=max_waiting, max_wait_seconds=max_wait_seconds
+    )
 
 
 class Visitor:
     """A task that goes in, stays until it is let go, and keeps a diary of all visitors."""
 
     def __init__(
-        self, admission: AdmissionQueue, cost: int, diary: list[Visitor], scope: str = "", seconds: float = LONG
+        self,
+        admission: AdmissionQueue,
+        cost: int,
+        diary: list[Visitor],
+        scope: str = "",
+        seconds: float = LONG,
     ) -> None:
         self.cost, self.scope = cost, scope
         self.leave = asyncio.Event()
@@ -62,15 +70,28 @@ def is_empty(admission: AdmissionQueue) -> bool:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("come"), st.integers(1, 15), st.sampled_from("abc"), st.sampled_from([0, 0.001, LONG])),
-        st.tuples(st.sampled_from(["leave", "cancel", "leave and cancel", "wait"]), st.integers(0, 30), st.just(""), st.just(0)),
+        st.tuples(
+            st.just("come"),
+            st.integers(1, 15),
+            st.sampled_from("abc"),
+            st.sampled_from([0, 0.001, LONG]),
+        ),
+        st.tuples(
+            st.sampled_from(["leave", "cancel", "leave and cancel", "wait"]),
+            st.integers(0, 30),
+            st.just(""),
+            st.just(0),
+        ),
     ),
     max_size=60,
 )
 
 
 async def take_step(
-    admission: AdmissionQueue, visitors: list[Visitor], inside: list[Visitor], step: tuple[str, int, str, float]
+    admission: AdmissionQueue,
+    visitors: list[Visitor],
+    inside: list[Visitor],
+    step: tuple[str, int, str, float],
 ) -> None:
     what, number, scope, seconds = step
     if what == "come":
@@ -97,12 +118,16 @@ async def test_a_storm_never_exceeds_the_capacity_and_leaks_nothing(
         await take_step(admission, visitors, entered, step)
         inside = [visitor for visitor in entered if not visitor.task.done()]
         costs = sorted(visitor.cost for visitor in inside)
-        assert sum(costs[:-1]) < CAPACITY  # all but the one that came last, and that is not larger than the largest
+        # all but the one that came last, and that is not larger than the largest
+        assert sum(costs[:-1]) < CAPACITY
         assert admission._queue.newcomers <= max_waiting
     for visitor in visitors:
         visitor.leave.set()
     outcomes = await asyncio.gather(*(visitor.task for visitor in visitors), return_exceptions=True)
-    assert all(o is None or isinstance(o, Overloaded | DeadlineExceeded | asyncio.CancelledError) for o in outcomes)
+    assert all(
+        o is None or isinstance(o, Overloaded | DeadlineExceeded | asyncio.CancelledError)
+        for o in outcomes
+    )
     assert is_empty(admission)
 
 
@@ -149,14 +174,20 @@ async def test_the_scope_that_got_least_goes_first() -> None:
         assert len(entered) == turn + 1
         entered[-1].leave.set()
     assert "".join(visitor.scope[0] for visitor in entered[1:]) == "mffmffm"
-    assert [[each for each in entered if each.scope == scope] for scope in ("many", "few")] == [many, few]
+    assert [[each for each in entered if each.scope == scope] for scope in ("many", "few")] == [
+        many,
+        few,
+    ]
 
 
 async def test_a_full_line_turns_away_at_once() -> None:
     admission, entered = gate(max_waiting=2), Diary()
     inside, *waiting = (Visitor(admission, CAPACITY, entered) for _ in range(3))
     await settle()
-    for ask in (lambda: admission.admit(1, soon()).__aenter__(), lambda: asyncio.sleep(0, admission.expect_room())):
+    for ask in (
+        lambda: admission.admit(1, soon()).__aenter__(),
+        lambda: asyncio.sleep(0, admission.expect_room()),
+    ):
         with pytest.raises(Overloaded) as refusal:
             await ask()
         assert refusal.value.retry_after is not None
@@ -196,7 +227,10 @@ async def test_without_a_line_only_those_who_fit_get_in() -> None:
 
 
 async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
-    admission, entered = AdmissionQueue(capacity=None, max_waiting=9, max_wait_seconds=LONG, always=lambda: 2), Diary()
+    admission, entered = (
+        AdmissionQueue(capacity=None, max_waiting=9, max_wait_seconds=LONG, always=lambda: 2),
+        Diary(),
+    )
     visitors = [Visitor(admission, 10**9, entered) for _ in range(3)]
     await settle()
     assert entered == visitors[:2]

@@ -1,4 +1,5 @@
-"""Ten times more load than a server can take, in virtual time: work done, waits, recovery, fairness, all untuned."""
+"""Ten times more load than a server can take, in virtual time: work done, waits, recovery,
+fairness, all untuned."""
 
 from __future__ import annotations
 
@@ -26,11 +27,15 @@ def even(cost: int) -> Costs:
 
 def mixed(cost: int) -> Costs:
     """Most are small; one in twenty is twenty times as large as `cost`."""
-    return lambda dice: cost * 20 if dice.random() < 0.05 else max(1, int(dice.expovariate(1 / cost)))
+    return lambda dice: (
+        cost * 20 if dice.random() < 0.05 else max(1, int(dice.expovariate(1 / cost)))
+    )
 
 
 def gate(workers: int = 1) -> AdmissionQueue:
-    return AdmissionQueue(capacity=None, max_waiting=256, max_wait_seconds=MAX_WAIT, always=lambda: 2 * workers)
+    return AdmissionQueue(
+        capacity=None, max_waiting=256, max_wait_seconds=MAX_WAIT, always=lambda: 2 * workers
+    )
 
 
 def mean(costs: Costs) -> float:
@@ -49,7 +54,9 @@ SERVERS: dict[str, tuple[Callable[[], Shared | Queues], int, Costs]] = {
 
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("loop", ["open", "closed"])
-def test_work_done_stays_what_it_can_be_and_those_admitted_wait_a_bounded_time(name: str, loop: str) -> None:
+def test_work_done_stays_what_it_can_be_and_those_admitted_wait_a_bounded_time(
+    name: str, loop: str
+) -> None:
     make, workers, costs = SERVERS[name]
 
     async def story() -> Simulation:
@@ -85,7 +92,10 @@ def test_the_capacity_finds_a_second_of_work_and_stays_there(name: str) -> None:
         return simulation
 
     simulation = in_virtual_time(story())
-    capacities = [each / simulation.server.rate for each in simulation.capacities[len(simulation.capacities) // 3 :]]
+    capacities = [
+        each / simulation.server.rate
+        for each in simulation.capacities[len(simulation.capacities) // 3 :]
+    ]
     assert 0.7 < statistics.fmean(capacities) < 1.4
     assert statistics.pstdev(capacities) < 0.3 * statistics.fmean(capacities)
 
@@ -98,7 +108,10 @@ def test_large_requests_are_served_as_often_as_small_ones() -> None:
         return simulation
 
     seen = in_virtual_time(story()).seen
-    large, small = [each for each in seen if each.cost == 50_000], [each for each in seen if each.cost < 50_000]
+    large, small = (
+        [each for each in seen if each.cost == 50_000],
+        [each for each in seen if each.cost < 50_000],
+    )
     shares = [sum(each.done is not None for each in group) / len(group) for group in (large, small)]
     assert min(shares) > 0.5 * max(shares)
 
@@ -156,22 +169,31 @@ def test_answers_from_the_cache_do_not_pass_for_the_servers_speed() -> None:
     async def story() -> Simulation:
         simulation = Simulation(gate(), Shared(1e4))
         await simulation.flood(even(5_000), 0.01, SECONDS, computed=0.001)
-        assert all(each.done for each in simulation.seen), "they are far more than could be computed"
+        assert all(each.done for each in simulation.seen), (
+            "they are far more than could be computed"
+        )
         simulation.seen.clear()
         await simulation.flood(even(5_000), 0.05, SECONDS)
         return simulation
 
     simulation = in_virtual_time(story())
     assert simulation.goodput(SECONDS + SETTLED, 2 * SECONDS) >= 0.9
-    assert max(each.done - each.admitted for each in simulation.seen if each.done and each.admitted) < 3
+    assert (
+        max(each.done - each.admitted for each in simulation.seen if each.done and each.admitted)
+        < 3
+    )
 
 
 LARGE = 120_000
-"""What takes a server of 10,000 a second twelve seconds: two of them are more than anybody may wait for."""
+"""What takes a server of 10,000 a second twelve seconds: two of them are more than anybody may wait
+for."""
 
 
-def beside_large_ones(scopes: tuple[str, ...], scope: str, server: Callable[[], Shared | Queues]) -> list[Seen]:
-    """What becomes of small requests of a scope that come one after the other while large ones of `scopes` are answered."""
+def beside_large_ones(
+    scopes: tuple[str, ...], scope: str, server: Callable[[], Shared | Queues]
+) -> list[Seen]:
+    """What becomes of small requests of a scope that come one after the other while large ones of
+    `scopes` are answered."""
 
     async def story() -> Simulation:
         simulation = Simulation(gate(), server())
@@ -186,14 +208,23 @@ def beside_large_ones(scopes: tuple[str, ...], scope: str, server: Callable[[], 
         return simulation
 
     seen = in_virtual_time(story()).seen
-    assert all(each.done for each in seen if each.cost == LARGE), "none of the large ones was turned away"
+    assert all(each.done for each in seen if each.cost == LARGE), (
+        "none of the large ones was turned away"
+    )
     return [each for each in seen if each.cost == 200]
 
 
-@pytest.mark.parametrize("server", [lambda: Shared(1e4), lambda: Queues(1e4, 1)], ids=["shared", "one after the other"])
-@pytest.mark.parametrize("scope", ["quiet", "loud", ""], ids=["of another tenant", "of the same tenant", "of nobody"])
-def test_two_large_requests_shut_no_small_one_out(scope: str, server: Callable[[], Shared | Queues]) -> None:
-    """A small one waits for a slice, whoever sent the large ones; without slices each was told that it would wait too long."""
+@pytest.mark.parametrize(
+    "server", [lambda: Shared(1e4), lambda: Queues(1e4, 1)], ids=["shared", "one after the other"]
+)
+@pytest.mark.parametrize(
+    "scope", ["quiet", "loud", ""], ids=["of another tenant", "of the same tenant", "of nobody"]
+)
+def test_two_large_requests_shut_no_small_one_out(
+    scope: str, server: Callable[[], Shared | Queues]
+) -> None:
+    """A small one waits for a slice, whoever sent the large ones; without slices each was told that
+    it would wait too long."""
     small = beside_large_ones((scope if scope != "quiet" else "loud",) * 2, scope, server)
     assert len(small) == 30
     assert [each.refused for each in small] == [None] * 30
@@ -207,7 +238,8 @@ LONGEST_SLICE = 1.1
 
 
 def test_a_tenant_with_large_requests_leaves_places_for_the_large_ones_of_others() -> None:
-    """Two of one tenant are inside, its third waits; the first one of another is admitted at once, and each gets its half."""
+    """Two of one tenant are inside, its third waits; the first one of another is admitted at once,
+    and each gets its half."""
 
     async def story() -> Simulation:
         simulation = Simulation(gate(), Shared(1e4))

@@ -1,4 +1,5 @@
-"""What a tenant may ask: its rate over any time, its burst, its requests at once; and how long it is told to wait."""
+"""What a tenant may ask: its rate over any time, its burst, its requests at once; and how long it
+is told to wait."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InvalidRequest, NoWorker, Overloaded, RateLimited, RerankError
-from service.gateway.admission.quotas import BURST_SECONDS, MAX_RETRY_AFTER, UNBOUNDED, Quota, Quotas
+from service.gateway.admission.quotas import (
+    BURST_SECONDS,
+    MAX_RETRY_AFTER,
+    UNBOUNDED,
+    Quota,
+    Quotas,
+)
 
 
 class Clock:
@@ -18,10 +25,12 @@ class Clock:
         return self.now
 
 
-def ask(quotas: Quotas, quota: Quota, pairs: int, scope: str = "a", then: RerankError | None = None) -> int | None:
+def ask(
+    quotas: Quotas, quota: Quota, pairs: int, scope: str = "a", then: RerankError | None = None
+) -> int | None:
     """Seconds that the scope is told to wait; None: it was served."""
     try:
-        with quotas.visit(scope, quota) as visit:
+        with quotas.ticket(scope, quota) as visit:
             visit.charge(pairs)
             if then:
                 raise then
@@ -56,10 +65,20 @@ def test_a_request_larger_than_the_bucket_is_served_and_its_debt_waited_off() ->
 
 @pytest.mark.parametrize(
     ("pairs", "wait", "header"),
-    [(21, "1 s", 1), (319, "30 s", 30), (320, "30 s", 30), (620, "60 s", 30), (650, "2 min", 30), (1_000_020, "1667 min", 30)],
+    [
+        (21, "1 s", 1),
+        (319, "30 s", 30),
+        (320, "30 s", 30),
+        (620, "60 s", 30),
+        (650, "2 min", 30),
+        (1_000_020, "1667 min", 30),
+    ],
 )
-def test_the_sentence_says_how_long_and_the_header_no_more_than_clients_bear(pairs: int, wait: str, header: int) -> None:
-    """Cohere's SDKs sleep through the header's seconds, twice, before their caller sees the sentence."""
+def test_the_sentence_says_how_long_and_the_header_no_more_than_clients_bear(
+    pairs: int, wait: str, header: int
+) -> None:
+    """Cohere's SDKs sleep through the header's seconds, twice, before their caller sees the
+    sentence."""
     quotas, quota = Quotas(Clock()), Quota(pairs_per_second=10)
     assert ask(quotas, quota, pairs) is None
     with pytest.raises(RateLimited) as refusal, quotas.ticket("a", quota):
@@ -78,7 +97,9 @@ def test_how_long_to_wait_is_bounded() -> None:
     st.floats(0.1, 1_000),
     st.lists(st.tuples(st.floats(0, 20), st.integers(1, 1_000)), min_size=1, max_size=60),
 )
-def test_nobody_gets_more_than_rate_burst_and_one_request(rate: float, steps: list[tuple[float, int]]) -> None:
+def test_nobody_gets_more_than_rate_burst_and_one_request(
+    rate: float, steps: list[tuple[float, int]]
+) -> None:
     clock = Clock()
     quotas, quota, start, served = Quotas(clock), Quota(pairs_per_second=rate), clock.now, 0
     for seconds, pairs in steps:

@@ -1,4 +1,5 @@
-"""How fast work gets done, told from when requests come and go: exact where it can be, and never lowered by idleness."""
+"""How fast work gets done, told from when requests come and go: exact where it can be, and never
+lowered by idleness."""
 
 from __future__ import annotations
 
@@ -6,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.admission.throughput import LEAST_SECONDS, LONG_SECONDS, ThroughputEstimator, Ticket
+from service.gateway.admission.throughput import (
+    LEAST_SECONDS,
+    LONG_SECONDS,
+    ThroughputEstimator,
+    Ticket,
+)
 
 
 class Story:
@@ -25,7 +31,9 @@ class Story:
         stay.computed = computed
         self.pace.leave(stay, self.now)
 
-    def one(self, cost: int, seconds: float, computed: float | None = 1.0, *, waiting: bool = False) -> None:
+    def one(
+        self, cost: int, seconds: float, computed: float | None = 1.0, *, waiting: bool = False
+    ) -> None:
         """One request alone."""
         stay = self.come(cost)
         if waiting:
@@ -99,8 +107,13 @@ def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
     assert story.pace.line == pytest.approx(1_050)
 
 
-@given(st.floats(10, 1e6), st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 4)), min_size=30, max_size=60))
-def test_a_server_that_takes_turns_is_measured_exactly(rate: float, batches: list[tuple[int, int]]) -> None:
+@given(
+    st.floats(10, 1e6),
+    st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 4)), min_size=30, max_size=60),
+)
+def test_a_server_that_takes_turns_is_measured_exactly(
+    rate: float, batches: list[tuple[int, int]]
+) -> None:
     """A server that does `rate` a second, whatever comes together: the pace is the rate."""
     story = Story()
     for cost, together in batches:

@@ -1,4 +1,5 @@
-"""A sealed value is read by who sealed it, under the key it was sealed for, bit by bit; anything else is turned away by name."""
+"""A sealed value is read by who sealed it, under the key it was sealed for, bit by bit; anything
+else is turned away by name."""
 
 from __future__ import annotations
 
@@ -51,7 +52,10 @@ def test_a_value_stands_for_no_other_key(one: bytes, other: bytes, score: Scored
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=60) | st.binary(min_size=SEALED_BYTES - 1, max_size=SEALED_BYTES - 1).map(bytes([SCHEMA]).__add__))
+@given(
+    st.binary(max_size=60)
+    | st.binary(min_size=SEALED_BYTES - 1, max_size=SEALED_BYTES - 1).map(bytes([SCHEMA]).__add__)
+)
 def test_no_bytes_of_others_are_a_score(value: bytes) -> None:
     assert SEAL.open(KEY, value) in ("size", "schema", "seal")
 
@@ -73,5 +77,11 @@ def test_more_image_tokens_than_tokens_are_nonsense() -> None:
 def test_when_it_was_written_is_told_and_decides_nothing() -> None:
     score = Scored(1.5, 2, 1, truncated=True)
     values = [SEAL.close(KEY, score, written) for written in (-1.0, 0.0, 1.7e9, 4e9, 1e12)]
-    assert [struct.unpack_from("<I", value, 14)[0] for value in values] == [0, 0, 1_700_000_000, 4_000_000_000, 2**32 - 1]
+    assert [struct.unpack_from("<I", value, 14)[0] for value in values] == [
+        0,
+        0,
+        1_700_000_000,
+        4_000_000_000,
+        2**32 - 1,
+    ]
     assert [SEAL.open(KEY, value) for value in values] == [score] * 5

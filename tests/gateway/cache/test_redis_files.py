@@ -40,10 +40,16 @@ def test_what_is_not_named_is_not_watched(files: Certificates) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "gone"])
-def test_a_file_that_turns_bad_is_seen_and_so_is_its_end(files: Certificates, content: bytes | None) -> None:
+def test_a_file_that_turns_bad_is_seen_and_so_is_its_end(
+    files: Certificates, content: bytes | None
+) -> None:
     watch(files)
     assert readable() == {"redis_ca": 1, "redis_certificate": 1}
-    for path, of in ((files.authority, "redis_ca"), (files.own, "redis_certificate"), (files.own_key, "redis_certificate")):
+    for path, of in (
+        (files.authority, "redis_ca"),
+        (files.own, "redis_certificate"),
+        (files.own_key, "redis_certificate"),
+    ):
         assert path
         good = path.read_bytes()
         path.unlink() if content is None else path.write_bytes(content)
@@ -62,15 +68,35 @@ def test_a_password_file_is_watched_too(tmp_path: Path, files: Certificates) -> 
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://user@h", "redis+sentinel://user@h:26379/master/0", "redis+cluster://user@h:6379", "redis://h"]
+    "url",
+    [
+        "redis://user@h",
+        "redis+sentinel://user@h:26379/master/0",
+        "redis+cluster://user@h:6379",
+        "redis://h",
+    ],
 )
-def test_every_kind_of_client_reads_the_password_at_each_connection(url: str, tmp_path: Path) -> None:
+def test_every_kind_of_client_reads_the_password_at_each_connection(
+    url: str, tmp_path: Path
+) -> None:
     file = tmp_path / "password"
     file.write_text("first\n", encoding="utf-8")
     client = open_client(read_address(url), password="first", password_file=file)
-    options = client.connection_kwargs if isinstance(client, RedisCluster) else client.connection_pool.connection_kwargs
+    options = (
+        client.connection_kwargs
+        if isinstance(client, RedisCluster)
+        else client.connection_pool.connection_kwargs
+    )
     shown = options["credential_provider"]
     user = ("user",) if "user" in url else ()
-    for content, password in (("first", "first"), ("second\n", "second"), ("", "second"), (None, "second"), ("third", "third")):
-        file.unlink(missing_ok=True) if content is None else file.write_text(content, encoding="utf-8")
+    for content, password in (
+        ("first", "first"),
+        ("second\n", "second"),
+        ("", "second"),
+        (None, "second"),
+        ("third", "third"),
+    ):
+        file.unlink(missing_ok=True) if content is None else file.write_text(
+            content, encoding="utf-8"
+        )
         assert shown.get_credentials() == (*user, password)

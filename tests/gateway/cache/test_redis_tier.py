@@ -1,4 +1,5 @@
-"""Scores that gateways share: found by whoever holds the secret, small, expiring, at one read and one write a request."""
+"""Scores that gateways share: found by whoever holds the secret, small, expiring, at one read and
+one write a request."""
 
 from __future__ import annotations
 
@@ -10,7 +11,16 @@ import pytest
 
 from service.gateway.cache import redis_tier
 from service.gateway.cache.encoding import SEALED_BYTES
-from tests.gateway.redis_tiers import Since, calls, count, key_of, pretender, score_of, tier_on, written
+from tests.gateway.redis_tiers import (
+    Since,
+    calls,
+    count,
+    key_of,
+    pretender,
+    score_of,
+    tier_on,
+    written,
+)
 from tests.processes import RedisServer
 
 
@@ -48,7 +58,10 @@ async def test_another_secrets_scores_are_not_believed(redis: RedisServer) -> No
 
 
 async def test_prefixes_keep_services_apart(redis: RedisServer) -> None:
-    async with tier_on(redis.url, prefix="one:") as one, tier_on(redis.url, prefix="other:") as other:
+    async with (
+        tier_on(redis.url, prefix="one:") as one,
+        tier_on(redis.url, prefix="other:") as other,
+    ):
         await written(one, "a")
         assert await other.get_many([key_of("a")]) == [None]
         assert await one.get_many([key_of("a")]) == [score_of("a")]
@@ -76,7 +89,9 @@ async def test_a_request_costs_one_read_and_one_write(redis: RedisServer) -> Non
     assert "cmdstat_set:calls=100," in said
 
 
-async def test_more_keys_than_one_call_asks_for_are_misses(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_keys_than_one_call_asks_for_are_misses(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(redis_tier, "MOST_KEYS", 3)
     monkeypatch.setattr(redis_tier, "PAIRS_A_WRITE", 2)
     async with tier_on(redis.url) as tier:
@@ -93,7 +108,9 @@ async def test_two_hundred_at_once_share_few_connections(redis: RedisServer) -> 
         found = await asyncio.gather(*(tier.get_many([key_of(each)]) for each in range(200)))
         assert found == [[score_of(each)] for each in range(200)]
         assert before("get") == {}
-        assert int(redis.command("INFO", "clients").split("connected_clients:")[1].split()[0]) <= 4 + 1
+        assert (
+            int(redis.command("INFO", "clients").split("connected_clients:")[1].split()[0]) <= 4 + 1
+        )
 
 
 async def test_what_is_being_written_at_the_end_is_still_written(redis: RedisServer) -> None:
@@ -111,21 +128,34 @@ async def test_our_own_slowness_is_not_held_against_redis(redis: RedisServer) ->
             read = asyncio.create_task(tier.get_many([key_of("a")]))
             for _ in range(place):
                 await asyncio.sleep(0)
-            time.sleep(0.08)  # something else keeps the loop from turning while the reply lies there
+            # something else keeps the loop from turning while the reply lies there
+            time.sleep(0.08)
             assert await read == [score_of("a")]
         assert before("get") == {}
 
 
 @pytest.mark.parametrize(
     ("url", "first"),
-    [("redis://", []), ("redis://:p@", [[b"AUTH", b"p"]]), ("redis://u:p@", [[b"AUTH", b"u", b"p"]])],
+    [
+        ("redis://", []),
+        ("redis://:p@", [[b"AUTH", b"p"]]),
+        ("redis://u:p@", [[b"AUTH", b"u", b"p"]]),
+    ],
 )
 @pytest.mark.parametrize("database", [0, 3])
-async def test_a_new_connection_says_no_more_than_it_must(url: str, first: list[list[bytes]], database: int) -> None:
+async def test_a_new_connection_says_no_more_than_it_must(
+    url: str, first: list[list[bytes]], database: int
+) -> None:
     def answer(words: list[bytes]) -> bytes:
         return b"*1\r\n$-1\r\n" if words[0] == b"MGET" else b"+OK\r\n"
 
     async with pretender(answer) as (where, heard), tier_on(f"{url}{where}/{database}") as tier:
         assert await tier.get_many([key_of("a")]) == await tier.get_many([key_of("a")]) == [None]
     asked = [b"MGET", stored_as(key_of("a"))]
-    assert heard == [[], *first, *([[b"SELECT", b"%d" % database]] if database else []), asked, asked]
+    assert heard == [
+        [],
+        *first,
+        *([[b"SELECT", b"%d" % database]] if database else []),
+        asked,
+        asked,
+    ]

@@ -1,4 +1,5 @@
-"""A Redis is found where its URL says, and a URL that says nothing sensible is refused without being repeated."""
+"""A Redis is found where its URL says, and a URL that says nothing sensible is refused without
+being repeated."""
 
 from __future__ import annotations
 
@@ -76,7 +77,12 @@ def test_what_names_no_redis_is_refused(url: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(max_size=30), st.sampled_from(["", "redis://", "rediss+sentinel://", "redis+cluster://", "redis://u:hunter2@"]))
+@given(
+    st.text(max_size=30),
+    st.sampled_from(
+        ["", "redis://", "rediss+sentinel://", "redis+cluster://", "redis://u:hunter2@"]
+    ),
+)
 def test_any_text_is_read_or_refused(text: str, start: str) -> None:
     try:
         address = read_address(start + text)
@@ -96,14 +102,18 @@ def refused(**settings: object) -> dict[str, str]:
 
 
 def test_a_password_is_never_told() -> None:
-    read = GatewaySettings(redis_url=SecretStr("redis://u:hunter2@h"), cache_key_secret=SecretStr(SECRET))
+    read = GatewaySettings(
+        redis_url=SecretStr("redis://u:hunter2@h"), cache_key_secret=SecretStr(SECRET)
+    )
     assert "hunter2" not in repr(read) + str(read.redis_address()) + repr(read.redis_address())
     said = refused(redis_url="redis://u:hunter2@h:x", cache_key_secret="short")
     assert set(said) == {"redis_url"}
     assert "hunter2" not in str(said)
 
 
-@pytest.mark.parametrize("secret", [{}, {"cache_key_secret": ""}, {"cache_key_secret": SECRET[:-1]}])
+@pytest.mark.parametrize(
+    "secret", [{}, {"cache_key_secret": ""}, {"cache_key_secret": SECRET[:-1]}]
+)
 def test_gateways_that_share_a_redis_must_share_a_secret(secret: dict[str, str]) -> None:
     assert "secret" in refused(redis_url="redis://h", **secret)["cache_key_secret"]
 
@@ -123,13 +133,18 @@ def test_secrets_may_be_in_files(tmp_path: Path) -> None:
     )
     assert read.redis_password
     assert read.cache_key_secret
-    assert (read.redis_password.get_secret_value(), read.cache_key_secret.get_secret_value()) == ("hunter2", SECRET)
+    assert (read.redis_password.get_secret_value(), read.cache_key_secret.get_secret_value()) == (
+        "hunter2",
+        SECRET,
+    )
     assert "hunter2" not in repr(read)
 
 
 def test_a_secret_is_not_set_twice(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
-    assert set(refused(cache_key_secret_file=tmp_path / "secret", cache_key_secret=SECRET)) == {"cache_key_secret"}
+    assert set(refused(cache_key_secret_file=tmp_path / "secret", cache_key_secret=SECRET)) == {
+        "cache_key_secret"
+    }
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

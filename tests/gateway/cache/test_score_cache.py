@@ -1,4 +1,5 @@
-"""A score is found again exactly when all that decides it is equal, bit by bit, and never more of them than fit."""
+"""A score is found again exactly when all that decides it is equal, bit by bit, and never more of
+them than fit."""
 
 from __future__ import annotations
 
@@ -35,7 +36,12 @@ QUERY: Content = (Text("q"),)
 
 
 def question(
-    digest: str = "d", instruction: str = "i", query: Content = QUERY, *, truncate: bool = True, salt: str = ""
+    digest: str = "d",
+    instruction: str = "i",
+    query: Content = QUERY,
+    *,
+    truncate: bool = True,
+    salt: str = "",
 ) -> ScoringContext:
     return ScoringContext(structs.replace(INFO, digest=digest), instruction, query, truncate, salt)
 
@@ -73,31 +79,48 @@ def test_no_two_lists_of_fields_are_framed_alike(one: list[bytes], other: list[b
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(min_size=1, max_size=6), st.data())
-def test_moving_text_between_scope_and_neighbours_changes_the_key(text: str, data: st.DataObject) -> None:
-    cuts = [sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2))) for _ in range(2)]
+def test_moving_text_between_scope_and_neighbours_changes_the_key(
+    text: str, data: st.DataObject
+) -> None:
+    cuts = [
+        sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=2, max_size=2)))
+        for _ in range(2)
+    ]
     keys = [key(question(text[:a], text[b:], salt=text[a:b]), (Text("d"),)) for a, b in cuts]
     assert (keys[0] == keys[1]) == (cuts[0] == cuts[1])
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(PARTS, min_size=1, max_size=6), st.data())
-def test_moving_a_part_between_query_and_document_changes_the_key(parts: list[Text | Picture], data: st.DataObject) -> None:
+def test_moving_a_part_between_query_and_document_changes_the_key(
+    parts: list[Text | Picture], data: st.DataObject
+) -> None:
     one, other = (data.draw(st.integers(0, len(parts))) for _ in range(2))
-    first, second = (key(question(query=tuple(parts[:at])), tuple(parts[at:])) for at in (one, other))
+    first, second = (
+        key(question(query=tuple(parts[:at])), tuple(parts[at:])) for at in (one, other)
+    )
     assert (first == second) == (one == other)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(min_size=1, max_size=8), st.data())
 def test_moving_text_between_any_two_fields_changes_the_key(text: str, data: st.DataObject) -> None:
-    cuts = [sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=3, max_size=3))) for _ in range(2)]
-    keys = [key(question(text[:a], text[a:b], (Text(text[b:c]),)), (Text(text[c:]),)) for a, b, c in cuts]
+    cuts = [
+        sorted(data.draw(st.lists(st.integers(0, len(text)), min_size=3, max_size=3)))
+        for _ in range(2)
+    ]
+    keys = [
+        key(question(text[:a], text[a:b], (Text(text[b:c]),)), (Text(text[c:]),))
+        for a, b, c in cuts
+    ]
     assert (keys[0] == keys[1]) == (cuts[0] == cuts[1])
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=8), st.integers(0, 8), st.integers(0, 8))
-def test_cutting_a_text_into_parts_elsewhere_changes_the_key(text: str, one: int, other: int) -> None:
+def test_cutting_a_text_into_parts_elsewhere_changes_the_key(
+    text: str, one: int, other: int
+) -> None:
     first, second = ((Text(text[:at]), Text(text[at:])) for at in (one, other))
     assert (key(question(), first) == key(question(), second)) == (first == second)
 
@@ -117,9 +140,18 @@ def test_a_text_that_spells_a_picture_is_not_that_picture() -> None:
         question(query=(picture(b"q"),)),
         question(truncate=False),
         question(salt="a tenant"),
-        replace(question(), model=structs.replace(question().model, images=ImageRule(28, 3136, 1_003_521))),
-        replace(question(), model=structs.replace(question().model, images=ImageRule(28, 3137, 1_003_520))),
-        replace(question(), model=structs.replace(question().model, images=ImageRule(14, 3136, 1_003_520))),
+        replace(
+            question(),
+            model=structs.replace(question().model, images=ImageRule(28, 3136, 1_003_521)),
+        ),
+        replace(
+            question(),
+            model=structs.replace(question().model, images=ImageRule(28, 3137, 1_003_520)),
+        ),
+        replace(
+            question(),
+            model=structs.replace(question().model, images=ImageRule(14, 3136, 1_003_520)),
+        ),
     ],
 )
 def test_changing_any_one_thing_changes_the_key(changed: ScoringContext) -> None:
@@ -134,14 +166,23 @@ def test_another_decoder_of_images_has_other_keys(monkeypatch: pytest.MonkeyPatc
 
 def test_what_a_model_is_called_and_where_it_runs_changes_no_key() -> None:
     told = question()
-    elsewhere = replace(told, model=structs.replace(told.model, model="other", device="cuda", default_instruction="other"))
+    elsewhere = replace(
+        told,
+        model=structs.replace(
+            told.model, model="other", device="cuda", default_instruction="other"
+        ),
+    )
     assert key(elsewhere, (Text("d"),)) == key(told, (Text("d"),))
 
 
 def test_other_documents_change_no_key() -> None:
     one, two, three = ((Text(name),) for name in "abc")
     alone = pair_keys(b"s", question(), [two])
-    assert pair_keys(b"s", question(), [one, two, three])[1:2] == pair_keys(b"s", question(), [three, two])[1:] == alone
+    assert (
+        pair_keys(b"s", question(), [one, two, three])[1:2]
+        == pair_keys(b"s", question(), [three, two])[1:]
+        == alone
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -166,12 +207,16 @@ def test_documents_and_secrets_have_keys_of_their_own() -> None:
 
 def test_where_a_picture_stood_does_not_change_its_key() -> None:
     asked = question()
-    assert key(asked, (picture(b"d", ("documents", 0, "image")),)) == key(asked, (picture(b"d", ("documents", 7, "image")),))
+    assert key(asked, (picture(b"d", ("documents", 0, "image")),)) == key(
+        asked, (picture(b"d", ("documents", 7, "image")),)
+    )
 
 
 @settings(max_examples=200, deadline=None)
 @given(FLOATS, COUNTS, COUNTS, st.booleans())
-async def test_a_score_survives_bit_by_bit(logit: float, tokens: int, image_tokens: int, truncated: bool) -> None:
+async def test_a_score_survives_bit_by_bit(
+    logit: float, tokens: int, image_tokens: int, truncated: bool
+) -> None:
     score = Scored(logit, tokens, image_tokens, truncated)
     cache = ScoreCache([MemoryTier(10_000)])
     await cache.set_many({b"key": score})
@@ -187,7 +232,10 @@ async def test_a_later_tier_fills_the_earlier_one_with_what_it_lacked() -> None:
     await ScoreCache([far]).set_many({b"a": scored(-1), b"b": scored(2), b"c": scored(3)})
     both = await ScoreCache([near, far]).get_many([b"a", b"b", b"nowhere"])
     assert both == {b"a": scored(1), b"b": scored(2)}
-    assert await ScoreCache([near]).get_many([b"a", b"b", b"c", b"nowhere"]) == {b"a": scored(1), b"b": scored(2)}
+    assert await ScoreCache([near]).get_many([b"a", b"b", b"c", b"nowhere"]) == {
+        b"a": scored(1),
+        b"b": scored(2),
+    }
 
 
 async def test_scores_are_written_to_every_tier() -> None:
@@ -278,7 +326,12 @@ async def test_an_entry_takes_about_what_it_is_said_to_take() -> None:
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()
-        await tier.set_many({b"%036d" % number: Scored(number / 7, 1000, 500, truncated=False) for number in range(20_000)})
+        await tier.set_many(
+            {
+                b"%036d" % number: Scored(number / 7, 1000, 500, truncated=False)
+                for number in range(20_000)
+            }
+        )
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:

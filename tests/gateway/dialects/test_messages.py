@@ -1,4 +1,5 @@
-"""What a 400 says in its one sentence: the field, by its path, and the bound; for every field of the request's schema."""
+"""What a 400 says in its one sentence: the field, by its path, and the bound; for every field of
+the request's schema."""
 
 from __future__ import annotations
 
@@ -10,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.api import Limits, RerankRequest
-from service.errors import MAX_PROBLEMS, BadRequest, InvalidRequest, Loc, Problem, RerankError, path_of
+from service.errors import (
+    MAX_PROBLEMS,
+    BadRequest,
+    InvalidRequest,
+    Loc,
+    Problem,
+    RerankError,
+    path_of,
+)
 from service.gateway.dialects import native
 
 LIMITS = Limits(max_documents=5, max_text_chars=50)
@@ -18,7 +27,8 @@ SCHEMA = RerankRequest.model_json_schema()
 TEXT = {"type": "text", "text": "x"}
 Body = dict[str, Any]
 Violation = tuple[str, Body, Loc, str]
-"""A name for pytest, the body, the place of its one mistake, and what the sentence must say of it."""
+"""A name for pytest, the body, the place of its one mistake, and what the sentence must say of it.
+"""
 
 WRONG = {
     "string": [7, []],
@@ -64,20 +74,26 @@ def branches(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def breaches(schema: dict[str, Any]) -> Iterator[tuple[object, str, Loc]]:
-    """Values that break one constraint of a field each, what must be said, and where inside the value."""
+    """Values that break one constraint of a field each, what must be said, and where inside the
+    value."""
     known = branches(schema)
     types = {branch.get("type") for branch in known}
     wrong = WRONG[str(known[0].get("type", "string"))]
     if not any("$ref" in branch for branch in known):
-        yield from ((value, "must be", ()) for value in wrong if value != 7 or "integer" not in types)
+        yield from (
+            (value, "must be", ()) for value in wrong if value != 7 or "integer" not in types
+        )
     for branch in known:
         yield from out_of_bounds(branch, "integer" if len(types) > 1 else None)
         if branch.get("type") == "array" and "$ref" not in str(branch["items"]):
-            yield from (([value], says, (0, *inner)) for value, says, inner in breaches(branch["items"]))
+            yield from (
+                ([value], says, (0, *inner)) for value, says, inner in breaches(branch["items"])
+            )
 
 
 def out_of_bounds(branch: dict[str, Any], says: str | None) -> Iterator[tuple[object, str, Loc]]:
-    """A value beyond each bound; `says`: what is said instead of the bound where a field takes several types."""
+    """A value beyond each bound; `says`: what is said instead of the bound where a field takes
+    several types."""
     text = "items" not in branch or "$ref" not in str(branch["items"])
     beyond: dict[str, Callable[[Any], object]] = {
         "enum": lambda _: "nothing of it",
@@ -128,7 +144,9 @@ def sentence(body: Body) -> str:
 
 
 @pytest.mark.parametrize(("name", "body", "loc", "says"), FOUND, ids=[each[0] for each in FOUND])
-def test_each_constraint_of_the_schema_is_named_with_its_field(name: str, body: Body, loc: Loc, says: str) -> None:
+def test_each_constraint_of_the_schema_is_named_with_its_field(
+    name: str, body: Body, loc: Loc, says: str
+) -> None:
     told = sentence(body)
     assert told.startswith(f"{path_of(loc)} "), told
     assert says in told
@@ -155,8 +173,14 @@ def test_the_walk_comes_everywhere() -> None:
         ({"documents": ["d", 7]}, "documents[1] must be a string or an object."),
         ({"documents": ["d", ""]}, "documents[1] needs a text or an image."),
         ({"documents": content_of("x")}, "documents[0].content[1] must be an object."),
-        ({"documents": content_of({"type": "text"})}, "documents[0].content[1] must hold what its type names, and nothing else."),
-        ({"documents": content_of(TEXT) | {"text": "x"}}, "documents[0] must have either content, or text and image."),
+        (
+            {"documents": content_of({"type": "text"})},
+            "documents[0].content[1] must hold what its type names, and nothing else.",
+        ),
+        (
+            {"documents": content_of(TEXT) | {"text": "x"}},
+            "documents[0] must have either content, or text and image.",
+        ),
         ({"instruction": "x" * 51}, "instruction must have at most 50 characters."),
         ({"top_n": -1}, "top_n must be at least 0."),
         ({"truncate": "middle"}, "truncate must be 'end' or 'none'."),
@@ -188,7 +212,10 @@ def test_the_place_is_the_sentences_subject_or_stands_before_it(message: str, to
 
 def test_problems_that_are_not_listed_are_counted() -> None:
     problems = [Problem(("documents", index), "This must be a string.") for index in range(3)]
-    assert InvalidRequest(problems=problems, unlisted=40).sentence() == "documents[0] must be a string (and 42 more)."
+    assert (
+        InvalidRequest(problems=problems, unlisted=40).sentence()
+        == "documents[0] must be a string (and 42 more)."
+    )
     assert InvalidRequest("Words.").sentence() == "Words."
 
 
@@ -199,7 +226,10 @@ def test_an_object_of_many_fields_is_not_looked_into() -> None:
     for item, place in (
         (crowded, "documents[0]"),
         ({"content": [part | crowded]}, "documents[0].content[0]"),
-        ({"content": [{"type": "image_url", "image_url": crowded}]}, "documents[0].content[0].image_url"),
+        (
+            {"content": [{"type": "image_url", "image_url": crowded}]},
+            "documents[0].content[0].image_url",
+        ),
     ):
         (refused,) = native.read({"query": "q", "documents": [item]}, LIMITS).documents
         assert isinstance(refused, InvalidRequest)
@@ -211,7 +241,10 @@ def test_one_document_lists_a_bounded_number_of_places() -> None:
     (refused,) = native.read({"query": "q", "documents": {"content": parts}}, LIMITS).documents
     assert isinstance(refused, InvalidRequest)
     assert len(refused.problems) == MAX_PROBLEMS
-    assert refused.sentence() == f"documents[0].content[0].field0 is not a known field (and {64 * 14 - 1} more)."
+    assert (
+        refused.sentence()
+        == f"documents[0].content[0].field0 is not a known field (and {64 * 14 - 1} more)."
+    )
 
 
 @settings(max_examples=200, deadline=None)

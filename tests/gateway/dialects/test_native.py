@@ -62,7 +62,10 @@ def test_every_field_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("item", ["alone", {"text": "alone"}, {"content": [{"type": "text", "text": "alone"}], "id": "x"}])
+@pytest.mark.parametrize(
+    "item",
+    ["alone", {"text": "alone"}, {"content": [{"type": "text", "text": "alone"}], "id": "x"}],
+)
 def test_a_bare_item_is_a_list_of_one(item: object) -> None:
     (document,) = ask(documents=item).documents
     assert isinstance(document, Item)
@@ -70,7 +73,17 @@ def test_a_bare_item_is_a_list_of_one(item: object) -> None:
 
 
 def test_nulls_are_as_good_as_absent() -> None:
-    names = ("model", "instruction", "top_n", "return_documents", "min_score", "truncate", "on_error", "timeout_ms", "cache")
+    names = (
+        "model",
+        "instruction",
+        "top_n",
+        "return_documents",
+        "min_score",
+        "truncate",
+        "on_error",
+        "timeout_ms",
+        "cache",
+    )
     assert ask(**dict.fromkeys(names)) == ask()
     nulls = {"text": "d", "image": None, "content": None, "id": None}
     assert ask(documents=[nulls], query=nulls | {"text": "q"}) == ask()
@@ -90,19 +103,27 @@ def test_other_vendors_fields_are_ignored() -> None:
     assert ask(**harmless) == ask()
 
 
-@pytest.mark.parametrize("name", ["cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "uuid"])
+@pytest.mark.parametrize(
+    "name", ["cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "uuid"]
+)
 def test_fields_that_steer_the_engine_are_refused(name: str) -> None:
     assert refusal(**{name: "x"}) == ("invalid_request", [(name,)])
 
 
-@pytest.mark.parametrize(("sent", "meant"), [("true", True), ("false", False), (True, True), (False, False)])
+@pytest.mark.parametrize(
+    ("sent", "meant"), [("true", True), ("false", False), (True, True), (False, False)]
+)
 def test_booleans_may_come_as_strings(sent: object, meant: bool) -> None:
     assert ask(return_documents=sent).return_documents is meant
 
 
 def test_parts_keep_their_order() -> None:
     url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa", "detail": "low"}}
-    read = ask(query={"content": [{"type": "text", "text": "one"}, url, {"type": "text", "text": "two"}, url]})
+    read = ask(
+        query={
+            "content": [{"type": "text", "text": "one"}, url, {"type": "text", "text": "two"}, url]
+        }
+    )
     image = (None, "data:image/png;base64,aaaa")
     assert read.query.parts() == [("one", None), image, ("two", None), image]
 
@@ -116,7 +137,9 @@ def test_an_image_with_an_empty_text_is_an_item() -> None:
     assert isinstance(document, Item)
 
 
-@pytest.mark.parametrize("item", ["", {}, {"text": ""}, {"id": "7"}, {"text": "", "image": ""}, {"content": []}])
+@pytest.mark.parametrize(
+    "item", ["", {}, {"text": ""}, {"id": "7"}, {"text": "", "image": ""}, {"content": []}]
+)
 def test_an_item_with_nothing_in_it_is_empty(item: object) -> None:
     assert refusal(query=item) == ("empty_item", [("query",)])
     assert isinstance(ask(documents=["good", item]).documents[1], EmptyItem)
@@ -130,10 +153,19 @@ def test_an_item_with_nothing_in_it_is_empty(item: object) -> None:
         ({"query": ["q"]}, ("query",)),
         ({"query": {"text": 5}}, ("query", "text")),
         ({"query": {"text": "q", "url": "x"}}, ("query", "url")),
-        ({"query": {"content": [{"type": "text", "text": "q"}, {"type": "text"}]}}, ("query", "content", 1)),
+        (
+            {"query": {"content": [{"type": "text", "text": "q"}, {"type": "text"}]}},
+            ("query", "content", 1),
+        ),
         ({"query": {"content": [{"type": "video"}]}}, ("query", "content", 0, "type")),
-        ({"query": {"content": [{"type": "text", "text": "q", "uuid": "u"}]}}, ("query", "content", 0, "uuid")),
-        ({"query": {"content": [{"type": "image_url", "image_url": {}}]}}, ("query", "content", 0, "image_url", "url")),
+        (
+            {"query": {"content": [{"type": "text", "text": "q", "uuid": "u"}]}},
+            ("query", "content", 0, "uuid"),
+        ),
+        (
+            {"query": {"content": [{"type": "image_url", "image_url": {}}]}},
+            ("query", "content", 0, "image_url", "url"),
+        ),
         ({"query": {"content": [{"type": "text", "text": "q"}], "text": "q"}}, ("query",)),
         ({"documents": None}, ("documents",)),
         ({"documents": []}, ("documents",)),
@@ -147,7 +179,9 @@ def test_an_item_with_nothing_in_it_is_empty(item: object) -> None:
         ({"cache": True}, ("cache",)),
     ],
 )
-def test_what_is_wrong_is_named_by_its_place(fields: dict[str, Any], loc: tuple[str | int, ...]) -> None:
+def test_what_is_wrong_is_named_by_its_place(
+    fields: dict[str, Any], loc: tuple[str | int, ...]
+) -> None:
     assert refusal(**fields) == ("invalid_request", [loc])
 
 
@@ -184,7 +218,9 @@ def test_numbers_have_bounds(field: str, bad: list[object], good: list[float]) -
         ({}, EmptyItem, ()),
     ],
 )
-def test_a_bad_document_stands_as_its_error(document: object, kind: type[BadRequest], place: tuple[str | int, ...]) -> None:
+def test_a_bad_document_stands_as_its_error(
+    document: object, kind: type[BadRequest], place: tuple[str | int, ...]
+) -> None:
     good, bad = ask(documents=["good", document]).documents
     assert good == Item(text="good")
     assert type(bad) is kind
@@ -193,7 +229,9 @@ def test_a_bad_document_stands_as_its_error(document: object, kind: type[BadRequ
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=60),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=8,
 )
 names = st.sampled_from([*RerankQuery.__dataclass_fields__, "on_error"]) | st.text(max_size=8)
@@ -208,7 +246,9 @@ def read_or_refused(body: dict[str, Any]) -> RerankQuery | BadRequest:
 
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(names, values, max_size=6), st.text(min_size=20, max_size=40))
-def test_any_body_is_read_or_refused_without_repeating_it(body: dict[str, Any], secret: str) -> None:
+def test_any_body_is_read_or_refused_without_repeating_it(
+    body: dict[str, Any], secret: str
+) -> None:
     for sent in (body, body | {"query": secret, "documents": [secret]}, body | {"cache": secret}):
         outcome = read_or_refused(sent)
         if isinstance(outcome, RerankQuery):

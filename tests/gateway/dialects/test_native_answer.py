@@ -16,7 +16,18 @@ from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.wire import ImageRule, Scored, WorkerInfo
 from tests.conftest import Rerank
 
-MODEL = WorkerInfo("gmr-tiny", "sha256:12", "gmr", "code", "find", 3200, ImageRule(28, 12544, 50176), "torch", "float32", "cpu")
+MODEL = WorkerInfo(
+    "gmr-tiny",
+    "sha256:12",
+    "gmr",
+    "code",
+    "find",
+    3200,
+    ImageRule(28, 12544, 50176),
+    "torch",
+    "float32",
+    "cpu",
+)
 
 
 def asking(**fields: Any) -> RerankQuery:
@@ -25,8 +36,13 @@ def asking(**fields: Any) -> RerankQuery:
 
 def answer(asked: RerankQuery, logits: list[float], **more: Any) -> dict[str, Any]:
     """What is sent for documents scored so, best first."""
-    ranked = [ScoredDocument(place, Scored(logit, 100 + place, 64, place == 1), place == 0) for place, logit in enumerate(logits)]
-    return native.write(asked, RerankResult(MODEL, ranked, **({"errors": []} | more)), "rr-1").model_dump(exclude_none=True)
+    ranked = [
+        ScoredDocument(place, Scored(logit, 100 + place, 64, place == 1), place == 0)
+        for place, logit in enumerate(logits)
+    ]
+    return native.write(
+        asked, RerankResult(MODEL, ranked, **({"errors": []} | more)), "rr-1"
+    ).model_dump(exclude_none=True)
 
 
 def test_an_answer_has_every_field() -> None:
@@ -38,12 +54,25 @@ def test_an_answer_has_every_field() -> None:
         "object": "rerank",
         "model": "gmr-tiny",
         "results": [
-            result | {"meta": {"prompt_tokens": 100, "image_tokens": 64, "truncated": False, "cached": True}},
+            result
+            | {
+                "meta": {
+                    "prompt_tokens": 100,
+                    "image_tokens": 64,
+                    "truncated": False,
+                    "cached": True,
+                }
+            },
             {
                 "index": 1,
                 "relevance_score": 0.0,
                 "logit": -800.0,
-                "meta": {"prompt_tokens": 101, "image_tokens": 64, "truncated": True, "cached": False},
+                "meta": {
+                    "prompt_tokens": 101,
+                    "image_tokens": 64,
+                    "truncated": True,
+                    "cached": False,
+                },
             },
         ],
         "errors": [{"index": 2, "code": "invalid_image", "message": "documents[2]: bad."}],
@@ -60,7 +89,12 @@ def test_an_answer_has_every_field() -> None:
 def test_top_n_and_min_score_shorten_the_results_but_not_the_bill() -> None:
     documents = ["a", "b", "c", "d"]
     whole = answer(asking(documents=documents), [2.0, 1.0, 0.0, -1.0])
-    for fields, kept in [({"top_n": 2}, 2), ({"top_n": 9}, 4), ({"min_score": 0.5}, 3), ({"min_score": 1, "top_n": 2}, 0)]:
+    for fields, kept in [
+        ({"top_n": 2}, 2),
+        ({"top_n": 9}, 4),
+        ({"min_score": 0.5}, 3),
+        ({"min_score": 1, "top_n": 2}, 0),
+    ]:
         short = answer(asking(documents=documents, **fields), [2.0, 1.0, 0.0, -1.0])
         assert short["results"] == whole["results"][:kept]
         assert short["usage"] == whole["usage"]
@@ -73,7 +107,15 @@ def test_top_n_and_min_score_shorten_the_results_but_not_the_bill() -> None:
         ("plain", "plain"),
         ({"image": "aaaa"}, ""),
         ({"text": "caption", "image": "aaaa"}, "caption"),
-        ({"content": [{"type": "text", "text": "one"}, {"type": "image_url", "image_url": {"url": "aaaa"}}]}, "one"),
+        (
+            {
+                "content": [
+                    {"type": "text", "text": "one"},
+                    {"type": "image_url", "image_url": {"url": "aaaa"}},
+                ]
+            },
+            "one",
+        ),
     ],
 )
 def test_returned_documents_are_their_text(document: object, text: str) -> None:
@@ -83,7 +125,9 @@ def test_returned_documents_are_their_text(document: object, text: str) -> None:
 
 @pytest.mark.parametrize(("documents", "units"), [(1, 1), (100, 1), (101, 2), (1000, 10)])
 def test_a_search_unit_is_a_hundred_documents(documents: int, units: int) -> None:
-    assert answer(asking(documents=["d"] * documents), [0.0])["meta"]["billed_units"] == {"search_units": units}
+    assert answer(asking(documents=["d"] * documents), [0.0])["meta"]["billed_units"] == {
+        "search_units": units
+    }
 
 
 @given(st.floats(-1e6, 1e6))
@@ -98,7 +142,9 @@ words = st.lists(st.sampled_from(["lists", "circles", "a red circle"]), min_size
 
 @settings(max_examples=5, deadline=None)
 @given(documents=words)
-def test_results_are_ordered_by_logit_and_equal_ones_by_index(rerank: Rerank, documents: list[str]) -> None:
+def test_results_are_ordered_by_logit_and_equal_ones_by_index(
+    rerank: Rerank, documents: list[str]
+) -> None:
     results = rerank(query="a circle", documents=documents).json()["results"]
     assert results == sorted(results, key=lambda each: (-each["logit"], each["index"]))
     assert sorted(each["index"] for each in results) == list(range(len(documents)))

@@ -1,4 +1,5 @@
-"""What real clients send beside text: ids, metadata, fields of their own, other vendors' fields, and typing errors."""
+"""What real clients send beside text: ids, metadata, fields of their own, other vendors' fields,
+and typing errors."""
 
 from __future__ import annotations
 
@@ -19,7 +20,18 @@ from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.wire import ImageRule, Scored, WorkerInfo
 
 LIMITS = Limits(max_documents=5, max_text_chars=200)
-MODEL = WorkerInfo("gmr-tiny", "sha256:12", "gmr", "code", "find", 3200, ImageRule(28, 12544, 50176), "torch", "float32", "cpu")
+MODEL = WorkerInfo(
+    "gmr-tiny",
+    "sha256:12",
+    "gmr",
+    "code",
+    "find",
+    3200,
+    ImageRule(28, 12544, 50176),
+    "torch",
+    "float32",
+    "cpu",
+)
 VALUE = "a value that no warning repeats"
 PICTURE = "data:image/png;base64," + "iVBORw0KGgo" * 9
 
@@ -40,8 +52,13 @@ def texts(asked: RerankQuery) -> list[str | None]:
 
 def answered(asked: RerankQuery) -> dict[str, Any]:
     """The answer over HTTP, with every document scored."""
-    ranked = [ScoredDocument(place, Scored(0.0, 9, 0, truncated=False), cached=False) for place in range(len(asked.documents))]
-    answer = native.write(asked, RerankResult(MODEL, ranked, []), "rr-1").model_dump_json(exclude_none=True)
+    ranked = [
+        ScoredDocument(place, Scored(0.0, 9, 0, truncated=False), cached=False)
+        for place in range(len(asked.documents))
+    ]
+    answer = native.write(asked, RerankResult(MODEL, ranked, []), "rr-1").model_dump_json(
+        exclude_none=True
+    )
     body: dict[str, Any] = json.loads(answer)
     return body
 
@@ -58,7 +75,8 @@ def test_a_boolean_is_no_number(name: str, value: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "sent", "skips"), [("fail", None, False), ("skip", None, True), ("skip", "fail", False), ("fail", "skip", True)]
+    ("setting", "sent", "skips"),
+    [("fail", None, False), ("skip", None, True), ("skip", "fail", False), ("fail", "skip", True)],
 )
 def test_what_becomes_of_bad_documents_is_the_operators_default_and_the_requests_choice(
     setting: Any, sent: object, skips: bool
@@ -78,18 +96,28 @@ def test_an_id_is_sent_back_with_the_type_it_had(identifier: object) -> None:
 def test_what_is_no_id_is_refused(identifier: object) -> None:
     (document,) = ask(documents={"text": "d", "id": identifier}).documents
     assert isinstance(document, InvalidRequest)
-    assert document.sentence().startswith("documents[0].id must be a string of at most 256 characters")
+    assert document.sentence().startswith(
+        "documents[0].id must be a string of at most 256 characters"
+    )
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.dictionaries(st.text(max_size=8), json_values, max_size=5), min_size=1, max_size=3))
+@given(
+    st.lists(st.dictionaries(st.text(max_size=8), json_values, max_size=5), min_size=1, max_size=3)
+)
 def test_metadata_comes_back_as_it_was_sent(sent: list[dict[str, Any]]) -> None:
     body = {"query": "q", "documents": [{"text": "d", "metadata": each} for each in sent]}
     read = native.read(from_json(json.dumps(body)), LIMITS)
@@ -99,7 +127,9 @@ def test_metadata_comes_back_as_it_was_sent(sent: list[dict[str, Any]]) -> None:
 
 def test_metadata_has_a_bound_and_a_depth() -> None:
     full = {"a": "ä" * ((MAX_METADATA_BYTES - len('{"a":""}')) // 2)}
-    assert answered(ask(documents={"text": "d", "metadata": full}))["results"][0]["metadata"] == full
+    assert (
+        answered(ask(documents={"text": "d", "metadata": full}))["results"][0]["metadata"] == full
+    )
     for wrong in ({"a": full["a"] + "x"}, {"deep": deep(300)}, [], "text", 7):
         (document,) = ask(documents={"text": "d", "metadata": wrong}).documents
         assert isinstance(document, InvalidRequest), wrong
@@ -153,11 +183,21 @@ def test_an_instruction_of_another_vendor_is_taken() -> None:
     assert read.instruction == "find a picture"
     assert read.warnings == ("instruct was taken as instruction.",)
     assert ask(instruct="same", instruction="same").instruction == "same"
-    assert refused(instruct="one", instruction="another") == "instruct must equal instruction where both are sent."
+    assert (
+        refused(instruct="one", instruction="another")
+        == "instruct must equal instruction where both are sent."
+    )
 
 
 def test_rank_fields_say_what_is_read_of_a_document_and_in_which_order() -> None:
-    book = {"title": "A title", "text": "Its text.", "author": "Clara", "year": 1999, "id": 7, "image": "aaaa"}
+    book = {
+        "title": "A title",
+        "text": "Its text.",
+        "author": "Clara",
+        "year": 1999,
+        "id": 7,
+        "image": "aaaa",
+    }
     read = ask(documents=[book, "plain"], rank_fields=["title", "text"])
     assert texts(read) == ["A title\nIts text.", "plain"]
     assert texts(ask(documents=[book], rank_fields=["text", "author"])) == ["Its text.\nClara"]
@@ -168,7 +208,12 @@ def test_rank_fields_say_what_is_read_of_a_document_and_in_which_order() -> None
 
 def test_rank_fields_that_a_document_lacks() -> None:
     read = ask(
-        documents=[{"title": "A title"}, {"other": "x"}, {"title": 5}, {"title": None, "text": "t"}],
+        documents=[
+            {"title": "A title"},
+            {"other": "x"},
+            {"title": 5},
+            {"title": None, "text": "t"},
+        ],
         rank_fields=["title", "text"],
     )
     assert texts(read) == ["A title", None, None, "t"]
@@ -182,7 +227,11 @@ def test_rank_fields_that_a_document_lacks() -> None:
 def test_without_rank_fields_a_document_has_no_fields_of_its_own(absent: object) -> None:
     (document,) = ask(documents=[{"title": "A title", "text": "x"}], rank_fields=absent).documents
     assert isinstance(document, InvalidRequest)
-    assert document.sentence() == "documents[0].title is not a known field: rank_fields reads it as text, metadata carries it."
+    assert (
+        document.sentence()
+        == "documents[0].title is not a known field: rank_fields reads it as text, metadata"
+        " carries it."
+    )
 
 
 def test_an_instruction_that_holds_a_picture_is_refused() -> None:

@@ -1,4 +1,5 @@
-"""What becomes of a worker's wrong answers: another worker is asked once, then the request fails in our words."""
+"""What becomes of a worker's wrong answers: another worker is asked once, then the request fails in
+our words."""
 
 from __future__ import annotations
 
@@ -14,11 +15,29 @@ from msgspec import structs
 from prometheus_client import REGISTRY
 from starlette.responses import Response
 
-from service.errors import BY_CODE, DeadlineExceeded, ModelNotFound, NoWorker, Overloaded, RerankError, WorkerFailed
+from service.errors import (
+    BY_CODE,
+    DeadlineExceeded,
+    ModelNotFound,
+    NoWorker,
+    Overloaded,
+    RerankError,
+    WorkerFailed,
+)
 from service.gateway.fleet.client import PAIR_BYTES, REPLY_BYTES
 from service.observability.request_context import timed_request
 from service.wire import Refused, ScoreCall, Scored, ScoreReply
-from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, monitored, scored
+from tests.gateway.stand_in import (
+    CALL,
+    INFO,
+    Answer,
+    StandIn,
+    ask,
+    good,
+    key_for,
+    monitored,
+    scored,
+)
 
 
 def says(status: int, content: bytes) -> Answer:
@@ -29,7 +48,10 @@ def says(status: int, content: bytes) -> Answer:
 
 
 def refuses(error: type[RerankError], status: int | None = None) -> Answer:
-    return says(status or error.status, msgspec.json.encode({"code": error.code, "message": "words of the worker"}))
+    return says(
+        status or error.status,
+        msgspec.json.encode({"code": error.code, "message": "words of the worker"}),
+    )
 
 
 def replies(*pairs: Any) -> Answer:
@@ -42,7 +64,9 @@ async def compressed(call: ScoreCall) -> Response:
 
 
 def timed(seconds: float) -> bytes:
-    return msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": seconds}))
+    return msgspec.msgpack.encode(
+        ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": seconds})
+    )
 
 
 WRONG: dict[str, Answer] = {
@@ -53,12 +77,16 @@ WRONG: dict[str, Answer] = {
     "a 503 whose code is no text": says(503, b'{"code": 7}'),
     "garbage": says(200, b"\xc1\xff garbage"),
     "nothing": says(200, b""),
-    "a reply that is not UTF-8": says(200, msgspec.msgpack.encode({"digest": "sha", "pairs": []}).replace(b"sha", b"s\xff\xff")),
+    "a reply that is not UTF-8": says(
+        200, msgspec.msgpack.encode({"digest": "sha", "pairs": []}).replace(b"sha", b"s\xff\xff")
+    ),
     "a reply nested without end": says(200, b"\x83\xa1a" + b"\x91" * 100_000),
     "an error that is not UTF-8": says(500, b'{"code": "\xff"}'),
     "a page": says(200, b"<html>welcome</html>"),
     "a reply without pairs": says(200, msgspec.msgpack.encode({"digest": "sha256:one"})),
-    "half a reply": says(200, msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {}))[:-3]),
+    "half a reply": says(
+        200, msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {}))[:-3]
+    ),
     "too few pairs": replies(scored(1)),
     "too many pairs": replies(scored(1), scored(2), scored(3)),
     "a logit that is no number": replies(scored(1), scored(math.nan)),
@@ -69,7 +97,9 @@ WRONG: dict[str, Answer] = {
     "more than a reply can have": says(200, b"\x00" * (REPLY_BYTES + 2 * PAIR_BYTES + 1)),
     "a reply that is compressed": compressed,
     "an error without end": says(500, b" " * 2**20),
-    "a digest that is no digest": says(200, msgspec.msgpack.encode(ScoreReply("x" * 129, [scored(1), scored(2)], {}))),
+    "a digest that is no digest": says(
+        200, msgspec.msgpack.encode(ScoreReply("x" * 129, [scored(1), scored(2)], {}))
+    ),
     "a time that is no number": says(200, timed(math.nan)),
     "a time that is over before it began": says(200, timed(-1.0)),
     "more image tokens than there are": replies(Scored(1.0, 10, 11, False), scored(1)),
@@ -90,12 +120,17 @@ async def test_a_wrong_answer_is_a_failed_worker(wrong: str) -> None:
 async def test_after_a_wrong_answer_another_worker_is_asked(wrong: str) -> None:
     bad, other = StandIn(WRONG[wrong]), StandIn(good)
     async with monitored(bad.client, other.client) as workers:
-        assert (await ask(workers, key=key_for(bad.client, other.client))).pairs == [scored(0), scored(1)]
+        assert (await ask(workers, key=key_for(bad.client, other.client))).pairs == [
+            scored(0),
+            scored(1),
+        ]
     assert (len(bad.calls), len(other.calls)) == (1, 1)
 
 
 @pytest.mark.parametrize("error", [Overloaded, NoWorker])
-async def test_a_worker_without_room_is_said_so_after_one_other_was_asked(error: type[RerankError]) -> None:
+async def test_a_worker_without_room_is_said_so_after_one_other_was_asked(
+    error: type[RerankError],
+) -> None:
     stand_ins = [StandIn(refuses(error)) for _ in range(3)]
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(error) as raised:
@@ -161,19 +196,26 @@ async def test_no_more_than_a_reply_can_have_is_read_of_one_without_end() -> Non
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=said() if request.url.path == "/info" else endless())
 
-    async with monitored(httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://w")) as workers:
+    async with monitored(
+        httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://w")
+    ) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers)
     assert sent <= REPLY_BYTES + 2 * PAIR_BYTES + 2 * 2**14
 
 
 async def test_a_worker_names_no_metrics() -> None:
-    body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": 0.5, "made-up": 1.0}))
+    body = msgspec.msgpack.encode(
+        ScoreReply(INFO.digest, [scored(1), scored(2)], {"engine": 0.5, "made-up": 1.0})
+    )
     async with monitored(StandIn(says(200, body)).client) as workers:
         with timed_request("r") as record:
             await ask(workers)
     assert record.told == {"queue": 0.0, "engine": 0.5}
-    assert REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "made-up"}) is None
+    assert (
+        REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "made-up"})
+        is None
+    )
 
 
 def test_a_refusal_is_understood_between_versions_with_and_without_a_part() -> None:
@@ -182,6 +224,6 @@ def test_a_refusal_is_understood_between_versions_with_and_without_a_part() -> N
 
     sent = msgspec.msgpack.encode(Refused("pair_too_long", "query"))
     assert msgspec.msgpack.decode(sent, type=RefusedBefore) == RefusedBefore("pair_too_long")
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(RefusedBefore("pair_too_long")), type=Refused) == Refused(
-        "pair_too_long"
-    )
+    assert msgspec.msgpack.decode(
+        msgspec.msgpack.encode(RefusedBefore("pair_too_long")), type=Refused
+    ) == Refused("pair_too_long")

@@ -1,4 +1,5 @@
-"""Workers behind a name in DNS: they come, they go once they have finished, and a name server's silence changes nothing."""
+"""Workers behind a name in DNS: they come, they go once they have finished, and a name server's
+silence changes nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ class Clients:
 async def served(stand_in: StandIn, host: str, port: int) -> AsyncIterator[None]:
     """A stand-in on a real port."""
     app = stand_in.client._transport.app  # type: ignore[attr-defined]
-    server = uvicorn.Server(uvicorn.Config(app, host=host, port=port, log_config=None, lifespan="off"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=host, port=port, log_config=None, lifespan="off")
+    )
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     serving = asyncio.create_task(server._serve())
     await until(lambda: server.started)

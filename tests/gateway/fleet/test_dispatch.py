@@ -1,4 +1,5 @@
-"""How much more than once calls are made: retries within a share, a second worker asked only where that costs next to nothing."""
+"""How much more than once calls are made: retries within a share, a second worker asked only where
+that costs next to nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +16,19 @@ from service.gateway.fleet.dispatch import RETRY_RESERVE, RETRY_SHARE, RetryPoli
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
 from tests.gateway.fleet.test_pool import until
-from tests.gateway.stand_in import CALL, INFO, Answer, StandIn, ask, good, key_for, monitored, never, scored, soon
+from tests.gateway.stand_in import (
+    CALL,
+    INFO,
+    Answer,
+    StandIn,
+    ask,
+    good,
+    key_for,
+    monitored,
+    never,
+    scored,
+    soon,
+)
 
 CALLS = 1_000
 
@@ -25,7 +38,9 @@ def asked(stand_ins: Sequence[StandIn]) -> int:
 
 
 @pytest.mark.parametrize("error", [WorkerFailed, Overloaded, NoWorker])
-async def test_where_everything_fails_retries_stay_within_their_share(error: type[RerankError]) -> None:
+async def test_where_everything_fails_retries_stay_within_their_share(
+    error: type[RerankError],
+) -> None:
     stand_ins = [StandIn(refuses(error)) for _ in range(3)]
     async with monitored(*(each.client for each in stand_ins)) as workers:
         for number in range(CALLS):
@@ -76,21 +91,25 @@ async def test_all_that_a_worker_had_when_it_died_is_made_good() -> None:
         waiting = [asyncio.create_task(ask(workers, key=key)) for _ in range(60)]
         await until(lambda: asked([doomed, other]) == len(waiting))
         release.set()
-        assert all(reply.pairs == [scored(0), scored(1)] for reply in await asyncio.gather(*waiting))
+        assert all(
+            reply.pairs == [scored(0), scored(1)] for reply in await asyncio.gather(*waiting)
+        )
     assert len(doomed.calls) > 10
 
 
 async def test_a_call_without_budget_is_made_once() -> None:
     stand_ins = [StandIn(says(500, b"")), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with monitored(*clients, again=RetryPolicy(retries=RetryBudget(share=0, reserve=1))) as workers:
+    async with monitored(
+        *clients, again=RetryPolicy(retries=RetryBudget(share=0, reserve=1))
+    ) as workers:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         with pytest.raises(WorkerFailed):
             await ask(workers, key=key_for(*clients))
     assert [len(each.calls) for each in stand_ins] == [2, 1]
 
 
-# -- the same call at two workers -----------------------------------------------------------------------------------------
+# -- the same call at two workers ------------------------------------------------------------------
 
 
 def hedged(*, reserve: float = 100) -> RetryPolicy:
@@ -143,7 +162,8 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
     async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
         waiting = [asyncio.create_task(ask(workers, key=b"%d" % number)) for number in range(4)]
         await until(lambda: asked(stand_ins) >= 4)
-        await asyncio.sleep(0.1)  # five times as long as a call waits before it is made elsewhere too
+        # five times as long as a call waits before it is made elsewhere too
+        await asyncio.sleep(0.1)
         assert asked(stand_ins) == 4
         release.set()
         await asyncio.gather(*waiting)
@@ -182,7 +202,11 @@ async def test_where_one_of_two_fails_the_other_is_waited_for(first: str) -> Non
         return await late(call)
 
     both, begun = asyncio.Event(), asyncio.Event()
-    stand_ins = [StandIn(fails), StandIn(begins)] if first == "the first" else [StandIn(late), StandIn(fails)]
+    stand_ins = (
+        [StandIn(fails), StandIn(begins)]
+        if first == "the first"
+        else [StandIn(late), StandIn(fails)]
+    )
     clients = [each.client for each in stand_ins]
     async with monitored(*clients, again=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).pairs == [scored(0), scored(1)]

@@ -18,7 +18,18 @@ from service.gateway.fleet.member import FAILURES, HealthCheckPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
 from tests.gateway.fleet.test_pool import until
-from tests.gateway.stand_in import INFO, Answer, StandIn, ask, good, key_for, monitored, never, scored, soon
+from tests.gateway.stand_in import (
+    INFO,
+    Answer,
+    StandIn,
+    ask,
+    good,
+    key_for,
+    monitored,
+    never,
+    scored,
+    soon,
+)
 
 FAILS = says(500, b"")
 SHORT = HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=3)
@@ -81,7 +92,9 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
 
         bad.answer = held
         asked = [asyncio.create_task(ask(workers, key=key)) for _ in range(5)]
-        await until(lambda: len(bad.calls) == FAILURES + 1 and sum(each.done() for each in asked) == 4)
+        await until(
+            lambda: len(bad.calls) == FAILURES + 1 and sum(each.done() for each in asked) == 4
+        )
         release.set()
         await asyncio.gather(*asked)
         assert worker.state() == "ready"
@@ -122,7 +135,7 @@ async def test_a_worker_that_was_away_starts_anew() -> None:
         assert len(bad.calls) == FAILURES + 1
 
 
-async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_that_it_is_ready() -> None:
+async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_it_is_ready() -> None:
     other = StandIn(good)
     async with speaking(*[b""] * 20) as client, monitored(client, other.client) as workers:
         for _ in range(10):
@@ -141,7 +154,9 @@ async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_th
     ],
     ids=["no room", "a call that is wrong", "no time"],
 )
-async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(answer: Answer, error: type[RerankError]) -> None:
+async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(
+    answer: Answer, error: type[RerankError]
+) -> None:
     only = StandIn(answer)
     async with monitored(only.client) as workers:
         for _ in range(2 * FAILURES):
@@ -159,7 +174,9 @@ async def test_time_that_runs_out_counts_only_if_there_was_enough(
     only = StandIn(never)
     async with monitored(only.client) as workers:
         asked = [asyncio.create_task(ask(workers, soon(seconds))) for _ in range(FAILURES)]
-        assert {type(each) for each in await asyncio.gather(*asked, return_exceptions=True)} == {DeadlineExceeded}
+        assert {type(each) for each in await asyncio.gather(*asked, return_exceptions=True)} == {
+            DeadlineExceeded
+        }
         assert workers._workers[0].state() == state
 
 
@@ -179,7 +196,9 @@ async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_els
     gate, client = gated(hung)
     async with monitored(client, other.client, patience=SHORT) as workers:
         gate.open.clear()
-        replies = await asyncio.gather(*(ask(workers, soon(60), key=key_for(client, other.client)) for _ in range(5)))
+        replies = await asyncio.gather(
+            *(ask(workers, soon(60), key=key_for(client, other.client)) for _ in range(5))
+        )
         assert {reply.digest for reply in replies} == {INFO.digest}
         assert (len(hung.calls), len(other.calls)) == (0, 5)
         assert workers._workers[0].state() == "unready"
@@ -208,10 +227,15 @@ class Mortal(Gate):
         raise httpx.ReadError("") if request.url.path == "/score" else httpx.ConnectError("")
 
 
-async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_none_has_failed() -> None:
+async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_none_has_failed() -> (
+    None
+):
     """It is told that it may come again, whichever of the two it was sent to."""
     mortal, stuck = Mortal(StandIn(good)), Gate(StandIn(good))
-    clients = [httpx.AsyncClient(transport=gate, base_url=f"http://{name}") for gate, name in ((mortal, "a"), (stuck, "b"))]
+    clients = [
+        httpx.AsyncClient(transport=gate, base_url=f"http://{name}")
+        for gate, name in ((mortal, "a"), (stuck, "b"))
+    ]
     async with monitored(*clients, patience=SHORT) as workers:
         for gate in (mortal, stuck):
             gate.open.clear()
@@ -234,7 +258,9 @@ async def test_a_worker_that_misses_a_look_is_only_passed_over() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
     gates, clients = zip(*map(gated, stand_ins), strict=True)
     key = key_for(*clients)
-    async with monitored(*clients, patience=HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=1_000)) as workers:
+    async with monitored(
+        *clients, patience=HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=1_000)
+    ) as workers:
         gates[0].open.clear()
         asked = asyncio.create_task(ask(workers, soon(60), key=key))
         await until(lambda: workers._workers[0].state() == "silent")
@@ -268,9 +294,13 @@ async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
         assert (await asked).digest == INFO.digest
 
 
-async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_says_otherwise() -> None:
+async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_says_otherwise() -> (
+    None
+):
     leaving, other = StandIn(refuses(NoWorker)), StandIn(good)
-    async with monitored(leaving.client, other.client, patience=HealthCheckPolicy(look_seconds=60)) as workers:
+    async with monitored(
+        leaving.client, other.client, patience=HealthCheckPolicy(look_seconds=60)
+    ) as workers:
         leaving.info = None
         for _ in range(5):
             await ask(workers, key=key_for(leaving.client, other.client))
@@ -292,14 +322,18 @@ async def test_a_watch_goes_on_whatever_happens(monkeypatch: pytest.MonkeyPatch)
 
 @asynccontextmanager
 async def speaking(*replies: bytes) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a real server that is ready, and says each of the given bytes to a call, then hangs up."""
+    """A client of a real server that is ready, and says each of the given bytes to a call, then
+    hangs up."""
     left = list(replies)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET /info"):
             body = msgspec.json.encode([INFO])
-            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+                % (len(body), body)
+            )
         else:
             writer.write(left.pop(0))
         with suppress(ConnectionError):
@@ -323,7 +357,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-async def test_a_reply_that_breaks_off_is_a_failed_worker_that_soon_is_ready_again(broken: str) -> None:
+async def test_a_reply_that_breaks_off_is_a_failed_worker_that_soon_is_ready_again(
+    broken: str,
+) -> None:
     body = msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(0), scored(1)], {}))
     whole = OK + b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
     async with (

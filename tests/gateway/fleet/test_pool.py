@@ -19,17 +19,34 @@ from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import hash_order
 from service.observability.request_context import request_id
 from service.wire import ScoreCall, ScoreReply
-from tests.gateway.stand_in import CALL, INFO, StandIn, ask, good, key_for, monitored, never, reply, scored, soon
+from tests.gateway.stand_in import (
+    CALL,
+    INFO,
+    StandIn,
+    ask,
+    good,
+    key_for,
+    monitored,
+    never,
+    reply,
+    scored,
+    soon,
+)
 
 
 @asynccontextmanager
-async def hanging_up(on_score: asyncio.Event) -> AsyncIterator[tuple[asyncio.Server, httpx.AsyncClient]]:
+async def hanging_up(
+    on_score: asyncio.Event,
+) -> AsyncIterator[tuple[asyncio.Server, httpx.AsyncClient]]:
     """A real server that says what it serves, and closes the connection on anything else."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /info"):
             body = msgspec.json.encode([INFO])
-            writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+                % (len(body), body)
+            )
             await writer.drain()
         else:
             on_score.set()
@@ -86,11 +103,23 @@ async def until(holds: Any) -> None:
 
 ONE = msgspec.json.encode(INFO)
 MANY = b"[%s]" % b",".join([ONE] * 1025)
-NONSENSE = [b"garbage", b"{}", b'[{"model": "m"}]', b"[]", b"null", ONE, MANY, b'[{"model": "\xff"}]', b'{"a":' + b"[" * 100_000]
+NONSENSE = [
+    b"garbage",
+    b"{}",
+    b'[{"model": "m"}]',
+    b"[]",
+    b"null",
+    ONE,
+    MANY,
+    b'[{"model": "\xff"}]',
+    b'{"a":' + b"[" * 100_000,
+]
 
 
 @pytest.mark.parametrize("said", NONSENSE, ids=range(len(NONSENSE)))
-async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks_sense(said: bytes) -> None:
+async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks_sense(
+    said: bytes,
+) -> None:
     only = StandIn(good)
     only.said = said
     workers = WorkerPool([only.client])
@@ -122,7 +151,13 @@ async def test_a_worker_may_serve_several_models_its_default_first() -> None:
         assert workers.names() == ["m", "n"]
         assert workers.model() == workers.model("n") == ADAPTER
         assert workers.model("m") == INFO
-        assert (await ask(workers, call=structs.replace(CALL, model="n"), key=key_for(other.client, both.client))).pairs
+        assert (
+            await ask(
+                workers,
+                call=structs.replace(CALL, model="n"),
+                key=key_for(other.client, both.client),
+            )
+        ).pairs
         assert (len(both.calls), len(other.calls)) == (1, 0)
         assert workers.model("n") == ADAPTER, "a reply of one model says nothing of another"
 
@@ -164,9 +199,14 @@ async def test_where_all_of_the_wanted_digest_fail_another_digest_is_better_than
 
 
 @pytest.mark.parametrize("number", range(6))
-async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_seat_stays_there(number: int) -> None:
+async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_seat_stays_there(
+    number: int,
+) -> None:
     stand_ins, key = [StandIn(good) for _ in range(4)], b"%d" % number
-    order = [stand_ins[place] for place in hash_order(key, [str(each.client.base_url) for each in stand_ins])]
+    order = [
+        stand_ins[place]
+        for place in hash_order(key, [str(each.client.base_url) for each in stand_ins])
+    ]
     order[0].answer = fails
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (seat,):
@@ -257,7 +297,9 @@ async def test_calls_that_were_cancelled_do_not_make_a_worker_look_busy() -> Non
     stand_ins = [StandIn(never), StandIn(never)]
     async with monitored(*(each.client for each in stand_ins)) as workers:
         for _ in range(3):
-            task = asyncio.create_task(ask(workers, key=key_for(*(each.client for each in stand_ins))))
+            task = asyncio.create_task(
+                ask(workers, key=key_for(*(each.client for each in stand_ins)))
+            )
             sent = sum(len(each.calls) for each in stand_ins)
             await until(lambda sent=sent: sum(len(each.calls) for each in stand_ins) > sent)
             task.cancel()

@@ -1,4 +1,5 @@
-"""Which worker gets what: orders that hold while workers come and go, loads that stay even, splits that pay."""
+"""Which worker gets what: orders that hold while workers come and go, loads that stay even, splits
+that pay."""
 
 from __future__ import annotations
 
@@ -29,14 +30,18 @@ def order(key: bytes, names: list[str]) -> list[str]:
 
 
 @given(KEYS, NAMES, st.data())
-def test_without_one_worker_the_others_stand_as_they_stood(key: bytes, names: list[str], data: st.DataObject) -> None:
+def test_without_one_worker_the_others_stand_as_they_stood(
+    key: bytes, names: list[str], data: st.DataObject
+) -> None:
     gone = data.draw(st.sampled_from(names))
     left = [name for name in names if name != gone]
     assert order(key, left) == [name for name in order(key, names) if name != gone]
 
 
 @given(KEYS, NAMES, st.randoms())
-def test_the_order_does_not_depend_on_who_was_named_first(key: bytes, names: list[str], rng: Random) -> None:
+def test_the_order_does_not_depend_on_who_was_named_first(
+    key: bytes, names: list[str], rng: Random
+) -> None:
     shuffled = list(names)
     rng.shuffle(shuffled)
     assert order(key, shuffled) == order(key, names)
@@ -47,7 +52,9 @@ def test_a_worker_that_leaves_moves_its_own_keys_alone_and_to_all_others() -> No
     keys = [number.to_bytes(4, "big") for number in range(2_000)]
     before = {key: order(key, names)[0] for key in keys}
     after = {key: order(key, names[1:])[0] for key in keys}
-    assert {key for key in keys if before[key] != after[key]} == {key for key in keys if before[key] == names[0]}
+    assert {key for key in keys if before[key] != after[key]} == {
+        key for key in keys if before[key] == names[0]
+    }
     assert all(300 < count < 500 for count in Counter(before.values()).values())
     heirs = Counter(after[key] for key in keys if before[key] == names[0])
     assert set(heirs) == set(names[1:])
@@ -63,7 +70,9 @@ def test_nobody_is_loaded_far_beyond_what_is_unavoidable(loads: list[int], cost:
 
 
 @given(st.lists(st.tuples(KEYS, COSTS), max_size=60), st.integers(1, 6))
-def test_no_stream_of_keys_overloads_a_worker(stream: list[tuple[bytes, int]], workers: int) -> None:
+def test_no_stream_of_keys_overloads_a_worker(
+    stream: list[tuple[bytes, int]], workers: int
+) -> None:
     names, loads = [f"w{number}" for number in range(workers)], [0] * workers
     for key, cost in stream:
         places = hash_order(key, names)
@@ -82,7 +91,9 @@ def test_equal_loads_leave_the_choice_to_the_hash_and_a_second_call_goes_elsewhe
 
 
 @given(LOADS, st.integers(0, 4_000), st.integers(0, 200_000))
-def test_a_split_takes_idle_workers_and_shares_that_dwarf_the_prefix(loads: list[int], prefix: int, suffix: int) -> None:
+def test_a_split_takes_idle_workers_and_shares_that_dwarf_the_prefix(
+    loads: list[int], prefix: int, suffix: int
+) -> None:
     places = idle_enough(loads, prefix, suffix)
     assert len(places) != 1
     if places:

@@ -49,8 +49,15 @@ SPELLINGS = {
 @pytest.mark.parametrize("kind", PICTURES)
 def test_a_picture_is_the_same_however_it_is_spelt(spelling: str, kind: str) -> None:
     safe = base64.urlsafe_b64encode(PICTURES[kind]).decode()
-    source = SPELLINGS[spelling].replace(ENCODED, base64.b64encode(PICTURES[kind]).decode()).replace(SAFE, safe)
-    for item in (Item(image=source), Item.model_validate({"content": [{"type": "image_url", "image_url": {"url": source}}]})):
+    source = (
+        SPELLINGS[spelling]
+        .replace(ENCODED, base64.b64encode(PICTURES[kind]).decode())
+        .replace(SAFE, safe)
+    )
+    for item in (
+        Item(image=source),
+        Item.model_validate({"content": [{"type": "image_url", "image_url": {"url": source}}]}),
+    ):
         (part,) = MEDIA.resolve(item, ("query",))
         assert isinstance(part, Picture)
         if spelling in ("bare", "url-safe", "plain", "with a parameter"):
@@ -60,22 +67,38 @@ def test_a_picture_is_the_same_however_it_is_spelt(spelling: str, kind: str) -> 
 
 @pytest.mark.parametrize(
     "source",
-    ["data:image/png,rawbytes", "data:image/png;base64", "data:", f"data:image/png;name={'n' * 600};base64,{ENCODED}"],
+    [
+        "data:image/png,rawbytes",
+        "data:image/png;base64",
+        "data:",
+        f"data:image/png;name={'n' * 600};base64,{ENCODED}",
+    ],
 )
 def test_a_data_url_that_is_not_in_base64_is_refused(source: str) -> None:
     with pytest.raises(InvalidImage) as refused:
         MEDIA.resolve(Item(image=source), ("documents", 3))
-    assert refused.value.at(("documents", 3, "image")).sentence().startswith("documents[3].image: an image's data URL")
+    assert (
+        refused.value.at(("documents", 3, "image"))
+        .sentence()
+        .startswith("documents[3].image: an image's data URL")
+    )
 
 
 @given(st.binary(max_size=200), st.booleans(), st.booleans(), st.integers(1, 80))
-def test_base64_is_read_in_either_alphabet_with_or_without_padding(data: bytes, safe: bool, padded: bool, line: int) -> None:
+def test_base64_is_read_in_either_alphabet_with_or_without_padding(
+    data: bytes, safe: bool, padded: bool, line: int
+) -> None:
     encoded = (base64.urlsafe_b64encode if safe else base64.b64encode)(data).decode()
     encoded = encoded if padded else encoded.rstrip("=")
-    assert decode("\n".join(encoded[start : start + line] for start in range(0, len(encoded), line))) == data
+    assert (
+        decode("\n".join(encoded[start : start + line] for start in range(0, len(encoded), line)))
+        == data
+    )
 
 
-@pytest.mark.parametrize("encoded", ["a", "abcde", "ab=cd", "ab!d", "äbcd", "a\x00bc", "====a", "{}"])
+@pytest.mark.parametrize(
+    "encoded", ["a", "abcde", "ab=cd", "ab!d", "äbcd", "a\x00bc", "====a", "{}"]
+)
 def test_what_is_no_base64_is_refused(encoded: str) -> None:
     with pytest.raises(NotBase64):
         decode(encoded)
@@ -113,7 +136,10 @@ def test_a_picture_in_a_text_is_refused_and_not_read_as_words(where: str) -> Non
     for item in (Item(text=text), Item.model_validate(part)):
         with pytest.raises(InvalidRequest) as refused:
             MEDIA.resolve(item, ("documents", 3))
-        assert refused.value.sentence() == "documents[3] holds a picture as text, in a data URL: send it as an image."
+        assert (
+            refused.value.sentence()
+            == "documents[3] holds a picture as text, in a data URL: send it as an image."
+        )
 
 
 @pytest.mark.parametrize(
@@ -122,11 +148,18 @@ def test_a_picture_in_a_text_is_refused_and_not_read_as_words(where: str) -> Non
         "A data URL begins with data:image/png;base64, and goes on in base64.",
         "data:image/png;base64,... is how a picture is written into a page.",
         "the data: image/png and base64, both",
-        "data:text/plain;base64 is another kind; see data:text/plain;base64,aGVsbG8gd29ybGQhIGhlbGxvIHdvcmxkIQ== for one",
+        (
+            "data:text/plain;base64 is another kind; see"
+            " data:text/plain;base64,aGVsbG8gd29ybGQhIGhlbGxvIHdvcmxkIQ== for one"
+        ),
         ";base64," * 1_000,
         "data:image/" * 1_000,
         "data:image/png" + ";a" * 1_000,
     ],
 )
 def test_a_text_about_data_urls_is_a_text(text: str) -> None:
-    assert [part.text for part in MEDIA.resolve(Item(text=text), ("query",)) if not isinstance(part, Picture)] == [text]
+    assert [
+        part.text
+        for part in MEDIA.resolve(Item(text=text), ("query",))
+        if not isinstance(part, Picture)
+    ] == [text]

@@ -48,13 +48,21 @@ def test_what_is_cut_off_or_broken_has_no_size_or_one_and_never_an_error(kind: s
         assert image_size(base64.b64encode(data).decode()[:end]) in ((50, 60), None)
 
 
-@given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda data: base64.b64encode(data).decode())))
+@given(
+    st.one_of(
+        st.text(max_size=200),
+        st.binary(max_size=200).map(lambda data: base64.b64encode(data).decode()),
+    )
+)
 def test_anything_else_has_none_or_a_positive_size(source: str) -> None:
     size = image_size(source)
     assert size is None or min(size) > 0
 
 
-@given(st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF....WEBPVP8 ", b"RIFF....WEBPVP8X"]), st.binary(max_size=300))
+@given(
+    st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF....WEBPVP8 ", b"RIFF....WEBPVP8X"]),
+    st.binary(max_size=300),
+)
 def test_no_rest_of_a_header_is_an_error(start: bytes, rest: bytes) -> None:
     size = image_size(base64.b64encode(start + rest).decode())
     assert size is None or min(size) > 0
@@ -65,11 +73,18 @@ def test_endless_segments_are_followed_a_while() -> None:
     assert image_size(base64.b64encode(endless).decode()) is None
 
 
-@pytest.mark.parametrize("source", ["https://example.org/a.png", "", ",", "data:image/png;base64,", "ÿØÿ", "\ud800" * 40])
+@pytest.mark.parametrize(
+    "source", ["https://example.org/a.png", "", ",", "data:image/png;base64,", "ÿØÿ", "\ud800" * 40]
+)
 def test_what_is_no_image_has_no_size(source: str) -> None:
     assert image_size(source) is None
 
 
 def test_base64_in_lines_is_not_looked_into_beyond_the_first() -> None:
     """Then a place in the image is not a place in the text: it counts as unknown."""
-    assert image_size(base64.encodebytes(encoded("JPEG", (640, 480), icc_profile=b"p" * 5_000)).decode()) is None
+    assert (
+        image_size(
+            base64.encodebytes(encoded("JPEG", (640, 480), icc_profile=b"p" * 5_000)).decode()
+        )
+        is None
+    )

@@ -1,4 +1,5 @@
-"""An image's size is read without Pillow, is the one that Pillow finds, and costs next to nothing whatever the image holds."""
+"""An image's size is read without Pillow, is the one that Pillow finds, and costs next to nothing
+whatever the image holds."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ def loop() -> Iterator[BlockingPortal]:
 def pillows(data: bytes) -> tuple[int, int] | None:
     """The size that Pillow finds; None where it refuses the file."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=pictures.FORMATS) as image:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(BytesIO(data), formats=pictures.FORMATS) as image,
+        ):
             return image.size
     except Exception:
         return None
@@ -52,9 +56,13 @@ DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6)
 
 @settings(max_examples=400, deadline=None)
 @given(
-    st.sampled_from(list(made.PICTURES)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6), st.floats(0, 1)
+    st.sampled_from(list(made.PICTURES)),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
+    st.floats(0, 1),
 )
-def test_a_damaged_picture_has_pillows_size_or_is_refused(kind: str, damage: list[tuple[float, int]], rest: float) -> None:
+def test_a_damaged_picture_has_pillows_size_or_is_refused(
+    kind: str, damage: list[tuple[float, int]], rest: float
+) -> None:
     """Where both read it. What one of them refuses is refused: here, or by the decoder."""
     data = bytearray(made.PICTURES[kind])
     for place, byte in damage:
@@ -68,7 +76,14 @@ def test_a_damaged_picture_has_pillows_size_or_is_refused(kind: str, damage: lis
     assert pillows(broken) in (header.size, None)
 
 
-STARTS = (b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"RIFF....WEBPVP8 ", b"RIFF....WEBPVP8L", b"RIFF....WEBPVP8X", b"")
+STARTS = (
+    b"\xff\xd8",
+    b"\x89PNG\r\n\x1a\n",
+    b"RIFF....WEBPVP8 ",
+    b"RIFF....WEBPVP8L",
+    b"RIFF....WEBPVP8X",
+    b"",
+)
 
 
 @given(st.sampled_from(STARTS), st.binary(max_size=300))
@@ -98,7 +113,8 @@ def test_a_decoder_unpacks_no_profile_either(loop: BlockingPortal) -> None:
     reader = Media(Limits())
     decoding = reader.decoding()
     plain, heavy = (
-        Picture(data, hashlib.sha256(data).digest(), (), (48, 40)) for data in (made.encode(made.picture()), PROFILES)
+        Picture(data, hashlib.sha256(data).digest(), (), (48, 40))
+        for data in (made.encode(made.picture()), PROFILES)
     )
     found = loop.call(reader.decode, [heavy, plain], RULE, decoding)
     one, other = found.values()

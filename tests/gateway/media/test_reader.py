@@ -50,7 +50,8 @@ def refusal(item: object, **limits: int) -> tuple[str, tuple[str | int, ...]]:
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[BlockingPortal]:
-    """An event loop that outlives the tests: anyio ends a loop's child processes with its first task."""
+    """An event loop that outlives the tests: anyio ends a loop's child processes with its first
+    task."""
     with start_blocking_portal() as loop:
         loop.call(Media(Limits()).warm_up)
         yield loop
@@ -72,8 +73,16 @@ sides = st.integers(2, 5000)
 
 
 @settings(max_examples=500, deadline=None)
-@given(width=sides, height=sides, few=st.integers(1, 64), more=st.integers(0, 1280), cell=st.integers(1, 40))
-def test_the_size_is_the_processors(width: int, height: int, few: int, more: int, cell: int) -> None:
+@given(
+    width=sides,
+    height=sides,
+    few=st.integers(1, 64),
+    more=st.integers(0, 1280),
+    cell=st.integers(1, 40),
+)
+def test_the_size_is_the_processors(
+    width: int, height: int, few: int, more: int, cell: int
+) -> None:
     width, height = min(width, 200 * height), min(height, 200 * width)
     bounds = {"min_pixels": few * cell**2, "max_pixels": (few + more) * cell**2}
     high, wide = reference.smart_resize(height, width, factor=cell, **bounds)
@@ -82,11 +91,15 @@ def test_the_size_is_the_processors(width: int, height: int, few: int, more: int
 
 @settings(max_examples=40, deadline=None)
 @given(width=st.integers(2, 300), height=st.integers(2, 300), seed=st.integers(0, 2**31))
-def test_pixels_are_the_processors(loop: BlockingPortal, width: int, height: int, seed: int) -> None:
+def test_pixels_are_the_processors(
+    loop: BlockingPortal, width: int, height: int, seed: int
+) -> None:
     rgb = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     size = SizeDict(shortest_edge=RULE.min_pixels, longest_edge=RULE.max_pixels)
     processor = reference.Qwen2VLImageProcessorPil()
-    expected = processor.resize(rgb.transpose(2, 0, 1), size, PILImageResampling.BICUBIC, CELL).transpose(1, 2, 0)
+    expected = processor.resize(
+        rgb.transpose(2, 0, 1), size, PILImageResampling.BICUBIC, CELL
+    ).transpose(1, 2, 0)
     assert np.array_equal(pixels(loop, encode(Image.fromarray(rgb)), RULE), expected)
 
 
@@ -94,7 +107,9 @@ def test_pixels_are_the_processors(loop: BlockingPortal, width: int, height: int
 def test_every_good_picture_is_read(loop: BlockingPortal, kind: str) -> None:
     data = made.PICTURES[kind]
     header = read_header(data)
-    expected = Picture(data, hashlib.sha256(data).digest(), (*LOC, "image"), header.size, header.passes)
+    expected = Picture(
+        data, hashlib.sha256(data).digest(), (*LOC, "image"), header.size, header.passes
+    )
     assert resolve({"image": bare(data)}) == (expected,)
     rgb = pixels(loop, data, RULE)
     assert rgb.shape[0] % CELL == rgb.shape[1] % CELL == 0
@@ -146,7 +161,10 @@ def test_a_picture_of_far_too_many_pieces_is_refused_before_they_are_read(data: 
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(list(made.PICTURES)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
+@given(
+    st.sampled_from(list(made.PICTURES)),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
+)
 def test_a_damaged_picture_is_pixels_or_refused_in_our_own_words(
     loop: BlockingPortal, kind: str, damage: list[tuple[float, int]]
 ) -> None:
@@ -160,14 +178,27 @@ def test_a_damaged_picture_is_pixels_or_refused_in_our_own_words(
     (part,) = resolved
     assert isinstance(part, Picture)
     (outcome,) = loop.call(Media(Limits()).decode, [part], RULE).values()
-    assert isinstance(outcome, Pixels) or str(outcome) in (InvalidImage.message, ImageTooLarge.message)
+    assert isinstance(outcome, Pixels) or str(outcome) in (
+        InvalidImage.message,
+        ImageTooLarge.message,
+    )
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"<svg xmlns='http://www.w3.org/2000/svg'/>", PNG[:20], b"RIFF\0\0\0\0WEBPVP8X", b"\xff\xd8\xff"]
+    "data",
+    [
+        b"",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        PNG[:20],
+        b"RIFF\0\0\0\0WEBPVP8X",
+        b"\xff\xd8\xff",
+    ],
 )
 def test_what_has_no_header_is_refused(data: bytes) -> None:
-    assert refusal({"image": f"data:image/png;base64,{bare(data)}"}) == ("invalid_image", ("image",))
+    assert refusal({"image": f"data:image/png;base64,{bare(data)}"}) == (
+        "invalid_image",
+        ("image",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,27 +218,38 @@ def test_what_is_no_base64_picture_is_refused(source: str) -> None:
     assert refusal({"image": source}) == ("invalid_image", ("image",))
 
 
-@pytest.mark.parametrize("url", ["https://example.com/a.png", "http://localhost/a.png", " HTTPS://example.com"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a.png", "http://localhost/a.png", " HTTPS://example.com"]
+)
 def test_urls_are_not_fetched(url: str) -> None:
     assert refusal({"image": url}) == ("image_url_disabled", ("image",))
     part = {"type": "image_url", "image_url": {"url": url}}
-    assert refusal({"content": [part]}) == ("image_url_disabled", ("content", 0, "image_url", "url"))
+    assert refusal({"content": [part]}) == (
+        "image_url_disabled",
+        ("content", 0, "image_url", "url"),
+    )
 
 
 def test_a_data_url_is_not_a_text() -> None:
     assert refusal(data_url(PNG))[0] == "invalid_request"
-    assert refusal({"content": [{"type": "text", "text": f" {data_url(PNG)}"}]})[0] == "invalid_request"
+    assert (
+        refusal({"content": [{"type": "text", "text": f" {data_url(PNG)}"}]})[0]
+        == "invalid_request"
+    )
     assert resolve("data: what is it?") == (Text("data: what is it?"),)
 
 
-@pytest.mark.parametrize("claim", [made.png_that_claims, made.jpeg_that_claims, made.webp_that_claims])
+@pytest.mark.parametrize(
+    "claim", [made.png_that_claims, made.jpeg_that_claims, made.webp_that_claims]
+)
 @pytest.mark.parametrize("size", [(16_000, 15_000), (4000, 4001)])
 def test_a_bomb_is_known_by_its_header(claim: made.Claim, size: made.Size) -> None:
     assert refusal({"image": bare(claim(*size))}) == ("image_too_large", ("image",))
 
 
 @pytest.mark.parametrize(
-    ("size", "fine"), [((1, 1), False), ((1, 50), False), ((2, 401), False), ((2, 400), True), ((2, 2), True)]
+    ("size", "fine"),
+    [((1, 1), False), ((1, 50), False), ((2, 401), False), ((2, 400), True), ((2, 2), True)],
 )
 def test_sides_are_neither_tiny_nor_too_unequal(size: made.Size, fine: bool) -> None:
     item = {"image": bare(encode(picture(size)))}
@@ -227,12 +269,19 @@ def test_limits_are_those_of_the_settings() -> None:
     noise = encode(Image.effect_noise((40, 40), 80))
     assert refusal({"image": bare(noise)}, max_image_bytes=1024) == ("image_too_large", ("image",))
     assert resolve({"image": bare(noise)}, max_image_bytes=len(noise))
-    assert refusal({"image": bare(PNG)}, max_image_pixels=48 * 40 - 1) == ("image_too_large", ("image",))
+    assert refusal({"image": bare(PNG)}, max_image_pixels=48 * 40 - 1) == (
+        "image_too_large",
+        ("image",),
+    )
     assert resolve({"image": bare(PNG)}, max_image_pixels=48 * 40)
 
 
 def test_a_turned_photo_stands_upright(loop: BlockingPortal) -> None:
-    for orientation, turn in [(1, None), (3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_270)]:
+    for orientation, turn in [
+        (1, None),
+        (3, Image.Transpose.ROTATE_180),
+        (6, Image.Transpose.ROTATE_270),
+    ]:
         upright = picture() if turn is None else picture().transpose(turn)
         turned = encode(picture(), exif=made.exif(orientation))
         assert np.array_equal(pixels(loop, turned), np.asarray(upright))
@@ -298,11 +347,19 @@ def test_a_child_that_was_killed_meanwhile_costs_no_picture(loop: BlockingPortal
 
 
 def sent(*encoded: bytes) -> list[Picture]:
-    return [Picture(data, hashlib.sha256(data).digest(), LOC, read_header(data).size) for data in encoded]
+    return [
+        Picture(data, hashlib.sha256(data).digest(), LOC, read_header(data).size)
+        for data in encoded
+    ]
 
 
 def test_a_broken_picture_costs_no_other_of_its_batch(loop: BlockingPortal) -> None:
-    batch = sent(*(encode(picture((40, 40 + number)))[: 80 if number % 3 == 1 else None] for number in range(20)))
+    batch = sent(
+        *(
+            encode(picture((40, 40 + number)))[: 80 if number % 3 == 1 else None]
+            for number in range(20)
+        )
+    )
     outcome = loop.call(Media(Limits()).decode, batch, AS_IT_IS)
     assert list(outcome) == [each.digest for each in batch]
     for number, each in enumerate(outcome.values()):
@@ -325,18 +382,26 @@ def test_a_child_that_dies_with_a_batch_costs_no_picture(loop: BlockingPortal) -
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(2, 4000), st.integers(2, 4000)), max_size=80))
-def test_batches_are_bounded_and_hold_every_picture_once_and_in_order(sizes: list[made.Size]) -> None:
+def test_batches_are_bounded_and_hold_every_picture_once_and_in_order(
+    sizes: list[made.Size],
+) -> None:
     wanted = [Picture(b"", b"%d" % number, LOC, size) for number, size in enumerate(sizes)]
     batches = list(Media(Limits())._decoders._batches(wanted))
     assert [each for batch in batches for each in batch] == wanted
     for batch in batches:
         assert 1 <= len(batch) <= decoders.BATCH_IMAGES
-        assert len(batch) == 1 or sum(width * height for width, height in (each.size for each in batch)) <= decoders.BATCH_PIXELS
+        assert (
+            len(batch) == 1
+            or sum(width * height for width, height in (each.size for each in batch))
+            <= decoders.BATCH_PIXELS
+        )
 
 
 @settings(max_examples=100, deadline=None)
 @given(width=st.integers(2, 400), height=st.integers(2, 400), orientation=st.integers(1, 8))
-def test_pixels_take_what_the_header_foretells(loop: BlockingPortal, width: int, height: int, orientation: int) -> None:
+def test_pixels_take_what_the_header_foretells(
+    loop: BlockingPortal, width: int, height: int, orientation: int
+) -> None:
     (turned,) = sent(encode(picture((width, height)), exif=made.exif(orientation)))
     (outcome,) = loop.call(Media(Limits()).decode, [turned], RULE).values()
     assert isinstance(outcome, Pixels)

@@ -1,4 +1,5 @@
-"""Every special-purpose block of IANA's registries, by its first, last and inner addresses, however an address is carried."""
+"""Every special-purpose block of IANA's registries, by its first, last and inner addresses, however
+an address is carried."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from service.gateway.media.urls import is_public
 
 NO, YES = False, True
-# (block, RFC, "Globally Reachable"; N/A is NO), as the registries list them; iana-ipv4- and iana-ipv6-special-registry.
+# (block, RFC, "Globally Reachable"; N/A is NO), as the registries list them; iana-ipv4- and
+# iana-ipv6-special-registry.
 REGISTRY = [
     ("0.0.0.0/8", 791, NO),
     ("0.0.0.0/32", 1122, NO),
@@ -73,26 +75,48 @@ STRICTER = {
     "2001:30::/28": "the same",
 }
 """Blocks that are reachable by the registry, and not dialled all the same."""
-BEYOND = ["224.0.0.0/4", "168.63.129.16/32", "fec0::/10", "ff00::/8", "4000::/3", "1000::/4", "::/96", "::ffff:0:0:0/96"]
+BEYOND = [
+    "224.0.0.0/4",
+    "168.63.129.16/32",
+    "fec0::/10",
+    "ff00::/8",
+    "4000::/3",
+    "1000::/4",
+    "::/96",
+    "::ffff:0:0:0/96",
+]
 """Not in these registries, and not public either."""
 
-NETWORKS = [(ip_network(block), reachable and block not in STRICTER) for block, _, reachable in REGISTRY]
+NETWORKS = [
+    (ip_network(block), reachable and block not in STRICTER) for block, _, reachable in REGISTRY
+]
 NETWORKS += [(ip_network(block), NO) for block in BEYOND]
 
 
 def expected(address: IPv4Address | IPv6Address) -> bool:
     """What the most specific block says."""
-    within = [each for each in NETWORKS if each[0].version == address.version and address in each[0]]
+    within = [
+        each for each in NETWORKS if each[0].version == address.version and address in each[0]
+    ]
     return max(within, key=lambda each: each[0].prefixlen)[1] if within else YES
 
 
 @pytest.mark.parametrize("network", [each[0] for each in NETWORKS], ids=str)
 def test_each_block_is_public_if_the_registry_says_so(network: IPv4Network | IPv6Network) -> None:
-    for address in (network[0], network[1 % network.num_addresses], network[network.num_addresses // 2], network[-1]):
+    for address in (
+        network[0],
+        network[1 % network.num_addresses],
+        network[network.num_addresses // 2],
+        network[-1],
+    ):
         assert is_public(str(address)) is expected(address), address
 
 
-@given(st.sampled_from(NETWORKS).flatmap(lambda each: st.integers(0, each[0].num_addresses - 1).map(lambda at: each[0][at])))
+@given(
+    st.sampled_from(NETWORKS).flatmap(
+        lambda each: st.integers(0, each[0].num_addresses - 1).map(lambda at: each[0][at])
+    )
+)
 def test_any_address_of_any_block(address: IPv4Address | IPv6Address) -> None:
     assert is_public(str(address)) is expected(address)
 
@@ -103,7 +127,10 @@ def test_any_address_of_ipv4_is_judged_alike_however_it_is_carried(address: IPv4
     assert is_public(str(address)) is public
     for prefix in (0xFFFF << 32, 0x0064_FF9B << 96):  # mapped, and translated by a public prefix
         assert is_public(str(IPv6Address(prefix | number))) is public
-    teredo, six_to_four = (0x2001_0000 << 96) | (number ^ 0xFFFF_FFFF), (0x2002 << 112) | (number << 80)
+    teredo, six_to_four = (
+        (0x2001_0000 << 96) | (number ^ 0xFFFF_FFFF),
+        (0x2002 << 112) | (number << 80),
+    )
     compatible, local_translation = number, (0x0064_FF9B_0001 << 80) | number
     for hidden in (teredo, six_to_four, compatible, local_translation):
         assert not is_public(str(IPv6Address(hidden)))
@@ -111,14 +138,31 @@ def test_any_address_of_ipv4_is_judged_alike_however_it_is_carried(address: IPv4
 
 @pytest.mark.parametrize(
     "address",
-    ["192.0.0.192", "3fff::1", "169.254.169.254", "100.100.100.200", "fd00:ec2::254", "::ffff:192.0.0.192", "64:ff9b::a9fe:a9fe"],
+    [
+        "192.0.0.192",
+        "3fff::1",
+        "169.254.169.254",
+        "100.100.100.200",
+        "fd00:ec2::254",
+        "::ffff:192.0.0.192",
+        "64:ff9b::a9fe:a9fe",
+    ],
 )
 def test_clouds_metadata_is_never_dialled(address: str) -> None:
     assert not is_public(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["8.8.8.8", "1.1.1.1", "93.184.216.34", "2606:4700::1111", "2a00:1450::8a", "2001:200::1", "2400::1"]
+    "address",
+    [
+        "8.8.8.8",
+        "1.1.1.1",
+        "93.184.216.34",
+        "2606:4700::1111",
+        "2a00:1450::8a",
+        "2001:200::1",
+        "2400::1",
+    ],
 )
 def test_the_rest_of_the_internet_is_public(address: str) -> None:
     assert is_public(address)

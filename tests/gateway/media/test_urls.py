@@ -1,4 +1,5 @@
-"""Which URLs are read as what, and which addresses are public: no spelling of another address passes."""
+"""Which URLs are read as what, and which addresses are public: no spelling of another address
+passes."""
 
 from __future__ import annotations
 
@@ -34,9 +35,15 @@ INNER_V6 = [
     ("url", "target"),
     [
         ("https://example.com", Target("example.com", "/")),
-        ("HTTPS://Example.COM:443/a/../b%20c.png?x=1&y=/#part", Target("example.com", "/a/../b%20c.png?x=1&y=/")),
+        (
+            "HTTPS://Example.COM:443/a/../b%20c.png?x=1&y=/#part",
+            Target("example.com", "/a/../b%20c.png?x=1&y=/"),
+        ),
         ("https://example.com?x", Target("example.com", "/?x")),
-        ("https://xn--bcher-kva.example/é".replace("é", "%C3%A9"), Target("xn--bcher-kva.example", "/%C3%A9")),
+        (
+            "https://xn--bcher-kva.example/é".replace("é", "%C3%A9"),
+            Target("xn--bcher-kva.example", "/%C3%A9"),
+        ),
         ("https://a_b.example.com//evil.example", Target("a_b.example.com", "//evil.example")),
         ("https://example.com/@127.0.0.1:80/", Target("example.com", "/@127.0.0.1:80/")),
     ],
@@ -100,7 +107,9 @@ def test_what_is_not_plainly_a_public_name_over_https_is_refused(url: str) -> No
 
 
 @given(
-    st.sampled_from([*INNER_V4, PUBLIC_V4]).flatmap(lambda net: st.integers(0, net.num_addresses - 1).map(lambda at: net[at])),
+    st.sampled_from([*INNER_V4, PUBLIC_V4]).flatmap(
+        lambda net: st.integers(0, net.num_addresses - 1).map(lambda at: net[at])
+    ),
     st.data(),
 )
 def test_no_spelling_of_an_address_is_a_name(address: IPv4Address, data: st.DataObject) -> None:
@@ -123,27 +132,44 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
     assert not set(target.path) & set(" \r\n\t\\")
 
 
-@given(st.sampled_from(INNER_V4).flatmap(lambda net: st.integers(0, net.num_addresses - 1).map(lambda at: net[at])))
+@given(
+    st.sampled_from(INNER_V4).flatmap(
+        lambda net: st.integers(0, net.num_addresses - 1).map(lambda at: net[at])
+    )
+)
 def test_an_inner_address_is_never_public_however_it_is_carried(address: IPv4Address) -> None:
     number = int(address)
     carried = (0xFFFF << 32, 0x0064_FF9B << 96, 0)
     tunnelled = ((0x2002 << 112) | (number << 80), (0x2001_0000 << 96) | (number ^ 0xFFFF_FFFF))
-    for each in (address, *(IPv6Address(prefix | number) for prefix in carried), *map(IPv6Address, tunnelled)):
+    for each in (
+        address,
+        *(IPv6Address(prefix | number) for prefix in carried),
+        *map(IPv6Address, tunnelled),
+    ):
         assert not is_public(str(each))
 
 
-@given(st.sampled_from(INNER_V6).flatmap(lambda net: st.integers(0, net.num_addresses - 1).map(lambda at: net[at])))
+@given(
+    st.sampled_from(INNER_V6).flatmap(
+        lambda net: st.integers(0, net.num_addresses - 1).map(lambda at: net[at])
+    )
+)
 def test_an_inner_address_of_ipv6_is_not_public(address: IPv6Address) -> None:
     assert not is_public(str(address))
     assert not is_public(f"{address}%eth0")
 
 
-@pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+@pytest.mark.parametrize(
+    "address",
+    ["93.184.216.34", "8.8.8.8", "2606:4700::6810:84e5", "::ffff:8.8.8.8", "64:ff9b::808:808"],
+)
 def test_public_addresses_are(address: str) -> None:
     assert is_public(address)
 
 
-@pytest.mark.parametrize("address", ["", "x", "127.1", "0x7f000001", "2130706433", "08.8.8.8", "8.8.8.8/32", "8.8.8.8 "])
+@pytest.mark.parametrize(
+    "address", ["", "x", "127.1", "0x7f000001", "2130706433", "08.8.8.8", "8.8.8.8/32", "8.8.8.8 "]
+)
 def test_what_no_resolver_writes_is_no_address(address: str) -> None:
     assert not is_public(address)
 

@@ -38,9 +38,12 @@ async def turns_while(reading: BodyReading, body: bytearray) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["documents of 64 KiB", "wide documents", "escaped documents", "many parts"])
+@pytest.mark.parametrize(
+    "shape", ["documents of 64 KiB", "wide documents", "escaped documents", "many parts"]
+)
 async def test_the_event_loop_goes_on_while_the_dearest_bodies_are_read(shape: str) -> None:
-    """A parser that holds the interpreter for all of a body lets it come round twice: before, and after."""
+    """A parser that holds the interpreter for all of a body lets it come round twice: before, and
+    after."""
     assert await turns_while(BodyReading(Limits()), bytearray(SHAPES[shape]())) >= 5
 
 
@@ -55,7 +58,9 @@ async def test_large_bodies_are_read_one_at_a_time_and_small_ones_beside_them() 
             await asyncio.sleep(0)
             inside.append(name)
 
-    await asyncio.gather(read("a", LARGE_BYTES + 1), read("b", LARGE_BYTES + 1), read("small", LARGE_BYTES))
+    await asyncio.gather(
+        read("a", LARGE_BYTES + 1), read("b", LARGE_BYTES + 1), read("small", LARGE_BYTES)
+    )
     assert [name for name in inside if name != "small"] == ["a", "a", "b", "b"]
     assert inside.index("small") < inside.index("b")
 

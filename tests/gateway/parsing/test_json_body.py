@@ -20,7 +20,9 @@ MOST = 10_000
 ALL = frozenset(["query", "documents"])
 characters = st.characters(exclude_categories=["Cs"])
 texts = st.text(characters, max_size=20) | st.text('\\"[]{},:\n\U0001f600é漢', max_size=20)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+)
 values = st.recursive(
     scalars | texts,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
@@ -55,14 +57,22 @@ def test_a_body_is_what_the_parser_says_and_its_marks_are_counted(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(json_body, "_CHUNK_BYTES", chunk)
         outline = JsonBody(body, marks, value)
-        assert outline.entries == {name: len(each) for name, each in value.items() if isinstance(each, list)}
+        assert outline.entries == {
+            name: len(each) for name, each in value.items() if isinstance(each, list)
+        }
         assert outline.build() == value
         if marks > 1:
-            assert refusal(body, marks - 1) == f"The request body may have {marks - 1} brackets and commas outside of strings."
+            assert (
+                refusal(body, marks - 1)
+                == f"The request body may have {marks - 1} brackets and commas outside of strings."
+            )
 
 
 @settings(max_examples=500)
-@given(st.binary(max_size=60) | st.text('{}[]",:\\ab1 \n', max_size=40).map(str.encode), st.integers(1, 10))
+@given(
+    st.binary(max_size=60) | st.text('{}[]",:\\ab1 \n', max_size=40).map(str.encode),
+    st.integers(1, 10),
+)
 def test_any_bytes_are_an_object_or_refused_as_the_parser_does(body: bytes, chunk: int) -> None:
     try:
         expected = from_json(body, allow_inf_nan=False)
@@ -107,7 +117,9 @@ def test_a_body_takes_no_more_memory_than_its_outline_says(shape: str) -> None:
     assert size_of(outline.build()) <= outline.memory
 
 
-@pytest.mark.parametrize("shape", [b"[],", b"{},", b'"a",', b"0,", b'{"a":[]},', b'["\\"",\n', b"["])
+@pytest.mark.parametrize(
+    "shape", [b"[],", b"{},", b'"a",', b"0,", b'{"a":[]},', b'["\\"",\n', b"["]
+)
 def test_a_body_of_too_many_values_is_refused_before_any_is_built(shape: bytes) -> None:
     body = b'{"documents":[' + shape * (4 * 2**20 // len(shape)) + b"0]}"
     tracemalloc.start()
@@ -127,9 +139,15 @@ def test_depth_is_bounded_whatever_strings_say() -> None:
     assert refusal(nested(MAX_DEPTH + 1)) == f"The request body may be nested {MAX_DEPTH} deep."
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"7", b"null", b'"a"', b"{", b'{"a":1}]', b"]" * 100, b"\xff", b'{"a":"\\ud800"}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"7", b"null", b'"a"', b"{", b'{"a":1}]', b"]" * 100, b"\xff", b'{"a":"\\ud800"}'],
+)
 def test_what_is_no_object_is_refused(body: bytes) -> None:
-    assert refusal(body) in ("The request body is not valid JSON.", "The request body must be a JSON object.")
+    assert refusal(body) in (
+        "The request body is not valid JSON.",
+        "The request body must be a JSON object.",
+    )
 
 
 def test_of_a_long_field_that_nobody_reads_the_name_is_left() -> None:

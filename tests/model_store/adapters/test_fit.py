@@ -1,4 +1,5 @@
-"""An adapter is served beside a base only where every tensor has its place and every option is heeded, on either engine."""
+"""An adapter is served beside a base only where every tensor has its place and every option is
+heeded, on either engine."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, load_file, save, save_file
 
-from model_store.adapters.folder import READ_OUT, ROWS, canonical, dated_module, read_adapter, with_sorted_metadata
+from model_store.adapters.folder import (
+    READ_OUT,
+    ROWS,
+    canonical,
+    dated_module,
+    read_adapter,
+    with_sorted_metadata,
+)
 from model_store.checkpoint import resolve, resolve_adapter
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
@@ -42,7 +50,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def changed(sound: Path, tmp_path: Path) -> Callable[..., Path]:
     """A copy with other tensors, other options, or other metadata."""
 
-    def make(change: Callable[[Tensors], object] = len, header: dict[str, str] | None = None, **options: Any) -> Path:
+    def make(
+        change: Callable[[Tensors], object] = len,
+        header: dict[str, str] | None = None,
+        **options: Any,
+    ) -> Path:
         folder = Path(shutil.copytree(sound, tmp_path / "changed"))
         tensors = load_file(folder / ADAPTER_WEIGHTS)
         change(tensors)
@@ -88,30 +100,56 @@ def test_what_peft_writes_today_and_wrote_in_2025_is_taken(sound: Path, tmp_path
     "options",
     [
         {"use_rslora": True},
-        {"lora_dropout": 0.1, "peft_version": "0.21.2", "qalora_group_size": 16, "megatron_core": "megatron.core"},
-        {"use_dora": False, "modules_to_save": None, "rank_pattern": {}, "an_option_of_tomorrow": None},
+        {
+            "lora_dropout": 0.1,
+            "peft_version": "0.21.2",
+            "qalora_group_size": 16,
+            "megatron_core": "megatron.core",
+        },
+        {
+            "use_dora": False,
+            "modules_to_save": None,
+            "rank_pattern": {},
+            "an_option_of_tomorrow": None,
+        },
         {"target_modules": r".*\.language_model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj"},
         {"init_lora_weights": "gaussian"},
     ],
 )
-def test_options_that_both_engines_heed_are_taken(changed: Callable[..., Path], options: dict[str, Any]) -> None:
+def test_options_that_both_engines_heed_are_taken(
+    changed: Callable[..., Path], options: dict[str, Any]
+) -> None:
     resolve_adapter("legal", changed(**options), model=BASE)
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (moved("model.model.language_model.layers.", "model.layers."), "base_model.model.layers.0.mlp.down_proj.lora_A.weight"),
+        (
+            moved("model.model.language_model.layers.", "model.layers."),
+            "base_model.model.layers.0.mlp.down_proj.lora_A.weight",
+        ),
         (moved("self_attn.q_proj", "attention.wq"), f"{LANGUAGE}attention.wq.lora_A.weight"),
-        (moved("base_model.model.", ""), "model.language_model.layers.0.mlp.down_proj.lora_A.weight"),
-        (moved("lora_A.weight", "lora_A.default.weight"), f"{LANGUAGE}mlp.down_proj.lora_A.default.weight"),
+        (
+            moved("base_model.model.", ""),
+            "model.language_model.layers.0.mlp.down_proj.lora_A.weight",
+        ),
+        (
+            moved("lora_A.weight", "lora_A.default.weight"),
+            f"{LANGUAGE}mlp.down_proj.lora_A.default.weight",
+        ),
         (moved("layers.3.", "layers.4."), "layers.4.mlp.down_proj.lora_A.weight"),
-        (put(f"{LANGUAGE}self_attn.q_proj.lora_magnitude_vector", 256), "q_proj.lora_magnitude_vector"),
+        (
+            put(f"{LANGUAGE}self_attn.q_proj.lora_magnitude_vector", 256),
+            "q_proj.lora_magnitude_vector",
+        ),
         (put(f"{LANGUAGE}self_attn.q_proj.bias", 256), "q_proj.bias"),
         (put("base_model.model.score.weight", 1, 256), "score.weight"),
     ],
 )
-def test_a_tensor_without_a_place_is_named(changed: Callable[..., Path], change: Any, named: str) -> None:
+def test_a_tensor_without_a_place_is_named(
+    changed: Callable[..., Path], change: Any, named: str
+) -> None:
     said = refusal(changed(change))
     assert said.startswith("legal: the network has no place for ")
     assert named in said
@@ -126,25 +164,46 @@ def test_a_tensor_without_a_place_is_named(changed: Callable[..., Path], change:
         ("base_model.model.model.embed_tokens.lora_embedding_A", "the vocabulary"),
     ],
 )
-def test_what_is_served_without_adapters_is_said_to_be(changed: Callable[..., Path], name: str, part: str) -> None:
+def test_what_is_served_without_adapters_is_said_to_be(
+    changed: Callable[..., Path], name: str, part: str
+) -> None:
     said = refusal(changed(put(name, 4, 256)))
-    assert said == f"legal: {name} adapts {part}, which is not done beside a base; merge the adapter with `gmr publish`."
+    assert (
+        said
+        == f"legal: {name} adapts {part}, which is not done beside a base; merge the adapter with"
+        " `gmr publish`."
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (put(FIRST, 4, 255), f"legal: {FIRST} has the shape 4 x 255, and rank 4 on this base needs 4 x 256."),
-        (put(FIRST, 8, 256), f"legal: {FIRST} has the shape 8 x 256, and rank 4 on this base needs 4 x 256."),
-        (put(FIRST), f"legal: {FIRST} has the shape of one number, and rank 4 on this base needs 4 x 256."),
-        (put(FIRST, 4, 256, dtype=torch.int8), f"legal: {FIRST} holds neither float32 nor float16 nor bfloat16."),
+        (
+            put(FIRST, 4, 255),
+            f"legal: {FIRST} has the shape 4 x 255, and rank 4 on this base needs 4 x 256.",
+        ),
+        (
+            put(FIRST, 8, 256),
+            f"legal: {FIRST} has the shape 8 x 256, and rank 4 on this base needs 4 x 256.",
+        ),
+        (
+            put(FIRST),
+            f"legal: {FIRST} has the shape of one number, and rank 4 on this base needs 4 x 256.",
+        ),
+        (
+            put(FIRST, 4, 256, dtype=torch.int8),
+            f"legal: {FIRST} holds neither float32 nor float16 nor bfloat16.",
+        ),
         (lambda tensors: tensors.pop(FIRST), f"legal lacks {FIRST}."),
         (
             lambda tensors: [tensors.pop(FIRST.replace("_A", half)) for half in ("_A", "_B")],
             f"legal lacks {FIRST}, which its target_modules name.",
         ),
         (lambda tensors: tensors.clear(), "legal has no tensors."),
-        (put("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", 4, 256), "are the same tensor."),
+        (
+            put("base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight", 4, 256),
+            "are the same tensor.",
+        ),
     ],
 )
 def test_shapes_and_missing_tensors(changed: Callable[..., Path], change: Any, said: str) -> None:
@@ -169,7 +228,9 @@ def test_shapes_and_missing_tensors(changed: Callable[..., Path], change: Any, s
         {"an_option_of_tomorrow": 1},
     ],
 )
-def test_an_option_that_an_engine_would_not_heed_is_named(changed: Callable[..., Path], option: dict[str, Any]) -> None:
+def test_an_option_that_an_engine_would_not_heed_is_named(
+    changed: Callable[..., Path], option: dict[str, Any]
+) -> None:
     said = refusal(changed(**option))
     assert said.startswith("legal: ")
     assert next(iter(option)) in said
@@ -189,23 +250,34 @@ def test_an_option_that_an_engine_would_not_heed_is_named(changed: Callable[...,
         ({"target_modules": None}, "target_modules must be a list or a regular expression."),
     ],
 )
-def test_settings_that_are_none(changed: Callable[..., Path], options: dict[str, Any], said: str) -> None:
+def test_settings_that_are_none(
+    changed: Callable[..., Path], options: dict[str, Any], said: str
+) -> None:
     assert said in refusal(changed(**options))
 
 
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ({READ_OUT: "yes"}, "legal was trained for the score yes, and the base's score is yes - no"),
+        (
+            {READ_OUT: "yes"},
+            "legal was trained for the score yes, and the base's score is yes - no",
+        ),
         ({ROWS: "random"}, "legal was trained with a head of its own (random)"),
     ],
 )
-def test_another_score_than_the_bases_is_refused(changed: Callable[..., Path], header: dict[str, str], said: str) -> None:
+def test_another_score_than_the_bases_is_refused(
+    changed: Callable[..., Path], header: dict[str, str], said: str
+) -> None:
     assert said in refusal(changed(header=header))
 
 
 def test_names_of_2025_are_those_of_today_and_back() -> None:
-    for module in ("model.language_model.layers.0.mlp.up_proj", "model.visual.merger.mlp.0", "lm_head"):
+    for module in (
+        "model.language_model.layers.0.mlp.up_proj",
+        "model.visual.merger.mlp.0",
+        "lm_head",
+    ):
         today = f"base_model.model.{module}.lora_A.weight"
         old = f"base_model.model.{dated_module(module)}.lora_A.weight"
         assert canonical(old) == canonical(today) == today
@@ -223,15 +295,22 @@ def test_sorting_the_metadata_changes_nothing_else(header: dict[str, str], count
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
-def test_the_torch_engine_says_it_at_start(changed: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_torch_engine_says_it_at_start(
+    changed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
     folder = changed(moved("self_attn.q_proj", "attention.wq"))
 
     async def start() -> None:
         failed = asyncio.Event()
-        app = create_worker(WorkerSettings(model=str(TINY), adapters={"legal": folder}), on_failure=failed.set)
+        app = create_worker(
+            WorkerSettings(model=str(TINY), adapters={"legal": folder}), on_failure=failed.set
+        )
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(failed.wait(), 60)
 
     asyncio.run(start())
     (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert record.getMessage() == f"legal: the network has no place for {LANGUAGE}attention.wq.lora_A.weight."
+    assert (
+        record.getMessage()
+        == f"legal: the network has no place for {LANGUAGE}attention.wq.lora_A.weight."
+    )

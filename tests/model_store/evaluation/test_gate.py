@@ -1,4 +1,5 @@
-"""The paired bootstrap: it lets chance pass, holds back what is worse, and compares nothing that is not alike."""
+"""The paired bootstrap: it lets chance pass, holds back what is worse, and compares nothing that is
+not alike."""
 
 from __future__ import annotations
 
@@ -15,14 +16,21 @@ Values = dict[str, dict[str, float]]
 
 
 def results(datasets: Values, **changes: str) -> Results:
-    return Results.model_validate({"benchmark": "b", "metric": "ndcg@10", "checkpoint": NOBODY, "datasets": datasets} | changes)
+    return Results.model_validate(
+        {"benchmark": "b", "metric": "ndcg@10", "checkpoint": NOBODY, "datasets": datasets}
+        | changes
+    )
 
 
 def drawn(seed: int, queries: int = 100, shift: float = 0.0, names: str = "ab") -> Values:
     """Values about 0.7, the same for the same seed but for a shift of each."""
     rng = np.random.default_rng(seed)
     return {
-        name: {f"q{number}": float(value) for number, value in enumerate(rng.normal(0.7 + shift, 0.2, queries))} for name in names
+        name: {
+            f"q{number}": float(value)
+            for number, value in enumerate(rng.normal(0.7 + shift, 0.2, queries))
+        }
+        for name in names
     }
 
 
@@ -51,11 +59,13 @@ def test_a_better_candidate_is_let_through() -> None:
 
 
 def test_a_small_loss_within_chance_is_let_through() -> None:
-    """A mean difference of -0.01 with a deviation of 0.3 over 50 queries is noise: its standard error is 0.04."""
+    """A mean difference of -0.01 with a deviation of 0.3 over 50 queries is noise: its standard
+    error is 0.04."""
     noise = np.random.default_rng(3).normal(0, 0.3, 50)
     noise += -0.01 - noise.mean()
     verdict = compare(
-        results({"a": {f"q{n}": 0.5 + float(x) for n, x in enumerate(noise)}}), results({"a": {f"q{n}": 0.5 for n in range(50)}})
+        results({"a": {f"q{n}": 0.5 + float(x) for n, x in enumerate(noise)}}),
+        results({"a": {f"q{n}": 0.5 for n in range(50)}}),
     )
     assert verdict.difference == pytest.approx(-0.01)
     assert not verdict.worse
@@ -72,7 +82,8 @@ def test_the_interval_is_that_of_the_normal_law_where_that_holds() -> None:
 
 
 def test_chance_alone_is_held_back_as_rarely_as_the_level_says() -> None:
-    """Of candidates that are as good as what they follow, 2.5 % fall below the interval; of 400 that is 10, and 25 is 5 sigma."""
+    """Of candidates that are as good as what they follow, 2.5 % fall below the interval; of 400
+    that is 10, and 25 is 5 sigma."""
     held = 0
     for trial in range(400):
         differences = np.random.default_rng(trial).normal(0, 0.2, 100)
@@ -90,7 +101,9 @@ def test_a_dataset_counts_once_however_large_it_is() -> None:
     small = {f"q{n}": 1.0 for n in range(20)}
     large = {f"q{n}": 0.0 for n in range(980)}
     assert results({"a": small, "b": large}).score == 0.5
-    verdict = compare(results({"a": small, "b": large}), results({"a": dict.fromkeys(small, 0.0), "b": large}))
+    verdict = compare(
+        results({"a": small, "b": large}), results({"a": dict.fromkeys(small, 0.0), "b": large})
+    )
     assert verdict.difference == 0.5
 
 
@@ -102,7 +115,9 @@ def test_drawing_in_pieces_changes_nothing_but_memory() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=MIN_QUERIES, max_size=40), st.integers(0, 10))
-def test_the_same_results_give_the_same_verdict_and_the_interval_holds_it(values: list[float], seed: int) -> None:
+def test_the_same_results_give_the_same_verdict_and_the_interval_holds_it(
+    values: list[float], seed: int
+) -> None:
     ours = results({"a": {str(n): value for n, value in enumerate(values)}})
     theirs = results({"a": {str(n): value for n, value in enumerate(reversed(values))}})
     first = compare(ours, theirs, resamples=500, seed=seed)

@@ -36,7 +36,14 @@ def test_ndcg_equals_a_hand_computation(relevances: list[int], k: int, expected:
 
 @pytest.mark.parametrize(
     ("relevances", "k", "expected"),
-    [([1, 0], 1, 1.0), ([0, 1], 1, 0.0), ([0, 1], 2, 1.0), ([0, 0, 2], 3, 1.0), ([0, 0], 9, 0.0), ([], 1, 0.0)],
+    [
+        ([1, 0], 1, 1.0),
+        ([0, 1], 1, 0.0),
+        ([0, 1], 2, 1.0),
+        ([0, 0, 2], 3, 1.0),
+        ([0, 0], 9, 0.0),
+        ([], 1, 0.0),
+    ],
 )
 def test_hit_rate_equals_a_hand_computation(relevances: list[int], k: int, expected: float) -> None:
     assert hit_rate(relevances, k) == expected
@@ -52,7 +59,9 @@ def test_a_perfect_order_has_an_ndcg_of_one(relevances: list[int], k: int) -> No
 
 @settings(max_examples=150, deadline=None)
 @given(relevances=grades.filter(lambda grades: len(grades) > 1), k=cutoffs, data=st.data())
-def test_moving_a_better_document_up_never_lowers_a_metric(relevances: list[int], k: int, data: st.DataObject) -> None:
+def test_moving_a_better_document_up_never_lowers_a_metric(
+    relevances: list[int], k: int, data: st.DataObject
+) -> None:
     place = data.draw(st.integers(1, len(relevances) - 1))
     moved = relevances.copy()
     if moved[place] > moved[place - 1]:
@@ -70,7 +79,9 @@ def test_moving_the_relevant_document_up_within_the_cutoff_raises_ndcg(place: in
 
 @settings(max_examples=100, deadline=None)
 @given(relevances=grades, k=cutoffs, factor=st.sampled_from([0.5, 2, 10]))
-def test_ndcg_does_not_depend_on_the_scale_of_grades(relevances: list[int], k: int, factor: float) -> None:
+def test_ndcg_does_not_depend_on_the_scale_of_grades(
+    relevances: list[int], k: int, factor: float
+) -> None:
     assert ndcg([grade * factor for grade in relevances], k) == pytest.approx(ndcg(relevances, k))
 
 
@@ -85,7 +96,10 @@ def test_the_chance_level_is_the_average_over_random_orders(candidates: int, k: 
 
 @pytest.mark.parametrize(("candidates", "k"), [(1, 1), (2, 1), (7, 5), (10, 10)])
 def test_the_chance_level_is_the_mean_over_all_places(candidates: int, k: int) -> None:
-    places = [ndcg([float(other == place) for other in range(candidates)], k) for place in range(candidates)]
+    places = [
+        ndcg([float(other == place) for other in range(candidates)], k)
+        for place in range(candidates)
+    ]
     assert expected_ndcg_of_chance(candidates, k) == pytest.approx(sum(places) / candidates)
 
 
@@ -94,8 +108,15 @@ def test_equal_scores_keep_the_candidates_order() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(candidates=st.lists(st.tuples(st.sampled_from([-1.5, 0.0, 0.25, 3.0]), st.integers()), max_size=12))
+@given(
+    candidates=st.lists(
+        st.tuples(st.sampled_from([-1.5, 0.0, 0.25, 3.0]), st.integers()), max_size=12
+    )
+)
 def test_ranked_is_a_stable_sort_by_falling_score(candidates: list[tuple[float, int]]) -> None:
-    scores, relevances = [score for score, _ in candidates], [relevance for _, relevance in candidates]
+    scores, relevances = (
+        [score for score, _ in candidates],
+        [relevance for _, relevance in candidates],
+    )
     expected = sorted(candidates, key=lambda candidate: -candidate[0])
     assert ranked(scores, relevances) == [relevance for _, relevance in expected]

@@ -1,4 +1,5 @@
-"""`gmr models`, typed: what is let into a channel, what is held back, and what each refusal says."""
+"""`gmr models`, typed: what is let into a channel, what is held back, and what each refusal
+says."""
 
 from __future__ import annotations
 
@@ -38,12 +39,21 @@ class Desk:
 
     def results(self, version: int, shift: float = 0.0, **changes: object) -> Path:
         file = self.folder / f"results-{version}-{shift}.json"
-        given = {"benchmark": "b", "metric": "ndcg@10", "checkpoint": f"sha256:{self.digests[version]}"}
-        write_results(file, Results.model_validate(given | {"datasets": drawn(1, shift=shift)} | changes))
+        given = {
+            "benchmark": "b",
+            "metric": "ndcg@10",
+            "checkpoint": f"sha256:{self.digests[version]}",
+        }
+        write_results(
+            file, Results.model_validate(given | {"datasets": drawn(1, shift=shift)} | changes)
+        )
         return file
 
     def run(self, *arguments: object) -> Result:
-        environment = {"RERANK_REGISTRY": str(self.folder / "registry"), "RERANK_MODEL_CACHE": str(self.folder / "cache")}
+        environment = {
+            "RERANK_REGISTRY": str(self.folder / "registry"),
+            "RERANK_MODEL_CACHE": str(self.folder / "cache"),
+        }
         return CliRunner().invoke(APP, ["models", *map(str, arguments)], env=environment)
 
     def promote(self, version: int, *arguments: object) -> Result:
@@ -63,7 +73,10 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     place = LocalPlace(tmp_path / "registry")
-    return Desk(tmp_path, [upload(place, make_folder(tmp_path / f"made{seed}", seed)).digest for seed in range(3)])
+    return Desk(
+        tmp_path,
+        [upload(place, make_folder(tmp_path / f"made{seed}", seed)).digest for seed in range(3)],
+    )
 
 
 def test_the_first_version_needs_no_comparison(desk: Desk) -> None:
@@ -85,7 +98,9 @@ def test_a_candidate_that_is_as_good_is_promoted_and_the_record_tells(desk: Desk
 
 def test_a_worse_candidate_is_held_back(desk: Desk) -> None:
     desk.promote(0, "--evaluation", desk.results(0))
-    desk.refused(desk.promote(1, "--evaluation", desk.results(1, -0.05)), r"worse than .* was not promoted")
+    desk.refused(
+        desk.promote(1, "--evaluation", desk.results(1, -0.05)), r"worse than .* was not promoted"
+    )
     assert desk.used == desk.digests[0]
 
 
@@ -98,7 +113,10 @@ def test_force_is_recorded(desk: Desk) -> None:
     assert record.forced
     assert record.gate
     assert record.gate["high"] < 0
-    assert "(forced)" in json.loads(desk.run("show", "small@production").output)["channels"]["production"][0]
+    assert (
+        "(forced)"
+        in json.loads(desk.run("show", "small@production").output)["channels"]["production"][0]
+    )
 
 
 def test_force_that_was_not_needed_is_not_recorded(desk: Desk) -> None:
@@ -113,7 +131,10 @@ def test_after_the_first_an_evaluation_is_asked_for(desk: Desk) -> None:
     desk.promote(0)
     desk.refused(desk.promote(1), "give the candidate's --evaluation, or --force")
     desk.refused(desk.promote(1, "--evaluation", desk.results(1)), "promoted without an evaluation")
-    assert desk.promote(1, "--evaluation", desk.results(1), "--baseline", desk.results(0)).exit_code == 0
+    assert (
+        desk.promote(1, "--evaluation", desk.results(1), "--baseline", desk.results(0)).exit_code
+        == 0
+    )
     assert desk.promote(2, "--force").exit_code == 0
     record = current(desk.place, "small", "production")
     assert record
@@ -123,14 +144,21 @@ def test_after_the_first_an_evaluation_is_asked_for(desk: Desk) -> None:
 def test_results_of_another_checkpoint_do_not_count(desk: Desk) -> None:
     desk.promote(0, "--evaluation", desk.results(0))
     desk.refused(desk.promote(1, "--evaluation", desk.results(2, 0.1)), "holds the results of")
-    desk.refused(desk.promote(1, "--evaluation", desk.results(2, 0.1), "--force"), "holds the results of")
-    desk.refused(desk.promote(1, "--evaluation", desk.results(1), "--baseline", desk.results(2)), "holds the results of")
+    desk.refused(
+        desk.promote(1, "--evaluation", desk.results(2, 0.1), "--force"), "holds the results of"
+    )
+    desk.refused(
+        desk.promote(1, "--evaluation", desk.results(1), "--baseline", desk.results(2)),
+        "holds the results of",
+    )
     assert desk.used == desk.digests[0]
 
 
 def test_another_benchmark_does_not_count(desk: Desk) -> None:
     desk.promote(0, "--evaluation", desk.results(0))
-    desk.refused(desk.promote(1, "--evaluation", desk.results(1, benchmark="c")), "cannot be compared")
+    desk.refused(
+        desk.promote(1, "--evaluation", desk.results(1, benchmark="c")), "cannot be compared"
+    )
     assert desk.used == desk.digests[0]
 
 
@@ -160,14 +188,18 @@ def test_promoting_what_is_promoted_is_said(desk: Desk) -> None:
     desk.refused(desk.promote(0), "already")
 
 
-def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody else promotes between the comparison and the record."""
     promote_checked(desk.place, "small", desk.digests[0], "production", evaluation=desk.results(0))
     before = current(desk.place, "small", "production")
     promote(desk.place, "small", "production", desk.digests[2], after=before)
     monkeypatch.setattr("model_store.evaluation.promoting.current", lambda *_: before)
     with pytest.raises(Overtaken):
-        promote_checked(desk.place, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1))
+        promote_checked(
+            desk.place, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1)
+        )
     assert desk.used == desk.digests[2]
 
 
@@ -175,11 +207,18 @@ def test_list_show_verify_and_pull_agree(desk: Desk) -> None:
     desk.promote(0)
     listed = desk.run("list").output.splitlines()
     assert listed[0] == "gmr-tiny  ships"
-    assert sorted(line.split()[0] for line in listed[1:]) == sorted(f"small@sha256:{digest[:12]}" for digest in desk.digests)
-    assert [line for line in listed if line.endswith("production")] == [line for line in listed if desk.digests[0][:12] in line]
+    assert sorted(line.split()[0] for line in listed[1:]) == sorted(
+        f"small@sha256:{digest[:12]}" for digest in desk.digests
+    )
+    assert [line for line in listed if line.endswith("production")] == [
+        line for line in listed if desk.digests[0][:12] in line
+    ]
     shown = json.loads(desk.run("show", "small@production").output)
     assert shown["digest"] == f"sha256:{desk.digests[0]}"
-    assert desk.run("verify", "small@production").output.splitlines()[-1] == f"small@sha256:{desk.digests[0]} is whole."
+    assert (
+        desk.run("verify", "small@production").output.splitlines()[-1]
+        == f"small@sha256:{desk.digests[0]} is whole."
+    )
     pulled = Path(desk.run("pull", "small@production").output.splitlines()[-1])
     assert desk.run("verify", pulled).output == f"small@sha256:{desk.digests[0]} is whole.\n"
 
@@ -190,7 +229,10 @@ def test_what_ships_can_be_shown_and_verified(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "pull"])
-@pytest.mark.parametrize("model", ["nothing", "small@staging", "small@00000000", "small@", "nothing://x/small@production"])
+@pytest.mark.parametrize(
+    "model",
+    ["nothing", "small@staging", "small@00000000", "small@", "nothing://x/small@production"],
+)
 def test_what_is_not_there_is_one_sentence(desk: Desk, command: str, model: str) -> None:
     desk.refused(desk.run(command, model), ".")
 
@@ -201,12 +243,16 @@ def test_what_does_not_verify_is_said(desk: Desk) -> None:
 
 
 def test_no_registry_is_said() -> None:
-    result = CliRunner().invoke(APP, ["models", "promote", "small", "00000000"], env={"RERANK_REGISTRY": None})
+    result = CliRunner().invoke(
+        APP, ["models", "promote", "small", "00000000"], env={"RERANK_REGISTRY": None}
+    )
     assert (result.exit_code, "RERANK_REGISTRY" in result.stderr) == (2, True)
 
 
 def test_an_unreadable_results_file_is_said(desk: Desk, tmp_path: Path) -> None:
-    desk.refused(desk.promote(0, "--evaluation", tmp_path / "nowhere.json"), r"nowhere\.json cannot be read")
+    desk.refused(
+        desk.promote(0, "--evaluation", tmp_path / "nowhere.json"), r"nowhere\.json cannot be read"
+    )
 
 
 def test_a_name_that_leads_elsewhere_is_refused(desk: Desk) -> None:

@@ -61,7 +61,9 @@ def test_what_is_wrong_is_named(file: Path, change: dict[str, object], said: str
     assert said in refusal(file)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", json.dumps(GIVEN).replace("0.5", "NaN"), "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", json.dumps(GIVEN).replace("0.5", "NaN"), "\0"]
+)
 def test_what_is_no_results_is_refused(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
     assert refusal(file)
@@ -83,7 +85,9 @@ def test_bounds_hold(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_disk_that_takes_no_more_leaves_what_was_there(file: Path) -> None:
     write_results(file, Results.model_validate(GIVEN))
-    many = Results.model_validate(GIVEN | {"datasets": {"x": {f"q{number}": 0.5 for number in range(1000)}}})
+    many = Results.model_validate(
+        GIVEN | {"datasets": {"x": {f"q{number}": 0.5 for number in range(1000)}}}
+    )
     with no_file_over(2000), pytest.raises(ResultsUnusable, match="cannot be written"):
         write_results(file, many)
     assert read_results(file) == Results.model_validate(GIVEN)

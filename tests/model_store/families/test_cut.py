@@ -38,7 +38,11 @@ clusters = st.sampled_from(
         " ",
     ]
 )
-long_runs = st.builds(lambda text, times: text * times, clusters | st.sampled_from(["  ", "\n", "ab"]), st.integers(1, 90))
+long_runs = st.builds(
+    lambda text, times: text * times,
+    clusters | st.sampled_from(["  ", "\n", "ab"]),
+    st.integers(1, 90),
+)
 written = st.lists(clusters | long_runs | every_character, max_size=12).map("".join)
 
 
@@ -62,8 +66,12 @@ def expect_a_good_cut(tokenizer: LiteralTokenizer, text: str, limit: int) -> Non
     if len(head) in ends:
         following = CLUSTER.match(rest)
         assert following
-        # The second is for a cut after spaces, which may be one token by themselves and several before a word.
-        assert kept + tokens(tokenizer, following.group()) > limit or tokens(tokenizer, head + following.group()) > limit
+        # The second is for a cut after spaces, which may be one token by themselves and several
+        # before a word.
+        assert (
+            kept + tokens(tokenizer, following.group()) > limit
+            or tokens(tokenizer, head + following.group()) > limit
+        )
     else:
         assert len(head) - max(end for end in ends if end < len(head)) >= LONGEST_CLUSTER
         assert kept + 2 * tokens(tokenizer, rest[0]) > limit
@@ -75,7 +83,9 @@ def expect_a_good_cut(tokenizer: LiteralTokenizer, text: str, limit: int) -> Non
 @example(text=FAMILY * 4, limit=20)
 @example(text="e" + "\u0301" * 200, limit=50)
 @example(text=FLAGS * 300, limit=301)
-def test_a_cut_loses_less_than_one_cluster_and_breaks_none(name: str, text: str, limit: int) -> None:
+def test_a_cut_loses_less_than_one_cluster_and_breaks_none(
+    name: str, text: str, limit: int
+) -> None:
     expect_a_good_cut(vocabulary(name), text, limit)
 
 
@@ -102,13 +112,19 @@ def test_a_text_is_cut_for_the_place_where_it_stands(name: str, text: str, limit
 def test_every_character_of_unicode_is_cut_well(name: str) -> None:
     """Texts of 400 characters each that hold, together, all that Unicode has assigned."""
     tokenizer = vocabulary(name)
-    assigned = "".join(chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) not in ("Cs", "Cn", "Co"))
+    assigned = "".join(
+        chr(code)
+        for code in range(0x110000)
+        if unicodedata.category(chr(code)) not in ("Cs", "Cn", "Co")
+    )
     for place in range(0, len(assigned), 400):
         expect_a_good_cut(tokenizer, assigned[place : place + 400], 250)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("script", ["Chinese", "Japanese", "Korean", "Thai", "Devanagari", "Arabic", "Russian"])
+@pytest.mark.parametrize(
+    "script", ["Chinese", "Japanese", "Korean", "Thai", "Devanagari", "Arabic", "Russian"]
+)
 def test_a_long_text_of_any_script_fills_the_limit(name: str, script: str) -> None:
     tokenizer = vocabulary(name)
     text = prose(script, 5_000, seed=1)
@@ -139,7 +155,14 @@ def test_english_is_cut_where_it_was_cut(name: str) -> None:
 
 
 pieces = st.sampled_from(
-    [english(400, 1), english(90, 2), prose("Chinese", 300), prose("Thai", 200), prose("Korean", 60), FAMILY]
+    [
+        english(400, 1),
+        english(90, 2),
+        prose("Chinese", 300),
+        prose("Thai", 200),
+        prose("Korean", 60),
+        FAMILY,
+    ]
 )
 bulk = st.lists(pieces | long_runs | every_character, min_size=4, max_size=16).map("".join)
 
@@ -181,7 +204,13 @@ def test_only_as_much_as_could_fit_is_read(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tokenizer, "_text", Counting())
     limit = 800
     most = 2 * BYTES_A_TOKEN * (limit + MARGIN)
-    for text in (english(95_000), prose("Chinese", 95_000), "然" * 95_000, "🜁" * 95_000, "e" + "\u0301" * 95_000):
+    for text in (
+        english(95_000),
+        prose("Chinese", 95_000),
+        "然" * 95_000,
+        "🜁" * 95_000,
+        "e" + "\u0301" * 95_000,
+    ):
         read = 0
         assert tokenizer.encode_within([text], limit) == [None]
         assert read <= most
@@ -209,6 +238,10 @@ def test_a_boundary_is_the_last_end_of_a_cluster(text: str, place: int) -> None:
 
 def test_flags_are_cut_in_pairs_and_in_time() -> None:
     text = "x" + "\U0001f1e9\U0001f1ea" * 50_000
-    assert [boundary(text, place) for place in (99_998, 99_999, 100_000)] == [99_997, 99_999, 99_999]
+    assert [boundary(text, place) for place in (99_998, 99_999, 100_000)] == [
+        99_997,
+        99_999,
+        99_999,
+    ]
     assert all(boundary("\u0301" * 1_000, place) == place for place in range(100, 1_000))
     assert list(pairwise([boundary(text, 11), boundary(text, 12)])) == [(11, 11)]

@@ -1,4 +1,5 @@
-"""The prompt equals the checkpoint's own template and processor, id by id, and no text changes its structure."""
+"""The prompt equals the checkpoint's own template and processor, id by id, and no text changes its
+structure."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ def reference() -> NaiveReranker:
     return NaiveReranker(TINY)
 
 
-def reference_ids(reference: NaiveReranker, template: str, instruction: Item, query: Item, document: Item) -> list[int]:
+def reference_ids(
+    reference: NaiveReranker, template: str, instruction: Item, query: Item, document: Item
+) -> list[int]:
     """What the checkpoint's chat template, tokenizer and image processor make of a triple."""
     content: list[dict[str, str]] = []
     pictures = []
@@ -49,7 +52,9 @@ def reference_ids(reference: NaiveReranker, template: str, instruction: Item, qu
                 content.append({"type": "image"})
                 pictures.append(Pil.new("RGB", (part.width, part.height)))
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
-    text = reference._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = reference._tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True
+    )
     return reference.ids(text, pictures)
 
 
@@ -65,7 +70,12 @@ items = st.lists(ordinary | images, min_size=1, max_size=4).map(tuple)
 @settings(max_examples=150, deadline=None)
 @given(instruction=items, query=items, documents=st.lists(items, min_size=1, max_size=3))
 def test_ids_equal_the_checkpoints_own(
-    reference: NaiveReranker, tokenizer: LiteralTokenizer, template: str, instruction: Item, query: Item, documents: list[Item]
+    reference: NaiveReranker,
+    tokenizer: LiteralTokenizer,
+    template: str,
+    instruction: Item,
+    query: Item,
+    documents: list[Item],
 ) -> None:
     prompts = Gmr(tokenizer, template=template).render(instruction, query, documents)
     for prompt, document in zip(prompts, documents, strict=True):
@@ -73,15 +83,21 @@ def test_ids_equal_the_checkpoints_own(
         assert list(prompt.ids) == reference_ids(reference, template, instruction, query, document)
 
 
-@pytest.mark.parametrize("text", ["(x)", "\n\nx", " x", "'s", "?!", ":::", "̸", "é", "\r\n", "١٢", "\x00"])
-def test_halves_join_where_the_tokenizer_would_split(reference: NaiveReranker, family: Gmr, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["(x)", "\n\nx", " x", "'s", "?!", ":::", "̸", "é", "\r\n", "١٢", "\x00"]
+)
+def test_halves_join_where_the_tokenizer_would_split(
+    reference: NaiveReranker, family: Gmr, text: str
+) -> None:
     (prompt,) = family.render((text,), (text,), [(text,)])
     assert isinstance(prompt, Prompt)
     assert list(prompt.ids) == reference_ids(reference, "code", (text,), (text,), (text,))
 
 
 @pytest.mark.parametrize("token", sorted(LiteralTokenizer.load(TINY).controls))
-def test_a_typed_control_token_is_just_text(tokenizer: LiteralTokenizer, family: Gmr, token: str) -> None:
+def test_a_typed_control_token_is_just_text(
+    tokenizer: LiteralTokenizer, family: Gmr, token: str
+) -> None:
     controls = set(tokenizer.controls.values())
 
     def structure(prompt: Prompt | PairTooLong) -> list[int]:
@@ -124,7 +140,9 @@ class TestTruncation:
         """The pair reads as if the user had sent the shortened text."""
         (cut,) = family.render(("i",), ("q",), [(self.LONG,)])
         assert isinstance(cut, Prompt)
-        read = Tokenizer.from_file(str(TINY / TOKENIZER_FILE)).decode(cut.suffix.ids, skip_special_tokens=True)
+        read = Tokenizer.from_file(str(TINY / TOKENIZER_FILE)).decode(
+            cut.suffix.ids, skip_special_tokens=True
+        )
         head = read.removeprefix("<Document>:").removesuffix("\nassistant\n")
         assert self.LONG.startswith(head)
         assert family.suffix((head,)) == cut.suffix
@@ -167,25 +185,37 @@ class TestTruncation:
 
     @settings(max_examples=60, deadline=None)
     @given(query=st.integers(0, 5000), document=st.integers(0, 5000), images=st.integers(0, 3))
-    def test_whatever_the_lengths_a_prompt_fits(self, family: Gmr, query: int, document: int, images: int) -> None:
+    def test_whatever_the_lengths_a_prompt_fits(
+        self, family: Gmr, query: int, document: int, images: int
+    ) -> None:
         picture = Image(b"", 28 * 20, 28 * 20)
-        (prompt,) = family.render(("i",), ("é" * query,), [("word " * document, *[picture] * images)])
+        (prompt,) = family.render(
+            ("i",), ("é" * query,), [("word " * document, *[picture] * images)]
+        )
         assert isinstance(prompt, Prompt)
         assert len(prompt.ids) <= family.max_tokens
         assert prompt.ids.count(family.image_token_id) == 400 * images
 
-    @pytest.mark.parametrize("script", ["Chinese", "Japanese", "Korean", "Thai", "Devanagari", "Russian"])
+    @pytest.mark.parametrize(
+        "script", ["Chinese", "Japanese", "Korean", "Thai", "Devanagari", "Russian"]
+    )
     def test_a_text_of_any_script_fills_its_share(self, family: Gmr, script: str) -> None:
         """Once, texts whose characters are several tokens each were read as none."""
         text = prose(script, 6_000)
-        document, query = family.render(("i",), ("q",), [(text,)]) + family.render(("i",), (text,), [("d",)])
+        document, query = family.render(("i",), ("q",), [(text,)]) + family.render(
+            ("i",), (text,), [("d",)]
+        )
         assert isinstance(document, Prompt)
         assert isinstance(query, Prompt)
         assert family.max_tokens - 12 < len(document.ids) <= family.max_tokens
         assert family.max_tokens * 3 // 4 - 12 < len(query.prefix.ids) <= family.max_tokens * 3 // 4
 
-    @pytest.mark.parametrize("document", [(english(40_000),), (english(20_000), Image(b"", 112, 112), english(9_000, 1))])
-    def test_an_english_document_keeps_the_first_ids_of_the_whole(self, family: Gmr, document: Item) -> None:
+    @pytest.mark.parametrize(
+        "document", [(english(40_000),), (english(20_000), Image(b"", 112, 112), english(9_000, 1))]
+    )
+    def test_an_english_document_keeps_the_first_ids_of_the_whole(
+        self, family: Gmr, document: Item
+    ) -> None:
         (prompt,) = family.render(("i",), ("q",), [document])
         assert isinstance(prompt, Prompt)
         kept = len(prompt.suffix.ids) - 30  # an image, the turn's end, and the answer's place
@@ -228,11 +258,16 @@ class TestBlame:
         self, family: Gmr, instruction: str, query: Item, part: str, truncate: bool
     ) -> None:
         renderer = family.renderer((instruction,), query, truncate=truncate)
-        assert renderer.prompts([("d",), ("word " * 50_000,)]) == [PairTooLong(family.max_tokens, part)] * 2  # type: ignore[arg-type]
+        assert (
+            renderer.prompts([("d",), ("word " * 50_000,)])
+            == [PairTooLong(family.max_tokens, part)] * 2
+        )  # type: ignore[arg-type]
 
     def test_a_long_query_is_to_blame_only_where_it_is_not_cut(self, family: Gmr) -> None:
         query = ("word " * 4_000,)
-        assert family.render(("i",), query, [("d",)], truncate=False) == [PairTooLong(family.max_tokens, "query")]
+        assert family.render(("i",), query, [("d",)], truncate=False) == [
+            PairTooLong(family.max_tokens, "query")
+        ]
         assert isinstance(family.render(("i",), query, [("d",)])[0], Prompt)
 
     def test_a_pair_is_to_blame_where_each_side_would_fit(self, family: Gmr) -> None:
@@ -243,13 +278,19 @@ class TestBlame:
 
 
 def test_documents_rendered_a_few_at_a_time_are_those_rendered_at_once(family: Gmr) -> None:
-    documents: list[Item] = [(english(size, size), Image(b"", 112, 112)) for size in (10, 9_000, 30_000, 500, 14_000)]
+    documents: list[Item] = [
+        (english(size, size), Image(b"", 112, 112)) for size in (10, 9_000, 30_000, 500, 14_000)
+    ]
     query = (english(12_000),)
     renderer = family.renderer(("i",), query)
-    assert renderer.prompts(documents[:2]) + renderer.prompts(documents[2:]) == family.render(("i",), query, documents)
+    assert renderer.prompts(documents[:2]) + renderer.prompts(documents[2:]) == family.render(
+        ("i",), query, documents
+    )
 
 
-def test_a_label_of_two_tokens_is_refused(tokenizer: LiteralTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_of_two_tokens_is_refused(
+    tokenizer: LiteralTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("model_store.families.gmr.LABELS", ("yes", "not at all"))
     with pytest.raises(TokenizerMismatch, match="not at all"):
         Gmr(tokenizer)

@@ -55,7 +55,9 @@ def test_pixels_are_the_services(tmp_path: Path, name: str) -> None:
 @given(st.integers(2, 4000), st.integers(2, 4000))
 def test_sizes_are_the_services(width: int, height: int) -> None:
     bounds = {"cell": 28, "min_pixels": 4 * 784, "max_pixels": 1280 * 784}
-    assert pictures.smart_resize(width, height, **bounds) == service.smart_resize(width, height, **bounds)
+    assert pictures.smart_resize(width, height, **bounds) == service.smart_resize(
+        width, height, **bounds
+    )
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def test_positions_are_those_of_get_rope_index(
     ids = torch.tensor([prefix.ids + suffix.ids])
     grids = [grid(image) for image in prefix.images + suffix.images]
     expected, _ = network.model.get_rope_index(
-        ids, mm_token_type_ids=(ids == PAD).int(), image_grid_thw=torch.tensor(grids) if grids else None
+        ids,
+        mm_token_type_ids=(ids == PAD).int(),
+        image_grid_thw=torch.tensor(grids) if grids else None,
     )
     before, start = positions(prefix, PAD)
     after, _ = positions(suffix, PAD, start)

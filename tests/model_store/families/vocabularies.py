@@ -1,4 +1,5 @@
-"""Byte-level vocabularies of several sizes, learnt from texts that are at hand, with Qwen's rules."""
+"""Byte-level vocabularies of several sizes, learnt from texts that are at hand, with Qwen's
+rules."""
 
 from __future__ import annotations
 
@@ -29,7 +30,13 @@ def vocabulary(name: str) -> LiteralTokenizer:
     """One of `NAMES`."""
     if name == "gmr-tiny":
         return LiteralTokenizer.load(TINY)
-    sizes = {"bytes alone": 256, "few merges": 500, "many scripts": 6_000, "GPT-2's rule": 2_000, "no rule": 1_500}
+    sizes = {
+        "bytes alone": 256,
+        "few merges": 500,
+        "many scripts": 6_000,
+        "GPT-2's rule": 2_000,
+        "no rule": 1_500,
+    }
     return _learnt(sizes[name], rule={"GPT-2's rule": "gpt2", "no rule": "none"}.get(name, "qwen"))
 
 
@@ -39,13 +46,18 @@ def prose(script: str, characters: int, seed: int = 0) -> str:
     letters = [chr(code) for code in _ALPHABETS[script]]
     words = ["".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(300)]
     weights = [1 / (place + 1) for place in range(len(words))]
-    joined = "".join(word + rng.choice(("", "", " ", "\uff0c", "\u3002\n")) for word in rng.choices(words, weights, k=characters))
+    joined = "".join(
+        word + rng.choice(("", "", " ", "\uff0c", "\u3002\n"))
+        for word in rng.choices(words, weights, k=characters)
+    )
     return joined[:characters]
 
 
 def english(characters: int, seed: int = 0) -> str:
     """Paragraphs of Python's own documentation."""
-    paragraphs = "\n".join(text for _, text in sorted(pydoc_data.topics.topics.items())).split("\n\n")
+    paragraphs = "\n".join(text for _, text in sorted(pydoc_data.topics.topics.items())).split(
+        "\n\n"
+    )
     Random(seed).shuffle(paragraphs)
     return "\n\n".join(paragraphs)[:characters]
 
@@ -56,13 +68,21 @@ def _learnt(size: int, rule: str) -> LiteralTokenizer:
     if rule == "qwen":
         spec = json.loads((TINY / TOKENIZER_FILE).read_text(encoding="utf-8"))
         pattern = Regex(spec["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"])
-        steps = [pre_tokenizers.Split(pattern, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        steps = [
+            pre_tokenizers.Split(pattern, "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule == "gpt2")
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
+            add_prefix_space=False, use_regex=rule == "gpt2"
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, max_token_length=16
+        vocab_size=size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+        max_token_length=16,
     )
     lines = english(60_000).splitlines(keepends=True)
     for script in _ALPHABETS:

@@ -18,15 +18,23 @@ from tests.layouts import put, stated
 
 least, most = st.integers(1, 10**6), st.integers(1, 2 * 10**7)
 whole_size = st.fixed_dictionaries({"shortest_edge": least, "longest_edge": most})
-bounds = st.fixed_dictionaries({}, optional={"min_pixels": least | st.none(), "max_pixels": most | st.none(), "size": whole_size})
+bounds = st.fixed_dictionaries(
+    {},
+    optional={"min_pixels": least | st.none(), "max_pixels": most | st.none(), "size": whole_size},
+)
 processors = st.one_of(
-    st.none(), st.just({}), bounds, st.builds(lambda nested: {"image_processor": nested, "min_pixels": 5}, bounds)
+    st.none(),
+    st.just({}),
+    bounds,
+    st.builds(lambda nested: {"image_processor": nested, "min_pixels": 5}, bounds),
 )
 
 
 @settings(max_examples=80, deadline=None)
 @given(preprocessor=st.none() | bounds, processor=processors)
-def test_bounds_are_those_of_transformers(preprocessor: dict[str, Any] | None, processor: dict[str, Any] | None) -> None:
+def test_bounds_are_those_of_transformers(
+    preprocessor: dict[str, Any] | None, processor: dict[str, Any] | None
+) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         for name, content in ((PREPROCESSOR, preprocessor), (PROCESSOR, processor)):
@@ -57,7 +65,9 @@ def test_bounds_are_those_of_transformers(preprocessor: dict[str, Any] | None, p
         ({PROCESSOR: {"image_processor": {}}, "video_preprocessor_config.json": {}}, True),
     ],
 )
-def test_a_whole_processor_reads_videos_too(tmp_path: Path, files: dict[str, object], whole: bool) -> None:
+def test_a_whole_processor_reads_videos_too(
+    tmp_path: Path, files: dict[str, object], whole: bool
+) -> None:
     for name, content in files.items():
         put(tmp_path, name, content)
     assert has_processor("m", tmp_path) == whole
@@ -67,5 +77,7 @@ def test_a_whole_processor_reads_videos_too(tmp_path: Path, files: dict[str, obj
 def test_a_nested_processor_that_is_none(tmp_path: Path, nested: object) -> None:
     put(tmp_path, PROCESSOR, {"image_processor": nested})
     put(tmp_path, PREPROCESSOR, stated(PREPROCESSOR))
-    with pytest.raises(CheckpointUnusable, match=r"^m: image_processor of processor_config\.json is no object\.$"):
+    with pytest.raises(
+        CheckpointUnusable, match=r"^m: image_processor of processor_config\.json is no object\.$"
+    ):
         pixel_bounds("m", tmp_path)

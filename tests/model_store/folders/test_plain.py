@@ -1,4 +1,5 @@
-"""A folder that engines would read differently, in part or not at all is refused in a sentence that says what to do."""
+"""A folder that engines would read differently, in part or not at all is refused in a sentence that
+says what to do."""
 
 from __future__ import annotations
 
@@ -18,7 +19,13 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from model_store.checkpoint import resolve
 from model_store.families.qwen2_5_vl_tensors import EMBEDDINGS, current_name, tensor_shapes
 from model_store.folders.weights import quantization_of
-from model_store.manifest import MANIFEST, CheckpointUnusable, digest_files, read_manifest, write_manifest
+from model_store.manifest import (
+    MANIFEST,
+    CheckpointUnusable,
+    digest_files,
+    read_manifest,
+    write_manifest,
+)
 from tests.conftest import TINY
 from tests.layouts import Layout, config_of, put, stated, write_layout
 from tests.model_store.test_checkpoint import refusal
@@ -66,20 +73,29 @@ def reconfigure(folder: Path, **fields: object) -> None:
         Layout("nested of 2025", "text", "default"),
     ],
 )
-@pytest.mark.parametrize("silent", [(), ("num_key_value_heads",), ("hidden_size", "num_attention_heads")])
-def test_the_tensors_of_a_configuration_are_those_of_transformers(layout: Layout, silent: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "silent", [(), ("num_key_value_heads",), ("hidden_size", "num_attention_heads")]
+)
+def test_the_tensors_of_a_configuration_are_those_of_transformers(
+    layout: Layout, silent: tuple[str, ...]
+) -> None:
     config = config_of(layout)
     for level in (config, config.get("text_config", config)):
         for field in silent:
             level.pop(field, None)
     with torch.device("meta"):
         network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
-    assert tensor_shapes(config) == {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
+    assert tensor_shapes(config) == {
+        name: tuple(parameter.shape) for name, parameter in network.named_parameters()
+    }
 
 
 def test_gmr_tinys_header_is_what_safetensors_reads() -> None:
     with safe_open(TINY / WEIGHTS, framework="pt") as file:
-        found = {current_name(name): tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        found = {
+            current_name(name): tuple(file.get_slice(name).get_shape())
+            for name in file.keys()  # noqa: SIM118 - it is no mapping
+        }
     assert tensor_shapes(stated("config.json")) == found
 
 
@@ -94,7 +110,10 @@ class TestWeights:
                 "model.layers.0.self_attn.q_proj.lora_A.default.weight",
                 "which nothing reads (1 in all): a LoRA adapter that was not merged.",
             ),
-            ("model.layers.4.mlp.up_proj.weight", "the weights hold model.layers.4.mlp.up_proj.weight, which nothing reads"),
+            (
+                "model.layers.4.mlp.up_proj.weight",
+                "the weights hold model.layers.4.mlp.up_proj.weight, which nothing reads",
+            ),
         ],
     )
     def test_a_tensor_that_nothing_reads(self, folder: Path, name: str, sentence: str) -> None:
@@ -102,31 +121,60 @@ class TestWeights:
         assert sentence in refusal(str(folder))
 
     def test_a_tensor_that_is_missing(self, folder: Path) -> None:
-        rewrite(folder, lambda tensors: {name: tensors[name] for name in tensors if "layers.2.mlp" not in name})
-        assert refusal(str(folder)) == (
-            "mine: the weights lack model.language_model.layers.2.mlp.down_proj.weight (3 missing in all)."
+        rewrite(
+            folder,
+            lambda tensors: {name: tensors[name] for name in tensors if "layers.2.mlp" not in name},
+        )
+        assert (
+            refusal(str(folder))
+            == "mine: the weights lack model.language_model.layers.2.mlp.down_proj.weight (3"
+            " missing in all)."
         )
 
     def test_a_head_that_is_missing(self, folder: Path) -> None:
         reconfigure(
-            folder, tie_word_embeddings=False, text_config=stated("config.json")["text_config"] | {"tie_word_embeddings": False}
+            folder,
+            tie_word_embeddings=False,
+            text_config=stated("config.json")["text_config"] | {"tie_word_embeddings": False},
         )
-        assert "lack lm_head.weight (1 missing in all), and config.json does not say tie_word_embeddings" in refusal(str(folder))
+        assert (
+            "lack lm_head.weight (1 missing in all), and config.json does not say"
+            " tie_word_embeddings" in refusal(str(folder))
+        )
 
-    def test_a_head_that_differs_from_the_embeddings_to_which_it_is_tied(self, folder: Path) -> None:
-        rewrite(folder, lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] * 2})
-        assert "lm_head.weight differs from the embeddings although config.json says tie_word_embeddings" in refusal(str(folder))
+    def test_a_head_that_differs_from_the_embeddings_to_which_it_is_tied(
+        self, folder: Path
+    ) -> None:
+        rewrite(
+            folder,
+            lambda tensors: tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] * 2},
+        )
+        assert (
+            "lm_head.weight differs from the embeddings although config.json says"
+            " tie_word_embeddings" in refusal(str(folder))
+        )
 
     def test_a_tensor_of_another_shape(self, folder: Path) -> None:
         rewrite(folder, lambda tensors: tensors | {"model.norm.weight": torch.zeros(255)})
-        assert "model.norm.weight has the shape [255], and config.json asks for [256]" in refusal(str(folder))
+        assert "model.norm.weight has the shape [255], and config.json asks for [256]" in refusal(
+            str(folder)
+        )
 
     def test_a_tensor_under_both_of_its_names(self, folder: Path) -> None:
-        rewrite(folder, lambda tensors: tensors | {EMBEDDINGS: tensors["model.embed_tokens.weight"].clone()})
+        rewrite(
+            folder,
+            lambda tensors: tensors | {EMBEDDINGS: tensors["model.embed_tokens.weight"].clone()},
+        )
         assert "twice" in refusal(str(folder))
 
     def test_numbers_that_are_no_floats(self, folder: Path) -> None:
-        rewrite(folder, lambda tensors: tensors | {"model.norm.weight": tensors["model.norm.weight"].to(torch.float8_e4m3fn)})
+        rewrite(
+            folder,
+            lambda tensors: (
+                tensors
+                | {"model.norm.weight": tensors["model.norm.weight"].to(torch.float8_e4m3fn)}
+            ),
+        )
         assert "model.norm.weight is stored as F8_E4M3" in refusal(str(folder))
 
     @pytest.mark.parametrize("prefix", ["base_model.model.", "module.", "_orig_mod."])
@@ -137,9 +185,16 @@ class TestWeights:
         assert "save the network itself" in sentence
 
     @pytest.mark.parametrize(
-        "extra", ["adapter_model.safetensors", "model-00001-of-00002.safetensors", "consolidated.safetensors"]
+        "extra",
+        [
+            "adapter_model.safetensors",
+            "model-00001-of-00002.safetensors",
+            "consolidated.safetensors",
+        ],
     )
-    def test_a_file_that_one_loader_reads_and_another_does_not(self, folder: Path, extra: str) -> None:
+    def test_a_file_that_one_loader_reads_and_another_does_not(
+        self, folder: Path, extra: str
+    ) -> None:
         shutil.copy(folder / WEIGHTS, folder / extra)
         assert f"{extra} lies beside model.safetensors" in refusal(str(folder))
 
@@ -150,8 +205,10 @@ class TestWeights:
 
     def test_a_shard_that_is_missing(self, sharded: Path) -> None:
         (sharded / "model-00002-of-00003.safetensors").unlink()
-        assert refusal(str(sharded)) == (
-            f"mine: model-00002-of-00003.safetensors is missing, and {INDEX} names it: the download was not completed."
+        assert (
+            refusal(str(sharded))
+            == f"mine: model-00002-of-00003.safetensors is missing, and {INDEX} names it: the"
+            " download was not completed."
         )
 
     def test_an_index_that_is_missing(self, sharded: Path) -> None:
@@ -159,7 +216,13 @@ class TestWeights:
         assert f"{INDEX} is missing" in refusal(str(sharded))
 
     @pytest.mark.parametrize(
-        "index", [{}, {"weight_map": {}}, {"weight_map": {"a": "../x.safetensors"}}, {"weight_map": {"a": 5}}]
+        "index",
+        [
+            {},
+            {"weight_map": {}},
+            {"weight_map": {"a": "../x.safetensors"}},
+            {"weight_map": {"a": 5}},
+        ],
     )
     def test_an_index_that_names_no_files(self, sharded: Path, index: dict[str, Any]) -> None:
         put(sharded, INDEX, index)
@@ -172,7 +235,8 @@ class TestWeights:
         assert WEIGHTS in refusal(str(folder))
 
     @pytest.mark.parametrize(
-        "header", [b"[]", b"{}}", b'{"a": 5}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}']
+        "header",
+        [b"[]", b"{}}", b'{"a": 5}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}'],
     )
     def test_a_file_that_is_none(self, folder: Path, header: bytes) -> None:
         (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
@@ -207,7 +271,9 @@ class TestFiles:
 
     def test_an_adapter_alone(self, tmp_path: Path) -> None:
         put(tmp_path, "adapter_config.json", {"peft_type": "LORA", "r": 4})
-        assert "is a LoRA adapter: serve its base and name it in RERANK_ADAPTERS" in refusal(str(tmp_path))
+        assert "is a LoRA adapter: serve its base and name it in RERANK_ADAPTERS" in refusal(
+            str(tmp_path)
+        )
 
     @pytest.mark.parametrize(
         "name",
@@ -230,28 +296,44 @@ class TestFiles:
         (published / name).write_text("{}", encoding="utf-8")
         assert f"{name} is not in its manifest.json" in refusal(str(published))
 
-    @pytest.mark.parametrize("name", ["README.md", "LICENSE", ".gitattributes", ".cache/x.json", "modeling.py"])
+    @pytest.mark.parametrize(
+        "name", ["README.md", "LICENSE", ".gitattributes", ".cache/x.json", "modeling.py"]
+    )
     def test_what_no_loader_reads_may_lie_there(self, published: Path, name: str) -> None:
         (published / name).parent.mkdir(exist_ok=True)
         (published / name).write_text("{}", encoding="utf-8")
         assert resolve(str(published)).digest == resolve("gmr-tiny").digest
 
     def test_an_embedding_model(self, folder: Path) -> None:
-        (folder / "modules.json").write_text('[{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]', "utf-8")
+        (folder / "modules.json").write_text(
+            '[{"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"}]', "utf-8"
+        )
         assert "it is an embedding model, not a reranker" in refusal(str(folder))
 
     @pytest.mark.parametrize(
-        "name", [WEIGHTS, "tokenizer.json", "config.json", "chat_template.jinja", "preprocessor_config.json"]
+        "name",
+        [
+            WEIGHTS,
+            "tokenizer.json",
+            "config.json",
+            "chat_template.jinja",
+            "preprocessor_config.json",
+        ],
     )
     def test_a_pointer_of_git_lfs(self, folder: Path, name: str) -> None:
         (folder / name).write_text(POINTER, encoding="utf-8")
-        assert f"{name} is a git-lfs pointer, not the file itself: run `git lfs pull`" in refusal(str(folder))
+        assert f"{name} is a git-lfs pointer, not the file itself: run `git lfs pull`" in refusal(
+            str(folder)
+        )
 
     def test_a_link_to_nowhere(self, folder: Path) -> None:
         """As a cache of a hub has them whose files were removed."""
         (folder / WEIGHTS).unlink()
         (folder / WEIGHTS).symlink_to(folder / "blobs" / "gone")
-        assert refusal(str(folder)) == "mine: model.safetensors cannot be read (No such file or directory)."
+        assert (
+            refusal(str(folder))
+            == "mine: model.safetensors cannot be read (No such file or directory)."
+        )
 
     @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
     def test_a_byte_order_mark(self, folder: Path, name: str) -> None:
@@ -277,10 +359,17 @@ class TestConfig:
 
     @pytest.mark.parametrize("value", [0, -1, 2**40, 4.0, "4", True])
     def test_a_count_that_is_none(self, folder: Path, value: object) -> None:
-        reconfigure(folder, text_config=stated("config.json")["text_config"] | {"num_hidden_layers": value})
-        assert "config.json describes no network that can be built: num_hidden_layers is" in refusal(str(folder))
+        reconfigure(
+            folder, text_config=stated("config.json")["text_config"] | {"num_hidden_layers": value}
+        )
+        assert (
+            "config.json describes no network that can be built: num_hidden_layers is"
+            in refusal(str(folder))
+        )
 
-    @pytest.mark.parametrize("field", ["patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels"])
+    @pytest.mark.parametrize(
+        "field", ["patch_size", "temporal_patch_size", "spatial_merge_size", "in_channels"]
+    )
     def test_patches_that_are_cut_otherwise(self, folder: Path, field: str) -> None:
         reconfigure(folder, vision_config=stated("config.json")["vision_config"] | {field: 4})
         assert f"{field} of config.json is 4, and only" in refusal(str(folder))
@@ -290,17 +379,25 @@ class TestConfig:
         reconfigure(folder, text_config=stated("config.json")["text_config"] | window)
         assert "a sliding window of 1024 tokens" in refusal(str(folder))
 
-    @pytest.mark.parametrize("field", ["image_token_id", "vision_start_token_id", "vision_end_token_id"])
+    @pytest.mark.parametrize(
+        "field", ["image_token_id", "vision_start_token_id", "vision_end_token_id"]
+    )
     def test_a_token_that_the_tokenizer_has_elsewhere(self, folder: Path, field: str) -> None:
         reconfigure(folder, **{field: 7})
-        with pytest.raises(CheckpointUnusable, match=rf"^mine: {field} of config\.json is 7, and the tokenizer has <"):
+        with pytest.raises(
+            CheckpointUnusable,
+            match=rf"^mine: {field} of config\.json is 7, and the tokenizer has <",
+        ):
             _ = resolve(str(folder)).family
 
     def test_a_tokenizer_with_more_tokens_than_the_network(self, folder: Path) -> None:
         told = stated("tokenizer.json")
         told["added_tokens"].append(told["added_tokens"][0] | {"id": 16384, "content": "<|more|>"})
         put(folder, "tokenizer.json", told)
-        with pytest.raises(CheckpointUnusable, match=r"^mine: its tokenizer has 16385 tokens, and the network 16384\.$"):
+        with pytest.raises(
+            CheckpointUnusable,
+            match=r"^mine: its tokenizer has 16385 tokens, and the network 16384\.$",
+        ):
             _ = resolve(str(folder)).family
 
     def test_shapes_alone_need_no_weights(self, folder: Path) -> None:
@@ -330,19 +427,28 @@ class TestQuantised:
 
         def quantise(tensors: Tensors) -> Tensors:
             kept = {name: tensor for name, tensor in tensors.items() if name != matrix + "weight"}
-            return kept | {matrix + part: torch.zeros(2, dtype=torch.int32) for part in ("qweight", "qzeros", "scales")}
+            return kept | {
+                matrix + part: torch.zeros(2, dtype=torch.int32)
+                for part in ("qweight", "qzeros", "scales")
+            }
 
         rewrite(folder, quantise)
         assert "which nothing reads" in refusal(str(folder))
         reconfigure(folder, quantization_config={"quant_method": "awq", "bits": 4})
         assert resolve(str(folder))
         rewrite(folder, lambda tensors: tensors | {"score.weight": torch.zeros(1)})
-        assert "the weights hold score.weight, which nothing reads (1 in all)" in refusal(str(folder))
+        assert "the weights hold score.weight, which nothing reads (1 in all)" in refusal(
+            str(folder)
+        )
 
 
-def test_a_mistyped_folder_is_not_taken_for_a_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistyped_folder_is_not_taken_for_a_hubs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert refusal("models/my-gmr").startswith("There is no folder models/my-gmr (a hub model needs RERANK_MODEL_REVISION")
+    assert refusal("models/my-gmr").startswith(
+        "There is no folder models/my-gmr (a hub model needs RERANK_MODEL_REVISION"
+    )
 
 
 def test_a_published_checkpoint_is_whole() -> None:

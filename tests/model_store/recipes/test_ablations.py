@@ -1,4 +1,5 @@
-"""What is compared and how it is shown: the paper's numbers, variants, intervals, results, and the page that ships."""
+"""What is compared and how it is shown: the paper's numbers, variants, intervals, results, and the
+page that ships."""
 
 from __future__ import annotations
 
@@ -27,9 +28,13 @@ VALUES = st.lists(st.floats(-100, 100), min_size=2, max_size=MAX_VALUES)
 
 def test_the_papers_differences_are_those_of_its_means() -> None:
     for loss, printed in paper.TABLE_1_DIRECTION.items():
-        assert paper.TABLE_1[loss, "cl"] - paper.TABLE_1[loss, "sft"] == pytest.approx(printed, abs=1e-9)
+        assert paper.TABLE_1[loss, "cl"] - paper.TABLE_1[loss, "sft"] == pytest.approx(
+            printed, abs=1e-9
+        )
     for direction, printed in paper.TABLE_1_WEIGHT.items():
-        assert paper.TABLE_1["cl", direction] - paper.TABLE_1["sft", direction] == pytest.approx(printed, abs=1e-9)
+        assert paper.TABLE_1["cl", direction] - paper.TABLE_1["sft", direction] == pytest.approx(
+            printed, abs=1e-9
+        )
     for weight, printed in paper.TABLE_2_GAIN.items():
         assert paper.TABLE_2[weight] - paper.TABLE_2["base"] == pytest.approx(printed, abs=1e-9)
     for table, gains, kind in (
@@ -90,13 +95,17 @@ def test_an_interval_is_students(values: list[float]) -> None:
     low, high = t.interval(0.95, len(values) - 1, loc=0, scale=1)
     assert found.mean == pytest.approx(sum(values) / len(values), abs=1e-9)
     assert found.reach is not None
-    spread = (sum((value - found.mean) ** 2 for value in values) / (len(values) - 1) / len(values)) ** 0.5
+    spread = (
+        sum((value - found.mean) ** 2 for value in values) / (len(values) - 1) / len(values)
+    ) ** 0.5
     assert found.reach == pytest.approx(spread * (high - low) / 2, rel=1e-3, abs=1e-6)
     assert found.sign == (0 if abs(found.mean) <= found.reach else 1 if found.mean > 0 else -1)
 
 
 @given(VALUES, st.floats(-50, 50), st.floats(0.01, 10), st.randoms())
-def test_an_interval_moves_and_stretches_with_its_values(values: list[float], shift: float, scale: float, rng) -> None:  # type: ignore[no-untyped-def]
+def test_an_interval_moves_and_stretches_with_its_values(
+    values: list[float], shift: float, scale: float, rng
+) -> None:  # type: ignore[no-untyped-def]
     before, shuffled = interval(values), list(values)
     rng.shuffle(shuffled)
     after = interval([scale * value + shift for value in shuffled])
@@ -150,10 +159,16 @@ def test_the_page_gives_means_intervals_and_verdicts_beside_the_paper() -> None:
         )
     )
     assert "| W SFT, D SFT | 81.00 ± 2.48 | 80.0, 81.0, 82.0 | 58.09 |" in page
-    assert "| W from SFT to CL, D SFT | -9.83 ± 0.72 | -1.10 | as the paper | T-T -9.8 | -9.83 |" in page
-    assert "| D from SFT to CL, W SFT | +5.17 ± 0.72 | -0.21 | opposite | T-T +5.2 | +5.17 |" in page
     assert (
-        "| W from SFT to CL, D CL | -18.00 ± 88.94 | -1.48 | not told apart | T-T -18.0 | -18.00 |" in page
+        "| W from SFT to CL, D SFT | -9.83 ± 0.72 | -1.10 | as the paper | T-T -9.8 | -9.83 |"
+        in page
+    )
+    assert (
+        "| D from SFT to CL, W SFT | +5.17 ± 0.72 | -0.21 | opposite | T-T +5.2 | +5.17 |" in page
+    )
+    assert (
+        "| W from SFT to CL, D CL | -18.00 ± 88.94 | -1.48 | not told apart | T-T -18.0 | -18.00 |"
+        in page
     )  # of the two seeds that both have
     assert "| SFT | 0.800 | 0.200 | 0.400 | 0.100 |" in page
     assert "a learnt direction (table 3)" in page.split("**Not run here:**")[1]
@@ -171,11 +186,19 @@ def test_a_difference_that_is_one_cells_is_said_to_be(tmp_path: Path) -> None:
         run(Variant("sft", "cl"), 0, **{"T-T": 0.9, "I-I": 0.9, "T-I": 0.9}),
     ]
     page = document(Summary(facts={}, runs=tuple(runs)))
-    assert "| W from SFT to CL, D SFT | +8.67 ± 0.00 | -1.10 | opposite | T-T +30.0 | -2.00 |" in page
-    order = "Best first, ours: W SFT, D CL; W CL, D SFT; W SFT, D SFT. The paper's: W SFT, D SFT; W SFT, D CL; W CL, D SFT."
+    assert (
+        "| W from SFT to CL, D SFT | +8.67 ± 0.00 | -1.10 | opposite | T-T +30.0 | -2.00 |" in page
+    )
+    order = (
+        "Best first, ours: W SFT, D CL; W CL, D SFT; W SFT, D SFT. The paper's: W SFT, D SFT; W"
+        " SFT, D CL; W CL, D SFT."
+    )
     assert f"The order is not the paper's. {order}" in page
     papers = {Variant(): [90.0], Variant("sft", "cl"): [80.0], Variant("cl"): [70.0]}
-    assert "The order is the paper's. Best first, ours: W SFT, D SFT; W SFT, D CL; W CL, D SFT." in document(summary(papers))
+    assert (
+        "The order is the paper's. Best first, ours: W SFT, D SFT; W SFT, D CL; W CL, D SFT."
+        in document(summary(papers))
+    )
     assert "The order" not in document(summary({Variant(): [90.0], Variant("cl"): [70.0]}))
 
 
@@ -215,19 +238,30 @@ def test_the_report_draws_what_its_page_shows_and_is_the_same_each_time(tmp_path
         ({"more": 1}, "more: "),
     ],
 )
-def test_a_damaged_result_is_named_with_its_place(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_a_damaged_result_is_named_with_its_place(
+    tmp_path: Path, change: dict[str, object], said: str
+) -> None:
     results = {
         "benchmark": "nine-cells-3",
         "metric": "ndcg@10",
         "checkpoint": f"sha256:{'0' * 64}",
         "datasets": {"T-T": {"a": 1.0}},
     }
-    outcome = {"variant": "sft-sft", "seed": 0, "facts": {}, "results": results, "positive": [0.5], "negative": [0.5]}
+    outcome = {
+        "variant": "sft-sft",
+        "seed": 0,
+        "facts": {},
+        "results": results,
+        "positive": [0.5],
+        "negative": [0.5],
+    }
     path = tmp_path / "sft-sft-0.json"
     path.write_text(json.dumps(outcome))
     assert read(path, Outcome).results.score == 1.0
     path.write_text(json.dumps(outcome | change))
-    with pytest.raises(TrainingError, match=f"sft-sft-0.json: this is no outcome of ablations: ({said})"):
+    with pytest.raises(
+        TrainingError, match=f"sft-sft-0.json: this is no outcome of ablations: ({said})"
+    ):
         read(path, Outcome)
     with pytest.raises(TrainingError, match="cannot be read"):
         read(tmp_path / "none.json", Outcome)
@@ -240,4 +274,7 @@ def test_the_page_that_ships_is_made_of_the_results_that_ship() -> None:
     known = {variant.name for group in GROUPS.values() for variant in group.variants}
     assert {run.variant for run in shipped.runs} <= known
     assert all(len(shipped.of(variant.name)) >= 3 for variant in GROUPS["w-d"].variants)
-    assert all((DOCS / IMAGES / name).exists() == (name in page) for name in (COURSES, DIFFERENCES, NEGATIVES))
+    assert all(
+        (DOCS / IMAGES / name).exists() == (name in page)
+        for name in (COURSES, DIFFERENCES, NEGATIVES)
+    )

@@ -1,4 +1,5 @@
-"""Whole plans on a base so small that a run takes seconds: rows, runs, what is left, and what is cut off."""
+"""Whole plans on a base so small that a run takes seconds: rows, runs, what is left, and what is
+cut off."""
 
 from __future__ import annotations
 
@@ -55,7 +56,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
         "layer_types": ["full_attention"] * 3,
     }
-    vision = {"depth": 1, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32}
+    vision = {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+    }
     for name, value in text.items():
         setattr(config.text_config, name, value)
     for name, value in (vision | {"fullatt_block_indexes": [0]}).items():
@@ -63,18 +70,43 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     torch.manual_seed(3)
     Network(config).save_pretrained(folder)
     copy_reading(shipped, folder)
-    seal(folder, name="smallest", described=described_as(shipped.manifest), card="For tests.", lineage={})
+    seal(
+        folder,
+        name="smallest",
+        described=described_as(shipped.manifest),
+        card="For tests.",
+        lineage={},
+    )
     return resolve(str(folder))
 
 
-def plan(base: Checkpoint, output: Path, *variants: Variant, steps: int = 2, seeds: int = 1) -> Plan:
-    group = replace(GROUPS["w-d"], rows=tuple(Row(variant.name, variant) for variant in variants), differences=())
-    return Plan(base, output, (group,), seeds, steps, examples=1, rate=2e-3, queries=3, precision="fp32", device="cpu")
+def plan(
+    base: Checkpoint, output: Path, *variants: Variant, steps: int = 2, seeds: int = 1
+) -> Plan:
+    group = replace(
+        GROUPS["w-d"],
+        rows=tuple(Row(variant.name, variant) for variant in variants),
+        differences=(),
+    )
+    return Plan(
+        base,
+        output,
+        (group,),
+        seeds,
+        steps,
+        examples=1,
+        rate=2e-3,
+        queries=3,
+        precision="fp32",
+        device="cpu",
+    )
 
 
 def values(folder: Path) -> dict[str, object]:
     """Of every result all but the digest of its run, which names the folder it lay in."""
-    found = {path.name: json.loads(path.read_text()) for path in sorted((folder / RESULTS).iterdir())}
+    found = {
+        path.name: json.loads(path.read_text()) for path in sorted((folder / RESULTS).iterdir())
+    }
     for outcome in found.values():
         outcome["results"].pop("checkpoint")
     return found
@@ -91,10 +123,16 @@ def app() -> typer.Typer:
 def test_rows_are_the_training_jobs_own_and_the_same_each_time(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "a", 10, 0)
     report = check(path, decode=True)
-    assert (report.rows, report.wrong, report.hard, report.random) == (10, 0, 10 * POOL // 2, 10 * POOL // 2)
+    assert (report.rows, report.wrong, report.hard, report.random) == (
+        10,
+        0,
+        10 * POOL // 2,
+        10 * POOL // 2,
+    )
     rows = list(read_examples(path))
     assert [row.id.split("/")[0] for row in rows] == [*cells.CELLS, cells.CELLS[0]]
-    assert len({row.instruction for row in rows}) > len(cells.CELLS)  # the cells' own, and the default
+    # the cells' own, and the default
+    assert len({row.instruction for row in rows}) > len(cells.CELLS)
     assert [bool(rows[number].query.image) for number in (0, 1, 2)] == [False, True, False]
     write_rows(tmp_path / "b", 10, 0)
     first, second = (written(tmp_path / name) for name in "ab")
@@ -105,9 +143,22 @@ def test_rows_are_the_training_jobs_own_and_the_same_each_time(tmp_path: Path) -
     assert other.read_bytes() != path.read_bytes()
 
 
-def test_the_command_runs_what_is_missing_and_writes_the_page(tmp_path: Path, base: Checkpoint, app: typer.Typer) -> None:
+def test_the_command_runs_what_is_missing_and_writes_the_page(
+    tmp_path: Path, base: Checkpoint, app: typer.Typer
+) -> None:
     output, docs = tmp_path / "out", tmp_path / "docs"
-    options = ["--base", str(base.folder), "--steps", "2", "--examples", "1", "--queries", "3", "--output", str(output)]
+    options = [
+        "--base",
+        str(base.folder),
+        "--steps",
+        "2",
+        "--examples",
+        "1",
+        "--queries",
+        "3",
+        "--output",
+        str(output),
+    ]
     given = ["ablate", *options, "--only", "curves", "--device", "cpu", "--report", str(docs)]
     ran = CliRunner().invoke(app, [*given, "--seeds", "1"])
     assert ran.exit_code == 0, ran.output
@@ -156,7 +207,8 @@ def test_what_is_asked_wrongly_is_refused_before_anything_is_written(
 
 
 class Interrupting(StringIO):
-    """Sends this process a signal when the training job is heard to say something for the `nth` time."""
+    """Sends this process a signal when the training job is heard to say something for the `nth`
+    time."""
 
     def __init__(self, said: str, nth: int) -> None:
         super().__init__()
@@ -170,9 +222,13 @@ class Interrupting(StringIO):
         return super().write(text)
 
 
-def test_a_plan_that_is_stopped_goes_on_and_comes_to_the_same(tmp_path: Path, base: Checkpoint) -> None:
+def test_a_plan_that_is_stopped_goes_on_and_comes_to_the_same(
+    tmp_path: Path, base: Checkpoint
+) -> None:
     variants = (SFT, Variant(words=8), Variant("cl", "cl", weight_dtype="float16", head="random"))
-    whole = run(plan(base, tmp_path / "whole", *variants, steps=4), lambda line: None, stream=StringIO())
+    whole = run(
+        plan(base, tmp_path / "whole", *variants, steps=4), lambda line: None, stream=StringIO()
+    )
     stopped: list[str] = []
     asked = plan(base, tmp_path / "stopped", *variants, steps=4)
     with pytest.raises(Stopped):
@@ -199,7 +255,9 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path: Path, base: Checkpoint)
     assert set(written(tmp_path)) == {LOCK}
 
 
-def test_a_forgetful_base_differs_in_its_last_layers_alone(tmp_path: Path, base: Checkpoint) -> None:
+def test_a_forgetful_base_differs_in_its_last_layers_alone(
+    tmp_path: Path, base: Checkpoint
+) -> None:
     made = forgetful(base, 1, tmp_path / "base-1")
     before, after = (load_file(each.folder / "model.safetensors") for each in (base, made))
     assert before.keys() == after.keys()

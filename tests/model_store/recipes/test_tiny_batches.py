@@ -45,7 +45,10 @@ def batcher(family: Gmr, tokenizer: Tokenizer) -> Batcher:
 @pytest.fixture(scope="module", params=[1, 2])
 def examples(request: pytest.FixtureRequest) -> list[Example]:
     """One of each cell."""
-    return [cells.sample(cell, Random(f"{cell}/{request.param}"), "train", NEGATIVES) for cell in cells.CELLS]
+    return [
+        cells.sample(cell, Random(f"{cell}/{request.param}"), "train", NEGATIVES)
+        for cell in cells.CELLS
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,12 @@ def batch(batcher: Batcher, examples: list[Example]) -> Batch:
 
 
 def pictures_in(example: Example) -> list[Pil.Image]:
-    return [part for side in (example.query, *example.documents) for part in side if not isinstance(part, str)]
+    return [
+        part
+        for side in (example.query, *example.documents)
+        for part in side
+        if not isinstance(part, str)
+    ]
 
 
 def as_item(side: Side) -> Item:
@@ -63,7 +71,11 @@ def as_item(side: Side) -> Item:
 
 
 def rendered(family: Gmr, example: Example) -> list[Prompt]:
-    prompts = family.render((example.instruction,), as_item(example.query), [as_item(side) for side in example.documents])
+    prompts = family.render(
+        (example.instruction,),
+        as_item(example.query),
+        [as_item(side) for side in example.documents],
+    )
     return [prompt for prompt in prompts if isinstance(prompt, Prompt)]
 
 
@@ -72,7 +84,9 @@ def readable(batch: Batch, row: int, document: int) -> torch.Tensor:
     return torch.nonzero((batch.owner[row] == 0) | (batch.owner[row] == document)).flatten()
 
 
-def test_prefix_and_document_are_the_rendered_prompt(batch: Batch, examples: list[Example], family: Gmr) -> None:
+def test_prefix_and_document_are_the_rendered_prompt(
+    batch: Batch, examples: list[Example], family: Gmr
+) -> None:
     for row, example in enumerate(examples):
         prompts = rendered(family, example)
         assert len(prompts) == NEGATIVES + 1
@@ -87,8 +101,14 @@ def test_a_document_sees_what_is_before_it_in_its_own_prompt(batch: Batch) -> No
     mask = batch.mask()[:, 0]
     for row, owner in enumerate(batch.owner):
         for place in torch.nonzero(owner >= 0).flatten().tolist():
-            mine = readable(batch, row, int(owner[place])) if owner[place] else torch.nonzero(owner == 0).flatten()
-            assert torch.nonzero(mask[row, place]).flatten().tolist() == mine[mine <= place].tolist()
+            mine = (
+                readable(batch, row, int(owner[place]))
+                if owner[place]
+                else torch.nonzero(owner == 0).flatten()
+            )
+            assert (
+                torch.nonzero(mask[row, place]).flatten().tolist() == mine[mine <= place].tolist()
+            )
 
 
 def test_padding_sees_something_and_is_seen_by_nothing(batch: Batch) -> None:
@@ -102,15 +122,22 @@ def test_padding_sees_something_and_is_seen_by_nothing(batch: Batch) -> None:
 def test_the_answer_is_read_at_the_end_of_each_document(batch: Batch) -> None:
     tokens = batch.ids.shape[1]
     for row, lasts in enumerate(batch.last.tolist()):
-        assert lasts == [row * tokens + int(readable(batch, row, document)[-1]) for document in range(1, NEGATIVES + 2)]
+        assert lasts == [
+            row * tokens + int(readable(batch, row, document)[-1])
+            for document in range(1, NEGATIVES + 2)
+        ]
 
 
 def test_patches_are_those_of_all_pictures_in_order(batch: Batch, examples: list[Example]) -> None:
     shown = [fitted(picture) for example in examples for picture in pictures_in(example)]
     assert batch.pixels is not None
     assert batch.grids is not None
-    assert np.array_equal(batch.pixels.numpy(), np.concatenate([patches(picture) for picture in shown]))
-    assert batch.grids.tolist() == [[1, picture.shape[0] // 14, picture.shape[1] // 14] for picture in shown]
+    assert np.array_equal(
+        batch.pixels.numpy(), np.concatenate([patches(picture) for picture in shown])
+    )
+    assert batch.grids.tolist() == [
+        [1, picture.shape[0] // 14, picture.shape[1] // 14] for picture in shown
+    ]
 
 
 def test_every_sign_stands_in_a_document_once(batch: Batch) -> None:
@@ -129,17 +156,41 @@ def test_a_pictures_sign_says_whether_it_shows_what_the_relevant_one_shows(
     tokens = batch.ids.shape[1]
     for row, example in enumerate(examples):
         ends = torch.nonzero((batch.ids[row] == end) & (batch.owner[row] >= 1)).flatten().tolist()
-        shown = [part.info["words"] for side in example.documents for part in side if not isinstance(part, str)]
-        assert [truth[row * tokens + place] for place in ends] == [float(words == shown[0]) for words in shown]
+        shown = [
+            part.info["words"]
+            for side in example.documents
+            for part in side
+            if not isinstance(part, str)
+        ]
+        assert [truth[row * tokens + place] for place in ends] == [
+            float(words == shown[0]) for words in shown
+        ]
 
 
-def test_a_words_sign_says_whether_the_query_says_it(batcher: Batcher, tokenizer: Tokenizer) -> None:
+def test_a_words_sign_says_whether_the_query_says_it(
+    batcher: Batcher, tokenizer: Tokenizer
+) -> None:
     example = Example(
-        "T-T", "i", ("two red circles",), [("A RED circle.",), ("three blue circles, sorted",)], frozenset({"red", "circles"})
+        "T-T",
+        "i",
+        ("two red circles",),
+        [("A RED circle.",), ("three blue circles, sorted",)],
+        frozenset({"red", "circles"}),
     )
     batch = batcher.batch([example])
-    words = [tokenizer.decode(batch.ids[0, : place + 1].tolist()).split()[-1] for place in batch.signs.tolist()]
-    assert [word.split(":")[-1].lower() for word in words] == ["a", "red", "circle", "three", "blue", "circles", "sorted"]
+    words = [
+        tokenizer.decode(batch.ids[0, : place + 1].tolist()).split()[-1]
+        for place in batch.signs.tolist()
+    ]
+    assert [word.split(":")[-1].lower() for word in words] == [
+        "a",
+        "red",
+        "circle",
+        "three",
+        "blue",
+        "circles",
+        "sorted",
+    ]
     assert batch.truths.tolist() == [0, 1, 0, 0, 0, 1, 0]
 
 
@@ -151,9 +202,15 @@ def test_texts_alone_make_a_batch_without_pixels(batcher: Batcher) -> None:
 
 def test_word_ids_are_those_inside_a_sentence(batcher: Batcher, tokenizer: Tokenizer) -> None:
     expected = sorted(
-        {token for word in ("red", "circle") for token in tokenizer.encode(f" {word}", add_special_tokens=False).ids}
+        {
+            token
+            for word in ("red", "circle")
+            for token in tokenizer.encode(f" {word}", add_special_tokens=False).ids
+        }
     )
-    assert batcher.word_ids(["red", "circle"]) == batcher.word_ids({"circle": 1, "red": 2}) == expected
+    assert (
+        batcher.word_ids(["red", "circle"]) == batcher.word_ids({"circle": 1, "red": 2}) == expected
+    )
 
 
 def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: Batcher) -> None:
@@ -162,9 +219,13 @@ def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: Batcher) -> None
     examples = [cells.sample(cell, Random(3), "heldout", 1) for cell in ("T-T", "IT-IT", "I-T")]
     with torch.inference_mode():
         batch = batcher.batch(examples)
-        logits = read(network, batch, pictures_of(network, batch))[batch.last] @ answer_head(network, batcher.label_ids)
+        logits = read(network, batch, pictures_of(network, batch))[batch.last] @ answer_head(
+            network, batcher.label_ids
+        )
     for example, found in zip(examples, logits.tolist(), strict=True):
-        query, *documents = ([as_picture(part) for part in side] for side in (example.query, *example.documents))
+        query, *documents = (
+            [as_picture(part) for part in side] for side in (example.query, *example.documents)
+        )
         expected = [reference.logit(example.instruction, query, document) for document in documents]
         assert found == pytest.approx(expected, abs=1e-4)
 

@@ -1,4 +1,5 @@
-"""`make tiny` with a step or two of everything: from nothing to a promoted version, by the real commands, and no stage twice."""
+"""`make tiny` with a step or two of everything: from nothing to a promoted version, by the real
+commands, and no stage twice."""
 
 from __future__ import annotations
 
@@ -27,14 +28,26 @@ SETTINGS = ("steps=2", "batch.examples=2", "data.negatives=2", "evaluate_example
 def make(work: Path, folder: Path) -> str:
     """What the command prints."""
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    command = [sys.executable, "-m", "model_store.recipes.tiny", str(work), str(folder), *SIZES.split(), *settings]
+    command = [
+        sys.executable,
+        "-m",
+        "model_store.recipes.tiny",
+        str(work),
+        str(folder),
+        *SIZES.split(),
+        *settings,
+    ]
     made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert made.returncode == 0, made.stderr[-2000:]
     return made.stdout
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +77,17 @@ def test_every_command_is_shown_in_its_order(printed: str) -> None:
 
 
 def test_what_ships_is_the_promoted_version(work: Path, made: Checkpoint) -> None:
-    promoted = resolve("gmr-tiny@production", registry=str(work / "registry"), cache=work / "elsewhere")
+    promoted = resolve(
+        "gmr-tiny@production", registry=str(work / "registry"), cache=work / "elsewhere"
+    )
     assert contents(promoted.folder) == contents(made.folder)
     assert (made.name, made.manifest.base) == ("gmr-tiny", None)
     assert {pair.cell for pair in read_golden(made.folder)} == set(CELLS)
 
 
-def test_the_lineage_leads_from_the_adapter_to_the_first_stage(work: Path, made: Checkpoint) -> None:
+def test_the_lineage_leads_from_the_adapter_to_the_first_stage(
+    work: Path, made: Checkpoint
+) -> None:
     lineage, base = made.manifest.lineage, resolve(str(work / "base"))
     assert (lineage["base"]["name"], lineage["base"]["digest"]) == ("gmr-tiny-base", base.digest)
     assert lineage["base"]["lineage"]["signs"].startswith("2 steps of signs on all cells")
@@ -89,7 +106,9 @@ def test_the_card_says_what_was_measured(work: Path, made: Checkpoint) -> None:
     assert "rank: 16" in card
 
 
-def test_started_again_it_trains_nothing_and_leaves_the_same(work: Path, made: Checkpoint, tmp_path: Path) -> None:
+def test_started_again_it_trains_nothing_and_leaves_the_same(
+    work: Path, made: Checkpoint, tmp_path: Path
+) -> None:
     before = contents(work / "run") | contents(work / "base")
     printed = make(work, tmp_path / "again")
     assert re.findall(r"gmr (publish|eval|models promote) ", printed) == []

@@ -35,9 +35,15 @@ def seeds(count: int) -> Iterator[tuple[Random, Split]]:
 
 def digest(example: Example) -> str:
     """Of all that an example says and shows."""
-    content = hashlib.sha256(repr((example.cell, example.instruction, sorted(example.evidence))).encode())
+    content = hashlib.sha256(
+        repr((example.cell, example.instruction, sorted(example.evidence))).encode()
+    )
     for part in (part for side in (example.query, *example.documents) for part in side):
-        content.update(part.encode() if isinstance(part, str) else part.tobytes() + repr(sorted(part.info["words"])).encode())
+        content.update(
+            part.encode()
+            if isinstance(part, str)
+            else part.tobytes() + repr(sorted(part.info["words"])).encode()
+        )
     return content.hexdigest()
 
 
@@ -51,7 +57,9 @@ class TestEveryCell:
 
     def test_the_same_seed_gives_the_same_example(self, cell: str) -> None:
         for split in SPLITS:
-            one, again, other = (digest(cells.sample(cell, Random(seed), split, NEGATIVES)) for seed in (3, 3, 4))
+            one, again, other = (
+                digest(cells.sample(cell, Random(seed), split, NEGATIVES)) for seed in (3, 3, 4)
+            )
             assert one == again != other
 
     def test_modalities_are_those_of_its_name(self, cell: str) -> None:
@@ -59,21 +67,30 @@ class TestEveryCell:
         for rng, split in seeds(10):
             example = cells.sample(cell, rng, split, NEGATIVES)
             assert [kind_of(part) for part in example.query] == MODALITIES[asked]
-            assert [[kind_of(part) for part in document] for document in example.documents] == [MODALITIES[told]] * (
-                NEGATIVES + 1
-            )
+            assert [[kind_of(part) for part in document] for document in example.documents] == [
+                MODALITIES[told]
+            ] * (NEGATIVES + 1)
 
     def test_it_has_as_many_documents_as_asked_for(self, cell: str) -> None:
         for negatives in (1, 2, 19):
-            assert len(cells.sample(cell, Random(1), "heldout", negatives).documents) == negatives + 1
+            assert (
+                len(cells.sample(cell, Random(1), "heldout", negatives).documents) == negatives + 1
+            )
 
     def test_it_asks_with_its_own_instruction_or_the_default(self, cell: str) -> None:
         assert cells.sample(cell, Random(1), "train", 1).instruction == cells.INSTRUCTIONS[cell]
-        assert cells.sample(cell, Random(1), "train", 1, plain=True).instruction == DEFAULT_INSTRUCTION
+        assert (
+            cells.sample(cell, Random(1), "train", 1, plain=True).instruction == DEFAULT_INSTRUCTION
+        )
 
     def test_its_pictures_need_no_resizing(self, cell: str) -> None:
         example = cells.sample(cell, Random(5), "heldout", NEGATIVES)
-        for picture in (part for side in (example.query, *example.documents) for part in side if not isinstance(part, str)):
+        for picture in (
+            part
+            for side in (example.query, *example.documents)
+            for part in side
+            if not isinstance(part, str)
+        ):
             assert np.array_equal(fitted(picture), np.asarray(picture))
 
 
@@ -85,7 +102,12 @@ def kind_of(part: str | Image.Image) -> type:
 def test_a_relevant_text_says_some_of_the_evidence(cell: str) -> None:
     for seed in range(20):
         example = cells.sample(cell, Random(seed), "heldout", NEGATIVES)
-        said = {term for part in example.documents[0] if isinstance(part, str) for term in lexical.terms(part)}
+        said = {
+            term
+            for part in example.documents[0]
+            if isinstance(part, str)
+            for term in lexical.terms(part)
+        }
         assert said & example.evidence
 
 
@@ -127,7 +149,10 @@ class TestOneRelevantDocument:
     def test_of_modified_pictures_only_it_has_the_change(self) -> None:
         for rng, split in seeds(50):
             (seen, change), documents = scenes.modified(rng, split, NEGATIVES)
-            (before,), (wanted, *others) = words_of((seen,)), [words_of(document)[0] for document in documents]
+            (before,), (wanted, *others) = (
+                words_of((seen,)),
+                [words_of(document)[0] for document in documents],
+            )
             assert wanted not in others
             assert before in others
             assert (wanted - before) & set(lexical.terms(str(change)))
@@ -144,7 +169,9 @@ class TestOneRelevantDocument:
             (query,), documents = pages.text_to_page(rng, split, NEGATIVES)
             asked = set(lexical.terms(str(query))) & set(pages.HEADLINES)
             assert len(asked) == 2
-            assert [asked <= words_of(document)[0] for document in documents] == [True] + [False] * NEGATIVES
+            assert [asked <= words_of(document)[0] for document in documents] == [True] + [
+                False
+            ] * NEGATIVES
 
 
 class TestParts:
@@ -158,7 +185,10 @@ class TestParts:
     def test_passages_are_running_english_of_80_to_600_characters(self) -> None:
         for split in SPLITS:
             assert passages(split) == tuple(sorted(set(passages(split))))
-            assert all(80 <= len(text) < 600 and text.isascii() and text == " ".join(text.split()) for text in passages(split))
+            assert all(
+                80 <= len(text) < 600 and text.isascii() and text == " ".join(text.split())
+                for text in passages(split)
+            )
 
     @pytest.mark.parametrize("split", SPLITS)
     def test_passages_asked_and_told_are_of_the_part_asked_for(self, split: Split) -> None:
@@ -179,7 +209,9 @@ class TestParts:
 @pytest.mark.parametrize("headline", pages.HEADLINES)
 def test_a_headline_fits_its_page(headline: str) -> None:
     for place, figure in enumerate(FIGURES):
-        drawn = np.asarray(draw_page(Page((headline, headline), figure, 2029), Random(f"{headline}/{place}")))
+        drawn = np.asarray(
+            draw_page(Page((headline, headline), figure, 2029), Random(f"{headline}/{place}"))
+        )
         edges = (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1])
         assert all((edge == 255).all() for edge in edges)
 
@@ -192,6 +224,13 @@ def test_another_process_makes_the_same_examples() -> None:
         "print([digest(cells.sample(cell, Random(7), 'train', 5)) for cell in cells.CELLS])\n"
     )
     made = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert made.stdout == f"{[digest(cells.sample(cell, Random(7), 'train', 5)) for cell in cells.CELLS]}\n"
+    assert (
+        made.stdout
+        == f"{[digest(cells.sample(cell, Random(7), 'train', 5)) for cell in cells.CELLS]}\n"
+    )

@@ -1,4 +1,5 @@
-"""Generated rows are what the training job takes: whole, the same for the same seed, and nothing in them is held out."""
+"""Generated rows are what the training job takes: whole, the same for the same seed, and nothing in
+them is held out."""
 
 from __future__ import annotations
 
@@ -68,7 +69,11 @@ def test_a_picture_is_named_by_its_content(examples: list[Example]) -> None:
 def test_the_same_name_and_seed_give_the_same_files(path: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "train.jsonl", COUNT, names=cells.CELLS, seed=3)
     ours, again = (
-        {each.relative_to(folder): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+        {
+            each.relative_to(folder): each.read_bytes()
+            for each in folder.rglob("*")
+            if each.is_file()
+        }
         for folder in (path.parent, tmp_path)
     )
     assert ours == again

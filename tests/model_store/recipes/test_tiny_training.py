@@ -1,4 +1,5 @@
-"""A few real steps of gmr-tiny's training: they change what they should, nothing else, and the same way each time."""
+"""A few real steps of gmr-tiny's training: they change what they should, nothing else, and the same
+way each time."""
 
 from __future__ import annotations
 
@@ -39,7 +40,13 @@ def batcher(tokenizer: Tokenizer) -> Batcher:
 def small() -> Iterator[None]:
     """Steps of a few pictures and pairs instead of a hundred."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in {"SCENES": 3, "PAGES": 1, "QUERIES": 2, "NEGATIVES": 1, "REPORT_EVERY": 5}.items():
+        for name, size in {
+            "SCENES": 3,
+            "PAGES": 1,
+            "QUERIES": 2,
+            "NEGATIVES": 1,
+            "REPORT_EVERY": 5,
+        }.items():
             patch.setattr(train, name, size)
         yield
 
@@ -58,7 +65,8 @@ def changed(before: Weights, after: Weights) -> set[str]:
 
 
 class Run:
-    """Both stages from the beginning, with what they reported and kept, and the weights after each."""
+    """Both stages from the beginning, with what they reported and kept, and the weights after
+    each."""
 
     def __init__(self, tokenizer: Tokenizer, batcher: Batcher) -> None:
         self.lines: list[str] = []
@@ -67,7 +75,15 @@ class Run:
         self.begun = weights(network)
         see(network, batcher, steps=3, seed=SEED, report=self.lines.append)
         self.seen = weights(network)
-        learn_signs(network, batcher, ["I-T", "T-I"], steps=STEPS, seed=SEED, report=self.lines.append, keep=self.keep)
+        learn_signs(
+            network,
+            batcher,
+            ["I-T", "T-I"],
+            steps=STEPS,
+            seed=SEED,
+            report=self.lines.append,
+            keep=self.keep,
+        )
         self.taught = weights(network)
 
     def keep(self) -> None:
@@ -90,8 +106,12 @@ class TestSteps:
 
     def test_signs_change_the_language_model_but_not_its_embeddings(self, run: Run) -> None:
         names = changed(run.seen, run.taught)
-        assert {name for name in run.seen if name.startswith("model.language_model.layers.")} <= names
-        assert not [name for name in names if "visual" in name or "embed" in name or "lm_head" in name]
+        assert {
+            name for name in run.seen if name.startswith("model.language_model.layers.")
+        } <= names
+        assert not [
+            name for name in names if "visual" in name or "embed" in name or "lm_head" in name
+        ]
 
     def test_weights_stay_finite(self, run: Run) -> None:
         assert all(values.isfinite().all() for values in run.taught.values())
@@ -100,7 +120,9 @@ class TestSteps:
         assert [line.split(":")[0] for line in run.lines] == ["signs 5/10", "signs 10/10"]
         assert run.kept == 2
 
-    def test_the_same_seed_gives_the_same_weights(self, run: Run, tokenizer: Tokenizer, batcher: Batcher) -> None:
+    def test_the_same_seed_gives_the_same_weights(
+        self, run: Run, tokenizer: Tokenizer, batcher: Batcher
+    ) -> None:
         again = Run(tokenizer, batcher)
         assert changed(run.taught, again.taught) == set()
         assert run.lines == again.lines
@@ -127,11 +149,15 @@ class TestBeginning:
 
     def test_spellings_of_a_word_are_near_each_other(self, tokenizer: Tokenizer) -> None:
         rows = torch.nn.functional.normalize(spelled(tokenizer), dim=1)
-        sort, spaced, other = (rows[tokenizer.token_to_id(token)] for token in ("sort", "Ġsort", "Ġgreen"))
+        sort, spaced, other = (
+            rows[tokenizer.token_to_id(token)] for token in ("sort", "Ġsort", "Ġgreen")
+        )
         assert sort @ spaced > 0.8 > 0.3 > spaced @ other
 
 
-def test_the_answer_head_is_the_difference_of_the_labels_rows(fresh: Network, batcher: Batcher) -> None:
+def test_the_answer_head_is_the_difference_of_the_labels_rows(
+    fresh: Network, batcher: Batcher
+) -> None:
     hidden = torch.randn(3, 256, generator=torch.Generator().manual_seed(1))
     logits = fresh.get_output_embeddings()(hidden)
     yes, no = batcher.label_ids
@@ -159,7 +185,9 @@ class TestNaming:
         assert self.loss(right, embeddings) < self.loss(3 * right, embeddings)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(fresh: Network, batcher: Batcher, small: None) -> None:
+def test_a_loss_that_is_not_finite_stops_the_training(
+    fresh: Network, batcher: Batcher, small: None
+) -> None:
     broken = begin_with(fresh, lambda values: values.fill_(float("nan")))
     with pytest.raises(FloatingPointError, match="not finite at step 1"):
         see(broken, batcher, steps=1, seed=SEED, report=print)

@@ -10,7 +10,12 @@ from pathlib import Path
 
 from model_store.manifest import Manifest, digest_files, write_manifest
 
-FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 40, "golden/a.png": b"", "tokenizer.json": b"[1]"}
+FILES = {
+    "config.json": b"{}",
+    "model.safetensors": bytes(range(256)) * 40,
+    "golden/a.png": b"",
+    "tokenizer.json": b"[1]",
+}
 
 
 def make_folder(folder: Path, seed: int = 0, name: str = "small", **changes: object) -> Path:

@@ -1,4 +1,5 @@
-"""A channel is always in a whole state: of promotions at once one comes first, and a reader sees it or the one before."""
+"""A channel is always in a whole state: of promotions at once one comes first, and a reader sees it
+or the one before."""
 
 from __future__ import annotations
 
@@ -9,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from model_store.registry.channels import Overtaken, Promotion, channels, current, history, is_channel, promote, rollback
+from model_store.registry.channels import (
+    Overtaken,
+    Promotion,
+    channels,
+    current,
+    history,
+    is_channel,
+    promote,
+    rollback,
+)
 from model_store.registry.storage import LocalPlace, Storage, StoreFailed, place_of
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
@@ -28,7 +38,8 @@ def now(place: Storage) -> str:
 
 
 def insist(root: str, digit: str, times: int) -> None:
-    """Promote `times` times, looking again whenever somebody else was first; read a whole state at every turn."""
+    """Promote `times` times, looking again whenever somebody else was first; read a whole state at
+    every turn."""
     place = place_of(root)
     for number in range(times):
         digest = digit * 63 + f"{number:x}"[-1]
@@ -62,13 +73,18 @@ def test_the_last_promotion_is_in_force(place: Storage) -> None:
     put(place, A, B)
     assert now(place) == B
     assert [record.digest for record in history(place, "small", "production")] == [B, A]
-    assert {channel: record.digest for channel, record in channels(place, "small").items()} == {"production": B}
+    assert {channel: record.digest for channel, record in channels(place, "small").items()} == {
+        "production": B
+    }
 
 
 def test_channels_do_not_touch_each_other(place: Storage) -> None:
     put(place, A)
     promote(place, "small", "staging", B, after=None)
-    assert {channel: record.digest for channel, record in channels(place, "small").items()} == {"production": A, "staging": B}
+    assert {channel: record.digest for channel, record in channels(place, "small").items()} == {
+        "production": A,
+        "staging": B,
+    }
 
 
 def test_a_rollback_goes_back_and_two_go_back_by_two(place: Storage) -> None:
@@ -123,24 +139,35 @@ def test_processes_that_promote_at_once_leave_one_history(tmp_path: Path) -> Non
     assert [process.exitcode for process in processes] == [0, 0]
     records = assert_unbroken(LocalPlace(Path(root)), 30)
     assert sum(record.digest[0] == "a" for record in records) == 15
-    assert {path.name for path in (tmp_path / "registry" / RECORDS).iterdir()} == {f"{number:06}.json" for number in range(1, 31)}
+    assert {path.name for path in (tmp_path / "registry" / RECORDS).iterdir()} == {
+        f"{number:06}.json" for number in range(1, 31)
+    }
 
 
 @pytest.mark.parametrize(
     "content",
     [b"", b"{", b"[]", b"null", b"{}", json.dumps({"number": 2}).encode(), b" " * 70_000],
 )
-def test_a_record_that_cannot_be_read_is_said_and_never_passed_over(place: Storage, content: bytes) -> None:
+def test_a_record_that_cannot_be_read_is_said_and_never_passed_over(
+    place: Storage, content: bytes
+) -> None:
     put(place, A)
     place.create(f"{RECORDS}/000002.json", content)
     with pytest.raises(StoreFailed, match=r"000002|larger"):
         current(place, "small", "production")
 
 
-@pytest.mark.parametrize("change", [{"schema_version": 2}, {"number": 3}, {"previous": 2}, {"digest": "../../up"}, {"extra": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"schema_version": 2}, {"number": 3}, {"previous": 2}, {"digest": "../../up"}, {"extra": 1}],
+)
 def test_a_record_that_says_nonsense_is_refused(place: Storage, change: dict[str, object]) -> None:
     put(place, A)
-    record = json.loads(place.read(f"{RECORDS}/000001.json", 10_000) or b"") | {"number": 2, "previous": 1} | change
+    record = (
+        json.loads(place.read(f"{RECORDS}/000001.json", 10_000) or b"")
+        | {"number": 2, "previous": 1}
+        | change
+    )
     place.create(f"{RECORDS}/000002.json", json.dumps(record).encode())
     with pytest.raises(StoreFailed, match="the record 000002 cannot be read"):
         current(place, "small", "production")
@@ -153,8 +180,12 @@ def test_files_that_are_no_records_are_not_looked_at(place: Storage) -> None:
     assert now(place) == A
 
 
-@pytest.mark.parametrize("channel", ["", "..", "a/b", "Production", "x" * 33, "deadbeef", "1st", "a\0"])
-def test_a_channel_that_leads_elsewhere_or_looks_like_a_digest_is_refused(place: Storage, channel: str) -> None:
+@pytest.mark.parametrize(
+    "channel", ["", "..", "a/b", "Production", "x" * 33, "deadbeef", "1st", "a\0"]
+)
+def test_a_channel_that_leads_elsewhere_or_looks_like_a_digest_is_refused(
+    place: Storage, channel: str
+) -> None:
     assert not is_channel(channel)
     with pytest.raises(StoreFailed, match="is no channel"):
         promote(place, "small", channel, A, after=None)

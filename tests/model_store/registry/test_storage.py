@@ -91,7 +91,9 @@ def test_a_disk_that_takes_no_more_leaves_what_was_there(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("root", ["", " ", "\0", "nothing://x", "://", "s3//:", "memory:\0//x"])
-def test_a_root_that_is_none_is_one_sentence(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_root_that_is_none_is_one_sentence(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StoreFailed) as caught:
         place_of(root).create("a", b"") and place_of(root).names("\0")

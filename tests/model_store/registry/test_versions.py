@@ -24,7 +24,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def overwrite(place: Storage, path: str, content: bytes, tmp_path: Path) -> None:
@@ -33,7 +37,8 @@ def overwrite(place: Storage, path: str, content: bytes, tmp_path: Path) -> None
 
 
 class Failing:
-    """A place whose every call after the first few fails: a crash, or a full disk, at each point in turn."""
+    """A place whose every call after the first few fails: a crash, or a full disk, at each point in
+    turn."""
 
     def __init__(self, place: Storage, calls: int) -> None:
         self._place, self._left = place, calls
@@ -85,7 +90,9 @@ def test_a_half_written_version_is_never_visible(place: Storage, folder: Path, c
     check(place, version)
 
 
-def test_a_pulled_folder_is_the_published_one(root: str, place: Storage, folder: Path, tmp_path: Path) -> None:
+def test_a_pulled_folder_is_the_published_one(
+    root: str, place: Storage, folder: Path, tmp_path: Path
+) -> None:
     told: list[int] = []
     pulled = pull(place, upload(place, folder), tmp_path / "cache", told.append)
     assert contents(pulled) == contents(folder)
@@ -100,14 +107,18 @@ def test_what_was_pulled_is_not_loaded_again(place: Storage, folder: Path, tmp_p
     assert told == []
 
 
-def test_a_cache_that_was_damaged_is_made_whole(place: Storage, folder: Path, tmp_path: Path) -> None:
+def test_a_cache_that_was_damaged_is_made_whole(
+    place: Storage, folder: Path, tmp_path: Path
+) -> None:
     version = upload(place, folder)
     pulled = pull(place, version, tmp_path / "cache")
     (pulled / "model.safetensors").write_bytes(b"damaged")
     assert contents(pull(place, version, tmp_path / "cache")) == contents(folder)
 
 
-def test_an_interrupted_pull_leaves_nothing_that_resolves_and_goes_on(place: Storage, folder: Path, tmp_path: Path) -> None:
+def test_an_interrupted_pull_leaves_nothing_that_resolves_and_goes_on(
+    place: Storage, folder: Path, tmp_path: Path
+) -> None:
     version = upload(place, folder)
     cache = tmp_path / "cache"
 
@@ -128,7 +139,10 @@ def test_many_pull_at_once(place: Storage, folder: Path, tmp_path: Path) -> None
     pulled: list[Path] = []
     told: list[int] = []
     threads = [
-        threading.Thread(target=lambda: pulled.append(pull(place, version, tmp_path / "cache", told.append))) for _ in range(6)
+        threading.Thread(
+            target=lambda: pulled.append(pull(place, version, tmp_path / "cache", told.append))
+        )
+        for _ in range(6)
     ]
     for thread in threads:
         thread.start()
@@ -138,12 +152,19 @@ def test_many_pull_at_once(place: Storage, folder: Path, tmp_path: Path) -> None
     assert sum(told) == version.bytes
 
 
-@pytest.mark.parametrize("content", [b"", b"short", FILES["model.safetensors"][:-1] + b"x", FILES["model.safetensors"] + b"more"])
-def test_a_file_that_was_changed_is_refused(place: Storage, folder: Path, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"short", FILES["model.safetensors"][:-1] + b"x", FILES["model.safetensors"] + b"more"],
+)
+def test_a_file_that_was_changed_is_refused(
+    place: Storage, folder: Path, tmp_path: Path, content: bytes
+) -> None:
     version = upload(place, folder)
     overwrite(place, f"small/{version.digest}/model.safetensors", content, tmp_path)
     for use in (check, lambda *given: pull(*given, tmp_path / "cache")):
-        with pytest.raises(StoreFailed, match=r"model\.safetensors is not the file that was published"):
+        with pytest.raises(
+            StoreFailed, match=r"model\.safetensors is not the file that was published"
+        ):
             use(place, version)
     assert not (tmp_path / "cache" / version.digest).exists()
     if len(content) != len(FILES["model.safetensors"]):
@@ -160,23 +181,39 @@ def test_a_file_that_is_gone_is_refused(tmp_path: Path, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [lambda told: told + b" ", lambda told: told.replace(b'"seed": 0', b'"seed": 1'), lambda told: b"{}"]
+    "change",
+    [
+        lambda told: told + b" ",
+        lambda told: told.replace(b'"seed": 0', b'"seed": 1'),
+        lambda told: b"{}",
+    ],
 )
-def test_a_manifest_that_was_changed_is_refused(place: Storage, folder: Path, tmp_path: Path, change: Any) -> None:
+def test_a_manifest_that_was_changed_is_refused(
+    place: Storage, folder: Path, tmp_path: Path, change: Any
+) -> None:
     version = upload(place, folder)
-    overwrite(place, f"small/{version.digest}/{MANIFEST}", change((folder / MANIFEST).read_bytes()), tmp_path)
+    overwrite(
+        place,
+        f"small/{version.digest}/{MANIFEST}",
+        change((folder / MANIFEST).read_bytes()),
+        tmp_path,
+    )
     with pytest.raises(StoreFailed, match="not the one that was published"):
         find(place, "small", version.digest)
 
 
-def test_a_version_under_another_name_is_refused(place: Storage, folder: Path, tmp_path: Path) -> None:
+def test_a_version_under_another_name_is_refused(
+    place: Storage, folder: Path, tmp_path: Path
+) -> None:
     version = upload(place, folder)
     place.put(folder / MANIFEST, f"other/{version.digest}/{MANIFEST}")
     with pytest.raises(StoreFailed, match="is that of 'small'"):
         find(place, "other", version.digest)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../up", "a/b", "/etc", "a\\b", "a b", "é", "x" * 129, ".hidden", "a\0"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../up", "a/b", "/etc", "a\\b", "a b", "é", "x" * 129, ".hidden", "a\0"]
+)
 def test_a_name_that_leads_elsewhere_is_refused(place: Storage, tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreFailed, match="no model's name"):
         find(place, name, "0" * 64)
@@ -185,14 +222,18 @@ def test_a_name_that_leads_elsewhere_is_refused(place: Storage, tmp_path: Path, 
             upload(place, make_folder(tmp_path / "named", name=name))
 
 
-@pytest.mark.parametrize("prefix", ["", "0" * 7, "0" * 65, "G" * 8, "../../..", "sha256:", "ABCDEF01"])
+@pytest.mark.parametrize(
+    "prefix", ["", "0" * 7, "0" * 65, "G" * 8, "../../..", "sha256:", "ABCDEF01"]
+)
 def test_a_digest_that_is_none_is_refused(place: Storage, prefix: str) -> None:
     with pytest.raises(StoreFailed, match="is no digest"):
         find(place, "small", prefix)
 
 
 @pytest.mark.parametrize("file", ["../up", "/etc/passwd", "a/../../b"])
-def test_a_manifest_that_names_a_file_elsewhere_is_refused(place: Storage, folder: Path, tmp_path: Path, file: str) -> None:
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(
+    place: Storage, folder: Path, tmp_path: Path, file: str
+) -> None:
     text = (folder / MANIFEST).read_text(encoding="utf-8").replace('"config.json"', f'"{file}"')
     digest = hashlib.sha256(text.encode()).hexdigest()
     place.create(f"small/{digest}/{MANIFEST}", text.encode())
@@ -200,8 +241,13 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(place: Storage, folde
         find(place, "small", digest)
 
 
-@pytest.mark.parametrize("change", [('"schema_version": 1', '"schema_version": 2'), ('"bytes": 0', '"bytes": 9999999999999999')])
-def test_an_unknown_schema_or_an_absurd_size_is_refused(place: Storage, folder: Path, change: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [('"schema_version": 1', '"schema_version": 2'), ('"bytes": 0', '"bytes": 9999999999999999')],
+)
+def test_an_unknown_schema_or_an_absurd_size_is_refused(
+    place: Storage, folder: Path, change: tuple[str, str]
+) -> None:
     text = (folder / MANIFEST).read_text(encoding="utf-8")
     assert change[0] in text
     digest = hashlib.sha256(text.replace(*change).encode()).hexdigest()
@@ -210,16 +256,23 @@ def test_an_unknown_schema_or_an_absurd_size_is_refused(place: Storage, folder: 
         find(place, "small", digest)
 
 
-def test_a_manifest_that_is_endless_is_refused(place: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_manifest_that_is_endless_is_refused(
+    place: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(versions, "MAX_MANIFEST_BYTES", 1000)
     place.create(f"small/{'0' * 64}/{MANIFEST}", b" " * 1001)
     with pytest.raises(StoreFailed, match="larger than 1000 bytes"):
         find(place, "small", "0" * 64)
 
 
-def test_a_pull_that_does_not_fit_is_refused_before_a_byte(place: Storage, folder: Path, tmp_path: Path) -> None:
+def test_a_pull_that_does_not_fit_is_refused_before_a_byte(
+    place: Storage, folder: Path, tmp_path: Path
+) -> None:
     version = upload(place, folder)
-    files = {name: file.model_copy(update={"bytes": 2**41}) for name, file in version.manifest.files.items()}
+    files = {
+        name: file.model_copy(update={"bytes": 2**41})
+        for name, file in version.manifest.files.items()
+    }
     huge = Version("small", version.digest, version.manifest.model_copy(update={"files": files}))
     with pytest.raises(StoreFailed, match="are free"):
         pull(place, huge, tmp_path / "cache")
@@ -231,7 +284,9 @@ def test_an_adapter_is_published_as_such(place: Storage, tmp_path: Path) -> None
     assert find(place, "small", version.digest).manifest.base == "a" * 64
 
 
-def test_a_cache_that_cannot_be_written_is_one_sentence(place: Storage, folder: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_one_sentence(
+    place: Storage, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "cache").write_bytes(b"")
     with pytest.raises(StoreFailed, match="cannot be kept in cache"):
         pull(place, upload(place, folder), tmp_path / "cache")

@@ -1,4 +1,5 @@
-"""The arithmetic against what PyTorch executes and the paper's counts; the page against the command."""
+"""The arithmetic against what PyTorch executes and the paper's counts; the page against the
+command."""
 
 from __future__ import annotations
 
@@ -39,13 +40,16 @@ def tiny() -> Network:
 
 
 def test_parameters_are_those_of_a_real_network(tiny: Network) -> None:
-    assert shape_of(str(TINY)).parameters == pytest.approx(tiny.num_parameters(), rel=0.02)  # norms and biases are not counted
+    # norms and biases are not counted
+    assert shape_of(str(TINY)).parameters == pytest.approx(tiny.num_parameters(), rel=0.02)
 
 
 @pytest.mark.parametrize("tokens", [64, 300])
 def test_operations_are_those_that_are_executed(tiny: Network, tokens: int) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        tiny.model.language_model(input_ids=torch.ones(1, tokens, dtype=torch.long), use_cache=False)
+        tiny.model.language_model(
+            input_ids=torch.ones(1, tokens, dtype=torch.long), use_cache=False
+        )
     counted = shape_of(str(TINY)).operations(tokens, 1, 0)
     causal = counted + 4 * 4 * 256 * tokens**2 / 2  # PyTorch counts what the mask hides, too
     assert counter.get_total_flops() == pytest.approx(causal, rel=0.01)
@@ -57,11 +61,20 @@ def test_an_images_operations_are_those_that_are_executed(tiny: Network) -> None
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tiny.model.visual(patches, grid_thw=torch.tensor([[1, side, side]]))
     shape = shape_of(str(TINY))
-    assert counter.get_total_flops() == pytest.approx(shape.vision.operations(side * side, shape.width), rel=0.01)
+    assert counter.get_total_flops() == pytest.approx(
+        shape.vision.operations(side * side, shape.width), rel=0.01
+    )
 
 
-@given(requests=st.floats(0.01, 1e4), documents=st.integers(1, 1000), tokens=st.integers(1, 3200), cached=st.floats(0, 0.99))
-def test_more_work_never_needs_less(requests: float, documents: int, tokens: int, cached: float) -> None:
+@given(
+    requests=st.floats(0.01, 1e4),
+    documents=st.integers(1, 1000),
+    tokens=st.integers(1, 3200),
+    cached=st.floats(0, 0.99),
+)
+def test_more_work_never_needs_less(
+    requests: float, documents: int, tokens: int, cached: float
+) -> None:
     def workers(load: Load) -> int:
         return plan(SHAPES["gmr-3b"], GPUS["h100"], load, Assumed()).workers
 
@@ -73,8 +86,11 @@ def test_more_work_never_needs_less(requests: float, documents: int, tokens: int
 
 
 def test_a_measurement_replaces_the_arithmetic() -> None:
-    fleet = json.loads(size("--pairs-per-second", "100", "--requests", "6", "--price", "3.6", "--json"))["fleet"]
-    assert (fleet["pairs_per_second"], fleet["workers"]) == (100, 10)  # 600 pairs/s at 60 of each worker's 100
+    fleet = json.loads(
+        size("--pairs-per-second", "100", "--requests", "6", "--price", "3.6", "--json")
+    )["fleet"]
+    # 600 pairs/s at 60 of each worker's 100
+    assert (fleet["pairs_per_second"], fleet["workers"]) == (100, 10)
     assert fleet["cost"] == pytest.approx(3.6 / 3600 / 60 * 1e6)
     assert "as measured" in size("--pairs-per-second", "100")
 
@@ -94,7 +110,9 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], sentence: str) -> 
     assert sentence in result.output
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"vision_config": {"patch_size": 14}}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"vision_config": {"patch_size": 14}}', "[" * 100_000]
+)
 def test_another_config_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(BadShape, match=r"does not describe a Qwen2\.5-VL network"):

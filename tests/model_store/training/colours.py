@@ -1,4 +1,5 @@
-"""Small training data that a machine can draw: made-up words for colours, asked for among pictures and sentences.
+"""Small training data that a machine can draw: made-up words for colours, asked for among pictures
+and sentences.
 
 gmr-tiny knows colours and has never seen the words, so whatever is learnt is learnt here.
 """
@@ -15,9 +16,16 @@ SIDE = 112
 
 
 def write_colours(
-    folder: Path, name: str = "train.jsonl", *, rows: int = 8, negatives: int = 3, texts: bool = True, asks: str = "which is"
+    folder: Path,
+    name: str = "train.jsonl",
+    *,
+    rows: int = 8,
+    negatives: int = 3,
+    texts: bool = True,
+    asks: str = "which is",
 ) -> Path:
-    """`rows` examples: half ask for a picture, and, with `texts`, half for a sentence; some show a picture themselves.
+    """`rows` examples: half ask for a picture, and, with `texts`, half for a sentence; some show a
+    picture themselves.
 
     Files that ask in other words hold other rows.
     """
@@ -39,7 +47,11 @@ def row(number: int, negatives: int, *, texts: bool, asks: str) -> dict[str, obj
     as_text = texts and number % 2 == 1
 
     def side(colour: str, copy: int) -> dict[str, str]:
-        return {"text": f"This one is {colour}{', indeed' * copy}."} if as_text else {"image": f"{colour}.png"}
+        return (
+            {"text": f"This one is {colour}{', indeed' * copy}."}
+            if as_text
+            else {"image": f"{colour}.png"}
+        )
 
     query: dict[str, str] = {"text": f"{asks} {word}?"}
     if number % 5 == 4:

@@ -24,4 +24,8 @@ def draw(path: Path, colour: str, size: tuple[int, int] = (32, 28)) -> Path:
 
 def written(folder: Path) -> dict[str, bytes]:
     """Every file of a folder by its path, with its bytes."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }

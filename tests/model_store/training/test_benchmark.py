@@ -1,4 +1,5 @@
-"""A checkpoint is measured on rows as the service would score them, and the gate takes what was measured."""
+"""A checkpoint is measured on rows as the service would score them, and the gate takes what was
+measured."""
 
 from __future__ import annotations
 
@@ -51,14 +52,21 @@ def test_rows_rank_as_transformers_scores_their_pairs(rows: Path, measured: Meas
 
     def whole(side: Side) -> tuple[object, ...]:
         grouper = Rows(rows, CHECKPOINT).grouper
-        picture = () if side.image is None else tuple(grouper.group_of(example, [side]).pictures[str(side.image).encode()][None])
+        picture = (
+            ()
+            if side.image is None
+            else tuple(grouper.group_of(example, [side]).pictures[str(side.image).encode()][None])
+        )
         return (*picture, *(() if side.text is None else (side.text,)))
 
     for number, example in enumerate(read_examples(rows)):
         if number % 6:
             continue
         documents = [*example.positives, *(negative.side for negative in example.negatives)]
-        pairs = [GoldenPair("", str(example.instruction), whole(example.query), whole(side), 0.0) for side in documents]
+        pairs = [
+            GoldenPair("", str(example.instruction), whole(example.query), whole(side), 0.0)
+            for side in documents
+        ]
         scores = logits_of(network, CHECKPOINT.family, pairs)
         best = scores.index(max(scores))
         assert measured.values["hit@1"][example.id] == float(best < len(example.positives))
@@ -72,7 +80,9 @@ def test_values_are_the_metrics_over_a_rows_own_documents(rows: Path, measured: 
         assert list(values) == queries
         assert all(0 <= value <= 1 for value in values.values()), metric
     for query in queries:
-        first, fifth, tenth, gain = (measured.values[name][query] for name in ("hit@1", "hit@5", "hit@10", "ndcg@10"))
+        first, fifth, tenth, gain = (
+            measured.values[name][query] for name in ("hit@1", "hit@5", "hit@10", "ndcg@10")
+        )
         assert first <= fifth <= tenth == 1.0  # no row has more than five documents
         assert gain > 0
     assert 0 < sum(measured.values["hit@1"].values()) < ROWS
@@ -83,7 +93,9 @@ def test_a_positive_loses_ties(rows: Path) -> None:
     assert benchmark._ranked([2.0, 1.0, 3.0, 1.0], 2) == [0.0, 1.0, 0.0, 1.0]
 
 
-def test_documents_in_parts_score_as_together(rows: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_documents_in_parts_score_as_together(
+    rows: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(benchmark, "_DOCUMENTS_AT_ONCE", 2)
     monkeypatch.setattr(benchmark, "_TOKENS", 64)
     assert measure(CHECKPOINT, Rows(rows, CHECKPOINT)).values == measured.values
@@ -98,13 +110,19 @@ def test_the_benchmark_is_named_by_what_is_asked(rows: Path, tmp_path: Path) -> 
     draw(repainted.parent / "blue.png", "navy", (112, 112))
     assert Rows(repainted, CHECKPOINT).benchmark != name
     told = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
-    for change in ({"instruction": "Find it."}, {"query": "another"}, {"negatives": told[0]["negatives"][:1]}):
+    for change in (
+        {"instruction": "Find it."},
+        {"query": "another"},
+        {"negatives": told[0]["negatives"][:1]},
+    ):
         other = write_rows(rows.with_name("changed.jsonl"), [told[0] | change, *told[1:]])
         assert Rows(other, CHECKPOINT).benchmark != name
 
 
 def test_a_row_without_an_id_is_named_by_its_line() -> None:
-    example = Example("dev.jsonl:3", None, Side("q", None), (Side("p", None),), (), "/somewhere/dev.jsonl:3")
+    example = Example(
+        "dev.jsonl:3", None, Side("q", None), (Side("p", None),), (), "/somewhere/dev.jsonl:3"
+    )
     assert benchmark._name(example) == "row 3"
 
 
@@ -115,9 +133,13 @@ class TestTyped:
         app = typer.Typer(pretty_exceptions_enable=False)
         app.command("other")(lambda: None)
         register(app)
-        return CliRunner().invoke(app, ["eval", *map(str, arguments)], env={"RERANK_REGISTRY": None})
+        return CliRunner().invoke(
+            app, ["eval", *map(str, arguments)], env={"RERANK_REGISTRY": None}
+        )
 
-    def test_results_go_through_the_gate(self, rows: Path, measured: Measured, tmp_path: Path) -> None:
+    def test_results_go_through_the_gate(
+        self, rows: Path, measured: Measured, tmp_path: Path
+    ) -> None:
         done = self.typed(TINY, tmp_path / "results.json", "--rows", rows, "--device", "cpu")
         assert done.exit_code == 0, done.output
         mean = sum(measured.values["ndcg@10"].values()) / ROWS
@@ -125,7 +147,9 @@ class TestTyped:
         assert done.stdout.splitlines()[-1] == f"{ROWS} rows, benchmark {measured.benchmark}"
         results = read_results(tmp_path / "results.json")
         assert results == measured.results("ndcg@10")
-        worse = results.model_copy(update={"datasets": {"rows": dict.fromkeys(results.datasets["rows"], 0.0)}})
+        worse = results.model_copy(
+            update={"datasets": {"rows": dict.fromkeys(results.datasets["rows"], 0.0)}}
+        )
         assert compare(worse, results).worse
         assert not compare(results, worse).worse
         with pytest.raises(ResultsUnusable, match="cannot be compared"):
@@ -134,14 +158,19 @@ class TestTyped:
     @pytest.mark.parametrize(
         ("row", "said"),
         [
-            ({"negatives": []}, "rows.jsonl:2: there is no negative to rank the positives against."),
+            (
+                {"negatives": []},
+                "rows.jsonl:2: there is no negative to rank the positives against.",
+            ),
             ({"positives": []}, "rows.jsonl:2: there are 0 positives"),
             ({"query": {"image": "nowhere.png"}}, "does not exist"),
             ({"id": "one"}, "the id 'one' is line 1's already"),
             ({"instruction": "中" * 3000}, "rows.jsonl:2: the instruction alone has more than"),
         ],
     )
-    def test_rows_that_cannot_be_ranked_are_named(self, tmp_path: Path, row: dict[str, object], said: str) -> None:
+    def test_rows_that_cannot_be_ranked_are_named(
+        self, tmp_path: Path, row: dict[str, object], said: str
+    ) -> None:
         sound = {"id": "one", "query": "q", "positives": ["p"], "negatives": ["n"]}
         path = write_rows(tmp_path / "rows.jsonl", [sound, sound | {"id": "two"} | row])
         refused = self.typed(TINY, tmp_path / "results.json", "--rows", path)
@@ -149,12 +178,19 @@ class TestTyped:
         assert said in refused.stderr
         assert not (tmp_path / "results.json").exists()
 
-    def test_what_is_wrong_is_said_before_anything_is_measured(self, rows: Path, tmp_path: Path) -> None:
-        for output, said in ((tmp_path / "no" / "r.json", "No such file or directory."), (tmp_path, "Is a directory.")):
+    def test_what_is_wrong_is_said_before_anything_is_measured(
+        self, rows: Path, tmp_path: Path
+    ) -> None:
+        for output, said in (
+            (tmp_path / "no" / "r.json", "No such file or directory."),
+            (tmp_path, "Is a directory."),
+        ):
             refused = self.typed("gmr-nothing", output, "--rows", rows)
             assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
             assert said in refused.stderr
         both = self.typed(TINY, tmp_path / "r.json", "--rows", rows, "--queries", 3)
         assert (both.exit_code, "not both" in both.stderr) == (2, True)
-        nothing = self.typed(TINY, tmp_path / "r.json", "--rows", write_rows(tmp_path / "none.jsonl", []))
+        nothing = self.typed(
+            TINY, tmp_path / "r.json", "--rows", write_rows(tmp_path / "none.jsonl", [])
+        )
         assert "there are 0 rows" in nothing.stderr

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model_store.training.config import MAX_CONFIG_BYTES, SHIPPED_CONFIGS, TrainConfig, TrainingError, load_config
+from model_store.training.config import (
+    MAX_CONFIG_BYTES,
+    SHIPPED_CONFIGS,
+    TrainConfig,
+    TrainingError,
+    load_config,
+)
 
 LEAST = {"model": "gmr-tiny", "output": "run", "data": {"train": "train.jsonl"}}
 
@@ -28,9 +34,22 @@ def refused(folder: Path, values: object, *overrides: str) -> str:
 def test_shipped_configurations_are_the_papers(name: str) -> None:
     config = load_config(name)
     assert config.model == f"Qwen/Qwen2.5-VL-{name[4:].upper()}-Instruct"
-    assert (config.lora.rank, config.optimizer.learning_rate, config.precision) == (16, 1e-4, "bf16")
-    assert (config.data.negatives, config.data.random_share, config.data.max_tokens) == (16, 0.5, 3200)
-    assert (config.head.kind, config.head.tokens, config.loss.weight, config.loss.direction) == ("tokens", 2, "sft", "sft")
+    assert (config.lora.rank, config.optimizer.learning_rate, config.precision) == (
+        16,
+        1e-4,
+        "bf16",
+    )
+    assert (config.data.negatives, config.data.random_share, config.data.max_tokens) == (
+        16,
+        0.5,
+        3200,
+    )
+    assert (config.head.kind, config.head.tokens, config.loss.weight, config.loss.direction) == (
+        "tokens",
+        2,
+        "sft",
+        "sft",
+    )
     assert config.batch.tokens >= 17 * 3200  # a whole group at full length is one batch
 
 
@@ -70,7 +89,9 @@ def test_what_is_wrong_is_named(tmp_path: Path, wrong: dict[str, object], named:
 
 
 def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
-    assert len(refused(tmp_path, LEAST | {"epochs": 0, "keep": 0, "colour": "red"}).splitlines()) == 3
+    assert (
+        len(refused(tmp_path, LEAST | {"epochs": 0, "keep": 0, "colour": "red"}).splitlines()) == 3
+    )
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
@@ -78,13 +99,23 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     assert "is a mapping" in refused(tmp_path, "- a\n- b\n")
     assert "at most" in refused(tmp_path, "#" * (MAX_CONFIG_BYTES + 1))
     assert "not YAML" in refused(tmp_path, "!!python/object/apply:os.system ['true']")
-    with pytest.raises(TrainingError, match=r"shipped configurations are ablation, gmr-3b, gmr-7b, gmr-tiny, tiny"):
+    with pytest.raises(
+        TrainingError, match=r"shipped configurations are ablation, gmr-3b, gmr-7b, gmr-tiny, tiny"
+    ):
         load_config("gmr-4b")
 
 
 def test_overrides_are_read_as_yaml(tmp_path: Path) -> None:
-    config = load_config(written(tmp_path, LEAST), ["lora.rank=8", "loss.weight=cl", "optimizer.learning_rate=1e-5", "steps=3"])
-    assert (config.lora.rank, config.loss.weight, config.optimizer.learning_rate, config.steps) == (8, "cl", 1e-5, 3)
+    config = load_config(
+        written(tmp_path, LEAST),
+        ["lora.rank=8", "loss.weight=cl", "optimizer.learning_rate=1e-5", "steps=3"],
+    )
+    assert (config.lora.rank, config.loss.weight, config.optimizer.learning_rate, config.steps) == (
+        8,
+        "cl",
+        1e-5,
+        3,
+    )
     assert "did you mean lora.rank" in refused(tmp_path, LEAST, "lora.ranks=8")
     assert "not key=value" in refused(tmp_path, LEAST, "lora.rank")
     assert "not key=value" in refused(tmp_path, LEAST, "model.name=x")
@@ -92,7 +123,11 @@ def test_overrides_are_read_as_yaml(tmp_path: Path) -> None:
 
 def test_what_decides_the_weights() -> None:
     config = TrainConfig.model_validate(LEAST)
-    free = TrainConfig.model_validate(LEAST | {"output": "elsewhere", "keep": 9, "device": "cpu", "save_every": 7})
+    free = TrainConfig.model_validate(
+        LEAST | {"output": "elsewhere", "keep": 9, "device": "cpu", "save_every": 7}
+    )
     other = TrainConfig.model_validate(LEAST | {"seed": 1})
     assert config.deciding() == free.deciding()
-    assert {key for key, value in other.deciding().items() if config.deciding()[key] != value} == {"seed"}
+    assert {key for key, value in other.deciding().items() if config.deciding()[key] != value} == {
+        "seed"
+    }

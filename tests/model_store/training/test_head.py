@@ -1,4 +1,5 @@
-"""A head's rows are the words', and more words than two classify as the softmax over all of them."""
+"""A head's rows are the words', and more words than two classify as the softmax over all of
+them."""
 
 from __future__ import annotations
 
@@ -32,11 +33,17 @@ def test_the_rows_are_the_labels_own(tokenizer: LiteralTokenizer, vocabulary: to
     assert [parameter.requires_grad for parameter in head.parameters()] == [False]
 
 
-def test_trained_heads_are_trained_and_random_ones_are_seeded(tokenizer: LiteralTokenizer, vocabulary: torch.Tensor) -> None:
+def test_trained_heads_are_trained_and_random_ones_are_seeded(
+    tokenizer: LiteralTokenizer, vocabulary: torch.Tensor
+) -> None:
     trainable = make_head(HeadConfig(kind="trainable"), vocabulary, tokenizer, seed=0)
-    one, same, other = (make_head(HeadConfig(kind="random"), vocabulary, tokenizer, seed=seed) for seed in (1, 1, 2))
+    one, same, other = (
+        make_head(HeadConfig(kind="random"), vocabulary, tokenizer, seed=seed) for seed in (1, 1, 2)
+    )
     assert trainable.rows.requires_grad
-    assert torch.equal(trainable.rows.detach(), make_head(HeadConfig(), vocabulary, tokenizer, seed=0).rows)
+    assert torch.equal(
+        trainable.rows.detach(), make_head(HeadConfig(), vocabulary, tokenizer, seed=0).rows
+    )
     assert one.rows.requires_grad
     assert torch.equal(one.rows, same.rows)
     assert not torch.equal(one.rows, other.rows)
@@ -53,21 +60,32 @@ def test_the_papers_words() -> None:
     assert head_words(HeadConfig(tokens=4)) == ("yes", "no", "No", "Yes")
 
 
-def test_a_word_of_two_tokens_is_refused(tokenizer: LiteralTokenizer, vocabulary: torch.Tensor) -> None:
+def test_a_word_of_two_tokens_is_refused(
+    tokenizer: LiteralTokenizer, vocabulary: torch.Tensor
+) -> None:
     with pytest.raises(TrainingError, match=r"'Yes' is 2 tokens.*head\.words can name others"):
         make_head(HeadConfig(tokens=4), vocabulary, tokenizer, seed=0)
-    four = make_head(HeadConfig(words=("yes", "no", "true", "false")), vocabulary, tokenizer, seed=0)
+    four = make_head(
+        HeadConfig(words=("yes", "no", "true", "false")), vocabulary, tokenizer, seed=0
+    )
     assert four.rows.shape == (4, 8)
 
 
 @pytest.mark.parametrize("words", [2, 4, 8, 16])
 def test_two_columns_have_the_loss_and_the_gradient_of_all_words(words: int) -> None:
-    logits = (3 * torch.randn(3 * 5, words, generator=torch.Generator().manual_seed(words), dtype=torch.float64)).requires_grad_()
+    logits = (
+        3
+        * torch.randn(
+            3 * 5, words, generator=torch.Generator().manual_seed(words), dtype=torch.float64
+        )
+    ).requires_grad_()
     relevant = torch.arange(15) % 5 == 0
     wanted = cross_entropy(logits, torch.where(relevant, YES, NO), reduction="sum") / 3
     columns = two_columns(logits, relevant).view(3, 5, 2)
     assert sft_loss(columns).item() == pytest.approx(wanted.item())
-    surrogate = unified_reranking_loss(columns, weight="sft", direction="sft", weight_dtype=torch.float64)
+    surrogate = unified_reranking_loss(
+        columns, weight="sft", direction="sft", weight_dtype=torch.float64
+    )
     (ours,) = torch.autograd.grad(surrogate, logits)
     (theirs,) = torch.autograd.grad(wanted, logits)
     assert torch.allclose(ours, theirs, atol=1e-12)

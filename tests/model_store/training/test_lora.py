@@ -31,13 +31,16 @@ def test_the_language_model_and_nothing_else_is_adapted() -> None:
     assert all(".language_model.layers." in name for name in adapted(model))
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert len(trained) == 2 * 28
-    assert not [name for name in trained if "visual" in name or "lm_head" in name or "embed" in name]
+    assert not [
+        name for name in trained if "visual" in name or "lm_head" in name or "embed" in name
+    ]
 
 
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        (r"gate_proj", "matches none"),  # a name that peft would look for everywhere is no whole name here
+        # a name that peft would look for everywhere is no whole name here
+        (r"gate_proj", "matches none"),
         (r".*\.(gate|up|down)_proj", "in the vision tower; lora.vision"),
         (r".*\.language_model\.layers\.\d+\.(mlp|self_attn\.q_proj)", "no linear map"),
         (r"lm_head", "lora.lm_head: true allows"),
@@ -59,7 +62,9 @@ def test_a_written_adapter_is_read_back_and_known_to_the_registry(tmp_path: Path
     model = add_lora(network(), LoraConfig(rank=4, alpha=8))
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+            torch.nn.init.normal_(
+                parameter, std=0.1, generator=torch.Generator().manual_seed(len(name))
+            )
     weights = {name: value for name, value in model.state_dict().items() if "lora_" in name}
     write_adapter(tmp_path, model, weights, "gmr-tiny")
     ids = torch.arange(20)[None]

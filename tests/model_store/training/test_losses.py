@@ -1,4 +1,5 @@
-"""The losses equal the paper's equations written out by hand, and the unified loss has the gradients of those that it unifies."""
+"""The losses equal the paper's equations written out by hand, and the unified loss has the
+gradients of those that it unifies."""
 
 from __future__ import annotations
 
@@ -11,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model_store.training.losses import Direction, Weight, cl_loss, loss_weights, sft_loss, unified_reranking_loss
+from model_store.training.losses import (
+    Direction,
+    Weight,
+    cl_loss,
+    loss_weights,
+    sft_loss,
+    unified_reranking_loss,
+)
 
 logit = st.floats(-8, 8, width=32)
 Documents = list[tuple[float, float]]
@@ -49,12 +57,16 @@ def gradient(loss: Tensor, logits: Tensor) -> Tensor:
 def test_the_true_losses_equal_the_equations(batch: list[Documents]) -> None:
     logits = tensor(batch)
     for loss, by_hand in ((sft_loss, sft_by_hand), (cl_loss, cl_by_hand)):
-        assert loss(logits).item() == pytest.approx(sum(map(by_hand, batch)) / len(batch), rel=1e-6, abs=1e-9)
+        assert loss(logits).item() == pytest.approx(
+            sum(map(by_hand, batch)) / len(batch), rel=1e-6, abs=1e-9
+        )
 
 
 @settings(max_examples=200, deadline=None)
 @given(batches())
-def test_the_unified_loss_has_the_true_losses_gradients_in_single_precision(batch: list[Documents]) -> None:
+def test_the_unified_loss_has_the_true_losses_gradients_in_single_precision(
+    batch: list[Documents],
+) -> None:
     logits = tensor(batch, torch.float32)
     sft = gradient(unified_reranking_loss(logits, weight="sft", direction="sft"), logits)
     cl = gradient(unified_reranking_loss(logits, weight="cl", direction="cl"), logits)
@@ -64,20 +76,28 @@ def test_the_unified_loss_has_the_true_losses_gradients_in_single_precision(batc
 
 @settings(max_examples=100, deadline=None)
 @given(batches(), st.sampled_from(get_args(Weight)), st.sampled_from(get_args(Direction)))
-def test_the_gradient_is_the_weight_along_the_direction(batch: list[Documents], weight: Weight, direction: Direction) -> None:
+def test_the_gradient_is_the_weight_along_the_direction(
+    batch: list[Documents], weight: Weight, direction: Direction
+) -> None:
     logits, tau = tensor(batch), 1e-3 if weight == "base_masked" else None
-    found = gradient(unified_reranking_loss(logits, weight=weight, direction=direction, tau=tau), logits)
+    found = gradient(
+        unified_reranking_loss(logits, weight=weight, direction=direction, tau=tau), logits
+    )
     scales = loss_weights(logits.detach(), weight, tau=tau).double() / len(batch)
     scales[:, 0] *= -1
     assert torch.allclose(found[..., 0], scales)
-    assert torch.allclose(found[..., 1], -scales if direction == "sft" else torch.zeros_like(scales))
+    assert torch.allclose(
+        found[..., 1], -scales if direction == "sft" else torch.zeros_like(scales)
+    )
 
 
 @settings(max_examples=100, deadline=None)
 @given(batches())
 def test_weights_are_those_of_the_paper(batch: list[Documents]) -> None:
     logits = tensor(batch)
-    cl, sft, base = (loss_weights(logits, weight, dtype=torch.float64) for weight in ("cl", "sft", "base"))  # type: ignore[arg-type]
+    cl, sft, base = (
+        loss_weights(logits, weight, dtype=torch.float64) for weight in ("cl", "sft", "base")
+    )  # type: ignore[arg-type]
     assert torch.allclose(cl[:, 0], cl[:, 1:].sum(dim=1))
     assert torch.equal(base[:, 0], torch.ones(len(batch), dtype=torch.float64))
     assert torch.allclose(base[:, 1:].sum(dim=1), torch.ones(len(batch), dtype=torch.float64))
@@ -92,7 +112,9 @@ def test_weights_are_those_of_the_paper(batch: list[Documents]) -> None:
 
 
 def test_the_mask_leaves_out_what_is_mastered() -> None:
-    logits = torch.tensor([[[8.0, 0.0], [0.0, 8.0], [0.0, 0.0]], [[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]]])
+    logits = torch.tensor(
+        [[[8.0, 0.0], [0.0, 8.0], [0.0, 0.0]], [[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]]]
+    )
     masked = loss_weights(logits, "base_masked", tau=1e-2)
     assert (masked > 0).tolist() == [[False, False, True], [True, True, False]]
     assert (loss_weights(logits, "base_masked", tau=1e-5) > 0).all()
@@ -107,13 +129,17 @@ def test_tau_goes_with_the_mask(weight: Weight, tau: float | None) -> None:
 def test_no_gradient_passes_through_the_weights() -> None:
     logits = tensor([[(0.5, 0.1), (0.2, 0.4)]])
     second = torch.autograd.grad(
-        unified_reranking_loss(logits, weight="sft", direction="sft"), logits, create_graph=True, allow_unused=True
+        unified_reranking_loss(logits, weight="sft", direction="sft"),
+        logits,
+        create_graph=True,
+        allow_unused=True,
     )[0]
     assert not second.requires_grad
 
 
 def test_wide_gaps_keep_their_weight() -> None:
-    """At a gap of 21, 1 - softmax is exactly 0 in half precision and off by 1e-3 of itself in single."""
+    """At a gap of 21, 1 - softmax is exactly 0 in half precision and off by 1e-3 of itself in
+    single."""
     others = math.exp(-11) + math.exp(-21)
     logits = torch.tensor([[[21.0, 0.0], [10.0, 0.0], [0.0, 0.0]]])
     assert loss_weights(logits, "cl")[0, 0].item() == pytest.approx(others / (1 + others), rel=1e-5)

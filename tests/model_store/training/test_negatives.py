@@ -1,4 +1,5 @@
-"""No positive is ever a negative; the same seed gives the same negatives, however the work is shared and interrupted."""
+"""No positive is ever a negative; the same seed gives the same negatives, however the work is
+shared and interrupted."""
 
 from __future__ import annotations
 
@@ -31,7 +32,18 @@ from model_store.training.negatives.opening import Choice, open_retriever
 from model_store.training.negatives.retrievers import Found, Query
 from tests.model_store.training.rows import draw, write_rows
 
-WORDS = ["alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel", "ironwood", "juniper"]
+WORDS = [
+    "alder",
+    "birch",
+    "cedar",
+    "dogwood",
+    "elm",
+    "fir",
+    "ginkgo",
+    "hazel",
+    "ironwood",
+    "juniper",
+]
 DOCUMENTS = 60
 EXAMPLES = 22
 
@@ -42,8 +54,12 @@ def document(number: int) -> str:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """A file of examples, some with several positives, and its corpus, in which every document is there twice."""
-    rows = [{"id": f"d{number}", "text": document(number % (DOCUMENTS // 2))} for number in range(DOCUMENTS)]
+    """A file of examples, some with several positives, and its corpus, in which every document is
+    there twice."""
+    rows = [
+        {"id": f"d{number}", "text": document(number % (DOCUMENTS // 2))}
+        for number in range(DOCUMENTS)
+    ]
     corpus = write_rows(tmp_path / "corpus.jsonl", rows)
     examples = [
         {
@@ -54,7 +70,12 @@ def run(tmp_path: Path) -> Run:
         }
         for number in range(EXAMPLES)
     ]
-    return Run(write_rows(tmp_path / "train.jsonl", examples), corpus, tmp_path / "mined.jsonl", Rules(hard=4, random=3, top=20))
+    return Run(
+        write_rows(tmp_path / "train.jsonl", examples),
+        corpus,
+        tmp_path / "mined.jsonl",
+        Rules(hard=4, random=3, top=20),
+    )
 
 
 def mine(run: Run) -> dict[str, Any]:
@@ -71,16 +92,31 @@ def test_no_positive_is_among_the_negatives_and_none_is_there_twice(
 ) -> None:
     texts = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=16))
     folder = tmp_path_factory.mktemp("corpus")
-    corpus = Corpus(write_rows(folder / "corpus.jsonl", [{"id": f"{n}", "text": text} for n, text in enumerate(texts)]))
+    corpus = Corpus(
+        write_rows(
+            folder / "corpus.jsonl", [{"id": f"{n}", "text": text} for n, text in enumerate(texts)]
+        )
+    )
     positives = data.draw(st.lists(st.sampled_from("ABCDEFGHX"), min_size=1, max_size=4))
     example = Example(
-        "e", None, Side(data.draw(st.sampled_from("abq")), None), tuple(Side(text, None) for text in positives), (), ""
+        "e",
+        None,
+        Side(data.draw(st.sampled_from("abq")), None),
+        tuple(Side(text, None) for text in positives),
+        (),
+        "",
     )
     places = data.draw(st.permutations(range(len(texts))))[: data.draw(st.integers(0, len(texts)))]
-    scores = sorted(data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(places), max_size=len(places))), reverse=True)
+    scores = sorted(
+        data.draw(st.lists(st.floats(0, 1, width=32), min_size=len(places), max_size=len(places))),
+        reverse=True,
+    )
     found = Found(np.array(places, np.int64), np.array(scores, np.float32))
     rules = Rules(
-        hard=data.draw(st.integers(0, 5)), random=data.draw(st.integers(0, 5)), top=data.draw(st.integers(1, 16)), seed=7
+        hard=data.draw(st.integers(0, 5)),
+        random=data.draw(st.integers(0, 5)),
+        top=data.draw(st.integers(1, 16)),
+        seed=7,
     )
     limit = data.draw(st.none() | st.floats(0, 1))
     chosen = choose(example, corpus, found, limit, rules)
@@ -96,17 +132,27 @@ def test_no_positive_is_among_the_negatives_and_none_is_there_twice(
     hard = [negative for negative in chosen.negatives if negative.kind == "hard"]
     assert {key_of(negative.side) for negative in hard} <= candidates
     assert len(hard) == min(rules.hard, len(candidates - known))  # as many as there are
-    left = {key_of(Side(text, None)) for text in texts} - known - {key_of(negative.side) for negative in hard}
+    left = (
+        {key_of(Side(text, None)) for text in texts}
+        - known
+        - {key_of(negative.side) for negative in hard}
+    )
     assert len(chosen.negatives) - len(hard) == min(rules.random, len(left))
     assert chosen == choose(example, corpus, found, limit, rules)
 
 
-def test_negatives_are_drawn_from_the_candidates_and_differ_with_the_seed_and_the_example(run: Run) -> None:
+def test_negatives_are_drawn_from_the_candidates_and_differ_with_the_seed_and_the_example(
+    run: Run,
+) -> None:
     corpus = Corpus(run.corpus)
     example = next(read_examples(run.source))
     found = Bm25(corpus).search([Query(None, example.query, "")], 100)[0]
     drawn = {
-        tuple(choose(replace(example, id=f"{name}"), corpus, found, None, replace(run.rules, seed=seed)).negatives)
+        tuple(
+            choose(
+                replace(example, id=f"{name}"), corpus, found, None, replace(run.rules, seed=seed)
+            ).negatives
+        )
         for name in range(4)
         for seed in range(4)
     }
@@ -134,32 +180,48 @@ def test_bm25_finds_what_shares_rare_words_and_scores_as_it_finds(run: Run) -> N
 def test_a_run_gives_as_many_of_each_kind_as_asked_and_counts_them(run: Run) -> None:
     report = mine(run)
     source, mined = list(read_examples(run.source)), list(read_examples(run.target))
-    assert [(row.id, row.query, row.positives) for row in mined] == [(row.id, row.query, row.positives) for row in source]
+    assert [(row.id, row.query, row.positives) for row in mined] == [
+        (row.id, row.query, row.positives) for row in source
+    ]
     kinds = [[negative.kind for negative in row.negatives] for row in mined]
     assert kinds == [["hard"] * 4 + ["random"] * 3] * EXAMPLES
     for row in mined:
         keys = {key_of(negative.side) for negative in row.negatives}
         assert len(keys) == 7
         assert not keys & {key_of(side) for side in row.positives}
-    assert (report["examples"], report["hard"], report["random"]) == (EXAMPLES, 4 * EXAMPLES, 3 * EXAMPLES)
+    assert (report["examples"], report["hard"], report["random"]) == (
+        EXAMPLES,
+        4 * EXAMPLES,
+        3 * EXAMPLES,
+    )
     assert sum(report["hard_scores"].values()) == 4 * EXAMPLES
-    assert (report["fewer_hard"], report["without_negatives"], report["dropped_as_too_relevant"]) == (0, 0, 0)
+    assert (
+        report["fewer_hard"],
+        report["without_negatives"],
+        report["dropped_as_too_relevant"],
+    ) == (0, 0, 0)
     assert json.loads(run.report.read_text(encoding="utf-8")) == json.loads(json.dumps(report))
 
 
 def test_given_negatives_may_stay(run: Run) -> None:
     mine(replace(run, keep=True))
-    assert all(row.negatives[0].side.text == "given before" and len(row.negatives) == 8 for row in read_examples(run.target))
+    assert all(
+        row.negatives[0].side.text == "given before" and len(row.negatives) == 8
+        for row in read_examples(run.target)
+    )
 
 
 def test_where_all_candidates_are_positives_there_are_fewer_and_it_is_said(run: Run) -> None:
     rows = [{"id": f"q{n}", "query": f"number{n}", "positives": [document(n)]} for n in range(3)]
     few = replace(run, source=write_rows(run.source, rows))
     report = mine(few)
-    assert [len(row.negatives) for row in read_examples(few.target)] == [3, 3, 3]  # random ones alone
+    # random ones alone
+    assert [len(row.negatives) for row in read_examples(few.target)] == [3, 3, 3]
     assert (report["hard"], report["fewer_hard"], report["dropped_as_relevant"]) == (0, 3, 6)
     rows = [{"id": "q", "query": "elm", "positives": [document(n) for n in range(30)]}]
-    report = mine(replace(run, source=write_rows(run.source, rows), target=run.target.with_name("none.jsonl")))
+    report = mine(
+        replace(run, source=write_rows(run.source, rows), target=run.target.with_name("none.jsonl"))
+    )
     assert (report["hard"], report["random"], report["without_negatives"]) == (0, 0, 1)
 
 
@@ -189,18 +251,23 @@ def test_a_ceiling_is_below_the_positive_that_scores_least() -> None:
     assert ceiling(Rules(), [0.5]) is None
     assert ceiling(Rules(absolute=0.1), [None, None]) is None
     assert ceiling(Rules(absolute=0.1), [0.9, None, 0.5]) == pytest.approx(0.4)
-    assert ceiling(Rules(relative=0.1), [-0.5]) == pytest.approx(-0.55)  # lower, also where scores are negative
+    # lower, also where scores are negative
+    assert ceiling(Rules(relative=0.1), [-0.5]) == pytest.approx(-0.55)
     assert ceiling(Rules(absolute=0.1, relative=0.5), [0.5]) == pytest.approx(0.25)
 
 
-def test_shards_together_give_what_one_process_gives(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_together_give_what_one_process_gives(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mining, "EXAMPLES_A_PART", 4)
     mine(run)
     together = replace(run, target=run.target.with_name("together.jsonl"))
     for number in (2, 0, 1):
         corpus = Corpus(run.corpus)
         miner = Miner(together, corpus, Bm25(corpus))
-        assert [part for shard in range(3) for part in miner.shard(shard, 3)] == list(range(miner.parts))
+        assert [part for shard in range(3) for part in miner.shard(shard, 3)] == list(
+            range(miner.parts)
+        )
         if number != 1:
             with pytest.raises(DataError, match="is not done"):
                 miner.finish()
@@ -228,11 +295,14 @@ mine(run)
 """
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_the_same(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(mining, "EXAMPLES_A_PART", 4)
     mine(run)
     again = replace(run, target=run.target.with_name("again.jsonl"))
-    for count, parts in ((7, 1), (10, 3)):  # within the second part; then, two parts later, within another
+    # within the second part; then, two parts later, within another
+    for count, parts in ((7, 1), (10, 3)):
         command = [sys.executable, "-c", KILLED, pickle.dumps(again).hex(), str(count)]
         assert subprocess.run(command, check=False, env=os.environ).returncode == -signal.SIGKILL
         assert not again.target.exists()
@@ -256,13 +326,20 @@ def test_a_finished_run_is_known(run: Run) -> None:
     assert Miner(run, corpus, Bm25(corpus)).finished() is None
     report = mine(run)
     assert Miner(run, corpus, Bm25(corpus)).finished() == json.loads(json.dumps(report))
-    assert Miner(replace(run, rules=replace(run.rules, seed=1)), corpus, Bm25(corpus)).finished() is None
+    assert (
+        Miner(replace(run, rules=replace(run.rules, seed=1)), corpus, Bm25(corpus)).finished()
+        is None
+    )
 
 
 def test_bm25_takes_a_corpus_with_images_and_says_how_many_it_cannot_find(run: Run) -> None:
     draw(run.corpus.parent / "a.png", "red")
     draw(run.corpus.parent / "b.png", "blue")
-    documents = [{"id": "1", "text": "elm"}, {"id": "2", "image": "a.png"}, {"id": "3", "text": "elm", "image": "b.png"}]
+    documents = [
+        {"id": "1", "text": "elm"},
+        {"id": "2", "image": "a.png"},
+        {"id": "3", "text": "elm", "image": "b.png"},
+    ]
     write_rows(run.corpus, [*documents, {"id": "4", "text": "fir"}])
     write_rows(
         run.source,
@@ -275,17 +352,23 @@ def test_bm25_takes_a_corpus_with_images_and_says_how_many_it_cannot_find(run: R
     report = mine(run)
     text, both, image = (example.negatives for example in read_examples(run.target))
     assert [negative.side.text for negative in text if negative.kind == "hard"] == ["elm"]
-    assert [negative.side.image for negative in text if negative.kind == "hard"] == [run.corpus.parent / "b.png"]
+    assert [negative.side.image for negative in text if negative.kind == "hard"] == [
+        run.corpus.parent / "b.png"
+    ]
     assert [negative.side.text for negative in both if negative.kind == "hard"] == ["fir"]
     assert {negative.kind for negative in image} == {"random"}
     assert (report["fewer_hard"], report["run"]["retriever"]["documents_without_text"]) == (3, 1)
-    assert Bm25(Corpus(run.corpus)).score(Query(None, Side("elm", None), ""), [Side(None, run.corpus.parent / "a.png")]) == [None]
+    assert Bm25(Corpus(run.corpus)).score(
+        Query(None, Side("elm", None), ""), [Side(None, run.corpus.parent / "a.png")]
+    ) == [None]
 
 
 def test_bm25_refuses_a_corpus_of_images_alone_and_says_what_helps(run: Run) -> None:
     draw(run.corpus.parent / "a.png", "red")
     write_rows(run.corpus, [{"id": "2", "image": "a.png"}])
-    with pytest.raises(DataError, match="no document has a word, and BM25 reads words alone; --hard 0 mines random"):
+    with pytest.raises(
+        DataError, match="no document has a word, and BM25 reads words alone; --hard 0 mines random"
+    ):
         mine(run)
     assert not run.target.exists()
     write_rows(run.corpus, [{"id": "1", "text": "elm"}, {"text": "fir"}])
@@ -296,7 +379,10 @@ def test_bm25_refuses_a_corpus_of_images_alone_and_says_what_helps(run: Run) -> 
 def test_random_negatives_of_a_corpus_of_images_need_no_retriever(run: Run) -> None:
     for colour in ("red", "blue", "green"):
         draw(run.corpus.parent / f"{colour}.png", colour)
-    write_rows(run.corpus, [{"id": colour, "image": f"{colour}.png"} for colour in ("red", "blue", "green")])
+    write_rows(
+        run.corpus,
+        [{"id": colour, "image": f"{colour}.png"} for colour in ("red", "blue", "green")],
+    )
     random = replace(run, rules=Rules(hard=0, random=2))
     corpus = Corpus(run.corpus)
     miner = Miner(random, corpus, open_retriever(Choice("none"), corpus))
@@ -307,14 +393,24 @@ def test_random_negatives_of_a_corpus_of_images_need_no_retriever(run: Run) -> N
 
 
 @pytest.mark.parametrize("images", ["link", "copy", "reference"])
-def test_images_outside_the_targets_folder_are_brought_there(run: Run, tmp_path: Path, images: Keeping) -> None:
+def test_images_outside_the_targets_folder_are_brought_there(
+    run: Run, tmp_path: Path, images: Keeping
+) -> None:
     for folder, colour in (("train", "red"), ("corpus", "blue")):
         draw(tmp_path / folder / "images/a.png", colour)  # of one name, and not the same
-    source = write_rows(tmp_path / "train/rows.jsonl", [{"query": {"image": "images/a.png"}, "positives": ["p"]}])
-    corpus = write_rows(tmp_path / "corpus/rows.jsonl", [{"id": "1", "text": "elm", "image": "images/a.png"}])
-    there = replace(run, source=source, corpus=corpus, target=tmp_path / "data/train.jsonl", images=images)
+    source = write_rows(
+        tmp_path / "train/rows.jsonl", [{"query": {"image": "images/a.png"}, "positives": ["p"]}]
+    )
+    corpus = write_rows(
+        tmp_path / "corpus/rows.jsonl", [{"id": "1", "text": "elm", "image": "images/a.png"}]
+    )
+    there = replace(
+        run, source=source, corpus=corpus, target=tmp_path / "data/train.jsonl", images=images
+    )
     if images == "reference":
-        with pytest.raises(DataError, match=r"the image lies outside .*data, .* --images link or --images copy"):
+        with pytest.raises(
+            DataError, match=r"the image lies outside .*data, .* --images link or --images copy"
+        ):
             check_before(there)
         return
     check_before(there)

@@ -28,7 +28,12 @@ pytestmark = pytest.mark.slow
 def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cluster of two workers on this machine, gone after the test."""
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="warning", object_store_memory=100 * 2**20)
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        logging_level="warning",
+        object_store_memory=100 * 2**20,
+    )
     yield
     ray.shutdown()
 
@@ -37,17 +42,34 @@ def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, one_core: None) 
     model = tmp_path / "model"
     torch.manual_seed(0)
     tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu").save(str(model))
-    corpus = write_rows(tmp_path / "corpus.jsonl", [{"id": f"{n}", "text": f"number {n} of a list"} for n in range(200)])
-    rows = [{"query": f"which is {n}?", "positives": [f"number {n % 200} of a list"]} for n in range(EXAMPLES_A_PART + 40)]
-    run = Run(write_rows(tmp_path / "train.jsonl", rows), corpus, tmp_path / "here.jsonl", Rules(hard=2, random=2, top=20))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu").save(
+        str(model)
+    )
+    corpus = write_rows(
+        tmp_path / "corpus.jsonl",
+        [{"id": f"{n}", "text": f"number {n} of a list"} for n in range(200)],
+    )
+    rows = [
+        {"query": f"which is {n}?", "positives": [f"number {n % 200} of a list"]}
+        for n in range(EXAMPLES_A_PART + 40)
+    ]
+    run = Run(
+        write_rows(tmp_path / "train.jsonl", rows),
+        corpus,
+        tmp_path / "here.jsonl",
+        Rules(hard=2, random=2, top=20),
+    )
     there = replace(run, target=tmp_path / "there.jsonl")
     parts: list[int] = []
-    mine_on_cluster(there, Choice("dense", str(model), device="cpu"), actors=2, progress=parts.append)
+    mine_on_cluster(
+        there, Choice("dense", str(model), device="cpu"), actors=2, progress=parts.append
+    )
     assert sum(parts) == 2
     for one in (run, there):
         opened = Corpus(corpus)
-        miner = Miner(one, opened, open_retriever(Choice("dense", str(model), device="cpu"), opened))
+        miner = Miner(
+            one, opened, open_retriever(Choice("dense", str(model), device="cpu"), opened)
+        )
         if one is run:
             miner.mine(range(miner.parts))
         miner.finish()

@@ -1,4 +1,5 @@
-"""Vectors of texts and pictures, searched: by a sentence-transformers model, by GME, on one process or on a cluster."""
+"""Vectors of texts and pictures, searched: by a sentence-transformers model, by GME, on one process
+or on a cluster."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "static"
     torch.manual_seed(0)
     tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32)], device="cpu").save(str(folder))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32)], device="cpu").save(
+        str(folder)
+    )
     return folder
 
 
@@ -57,10 +60,22 @@ def gme_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, value in small["text_config"].items()
         if name not in ("model_type", "num_hidden_layers", "layer_types")
     }
-    vision = {"depth": 2, "embed_dim": 64, "num_heads": 2, "mlp_ratio": 2, "hidden_size": 256, "model_type": "qwen2_vl_vision"}
+    vision = {
+        "depth": 2,
+        "embed_dim": 64,
+        "num_heads": 2,
+        "mlp_ratio": 2,
+        "hidden_size": 256,
+        "model_type": "qwen2_vl_vision",
+    }
     names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
     config = Qwen2VLConfig(
-        text_config={**text, "num_hidden_layers": 2, "model_type": "qwen2_vl_text", "initializer_range": 0.2},
+        text_config={
+            **text,
+            "num_hidden_layers": 2,
+            "model_type": "qwen2_vl_text",
+            "initializer_range": 0.2,
+        },
         vision_config=vision,
         tie_word_embeddings=True,
         **{name: small[name] for name in names},
@@ -78,8 +93,24 @@ def gme_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def corpus_of(folder: Path, documents: int) -> Corpus:
     generator = np.random.default_rng(0)
-    words = ["red", "blue", "green", "square", "circle", "page", "photo", "list", "sort", "file", "north", "south"]
-    rows = [{"id": f"{number}", "text": " ".join(generator.choice(words, 4))} for number in range(documents)]
+    words = [
+        "red",
+        "blue",
+        "green",
+        "square",
+        "circle",
+        "page",
+        "photo",
+        "list",
+        "sort",
+        "file",
+        "north",
+        "south",
+    ]
+    rows = [
+        {"id": f"{number}", "text": " ".join(generator.choice(words, 4))}
+        for number in range(documents)
+    ]
     return Corpus(write_rows(folder / "corpus.jsonl", rows))
 
 
@@ -95,7 +126,9 @@ def test_the_search_is_exact_and_scores_pairs_as_it_finds_them(
     embedder = Dense(str(sentence_model), device="cpu")
     search = open_retriever(Choice("dense", str(sentence_model), device="cpu"), corpus)
     queries = asked("red square", "sort a list", "north")
-    documents = embedder.documents([document.side for document in corpus], [document.place for document in corpus])
+    documents = embedder.documents(
+        [document.side for document in corpus], [document.place for document in corpus]
+    )
     scores = embedder.queries(queries) @ documents.T
     assert np.allclose(np.linalg.norm(documents, axis=1), 1, atol=1e-6)
     for query, row, found in zip(queries, scores, search.search(queries, 10), strict=True):
@@ -103,7 +136,9 @@ def test_the_search_is_exact_and_scores_pairs_as_it_finds_them(
         assert row[found.places] == pytest.approx(found.scores, abs=1e-6)
         sides = [corpus[place].side for place in found.places.tolist()]
         assert search.score(query, sides) == pytest.approx(found.scores.tolist(), abs=1e-6)
-        assert search.score_documents(query, found.places.tolist()) == pytest.approx(found.scores.tolist(), abs=1e-6)
+        assert search.score_documents(query, found.places.tolist()) == pytest.approx(
+            found.scores.tolist(), abs=1e-6
+        )
     assert len(search.search(queries, 80)[0].places) == 50  # no more than there are
 
 
@@ -111,18 +146,27 @@ def test_many_documents_are_searched_in_cells(tmp_path: Path, sentence_model: Pa
     corpus = corpus_of(tmp_path, 1_500)
     embedder = Dense(str(sentence_model), device="cpu")
     embed_corpus(corpus, embedder, tmp_path / "vectors")
-    exact, cells = (VectorSearch(corpus, embedder, tmp_path / "vectors", flat_up_to=limit) for limit in (1_500, 1_499))
-    assert (exact.described["index"], cells.described["index"]) == ("flat", "155 cells, 16 looked into")
+    exact, cells = (
+        VectorSearch(corpus, embedder, tmp_path / "vectors", flat_up_to=limit)
+        for limit in (1_500, 1_499)
+    )
+    assert (exact.described["index"], cells.described["index"]) == (
+        "flat",
+        "155 cells, 16 looked into",
+    )
     queries = asked("red square on a page", "sort the list in a file", "blue photo of the north")
     pairs = zip(exact.search(queries, 20), cells.search(queries, 20), strict=True)
     shared = [
-        len(set(one.scores.round(5).tolist()) & set(other.scores.round(5).tolist())) / len(set(one.scores.round(5).tolist()))
+        len(set(one.scores.round(5).tolist()) & set(other.scores.round(5).tolist()))
+        / len(set(one.scores.round(5).tolist()))
         for one, other in pairs
     ]
     assert np.mean(shared) > 0.7
 
 
-def test_vectors_that_are_there_are_not_made_again(tmp_path: Path, sentence_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_vectors_that_are_there_are_not_made_again(
+    tmp_path: Path, sentence_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vectors, "DOCUMENTS_A_PART", 8)
     corpus = corpus_of(tmp_path, 20)
     embedder = Counting(str(sentence_model))
@@ -131,10 +175,12 @@ def test_vectors_that_are_there_are_not_made_again(tmp_path: Path, sentence_mode
         VectorSearch(corpus, embedder, tmp_path / "vectors")
     embed_corpus(corpus, embedder, tmp_path / "vectors")
     assert embedder.asked == 20
-    made = np.concatenate([np.fromfile(file, np.float32) for file in sorted((tmp_path / "vectors").glob("*.f32"))]).reshape(
-        20, 32
+    made = np.concatenate(
+        [np.fromfile(file, np.float32) for file in sorted((tmp_path / "vectors").glob("*.f32"))]
+    ).reshape(20, 32)
+    assert np.array_equal(
+        made, embedder.documents([document.side for document in corpus], [""] * 20)
     )
-    assert np.array_equal(made, embedder.documents([document.side for document in corpus], [""] * 20))
     with pytest.raises(DataError, match=r"parts of other work \(corpus, documents differ\)"):
         embed_corpus(corpus_of(tmp_path, 21), embedder, tmp_path / "vectors")
 
@@ -148,7 +194,10 @@ class Counting(Dense):
 
 
 def test_a_query_has_the_form_that_is_given(sentence_model: Path) -> None:
-    plain, formed = Dense(str(sentence_model)), Dense(str(sentence_model), query_form="Instruct: {instruction} Query: {query}")
+    plain, formed = (
+        Dense(str(sentence_model)),
+        Dense(str(sentence_model), query_form="Instruct: {instruction} Query: {query}"),
+    )
     (ours,) = formed.queries(asked("a {red} square", instruction="Find it."))
     (written,) = plain.queries(asked("Instruct: Find it. Query: a {red} square"))
     assert ours == pytest.approx(written)
@@ -164,7 +213,10 @@ def test_a_query_has_the_form_that_is_given(sentence_model: Path) -> None:
         (Choice("bm52"), "There is no retriever 'bm52'"),
         (Choice("dense"), "The retriever dense needs --model"),
         (Choice("bm25", "some"), "The retriever bm25 has no --model"),
-        (Choice("gme", "some", query_form="{query}"), "Only the retriever dense has a --query-form"),
+        (
+            Choice("gme", "some", query_form="{query}"),
+            "Only the retriever dense has a --query-form",
+        ),
     ],
 )
 def test_a_choice_that_does_not_fit_is_refused(choice: Choice, sentence: str) -> None:
@@ -176,7 +228,10 @@ def test_a_choice_that_does_not_fit_is_refused(choice: Choice, sentence: str) ->
 def sides(tmp_path_factory: pytest.TempPathFactory) -> list[Side]:
     """Texts, pictures of several sizes, and both."""
     folder = tmp_path_factory.mktemp("pictures")
-    red, blue = draw(folder / "red.png", "red", (56, 84)), draw(folder / "blue.png", "blue", (200, 90))
+    red, blue = (
+        draw(folder / "red.png", "red", (56, 84)),
+        draw(folder / "blue.png", "blue", (200, 90)),
+    )
     return [
         Side("A red square.", None),
         Side(None, red),
@@ -190,33 +245,52 @@ def test_the_prompt_is_the_models_own(gme_model: Path, sides: list[Side]) -> Non
 
     def prompt(instruction: str, text: str) -> list[int]:
         user = f"<|im_start|>user\n{text}<|im_end|>\n"
-        turns = f"<|im_start|>system\n{instruction}<|im_end|>\n{user}<|im_start|>assistant\n<|endoftext|>"
+        system = f"<|im_start|>system\n{instruction}<|im_end|>\n"
+        turns = f"{system}{user}<|im_start|>assistant\n<|endoftext|>"
         ids: list[int] = tokenizer(turns, add_special_tokens=False)["input_ids"]
         return ids
 
     shown = "<|vision_start|><|image_pad|><|vision_end|>"
-    assert reader.read(sides[0], None, "").ids == prompt("You are a helpful assistant.", "A red square.")
+    assert reader.read(sides[0], None, "").ids == prompt(
+        "You are a helpful assistant.", "A red square."
+    )
     assert reader.read(sides[0], "Find it", "").ids == prompt("Find it.", "A red square.")
     assert reader.read(sides[1], None, "").ids == prompt("You are a helpful assistant.", shown)
-    assert reader.read(sides[2], "Find it!", "").ids == prompt("Find it!", shown + "Is this\n blue?")
-    assert reader.read(sides[3], None, "").ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2  # the turns' own alone
+    assert reader.read(sides[2], "Find it!", "").ids == prompt(
+        "Find it!", shown + "Is this\n blue?"
+    )
+    # the turns' own alone
+    assert (
+        reader.read(sides[3], None, "").ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>"))
+        == 2
+    )
 
 
-def test_what_does_not_fit_is_cut_off_the_text(gme_model: Path, sides: list[Side], tmp_path: Path) -> None:
+def test_what_does_not_fit_is_cut_off_the_text(
+    gme_model: Path, sides: list[Side], tmp_path: Path
+) -> None:
     reader = Reader(gme_model)
     long = Side("a red square " * 3_000, sides[1].image)
     reading = reader.read(long, None, "")
     assert gme.MAX_TOKENS - 3 <= len(reading.ids) + 2 * 3 - 1 <= gme.MAX_TOKENS
     assert reading.ids[-3:] == reader.read(sides[0], None, "").ids[-3:]
-    assert gme.MAX_TOKENS - 3 <= len(reader.read(Side("\u7136" * 9_000, None), None, "").ids) <= gme.MAX_TOKENS
+    assert (
+        gme.MAX_TOKENS - 3
+        <= len(reader.read(Side("\u7136" * 9_000, None), None, "").ids)
+        <= gme.MAX_TOKENS
+    )
     with pytest.raises(DataError, match="here: without any text it takes more than 1800 tokens"):
         reader.read(sides[0], "Find it " * 2_000, "here")
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"here: the image .*broken\.png: it is no PNG, JPEG or WebP picture"):
+    with pytest.raises(
+        DataError, match=r"here: the image .*broken\.png: it is no PNG, JPEG or WebP picture"
+    ):
         reader.read(Side(None, tmp_path / "broken.png"), None, "here")
 
 
-def test_a_side_has_the_same_vector_alone_and_among_others(gme_model: Path, sides: list[Side]) -> None:
+def test_a_side_has_the_same_vector_alone_and_among_others(
+    gme_model: Path, sides: list[Side]
+) -> None:
     embedder = Gme(str(gme_model), device="cpu")
     together = embedder.documents(sides, [""] * len(sides))
     assert together.shape == (len(sides), 256)
@@ -230,26 +304,39 @@ def test_a_side_has_the_same_vector_alone_and_among_others(gme_model: Path, side
 
 
 def test_positions_of_pictures_reach_the_network(gme_model: Path, sides: list[Side]) -> None:
-    """Without token types the network would read a picture as a line of text, and nothing would say so."""
+    """Without token types the network would read a picture as a line of text, and nothing would say
+    so."""
     embedder = Gme(str(gme_model), device="cpu")
     network = embedder._network
     seen: list[dict[str, Any]] = []
-    network.language_model.register_forward_pre_hook(lambda module, given, named: seen.append(named), with_kwargs=True)
+    network.language_model.register_forward_pre_hook(
+        lambda module, given, named: seen.append(named), with_kwargs=True
+    )
     embedder.documents([sides[1]], [""])
     positions = seen[0]["position_ids"]
     image = positions[-3:, 0, :][:, (positions[-3, 0] != positions[-1, 0]).nonzero().flatten()]
     assert image.shape[1] > 0  # row, column and time differ where the picture is
 
 
-def test_pictures_are_mined_and_no_copy_of_a_positive_is_taken(gme_model: Path, tmp_path: Path) -> None:
+def test_pictures_are_mined_and_no_copy_of_a_positive_is_taken(
+    gme_model: Path, tmp_path: Path
+) -> None:
     colours = ["red", "blue", "green", "yellow", "white", "black", "orange", "purple"]
     for colour in colours:
         draw(tmp_path / f"{colour}.png", colour, (56, 56))
         draw(tmp_path / f"copies/{colour}.png", colour, (56, 56))
-    rows = [{"id": f"{folder}{colour}", "image": f"{folder}{colour}.png"} for colour in colours for folder in ("", "copies/")]
+    rows = [
+        {"id": f"{folder}{colour}", "image": f"{folder}{colour}.png"}
+        for colour in colours
+        for folder in ("", "copies/")
+    ]
     corpus = Corpus(write_rows(tmp_path / "corpus.jsonl", rows))
     asked_for = [
-        {"query": f"a {colour} square", "positives": [{"image": f"{colour}.png"}], "instruction": "Find it."}
+        {
+            "query": f"a {colour} square",
+            "positives": [{"image": f"{colour}.png"}],
+            "instruction": "Find it.",
+        }
         for colour in colours
     ]
     source = write_rows(tmp_path / "train.jsonl", asked_for)
@@ -280,7 +367,13 @@ def test_vllm_gives_the_same_vectors(gme_model: Path, sides: list[Side], tmp_pat
     program, answer = tmp_path / "embed.py", tmp_path / "answer.json"
     program.write_text(BY_VLLM, encoding="utf-8")
     command = [PYTHON_VLLM, program, gme_model, pickle.dumps(sides).hex(), answer]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     dimensions, theirs = json.loads(answer.read_text(encoding="utf-8"))
     ours = Gme(str(gme_model), device="cpu", max_pixels=50_176).documents(sides, [""] * len(sides))

@@ -25,11 +25,18 @@ def listed(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("text", "wanted"), [(OLD, "fp32"), (NEW, "bf16"), (ARM, "bf16"), ("", "fp32")])
-def test_a_cpu_without_the_instructions_computes_in_fp32(tmp_path: Path, text: str, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "wanted"), [(OLD, "fp32"), (NEW, "bf16"), (ARM, "bf16"), ("", "fp32")]
+)
+def test_a_cpu_without_the_instructions_computes_in_fp32(
+    tmp_path: Path, text: str, wanted: str
+) -> None:
     chosen, said = settle("auto", "cpu", listed(tmp_path, text))
     assert chosen == wanted
-    assert said == f"precision auto: {wanted}, since this CPU has {'no ' * (wanted == 'fp32')}bf16 instructions."
+    assert (
+        said == f"precision auto: {wanted}, since this CPU has {'no ' * (wanted == 'fp32')}bf16"
+        " instructions."
+    )
 
 
 def test_what_was_asked_for_is_kept_and_said_to_be_slow(tmp_path: Path) -> None:
@@ -47,7 +54,9 @@ def test_no_list_of_processors_means_fp32(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("has", [True, False])
 def test_a_gpu_is_asked_by_torch(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation
+    )
     assert settle("auto", "cuda")[0] == ("bf16" if has else "fp32")
 
 
@@ -57,7 +66,9 @@ def test_gmr_tinys_configuration_leaves_it_to_the_machine() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_says_and_keeps_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_says_and_keeps_what_was_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine of the other kind does not go on with it: it would leave other weights."""
     shown = StringIO()
     monkeypatch.setattr(precision.settle, "__defaults__", (listed(tmp_path, OLD),))

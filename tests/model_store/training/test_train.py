@@ -1,4 +1,5 @@
-"""Whole runs on gmr-tiny: what is learnt, what is left, and what happens to a run that is stopped, killed, or wrong."""
+"""Whole runs on gmr-tiny: what is learnt, what is left, and what happens to a run that is stopped,
+killed, or wrong."""
 
 from __future__ import annotations
 
@@ -41,7 +42,12 @@ def settings(folder: Path, **values: Any) -> dict[str, Any]:
     return {
         "model": str(TINY),
         "output": str(folder / "run"),
-        "data": {"train": str(folder / "train.jsonl"), "negatives": 3, "random_share": 0.34, "max_tokens": 512},
+        "data": {
+            "train": str(folder / "train.jsonl"),
+            "negatives": 3,
+            "random_share": 0.34,
+            "max_tokens": 512,
+        },
         "lora": {"rank": 4, "alpha": 8, "dropout": 0.1},
         "optimizer": {"learning_rate": 1e-3, "warmup": 0.1},
         "batch": {"examples": 2, "tokens": 2048, "checkpointing": False},
@@ -62,7 +68,8 @@ def adapter(run: Path) -> dict[str, torch.Tensor]:
 
 
 class Interrupting(StringIO):
-    """Sends this process a signal once it is told of a step, as an operator who reads along would."""
+    """Sends this process a signal once it is told of a step, as an operator who reads along
+    would."""
 
     def __init__(self, step: int, number: int) -> None:
         super().__init__()
@@ -84,7 +91,18 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
         "precision": "bf16",
     }
     shown = StringIO()
-    run = train(config(tmp_path, data=data, steps=90, save_every=90, report_every=20, tensorboard=True, **learning), stream=shown)
+    run = train(
+        config(
+            tmp_path,
+            data=data,
+            steps=90,
+            save_every=90,
+            report_every=20,
+            tensorboard=True,
+            **learning,
+        ),
+        stream=shown,
+    )
     rows = [row for row in read_metrics(run) if "sft" in row]
     first, last = rows[0], [row["sft"] for row in rows[-8:]]
     assert [row["step"] for row in rows] == list(range(1, 91))
@@ -121,19 +139,34 @@ def test_nothing_but_the_maps_changes(tmp_path: Path, monkeypatch: pytest.Monkey
         return spread(self, model)
 
     monkeypatch.setattr(processes.Processes, "spread", kept)
-    run = train(config(tmp_path, steps=2, optimizer={"learning_rate": 0.1, "weight_decay": 0.1}), stream=StringIO())
+    run = train(
+        config(tmp_path, steps=2, optimizer={"learning_rate": 0.1, "weight_decay": 0.1}),
+        stream=StringIO(),
+    )
     base = load_file(TINY / "model.safetensors")
-    found = {name: value for name, value in seen[0].network.get_base_model().state_dict().items() if "lora_" not in name}
+    found = {
+        name: value
+        for name, value in seen[0].network.get_base_model().state_dict().items()
+        if "lora_" not in name
+    }
     same = {
-        name.replace(".base_layer", "").replace("model.language_model.", "model.").replace("model.visual", "visual")
+        name.replace(".base_layer", "")
+        .replace("model.language_model.", "model.")
+        .replace("model.visual", "visual")
         for name in found
     }
     assert set(base) <= same
     for name, value in found.items():
-        plain = name.replace(".base_layer", "").replace("model.language_model.", "model.").replace("model.visual", "visual")
+        plain = (
+            name.replace(".base_layer", "")
+            .replace("model.language_model.", "model.")
+            .replace("model.visual", "visual")
+        )
         if plain in base:
             assert torch.equal(value, base[plain].float()), name
-    assert any(float(value.abs().max()) > 0 for name, value in adapter(run).items() if "lora_B" in name)
+    assert any(
+        float(value.abs().max()) > 0 for name, value in adapter(run).items() if "lora_B" in name
+    )
 
 
 def test_a_run_that_is_done_is_left_alone_and_another_one_refused(tmp_path: Path) -> None:
@@ -141,8 +174,13 @@ def test_a_run_that_is_done_is_left_alone_and_another_one_refused(tmp_path: Path
     before = (run / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
     assert train(config(tmp_path, steps=1, keep=5), stream=StringIO()) == run
     assert (run / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(TrainingError, match=r"begun with another lora.rank \(4, now 2\); choose another output"):
-        train(config(tmp_path, steps=1, lora={"rank": 2, "alpha": 8, "dropout": 0.1}), stream=StringIO())
+    with pytest.raises(
+        TrainingError, match=r"begun with another lora.rank \(4, now 2\); choose another output"
+    ):
+        train(
+            config(tmp_path, steps=1, lora={"rank": 2, "alpha": 8, "dropout": 0.1}),
+            stream=StringIO(),
+        )
     (tmp_path / "train.jsonl").write_text((tmp_path / "train.jsonl").read_text() + "\n")
     with pytest.raises(TrainingError, match="begun with another train "):
         train(config(tmp_path, steps=1), stream=StringIO())
@@ -151,7 +189,9 @@ def test_a_run_that_is_done_is_left_alone_and_another_one_refused(tmp_path: Path
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Stopped, match=f"Stopped by {number.name} after step 4; the same command goes on") as stopped:
+    with pytest.raises(
+        Stopped, match=f"Stopped by {number.name} after step 4; the same command goes on"
+    ) as stopped:
         train(config(tmp_path, save_every=100), stream=Interrupting(3, number))
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) is before
@@ -159,7 +199,9 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Si
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
-def test_no_number_stops_the_run_by_name_and_saves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_number_stops_the_run_by_name_and_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     surrogate = loop.Learner._surrogate
 
     def poisoned(self: loop.Learner, columns: torch.Tensor) -> torch.Tensor:
@@ -167,21 +209,31 @@ def test_no_number_stops_the_run_by_name_and_saves_nothing(tmp_path: Path, monke
         return value / 0 if len(read_metrics(tmp_path / "run")) == 3 else value
 
     monkeypatch.setattr(loop.Learner, "_surrogate", poisoned)
-    with pytest.raises(NotFinite, match=r"^Step 4: the loss is not finite; the examples are q\d \(.*train.jsonl:\d\), q\d \("):
+    with pytest.raises(
+        NotFinite,
+        match=r"^Step 4: the loss is not finite; the examples are q\d \(.*train.jsonl:\d\), q\d \(",
+    ):
         train(config(tmp_path, save_every=1), stream=StringIO())
-    assert sorted(path.name for path in (tmp_path / "run" / "states").iterdir()) == ["step-00000002", "step-00000003"]
+    assert sorted(path.name for path in (tmp_path / "run" / "states").iterdir()) == [
+        "step-00000002",
+        "step-00000003",
+    ]
     monkeypatch.undo()
     train(config(tmp_path, save_every=1), stream=StringIO())
 
 
-def test_a_gradient_that_overflows_stops_the_run_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gradient_that_overflows_stops_the_run_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
     with pytest.raises(NotFinite, match="Step 1: the gradient is not finite; the examples are q"):
         train(config(tmp_path), stream=StringIO())
     assert not (tmp_path / "run" / "states").exists()
 
 
-def test_wrong_data_is_named_before_anything_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_data_is_named_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = [json.loads(line) for line in write_colours(tmp_path).read_text().splitlines()]
     rows[1]["positives"] = []
     rows[2]["negatives"] = []
@@ -191,7 +243,10 @@ def test_wrong_data_is_named_before_anything_is_loaded(tmp_path: Path, monkeypat
     monkeypatch.setattr(processes.Processes, "spread", None)
     with pytest.raises(DataError) as caught:
         train(config(tmp_path), stream=StringIO())
-    places = [line.partition("train.jsonl:")[2].partition(":")[0] for line in str(caught.value).splitlines()]
+    places = [
+        line.partition("train.jsonl:")[2].partition(":")[0]
+        for line in str(caught.value).splitlines()
+    ]
     assert places == ["2", "5", "7"]
     assert not (tmp_path / "run").exists()
     good = [row for at, row in enumerate(rows) if at not in (1, 4, 6)]
@@ -201,11 +256,15 @@ def test_wrong_data_is_named_before_anything_is_loaded(tmp_path: Path, monkeypat
 
 
 def test_held_out_rows_that_are_learnt_are_refused(tmp_path: Path) -> None:
-    """The query alone may be the same, and so may a positive: many documents answer several queries."""
+    """The query alone may be the same, and so may a positive: many documents answer several
+    queries."""
     rows = [json.loads(line) for line in write_colours(tmp_path).read_text().splitlines()]
     held = [dict(row) for row in rows[3:6]]
     held[0]["query"] = {"text": "what is none of those"}
-    held[1] = held[1] | {"id": "other", "query": {**held[1]["query"], "text": f" {held[1]['query']['text'].upper()} "}}
+    held[1] = held[1] | {
+        "id": "other",
+        "query": {**held[1]["query"], "text": f" {held[1]['query']['text'].upper()} "},
+    }
     held[2] = held[2] | {"positives": [{"text": "Another answer."}]}
     (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, held)))
     made = config(tmp_path, data=settings(tmp_path)["data"] | {"dev": str(tmp_path / "dev.jsonl")})
@@ -214,7 +273,9 @@ def test_held_out_rows_that_are_learnt_are_refused(tmp_path: Path) -> None:
             begin(made)
         first, hint = str(caught.value).splitlines()
         assert re.fullmatch(
-            r".*train\.jsonl:5: the row is held out, too: .*dev\.jsonl:2 has the same query and positive\.", first
+            r".*train\.jsonl:5: the row is held out, too: .*dev\.jsonl:2 has the same query and"
+            r" positive\.",
+            first,
         )
         assert "`gmr data split`" in hint
     (tmp_path / "dev.jsonl").write_text("\n".join(map(json.dumps, [held[0], held[2]])))
@@ -225,7 +286,10 @@ def test_held_out_rows_that_are_learnt_are_refused(tmp_path: Path) -> None:
     ("wrong", "sentence"),
     [
         ({"model": "gmr-none"}, "There is no model 'gmr-none'"),
-        ({"data": {"train": "nowhere.jsonl", "max_tokens": 512}}, "nowhere.jsonl: the file cannot be read"),
+        (
+            {"data": {"train": "nowhere.jsonl", "max_tokens": 512}},
+            "nowhere.jsonl: the file cannot be read",
+        ),
         ({"batch": {"examples": 2, "tokens": 64}}, "batch.tokens is 64, less than the"),
         ({"head": {"tokens": 16}}, "'Yes' is 2 tokens"),
         ({"lora": {"target": "q_proj"}}, "lora.target matches none"),
@@ -243,17 +307,27 @@ def test_what_cannot_work_is_refused(
 
 def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "base", Layout())
-    put(folder, "config.json", stated("config.json") | {"quantization_config": {"quant_method": "fp8"}})
-    with pytest.raises(TrainingError, match=r"^base: its weights are quantised \(fp8\), and cannot be trained: "):
+    put(
+        folder,
+        "config.json",
+        stated("config.json") | {"quantization_config": {"quant_method": "fp8"}},
+    )
+    with pytest.raises(
+        TrainingError, match=r"^base: its weights are quantised \(fp8\), and cannot be trained: "
+    ):
         train(config(tmp_path, model=str(folder)), stream=StringIO())
 
 
-def test_a_label_of_two_tokens_is_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_label_of_two_tokens_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     encode = LiteralTokenizer.encode
     monkeypatch.setattr(
         LiteralTokenizer,
         "encode",
-        lambda self, texts: [ids * (1 + (text == "no")) for text, ids in zip(texts, encode(self, texts), strict=True)],
+        lambda self, texts: [
+            ids * (1 + (text == "no")) for text, ids in zip(texts, encode(self, texts), strict=True)
+        ],
     )
     with pytest.raises(TrainingError, match="the label 'no' is 2 tokens, not one"):
         train(config(tmp_path), stream=StringIO())
@@ -266,7 +340,10 @@ def test_the_command_says_what_is_wrong_and_draws_on_demand(tmp_path: Path) -> N
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(settings(tmp_path, steps=1)))
     ask = CliRunner().invoke
-    assert (ask(app, ["train", str(path), "--check"]).output, ask(app, ["train", str(path), "--plot"]).exit_code) == (
+    assert (
+        ask(app, ["train", str(path), "--check"]).output,
+        ask(app, ["train", str(path), "--plot"]).exit_code,
+    ) == (
         "8 examples, and nothing is wrong with them.\n",
         1,
     )

@@ -1,4 +1,5 @@
-"""The gradient is that of the losses, however groups are packed, and the logits are transformers' own."""
+"""The gradient is that of the losses, however groups are packed, and the logits are transformers'
+own."""
 
 from __future__ import annotations
 
@@ -32,7 +33,13 @@ Gradients = dict[str, Tensor]
 
 
 def config(**values: Any) -> TrainConfig:
-    least = {"model": str(TINY), "output": "none", "data": {"train": "none"}, "precision": "fp32", "device": "cpu"}
+    least = {
+        "model": str(TINY),
+        "output": "none",
+        "data": {"train": "none"},
+        "precision": "fp32",
+        "device": "cpu",
+    }
     return TrainConfig.model_validate(least | values)
 
 
@@ -43,7 +50,12 @@ def groups(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
     manifest = CHECKPOINT.manifest
     made = []
     for negatives, name in ((3, "three.jsonl"), (2, "two.jsonl")):
-        grouper = Grouper(CHECKPOINT.family, manifest.pixels, manifest.default_instruction, Draw(negatives, 0.34, seed=0))
+        grouper = Grouper(
+            CHECKPOINT.family,
+            manifest.pixels,
+            manifest.default_instruction,
+            Draw(negatives, 0.34, seed=0),
+        )
         examples = list(read_examples(write_colours(folder, name, rows=5)))
         made += [replace(grouper.group(examples[at], 0), id=f"{name}/{at}") for at in (0, 1, 4)]
     return made
@@ -54,18 +66,27 @@ def load() -> Callable[..., Reranker]:
     def loaded(**values: Any) -> Reranker:
         settings = config(**values)
         model = load_reranker(settings, CHECKPOINT, torch.device("cpu")).train()
-        for name, parameter in model.named_parameters():  # as after some steps: fresh maps give A no gradient at all
+        # as after some steps: fresh maps give A no gradient at all
+        for name, parameter in model.named_parameters():
             if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(len(name)))
+                torch.nn.init.normal_(
+                    parameter, std=0.02, generator=torch.Generator().manual_seed(len(name))
+                )
         return model
 
     return loaded
 
 
-def learnt(model: Reranker, made: list[Unit], loss: LossConfig, *, examples: int, step: int = 1) -> tuple[Gradients, Tally]:
+def learnt(
+    model: Reranker, made: list[Unit], loss: LossConfig, *, examples: int, step: int = 1
+) -> tuple[Gradients, Tally]:
     model.zero_grad(set_to_none=True)
     tally = Learner(model, loss, Processes(config()), seed=0).learn(made, step, examples)
-    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     return gradients, tally
 
 
@@ -76,11 +97,16 @@ def furthest(one: Gradients, other: Gradients) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one) / size
 
 
-def test_logits_are_those_of_transformers_forward_pass(tmp_path: Path, load: Callable[..., Reranker]) -> None:
+def test_logits_are_those_of_transformers_forward_pass(
+    tmp_path: Path, load: Callable[..., Reranker]
+) -> None:
     example = list(read_examples(write_colours(tmp_path)))[4]
     manifest = CHECKPOINT.manifest
-    group = Grouper(CHECKPOINT.family, manifest.pixels, manifest.default_instruction, Draw(3, 0.34, 0)).group(example, 0)
-    model = load_reranker(config(), CHECKPOINT, torch.device("cpu")).eval()  # fresh maps change nothing
+    group = Grouper(
+        CHECKPOINT.family, manifest.pixels, manifest.default_instruction, Draw(3, 0.34, 0)
+    ).group(example, 0)
+    # fresh maps change nothing
+    model = load_reranker(config(), CHECKPOINT, torch.device("cpu")).eval()
     (unit,) = units([group], 10_000, PAD)
     with torch.no_grad():
         logits = model(unit.batches[0])
@@ -92,7 +118,9 @@ def test_logits_are_those_of_transformers_forward_pass(tmp_path: Path, load: Cal
         assert yes - no == pytest.approx(wanted, abs=2e-4)
 
 
-@pytest.mark.parametrize("loss", [LossConfig(), LossConfig(weight="cl", direction="cl")], ids=["sft", "cl"])
+@pytest.mark.parametrize(
+    "loss", [LossConfig(), LossConfig(weight="cl", direction="cl")], ids=["sft", "cl"]
+)
 def test_the_gradient_does_not_depend_on_the_packing(
     loss: LossConfig, groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
@@ -111,22 +139,35 @@ def test_the_gradient_does_not_depend_on_the_packing(
 
 @pytest.mark.parametrize(("weight", "true_loss"), [("sft", sft_loss), ("cl", cl_loss)])
 def test_the_gradient_is_the_true_losses(
-    weight: str, true_loss: Callable[[Tensor], Tensor], groups: list[Group], load: Callable[..., Reranker]
+    weight: str,
+    true_loss: Callable[[Tensor], Tensor],
+    groups: list[Group],
+    load: Callable[..., Reranker],
 ) -> None:
     same_size = [group for group in groups if len(group.prompts) == 4]
     (unit,) = units(same_size, 100_000, PAD)
     model = load(batch={"checkpointing": True})
-    ours, tally = learnt(model, [unit], LossConfig.model_validate({"weight": weight, "direction": weight}), examples=3)
+    ours, tally = learnt(
+        model,
+        [unit],
+        LossConfig.model_validate({"weight": weight, "direction": weight}),
+        examples=3,
+    )
     model.zero_grad(set_to_none=True)
     loss = true_loss(model(unit.batches[0]).view(3, 4, 2))
     loss.backward()
-    theirs = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    theirs = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     assert furthest(theirs, ours) < 1e-4
     assert tally.sums[weight] / 3 == pytest.approx(loss.item(), rel=1e-5)
 
 
 class Watched(torch.nn.Module):
-    """A vision tower that notes whether a gradient would flow through it, and can be made to let one."""
+    """A vision tower that notes whether a gradient would flow through it, and can be made to let
+    one."""
 
     def __init__(self, tower: Any, *, always: bool) -> None:
         super().__init__()
@@ -156,16 +197,24 @@ def test_no_gradient_flows_through_a_frozen_vision_tower(
     assert all(torch.equal(found[True][name], found[False][name]) for name in found[True])
 
 
-def test_a_vision_tower_that_is_adapted_learns(groups: list[Group], load: Callable[..., Reranker]) -> None:
-    target = r".*\.(visual\.blocks\.\d+\.mlp\.up_proj|language_model\.layers\.\d+\.self_attn\.q_proj)"
+def test_a_vision_tower_that_is_adapted_learns(
+    groups: list[Group], load: Callable[..., Reranker]
+) -> None:
+    target = (
+        r".*\.(visual\.blocks\.\d+\.mlp\.up_proj|language_model\.layers\.\d+\.self_attn\.q_proj)"
+    )
     lora = {"rank": 2, "alpha": 4, "target": target, "vision": True}
-    gradients, _ = learnt(load(lora=lora), units(groups, 4000, PAD), LossConfig(), examples=len(groups))
+    gradients, _ = learnt(
+        load(lora=lora), units(groups, 4000, PAD), LossConfig(), examples=len(groups)
+    )
     assert all(float(each.abs().max()) > 0 for name, each in gradients.items() if "visual" in name)
     assert sum("visual" in name for name in gradients) == 8
 
 
 @pytest.mark.parametrize("weight", get_args(Weight))
-def test_every_weight_and_direction_takes_a_step(weight: Weight, groups: list[Group], load: Callable[..., Reranker]) -> None:
+def test_every_weight_and_direction_takes_a_step(
+    weight: Weight, groups: list[Group], load: Callable[..., Reranker]
+) -> None:
     tau = 1e-3 if weight == "base_masked" else None
     model = load(batch={"checkpointing": False}, lora={"rank": 2, "alpha": 4})
     found = []
@@ -181,25 +230,35 @@ def test_every_weight_and_direction_takes_a_step(weight: Weight, groups: list[Gr
 
 
 @pytest.mark.parametrize("kind", ["trainable", "random"])
-def test_a_head_that_learns_has_a_gradient(kind: str, groups: list[Group], load: Callable[..., Reranker]) -> None:
-    gradients, _ = learnt(load(head={"kind": kind}), units(groups[:2], 4000, PAD), LossConfig(), examples=2)
+def test_a_head_that_learns_has_a_gradient(
+    kind: str, groups: list[Group], load: Callable[..., Reranker]
+) -> None:
+    gradients, _ = learnt(
+        load(head={"kind": kind}), units(groups[:2], 4000, PAD), LossConfig(), examples=2
+    )
     assert float(gradients["head.rows"].abs().max()) > 0
     assert len(gradients) == 57
 
 
-def test_half_precision_keeps_maps_and_logits_whole(groups: list[Group], load: Callable[..., Reranker]) -> None:
+def test_half_precision_keeps_maps_and_logits_whole(
+    groups: list[Group], load: Callable[..., Reranker]
+) -> None:
     made = units(groups, 4000, PAD)
     half, full = load(precision="bf16"), load()
     logits = half(made[0].batches[0])
     assert logits.dtype == torch.float32
-    assert {parameter.dtype for parameter in half.parameters() if parameter.requires_grad} == {torch.float32}
+    assert {parameter.dtype for parameter in half.parameters() if parameter.requires_grad} == {
+        torch.float32
+    }
     assert next(half.base().visual.parameters()).dtype == torch.bfloat16
     ours, _ = learnt(half, made, LossConfig(), examples=len(groups))
     theirs, _ = learnt(full, made, LossConfig(), examples=len(groups))
     assert furthest(ours, theirs) < 0.3
 
 
-def test_dropout_is_a_function_of_seed_and_step(groups: list[Group], load: Callable[..., Reranker]) -> None:
+def test_dropout_is_a_function_of_seed_and_step(
+    groups: list[Group], load: Callable[..., Reranker]
+) -> None:
     model = load(lora={"rank": 2, "alpha": 4, "dropout": 0.5}, batch={"checkpointing": True})
     made = units(groups[:1], groups[0].longest, PAD)
     loss = LossConfig(weight="cl", direction="cl")
@@ -211,7 +270,9 @@ def test_dropout_is_a_function_of_seed_and_step(groups: list[Group], load: Calla
     assert furthest(one, other) > 1e-3
 
 
-def test_a_group_in_pieces_drops_the_same_in_both_readings(groups: list[Group], load: Callable[..., Reranker]) -> None:
+def test_a_group_in_pieces_drops_the_same_in_both_readings(
+    groups: list[Group], load: Callable[..., Reranker]
+) -> None:
     model = load(lora={"rank": 2, "alpha": 4, "dropout": 0.5}, batch={"checkpointing": False})
     (unit,) = units(groups[:1], groups[0].longest, PAD)
     assert len(unit.batches) == 4
@@ -219,6 +280,12 @@ def test_a_group_in_pieces_drops_the_same_in_both_readings(groups: list[Group], 
     ours, _ = learnt(model, [unit], loss, examples=1)
     model.zero_grad(set_to_none=True)
     learner = Learner(model, loss, Processes(config()), seed=0)
-    learner._value(torch.cat([learner._run(unit, number, 1) for number in range(4)]), unit, Tally()).backward()
-    theirs = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    learner._value(
+        torch.cat([learner._run(unit, number, 1) for number in range(4)]), unit, Tally()
+    ).backward()
+    theirs = {
+        name: parameter.grad
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     assert furthest(theirs, ours) < 1e-4

@@ -38,7 +38,8 @@ def written(folder: Path, name: str, values: dict[str, Any]) -> Path:
 
 
 def run_until(config: Path, step: int, number: signal.Signals) -> tuple[int, int]:
-    """Start a run and send it a signal once it has said that it did `step`; gives its exit code and the last step it told of."""
+    """Start a run and send it a signal once it has said that it did `step`; gives its exit code and
+    the last step it told of."""
     command = [sys.executable, "-m", "model_store.training", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         told = 0
@@ -51,19 +52,28 @@ def run_until(config: Path, step: int, number: signal.Signals) -> tuple[int, int
         return process.wait(), told
 
 
-def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(
+    tmp_path: Path,
+) -> None:
     write_colours(tmp_path, "dev.jsonl", rows=3, asks="show me")
     values = settings(tmp_path, steps=STEPS, save_every=3, evaluate_every=4)
     values["data"]["dev"] = str(tmp_path / "dev.jsonl")
-    undisturbed = train(TrainConfig.model_validate(values | {"output": str(tmp_path / "undisturbed")}), stream=StringIO())
+    undisturbed = train(
+        TrainConfig.model_validate(values | {"output": str(tmp_path / "undisturbed")}),
+        stream=StringIO(),
+    )
     values["data"]["workers"] = 1  # ahead of the network, which must not matter
     disturbed = written(tmp_path, "disturbed", values)
     first = Random(os.getpid()).randint(1, 3)
     assert run_until(disturbed, first, signal.SIGTERM)[0] == 143
-    code, _ = run_until(disturbed, Random(os.getpid() + 1).randint(first + 2, STEPS - 1), signal.SIGKILL)
+    code, _ = run_until(
+        disturbed, Random(os.getpid() + 1).randint(first + 2, STEPS - 1), signal.SIGKILL
+    )
     assert code == -signal.SIGKILL
     assert not (tmp_path / "disturbed" / "manifest.json").exists()
-    run = train(TrainConfig.model_validate(yaml.safe_load(disturbed.read_text())), stream=StringIO())
+    run = train(
+        TrainConfig.model_validate(yaml.safe_load(disturbed.read_text())), stream=StringIO()
+    )
     ours, theirs = adapter(run), adapter(undisturbed)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -73,8 +83,12 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(tm
     assert mine.step == STEPS
     assert mine.moments["param_groups"][0]["lr"] == wanted_state.moments["param_groups"][0]["lr"]
     for name, moments in wanted_state.moments["state"].items():
-        assert all(torch.equal(mine.moments["state"][name][key], value) for key, value in moments.items())
-    rows, wanted = ([row | {"seconds": 0} for row in read_metrics(folder)] for folder in (run, undisturbed))
+        assert all(
+            torch.equal(mine.moments["state"][name][key], value) for key, value in moments.items()
+        )
+    rows, wanted = (
+        [row | {"seconds": 0} for row in read_metrics(folder)] for folder in (run, undisturbed)
+    )
     assert rows == wanted
 
 
@@ -82,11 +96,22 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(tm
 def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
     write_colours(tmp_path, "dev.jsonl", rows=3, asks="show me")
     plain = {"rank": 4, "alpha": 8, "dropout": 0.0}
-    # Shares of unequal size: a budget that one process's longer groups exceed, so that they go in pieces.
+    # Shares of unequal size: a budget that one process's longer groups exceed, so that they go in
+    # pieces.
     batch = {"examples": 4, "tokens": 320, "checkpointing": True}
-    values = settings(tmp_path, steps=3, lora=plain, batch=batch, head={"kind": "trainable"}, strategy=strategy, save_every=2)
+    values = settings(
+        tmp_path,
+        steps=3,
+        lora=plain,
+        batch=batch,
+        head={"kind": "trainable"},
+        strategy=strategy,
+        save_every=2,
+    )
     values["data"] |= {"dev": str(tmp_path / "dev.jsonl"), "max_tokens": 256}
-    alone = train(TrainConfig.model_validate(values | {"output": str(tmp_path / "alone")}), stream=StringIO())
+    alone = train(
+        TrainConfig.model_validate(values | {"output": str(tmp_path / "alone")}), stream=StringIO()
+    )
     together = tmp_path / "together"
     torchrun = [
         sys.executable,
@@ -99,7 +124,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
         "model_store.training",
     ]
     command = [*torchrun, str(written(tmp_path, "together", values))]
-    ended = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=ENVIRONMENT, timeout=600, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     ours, theirs = adapter(together), adapter(alone)
     assert ours.keys() == theirs.keys()
@@ -108,15 +135,23 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
     heads = [load_file(run / "head.safetensors")["rows"] for run in (together, alone)]
     assert torch.allclose(*heads, rtol=1e-3, atol=1e-5)
     for row, wanted in zip(read_metrics(together), read_metrics(alone), strict=True):
-        same = {name for name in wanted if name not in ("seconds", "images")}  # a picture counts once a batch
-        assert {name: row[name] for name in same} == pytest.approx({name: wanted[name] for name in same}, rel=1e-3, abs=1e-5)
+        # a picture counts once a batch
+        same = {name for name in wanted if name not in ("seconds", "images")}
+        assert {name: row[name] for name in same} == pytest.approx(
+            {name: wanted[name] for name in same}, rel=1e-3, abs=1e-5
+        )
     manifest = json.loads((together / "manifest.json").read_text())
     assert manifest["head"] == {"kind": "trainable", "words": ["yes", "no"]}
 
 
-def test_processes_that_found_no_way_to_each_other_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_found_no_way_to_each_other_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = TrainConfig.model_validate(settings(tmp_path))
     assert Processes(config).share.world == 1
-    monkeypatch.setenv("WORLD_SIZE", "2")  # what a launcher says that started two, of which each believes to be alone
-    with pytest.raises(TrainingError, match="2 processes were started, and they found no way to each other"):
+    # what a launcher says that started two, of which each believes to be alone
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        TrainingError, match="2 processes were started, and they found no way to each other"
+    ):
         Processes(config)

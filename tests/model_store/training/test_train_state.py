@@ -67,7 +67,11 @@ def test_a_damaged_state_is_passed_over_and_replaced(tmp_path: Path, name: str, 
     if harm == "gone":
         path.unlink()
     else:
-        path.write_bytes(data[: len(data) // 2] if harm == "cut" else data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        path.write_bytes(
+            data[: len(data) // 2]
+            if harm == "cut"
+            else data[:-9] + bytes([data[-9] ^ 1]) + data[-8:]
+        )
     state, damaged = latest(tmp_path)
     assert state is not None
     assert state.step == 5
@@ -80,7 +84,12 @@ def test_a_full_disk_leaves_the_states_before(tmp_path: Path) -> None:
     saved(tmp_path, 5)
     weights, moments = tensors(10, size=100_000)
     for large in ((weights, tensors(10)[1]), (tensors(10)[0], moments)):
-        with largest_file(50_000), pytest.raises(TrainingError, match=r"step 10 cannot be written.*the states before it stay"):
+        with (
+            largest_file(50_000),
+            pytest.raises(
+                TrainingError, match=r"step 10 cannot be written.*the states before it stay"
+            ),
+        ):
             save(tmp_path, 10, RUN, *large, keep=1)
         assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
     assert latest(tmp_path)[0].step == 5  # type: ignore[union-attr]
@@ -105,12 +114,21 @@ def test_the_journal_goes_on_after_the_step_that_was_saved(tmp_path: Path) -> No
     journal = Journal(tmp_path, 2)
     journal.write(3, sft=30.0)
     journal.close()
-    assert [(row["step"], row["sft"]) for row in read_metrics(tmp_path)] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert [(row["step"], row["sft"]) for row in read_metrics(tmp_path)] == [
+        (1, 1.0),
+        (2, 2.0),
+        (3, 30.0),
+    ]
 
 
 def test_the_journal_names_a_full_disk(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0)
-    with largest_file(10), pytest.raises(TrainingError, match=r"metrics\.jsonl: it cannot be written \(File too large\)"):
+    with (
+        largest_file(10),
+        pytest.raises(
+            TrainingError, match=r"metrics\.jsonl: it cannot be written \(File too large\)"
+        ),
+    ):
         journal.write(1, sft=0.123456789)
 
 
@@ -119,7 +137,9 @@ def test_a_plot_of_what_there_is(tmp_path: Path) -> None:
         draw(tmp_path)
     journal = Journal(tmp_path, 0)
     for step in range(1, 40):
-        journal.write(step, sft=1 / step, cl=0.5 / step, positive_weight=1 / step, negative_weight=0.0)
+        journal.write(
+            step, sft=1 / step, cl=0.5 / step, positive_weight=1 / step, negative_weight=0.0
+        )
     journal.write(39, dev_sft=0.1, dev_ndcg=0.9)
     journal.close()
     assert draw(tmp_path).read_bytes().startswith(b"\x89PNG")
@@ -135,4 +155,6 @@ def test_the_rate_rises_and_falls() -> None:
     assert 0 < rates[-1] < 0.01
     flat = OptimizerConfig(learning_rate=0.5, warmup=0.0, schedule="constant")
     assert {rate(step, 7, flat) for step in range(1, 8)} == {0.5}
-    assert rate(51, 101, OptimizerConfig(learning_rate=1.0, warmup=0.0, schedule="linear")) == pytest.approx(1 - 50 / 101)
+    assert rate(
+        51, 101, OptimizerConfig(learning_rate=1.0, warmup=0.0, schedule="linear")
+    ) == pytest.approx(1 - 50 / 101)

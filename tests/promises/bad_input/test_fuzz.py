@@ -1,4 +1,5 @@
-"""Whatever is sent: a valid answer or the flat error body, never a 5xx, and nothing of the service's insides."""
+"""Whatever is sent: a valid answer or the flat error body, never a 5xx, and nothing of the
+service's insides."""
 
 from __future__ import annotations
 
@@ -29,13 +30,19 @@ quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthC
 any_text = st.text(st.characters(), max_size=30)  # surrogates among them
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | any_text
 json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=5) | st.dictionaries(any_text, inner, max_size=5), max_leaves=20
+    scalars,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(any_text, inner, max_size=5),
+    max_leaves=20,
 )
 IMAGE = data_url(PICTURES["png"])
 PART = {"type": "image_url", "image_url": {"url": IMAGE}}
 VALID: dict[str, Any] = {
     "query": {"text": "a red circle"},
-    "documents": ["plain", {"id": "p7", "text": "caption", "image": IMAGE}, {"content": [{"type": "text", "text": "x"}, PART]}],
+    "documents": [
+        "plain",
+        {"id": "p7", "text": "caption", "image": IMAGE},
+        {"content": [{"type": "text", "text": "x"}, PART]},
+    ],
     "model": "gmr-tiny",
     "instruction": "find",
     "top_n": 2,
@@ -49,15 +56,28 @@ VALID: dict[str, Any] = {
 
 def places(value: object, *place: str | int) -> list[tuple[str | int, ...]]:
     """Where something stands in a JSON value."""
-    steps = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [found for step, inner in steps for found in [(*place, step), *places(inner, *place, step)]]
+    steps = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
+    return [
+        found for step, inner in steps for found in [(*place, step), *places(inner, *place, step)]
+    ]
 
 
-edits = st.lists(st.tuples(st.sampled_from(places(VALID)), json_values | st.just("delete"), any_text), min_size=1, max_size=3)
+edits = st.lists(
+    st.tuples(st.sampled_from(places(VALID)), json_values | st.just("delete"), any_text),
+    min_size=1,
+    max_size=3,
+)
 
 
 def edited(changes: list[tuple[tuple[str | int, ...], object, str]]) -> dict[str, Any]:
-    """A valid request with some values replaced or left out, and beside each an unknown field or a further element."""
+    """A valid request with some values replaced or left out, and beside each an unknown field or a
+    further element."""
     body = copy.deepcopy(VALID)
     for place, value, name in changes:
         inner: Any = body
@@ -110,19 +130,32 @@ def test_any_json(client: httpx.Client, value: object) -> None:
 @quick
 @given(json_values, json_values)
 def test_any_query_and_documents(client: httpx.Client, query: object, documents: object) -> None:
-    expect_sane(post(client, json.dumps({"query": query, "documents": documents, "on_error": "skip"}).encode()))
+    expect_sane(
+        post(
+            client,
+            json.dumps({"query": query, "documents": documents, "on_error": "skip"}).encode(),
+        )
+    )
 
 
 @quick
 @given(edits)
-def test_a_valid_request_with_changes(client: httpx.Client, changes: list[tuple[tuple[str | int, ...], object, str]]) -> None:
+def test_a_valid_request_with_changes(
+    client: httpx.Client, changes: list[tuple[tuple[str | int, ...], object, str]]
+) -> None:
     expect_sane(post(client, json.dumps(edited(changes)).encode()))
 
 
 @settings(quick, max_examples=20)
-@given(st.text(max_size=200), st.lists(st.text(max_size=200), min_size=1, max_size=8), st.integers(1, 20))
+@given(
+    st.text(max_size=200),
+    st.lists(st.text(max_size=200), min_size=1, max_size=8),
+    st.integers(1, 20),
+)
 def test_any_text(rerank: Rerank, query: str, documents: list[str], times: int) -> None:
-    response = rerank(query=query, documents=[document * times for document in documents], return_documents=True)
+    response = rerank(
+        query=query, documents=[document * times for document in documents], return_documents=True
+    )
     expect_sane(response)
     if response.status_code == 200:
         returned = {each["index"]: each["document"]["text"] for each in response.json()["results"]}
@@ -146,7 +179,10 @@ def repaired(png: bytes) -> bytes:
 def broken_pictures(draw: st.DrawFn) -> bytes:
     data = bytearray(draw(st.sampled_from([*PICTURES.values(), with_unwritable_exif()])))
     for _ in range(draw(st.integers(1, 4))):
-        place = draw(st.integers(0, len(data) - 1) | st.integers(0, 250).filter(lambda place: place < len(data)))
+        place = draw(
+            st.integers(0, len(data) - 1)
+            | st.integers(0, 250).filter(lambda place: place < len(data))
+        )
         match draw(st.sampled_from(["change", "change", "insert", "delete", "cut"])):
             case "change":
                 data[place] = draw(st.sampled_from([0, 1, 127, 255]) | st.integers(0, 255))
@@ -156,14 +192,22 @@ def broken_pictures(draw: st.DrawFn) -> bytes:
                 del data[place + 1 : place + draw(st.integers(2, 20))]
             case "cut":
                 del data[place + 1 :]
-    return repaired(bytes(data)) if data.startswith(b"\x89PNG") and draw(st.booleans()) else bytes(data)
+    return (
+        repaired(bytes(data))
+        if data.startswith(b"\x89PNG") and draw(st.booleans())
+        else bytes(data)
+    )
 
 
 @pytest.mark.slow
 @settings(quick, max_examples=60)
 @given(st.lists(broken_pictures(), min_size=1, max_size=8), st.sampled_from(["skip", "fail"]))
 def test_broken_pictures(rerank: Rerank, broken: list[bytes], on_error: str) -> None:
-    response = rerank(query="a circle", documents=["text", *({"image": bare(data)} for data in broken)], on_error=on_error)
+    response = rerank(
+        query="a circle",
+        documents=["text", *({"image": bare(data)} for data in broken)],
+        on_error=on_error,
+    )
     expect_sane(response)
     if response.status_code == 200:
         answer = response.json()

@@ -29,11 +29,14 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a server with small limits, which works on one request at a time and lets none wait."""
+    """A client of a server with small limits, which works on one request at a time and lets none
+    wait."""
     environment = {f"RERANK_{name.upper()}": str(value) for name, value in LIMITS.items()}
     environment |= {"RERANK_CAPACITY_TOKENS": "1", "RERANK_MAX_WAITING": "0"}
     with (
-        running("serve", port=free_port(), log=tmp_path_factory.mktemp("small") / "log", **environment) as url,
+        running(
+            "serve", port=free_port(), log=tmp_path_factory.mktemp("small") / "log", **environment
+        ) as url,
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield client
@@ -51,24 +54,47 @@ def test_info_shows_the_limits(small: httpx.Client) -> None:
         ({"documents": [{"text": "x" * 8_001}]}, "invalid_request", ["documents", 0]),
         ({"instruction": "x" * 8_001}, "invalid_request", ["instruction"]),
         (
-            {"query": {"content": [{"type": "image_url", "image_url": {"url": bare(encode(picture()))}}] * 2}},
+            {
+                "query": {
+                    "content": (
+                        [{"type": "image_url", "image_url": {"url": bare(encode(picture()))}}] * 2
+                    )
+                }
+            },
             "invalid_request",
             ["query"],
         ),
-        ({"query": {"image": bare(encode(picture()) + bytes(1024))}}, "image_too_large", ["query", "image"]),
-        ({"query": {"image": bare(encode(picture((51, 50))))}}, "image_too_large", ["query", "image"]),
+        (
+            {"query": {"image": bare(encode(picture()) + bytes(1024))}},
+            "image_too_large",
+            ["query", "image"],
+        ),
+        (
+            {"query": {"image": bare(encode(picture((51, 50))))}},
+            "image_too_large",
+            ["query", "image"],
+        ),
         ({"query": {"image": bare(encode(picture((4, 20))))}}, "invalid_image", ["query", "image"]),
         ({"query": {"image": bare(encode(picture((5, 51))))}}, "invalid_image", ["query", "image"]),
     ],
 )
-def test_each_limit_holds(small: httpx.Client, fields: dict[str, Any], code: str, loc: list[str | int]) -> None:
+def test_each_limit_holds(
+    small: httpx.Client, fields: dict[str, Any], code: str, loc: list[str | int]
+) -> None:
     expect(small.post("/rerank", json={"query": "q", "documents": ["d"], **fields}), 400, code, loc)
 
 
 def test_what_is_just_within_the_limits_is_answered(small: httpx.Client) -> None:
     image = bare(encode(picture((5, 50))))
     documents = [*["d"] * 6, "x" * 8_000, {"image": image}]
-    assert len(small.post("/rerank", json={"query": {"image": image}, "documents": documents}).json()["results"]) == 8
+    assert (
+        len(
+            small.post("/rerank", json={"query": {"image": image}, "documents": documents}).json()[
+                "results"
+            ]
+        )
+        == 8
+    )
 
 
 def test_a_body_that_is_too_large_is_refused(small: httpx.Client) -> None:
@@ -78,22 +104,39 @@ def test_a_body_that_is_too_large_is_refused(small: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     ("header", "sent"),
-    [(b"content-length: 1000000000000", b""), (b"transfer-encoding: chunked", b"40001\r\n" + b" " * 0x40001 + b"\r\n")],
+    [
+        (b"content-length: 1000000000000", b""),
+        (b"transfer-encoding: chunked", b"40001\r\n" + b" " * 0x40001 + b"\r\n"),
+    ],
 )
-def test_a_body_is_refused_before_it_has_ended(small: httpx.Client, header: bytes, sent: bytes) -> None:
-    with socket.create_connection((small.base_url.host, small.base_url.port or 80), timeout=60) as connection:
+def test_a_body_is_refused_before_it_has_ended(
+    small: httpx.Client, header: bytes, sent: bytes
+) -> None:
+    with socket.create_connection(
+        (small.base_url.host, small.base_url.port or 80), timeout=60
+    ) as connection:
         connection.sendall(
-            b"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n" + header + b"\r\n\r\n" + sent
+            b"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            + header
+            + b"\r\n\r\n"
+            + sent
         )
         assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_request_beyond_capacity_is_told_when_to_come_again(small: httpx.Client) -> None:
     long = [f"{number} {'word ' * 1590}" for number in range(8)]
-    request = small.build_request("POST", "/rerank", json={"query": "q", "documents": long, "cache": "bypass"})
+    request = small.build_request(
+        "POST", "/rerank", json={"query": "q", "documents": long, "cache": "bypass"}
+    )
     body = request.read()
-    head = f"POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    with socket.create_connection((small.base_url.host, small.base_url.port or 80), timeout=60) as connection:
+    head = (
+        "POST /rerank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length:"
+        f" {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(
+        (small.base_url.host, small.base_url.port or 80), timeout=60
+    ) as connection:
         connection.sendall(head.encode() + body)
         in_flight(small, 1)
         response = small.post("/rerank", json={"query": "q", "documents": ["d"]})

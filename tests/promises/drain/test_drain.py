@@ -1,4 +1,5 @@
-"""A process that is told to end: not ready at once, still serving, then finishing what it has; and gone within its grace."""
+"""A process that is told to end: not ready at once, still serving, then finishing what it has; and
+gone within its grace."""
 
 from __future__ import annotations
 
@@ -32,7 +33,11 @@ CTRL_C = 130
 
 
 def long_request(seed: str) -> dict[str, Any]:
-    return {"query": f"a list {seed}", "documents": [f"{seed} {number} " * 60 for number in range(100)], "cache": "bypass"}
+    return {
+        "query": f"a list {seed}",
+        "documents": [f"{seed} {number} " * 60 for number in range(100)],
+        "cache": "bypass",
+    }
 
 
 def short_request() -> dict[str, Any]:
@@ -57,10 +62,14 @@ def test_while_it_drains_it_is_not_ready_and_serves(tmp_path: Path) -> None:
     """And a second signal ends it at once."""
     with Gmr("serve", log=tmp_path / "log", **CALM | ENDLESS) as process:
         process.await_ready()
-        assert "connection" not in process.rerank(**short_request()).headers  # one that is kept open from here on
+        # one that is kept open from here on
+        assert "connection" not in process.rerank(**short_request()).headers
         process.signal(signal.SIGTERM)
         eventually(lambda: is_unready(process), why=process.said)
-        for answer in (process.rerank(**short_request()), httpx.post(f"{process.url}/rerank", json=short_request())):
+        for answer in (
+            process.rerank(**short_request()),
+            httpx.post(f"{process.url}/rerank", json=short_request()),
+        ):
             assert answer.status_code == 200
             assert answer.headers["connection"] == "close"
         assert process.status("/health/live") == 200
@@ -102,7 +111,9 @@ def waiting_gateway(tmp_path: Path) -> Iterator[tuple[Gmr, Gmr]]:
         worker.kill()
 
 
-def test_a_worker_that_drains_sends_gateways_elsewhere_and_scores_what_comes(waiting_gateway: tuple[Gmr, Gmr]) -> None:
+def test_a_worker_that_drains_sends_gateways_elsewhere_and_scores_what_comes(
+    waiting_gateway: tuple[Gmr, Gmr],
+) -> None:
     gateway, worker = waiting_gateway
     worker.signal(signal.SIGTERM)
     eventually(lambda: is_unready(worker), why=worker.said)
@@ -114,7 +125,9 @@ def test_a_worker_that_drains_sends_gateways_elsewhere_and_scores_what_comes(wai
     eventually(lambda: is_unready(gateway), why=gateway.said)
 
 
-def test_a_gateway_with_a_stuck_worker_is_gone_within_its_grace(waiting_gateway: tuple[Gmr, Gmr]) -> None:
+def test_a_gateway_with_a_stuck_worker_is_gone_within_its_grace(
+    waiting_gateway: tuple[Gmr, Gmr],
+) -> None:
     """Whoever still waits is told to come again."""
     gateway, worker = waiting_gateway
     with in_flight(gateway, **long_request("stuck")) as answer:
@@ -130,7 +143,8 @@ def test_a_gateway_with_a_stuck_worker_is_gone_within_its_grace(waiting_gateway:
 
 
 def test_a_worker_that_is_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
-    """The weights are a pipe that nobody writes into: it would load for ever, as from a file server that hangs."""
+    """The weights are a pipe that nobody writes into: it would load for ever, as from a file server
+    that hangs."""
     stuck = shutil.copytree(TINY, tmp_path / "stuck")
     (stuck / "model.safetensors").unlink()
     os.mkfifo(stuck / "model.safetensors")
@@ -159,13 +173,17 @@ raise SystemExit(Server("127.0.0.1", {port}).run(app, Serving(drain_seconds=0, g
 """
 
 
-@pytest.mark.parametrize("block", ["time.sleep(3600)", "import anyio.to_thread as t; await t.run_sync(time.sleep, 3600)"])
+@pytest.mark.parametrize(
+    "block", ["time.sleep(3600)", "import anyio.to_thread as t; await t.run_sync(time.sleep, 3600)"]
+)
 def test_a_handler_that_never_returns_does_not_keep_the_process(tmp_path: Path, block: str) -> None:
     """Neither one that blocks the event loop, nor one that waits for a thread."""
     port = free_port()
     program = BLOCKED.format(block=block, port=port)
     with Process([sys.executable, "-c", program], tmp_path / "log") as process:
-        gone = threading.Thread(target=_ask_until_gone, args=(process, f"http://127.0.0.1:{port}/block"))
+        gone = threading.Thread(
+            target=_ask_until_gone, args=(process, f"http://127.0.0.1:{port}/block")
+        )
         gone.start()
         eventually(lambda: "blocked" in process.said(), why=process.said)
         process.signal(signal.SIGTERM)
@@ -183,12 +201,16 @@ HOLDING = """
 """
 
 
-def test_a_thread_that_never_lets_go_of_the_interpreter_does_not_keep_the_process(tmp_path: Path) -> None:
+def test_a_thread_that_never_lets_go_of_the_interpreter_does_not_keep_the_process(
+    tmp_path: Path,
+) -> None:
     """No line of Python runs any more, no timer's either: the system ends it."""
     port = free_port()
     program = BLOCKED.format(block=HOLDING.strip(), port=port)
     with Process([sys.executable, "-c", program], tmp_path / "log") as process:
-        gone = threading.Thread(target=_ask_until_gone, args=(process, f"http://127.0.0.1:{port}/block"))
+        gone = threading.Thread(
+            target=_ask_until_gone, args=(process, f"http://127.0.0.1:{port}/block")
+        )
         gone.start()
         eventually(lambda: "blocked" in process.said(), why=process.said)
         process.signal(signal.SIGTERM)

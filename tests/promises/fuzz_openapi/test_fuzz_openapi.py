@@ -1,4 +1,5 @@
-"""Requests made up from the service's own description, sound and unsound: no answer is a 5xx, and each fits the description."""
+"""Requests made up from the service's own description, sound and unsound: no answer is a 5xx, and
+each fits the description."""
 
 from __future__ import annotations
 
@@ -35,7 +36,13 @@ described = schemathesis.openapi.from_dict(create_gateway(GatewaySettings(), [])
 
 
 @described.parametrize()
-@settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 def test_every_answer_is_described_and_none_is_a_failure_of_ours(case: Case, url: str) -> None:
     answer = case.call(base_url=url)
     case.validate_response(answer, checks=CHECKS)

@@ -1,4 +1,5 @@
-"""A checkpoint that is not whole, not sound, or not what it says is never served; the log says why in one line."""
+"""A checkpoint that is not whole, not sound, or not what it says is never served; the log says why
+in one line."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 def sign(folder: Path) -> None:
     """Make the manifest fit the files, as one would who publishes something unsound."""
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST]
+    names = [
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    ]
     digests = {name: digest.model_dump() for name, digest in digest_files(folder, names).items()}
     edit(folder / MANIFEST, lambda manifest: manifest.update(files=digests))
 
@@ -80,7 +85,11 @@ def without_a_tensor(folder: Path) -> None:
     """Libraries fill such a gap with random numbers."""
     tensors = load_file(folder / WEIGHTS)
     name = next(name for name in tensors if name.endswith("layers.1.mlp.up_proj.weight"))
-    save_file({other: tensor for other, tensor in tensors.items() if other != name}, folder / WEIGHTS, {"format": "pt"})
+    save_file(
+        {other: tensor for other, tensor in tensors.items() if other != name},
+        folder / WEIGHTS,
+        {"format": "pt"},
+    )
     (folder / "golden.json").unlink()
     (folder / MANIFEST).unlink()
 
@@ -144,7 +153,12 @@ def a_later_manifest(folder: Path) -> None:
 
 
 def a_path_that_leads_out(folder: Path) -> None:
-    edit(folder / MANIFEST, lambda manifest: manifest["files"].update({"../../etc/passwd": {"sha256": "0" * 64, "bytes": 1}}))
+    edit(
+        folder / MANIFEST,
+        lambda manifest: manifest["files"].update(
+            {"../../etc/passwd": {"sha256": "0" * 64, "bytes": 1}}
+        ),
+    )
 
 
 def another_family(folder: Path) -> None:
@@ -205,7 +219,10 @@ UNSOUND: dict[Callable[[Path], None], str] = {
     without_weights: f"broken: {WEIGHTS} is missing.",
     without_weights_signed: "the weights cannot be loaded (OSError).",
     without_a_shard: "the weights cannot be loaded (FileNotFoundError).",
-    without_a_tensor: "broken: the weights lack model.language_model.layers.1.mlp.up_proj.weight (1 missing in all).",
+    without_a_tensor: (
+        "broken: the weights lack model.language_model.layers.1.mlp.up_proj.weight (1 missing in"
+        " all)."
+    ),
     noise_for_weights: "the weights cannot be loaded (SafetensorError).",
     other_labels: "golden pair 0 ",
     without_controls: "the tokenizer has no control token",
@@ -240,10 +257,18 @@ async def why_never_ready(caplog: pytest.LogCaptureFixture, model: str) -> str:
     with caplog.at_level(logging.INFO, logger=service_log.name):
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(failed.wait(), SECONDS)
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker") as client:
-                assert [(await client.get(path)).status_code for path in ("/health/ready", "/info")] == [503, 503]
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url="http://worker"
+            ) as client:
+                assert [
+                    (await client.get(path)).status_code for path in ("/health/ready", "/info")
+                ] == [503, 503]
     assert not ready.is_set()
-    (record,) = [record for record in caplog.records if record.name == service_log.name and record.levelno > logging.INFO]
+    (record,) = [
+        record
+        for record in caplog.records
+        if record.name == service_log.name and record.levelno > logging.INFO
+    ]
     assert record.levelno == logging.ERROR
     assert record.exc_info is None
     assert "\n" not in record.getMessage()
@@ -259,7 +284,9 @@ async def test_what_is_unsound_is_never_ready(
     assert not sentinel(folder).exists()
 
 
-async def test_a_name_that_means_nothing_is_never_ready(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+async def test_a_name_that_means_nothing_is_never_ready(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
     file = tmp_path / "file"
     file.touch()
     for model in ("no-such-model", str(tmp_path / "nowhere"), str(file)):
@@ -288,9 +315,12 @@ app(["worker", "--model", {model!r}, "--port", "{port}"])
 
 
 def test_too_little_memory_ends_the_process(tmp_path: Path, folder: Path) -> None:
-    """The weights are larger than what is left: a file with a hole in it, so that the disk does not need the room."""
+    """The weights are larger than what is left: a file with a hole in it, so that the disk does not
+    need the room."""
     big = 3 * 2**29
-    header = {"lm_head.weight": {"dtype": "F32", "shape": [big // 1024, 256], "data_offsets": [0, big]}}
+    header = {
+        "lm_head.weight": {"dtype": "F32", "shape": [big // 1024, 256], "data_offsets": [0, big]}
+    }
     text = json.dumps(header).encode()
     with (folder / WEIGHTS).open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
@@ -298,7 +328,9 @@ def test_too_little_memory_ends_the_process(tmp_path: Path, folder: Path) -> Non
     (folder / MANIFEST).unlink()
     (folder / "golden.json").unlink()
     program = LITTLE_MEMORY.format(room=2**30, model=str(folder), port=free_port())
-    with Process([sys.executable, "-c", program], tmp_path / "log", CALM | {"MALLOC_ARENA_MAX": "1"}) as worker:
+    with Process(
+        [sys.executable, "-c", program], tmp_path / "log", CALM | {"MALLOC_ARENA_MAX": "1"}
+    ) as worker:
         assert worker.wait() == 1, worker.said()
         (line,) = worker.said().splitlines()
     assert json.loads(line)["level"] == "error"
@@ -306,14 +338,19 @@ def test_too_little_memory_ends_the_process(tmp_path: Path, folder: Path) -> Non
 
 
 def test_code_beside_the_weights_is_never_run(tmp_path: Path, folder: Path) -> None:
-    """`auto_map` names it, and nobody looks. The same worker has nowhere to write to, and is ready all the same."""
+    """`auto_map` names it, and nobody looks. The same worker has nowhere to write to, and is ready
+    all the same."""
     code = f"import os\nos.mkdir({str(sentinel(folder))!r})\nclass Evil: pass\n"
     (folder / "evil.py").write_text(code, encoding="utf-8")
-    names = dict.fromkeys(("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoTokenizer"), "evil.Evil")
+    names = dict.fromkeys(
+        ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoTokenizer"), "evil.Evil"
+    )
     for name in ("config.json", "tokenizer_config.json", "preprocessor_config.json"):
         edit(folder / name, lambda config: config.update(auto_map=names, trust_remote_code=True))
     sign(folder)
-    nowhere = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR"), "/proc/1")
+    nowhere = dict.fromkeys(
+        ("HOME", "TMPDIR", "XDG_CACHE_HOME", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR"), "/proc/1"
+    )
     with Gmr("worker", "--model", str(folder), log=tmp_path / "log", **CALM, **nowhere) as worker:
         worker.await_ready()
     assert not sentinel(folder).exists()

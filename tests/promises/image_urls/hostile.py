@@ -1,7 +1,9 @@
-"""A hostile HTTPS server on loopback, and the two ends that cannot be real here: a resolver and a dialler that lead to it.
+"""A hostile HTTPS server on loopback, and the two ends that cannot be real here: a resolver and a
+dialler that lead to it.
 
-Everything between them is the real thing: reading the URL, checking what it resolves to, TLS, HTTP. The resolver says what a
-test tells it; the dialler writes down which address it was asked for, and connects to the server instead.
+Everything between them is the real thing: reading the URL, checking what it resolves to, TLS, HTTP.
+The resolver says what a test tells it; the dialler writes down which address it was asked for, and
+connects to the server instead.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class Resolver:
-    """Says, lookup by lookup, what it was told; the last of it from then on. `asked` are the hosts."""
+    """Says, lookup by lookup, what it was told; the last of it from then on. `asked` are the
+    hosts."""
 
     def __init__(self, *answers: Iterable[str]) -> None:
         self._answers = [list(answer) for answer in answers]
@@ -57,12 +60,15 @@ class Dialler(httpcore.AsyncNetworkBackend):
         self.dialled.append((host, port))
         if host in self._dead:
             raise httpcore.ConnectError
-        return await self._real.connect_tcp("127.0.0.1", self._port, timeout, local_address, socket_options)
+        return await self._real.connect_tcp(
+            "127.0.0.1", self._port, timeout, local_address, socket_options
+        )
 
 
 @dataclass(slots=True)
 class Hostile:
-    """The server: `answer` is what it does with each request, `heads` what it was sent, `open` how many it still talks to."""
+    """The server: `answer` is what it does with each request, `heads` what it was sent, `open` how
+    many it still talks to."""
 
     answer: Answer
     port: int = 0
@@ -113,7 +119,9 @@ def ok(body: bytes, *headers: str) -> Answer:
     return says(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode(), body)
 
 
-async def forever(writer: asyncio.StreamWriter, head: bytes, piece: bytes, pause: float = 0.0) -> None:
+async def forever(
+    writer: asyncio.StreamWriter, head: bytes, piece: bytes, pause: float = 0.0
+) -> None:
     """A reply that never ends."""
     writer.write(head)
     while True:

@@ -1,4 +1,5 @@
-"""A picture at a URL is the bytes that are there: scored, cached and refused as if they had been sent."""
+"""A picture at a URL is the bytes that are there: scored, cached and refused as if they had been
+sent."""
 
 from __future__ import annotations
 
@@ -19,13 +20,22 @@ from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.media.fetching import Fetcher, FetchRules
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
-from tests.gateway.encoded_pictures import REFUSED, bare, encode, jpeg_of_scans, picture, png_that_claims
+from tests.gateway.encoded_pictures import (
+    REFUSED,
+    bare,
+    encode,
+    jpeg_of_scans,
+    picture,
+    png_that_claims,
+)
 from tests.gateway.stand_in import StandIn, good, monitored, soon
 from tests.processes import Gmr
 from tests.promises.image_urls.hostile import HOST, PUBLIC, Dialler, Hostile, Resolver, hostile, ok
 
 PNG = encode(picture())
-RULES = FetchRules(hosts=(), seconds=30, at_once=8, max_urls=8, max_image_bytes=2**20, max_request_bytes=2**22)
+RULES = FetchRules(
+    hosts=(), seconds=30, at_once=8, max_urls=8, max_image_bytes=2**20, max_request_bytes=2**22
+)
 
 
 def url(path: str) -> Item:
@@ -53,7 +63,9 @@ async def house() -> AsyncIterator[House]:
     authority.configure_trust(trusted)
     async with hostile(ok(PNG), authority) as server, monitored(worker.client) as workers:
         fetcher = Fetcher(RULES, resolve=resolver, dial=Dialler(server.port), trusted=trusted)
-        reranker = Reranker(Media(Limits(), fetcher), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s")
+        reranker = Reranker(
+            Media(Limits(), fetcher), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"
+        )
         yield House(reranker, worker, server, resolver)
 
 
@@ -67,14 +79,20 @@ async def test_it_is_known_by_its_bytes_and_never_by_its_url(house: House) -> No
 
 
 async def test_each_url_is_asked_once_wherever_it_stands(house: House) -> None:
-    content = [{"type": "image_url", "image_url": {"url": f"https://{HOST}/{path}"}} for path in "aba"]
-    outcome = await house.rerank(url("a"), url("a"), Item.model_validate({"content": content}), query=url("b"))
+    content = [
+        {"type": "image_url", "image_url": {"url": f"https://{HOST}/{path}"}} for path in "aba"
+    ]
+    outcome = await house.rerank(
+        url("a"), url("a"), Item.model_validate({"content": content}), query=url("b")
+    )
     assert len(outcome.ranked) == 3
     assert sorted(head.split()[1] for head in house.server.heads) == [b"/a", b"/b"]
 
 
 async def test_who_names_no_url_has_nothing_looked_up(house: House) -> None:
-    await house.rerank(Item(text="1"), Item(image=bare(PNG)), Item(text="https://example.com/a.png"))
+    await house.rerank(
+        Item(text="1"), Item(image=bare(PNG)), Item(text="https://example.com/a.png")
+    )
     assert house.resolver.asked == []
     assert house.server.heads == []
 
@@ -94,7 +112,9 @@ async def test_who_names_no_url_has_nothing_looked_up(house: House) -> None:
     ],
     ids=range(9),
 )
-async def test_bytes_that_would_be_refused_are_refused(house: House, data: bytes, code: str) -> None:
+async def test_bytes_that_would_be_refused_are_refused(
+    house: House, data: bytes, code: str
+) -> None:
     house.server.answer = ok(data, "Content-Type: image/png")
     documents = Item(text="1"), url("a"), Item(text="2")
     with pytest.raises(BadRequest) as caught:
@@ -107,9 +127,16 @@ async def test_bytes_that_would_be_refused_are_refused(house: House, data: bytes
 
 @pytest.fixture(scope="module")
 def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
-    """A service that fetches; all that it is asked for here is refused before anything is looked up."""
-    settings = {"RERANK_IMAGE_URLS": "true", "RERANK_IMAGE_URL_HOSTS": ".example.com", "RERANK_THREADS": "1"}
-    with Gmr("serve", log=tmp_path_factory.mktemp("fetching") / "log", RERANK_DEVICE="cpu", **settings) as gateway:
+    """A service that fetches; all that it is asked for here is refused before anything is looked
+    up."""
+    settings = {
+        "RERANK_IMAGE_URLS": "true",
+        "RERANK_IMAGE_URL_HOSTS": ".example.com",
+        "RERANK_THREADS": "1",
+    }
+    with Gmr(
+        "serve", log=tmp_path_factory.mktemp("fetching") / "log", RERANK_DEVICE="cpu", **settings
+    ) as gateway:
         yield gateway.await_ready()
 
 
@@ -131,14 +158,18 @@ def fetching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
         "http://img.example.com/",
     ],
 )
-def test_the_service_says_in_its_own_words_what_it_does_not_fetch(fetching: Gmr, refused: str) -> None:
+def test_the_service_says_in_its_own_words_what_it_does_not_fetch(
+    fetching: Gmr, refused: str
+) -> None:
     answer = fetching.rerank(query="q", documents=["good", {"image": refused}])
     body = answer.json()
     assert (answer.status_code, body["code"]) == (httpx.codes.BAD_REQUEST, "invalid_image")
     assert body["errors"] == [{"loc": ["documents", 1, "image"], "message": body["message"]}]
     assert "127.0.0.1" not in answer.text
     assert "evil" not in answer.text
-    skipped = fetching.rerank(query="q", documents=["good", {"image": refused}], on_error="skip").json()
+    skipped = fetching.rerank(
+        query="q", documents=["good", {"image": refused}], on_error="skip"
+    ).json()
     assert [each["index"] for each in skipped["results"]] == [0]
 
 

@@ -1,4 +1,5 @@
-"""A gateway that asks for keys gives nothing away without one, however a request is put, and follows its file. Real processes."""
+"""A gateway that asks for keys gives nothing away without one, however a request is put, and
+follows its file. Real processes."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ SECRETS = ("gmr-tiny", "sha256:", "openapi", "relevance_score", "rerank_requests
 
 def gmr(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "service.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment or None)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=environment or None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def key(file: Path) -> str:
-    return gmr("keys", "create", "--file", file, "--tenant", "first", "--name", "first").stdout.strip()
+    return gmr(
+        "keys", "create", "--file", file, "--tenant", "first", "--name", "first"
+    ).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +82,15 @@ TARGETS = {
     "an unknown method": put(b"FOO", b"/rerank"),
     "any": put(b"OPTIONS", b"*"),
     "a tunnel": put(b"CONNECT", b"x:443"),
-    "a header that overrides": put(b"GET", b"/health/none", b"x-original-url: /info", b"x-rewrite-url: /info"),
-    "a method that overrides": put(b"POST", b"/info", b"x-http-method-override: GET", b"content-length: 0"),
-    "forwarded from here": put(b"GET", b"/info", b"x-forwarded-for: 127.0.0.1", b"x-forwarded-host: localhost"),
+    "a header that overrides": put(
+        b"GET", b"/health/none", b"x-original-url: /info", b"x-rewrite-url: /info"
+    ),
+    "a method that overrides": put(
+        b"POST", b"/info", b"x-http-method-override: GET", b"content-length: 0"
+    ),
+    "forwarded from here": put(
+        b"GET", b"/info", b"x-forwarded-for: 127.0.0.1", b"x-forwarded-host: localhost"
+    ),
     "metrics": put(b"GET", b"/metrics"),
     "the description": put(b"GET", b"/openapi.json"),
     "the page": put(b"GET", b"/docs"),
@@ -106,15 +117,27 @@ def test_however_it_is_asked_nothing_is_given_away(served: Fleet, name: str) -> 
 def test_a_key_that_is_sent_twice_is_no_key(served: Fleet, key: str) -> None:
     line = f"authorization: Bearer {key}".encode()
     assert answer_of(send_raw(served.gateway.url, put(b"GET", b"/info", line)))[0] == 200
-    for lines in ((line, line), (b"authorization: Bearer x", line), (line, b"authorization: Bearer x")):
+    for lines in (
+        (line, line),
+        (b"authorization: Bearer x", line),
+        (line, b"authorization: Bearer x"),
+    ):
         assert answer_of(send_raw(served.gateway.url, put(b"GET", b"/info", *lines)))[0] == 401
 
 
-def test_who_sends_a_large_body_without_a_key_is_told_so_and_may_go_on(served: Fleet, key: str) -> None:
-    """The answer is out before the body is in: what comes of it is passed over, not kept, and the connection stays sound."""
+def test_who_sends_a_large_body_without_a_key_is_told_so_and_may_go_on(
+    served: Fleet, key: str
+) -> None:
+    """The answer is out before the body is in: what comes of it is passed over, not kept, and the
+    connection stays sound."""
     with httpx.Client(base_url=served.gateway.url, timeout=60) as client:
         assert client.post("/rerank", content=b"x" * 2**25).status_code == 401
-        assert client.post("/rerank", content=BODY, headers={"authorization": f"Bearer {key}"}).status_code == 200
+        assert (
+            client.post(
+                "/rerank", content=BODY, headers={"authorization": f"Bearer {key}"}
+            ).status_code
+            == 200
+        )
 
 
 def test_health_asks_nobody(served: Fleet) -> None:
@@ -123,7 +146,9 @@ def test_health_asks_nobody(served: Fleet) -> None:
 
 def test_keys_come_and_go_while_it_runs(served: Fleet, file: Path, key: str) -> None:
     gateway = served.gateway
-    second = gmr("keys", "create", "--file", file, "--tenant", "second", "--name", "second").stdout.strip()
+    second = gmr(
+        "keys", "create", "--file", file, "--tenant", "second", "--name", "second"
+    ).stdout.strip()
     eventually(lambda: ask(gateway, second) == 200, why=gateway.said)
     good = file.read_bytes()
     file.write_text("{", encoding="utf-8")
@@ -137,7 +162,9 @@ def test_keys_come_and_go_while_it_runs(served: Fleet, file: Path, key: str) -> 
 
 def test_a_quota_is_kept_and_told(served: Fleet, file: Path) -> None:
     gateway = served.gateway
-    slow = gmr("keys", "create", "--file", file, "--tenant", "slow", "--pairs-per-second", "0.01").stdout.strip()
+    slow = gmr(
+        "keys", "create", "--file", file, "--tenant", "slow", "--pairs-per-second", "0.01"
+    ).stdout.strip()
     eventually(lambda: ask(gateway, slow) != 401, why=gateway.said)
     headers = {"authorization": f"Bearer {slow}"}
     refused = gateway.client.post("/rerank", content=BODY, headers=headers)
@@ -158,7 +185,9 @@ def test_a_quota_is_kept_and_told(served: Fleet, file: Path) -> None:
         ({"RERANK_API_KEYS": "short"}, "127.0.0.1", "16 to 256 characters"),
     ],
 )
-def test_it_does_not_start_with_nothing_to_ask_for(settings: dict[str, str], host: str, why: str) -> None:
+def test_it_does_not_start_with_nothing_to_ask_for(
+    settings: dict[str, str], host: str, why: str
+) -> None:
     ended = gmr("gateway", "--workers", "http://127.0.0.1:9", "--host", host, **settings)
     assert ended.returncode == (1 if settings else 2)
     *before, sentence = ended.stderr.splitlines()

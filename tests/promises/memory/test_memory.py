@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 
 REQUESTS = 400
 MOST_MIB = 24
-"""60 KiB a request: less than one of its pictures, or its texts kept ten times over. What allocators keep is a few MiB in all."""
+"""60 KiB a request: less than one of its pictures, or its texts kept ten times over. What
+allocators keep is a few MiB in all."""
 
 
 def test_four_hundred_requests_of_all_kinds_leave_nothing_behind(tmp_path: Path) -> None:

@@ -20,12 +20,26 @@ from PIL import Image
 from tests.processes import Gmr
 
 DOCUMENTS = 6
-_WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven", "islet", "jetty", "knoll", "lagoon")
+_WORDS = (
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "islet",
+    "jetty",
+    "knoll",
+    "lagoon",
+)
 _numbers = itertools.count()
 
 
 def request(*, picture: bool = False) -> dict[str, Any]:
-    """One that has not been asked before: six documents of forty words, or five of them and an image."""
+    """One that has not been asked before: six documents of forty words, or five of them and an
+    image."""
     dice = random.Random(next(_numbers))
     texts: list[Any] = [" ".join(dice.choices(_WORDS, k=40)) for _ in range(DOCUMENTS)]
     if picture:
@@ -66,10 +80,14 @@ def visitor(gateway: Gmr, key: str | None = None) -> httpx.AsyncClient:
 def bodies(*, picture_every: int = 0) -> Iterator[bytes]:
     """Requests without end, some with a picture."""
     for number in itertools.count():
-        yield json.dumps(request(picture=bool(picture_every) and number % picture_every == 0)).encode()
+        yield json.dumps(
+            request(picture=bool(picture_every) and number % picture_every == 0)
+        ).encode()
 
 
-async def closed_loop(gateway: Gmr, callers: int, seconds: float, *, key: str | None = None, picture_every: int = 0) -> Tally:
+async def closed_loop(
+    gateway: Gmr, callers: int, seconds: float, *, key: str | None = None, picture_every: int = 0
+) -> Tally:
     """Each caller asks again as soon as it is answered, or as soon as it was told to."""
     tally, source, until = Tally(), bodies(picture_every=picture_every), time.monotonic() + seconds
 
@@ -85,7 +103,9 @@ async def closed_loop(gateway: Gmr, callers: int, seconds: float, *, key: str | 
     return tally
 
 
-async def open_loop(gateway: Gmr, rate: float, seconds: float, *, key: str | None = None, picture_every: int = 0) -> Tally:
+async def open_loop(
+    gateway: Gmr, rate: float, seconds: float, *, key: str | None = None, picture_every: int = 0
+) -> Tally:
     """`rate` requests a second, whatever becomes of those before."""
     tally, source, until = Tally(), bodies(picture_every=picture_every), time.monotonic() + seconds
 

@@ -1,5 +1,6 @@
-"""Far more load than a worker can take: every answer is a good one or a 503 that says when to come again; work goes on meanwhile,
-nothing of the refused is decoded, and when the load ends nothing of it is left. Real processes."""
+"""Far more load than a worker can take: every answer is a good one or a 503 that says when to come
+again; work goes on meanwhile, nothing of the refused is decoded, and when the load ends nothing of
+it is left. Real processes."""
 
 from __future__ import annotations
 
@@ -27,13 +28,21 @@ SECONDS = 6.0
 MAX_WAIT_MS = 1_000
 LARGE = 400
 """Documents of a request that takes several times longer than anybody may wait."""
-HELD = ("rerank_requests_in_flight", "rerank_requests_waiting", "rerank_admitted_tokens", "rerank_request_bodies_bytes")
+HELD = (
+    "rerank_requests_in_flight",
+    "rerank_requests_waiting",
+    "rerank_admitted_tokens",
+    "rerank_request_bodies_bytes",
+)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     folder: Path = tmp_path_factory.mktemp("overload")
-    keys = [{"sha256": digest(key.encode()).hex(), "tenant": name} for name, key in (("loud", LOUD), ("quiet", QUIET))]
+    keys = [
+        {"sha256": digest(key.encode()).hex(), "tenant": name}
+        for name, key in (("loud", LOUD), ("quiet", QUIET))
+    ]
     (folder / "keys.json").write_text(json.dumps({"keys": keys}), encoding="utf-8")
     settings = {
         "RERANK_API_KEYS_FILE": str(folder / "keys.json"),
@@ -71,7 +80,9 @@ def capacity(served: Fleet) -> Measured:
     begun, used = time.monotonic(), processor_seconds(worker)
     tally = asyncio.run(closed_loop(served.gateway, 3, SECONDS, key=LOUD, picture_every=4))
     assert set(tally.statuses) == {200}
-    return Measured(tally.good / (time.monotonic() - begun), tally.good / (processor_seconds(worker) - used))
+    return Measured(
+        tally.good / (time.monotonic() - begun), tally.good / (processor_seconds(worker) - used)
+    )
 
 
 def nothing_is_held(gateway: Gmr) -> bool:
@@ -80,7 +91,8 @@ def nothing_is_held(gateway: Gmr) -> bool:
 
 @pytest.mark.parametrize("loop", ["closed", "open"])
 def test_ten_times_the_load(served: Fleet, capacity: Measured, loop: str) -> None:
-    """By the worker's processor time, which neighbours on the machine do not take: it does as much, and is never without work."""
+    """By the worker's processor time, which neighbours on the machine do not take: it does as much,
+    and is never without work."""
     gateway, worker = served.gateway, served.workers[0]
     images, used = gateway.metric("rerank_images_total"), processor_seconds(worker)
     if loop == "closed":
@@ -89,13 +101,17 @@ def test_ten_times_the_load(served: Fleet, capacity: Measured, loop: str) -> Non
         load = open_loop(gateway, 10 * capacity.per_second, SECONDS, key=LOUD, picture_every=4)
     tally, inside = asyncio.run(watched(gateway, load))
     used = processor_seconds(worker) - used
-    after = gateway.client.post("/rerank", json=request(), headers={"authorization": f"Bearer {LOUD}"})
+    after = gateway.client.post(
+        "/rerank", json=request(), headers={"authorization": f"Bearer {LOUD}"}
+    )
     assert after.status_code == 200, "who comes when the load has ended is served"
     answered_or_told_when(tally)
     assert tally.statuses[503] > 0, "it was no overload"
     assert tally.good / used >= 0.7 * capacity.per_processor_second
     assert sum(each >= 1 for each in inside) >= 0.9 * len(inside), inside
-    assert gateway.metric("rerank_images_total") - images <= tally.statuses[200], "nothing of the refused is decoded"
+    assert gateway.metric("rerank_images_total") - images <= tally.statuses[200], (
+        "nothing of the refused is decoded"
+    )
     eventually(lambda: nothing_is_held(gateway), why=gateway.said)
 
 
@@ -126,7 +142,9 @@ def answered_or_told_when(tally: Tally) -> None:
 def test_a_quiet_tenant_is_served_while_another_floods(served: Fleet, capacity: Measured) -> None:
     async def story() -> tuple[Tally, Tally]:
         async with asyncio.TaskGroup() as group:
-            loud = group.create_task(open_loop(served.gateway, 10 * capacity.per_second, SECONDS, key=LOUD))
+            loud = group.create_task(
+                open_loop(served.gateway, 10 * capacity.per_second, SECONDS, key=LOUD)
+            )
             quiet = group.create_task(closed_loop(served.gateway, 1, SECONDS, key=QUIET))
         return loud.result(), quiet.result()
 
@@ -138,13 +156,19 @@ def test_a_quiet_tenant_is_served_while_another_floods(served: Fleet, capacity: 
 
 @pytest.mark.parametrize("tenant", ["quiet", "loud"])
 def test_two_large_requests_of_a_tenant_shut_no_small_one_out(served: Fleet, tenant: str) -> None:
-    """Each takes many times longer than anybody may wait; in between, small ones of others and of its own are all answered."""
+    """Each takes many times longer than anybody may wait; in between, small ones of others and of
+    its own are all answered."""
 
     async def story() -> tuple[list[httpx.Response], list[int]]:
         key = QUIET if tenant == "quiet" else LOUD
         async with visitor(served.gateway, LOUD) as loud, visitor(served.gateway, key) as other:
-            asked = [asyncio.create_task(loud.post("/rerank", json=large(), timeout=300)) for _ in range(2)]
-            await asyncio.to_thread(eventually, lambda: served.gateway.metric("rerank_requests_in_flight") == 2)
+            asked = [
+                asyncio.create_task(loud.post("/rerank", json=large(), timeout=300))
+                for _ in range(2)
+            ]
+            await asyncio.to_thread(
+                eventually, lambda: served.gateway.metric("rerank_requests_in_flight") == 2
+            )
             statuses = []
             while not any(task.done() for task in asked):
                 statuses.append((await other.post("/rerank", json=request())).status_code)
@@ -158,21 +182,36 @@ def test_two_large_requests_of_a_tenant_shut_no_small_one_out(served: Fleet, ten
     eventually(lambda: nothing_is_held(served.gateway), why=served.gateway.said)
 
 
-def test_clients_that_leave_leave_nothing_behind_and_no_answer_goes_to_another(served: Fleet) -> None:
-    """Half of all requests are broken off at some moment; the others get their own scores, under their own ids."""
+def test_clients_that_leave_leave_nothing_behind_and_no_answer_goes_to_another(
+    served: Fleet,
+) -> None:
+    """Half of all requests are broken off at some moment; the others get their own scores, under
+    their own ids."""
     gateway, dice = served.gateway, random.Random(0)
-    asked = {key: [named(request(), f"{name}{number}") for number in range(6)] for name, key in (("l", LOUD), ("q", QUIET))}
+    asked = {
+        key: [named(request(), f"{name}{number}") for number in range(6)]
+        for name, key in (("l", LOUD), ("q", QUIET))
+    }
 
     async def story() -> list[tuple[dict[str, Any], httpx.Response]]:
         async with visitor(gateway, LOUD) as loud, visitor(gateway, QUIET) as quiet:
             clients = {LOUD: loud, QUIET: quiet}
-            alone = [(body, await clients[key].post("/rerank", json=body)) for key, each in asked.items() for body in each]
+            alone = [
+                (body, await clients[key].post("/rerank", json=body))
+                for key, each in asked.items()
+                for body in each
+            ]
             answers: list[tuple[dict[str, Any], httpx.Response]] = []
 
             async def call(key: str, body: dict[str, Any], leaves: float | None) -> None:
                 try:
                     async with asyncio.timeout(leaves):
-                        answers.append((body, await clients[key].post("/rerank", json=body | {"cache": "bypass"})))
+                        answers.append(
+                            (
+                                body,
+                                await clients[key].post("/rerank", json=body | {"cache": "bypass"}),
+                            )
+                        )
                 except TimeoutError:
                     pass
 
@@ -180,7 +219,9 @@ def test_clients_that_leave_leave_nothing_behind_and_no_answer_goes_to_another(s
                 async with asyncio.TaskGroup() as group:
                     for key in (LOUD, QUIET):
                         for body in asked[key]:
-                            group.create_task(call(key, body, dice.choice([None, dice.uniform(0, 0.3)])))
+                            group.create_task(
+                                call(key, body, dice.choice([None, dice.uniform(0, 0.3)]))
+                            )
             own = {body["documents"][0]["id"]: answer.json() for body, answer in alone}
             for body, answer in answers:
                 if answer.status_code == httpx.codes.OK:
@@ -191,14 +232,25 @@ def test_clients_that_leave_leave_nothing_behind_and_no_answer_goes_to_another(s
     assert set(statuses) <= {200, 503}
     assert statuses.count(200) >= 10
     eventually(lambda: nothing_is_held(gateway), why=gateway.said)
-    assert served.gateway.client.post("/rerank", json=request(), headers={"authorization": f"Bearer {QUIET}"}).status_code == 200
+    assert (
+        served.gateway.client.post(
+            "/rerank", json=request(), headers={"authorization": f"Bearer {QUIET}"}
+        ).status_code
+        == 200
+    )
 
 
 def named(body: dict[str, Any], name: str) -> dict[str, Any]:
     """The request with an id for each document."""
-    return body | {"documents": [{"text": text, "id": f"{name}-{place}"} for place, text in enumerate(body["documents"])]}
+    return body | {
+        "documents": [
+            {"text": text, "id": f"{name}-{place}"} for place, text in enumerate(body["documents"])
+        ]
+    }
 
 
 def is_its_own(answer: dict[str, Any], alone: dict[str, Any]) -> None:
-    scores, expected = ({each["id"]: each["logit"] for each in of["results"]} for of in (answer, alone))
+    scores, expected = (
+        {each["id"]: each["logit"] for each in of["results"]} for of in (answer, alone)
+    )
     assert scores == pytest.approx(expected, abs=1e-3)

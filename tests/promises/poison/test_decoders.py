@@ -1,4 +1,5 @@
-"""A picture that hangs its decoder or brings it down is refused, alone; sent again, it is refused unopened."""
+"""A picture that hangs its decoder or brings it down is refused, alone; sent again, it is refused
+unopened."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
 RULE = ImageRule(28, 4 * 28**2, 16 * 28**2)
 SIDE = 4000
 POISON = jpeg_of_scans(SIDE, 250_000)
-"""Nine megabytes that libjpeg reads for minutes. Its header is refused on its way in, so here it goes straight to a decoder."""
+"""Nine megabytes that libjpeg reads for minutes. Its header is refused on its way in, so here it
+goes straight to a decoder."""
 A_START_SECONDS = 1.0
 """Computing time that a child does not need before its first picture."""
 
@@ -49,7 +51,9 @@ def mates() -> list[Picture]:
 
 def decoders() -> list[psutil.Process]:
     return [
-        child for child in psutil.Process().children() if child.is_running() and "anyio.to_process" in " ".join(child.cmdline())
+        child
+        for child in psutil.Process().children()
+        if child.is_running() and "anyio.to_process" in " ".join(child.cmdline())
     ]
 
 
@@ -76,12 +80,15 @@ def test_a_picture_that_hangs_its_decoder(loop: BlockingPortal) -> None:
     assert isinstance(outcome.pop(poison.digest), InvalidImage)
     assert [isinstance(each, Pixels) for each in outcome.values()] == [True] * 6
     assert is_refused_unopened(loop, reader, poison)
-    assert all(isinstance(each, Pixels) for each in loop.call(reader.decode, mates(), RULE).values())
+    assert all(
+        isinstance(each, Pixels) for each in loop.call(reader.decode, mates(), RULE).values()
+    )
 
 
 @pytest.mark.slow
 def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
-    """As a bug in a C library would: each child that works on the picture is killed in the midst of it."""
+    """As a bug in a C library would: each child that works on the picture is killed in the midst of
+    it."""
     reader, poison = Media(Limits(), decode_seconds=60), sent(POISON, SIDE)
     idle = loop.call(anyio.to_process.run_sync, os.getpid)
     done = threading.Event()
@@ -89,7 +96,10 @@ def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
     def kill_who_decodes() -> None:
         while not done.wait(0.02):
             for child in decoders():
-                if child.status() != psutil.STATUS_ZOMBIE and child.cpu_times().user > A_START_SECONDS:
+                if (
+                    child.status() != psutil.STATUS_ZOMBIE
+                    and child.cpu_times().user > A_START_SECONDS
+                ):
                     os.kill(child.pid, signal.SIGKILL)
 
     killing = threading.Thread(target=kill_who_decodes)
@@ -103,11 +113,15 @@ def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
     assert outcome.message == InvalidImage.message  # and not that it took too long
     assert not psutil.pid_exists(idle)
     assert is_refused_unopened(loop, reader, poison)
-    assert all(isinstance(each, Pixels) for each in loop.call(reader.decode, mates(), RULE).values())
+    assert all(
+        isinstance(each, Pixels) for each in loop.call(reader.decode, mates(), RULE).values()
+    )
 
 
 @pytest.mark.slow
-def test_a_picture_whose_request_was_given_up_late(loop: BlockingPortal, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_whose_request_was_given_up_late(
+    loop: BlockingPortal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(decoding, "SUSPECT_SECONDS", 0.3)
     reader, poison = Media(Limits(), decode_seconds=60), sent(POISON, SIDE)
 

@@ -1,4 +1,5 @@
-"""Who may use a Redis: a password, a user with two commands, certificates. Refused is a miss, counted, and nothing is told."""
+"""Who may use a Redis: a password, a user with two commands, certificates. Refused is a miss,
+counted, and nothing is told."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ def addressed(server: RedisServer, credentials: str) -> str:
 
 async def test_a_password_may_stand_in_the_url_or_beside_it(redis: RedisServer) -> None:
     redis.command("CONFIG", "SET", "requirepass", "hunter2")
-    async with tier_on(addressed(redis, ":hunter2")) as one, tier_on(redis.url, client={"password": "hunter2"}) as other:
+    async with (
+        tier_on(addressed(redis, ":hunter2")) as one,
+        tier_on(redis.url, client={"password": "hunter2"}) as other,
+    ):
         await written(one, "a")
         assert await other.get_many(A) == [score_of("a")]
 
@@ -39,12 +43,23 @@ async def test_a_password_may_stand_in_the_url_or_beside_it(redis: RedisServer) 
 async def test_a_password_that_changes_is_followed_by_new_connections(
     redis: RedisServer, tmp_path: Path, user: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis' password is rotated, and so is its file. Nothing is started anew; a file that is gone for a while harms nothing."""
+    """Redis' password is rotated, and so is its file. Nothing is started anew; a file that is gone
+    for a while harms nothing."""
     file = tmp_path / "password"
 
     def rotate(password: str) -> None:
         if user:
-            rules = ["on", "resetpass", f">{password}", "resetkeys", "~gmr:*", "-@all", "+mget", "+set", "+select"]
+            rules = [
+                "on",
+                "resetpass",
+                f">{password}",
+                "resetkeys",
+                "~gmr:*",
+                "-@all",
+                "+mget",
+                "+set",
+                "+select",
+            ]
             redis.command("ACL", "SETUSER", user, *rules)
         else:
             redis.command("CONFIG", "SET", "requirepass", password)
@@ -73,7 +88,9 @@ async def is_known(tier: RedisTier) -> bool:
 
 
 @pytest.mark.parametrize("credentials", ["", ":wrong", "nobody:hunter2"])
-async def test_without_the_right_password_everything_is_a_miss(redis: RedisServer, credentials: str) -> None:
+async def test_without_the_right_password_everything_is_a_miss(
+    redis: RedisServer, credentials: str
+) -> None:
     redis.command("CONFIG", "SET", "requirepass", "hunter2")
     before = Since()
     async with tier_on(addressed(redis, credentials)) as tier:
@@ -83,7 +100,9 @@ async def test_without_the_right_password_everything_is_a_miss(redis: RedisServe
 
 
 @pytest.mark.parametrize("database", [0, 3])
-async def test_the_user_needs_to_be_allowed_no_more_than_is_documented(redis: RedisServer, database: int) -> None:
+async def test_the_user_needs_to_be_allowed_no_more_than_is_documented(
+    redis: RedisServer, database: int
+) -> None:
     rules = ["on", ">hunter2", "resetkeys", "~gmr:*", "-@all", "+mget", "+set", "+select"]
     assert redis.command("ACL", "SETUSER", "gmr", *rules) == "OK"
     before = Since()
@@ -96,9 +115,14 @@ async def test_the_user_needs_to_be_allowed_no_more_than_is_documented(redis: Re
 
 
 async def test_keys_or_commands_that_are_not_allowed_are_misses(redis: RedisServer) -> None:
-    redis.command("ACL", "SETUSER", "gmr", "on", ">hunter2", "resetkeys", "~gmr:*", "-@all", "+mget")
+    redis.command(
+        "ACL", "SETUSER", "gmr", "on", ">hunter2", "resetkeys", "~gmr:*", "-@all", "+mget"
+    )
     before = Since()
-    async with tier_on(addressed(redis, "gmr:hunter2")) as tier, tier_on(addressed(redis, "gmr:hunter2"), prefix="x:") as other:
+    async with (
+        tier_on(addressed(redis, "gmr:hunter2")) as tier,
+        tier_on(addressed(redis, "gmr:hunter2"), prefix="x:") as other,
+    ):
         await written(tier, "a")
         assert await tier.get_many(A) == await other.get_many(A) == [None]
     assert (before("get"), before("set")) == ({"auth": 1}, {"auth": 1})
@@ -116,7 +140,10 @@ class Secure:
 
     def client(self, **certificates: Path | None) -> dict[str, Certificates]:
         return {
-            "certificates": Certificates(**{"authority": self.authority, "own": self.own, "own_key": self.own_key} | certificates)
+            "certificates": Certificates(
+                **{"authority": self.authority, "own": self.own, "own_key": self.own_key}
+                | certificates
+            )
         }
 
 
@@ -124,17 +151,27 @@ class Secure:
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     folder = tmp_path_factory.mktemp("tls")
     authority, foreign = trustme.CA(), trustme.CA()
-    for name, issued in (("server", authority.issue_cert("localhost")), ("client", authority.issue_cert("gateway"))):
+    for name, issued in (
+        ("server", authority.issue_cert("localhost")),
+        ("client", authority.issue_cert("gateway")),
+    ):
         issued.private_key_pem.write_to_path(folder / f"{name}.key")
         issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
     authority.cert_pem.write_to_path(folder / "ca.pem")
     foreign.cert_pem.write_to_path(folder / "foreign.pem")
     port = free_port()
     files = ("cert-file", "server.pem", "key-file", "server.key", "ca-cert-file", "ca.pem")
-    options = [f"--tls-{word}" if place % 2 == 0 else str(folder / word) for place, word in enumerate(files)]
+    options = [
+        f"--tls-{word}" if place % 2 == 0 else str(folder / word)
+        for place, word in enumerate(files)
+    ]
     with RedisServer(folder, "--tls-port", str(port), "--tls-auth-clients", "yes", *options):
         yield Secure(
-            f"rediss://localhost:{port}", folder / "ca.pem", folder / "client.pem", folder / "client.key", folder / "foreign.pem"
+            f"rediss://localhost:{port}",
+            folder / "ca.pem",
+            folder / "client.pem",
+            folder / "client.key",
+            folder / "foreign.pem",
         )
 
 
@@ -159,7 +196,9 @@ async def test_without_the_right_certificate_there_is_no_connection(
     secure: Secure, host: str, changed: dict[str, str | None]
 ) -> None:
     before = Since()
-    client = secure.client(**{name: getattr(secure, value) if value else None for name, value in changed.items()})
+    client = secure.client(
+        **{name: getattr(secure, value) if value else None for name, value in changed.items()}
+    )
     async with tier_on(secure.url.replace("localhost", host), client=client) as tier:
         assert await tier.get_many(A) == [None]
     assert before("get") == {"connection": 1}

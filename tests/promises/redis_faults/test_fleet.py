@@ -1,4 +1,5 @@
-"""Whole processes: whatever becomes of Redis, the answers are those without a cache, and no request fails."""
+"""Whole processes: whatever becomes of Redis, the answers are those without a cache, and no request
+fails."""
 
 from __future__ import annotations
 
@@ -66,9 +67,13 @@ def cached(answer: dict[str, Any]) -> int:
     return found
 
 
-def test_a_second_gateway_is_told_what_the_first_has_scored(house: Fleet, redis: RedisServer, tmp_path: Path) -> None:
+def test_a_second_gateway_is_told_what_the_first_has_scored(
+    house: Fleet, redis: RedisServer, tmp_path: Path
+) -> None:
     settings = {"RERANK_REDIS_URL": redis.url, "RERANK_CACHE_KEY_SECRET": SECRET}
-    with Gmr("gateway", "--workers", house.workers[0].url, log=tmp_path / "second", **settings) as second:
+    with Gmr(
+        "gateway", "--workers", house.workers[0].url, log=tmp_path / "second", **settings
+    ) as second:
         second.await_ready()
         redis.command("FLUSHALL")
         first = ask(house.gateway, "a red circle", cache="refresh")
@@ -77,13 +82,19 @@ def test_a_second_gateway_is_told_what_the_first_has_scored(house: Fleet, redis:
         assert (cached(first), cached(told)) == (0, len(DOCUMENTS))
         assert scores(told) == scores(first) == truth(house.gateway, "a red circle")
         assert all(each["meta"]["cached"] for each in told["results"])
-        assert [each["meta"] | {"cached": False} for each in told["results"]] == [each["meta"] for each in first["results"]]
+        assert [each["meta"] | {"cached": False} for each in told["results"]] == [
+            each["meta"] for each in first["results"]
+        ]
 
 
-def test_a_gateway_of_another_secret_is_told_nothing(house: Fleet, redis: RedisServer, tmp_path: Path) -> None:
+def test_a_gateway_of_another_secret_is_told_nothing(
+    house: Fleet, redis: RedisServer, tmp_path: Path
+) -> None:
     ask(house.gateway, "a blue square")
     settings = {"RERANK_REDIS_URL": redis.url, "RERANK_CACHE_KEY_SECRET": SECRET[::-1]}
-    with Gmr("gateway", "--workers", house.workers[0].url, log=tmp_path / "other", **settings) as other:
+    with Gmr(
+        "gateway", "--workers", house.workers[0].url, log=tmp_path / "other", **settings
+    ) as other:
         assert cached(ask(other.await_ready(), "a blue square")) == 0
 
 
@@ -118,17 +129,20 @@ def full(redis: RedisServer) -> Iterator[None]:
 def poisoned(redis: RedisServer) -> Iterator[None]:
     """Every key holds what is no score: another's value, a list, half of its own, nothing."""
     script = (
-        "local keys = redis.call('KEYS', 'gmr:*') local first = redis.call('GET', keys[1]) "
-        "for place, key in ipairs(keys) do redis.call('DEL', key) "
-        "if place % 4 == 0 then redis.call('RPUSH', key, first) elseif place % 4 == 1 then redis.call('SET', key, '') "
-        "elseif place % 4 == 2 then redis.call('SET', key, first) else redis.call('SET', key, string.sub(first, 1, 17)) end end"
+        "local keys = redis.call('KEYS', 'gmr:*') local first = redis.call('GET', keys[1]) for"
+        " place, key in ipairs(keys) do redis.call('DEL', key) if place % 4 == 0 then"
+        " redis.call('RPUSH', key, first) elseif place % 4 == 1 then redis.call('SET', key, '')"
+        " elseif place % 4 == 2 then redis.call('SET', key, first) else redis.call('SET', key,"
+        " string.sub(first, 1, 17)) end end"
     )
     redis.command("EVAL", script, "0")
     yield
 
 
 @pytest.mark.parametrize("fault", [killed, stalled, full, poisoned])
-def test_a_fault_changes_no_answer_and_fails_no_request(house: Fleet, redis: RedisServer, fault: Any) -> None:
+def test_a_fault_changes_no_answer_and_fails_no_request(
+    house: Fleet, redis: RedisServer, fault: Any
+) -> None:
     gateway = house.gateway
     queries = [f"{fault.__name__} {number}" for number in range(4)]
     without = {query: truth(gateway, query) for query in queries}
@@ -143,7 +157,12 @@ def test_a_fault_changes_no_answer_and_fails_no_request(house: Fleet, redis: Red
     with ExitStack() as stack:
         stack.enter_context(fault(redis))
         with ThreadPoolExecutor(4) as callers:
-            answers = list(callers.map(lambda number: (queries[number % 4], ask(gateway, queries[number % 4])), range(40)))
+            answers = list(
+                callers.map(
+                    lambda number: (queries[number % 4], ask(gateway, queries[number % 4])),
+                    range(40),
+                )
+            )
         assert gateway.status("/health/ready") == 200
     for query, answer in answers:
         assert scores(answer) == without[query]
@@ -167,14 +186,19 @@ def test_a_redis_that_is_gone_is_asked_now_and_then(house: Fleet, redis: RedisSe
         made, skipped = gateway.metric(MADE) - made, gateway.metric(SKIPPED) - skipped
         assert made + skipped == 60
         assert gateway.metric('rerank_cache_breaker_state{operation="get"}') > 0
-        assert gateway.metric('rerank_cache_failures_total{kind="connection",operation="get"}') >= FAILURES
+        assert (
+            gateway.metric('rerank_cache_failures_total{kind="connection",operation="get"}')
+            >= FAILURES
+        )
 
 
 def test_a_gateway_starts_without_its_redis(house: Fleet, tmp_path: Path) -> None:
     with RedisServer(tmp_path) as other:
         url = other.url
     settings = {"RERANK_REDIS_URL": url, "RERANK_CACHE_KEY_SECRET": SECRET}
-    with Gmr("gateway", "--workers", house.workers[0].url, log=tmp_path / "gateway", **settings) as gateway:
+    with Gmr(
+        "gateway", "--workers", house.workers[0].url, log=tmp_path / "gateway", **settings
+    ) as gateway:
         gateway.await_ready()
         first, second = ask(gateway, "a red square"), ask(gateway, "a red square")
         assert (cached(first), cached(second)) == (0, len(DOCUMENTS))  # its own memory
@@ -184,7 +208,11 @@ def test_a_gateway_starts_without_its_redis(house: Fleet, tmp_path: Path) -> Non
 
 def test_a_gateway_that_would_share_a_redis_without_a_secret_does_not_start(tmp_path: Path) -> None:
     with Gmr(
-        "gateway", "--workers", "http://127.0.0.1:1", log=tmp_path / "gateway", RERANK_REDIS_URL="redis://:hunter2@h"
+        "gateway",
+        "--workers",
+        "http://127.0.0.1:1",
+        log=tmp_path / "gateway",
+        RERANK_REDIS_URL="redis://:hunter2@h",
     ) as one:
         assert one.wait() == 2
         assert one.said().startswith("RERANK_CACHE_KEY_SECRET: ")

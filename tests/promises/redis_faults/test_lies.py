@@ -1,4 +1,5 @@
-"""A Redis that answers what nobody asked: no lie of it becomes a score, and none becomes an error."""
+"""A Redis that answers what nobody asked: no lie of it becomes a score, and none becomes an
+error."""
 
 from __future__ import annotations
 
@@ -76,7 +77,10 @@ async def test_nonsense_is_a_counted_miss(lie: Lie) -> None:
 
 
 async def test_values_of_other_types_are_misses() -> None:
-    assert await told(lambda truth: array([b":1\r\n", b"+OK\r\n", array(truth), b"-ERR no\r\n"])) == [None] * 4
+    assert (
+        await told(lambda truth: array([b":1\r\n", b"+OK\r\n", array(truth), b"-ERR no\r\n"]))
+        == [None] * 4
+    )
 
 
 async def test_a_reply_too_many_is_not_the_next_ones() -> None:

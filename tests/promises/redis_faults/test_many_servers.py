@@ -1,4 +1,5 @@
-"""Sentinel's failover and a Cluster's moves: misses while they last, the right scores before and after, no error in between."""
+"""Sentinel's failover and a Cluster's moves: misses while they last, the right scores before and
+after, no error in between."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ class Watcher(Process):
         self.port = free_port()
         settings = folder / "sentinel.conf"
         settings.write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n"
-            f"sentinel monitor mymaster 127.0.0.1 {master} 1\n"
-            "sentinel down-after-milliseconds mymaster 5000\nsentinel failover-timeout mymaster 5000\n"
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor mymaster 127.0.0.1"
+            f" {master} 1\nsentinel down-after-milliseconds mymaster 5000\nsentinel"
+            " failover-timeout mymaster 5000\n"
         )
         super().__init__(["redis-server", str(settings), "--sentinel"], folder / "sentinel.log")
 
@@ -49,14 +50,21 @@ async def back(tier: RedisTier, name: str, tag: str = "question") -> bool:
 async def test_a_failover_costs_misses_and_no_more(tmp_path: Path) -> None:
     with ExitStack() as stack:
         master = stack.enter_context(RedisServer(tmp_path, "--repl-diskless-sync-delay", "0"))
-        replica = stack.enter_context(RedisServer(tmp_path, "--replicaof", "127.0.0.1", str(master.port)))
-        eventually(lambda: "master_link_status:up" in replica.command("INFO", "replication"), why=replica.said)
+        replica = stack.enter_context(
+            RedisServer(tmp_path, "--replicaof", "127.0.0.1", str(master.port))
+        )
+        eventually(
+            lambda: "master_link_status:up" in replica.command("INFO", "replication"),
+            why=replica.said,
+        )
         watcher = stack.enter_context(Watcher(tmp_path, master.port))
         eventually(watcher.knows_replicas, why=watcher.said)
-        url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{watcher.port}/mymaster/0"  # the first one is not there
+        # the first one is not there
+        url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{watcher.port}/mymaster/0"
         async with tier_on(url) as tier:
             await written(tier, "a", "b")
-            eventually(lambda: replica.command("DBSIZE") == "2")  # it says it is in step before it is sent what is written
+            # it says it is in step before it is sent what is written
+            eventually(lambda: replica.command("DBSIZE") == "2")
             assert await tier.get_many([key_of("a"), key_of("b")]) == [score_of("a"), score_of("b")]
             master.kill()
 
@@ -82,7 +90,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
             stack.enter_context(
                 RedisServer(
                     folder,
-                    *("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{bus}.conf", "--cluster-port", str(bus)),
+                    *(
+                        "--cluster-enabled",
+                        "yes",
+                        "--cluster-config-file",
+                        f"nodes-{bus}.conf",
+                        "--cluster-port",
+                        str(bus),
+                    ),
                     *("--cluster-require-full-coverage", "no", "--cluster-node-timeout", "1000"),
                 )
             )
@@ -90,11 +105,29 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
         ]
         bounds = [0, 5461, 10923, 16384]
         for place, node in enumerate(nodes):
-            assert node.command("CLUSTER", "ADDSLOTSRANGE", str(bounds[place]), str(bounds[place + 1] - 1)) == "OK"
-            assert nodes[0].command("CLUSTER", "MEET", "127.0.0.1", str(node.port), str(buses[place])) == "OK"
-        eventually(lambda: all("cluster_known_nodes:3" in node.command("CLUSTER", "INFO") for node in nodes))
-        eventually(lambda: all("cluster_slots_assigned:16384" in node.command("CLUSTER", "INFO") for node in nodes))
-        eventually(lambda: all("cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes))
+            assert (
+                node.command(
+                    "CLUSTER", "ADDSLOTSRANGE", str(bounds[place]), str(bounds[place + 1] - 1)
+                )
+                == "OK"
+            )
+            assert (
+                nodes[0].command("CLUSTER", "MEET", "127.0.0.1", str(node.port), str(buses[place]))
+                == "OK"
+            )
+        eventually(
+            lambda: all(
+                "cluster_known_nodes:3" in node.command("CLUSTER", "INFO") for node in nodes
+            )
+        )
+        eventually(
+            lambda: all(
+                "cluster_slots_assigned:16384" in node.command("CLUSTER", "INFO") for node in nodes
+            )
+        )
+        eventually(
+            lambda: all("cluster_state:ok" in node.command("CLUSTER", "INFO") for node in nodes)
+        )
         yield nodes
 
 
@@ -111,7 +144,14 @@ QUESTIONS = [f"question {number}" for number in range(24)]
 
 def calls(nodes: list[RedisServer], command: str) -> list[int]:
     said = [node.command("INFO", "commandstats") for node in nodes]
-    return [int(each.split(f"cmdstat_{command}:calls=")[1].split(",")[0]) if f"_{command}:" in each else 0 for each in said]
+    return [
+        (
+            int(each.split(f"cmdstat_{command}:calls=")[1].split(",")[0])
+            if f"_{command}:" in each
+            else 0
+        )
+        for each in said
+    ]
 
 
 async def test_each_question_lives_in_one_place(cluster: list[RedisServer], url: str) -> None:
@@ -120,7 +160,9 @@ async def test_each_question_lives_in_one_place(cluster: list[RedisServer], url:
         for tag in QUESTIONS:
             await written(tier, *range(50), tag=tag)
         for tag in QUESTIONS:
-            assert await tier.get_many([key_of(each, tag) for each in range(50)]) == [score_of(each) for each in range(50)]
+            assert await tier.get_many([key_of(each, tag) for each in range(50)]) == [
+                score_of(each) for each in range(50)
+            ]
     assert sum(calls(cluster, "mget")) == len(QUESTIONS)  # one each, although there are fifty keys
     assert all(calls(cluster, "mget"))  # and every node has some
     assert sum(int(node.command("DBSIZE")) for node in cluster) == 50 * len(QUESTIONS)
@@ -144,7 +186,9 @@ async def test_a_slot_that_moves_is_followed(cluster: list[RedisServer], url: st
     assert (before("get"), before("set")) == ({}, {})
 
 
-async def test_a_node_that_dies_takes_only_its_own_questions_with_it(cluster: list[RedisServer], url: str) -> None:
+async def test_a_node_that_dies_takes_only_its_own_questions_with_it(
+    cluster: list[RedisServer], url: str
+) -> None:
     async with tier_on(url) as tier:
         for tag in QUESTIONS:
             await written(tier, "a", tag=tag)

@@ -1,4 +1,5 @@
-"""One Redis that is killed, stalled, full or poisoned: a miss each time, never another answer; of no use, it is left alone."""
+"""One Redis that is killed, stalled, full or poisoned: a miss each time, never another answer; of
+no use, it is left alone."""
 
 from __future__ import annotations
 
@@ -17,7 +18,17 @@ from service.gateway.cache import redis_tier
 from service.gateway.cache.encoding import Seal
 from service.gateway.settings import GatewaySettings
 from service.wire import Scored
-from tests.gateway.redis_tiers import SECRET, Since, calls, count, holds, key_of, score_of, tier_on, written
+from tests.gateway.redis_tiers import (
+    SECRET,
+    Since,
+    calls,
+    count,
+    holds,
+    key_of,
+    score_of,
+    tier_on,
+    written,
+)
 from tests.gateway.stand_in import StandIn, good
 from tests.processes import RedisServer
 
@@ -48,14 +59,17 @@ def stored_as(key: bytes, prefix: str = "gmr:") -> bytes:
 
 
 async def test_cancelled_requests_leave_no_reply_to_others(redis: RedisServer) -> None:
-    """Redis clients have given one caller's reply to the next after a cancellation (CVE-2023-28858)."""
+    """Redis clients have given one caller's reply to the next after a cancellation
+    (CVE-2023-28858)."""
     async with tier_on(redis.url, connections=8) as tier:
         await written(tier, "a", "b")
         chance = random.Random(4)
         answers, cancelled = 0, 0
         for _ in range(60):
             reads = {
-                asyncio.create_task(tier.get_many([key_of(name)] * size)): (name, size) for name in "ab" for size in range(1, 9)
+                asyncio.create_task(tier.get_many([key_of(name)] * size)): (name, size)
+                for name in "ab"
+                for size in range(1, 9)
             }
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
@@ -82,14 +96,18 @@ async def test_a_dead_redis_is_a_miss_and_is_found_again(own: RedisServer, fault
         for _ in range(redis_tier.FAILURES):
             assert await tier.get_many([key_of("a")]) == [None]
         assert sum(before("get").values()) == redis_tier.FAILURES
-        assert set(before("get")) <= ({"connection", "timeout"} if fault == "killed" else {"timeout"})
+        assert set(before("get")) <= (
+            {"connection", "timeout"} if fault == "killed" else {"timeout"}
+        )
         own.start() if fault == "killed" else own.resume()
         await holds(lambda: back(tier))
         assert count("rerank_cache_breaker_state", operation="get") == 0
 
 
 @pytest.mark.parametrize("fault", ["killed", "stalled"])
-async def test_a_dead_redis_is_not_asked_again_and_again(own: RedisServer, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_redis_is_not_asked_again_and_again(
+    own: RedisServer, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(redis_tier, "REST_SECONDS", 3600.0)
     async with tier_on(own.url, budget_seconds=0.05) as tier:
         await holds_after_writing(tier)
@@ -101,12 +119,18 @@ async def test_a_dead_redis_is_not_asked_again_and_again(own: RedisServer, fault
         assert count("rerank_cache_breaker_state", operation="get") == 2
         assert count("rerank_cache_breaker_state", operation="set") == 2
         made = calls("get"), calls("set")
-        skipped = [count("rerank_cache_skipped_total", operation=each, reason="breaker") for each in ("get", "set")]
+        skipped = [
+            count("rerank_cache_skipped_total", operation=each, reason="breaker")
+            for each in ("get", "set")
+        ]
         for name in range(1000):
             assert await tier.get_many([key_of("a")]) == [None]
             await tier.set_many({key_of(name): score_of(name)})
         assert (calls("get"), calls("set")) == made
-        now = [count("rerank_cache_skipped_total", operation=each, reason="breaker") for each in ("get", "set")]
+        now = [
+            count("rerank_cache_skipped_total", operation=each, reason="breaker")
+            for each in ("get", "set")
+        ]
         assert now == [before + 1000 for before in skipped]
 
 
@@ -117,7 +141,8 @@ async def test_nobody_waits_for_a_probe(own: RedisServer, monkeypatch: pytest.Mo
         for _ in range(redis_tier.FAILURES):
             tier._breakers["get"].enter()
             tier._breakers["get"].leave(False)
-        assert await tier.get_many([key_of("a")]) == [None]  # although it answers: this one only finds that out
+        # although it answers: this one only finds that out
+        assert await tier.get_many([key_of("a")]) == [None]
         await holds(lambda: not tier._attempts["get"])
         assert await tier.get_many([key_of("a")]) == [score_of("a")]
 
@@ -141,7 +166,10 @@ async def test_late_replies_are_nobodys(own: RedisServer) -> None:
     async with tier_on(own.url, budget_seconds=0.05, connections=4) as tier:
         await written(tier, *range(64))
         own.pause()
-        assert await asyncio.gather(*(tier.get_many([key_of(each)]) for each in range(64))) == [[None]] * 64
+        assert (
+            await asyncio.gather(*(tier.get_many([key_of(each)]) for each in range(64)))
+            == [[None]] * 64
+        )
         own.resume()
         seen = 0
         for turn in range(128):
@@ -244,20 +272,32 @@ async def test_what_is_not_ours_is_no_score_until_it_is_written_over(redis: Redi
     async with tier_on(redis.url) as tier:
         for name, (_, value) in poison.items():
             await tier._client.set(stored_as(key_of(name)), value)
-        await tier._client.lpush(stored_as(key_of(12)), "a list")  # MGET says nothing of what is no string
+        # MGET says nothing of what is no string
+        await tier._client.lpush(stored_as(key_of(12)), "a list")
         await tier._client.hset(stored_as(key_of(13)), "a", "hash")
         assert await tier.get_many([key_of(name) for name in names]) == [None] * len(names)
-        after = {reason: count("rerank_cache_rejected_total", reason=reason) - before[reason] for reason in reasons}
-        assert after == {reason: [each for each, _ in poison.values()].count(reason) for reason in reasons}
+        after = {
+            reason: count("rerank_cache_rejected_total", reason=reason) - before[reason]
+            for reason in reasons
+        }
+        assert after == {
+            reason: [each for each, _ in poison.values()].count(reason) for reason in reasons
+        }
         await written(tier, *names)
-        assert await tier.get_many([key_of(name) for name in names]) == [score_of(name) for name in names]
+        assert await tier.get_many([key_of(name) for name in names]) == [
+            score_of(name) for name in names
+        ]
 
 
-async def test_who_is_cancelled_while_redis_is_probed_does_not_leave_it_alone_for_ever(own: RedisServer) -> None:
+async def test_who_is_cancelled_while_redis_is_probed_does_not_leave_it_alone_for_ever(
+    own: RedisServer,
+) -> None:
     async with tier_on(own.url, budget_seconds=0.05) as tier:
         await written(tier, "a")
         own.pause()
-        waiting = [asyncio.create_task(tier.get_many([key_of("a")])) for _ in range(redis_tier.FAILURES)]
+        waiting = [
+            asyncio.create_task(tier.get_many([key_of("a")])) for _ in range(redis_tier.FAILURES)
+        ]
         await asyncio.sleep(0)
         for each in waiting:
             each.cancel()
@@ -273,10 +313,15 @@ async def test_a_gateway_that_ends_writes_what_it_has_scored(redis: RedisServer)
     secret = {"cache_key_secret": SecretStr(SECRET.decode()), "redis_url": SecretStr(redis.url)}
     app = create_gateway(GatewaySettings(**secret), [worker.client])
     transport = httpx.ASGITransport(app=app)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
+    ):
         while (await client.get("/health/ready")).is_error:
             await asyncio.sleep(0.01)
         redis.command("CLIENT", "PAUSE", "300", "WRITE")
-        assert (await client.post("/rerank", json={"query": "q", "documents": ["a", "b"]})).status_code == 200
+        assert (
+            await client.post("/rerank", json={"query": "q", "documents": ["a", "b"]})
+        ).status_code == 200
         assert redis.command("DBSIZE") == "0"
     assert redis.command("DBSIZE") == "2"

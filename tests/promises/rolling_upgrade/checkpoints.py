@@ -1,4 +1,5 @@
-"""A checkpoint beside gmr-tiny: the same name, other weights, other scores, published as any checkpoint is."""
+"""A checkpoint beside gmr-tiny: the same name, other weights, other scores, published as any
+checkpoint is."""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ def publish_newer(folder: Path) -> Path:
     """gmr-tiny with its last norm scaled, golden pairs and manifest to match."""
     shutil.copytree(TINY, folder)
     weights = load_file(folder / WEIGHTS)
-    (norm,) = [name for name in weights if name.endswith("language_model.norm.weight") or name == "model.norm.weight"]
+    (norm,) = [
+        name
+        for name in weights
+        if name.endswith("language_model.norm.weight") or name == "model.norm.weight"
+    ]
     weights[norm] = weights[norm] * 0.75
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     reference = NaiveReranker(folder)
@@ -34,7 +39,9 @@ def publish_newer(folder: Path) -> Path:
 
 
 def _scored(reference: NaiveReranker, pair: GoldenPair) -> GoldenPair:
-    return replace(pair, logit=reference.logit(pair.instruction, _shown(pair.query), _shown(pair.document)))
+    return replace(
+        pair, logit=reference.logit(pair.instruction, _shown(pair.query), _shown(pair.document))
+    )
 
 
 def _shown(side: Side) -> list[str | Image.Image]:

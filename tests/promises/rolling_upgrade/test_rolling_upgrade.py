@@ -1,4 +1,5 @@
-"""While a fleet goes from one checkpoint to the next: no request fails, and every answer is one checkpoint's, as it says."""
+"""While a fleet goes from one checkpoint to the next: no request fails, and every answer is one
+checkpoint's, as it says."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ pytestmark = pytest.mark.slow
 
 CALLERS = 4
 QUESTIONS: list[Body] = [
-    {"query": f"question number {number}", "documents": [f"document {place} of {number} " * 9 for place in range(8)]}
+    {
+        "query": f"question number {number}",
+        "documents": [f"document {place} of {number} " * 9 for place in range(8)],
+    }
     for number in range(7)
 ]
 BODIES: list[Body] = [
-    body | {"cache": cache, "timeout_ms": 60_000} for body in QUESTIONS for cache in ("use", "bypass", "use", "refresh")
+    body | {"cache": cache, "timeout_ms": 60_000}
+    for body in QUESTIONS
+    for cache in ("use", "bypass", "use", "refresh")
 ]
 SETTINGS = {
     "RERANK_SPLIT": "always",  # a request's shares meet both checkpoints as often as can be
@@ -38,14 +44,20 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def running(newer: Path, tmp_path: Path) -> Iterator[tuple[Gmr, list[Gmr], list[Gmr]]]:
-    """A gateway that knows four workers: two old ones, which run, and two newer ones, which do not yet."""
+    """A gateway that knows four workers: two old ones, which run, and two newer ones, which do not
+    yet."""
     old = [Gmr("worker", log=tmp_path / f"old-{number}", **CALM) for number in range(2)]
-    new = [Gmr("worker", log=tmp_path / f"new-{number}", **CALM, RERANK_MODEL=str(newer)) for number in range(2)]
+    new = [
+        Gmr("worker", log=tmp_path / f"new-{number}", **CALM, RERANK_MODEL=str(newer))
+        for number in range(2)
+    ]
     urls = ",".join(each.url for each in (*old, *new))
     with ExitStack() as stack:
         for each in old:
             stack.enter_context(each)
-        gateway = stack.enter_context(Gmr("gateway", "--workers", urls, log=tmp_path / "gateway", **SETTINGS))
+        gateway = stack.enter_context(
+            Gmr("gateway", "--workers", urls, log=tmp_path / "gateway", **SETTINGS)
+        )
         stack.callback(lambda: [each.end() for each in new if each.running()])
         eventually(lambda: all(each.ready() for each in (*old, gateway)))
         eventually(lambda: ready(gateway) == 2, why=gateway.said)
@@ -63,7 +75,9 @@ def scores(gateway: Gmr) -> tuple[str, Answers]:
     return digest, {query: logits(answer) for query, answer in answers.items()}
 
 
-def test_a_fleet_goes_from_one_checkpoint_to_the_next(running: tuple[Gmr, list[Gmr], list[Gmr]]) -> None:
+def test_a_fleet_goes_from_one_checkpoint_to_the_next(
+    running: tuple[Gmr, list[Gmr], list[Gmr]],
+) -> None:
     gateway, old, new = running
     before, expected_before = scores(gateway)
     with load(gateway, BODIES, CALLERS) as done:
@@ -81,7 +95,9 @@ def test_a_fleet_goes_from_one_checkpoint_to_the_next(running: tuple[Gmr, list[G
         done.more(len(BODIES))
     after, expected_after = scores(gateway)
     assert before != after
-    assert all(furthest(expected_before[query], expected_after[query]) > 0.1 for query in expected_before)
+    assert all(
+        furthest(expected_before[query], expected_after[query]) > 0.1 for query in expected_before
+    )
     cached: dict[str, int] = {before: 0, after: 0}
     for body, answer in done.answers:
         found, digest = logits(answer), answer.json()["meta"]["model_digest"]

@@ -1,4 +1,5 @@
-"""More idle connections than a process may have files: everyone else is served, and the log stays short."""
+"""More idle connections than a process may have files: everyone else is served, and the log stays
+short."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ HALF = b"GET /health/live HTTP/1.1\r\nhost: x\r\n"
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
     log = tmp_path_factory.mktemp("files") / "log"
-    with limited_gateway(log, {resource.RLIMIT_NOFILE: FILES}, RERANK_READ_TIMEOUT_SECONDS="30") as process:
+    with limited_gateway(
+        log, {resource.RLIMIT_NOFILE: FILES}, RERANK_READ_TIMEOUT_SECONDS="30"
+    ) as process:
         yield process
 
 
@@ -49,7 +52,9 @@ def test_connections_that_do_nothing_keep_nobody_out(served: Gmr, said: bytes) -
     assert len(served.said().splitlines()) < lines + 20
 
 
-def test_a_client_that_was_answered_and_does_nothing_gives_way_and_one_at_work_does_not(served: Gmr) -> None:
+def test_a_client_that_was_answered_and_does_nothing_gives_way_and_one_at_work_does_not(
+    served: Gmr,
+) -> None:
     with ExitStack() as stack:
         busy = stack.enter_context(dial(served.url))
         busy.sendall(HALF)

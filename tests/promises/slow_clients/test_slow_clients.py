@@ -1,4 +1,5 @@
-"""Clients that send slowly, stop, or never read: each is cut off, costs nothing meanwhile, and disturbs nobody."""
+"""Clients that send slowly, stop, or never read: each is cut off, costs nothing meanwhile, and
+disturbs nobody."""
 
 from __future__ import annotations
 
@@ -26,7 +27,12 @@ BODY = b'{"query": "a list", "documents": ["sorted"]}'
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
     """A server that waits a second for its clients."""
-    settings = {"READ_TIMEOUT_SECONDS": 1, "KEEP_ALIVE_SECONDS": 7, "MAX_CONNECTIONS": MAX_CONNECTIONS, "MAX_BODY_BYTES": CAP}
+    settings = {
+        "READ_TIMEOUT_SECONDS": 1,
+        "KEEP_ALIVE_SECONDS": 7,
+        "MAX_CONNECTIONS": MAX_CONNECTIONS,
+        "MAX_BODY_BYTES": CAP,
+    }
     environment = {f"RERANK_{name}": str(value) for name, value in settings.items()}
     with Gmr("serve", log=tmp_path_factory.mktemp("slow") / "log", **CALM | environment) as process:
         yield process.await_ready()
@@ -37,7 +43,8 @@ def _unharmed(served: Gmr) -> Iterator[None]:
     """Whatever a client did: the process goes on, and nothing of it is left."""
     before = open_files(served)
     yield
-    eventually(lambda: open_files(served) <= before + 1, why=served.said)  # our own connection, which may be a new one
+    # our own connection, which may be a new one
+    eventually(lambda: open_files(served) <= before + 1, why=served.said)
     assert served.rerank(query="a list", documents=["sorted"]).status_code == 200
     assert "Traceback" not in served.said()
 
@@ -52,7 +59,8 @@ def test_a_client_that_says_nothing_is_hung_up_on(served: Gmr) -> None:
 
 
 def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(served: Gmr) -> None:
-    """httpx, and with it most SDKs, drops one after 5 s: whoever drops it at the same moment breaks off a call now and then."""
+    """httpx, and with it most SDKs, drops one after 5 s: whoever drops it at the same moment breaks
+    off a call now and then."""
     with dial(served.url) as connection:
         for seconds in (6, 0):
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -77,9 +85,19 @@ def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(served: Gmr)
         (HEAD + b"content-length: 100000\r\n\r\n" + b" " * 99_999, b""),
         (b"GET /health/live HTTP/1.1\r\nhos", b""),
     ],
-    ids=["the header", "header after header", "the body", "chunk after chunk", "half a body", "but for a byte", "half a header"],
+    ids=[
+        "the header",
+        "header after header",
+        "the body",
+        "chunk after chunk",
+        "half a body",
+        "but for a byte",
+        "half a header",
+    ],
 )
-def test_a_client_that_sends_too_slowly_or_stops_is_told_so_and_cut_off(served: Gmr, at_once: bytes, slowly: bytes) -> None:
+def test_a_client_that_sends_too_slowly_or_stops_is_told_so_and_cut_off(
+    served: Gmr, at_once: bytes, slowly: bytes
+) -> None:
     with dial(served.url) as connection:
         connection.sendall(at_once)
         received = drip(connection, slowly)
@@ -92,10 +110,18 @@ def test_many_small_chunks_are_no_slow_client(served: Gmr) -> None:
     """Nor is one that asks first whether its body is wanted."""
     chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in BODY)
     with dial(served.url) as connection:
-        connection.sendall(HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        connection.sendall(
+            HEAD
+            + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+            + chunks
+            + b"0\r\n\r\n"
+        )
         assert answer_of(read_to_end(connection))[0] == 200
     with dial(served.url) as connection:
-        connection.sendall(HEAD + b"connection: close\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(BODY))
+        connection.sendall(
+            HEAD
+            + b"connection: close\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n" % len(BODY)
+        )
         assert connection.recv(65_536).startswith(b"HTTP/1.1 100 ")
         connection.sendall(BODY)
         assert answer_of(read_to_end(connection))[0] == 200
@@ -118,7 +144,8 @@ def test_a_body_without_end_is_cut_at_the_cap_and_takes_no_memory(served: Gmr) -
 
 
 def test_an_answer_that_nobody_reads_is_given_up(served: Gmr) -> None:
-    """Enough of them asked for at once that no kernel holds them all; the fixture sees that the connection goes."""
+    """Enough of them asked for at once that no kernel holds them all; the fixture sees that the
+    connection goes."""
     with dial(served.url, receive_buffer=4_096) as connection:
         before = open_files(served)
         connection.setblocking(False)
@@ -132,7 +159,8 @@ def test_an_answer_that_nobody_reads_is_given_up(served: Gmr) -> None:
 
 
 def test_an_answer_that_the_system_holds_for_its_client_is_given_up_too(served: Gmr) -> None:
-    """So small that it has left the process, and too large for what the client's side takes unread."""
+    """So small that it has left the process, and too large for what the client's side takes
+    unread."""
     with dial(served.url, receive_buffer=4_096) as connection:
         served.status("/health/live")
         before = open_files(served)

@@ -1,4 +1,5 @@
-"""Of two workers one is killed, hangs or crawls, and no request fails; without any, requests fail at once and in our words."""
+"""Of two workers one is killed, hangs or crawls, and no request fails; without any, requests fail
+at once and in our words."""
 
 from __future__ import annotations
 
@@ -63,7 +64,9 @@ def all_right(done: Load, right: dict[str, dict[int, float]]) -> None:
         assert logits(answer) == pytest.approx(right[body["query"]], abs=1e-4)
 
 
-def test_a_worker_killed_in_the_middle_of_its_work_fails_no_request(two: Fleet, right: dict[str, dict[int, float]]) -> None:
+def test_a_worker_killed_in_the_middle_of_its_work_fails_no_request(
+    two: Fleet, right: dict[str, dict[int, float]]
+) -> None:
     gateway, (doomed, _) = two.gateway, two.workers
     before = retries(gateway)
     with load(gateway, BODIES, CALLERS) as done:
@@ -131,7 +134,9 @@ def pace(done: Load, answers: int) -> float:
     return answers / (time.monotonic() - start)
 
 
-def test_a_worker_that_crawls_costs_the_fleet_no_more_than_its_own_share(two: Fleet, right: dict[str, dict[int, float]]) -> None:
+def test_a_worker_that_crawls_costs_the_fleet_no_more_than_its_own_share(
+    two: Fleet, right: dict[str, dict[int, float]]
+) -> None:
     gateway, (slow, _) = two.gateway, two.workers
     with load(gateway, BODIES, CALLERS) as done:
         done.more(CALLERS)
@@ -144,7 +149,9 @@ def test_a_worker_that_crawls_costs_the_fleet_no_more_than_its_own_share(two: Fl
 
 
 def test_workers_behind_a_name_that_nobody_knows_are_waited_for(tmp_path: Path) -> None:
-    with Gmr("gateway", "--workers", f"dns://no-such-host.invalid:{free_port()}", log=tmp_path / "log") as gateway:
+    with Gmr(
+        "gateway", "--workers", f"dns://no-such-host.invalid:{free_port()}", log=tmp_path / "log"
+    ) as gateway:
         eventually(lambda: gateway.status("/health/live") == 200, why=gateway.said)
         eventually(lambda: "workers' name looked up" in gateway.said())
         assert gateway.status("/health/ready") == 503
@@ -152,15 +159,22 @@ def test_workers_behind_a_name_that_nobody_knows_are_waited_for(tmp_path: Path) 
         assert (answer.status_code, answer.json()["code"]) == (503, "no_worker")
 
 
-def test_workers_behind_a_name_are_found(two: Fleet, tmp_path: Path, right: dict[str, dict[int, float]]) -> None:
+def test_workers_behind_a_name_are_found(
+    two: Fleet, tmp_path: Path, right: dict[str, dict[int, float]]
+) -> None:
     name = two.workers[0].url.replace("http://127.0.0.1", "dns://localhost")
     with Gmr("gateway", "--workers", name, log=tmp_path / "log") as gateway:
         gateway.await_ready()
-        assert logits(gateway.rerank(**BODIES[0])) == pytest.approx(right[BODIES[0]["query"]], abs=1e-4)
+        assert logits(gateway.rerank(**BODIES[0])) == pytest.approx(
+            right[BODIES[0]["query"]], abs=1e-4
+        )
 
 
-def test_while_one_worker_is_dead_and_the_other_hangs_requests_are_told_to_come_again(two: Fleet) -> None:
-    """From the moment on that it is known; what was under way is told so, too, and nobody that a worker failed."""
+def test_while_one_worker_is_dead_and_the_other_hangs_requests_are_told_to_come_again(
+    two: Fleet,
+) -> None:
+    """From the moment on that it is known; what was under way is told so, too, and nobody that a
+    worker failed."""
     gateway, (doomed, hung) = two.gateway, two.workers
     with load(gateway, BODIES, CALLERS) as done:
         done.more(CALLERS)
@@ -176,10 +190,15 @@ def test_while_one_worker_is_dead_and_the_other_hangs_requests_are_told_to_come_
     said = {(answer.status_code, answer.json().get("code")) for _, answer in done.answers}
     assert said <= {(200, None), (503, "no_worker")}
     assert (503, "no_worker") in said
-    assert all((answer.status_code == 503) == ("retry-after" in answer.headers) for _, answer in done.answers)
+    assert all(
+        (answer.status_code == 503) == ("retry-after" in answer.headers)
+        for _, answer in done.answers
+    )
 
 
-def test_without_any_worker_requests_are_told_so_at_once_and_answered_again_when_one_is_back(two: Fleet) -> None:
+def test_without_any_worker_requests_are_told_so_at_once_and_answered_again_when_one_is_back(
+    two: Fleet,
+) -> None:
     gateway = two.gateway
     with load(gateway, BODIES, CALLERS) as done:
         done.more(CALLERS)
@@ -190,7 +209,10 @@ def test_without_any_worker_requests_are_told_so_at_once_and_answered_again_when
     assert said <= {(200, None), (502, "worker_failed"), (503, "no_worker")}
     _, last = done.answers[-1]
     assert (last.status_code, last.json()["code"]) == (503, "no_worker")
-    assert all((answer.status_code == 503) == ("retry-after" in answer.headers) for _, answer in done.answers)
+    assert all(
+        (answer.status_code == 503) == ("retry-after" in answer.headers)
+        for _, answer in done.answers
+    )
     assert gateway.status("/health/live") == 200
     for worker in two.workers:
         worker.start()

@@ -1,4 +1,5 @@
-"""A worker that talks nonsense, or without end, costs its request an error of ours, and the gateway next to nothing."""
+"""A worker that talks nonsense, or without end, costs its request an error of ours, and the gateway
+next to nothing."""
 
 from __future__ import annotations
 
@@ -86,8 +87,12 @@ def huge_header(liar: Liar) -> None:
 STRANGE: dict[str, Callable[[Liar], None]] = {
     "garbage": lambda liar: liar.say(b"\xc1\xff garbage"),
     "nothing": lambda liar: liar.say(b""),
-    "no number": lambda liar: liar.say(msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(math.nan)], {}))),
-    "too many": lambda liar: liar.say(msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {}))),
+    "no number": lambda liar: liar.say(
+        msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(math.nan)], {}))
+    ),
+    "too many": lambda liar: liar.say(
+        msgspec.msgpack.encode(ScoreReply(INFO.digest, [scored(1), scored(2)], {}))
+    ),
     "cut off": cut_off,
     "a reset": reset,
     "without end": endless,
@@ -110,7 +115,10 @@ def lying() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
-    with lying() as url, Gmr("gateway", "--workers", url, log=tmp_path_factory.mktemp("gateway") / "log") as gateway:
+    with (
+        lying() as url,
+        Gmr("gateway", "--workers", url, log=tmp_path_factory.mktemp("gateway") / "log") as gateway,
+    ):
         yield gateway.await_ready()
 
 
@@ -123,7 +131,9 @@ def most_memory(process: Gmr) -> int:
 
 
 @pytest.mark.parametrize("strange", STRANGE)
-def test_a_strange_reply_is_an_error_of_ours_and_the_next_good_one_is_used(gateway: Gmr, strange: str) -> None:
+def test_a_strange_reply_is_an_error_of_ours_and_the_next_good_one_is_used(
+    gateway: Gmr, strange: str
+) -> None:
     Liar.reply = STRANGE[strange]
     before, Liar.sent = most_memory(gateway), 0
     answer = gateway.rerank(query="q", documents=["a"], cache="bypass", timeout_ms=30_000)

@@ -1,4 +1,5 @@
-"""The dearest bodies of a size that the limits allow, or almost: what they cost is bounded, whatever they are answered."""
+"""The dearest bodies of a size that the limits allow, or almost: what they cost is bounded,
+whatever they are answered."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ def many_names() -> bytes:
 
 def many_parts() -> bytes:
     content = b",".join([b'{"type":"text","text":"ab"}'] * 49)
-    return b'{"query":"q","documents":[' + b",".join([b'{"content":[' + content + b"]}"] * 1_000) + b"]}"
+    return (
+        b'{"query":"q","documents":['
+        + b",".join([b'{"content":[' + content + b"]}"] * 1_000)
+        + b"]}"
+    )
 
 
 def unknown_fields() -> bytes:

@@ -1,6 +1,8 @@
-"""One body within the limits, of the dearest shapes there are, costs the gateway neither its memory nor its health.
+"""One body within the limits, of the dearest shapes there are, costs the gateway neither its memory
+nor its health.
 
-The limit of memory is the chart's for a gateway, on the process's address space: harder than a container's.
+The limit of memory is the chart's for a gateway, on the process's address space: harder than a
+container's.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def test_the_limit_is_real(limited: Gmr) -> None:
     assert resource.prlimit(limited.pid, resource.RLIMIT_AS) == (MEMORY, MEMORY)
 
 
-@pytest.mark.parametrize("shape", ["many names", "many parts", "unknown fields", "wide documents", "escaped documents"])
+@pytest.mark.parametrize(
+    "shape", ["many names", "many parts", "unknown fields", "wide documents", "escaped documents"]
+)
 def test_the_dearest_bodies_within_the_limits_are_answered(limited: Gmr, shape: str) -> None:
     assert post(limited, SHAPES[shape]()) == 200
 
@@ -80,8 +84,15 @@ def test_several_at_once_fit_too_and_health_is_answered_meanwhile(limited: Gmr) 
 def test_an_answer_is_held_until_its_client_has_taken_it(limited: Gmr) -> None:
     """Others' bodies have that much less room meanwhile."""
     text = b"a b " * 10_000
-    body = b'{"query":"q","return_documents":true,"documents":[' + b",".join([b'"' + text + b'"'] * 250) + b"]}"
-    head = b"POST /rerank HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    body = (
+        b'{"query":"q","return_documents":true,"documents":['
+        + b",".join([b'"' + text + b'"'] * 250)
+        + b"]}"
+    )
+    head = (
+        b"POST /rerank HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type:"
+        b" application/json\r\n"
+    )
     with dial(limited.url, receive_buffer=65_536) as connection:
         connection.sendall(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         assert connection.recv(1_000).startswith(b"HTTP/1.1 200 ")
@@ -93,20 +104,30 @@ def test_an_answer_is_held_until_its_client_has_taken_it(limited: Gmr) -> None:
 
 
 def test_a_compressed_bomb_is_refused(limited: Gmr) -> None:
-    assert {name: post(limited, bomb, **{"content-encoding": "gzip"}) for name, bomb in bombs().items()} == {
+    assert {
+        name: post(limited, bomb, **{"content-encoding": "gzip"}) for name, bomb in bombs().items()
+    } == {
         "spaces": 400,
         "twice": 400,
     }
 
 
-def test_a_process_that_is_told_to_end_while_it_reads_the_dearest_bodies_ends(tmp_path: Path) -> None:
-    """With exit code 0, by its own: within a few of its graces, where a parse that held the interpreter took a hundred."""
+def test_a_process_that_is_told_to_end_while_it_reads_the_dearest_bodies_ends(
+    tmp_path: Path,
+) -> None:
+    """With exit code 0, by its own: within a few of its graces, where a parse that held the
+    interpreter took a hundred."""
     grace = 5.0
     with limited_gateway(tmp_path / "log", LIMITS, RERANK_GRACE_SECONDS=str(grace)) as process:
-        bodies = [SHAPES[name]() for name in ("nested lists", "escaped documents", "wide documents", "many parts")]
+        bodies = [
+            SHAPES[name]()
+            for name in ("nested lists", "escaped documents", "wide documents", "many parts")
+        ]
         with ThreadPoolExecutor(len(bodies)) as threads:
             sent = [threads.submit(_post_until_gone, process, body) for body in bodies]
-            eventually(lambda: process.metric("rerank_request_bodies_bytes") > 2**20, why=process.said)
+            eventually(
+                lambda: process.metric("rerank_request_bodies_bytes") > 2**20, why=process.said
+            )
             told = time.monotonic()
             process.signal(signal.SIGTERM)
             assert process.wait() == 0

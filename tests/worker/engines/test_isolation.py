@@ -1,4 +1,5 @@
-"""A pair that the network fails for is refused alone; a network that fails for all fails the call."""
+"""A pair that the network fails for is refused alone; a network that fails for all fails the
+call."""
 
 from __future__ import annotations
 
@@ -27,7 +28,13 @@ from tests.worker.calls import as_call, pictures, verdicts
 MARK = "zebra"
 REFUSED = Refused("worker_failed")
 TEXTS = [f"the list of words {'and more ' * (number % 23)}{number}" for number in range(60)]
-FAILURES = [RuntimeError("shape"), torch.OutOfMemoryError("0x7f00deadbeef"), MemoryError(), ValueError(), AssertionError()]
+FAILURES = [
+    RuntimeError("shape"),
+    torch.OutOfMemoryError("0x7f00deadbeef"),
+    MemoryError(),
+    ValueError(),
+    AssertionError(),
+]
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 20))
@@ -45,7 +52,9 @@ def test_those_that_fail_and_no_others_have_no_logit(poisoned: list[bool], most:
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf, MOST_LOGIT * 10])
 def test_what_is_no_logit_is_none(logit: float) -> None:
-    assert isolated("abc", lambda rows: [logit if row == "b" else 1.0 for row in rows], lambda: True) == [1.0, None, 1.0]
+    assert isolated(
+        "abc", lambda rows: [logit if row == "b" else 1.0 for row in rows], lambda: True
+    ) == [1.0, None, 1.0]
 
 
 def test_what_fails_for_a_good_pair_too_is_raised_at_once() -> None:
@@ -62,7 +71,8 @@ def test_what_fails_for_a_good_pair_too_is_raised_at_once() -> None:
 
 
 class Sick:
-    """A loaded network that raises what it is told to, where a marked token or an image is among what it is given."""
+    """A loaded network that raises what it is told to, where a marked token or an image is among
+    what it is given."""
 
     def __init__(self, network: Network, mark: int) -> None:
         self._network = network
@@ -77,7 +87,11 @@ class Sick:
         return getattr(self._network, name)
 
     def _look_at(self, segments: Sequence[Segment]) -> None:
-        if not self.well or len(segments) > self.most_rows or any(self._mark in segment.ids for segment in segments):
+        if (
+            not self.well
+            or len(segments) > self.most_rows
+            or any(self._mark in segment.ids for segment in segments)
+        ):
             raise self.failure
 
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
@@ -89,12 +103,21 @@ class Sick:
         self._look_at([segment])
         return self._network.read_prefix(segment, images)
 
-    def score(self, prefix: Prefix, start: int, suffixes: Sequence[Segment], images: Mapping[bytes, Tensor]) -> list[float]:
+    def score(
+        self,
+        prefix: Prefix,
+        start: int,
+        suffixes: Sequence[Segment],
+        images: Mapping[bytes, Tensor],
+    ) -> list[float]:
         if self.answers is None:
             self._look_at(suffixes)
         logits = self._network.score(prefix, start, suffixes, images)
         marked = [self._mark in suffix.ids for suffix in suffixes]
-        return [self.answers if bad and self.answers is not None else logit for bad, logit in zip(marked, logits, strict=True)]
+        return [
+            self.answers if bad and self.answers is not None else logit
+            for bad, logit in zip(marked, logits, strict=True)
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +142,9 @@ def call_of(texts: Sequence[str]) -> ScoreCall:
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
-async def test_a_pair_that_makes_the_network_fail_is_refused_alone(scorer: TorchScorer, sick: Sick, failure: Exception) -> None:
+async def test_a_pair_that_makes_the_network_fail_is_refused_alone(
+    scorer: TorchScorer, sick: Sick, failure: Exception
+) -> None:
     wanted = await verdicts(scorer, call_of(TEXTS))
     sick.failure = failure
     before = ISOLATED._value.get()
@@ -135,7 +160,9 @@ async def test_a_pair_alone_is_refused_too(scorer: TorchScorer, sick: Sick) -> N
     assert await verdicts(scorer, call_of([MARK])) == [REFUSED]
 
 
-async def test_an_image_that_makes_the_network_fail_is_refused_alone(scorer: TorchScorer, sick: Sick) -> None:
+async def test_an_image_that_makes_the_network_fail_is_refused_alone(
+    scorer: TorchScorer, sick: Sick
+) -> None:
     call = as_call("find", ("q",), [*pictures(5, "sick"), ("text",)])
     wanted = await verdicts(scorer, call)
     sick.bad_image = call.images[2].digest
@@ -143,14 +170,18 @@ async def test_an_image_that_makes_the_network_fail_is_refused_alone(scorer: Tor
     assert found == [*wanted[:2], REFUSED, *wanted[3:]]
 
 
-async def test_a_query_that_makes_the_network_fail_costs_its_own_pairs(scorer: TorchScorer, sick: Sick) -> None:
+async def test_a_query_that_makes_the_network_fail_costs_its_own_pairs(
+    scorer: TorchScorer, sick: Sick
+) -> None:
     assert await verdicts(scorer, as_call("find", (MARK,), [("a",), ("b",)])) == [REFUSED, REFUSED]
     assert scorer.healthy()
     assert isinstance((await verdicts(scorer, call_of(["a"])))[0], Scored)
 
 
 @pytest.mark.parametrize("answer", [math.nan, math.inf, -1e31])
-async def test_a_pair_whose_logit_is_no_number_is_refused_alone(scorer: TorchScorer, sick: Sick, answer: float) -> None:
+async def test_a_pair_whose_logit_is_no_number_is_refused_alone(
+    scorer: TorchScorer, sick: Sick, answer: float
+) -> None:
     sick.answers = answer
     found = await verdicts(scorer, call_of(["a", MARK, "b"]))
     assert found[1] == REFUSED
@@ -158,7 +189,9 @@ async def test_a_pair_whose_logit_is_no_number_is_refused_alone(scorer: TorchSco
     assert isinstance(found[2], Scored)
 
 
-async def test_batches_that_are_too_much_at_once_are_halved_until_they_fit(scorer: TorchScorer, sick: Sick) -> None:
+async def test_batches_that_are_too_much_at_once_are_halved_until_they_fit(
+    scorer: TorchScorer, sick: Sick
+) -> None:
     wanted = await verdicts(scorer, call_of(TEXTS))
     sick.failure, sick.most_rows = torch.OutOfMemoryError(), 3
     assert await verdicts(scorer, call_of(TEXTS)) == wanted

@@ -1,9 +1,11 @@
-"""A checkpoint has its logits in every layout that hubs have: of config.json, weights, tokenizer, template and processor.
+"""A checkpoint has its logits in every layout that hubs have: of config.json, weights, tokenizer,
+template and processor.
 
-transformers reads each layout by itself. vLLM's own configuration is built for each, which is where layouts differ for it; two
-engines are started, on folders that differ from gmr-tiny's own layout and from each other in every choice at once. gmr-tiny's
-own layout is what all other tests of vLLM serve. So each value of each choice goes through a real engine or, where it touches
-the configuration alone, is held to the one configuration that did.
+transformers reads each layout by itself. vLLM's own configuration is built for each, which is where
+layouts differ for it; two engines are started, on folders that differ from gmr-tiny's own layout
+and from each other in every choice at once. gmr-tiny's own layout is what all other tests of vLLM
+serve. So each value of each choice goes through a real engine or, where it touches the
+configuration alone, is held to the one configuration that did.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ LAYOUTS: dict[str, Layout] = {
     "nested, untied": Layout(tied="no", names="new"),
     "transformers 4.57's": Layout("nested of 2025", "both", "default", names="new"),
     "transformers 4.57's, tied in the text alone": Layout("nested of 2025", "text", "default"),
-    "transformers 4.57's, untied": Layout("nested of 2025", "no", "default", names="new", sharded=True),
+    "transformers 4.57's, untied": Layout(
+        "nested of 2025", "no", "default", names="new", sharded=True
+    ),
     "no architectures": Layout(architectures="none"),
     "two architectures": Layout(architectures="two"),
     "new names": Layout(names="new"),
@@ -60,7 +64,9 @@ LAYOUTS: dict[str, Layout] = {
     "no processor": Layout(processor="none"),
 }
 ENGINES = {
-    "as hubs have it": Layout("flat", "top", "mrope", sharded=True, tokenizer="parts", template="json", second_head=True),
+    "as hubs have it": Layout(
+        "flat", "top", "mrope", sharded=True, tokenizer="parts", template="json", second_head=True
+    ),
     "as transformers 4.57 saves it": Layout(
         "nested of 2025",
         "no",
@@ -80,7 +86,10 @@ TOLERANCE = {"BF16": 1e-3, "F32": 1e-3, "F16": 0.02}
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("layouts")
     named = LAYOUTS | ENGINES
-    return {name: write_layout(root / f"layout-{place}", named[name]) for place, name in enumerate(named)}
+    return {
+        name: write_layout(root / f"layout-{place}", named[name])
+        for place, name in enumerate(named)
+    }
 
 
 def expected_pairs(layout: Layout) -> list[GoldenPair]:
@@ -109,9 +118,16 @@ def test_ids_from_two_files_are_those_of_transformers(folders: dict[str, Path], 
     (name,) = [name for name, layout in LAYOUTS.items() if layout.tokenizer == kind]
     ours, whole = LiteralTokenizer.load(folders[name]), LiteralTokenizer.load(TINY)
     theirs = AutoTokenizer.from_pretrained(folders[name])
-    texts = ["", " how do I sort\n a list? ", "I'm 42, naïve\u0301 中文 \U0001f600\r\n\tyes no", "x" * 300]
+    texts = [
+        "",
+        " how do I sort\n a list? ",
+        "I'm 42, naïve\u0301 中文 \U0001f600\r\n\tyes no",
+        "x" * 300,
+    ]
     assert ours.controls == whole.controls
-    assert ours.encode(texts) == whole.encode(texts) == [theirs(text)["input_ids"] for text in texts]
+    assert (
+        ours.encode(texts) == whole.encode(texts) == [theirs(text)["input_ids"] for text in texts]
+    )
 
 
 CONFIGURED = """
@@ -121,16 +137,25 @@ from model_store.checkpoint import resolve
 from service.worker.engines.vllm.arguments import engine_arguments
 
 for folder in json.loads(sys.argv[1]):
-    config = engine_arguments(AsyncEngineArgs, resolve(folder), (), {}, on_cpu=True).create_model_config()
+    arguments = engine_arguments(AsyncEngineArgs, resolve(folder), (), {}, on_cpu=True)
+    config = arguments.create_model_config()
     text, vision = config.hf_config.get_text_config(), config.hf_config.vision_config
     told = {
         "architecture": config.architecture,
         "architectures": config.hf_config.architectures,
         "tied": [config.hf_config.tie_word_embeddings, text.tie_word_embeddings],
-        "rope": {key: text.rope_parameters[key] for key in ("mrope_section", "rope_theta", "rope_type")},
+        "rope": {
+            key: text.rope_parameters[key] for key in ("mrope_section", "rope_theta", "rope_type")
+        },
         "mrope": config.uses_mrope,
-        "text": [getattr(text, key) for key in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size")],
-        "vision": [getattr(vision, key) for key in ("depth", "hidden_size", "num_heads", "in_channels", "window_size")],
+        "text": [
+            getattr(text, key)
+            for key in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size")
+        ],
+        "vision": [
+            getattr(vision, key)
+            for key in ("depth", "hidden_size", "num_heads", "in_channels", "window_size")
+        ],
         "runner": [config.runner_type, config.convert_type, config.pooler_config.seq_pooling_type],
         "dtype": str(config.dtype),
     }
@@ -141,9 +166,13 @@ for folder in json.loads(sys.argv[1]):
 @pytest.fixture(scope="module")
 def configured(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What vLLM takes each folder for, gmr-tiny among them."""
-    named = {"gmr-tiny": TINY} | {name: folder for name, folder in folders.items() if name != "no processor"}
+    named = {"gmr-tiny": TINY} | {
+        name: folder for name, folder in folders.items() if name != "no processor"
+    }
     script = [python(), "-c", CONFIGURED, json.dumps([str(folder) for folder in named.values()])]
-    ended = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    ended = subprocess.run(
+        script, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     told = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     return dict(zip(named, told, strict=True))
@@ -151,7 +180,9 @@ def configured(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LAYOUTS | ENGINES if name != "no processor"])
-def test_vllm_takes_it_for_the_same_network(configured: dict[str, dict[str, Any]], name: str) -> None:
+def test_vllm_takes_it_for_the_same_network(
+    configured: dict[str, dict[str, Any]], name: str
+) -> None:
     layout = (LAYOUTS | ENGINES)[name]
     expected, found = dict(configured["gmr-tiny"]), dict(configured[name])
     tied = not layout.untied
@@ -162,14 +193,18 @@ def test_vllm_takes_it_for_the_same_network(configured: dict[str, dict[str, Any]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENGINES)
-async def test_an_engine_gives_its_logits(folders: dict[str, Path], name: str, tmp_path: Path) -> None:
+async def test_an_engine_gives_its_logits(
+    folders: dict[str, Path], name: str, tmp_path: Path
+) -> None:
     layout = ENGINES[name]
     with engine_worker(tmp_path, "--model", str(folders[name])) as worker:
         (info,) = await worker.served()
         off = []
         for pair in expected_pairs(layout):
             sides = [tuple(map(shown, side)) for side in (pair.query, pair.document)]
-            call = structs.replace(as_call(pair.instruction, sides[0], [sides[1]]), model=info.model)
+            call = structs.replace(
+                as_call(pair.instruction, sides[0], [sides[1]]), model=info.model
+            )
             (scored,) = await worker.ask(call)
             assert isinstance(scored, Scored)
             off.append(abs(scored.logit - pair.logit))

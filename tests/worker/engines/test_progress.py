@@ -1,4 +1,5 @@
-"""A worker is alive while work gets on: not because it answers, and not only while somebody waits."""
+"""A worker is alive while work gets on: not because it answers, and not only while somebody
+waits."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from service.worker.engines.base import Progress
 from service.worker.engines.torch.scorer import TorchScorer
 from service.worker.settings import WorkerSettings
 
-CALL = ScoreCall("gmr-tiny", "find", ["sort a list"], [["sort"], ["close a file"]], [], truncate=True)
+CALL = ScoreCall(
+    "gmr-tiny", "find", ["sort a list"], [["sort"], ["close a file"]], [], truncate=True
+)
 
 
 class Clock:
@@ -89,7 +92,9 @@ class Stuck(TorchScorer):
         self.free, self.waits = threading.Event(), threading.Event()
         self.free.set()
 
-    async def start(self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()) -> list[WorkerInfo]:
+    async def start(
+        self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
+    ) -> list[WorkerInfo]:
         served = await super().start(checkpoint, adapters)
         forward = self._network.score
 
@@ -114,7 +119,9 @@ class Running:
         return (await self.client.get(path)).status_code
 
     async def score(self) -> ScoreReply:
-        answer = await self.client.post("/score", content=msgspec.msgpack.encode(CALL), timeout=None)
+        answer = await self.client.post(
+            "/score", content=msgspec.msgpack.encode(CALL), timeout=None
+        )
         return msgspec.msgpack.decode(answer.content, type=ScoreReply)
 
     async def becomes(self, status: int, path: str = "/health/live") -> None:
@@ -148,7 +155,11 @@ async def test_a_stuck_forward_pass_ends_health_until_it_is_over(worker: Running
     assert not asked.done()
     worker.scorer.free.set()
     assert all((await asked).pairs)
-    assert [await worker.status(path) for path in ("/health/live", "/health/ready", "/info")] == [200, 200, 200]
+    assert [await worker.status(path) for path in ("/health/live", "/health/ready", "/info")] == [
+        200,
+        200,
+        200,
+    ]
 
 
 async def test_it_is_stuck_although_nobody_waits_any_more(worker: Running) -> None:

@@ -1,4 +1,5 @@
-"""A call is rendered in pieces of bounded size, and how texts are cut is a part of the model's digest."""
+"""A call is rendered in pieces of bounded size, and how texts are cut is a part of the model's
+digest."""
 
 from __future__ import annotations
 
@@ -13,7 +14,9 @@ from service.worker.engines.prompts import PIECE_CHARACTERS, CallRenderer, descr
 from tests.conftest import TINY
 
 lengths = st.integers(0, 3) | st.integers(0, 2 * PIECE_CHARACTERS)
-documents = st.lists(st.lists(lengths.map(lambda length: "x" * length) | st.integers(0, 3), max_size=3), max_size=60)
+documents = st.lists(
+    st.lists(lengths.map(lambda length: "x" * length) | st.integers(0, 3), max_size=3), max_size=60
+)
 
 
 @given(documents=documents)
@@ -21,7 +24,9 @@ def test_pieces_hold_every_document_once_and_are_bounded(documents: list[WireIte
     found = list(pieces(documents))
     assert [index for piece in found for index in piece] == list(range(len(documents)))
     for piece in found:
-        read = sum(len(part) for index in piece for part in documents[index] if isinstance(part, str))
+        read = sum(
+            len(part) for index in piece for part in documents[index] if isinstance(part, str)
+        )
         assert len(piece) == 1 or read <= PIECE_CHARACTERS
 
 
@@ -34,7 +39,11 @@ def test_a_call_rendered_in_pieces_is_the_call_rendered_at_once() -> None:
     given: list[WireItem] = [["word " * (300 * number)] for number in range(40)]
     call = ScoreCall("gmr-tiny", None, ["query " * 4_000], given, [], truncate=True)
     renderer = CallRenderer(checkpoint, call)
-    found = [prompt for piece in pieces(given) for prompt in renderer.prompts(given[piece.start : piece.stop])]
+    found = [
+        prompt
+        for piece in pieces(given)
+        for prompt in renderer.prompts(given[piece.start : piece.stop])
+    ]
     assert len(list(pieces(given))) > 10
     assert found == CallRenderer(checkpoint, call).prompts(given)
 

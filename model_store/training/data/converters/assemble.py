@@ -1,8 +1,9 @@
 """What every converter does: documents to a corpus, relations to examples, bad rows counted.
 
-Knows our own rows, no foreign layout. Invariant: an example names documents of its corpus only; both
-files appear whole, with a report beside each, and a conversion that was interrupted goes on where it
-stopped. A row that cannot be used is skipped and counted, and ends the conversion only beyond a bound.
+Knows our own rows, no foreign layout. Invariant: an example names documents of its corpus only;
+both files appear whole, with a report beside each, and a conversion that was interrupted goes on
+where it stopped. A row that cannot be used is skipped and counted, and ends the conversion only
+beyond a bound.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def quiet(what: str) -> Iterator[Callable[[int], None]]:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A query, and the ids of the corpus's documents that are relevant and that are not; `place` is the source's `file:line`."""
+    """A query, and the ids of the corpus's documents that are relevant and that are not; `place` is
+    the source's `file:line`."""
 
     id: str
     instruction: str | None
@@ -70,8 +72,9 @@ def convert(
     """One row of `target` for each item; `counting` is told how many were read.
 
     `make` gives the line and counts what it changed, or raises `Skipped` or `BadRow`. `described`
-    tells this conversion from others: where `target` was made by it before, nothing is done. `before`
-    is what was found wrong already, by the same bound. Raises `DataError`, also beyond `max_bad`.
+    tells this conversion from others: where `target` was made by it before, nothing is done.
+    `before` is what was found wrong already, by the same bound. Raises `DataError`, also beyond
+    `max_bad`.
     """
     report = target.with_name(target.name + ".report.json")
     if (done := _report(report, described)) is not None and target.exists():
@@ -96,7 +99,9 @@ def convert(
         parts.remove()
         first = f"; {total.bad_rows[0]}" if total.bad_rows else ""
         counts = ", ".join(f"{reason}: {count}" for reason, count in total.counts.items() if count)
-        raise DataError(f"{target}: the source gives no row ({counts or f'{total.bad} bad rows'}){first}")
+        raise DataError(
+            f"{target}: the source gives no row ({counts or f'{total.bad} bad rows'}){first}"
+        )
     parts.join(number, target)
     write_json(report, {"made_from": described, **total.note()})
     parts.remove()
@@ -133,7 +138,8 @@ def _write_part(
 
 
 def _chunks(items: Iterable[Item]) -> Iterator[Iterator[Item]]:
-    """Runs of `ROWS_A_PART` items, none of them empty; each must be used up before the next is asked for."""
+    """Runs of `ROWS_A_PART` items, none of them empty; each must be used up before the next is
+    asked for."""
     left = iter(items)
     for first in left:
         yield chain([first], islice(left, ROWS_A_PART - 1))
@@ -150,14 +156,17 @@ def _report(path: Path, described: dict[str, Any]) -> Converted | None:
         return None
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{path}: it cannot be read; remove it to convert again.") from None
-    raise DataError(f"{path}: {path.name} describes another conversion; give another name, or remove it.")
+    raise DataError(
+        f"{path}: {path.name} describes another conversion; give another name, or remove it."
+    )
 
 
 class Documents:
     """The corpus that a conversion wrote, for the examples that name its documents."""
 
     def __init__(self, path: Path, converted: Converted, *, filtered: bool = False) -> None:
-        """`filtered`: documents of the source may be missing on purpose, so that a missing one is not bad."""
+        """`filtered`: documents of the source may be missing on purpose, so that a missing one is
+        not bad."""
         self._corpus, self._left_out, self._filtered = Corpus(path), converted.left_out, filtered
         self.name = path.name
 
@@ -186,12 +195,16 @@ def example_line(relation: Relation, documents: Documents, folder: Path, done: C
         raise Skipped("no relevant document is in the corpus")
 
     named = set(relation.positives)
-    negatives, more = _found([name for name in relation.negatives if name not in named], documents, done)
+    negatives, more = _found(
+        [name for name in relation.negatives if name not in named], documents, done
+    )
     if unknown or more:
         done.wrong(_unknown([*unknown, *more][0], relation, documents))
     known = {key_of(side) for side in positives}
     different = [side for side in negatives if key_of(side) not in known]
-    done.counts["negatives left out, which equal a relevant document"] += len(negatives) - len(different)
+    done.counts["negatives left out, which equal a relevant document"] += len(negatives) - len(
+        different
+    )
     example = Example(
         relation.id,
         relation.instruction,
@@ -204,7 +217,8 @@ def example_line(relation: Relation, documents: Documents, folder: Path, done: C
 
 
 def checked_line(example: Example, folder: Path) -> bytes:
-    """An example as a row of a file in `folder`; raises `BadRow` where its id or instruction is too long."""
+    """An example as a row of a file in `folder`; raises `BadRow` where its id or instruction is too
+    long."""
     try:
         check_names(example)
     except ValueError as error:
@@ -212,7 +226,9 @@ def checked_line(example: Example, folder: Path) -> bytes:
     return line_of(example, folder)
 
 
-def _found(names: Iterable[str], documents: Documents, done: Converted) -> tuple[list[Side], list[str]]:
+def _found(
+    names: Iterable[str], documents: Documents, done: Converted
+) -> tuple[list[Side], list[str]]:
     """At most `MAX_SIDES` documents that the corpus has, and ids that the source has not."""
     found: list[Side] = []
     unknown: list[str] = []

@@ -1,6 +1,7 @@
 """FlagEmbedding's rows: `query`, `pos` and `neg` as texts, JSON lines or parquet.
 
-Knows those fields, `prompt` (the row's instruction) and `id`; scores and types are read past. Invariant: as in `assemble`.
+Knows those fields, `prompt` (the row's instruction) and `id`; scores and types are read past.
+Invariant: as in `assemble`.
 """
 
 from __future__ import annotations
@@ -59,14 +60,29 @@ def convert_flagembedding(
         negatives = without(_texts(row.neg or [], "negatives", done), positives, done)
         for name, sides in (("pos", positives), ("neg", negatives)):
             if len(sides) > MAX_SIDES:
-                raise BadRow(f"{place}: {name} has {len(sides)} texts, and {MAX_SIDES} are allowed.")
+                raise BadRow(
+                    f"{place}: {name} has {len(sides)} texts, and {MAX_SIDES} are allowed."
+                )
         identity_of_row = str(row.id) if row.id is not None else f"{Path(place).name}"
         told = row.prompt if row.prompt and row.prompt.strip() else instruction
-        made = Example(identity_of_row, told, Side(text, None), tuple(positives), as_negatives(negatives), place)
+        made = Example(
+            identity_of_row,
+            told,
+            Side(text, None),
+            tuple(positives),
+            as_negatives(negatives),
+            place,
+        )
         return checked_line(made, target.parent)
 
-    described = {"layout": "flagembedding", "files": [identity(path) for path in files], "instruction": instruction}
-    return convert(target, described, read_records(files), example, max_bad=max_bad, counting=counting)
+    described = {
+        "layout": "flagembedding",
+        "files": [identity(path) for path in files],
+        "instruction": instruction,
+    }
+    return convert(
+        target, described, read_records(files), example, max_bad=max_bad, counting=counting
+    )
 
 
 def _texts(texts: list[str], what: str, done: Converted) -> list[Side]:
@@ -80,7 +96,9 @@ def without(negatives: list[Side], positives: list[Side], done: Converted) -> li
     """The negatives that equal no positive."""
     known = {key_of(side) for side in positives}
     different = [side for side in negatives if key_of(side) not in known]
-    done.counts["negatives left out, which equal a relevant document"] += len(negatives) - len(different)
+    done.counts["negatives left out, which equal a relevant document"] += len(negatives) - len(
+        different
+    )
     return different
 
 

@@ -19,10 +19,14 @@ class Judgements:
         self._count = 0
 
     def add(self, query: str, document: str, place: str) -> None:
-        """Hold that `document` answers `query`; raises `DataError` naming `place` beyond `MAX_JUDGEMENTS`."""
+        """Hold that `document` answers `query`; raises `DataError` naming `place` beyond
+        `MAX_JUDGEMENTS`."""
         self._count += 1
         if self._count > MAX_JUDGEMENTS:
-            raise DataError(f"{place}: there are more than {MAX_JUDGEMENTS:,} judgements; convert the file in parts.")
+            raise DataError(
+                f"{place}: there are more than {MAX_JUDGEMENTS:,} judgements; convert the file in"
+                " parts."
+            )
         self._relevant.setdefault(query, []).append(document)
 
     def of(self, query: str) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
 A query's row: `qid`, `query_txt`, `query_img_path`, `query_modality`, `pos_cand_list`,
 `neg_cand_list`, `task_id`; a candidate's: `did`, `txt`, `img_path`, `modality`. Ids are
 `dataset:number`. The table is tab-separated with the columns `query_modality`, `cand_modality`,
-`dataset_name`, `dataset_id`, and one prompt in each column after. A file may hold two tasks (WebQA's,
-of passages and of images): one of them is taken by name. Knows that form, and no other. Invariant: as
-in `assemble`; a row that says it has an image has one.
+`dataset_name`, `dataset_id`, and one prompt in each column after. A file may hold two tasks
+(WebQA's, of passages and of images): one of them is taken by name. Knows that form, and no other.
+Invariant: as in `assemble`; a row that says it has an image has one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,22 @@ from typing import Any
 
 import msgspec
 
-from model_store.training.data.converters.assemble import Counting, Documents, Relation, convert, corpus_of, example_line, quiet
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, of_document, text_within
+from model_store.training.data.converters.assemble import (
+    Counting,
+    Documents,
+    Relation,
+    convert,
+    corpus_of,
+    example_line,
+    quiet,
+)
+from model_store.training.data.converters.outcomes import (
+    BadRow,
+    Converted,
+    Skipped,
+    of_document,
+    text_within,
+)
 from model_store.training.data.converters.pictures import Pictures
 from model_store.training.data.converters.records import Reader, Record, read_records
 from model_store.training.data.converters.tables import read_table
@@ -71,32 +85,48 @@ def convert_mbeir(
     max_bad: int = 0,
     counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
-    """Write `target` and its corpus beside it, `*.corpus.jsonl`; image paths are relative to `root`.
+    """Write `target` and its corpus beside it, `*.corpus.jsonl`; image paths are relative to
+    `root`.
 
     A query gets one of its data set's prompts, drawn by `seed` and its id. `task`, as `T-IT`, takes
     the queries of that task and the candidates of its modality alone. Raises `DataError`.
     """
     corpus_path = corpus_of(target)
-    check_outputs(target, corpus_path, inputs=[path for path in (queries, pool, instructions) if path])
+    check_outputs(
+        target, corpus_path, inputs=[path for path in (queries, pool, instructions) if path]
+    )
     reading = _Reading(task, Pictures(root, target.parent, keeping), instructions, seed)
     described: dict[str, Any] = {"layout": "mbeir", "pool": identity(pool), "root": str(root)}
     described |= {"keeping": keeping, "task": task}
-    converted = convert(corpus_path, described, read_records([pool]), reading.document, max_bad=max_bad, counting=counting)
+    converted = convert(
+        corpus_path,
+        described,
+        read_records([pool]),
+        reading.document,
+        max_bad=max_bad,
+        counting=counting,
+    )
 
     documents = Documents(corpus_path, converted, filtered=task is not None)
     described |= {"queries": identity(queries), "seed": seed}
     described |= {"instructions": identity(instructions) if instructions else None}
 
     def example(record: Record, done: Converted) -> bytes:
-        return example_line(reading.relation(record, documents, done), documents, target.parent, done)
+        return example_line(
+            reading.relation(record, documents, done), documents, target.parent, done
+        )
 
-    return converted, convert(target, described, read_records([queries]), example, max_bad=max_bad, counting=counting)
+    return converted, convert(
+        target, described, read_records([queries]), example, max_bad=max_bad, counting=counting
+    )
 
 
 class _Reading:
     """M-BEIR's rows as ours, of one task or of all."""
 
-    def __init__(self, task: str | None, pictures: Pictures, instructions: Path | None, seed: int) -> None:
+    def __init__(
+        self, task: str | None, pictures: Pictures, instructions: Path | None, seed: int
+    ) -> None:
         self._task, self._wanted = task, _wanted(task)
         self._pictures, self._seed = pictures, seed
         self._prompts = read_prompts(instructions) if instructions else {}
@@ -118,13 +148,17 @@ class _Reading:
         row, place = _queries.read(record), record[0]
         if self._task and row.task_id not in (None, TASK_IDS[self._task]):
             raise Skipped("another task")
-        query = Side(text_within(row.query_txt, done), self._pictures.keep(row.query_img_path, place))
+        query = Side(
+            text_within(row.query_txt, done), self._pictures.keep(row.query_img_path, place)
+        )
         _check_image(query, row.query_modality, place)
         if query == Side(None, None):
             raise Skipped("empty query")
         if self._wanted and modality_of(query) != self._wanted[0]:
             raise Skipped("another modality")
-        instruction = _prompt(row, self._prompts, documents, self._seed, place) if self._prompts else None
+        instruction = (
+            _prompt(row, self._prompts, documents, self._seed, place) if self._prompts else None
+        )
         positives, negatives = tuple(row.pos_cand_list), tuple(row.neg_cand_list or ())
         return Relation(row.qid, instruction, query, positives, negatives, place)
 
@@ -134,7 +168,9 @@ def _wanted(task: str | None) -> tuple[str, str] | None:
     if task is None:
         return None
     if task not in TASK_IDS:
-        raise WrongUsage(f"M-BEIR has no task {task[:40]!r}: --task is one of {', '.join(TASK_IDS)}.")
+        raise WrongUsage(
+            f"M-BEIR has no task {task[:40]!r}: --task is one of {', '.join(TASK_IDS)}."
+        )
     return MODALITIES[task]
 
 
@@ -154,8 +190,11 @@ def read_prompts(path: Path) -> Prompts:
     return prompts
 
 
-def _prompt(row: _Query, prompts: Prompts, documents: Documents, seed: int, place: str) -> str | None:
-    """One of the prompts for the query's data set, its modality, and that of its first relevant candidate there is."""
+def _prompt(
+    row: _Query, prompts: Prompts, documents: Documents, seed: int, place: str
+) -> str | None:
+    """One of the prompts for the query's data set, its modality, and that of its first relevant
+    candidate there is."""
     dataset = row.qid.split(":", 1)[0]
     found = next((side for name in row.pos_cand_list if (side := documents.find(name))), None)
     if found is None:

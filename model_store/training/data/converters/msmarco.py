@@ -1,8 +1,10 @@
-"""MS MARCO's layout: `collection.tsv`, `queries.tsv` and `qrels.train.tsv`, or `triples.train.small.tsv`; and BEIR's.
+"""MS MARCO's layout: `collection.tsv`, `queries.tsv` and `qrels.train.tsv`, or
+`triples.train.small.tsv`; and BEIR's.
 
-Knows those tables: id and text; id and text; judgements, as `tables` reads them; query, relevant passage, irrelevant passage as
-texts. Collection and queries may be BEIR's JSON lines, or parquet, of `_id` (or `id`), `title` and `text`. Judgements are held in
-memory (half a million for training), texts are not. Invariant: as in `assemble`.
+Knows those tables: id and text; id and text; judgements, as `tables` reads them; query, relevant
+passage, irrelevant passage as texts. Collection and queries may be BEIR's JSON lines, or parquet,
+of `_id` (or `id`), `title` and `text`. Judgements are held in memory (half a million for training),
+texts are not. Invariant: as in `assemble`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,8 @@ def convert_msmarco(
     max_bad: int = 0,
     counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
-    """Write `target` and its corpus beside it, `*.corpus.jsonl`; queries without a relevant passage are left out."""
+    """Write `target` and its corpus beside it, `*.corpus.jsonl`; queries without a relevant passage
+    are left out."""
     corpus_path = corpus_of(target)
     check_outputs(target, corpus_path, inputs=(collection, queries, qrels))
     described: dict[str, Any] = {"layout": "msmarco", "collection": identity(collection)}
@@ -54,7 +57,9 @@ def convert_msmarco(
             raise Skipped("empty passage", name)
         return document_line(Document(name, Side(text, None)), target.parent)
 
-    converted = convert(corpus_path, described, _texts(collection), document, max_bad=max_bad, counting=counting)
+    converted = convert(
+        corpus_path, described, _texts(collection), document, max_bad=max_bad, counting=counting
+    )
     documents = Documents(corpus_path, converted)
     relevant, judged = read_qrels(qrels, min_grade=min_grade, max_bad=max_bad)
 
@@ -65,9 +70,21 @@ def convert_msmarco(
         relation = Relation(name, instruction, Side(text, None), relevant.of(name), (), record[0])
         return example_line(relation, documents, target.parent, done)
 
-    described |= {"queries": identity(queries), "qrels": identity(qrels), "instruction": instruction}
+    described |= {
+        "queries": identity(queries),
+        "qrels": identity(qrels),
+        "instruction": instruction,
+    }
     described |= {"min_grade": min_grade}
-    return converted, convert(target, described, _texts(queries), example, max_bad=max_bad, before=judged, counting=counting)
+    return converted, convert(
+        target,
+        described,
+        _texts(queries),
+        example,
+        max_bad=max_bad,
+        before=judged,
+        counting=counting,
+    )
 
 
 def convert_triples(
@@ -78,7 +95,8 @@ def convert_triples(
     max_bad: int = 0,
     counting: Counting = quiet,
 ) -> Converted:
-    """Write `target` from triples of texts: each row an example with one hard negative, named by its line."""
+    """Write `target` from triples of texts: each row an example with one hard negative, named by
+    its line."""
     check_outputs(target, inputs=(triples,))
 
     def example(item: tuple[int, bytes], done: Converted) -> bytes:
@@ -93,8 +111,14 @@ def convert_triples(
         made = Example(name, instruction, query, (positive,), (Negative(negative, "hard"),), place)
         return checked_line(made, target.parent)
 
-    described = {"layout": "msmarco triples", "triples": identity(triples), "instruction": instruction}
-    return convert(target, described, read_lines(triples), example, max_bad=max_bad, counting=counting)
+    described = {
+        "layout": "msmarco triples",
+        "triples": identity(triples),
+        "instruction": instruction,
+    }
+    return convert(
+        target, described, read_lines(triples), example, max_bad=max_bad, counting=counting
+    )
 
 
 def _texts(path: Path) -> Iterator[Record]:

@@ -21,7 +21,8 @@ MAX_LEFT_OUT = 1_000_000
 
 
 class Skipped(Exception):
-    """A source row that makes no row here, as expected; its text is the reason, for the report's counts.
+    """A source row that makes no row here, as expected; its text is the reason, for the report's
+    counts.
 
     `document` is the id of the document that the corpus therefore lacks.
     """
@@ -52,10 +53,11 @@ def of_document(name: str) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Converted:
-    """What became of the source's rows that were read: written, skipped or changed for a reason, and bad.
+    """What became of the source's rows that were read: written, skipped or changed for a reason,
+    and bad.
 
-    `bad_rows` are sentences on the first `SHOWN` of `bad`, and `last` on the last that was found here;
-    `left_out` are ids of documents.
+    `bad_rows` are sentences on the first `SHOWN` of `bad`, and `last` on the last that was found
+    here; `left_out` are ids of documents.
     """
 
     written: int = 0
@@ -103,7 +105,8 @@ class Converted:
 
 
 def text_within(text: str | None, done: Converted) -> str | None:
-    """A source's text as a side may have it: no NUL, cut where it is too long, None where nothing is left."""
+    """A source's text as a side may have it: no NUL, cut where it is too long, None where nothing
+    is left."""
     if text is None:
         return None
     text = text.replace("\0", "")

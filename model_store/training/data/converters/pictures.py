@@ -1,6 +1,7 @@
 """A source's images: checked, and kept where rows can name them.
 
-Knows files and bytes, no layout. Invariant: an image that is kept here opens as the trainer opens it.
+Knows files and bytes, no layout. Invariant: an image that is kept here opens as the trainer opens
+it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Pictures:
         try:
             bring(source, kept, self.keeping)
         except OSError as error:
-            raise DataError(f"{place}: the image {name!r} cannot be kept ({error.strerror}).") from None
+            raise DataError(
+                f"{place}: the image {name!r} cannot be kept ({error.strerror})."
+            ) from None
         return kept
 
 
@@ -85,7 +88,8 @@ def keep_image(value: Any, folder: Path, place: str) -> Path:
 
 
 def bytes_of(value: Any, place: str) -> bytes:
-    """An image's bytes: as they are, in base64, or either of them as the `bytes` of an object; raises `BadRow`."""
+    """An image's bytes: as they are, in base64, or either of them as the `bytes` of an object;
+    raises `BadRow`."""
     data = value.get("bytes") if isinstance(value, dict) else value
     if isinstance(data, str):
         try:

@@ -27,7 +27,8 @@ Layout = TypeVar("Layout", bound=msgspec.Struct)
 
 
 def files_of(place: Path) -> list[Path]:
-    """The parquet or JSON lines files of a folder, or that one file, in order; raises `DataError`."""
+    """The parquet or JSON lines files of a folder, or that one file, in order; raises
+    `DataError`."""
     if place.is_file():
         return [place]
     if not place.exists():
@@ -62,7 +63,9 @@ def _parquet(path: Path) -> Iterator[Record]:
                     number += 1
                     yield f"{path}:{number}", row
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}:{number + 1}: the parquet file cannot be read ({type(error).__name__}).") from None
+        raise DataError(
+            f"{path}:{number + 1}: the parquet file cannot be read ({type(error).__name__})."
+        ) from None
 
 
 def row_of(record: Record) -> dict[str, Any]:

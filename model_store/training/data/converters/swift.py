@@ -1,8 +1,10 @@
 """ms-swift's rows for rerankers: conversations, with images named beside them.
 
-A row: `messages` (the query, and before it perhaps the instruction, as `system`), `positive_messages` and `negative_messages` (a
-conversation each document), `images`, `positive_images` and `negative_images`; a text says `<image>` where an image stands. Knows
-that form, JSON lines or parquet. Invariant: as in `assemble`; a text with as many tags as images, or the row is bad.
+A row: `messages` (the query, and before it perhaps the instruction, as `system`),
+`positive_messages` and `negative_messages` (a conversation each document), `images`,
+`positive_images` and `negative_images`; a text says `<image>` where an image stands. Knows that
+form, JSON lines or parquet. Invariant: as in `assemble`; a text with as many tags as images, or the
+row is bad.
 """
 
 from __future__ import annotations
@@ -77,7 +79,8 @@ def convert_swift(
     max_bad: int = 0,
     counting: Counting = quiet,
 ) -> Converted:
-    """Write `target`; image paths are relative to `root`, or lie below it. `instruction` is of rows without a `system` text.
+    """Write `target`; image paths are relative to `root`, or lie below it. `instruction` is of rows
+    without a `system` text.
 
     Raises `DataError`.
     """
@@ -101,9 +104,15 @@ def convert_swift(
         made = Example(name, told, query, tuple(positives), as_negatives(different), place)
         return checked_line(made, target.parent)
 
-    described: dict[str, Any] = {"layout": "swift", "files": [identity(path) for path in files], "root": str(root)}
+    described: dict[str, Any] = {
+        "layout": "swift",
+        "files": [identity(path) for path in files],
+        "root": str(root),
+    }
     described |= {"keeping": keeping, "instruction": instruction}
-    return convert(target, described, read_records(files), example, max_bad=max_bad, counting=counting)
+    return convert(
+        target, described, read_records(files), example, max_bad=max_bad, counting=counting
+    )
 
 
 class _Reading:
@@ -112,30 +121,51 @@ class _Reading:
     def __init__(self, pictures: Pictures, place: str, done: Converted) -> None:
         self._pictures, self._place, self._done = pictures, place, done
 
-    def documents(self, conversations: list[_Conversation], images: list[_Images] | None, kind: str) -> list[Side]:
+    def documents(
+        self, conversations: list[_Conversation], images: list[_Images] | None, kind: str
+    ) -> list[Side]:
         """A side each conversation, empty ones left out; raises `BadRow`."""
         if len(conversations) > MAX_SIDES:
-            raise BadRow(f"{self._place}: there are {len(conversations)} {kind}_messages, and {MAX_SIDES} are allowed.")
+            raise BadRow(
+                f"{self._place}: there are {len(conversations)} {kind}_messages, and {MAX_SIDES}"
+                " are allowed."
+            )
         if images and len(images) != len(conversations):
-            raise BadRow(f"{self._place}: there are {len(conversations)} {kind}_messages and {len(images)} {kind}_images.")
+            raise BadRow(
+                f"{self._place}: there are {len(conversations)} {kind}_messages and {len(images)}"
+                f" {kind}_images."
+            )
         sides = []
         for number, conversation in enumerate(conversations):
-            _, side = self.side(conversation, images[number] if images else [], f"{kind}_messages[{number}]")
+            _, side = self.side(
+                conversation, images[number] if images else [], f"{kind}_messages[{number}]"
+            )
             sides.append(side)
         filled = [side for side in sides if side != Side(None, None)]
         self._done.counts[f"empty {kind}s left out"] += len(sides) - len(filled)
         return filled
 
-    def side(self, conversation: _Conversation, images: _Images, name: str) -> tuple[str | None, Side]:
+    def side(
+        self, conversation: _Conversation, images: _Images, name: str
+    ) -> tuple[str | None, Side]:
         """The system's text, and the one other message with its image; raises `BadRow`."""
-        system = next((message.content for message in conversation if message.role == "system"), None)
+        system = next(
+            (message.content for message in conversation if message.role == "system"), None
+        )
         others = [message.content for message in conversation if message.role != "system"]
         if len(others) != 1:
-            raise BadRow(f"{self._place}: {name} has {len(others)} messages beside the system's, and there must be 1.")
+            raise BadRow(
+                f"{self._place}: {name} has {len(others)} messages beside the system's, and there"
+                " must be 1."
+            )
         if others[0].count(TAG) != len(images):
-            raise BadRow(f"{self._place}: {name} has {others[0].count(TAG)} {TAG} and {len(images)} images.")
+            raise BadRow(
+                f"{self._place}: {name} has {others[0].count(TAG)} {TAG} and {len(images)} images."
+            )
         if len(images) > 1:
-            raise BadRow(f"{self._place}: {name} has {len(images)} images, and a side has at most 1.")
+            raise BadRow(
+                f"{self._place}: {name} has {len(images)} images, and a side has at most 1."
+            )
         before, tag, after = others[0].partition(TAG)
         if tag and before.strip():
             self._done.counts["images moved before their text"] += 1

@@ -19,7 +19,8 @@ _HEADER = ("query-id", "corpus-id", "score")
 
 
 def read_table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, cell by column name) of a table whose first line names its columns; a short row's last cells are empty."""
+    """(line number, cell by column name) of a table whose first line names its columns; a short
+    row's last cells are empty."""
     names: list[str] | None = None
     for number, line in read_lines(path):
         cells = _cells(line, f"{path}:{number}")
@@ -28,7 +29,10 @@ def read_table(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[st
             if missing := [name for name in needed if name not in names]:
                 raise DataError(f"{path}:{number}: the table has no column {missing[0]!r}.")
         elif len(cells) > len(names):
-            raise DataError(f"{path}:{number}: {len(cells)} cells, and the first line names {len(names)} columns.")
+            raise DataError(
+                f"{path}:{number}: {len(cells)} cells, and the first line names {len(names)}"
+                " columns."
+            )
         else:
             yield number, dict(zip(names, [*cells, *[""] * (len(names) - len(cells))], strict=True))
 

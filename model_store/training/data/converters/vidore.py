@@ -1,10 +1,10 @@
 """The layouts of ViDoRe and mteb: pages or documents with questions, with the images' bytes.
 
-Parquet or JSON lines, of two kinds: folders `corpus`, `queries` and `qrels` (a benchmark), and single
-rows of `query` and `image` (ViDoRe's training set). Knows those columns, whichever way their ids are
-spelled (`corpus-id`, `corpus_id`, `_id`, `id`); a document has an image, a text with or without a
-title, or both. Judgements are held in memory, images are not. Invariant: as in `assemble`; an image's
-file is named by its content, so equal pages are one file.
+Parquet or JSON lines, of two kinds: folders `corpus`, `queries` and `qrels` (a benchmark), and
+single rows of `query` and `image` (ViDoRe's training set). Knows those columns, whichever way their
+ids are spelled (`corpus-id`, `corpus_id`, `_id`, `id`); a document has an image, a text with or
+without a title, or both. Judgements are held in memory, images are not. Invariant: as in
+`assemble`; an image's file is named by its content, so equal pages are one file.
 """
 
 from __future__ import annotations
@@ -14,9 +14,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from model_store.training.data.converters.assemble import Counting, Documents, Relation, convert, corpus_of, example_line, quiet
+from model_store.training.data.converters.assemble import (
+    Counting,
+    Documents,
+    Relation,
+    convert,
+    corpus_of,
+    example_line,
+    quiet,
+)
 from model_store.training.data.converters.judgements import Judgements
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, of_document, text_within
+from model_store.training.data.converters.outcomes import (
+    BadRow,
+    Converted,
+    Skipped,
+    of_document,
+    text_within,
+)
 from model_store.training.data.converters.pictures import bytes_of, keep_image
 from model_store.training.data.converters.records import Record, files_of, read_records, row_of
 from model_store.training.data.converters.tables import grade_of
@@ -44,10 +58,13 @@ def convert_vidore(
     max_bad: int = 0,
     counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
-    """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`; raises `DataError`."""
+    """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`;
+    raises `DataError`."""
     folder, corpus_path = target.parent, corpus_of(target)
     qrels_folder = qrels_of(source) or source / QRELS[0]
-    corpora, queries, qrels = (files_of(path) for path in (source / "corpus", source / "queries", qrels_folder))
+    corpora, queries, qrels = (
+        files_of(path) for path in (source / "corpus", source / "queries", qrels_folder)
+    )
     check_outputs(target, corpus_path, inputs=(*corpora, *queries, *qrels))
     described: dict[str, Any] = {"layout": "vidore", "corpus": [identity(path) for path in corpora]}
 
@@ -60,7 +77,9 @@ def convert_vidore(
                 raise BadRow(f"{record[0]}: there is no image, and no text.")
         return document_line(Document(name, side), folder)
 
-    converted = convert(corpus_path, described, read_records(corpora), document, max_bad=max_bad, counting=counting)
+    converted = convert(
+        corpus_path, described, read_records(corpora), document, max_bad=max_bad, counting=counting
+    )
     documents = Documents(corpus_path, converted)
     relevant, judged = _relevant(read_records(qrels), min_grade, max_bad)
 
@@ -69,15 +88,31 @@ def convert_vidore(
         if language is not None and row.get("language") != language:
             raise Skipped("another language")
         name = _name(row, "query-id", record[0])
-        query = _side(row, ("query",) if row.get("query") is not None else ("text",), folder, record[0], done)
+        query = _side(
+            row, ("query",) if row.get("query") is not None else ("text",), folder, record[0], done
+        )
         if query == Side(None, None):
             raise Skipped("empty query")
-        return example_line(Relation(name, instruction, query, relevant.of(name), (), record[0]), documents, folder, done)
+        return example_line(
+            Relation(name, instruction, query, relevant.of(name), (), record[0]),
+            documents,
+            folder,
+            done,
+        )
 
-    described |= {"queries": [identity(path) for path in queries], "qrels": [identity(path) for path in qrels]}
+    described |= {
+        "queries": [identity(path) for path in queries],
+        "qrels": [identity(path) for path in qrels],
+    }
     described |= {"instruction": instruction, "language": language, "min_grade": min_grade}
     return converted, convert(
-        target, described, read_records(queries), example, max_bad=max_bad, before=judged, counting=counting
+        target,
+        described,
+        read_records(queries),
+        example,
+        max_bad=max_bad,
+        before=judged,
+        counting=counting,
     )
 
 
@@ -89,16 +124,22 @@ def convert_pages(
     max_bad: int = 0,
     counting: Counting = quiet,
 ) -> tuple[Converted, Converted]:
-    """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files; raises `DataError`."""
+    """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files;
+    raises `DataError`."""
     folder, corpus_path, files = target.parent, corpus_of(target), files_of(source)
     check_outputs(target, corpus_path, inputs=files)
-    described: dict[str, Any] = {"layout": "vidore pages", "files": [identity(path) for path in files]}
+    described: dict[str, Any] = {
+        "layout": "vidore pages",
+        "files": [identity(path) for path in files],
+    }
 
     def page(record: Record, done: Converted) -> bytes:
         image = keep_image(row_of(record).get("image"), folder, record[0])
         return document_line(Document(image.stem, Side(None, image)), folder)
 
-    converted = convert(corpus_path, described, _distinct(files), page, max_bad=max_bad, counting=counting)
+    converted = convert(
+        corpus_path, described, _distinct(files), page, max_bad=max_bad, counting=counting
+    )
     documents = Documents(corpus_path, converted)
 
     def example(record: Record, done: Converted) -> bytes:
@@ -114,7 +155,9 @@ def convert_pages(
         return example_line(relation, documents, folder, done)
 
     described = {**described, "instruction": instruction}
-    return converted, convert(target, described, read_records(files), example, max_bad=max_bad, counting=counting)
+    return converted, convert(
+        target, described, read_records(files), example, max_bad=max_bad, counting=counting
+    )
 
 
 def _distinct(files: list[Path]) -> Iterator[Record]:
@@ -131,7 +174,9 @@ def _distinct(files: list[Path]) -> Iterator[Record]:
             yield record
 
 
-def _relevant(records: Iterable[Record], min_grade: int, max_bad: int) -> tuple[Judgements, Converted]:
+def _relevant(
+    records: Iterable[Record], min_grade: int, max_bad: int
+) -> tuple[Judgements, Converted]:
     relevant, done = Judgements(), Converted()
     for record in records:
         try:
@@ -148,7 +193,8 @@ def _relevant(records: Iterable[Record], min_grade: int, max_bad: int) -> tuple[
 
 
 def _name(row: dict[str, Any], column: str, place: str) -> str:
-    """An id by its column's name, in any spelling; raises `BadRow` where it is missing or too long."""
+    """An id by its column's name, in any spelling; raises `BadRow` where it is missing or too
+    long."""
     value = next((row[key] for key in _spellings(column) if row.get(key) is not None), None)
     if value is None:
         raise BadRow(f"{place}: there is no {column!r}.")
@@ -161,13 +207,23 @@ def _spellings(column: str) -> Iterator[str]:
     yield from (column, column.replace("-", "_"), "_id", "id")
 
 
-def _side(row: dict[str, Any], texts: tuple[str, ...], folder: Path, place: str, done: Converted) -> Side:
-    """A row's text and image; raises `BadRow` for an image under another name, which would be left unread."""
+def _side(
+    row: dict[str, Any], texts: tuple[str, ...], folder: Path, place: str, done: Converted
+) -> Side:
+    """A row's text and image; raises `BadRow` for an image under another name, which would be left
+    unread."""
     for name, value in row.items():
-        if name != "image" and (isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes"))):
-            raise BadRow(f"{place}: the column {name[:40]!r} holds bytes, and nothing reads it: is it 'image'?")
+        if name != "image" and (
+            isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes"))
+        ):
+            raise BadRow(
+                f"{place}: the column {name[:40]!r} holds bytes, and nothing reads it: is it"
+                " 'image'?"
+            )
     image = row.get("image")
-    return Side(_text(row, texts, place, done), None if image is None else keep_image(image, folder, place))
+    return Side(
+        _text(row, texts, place, done), None if image is None else keep_image(image, folder, place)
+    )
 
 
 def _text(row: dict[str, Any], columns: tuple[str, ...], place: str, done: Converted) -> str | None:

@@ -1,7 +1,8 @@
-"""A loaded Qwen2.5-VL and the three things a scorer asks of it: encode images, read a prefix, score suffixes.
+"""A loaded Qwen2.5-VL and the three things a scorer asks of it: encode images, read a prefix, score
+suffixes.
 
-Knows tensors and prompts, no calls or threads. Invariant: weights are used in the dtype asked for, the yes/no head always in
-fp32.
+Knows tensors and prompts, no calls or threads. Invariant: weights are used in the dtype asked for,
+the yes/no head always in fp32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from model_store.manifest import CheckpointUnusable
 from service.wire import Pixels
 from service.worker.engines.torch.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
 
-_SENT_ON = "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they were made from"
+_SENT_ON = (
+    "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they"
+    " were made from"
+)
 
 
 class Network:
@@ -40,12 +44,21 @@ class Network:
             output_loading_info=True,
         )
         if missing := report["missing_keys"]:  # which transformers has filled with random numbers
-            raise CheckpointUnusable(f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in all).")
+            raise CheckpointUnusable(
+                f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in"
+                " all)."
+            )
         if unread := report["unexpected_keys"]:
-            raise CheckpointUnusable(f"{checkpoint.name}: nothing reads {min(unread)} of the weights ({len(unread)} in all).")
+            raise CheckpointUnusable(
+                f"{checkpoint.name}: nothing reads {min(unread)} of the weights ({len(unread)} in"
+                " all)."
+            )
         for name, parameter in model.named_parameters():
-            if parameter.dtype != dtype:  # transformers has its own mind for weights that are stored in some formats
-                raise CheckpointUnusable(f"{checkpoint.name}: {name} was loaded as {parameter.dtype}, not as {dtype}.")
+            # transformers has its own mind for weights that are stored in some formats
+            if parameter.dtype != dtype:
+                raise CheckpointUnusable(
+                    f"{checkpoint.name}: {name} was loaded as {parameter.dtype}, not as {dtype}."
+                )
         model = model.to(device).eval()
         self._device = device
         self._pad = checkpoint.family.image_token_id
@@ -58,7 +71,10 @@ class Network:
     @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Each image's embeddings, `[tokens, hidden]`, as they stand in a prompt."""
-        arrays = [np.frombuffer(image.rgb, np.uint8).reshape(image.height, image.width, 3) for image in images]
+        arrays = [
+            np.frombuffer(image.rgb, np.uint8).reshape(image.height, image.width, 3)
+            for image in images
+        ]
         shapes = [Image(b"", image.width, image.height) for image in images]
         pixels = torch.from_numpy(np.concatenate([patches(array) for array in arrays]))
         encoded = self._visual(
@@ -72,17 +88,30 @@ class Network:
         """The prefix's keys and values, and the position at which a suffix begins."""
         places, after = positions(segment, self._pad)
         embeddings, _ = self._embedded([segment], images)
-        return self._decoder.prefix(embeddings, torch.from_numpy(places)[:, None].to(self._device)), after
+        return (
+            self._decoder.prefix(embeddings, torch.from_numpy(places)[:, None].to(self._device)),
+            after,
+        )
 
     @torch.inference_mode()
-    def score(self, prefix: Prefix, start: int, suffixes: Sequence[Segment], images: Mapping[bytes, Tensor]) -> list[float]:
-        """logit(yes) - logit(no) at the end of each suffix, read after the prefix, whose last position is `start` - 1."""
+    def score(
+        self,
+        prefix: Prefix,
+        start: int,
+        suffixes: Sequence[Segment],
+        images: Mapping[bytes, Tensor],
+    ) -> list[float]:
+        """logit(yes) - logit(no) at the end of each suffix, read after the prefix, whose last
+        position is `start` - 1."""
         embeddings, lengths = self._embedded(suffixes, images, ROW_TILE)
         places = torch.zeros(3, *embeddings.shape[:2], dtype=torch.long)
         for row, suffix in enumerate(suffixes):
-            places[:, row, : len(suffix.ids)] = torch.from_numpy(positions(suffix, self._pad, start)[0])
+            places[:, row, : len(suffix.ids)] = torch.from_numpy(
+                positions(suffix, self._pad, start)[0]
+            )
         hidden = self._decoder.last_hidden(prefix, embeddings, places.to(self._device), lengths)
-        read_out = (hidden.float() * self._head).sum(-1)  # as a product, its last bits would depend on how many rows there are
+        # as a product, its last bits would depend on how many rows there are
+        read_out = (hidden.float() * self._head).sum(-1)
         logits: list[float] = read_out.tolist()
         return logits
 
@@ -91,8 +120,11 @@ class Network:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _embedded(self, segments: Sequence[Segment], images: Mapping[bytes, Tensor], tile: int = 1) -> tuple[Tensor, Tensor]:
-        """Rows of embeddings padded on the right, `[segments, longest, hidden]`, images in their places; and the lengths.
+    def _embedded(
+        self, segments: Sequence[Segment], images: Mapping[bytes, Tensor], tile: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """Rows of embeddings padded on the right, `[segments, longest, hidden]`, images in their
+        places; and the lengths.
 
         The longest is a multiple of `tile`.
         """

@@ -1,12 +1,15 @@
-"""Qwen2.5-VL's decoder over candidates that share a prefix: the prefix is computed once, and only last positions come out.
+"""Qwen2.5-VL's decoder over candidates that share a prefix: the prefix is computed once, and only
+last positions come out.
 
-Runs the modules of a loaded transformers model in their own order; knows no text, images or calls. Invariant: what comes out for
-a candidate equals the plain forward of prefix + candidate to fp32 rounding, because rows are padded on the right and attend to
-the prefix and to themselves alone. On a CPU it is the same to the last bit, whatever else is in the batch, where all of a batch
-need as many `keys`: kernels add up the incomplete end of a tile in another order, and so no tensor ends within one.
+Runs the modules of a loaded transformers model in their own order; knows no text, images or calls.
+Invariant: what comes out for a candidate equals the plain forward of prefix + candidate to fp32
+rounding, because rows are padded on the right and attend to the prefix and to themselves alone. On
+a CPU it is the same to the last bit, whatever else is in the batch, where all of a batch need as
+many `keys`: kernels add up the incomplete end of a tile in another order, and so no tensor ends
+within one.
 
-What is saved against a plain forward: the prefix's positions for all candidates but one, and, in the last layer, everything but
-keys and values for all positions but the last (nothing reads those).
+What is saved against a plain forward: the prefix's positions for all candidates but one, and, in
+the last layer, everything but keys and values for all positions but the last (nothing reads those).
 """
 
 from __future__ import annotations
@@ -42,7 +45,8 @@ class Prefix:
 
 
 def keys(prefix: int, suffix: int) -> int:
-    """Keys that a candidate's attention is computed over, from tokens: those that it sees, and some that it does not."""
+    """Keys that a candidate's attention is computed over, from tokens: those that it sees, and some
+    that it does not."""
     ends = suffix + -suffix % ROW_TILE
     return prefix + ends + -(prefix + ends) % KEY_TILE
 
@@ -62,36 +66,45 @@ class SharedPrefixDecoder:
             normed = layer.input_layernorm(hidden)
             key, value = _keys(layer, normed, rotary)
             layers.append((key, value))
-            if len(layers) < len(self._model.layers):  # nothing reads the last layer's output for a prefix
+            # nothing reads the last layer's output for a prefix
+            if len(layers) < len(self._model.layers):
                 query = _queries(layer, normed, rotary)
                 hidden = _finish(layer, hidden, _attend(query, key, value, mask=None, causal=True))
         return Prefix(layers)
 
-    def last_hidden(self, prefix: Prefix, embeddings: Tensor, positions: Tensor, lengths: Tensor) -> Tensor:
+    def last_hidden(
+        self, prefix: Prefix, embeddings: Tensor, positions: Tensor, lengths: Tensor
+    ) -> Tensor:
         """Final hidden state at each row's last position, `[rows, hidden]`.
 
-        Takes rows padded on the right to a multiple of `ROW_TILE`: embeddings `[rows, longest, hidden]`, positions
-        `[3, rows, longest]`, lengths `[rows]`.
+        Takes rows padded on the right to a multiple of `ROW_TILE`: embeddings `[rows, longest,
+        hidden]`, positions `[3, rows, longest]`, lengths `[rows]`.
         """
         rotary = self._model.rotary_emb(embeddings, positions)
         rows, longest, _ = embeddings.shape
         seen_by_all = keys(prefix.tokens, int(lengths.max()))
         beyond = seen_by_all - prefix.tokens - longest
-        mask = torch.ones(longest, seen_by_all, dtype=torch.bool, device=embeddings.device).tril(prefix.tokens)
+        mask = torch.ones(longest, seen_by_all, dtype=torch.bool, device=embeddings.device).tril(
+            prefix.tokens
+        )
         hidden = embeddings
         *early, final = zip(self._model.layers, prefix.layers, strict=True)
         for layer, seen in early:
             normed = layer.input_layernorm(hidden)
             key, value = _joined(seen, _keys(layer, normed, rotary), beyond)
-            hidden = _finish(layer, hidden, _attend(_queries(layer, normed, rotary), key, value, mask=mask))
+            hidden = _finish(
+                layer, hidden, _attend(_queries(layer, normed, rotary), key, value, mask=mask)
+            )
         layer, seen = final
         normed = layer.input_layernorm(hidden)
         key, value = _joined(seen, _keys(layer, normed, rotary), beyond)
-        row = torch.arange(rows + -rows % ROW_TILE, device=lengths.device) % rows  # a row a candidate, then some of them again
+        # a row a candidate, then some of them again
+        row = torch.arange(rows + -rows % ROW_TILE, device=lengths.device) % rows
         last = lengths[row] - 1
         rotary_last = (rotary[0][row, last][:, None], rotary[1][row, last][:, None])
         query = _queries(layer, normed[row, last][:, None], rotary_last)
-        twice = query.expand(-1, -1, 2, -1)  # threads would split the keys of a single query by how many rows there are
+        # threads would split the keys of a single query by how many rows there are
+        twice = query.expand(-1, -1, 2, -1)
         attended = _attend(twice, key[row], value[row], mask=mask[last][:, None, None])[:, :1]
         hidden = _finish(layer, hidden[row, last][:, None], attended)
         normed_last: Tensor = self._model.norm(hidden)[:rows, 0]
@@ -112,16 +125,26 @@ def _keys(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> tupl
     return apply_rotary_pos_emb(key, key, *rotary)[0], value
 
 
-def _joined(seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], beyond: int) -> tuple[Tensor, Tensor]:
-    """The prefix's keys and values before each row's own, and as many zeros after them as `beyond` says."""
+def _joined(
+    seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], beyond: int
+) -> tuple[Tensor, Tensor]:
+    """The prefix's keys and values before each row's own, and as many zeros after them as `beyond`
+    says."""
     rows, heads, _, size = own[0].shape
     end = own[0].new_zeros(1, 1, 1, 1).expand(rows, heads, beyond, size)
-    key, value = (torch.cat((old.expand(rows, -1, -1, -1), new, end), dim=2) for old, new in zip(seen, own, strict=True))
+    key, value = (
+        torch.cat((old.expand(rows, -1, -1, -1), new, end), dim=2)
+        for old, new in zip(seen, own, strict=True)
+    )
     return key, value
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, causal: bool = False) -> Tensor:
-    attended = scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True)
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, causal: bool = False
+) -> Tensor:
+    attended = scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True
+    )
     return attended.transpose(1, 2).flatten(2)
 
 

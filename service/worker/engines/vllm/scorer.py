@@ -1,9 +1,11 @@
-"""Scoring with vLLM, for production: what a call is made into, and in which order the engine gets it.
+"""Scoring with vLLM, for production: what a call is made into, and in which order the engine gets
+it.
 
-Knows calls, prompts and one `Engine`, nothing of HTTP. A call's documents go through in chunks, shortest first: while the engine
-works on one chunk, the next is rendered on another thread and its new images are encoded. The query's prefix goes in with the
-first document and is in the prefix cache for all others. Invariant: a pair's logit does not depend on chunks, order or company,
-and closing a call takes its unscored pairs out of the engine.
+Knows calls, prompts and one `Engine`, nothing of HTTP. A call's documents go through in chunks,
+shortest first: while the engine works on one chunk, the next is rendered on another thread and its
+new images are encoded. The query's prefix goes in with the first document and is in the prefix
+cache for all others. Invariant: a pair's logit does not depend on chunks, order or company, and
+closing a call takes its unscored pairs out of the engine.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from service.worker.engines.vllm.engine import Engine
 
 _STEPS_AHEAD = 3
-"""Engine steps' worth of tokens that are inside the engine at once: enough that it never waits for us, and no more, so that a
-call that comes later is soon served."""
+"""Engine steps' worth of tokens that are inside the engine at once: enough that it never waits for
+us, and no more, so that a call that comes later is soon served."""
 _FIRST_SHARE = 4
 """The first chunk of a call is this much smaller than a step, so that the engine begins early."""
 _CHARACTERS_A_TOKEN = 4
@@ -53,7 +55,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Some of a call's documents by index, rendered, with the embeddings of those of their images that the engine lacked."""
+    """Some of a call's documents by index, rendered, with the embeddings of those of their images
+    that the engine lacked."""
 
     prompts: dict[int, Prompt | TooLong]
     embeddings: dict[Image, Tensor]
@@ -73,7 +76,9 @@ class VllmScorer:
         self._window: Window
         self._encoding: dict[Image, asyncio.Future[dict[Image, Tensor]]] = {}
 
-    async def start(self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()) -> list[WorkerInfo]:
+    async def start(
+        self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
+    ) -> list[WorkerInfo]:
         """Start the engine, which takes from half a minute to many; raises `CannotLoad`."""
         engine_version = supported_version()
         self._checkpoint = checkpoint
@@ -107,7 +112,8 @@ class VllmScorer:
         return self._started and self._engine.dead
 
     async def close(self) -> None:
-        """End the engine, or its loading: vLLM's processes would not notice that this one is gone before they are ready."""
+        """End the engine, or its loading: vLLM's processes would not notice that this one is gone
+        before they are ready."""
         loading = self._loading
         while loading and not loading.done():
             for child in multiprocessing.active_children():
@@ -117,7 +123,9 @@ class VllmScorer:
             await self._in_thread(loading.result().close)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def score(self, call: ScoreCall, begin: Begin = no_callback) -> AsyncGenerator[PairVerdict, None]:
+    async def score(
+        self, call: ScoreCall, begin: Begin = no_callback
+    ) -> AsyncGenerator[PairVerdict, None]:
         """A verdict on each document, as they come; raises `NoWorker` when the engine dies."""
         told: asyncio.Queue[PairVerdict | None] = asyncio.Queue()
         feeding = asyncio.create_task(self._feed(call, told.put_nowait, begin))
@@ -137,7 +145,9 @@ class VllmScorer:
 
         return Engine(checkpoint, adapters, self._settings.engine_arguments)
 
-    async def _feed(self, call: ScoreCall, tell: Callable[[PairVerdict], None], begin: Begin) -> None:
+    async def _feed(
+        self, call: ScoreCall, tell: Callable[[PairVerdict], None], begin: Begin
+    ) -> None:
         """Hand the engine one pair after the other, as it has room."""
         met: set[Segment] = set()
         async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as chunks:
@@ -146,24 +156,36 @@ class VllmScorer:
                     if isinstance(prompt, TooLong):
                         tell((index, refused(prompt)))
                         continue
-                    cost = len(prompt.suffix.ids) + (0 if prompt.prefix in met else len(prompt.prefix.ids))
+                    cost = len(prompt.suffix.ids) + (
+                        0 if prompt.prefix in met else len(prompt.prefix.ids)
+                    )
                     met.add(prompt.prefix)
                     await self._window.enter(cost)
                     begin()
-                    pair = pairs.create_task(self._score(call, index, prompt, chunk.embeddings, tell))
+                    pair = pairs.create_task(
+                        self._score(call, index, prompt, chunk.embeddings, tell)
+                    )
                     pair.add_done_callback(partial(self._leave, cost))
 
     def _leave(self, cost: int, _: asyncio.Task[None]) -> None:
         self._window.leave(cost)
 
     async def _score(
-        self, call: ScoreCall, index: int, prompt: Prompt, embeddings: Mapping[Image, Tensor], tell: Callable[[PairVerdict], None]
+        self,
+        call: ScoreCall,
+        index: int,
+        prompt: Prompt,
+        embeddings: Mapping[Image, Tensor],
+        tell: Callable[[PairVerdict], None],
     ) -> None:
         """One pair. What the engine cannot do with it concerns this pair alone."""
         try:
-            while missing := self._engine.lacks(prompt.images) - embeddings.keys():  # the engine let go of an image meanwhile
+            # the engine let go of an image meanwhile
+            while missing := self._engine.lacks(prompt.images) - embeddings.keys():
                 embeddings = {**embeddings, **await self._encoded(call, missing)}
-            output = await self._engine.logit(prompt, embeddings, adapter=call.model, salt=call.cache_salt)
+            output = await self._engine.logit(
+                prompt, embeddings, adapter=call.model, salt=call.cache_salt
+            )
             if not is_logit(output.logit):
                 raise EngineRefused
         except EngineRefused:
@@ -179,7 +201,11 @@ class VllmScorer:
         try:
             for following in (*_chunks(call, self._engine.step_tokens), None):
                 chunk = await ahead if ahead else None
-                ahead = asyncio.create_task(self._prepare(call, renderer, following)) if following else None
+                ahead = (
+                    asyncio.create_task(self._prepare(call, renderer, following))
+                    if following
+                    else None
+                )
                 if chunk:
                     yield chunk
         finally:
@@ -187,14 +213,18 @@ class VllmScorer:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _prepare(self, call: ScoreCall, renderer: CallRenderer, indexes: Sequence[int]) -> _Chunk:
+    async def _prepare(
+        self, call: ScoreCall, renderer: CallRenderer, indexes: Sequence[int]
+    ) -> _Chunk:
         documents = [call.documents[index] for index in indexes]
         prompts: list[Prompt | TooLong] = []
         for piece in pieces(documents):
             prompts += await self._in_thread(renderer.prompts, documents[piece.start : piece.stop])
         readable = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         missing = set[Image]().union(*(self._engine.lacks(prompt.images) for prompt in readable))
-        IMAGE_CACHE.labels("hit").inc(len({shown for prompt in readable for shown in prompt.images} - missing))
+        IMAGE_CACHE.labels("hit").inc(
+            len({shown for prompt in readable for shown in prompt.images} - missing)
+        )
         IMAGE_CACHE.labels("miss").inc(len(missing))
         try:
             embeddings = await self._encoded(call, missing)
@@ -203,9 +233,14 @@ class VllmScorer:
         return _Chunk(dict(zip(indexes, prompts, strict=True)), embeddings)
 
     async def _encoded(self, call: ScoreCall, images: Collection[Image]) -> dict[Image, Tensor]:
-        """Embeddings of some of a call's images. What another call is having encoded is waited for."""
+        """Embeddings of some of a call's images. What another call is having encoded is waited
+        for."""
         wanted = set(images) - self._encoding.keys()
-        new = {shown: pixels.rgb for pixels in call.images if (shown := image(pixels)) in wanted} if wanted else {}
+        new = (
+            {shown: pixels.rgb for pixels in call.images if (shown := image(pixels)) in wanted}
+            if wanted
+            else {}
+        )
         if new:
             encoding = asyncio.ensure_future(self._engine.encode(new))
             self._encoding |= dict.fromkeys(new, encoding)
@@ -219,7 +254,8 @@ class VllmScorer:
 
 
 def _chunks(call: ScoreCall, step_tokens: int) -> Iterator[list[int]]:
-    """A call's documents, shortest first, in runs of about a step's tokens; the first is shorter."""
+    """A call's documents, shortest first, in runs of about a step's tokens; the first is
+    shorter."""
     chunk: list[int] = []
     limit, filled = step_tokens // _FIRST_SHARE, 0
     sizes = [_about(document, call.images) for document in call.documents]

@@ -1,7 +1,8 @@
 """What vLLM says of each of its steps, as our own metrics of an engine.
 
-Knows vLLM's statistics, which are no stable interface, nothing of calls or prompts. Invariant: what is read of a step later was
-read once before the engine starts, so that a version that says it differently does not load, rather than fail while it serves.
+Knows vLLM's statistics, which are no stable interface, nothing of calls or prompts. Invariant: what
+is read of a step later was read once before the engine starts, so that a version that says it
+differently does not load, rather than fail while it serves.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ class StepStats(StatLoggerBase):  # type: ignore[misc]
             _scored(IterationStats())
         except (AttributeError, TypeError):
             raise CannotLoad(
-                "This vLLM tells of its steps in another way: set RERANK_ENGINE_DISABLE_LOG_STATS=true to do without."
+                "This vLLM tells of its steps in another way: set"
+                " RERANK_ENGINE_DISABLE_LOG_STATS=true to do without."
             ) from None
 
     def record(
-        self, scheduler_stats: object, iteration_stats: Any, mm_cache_stats: object = None, engine_idx: int = 0, **_: object
+        self,
+        scheduler_stats: object,
+        iteration_stats: Any,
+        mm_cache_stats: object = None,
+        engine_idx: int = 0,
+        **_: object,
     ) -> None:
         """Count a step, if it scored pairs."""
         if iteration_stats is None:

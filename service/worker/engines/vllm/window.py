@@ -1,7 +1,9 @@
-"""How much of all calls together is inside the engine at once: a bounded window of tokens, entered in turns.
+"""How much of all calls together is inside the engine at once: a bounded window of tokens, entered
+in turns.
 
-Knows costs alone. Invariant: who asks first enters first. Since each call asks for one pair at a time, calls take turns pair by
-pair, and a short call waits for about one window of work, however long the others are.
+Knows costs alone. Invariant: who asks first enters first. Since each call asks for one pair at a
+time, calls take turns pair by pair, and a short call waits for about one window of work, however
+long the others are.
 """
 
 from __future__ import annotations

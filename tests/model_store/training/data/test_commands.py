@@ -30,22 +30,47 @@ def typed(app: typer.Typer, *arguments: object) -> Result:
 
 
 def passages(folder: Path) -> None:
-    (folder / "collection.tsv").write_text("".join(f"{n}\tpassage {n} on topic{n % 7}\n" for n in range(60)), encoding="utf-8")
-    (folder / "queries.tsv").write_text("".join(f"q{n}\tpassage on topic{n % 7}, {n}\n" for n in range(40)), encoding="utf-8")
-    (folder / "qrels.tsv").write_text("".join(f"q{n}\t0\t{n}\t1\n" for n in range(40)), encoding="utf-8")
+    (folder / "collection.tsv").write_text(
+        "".join(f"{n}\tpassage {n} on topic{n % 7}\n" for n in range(60)), encoding="utf-8"
+    )
+    (folder / "queries.tsv").write_text(
+        "".join(f"q{n}\tpassage on topic{n % 7}, {n}\n" for n in range(40)), encoding="utf-8"
+    )
+    (folder / "qrels.tsv").write_text(
+        "".join(f"q{n}\t0\t{n}\t1\n" for n in range(40)), encoding="utf-8"
+    )
 
 
 def test_from_msmarco_to_mined_rows(app: typer.Typer, tmp_path: Path) -> None:
     passages(tmp_path)
-    rows, train, dev, mined = (tmp_path / f"{name}.jsonl" for name in ("rows", "train", "dev", "mined"))
-    tables = [part for name in ("collection", "queries", "qrels") for part in (f"--{name}", tmp_path / f"{name}.tsv")]
+    rows, train, dev, mined = (
+        tmp_path / f"{name}.jsonl" for name in ("rows", "train", "dev", "mined")
+    )
+    tables = [
+        part
+        for name in ("collection", "queries", "qrels")
+        for part in (f"--{name}", tmp_path / f"{name}.tsv")
+    ]
     done = typed(app, "convert", "msmarco", rows, *tables, "--instruction", "Find it.")
-    assert (done.exit_code, done.stdout.splitlines()) == (0, ["60 documents", "40 examples", f"Written to {rows}"])
+    assert (done.exit_code, done.stdout.splitlines()) == (
+        0,
+        ["60 documents", "40 examples", f"Written to {rows}"],
+    )
     done = typed(app, "data", "split", rows, train, dev, "--share", "0.2")
     assert done.exit_code == 0
     kept, held = len(list(read_examples(train))), len(list(read_examples(dev)))
     assert done.stdout.startswith(f"{kept} rows for training, {held} held out;")
-    common = ("mine", train, mined, "--corpus", tmp_path / "rows.corpus.jsonl", "--hard", 3, "--top", 20)
+    common = (
+        "mine",
+        train,
+        mined,
+        "--corpus",
+        tmp_path / "rows.corpus.jsonl",
+        "--hard",
+        3,
+        "--top",
+        20,
+    )
     done = typed(app, *common, "--shard", "1/2")
     assert (done.exit_code, mined.exists()) == (0, False)
     assert "Shard 1/2 is done" in done.stdout
@@ -60,25 +85,42 @@ def test_from_msmarco_to_mined_rows(app: typer.Typer, tmp_path: Path) -> None:
 
 
 def test_problems_are_listed_and_end_with_one(app: typer.Typer, tmp_path: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [{"query": f"q{n}", "positives": [{"image": "none.png"}]} for n in range(30)])
+    rows = write_rows(
+        tmp_path / "rows.jsonl",
+        [{"query": f"q{n}", "positives": [{"image": "none.png"}]} for n in range(30)],
+    )
     done = typed(app, "data", "check", rows)
     lines = done.stderr.splitlines()
-    assert (done.exit_code, len(lines), lines[-1]) == (1, 21, "30 problems, of which the first are shown.")
+    assert (done.exit_code, len(lines), lines[-1]) == (
+        1,
+        21,
+        "30 problems, of which the first are shown.",
+    )
     assert lines[4] == f"{rows}:5: positives[0].image 'none.png' does not exist."
     train = write_rows(tmp_path / "train.jsonl", [{"query": "Q 1", "positives": ["p"]}])
     dev = write_rows(tmp_path / "dev.jsonl", [{"query": "q 1.", "positives": ["other"]}])
     done = typed(app, "data", "check", train, "--held-out", dev)
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[0] == f"{train}:1: of its queries, one is a held-out query or positive."
+    assert (
+        done.stderr.splitlines()[0]
+        == f"{train}:1: of its queries, one is a held-out query or positive."
+    )
 
 
-def test_negatives_that_are_held_out_are_said_to_be_mined_too_late(app: typer.Typer, tmp_path: Path) -> None:
-    train = write_rows(tmp_path / "train.jsonl", [{"query": "q", "positives": ["p"], "negatives": ["Held out."]}])
+def test_negatives_that_are_held_out_are_said_to_be_mined_too_late(
+    app: typer.Typer, tmp_path: Path
+) -> None:
+    train = write_rows(
+        tmp_path / "train.jsonl", [{"query": "q", "positives": ["p"], "negatives": ["Held out."]}]
+    )
     dev = write_rows(tmp_path / "dev.jsonl", [{"query": "other", "positives": ["held out"]}])
     done = typed(app, "data", "check", train, "--held-out", dev)
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
-        "Held-out documents are among the negatives: `gmr data split` takes them out, so mine before it, not after.",
+        (
+            "Held-out documents are among the negatives: `gmr data split` takes them out, so mine"
+            " before it, not after."
+        ),
         f"{train}:1: of its negatives, one is a held-out query or positive.",
         "1 problem.",
     ]
@@ -87,8 +129,18 @@ def test_negatives_that_are_held_out_are_said_to_be_mined_too_late(app: typer.Ty
 MINE = ("mine", "rows.jsonl", "out.jsonl", "--corpus", "c.jsonl")
 SPLIT = ("data", "split", "rows.jsonl")
 USAGE = {
-    "Give either --triples, or --collection, --queries and --qrels.": ("convert", "msmarco", "out.jsonl"),
-    "A --source is TASK/DATASET=FILE, not 'a.jsonl'.": ("data", "mix", "out.jsonl", "--source", "a.jsonl"),
+    "Give either --triples, or --collection, --queries and --qrels.": (
+        "convert",
+        "msmarco",
+        "out.jsonl",
+    ),
+    "A --source is TASK/DATASET=FILE, not 'a.jsonl'.": (
+        "data",
+        "mix",
+        "out.jsonl",
+        "--source",
+        "a.jsonl",
+    ),
     "There is no retriever 'bm52'": (*MINE, "--retriever", "bm52"),
     "The retriever gme needs --model.": (*MINE, "--retriever", "gme"),
     "A --shard is I/N with I from 0 to N - 1": (*MINE, "--shard", "2/2"),
@@ -100,16 +152,53 @@ USAGE = {
 WRONG = {
     "no.jsonl:1: the file cannot be read": ("mine", "no.jsonl", "out.jsonl", "--corpus", "c.jsonl"),
     "a.png: the image lies outside below": (
-        *("mine", "rows.jsonl", "below/out.jsonl", "--corpus", "pictures.jsonl", "--images", "reference"),
+        *(
+            "mine",
+            "rows.jsonl",
+            "below/out.jsonl",
+            "--corpus",
+            "pictures.jsonl",
+            "--images",
+            "reference",
+        ),
     ),
-    "pictures/a.png: the image does not exist": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "pictures.jsonl"),
-    "rows2.jsonl:1: the row has an unknown field 'query'": ("mine", "rows.jsonl", "out.jsonl", "--corpus", "rows2.jsonl"),
+    "pictures/a.png: the image does not exist": (
+        "mine",
+        "rows.jsonl",
+        "out.jsonl",
+        "--corpus",
+        "pictures.jsonl",
+    ),
+    "rows2.jsonl:1: the row has an unknown field 'query'": (
+        "mine",
+        "rows.jsonl",
+        "out.jsonl",
+        "--corpus",
+        "rows2.jsonl",
+    ),
     "nowhere: it does not exist.": ("convert", "vidore", "nowhere", "out.jsonl"),
-    "there are no .parquet, .jsonl or .jsonl.gz files.": ("convert", "vidore", "empty", "out.jsonl"),
+    "there are no .parquet, .jsonl or .jsonl.gz files.": (
+        "convert",
+        "vidore",
+        "empty",
+        "out.jsonl",
+    ),
     "empty: it is a folder; give the name of a file.": (*SPLIT, "empty", "dev.jsonl"),
-    "rows.jsonl: it is read or written by this command already": (*SPLIT, "rows.jsonl", "dev.jsonl"),
-    "dev.jsonl: it is read or written by this command already": (*SPLIT, "dev.jsonl", "./dev.jsonl"),
-    "c.jsonl/out.jsonl: it cannot be written (File exists).": (*MINE[:2], "c.jsonl/out.jsonl", *MINE[3:]),
+    "rows.jsonl: it is read or written by this command already": (
+        *SPLIT,
+        "rows.jsonl",
+        "dev.jsonl",
+    ),
+    "dev.jsonl: it is read or written by this command already": (
+        *SPLIT,
+        "dev.jsonl",
+        "./dev.jsonl",
+    ),
+    "c.jsonl/out.jsonl: it cannot be written (File exists).": (
+        *MINE[:2],
+        "c.jsonl/out.jsonl",
+        *MINE[3:],
+    ),
     "c.jsonl/rows: it cannot be written": ("data", "sample", "c.jsonl/rows"),
     "empty2: the folder is not empty": ("data", "sample", "empty2"),
 }
@@ -174,7 +263,9 @@ def test_numbers_beyond_their_bounds_are_wrong_usage(
     assert refused(app, tmp_path, *option).exit_code == 2
 
 
-def test_an_interrupted_command_ends_with_130(app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_ends_with_130(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_rows(tmp_path / "rows.jsonl", [{"query": "q", "positives": ["p"]}])
 
     def interrupt(*given: object, **named: object) -> None:

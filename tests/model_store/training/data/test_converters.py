@@ -1,4 +1,5 @@
-"""Small files of exactly the public layouts become rows and a corpus, once, whole, and the same after an interruption."""
+"""Small files of exactly the public layouts become rows and a corpus, once, whole, and the same
+after an interruption."""
 
 from __future__ import annotations
 
@@ -47,13 +48,32 @@ def mbeir(tmp_path: Path) -> Path:
         }
         for number, name in enumerate("abc")
     ]
-    pool += [{"did": "6:9", "txt": "A tower.", "img_path": "mbeir_images/visualnews/a.jpg", "modality": "image,text"}]
+    pool += [
+        {
+            "did": "6:9",
+            "txt": "A tower.",
+            "img_path": "mbeir_images/visualnews/a.jpg",
+            "modality": "image,text",
+        }
+    ]
     pool += [{"did": "6:10", "txt": " ", "img_path": None, "modality": "text"}]
     write_rows(root / "pool.jsonl", pool)
-    query = {"query_txt": "a red page", "query_img_path": None, "query_modality": "text", "query_src_content": None, "task_id": 0}
+    query = {
+        "query_txt": "a red page",
+        "query_img_path": None,
+        "query_modality": "text",
+        "query_src_content": None,
+        "task_id": 0,
+    }
     rows: list[dict[str, Any]] = [
         {"qid": "0:1", **query, "pos_cand_list": ["0:0"], "neg_cand_list": ["0:1", "0:0", "0:2"]},
-        {"qid": "0:2", **query, "query_txt": "blue", "pos_cand_list": ["0:1", "0:2"], "neg_cand_list": []},
+        {
+            "qid": "0:2",
+            **query,
+            "query_txt": "blue",
+            "pos_cand_list": ["0:1", "0:2"],
+            "neg_cand_list": [],
+        },
         {"qid": "0:3", **query, "pos_cand_list": []},
         {
             "qid": "6:1",
@@ -72,18 +92,27 @@ def mbeir(tmp_path: Path) -> Path:
 def test_mbeir(mbeir: Path) -> None:
     out = mbeir / "visualnews.jsonl"
     table = mbeir / "query_instructions.tsv"
-    documents, examples = convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, instructions=table)
+    documents, examples = convert_mbeir(
+        mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, instructions=table
+    )
     assert (documents.written, +documents.counts) == (4, {"skipped: empty candidate": 1})
     assert (examples.written, +examples.counts) == (3, {"skipped: no relevant document": 1})
     first, second, third = read_examples(out)
     image = mbeir / "mbeir_images/visualnews"
-    assert (first.id, first.query, first.positives) == ("0:1", Side("a red page", None), (Side(None, image / "a.jpg"),))
+    assert (first.id, first.query, first.positives) == (
+        "0:1",
+        Side("a red page", None),
+        (Side(None, image / "a.jpg"),),
+    )
     assert [(negative.side.image, negative.kind) for negative in first.negatives] == [
         (image / "b.jpg", "hard"),
         (image / "c.jpg", "hard"),
     ]
     assert {first.instruction, second.instruction} <= {"Find the image.", "Show the picture."}
-    assert (third.instruction, third.query) == ("Find a pair.", Side("What is it?", image / "c.jpg"))
+    assert (third.instruction, third.query) == (
+        "Find a pair.",
+        Side("What is it?", image / "c.jpg"),
+    )
     assert third.positives == (Side("A tower.", image / "a.jpg"),)
     assert not check(out).wrong
     corpus = Corpus(mbeir / "visualnews.corpus.jsonl")
@@ -91,7 +120,9 @@ def test_mbeir(mbeir: Path) -> None:
 
 
 @pytest.mark.parametrize("keeping", ["copy", "link"])
-def test_mbeir_with_pictures_elsewhere(mbeir: Path, tmp_path: Path, keeping: assemble.Keeping) -> None:
+def test_mbeir_with_pictures_elsewhere(
+    mbeir: Path, tmp_path: Path, keeping: assemble.Keeping
+) -> None:
     out = tmp_path / "rows" / "visualnews.jsonl"
     convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, keeping=keeping)
     assert not check(out, decode=True).wrong
@@ -117,42 +148,87 @@ def test_mbeir_with_pictures_elsewhere(mbeir: Path, tmp_path: Path, keeping: ass
         ),
         (
             "query.jsonl",
-            {"qid": "0:9", "query_txt": "q", "query_modality": "image,text", "pos_cand_list": ["0:0"]},
+            {
+                "qid": "0:9",
+                "query_txt": "q",
+                "query_modality": "image,text",
+                "pos_cand_list": ["0:0"],
+            },
             "its modality is 'image,text', and there is no image.",
         ),
-        ("pool.jsonl", {"did": "0:9", "txt": "t", "modality": "image,text"}, "and there is no image."),
-        ("pool.jsonl", {"did": "0:9", "img_path": "no.jpg", "modality": "image"}, "the image 'no.jpg' does not exist."),
-        ("query.jsonl", {"qid": "4:9", "query_txt": "q", "query_modality": "text", "pos_cand_list": ["0:0"]}, "in data set 4"),
-        ("pool.jsonl", {"did": "0:9", "img_path": "../../etc/passwd"}, "the image must be a path inside"),
+        (
+            "pool.jsonl",
+            {"did": "0:9", "txt": "t", "modality": "image,text"},
+            "and there is no image.",
+        ),
+        (
+            "pool.jsonl",
+            {"did": "0:9", "img_path": "no.jpg", "modality": "image"},
+            "the image 'no.jpg' does not exist.",
+        ),
+        (
+            "query.jsonl",
+            {"qid": "4:9", "query_txt": "q", "query_modality": "text", "pos_cand_list": ["0:0"]},
+            "in data set 4",
+        ),
+        (
+            "pool.jsonl",
+            {"did": "0:9", "img_path": "../../etc/passwd"},
+            "the image must be a path inside",
+        ),
         ("pool.jsonl", {"did": 9, "txt": "t"}, "did must be a text, not a number."),
     ],
 )
-def test_a_wrong_row_of_mbeir_is_named(mbeir: Path, file: str, row: dict[str, Any], sentence: str) -> None:
+def test_a_wrong_row_of_mbeir_is_named(
+    mbeir: Path, file: str, row: dict[str, Any], sentence: str
+) -> None:
     with (mbeir / file).open("a", encoding="utf-8") as rows:
         rows.write(json.dumps(row) + "\n")
     last = len((mbeir / file).read_text(encoding="utf-8").splitlines())
     table = mbeir / "query_instructions.tsv"
     with pytest.raises(DataError, match=rf"{file}:{last}: ") as raised:
-        convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", mbeir / "out.jsonl", root=mbeir, instructions=table)
+        convert_mbeir(
+            mbeir / "query.jsonl",
+            mbeir / "pool.jsonl",
+            mbeir / "out.jsonl",
+            root=mbeir,
+            instructions=table,
+        )
     assert sentence in str(raised.value)
     assert not (mbeir / "out.jsonl").exists()
 
 
-def test_pictures_that_rows_cannot_name_or_that_are_missing_are_refused(mbeir: Path, tmp_path: Path) -> None:
+def test_pictures_that_rows_cannot_name_or_that_are_missing_are_refused(
+    mbeir: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match="the image lies outside"):
-        convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", tmp_path / "rows/out.jsonl", root=mbeir)
+        convert_mbeir(
+            mbeir / "query.jsonl", mbeir / "pool.jsonl", tmp_path / "rows/out.jsonl", root=mbeir
+        )
     (mbeir / "mbeir_images/visualnews/b.jpg").unlink()
     with pytest.raises(DataError, match=r"pool\.jsonl:2: the image '.*b\.jpg' does not exist"):
-        convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", tmp_path / "copies/out.jsonl", root=mbeir, keeping="copy")
+        convert_mbeir(
+            mbeir / "query.jsonl",
+            mbeir / "pool.jsonl",
+            tmp_path / "copies/out.jsonl",
+            root=mbeir,
+            keeping="copy",
+        )
 
 
 @pytest.fixture
 def marco(tmp_path: Path) -> Path:
     folder = tmp_path / "marco"
     folder.mkdir()
-    (folder / "collection.tsv").write_text("".join(f'{n}\tPassage "{n}" of ünits\n' for n in range(30)), encoding="utf-8")
-    (folder / "queries.train.tsv").write_text("".join(f"{100 + n}\tquestion {n}\n" for n in range(20)), encoding="utf-8")
-    qrels = "".join(f"{100 + n}\t0\t{n}\t1\n" for n in range(0, 20, 2)) + "100\t0\t7\t1\n102\t0\t8\t0\n"
+    (folder / "collection.tsv").write_text(
+        "".join(f'{n}\tPassage "{n}" of ünits\n' for n in range(30)), encoding="utf-8"
+    )
+    (folder / "queries.train.tsv").write_text(
+        "".join(f"{100 + n}\tquestion {n}\n" for n in range(20)), encoding="utf-8"
+    )
+    qrels = (
+        "".join(f"{100 + n}\t0\t{n}\t1\n" for n in range(0, 20, 2)) + "100\t0\t7\t1\n102\t0\t8\t0\n"
+    )
     (folder / "qrels.train.tsv").write_text(qrels, encoding="utf-8")
     return folder
 
@@ -168,7 +244,10 @@ def test_msmarco(marco: Path) -> None:
     assert [example.id for example in examples] == [f"{100 + n}" for n in range(0, 20, 2)]
     first, second = examples[:2]
     assert (first.instruction, first.query) == ("Find it.", Side("question 0", None))
-    assert first.positives == (Side('Passage "0" of ünits', None), Side('Passage "7" of ünits', None))
+    assert first.positives == (
+        Side('Passage "0" of ünits', None),
+        Side('Passage "7" of ünits', None),
+    )
     assert second.positives == (Side('Passage "2" of ünits', None),)
     report = json.loads((marco / "train.jsonl.report.json").read_text(encoding="utf-8"))
     assert (report["written"], report["counts"]["skipped: no relevant document"]) == (10, 10)
@@ -178,7 +257,10 @@ def test_msmarco_triples(tmp_path: Path) -> None:
     triples = tmp_path / "triples.tsv"
     triples.write_text("q1\tyes\tno\nq1\tyes\tyes\nq2\tja\tnein\n", encoding="utf-8")
     convert_triples(triples, tmp_path / "out.jsonl")
-    rows = [(row.query.text, row.positives[0].text, row.negatives[0].side.text) for row in read_examples(tmp_path / "out.jsonl")]
+    rows = [
+        (row.query.text, row.positives[0].text, row.negatives[0].side.text)
+        for row in read_examples(tmp_path / "out.jsonl")
+    ]
     assert rows == [("q1", "yes", "no"), ("q2", "ja", "nein")]
     triples.write_text("q1\tyes\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"triples\.tsv:1: 2 cells, and there must be 3"):
@@ -201,7 +283,9 @@ def test_a_wrong_row_of_msmarco_is_named(marco: Path, file: str, line: str, sent
     assert sentence in str(raised.value)
 
 
-def test_judgements_beyond_the_bound_are_refused_before_anything_is_written(marco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_judgements_beyond_the_bound_are_refused_before_anything_is_written(
+    marco: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(judgements, "MAX_JUDGEMENTS", 10)
     with pytest.raises(DataError, match=r"qrels\.train\.tsv:11: there are more than 10 judgements"):
         from_marco(marco, marco / "train.jsonl")
@@ -243,9 +327,13 @@ def test_a_conversion_that_was_killed_goes_on_and_ends_the_same(
     elsewhere = tmp_path / "uninterrupted"
     elsewhere.mkdir()
     from_marco(marco, elsewhere / "train.jsonl")
-    killed = subprocess.run([sys.executable, "-c", INTERRUPTED, marco, "6"], check=False, env=os.environ)
+    killed = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, marco, "6"], check=False, env=os.environ
+    )
     assert killed.returncode == -signal.SIGKILL
-    parts = sorted(path.name for path in (marco / "train.jsonl.parts").iterdir() if path.suffix == ".jsonl")
+    parts = sorted(
+        path.name for path in (marco / "train.jsonl.parts").iterdir() if path.suffix == ".jsonl"
+    )
     assert parts == ["000000.jsonl", "000001.jsonl"]
     assert not (marco / "train.jsonl").exists()
     made = count_calls(monkeypatch)
@@ -270,7 +358,10 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 
 def pictures(tmp_path: Path) -> list[bytes]:
-    return [draw(tmp_path / f"drawn/{colour}.png", colour).read_bytes() for colour in ("red", "blue", "red")]
+    return [
+        draw(tmp_path / f"drawn/{colour}.png", colour).read_bytes()
+        for colour in ("red", "blue", "red")
+    ]
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -295,7 +386,12 @@ def test_vidore(tmp_path: Path, suffix: str) -> None:
     ]
     write_table(source / f"corpus/test-00000-of-00001.{suffix}", pages)
     questions = [
-        {"query-id": number, "query": f"question {number}?", "language": "english" if number else "french"} for number in range(3)
+        {
+            "query-id": number,
+            "query": f"question {number}?",
+            "language": "english" if number else "french",
+        }
+        for number in range(3)
     ]
     write_table(source / f"queries/test-00000-of-00001.{suffix}", questions)
     judged = [
@@ -304,9 +400,14 @@ def test_vidore(tmp_path: Path, suffix: str) -> None:
         {"query-id": 2, "corpus-id": 2, "score": 0},
     ]
     write_table(source / f"qrels/test-00000-of-00001.{suffix}", judged)
-    documents, examples = convert_vidore(source, out, instruction="Find a page.", language="english")
+    documents, examples = convert_vidore(
+        source, out, instruction="Find a page.", language="english"
+    )
     assert documents.written == 3
-    assert (examples.written, +examples.counts) == (1, {"skipped: another language": 1, "skipped: no relevant document": 1})
+    assert (examples.written, +examples.counts) == (
+        1,
+        {"skipped: another language": 1, "skipped: no relevant document": 1},
+    )
     (example,) = read_examples(out)
     assert (example.id, example.query.text, example.instruction, len(example.positives)) == (
         "1",
@@ -314,7 +415,9 @@ def test_vidore(tmp_path: Path, suffix: str) -> None:
         "Find a page.",
         2,
     )
-    assert [side.image.read_bytes() for side in example.positives if side.image] == pictures(tmp_path)[:2]
+    assert [side.image.read_bytes() for side in example.positives if side.image] == pictures(
+        tmp_path
+    )[:2]
     assert not check(out).wrong
     assert len(list((tmp_path / "rows/images").rglob("*.png"))) == 2  # equal pages are one file
 
@@ -327,7 +430,11 @@ def test_pages_with_their_questions(tmp_path: Path, suffix: str) -> None:
     ]
     write_table(tmp_path / f"train/part-0.{suffix}", [*rows, {**rows[0], "query": None}])
     documents, examples = convert_pages(tmp_path / "train", tmp_path / "train.jsonl")
-    assert (documents.written, examples.written, +examples.counts) == (2, 3, {"skipped: empty query": 1})
+    assert (documents.written, examples.written, +examples.counts) == (
+        2,
+        3,
+        {"skipped: empty query": 1},
+    )
     first, second, third = read_examples(tmp_path / "train.jsonl")
     assert first.positives == third.positives != second.positives
     assert first.id == f"part-0.{suffix}:1"
@@ -336,7 +443,10 @@ def test_pages_with_their_questions(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"corpus-id": 5, "image": "bm90IGFuIGltYWdl"}, "the image cannot be read as PNG, JPEG, WEBP"),
+        (
+            {"corpus-id": 5, "image": "bm90IGFuIGltYWdl"},
+            "the image cannot be read as PNG, JPEG, WEBP",
+        ),
         ({"corpus-id": 5, "image": "???"}, "the image is no base64"),
         ({"corpus-id": 5}, "there is no image"),
         ({"image": "bm90IGFuIGltYWdl"}, "there is no 'corpus-id'"),
@@ -344,7 +454,9 @@ def test_pages_with_their_questions(tmp_path: Path, suffix: str) -> None:
 )
 def test_a_wrong_row_of_vidore_is_named(tmp_path: Path, row: dict[str, Any], sentence: str) -> None:
     for name in ("queries", "qrels"):
-        write_rows(tmp_path / f"vidore/{name}/a.jsonl", [{"query-id": 1, "query": "q", "corpus-id": 5}])
+        write_rows(
+            tmp_path / f"vidore/{name}/a.jsonl", [{"query-id": 1, "query": "q", "corpus-id": 5}]
+        )
     if "corpus-id" not in row:
         row["image"] = base64.b64encode(pictures(tmp_path)[0]).decode()
     write_rows(tmp_path / "vidore/corpus/a.jsonl", [row])

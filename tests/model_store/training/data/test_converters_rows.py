@@ -1,4 +1,5 @@
-"""Bad rows are skipped, counted and bounded; a file of two tasks is told apart; foreign rows become ours."""
+"""Bad rows are skipped, counted and bounded; a file of two tasks is told apart; foreign rows become
+ours."""
 
 from __future__ import annotations
 
@@ -49,11 +50,23 @@ def webqa(tmp_path: Path) -> Path:
     root = tmp_path / "M-BEIR"
     draw(root / "images/a.png", "red")
     pool: list[dict[str, Any]] = [
-        {"did": f"2:{n}", "txt": f"A passage on {n}.", "img_path": None, "modality": "text", "src_content": None}
+        {
+            "did": f"2:{n}",
+            "txt": f"A passage on {n}.",
+            "img_path": None,
+            "modality": "text",
+            "src_content": None,
+        }
         for n in range(3)
     ]
     pool += [
-        {"did": f"2:{n}", "txt": f"Image {n}.", "img_path": "images/a.png", "modality": "image,text", "src_content": None}
+        {
+            "did": f"2:{n}",
+            "txt": f"Image {n}.",
+            "img_path": "images/a.png",
+            "modality": "image,text",
+            "src_content": None,
+        }
         for n in range(3, 6)
     ]
     queries = [
@@ -81,7 +94,9 @@ def test_one_task_of_a_file_that_holds_two(webqa: Path, task: str, suffix: str) 
     sources = [webqa / f"{name}.{suffix}" for name in ("queries", "pool")]
     if suffix == "parquet":
         for path in sources:
-            rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+            rows = [
+                json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()
+            ]
             pq.write_table(pa.Table.from_pylist(rows), path)
     documents, examples = convert_mbeir(*sources, out, root=webqa, task=task)
     assert (documents.written, examples.written, examples.bad) == (3, 3, 0)
@@ -91,11 +106,16 @@ def test_one_task_of_a_file_that_holds_two(webqa: Path, task: str, suffix: str) 
         sides = [*row.positives, *(negative.side for negative in row.negatives)]
         assert modality_of(row.query) == query
         assert {modality_of(side) for side in sides} == {document}
-    assert {modality_of(found.side) for found in Corpus(webqa / f"{task}.corpus.jsonl")} == {document}
+    assert {modality_of(found.side) for found in Corpus(webqa / f"{task}.corpus.jsonl")} == {
+        document
+    }
 
 
 def test_a_file_without_task_ids_is_told_apart_by_modality(webqa: Path) -> None:
-    rows = [json.loads(line) | {"task_id": None} for line in (webqa / "queries.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) | {"task_id": None}
+        for line in (webqa / "queries.jsonl").read_text().splitlines()
+    ]
     write_rows(webqa / "queries.jsonl", rows)
     ids = {}
     for task in ("T-T", "T-IT"):
@@ -112,18 +132,31 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
     with (webqa / "queries.jsonl").open("a", encoding="utf-8") as file:
         for row in (
             {"qid": "2:200", "query_txt": "q", "query_modality": "text", "pos_cand_list": ["2:77"]},
-            {"qid": "2:201", "query_txt": "q", "query_modality": "text", "pos_cand_list": ["2:77", "2:0"]},
-            {"qid": "2:202", "query_txt": "q", "query_image_path": "images/a.png", "pos_cand_list": ["2:0"]},
+            {
+                "qid": "2:201",
+                "query_txt": "q",
+                "query_modality": "text",
+                "pos_cand_list": ["2:77", "2:0"],
+            },
+            {
+                "qid": "2:202",
+                "query_txt": "q",
+                "query_image_path": "images/a.png",
+                "pos_cand_list": ["2:0"],
+            },
             {"qid": "i" * 300, "query_txt": "q", "pos_cand_list": ["2:0"]},
         ):
             file.write(json.dumps(row) + "\n")
         file.write("no JSON\n")
     sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
-    with pytest.raises(DataError, match=r"queries\.jsonl:11: .*More rows are bad than --max-bad 4 allows\.$"):
+    with pytest.raises(
+        DataError, match=r"queries\.jsonl:11: .*More rows are bad than --max-bad 4 allows\.$"
+    ):
         convert_mbeir(*sources, webqa / "four.jsonl", root=webqa, max_bad=4)
     assert not (webqa / "four.jsonl").exists()
     _, examples = convert_mbeir(*sources, webqa / "five.jsonl", root=webqa, max_bad=5)
-    assert (examples.bad, examples.written) == (5, 7)  # one of them was written without the document that is not there
+    # one of them was written without the document that is not there
+    assert (examples.bad, examples.written) == (5, 7)
     assert [sentence.split(": ", 1)[1] for sentence in examples.bad_rows] == [
         "the document '2:77' is not in five.corpus.jsonl.",
         "the document '2:77' is not in five.corpus.jsonl.",
@@ -138,14 +171,18 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
     assert (report["read"], report["bad"], report["bad_rows"]) == (11, 5, examples.bad_rows)
 
 
-def test_the_bound_is_the_same_over_parts_and_after_an_interruption(webqa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_is_the_same_over_parts_and_after_an_interruption(
+    webqa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(assemble, "ROWS_A_PART", 2)
     good = (webqa / "queries.jsonl").read_text().splitlines()
     lines = [line for pair in zip(good, ["{}"] * 6, strict=True) for line in pair]
     (webqa / "queries.jsonl").write_text("\n".join(lines) + "\n")
     sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
     for allowed in (3, 5):  # the second goes on where the first ended
-        with pytest.raises(DataError, match=rf"queries\.jsonl:{2 * allowed + 2}: .*--max-bad {allowed} allows"):
+        with pytest.raises(
+            DataError, match=rf"queries\.jsonl:{2 * allowed + 2}: .*--max-bad {allowed} allows"
+        ):
             convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, max_bad=allowed)
     _, examples = convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, max_bad=6)
     assert (examples.bad, examples.written) == (6, 6)
@@ -156,11 +193,22 @@ def test_the_bound_is_the_same_over_parts_and_after_an_interruption(webqa: Path,
 def test_the_row_that_is_one_too_many_is_named_however_many_came_before(webqa: Path) -> None:
     with (webqa / "queries.jsonl").open("a", encoding="utf-8") as file:
         file.write("{}\n" * 40)
-    with pytest.raises(DataError, match=r"queries\.jsonl:37: the row has no 'qid'\. More rows are bad than --max-bad 30"):
-        convert_mbeir(webqa / "queries.jsonl", webqa / "pool.jsonl", webqa / "out.jsonl", root=webqa, max_bad=30)
+    with pytest.raises(
+        DataError,
+        match=r"queries\.jsonl:37: the row has no 'qid'\. More rows are bad than --max-bad 30",
+    ):
+        convert_mbeir(
+            webqa / "queries.jsonl",
+            webqa / "pool.jsonl",
+            webqa / "out.jsonl",
+            root=webqa,
+            max_bad=30,
+        )
 
 
-def test_how_far_a_conversion_is_is_told_as_rows_read(webqa: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_far_a_conversion_is_is_told_as_rows_read(
+    webqa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(assemble, "ROWS_A_PART", 4)
     told: dict[str, list[int]] = {}
 
@@ -198,7 +246,10 @@ def test_bad_pages_cost_themselves_alone(tmp_path: Path) -> None:
     pages_alone = write_rows(tmp_path / "pages.jsonl", [{"query": "q", "image": "???"}])
     with pages_alone.open("ab") as file:
         file.write(json.dumps({"query": "q2"}).encode() + b"\n")
-    with pytest.raises(DataError, match=r"the source gives no row \(2 bad rows\); .*pages\.jsonl:1: the image is no base64"):
+    with pytest.raises(
+        DataError,
+        match=r"the source gives no row \(2 bad rows\); .*pages\.jsonl:1: the image is no base64",
+    ):
         convert_pages(pages_alone, tmp_path / "pages-out.jsonl", max_bad=2)
 
 
@@ -216,7 +267,12 @@ def test_a_judgement_of_a_passage_that_was_empty_is_no_fault(tmp_path: Path) -> 
 def test_a_negative_that_equals_a_positive_is_left_out(webqa: Path) -> None:
     with (webqa / "pool.jsonl").open("a", encoding="utf-8") as pool:
         pool.write(json.dumps({"did": "2:50", "txt": "a passage on 0", "modality": "text"}) + "\n")
-    row = {"qid": "2:300", "query_txt": "q", "pos_cand_list": ["2:0"], "neg_cand_list": ["2:50", "2:1"]}
+    row = {
+        "qid": "2:300",
+        "query_txt": "q",
+        "pos_cand_list": ["2:0"],
+        "neg_cand_list": ["2:50", "2:1"],
+    }
     queries = write_rows(webqa / "one.jsonl", [row])
     convert_mbeir(queries, webqa / "pool.jsonl", webqa / "out.jsonl", root=webqa)
     assert not check(webqa / "out.jsonl").wrong
@@ -244,7 +300,9 @@ def test_judgements_of_trec_and_beir(tmp_path: Path, written_as: str) -> None:
     assert read_qrels(path, min_grade=2)[0].of("q1") == ("d2",)
 
 
-identities = st.text(st.characters(categories=["L", "N", "P"], exclude_characters="\ufeff"), min_size=1, max_size=8)
+identities = st.text(
+    st.characters(categories=["L", "N", "P"], exclude_characters="\ufeff"), min_size=1, max_size=8
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -257,8 +315,14 @@ def test_every_form_of_the_same_judgements_is_read_the_same(
     for query, document, grade in judged:
         if grade >= 1:
             relevant.setdefault(query, []).append(document)
-    for cells, header in (("{} 0 {} {}", ""), ("{}\t0\t{}\t{}", ""), ("{}\t{}\t{}", "query-id\tcorpus-id\tscore\n")):
-        path.write_text(header + "".join(cells.format(*one) + "\n" for one in judged), encoding="utf-8")
+    for cells, header in (
+        ("{} 0 {} {}", ""),
+        ("{}\t0\t{}\t{}", ""),
+        ("{}\t{}\t{}", "query-id\tcorpus-id\tscore\n"),
+    ):
+        path.write_text(
+            header + "".join(cells.format(*one) + "\n" for one in judged), encoding="utf-8"
+        )
         judgements, done = read_qrels(path)
         assert done.bad == 0
         assert {query: judgements.of(query) for query, _, _ in judged} == {
@@ -271,7 +335,9 @@ def test_bad_judgements_are_counted_by_the_same_bound(tmp_path: Path) -> None:
     (tmp_path / "queries.tsv").write_text("q1\tfirst\nq2\n")
     (tmp_path / "qrels.tsv").write_text("q1 0 1 1\nq1 0 1 nan\nq1 1\n")
     sources = [tmp_path / f"{name}.tsv" for name in ("collection", "queries", "qrels")]
-    with pytest.raises(DataError, match=r"queries\.tsv:2: 1 cells, and there must be 2\. .*--max-bad 2 allows"):
+    with pytest.raises(
+        DataError, match=r"queries\.tsv:2: 1 cells, and there must be 2\. .*--max-bad 2 allows"
+    ):
         convert_msmarco(*sources, tmp_path / "out.jsonl", max_bad=2)
     _, examples = convert_msmarco(*sources, tmp_path / "out.jsonl", max_bad=3)
     assert (examples.written, examples.bad) == (1, 3)
@@ -280,7 +346,9 @@ def test_bad_judgements_are_counted_by_the_same_bound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
 def test_beirs_files_and_mtebs_columns(tmp_path: Path, suffix: str) -> None:
     identity = "_id" if suffix == "jsonl" else "id"
-    corpus = [{identity: f"d{n}", "title": "Title" if n else "", "text": f"body {n}"} for n in range(3)]
+    corpus = [
+        {identity: f"d{n}", "title": "Title" if n else "", "text": f"body {n}"} for n in range(3)
+    ]
     queries = [{identity: f"q{n}", "text": f"question {n}"} for n in range(2)]
     paths = []
     for name, rows in (("corpus", corpus), ("queries", queries)):
@@ -299,12 +367,17 @@ def test_mtebs_folders_with_texts_and_images(tmp_path: Path) -> None:
     image = {"bytes": picture(tmp_path, "red.png", "red"), "path": None}
     other = {"bytes": picture(tmp_path, "blue.png", "blue"), "path": None}
     for folder, rows in (
-        ("corpus", [{"id": "d0", "title": "T", "text": "both", "image": image, "modality": "image,text"}]),
+        (
+            "corpus",
+            [{"id": "d0", "title": "T", "text": "both", "image": image, "modality": "image,text"}],
+        ),
         ("queries", [{"id": "q0", "text": "asked of", "image": other, "modality": "image,text"}]),
         ("default", [{"query-id": "q0", "corpus-id": "d0", "score": 1}]),
     ):
         (tmp_path / "task" / folder).mkdir(parents=True)
-        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "task" / folder / "test-00000-of-00001.parquet")
+        pq.write_table(
+            pa.Table.from_pylist(rows), tmp_path / "task" / folder / "test-00000-of-00001.parquet"
+        )
     convert_vidore(tmp_path / "task", tmp_path / "out.jsonl")
     (row,) = read_examples(tmp_path / "out.jsonl")
     assert (row.id, row.query.text, row.positives[0].text) == ("q0", "asked of", "T both")
@@ -323,7 +396,9 @@ def test_an_image_under_another_name_is_not_read_past(tmp_path: Path) -> None:
     ):
         (tmp_path / "task" / folder).mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "task" / folder / "a.parquet")
-    with pytest.raises(DataError, match="the column 'page_image' holds bytes, and nothing reads it: is it 'image'"):
+    with pytest.raises(
+        DataError, match="the column 'page_image' holds bytes, and nothing reads it: is it 'image'"
+    ):
         convert_vidore(tmp_path / "task", tmp_path / "out.jsonl")
 
 
@@ -331,7 +406,13 @@ def test_an_image_under_another_name_is_not_read_past(tmp_path: Path) -> None:
 
 
 FLAG = [
-    {"query": "q0", "pos": ["p0", "p1", ""], "neg": ["n0", "P0."], "pos_scores": [1.0, 2.0, 0.0], "prompt": "Find it."},
+    {
+        "query": "q0",
+        "pos": ["p0", "p1", ""],
+        "neg": ["n0", "P0."],
+        "pos_scores": [1.0, 2.0, 0.0],
+        "prompt": "Find it.",
+    },
     {"query": "q1", "pos": ["p0"], "neg": ["n0"], "id": 7, "type": "normal"},
     {"query": " ", "pos": ["p0"], "neg": []},
     {"query": "q2", "pos": []},
@@ -347,18 +428,31 @@ def test_flagembedding(tmp_path: Path, suffix: str) -> None:
         pq.write_table(pa.Table.from_pylist(FLAG, schema=pa.schema(flag_schema())), path)
     done = convert_flagembedding(path, tmp_path / "out.jsonl", instruction="Else.")
     first, second = read_examples(tmp_path / "out.jsonl")
-    assert (first.id, first.instruction, first.query) == (f"flag.{suffix}:1", "Find it.", Side("q0", None))
+    assert (first.id, first.instruction, first.query) == (
+        f"flag.{suffix}:1",
+        "Find it.",
+        Side("q0", None),
+    )
     assert first.positives == (Side("p0", None), Side("p1", None))
     assert [negative.side.text for negative in first.negatives] == ["n0"]
     assert (second.id, second.instruction) == ("7", "Else.")
     assert (done.written, done.bad) == (2, 0)
-    assert (done.counts["skipped: empty query"], done.counts["skipped: no relevant document"]) == (1, 1)
+    assert (done.counts["skipped: empty query"], done.counts["skipped: no relevant document"]) == (
+        1,
+        1,
+    )
     assert not check(tmp_path / "out.jsonl").wrong
 
 
 def flag_schema() -> list[tuple[str, pa.DataType]]:
     texts = pa.list_(pa.string())
-    return [("query", pa.string()), ("pos", texts), ("neg", texts), ("prompt", pa.string()), ("id", pa.int64())]
+    return [
+        ("query", pa.string()),
+        ("pos", texts),
+        ("neg", texts),
+        ("prompt", pa.string()),
+        ("id", pa.int64()),
+    ]
 
 
 def user(text: str) -> list[dict[str, str]]:
@@ -381,17 +475,34 @@ def test_swift(tmp_path: Path) -> None:
         {"messages": user("<image>q"), "positive_messages": [user("p")]},
         {"messages": [*user("q"), *user("q")], "positive_messages": [user("p")]},
         {"messages": user("q"), "image": ["red.png"], "positive_messages": [user("p")]},
-        {"messages": user("q"), "positive_messages": [user("<image>")], "positive_images": [["tiff.png"]]},
-        {"messages": user("q"), "positive_messages": [user("<image>")], "positive_images": [["../../etc/passwd"]]},
+        {
+            "messages": user("q"),
+            "positive_messages": [user("<image>")],
+            "positive_images": [["tiff.png"]],
+        },
+        {
+            "messages": user("q"),
+            "positive_messages": [user("<image>")],
+            "positive_images": [["../../etc/passwd"]],
+        },
     ]
     source = write_rows(tmp_path / "swift.jsonl", rows)
-    done = convert_swift(source, tmp_path / "data/out.jsonl", root=tmp_path / "media", keeping="link", max_bad=5)
+    done = convert_swift(
+        source, tmp_path / "data/out.jsonl", root=tmp_path / "media", keeping="link", max_bad=5
+    )
     first, second = read_examples(tmp_path / "data/out.jsonl")
     images = tmp_path / "data/images"
-    assert (first.instruction, first.query) == ("Find it.", Side("What is this?", images / "red.png"))
+    assert (first.instruction, first.query) == (
+        "Find it.",
+        Side("What is this?", images / "red.png"),
+    )
     assert first.positives == (Side(None, images / "blue.png"), Side("a text", None))
     assert [negative.side for negative in first.negatives] == [Side("see", images / "green.png")]
-    assert (second.instruction, second.query, second.negatives) == ("Other.", Side("query", None), ())
+    assert (second.instruction, second.query, second.negatives) == (
+        "Other.",
+        Side("query", None),
+        (),
+    )
     assert [sentence.split(": ", 1)[1] for sentence in done.bad_rows] == [
         "messages has 1 <image> and 0 images.",
         "messages has 2 messages beside the system's, and there must be 1.",
@@ -418,5 +529,10 @@ def test_a_conversion_ends_with_a_summary_of_its_bad_rows(webqa: Path) -> None:
     assert lines[1] == f"  {webqa}/queries.jsonl:7: the row has no 'qid'."
     before = written(webqa)
     for more, code in ((["--max-bad", "29"], 1), (["--max-bad", "-1"], 2), (["--task", "T-VD"], 2)):
-        assert CliRunner().invoke(app, ["convert", "mbeir", *files, "--root", str(webqa), *more]).exit_code == code
+        assert (
+            CliRunner()
+            .invoke(app, ["convert", "mbeir", *files, "--root", str(webqa), *more])
+            .exit_code
+            == code
+        )
     assert written(webqa) == before

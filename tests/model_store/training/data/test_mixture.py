@@ -12,12 +12,30 @@ from hypothesis import strategies as st
 
 from model_store.training.data.identity import key_of
 from model_store.training.data.instructions import JUDGING, MODALITIES, TRAINING
-from model_store.training.data.mixture import TABLE_7, Part, mix, modalities_of, shares, source_of, sources_of
+from model_store.training.data.mixture import (
+    TABLE_7,
+    Part,
+    mix,
+    modalities_of,
+    shares,
+    source_of,
+    sources_of,
+)
 from model_store.training.data.rows import DataError, WrongUsage, read_examples
 from tests.model_store.training.rows import draw, write_rows, written
 
 # Table 14 of the paper: how many data sets the benchmark has of each task.
-TABLE_14 = {"T-T": 14, "I-I": 1, "T-I": 4, "T-VD": 5, "I-T": 5, "T-IT": 2, "IT-T": 4, "IT-I": 2, "IT-IT": 3}
+TABLE_14 = {
+    "T-T": 14,
+    "I-I": 1,
+    "T-I": 4,
+    "T-VD": 5,
+    "I-T": 5,
+    "T-IT": 2,
+    "IT-T": 4,
+    "IT-I": 2,
+    "IT-IT": 3,
+}
 
 
 def test_the_tables_are_the_papers() -> None:
@@ -29,7 +47,9 @@ def test_the_tables_are_the_papers() -> None:
 
 
 @given(st.integers(0, 50), st.lists(st.integers(0, 30), min_size=1, max_size=5))
-def test_a_number_is_shared_evenly_as_far_as_there_is_enough(number: int, available: list[int]) -> None:
+def test_a_number_is_shared_evenly_as_far_as_there_is_enough(
+    number: int, available: list[int]
+) -> None:
     taken = shares(number, available)
     assert sum(taken) == min(number, sum(available))
     assert all(0 <= took <= have for took, have in zip(taken, available, strict=True))
@@ -42,7 +62,10 @@ def sources(tmp_path: Path) -> dict[Part, Path]:
     draw(tmp_path / "images/a.png", "red")
     files: dict[Part, Path] = {}
     for order, (task, dataset) in enumerate(TRAINING):
-        rows = [row_of(task, f"{dataset} {number}", f"{number}") for number in range(2 if order == 0 else 12)]
+        rows = [
+            row_of(task, f"{dataset} {number}", f"{number}")
+            for number in range(2 if order == 0 else 12)
+        ]
         files[task, dataset] = write_rows(tmp_path / f"{order}.jsonl", rows)
     return files
 
@@ -57,7 +80,9 @@ def side_of(modality: str, text: str) -> dict[str, str]:
     return {name: side[name] for name in modality.split(",")}
 
 
-def test_a_mixture_has_the_papers_proportions_and_instructions(tmp_path: Path, sources: dict[Part, Path]) -> None:
+def test_a_mixture_has_the_papers_proportions_and_instructions(
+    tmp_path: Path, sources: dict[Part, Path]
+) -> None:
     drawn = mix(sources, tmp_path / "mixture.jsonl", scale=10 / 30_000)
     examples = list(read_examples(tmp_path / "mixture.jsonl"))
     assert len(examples) == sum(drawn.rows.values()) == 90
@@ -74,7 +99,9 @@ def test_a_mixture_has_the_papers_proportions_and_instructions(tmp_path: Path, s
     assert tasks != sorted(tasks, key=tasks.index)  # interleaved
 
 
-def test_a_seed_gives_the_same_rows_and_another_seed_others(tmp_path: Path, sources: dict[Part, Path]) -> None:
+def test_a_seed_gives_the_same_rows_and_another_seed_others(
+    tmp_path: Path, sources: dict[Part, Path]
+) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         mix(sources, tmp_path / f"{name}.jsonl", scale=5 / 30_000, seed=seed)
     files = written(tmp_path)
@@ -89,7 +116,9 @@ def test_what_is_missing_is_said(tmp_path: Path, sources: dict[Part, Path]) -> N
     with pytest.raises(DataError, match="The mixture lacks T-VD/ViDoRe"):
         mix(sources, tmp_path / "some.jsonl")
     assert not (tmp_path / "some.jsonl").exists()
-    assert mix(sources, tmp_path / "some.jsonl", scale=3 / 30_000, partial=True).short == {"T-VD": 3}
+    assert mix(sources, tmp_path / "some.jsonl", scale=3 / 30_000, partial=True).short == {
+        "T-VD": 3
+    }
     with pytest.raises(DataError, match="T-T/MSMARCO is not in the mixture: is it T-T/MS MARCO"):
         mix({("T-T", "MSMARCO"): tmp_path / "x.jsonl"}, tmp_path / "none.jsonl")
 
@@ -109,7 +138,9 @@ def test_a_file_of_two_tasks_gives_each_its_own_rows_and_none_twice(tmp_path: Pa
     rows += [{"id": "both", "query": "q", "positives": ["p", {"image": "images/a.png"}]}]
     webqa = write_rows(tmp_path / "webqa.jsonl", rows)
     parts = [("T-T", "WebQA"), ("T-IT", "WebQA")]
-    drawn = mix(dict.fromkeys(parts, webqa), tmp_path / "mixed.jsonl", scale=10 / 30_000, partial=True)
+    drawn = mix(
+        dict.fromkeys(parts, webqa), tmp_path / "mixed.jsonl", scale=10 / 30_000, partial=True
+    )
     assert drawn.rows == {parts[0]: 5, parts[1]: 4}
     assert drawn.of_other_tasks == {parts[0]: 5, parts[1]: 6}
     examples = list(read_examples(tmp_path / "mixed.jsonl"))
@@ -119,8 +150,13 @@ def test_a_file_of_two_tasks_gives_each_its_own_rows_and_none_twice(tmp_path: Pa
         assert all((side.image is not None) == picture for side in example.positives)
 
 
-def test_one_file_for_two_parts_of_the_same_modalities_is_refused(tmp_path: Path, sources: dict[Part, Path]) -> None:
+def test_one_file_for_two_parts_of_the_same_modalities_is_refused(
+    tmp_path: Path, sources: dict[Part, Path]
+) -> None:
     sources["IT-T", "OVEN"] = sources["IT-T", "LLaVA"]
-    with pytest.raises(WrongUsage, match="is given for IT-T/OVEN and for IT-T/LLaVA, which have the same modalities"):
+    with pytest.raises(
+        WrongUsage,
+        match="is given for IT-T/OVEN and for IT-T/LLaVA, which have the same modalities",
+    ):
         mix(sources, tmp_path / "mixed.jsonl")
     assert not (tmp_path / "mixed.jsonl").exists()

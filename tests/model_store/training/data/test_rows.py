@@ -1,4 +1,5 @@
-"""Rows are read as written, in any order, and what is wrong with them is said with file and line before anything is trained."""
+"""Rows are read as written, in any order, and what is wrong with them is said with file and line
+before anything is trained."""
 
 from __future__ import annotations
 
@@ -35,9 +36,15 @@ from model_store.training.data.validation import SHOWN, check
 from tests.model_store.training.rows import draw, write_rows, written
 
 FOLDER = Path("/data")
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20).filter(str.strip)
+texts = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20
+).filter(str.strip)
 images = st.sampled_from([FOLDER / "a.png", FOLDER / "in/b c.jpg", FOLDER / "ü.webp"])
-sides = st.one_of(st.builds(Side, texts, st.none()), st.builds(Side, st.none(), images), st.builds(Side, texts, images))
+sides = st.one_of(
+    st.builds(Side, texts, st.none()),
+    st.builds(Side, st.none(), images),
+    st.builds(Side, texts, images),
+)
 negatives = st.builds(Negative, sides, st.sampled_from(["hard", "random"]))
 
 
@@ -46,12 +53,16 @@ def examples(draw_from: st.DrawFn) -> Example:
     positives = draw_from(st.lists(sides, min_size=1, max_size=3))
     found = draw_from(st.lists(negatives, max_size=3))
     instruction = draw_from(st.none() | texts)
-    return Example(draw_from(texts), instruction, draw_from(sides), tuple(positives), tuple(found), "")
+    return Example(
+        draw_from(texts), instruction, draw_from(sides), tuple(positives), tuple(found), ""
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(examples(), max_size=5), packed=st.booleans())
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Example], packed: bool) -> None:
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Example], packed: bool
+) -> None:
     folder = tmp_path_factory.mktemp("rows")
     here = [_moved(row, folder) for row in rows]
     path = folder / ("rows.jsonl.gz" if packed else "rows.jsonl")
@@ -66,7 +77,14 @@ def _moved(row: Example, folder: Path) -> Example:
         return Side(side.text, side.image and folder / side.image.relative_to(FOLDER))
 
     found = tuple(Negative(moved(negative.side), negative.kind) for negative in row.negatives)
-    return Example(row.id, row.instruction, moved(row.query), tuple(map(moved, row.positives)), found, row.place)
+    return Example(
+        row.id,
+        row.instruction,
+        moved(row.query),
+        tuple(map(moved, row.positives)),
+        found,
+        row.place,
+    )
 
 
 def _placed(row: Example, place: str) -> Example:
@@ -75,29 +93,43 @@ def _placed(row: Example, place: str) -> Example:
 
 def test_a_text_may_stand_for_a_side_and_a_row_is_named_by_its_place() -> None:
     row = parse_row(
-        b'{"query": "q", "positives": ["p"], "negatives": ["n", {"image": "i.png", "kind": "random"}]}', FOLDER / "t.jsonl", 7
+        b'{"query": "q", "positives": ["p"], "negatives": ["n", {"image": "i.png", "kind":'
+        b' "random"}]}',
+        FOLDER / "t.jsonl",
+        7,
     )
     found = (Negative(Side("n", None), "hard"), Negative(Side(None, FOLDER / "i.png"), "random"))
-    assert row == Example("t.jsonl:7", None, Side("q", None), (Side("p", None),), found, "/data/t.jsonl:7")
+    assert row == Example(
+        "t.jsonl:7", None, Side("q", None), (Side("p", None),), found, "/data/t.jsonl:7"
+    )
 
 
 WRONG = {
     '{"query": "q", "positives": []}': "there are 0 positives",
-    json.dumps({"query": "q", "positives": ["p"] * (MAX_SIDES + 1)}): f"there are {MAX_SIDES + 1} positives",
-    json.dumps({"query": "q", "positives": ["p"], "negatives": ["n"] * (MAX_SIDES + 1)}): f"there are {MAX_SIDES + 1} negatives",
+    json.dumps(
+        {"query": "q", "positives": ["p"] * (MAX_SIDES + 1)}
+    ): f"there are {MAX_SIDES + 1} positives",
+    json.dumps(
+        {"query": "q", "positives": ["p"], "negatives": ["n"] * (MAX_SIDES + 1)}
+    ): f"there are {MAX_SIDES + 1} negatives",
     '{"positives": ["p"]}': "the row has no 'query'.",
     '{"query": "  ", "positives": ["p"]}': "query is empty",
     '{"query": {}, "positives": ["p"]}': "query is empty",
     '{"query": "q", "positives": [{"text": ""}]}': "positives[0] is empty",
     '{"query": "q", "positives": ["p"], "negatives": ["n", ""]}': "negatives[1] is empty",
-    '{"query": "q", "positives": ["p"], "negative": []}': "the row has an unknown field 'negative': is it 'negatives'?",
+    '{"query": "q", "positives": ["p"], "negative": []}': (
+        "the row has an unknown field 'negative': is it 'negatives'?"
+    ),
     '{"query": "q", "query_image_path": "a.png", "positives": ["p"]}': (
-        "the row has an unknown field 'query_image_path'; known are query, positives, negatives, instruction, id."
+        "the row has an unknown field 'query_image_path'; known are query, positives, negatives,"
+        " instruction, id."
     ),
     '{"query": {"text": "q", "image_path": "a.png"}, "positives": ["p"]}': (
         "query has an unknown field 'image_path': is it 'image'?"
     ),
-    '{"query": {"txt": "q"}, "positives": ["p"]}': "query has an unknown field 'txt': is it 'text'?",
+    '{"query": {"txt": "q"}, "positives": ["p"]}': (
+        "query has an unknown field 'txt': is it 'text'?"
+    ),
     '{"query": "q", "positives": [{"text": "p", "kind": "hard"}]}': (
         "positives[0] has an unknown field 'kind'; known are text, image."
     ),
@@ -107,7 +139,9 @@ WRONG = {
     '{"query": 5, "positives": ["p"]}': "query must be a text or an object, not a number.",
     '{"query": "q", "positives": ["p"], "id": 5}': "id must be a text or null, not a number.",
     '{"query": {"image": "/etc/x.png"}, "positives": ["p"]}': "query.image must be a path inside",
-    '{"query": {"image": "a/../../x.png"}, "positives": ["p"]}': "query.image must be a path inside",
+    '{"query": {"image": "a/../../x.png"}, "positives": ["p"]}': (
+        "query.image must be a path inside"
+    ),
     '{"query": {"image": "C:\\\\x.png"}, "positives": ["p"]}': "query.image must be a path inside",
     '{"query": "q", "positives": ["a\\u0000b"]}': "positives[0].text has a NUL character",
     '{"query": "\\ud800", "positives": ["p"]}': "not one JSON object in UTF-8",
@@ -146,19 +180,27 @@ def test_a_file_that_cannot_be_read_to_its_end_says_where(tmp_path: Path) -> Non
     damaged.write_bytes(b"no gzip at all")
     assert check(damaged).problems == [f"{damaged}:1: the gzip file is cut off or damaged."]
     missing = tmp_path / "missing.jsonl"
-    assert check(missing).problems == [f"{missing}:1: the file cannot be read (No such file or directory)."]
+    assert check(missing).problems == [
+        f"{missing}:1: the file cannot be read (No such file or directory)."
+    ]
     endless = tmp_path / "endless.jsonl"
     with endless.open("wb") as file:
         file.truncate(MAX_LINE_BYTES + 2)
-    assert check(endless).problems == [f"{endless}:1: the line is longer than {MAX_LINE_BYTES} bytes."]
+    assert check(endless).problems == [
+        f"{endless}:1: the line is longer than {MAX_LINE_BYTES} bytes."
+    ]
     with pytest.raises(DataError, match=r"endless\.jsonl:1: the line is longer"):
         Examples(endless)
 
 
 def test_any_row_is_read_without_the_others(tmp_path: Path) -> None:
     path = tmp_path / "train.jsonl"
-    lines = [json.dumps({"query": f"ü{number}" * number, "positives": ["p"]}, ensure_ascii=False) for number in range(1, 8)]
-    path.write_text("\n" + "\n  \n".join(lines), encoding="utf-8")  # blank lines, and no end of the last
+    lines = [
+        json.dumps({"query": f"ü{number}" * number, "positives": ["p"]}, ensure_ascii=False)
+        for number in range(1, 8)
+    ]
+    # blank lines, and no end of the last
+    path.write_text("\n" + "\n  \n".join(lines), encoding="utf-8")
     in_order = list(read_examples(path))
     rows = pickle.loads(pickle.dumps(Examples(path)))
     assert [rows[place] for place in reversed(range(len(rows)))] == in_order[::-1]
@@ -173,9 +215,17 @@ def test_any_row_is_read_without_the_others(tmp_path: Path) -> None:
 
 def test_a_line_is_found_by_its_key_and_of_equal_keys_the_first(tmp_path: Path) -> None:
     path = tmp_path / "table.tsv"
-    path.write_text("".join(f"{key}\tline {number}\n" for number, key in enumerate("cabcab", 1)), encoding="utf-8")
+    path.write_text(
+        "".join(f"{key}\tline {number}\n" for number, key in enumerate("cabcab", 1)),
+        encoding="utf-8",
+    )
     table = KeyedLines(path, lambda line, number: line.decode().split("\t")[0])
-    assert [table.find(key) for key in "abcd"] == [(2, b"a\tline 2"), (3, b"b\tline 3"), (1, b"c\tline 1"), None]
+    assert [table.find(key) for key in "abcd"] == [
+        (2, b"a\tline 2"),
+        (3, b"b\tline 3"),
+        (1, b"c\tline 1"),
+        None,
+    ]
 
 
 def test_every_problem_is_found_and_the_first_are_named(tmp_path: Path) -> None:
@@ -199,7 +249,11 @@ def test_every_problem_is_found_and_the_first_are_named(tmp_path: Path) -> None:
         {"query": "q", "positives": [{"image": "thin.png"}, {"image": "frame.gif"}]},
         {"query": "q", "positives": ["x", "A  cat!"], "negatives": ["y", "a CAT"]},
         {"query": "q", "positives": [{"image": "red.png"}], "negatives": [{"image": "same.png"}]},
-        {"query": "q", "positives": [{"text": "t", "image": "red.png"}], "negatives": [{"text": "u", "image": "same.png"}]},
+        {
+            "query": "q",
+            "positives": [{"text": "t", "image": "red.png"}],
+            "negatives": [{"text": "u", "image": "same.png"}],
+        },
         {"query": "q", "positives": [{"image": "huge.png"}]},
     ]
     path = write_rows(tmp_path / "train.jsonl", rows)
@@ -214,7 +268,14 @@ def test_every_problem_is_found_and_the_first_are_named(tmp_path: Path) -> None:
         f"{path}:7: negatives[0] is the same as positives[0].",
         f"{path}:9: positives[0].image 'huge.png' has more than 16000000 pixels.",
     ]
-    assert (report.rows, report.wrong, report.images, report.hard, report.random, report.without_negatives) == (9, 8, 7, 4, 2, 4)
+    assert (
+        report.rows,
+        report.wrong,
+        report.images,
+        report.hard,
+        report.random,
+        report.without_negatives,
+    ) == (9, 8, 7, 4, 2, 4)
     assert check(write_rows(tmp_path / "many.jsonl", [{}] * 50)).wrong == 50
     assert len(check(tmp_path / "many.jsonl").problems) == SHOWN
 
@@ -222,16 +283,28 @@ def test_every_problem_is_found_and_the_first_are_named(tmp_path: Path) -> None:
 def test_a_picture_that_is_cut_off_is_found_when_it_is_decoded(tmp_path: Path) -> None:
     whole_file = draw(tmp_path / "cut.jpg", "red", (400, 400)).read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole_file[: len(whole_file) * 2 // 3])
-    path = write_rows(tmp_path / "train.jsonl", [{"query": "q", "positives": [{"image": "cut.jpg"}]}])
+    path = write_rows(
+        tmp_path / "train.jsonl", [{"query": "q", "positives": [{"image": "cut.jpg"}]}]
+    )
     assert not check(path).wrong
-    assert check(path, decode=True).problems == [f"{path}:1: positives[0].image 'cut.jpg' cannot be read as PNG, JPEG or WEBP."]
+    assert check(path, decode=True).problems == [
+        f"{path}:1: positives[0].image 'cut.jpg' cannot be read as PNG, JPEG or WEBP."
+    ]
 
 
 def test_contents_are_the_same_whatever_makes_no_difference_to_a_reader(tmp_path: Path) -> None:
-    assert normal("  The ﬁrst\tCAFÉ, here! ") == normal("the first café here") == "the first café here"
+    assert (
+        normal("  The ﬁrst\tCAFÉ, here! ") == normal("the first café here") == "the first café here"
+    )
     assert normal("?!") != normal("?")
-    red, same, blue = (draw(tmp_path / f"{at}.png", colour) for at, colour in enumerate(("red", "red", "blue")))
-    keys = [key_of(Side(*pair)) for pair in itertools.product((None, "a", "b"), (None, red, same, blue)) if pair != (None, None)]
+    red, same, blue = (
+        draw(tmp_path / f"{at}.png", colour) for at, colour in enumerate(("red", "red", "blue"))
+    )
+    keys = [
+        key_of(Side(*pair))
+        for pair in itertools.product((None, "a", "b"), (None, red, same, blue))
+        if pair != (None, None)
+    ]
     assert len(set(keys)) == len(keys) - 3  # red and same, with each of three texts
 
 
@@ -250,7 +323,11 @@ def test_no_query_is_in_both_parts_and_nothing_held_out_is_seen_in_training(tmp_
     done = split(source, train, dev, share=0.1, seed=3)
     kept = {example.id: example for example in read_examples(train)}
     held = {example.id: example for example in read_examples(dev)}
-    assert (len(kept), len(held), done.train + done.dev + done.left_out) == (done.train, done.dev, 200)
+    assert (len(kept), len(held), done.train + done.dev + done.left_out) == (
+        done.train,
+        done.dev,
+        200,
+    )
     assert min(done.left_out, done.negatives_taken_out, len(held)) > 0
     assert not {row.query for row in kept.values()} & {row.query for row in held.values()}
     assert not {row.positives for row in kept.values()} & {row.positives for row in held.values()}
@@ -258,14 +335,19 @@ def test_no_query_is_in_both_parts_and_nothing_held_out_is_seen_in_training(tmp_
     found = leaks(source, dev)
     assert found.queries == len(held) < found.positives
     assert found.negatives >= done.negatives_taken_out
-    again = [is_held_out(row, 0.1, 3) for row in read_examples(write_rows(tmp_path / "b.jsonl", rows[::-1]))]
+    again = [
+        is_held_out(row, 0.1, 3)
+        for row in read_examples(write_rows(tmp_path / "b.jsonl", rows[::-1]))
+    ]
     assert again[::-1] == [row["id"] in held for row in rows]
 
 
 def test_a_near_copy_of_a_held_out_query_and_a_reversed_pair_are_leaks(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", "red")
     draw(tmp_path / "b.png", "red")
-    dev = write_rows(tmp_path / "dev.jsonl", [{"query": "A red square.", "positives": [{"image": "a.png"}]}])
+    dev = write_rows(
+        tmp_path / "dev.jsonl", [{"query": "A red square.", "positives": [{"image": "a.png"}]}]
+    )
     train = write_rows(
         tmp_path / "train.jsonl",
         [
@@ -282,7 +364,10 @@ def test_a_near_copy_of_a_held_out_query_and_a_reversed_pair_are_leaks(tmp_path:
 def test_a_part_without_rows_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "all.jsonl", [{"query": "q", "positives": ["p"]}])
     before = written(tmp_path)
-    with pytest.raises(DataError, match=r"with --share 0\.5 no row would be for training; a smaller --share gives it some"):
+    with pytest.raises(
+        DataError,
+        match=r"with --share 0\.5 no row would be for training; a smaller --share gives it some",
+    ):
         split(source, tmp_path / "train.jsonl", tmp_path / "dev.jsonl", share=0.5)
     assert written(tmp_path) == before
 
@@ -298,7 +383,9 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_examples(path, rows())
     assert written(tmp_path) == {"out.jsonl": b"old"}
-    elsewhere = Example("i", None, Side(None, tmp_path.parent / "x.png"), (Side("p", None),), (), "")
+    elsewhere = Example(
+        "i", None, Side(None, tmp_path.parent / "x.png"), (Side("p", None),), (), ""
+    )
     with pytest.raises(DataError, match="the image lies outside"):
         write_examples(path, [elsewhere])
     assert written(tmp_path) == {"out.jsonl": b"old"}
@@ -319,6 +406,12 @@ def test_where_the_disk_takes_no_more_the_old_file_stays(tmp_path: Path) -> None
         "except DataError as error:\n"
         "    print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", script, path],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
     assert done.stdout == f"{path}: it cannot be written (File too large).\n"
     assert written(tmp_path) == {"out.jsonl": b"old"}

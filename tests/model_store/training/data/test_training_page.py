@@ -1,4 +1,5 @@
-"""docs/training.md: every command is run as printed, every row is read, and every message is what is said."""
+"""docs/training.md: every command is run as printed, every row is read, and every message is what
+is said."""
 
 from __future__ import annotations
 
@@ -63,8 +64,16 @@ def public_data(folder: Path) -> None:
         {"did": "2:1", "txt": "An image.", "img_path": "images/a.png", "modality": "image,text"},
     ]
     write_rows(folder / "M-BEIR/webqa_pool.jsonl", pool)
-    query = {"query_txt": "q", "query_img_path": None, "query_modality": "text", "neg_cand_list": []}
-    queries = [{"qid": f"2:{10 + n}", **query, "pos_cand_list": [f"2:{n}"], "task_id": n + 1} for n in range(2)]
+    query = {
+        "query_txt": "q",
+        "query_img_path": None,
+        "query_modality": "text",
+        "neg_cand_list": [],
+    }
+    queries = [
+        {"qid": f"2:{10 + n}", **query, "pos_cand_list": [f"2:{n}"], "task_id": n + 1}
+        for n in range(2)
+    ]
     write_rows(folder / "M-BEIR/webqa_train.jsonl", queries)
     page = base64.b64encode((folder / "M-BEIR/images/a.png").read_bytes()).decode()
     write_rows(folder / "vidore-pages/train.jsonl", [{"query": "q", "image": page}])
@@ -72,7 +81,10 @@ def public_data(folder: Path) -> None:
     draw(folder / "media/b.png", "blue")
     message = [{"role": "user", "content": "<image>q"}]
     answer = [[{"role": "assistant", "content": "p"}]]
-    write_rows(folder / "swift.jsonl", [{"messages": message, "images": ["b.png"], "positive_messages": answer}])
+    write_rows(
+        folder / "swift.jsonl",
+        [{"messages": message, "images": ["b.png"], "positive_messages": answer}],
+    )
 
 
 def run(words: list[str], environment: dict[str, str], digest: str) -> str:
@@ -82,7 +94,9 @@ def run(words: list[str], environment: dict[str, str], digest: str) -> str:
         environment[name] = value
         return ""
     assert words[0] == "gmr"
-    shorter = next((more for start, more in SHORTER.items() if " ".join(words).startswith(start)), "")
+    shorter = next(
+        (more for start, more in SHORTER.items() if " ".join(words).startswith(start)), ""
+    )
     arguments = [digest if re.fullmatch(r"[0-9a-f]{8}", word) else word for word in words[1:]]
     done = CliRunner().invoke(app, [*arguments, *shorter.split()], env=environment)
     assert done.exit_code == 0, (words, done.stderr[-2000:], done.exception)
@@ -90,7 +104,9 @@ def run(words: list[str], environment: dict[str, str], digest: str) -> str:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_the_page_does_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     public_data(tmp_path)
     environment: dict[str, str] = {}
@@ -106,17 +122,24 @@ def test_every_command_of_the_page_does_what_it_says(tmp_path: Path, monkeypatch
     train, dev = (list(read_examples(Path(f"data/{name}.jsonl"))) for name in ("train", "dev"))
     assert len(train) + len(dev) == 24
     assert any(side.image for example in train for side in example.positives)
-    assert {negative.kind for example in train for negative in example.negatives} == {"hard", "random"}
+    assert {negative.kind for example in train for negative in example.negatives} == {
+        "hard",
+        "random",
+    }
     mixed = list(read_examples(Path("mixture.jsonl")))
     assert sorted(example.id for example in mixed) == ["T-IT/WebQA/2:11", "T-T/WebQA/2:10"]
-    assert {modalities_of(example) for example in mixed} == {("text", "text"), ("text", "image,text")}
+    assert {modalities_of(example) for example in mixed} == {
+        ("text", "text"),
+        ("text", "image,text"),
+    }
 
 
 def test_the_readmes_commands_are_those_of_the_page() -> None:
     section = README.split("## Train your own")[1].split("\n## ")[0]
     on_page = commands_of(PAGE)
     for words in commands_of(section):
-        served = words == ["RERANK_MODEL=my-gmr@production", "gmr", "worker"]  # runs on; the page's test resolves it
+        # runs on; the page's test resolves it
+        served = words == ["RERANK_MODEL=my-gmr@production", "gmr", "worker"]
         assert words in on_page or served or words[0] == "pip", words
     assert "RERANK_MODEL=my-gmr@production gmr worker" in PAGE
 
@@ -131,7 +154,11 @@ def test_the_pages_rows_are_read(tmp_path: Path) -> None:
     assert parse_document(document, path, 1).id == "d09-0"
 
 
-MESSAGES = re.findall(r"^\| `(.*)` \| (.*\.|.*\?) \|$", PAGE.split("what is said |")[1].split("\n## ")[0], re.MULTILINE)
+MESSAGES = re.findall(
+    r"^\| `(.*)` \| (.*\.|.*\?) \|$",
+    PAGE.split("what is said |")[1].split("\n## ")[0],
+    re.MULTILINE,
+)
 
 
 def test_there_is_a_message_for_each_kind_of_mistake() -> None:
@@ -167,10 +194,21 @@ def test_the_sample_is_what_our_code_draws(tmp_path: Path) -> None:
     draw_sample(tmp_path / "drawn")
     assert (rows, documents, images) == (24, 48, len(list((tmp_path / "drawn/images").iterdir())))
     for name in ("rows.jsonl", "rows.corpus.jsonl"):
-        assert (tmp_path / "shipped" / name).read_bytes() == (tmp_path / "drawn" / name).read_bytes()
+        assert (tmp_path / "shipped" / name).read_bytes() == (
+            tmp_path / "drawn" / name
+        ).read_bytes()
     for path in sorted((tmp_path / "shipped/images").iterdir()):
-        with Image.open(path) as shipped, Image.open(tmp_path / "drawn/images" / path.name) as drawn:
-            assert ImageChops.difference(shipped.convert("RGB"), drawn.convert("RGB")).getbbox() is None, path.name
+        with (
+            Image.open(path) as shipped,
+            Image.open(tmp_path / "drawn/images" / path.name) as drawn,
+        ):
+            assert (
+                ImageChops.difference(shipped.convert("RGB"), drawn.convert("RGB")).getbbox()
+                is None
+            ), path.name
     assert not check(tmp_path / "shipped/rows.jsonl", decode=True).wrong
-    cells = {json.loads(line)["id"].split("/")[0] for line in (tmp_path / "shipped/rows.jsonl").open(encoding="utf-8")}
+    cells = {
+        json.loads(line)["id"].split("/")[0]
+        for line in (tmp_path / "shipped/rows.jsonl").open(encoding="utf-8")
+    }
     assert len(cells) == 9

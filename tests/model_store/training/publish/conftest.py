@@ -26,13 +26,17 @@ MakeJob = Callable[..., Job]
 
 def write_base(folder: Path) -> Path:
     """gmr-tiny, with three golden pairs."""
-    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("golden*", "MODEL_CARD.md", "manifest.json"))
+    shutil.copytree(
+        TINY, folder, ignore=shutil.ignore_patterns("golden*", "MODEL_CARD.md", "manifest.json")
+    )
     pairs = {pair.cell: pair for pair in read_golden(TINY)}
     write_golden(folder, [pairs[cell] for cell in CELLS])
     manifest = read_manifest(TINY)
     assert manifest
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-    write_manifest(folder, manifest.model_copy(update={"name": "base", "files": digest_files(folder, names)}))
+    write_manifest(
+        folder, manifest.model_copy(update={"name": "base", "files": digest_files(folder, names)})
+    )
     return folder
 
 
@@ -61,5 +65,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(base: Checkpoint, adapter: Path, tmp_path: Path) -> MakeJob:
     """A job with what differs from the usual one."""
-    usual = Job(base=base, adapter=adapter, output=tmp_path / "out" / "mine", name="mine", story=Story())
+    usual = Job(
+        base=base, adapter=adapter, output=tmp_path / "out" / "mine", name="mine", story=Story()
+    )
     return lambda **changes: replace(usual, **changes)

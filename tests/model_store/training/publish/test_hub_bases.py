@@ -1,4 +1,5 @@
-"""A base as hubs have it is published as gmr-tiny is: the same folder comes out, whatever layout went in."""
+"""A base as hubs have it is published as gmr-tiny is: the same folder comes out, whatever layout
+went in."""
 
 from __future__ import annotations
 
@@ -26,8 +27,12 @@ def servable(folder: Path) -> None:
     refuse_unless_servable(resolve(str(folder)))
 
 
-def test_a_base_in_a_hubs_layout_gives_what_gmr_tiny_gives(job: MakeJob, base: Checkpoint, tmp_path: Path) -> None:
-    layout = Layout("flat", "top", "mrope", sharded=True, tokenizer="parts", template="json", processor="both")
+def test_a_base_in_a_hubs_layout_gives_what_gmr_tiny_gives(
+    job: MakeJob, base: Checkpoint, tmp_path: Path
+) -> None:
+    layout = Layout(
+        "flat", "top", "mrope", sharded=True, tokenizer="parts", template="json", processor="both"
+    )
     hub = resolve(str(write_layout(tmp_path / "base", layout)))
     questions = read_golden(base.folder)
     made = [
@@ -39,10 +44,14 @@ def test_a_base_in_a_hubs_layout_gives_what_gmr_tiny_gives(job: MakeJob, base: C
     assert made[0].pixels == made[1].pixels
     assert made[0].files["model.safetensors"] == made[1].files["model.safetensors"]
     assert made[0].files["chat_template.jinja"] == made[1].files["chat_template.jinja"]
-    assert LiteralTokenizer.load(checkpoint.folder).encode(TEXTS) == LiteralTokenizer.load(base.folder).encode(TEXTS)
+    assert LiteralTokenizer.load(checkpoint.folder).encode(TEXTS) == LiteralTokenizer.load(
+        base.folder
+    ).encode(TEXTS)
     assert {"tokenizer.json", "vocab.json", "merges.txt"} & set(made[0].files) == {"tokenizer.json"}
     theirs, others = (read_golden(tmp_path / name) for name in ("from-a-hub", "from-gmr-tiny"))
-    assert [pair.logit for pair in theirs] == pytest.approx([pair.logit for pair in others], abs=1e-5)
+    assert [pair.logit for pair in theirs] == pytest.approx(
+        [pair.logit for pair in others], abs=1e-5
+    )
     assert AutoTokenizer.from_pretrained(checkpoint.folder).chat_template == template()
     assert "reloaded" in made[0].lineage["parity"]
     assert "model card" in made[0].lineage["parity"]
@@ -55,22 +64,36 @@ def test_a_template_is_found_wherever_it_is(tmp_path: Path, kind: str) -> None:
 
 def test_a_base_without_a_template_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "base", Layout(template="none"))
-    with pytest.raises(PublishRefused, match=r"^base has no chat template: .*Add Qwen2\.5-VL's chat_template\.jinja to it\.$"):
+    with pytest.raises(
+        PublishRefused,
+        match=r"^base has no chat template: .*Add Qwen2\.5-VL's chat_template\.jinja to it\.$",
+    ):
         servable(folder)
 
 
 def test_a_base_with_several_templates_is_refused(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "base", Layout(template="none"))
     several = [{"name": "rag", "template": template()}]
-    put(folder, "tokenizer_config.json", stated("tokenizer_config.json") | {"chat_template": several})
-    with pytest.raises(PublishRefused, match=r"^base: chat_template of tokenizer_config\.json is not one text\.$"):
+    put(
+        folder,
+        "tokenizer_config.json",
+        stated("tokenizer_config.json") | {"chat_template": several},
+    )
+    with pytest.raises(
+        PublishRefused, match=r"^base: chat_template of tokenizer_config\.json is not one text\.$"
+    ):
         servable(folder)
 
 
-def test_a_template_that_is_none_is_one_sentence(job: MakeJob, base: Checkpoint, tmp_path: Path) -> None:
+def test_a_template_that_is_none_is_one_sentence(
+    job: MakeJob, base: Checkpoint, tmp_path: Path
+) -> None:
     folder = write_layout(tmp_path / "base", Layout())
     (folder / "chat_template.jinja").write_text("{% for %}", encoding="utf-8")
-    with pytest.raises(PublishRefused, match=r"^base: transformers cannot read its tokenizer, chat template or processor \("):
+    with pytest.raises(
+        PublishRefused,
+        match=r"^base: transformers cannot read its tokenizer, chat template or processor \(",
+    ):
         publish(job(base=resolve(str(folder)), questions=read_golden(base.folder)))
     assert not (tmp_path / "out" / "mine").exists()
 

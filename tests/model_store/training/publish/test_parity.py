@@ -28,7 +28,10 @@ def test_the_tolerance_is_the_one_that_was_promised() -> None:
 
 @pytest.mark.parametrize("off", [0.0011, -0.0011, math.nan, math.inf])
 def test_a_way_that_is_too_far_off_is_refused_by_name(parity: Parity, off: float) -> None:
-    with pytest.raises(PublishRefused, match=r"^Golden pair 1 \(T-I\) has logit .* merged, and -2\.0000 adapter: .*\.$"):
+    with pytest.raises(
+        PublishRefused,
+        match=r"^Golden pair 1 \(T-I\) has logit .* merged, and -2\.0000 adapter: .*\.$",
+    ):
         parity.add("merged", [1.0005, -2.0 + off], against="adapter")
 
 
@@ -40,4 +43,8 @@ def test_the_record_has_every_way_and_its_deviation(parity: Parity, tmp_path: Pa
         {"cell": "T-T", "logits": {"adapter": 1.0, "merged": 1.0}},
         {"cell": "T-I", "logits": {"adapter": -2.0, "merged": -2.0009}},
     ]
-    assert told["deviations"]["merged"] == {"against": "adapter", "largest": pytest.approx(0.0009), "tolerance": 1e-3}
+    assert told["deviations"]["merged"] == {
+        "against": "adapter",
+        "largest": pytest.approx(0.0009),
+        "tolerance": 1e-3,
+    }

@@ -1,4 +1,5 @@
-"""What is published is whole, scores as the adapter did, and is served; what fails leaves nothing that resolves."""
+"""What is published is whole, scores as the adapter did, and is served; what fails leaves nothing
+that resolves."""
 
 from __future__ import annotations
 
@@ -66,7 +67,12 @@ def reweighted(adapter: Path, folder: Path, change: object) -> Path:
 def folder(base: Checkpoint, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A merged adapter, published."""
     output = tmp_path_factory.mktemp("merged") / "mine"
-    story = Story(data=["four made-up pairs"], licence="Apache-2.0", config="steps: 5\n", metrics={"ndcg@10": 0.5})
+    story = Story(
+        data=["four made-up pairs"],
+        licence="Apache-2.0",
+        config="steps: 5\n",
+        metrics={"ndcg@10": 0.5},
+    )
     publish(Job(base=base, adapter=adapter, output=output, name="mine", story=story))
     return output
 
@@ -79,14 +85,19 @@ class TestMerged:
         manifest = read_manifest(folder)
         assert manifest
         verify(folder, manifest)
-        listed = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        listed = {
+            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+        }
         assert listed == {*manifest.files, "manifest.json"}
 
     def test_it_has_all_that_engines_read(self, folder: Path, base: Checkpoint) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             assert (folder / name).read_bytes() == (base.folder / name).read_bytes()
         stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-        assert {"min_pixels": stated["min_pixels"], "max_pixels": stated["max_pixels"]} == base.manifest.pixels.model_dump()
+        assert {
+            "min_pixels": stated["min_pixels"],
+            "max_pixels": stated["max_pixels"],
+        } == base.manifest.pixels.model_dump()
         assert (folder / "generation_config.json").exists()
         config = (folder / "config.json").read_text(encoding="utf-8")
         assert json.loads(config)["dtype"] == "bfloat16"
@@ -94,29 +105,49 @@ class TestMerged:
         assert str(base.folder) not in config
 
     def test_others_may_read_the_weights(self, folder: Path) -> None:
-        assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+        assert (folder / "model.safetensors").stat().st_mode == (
+            folder / "config.json"
+        ).stat().st_mode
 
-    def test_its_weights_are_the_bases_plus_the_adapters(self, folder: Path, base: Checkpoint, adapter: Path) -> None:
+    def test_its_weights_are_the_bases_plus_the_adapters(
+        self, folder: Path, base: Checkpoint, adapter: Path
+    ) -> None:
         """Merged by hand, without peft."""
-        before, after = load_file(base.folder / "model.safetensors"), load_file(folder / "model.safetensors")
+        before, after = (
+            load_file(base.folder / "model.safetensors"),
+            load_file(folder / "model.safetensors"),
+        )
         deltas = load_file(adapter / ADAPTER_WEIGHTS)
         assert before.keys() == after.keys()
         touched = 0
         for name, weight in before.items():
-            module = "base_model.model." + name.removesuffix(".weight").replace("model.", "model.language_model.", 1)
+            module = "base_model.model." + name.removesuffix(".weight").replace(
+                "model.", "model.language_model.", 1
+            )
             expected = weight.float()
             if f"{module}.lora_A.weight" in deltas:
                 touched += 1
-                expected = expected + 2 * deltas[f"{module}.lora_B.weight"] @ deltas[f"{module}.lora_A.weight"]
-            torch.testing.assert_close(after[name], expected.to(torch.bfloat16), rtol=2**-8, atol=1e-6)
+                expected = (
+                    expected
+                    + 2 * deltas[f"{module}.lora_B.weight"] @ deltas[f"{module}.lora_A.weight"]
+                )
+            torch.testing.assert_close(
+                after[name], expected.to(torch.bfloat16), rtol=2**-8, atol=1e-6
+            )
         assert touched == len(deltas) // 2 == 12
 
-    def test_its_golden_pairs_are_scored_by_its_own_weights(self, folder: Path, base: Checkpoint) -> None:
+    def test_its_golden_pairs_are_scored_by_its_own_weights(
+        self, folder: Path, base: Checkpoint
+    ) -> None:
         pairs, before = read_golden(folder), read_golden(base.folder)
         assert [pair.cell for pair in pairs] == list(CELLS)
         network = Network.from_pretrained(folder, dtype=torch.float32).eval()
-        assert logits_of(network, resolve(str(folder)).family, pairs) == pytest.approx([pair.logit for pair in pairs], abs=1e-5)
-        assert all(abs(pair.logit - other.logit) > 1e-3 for pair, other in zip(pairs, before, strict=True))
+        assert logits_of(network, resolve(str(folder)).family, pairs) == pytest.approx(
+            [pair.logit for pair in pairs], abs=1e-5
+        )
+        assert all(
+            abs(pair.logit - other.logit) > 1e-3 for pair, other in zip(pairs, before, strict=True)
+        )
 
     async def test_a_worker_takes_it(self, folder: Path) -> None:
         scorer = TorchScorer(WorkerSettings(device="cpu", threads=1))
@@ -126,13 +157,26 @@ class TestMerged:
 
     def test_the_parity_file_has_every_way(self, folder: Path) -> None:
         told = json.loads((folder / "parity.json").read_text(encoding="utf-8"))
-        assert set(told["ways"]) == {"base", "adapter", "merged", "rounded", "reloaded", "model card"}
+        assert set(told["ways"]) == {
+            "base",
+            "adapter",
+            "merged",
+            "rounded",
+            "reloaded",
+            "model card",
+        }
         assert [set(pair["logits"]) for pair in told["pairs"]] == [set(told["ways"])] * len(CELLS)
-        assert all(0 <= each["largest"] <= each["tolerance"] for each in told["deviations"].values())
+        assert all(
+            0 <= each["largest"] <= each["tolerance"] for each in told["deviations"].values()
+        )
         assert told["deviations"]["rounded"]["largest"] > 0
-        assert {told["deviations"][way]["tolerance"] for way in ("merged", "reloaded", "model card")} == {TOLERANCE}
+        assert {
+            told["deviations"][way]["tolerance"] for way in ("merged", "reloaded", "model card")
+        } == {TOLERANCE}
 
-    def test_card_and_lineage_tell_where_it_comes_from(self, folder: Path, base: Checkpoint) -> None:
+    def test_card_and_lineage_tell_where_it_comes_from(
+        self, folder: Path, base: Checkpoint
+    ) -> None:
         card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
         for said in (
             "# mine",
@@ -147,7 +191,11 @@ class TestMerged:
             assert said in card
         manifest = read_manifest(folder)
         assert manifest
-        assert manifest.lineage["base"] == {"name": "base", "digest": base.digest, "lineage": base.manifest.lineage}
+        assert manifest.lineage["base"] == {
+            "name": "base",
+            "digest": base.digest,
+            "lineage": base.manifest.lineage,
+        }
         assert manifest.lineage["metrics"] == {"ndcg@10": 0.5}
 
 
@@ -159,7 +207,8 @@ def test_float32_loses_nothing(job: MakeJob) -> None:
 
 
 def test_an_adapter_alone_is_served_by_vllm(job: MakeJob, base: Checkpoint) -> None:
-    """vLLM's own engine with its own LoRA, against peft: the parity file is only written where they agree."""
+    """vLLM's own engine with its own LoRA, against peft: the parity file is only written where they
+    agree."""
     assert VLLM.exists(), "There is no .venv-vllm, the environment with vLLM: `make test` makes it."
     made = job(python_vllm=VLLM, base=base)
     publish(made, merged=False)
@@ -177,12 +226,21 @@ def test_an_adapter_alone_is_served_by_vllm(job: MakeJob, base: Checkpoint) -> N
     )
 
 
-def test_names_of_2025_become_todays(job: MakeJob, base: Checkpoint, adapter: Path, tmp_path: Path) -> None:
+def test_names_of_2025_become_todays(
+    job: MakeJob, base: Checkpoint, adapter: Path, tmp_path: Path
+) -> None:
     """With a pattern of 2025, which names nothing in today's network."""
-    old = changed(dated(adapter, tmp_path / "dated"), tmp_path / "old", target_modules=r"model\.layers\.\d+\..*(q|v|down)_proj")
+    old = changed(
+        dated(adapter, tmp_path / "dated"),
+        tmp_path / "old",
+        target_modules=r"model\.layers\.\d+\..*(q|v|down)_proj",
+    )
     made = job(adapter=old)
     publish(made, merged=False)
-    assert load_file(made.output / ADAPTER_WEIGHTS).keys() == load_file(adapter / ADAPTER_WEIGHTS).keys()
+    assert (
+        load_file(made.output / ADAPTER_WEIGHTS).keys()
+        == load_file(adapter / ADAPTER_WEIGHTS).keys()
+    )
     resolve_adapter("x", made.output, model=base)
     today = Path(shutil.copytree(adapter, tmp_path / "today"))
     pairs = read_golden(base.folder)
@@ -193,12 +251,22 @@ def test_names_of_2025_become_todays(job: MakeJob, base: Checkpoint, adapter: Pa
     assert logits_of(merged, base.family, pairs) == pytest.approx(wanted, abs=1e-5)
 
 
-def test_maps_of_the_vision_tower_are_applied_where_they_are_merged(job: MakeJob, base: Checkpoint, tmp_path: Path) -> None:
+def test_maps_of_the_vision_tower_are_applied_where_they_are_merged(
+    job: MakeJob, base: Checkpoint, tmp_path: Path
+) -> None:
     """Beside a base they are refused, see `refuse_unless_fits`."""
-    made = job(adapter=write_adapter(tmp_path / "seeing", targets=r".*visual\..*\.(gate_proj|up_proj)", scale=0.2))
+    made = job(
+        adapter=write_adapter(
+            tmp_path / "seeing", targets=r".*visual\..*\.(gate_proj|up_proj)", scale=0.2
+        )
+    )
     publish(made)
-    before, after = (load_file(folder / "model.safetensors") for folder in (base.folder, made.output))
-    moved = {name for name in before if not torch.equal(before[name].to(torch.bfloat16), after[name])}
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (base.folder, made.output)
+    )
+    moved = {
+        name for name in before if not torch.equal(before[name].to(torch.bfloat16), after[name])
+    }
     assert len(moved) == 8
     assert all("visual.blocks." in name for name in moved)
 
@@ -220,20 +288,30 @@ class TestRefused:
         (folder / "adapter_model.bin").write_bytes(b"a pickle is not read")
         assert "is no LoRA adapter" in refusal(job(adapter=folder))
 
-    @pytest.mark.parametrize("config", [{"peft_type": "IA3"}, {"r": 0}, {"r": "8"}, {"r": 10_000}, {"peft_type": None}])
-    def test_an_adapter_of_another_kind(self, job: MakeJob, adapter: Path, tmp_path: Path, config: dict[str, object]) -> None:
+    @pytest.mark.parametrize(
+        "config", [{"peft_type": "IA3"}, {"r": 0}, {"r": "8"}, {"r": 10_000}, {"peft_type": None}]
+    )
+    def test_an_adapter_of_another_kind(
+        self, job: MakeJob, adapter: Path, tmp_path: Path, config: dict[str, object]
+    ) -> None:
         assert "broken" in refusal(job(adapter=changed(adapter, tmp_path / "broken", **config)))
 
     def test_an_adapter_of_another_shape(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
-        assert "does not fit the base" in refusal(job(adapter=changed(adapter, tmp_path / "broken", r=16)))
+        assert "does not fit the base" in refusal(
+            job(adapter=changed(adapter, tmp_path / "broken", r=16))
+        )
 
     def test_weights_that_find_no_place(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
         def add(tensors: dict[str, torch.Tensor]) -> None:
             tensors["base_model.model.lm_head.lora_A.weight"] = torch.zeros(4, 256)
 
-        assert "has no place for" in refusal(job(adapter=reweighted(adapter, tmp_path / "broken", add)))
+        assert "has no place for" in refusal(
+            job(adapter=reweighted(adapter, tmp_path / "broken", add))
+        )
 
-    def test_names_of_no_layout_are_named(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+    def test_names_of_no_layout_are_named(
+        self, job: MakeJob, adapter: Path, tmp_path: Path
+    ) -> None:
         def move(tensors: dict[str, torch.Tensor]) -> None:
             for name in list(tensors):
                 tensors[name.replace("base_model.model.", "")] = tensors.pop(name)
@@ -241,24 +319,36 @@ class TestRefused:
         said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", move)))
         assert "has no place for model.language_model.layers.0." in said
 
-    def test_a_module_that_the_base_lacks_is_named(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+    def test_a_module_that_the_base_lacks_is_named(
+        self, job: MakeJob, adapter: Path, tmp_path: Path
+    ) -> None:
         def move(tensors: dict[str, torch.Tensor]) -> None:
             for name in list(tensors):
                 tensors[name.replace("self_attn.q_proj", "attention.wq")] = tensors.pop(name)
 
         said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", move)))
-        assert "the base has no place for base_model.model.model.language_model.layers.0.attention.wq.lora_A.weight." in said
+        assert (
+            "the base has no place for"
+            " base_model.model.model.language_model.layers.0.attention.wq.lora_A.weight." in said
+        )
 
-    def test_an_adapter_of_a_larger_base_is_told_by_its_tensor(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+    def test_an_adapter_of_a_larger_base_is_told_by_its_tensor(
+        self, job: MakeJob, adapter: Path, tmp_path: Path
+    ) -> None:
         def widen(tensors: dict[str, torch.Tensor]) -> None:
             for name, tensor in tensors.items():
                 tensors[name] = torch.cat([tensor, tensor], dim=int("lora_A" in name))
 
         said = refusal(job(adapter=reweighted(adapter, tmp_path / "broken", widen)))
-        assert "layers.0.mlp.down_proj.lora_A.weight has the shape [4, 1024], and the base's map has 512 inputs." in said
+        assert (
+            "layers.0.mlp.down_proj.lora_A.weight has the shape [4, 1024], and the base's map has"
+            " 512 inputs." in said
+        )
 
     @pytest.mark.parametrize("header", [{"gmr.read_out": "yes"}, {"gmr.head": "trainable"}])
-    def test_another_score_than_the_bases(self, job: MakeJob, adapter: Path, tmp_path: Path, header: dict[str, str]) -> None:
+    def test_another_score_than_the_bases(
+        self, job: MakeJob, adapter: Path, tmp_path: Path, header: dict[str, str]
+    ) -> None:
         folder = Path(shutil.copytree(adapter, tmp_path / "broken"))
         save_file(load_file(folder / ADAPTER_WEIGHTS), folder / ADAPTER_WEIGHTS, header)
         assert "was trained" in refusal(job(adapter=folder))
@@ -267,7 +357,9 @@ class TestRefused:
         def lose(tensors: dict[str, torch.Tensor]) -> None:
             tensors.popitem()
 
-        assert "the adapter lacks" in refusal(job(adapter=reweighted(adapter, tmp_path / "broken", lose)))
+        assert "the adapter lacks" in refusal(
+            job(adapter=reweighted(adapter, tmp_path / "broken", lose))
+        )
 
     def test_weights_that_are_not_finite(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
         def spoil(tensors: dict[str, torch.Tensor]) -> None:
@@ -276,10 +368,16 @@ class TestRefused:
         assert "is nan" in refusal(job(adapter=reweighted(adapter, tmp_path / "broken", spoil)))
 
     def test_an_adapter_that_was_not_trained(self, job: MakeJob, tmp_path: Path) -> None:
-        assert "changes no golden pair" in refusal(job(adapter=write_adapter(tmp_path / "untrained", scale=0.0)))
+        assert "changes no golden pair" in refusal(
+            job(adapter=write_adapter(tmp_path / "untrained", scale=0.0))
+        )
 
     @pytest.mark.parametrize(
-        ("lost", "said"), [("tokenizer_config.json", "no tokenizer_config"), ("chat_template.jinja", "no chat template")]
+        ("lost", "said"),
+        [
+            ("tokenizer_config.json", "no tokenizer_config"),
+            ("chat_template.jinja", "no chat template"),
+        ],
     )
     def test_a_base_without_what_serving_needs(
         self, job: MakeJob, base: Checkpoint, tmp_path: Path, lost: str, said: str
@@ -288,19 +386,27 @@ class TestRefused:
         (folder / lost).unlink()
         assert said in refusal(job(base=Checkpoint("base", folder, base.manifest)))
 
-    def test_a_base_whose_labels_are_no_tokens(self, job: MakeJob, base: Checkpoint, tmp_path: Path) -> None:
+    def test_a_base_whose_labels_are_no_tokens(
+        self, job: MakeJob, base: Checkpoint, tmp_path: Path
+    ) -> None:
         folder = Path(shutil.copytree(base.folder, tmp_path / "base"))
         told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        told["model"]["merges"] = [merge for merge in told["model"]["merges"] if "".join(merge) != "yes"]
+        told["model"]["merges"] = [
+            merge for merge in told["model"]["merges"] if "".join(merge) != "yes"
+        ]
         (folder / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
         assert "'yes' is" in refusal(job(base=Checkpoint("base", folder, base.manifest)))
 
-    def test_golden_pairs_that_are_nowhere(self, job: MakeJob, base: Checkpoint, tmp_path: Path) -> None:
+    def test_golden_pairs_that_are_nowhere(
+        self, job: MakeJob, base: Checkpoint, tmp_path: Path
+    ) -> None:
         folder = Path(shutil.copytree(base.folder, tmp_path / "base"))
         (folder / "golden.json").unlink()
         assert "has no golden pairs" in refusal(job(base=Checkpoint("base", folder, base.manifest)))
 
-    def test_an_adapter_that_vllm_has_no_place_for(self, job: MakeJob, tmp_path: Path, adapter: Path) -> None:
+    def test_an_adapter_that_vllm_has_no_place_for(
+        self, job: MakeJob, tmp_path: Path, adapter: Path
+    ) -> None:
         folder = write_adapter(tmp_path / "visual", targets=r".*visual.*\.(qkv|proj)")
         assert "adapts the vision tower" in refusal(job(adapter=folder), merged=False)
         dora = changed(adapter, tmp_path / "dora", use_dora=True)
@@ -319,7 +425,9 @@ class TestRefused:
             ("kill -9 $$", "vLLM gave no logits"),
         ],
     )
-    def test_another_engine_that_disagrees_or_fails(self, job: MakeJob, tmp_path: Path, script: str, said: str) -> None:
+    def test_another_engine_that_disagrees_or_fails(
+        self, job: MakeJob, tmp_path: Path, script: str, said: str
+    ) -> None:
         python = tmp_path / "python"
         python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         python.chmod(0o755)

@@ -1,4 +1,5 @@
-"""A run of `gmr train` is published with what it knows of itself, if an adapter can carry what it learnt."""
+"""A run of `gmr train` is published with what it knows of itself, if an adapter can carry what it
+learnt."""
 
 from __future__ import annotations
 
@@ -33,15 +34,22 @@ def write(folder: Path, told: object) -> Path:
     return folder
 
 
-def test_a_run_brings_its_adapter_settings_and_figures(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+def test_a_run_brings_its_adapter_settings_and_figures(
+    base: Checkpoint, told: dict[str, object], tmp_path: Path
+) -> None:
     adapter, story = open_run(write(tmp_path / "run", told), base, Story(licence="MIT"))
     assert adapter == tmp_path / "run" / "adapter"
     assert story.config
-    assert yaml.safe_load(story.config) == {"lora": {"rank": 4}, "train": ["rows.jsonl", "more.jsonl"]}
+    assert yaml.safe_load(story.config) == {
+        "lora": {"rank": 4},
+        "train": ["rows.jsonl", "more.jsonl"],
+    }
     assert (story.licence, story.metrics) == ("MIT", {"loss": 0.5, "lr": 0})
 
 
-def test_what_was_given_goes_before_what_the_run_knows(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+def test_what_was_given_goes_before_what_the_run_knows(
+    base: Checkpoint, told: dict[str, object], tmp_path: Path
+) -> None:
     given = Story(config="mine", metrics={"mine": 1.0})
     assert open_run(write(tmp_path / "run", told), base, given)[1] == given
 
@@ -57,7 +65,10 @@ def test_another_folder_is_taken_for_an_adapter(base: Checkpoint, tmp_path: Path
         ({"head": {"kind": "trainable"}}, "head of its own"),
         (
             {"config": {"loss": {"weight": "sft", "direction": "cl"}}},
-            "run was trained with loss.direction: cl, so that its score is yes, and the score of base is yes - no: ",
+            (
+                "run was trained with loss.direction: cl, so that its score is yes, and the score"
+                " of base is yes - no: "
+            ),
         ),
         ({"base": {"name": "other", "digest": "0" * 64}}, "was trained on other"),
         ({"head": None}, "not that of a run"),
@@ -81,7 +92,9 @@ def test_its_adapter_is_the_run(base: Checkpoint, told: dict[str, object], tmp_p
     assert open_run(run / "adapter", base, Story()) == (run / "adapter", Story())
 
 
-def test_an_adapter_that_the_run_did_not_leave_is_refused(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+def test_an_adapter_that_the_run_did_not_leave_is_refused(
+    base: Checkpoint, told: dict[str, object], tmp_path: Path
+) -> None:
     run = write(tmp_path / "run", told)
     weights = run / "adapter" / "adapter_model.safetensors"
     weights.write_bytes(b"left")
@@ -97,7 +110,9 @@ def test_an_adapter_that_the_run_did_not_leave_is_refused(base: Checkpoint, told
         open_run(run, base, Story())
 
 
-def test_a_run_that_is_not_finished_is_refused(base: Checkpoint, told: dict[str, object], tmp_path: Path) -> None:
+def test_a_run_that_is_not_finished_is_refused(
+    base: Checkpoint, told: dict[str, object], tmp_path: Path
+) -> None:
     (write(tmp_path / "run", told) / "manifest.json").unlink()
     with pytest.raises(PublishRefused, match="the run is not finished"):
         open_run(tmp_path / "run", base, Story())

@@ -34,9 +34,17 @@ def test_a_vocabulary_of_bytes_knows_no_script_and_one_with_chinese_in_it_does()
     assert learnt["Cyrillic (Russian)"].a_byte < BY_BYTES
 
 
-@pytest.mark.parametrize(("script", "text"), json.loads(SENTENCES.read_text(encoding="utf-8")).items())
+@pytest.mark.parametrize(
+    ("script", "text"), json.loads(SENTENCES.read_text(encoding="utf-8")).items()
+)
 def test_a_sentence_is_of_its_script(script: str, text: str) -> None:
-    names = ["Hiragana" if name == "Kana" else name for name in script.partition(" (")[0].split(" and ")]
+    names = [
+        "Hiragana" if name == "Kana" else name for name in script.partition(" (")[0].split(" and ")
+    ]
     letters = regex.findall(r"\p{L}", text)
-    own = [letter for letter in letters if any(regex.match(rf"\p{{Script={name}}}", letter) for name in names)]
+    own = [
+        letter
+        for letter in letters
+        if any(regex.match(rf"\p{{Script={name}}}", letter) for name in names)
+    ]
     assert len(own) == len(letters) >= 15

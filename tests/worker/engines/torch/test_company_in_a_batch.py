@@ -16,7 +16,19 @@ from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.worker.calls import as_call, pictures, verdicts
 
-WORDS = ("sort", "a", "list", "of", "red", "circles", "and", "return", "none", "unbelievably", "blue")
+WORDS = (
+    "sort",
+    "a",
+    "list",
+    "of",
+    "red",
+    "circles",
+    "and",
+    "return",
+    "none",
+    "unbelievably",
+    "blue",
+)
 SIZES = (1, 2, 3, 5, 9, 17, 40)
 
 
@@ -36,7 +48,11 @@ def mixed(rng: Random) -> list[Side]:
     """Texts of every length, pictures, and both, in any order."""
     texts: list[Side] = [(written(rng, words),) for words in (*range(1, 60, 2), 100, 300, 900)]
     seen = pictures(24, f"company {rng.random()}")
-    documents = [*texts, *seen[:12], *((shown[0], written(rng, 5 + place)) for place, shown in enumerate(seen[12:]))]
+    documents = [
+        *texts,
+        *seen[:12],
+        *((shown[0], written(rng, 5 + place)) for place, shown in enumerate(seen[12:])),
+    ]
     rng.shuffle(documents)
     return documents
 
@@ -46,8 +62,13 @@ def some_of(call: ScoreCall, places: list[int]) -> ScoreCall:
     documents = [call.documents[place] for place in places]
     shown = [part for item in (call.query, *documents) for part in item if isinstance(part, int)]
     used = list(dict.fromkeys(shown))
-    renamed = [[used.index(part) if isinstance(part, int) else part for part in item] for item in (call.query, *documents)]
-    return structs.replace(call, query=renamed[0], documents=renamed[1:], images=[call.images[place] for place in used])
+    renamed = [
+        [used.index(part) if isinstance(part, int) else part for part in item]
+        for item in (call.query, *documents)
+    ]
+    return structs.replace(
+        call, query=renamed[0], documents=renamed[1:], images=[call.images[place] for place in used]
+    )
 
 
 async def logits(scorer: TorchScorer, call: ScoreCall) -> list[float]:
@@ -65,4 +86,6 @@ async def test_a_logit_is_the_same_in_every_company(scorer: TorchScorer, query_w
         wanted = await logits(scorer, whole)
         for size in SIZES:
             places = rng.sample(range(len(wanted)), size)
-            assert await logits(scorer, some_of(whole, places)) == [wanted[place] for place in places]
+            assert await logits(scorer, some_of(whole, places)) == [
+                wanted[place] for place in places
+            ]

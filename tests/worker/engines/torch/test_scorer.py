@@ -1,4 +1,5 @@
-"""Scores equal a plain transformers forward, one pair at a time, whatever the batch, the order, or the company."""
+"""Scores equal a plain transformers forward, one pair at a time, whatever the batch, the order, or
+the company."""
 
 from __future__ import annotations
 
@@ -57,10 +58,15 @@ async def logits(scorer: TorchScorer, call: ScoreCall) -> list[float]:
 
 
 @pytest.mark.parametrize("cell", cells.CELLS)
-async def test_every_cell_equals_plain_forwards(scorer: TorchScorer, reference: NaiveReranker, cell: str) -> None:
+async def test_every_cell_equals_plain_forwards(
+    scorer: TorchScorer, reference: NaiveReranker, cell: str
+) -> None:
     example = cells.sample(cell, Random(f"parity/{cell}"), "heldout", 6)
     found = await logits(scorer, as_call(example.instruction, example.query, example.documents))
-    expected = [reference.logit(example.instruction, example.query, document) for document in example.documents]
+    expected = [
+        reference.logit(example.instruction, example.query, document)
+        for document in example.documents
+    ]
     assert np.abs(np.subtract(found, expected)).max() < TOLERANCE
 
 
@@ -69,7 +75,12 @@ async def test_several_images_a_side(scorer: TorchScorer, reference: NaiveRerank
     example = cells.sample("I-I", rng, "heldout", 5)
     one, two, three, four, five, six = (side[0] for side in example.documents)
     query: Side = (one, "between", two, "and", one)
-    documents: list[Side] = [(one, two), ("text first", three), (four, "in the middle", five, six, "last"), ("no picture",)]
+    documents: list[Side] = [
+        (one, two),
+        ("text first", three),
+        (four, "in the middle", five, six, "last"),
+        ("no picture",),
+    ]
     found = await logits(scorer, as_call("compare", query, documents))
     expected = [reference.logit("compare", query, document) for document in documents]
     assert np.abs(np.subtract(found, expected)).max() < TOLERANCE
@@ -85,12 +96,19 @@ async def test_one_document_equals_a_hundred(scorer: TorchScorer, reference: Nai
     together = await logits(scorer, as_call("find", query, documents))
     shuffled = list(range(len(documents)))
     rng.shuffle(shuffled)
-    in_other_order = await logits(scorer, as_call("find", query, [documents[place] for place in shuffled]))
-    assert np.abs(np.subtract(in_other_order, [together[place] for place in shuffled])).max() < TOLERANCE
+    in_other_order = await logits(
+        scorer, as_call("find", query, [documents[place] for place in shuffled])
+    )
+    assert (
+        np.abs(np.subtract(in_other_order, [together[place] for place in shuffled])).max()
+        < TOLERANCE
+    )
     for place in (0, 40, 98, 99):
         (alone,) = await logits(scorer, as_call("find", query, [documents[place]]))
         assert alone == pytest.approx(together[place], abs=TOLERANCE)
-        assert reference.logit("find", query, documents[place]) == pytest.approx(alone, abs=TOLERANCE)
+        assert reference.logit("find", query, documents[place]) == pytest.approx(
+            alone, abs=TOLERANCE
+        )
 
 
 @pytest.mark.parametrize("batch_tokens", [64, 500, 20_000])
@@ -98,13 +116,17 @@ async def test_the_batch_size_does_not_matter(scorer: TorchScorer, batch_tokens:
     other = await make_scorer(batch_tokens=batch_tokens)
     example = cells.sample("T-IT", Random("batch"), "heldout", 12)
     call = as_call(example.instruction, example.query, example.documents)
-    assert np.abs(np.subtract(await logits(other, call), await logits(scorer, call))).max() < TOLERANCE
+    assert (
+        np.abs(np.subtract(await logits(other, call), await logits(scorer, call))).max() < TOLERANCE
+    )
     await other.close()
 
 
 async def test_a_pair_that_cannot_be_cut_is_refused_alone(scorer: TorchScorer) -> None:
     call = as_call("find", ("q",), [("word " * 5000,), ("fits",)])
-    uncut = ScoreCall(call.model, call.instruction, call.query, call.documents, call.images, truncate=False)
+    uncut = ScoreCall(
+        call.model, call.instruction, call.query, call.documents, call.images, truncate=False
+    )
     verdicts = {index: verdict async for index, verdict in scorer.score(uncut)}
     assert verdicts[0] == Refused("pair_too_long")
     assert isinstance(verdicts[1], Scored)
@@ -114,16 +136,25 @@ async def test_a_pair_that_cannot_be_cut_is_refused_alone(scorer: TorchScorer) -
     assert verdicts[0].truncated
 
 
-async def test_token_counts_are_those_of_the_prompt(scorer: TorchScorer, reference: NaiveReranker) -> None:
+async def test_token_counts_are_those_of_the_prompt(
+    scorer: TorchScorer, reference: NaiveReranker
+) -> None:
     example = cells.sample("T-I", Random("counts"), "heldout", 1)
     call = as_call("find", example.query, [example.documents[0]])
     ((_, verdict),) = [each async for each in scorer.score(call)]
     assert isinstance(verdict, Scored)
     pixels = call.images[0]
     assert verdict.image_tokens == pixels.width * pixels.height // 28**2
-    text = f"<Instruct>: find<Query>:{example.query[0]}\n<Document>:<|vision_start|><|image_pad|><|vision_end|>"
-    system = reference._tokenizer.apply_chat_template([{"role": "system", "content": ""}], tokenize=False)
-    assert verdict.prompt_tokens > len(reference.ids(system + text, [Pil.new("RGB", (pixels.width, pixels.height))]))
+    text = (
+        "<Instruct>:"
+        f" find<Query>:{example.query[0]}\n<Document>:<|vision_start|><|image_pad|><|vision_end|>"
+    )
+    system = reference._tokenizer.apply_chat_template(
+        [{"role": "system", "content": ""}], tokenize=False
+    )
+    assert verdict.prompt_tokens > len(
+        reference.ids(system + text, [Pil.new("RGB", (pixels.width, pixels.height))])
+    )
 
 
 async def test_a_closed_generator_abandons_the_rest(scorer: TorchScorer) -> None:
@@ -161,14 +192,20 @@ class Watched:
         self.pieces: list[tuple[str, int]] = []
         prompts = CallRenderer.prompts
 
-        def counted(renderer: CallRenderer, documents: Sequence[WireItem]) -> list[Prompt | PairTooLong]:
+        def counted(
+            renderer: CallRenderer, documents: Sequence[WireItem]
+        ) -> list[Prompt | PairTooLong]:
             self.pieces.append((str(renderer._call.query[0]), len(documents)))
             return prompts(renderer, documents)
 
         patch.setattr(CallRenderer, "prompts", counted)
 
 
-LONG = as_call("find", ("large",), [(f"{number} " + "every good boy does fine " * 1_000,) for number in range(120)])
+LONG = as_call(
+    "find",
+    ("large",),
+    [(f"{number} " + "every good boy does fine " * 1_000,) for number in range(120)],
+)
 SMALL = as_call("find", ("small",), [("short",)])
 
 
@@ -185,7 +222,9 @@ async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
     assert max(documents for _, documents in watched.pieces) <= 3
 
 
-async def test_a_call_that_is_cancelled_is_rendered_no_further(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_call_that_is_cancelled_is_rendered_no_further(
+    scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = Watched(monkeypatch)
     large = asyncio.create_task(logits(scorer, LONG))
     while not watched.pieces:
@@ -200,7 +239,11 @@ async def test_a_call_that_is_cancelled_is_rendered_no_further(scorer: TorchScor
 @pytest.mark.parametrize("part", ["instruction", "query"])
 async def test_what_is_too_long_by_itself_is_named(scorer: TorchScorer, part: str) -> None:
     long = "word " * 5_000
-    call = as_call(long if part == "instruction" else "find", (long if part == "query" else "q",), [("one",), ("two",)])
+    call = as_call(
+        long if part == "instruction" else "find",
+        (long if part == "query" else "q",),
+        [("one",), ("two",)],
+    )
     uncut = structs.replace(call, truncate=False)
     assert await verdicts(scorer, uncut) == [Refused("pair_too_long", part)] * 2
 
@@ -214,7 +257,13 @@ async def test_a_gpu_that_is_not_there_is_said_so() -> None:
 @pytest.mark.parametrize(
     "quantised",
     [
-        {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True},
+        {
+            "quant_method": "awq",
+            "bits": 4,
+            "group_size": 128,
+            "version": "gemm",
+            "zero_point": True,
+        },
         {"quant_method": "gptq", "bits": 4, "group_size": 128},
         {"quant_method": "bitsandbytes", "load_in_4bit": True},
         {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
@@ -222,11 +271,15 @@ async def test_a_gpu_that_is_not_there_is_said_so() -> None:
     ],
     ids=lambda quantised: str(quantised["quant_method"]),
 )
-async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(tmp_path: Path, quantised: dict[str, object]) -> None:
+async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(
+    tmp_path: Path, quantised: dict[str, object]
+) -> None:
     folder = write_layout(tmp_path / "mine", Layout())
     put(folder, "config.json", stated("config.json") | {"quantization_config": quantised})
     with pytest.raises(CheckpointUnusable) as refused:
         await TorchScorer(WorkerSettings(device="cpu", threads=1)).start(resolve(str(folder)))
     method = quantised["quant_method"]
-    assert str(refused.value).startswith(f"mine: its weights are quantised ({method}), which the torch engine does not run: ")
+    assert str(refused.value).startswith(
+        f"mine: its weights are quantised ({method}), which the torch engine does not run: "
+    )
     assert "RERANK_ENGINE=vllm" in str(refused.value)

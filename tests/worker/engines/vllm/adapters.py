@@ -1,4 +1,5 @@
-"""LoRA adapters of random weights, as peft writes them, and the same deltas merged into a checkpoint by hand."""
+"""LoRA adapters of random weights, as peft writes them, and the same deltas merged into a
+checkpoint by hand."""
 
 from __future__ import annotations
 
@@ -21,9 +22,13 @@ def make_adapter(folder: Path, rank: int, seed: int) -> None:
     tensors = {}
     for name, weight in load_file(TINY / WEIGHTS).items():
         if _adapted(name):
-            module = "base_model.model." + name.removesuffix(".weight").replace("model.", "model.language_model.", 1)
+            module = "base_model.model." + name.removesuffix(".weight").replace(
+                "model.", "model.language_model.", 1
+            )
             rows, columns = weight.shape
-            tensors[f"{module}.lora_A.weight"] = torch.randn(rank, columns, generator=generator) / columns**0.5
+            tensors[f"{module}.lora_A.weight"] = (
+                torch.randn(rank, columns, generator=generator) / columns**0.5
+            )
             tensors[f"{module}.lora_B.weight"] = torch.randn(rows, rank, generator=generator) * 0.02
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
@@ -56,7 +61,9 @@ def merge(adapter: Path, folder: Path) -> Path:
     deltas = load_file(adapter / "adapter_model.safetensors")
     weights = {name: weight.float() for name, weight in load_file(TINY / WEIGHTS).items()}
     for name in filter(_adapted, weights):
-        module = "base_model.model." + name.removesuffix(".weight").replace("model.", "model.language_model.", 1)
+        module = "base_model.model." + name.removesuffix(".weight").replace(
+            "model.", "model.language_model.", 1
+        )
         delta = deltas[f"{module}.lora_B.weight"] @ deltas[f"{module}.lora_A.weight"]
         weights[name] += config["lora_alpha"] / config["r"] * delta
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
@@ -64,4 +71,6 @@ def merge(adapter: Path, folder: Path) -> Path:
 
 
 def _adapted(name: str) -> bool:
-    return name.startswith("model.layers.") and name.endswith(tuple(f"{target}.weight" for target in TARGETS))
+    return name.startswith("model.layers.") and name.endswith(
+        tuple(f"{target}.weight" for target in TARGETS)
+    )

@@ -26,15 +26,23 @@ def drift(found: Sequence[Pair], wanted: Sequence[Pair]) -> float:
 
 
 def same(found: Pair, wanted: Pair) -> bool:
-    """Refused alike, or equal in all but the last digits of the logit and what the engine had cached."""
+    """Refused alike, or equal in all but the last digits of the logit and what the engine had
+    cached."""
     if not isinstance(found, Scored) or not isinstance(wanted, Scored):
         return isinstance(found, Refused) and found == wanted
     aside = {"logit": 0.0, "reused_tokens": 0}
-    return structs.replace(found, **aside) == structs.replace(wanted, **aside) and abs(found.logit - wanted.logit) < TOLERANCE
+    return (
+        structs.replace(found, **aside) == structs.replace(wanted, **aside)
+        and abs(found.logit - wanted.logit) < TOLERANCE
+    )
 
 
 async def agree(worker: EngineWorker, oracle: Scorer, call: ScoreCall) -> bool:
     found, wanted = await worker.ask(call), await verdicts(oracle, call)
-    differing = [(index, *pair) for index, pair in enumerate(zip(found, wanted, strict=True)) if not same(*pair)]
+    differing = [
+        (index, *pair)
+        for index, pair in enumerate(zip(found, wanted, strict=True))
+        if not same(*pair)
+    ]
     assert not differing, differing
     return True

@@ -30,12 +30,17 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def cached(tmp_path_factory: pytest.TempPathFactory, adapters: dict[str, Path]) -> Iterator[EngineWorker]:
-    """A worker as it is by default, with prefix cache and chunked prefill, that serves adapters too.
+def cached(
+    tmp_path_factory: pytest.TempPathFactory, adapters: dict[str, Path]
+) -> Iterator[EngineWorker]:
+    """A worker as it is by default, with prefix cache and chunked prefill, that serves adapters
+    too.
 
     One is served twice, the second time with its tensors' names of 2025.
     """
-    folders = adapters | {DATED: dated(adapters["colours"], tmp_path_factory.mktemp("dated") / DATED)}
+    folders = adapters | {
+        DATED: dated(adapters["colours"], tmp_path_factory.mktemp("dated") / DATED)
+    }
     named = ",".join(f"{name}={folder}" for name, folder in folders.items())
     settings = {"RERANK_ADAPTERS": named, "RERANK_MAX_CALLS": str(MAX_CALLS)}
     with engine_worker(tmp_path_factory.mktemp("cached"), **settings) as worker:
@@ -44,7 +49,8 @@ def cached(tmp_path_factory: pytest.TempPathFactory, adapters: dict[str, Path]) 
 
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorker]:
-    """A worker that keeps neither prefixes nor embeddings, and computes each prompt in one piece."""
+    """A worker that keeps neither prefixes nor embeddings, and computes each prompt in one
+    piece."""
     settings = {
         "RERANK_ENGINE_ENABLE_PREFIX_CACHING": "false",
         "RERANK_ENGINE_ENABLE_CHUNKED_PREFILL": "false",
@@ -63,12 +69,18 @@ def collector() -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="session")
-def chunked(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[EngineWorker]:
-    """A worker that computes 256 tokens at a time, so that prompts and images are cut, and holds an image or two.
+def chunked(
+    tmp_path_factory: pytest.TempPathFactory, collector: Collector
+) -> Iterator[EngineWorker]:
+    """A worker that computes 256 tokens at a time, so that prompts and images are cut, and holds an
+    image or two.
 
     It and its engine send traces of calls whose callers say so.
     """
-    settings = {"RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS": "256", "RERANK_ENGINE_MM_PROCESSOR_CACHE_GB": "0.0001"}
+    settings = {
+        "RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS": "256",
+        "RERANK_ENGINE_MM_PROCESSOR_CACHE_GB": "0.0001",
+    }
     settings |= {"RERANK_OTLP_ENDPOINT": collector.url, "RERANK_TRACE_SAMPLE": "0"} | QUICK
     settings |= {"RERANK_ENGINE_OTLP_TRACES_ENDPOINT": f"{collector.url}/v1/traces"}
     with engine_worker(tmp_path_factory.mktemp("chunked"), **settings) as worker:

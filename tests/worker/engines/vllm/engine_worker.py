@@ -1,4 +1,5 @@
-"""A worker with vLLM as its engine, run as a process of the environment that `make test` makes for it."""
+"""A worker with vLLM as its engine, run as a process of the environment that `make test` makes for
+it."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ Pair = Scored | Refused | None
 
 def python() -> str:
     """The interpreter that has vLLM."""
-    assert PYTHON.exists(), "There is no .venv-vllm, the environment with vLLM: `make test` makes it."
+    assert PYTHON.exists(), (
+        "There is no .venv-vllm, the environment with vLLM: `make test` makes it."
+    )
     return str(PYTHON)
 
 
@@ -44,8 +47,12 @@ class EngineWorker:
     log: Path
 
     async def post(self, call: ScoreCall, timeout_ms: int | None = None) -> httpx.Response:
-        headers = {"content-type": MSGPACK} | ({TIMEOUT_HEADER: str(timeout_ms)} if timeout_ms else {})
-        return await self.client.post("/score", content=msgspec.msgpack.encode(call), headers=headers)
+        headers = {"content-type": MSGPACK} | (
+            {TIMEOUT_HEADER: str(timeout_ms)} if timeout_ms else {}
+        )
+        return await self.client.post(
+            "/score", content=msgspec.msgpack.encode(call), headers=headers
+        )
 
     async def ask(self, call: ScoreCall, timeout_ms: int | None = None) -> list[Pair]:
         """What became of each document."""
@@ -74,7 +81,9 @@ class EngineWorker:
 def engine_worker(folder: Path, *arguments: str, **environment: str) -> Iterator[EngineWorker]:
     """`gmr worker` with vLLM, ready; its log is a file in `folder`."""
     log, port = folder / "log", free_port()
-    with started("worker", *arguments, port=port, log=log, python=python(), **ENGINE | environment) as (url, process):
+    with started(
+        "worker", *arguments, port=port, log=log, python=python(), **ENGINE | environment
+    ) as (url, process):
         yield EngineWorker(url, httpx.AsyncClient(base_url=url, timeout=300), process, log)
 
 
@@ -92,7 +101,8 @@ def descendants(pid: int) -> set[int]:
 
 
 def process_name(pid: int) -> str:
-    """A process's name; nothing where it has ended: a start forks compilers and probes that come and go."""
+    """A process's name; nothing where it has ended: a start forks compilers and probes that come
+    and go."""
     try:
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except OSError:

@@ -1,4 +1,5 @@
-"""LoRA adapters are models of their own: each scores as if its weights had been merged, beside the base and each other."""
+"""LoRA adapters are models of their own: each scores as if its weights had been merged, beside the
+base and each other."""
 
 from __future__ import annotations
 
@@ -35,14 +36,25 @@ def call(cell: str, model: str) -> ScoreCall:
     return structs.replace(as_call(sample.instruction, sample.query, sample.documents), model=model)
 
 
-async def test_they_are_served_after_the_model_each_with_a_digest(cached: EngineWorker, plain: EngineWorker) -> None:
+async def test_they_are_served_after_the_model_each_with_a_digest(
+    cached: EngineWorker, plain: EngineWorker
+) -> None:
     served = await cached.served()
     assert [info.model for info in served] == ["gmr-tiny", *ADAPTERS, DATED]
     assert len({info.digest for info in served}) == len(served)
     assert served[0] == (await plain.served())[0]
-    assert [bool(info.version) for info in served] == [True, False, False, False]  # these come without a manifest
+    # these come without a manifest
+    assert [bool(info.version) for info in served] == [True, False, False, False]
     assert [bool(info.golden_pairs) for info in served] == [True, False, False, False]
-    assert len({structs.replace(info, model="", digest="", version="", golden_pairs=0) for info in served}) == 1
+    assert (
+        len(
+            {
+                structs.replace(info, model="", digest="", version="", golden_pairs=0)
+                for info in served
+            }
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -52,7 +64,10 @@ async def test_an_adapter_scores_as_if_it_were_merged(
     reference = NaiveReranker(merge(adapters[name], tmp_path / "merged"))
     for cell in CELLS:
         sample = example(cell)
-        wanted = [reference.logit(sample.instruction, sample.query, document, frugal=True) for document in sample.documents]
+        wanted = [
+            reference.logit(sample.instruction, sample.query, document, frugal=True)
+            for document in sample.documents
+        ]
         found = [logit(pair) for pair in await cached.ask(call(cell, name))]
         assert found == pytest.approx(wanted, abs=TOLERANCE)
 
@@ -63,13 +78,19 @@ async def test_names_of_2025_are_served_as_todays(cached: EngineWorker) -> None:
         assert drift(wanted, found) < TOLERANCE
 
 
-async def test_the_model_and_its_adapters_do_not_mix(cached: EngineWorker, oracle: TorchScorer) -> None:
+async def test_the_model_and_its_adapters_do_not_mix(
+    cached: EngineWorker, oracle: TorchScorer
+) -> None:
     names = ("gmr-tiny", *ADAPTERS)
     calls = [call(cell, name) for cell in CELLS for name in names]
     alone = [await cached.ask(each) for each in calls]
     together = await asyncio.gather(*map(cached.ask, calls))
     assert all(drift(one, other) < TOLERANCE for one, other in zip(alone, together, strict=True))
-    assert all(drift(alone[3 * row], alone[3 * row + place]) > 0.1 for row in range(len(CELLS)) for place in (1, 2))
+    assert all(
+        drift(alone[3 * row], alone[3 * row + place]) > 0.1
+        for row in range(len(CELLS))
+        for place in (1, 2)
+    )
     for cell in CELLS:
         assert await agree(cached, oracle, call(cell, "gmr-tiny"))
 

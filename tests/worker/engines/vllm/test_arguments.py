@@ -1,4 +1,5 @@
-"""Which vLLM is taken, and which of its arguments are an operator's to set: decided before vLLM is asked."""
+"""Which vLLM is taken, and which of its arguments are an operator's to set: decided before vLLM is
+asked."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from model_store.checkpoint import Adapter, resolve
 from service.worker.app import create_worker
 from service.worker.engines.base import CannotLoad
 from service.worker.engines.vllm import arguments as vllm_arguments
-from service.worker.engines.vllm.arguments import decides_scores, engine_arguments, supported_version
+from service.worker.engines.vllm.arguments import (
+    decides_scores,
+    engine_arguments,
+    supported_version,
+)
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, write_layout
@@ -70,39 +75,58 @@ def test_any_other_version_is_refused(monkeypatch: pytest.MonkeyPatch, installed
     install(monkeypatch, vllm=installed)
     with pytest.raises(CannotLoad) as refused:
         supported_version()
-    assert str(refused.value) == f"vLLM {installed} is not supported: install one from 0.26 to 0.33."
+    assert (
+        str(refused.value) == f"vLLM {installed} is not supported: install one from 0.26 to 0.33."
+    )
 
 
 def test_no_vllm_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch)
     with pytest.raises(
-        CannotLoad, match=r"^RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank\[vllm\]'\.$"
+        CannotLoad,
+        match=(
+            r"^RERANK_ENGINE is vllm, but vLLM is not installed: pip install"
+            r" 'gmr-rerank\[vllm\]'\.$"
+        ),
     ):
         supported_version()
 
 
-async def test_a_worker_without_vllm_never_turns_ready(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_worker_without_vllm_never_turns_ready(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     install(monkeypatch)
     failed = asyncio.Event()
     app = create_worker(
-        WorkerSettings(model=str(TINY), engine="vllm"), on_ready=lambda: pytest.fail("ready"), on_failure=failed.set
+        WorkerSettings(model=str(TINY), engine="vllm"),
+        on_ready=lambda: pytest.fail("ready"),
+        on_failure=failed.set,
     )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(failed.wait(), 60)
     (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert record.getMessage() == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
+    assert (
+        record.getMessage()
+        == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("max_num_seq", "vLLM has no engine argument RERANK_ENGINE_MAX_NUM_SEQ; RERANK_ENGINE_MAX_NUM_SEQS?"),
+        (
+            "max_num_seq",
+            "vLLM has no engine argument RERANK_ENGINE_MAX_NUM_SEQ; RERANK_ENGINE_MAX_NUM_SEQS?",
+        ),
         ("zzzzzzzzzzz", "vLLM has no engine argument RERANK_ENGINE_ZZZZZZZZZZZ."),
         ("runner", "RERANK_ENGINE_RUNNER cannot be set: scoring depends on it."),
         ("model", "RERANK_ENGINE_MODEL cannot be set: scoring depends on it."),
         ("tokenizer", "RERANK_ENGINE_TOKENIZER cannot be set: scoring depends on it."),
         ("hf_config_path", "RERANK_ENGINE_HF_CONFIG_PATH cannot be set: scoring depends on it."),
-        ("trust_remote_code", "RERANK_ENGINE_TRUST_REMOTE_CODE cannot be set: scoring depends on it."),
+        (
+            "trust_remote_code",
+            "RERANK_ENGINE_TRUST_REMOTE_CODE cannot be set: scoring depends on it.",
+        ),
     ],
 )
 def test_an_argument_that_is_not_an_operators_is_refused(name: str, sentence: str) -> None:
@@ -111,7 +135,9 @@ def test_an_argument_that_is_not_an_operators_is_refused(name: str, sentence: st
     assert str(refused.value) == sentence
 
 
-def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """vLLM's command line has no word for it, and needs none."""
     line: list[str] = []
 
@@ -120,7 +146,9 @@ def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(monkeypatch: pytes
             line.extend(args)
             return argparse.Namespace()
 
-    monkeypatch.setitem(sys.modules, "vllm.utils.argparse_utils", SimpleNamespace(FlexibleArgumentParser=Parser))
+    monkeypatch.setitem(
+        sys.modules, "vllm.utils.argparse_utils", SimpleNamespace(FlexibleArgumentParser=Parser)
+    )
     chosen = {"disable_log_stats": "false", "enable_prefix_caching": "false"}
     engine_arguments(Arguments, resolve(str(TINY)), [], chosen, on_cpu=True)
     assert "--no-enable-prefix-caching" in line
@@ -137,7 +165,8 @@ class LoraArguments(Arguments):
 
 
 @pytest.mark.parametrize(
-    ("count", "chosen", "kept"), [(8, {}, None), (9, {}, "--max-cpu-loras=9"), (9, {"max_loras": "12"}, None)]
+    ("count", "chosen", "kept"),
+    [(8, {}, None), (9, {}, "--max-cpu-loras=9"), (9, {"max_loras": "12"}, None)],
 )
 def test_every_adapter_stays_in_memory(
     monkeypatch: pytest.MonkeyPatch, count: int, chosen: dict[str, str], kept: str | None
@@ -150,33 +179,45 @@ def test_every_adapter_stays_in_memory(
             line.extend(args)
             return argparse.Namespace()
 
-    monkeypatch.setitem(sys.modules, "vllm.utils.argparse_utils", SimpleNamespace(FlexibleArgumentParser=Parser))
+    monkeypatch.setitem(
+        sys.modules, "vllm.utils.argparse_utils", SimpleNamespace(FlexibleArgumentParser=Parser)
+    )
     adapters = [Adapter(f"a{number}", Path(), 8, "") for number in range(count)]
     engine_arguments(LoraArguments, resolve(str(TINY)), adapters, chosen, on_cpu=False)
     assert [each for each in line if "max-cpu-loras" in each] == ([kept] if kept else [])
 
 
 def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:
-    with pytest.raises(CannotLoad, match=r"^An adapter of rank 513 cannot be served: vLLM stops at 512\.$"):
-        engine_arguments(Arguments, resolve(str(TINY)), [Adapter("wide", Path(), 513, "")], {}, on_cpu=True)
+    with pytest.raises(
+        CannotLoad, match=r"^An adapter of rank 513 cannot be served: vLLM stops at 512\.$"
+    ):
+        engine_arguments(
+            Arguments, resolve(str(TINY)), [Adapter("wide", Path(), 513, "")], {}, on_cpu=True
+        )
 
 
 def test_a_folder_that_vllm_cannot_make_a_processor_of_is_refused(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "mine", Layout(processor="none"))
-    with pytest.raises(CannotLoad, match=r"^mine: there is no preprocessor_config\.json, which vLLM needs: "):
+    with pytest.raises(
+        CannotLoad, match=r"^mine: there is no preprocessor_config\.json, which vLLM needs: "
+    ):
         engine_arguments(Arguments, resolve(str(folder)), [], {}, on_cpu=True)
 
 
 @pytest.mark.parametrize("name", ["pt", "gguf", "mistral", "tensorizer"])
 def test_a_format_whose_files_nothing_checks_is_refused(name: str) -> None:
-    with pytest.raises(CannotLoad, match=r"^RERANK_ENGINE_LOAD_FORMAT is one of auto, safetensors, "):
+    with pytest.raises(
+        CannotLoad, match=r"^RERANK_ENGINE_LOAD_FORMAT is one of auto, safetensors, "
+    ):
         engine_arguments(Arguments, resolve(str(TINY)), [], {"load_format": name}, on_cpu=True)
 
 
 def test_an_adapter_named_as_the_model_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     async def load() -> None:
         failed = asyncio.Event()
-        app = create_worker(WorkerSettings(model=str(TINY), adapters={"gmr-tiny": TINY}), on_failure=failed.set)
+        app = create_worker(
+            WorkerSettings(model=str(TINY), adapters={"gmr-tiny": TINY}), on_failure=failed.set
+        )
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(failed.wait(), 60)
 

@@ -1,4 +1,5 @@
-"""A call gets its scores whatever else goes on: other calls, callers that leave, and time that runs out."""
+"""A call gets its scores whatever else goes on: other calls, callers that leave, and time that runs
+out."""
 
 from __future__ import annotations
 
@@ -20,10 +21,16 @@ pytestmark = pytest.mark.slow
 
 
 def long_call(documents: int, seed: str) -> ScoreCall:
-    return as_call("find", (f"lists {seed}",), [(f"{seed} {number} " * (10 + number % 40),) for number in range(documents)])
+    return as_call(
+        "find",
+        (f"lists {seed}",),
+        [(f"{seed} {number} " * (10 + number % 40),) for number in range(documents)],
+    )
 
 
-async def test_eight_callers_of_every_kind_get_what_each_gets_alone(worker: EngineWorker, oracle: TorchScorer) -> None:
+async def test_eight_callers_of_every_kind_get_what_each_gets_alone(
+    worker: EngineWorker, oracle: TorchScorer
+) -> None:
     kinds = ("T-T", "I-I", "T-I", "I-T", "IT-T", "IT-IT", "T-VD")
     calls = [*(cell_call(kind, f"company/{kind}", 12) for kind in kinds), long_call(40, "company")]
     found = await asyncio.gather(*map(worker.ask, calls))
@@ -42,12 +49,18 @@ async def is_idle(worker: EngineWorker, oracle: TorchScorer) -> bool:
     return True
 
 
-async def test_callers_that_leave_leave_nothing_behind(cached: EngineWorker, oracle: TorchScorer) -> None:
+async def test_callers_that_leave_leave_nothing_behind(
+    cached: EngineWorker, oracle: TorchScorer
+) -> None:
     before = cached.descendants()
     kinds = ("T-T", "T-I", "I-I", "IT-IT")
     for storm in range(3):
         calls = [
-            long_call(200, f"storm {storm}") if number % 2 else cell_call(kinds[number % 4], f"storm/{storm}/{number}", 30)
+            (
+                long_call(200, f"storm {storm}")
+                if number % 2
+                else cell_call(kinds[number % 4], f"storm/{storm}/{number}", 30)
+            )
             for number in range(MAX_CALLS)
         ]
         asking = [asyncio.create_task(cached.post(call)) for call in calls]
@@ -67,10 +80,16 @@ async def no_call_is_left(worker: EngineWorker) -> None:
         answers = await asyncio.gather(*(worker.post(short) for _ in range(MAX_CALLS)))
         if all(answer.status_code == httpx.codes.OK for answer in answers):
             return
-        assert all(answer.json()["code"] == "overloaded" for answer in answers if answer.status_code != httpx.codes.OK)
+        assert all(
+            answer.json()["code"] == "overloaded"
+            for answer in answers
+            if answer.status_code != httpx.codes.OK
+        )
 
 
-async def test_a_deadline_gives_what_was_scored_until_then(cached: EngineWorker, oracle: TorchScorer) -> None:
+async def test_a_deadline_gives_what_was_scored_until_then(
+    cached: EngineWorker, oracle: TorchScorer
+) -> None:
     milliseconds, partial = 8, 0
     while not partial:
         call = long_call(600, f"deadline {milliseconds}")
@@ -79,7 +98,9 @@ async def test_a_deadline_gives_what_was_scored_until_then(cached: EngineWorker,
         partial = len(done) if len(done) < len(pairs) else 0
         milliseconds *= 2
     some = done[:60]
-    wanted = await verdicts(oracle, structs.replace(call, documents=[call.documents[index] for index in some]))
+    wanted = await verdicts(
+        oracle, structs.replace(call, documents=[call.documents[index] for index in some])
+    )
     assert all(same(pairs[index], each) for index, each in zip(some, wanted, strict=True))
     assert await is_idle(cached, oracle)
     assert all(isinstance(pair, Scored) for pair in await cached.ask(call))
@@ -103,12 +124,17 @@ async def test_a_short_call_overtakes_a_long_one(cached: EngineWorker, oracle: T
     assert await agree(cached, oracle, short)
 
 
-async def test_a_caller_that_hangs_up_while_it_sends_is_forgotten(cached: EngineWorker, oracle: TorchScorer) -> None:
+async def test_a_caller_that_hangs_up_while_it_sends_is_forgotten(
+    cached: EngineWorker, oracle: TorchScorer
+) -> None:
     body = msgspec.msgpack.encode(long_call(100, "cut short"))
     host, port = httpx.URL(cached.url).host, httpx.URL(cached.url).port
     for _ in range(3):
         _, writer = await asyncio.open_connection(host, port)
-        head = f"POST /score HTTP/1.1\r\nhost: w\r\ncontent-type: {MSGPACK}\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = (
+            f"POST /score HTTP/1.1\r\nhost: w\r\ncontent-type: {MSGPACK}\r\ncontent-length:"
+            f" {len(body)}\r\n\r\n"
+        )
         writer.write(head.encode() + body[: len(body) // 2])
         await writer.drain()
         writer.close()

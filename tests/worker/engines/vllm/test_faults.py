@@ -1,4 +1,5 @@
-"""An engine that dies takes its worker with it, soon and completely; one that only pauses is seen to, and comes back."""
+"""An engine that dies takes its worker with it, soon and completely; one that only pauses is seen
+to, and comes back."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ FLAT = {"code", "message", "detail", "request_id"}
 
 
 def long_call(seed: str) -> ScoreCall:
-    return as_call("find", (f"lists {seed}",), [(f"{seed} {number} " * 40,) for number in range(1000)])
+    return as_call(
+        "find", (f"lists {seed}",), [(f"{seed} {number} " * 40,) for number in range(1000)]
+    )
 
 
 def is_no_worker(answer: httpx.Response) -> bool:
@@ -56,8 +59,11 @@ async def begun(worker: EngineWorker, call: ScoreCall) -> asyncio.Task[httpx.Res
     return task
 
 
-async def stopped_with_work(worker: EngineWorker, pid: int, *calls: ScoreCall) -> list[asyncio.Task[httpx.Response]]:
-    """The engine, stopped, with calls that wait for it until the worker no longer counts as alive."""
+async def stopped_with_work(
+    worker: EngineWorker, pid: int, *calls: ScoreCall
+) -> list[asyncio.Task[httpx.Response]]:
+    """The engine, stopped, with calls that wait for it until the worker no longer counts as
+    alive."""
     os.kill(pid, signal.SIGSTOP)
     asking = [asyncio.create_task(worker.post(call)) for call in calls]
     await asyncio.to_thread(eventually, lambda: not worker.live())
@@ -90,7 +96,11 @@ async def test_an_engine_that_pauses_and_then_dies(tmp_path: Path, oracle: Torch
 async def test_the_engines_own_worker_dies_mid_batch(tmp_path: Path) -> None:
     """Weights made up, as for sizing: the worker says so, and is as mortal as any other."""
     with engine_worker(tmp_path, RERANK_ENGINE_LOAD_FORMAT="dummy") as worker:
-        (warning,) = [line for line in logged(worker.log.read_text(encoding="utf-8"), "warning") if "weights" in line]
+        (warning,) = [
+            line
+            for line in logged(worker.log.read_text(encoding="utf-8"), "warning")
+            if "weights" in line
+        ]
         assert warning == "the weights are random: timings mean something, scores do not"
         processes = worker.descendants()
         asking = await begun(worker, long_call("inner"))
@@ -100,9 +110,13 @@ async def test_the_engines_own_worker_dies_mid_batch(tmp_path: Path) -> None:
         assert "the engine has ended" in logged(worker.log.read_text(encoding="utf-8"), "error")
 
 
-async def test_a_worker_that_is_told_to_end_finishes_its_calls_first(tmp_path: Path, oracle: TorchScorer) -> None:
+async def test_a_worker_that_is_told_to_end_finishes_its_calls_first(
+    tmp_path: Path, oracle: TorchScorer
+) -> None:
     """In bfloat16: its golden pairs came out well enough, or it would not be ready."""
-    with engine_worker(tmp_path, RERANK_ENGINE_DTYPE="bfloat16", RERANK_GRACE_SECONDS="600") as worker:
+    with engine_worker(
+        tmp_path, RERANK_ENGINE_DTYPE="bfloat16", RERANK_GRACE_SECONDS="600"
+    ) as worker:
         (info,) = await worker.served()
         assert info.dtype == "bfloat16"
         call = cell_call("IT-IT", "bfloat16")
@@ -120,8 +134,12 @@ async def test_a_worker_that_is_told_to_end_finishes_its_calls_first(tmp_path: P
 
 def test_a_worker_that_is_told_to_end_while_it_loads(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command("worker"), env=environment(), stdout=log, stderr=subprocess.STDOUT)
-    eventually(lambda: any(process_name(pid).startswith(ENGINE) for pid in descendants(process.pid)))
+        process = subprocess.Popen(
+            command("worker"), env=environment(), stdout=log, stderr=subprocess.STDOUT
+        )
+    eventually(
+        lambda: any(process_name(pid).startswith(ENGINE) for pid in descendants(process.pid))
+    )
     processes = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     worker = EngineWorker("", httpx.AsyncClient(), process, tmp_path / "log")

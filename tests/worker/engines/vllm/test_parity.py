@@ -1,4 +1,5 @@
-"""vLLM's logits are those of transformers: for every kind of pair, whatever is cached, and wherever a prompt is cut in pieces."""
+"""vLLM's logits are those of transformers: for every kind of pair, whatever is cached, and wherever
+a prompt is cut in pieces."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ async def test_several_images_a_side(worker: EngineWorker, oracle: TorchScorer) 
     assert await agree(worker, oracle, structs.replace(call, documents=call.documents[::-1]))
 
 
-async def test_one_document_and_a_hundred_in_any_order(worker: EngineWorker, oracle: TorchScorer) -> None:
+async def test_one_document_and_a_hundred_in_any_order(
+    worker: EngineWorker, oracle: TorchScorer
+) -> None:
     rng = Random("hundred")
     documents: list[Side] = [("word " * 700,)]
     for cell in ("T-T", "T-I", "T-IT"):
@@ -64,7 +67,9 @@ async def test_one_document_and_a_hundred_in_any_order(worker: EngineWorker, ora
     order = list(range(100))
     together = await worker.ask(call)
     rng.shuffle(order)
-    shuffled = await worker.ask(structs.replace(call, documents=[call.documents[place] for place in order]))
+    shuffled = await worker.ask(
+        structs.replace(call, documents=[call.documents[place] for place in order])
+    )
     assert all(same(found, together[place]) for found, place in zip(shuffled, order, strict=True))
     for place in (0, 40, 99):
         alone = await worker.ask(structs.replace(call, documents=[call.documents[place]]))
@@ -72,7 +77,8 @@ async def test_one_document_and_a_hundred_in_any_order(worker: EngineWorker, ora
 
 
 async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchScorer) -> None:
-    """vLLM has once given wrong scores for prompts that were computed in pieces (its issue 48831)."""
+    """vLLM has once given wrong scores for prompts that were computed in pieces (its issue
+    48831)."""
     one, two, three, _ = (side[0] for side in pictures(4, "long"))
     text = " ".join(f"{number} red circles" for number in range(2000))
     documents: list[Side] = [
@@ -93,16 +99,30 @@ async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchS
 async def test_a_long_query(worker: EngineWorker, oracle: TorchScorer) -> None:
     (picture,) = pictures(1, "query")[0]
     query: Side = ("how are lists sorted? " * 700, picture)
-    assert await agree(worker, oracle, as_call("find", query, [("word " * 2000,), ("short",), (picture,), ("\u7136" * 4000,)]))
+    assert await agree(
+        worker,
+        oracle,
+        as_call("find", query, [("word " * 2000,), ("short",), (picture,), ("\u7136" * 4000,)]),
+    )
 
 
-async def test_control_tokens_that_users_type_are_text(worker: EngineWorker, oracle: TorchScorer) -> None:
+async def test_control_tokens_that_users_type_are_text(
+    worker: EngineWorker, oracle: TorchScorer
+) -> None:
     (picture,) = pictures(1, "control")[0]
-    documents: list[Side] = [(text,) for text in CONTROLS] + [(text, picture, text) for text in CONTROLS]
-    assert await agree(worker, oracle, as_call("find" + CONTROLS[0], (CONTROLS[1], picture, CONTROLS[2]), documents))
+    documents: list[Side] = [(text,) for text in CONTROLS] + [
+        (text, picture, text) for text in CONTROLS
+    ]
+    assert await agree(
+        worker,
+        oracle,
+        as_call("find" + CONTROLS[0], (CONTROLS[1], picture, CONTROLS[2]), documents),
+    )
 
 
-async def test_what_must_not_be_cut_is_refused_and_changes_nothing_for_the_others(worker: EngineWorker) -> None:
+async def test_what_must_not_be_cut_is_refused_and_changes_nothing_for_the_others(
+    worker: EngineWorker,
+) -> None:
     call = structs.replace(cell_call("IT-IT", "refused"), truncate=False)
     alone = await worker.ask(call)
     refused = ["word " * 5000]

@@ -23,7 +23,9 @@ def call(seed: str) -> tuple[ScoreCall, int]:
     """A call, and the length of the prefix that its documents share."""
     (picture,) = pictures(1, seed)[0]
     text = f"{seed}: " + "how are lists sorted? " * 40
-    asked = as_call("find", (text, picture), [(f"document {number} " * (number + 1),) for number in range(30)])
+    asked = as_call(
+        "find", (text, picture), [(f"document {number} " * (number + 1),) for number in range(30)]
+    )
     prefix = resolve(str(TINY)).family.prefix(("find",), (text, image(asked.images[0])))
     return asked, len(prefix.ids)
 

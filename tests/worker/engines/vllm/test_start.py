@@ -1,4 +1,5 @@
-"""A worker whose checkpoint or arguments are wrong ends with a failure and one sentence, whatever vLLM has to say about it."""
+"""A worker whose checkpoint or arguments are wrong ends with a failure and one sentence, whatever
+vLLM has to say about it."""
 
 from __future__ import annotations
 
@@ -23,7 +24,12 @@ pytestmark = pytest.mark.slow
 def refusal(*arguments: str, **changes: str) -> str:
     """The one message with which `gmr worker` ends."""
     ended = subprocess.run(
-        command("worker", *arguments), env=environment(**changes), capture_output=True, text=True, timeout=300, check=False
+        command("worker", *arguments),
+        env=environment(**changes),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert ended.returncode == 1, ended.stderr
     (message,) = logged(ended.stderr, "error")
@@ -41,14 +47,18 @@ def test_golden_pairs_that_come_out_otherwise(tmp_path: Path) -> None:
 
 def test_an_engine_argument_that_vllm_lacks() -> None:
     said = refusal(RERANK_ENGINE_MAX_NUM_SEQ="8")
-    assert said == "vLLM has no engine argument RERANK_ENGINE_MAX_NUM_SEQ; RERANK_ENGINE_MAX_NUM_SEQS?"
+    assert (
+        said == "vLLM has no engine argument RERANK_ENGINE_MAX_NUM_SEQ; RERANK_ENGINE_MAX_NUM_SEQS?"
+    )
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("model.model.language_model.layers.", "model.layers."), ("self_attn.q_proj", "attention.wq")]
+    ("old", "new"),
+    [("model.model.language_model.layers.", "model.layers."), ("self_attn.q_proj", "attention.wq")],
 )
 def test_an_adapter_that_has_no_place_in_the_network(tmp_path: Path, old: str, new: str) -> None:
-    """vLLM would serve the base's scores under the first one's name, and end with the first request for the second."""
+    """vLLM would serve the base's scores under the first one's name, and end with the first request
+    for the second."""
     make_adapter(tmp_path / "lost", 4, 1)
     weights = tmp_path / "lost" / "adapter_model.safetensors"
     renamed = {name.replace(old, new): tensor for name, tensor in load_file(weights).items()}
@@ -69,16 +79,20 @@ checkpoint = resolve("gmr-tiny")
 for chosen in json.loads(sys.argv[1]):
     try:
         made = engine_arguments(AsyncEngineArgs, checkpoint, [], chosen, on_cpu=True)
-        print(json.dumps({name: str(getattr(made, name)) for name in [*chosen, "runner", "max_num_batched_tokens"]}))
+        names = [*chosen, "runner", "max_num_batched_tokens"]
+        print(json.dumps({name: str(getattr(made, name)) for name in names}))
     except CannotLoad as refusal:
         print(json.dumps(str(refusal)))
 """
 
 
 def read_by_vllm(*chosen: dict[str, str]) -> list[Any]:
-    """What vLLM's own arguments come to, one entry a choice: values, or the sentence that refuses it."""
+    """What vLLM's own arguments come to, one entry a choice: values, or the sentence that refuses
+    it."""
     script = [python(), "-c", ARGUMENTS, json.dumps(chosen)]
-    ended = subprocess.run(script, env=environment(), capture_output=True, text=True, timeout=300, check=True)
+    ended = subprocess.run(
+        script, env=environment(), capture_output=True, text=True, timeout=300, check=True
+    )
     return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith(("{", '"'))]
 
 
@@ -88,7 +102,12 @@ def test_engine_arguments_as_vllm_reads_them() -> None:
         {"max_num_seqs": "many"},
         {"enable_prefix_caching": "maybe"},
         {"runner": "generate"},
-        {"dtype": "bfloat16", "enable_prefix_caching": "False", "max_num_batched_tokens": "4096", "quantization": "fp8"},
+        {
+            "dtype": "bfloat16",
+            "enable_prefix_caching": "False",
+            "max_num_batched_tokens": "4096",
+            "quantization": "fp8",
+        },
         {},
     ]
     purple, many, maybe, generate, chosen, default = read_by_vllm(*settings)

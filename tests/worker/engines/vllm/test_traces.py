@@ -1,4 +1,5 @@
-"""A traced call's spans go down into the engine: ours of the call, and where vLLM is told to send some, its own of every pair."""
+"""A traced call's spans go down into the engine: ours of the call, and where vLLM is told to send
+some, its own of every pair."""
 
 from __future__ import annotations
 
@@ -19,17 +20,23 @@ CALLER = TraceContext("6bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sa
 OTHER = TraceContext("7bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=False)
 
 
-async def test_every_pair_of_a_traced_call_leaves_a_span(chunked: EngineWorker, collector: Collector) -> None:
+async def test_every_pair_of_a_traced_call_leaves_a_span(
+    chunked: EngineWorker, collector: Collector
+) -> None:
     call = as_call("find", (SECRETS[0],), [(f"{SECRETS[1]} {number}",) for number in range(3)])
     for caller in (OTHER, CALLER):
         headers = {"content-type": MSGPACK} | caller.headers()
-        answer = await chunked.client.post("/score", content=msgspec.msgpack.encode(call), headers=headers)
+        answer = await chunked.client.post(
+            "/score", content=msgspec.msgpack.encode(call), headers=headers
+        )
         assert answer.status_code == httpx.codes.OK
     eventually(lambda: len(collector.trace(CALLER.trace_id)) == 6)
     spans = collector.trace(CALLER.trace_id)
     (served,) = [span for span in spans if span.name == "POST /score"]
     assert served.parent_id == CALLER.span_id
-    assert sorted((span.name, span.service) for span in spans if span.parent_id == served.span_id) == [
+    assert sorted(
+        (span.name, span.service) for span in spans if span.parent_id == served.span_id
+    ) == [
         ("engine", "gmr-rerank-worker"),
         *[("llm_request", "gmr-rerank-engine")] * 3,
         ("queue", "gmr-rerank-worker"),

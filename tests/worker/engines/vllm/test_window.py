@@ -1,4 +1,5 @@
-"""The engine's window is never overfull, is entered in turns, and forgets nobody who leaves it or gives up waiting."""
+"""The engine's window is never overfull, is entered in turns, and forgets nobody who leaves it or
+gives up waiting."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ def test_all_enter_in_the_order_they_came_and_never_too_many(costs: list[int], r
 
 @given(Costs, st.data())
 def test_those_who_give_up_take_no_room(costs: list[int], data: st.DataObject) -> None:
-    """Whoever gives up, at any moment, before or after a turn: the others still get in, and all room is there in the end."""
+    """Whoever gives up, at any moment, before or after a turn: the others still get in, and all
+    room is there in the end."""
 
     async def test() -> None:
         crowd = Crowd(costs)

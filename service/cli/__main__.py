@@ -2,4 +2,5 @@
 
 from service.cli.main import app
 
-app()
+if __name__ == "__main__":  # decoders import this file by another name
+    app()

@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "docker" / "README.md",
     ROOT / "deploy" / "helm" / "README.md",

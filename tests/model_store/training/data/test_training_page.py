@@ -30,7 +30,6 @@ from tests.model_store.training.rows import draw, write_rows
 
 ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs/training.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 SHORTER = {
     "gmr train tiny": "--set steps=2 --set batch.examples=2 --set data.negatives=2",
@@ -132,16 +131,6 @@ def test_every_command_of_the_page_does_what_it_says(
         ("text", "text"),
         ("text", "image,text"),
     }
-
-
-def test_the_readmes_commands_are_those_of_the_page() -> None:
-    section = README.split("## Train your own")[1].split("\n## ")[0]
-    on_page = commands_of(PAGE)
-    for words in commands_of(section):
-        # runs on; the page's test resolves it
-        served = words == ["RERANK_MODEL=my-gmr@production", "gmr", "worker"]
-        assert words in on_page or served or words[0] == "pip", words
-    assert "RERANK_MODEL=my-gmr@production gmr worker" in PAGE
 
 
 def test_the_pages_rows_are_read(tmp_path: Path) -> None:

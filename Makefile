@@ -39,11 +39,12 @@ test-images: $(VENV)/dev.stamp ## Build the images and run them, alone and by co
 test-fast: tools deploy-tools $(VENV)/dev.stamp ## Run the tests that take no time
 	@$(BIN)/python -m pytest -m "not slow" -q
 
-lint: $(VENV)/dev.stamp ## Check style, types, and who imports whom
+lint: $(VENV)/dev.stamp ## Check style, types, spelling, and who imports whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/typos
 
 bench: $(VENV)/dev.stamp $(VLLM)/stamp ## Compare with vLLM's own server and with loops (hours)
 	@mkdir -p build

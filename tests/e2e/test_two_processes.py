@@ -149,12 +149,12 @@ def test_a_share_whose_worker_is_killed_is_scored_by_the_other(both: Fleet) -> N
     documents = [f"document {number} " * 100 for number in range(200)]
     with ThreadPoolExecutor(1) as caller:
         asking = caller.submit(ask, gateway, documents=documents)
-        eventually(lambda: gateway.metric("rerank_requests_in_flight") == 1)
+        eventually(lambda: doomed.metric("rerank_engine_calls_in_flight") >= 1)
         doomed.kill()
         answer = asking.result()
     assert answer.status_code == 200
     assert sorted(each["index"] for each in answer.json()["results"]) == list(range(200))
-    assert gateway.metric('rerank_worker_extra_calls_total{kind="retry"}') == 1
+    assert gateway.metric('rerank_worker_extra_calls_total{kind="retry"}') >= 1
     before = shares(gateway)
     assert ask(gateway, documents=documents[:4]).status_code == 200
     assert shares(gateway) - before == 1

@@ -18,15 +18,15 @@ from service.bench.observability import _Found, _interval, _row
 _LOOKING = """
 import asyncio, httpx, sys
 {before}
-from service.observability.request_log import leave
-from service.web.asgi import new_app, prepare
+from service.observability.request_log import finish_request
+from service.web.asgi import add_common_routes, new_app
 from service.observability.logs import log_to_stderr
 from service.observability.metrics import CACHE_LOOKUPS
 from service.observability.request_context import stage
 from prometheus_client import generate_latest
 log_to_stderr("info")
 app = new_app()
-prepare(app, is_ready=lambda: True)
+add_common_routes(app, is_ready=lambda: True)
 
 @app.get("/models")
 async def models() -> str:
@@ -69,7 +69,7 @@ def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
 
 @pytest.mark.parametrize("looking", [True, False])
 def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
-    before = "" if looking else "from service.bench.unobserved import look_away; look_away()"
+    before = "" if looking else "from service.bench.unobserved import without_observability; without_observability()"
     done = subprocess.run(
         [sys.executable, "-c", _LOOKING.format(before=before)],
         capture_output=True,

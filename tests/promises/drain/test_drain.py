@@ -158,11 +158,11 @@ def test_a_worker_that_is_told_to_end_while_it_loads_ends(tmp_path: Path) -> Non
 BLOCKED = """
 import threading, time
 from fastapi import FastAPI
-from service.web.asgi import prepare
+from service.web.asgi import add_common_routes
 from service.web.server import Server
 from service.web.settings import Serving
 app = FastAPI()
-prepare(app, is_ready=lambda: True)
+add_common_routes(app, is_ready=lambda: True)
 
 @app.get("/block")
 async def block() -> None:

@@ -8,14 +8,14 @@ import sys
 
 SCRIPT = """
 import logging
-from service.observability.logs import log_to_stderr, say
+from service.observability.logs import log, log_to_stderr
 log_to_stderr()
 library = logging.getLogger("asyncio")
 library.warning("Unknown child process pid %d, will report returncode 255", 7)
 library.warning("child process pid %d exit status already read:  will report returncode 255", 7)
 library.warning("Executing %s took %.3f seconds", "it", 0.2)
 library.info("nobody asked")
-say("told to end")
+log("told to end")
 """
 
 

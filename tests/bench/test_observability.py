@@ -69,7 +69,9 @@ def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
 
 @pytest.mark.parametrize("looking", [True, False])
 def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
-    before = "" if looking else "from service.bench.unobserved import without_observability; without_observability()"
+    before = ""
+    if not looking:
+        before = "from service.bench.unobserved import without_observability as off; off()"
     done = subprocess.run(
         [sys.executable, "-c", _LOOKING.format(before=before)],
         capture_output=True,

@@ -23,9 +23,9 @@ serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 
 # Two halves side by side, for both wait a lot. What leans on time is first in one, while images are built in the other.
 test: tools deploy-tools lint $(VLLM)/stamp ## Run everything, from nothing
-	@mkdir -p build; $(BIN)/python -m pytest tests/deploy tests/model_store >build/tests-beside.txt 2>&1 & beside=$$!; \
+	@mkdir -p build; $(BIN)/python -m pytest tests/deploy tests/model_store tests/bench >build/tests-beside.txt 2>&1 & beside=$$!; \
 	  trap 'kill $$beside' INT TERM; \
-	  $(BIN)/python -m pytest tests/promises tests --ignore tests/deploy --ignore tests/model_store; first=$$?; \
+	  $(BIN)/python -m pytest tests/promises tests --ignore tests/deploy --ignore tests/model_store --ignore tests/bench; first=$$?; \
 	  wait $$beside; second=$$?; cat build/tests-beside.txt; exit $$((first | second))
 
 # crun, which podman recommends, is left out: it does not start containers everywhere that runc does.

@@ -3,4 +3,4 @@
 from service.cli.main import app
 
 if __name__ == "__main__":  # decoders import this file by another name
-    app()
+    app(prog_name="gmr")

@@ -219,7 +219,7 @@ def test_a_headline_fits_its_page(headline: str) -> None:
 def test_another_process_makes_the_same_examples() -> None:
     program = (
         "from random import Random\n"
-        "from model_store.recipes.tiny import cells\n"
+        "from model_store.synthetic import cells\n"
         "from tests.model_store.recipes.test_tiny_data import digest\n"
         "print([digest(cells.sample(cell, Random(7), 'train', 5)) for cell in cells.CELLS])\n"
     )

@@ -1,5 +1,4 @@
-"""Overview: is the service well, for whom, and what does it promise? Rate, errors and duration; the
-SLOs; the cache."""
+"""Overview: is the service well, and what does it promise? Rate, errors, duration, SLOs, cache."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Workers: how busy they are (utilisation), what waits for them (saturation), what fails
-(errors)."""
+"""Workers: how busy they are (utilisation), what waits (saturation), what fails (errors)."""
 
 from __future__ import annotations
 

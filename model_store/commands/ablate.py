@@ -67,8 +67,7 @@ def ablate(
         typer.Option(help="Folder of ablations.md, its JSON and images/; default: --output."),
     ] = None,
 ) -> None:
-    """Run the paper's comparisons of losses on a small base and the generated nine cells, beside
-    the paper's numbers."""
+    """Run the paper's comparisons of losses on a small base, beside the paper's numbers."""
     expect_base(base)
     from model_store.checkpoint import resolve
     from model_store.evaluation.results import ResultsUnusable

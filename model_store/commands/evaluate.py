@@ -64,8 +64,7 @@ def evaluate(
         Path | None, typer.Option(envvar="RERANK_MODEL_CACHE", help="Where pulled models are kept.")
     ] = None,
 ) -> None:
-    """Measure a checkpoint, query by query: on held-out generated queries of nine cells, or on rows
-    of your own."""
+    """Measure a checkpoint, query by query: on generated queries, or on rows of your own."""
     from model_store.checkpoint import resolve
     from model_store.evaluation.results import ResultsUnusable, write_results
     from model_store.manifest import CheckpointUnusable

@@ -107,8 +107,7 @@ def mine(
         typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="Each actor's share of GPUs."),
     ] = 0,
 ) -> None:
-    """Mine negatives: seeded, random ones of a retriever's best that are not relevant, and as many
-    at random.
+    """Mine negatives, seeded: hard ones among a retriever's best, and as many at random.
 
     An interrupted run goes on where it stopped. Shards share the folder of OUT, on one machine or
     several.

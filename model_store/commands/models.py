@@ -171,8 +171,7 @@ def promote(
     ] = False,
     registry: Registry = None,
 ) -> None:
-    """Put a version in use, unless it is worse than the one in use beyond the 95 % interval of a
-    paired bootstrap."""
+    """Put a version in use, unless a paired bootstrap finds it worse than the one in use."""
     with _refusing():
         from model_store.evaluation.promoting import NotPromoted, promote_checked
         from model_store.evaluation.results import ResultsUnusable

@@ -93,8 +93,7 @@ def publish(
     revision: Revision = None,
     cache: Cache = None,
 ) -> None:
-    """Merge a LoRA adapter into its base, hold the result against every way of scoring it, and make
-    a folder that is served."""
+    """Merge a LoRA adapter into its base, check every way of scoring it, and write the folder."""
     with _refusing(base, revision):
         from model_store.checkpoint import resolve
         from model_store.golden import read_golden

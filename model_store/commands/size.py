@@ -64,8 +64,9 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how many GPUs a load needs, how much memory, and what a million pairs cost. Arithmetic:
-    measure before you buy."""
+    """Say how many GPUs a load needs, how much memory, and what a million pairs cost.
+
+    This is arithmetic: measure before you buy."""
     from model_store.sizing.network import BadShape, shape_of
     from model_store.sizing.plan import GPUS, Assumed, Load, plan
 

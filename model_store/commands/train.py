@@ -37,8 +37,9 @@ def train(
         bool, typer.Option("--plot", help="Draw what the run has logged so far, and train nothing.")
     ] = False,
 ) -> None:
-    """Train a LoRA adapter; a run that was interrupted goes on. Several processes: torchrun -m
-    model_store.training CONFIG."""
+    """Train a LoRA adapter; a run that was interrupted goes on.
+
+    Several processes: torchrun -m model_store.training CONFIG."""
     from model_store.training.config import TrainingError, load_config
     from model_store.training.data.rows import DataError
 

@@ -23,6 +23,9 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+Part = str | Image.Image
+"""A query or a document: a text, or a picture."""
+
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct"
     ' provided. Note that the answer can only be "yes" or "no".'
@@ -135,6 +138,3 @@ def _say(answer: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     main()
-
-
-Part = str | Image.Image

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint
-from model_store.evaluation.naive import Part
 from model_store.families.prompt import Image, Prompt
 from model_store.families.qwen2_5_vl import PATCH, TEMPORAL, image_tokens
 from service.bench.vllm_server import model_size
-from service.bench.workloads import INSTRUCTION, Request
+from service.bench.workloads import INSTRUCTION, Part, Request
 
 _MERGED = 4
 _CHANNELS = 3

@@ -17,8 +17,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from model_store.evaluation.naive import Part
 from model_store.families.tokens import LiteralTokenizer
+
+Part = str | Image.Image
+"""A query or a document: a text, or a picture."""
 
 QUERY_TOKENS = 300
 DOCUMENT_TOKENS = 130

@@ -95,8 +95,7 @@ def bench(
         Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")
     ] = None,
 ) -> None:
-    """Compare `/rerank` over HTTP with vLLM's own server, plain and tuned, and with the loops that
-    people write."""
+    """Compare `/rerank` with vLLM's own server, plain and tuned, and with loops people write."""
     with _refusing_to_bench():
         from service.bench.plan import BenchRefused, make_plan
 

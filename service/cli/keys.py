@@ -47,8 +47,7 @@ def create(
         str | None, typer.Option(help="Models that it may use, comma-separated; default: all.")
     ] = None,
 ) -> None:
-    """Make a key, print it once, and add its hash to the file, which is made where there is
-    none."""
+    """Make a key, print it once, and add its hash to the file, which need not exist yet."""
     with refusing_keys():
         from service.gateway.admission.keys import change_keys, digest, new_key
 

@@ -91,8 +91,7 @@ def _add_models(router: APIRouter, settings: GatewaySettings, workers: WorkerPoo
 
     @router.get("/info", tags=["models"], responses=_ERRORS)
     async def info(request: Request) -> Response:
-        """What a client needs to size its calls: of the default model, or of the first that the
-        caller may use."""
+        """What a client needs to size its calls, of the first model that the caller may use."""
         default = workers.model()
         usable = [
             name for name in (default.model, *workers.names()) if caller_of(request).may_use(name)

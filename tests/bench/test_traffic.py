@@ -6,10 +6,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from model_store.evaluation.naive import Part
 from model_store.families.tokens import LiteralTokenizer
 from service.bench.traffic import DESCRIPTIONS, WARM_UP, requests
-from service.bench.workloads import Request
+from service.bench.workloads import Part, Request
 from tests.conftest import TINY
 
 

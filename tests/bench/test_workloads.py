@@ -13,7 +13,6 @@ from PIL import Image
 from transformers import AutoConfig, Qwen2_5_VLForConditionalGeneration
 
 from model_store.checkpoint import resolve
-from model_store.evaluation.naive import Part
 from model_store.families.gmr import Gmr
 from model_store.families.tokens import LiteralTokenizer
 from model_store.manifest import digest_files
@@ -24,6 +23,7 @@ from service.bench.workloads import (
     INSTRUCTION,
     QUERY_TOKENS,
     WORKLOADS,
+    Part,
     Request,
     make_request,
 )

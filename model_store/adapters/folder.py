@@ -52,7 +52,7 @@ class LoraFolder:
 
     @property
     def read_out(self) -> str:
-        """How the score that it was trained for is read from the last position's logits."""
+        """The read-out that the adapter was trained for."""
         return self.metadata.get(READ_OUT, YES_MINUS_NO)
 
     @property

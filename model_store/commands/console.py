@@ -1,4 +1,4 @@
-"""What every command of data shares: how it refuses, how it counts, and options with their bounds.
+"""The data commands' shared parts: refusals, progress, and options with their bounds.
 
 Knows a terminal, no data. Invariant: 0 is done, 1 is one sentence on stderr on what could not be
 done, 2 is wrong usage, 130 is interrupted.
@@ -19,7 +19,7 @@ MAX_SEED = 2**63 - 1
 
 
 class Keep(StrEnum):
-    """What is done with images outside the folder of the rows that name them."""
+    """The treatment of images outside the folder of the rows that name them."""
 
     reference = "reference"
     copy = "copy"

@@ -1,4 +1,4 @@
-"""How every command of `gmr` ends: its exit code, and one sentence on standard error.
+"""The end of every command of `gmr`: its exit code, and one sentence on standard error.
 
 Knows the command line alone. Invariant: the exit code is 0 where the work is done, 1 where it could
 not be done, 2 where the command line or a setting is wrong whatever the machine holds, and 130
@@ -86,7 +86,7 @@ def check_writable(path: Path) -> None:
 
 
 def sentence_of(error: OSError) -> str:
-    """What an operating system's error says, with the file's name."""
+    """An operating system's error as a sentence, with the file's name."""
     said = os.strerror(error.errno) if error.errno else type(error).__name__
     return f"{error.filename}: {said}." if error.filename else f"{said}."
 

@@ -1,5 +1,4 @@
-"""How a checkpoint's image processor reads pictures, from the files that transformers reads, in its
-order.
+"""A checkpoint's image processor, from the files that transformers reads, in its order.
 
 Knows two files and the family's picture rules. Invariant: a picture is resized here as transformers
 resizes it for the same folder, up to the family's own bound on a picture's area; settings that this
@@ -35,7 +34,7 @@ _FIXED: dict[str, Any] = {
     "image_mean": MEAN.tolist(),
     "image_std": DEVIATION.tolist(),
 }
-"""What the service computes whatever a checkpoint states."""
+"""The arithmetic of the service, whatever a checkpoint states."""
 
 
 def image_settings(name: str, folder: Path) -> tuple[str, dict[str, Any]] | None:

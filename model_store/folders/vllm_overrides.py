@@ -1,5 +1,4 @@
-"""What vLLM is to take instead of what a checkpoint's `config.json` says, wherever this project
-starts vLLM.
+"""Overrides of a checkpoint's `config.json`, the same wherever this project starts vLLM.
 
 Knows vLLM's `hf_overrides`, not vLLM. Invariant: with these, one folder gives the same network and
 read-out in all layouts of `config.json` that hubs have.

@@ -1,5 +1,4 @@
-"""What a folder's weights are, read from the headers of its safetensors files: complete, all read,
-of the right shapes.
+"""A folder's weights, checked by the headers of its safetensors files: complete and all read.
 
 Knows files' headers and the network's tensors, loads nothing. Invariant: weights that pass are
 loaded alike by transformers and by vLLM: no tensor is missing, none is left over, none is there

@@ -20,7 +20,7 @@ thousand times."""
 FREE_BYTES = 2**20
 """A body may become as large as this, however small it was sent."""
 _PIECE_BYTES = 2**18
-"""How much is inflated in one step of the event loop: a millisecond."""
+"""Bytes that one step of the event loop inflates: a millisecond."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _LONGEST_NUMBER = 18
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from starlette.types import Message
 
 PIECE_BYTES = 2**18
-"""How much the server is given at once: it keeps what a client has not taken."""
+"""Bytes that the server is given at once: it keeps what a client has not taken."""
 
 
 def in_pieces(message: Message) -> Iterator[Message]:

@@ -1,4 +1,4 @@
-"""What is inside: the turns that are granted, and each request with the turns that it takes.
+"""Admitted work: the turns that are granted, and each request with the turns that it takes.
 
 The module knows costs and a gate, nothing of the queue. Invariant: a small request takes the one
 turn it was admitted with, a large one a turn for each slice; all turns are left, whatever ends the
@@ -46,7 +46,7 @@ class Inside:
         return self._lanes[scope, kind.lane]
 
     def large_of(self, scope: str) -> int:
-        """How many large requests of a scope are inside."""
+        """The number of large requests of a scope that are inside."""
         return sum(turn.scope == scope for turn in self.large)
 
     def has_place(self, scope: str, most: int, kept: int) -> bool:
@@ -90,7 +90,7 @@ class Admitted:
         self.computed: float | None = None
         self.cost = cost
         self.left = cost
-        """What of the cost no turn has been taken for."""
+        """The part of the cost that no turn has been taken for."""
         self._gate = gate
         self._turn = turn
         self._held = True
@@ -102,7 +102,7 @@ class Admitted:
 
     @property
     def slice_cost(self) -> int:
-        """What a turn should cost at most."""
+        """The greatest cost that a turn should have."""
         return self._gate.slice_cost()
 
     @asynccontextmanager

@@ -22,7 +22,7 @@ from service.gateway.admission.throughput import Ticket
 
 
 class Kind(Enum):
-    """What a turn is for."""
+    """The purpose of a turn."""
 
     WHOLE = "whole"
     """A small request, all of it."""
@@ -83,7 +83,7 @@ class _Lane:
 
 
 class _Scope:
-    """What one scope waits for."""
+    """The waiting turns of one scope."""
 
     def __init__(self, served: float) -> None:
         self.served = served

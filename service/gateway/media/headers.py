@@ -1,5 +1,4 @@
-"""What an encoded image says of itself before its first pixel: its size, and how often its decoder
-goes over its pixels.
+"""An encoded image's header: its size, and how often its decoder goes over its pixels.
 
 The module reads PNG, JPEG and WebP by itself and unpacks nothing: profiles, texts and EXIF are
 stepped over by their lengths, in a number of steps that is bounded. Invariant: whatever it is

@@ -62,7 +62,7 @@ class BodyReading:
     async def build(
         self, outline: JsonBody, read: Callable[[dict[str, Any], Limits], Result]
     ) -> Result:
-        """What `read` makes of the body."""
+        """Build the body, and give what `read` makes of it."""
         return await anyio.to_thread.run_sync(lambda: read(outline.build(), self._limits))
 
 

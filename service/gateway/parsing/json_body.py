@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from service.errors import InvalidRequest
 
 MAX_DEPTH = 100
-"""How deep lists and objects may be nested. The parser itself ends at 200."""
+"""The greatest depth of nested lists and objects. The parser itself ends at 200."""
 BYTES_A_MARK = 192
 """Memory that a value takes at most beside its characters, by the brackets and commas that it
 needs.
@@ -31,9 +31,9 @@ IGNORED_BYTES = 64 * 2**10
 """A field that is not read is not built where it is longer than this."""
 _NULL = msgspec.Raw(b"null")
 _OWN_BYTES = 2**10
-"""What the smallest body takes."""
+"""Bytes of memory that the smallest body takes."""
 _CHUNK_BYTES = 2**20
-"""How much is scanned in one step: a few milliseconds."""
+"""Bytes that one step scans: a few milliseconds."""
 _UNSCANNED = bytes(range(256)).translate(None, b'"[]{},')
 _BELOW_ASTRAL = bytes(range(0xF0))
 """All bytes but those that begin a character of four bytes in UTF-8."""

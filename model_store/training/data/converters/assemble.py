@@ -1,4 +1,4 @@
-"""What every converter does: documents to a corpus, relations to examples, bad rows counted.
+"""The common part of every converter: documents to a corpus, relations to examples.
 
 Knows our own rows, no foreign layout. Invariant: an example names documents of its corpus only;
 both files appear whole, with a report beside each, and a conversion that was interrupted goes on

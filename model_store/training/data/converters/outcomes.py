@@ -1,4 +1,4 @@
-"""What becomes of a source's rows: written, skipped, or bad, with counts and a bound.
+"""The fate of a source's rows: written, skipped, or bad, with counts and a bound.
 
 Knows no layout and no file. Invariant: every row is counted once as written, skipped or bad; a row
 that is written without a document that it names is counted as bad as well.

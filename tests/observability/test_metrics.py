@@ -10,8 +10,7 @@ from prometheus_client import REGISTRY, Histogram, generate_latest
 
 from service.errors import BY_CODE
 from service.observability import metrics
-from service.observability.metric_types import LABELS
-from service.observability.metrics import MODEL_WORKERS, REQUEST_SECONDS, SCORING_SECONDS
+from service.observability.metrics import LABELS, MODEL_WORKERS, REQUEST_SECONDS, SCORING_SECONDS
 
 OBJECTIVES = {0.25, 0.5, 1.0, 2.5}
 

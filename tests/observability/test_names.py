@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from deploy.dashboards.build import DASHBOARDS
-from service.observability.metric_types import LABELS
+from service.observability.metrics import LABELS
 from tests.observability.expressions import Selector, grouped_by, selectors
 from tests.observability.rules import RECORDED, ROOT, rules
 

@@ -1,7 +1,6 @@
-"""Where a rerank request is taken in: who asks, for how much, is there room; then it is answered,
-and let go of.
+"""The entry of a rerank request: caller, quota, room; then its answer.
 
-Knows the order of these questions, from the cheapest to the dearest: what can be refused before the
+The checks go from the cheapest to the dearest: what can be refused before the
 body is read is refused then, and nothing of a body but its JSON is looked at before the request is
 admitted. Invariant: whatever ends a request, all that it held is given back.
 """

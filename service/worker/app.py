@@ -1,8 +1,8 @@
 """The worker's composition root and its HTTP: `POST /score`, `GET /info`, health.
 
-Knows calls and a scorer, no cache, no user, no tenant. Invariant: it is ready only after its golden
-pairs came out as published, and a reply has one entry a document: scored, refused, or, where time
-did not suffice, nothing.
+Knows calls and an engine, no cache, no user, no tenant. Invariant: it is ready only after its
+golden pairs came out as published, and a reply has one entry a document: scored, refused, or, where
+time did not suffice, nothing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from service.web.body_budget import Bodies
 from service.web.request_body import announced_bytes, read_body
 from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.worker.call_reading import read_call
-from service.worker.engines.base import Scorer
-from service.worker.engines.loading import create_scorer
+from service.worker.engines.base import Engine
+from service.worker.engines.loading import create_engine
 from service.worker.lifecycle import WorkerState, run_lifecycle
 from service.worker.settings import WorkerSettings
 
@@ -55,23 +55,23 @@ def create_worker(
 ) -> FastAPI:
     """The worker's app. It answers at once; when its model is loaded it turns ready, or is known
     never to be."""
-    scorer = create_scorer(settings)
+    engine = create_engine(settings)
     state = WorkerState()
-    STALLED_SECONDS.set_function(scorer.stalled_seconds)
+    STALLED_SECONDS.set_function(engine.stalled_seconds)
     ENGINE_CALL_LIMIT.set(settings.max_calls)
     bodies = Bodies(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        living = asyncio.create_task(run_lifecycle(scorer, settings, state, on_ready, on_failure))
+        living = asyncio.create_task(run_lifecycle(engine, settings, state, on_ready, on_failure))
         yield
         living.cancel()
         await asyncio.gather(living, return_exceptions=True)
-        await scorer.close()
+        await engine.close()
 
     app = new_app(title="gmr-rerank worker", lifespan=lifespan)
     add_common_routes(
-        app, is_ready=lambda: bool(state.served) and scorer.healthy(), is_alive=scorer.healthy
+        app, is_ready=lambda: bool(state.served) and engine.healthy(), is_alive=engine.healthy
     )
 
     @app.post("/score")
@@ -91,7 +91,7 @@ def create_worker(
             SHED.labels("worker_full").inc()
             raise Overloaded
         with _taking(state) as turn:
-            pairs = await until_disconnect(request, _collect(scorer, call, until, turn))
+            pairs = await until_disconnect(request, _collect(engine, call, until, turn))
         _count(pairs)
         return Response(
             _encode_reply(ScoreReply(info.digest, pairs, turn.timings)), media_type=MSGPACK
@@ -101,7 +101,7 @@ def create_worker(
     async def info() -> Response:
         """What is served here, the default model first. A worker that was told to end serves no new
         callers."""
-        if not state.served or not scorer.healthy() or draining(app):
+        if not state.served or not engine.healthy() or draining(app):
             raise NoWorker
         return Response(
             msgspec.json.encode(list(state.served.values())), media_type="application/json"
@@ -163,14 +163,14 @@ def _taking(state: WorkerState) -> Iterator[_CallTimer]:
 
 
 async def _collect(
-    scorer: Scorer, call: ScoreCall, until: float, turn: _CallTimer
+    engine: Engine, call: ScoreCall, until: float, turn: _CallTimer
 ) -> list[Scored | Refused | None]:
     """The verdicts that come before `until`."""
     pairs: list[Scored | Refused | None] = [None] * len(call.documents)
     left = len(pairs)
     ENGINE_PAIRS.inc(left)
     try:
-        async with asyncio.timeout_at(until), aclosing(scorer.score(call, turn.begin)) as verdicts:
+        async with asyncio.timeout_at(until), aclosing(engine.score(call, turn.begin)) as verdicts:
             async for index, verdict in verdicts:
                 pairs[index] = verdict
                 left -= 1

@@ -1,7 +1,7 @@
 """What a worker's model goes through: it is loaded, checked by its golden pairs, served, and
 checked again now and then.
 
-Knows a scorer and checkpoints, no HTTP. Invariant: nothing is served before its golden pairs came
+Knows an engine and checkpoints, no HTTP. Invariant: nothing is served before its golden pairs came
 out as published. What they come out as later decides nothing: it is measured, for whoever watches.
 """
 
@@ -25,7 +25,7 @@ from service.observability.logs import log
 from service.observability.metrics import DRIFT, GOLDEN_PAIRS, LOAD_SECONDS, MODEL, TOLERANCE
 from service.observability.score_metrics import short
 from service.wire import WorkerInfo
-from service.worker.engines.base import CannotLoad, Scorer
+from service.worker.engines.base import CannotLoad, Engine
 from service.worker.golden_check import allowed_drift, check_golden, golden_drift, golden_pairs
 from service.worker.settings import WorkerSettings
 
@@ -44,17 +44,17 @@ class WorkerState:
 
 
 async def run_lifecycle(
-    scorer: Scorer,
+    engine: Engine,
     settings: WorkerSettings,
     state: WorkerState,
     on_ready: Callable[[], None],
     on_failure: Callable[[], None],
 ) -> None:
-    """Start the scorer, let the golden pairs decide, and from then on keep an eye on its engine."""
+    """Start the engine, let the golden pairs decide, and watch the engine from then on."""
     start = time.perf_counter()
     try:
-        checked = await _load(scorer, settings)
-        drift = await _first_check(scorer, settings, checked)
+        checked = await _load(engine, settings)
+        drift = await _first_check(engine, settings, checked)
     except (CheckpointUnusable, CannotLoad) as failure:
         log(str(failure), logging.ERROR)
         on_failure()
@@ -88,9 +88,9 @@ async def run_lifecycle(
     log("ready", **measured, seconds=round(seconds, 1))
     state.served = {info.model: info for info in served}
     on_ready()
-    checking = asyncio.create_task(_keep_checking(scorer, settings, checked))
+    checking = asyncio.create_task(_keep_checking(engine, settings, checked))
     try:
-        while not scorer.ended():
+        while not engine.ended():
             await asyncio.sleep(_LOOK_SECONDS)
     finally:
         checking.cancel()
@@ -99,8 +99,8 @@ async def run_lifecycle(
     on_failure()
 
 
-async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
-    """What the scorer serves, loaded; raises `CheckpointUnusable` or `CannotLoad`."""
+async def _load(engine: Engine, settings: WorkerSettings) -> Checked:
+    """What the engine serves, loaded; raises `CheckpointUnusable` or `CannotLoad`."""
     real = not settings.random_weights
     log("reading and checking the model's files", model=settings.model)
     checkpoint = await anyio.to_thread.run_sync(
@@ -122,7 +122,7 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
         await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()
     ]
     log("loading the model", model=checkpoint.name, engine=settings.engine)
-    served = await scorer.start(checkpoint, adapters)
+    served = await engine.start(checkpoint, adapters)
     if not real:
         log("the weights are random: timings mean something, scores do not", logging.WARNING)
         return [(info, ()) for info in served]
@@ -131,7 +131,7 @@ async def _load(scorer: Scorer, settings: WorkerSettings) -> Checked:
     return [(structs.replace(info, golden_pairs=len(pairs)), pairs) for info, pairs in checked]
 
 
-async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> float | None:
+async def _first_check(engine: Engine, settings: WorkerSettings, checked: Checked) -> float | None:
     """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where
     that is too far."""
     if count := sum(len(pairs) for _, pairs in checked):
@@ -143,7 +143,7 @@ async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checke
             if not settings.random_weights:
                 log("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
             continue
-        drift = await check_golden(scorer, info, pairs, settings.golden_tolerance)
+        drift = await check_golden(engine, info, pairs, settings.golden_tolerance)
         DRIFT.labels(info.model, short(info.digest)).set(drift)
         TOLERANCE.labels(info.model, short(info.digest)).set(
             allowed_drift(info, settings.golden_tolerance)
@@ -152,7 +152,7 @@ async def _first_check(scorer: Scorer, settings: WorkerSettings, checked: Checke
     return max(drifts, default=None)
 
 
-async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Checked) -> None:
+async def _keep_checking(engine: Engine, settings: WorkerSettings, checked: Checked) -> None:
     """Measure now and then how far golden pairs are off by now."""
     while settings.golden_check_seconds:
         await asyncio.sleep(settings.golden_check_seconds)
@@ -160,7 +160,7 @@ async def _keep_checking(scorer: Scorer, settings: WorkerSettings, checked: Chec
             if not pairs:
                 continue
             try:
-                drift = await golden_drift(scorer, info, pairs)
+                drift = await golden_drift(engine, info, pairs)
             # of any kind: an engine that cannot tell is no reason to stop asking
             except Exception as failure:
                 log(

@@ -1,4 +1,4 @@
-"""Calls made of what a person would write, and the verdicts a scorer in this process gives on
+"""Calls made of what a person would write, and the verdicts an engine in this process gives on
 them."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from model_store.synthetic import cells
 from model_store.synthetic.examples import Side
 from model_store.synthetic.pictures import fitted
 from service.wire import Pixels, Refused, ScoreCall, Scored, WireItem
-from service.worker.engines.base import Scorer
+from service.worker.engines.base import Engine
 
 
 def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCall:
@@ -50,7 +50,7 @@ def pictures(count: int, seed: str) -> list[Side]:
     return cells.sample("T-I", Random(seed), "heldout", count - 1).documents
 
 
-async def verdicts(scorer: Scorer, call: ScoreCall) -> list[Scored | Refused]:
-    """What a scorer says of each document, in order."""
-    said = {index: verdict async for index, verdict in scorer.score(call)}
+async def verdicts(engine: Engine, call: ScoreCall) -> list[Scored | Refused]:
+    """What an engine says of each document, in order."""
+    said = {index: verdict async for index, verdict in engine.score(call)}
     return [said[index] for index in range(len(call.documents))]

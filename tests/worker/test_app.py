@@ -1,4 +1,4 @@
-"""`POST /score` over HTTP: the scorer's own scores, or a plain refusal."""
+"""`POST /score` over HTTP: the engine's own scores, or a plain refusal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from service.wire import (
     WorkerInfo,
 )
 from service.worker.app import create_worker
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 
@@ -80,11 +80,11 @@ async def worker() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture(scope="module")
-async def scorer() -> AsyncIterator[TorchScorer]:
-    scorer = TorchScorer(SETTINGS)
-    await scorer.start(resolve(str(TINY)))
-    yield scorer
-    await scorer.close()
+async def engine() -> AsyncIterator[TorchEngine]:
+    engine = TorchEngine(SETTINGS)
+    await engine.start(resolve(str(TINY)))
+    yield engine
+    await engine.close()
 
 
 async def send(
@@ -100,8 +100,8 @@ def reply(response: httpx.Response) -> ScoreReply:
     return msgspec.msgpack.decode(response.content, type=ScoreReply)
 
 
-async def expected(scorer: TorchScorer, call: ScoreCall) -> list[Scored | Refused]:
-    verdicts = {index: verdict async for index, verdict in scorer.score(call)}
+async def expected(engine: TorchEngine, call: ScoreCall) -> list[Scored | Refused]:
+    verdicts = {index: verdict async for index, verdict in engine.score(call)}
     return [verdicts[index] for index in range(len(call.documents))]
 
 
@@ -133,11 +133,11 @@ def is_error(response: httpx.Response, code: str) -> bool:
         "no documents",
     ],
 )
-async def test_a_reply_is_what_the_scorer_says(
-    worker: httpx.AsyncClient, scorer: TorchScorer, call: ScoreCall
+async def test_a_reply_is_what_the_engine_says(
+    worker: httpx.AsyncClient, engine: TorchEngine, call: ScoreCall
 ) -> None:
     answered = reply(await send(worker, call))
-    wanted = await expected(scorer, call)
+    wanted = await expected(engine, call)
     assert len(answered.pairs) == len(call.documents)
     assert all(map(same, answered.pairs, wanted))
     assert all(isinstance(each, Scored) for each in answered.pairs)
@@ -146,7 +146,7 @@ async def test_a_reply_is_what_the_scorer_says(
 
 
 async def test_a_pair_that_is_too_long_is_refused_beside_the_others(
-    worker: httpx.AsyncClient, scorer: TorchScorer
+    worker: httpx.AsyncClient, engine: TorchEngine
 ) -> None:
     call = structs.replace(CALL, documents=[["word " * 4000], ["red"]], images=[], truncate=False)
     first, second = reply(await send(worker, call)).pairs
@@ -213,7 +213,7 @@ async def test_a_full_worker_turns_calls_away_and_has_room_again_when_one_is_can
 
 
 async def test_a_deadline_gives_what_was_scored_until_then(
-    worker: httpx.AsyncClient, scorer: TorchScorer
+    worker: httpx.AsyncClient, engine: TorchEngine
 ) -> None:
     milliseconds, some = 1, ScoreReply("", [], {})
     while not any(some.pairs):
@@ -223,7 +223,7 @@ async def test_a_deadline_gives_what_was_scored_until_then(
     assert len(some.pairs) == len(LONG.documents)
     done = [index for index, pair in enumerate(some.pairs) if pair]
     wanted = await expected(
-        scorer, structs.replace(LONG, documents=[LONG.documents[index] for index in done])
+        engine, structs.replace(LONG, documents=[LONG.documents[index] for index in done])
     )
     assert all(same(some.pairs[index], each) for index, each in zip(done, wanted, strict=True))
 

@@ -22,7 +22,7 @@ from model_store.manifest import MANIFEST, digest_files, read_manifest, write_ma
 from service.observability.metrics import DRIFT, GOLDEN_PAIRS, TOLERANCE
 from service.worker import app as worker_app
 from service.worker.app import create_worker
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY, free_port
 from tests.layouts import Layout, write_layout
@@ -150,8 +150,8 @@ async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
     """An engine that scores otherwise later is seen; what is done about it is not its worker's to
     decide."""
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
-    scorer = TorchScorer(settings)
-    monkeypatch.setattr(worker_app, "create_scorer", lambda _: scorer)
+    engine = TorchEngine(settings)
+    monkeypatch.setattr(worker_app, "create_engine", lambda _: engine)
     for metric in (DRIFT, TOLERANCE):
         metric.clear()
     ready = asyncio.Event()
@@ -166,15 +166,15 @@ async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
             == 1e-3
         )
         assert exported("rerank_model_load_seconds") > 0
-        right = scorer._network.score
-        scorer._network.score = lambda *args: [logit + 1 for logit in right(*args)]  # type: ignore[method-assign]
+        right = engine._network.score
+        engine._network.score = lambda *args: [logit + 1 for logit in right(*args)]  # type: ignore[method-assign]
         while exported("rerank_golden_drift_logits") < 0.9:
             await asyncio.sleep(0.01)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://worker"
         ) as client:
             assert (await client.get("/health/ready")).status_code == 200
-        scorer._network.score = right  # type: ignore[method-assign]
+        engine._network.score = right  # type: ignore[method-assign]
         while exported("rerank_golden_drift_logits") > 1e-3:
             await asyncio.sleep(0.01)
     assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {

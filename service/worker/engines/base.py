@@ -22,7 +22,7 @@ def no_callback() -> None:
     """Nobody asks when the engine begins."""
 
 
-class Scorer(Protocol):
+class Engine(Protocol):
     """Runs one model. Scores are fp32 logit(yes) - logit(no) (paper, eq. 1), the same whatever else
     is being scored."""
 

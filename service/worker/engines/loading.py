@@ -1,19 +1,19 @@
-"""The only place that names the scorers."""
+"""The only place that names the engines."""
 
 from __future__ import annotations
 
-from service.worker.engines.base import Scorer
+from service.worker.engines.base import Engine
 from service.worker.settings import WorkerSettings
 
 
-def create_scorer(settings: WorkerSettings) -> Scorer:
-    """The scorer that the settings ask for, not started yet."""
+def create_engine(settings: WorkerSettings) -> Engine:
+    """The engine that the settings ask for, not started yet."""
     match settings.engine:
         case "torch":
-            from service.worker.engines.torch.scorer import TorchScorer
+            from service.worker.engines.torch.engine import TorchEngine
 
-            return TorchScorer(settings)
+            return TorchEngine(settings)
         case "vllm":
-            from service.worker.engines.vllm.scorer import VllmScorer
+            from service.worker.engines.vllm.engine import VllmEngine
 
-            return VllmScorer(settings)
+            return VllmEngine(settings)

@@ -1,7 +1,7 @@
-"""What every scorer does alike: documents into prompts, logits into verdicts, a checkpoint into its
+"""What every engine does alike: documents into prompts, logits into verdicts, a checkpoint into its
 description.
 
-Knows calls and the checkpoint's family, no engine. Invariant: two scorers given one call read the
+Knows calls and the checkpoint's family, no engine. Invariant: two engines given one call read the
 same token ids.
 """
 

@@ -18,8 +18,8 @@ from model_store.families.prompt import Segment
 from service.observability.metrics import ISOLATED
 from service.wire import Pixels, Refused, ScoreCall, Scored
 from service.worker.engines.isolation import MOST_LOGIT, isolated
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.engines.torch.network import Network
-from service.worker.engines.torch.scorer import TorchScorer
 from service.worker.engines.torch.shared_prefix import Prefix
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
@@ -121,19 +121,19 @@ class Sick:
 
 
 @pytest.fixture(scope="module")
-async def scorer() -> AsyncIterator[TorchScorer]:
-    scorer = TorchScorer(WorkerSettings(device="cpu", threads=1))
-    await scorer.start(resolve(str(TINY)))
-    yield scorer
-    await scorer.close()
+async def engine() -> AsyncIterator[TorchEngine]:
+    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    await engine.start(resolve(str(TINY)))
+    yield engine
+    await engine.close()
 
 
 @pytest.fixture
-def sick(scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch) -> Sick:
-    suffix = scorer._checkpoint.family.suffix
+def sick(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> Sick:
+    suffix = engine._checkpoint.family.suffix
     common = {token for text in ("a", "b", *TEXTS) for token in suffix((text,)).ids}
-    sick = Sick(scorer._network, max(set(suffix((MARK,)).ids) - common))
-    monkeypatch.setattr(scorer, "_network", sick)
+    sick = Sick(engine._network, max(set(suffix((MARK,)).ids) - common))
+    monkeypatch.setattr(engine, "_network", sick)
     return sick
 
 
@@ -143,67 +143,67 @@ def call_of(texts: Sequence[str]) -> ScoreCall:
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 async def test_a_pair_that_makes_the_network_fail_is_refused_alone(
-    scorer: TorchScorer, sick: Sick, failure: Exception
+    engine: TorchEngine, sick: Sick, failure: Exception
 ) -> None:
-    wanted = await verdicts(scorer, call_of(TEXTS))
+    wanted = await verdicts(engine, call_of(TEXTS))
     sick.failure = failure
     before = ISOLATED._value.get()
     poisoned = [*TEXTS[:7], MARK, *TEXTS[7:40], f"{MARK} again", *TEXTS[40:]]
-    found = await verdicts(scorer, call_of(poisoned))
+    found = await verdicts(engine, call_of(poisoned))
     assert [index for index, each in enumerate(found) if each == REFUSED] == [7, 41]
     assert [each for each in found if each != REFUSED] == wanted  # to the last bit
     assert ISOLATED._value.get() == before + 2
-    assert scorer.healthy()
+    assert engine.healthy()
 
 
-async def test_a_pair_alone_is_refused_too(scorer: TorchScorer, sick: Sick) -> None:
-    assert await verdicts(scorer, call_of([MARK])) == [REFUSED]
+async def test_a_pair_alone_is_refused_too(engine: TorchEngine, sick: Sick) -> None:
+    assert await verdicts(engine, call_of([MARK])) == [REFUSED]
 
 
 async def test_an_image_that_makes_the_network_fail_is_refused_alone(
-    scorer: TorchScorer, sick: Sick
+    engine: TorchEngine, sick: Sick
 ) -> None:
     call = as_call("find", ("q",), [*pictures(5, "sick"), ("text",)])
-    wanted = await verdicts(scorer, call)
+    wanted = await verdicts(engine, call)
     sick.bad_image = call.images[2].digest
-    found = await verdicts(scorer, call)
+    found = await verdicts(engine, call)
     assert found == [*wanted[:2], REFUSED, *wanted[3:]]
 
 
 async def test_a_query_that_makes_the_network_fail_costs_its_own_pairs(
-    scorer: TorchScorer, sick: Sick
+    engine: TorchEngine, sick: Sick
 ) -> None:
-    assert await verdicts(scorer, as_call("find", (MARK,), [("a",), ("b",)])) == [REFUSED, REFUSED]
-    assert scorer.healthy()
-    assert isinstance((await verdicts(scorer, call_of(["a"])))[0], Scored)
+    assert await verdicts(engine, as_call("find", (MARK,), [("a",), ("b",)])) == [REFUSED, REFUSED]
+    assert engine.healthy()
+    assert isinstance((await verdicts(engine, call_of(["a"])))[0], Scored)
 
 
 @pytest.mark.parametrize("answer", [math.nan, math.inf, -1e31])
 async def test_a_pair_whose_logit_is_no_number_is_refused_alone(
-    scorer: TorchScorer, sick: Sick, answer: float
+    engine: TorchEngine, sick: Sick, answer: float
 ) -> None:
     sick.answers = answer
-    found = await verdicts(scorer, call_of(["a", MARK, "b"]))
+    found = await verdicts(engine, call_of(["a", MARK, "b"]))
     assert found[1] == REFUSED
     assert isinstance(found[0], Scored)
     assert isinstance(found[2], Scored)
 
 
 async def test_batches_that_are_too_much_at_once_are_halved_until_they_fit(
-    scorer: TorchScorer, sick: Sick
+    engine: TorchEngine, sick: Sick
 ) -> None:
-    wanted = await verdicts(scorer, call_of(TEXTS))
+    wanted = await verdicts(engine, call_of(TEXTS))
     sick.failure, sick.most_rows = torch.OutOfMemoryError(), 3
-    assert await verdicts(scorer, call_of(TEXTS)) == wanted
+    assert await verdicts(engine, call_of(TEXTS)) == wanted
 
 
 async def test_a_network_that_fails_for_all_fails_the_call_and_is_not_healthy_until_it_works(
-    scorer: TorchScorer, sick: Sick
+    engine: TorchEngine, sick: Sick
 ) -> None:
     sick.well = False
     with pytest.raises(RuntimeError):
-        await verdicts(scorer, call_of(TEXTS))
-    assert not scorer.healthy()
+        await verdicts(engine, call_of(TEXTS))
+    assert not engine.healthy()
     sick.well = True
-    assert all(isinstance(each, Scored) for each in await verdicts(scorer, call_of(TEXTS)))
-    assert scorer.healthy()
+    assert all(isinstance(each, Scored) for each in await verdicts(engine, call_of(TEXTS)))
+    assert engine.healthy()

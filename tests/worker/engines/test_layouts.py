@@ -26,7 +26,7 @@ from model_store.families.gmr import MAX_PIXELS
 from model_store.families.tokens import LiteralTokenizer
 from model_store.golden import GoldenPair, Pixels, read_golden
 from service.wire import Scored
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import golden_drift
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
@@ -100,10 +100,10 @@ def expected_pairs(layout: Layout) -> list[GoldenPair]:
 @pytest.mark.parametrize("name", LAYOUTS)
 async def test_transformers_reads_it(folders: dict[str, Path], name: str) -> None:
     layout = LAYOUTS[name]
-    scorer = TorchScorer(WorkerSettings(device="cpu", threads=1))
-    (info,) = await scorer.start(resolve(str(folders[name])))
-    drift = await golden_drift(scorer, info, expected_pairs(layout))
-    await scorer.close()
+    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    (info,) = await engine.start(resolve(str(folders[name])))
+    drift = await golden_drift(engine, info, expected_pairs(layout))
+    await engine.close()
     assert drift < TOLERANCE[layout.dtype] * layout.factor
     assert info.dtype == "float32"
     assert info.images.max_pixels == (MAX_PIXELS if layout.processor == "none" else 50_176)

@@ -16,7 +16,7 @@ from model_store.checkpoint import Adapter, Checkpoint
 from service.wire import ScoreCall, ScoreReply, WorkerInfo
 from service.worker import app as worker_app
 from service.worker.engines.base import Progress
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 
 CALL = ScoreCall(
@@ -84,8 +84,8 @@ def test_callers_who_give_up_early_add_up_until_something_is_done() -> None:
     assert progress.stalled_seconds() == 0
 
 
-class Stuck(TorchScorer):
-    """A real scorer whose forward passes wait for `free`."""
+class Stuck(TorchEngine):
+    """A real engine whose forward passes wait for `free`."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
@@ -111,8 +111,8 @@ class Stuck(TorchScorer):
 class Running:
     """A worker in this process, and how it is asked."""
 
-    def __init__(self, scorer: Stuck, client: httpx.AsyncClient) -> None:
-        self.scorer = scorer
+    def __init__(self, engine: Stuck, client: httpx.AsyncClient) -> None:
+        self.engine = engine
         self.client = client
 
     async def status(self, path: str) -> int:
@@ -133,27 +133,27 @@ class Running:
 @pytest.fixture(scope="module")
 async def worker() -> AsyncIterator[Running]:
     settings = WorkerSettings(device="cpu", threads=1, stall_seconds=1)
-    scorer = Stuck(settings)
+    engine = Stuck(settings)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(worker_app, "create_scorer", lambda _: scorer)
+        patched.setattr(worker_app, "create_engine", lambda _: engine)
         app = worker_app.create_worker(settings)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
     async with client, app.router.lifespan_context(app):
-        running = Running(scorer, client)
+        running = Running(engine, client)
         try:
             await running.becomes(200, "/health/ready")
             yield running
         finally:
-            scorer.free.set()
+            engine.free.set()
 
 
 async def test_a_stuck_forward_pass_ends_health_until_it_is_over(worker: Running) -> None:
-    worker.scorer.free.clear()
+    worker.engine.free.clear()
     asked = asyncio.create_task(worker.score())
     await worker.becomes(503)
     assert [await worker.status(path) for path in ("/health/ready", "/info")] == [503, 503]
     assert not asked.done()
-    worker.scorer.free.set()
+    worker.engine.free.set()
     assert all((await asked).pairs)
     assert [await worker.status(path) for path in ("/health/live", "/health/ready", "/info")] == [
         200,
@@ -163,13 +163,13 @@ async def test_a_stuck_forward_pass_ends_health_until_it_is_over(worker: Running
 
 
 async def test_it_is_stuck_although_nobody_waits_any_more(worker: Running) -> None:
-    worker.scorer.free.clear()
+    worker.engine.free.clear()
     asked = asyncio.create_task(worker.score())
-    await asyncio.to_thread(worker.scorer.waits.wait)
+    await asyncio.to_thread(worker.engine.waits.wait)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
     await worker.becomes(503)
-    worker.scorer.free.set()
+    worker.engine.free.set()
     await worker.becomes(200)
     assert all((await worker.score()).pairs)
 

@@ -1,5 +1,5 @@
-"""A loaded Qwen2.5-VL and the three things a scorer asks of it: encode images, read a prefix, score
-suffixes.
+"""A loaded Qwen2.5-VL and the three things an engine asks of it: encode images, read a prefix,
+score suffixes.
 
 Knows tensors and prompts, no calls or threads. Invariant: weights are used in the dtype asked for,
 the yes/no head always in fp32.

@@ -1,260 +1,280 @@
-"""The only file that runs vLLM: one engine over a checkpoint, asked for logits and for image
-embeddings.
+"""Scoring with vLLM, for production: what a call is made into, and in which order the engine gets
+it.
 
-Knows vLLM 0.26 to 0.33, nothing of calls, fairness or HTTP. Invariant: prompts go in as token ids
-and images as embeddings under our own content digest, so that vLLM parses nothing a user sent; what
-comes out is the raw difference logit(yes) - logit(no).
-
-vLLM's multimodal cache keeps what was sent, by digest and bounded by bytes
-(`mm_processor_cache_gb`), and its sending half says what the engine still holds. Since our items
-are embeddings, that cache is one of the vision tower's work: an image that was seen before costs
-neither encoding nor transport.
+Knows calls, prompts and one `VllmRuntime`, nothing of HTTP. A call's documents go through in
+chunks, shortest first: while the engine works on one chunk, the next is rendered on another thread
+and its new images are encoded. The query's prefix goes in with the first document and is in the
+prefix cache for all others. Invariant: a pair's logit does not depend on chunks, order or company,
+and closing a call takes its unscored pairs out of the engine.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import os
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import multiprocessing
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
-from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.lora.request import LoRARequest
-from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
-from vllm.platforms import current_platform
-from vllm.pooling_params import PoolingParams
-from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, TypeVar
 
 from model_store.checkpoint import Adapter, Checkpoint
-from model_store.families.prompt import Image, Prompt
-from model_store.families.qwen2_5_vl import grid, image_tokens
-from service.observability.tracing import active, onward
-from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused, Progress
-from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
-from service.worker.engines.vllm.stats import StepStats
+from model_store.families.prompt import Image, Prompt, Segment
+from model_store.families.prompt import PairTooLong as TooLong
+from model_store.families.qwen2_5_vl import CELL
+from service.cores import cores
+from service.errors import NoWorker, WorkerFailed
+from service.observability.metrics import IMAGE_CACHE, ISOLATED
+from service.wire import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
+from service.worker.engines.base import Begin, EngineRefused, PairVerdict, no_callback
+from service.worker.engines.isolation import is_logit
+from service.worker.engines.prompts import CallRenderer, describe, image, pieces, refused, scored
+from service.worker.engines.vllm.arguments import decides_scores, quiet, supported_version
+from service.worker.engines.vllm.window import Window
+from service.worker.settings import WorkerSettings
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from service.worker.engines.vllm.runtime import VllmRuntime
+
+_STEPS_AHEAD = 3
+"""Engine steps' worth of tokens that are inside the engine at once: enough that it never waits for
+us, and no more, so that a call that comes later is soon served."""
+_FIRST_SHARE = 4
+"""The first chunk of a call is this much smaller than a step, so that the engine begins early."""
+_CHARACTERS_A_TOKEN = 4
+"""Of English; of other texts each character counts as one."""
+_RENDERING_THREADS = 4
 _LOOK_SECONDS = 0.5
-_REASON_CHARS = 200
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Output:
-    """A prompt's logit(yes) - logit(no), and how many of its tokens came from the prefix cache."""
+class _Chunk:
+    """Some of a call's documents by index, rendered, with the embeddings of those of their images
+    that the engine lacked."""
 
-    logit: float
-    reused_tokens: int
+    prompts: dict[int, Prompt | TooLong]
+    embeddings: dict[Image, Tensor]
 
 
-class Engine:
-    """A running engine. Construction blocks for as long as loading takes; raises `CannotLoad`."""
+class VllmEngine:
+    """Runs a checkpoint, and LoRA adapters on top of it, in a vLLM engine of its own."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, adapters: Sequence[Adapter], arguments: Mapping[str, str]
-    ) -> None:
-        on_cpu = bool(current_platform.is_cpu())
-        prepare_environment(on_cpu=on_cpu)
-        self._pad = checkpoint.family.image_token_id
-        self._params = PoolingParams(task="classify", use_activation=False)
-        self._adapters = {
-            adapter.name: LoRARequest(adapter.name, number, str(adapter.folder.resolve()))
-            for number, adapter in enumerate(adapters, start=1)
-        }
-        chosen = engine_arguments(AsyncEngineArgs, checkpoint, adapters, arguments, on_cpu=on_cpu)
-        try:
-            self._llm = AsyncLLM.from_engine_args(
-                chosen, stat_loggers=None if chosen.disable_log_stats else [StepStats]
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        threads = min(_RENDERING_THREADS, cores())
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prompts")
+        self._loading: Future[VllmRuntime] | None = None
+        self._started = False
+        self._runtime: VllmRuntime
+        self._checkpoint: Checkpoint
+        self._window: Window
+        self._encoding: dict[Image, asyncio.Future[dict[Image, Tensor]]] = {}
+
+    async def start(
+        self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
+    ) -> list[WorkerInfo]:
+        """Start the engine, which takes from half a minute to many; raises `CannotLoad`."""
+        engine_version = supported_version()
+        self._checkpoint = checkpoint
+        self._loading = self._threads.submit(self._load, checkpoint, adapters)
+        self._runtime = runtime = await asyncio.wrap_future(self._loading)
+        self._window = Window(_STEPS_AHEAD * runtime.step_tokens)
+        await runtime.warm_up()
+        self._started = True
+
+        def info(adapter: Adapter | None = None) -> WorkerInfo:
+            return describe(
+                checkpoint,
+                adapter,
+                parts=decides_scores(self._settings.engine_arguments),
+                engine=f"vllm {engine_version}, torch {version('torch').partition('+')[0]}",
+                dtype=runtime.dtype,
+                device=runtime.device,
             )
-        except CannotLoad:
-            raise
-        except Exception as error:  # of any kind
-            raise CannotLoad(
-                f"{checkpoint.name}: vLLM could not load it ({_reason(error)})."
-            ) from error
-        config = self._llm.vllm_config
-        self.dtype = str(config.model_config.dtype).removeprefix("torch.")
-        self.device = str(current_platform.device_type)
-        self.step_tokens = int(config.scheduler_config.max_num_batched_tokens)
-        self._traces = config.observability_config.otlp_traces_endpoint is not None
-        self._cache = self._llm.renderer.mm_processor_cache
-        a_token = config.model_config.get_hidden_size() * config.model_config.dtype.itemsize
-        self._cache_tokens = (
-            config.model_config.get_multimodal_config().mm_processor_cache_gb * 2**30 / a_token
-        )
-        self._numbers = itertools.count()
-        self._progress = Progress()
 
-    async def warm_up(self) -> None:
-        """Ask once what vLLM asks before its first prompt, so that from then on a prompt is sent
-        without a pause.
+        return [info(), *map(info, adapters)]
 
-        Loads every adapter: one that vLLM loads with the first request for it would end the engine
-        if it could not. Raises `CannotLoad`.
-        """
-        await self._llm.get_supported_tasks()
-        for name, request in self._adapters.items():
-            try:
-                await self._llm.add_lora(request)
-            except Exception as error:  # of any kind, as above
-                raise CannotLoad(
-                    f"{name}: vLLM could not load the adapter ({type(error).__name__})."
-                ) from error
-        await self._llm.collective_rpc("gmr_follow", args=(os.getpid(),))
-
-    @property
-    def dead(self) -> bool:
-        return bool(self._llm.errored)
+    def healthy(self) -> bool:
+        if not self._started:
+            return True
+        return not self._runtime.dead and self.stalled_seconds() <= self._settings.stall_seconds
 
     def stalled_seconds(self) -> float:
-        """How long there has been work of which nothing was done."""
-        return self._progress.stalled_seconds()
+        return self._runtime.stalled_seconds() if self._started else 0.0
 
-    def lacks(self, images: Sequence[Image]) -> set[Image]:
-        """Those of one prompt's images whose embeddings are needed to send it.
+    def ended(self) -> bool:
+        return self._started and self._runtime.dead
 
-        What the engine does not hold; but all of them where they nearly fill the cache, since
-        sending one may push another out.
-        """
-        gone = {image for image in images if not self._holds(image)}
-        crowded = 2 * sum(map(image_tokens, images)) > self._cache_tokens
-        return set(images) if gone and crowded else gone
+    async def close(self) -> None:
+        """End the engine, or its loading: vLLM's processes would not notice that this one is gone
+        before they are ready."""
+        loading = self._loading
+        while loading and not loading.done():
+            for child in multiprocessing.active_children():
+                child.terminate()
+            await asyncio.wait((asyncio.wrap_future(loading),), timeout=_LOOK_SECONDS)
+        if loading and not loading.cancelled() and not loading.exception():
+            await self._in_thread(loading.result().close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def encode(self, images: Mapping[Image, bytes]) -> dict[Image, Tensor]:
-        """The embeddings of images given as rows of RGB bytes, `[tokens, hidden]` in the engine's
-        dtype."""
-        sizes = [(image.width, image.height) for image in images]
-        with self._working():
-            results = await self._unless_dead(
-                self._llm.collective_rpc("gmr_encode", args=(sizes, list(images.values())))
-            )
-        dtype, hidden, rows = results[0]
-        embeddings = torch.frombuffer(bytearray(rows), dtype=getattr(torch, dtype)).view(-1, hidden)
-        return dict(
-            zip(images, embeddings.split([image_tokens(image) for image in images]), strict=True)
-        )
-
-    async def logit(
-        self, prompt: Prompt, embeddings: Mapping[Image, Tensor], *, adapter: str, salt: str
-    ) -> Output:
-        """Score one prompt; cancelling this takes it out of the engine.
-
-        `embeddings` has those of the prompt's images that the engine lacks. Everything up to
-        sending happens before the first pause, which is what keeps vLLM's two halves of the cache
-        in step.
-        """
-        with self._working():
-            outputs = self._llm.encode(
-                self._input(prompt, embeddings, salt),
-                self._params,
-                request_id=str(next(self._numbers)),
-                lora_request=self._adapters.get(adapter),
-                trace_headers=onward() if self._traces and active() else None,
-            )
-            async for output in outputs:
-                last = output
-        return Output(float(last.outputs.data[0]), int(last.num_cached_tokens or 0))
-
-    def close(self) -> None:
-        self._llm.shutdown()
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        """Keep account of work and progress; vLLM's exceptions become ours here, and only here."""
-        self._progress.begin()
-        done = False
+    async def score(
+        self, call: ScoreCall, begin: Begin = no_callback
+    ) -> AsyncGenerator[PairVerdict, None]:
+        """A verdict on each document, as they come; raises `NoWorker` when the engine dies."""
+        told: asyncio.Queue[PairVerdict | None] = asyncio.Queue()
+        feeding = asyncio.create_task(self._feed(call, told.put_nowait, begin))
+        feeding.add_done_callback(lambda _: told.put_nowait(None))
         try:
-            yield
-            done = True
-        except Exception as error:  # vLLM documents no closed set
-            raise (
-                EngineDead if self.dead or isinstance(error, EngineDeadError) else EngineRefused
-            ) from error
+            while (verdict := await told.get()) is not None:
+                yield verdict
+            if failure := feeding.exception():
+                raise NoWorker if self._runtime.dead else failure
         finally:
-            self._progress.end(done=done)
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
 
-    async def _unless_dead(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """A call to vLLM's workers; vLLM itself would wait forever for one whose engine has
-        died."""
-        calling = asyncio.ensure_future(call)
+    def _load(self, checkpoint: Checkpoint, adapters: Sequence[Adapter]) -> VllmRuntime:
+        quiet()
+        from service.worker.engines.vllm.runtime import VllmRuntime
+
+        return VllmRuntime(checkpoint, adapters, self._settings.engine_arguments)
+
+    async def _feed(
+        self, call: ScoreCall, tell: Callable[[PairVerdict], None], begin: Begin
+    ) -> None:
+        """Hand the engine one pair after the other, as it has room."""
+        met: set[Segment] = set()
+        async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as chunks:
+            async for chunk in chunks:
+                for index, prompt in chunk.prompts.items():
+                    if isinstance(prompt, TooLong):
+                        tell((index, refused(prompt)))
+                        continue
+                    cost = len(prompt.suffix.ids) + (
+                        0 if prompt.prefix in met else len(prompt.prefix.ids)
+                    )
+                    met.add(prompt.prefix)
+                    await self._window.enter(cost)
+                    begin()
+                    pair = pairs.create_task(
+                        self._score(call, index, prompt, chunk.embeddings, tell)
+                    )
+                    pair.add_done_callback(partial(self._leave, cost))
+
+    def _leave(self, cost: int, _: asyncio.Task[None]) -> None:
+        self._window.leave(cost)
+
+    async def _score(
+        self,
+        call: ScoreCall,
+        index: int,
+        prompt: Prompt,
+        embeddings: Mapping[Image, Tensor],
+        tell: Callable[[PairVerdict], None],
+    ) -> None:
+        """One pair. What the engine cannot do with it concerns this pair alone."""
         try:
-            while not (await asyncio.wait((calling,), timeout=_LOOK_SECONDS))[0]:
-                if self.dead:
-                    raise EngineDead
-            return calling.result()
-        finally:
-            calling.cancel()
-
-    def _holds(self, image: Image) -> bool:
-        return self._cache is not None and bool(self._cache.is_cached_item(_name(image)))
-
-    def _input(
-        self, prompt: Prompt, embeddings: Mapping[Image, Tensor], salt: str
-    ) -> dict[str, Any]:
-        """A prompt as vLLM's own renderer would hand it on."""
-        ids = [*prompt.prefix.ids, *prompt.suffix.ids]
-        plain: dict[str, Any] = {"prompt_token_ids": ids} | ({"cache_salt": salt} if salt else {})
-        if not prompt.images:
-            return plain | {"type": "token"}
-        if self._cache is not None:
-            # the receiving half does so first, too: what one has to push out is the same for both
-            for image in prompt.images:
-                self._cache.touch_sender_cache_item(_name(image))
-        starts = self._starts(prompt, ids)
-        return plain | {
-            "type": "multimodal",
-            "mm_kwargs": {"image": [self._item(image, embeddings) for image in prompt.images]},
-            "mm_hashes": {"image": [_name(image) for image in prompt.images]},
-            "mm_placeholders": {
-                "image": [
-                    PlaceholderRange(offset=start, length=image_tokens(image))
-                    for start, image in zip(starts, prompt.images, strict=True)
-                ]
-            },
-        }
-
-    def _starts(self, prompt: Prompt, ids: Sequence[int]) -> list[int]:
-        """Where each image's placeholders begin."""
-        pads = np.flatnonzero(np.asarray(ids) == self._pad)
-        lengths = [image_tokens(image) for image in prompt.images]
-        return [int(pads[place]) for place in itertools.accumulate([0, *lengths[:-1]])]
-
-    def _item(self, image: Image, embeddings: Mapping[Image, Tensor]) -> Any:
-        """What has to be sent of an image: its embeddings, or nothing where the engine still has
-        them."""
-        if self._holds(image):
-            item = None
+            # the engine let go of an image meanwhile
+            while missing := self._runtime.lacks(prompt.images) - embeddings.keys():
+                embeddings = {**embeddings, **await self._encoded(call, missing)}
+            output = await self._runtime.logit(
+                prompt, embeddings, adapter=call.model, salt=call.cache_salt
+            )
+            if not is_logit(output.logit):
+                raise EngineRefused
+        except EngineRefused:
+            ISOLATED.inc()
+            tell((index, Refused(WorkerFailed.code)))
         else:
-            rows = embeddings[image]
-            fields = {"image_embeds": rows, "image_grid_thw": torch.tensor([grid(image)])}
-            layout = {
-                "image_embeds": MultiModalFieldConfig.flat_from_sizes(
-                    "image", torch.tensor([len(rows)])
-                ),
-                "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
-            }
-            item = MultiModalKwargsItems.from_hf_inputs(fields, layout)["image"][0]
-        if self._cache is None:
-            return item
-        return self._cache.get_and_update_item(item and (item, []), _name(image))[0]
+            tell((index, scored(prompt, output.logit, output.reused_tokens)))
+
+    async def _prepared(self, call: ScoreCall) -> AsyncGenerator[_Chunk, None]:
+        """A call's chunks, each prepared while the one before is worked on."""
+        ahead: asyncio.Task[_Chunk] | None = None
+        renderer = CallRenderer(self._checkpoint, call)
+        try:
+            for following in (*_chunks(call, self._runtime.step_tokens), None):
+                chunk = await ahead if ahead else None
+                ahead = (
+                    asyncio.create_task(self._prepare(call, renderer, following))
+                    if following
+                    else None
+                )
+                if chunk:
+                    yield chunk
+        finally:
+            if ahead:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _prepare(
+        self, call: ScoreCall, renderer: CallRenderer, indexes: Sequence[int]
+    ) -> _Chunk:
+        documents = [call.documents[index] for index in indexes]
+        prompts: list[Prompt | TooLong] = []
+        for piece in pieces(documents):
+            prompts += await self._in_thread(renderer.prompts, documents[piece.start : piece.stop])
+        readable = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
+        missing = set[Image]().union(*(self._runtime.lacks(prompt.images) for prompt in readable))
+        IMAGE_CACHE.labels("hit").inc(
+            len({shown for prompt in readable for shown in prompt.images} - missing)
+        )
+        IMAGE_CACHE.labels("miss").inc(len(missing))
+        try:
+            embeddings = await self._encoded(call, missing)
+        except EngineRefused:  # which of them it was shows when each pair asks for its own
+            embeddings = {}
+        return _Chunk(dict(zip(indexes, prompts, strict=True)), embeddings)
+
+    async def _encoded(self, call: ScoreCall, images: Collection[Image]) -> dict[Image, Tensor]:
+        """Embeddings of some of a call's images. What another call is having encoded is waited
+        for."""
+        wanted = set(images) - self._encoding.keys()
+        new = (
+            {shown: pixels.rgb for pixels in call.images if (shown := image(pixels)) in wanted}
+            if wanted
+            else {}
+        )
+        if new:
+            encoding = asyncio.ensure_future(self._runtime.encode(new))
+            self._encoding |= dict.fromkeys(new, encoding)
+            encoding.add_done_callback(lambda _: [self._encoding.pop(shown, None) for shown in new])
+        under_way = {self._encoding[shown] for shown in images}
+        found = await asyncio.gather(*map(asyncio.shield, under_way))
+        return {shown: rows for embeddings in found for shown, rows in embeddings.items()}
+
+    async def _in_thread(self, work: Callable[..., Result], *args: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args))
 
 
-def _reason(error: Exception) -> str:
-    """An exception's kind and the beginning of its text, for the operator's log: most of vLLM's say
-    what it lacks."""
-    told = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {told[:_REASON_CHARS].rstrip('. ')}"
-        if told
-        else type(error).__name__
-    )
+def _chunks(call: ScoreCall, step_tokens: int) -> Iterator[list[int]]:
+    """A call's documents, shortest first, in runs of about a step's tokens; the first is
+    shorter."""
+    chunk: list[int] = []
+    limit, filled = step_tokens // _FIRST_SHARE, 0
+    sizes = [_about(document, call.images) for document in call.documents]
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__):
+        if chunk and filled + sizes[index] > limit:
+            yield chunk
+            limit, chunk, filled = step_tokens, [], 0
+        chunk.append(index)
+        filled += sizes[index]
+    if chunk:
+        yield chunk
 
 
-def _name(image: Image) -> str:
-    """What vLLM's caches call an image."""
-    return f"{image.key.hex()}-{image.width}x{image.height}"
+def _about(document: WireItem, images: Sequence[Pixels]) -> int:
+    """A document's length in tokens, without looking at it."""
+    tokens = 0
+    for part in document:
+        if isinstance(part, str):
+            tokens += len(part) // _CHARACTERS_A_TOKEN if part.isascii() else len(part)
+        else:
+            tokens += images[part].width * images[part].height // CELL**2
+    return tokens

@@ -25,7 +25,7 @@ from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused, logits_of
 from model_store.training.publish.parity import TOLERANCE
 from model_store.training.publish.run import Job, publish
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
 from service.worker.settings import WorkerSettings
 from tests.model_store.registry.published import no_file_over
@@ -150,10 +150,10 @@ class TestMerged:
         )
 
     async def test_a_worker_takes_it(self, folder: Path) -> None:
-        scorer = TorchScorer(WorkerSettings(device="cpu", threads=1))
-        (info,) = await scorer.start(resolve(str(folder)))
-        assert await check_golden(scorer, info, read_golden(folder), None) < TOLERANCE
-        await scorer.close()
+        engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+        (info,) = await engine.start(resolve(str(folder)))
+        assert await check_golden(engine, info, read_golden(folder), None) < TOLERANCE
+        await engine.close()
 
     def test_the_parity_file_has_every_way(self, folder: Path) -> None:
         told = json.loads((folder / "parity.json").read_text(encoding="utf-8"))

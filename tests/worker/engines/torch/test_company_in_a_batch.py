@@ -11,7 +11,7 @@ from msgspec import structs
 from model_store.checkpoint import resolve
 from model_store.synthetic.examples import Side
 from service.wire import ScoreCall, Scored
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.worker.calls import as_call, pictures, verdicts
@@ -33,11 +33,11 @@ SIZES = (1, 2, 3, 5, 9, 17, 40)
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one thread", "two threads"])
-async def scorer(request: pytest.FixtureRequest) -> AsyncIterator[TorchScorer]:
-    scorer = TorchScorer(WorkerSettings(device="cpu", threads=request.param))
-    await scorer.start(resolve(str(TINY)))
-    yield scorer
-    await scorer.close()
+async def engine(request: pytest.FixtureRequest) -> AsyncIterator[TorchEngine]:
+    engine = TorchEngine(WorkerSettings(device="cpu", threads=request.param))
+    await engine.start(resolve(str(TINY)))
+    yield engine
+    await engine.close()
 
 
 def written(rng: Random, words: int) -> str:
@@ -71,21 +71,21 @@ def some_of(call: ScoreCall, places: list[int]) -> ScoreCall:
     )
 
 
-async def logits(scorer: TorchScorer, call: ScoreCall) -> list[float]:
-    found = await verdicts(scorer, call)
+async def logits(engine: TorchEngine, call: ScoreCall) -> list[float]:
+    found = await verdicts(engine, call)
     assert all(isinstance(each, Scored) for each in found)
     return [each.logit for each in found if isinstance(each, Scored)]
 
 
 @pytest.mark.parametrize("query_words", [1, 30, 300])
-async def test_a_logit_is_the_same_in_every_company(scorer: TorchScorer, query_words: int) -> None:
+async def test_a_logit_is_the_same_in_every_company(engine: TorchEngine, query_words: int) -> None:
     rng = Random(f"company of {query_words}")
     (shown,) = pictures(1, "query")
     for query in ((written(rng, query_words),), (shown[0], written(rng, query_words))):
         whole = as_call("find", query, mixed(rng))
-        wanted = await logits(scorer, whole)
+        wanted = await logits(engine, whole)
         for size in SIZES:
             places = rng.sample(range(len(wanted)), size)
-            assert await logits(scorer, some_of(whole, places)) == [
+            assert await logits(engine, some_of(whole, places)) == [
                 wanted[place] for place in places
             ]

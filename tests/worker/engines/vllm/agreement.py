@@ -1,4 +1,4 @@
-"""What it means that two scorers agree on a call."""
+"""What it means that two engines agree on a call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from service.wire import Refused, ScoreCall, Scored
-from service.worker.engines.base import Scorer
+from service.worker.engines.base import Engine
 from tests.worker.calls import verdicts
 from tests.worker.engines.vllm.engine_worker import EngineWorker, Pair
 
@@ -37,7 +37,7 @@ def same(found: Pair, wanted: Pair) -> bool:
     )
 
 
-async def agree(worker: EngineWorker, oracle: Scorer, call: ScoreCall) -> bool:
+async def agree(worker: EngineWorker, oracle: Engine, call: ScoreCall) -> bool:
     found, wanted = await worker.ask(call), await verdicts(oracle, call)
     differing = [
         (index, *pair)

@@ -1,4 +1,4 @@
-"""Three workers on the real engine, each started once, and the scorer that theirs must equal."""
+"""Three workers on the real engine, each started once, and the engine that theirs must equal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from model_store.checkpoint import resolve
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.tracing.collector import QUICK, Collector, collecting
@@ -95,9 +95,9 @@ def worker(request: pytest.FixtureRequest) -> EngineWorker:
 
 
 @pytest.fixture(scope="session")
-async def oracle() -> AsyncIterator[TorchScorer]:
+async def oracle() -> AsyncIterator[TorchEngine]:
     """transformers in this process, in fp32."""
-    scorer = TorchScorer(WorkerSettings(device="cpu", threads=1))
-    await scorer.start(resolve(str(TINY)))
-    yield scorer
-    await scorer.close()
+    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    await engine.start(resolve(str(TINY)))
+    yield engine
+    await engine.close()

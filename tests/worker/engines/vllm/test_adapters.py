@@ -15,7 +15,7 @@ from model_store.synthetic import cells
 from model_store.synthetic.examples import Example
 from service.errors import ModelNotFound
 from service.wire import ScoreCall
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from tests.worker.calls import as_call
 from tests.worker.engines.vllm.adapters import merge
 from tests.worker.engines.vllm.agreement import TOLERANCE, agree, drift, logit
@@ -79,7 +79,7 @@ async def test_names_of_2025_are_served_as_todays(cached: EngineWorker) -> None:
 
 
 async def test_the_model_and_its_adapters_do_not_mix(
-    cached: EngineWorker, oracle: TorchScorer
+    cached: EngineWorker, oracle: TorchEngine
 ) -> None:
     names = ("gmr-tiny", *ADAPTERS)
     calls = [call(cell, name) for cell in CELLS for name in names]

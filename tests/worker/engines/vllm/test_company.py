@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from service.wire import MSGPACK, ScoreCall, Scored
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from tests.worker.calls import as_call, cell_call, verdicts
 from tests.worker.engines.vllm.agreement import TOLERANCE, agree, drift, logit, same
 from tests.worker.engines.vllm.conftest import MAX_CALLS
@@ -29,7 +29,7 @@ def long_call(documents: int, seed: str) -> ScoreCall:
 
 
 async def test_eight_callers_of_every_kind_get_what_each_gets_alone(
-    worker: EngineWorker, oracle: TorchScorer
+    worker: EngineWorker, oracle: TorchEngine
 ) -> None:
     kinds = ("T-T", "I-I", "T-I", "I-T", "IT-T", "IT-IT", "T-VD")
     calls = [*(cell_call(kind, f"company/{kind}", 12) for kind in kinds), long_call(40, "company")]
@@ -40,7 +40,7 @@ async def test_eight_callers_of_every_kind_get_what_each_gets_alone(
         assert drift(await worker.ask(call), pairs) < TOLERANCE
 
 
-async def is_idle(worker: EngineWorker, oracle: TorchScorer) -> bool:
+async def is_idle(worker: EngineWorker, oracle: TorchEngine) -> bool:
     """No call is stuck: as many as the worker takes at once are taken, and answered rightly."""
     calls = [cell_call("IT-IT", f"after/{number}", 2) for number in range(MAX_CALLS)]
     answers = await asyncio.gather(*(worker.ask(call) for call in calls))
@@ -50,7 +50,7 @@ async def is_idle(worker: EngineWorker, oracle: TorchScorer) -> bool:
 
 
 async def test_callers_that_leave_leave_nothing_behind(
-    cached: EngineWorker, oracle: TorchScorer
+    cached: EngineWorker, oracle: TorchEngine
 ) -> None:
     before = cached.descendants()
     kinds = ("T-T", "T-I", "I-I", "IT-IT")
@@ -88,7 +88,7 @@ async def no_call_is_left(worker: EngineWorker) -> None:
 
 
 async def test_a_deadline_gives_what_was_scored_until_then(
-    cached: EngineWorker, oracle: TorchScorer
+    cached: EngineWorker, oracle: TorchEngine
 ) -> None:
     milliseconds, partial = 8, 0
     while not partial:
@@ -106,7 +106,7 @@ async def test_a_deadline_gives_what_was_scored_until_then(
     assert all(isinstance(pair, Scored) for pair in await cached.ask(call))
 
 
-async def test_a_short_call_overtakes_a_long_one(cached: EngineWorker, oracle: TorchScorer) -> None:
+async def test_a_short_call_overtakes_a_long_one(cached: EngineWorker, oracle: TorchEngine) -> None:
     answered: list[str] = []
 
     async def ask(name: str, call: ScoreCall) -> None:
@@ -125,7 +125,7 @@ async def test_a_short_call_overtakes_a_long_one(cached: EngineWorker, oracle: T
 
 
 async def test_a_caller_that_hangs_up_while_it_sends_is_forgotten(
-    cached: EngineWorker, oracle: TorchScorer
+    cached: EngineWorker, oracle: TorchEngine
 ) -> None:
     body = msgspec.msgpack.encode(long_call(100, "cut short"))
     host, port = httpx.URL(cached.url).host, httpx.URL(cached.url).port

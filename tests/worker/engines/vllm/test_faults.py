@@ -16,7 +16,7 @@ from msgspec import structs
 
 from service.errors import NoWorker
 from service.wire import ScoreCall, Scored
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from tests.worker.calls import as_call, cell_call, verdicts
 from tests.worker.engines.vllm.agreement import same
 from tests.worker.engines.vllm.engine_worker import (
@@ -73,7 +73,7 @@ async def stopped_with_work(
     return asking
 
 
-async def test_an_engine_that_pauses_and_then_dies(tmp_path: Path, oracle: TorchScorer) -> None:
+async def test_an_engine_that_pauses_and_then_dies(tmp_path: Path, oracle: TorchEngine) -> None:
     texts, images = cell_call("T-T", "pause"), cell_call("I-I", "pause")
     with engine_worker(tmp_path, RERANK_STALL_SECONDS="2") as worker:
         engine, processes = worker.part(ENGINE), worker.descendants()
@@ -111,7 +111,7 @@ async def test_the_engines_own_worker_dies_mid_batch(tmp_path: Path) -> None:
 
 
 async def test_a_worker_that_is_told_to_end_finishes_its_calls_first(
-    tmp_path: Path, oracle: TorchScorer
+    tmp_path: Path, oracle: TorchEngine
 ) -> None:
     """In bfloat16: its golden pairs came out well enough, or it would not be ready."""
     with engine_worker(

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from model_store.synthetic.examples import Side
 from service.wire import Pixels, ScoreCall
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from tests.worker.calls import as_call, pictures
 from tests.worker.engines.vllm.agreement import agree, drift
 from tests.worker.engines.vllm.engine_worker import EngineWorker
@@ -33,7 +33,7 @@ def call(seed: str, count: int = 20) -> ScoreCall:
 
 
 async def test_a_picture_that_was_seen_is_not_encoded_again(
-    cached: EngineWorker, oracle: TorchScorer
+    cached: EngineWorker, oracle: TorchEngine
 ) -> None:
     """Other salts make sure that it is the embeddings that are kept, not a prompt's states."""
     asked = structs.replace(call("seen"), cache_salt="first")
@@ -67,7 +67,7 @@ async def test_a_picture_is_what_its_pixels_show(cached: EngineWorker) -> None:
     )
 
 
-async def test_calls_at_once_share_pictures(cached: EngineWorker, oracle: TorchScorer) -> None:
+async def test_calls_at_once_share_pictures(cached: EngineWorker, oracle: TorchEngine) -> None:
     asked = call("at once")
     found = await asyncio.gather(
         *(cached.ask(structs.replace(asked, cache_salt=str(number))) for number in range(6))
@@ -77,7 +77,7 @@ async def test_calls_at_once_share_pictures(cached: EngineWorker, oracle: TorchS
 
 
 async def test_pictures_that_push_each_other_out(
-    chunked: EngineWorker, oracle: TorchScorer
+    chunked: EngineWorker, oracle: TorchEngine
 ) -> None:
     """The cache has room for an image or two: several calls fight for it, each with prompts of
     several images."""
@@ -93,7 +93,7 @@ async def test_pictures_that_push_each_other_out(
 
 
 async def test_pictures_of_one_name_and_two_sizes_are_two(
-    worker: EngineWorker, oracle: TorchScorer
+    worker: EngineWorker, oracle: TorchEngine
 ) -> None:
     """No gateway sends such a call; but a wrong one must not bring the engine down."""
     asked = call("names", 2)

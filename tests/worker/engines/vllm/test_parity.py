@@ -11,7 +11,7 @@ from msgspec import structs
 from model_store.synthetic import cells
 from model_store.synthetic.examples import Side
 from service.wire import Refused, ScoreCall, Scored
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from tests.worker.calls import as_call, cell_call, pictures
 from tests.worker.engines.vllm.agreement import agree, drift, same
 from tests.worker.engines.vllm.engine_worker import EngineWorker
@@ -29,7 +29,7 @@ CONTROLS = (
 
 
 @pytest.mark.parametrize("cell", cells.CELLS)
-async def test_every_cell(worker: EngineWorker, oracle: TorchScorer, cell: str) -> None:
+async def test_every_cell(worker: EngineWorker, oracle: TorchEngine, cell: str) -> None:
     assert await agree(worker, oracle, cell_call(cell, f"parity/{cell}"))
 
 
@@ -48,14 +48,14 @@ def call_with_several_images() -> ScoreCall:
     return as_call("compare", query, documents)
 
 
-async def test_several_images_a_side(worker: EngineWorker, oracle: TorchScorer) -> None:
+async def test_several_images_a_side(worker: EngineWorker, oracle: TorchEngine) -> None:
     call = call_with_several_images()
     assert await agree(worker, oracle, call)
     assert await agree(worker, oracle, structs.replace(call, documents=call.documents[::-1]))
 
 
 async def test_one_document_and_a_hundred_in_any_order(
-    worker: EngineWorker, oracle: TorchScorer
+    worker: EngineWorker, oracle: TorchEngine
 ) -> None:
     rng = Random("hundred")
     documents: list[Side] = [("word " * 700,)]
@@ -76,7 +76,7 @@ async def test_one_document_and_a_hundred_in_any_order(
         assert same(alone[0], together[place])
 
 
-async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchScorer) -> None:
+async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchEngine) -> None:
     """vLLM has once given wrong scores for prompts that were computed in pieces (its issue
     48831)."""
     one, two, three, _ = (side[0] for side in pictures(4, "long"))
@@ -96,7 +96,7 @@ async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchS
     assert sum(length > MAX_TOKENS - 5 for length in lengths) == 3
 
 
-async def test_a_long_query(worker: EngineWorker, oracle: TorchScorer) -> None:
+async def test_a_long_query(worker: EngineWorker, oracle: TorchEngine) -> None:
     (picture,) = pictures(1, "query")[0]
     query: Side = ("how are lists sorted? " * 700, picture)
     assert await agree(
@@ -107,7 +107,7 @@ async def test_a_long_query(worker: EngineWorker, oracle: TorchScorer) -> None:
 
 
 async def test_control_tokens_that_users_type_are_text(
-    worker: EngineWorker, oracle: TorchScorer
+    worker: EngineWorker, oracle: TorchEngine
 ) -> None:
     (picture,) = pictures(1, "control")[0]
     documents: list[Side] = [(text,) for text in CONTROLS] + [

@@ -51,7 +51,7 @@ _PREFIX_SHARE = 16
 to, not computed."""
 
 
-class TorchScorer:
+class TorchEngine:
     """Runs a checkpoint's network in this process."""
 
     def __init__(self, settings: WorkerSettings) -> None:

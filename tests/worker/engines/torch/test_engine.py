@@ -23,7 +23,7 @@ from model_store.synthetic.examples import Side
 from service.wire import Refused, ScoreCall, Scored, WireItem
 from service.worker.engines.base import CannotLoad
 from service.worker.engines.prompts import CallRenderer
-from service.worker.engines.torch.scorer import TorchScorer
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, put, stated, write_layout
@@ -32,17 +32,17 @@ from tests.worker.calls import as_call, verdicts
 TOLERANCE = 1e-4
 
 
-async def make_scorer(**settings: object) -> TorchScorer:
-    scorer = TorchScorer(WorkerSettings(device="cpu", **settings))
-    await scorer.start(resolve(str(TINY)))
-    return scorer
+async def make_engine(**settings: object) -> TorchEngine:
+    engine = TorchEngine(WorkerSettings(device="cpu", **settings))
+    await engine.start(resolve(str(TINY)))
+    return engine
 
 
 @pytest.fixture(scope="module")
-async def scorer() -> AsyncIterator[TorchScorer]:
-    scorer = await make_scorer()
-    yield scorer
-    await scorer.close()
+async def engine() -> AsyncIterator[TorchEngine]:
+    engine = await make_engine()
+    yield engine
+    await engine.close()
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def reference() -> NaiveReranker:
     return NaiveReranker(TINY)
 
 
-async def logits(scorer: TorchScorer, call: ScoreCall) -> list[float]:
-    verdicts = {index: verdict async for index, verdict in scorer.score(call)}
+async def logits(engine: TorchEngine, call: ScoreCall) -> list[float]:
+    verdicts = {index: verdict async for index, verdict in engine.score(call)}
     found = [verdicts[index] for index in range(len(call.documents))]
     assert all(isinstance(each, Scored) for each in found)
     return [each.logit for each in found if isinstance(each, Scored)]
@@ -59,10 +59,10 @@ async def logits(scorer: TorchScorer, call: ScoreCall) -> list[float]:
 
 @pytest.mark.parametrize("cell", cells.CELLS)
 async def test_every_cell_equals_plain_forwards(
-    scorer: TorchScorer, reference: NaiveReranker, cell: str
+    engine: TorchEngine, reference: NaiveReranker, cell: str
 ) -> None:
     example = cells.sample(cell, Random(f"parity/{cell}"), "heldout", 6)
-    found = await logits(scorer, as_call(example.instruction, example.query, example.documents))
+    found = await logits(engine, as_call(example.instruction, example.query, example.documents))
     expected = [
         reference.logit(example.instruction, example.query, document)
         for document in example.documents
@@ -70,7 +70,7 @@ async def test_every_cell_equals_plain_forwards(
     assert np.abs(np.subtract(found, expected)).max() < TOLERANCE
 
 
-async def test_several_images_a_side(scorer: TorchScorer, reference: NaiveReranker) -> None:
+async def test_several_images_a_side(engine: TorchEngine, reference: NaiveReranker) -> None:
     rng = Random("several")
     example = cells.sample("I-I", rng, "heldout", 5)
     one, two, three, four, five, six = (side[0] for side in example.documents)
@@ -81,30 +81,30 @@ async def test_several_images_a_side(scorer: TorchScorer, reference: NaiveRerank
         (four, "in the middle", five, six, "last"),
         ("no picture",),
     ]
-    found = await logits(scorer, as_call("compare", query, documents))
+    found = await logits(engine, as_call("compare", query, documents))
     expected = [reference.logit("compare", query, document) for document in documents]
     assert np.abs(np.subtract(found, expected)).max() < TOLERANCE
 
 
-async def test_one_document_equals_a_hundred(scorer: TorchScorer, reference: NaiveReranker) -> None:
+async def test_one_document_equals_a_hundred(engine: TorchEngine, reference: NaiveReranker) -> None:
     rng = Random("hundred")
     query: Side = ("a red circle and how lists are sorted",)
     documents: list[Side] = []
     for cell in ("T-T", "T-I", "T-IT"):
         documents += cells.sample(cell, rng, "heldout", 32).documents
     documents.append(("word " * 700,))
-    together = await logits(scorer, as_call("find", query, documents))
+    together = await logits(engine, as_call("find", query, documents))
     shuffled = list(range(len(documents)))
     rng.shuffle(shuffled)
     in_other_order = await logits(
-        scorer, as_call("find", query, [documents[place] for place in shuffled])
+        engine, as_call("find", query, [documents[place] for place in shuffled])
     )
     assert (
         np.abs(np.subtract(in_other_order, [together[place] for place in shuffled])).max()
         < TOLERANCE
     )
     for place in (0, 40, 98, 99):
-        (alone,) = await logits(scorer, as_call("find", query, [documents[place]]))
+        (alone,) = await logits(engine, as_call("find", query, [documents[place]]))
         assert alone == pytest.approx(together[place], abs=TOLERANCE)
         assert reference.logit("find", query, documents[place]) == pytest.approx(
             alone, abs=TOLERANCE
@@ -112,36 +112,36 @@ async def test_one_document_equals_a_hundred(scorer: TorchScorer, reference: Nai
 
 
 @pytest.mark.parametrize("batch_tokens", [64, 500, 20_000])
-async def test_the_batch_size_does_not_matter(scorer: TorchScorer, batch_tokens: int) -> None:
-    other = await make_scorer(batch_tokens=batch_tokens)
+async def test_the_batch_size_does_not_matter(engine: TorchEngine, batch_tokens: int) -> None:
+    other = await make_engine(batch_tokens=batch_tokens)
     example = cells.sample("T-IT", Random("batch"), "heldout", 12)
     call = as_call(example.instruction, example.query, example.documents)
     assert (
-        np.abs(np.subtract(await logits(other, call), await logits(scorer, call))).max() < TOLERANCE
+        np.abs(np.subtract(await logits(other, call), await logits(engine, call))).max() < TOLERANCE
     )
     await other.close()
 
 
-async def test_a_pair_that_cannot_be_cut_is_refused_alone(scorer: TorchScorer) -> None:
+async def test_a_pair_that_cannot_be_cut_is_refused_alone(engine: TorchEngine) -> None:
     call = as_call("find", ("q",), [("word " * 5000,), ("fits",)])
     uncut = ScoreCall(
         call.model, call.instruction, call.query, call.documents, call.images, truncate=False
     )
-    verdicts = {index: verdict async for index, verdict in scorer.score(uncut)}
+    verdicts = {index: verdict async for index, verdict in engine.score(uncut)}
     assert verdicts[0] == Refused("pair_too_long")
     assert isinstance(verdicts[1], Scored)
     assert not verdicts[1].truncated
-    verdicts = {index: verdict async for index, verdict in scorer.score(call)}
+    verdicts = {index: verdict async for index, verdict in engine.score(call)}
     assert isinstance(verdicts[0], Scored)
     assert verdicts[0].truncated
 
 
 async def test_token_counts_are_those_of_the_prompt(
-    scorer: TorchScorer, reference: NaiveReranker
+    engine: TorchEngine, reference: NaiveReranker
 ) -> None:
     example = cells.sample("T-I", Random("counts"), "heldout", 1)
     call = as_call("find", example.query, [example.documents[0]])
-    ((_, verdict),) = [each async for each in scorer.score(call)]
+    ((_, verdict),) = [each async for each in engine.score(call)]
     assert isinstance(verdict, Scored)
     pixels = call.images[0]
     assert verdict.image_tokens == pixels.width * pixels.height // 28**2
@@ -157,26 +157,26 @@ async def test_token_counts_are_those_of_the_prompt(
     )
 
 
-async def test_a_closed_generator_abandons_the_rest(scorer: TorchScorer) -> None:
+async def test_a_closed_generator_abandons_the_rest(engine: TorchEngine) -> None:
     call = as_call("find", ("q",), [(f"document {number} " * 100,) for number in range(60)])
     seen = 0
-    async with aclosing(scorer.score(call)) as verdicts:
+    async with aclosing(engine.score(call)) as verdicts:
         async for _ in verdicts:
             seen += 1
             break
     assert seen == 1
-    (again,) = await logits(scorer, as_call("find", ("q",), [("after",)]))
+    (again,) = await logits(engine, as_call("find", ("q",), [("after",)]))
     assert np.isfinite(again)
 
 
-async def test_calls_take_turns(scorer: TorchScorer) -> None:
+async def test_calls_take_turns(engine: TorchEngine) -> None:
     """A small call that comes second does not wait for a large one to end."""
     large = as_call("find", ("q",), [(f"document {number} " * 60,) for number in range(120)])
     small = as_call("find", ("q",), [("short",)])
     finished: list[str] = []
 
     async def run(name: str, call: ScoreCall) -> None:
-        await logits(scorer, call)
+        await logits(engine, call)
         finished.append(name)
 
     first = asyncio.create_task(run("large", large))
@@ -210,12 +210,12 @@ SMALL = as_call("find", ("small",), [("short",)])
 
 
 async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
-    scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = Watched(monkeypatch)
-    large = asyncio.create_task(logits(scorer, LONG))
+    large = asyncio.create_task(logits(engine, LONG))
     await asyncio.sleep(0)
-    await logits(scorer, SMALL)
+    await logits(engine, SMALL)
     large.cancel()
     await asyncio.gather(large, return_exceptions=True)
     assert ("small", 1) in watched.pieces[:3]
@@ -223,21 +223,21 @@ async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
 
 
 async def test_a_call_that_is_cancelled_is_rendered_no_further(
-    scorer: TorchScorer, monkeypatch: pytest.MonkeyPatch
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watched = Watched(monkeypatch)
-    large = asyncio.create_task(logits(scorer, LONG))
+    large = asyncio.create_task(logits(engine, LONG))
     while not watched.pieces:
         await asyncio.sleep(0.001)
     large.cancel()
     await asyncio.gather(large, return_exceptions=True)
     begun = len(watched.pieces)
-    await logits(scorer, SMALL)
+    await logits(engine, SMALL)
     assert [query for query, _ in watched.pieces[begun:]] in (["small"], ["large", "small"])
 
 
 @pytest.mark.parametrize("part", ["instruction", "query"])
-async def test_what_is_too_long_by_itself_is_named(scorer: TorchScorer, part: str) -> None:
+async def test_what_is_too_long_by_itself_is_named(engine: TorchEngine, part: str) -> None:
     long = "word " * 5_000
     call = as_call(
         long if part == "instruction" else "find",
@@ -245,13 +245,13 @@ async def test_what_is_too_long_by_itself_is_named(scorer: TorchScorer, part: st
         [("one",), ("two",)],
     )
     uncut = structs.replace(call, truncate=False)
-    assert await verdicts(scorer, uncut) == [Refused("pair_too_long", part)] * 2
+    assert await verdicts(engine, uncut) == [Refused("pair_too_long", part)] * 2
 
 
 async def test_a_gpu_that_is_not_there_is_said_so() -> None:
-    scorer = TorchScorer(WorkerSettings(device="cuda"))
+    engine = TorchEngine(WorkerSettings(device="cuda"))
     with pytest.raises(CannotLoad, match="no usable GPU"):
-        await scorer.start(resolve(str(TINY)))
+        await engine.start(resolve(str(TINY)))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(
     folder = write_layout(tmp_path / "mine", Layout())
     put(folder, "config.json", stated("config.json") | {"quantization_config": quantised})
     with pytest.raises(CheckpointUnusable) as refused:
-        await TorchScorer(WorkerSettings(device="cpu", threads=1)).start(resolve(str(folder)))
+        await TorchEngine(WorkerSettings(device="cpu", threads=1)).start(resolve(str(folder)))
     method = quantised["quant_method"]
     assert str(refused.value).startswith(
         f"mine: its weights are quantised ({method}), which the torch engine does not run: "

@@ -76,9 +76,15 @@ def serve(
 
     from service.gateway.app import create_gateway
     from service.worker.app import create_worker
+    from service.worker.engines.loading import create_engine
 
     text = welcome(server.url, keys=asks_for_keys(settings))
-    inner = create_worker(worker_side, on_ready=lambda: typer.echo(text), on_failure=server.give_up)
+    inner = create_worker(
+        worker_side,
+        create_engine(worker_side),
+        on_ready=lambda: typer.echo(text),
+        on_failure=server.give_up,
+    )
     transport = httpx.ASGITransport(app=inner)
     client = httpx.AsyncClient(
         transport=transport, base_url="http://worker", timeout=httpx.Timeout(None)
@@ -115,8 +121,10 @@ def worker(
     check_model(settings)
     announce(server, settings, engine=settings.engine)
     from service.worker.app import create_worker
+    from service.worker.engines.loading import create_engine
 
-    run(server, create_worker(settings, on_failure=server.give_up), settings, "worker")
+    served = create_worker(settings, create_engine(settings), on_failure=server.give_up)
+    run(server, served, settings, "worker")
 
 
 app.add_typer(keys)

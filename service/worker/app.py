@@ -35,7 +35,6 @@ from service.web.request_body import announced_bytes, read_body
 from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.worker.call_reading import read_call
 from service.worker.engines.base import Engine
-from service.worker.engines.loading import create_engine
 from service.worker.lifecycle import WorkerState, run_lifecycle
 from service.worker.settings import WorkerSettings
 
@@ -49,13 +48,16 @@ def _nothing() -> None:
 
 def create_worker(
     settings: WorkerSettings,
+    engine: Engine,
     *,
     on_ready: Callable[[], None] = _nothing,
     on_failure: Callable[[], None] = _nothing,
 ) -> FastAPI:
-    """The worker's app. It answers at once; when its model is loaded it turns ready, or is known
-    never to be."""
-    engine = create_engine(settings)
+    """The worker's app around an engine that has not been started.
+
+    It answers at once. Its lifespan starts the engine, and then calls `on_ready`, or `on_failure`
+    where the model cannot be served; it closes the engine at the end.
+    """
     state = WorkerState()
     STALLED_SECONDS.set_function(engine.stalled_seconds)
     ENGINE_CALL_LIMIT.set(settings.max_calls)

@@ -63,7 +63,10 @@ LONG = structs.replace(
 async def served(settings: WorkerSettings) -> AsyncIterator[httpx.AsyncClient]:
     ready = asyncio.Event()
     app = create_worker(
-        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker is not ready")
+        settings,
+        TorchEngine(settings),
+        on_ready=ready.set,
+        on_failure=lambda: pytest.fail("the worker is not ready"),
     )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
@@ -241,7 +244,7 @@ async def test_a_timeout_that_is_no_number_of_ms_is_no_timeout(
 
 
 async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None:
-    app = create_worker(SETTINGS)
+    app = create_worker(SETTINGS, TorchEngine(SETTINGS))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://worker"
     ) as worker:

@@ -9,19 +9,22 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec import structs
 from prometheus_client import REGISTRY
 
 from model_store.golden import read_golden
 from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
 from service.observability.metrics import DRIFT, GOLDEN_PAIRS, TOLERANCE
-from service.worker import app as worker_app
+from service.wire import ScoreCall, Scored
 from service.worker.app import create_worker
+from service.worker.engines.base import Begin, PairVerdict, no_callback
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY, free_port
@@ -107,7 +110,7 @@ async def test_a_broken_checkpoint_never_turns_ready(
     damage(checkpoint)
     ready, failed = asyncio.Event(), asyncio.Event()
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1)
-    app = create_worker(settings, on_ready=ready.set, on_failure=failed.set)
+    app = create_worker(settings, TorchEngine(settings), on_ready=ready.set, on_failure=failed.set)
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(failed.wait(), 120)
         async with httpx.AsyncClient(
@@ -128,7 +131,10 @@ async def test_a_deviation_within_the_tolerance_is_accepted(checkpoint: Path) ->
     ready = asyncio.Event()
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1, golden_tolerance=0.1)
     app = create_worker(
-        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up")
+        settings,
+        TorchEngine(settings),
+        on_ready=ready.set,
+        on_failure=lambda: pytest.fail("the worker gave up"),
     )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
@@ -144,19 +150,37 @@ def exported(metric: str) -> float:
     return float(found)
 
 
+class DriftingEngine(TorchEngine):
+    """The torch engine with `drift` added to each logit."""
+
+    drift = 0.0
+
+    async def score(
+        self, call: ScoreCall, begin: Begin = no_callback
+    ) -> AsyncGenerator[PairVerdict, None]:
+        async with aclosing(super().score(call, begin)) as verdicts:
+            async for index, verdict in verdicts:
+                if isinstance(verdict, Scored):
+                    yield index, structs.replace(verdict, logit=verdict.logit + self.drift)
+                else:
+                    yield index, verdict
+
+
 async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An engine that scores otherwise later is seen; what is done about it is not its worker's to
     decide."""
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
-    engine = TorchEngine(settings)
-    monkeypatch.setattr(worker_app, "create_engine", lambda _: engine)
+    engine = DriftingEngine(settings)
     for metric in (DRIFT, TOLERANCE):
         metric.clear()
     ready = asyncio.Event()
-    app = worker_app.create_worker(
-        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up")
+    app = create_worker(
+        settings,
+        engine,
+        on_ready=ready.set,
+        on_failure=lambda: pytest.fail("the worker gave up"),
     )
     async with app.router.lifespan_context(app), asyncio.timeout(120):
         await ready.wait()
@@ -166,15 +190,14 @@ async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
             == 1e-3
         )
         assert exported("rerank_model_load_seconds") > 0
-        right = engine._network.score
-        engine._network.score = lambda *args: [logit + 1 for logit in right(*args)]  # type: ignore[method-assign]
+        engine.drift = 1.0
         while exported("rerank_golden_drift_logits") < 0.9:
             await asyncio.sleep(0.01)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app), base_url="http://worker"
         ) as client:
             assert (await client.get("/health/ready")).status_code == 200
-        engine._network.score = right  # type: ignore[method-assign]
+        engine.drift = 0.0
         while exported("rerank_golden_drift_logits") > 1e-3:
             await asyncio.sleep(0.01)
     assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {
@@ -194,7 +217,10 @@ async def test_a_folder_without_golden_pairs_is_served_and_says_so(
         model=str(folder), device="cpu", threads=1, golden_check_seconds=0.01, log_level="info"
     )
     app = create_worker(
-        settings, on_ready=ready.set, on_failure=lambda: pytest.fail("the worker gave up")
+        settings,
+        TorchEngine(settings),
+        on_ready=ready.set,
+        on_failure=lambda: pytest.fail("the worker gave up"),
     )
     with caplog.at_level("INFO"):
         async with app.router.lifespan_context(app):
@@ -219,9 +245,8 @@ async def test_a_folder_without_golden_pairs_is_served_and_says_so(
 async def test_a_checkpoint_says_how_many_golden_pairs_were_scored(tmp_path: Path) -> None:
     GOLDEN_PAIRS.clear()
     ready = asyncio.Event()
-    app = create_worker(
-        WorkerSettings(model=str(TINY), device="cpu", threads=1), on_ready=ready.set
-    )
+    settings = WorkerSettings(model=str(TINY), device="cpu", threads=1)
+    app = create_worker(settings, TorchEngine(settings), on_ready=ready.set)
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(ready.wait(), 120)
         async with httpx.AsyncClient(

@@ -28,6 +28,7 @@ from model_store.checkpoint import resolve, resolve_adapter
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
 from service.worker.app import create_worker
+from service.worker.engines.loading import create_engine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.worker.engines.vllm.adapters import dated, make_adapter
@@ -302,9 +303,8 @@ def test_the_torch_engine_says_it_at_start(
 
     async def start() -> None:
         failed = asyncio.Event()
-        app = create_worker(
-            WorkerSettings(model=str(TINY), adapters={"legal": folder}), on_failure=failed.set
-        )
+        settings = WorkerSettings(model=str(TINY), adapters={"legal": folder})
+        app = create_worker(settings, create_engine(settings), on_failure=failed.set)
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(failed.wait(), 60)
 

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from model_store.manifest import MANIFEST, digest_files
 from service.observability.logs import logger as service_log
 from service.worker.app import create_worker
+from service.worker.engines.loading import create_engine
 from service.worker.settings import WorkerSettings
 from tests.conftest import CALM, TINY, free_port
 from tests.processes import Gmr, Process
@@ -257,7 +258,9 @@ async def why_never_ready(caplog: pytest.LogCaptureFixture, model: str) -> str:
     """The one line with which a worker gives up; until then and after, it never was ready."""
     failed, ready = asyncio.Event(), asyncio.Event()
     settings = WorkerSettings(model=model, device="cpu", threads=1)
-    app = create_worker(settings, on_ready=ready.set, on_failure=failed.set)
+    app = create_worker(
+        settings, create_engine(settings), on_ready=ready.set, on_failure=failed.set
+    )
     with caplog.at_level(logging.INFO, logger=service_log.name):
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(failed.wait(), SECONDS)

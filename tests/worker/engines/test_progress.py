@@ -14,7 +14,7 @@ import pytest
 
 from model_store.checkpoint import Adapter, Checkpoint
 from service.wire import ScoreCall, ScoreReply, WorkerInfo
-from service.worker import app as worker_app
+from service.worker.app import create_worker
 from service.worker.engines.base import Progress
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
@@ -134,9 +134,7 @@ class Running:
 async def worker() -> AsyncIterator[Running]:
     settings = WorkerSettings(device="cpu", threads=1, stall_seconds=1)
     engine = Stuck(settings)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(worker_app, "create_engine", lambda _: engine)
-        app = worker_app.create_worker(settings)
+    app = create_worker(settings, engine)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
     async with client, app.router.lifespan_context(app):
         running = Running(engine, client)

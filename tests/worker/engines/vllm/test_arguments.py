@@ -17,6 +17,7 @@ import pytest
 from model_store.checkpoint import Adapter, resolve
 from service.worker.app import create_worker
 from service.worker.engines.base import CannotLoad
+from service.worker.engines.loading import create_engine
 from service.worker.engines.vllm import arguments as vllm_arguments
 from service.worker.engines.vllm.arguments import (
     decides_scores,
@@ -97,8 +98,10 @@ async def test_a_worker_without_vllm_never_turns_ready(
 ) -> None:
     install(monkeypatch)
     failed = asyncio.Event()
+    settings = WorkerSettings(model=str(TINY), engine="vllm")
     app = create_worker(
-        WorkerSettings(model=str(TINY), engine="vllm"),
+        settings,
+        create_engine(settings),
         on_ready=lambda: pytest.fail("ready"),
         on_failure=failed.set,
     )
@@ -215,9 +218,8 @@ def test_a_format_whose_files_nothing_checks_is_refused(name: str) -> None:
 def test_an_adapter_named_as_the_model_is_refused(caplog: pytest.LogCaptureFixture) -> None:
     async def load() -> None:
         failed = asyncio.Event()
-        app = create_worker(
-            WorkerSettings(model=str(TINY), adapters={"gmr-tiny": TINY}), on_failure=failed.set
-        )
+        settings = WorkerSettings(model=str(TINY), adapters={"gmr-tiny": TINY})
+        app = create_worker(settings, create_engine(settings), on_failure=failed.set)
         async with app.router.lifespan_context(app):
             await asyncio.wait_for(failed.wait(), 60)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,9 +36,11 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from model_store.checkpoint import Adapter, Checkpoint
 from model_store.families.prompt import Image, Prompt
 from model_store.families.qwen2_5_vl import grid, image_tokens
+from service.observability.logs import log
 from service.observability.tracing import active, onward
 from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused, Progress
 from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
+from service.worker.engines.vllm.overruled import overruled
 from service.worker.engines.vllm.stats import StepStats
 
 _LOOK_SECONDS = 0.5
@@ -67,6 +70,7 @@ class VllmRuntime:
             for number, adapter in enumerate(adapters, start=1)
         }
         chosen = engine_arguments(AsyncEngineArgs, checkpoint, adapters, arguments, on_cpu=on_cpu)
+        wanted = {name: getattr(chosen, name) for name in arguments}
         try:
             self._llm = AsyncLLM.from_engine_args(
                 chosen, stat_loggers=None if chosen.disable_log_stats else [StepStats]
@@ -78,6 +82,8 @@ class VllmRuntime:
                 f"{checkpoint.name}: vLLM could not load it ({_reason(error)})."
             ) from error
         config = self._llm.vllm_config
+        for difference in overruled(wanted, config):
+            log(difference.sentence(), logging.WARNING)
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self.device = str(current_platform.device_type)
         self.step_tokens = int(config.scheduler_config.max_num_batched_tokens)

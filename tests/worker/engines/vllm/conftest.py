@@ -50,8 +50,12 @@ def cached(
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorker]:
     """A worker that keeps neither prefixes nor embeddings, and computes each prompt in one
-    piece."""
+    piece.
+
+    It is also set to asynchronous scheduling, which vLLM turns off on a CPU.
+    """
     settings = {
+        "RERANK_ENGINE_ASYNC_SCHEDULING": "true",
         "RERANK_ENGINE_ENABLE_PREFIX_CACHING": "false",
         "RERANK_ENGINE_ENABLE_CHUNKED_PREFILL": "false",
         "RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS": "3200",

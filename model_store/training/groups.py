@@ -99,7 +99,7 @@ class Grouper:
         pictures: dict[bytes, Pixels] = {}
         for path in _paths((example.query, *documents)):
             try:
-                pictures[_key(path)] = load_picture(path, **self._bounds)
+                pictures[_key(path)] = np.asarray(load_picture(path, **self._bounds))
             except PictureUnreadable as error:
                 raise DataError(
                     f"{example.place}: the image {path.name!r} cannot be used: {error}."

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from service.api import Item
 from service.gateway.media.content import Content, Picture
-from service.gateway.media.decoding import smart_resize
+from service.gateway.media.decoding import resized_size
 from service.gateway.media.encoded_size import image_size
 from service.wire import ImageRule, WorkerInfo
 
@@ -136,7 +136,5 @@ def _pixels(picture: Picture, rule: ImageRule) -> int:
 
 
 def _resized(width: int, height: int, rule: ImageRule) -> int:
-    wide, high = smart_resize(
-        width, height, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels
-    )
-    return wide * high
+    resized_width, resized_height = resized_size(width, height, rule)
+    return resized_width * resized_height

@@ -69,8 +69,10 @@ class Reader:
             picture = (
                 None
                 if side.image is None
-                else load_picture(
-                    side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
+                else np.asarray(
+                    load_picture(
+                        side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
+                    )
                 )
             )
         except PictureUnreadable as error:

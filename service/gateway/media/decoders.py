@@ -23,7 +23,7 @@ import anyio.to_process
 from service.cores import cores
 from service.errors import ImageTooLarge, InvalidImage, RerankError
 from service.gateway.admission.fair_queue import FairQueue, Kind, Turn
-from service.gateway.media import decoding as pictures
+from service.gateway.media.decoding import decode_all, import_decoder
 from service.gateway.media.quarantine import Quarantine
 from service.observability.metrics import IMAGES
 from service.wire import ImageRule, Pixels
@@ -83,7 +83,7 @@ class Decoders:
         """
         with anyio.CancelScope(shield=True):
             await asyncio.gather(
-                *(anyio.to_process.run_sync(pictures.ready) for _ in range(cores()))
+                *(anyio.to_process.run_sync(import_decoder) for _ in range(cores()))
             )
 
     async def decode(
@@ -162,12 +162,7 @@ class Decoders:
             try:
                 with anyio.fail_after(self._decode_seconds):
                     decoded, seconds = await anyio.to_process.run_sync(
-                        pictures.decode_all,
-                        encoded,
-                        rule.cell,
-                        rule.min_pixels,
-                        rule.max_pixels,
-                        cancellable=True,
+                        decode_all, encoded, rule, cancellable=True
                     )
             except (TimeoutError, anyio.BrokenWorkerProcess):
                 decoding.seconds -= time.monotonic() - begun

@@ -1,163 +1,115 @@
-"""What a child process does to image bytes: decode and resize.
+"""Decoding and resizing of encoded images; `decode_all` runs in a child process.
 
-Knows Pillow alone. Invariant: every failure is one of this service's own errors; no Pillow
-exception or text leaves; and of what a PNG holds beside its pixels, no more is unpacked than two
-short texts that may say how it is turned.
+The pixels are those of `model_store.families.images`, which training uses too. This module adds
+what untrusted bytes need: a bound on memory, PNG files without the chunks that Pillow would
+inflate, and errors of this service alone. It depends on Pillow, on no request and no event loop.
+Invariant: every failure is a `RerankError`, and no text of Pillow's leaves.
 """
 
 from __future__ import annotations
 
-import math
 import resource
 import struct
 import time
-import warnings
 from collections.abc import Sequence
-from io import BytesIO
 
-from PIL import ExifTags, Image
+from PIL import Image
 
+from model_store.families.images import open_image, prepare, smart_resize
 from service.errors import ImageTooLarge, InvalidImage, RerankError
 from service.gateway.media.headers import PNG
+from service.wire import ImageRule
 
-FORMATS = ("PNG", "JPEG", "WEBP")
 DECODER_MEMORY_BYTES = 2**30
+MAX_CHUNKS = 50_000
+"""Chunks of a PNG. Encoders write one for each 8 KiB or more, and stepping over a chunk takes as
+long as reading about a hundred bytes."""
 _KEPT_CHUNKS = frozenset(
     (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL", b"fdAT", b"eXIf")
 )
-_KEPT_TEXTS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
-"""Texts that may say how a picture is turned, and nothing else that this service wants to know."""
-_LONGEST_TEXT = 64 * 2**10
-MAX_CHUNKS = 50_000
-"""Of a PNG. Encoders write one for each 8 KiB or more; each takes a chunk's reader as long as a
-hundred bytes."""
+_TEXT_CHUNKS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_KEPT_KEYWORDS = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+"""Text chunks that may hold an EXIF orientation; no other text affects the pixels."""
+_MAX_TEXT_BYTES = 64 * 2**10
 
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""How to set a picture upright, by its EXIF orientation."""
-
-# Sizes are checked here, from the header, against the service's own limit.
+# Headers are checked against the service's own limits before an image is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
 
-def decode_all(
-    batch: Sequence[bytes], cell: int, min_pixels: int, max_pixels: int
-) -> tuple[list[tuple[int, int, bytes] | RerankError], float]:
-    """Each image of a batch, or why it cannot be read; and the CPU seconds it took.
+def resized_size(width: int, height: int, rule: ImageRule) -> tuple[int, int]:
+    """(width, height) of an image after it is resized for a model."""
+    return smart_resize(
+        width, height, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels
+    )
 
-    Runs in a child process, whose address space it bounds.
+
+def decode_all(
+    batch: Sequence[bytes], rule: ImageRule
+) -> tuple[list[tuple[int, int, bytes] | RerankError], float]:
+    """(width, height, RGB rows) or the error of each image, and the CPU seconds of them all.
+
+    It limits the address space of the process that it runs in.
     """
     resource.setrlimit(resource.RLIMIT_AS, (DECODER_MEMORY_BYTES, DECODER_MEMORY_BYTES))
-    begun = time.process_time()
+    started = time.process_time()
+
     decoded: list[tuple[int, int, bytes] | RerankError] = []
     for data in batch:
         try:
-            decoded.append(_decode(data, cell, min_pixels, max_pixels))
+            decoded.append(_decode(data, rule))
         except RerankError as error:
             decoded.append(error)
-    return decoded, time.process_time() - begun
+    return decoded, time.process_time() - started
 
 
-def _decode(data: bytes, cell: int, min_pixels: int, max_pixels: int) -> tuple[int, int, bytes]:
-    """(width, height, RGB rows) of the first frame, upright, on white where it was transparent,
-    resized for the model."""
-    with _opened(_without_ballast(data)) as image:
-        try:
-            upright = _rgb(_turned(image))
-            target = smart_resize(
-                *upright.size, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels
-            )
-            resized = (
-                upright
-                if upright.size == target
-                else upright.resize(target, Image.Resampling.BICUBIC)
-            )
-            return *target, resized.tobytes()
-        except MemoryError:
-            raise ImageTooLarge from None
-        # a broken file leads Pillow to exceptions of any kind, struct.error among them
-        except Exception:
-            raise InvalidImage from None
+def import_decoder() -> None:
+    """Do nothing; a child process that runs it has imported this module."""
 
 
-def smart_resize(
-    width: int, height: int, *, cell: int, min_pixels: int, max_pixels: int
-) -> tuple[int, int]:
-    """The size Qwen-VL's processor gives an image: sides multiples of `cell`, area within the
-    bounds, aspect about kept."""
-    wide, high = round(width / cell) * cell, round(height / cell) * cell
-    if wide * high > max_pixels:
-        shrink = math.sqrt(width * height / max_pixels)
-        wide, high = (
-            max(cell, math.floor(side / shrink / cell) * cell) for side in (width, height)
-        )
-    elif wide * high < min_pixels:
-        grow = math.sqrt(min_pixels / (width * height))
-        wide, high = (math.ceil(side * grow / cell) * cell for side in (width, height))
-    return wide, high
-
-
-def _without_ballast(data: bytes) -> bytes:
-    """A PNG without profiles, and without texts that say nothing of how it is turned: Pillow would
-    unpack each of them."""
-    if not data.startswith(PNG):
-        return data
-    kept = [PNG]
-    texts: set[bytes] = set()
-    place = len(PNG)
-    for _ in range(MAX_CHUNKS):
-        head = data[place : place + 8]
-        if len(head) < 8:
-            return b"".join(kept)
-        length, kind = struct.unpack(">I4s", head)
-        end = place + 12 + length
-        if kind in _KEPT_CHUNKS or _says_how_it_is_turned(kind, data[place + 8 : end - 4], texts):
-            kept.append(data[place:end])
-        place = end
-    raise InvalidImage
-
-
-def _says_how_it_is_turned(kind: bytes, content: bytes, met: set[bytes]) -> bool:
-    """Whether a chunk is a short text that may say so, the first one of its keyword."""
-    if kind not in (b"tEXt", b"zTXt", b"iTXt") or len(content) > _LONGEST_TEXT:
-        return False
-    keyword = next((each for each in _KEPT_TEXTS if content.startswith(each)), None)
-    if keyword is None or keyword in met:
-        return False
-    met.add(keyword)
-    return True
-
-
-def _opened(data: bytes) -> Image.Image:
+def _decode(data: bytes, rule: ImageRule) -> tuple[int, int, bytes]:
+    stripped = _without_metadata(data)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return Image.open(BytesIO(data), formats=FORMATS)
+        with open_image(stripped) as image:
+            prepared = prepare(
+                image, cell=rule.cell, min_pixels=rule.min_pixels, max_pixels=rule.max_pixels
+            )
+            return *prepared.size, prepared.tobytes()
+    except MemoryError:
+        raise ImageTooLarge from None
+    # Pillow raises exceptions of any kind for a broken file, struct.error among them
     except Exception:
         raise InvalidImage from None
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    """Upright by its EXIF. Pillow's own way writes the EXIF anew, and so refuses photos whose other
-    entries are damaged."""
-    turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    return image if turn is None else image.transpose(turn)
+def _without_metadata(data: bytes) -> bytes:
+    """A PNG without color profiles and most texts, which Pillow would inflate; any other format
+    unchanged."""
+    if not data.startswith(PNG):
+        return data
+
+    kept = [PNG]
+    keywords: set[bytes] = set()
+    offset = len(PNG)
+    for _ in range(MAX_CHUNKS):
+        head = data[offset : offset + 8]
+        if len(head) < 8:
+            return b"".join(kept)
+
+        length, kind = struct.unpack(">I4s", head)
+        end = offset + 12 + length
+        if kind in _KEPT_CHUNKS:
+            kept.append(data[offset:end])
+        elif kind in _TEXT_CHUNKS and length <= _MAX_TEXT_BYTES:
+            keyword = _kept_keyword(data[offset + 8 : end - 4])
+            if keyword and keyword not in keywords:
+                keywords.add(keyword)
+                kept.append(data[offset:end])
+        offset = end
+    raise InvalidImage
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow would clip it, not scale it
-        image = image.point(lambda level: level / 256).convert("L")
-    if image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-    return image.convert("RGB")
-
-
-def ready() -> None:
-    """Do nothing, in a child process that has thereby loaded this module."""
+def _kept_keyword(text: bytes) -> bytes | None:
+    for keyword in _KEPT_KEYWORDS:
+        if text.startswith(keyword):
+            return keyword
+    return None

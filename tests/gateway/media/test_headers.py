@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from model_store.families.images import FORMATS
 from service.api import Item, Limits
 from service.errors import InvalidImage
-from service.gateway.media import decoding as pictures
 from service.gateway.media.content import Picture
 from service.gateway.media.headers import Header, read_header
 from service.gateway.media.reader import Media
@@ -39,7 +39,7 @@ def pillows(data: bytes) -> tuple[int, int] | None:
     try:
         with (
             warnings.catch_warnings(action="ignore"),
-            Image.open(BytesIO(data), formats=pictures.FORMATS) as image,
+            Image.open(BytesIO(data), formats=FORMATS) as image,
         ):
             return image.size
     except Exception:

@@ -22,7 +22,6 @@ from service.api import Item, Limits
 from service.errors import BadRequest, ImageTooLarge, InvalidImage, RerankError
 from service.gateway.costs import pixel_bytes
 from service.gateway.media import decoders
-from service.gateway.media import decoding as pictures
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.headers import MAX_PIECES, MAX_SCANS, read_header
 from service.gateway.media.reader import Media
@@ -67,26 +66,6 @@ def pixels(loop: BlockingPortal, data: bytes, rule: ImageRule = AS_IT_IS) -> npt
     outcome = decoded(loop, data, rule)
     assert isinstance(outcome, Pixels)
     return np.frombuffer(outcome.rgb, np.uint8).reshape(outcome.height, outcome.width, 3)
-
-
-sides = st.integers(2, 5000)
-
-
-@settings(max_examples=500, deadline=None)
-@given(
-    width=sides,
-    height=sides,
-    few=st.integers(1, 64),
-    more=st.integers(0, 1280),
-    cell=st.integers(1, 40),
-)
-def test_the_size_is_the_processors(
-    width: int, height: int, few: int, more: int, cell: int
-) -> None:
-    width, height = min(width, 200 * height), min(height, 200 * width)
-    bounds = {"min_pixels": few * cell**2, "max_pixels": (few + more) * cell**2}
-    high, wide = reference.smart_resize(height, width, factor=cell, **bounds)
-    assert pictures.smart_resize(width, height, cell=cell, **bounds) == (wide, high)
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from service.api import Item
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.decoding import resized_size
-from service.gateway.media.encoded_size import image_size
+from service.gateway.media.headers import size_in_base64
 from service.wire import ImageRule, WorkerInfo
 
 BYTES_A_TOKEN = 4
@@ -103,7 +103,7 @@ def _text_cost(text: str, model: WorkerInfo) -> int:
 
 def _unopened_cost(source: str, rule: ImageRule) -> int:
     """As `_content_cost` has it, from what can be seen of an image in the request."""
-    seen = image_size(source)
+    seen = size_in_base64(source)
     largest = rule.max_pixels // rule.cell**2
     if seen is None:
         return largest + UNSEEN_PIXELS // DECODED_A_TOKEN

@@ -1,121 +1,161 @@
-"""An encoded image's header: its size, and how often its decoder goes over its pixels.
+"""Headers of encoded images: their size, and how often a decoder goes over their pixels.
 
-The module reads PNG, JPEG and WebP by itself and unpacks nothing: profiles, texts and EXIF are
-stepped over by their lengths, in a number of steps that is bounded. Invariant: whatever it is
-given, it takes less than a millisecond or two a megabyte, and it raises `InvalidImage` or gives
-positive sides.
+One reader for PNG, JPEG and WebP steps over profiles, texts and EXIF by their lengths and inflates
+nothing. It reads from bytes, where it refuses what is wrong, or straight from base64, where a size
+is only an estimate for admission. It depends on no image library. Invariant: the number of steps is
+bounded, so a header takes less than a millisecond or two for each megabyte of the image; sides are
+positive; `InvalidImage` is the only error.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.errors import InvalidImage
+from service.gateway.media.data_urls import MAX_LABEL, decode
 
 MAX_PIECES = 1_000
-"""Segments or chunks before a picture's first pixel. Cameras write dozens; millions fit into a
-file, and Pillow reads each."""
+"""Segments or chunks before an image's first pixel. Cameras write dozens; millions fit into a file,
+and Pillow reads each."""
+MAX_BASE64_PIECES = 64
+"""The same bound for a size that is read from base64, where each step decodes a few characters."""
 MAX_SCANS = 100
-"""Of a progressive JPEG. Encoders write about ten; a few bytes make one more, and each goes over
-all pixels again."""
+"""Scans of a progressive JPEG. Encoders write about ten; a few bytes add one more, and a decoder
+goes over all pixels again for each."""
 USUAL_SCANS = 10
 
 PNG = b"\x89PNG\r\n\x1a\n"
-JPEG = b"\xff\xd8"
-WEBP_HEAD = 30
-
+_JPEG = b"\xff\xd8"
 _START_OF_SCAN = 0xDA
-START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, 0xC8, 0xFF, *range(0xD0, 0xDA), *range(0xF0, 0xFE)))
 
 Size = tuple[int, int]
+Read = Callable[[int, int], bytes]
+"""Reads so many bytes at an offset of an image; raises `ValueError` where there are fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
     """`size` is (width, height) in pixels; `passes` is how often a decoder goes over them, as a
-    multiple of what is usual."""
+    multiple of the usual."""
 
     size: Size
     passes: int = 1
 
 
 def read_header(data: bytes) -> Header:
-    """The header of an encoded image; raises `InvalidImage` for anything but PNG, JPEG and WebP of
-    a usual make."""
-    passes = 1
-    try:
-        if data.startswith(PNG):
-            size = _png(data)
-        elif data.startswith(JPEG):
-            size = _jpeg(data)
-            passes = _scans(data)
-        elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-            size = webp_size(data[:WEBP_HEAD])
-        else:
-            size = None
-    except struct.error:
-        size = None
-    if size is None or min(size) < 1:
+    """The header of an encoded image.
+
+    Raises `InvalidImage` for another format, a damaged header, or one beyond the bounds.
+    """
+
+    def read(offset: int, count: int) -> bytes:
+        found = data[offset : offset + count]
+        if len(found) < count:
+            raise ValueError
+        return found
+
+    size = _size(read, MAX_PIECES)
+    if size is None:
         raise InvalidImage
-    return Header(size, passes)
+    return Header(size, _passes(data) if data.startswith(_JPEG) else 1)
 
 
-def webp_size(head: bytes) -> Size | None:
-    """(width, height) from the first `WEBP_HEAD` bytes of a WebP; raises `struct.error` where they
-    are fewer."""
-    kind = head[12:16]
-    if len(head) < WEBP_HEAD and kind != b"VP8L":
+def size_in_base64(source: str) -> Size | None:
+    """(width, height) of the image in a data URL or in bare base64.
+
+    None where its header cannot be read, as in base64 with line breaks. Only the few characters
+    that hold the header are decoded.
+    """
+    start = source.find(",", 0, MAX_LABEL) + 1
+
+    def read(offset: int, count: int) -> bytes:
+        first = offset // 3 * 4
+        last = -(-(offset + count) // 3) * 4
+        block = decode(source[start + first : start + last])
+        found = block[offset % 3 : offset % 3 + count]
+        if len(found) < count:
+            raise ValueError
+        return found
+
+    return _size(read, MAX_BASE64_PIECES)
+
+
+def _size(read: Read, max_pieces: int) -> Size | None:
+    """(width, height) of an image; None for what is no image, or none within the bounds."""
+    try:
+        signature = read(0, 12)
+        if signature.startswith(PNG):
+            size = _png_size(read, max_pieces)
+        elif signature.startswith(_JPEG):
+            size = _jpeg_size(read, max_pieces)
+        elif signature.startswith(b"RIFF") and signature.endswith(b"WEBP"):
+            size = _webp_size(read)
+        else:
+            return None
+    except ValueError:
         return None
+    return size if size and min(size) > 0 else None
+
+
+def _png_size(read: Read, max_pieces: int) -> Size | None:
+    kind, width, height = struct.unpack(">4sII", read(12, 12))
+    if kind != b"IHDR":
+        return None
+
+    offset = len(PNG)
+    for _ in range(max_pieces + 1):
+        length, kind = struct.unpack(">I4s", read(offset, 8))
+        if kind == b"IDAT":
+            return width, height
+        offset += 12 + length
+    return None
+
+
+def _jpeg_size(read: Read, max_pieces: int) -> Size | None:
+    """The size in the last frame header before the first scan.
+
+    A byte that belongs to no segment counts as a piece.
+    """
+    size: Size | None = None
+    offset = len(_JPEG)
+    for _ in range(max_pieces + 1):
+        prefix, marker, length = struct.unpack(">BBH", read(offset, 4))
+        if prefix != 0xFF or marker == 0xFF:
+            offset += 1
+            continue
+        if marker == _START_OF_SCAN:
+            return size
+
+        if marker in _START_OF_FRAME:
+            height, width = struct.unpack(">HH", read(offset + 5, 4))
+            size = width, height
+        offset += 2 if marker in _WITHOUT_LENGTH else 2 + length
+    return None
+
+
+def _webp_size(read: Read) -> Size | None:
+    kind = read(12, 4)
     if kind == b"VP8X":
-        return 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+        canvas = read(24, 6)
+        return 1 + int.from_bytes(canvas[:3], "little"), 1 + int.from_bytes(canvas[3:], "little")
     if kind == b"VP8L":
-        bits = int.from_bytes(head[21:25], "little")
+        bits = int.from_bytes(read(21, 4), "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
     if kind == b"VP8 ":
-        width, height = struct.unpack("<HH", head[26:30])
+        width, height = struct.unpack("<HH", read(26, 4))
         return width & 0x3FFF, height & 0x3FFF
     return None
 
 
-def _png(data: bytes) -> Size | None:
-    if data[12:16] != b"IHDR":
-        return None
-    width, height = struct.unpack_from(">II", data, 16)
-    place = len(PNG)
-    for _ in range(MAX_PIECES + 1):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        if kind == b"IDAT":
-            return width, height
-        place += 12 + length
-    return None
+def _passes(data: bytes) -> int:
+    """How often a JPEG's decoder goes over all pixels, as a multiple of the usual.
 
-
-def _jpeg(data: bytes) -> Size | None:
-    """The size that the last frame before the first scan says. Bytes that belong to no segment
-    count as pieces, too."""
-    size: Size | None = None
-    place = len(JPEG)
-    for _ in range(MAX_PIECES + 1):
-        fill, marker = struct.unpack_from(">BB", data, place)
-        if fill != 0xFF or marker == 0xFF:
-            place += 1
-            continue
-        if marker == _START_OF_SCAN:
-            return size
-        if marker in START_OF_FRAME:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            size = width, height
-        place += (
-            2 if marker in _WITHOUT_LENGTH else 2 + struct.unpack_from(">H", data, place + 2)[0]
-        )
-    return None
-
-
-def _scans(data: bytes) -> int:
-    """How often a decoder goes over all pixels, as a multiple of what is usual; raises
-    `InvalidImage` where it is too often."""
+    Raises `InvalidImage` above `MAX_SCANS`.
+    """
     scans = data.count(bytes((0xFF, _START_OF_SCAN)))
     if scans > MAX_SCANS:
         raise InvalidImage

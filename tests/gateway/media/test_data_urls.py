@@ -13,7 +13,7 @@ from service.api import Item, Limits
 from service.errors import InvalidImage, InvalidRequest
 from service.gateway.media.content import Picture
 from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_picture
-from service.gateway.media.encoded_size import image_size
+from service.gateway.media.headers import size_in_base64
 from service.gateway.media.reader import Media
 from tests.gateway.encoded_pictures import PICTURES
 
@@ -62,7 +62,7 @@ def test_a_picture_is_the_same_however_it_is_spelt(spelling: str, kind: str) -> 
         assert isinstance(part, Picture)
         if spelling in ("bare", "url-safe", "plain", "with a parameter"):
             assert part.data == PICTURES[kind]
-            assert image_size(source) == part.size
+            assert size_in_base64(source) == part.size
 
 
 @pytest.mark.parametrize(

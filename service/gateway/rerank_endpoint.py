@@ -33,7 +33,7 @@ from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
 from service.observability.score_metrics import short
 from service.web.asgi import until_answered, until_disconnect
-from service.web.body_budget import Bodies, Held
+from service.web.body_budget import BodyBudget, Held
 from service.web.request_body import announced_bytes, read_body
 from service.wire import WorkerInfo
 
@@ -58,7 +58,7 @@ class RerankEndpoint:
         self._workers = workers
         self._names = ModelNames(workers, settings.model_aliases)
         self._quotas = Quotas()
-        self._bodies = Bodies(max(settings.max_bodies_bytes, settings.max_body_bytes))
+        self._body_budget = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
         self._reading = BodyReading(self._limits)
 
     async def serve(
@@ -77,7 +77,9 @@ class RerankEndpoint:
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
         with self._quotas.ticket(caller.scope, caller.quota) as visit:
-            held = until_answered(request).enter_context(self._bodies.held(announced, caller.scope))
+            held = until_answered(request).enter_context(
+                self._body_budget.held(announced, caller.scope)
+            )
             try:
                 with stage("parse"):
                     ask = await self._read(request, held, visit, fields, read)

@@ -19,7 +19,7 @@ SCOPE_SHARE = 0.75
 out."""
 
 
-class Bodies:
+class BodyBudget:
     """A bound on the bytes of all requests' bodies together; the gauges show those that are
     `observed`."""
 
@@ -65,15 +65,15 @@ class Held:
     """What one request holds, given back when it ends. Call it with the size of each piece that
     arrives."""
 
-    def __init__(self, bodies: Bodies, scope: str) -> None:
-        self._bodies = bodies
+    def __init__(self, budget: BodyBudget, scope: str) -> None:
+        self._budget = budget
         self.scope = scope
         self.bytes = 0
 
     def __call__(self, more: int) -> None:
         """Hold `more` bytes too; raises `Overloaded` where they do not fit."""
-        self._bodies.expect_room(self, more)
-        self._bodies.change(self, more)
+        self._budget.expect_room(self, more)
+        self._budget.change(self, more)
 
     def grow(self, size: int) -> None:
         """Hold `size` bytes in all from now on, if that is more; raises `Overloaded` where they do
@@ -85,11 +85,11 @@ class Held:
         more = size - self.bytes
         if more <= 0:
             return
-        if self._bodies.total > self.bytes:
-            self._bodies.expect_room(self, more)
-        self._bodies.change(self, more)
+        if self._budget.total > self.bytes:
+            self._budget.expect_room(self, more)
+        self._budget.change(self, more)
 
     def hold_instead(self, answer: bytes) -> bytes:
         """The answer, which is held from now on, and nothing of the body any more."""
-        self._bodies.change(self, len(answer) - self.bytes)
+        self._budget.change(self, len(answer) - self.bytes)
         return answer

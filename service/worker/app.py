@@ -30,7 +30,7 @@ from service.observability.request_context import add_log_fields, add_stage_seco
 from service.observability.score_metrics import short
 from service.observability.tracing import record
 from service.web.asgi import add_common_routes, draining, new_app, until_answered, until_disconnect
-from service.web.body_budget import Bodies
+from service.web.body_budget import BodyBudget
 from service.web.request_body import announced_bytes, read_body
 from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from service.worker.call_reading import read_call
@@ -61,7 +61,7 @@ def create_worker(
     state = WorkerState()
     STALLED_SECONDS.set_function(engine.stalled_seconds)
     ENGINE_CALL_LIMIT.set(settings.max_calls)
-    bodies = Bodies(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
+    body_budget = BodyBudget(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -81,7 +81,7 @@ def create_worker(
         """Score a `ScoreCall`, in MessagePack."""
         until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
         add_log_fields(dialect="worker")
-        call = await _receive_call(request, bodies, settings.max_call_bytes)
+        call = await _receive_call(request, body_budget, settings.max_call_bytes)
         info = _expect_served(state, call)
         add_log_fields(
             documents=len(call.documents),
@@ -117,11 +117,11 @@ def create_worker(
     return app
 
 
-async def _receive_call(request: Request, bodies: Bodies, max_bytes: int) -> ScoreCall:
+async def _receive_call(request: Request, body_budget: BodyBudget, max_bytes: int) -> ScoreCall:
     """The call in a request's body, whose bytes count as held until the request has been
     answered."""
     announced = announced_bytes(request, max_bytes)
-    held = until_answered(request).enter_context(bodies.held(announced))
+    held = until_answered(request).enter_context(body_budget.held(announced))
     body = await read_body(request, max_bytes, held)
     return await anyio.to_thread.run_sync(read_call, body)
 

@@ -31,7 +31,7 @@ from service.observability.metrics import (
     SHED,
     WAITING,
 )
-from service.web.body_budget import Bodies
+from service.web.body_budget import BodyBudget
 from service.wire import ScoreCall
 from tests.gateway.stand_in import StandIn, never, reply, scored
 
@@ -210,7 +210,7 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_body_as_large_as_the_bound_fits_and_one_byte_more_does_not() -> None:
-    bodies = Bodies(10)
+    bodies = BodyBudget(10)
     with bodies.held(10) as count:
         count(10)
         with pytest.raises(Overloaded):
@@ -224,7 +224,7 @@ def test_a_body_as_large_as_the_bound_fits_and_one_byte_more_does_not() -> None:
 
 def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not() -> None:
     """A wide text takes four times the memory that it was sent in."""
-    bodies = Bodies(100)
+    bodies = BodyBudget(100)
     with bodies.held(50) as first:
         first(50)
         first.grow(40)
@@ -244,7 +244,7 @@ def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not(
 
 
 def test_no_tenant_holds_all_with_several_requests() -> None:
-    bodies = Bodies(100)
+    bodies = BodyBudget(100)
     with bodies.held(0, "a") as first, bodies.held(0, "a") as second:
         first(70)
         second(5)

@@ -34,7 +34,7 @@ from service.errors import (
 )
 from service.observability import tracing
 from service.observability.logs import log
-from service.observability.metrics import ERRORS
+from service.observability.metrics import ERRORS, SHED
 from service.observability.request_context import (
     RequestContext,
     accept_request_id,
@@ -91,11 +91,13 @@ def add_common_routes(
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(_RequestMiddleware)
 
+    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """200 while the process makes progress."""
         return _health(is_alive(), "live")
 
+    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """200 when requests can be answered."""
@@ -117,10 +119,17 @@ def draining(app: FastAPI) -> bool:
     return bool(app.state.draining)
 
 
-def error_response(error: RerankError) -> Response:
-    """An error as its answer."""
+def record_error(error: RerankError) -> None:
+    """Count a failed request by its error, and add the error's code to the request's log line."""
     ERRORS.labels(error.code).inc()
     add_log_fields(code=error.code)
+
+
+def error_response(error: RerankError) -> Response:
+    """The answer to an error: the flat error body, its status and headers.
+
+    It records nothing, so that probes are answered with it too; `record_error` counts and logs.
+    """
     sentence = error.sentence()
     body = ErrorBody(
         code=error.code,
@@ -200,23 +209,24 @@ class _RequestMiddleware:
     async def _have_answered(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:
         """Have the app answer, and answer in its stead where it does not."""
         if answer.beyond and not scope["path"].startswith("/health/"):
-            await error_response(Overloaded())(scope, receive, answer.send)
+            SHED.labels("connections").inc()
+            await _failed(Overloaded())(scope, receive, answer.send)
             return
+
         try:
             await self._app(scope, receive, answer.send)
         except asyncio.CancelledError:
             if answer.begun or not draining(scope["app"]):
                 raise
-            await error_response(Overloaded("The service is shutting down."))(
-                scope, receive, answer.send
-            )
+            await _failed(Overloaded("The service is shutting down."))(scope, receive, answer.send)
         except ClientDisconnect:
             raise
         except Exception as failure:
             log("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
+            response = _failed(Internal())
             if answer.begun:
-                raise  # half an answer is out already: all that is left is to break off
-            await error_response(Internal())(scope, receive, answer.send)
+                raise  # part of the answer has been sent: the connection is closed
+            await response(scope, receive, answer.send)
 
 
 def _drop_trailing_slash(scope: Scope) -> None:
@@ -257,8 +267,14 @@ def common_headers(record: RequestContext) -> dict[str, str]:
     return {REQUEST_ID_HEADER: request_id.get(), "server-timing": server_timing(record)}
 
 
+def _failed(error: RerankError) -> Response:
+    """The answer to a request that failed; the failure is recorded."""
+    record_error(error)
+    return error_response(error)
+
+
 async def _answer_error(request: Request, error: Exception) -> Response:
-    return error_response(error if isinstance(error, RerankError) else Internal())
+    return _failed(error if isinstance(error, RerankError) else Internal())
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
@@ -268,7 +284,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
         HTTPStatus.NOT_FOUND: NotFound,
         HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed,
     }
-    response = error_response(kinds.get(status, Internal)())
+    response = _failed(kinds.get(status, Internal)())
     if allow := (getattr(error, "headers", None) or {}).get("Allow"):
         response.headers["allow"] = allow
     return response

@@ -23,9 +23,9 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.errors import InvalidRequest
-from service.observability.metrics import CONNECTION_LIMIT, CONNECTIONS, SHED
+from service.observability.metrics import CONNECTION_LIMIT, CONNECTIONS
 from service.observability.request_context import accept_request_id, timed_request
-from service.web.asgi import BEYOND, common_headers, error_response
+from service.web.asgi import BEYOND, common_headers, error_response, record_error
 from service.web.connection_limit import ConnectionTable
 from service.web.framing import Connection
 from service.web.settings import Serving
@@ -82,7 +82,6 @@ class Http(H11Protocol):
         CONNECTIONS.inc()
         CONNECTION_LIMIT.set(self._table.limit)
         if self._table.enter(self):
-            SHED.labels("connections").inc()
             self.app_state = {**self.app_state, BEYOND: True}
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -203,6 +202,7 @@ class Http(H11Protocol):
             self.transport.abort()
             return
         with timed_request(accept_request_id(None)) as record:
+            record_error(error)
             answer = error_response(error)
             ours = [
                 (name.encode(), value.encode()) for name, value in common_headers(record).items()

@@ -29,7 +29,14 @@ from service.observability.metrics import (
 from service.observability.request_context import add_log_fields, add_stage_seconds
 from service.observability.score_metrics import short
 from service.observability.tracing import record
-from service.web.asgi import add_common_routes, draining, new_app, until_answered, until_disconnect
+from service.web.asgi import (
+    add_common_routes,
+    draining,
+    error_response,
+    new_app,
+    until_answered,
+    until_disconnect,
+)
 from service.web.body_budget import BodyBudget
 from service.web.request_body import announced_bytes, read_body
 from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
@@ -104,7 +111,8 @@ def create_worker(
         """What is served here, the default model first. A worker that was told to end serves no new
         callers."""
         if not state.served or not engine.healthy() or draining(app):
-            raise NoWorker
+            return error_response(NoWorker())  # a gateway's probe: no request has failed
+
         return Response(
             msgspec.json.encode(list(state.served.values())), media_type="application/json"
         )

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     Settings = TypeVar("Settings", bound=BaseSettings)
 
 
+RENAMED = {
+    "RERANK_ACCESS_LOG": "RERANK_LOG_SAMPLE",
+    "RERANK_MAX_BODY_MARKS": "RERANK_MAX_JSON_DELIMITERS",
+    "RERANK_MAX_WAITING": "RERANK_MAX_QUEUED_REQUESTS",
+    "RERANK_MAX_WAIT_MS": "RERANK_MAX_QUEUE_MS",
+    "RERANK_WORKER_LOOKS_MISSED": "RERANK_WORKER_PROBE_FAILURES",
+    "RERANK_WORKER_LOOK_MS": "RERANK_WORKER_PROBE_MS",
+    "RERANK_WORKER_LOOK_TIMEOUT_MS": "RERANK_WORKER_PROBE_TIMEOUT_MS",
+}
+"""Settings that have another name now, and that name. The old names are refused, not read: a value
+that is silently ignored is found out too late."""
+
+
 def asks_for_keys(settings: GatewaySettings) -> bool:
     """Whether the gateway lets in only those who show a key."""
     return settings.api_keys is not None or settings.api_keys_file is not None
@@ -54,18 +67,18 @@ def print_settings() -> None:
     from service.worker.settings import WorkerSettings
 
     typer.echo(
-        "# Settings\n\nSet in the environment; flags of a command stand above it. `gmr settings`"
-        " prints this page."
+        "# Settings\n\nSettings are environment variables; the flags of a command override them."
+        " `gmr settings` prints this page."
     )
     for title, kind in (("Gateway", GatewaySettings), ("Worker", WorkerSettings)):
-        typer.echo(f"\n## {title}\n\n| variable | default | what it is |\n|---|---|---|")
+        typer.echo(f"\n## {title}\n\n| variable | default | description |\n|---|---|---|")
         for name, knob in sorted(kind.model_fields.items()):
             default = "" if knob.default in (None, (), {}) else f"`{str(knob.default).lower()}`"
             typer.echo(f"| `RERANK_{name.upper()}` | {default} | {knob.description} |")
     typer.echo(
-        "\n`RERANK_ENGINE_` and the name of one of vLLM's engine arguments in capitals sets that"
-        " argument, such as `RERANK_ENGINE_MAX_NUM_SEQS`.\n`gmr serve` runs both in one process and"
-        " reads both tables."
+        "\n`RERANK_ENGINE_` followed by the name of a vLLM engine argument in capitals sets that"
+        " argument: `RERANK_ENGINE_MAX_NUM_SEQS`.\n`gmr serve` runs gateway and worker in one"
+        " process and reads both tables."
     )
 
 
@@ -96,6 +109,8 @@ def refuse_unknown_settings() -> None:
         for name in kind.model_fields
     }
     for name in sorted(set(os.environ)):
+        if name in RENAMED:
+            misuse(f"{name} is now called {RENAMED[name]}: rename it.")
         if name.startswith("RERANK_") and not name.startswith(ENGINE_PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             misuse(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")

@@ -81,9 +81,9 @@ def create_gateway(
         affinity=settings.routing == "affinity",
         split=settings.split,
         patience=HealthCheckPolicy(
-            settings.worker_look_ms / 1000,
-            settings.worker_look_timeout_ms / 1000,
-            settings.worker_looks_missed,
+            settings.worker_probe_ms / 1000,
+            settings.worker_probe_timeout_ms / 1000,
+            settings.worker_probe_failures,
         ),
         again=RetryPolicy(settings.hedge_ms / 1000),
     )
@@ -94,8 +94,8 @@ def create_gateway(
     reranker = Reranker(media, cache, pool, secret=secret)
     admission = AdmissionQueue(
         capacity=settings.capacity_tokens,
-        max_waiting=settings.max_waiting,
-        max_wait_seconds=settings.max_wait_ms / 1000,
+        max_waiting=settings.max_queued_requests,
+        max_wait_seconds=settings.max_queue_ms / 1000,
         always=lambda: TURNS_A_WORKER * pool.count_ready(),
     )
 
@@ -124,7 +124,7 @@ def create_gateway(
         gateway_routes(settings, RerankEndpoint(settings, reranker, admission, pool), pool, guard)
     )
     add_common_routes(
-        app, is_ready=pool.ready, trusts_traces=settings.trace_trust, access_log=settings.access_log
+        app, is_ready=pool.ready, trusts_traces=settings.trace_trust, log_sample=settings.log_sample
     )
     app.openapi = lambda: openapi_page(app, keys=guard.asks)  # type: ignore[method-assign]
     return app

@@ -30,60 +30,79 @@ class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     workers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description=(
-            "URLs of the workers, comma-separated; dns://host:port is a worker at each of the"
-            " host's addresses."
+            "URLs of the workers, comma-separated; dns://host:port stands for one worker at "
+            "each address of the host."
         ),
     )
     worker_dns_ms: int = Field(
-        5_000, ge=10, le=600_000, description="How often the hosts of dns:// are looked up."
+        5_000,
+        ge=10,
+        le=600_000,
+        description="Milliseconds between two DNS lookups of the dns:// hosts.",
     )
-    worker_look_ms: int = Field(
+    worker_probe_ms: int = Field(
         1_000,
         ge=10,
         le=60_000,
-        description="How often a ready worker is asked whether it is still.",
+        description="Milliseconds between two probes of a ready worker.",
     )
-    worker_look_timeout_ms: int = Field(
-        2_000, ge=10, le=60_000, description="How long a worker has to answer that."
+    worker_probe_timeout_ms: int = Field(
+        2_000, ge=10, le=60_000, description="Milliseconds that a worker has to answer a probe."
     )
-    worker_looks_missed: int = Field(
-        3, ge=1, le=100, description="After so many missed answers in a row a worker hangs."
+    worker_probe_failures: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="Probes missed in a row after which a worker counts as unresponsive.",
     )
     hedge_ms: int = Field(
         0,
         ge=0,
         le=60_000,
-        description="Ask an idle worker too after so long without a reply; 0: never.",
+        description=(
+            "Milliseconds without a reply after which an idle worker is sent the same call; "
+            "0: never."
+        ),
     )
     default_timeout_ms: int = Field(
-        60_000, ge=1, le=600_000, description="Deadline of a request that names none."
+        60_000,
+        ge=1,
+        le=600_000,
+        description="Deadline, in milliseconds, of a request that sets none.",
     )
     capacity_tokens: int | None = Field(
         None,
         ge=1,
         le=2**40,
         description=(
-            "Estimated prompt tokens admitted at once; default: about a second's work, as measured."
+            "Estimated prompt tokens admitted at once; default: about one second of work at "
+            "the measured throughput."
         ),
     )
-    max_waiting: int = Field(
-        256, ge=0, le=100_000, description="Requests that may wait for capacity."
+    max_queued_requests: int = Field(
+        256, ge=0, le=100_000, description="Maximum number of requests that wait for capacity."
     )
-    max_wait_ms: int = Field(
-        5_000, ge=0, le=600_000, description="How long a request may wait for capacity."
+    max_queue_ms: int = Field(
+        5_000,
+        ge=0,
+        le=600_000,
+        description="Maximum time, in milliseconds, that a request waits for capacity.",
     )
     max_bodies_bytes: int = Field(
         256 * 2**20,
         ge=1_024,
         le=2**40,
-        description="Memory of request bodies held at once, as sent or as read, whichever is more.",
+        description=(
+            "Bytes of memory for all request bodies held at once; a body counts as sent or as"
+            " parsed, whichever is more."
+        ),
     )
 
     on_error: Literal["fail", "skip"] = Field(
         "fail",
         description=(
-            "Whether one bad document fails its request, or is listed in errors, where the request"
-            " does not say."
+            "Default for requests that do not set on_error: fail the whole request because of"
+            " one bad document, or skip the document and list it in errors."
         ),
     )
     model_aliases: Annotated[dict[str, str], NoDecode] = Field(
@@ -93,77 +112,84 @@ class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
     )
 
     image_urls: bool = Field(
-        False, description="Whether https:// image URLs are fetched, from public hosts alone."
+        False, description="Fetch images from https:// URLs; only public hosts are allowed."
     )
     image_url_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         max_length=1_000,
         description=(
-            "Hosts they may name, comma-separated; .example.com is all names under it; none: any."
+            "Hosts that image URLs may name, comma-separated; .example.com allows every name "
+            "under it; default: any public host."
         ),
     )
     image_url_timeout_ms: int = Field(
-        5_000, ge=10, le=60_000, description="How long one image URL may take."
+        5_000, ge=10, le=60_000, description="Milliseconds allowed for fetching one image."
     )
-    image_url_fetches: int = Field(32, ge=1, le=1_024, description="Images fetched at once.")
+    image_url_fetches: int = Field(
+        32, ge=1, le=1_024, description="Maximum number of images fetched at the same time."
+    )
     max_image_urls: int = Field(
-        64, ge=1, le=10_000, description="Different image URLs of one request."
+        64, ge=1, le=10_000, description="Maximum number of different image URLs in a request."
     )
     image_decode_ms: int = Field(
-        10_000, ge=100, le=60_000, description="How long one image may take to decode."
+        10_000, ge=100, le=60_000, description="Milliseconds allowed for decoding one image."
     )
     request_decode_ms: int = Field(
         30_000,
         ge=100,
         le=3_600_000,
-        description="CPU time that all images of a request may take to decode together.",
+        description="Milliseconds of CPU time allowed for decoding all images of a request.",
     )
 
     api_keys: SecretStr | None = Field(
-        None, description="API keys, comma-separated; they have no names, tenants or quotas."
+        None, description="API keys, comma-separated, without names, tenants or quotas."
     )
     api_keys_file: Path | None = Field(
-        None, description="JSON file of hashed API keys (`gmr keys`), read again when it changes."
+        None,
+        description=(
+            "JSON file of hashed API keys, as `gmr keys` writes it; it is read again when it "
+            "changes."
+        ),
     )
     metrics_public: bool = Field(
-        False, description="Whether /metrics asks for no key where the other routes do."
+        False, description="Serve /metrics without a key where the other routes require one."
     )
     cache_shared: bool = Field(
         False,
-        description="Whether tenants share cached scores; they can then tell what others asked.",
+        description=(
+            "Share cached scores between tenants; a tenant can then tell that another asked "
+            "the same."
+        ),
     )
 
     routing: Literal["affinity", "least_loaded"] = Field(
         "affinity",
         description=(
-            "Whether equal queries go to one worker, for its caches, unless it is much busier than"
-            " others."
+            "How a worker is chosen: affinity sends equal queries to one worker, for its "
+            "caches, unless that worker is much busier than the others."
         ),
     )
     split: Literal["auto", "always", "never"] = Field(
         "auto",
-        description=(
-            "When a request is split over idle workers: where that is faster, wherever there are"
-            " several, never."
-        ),
+        description="Split a request over idle workers: auto (where faster), always, or never.",
     )
     trace_trust: bool = Field(
         True,
         description=(
-            "Whether a traceparent with a request decides that it is traced, and where; else it is"
-            " only named."
+            "Let a request's traceparent header decide which trace it belongs to and whether "
+            "it is sampled; otherwise it is only linked."
         ),
     )
-    access_log: float = Field(
+    log_sample: float = Field(
         1.0,
         ge=0,
         le=1,
         description=(
-            "Share of requests that are logged; those that the service failed (5xx) always are."
+            "Share of requests to log; requests that failed with a 5xx status are always logged."
         ),
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="How much is logged."
+        "info", description="Minimum level of log lines."
     )
 
     @field_validator("workers", "image_url_hosts", mode="before")

@@ -17,13 +17,18 @@ class Tracing(BaseModel):
 
     otlp_endpoint: HttpUrl | None = Field(
         None,
-        description="Where traces are sent: URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318.",
+        description=(
+            "URL of a collector that accepts OTLP over HTTP, such as http://127.0.0.1:4318; "
+            "default: no traces are sent."
+        ),
     )
     trace_sample: float = Field(
         0.01,
         ge=0,
         le=1,
-        description="Share of requests that are traced, of those that no caller has decided about.",
+        description=(
+            "Share of requests to trace, among those without a caller's own sampling decision."
+        ),
     )
 
     @field_validator("otlp_endpoint")

@@ -78,15 +78,15 @@ def add_common_routes(
     is_ready: Callable[[], bool],
     is_alive: Callable[[], bool] = lambda: True,
     trusts_traces: bool = True,
-    access_log: float = 1.0,
+    log_sample: float = 1.0,
 ) -> None:
     """Give an app its error answers, its health routes, and its outermost layer.
 
-    `trusts_traces`: callers may say what is traced. `access_log`: the share of requests that are
+    `trusts_traces`: callers may say what is traced. `log_sample`: the share of requests that are
     logged.
     """
     app.state.draining, app.state.is_ready = False, is_ready
-    app.state.trusts_traces, app.state.access_log = trusts_traces, access_log
+    app.state.trusts_traces, app.state.log_sample = trusts_traces, log_sample
     app.add_exception_handler(RerankError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_middleware(_RequestMiddleware)
@@ -204,7 +204,7 @@ class _RequestMiddleware:
             finally:
                 route = route_of(scope)
                 tracing.answered(scope["method"], route, answer.status, record.facts)
-                finish_request(record, route, answer.status, scope["app"].state.access_log)
+                finish_request(record, route, answer.status, scope["app"].state.log_sample)
 
     async def _have_answered(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:
         """Have the app answer, and answer in its stead where it does not."""

@@ -21,7 +21,8 @@ class Serving(BaseModel):
         ge=0,
         le=3_600,
         description=(
-            "How long it goes on taking requests after SIGTERM, not ready any more: balancers lag."
+            "Seconds to keep accepting requests after SIGTERM while reporting not ready, so "
+            "that load balancers notice."
         ),
     )
     grace_seconds: float = Field(
@@ -29,7 +30,8 @@ class Serving(BaseModel):
         ge=0.5,
         le=3_600,
         description=(
-            "Time from SIGTERM to its end, drain included; what is in flight by then is cut off."
+            "Seconds from SIGTERM to the end of the process, drain included; requests still "
+            "in flight then are cut off."
         ),
     )
     read_timeout_seconds: float = Field(
@@ -37,8 +39,8 @@ class Serving(BaseModel):
         ge=0.1,
         le=600,
         description=(
-            "How far a client may fall behind a slow line when it sends a request or reads an"
-            " answer."
+            "Seconds that a client may fall behind a rate of 32 KiB/s while it sends a "
+            "request or reads an answer."
         ),
     )
     keep_alive_seconds: int = Field(
@@ -46,15 +48,17 @@ class Serving(BaseModel):
         ge=5,
         le=3_600,
         description=(
-            "How long an idle connection is kept: longer than clients and balancers keep theirs, "
-            "or a call may meet one that is just being closed."
+            "Seconds to keep an idle connection open; longer than clients and load balancers "
+            "keep theirs, so that no request meets a connection that is being closed."
         ),
     )
     max_connections: int = Field(
         4_096,
         ge=1,
         le=100_000,
-        description="Open connections; on further ones only health routes are answered.",
+        description=(
+            "Maximum number of open connections; beyond it only the health routes are answered."
+        ),
     )
 
     @property

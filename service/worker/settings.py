@@ -36,20 +36,20 @@ class WorkerSettings(Serving, Tracing, BaseSettings):
     model: str = Field(
         "gmr-tiny",
         description=(
-            "A name that ships, a folder, NAME@production of the registry, or a hub id with its"
-            " revision."
+            "Model to serve: a name that ships, a folder, NAME@production of the registry, or"
+            " a hub id with a revision."
         ),
     )
     model_revision: str | None = Field(
         None, pattern="^[0-9a-f]{40}$", description="Commit of a hub model, 40 hex digits."
     )
     model_cache: Path | None = Field(
-        None, description="Where models from elsewhere are kept; default: the user's cache folder."
+        None, description="Folder for downloaded models; default: the user's cache folder."
     )
     registry: str | None = Field(
         None,
         max_length=2_048,
-        description="Folder or URL (s3://, gs://) of the registry of models.",
+        description="Folder or URL (s3://, gs://) of the model registry.",
     )
     adapters: Annotated[dict[str, Path], NoDecode] = Field(
         {},
@@ -57,47 +57,62 @@ class WorkerSettings(Serving, Tracing, BaseSettings):
             "LoRA adapters served beside the model, as name=folder, comma-separated (vLLM only)."
         ),
     )
-    engine: Literal["torch", "vllm"] = Field("torch", description="What runs the network.")
+    engine: Literal["torch", "vllm"] = Field("torch", description="Engine that runs the model.")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="Where torch runs it; auto takes a GPU if there is one."
+        "auto", description="Device of the torch engine; auto uses a GPU if there is one."
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one a core.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the engine; 0: one per core."
+    )
     batch_tokens: int = Field(
-        1024, ge=64, le=2**20, description="Tokens of one forward pass of torch."
+        1024,
+        ge=64,
+        le=2**20,
+        description="Maximum number of tokens in one forward pass of the torch engine.",
     )
     stall_seconds: float = Field(
         60,
         ge=1,
         le=3600,
         description=(
-            "How long an engine may have work and finish none of it before it counts as stuck."
+            "Seconds without progress, while there is work, after which the engine counts as "
+            "stuck and the worker reports that it is not alive."
         ),
     )
     max_calls: int = Field(
-        64, ge=1, le=100_000, description="Calls worked on at once; more are turned away."
+        64,
+        ge=1,
+        le=100_000,
+        description="Maximum number of calls worked on at once; further ones are turned away.",
     )
     max_call_bytes: int = Field(
-        256 * 2**20, ge=2**20, le=2**33, description="Size of one call from a gateway."
+        256 * 2**20,
+        ge=2**20,
+        le=2**33,
+        description="Maximum size, in bytes, of one call from a gateway.",
     )
     max_calls_bytes: int = Field(
-        512 * 2**20, ge=2**20, le=2**36, description="Bytes of calls held at once."
+        512 * 2**20, ge=2**20, le=2**36, description="Bytes of memory for all calls held at once."
     )
     golden_tolerance: float | None = Field(
         None,
         ge=0,
         le=100,
-        description="How far a golden pair's logit may be off at start; default: by dtype.",
+        description=(
+            "Maximum difference of a golden pair's logit at start; default: depends on the dtype."
+        ),
     )
     golden_check_seconds: float = Field(
         600,
         ge=0,
         le=86_400,
         description=(
-            "How often golden pairs are scored again, for the metrics; 0: at the start alone."
+            "Seconds between two checks of the golden pairs while the model is served, for "
+            "the metrics; 0: only at start."
         ),
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="How much is logged."
+        "info", description="Minimum level of log lines."
     )
 
     _engine_arguments: dict[str, str] = PrivateAttr(default_factory=_from_environment)

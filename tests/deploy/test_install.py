@@ -178,7 +178,7 @@ def test_an_upgrade_replaces_only_whom_it_concerns(helm: Helm, tmp_path: Path) -
     before = names(helm.cluster.store.list(POD, SPACE))
     helm("upgrade", "rerank", CHART, *WAIT)
     assert names(helm.cluster.store.list(POD, SPACE)) == before
-    helm("upgrade", "rerank", CHART, "--set", "gateway.settings.RERANK_MAX_WAIT_MS=2000", *WAIT)
+    helm("upgrade", "rerank", CHART, "--set", "gateway.settings.RERANK_MAX_QUEUE_MS=2000", *WAIT)
     after = names(helm.cluster.store.list(POD, SPACE))
     assert after - before == names(pods(helm, "gateway"))
     assert len(after) == len(before)
@@ -279,7 +279,7 @@ def test_an_upgrade_leaves_the_autoscalers_number_alone(large: Helm) -> None:
         CHART,
         *PROD,
         "--set",
-        "gateway.settings.RERANK_MAX_WAIT_MS=2000",
+        "gateway.settings.RERANK_MAX_QUEUE_MS=2000",
         *WAIT,
     )
     assert (replicas(large, "rerank-gateway"), replicas(large, "rerank-worker")) == (5, 5)

@@ -108,7 +108,7 @@ async def test_without_a_ready_worker_no_body_is_read() -> None:
 
 async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> None:
     worker = Gated()
-    async with gateway(worker, capacity_tokens=1, max_waiting=1) as client:
+    async with gateway(worker, capacity_tokens=1, max_queued_requests=1) as client:
         inside, waiting = (
             asyncio.create_task(client.post("/rerank", json=BODY | {"query": name}))
             for name in ("in", "wait")

@@ -35,8 +35,8 @@ def scene(folder: Path) -> Iterator[Prometheus]:
         redis = stack.enter_context(RedisServer(folder))
         rooms = {
             "RERANK_CAPACITY_TOKENS": "4000",
-            "RERANK_MAX_WAITING": "4",
-            "RERANK_MAX_WAIT_MS": "300",
+            "RERANK_MAX_QUEUED_REQUESTS": "4",
+            "RERANK_MAX_QUEUE_MS": "300",
         }
         store = {
             "RERANK_REDIS_URL": redis.url,

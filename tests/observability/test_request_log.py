@@ -34,9 +34,9 @@ TRACED = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
 PART = re.compile(r"[a-z_]+;dur=\d+\.\d")
 
 
-def house(access_log: float = 1.0) -> FastAPI:
+def house(log_sample: float = 1.0) -> FastAPI:
     app = FastAPI()
-    add_common_routes(app, is_ready=lambda: True, access_log=access_log)
+    add_common_routes(app, is_ready=lambda: True, log_sample=log_sample)
 
     @app.get("/says/{word}")
     async def says(word: str) -> Response:
@@ -127,12 +127,12 @@ async def test_health_and_metrics_are_logged_where_debugging_is_asked_for(
 async def test_lines_can_be_left_out_but_not_those_of_failures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with asking(house(access_log=0)) as client:
+    async with asking(house(log_sample=0)) as client:
         for path in ("/says/a", "/refuses/invalid_request", "/refuses/worker_failed"):
             await client.get(path)
     assert [line["status"] for line in lines(caplog)] == [502]
     caplog.clear()
-    async with asking(house(access_log=0.5)) as client:
+    async with asking(house(log_sample=0.5)) as client:
         for _ in range(200):
             await client.get("/says/a")
     assert 50 < len(lines(caplog)) < 150

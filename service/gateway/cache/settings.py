@@ -22,53 +22,62 @@ class CacheSettings(BaseModel):
     """Every knob of the score cache."""
 
     cache_memory_bytes: int = Field(
-        64 * 2**20, ge=0, le=2**40, description="Size of the score cache in memory."
+        64 * 2**20,
+        ge=0,
+        le=2**40,
+        description="Bytes of memory for the score cache in the gateway's process.",
     )
     cache_ttl_seconds: int = Field(
-        604_800, ge=1, le=2**31 - 1, description="How long Redis keeps a score."
+        604_800, ge=1, le=2**31 - 1, description="Seconds that Redis keeps a score."
     )
     redis_url: SecretStr | None = Field(
         None,
         max_length=8_192,
         description=(
-            "redis:// (rediss:// with TLS), redis+sentinel://h1:26379,h2:26379/mymaster/0 or"
-            " redis+cluster://h1:6379,h2:6379."
+            "URL of Redis: redis:// (rediss:// with TLS), "
+            "redis+sentinel://h1:26379,h2:26379/mymaster/0 or "
+            "redis+cluster://h1:6379,h2:6379; default: no Redis."
         ),
     )
     redis_password_file: Path | None = Field(
-        None, description="File with the password of Redis; each new connection reads it."
+        None, description="File with the password of Redis; it is read for each new connection."
     )
     redis_password: SecretStr | None = Field(
         None,
         max_length=MAX_SECRET_BYTES,
         validate_default=True,
-        description="Password of Redis, if not in its URL.",
+        description="Password of Redis, if it is not in the URL.",
     )
     redis_sentinel_password: SecretStr | None = Field(
-        None, max_length=MAX_SECRET_BYTES, description="Password of the Sentinels themselves."
+        None, max_length=MAX_SECRET_BYTES, description="Password of the Sentinels."
     )
     redis_ca_file: Path | None = Field(
-        None, description="Certificates to trust Redis by; default: the system's."
+        None,
+        description="CA certificates to verify Redis' certificate with; default: the system's.",
     )
-    redis_cert_file: Path | None = Field(
-        None, description="Our own certificate, where Redis wants one."
-    )
-    redis_key_file: Path | None = Field(None, description="Its key.")
+    redis_cert_file: Path | None = Field(None, description="Client certificate for Redis.")
+    redis_key_file: Path | None = Field(None, description="Private key of the client certificate.")
     redis_timeout_ms: int = Field(
-        50, ge=1, le=10_000, description="How long a request waits for Redis."
+        50, ge=1, le=10_000, description="Milliseconds that a request waits for Redis."
     )
-    redis_connections: int = Field(16, ge=1, le=1_000, description="Connections to a Redis node.")
+    redis_connections: int = Field(
+        16, ge=1, le=1_000, description="Maximum number of connections to each Redis node."
+    )
     redis_key_prefix: str = Field(
-        "gmr:", pattern=r"^[A-Za-z0-9._:-]{0,64}$", description="What our keys in Redis begin with."
+        "gmr:",
+        pattern=r"^[A-Za-z0-9._:-]{0,64}$",
+        description="Prefix of the service's keys in Redis.",
     )
-    cache_key_secret_file: Path | None = Field(None, description="File with the cache's secret.")
+    cache_key_secret_file: Path | None = Field(
+        None, description="File with the secret of the score cache."
+    )
     cache_key_secret: SecretStr | None = Field(
         None,
         max_length=MAX_SECRET_BYTES,
         validate_default=True,
         description=(
-            "Keys the cache's HMAC; default: a random one a process. Gateways that share a Redis"
-            " share it."
+            "Secret key for the HMAC of cache keys and values; default: random per process. "
+            "Gateways that share a Redis share the secret."
         ),
     )
 

@@ -34,7 +34,7 @@ class BodyReading:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._max_marks = max(limits.max_body_marks, _MARKS_A_DOCUMENT * limits.max_documents)
+        self._max_marks = max(limits.max_json_delimiters, _MARKS_A_DOCUMENT * limits.max_documents)
         self._large = asyncio.Lock()
 
     @asynccontextmanager

@@ -93,7 +93,7 @@ async def test_two_large_requests_shut_no_small_one_out(tenant: str, tmp_path: P
     """None is refused; each is begun after no more calls than are under way at a time, and the
     large ones lose nothing."""
     worker = OneAfterTheOther()
-    async with served(worker, tmp_path, max_wait_ms=2_000) as clients:
+    async with served(worker, tmp_path, max_queue_ms=2_000) as clients:
         assert (await clients["loud"].post("/rerank", json=large("warm", 100))).status_code == 200
         asked = [
             asyncio.create_task(clients["loud"].post("/rerank", json=large(name)))
@@ -121,7 +121,7 @@ async def test_a_large_request_of_another_tenant_has_its_half(tmp_path: Path) ->
     """Though two were there before it, it is done when no more than its own work, once more, has
     been done for them."""
     worker = OneAfterTheOther()
-    async with served(worker, tmp_path, max_wait_ms=2_000) as clients:
+    async with served(worker, tmp_path, max_queue_ms=2_000) as clients:
         assert (await clients["loud"].post("/rerank", json=large("warm", 100))).status_code == 200
         loud = [
             asyncio.create_task(clients["loud"].post("/rerank", json=large(f"loud {name}")))

@@ -32,7 +32,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A client of a server with small limits, which works on one request at a time and lets none
     wait."""
     environment = {f"RERANK_{name.upper()}": str(value) for name, value in LIMITS.items()}
-    environment |= {"RERANK_CAPACITY_TOKENS": "1", "RERANK_MAX_WAITING": "0"}
+    environment |= {"RERANK_CAPACITY_TOKENS": "1", "RERANK_MAX_QUEUED_REQUESTS": "0"}
     with (
         running(
             "serve", port=free_port(), log=tmp_path_factory.mktemp("small") / "log", **environment

@@ -47,7 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     settings = {
         "RERANK_API_KEYS_FILE": str(folder / "keys.json"),
         "RERANK_METRICS_PUBLIC": "true",
-        "RERANK_MAX_WAIT_MS": str(MAX_WAIT_MS),
+        "RERANK_MAX_QUEUE_MS": str(MAX_WAIT_MS),
     }
     with fleet(folder, 1, **settings) as started:
         yield started

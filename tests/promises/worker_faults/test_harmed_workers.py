@@ -28,8 +28,8 @@ BODIES: list[Body] = [
     for number in range(12)
 ]
 SETTINGS = {
-    "RERANK_WORKER_LOOK_MS": "100",
-    "RERANK_WORKER_LOOK_TIMEOUT_MS": "700",  # a worker hangs after about two seconds of silence
+    "RERANK_WORKER_PROBE_MS": "100",
+    "RERANK_WORKER_PROBE_TIMEOUT_MS": "700",  # a worker hangs after about two seconds of silence
     "RERANK_CAPACITY_TOKENS": "4000000",  # nobody is turned away, however slow the machine
 }
 

@@ -7,14 +7,14 @@ complete and unchanged.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from model_store.files import sha256, write_atomically
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**23
@@ -24,7 +24,6 @@ YES_MINUS_NO: Final = "yes - no"
 YES_ALONE: Final = "yes"
 ReadOut = Literal["yes - no", "yes"]
 """How the last position's logits become the score: by the paper's eq. 1, or by its eq. 2."""
-_CHUNK = 2**22
 
 
 class CheckpointUnusable(Exception):
@@ -108,12 +107,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         exclude=manifest.unstated | (set() if manifest.base else {"base"})
     )
     text = json.dumps(described, indent=2, sort_keys=True) + "\n"
-    draft = folder / (MANIFEST + ".draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / MANIFEST)
+    write_atomically(folder / MANIFEST, text.encode())
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -144,7 +138,7 @@ def manifest_digest(folder: Path) -> str:
     """The SHA-256 of the manifest's bytes, which stands for all files that it lists;
     `CheckpointUnusable` where there is none."""
     try:
-        return _digest(folder / MANIFEST).sha256
+        return sha256(folder / MANIFEST)
     except OSError:
         raise CheckpointUnusable(f"{folder.name} has no {MANIFEST}.") from None
 
@@ -164,10 +158,4 @@ def verify(folder: Path, manifest: Manifest) -> None:
 
 
 def _digest(path: Path) -> FileDigest:
-    total = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
-            size += len(chunk)
-    return FileDigest(sha256=total.hexdigest(), bytes=size)
+    return FileDigest(sha256=sha256(path), bytes=path.stat().st_size)

@@ -7,12 +7,13 @@ and name the checkpoint that they are of; two results are comparable query by qu
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from statistics import fmean
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from model_store.files import write_atomically
 
 MAX_RESULT_BYTES = 2**26
 MAX_QUERIES = 100_000
@@ -80,10 +81,7 @@ def read_results(path: Path) -> Results:
 
 def write_results(path: Path, results: Results) -> None:
     """Write a file in one step; raises `ResultsUnusable` where it cannot be written."""
-    draft = path.with_name(path.name + ".draft")
     try:
-        draft.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        write_atomically(path, results.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ResultsUnusable(f"{path.name} cannot be written ({error.strerror}).") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from typing import IO, Protocol
 
 import fsspec
 
+from model_store.files import atomic_file, create_file
 from model_store.manifest import CheckpointUnusable
 
 MAX_NAMES = 100_000
@@ -99,35 +99,20 @@ class LocalPlace:
             return (self._folder / path).open("rb")
 
     def put(self, file: Path, path: str) -> None:
-        with self._failing("written"), self._draft(path) as draft:
-            with file.open("rb") as source, draft.open("wb") as target:
-                shutil.copyfileobj(source, target, _BLOCK)
-                _flush(target)
-            draft.replace(self._folder / path)
+        with self._failing("written"):
+            target = self._target(path)
+            with file.open("rb") as source, atomic_file(target) as copy:
+                shutil.copyfileobj(source, copy, _BLOCK)
 
     def create(self, path: str, content: bytes) -> bool:
-        """A hard link appears at once and whole, or not at all: this needs no lock, and none can be
-        left behind."""
-        with self._failing("written"), self._draft(path) as draft:
-            with draft.open("wb") as target:
-                target.write(content)
-                _flush(target)
-            try:
-                os.link(draft, self._folder / path)
-            except FileExistsError:
-                return False
-        return True
+        with self._failing("written"):
+            return create_file(self._target(path), content)
 
-    @contextmanager
-    def _draft(self, path: str) -> Iterator[Path]:
-        """A name beside a path's own that nobody lists."""
+    def _target(self, path: str) -> Path:
+        """The file that a path names, its folder made where it is missing."""
         target = self._folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = target.with_name(f".{secrets.token_hex(8)}.draft")
-        try:
-            yield draft
-        finally:
-            draft.unlink(missing_ok=True)
+        return target
 
     @contextmanager
     def _failing(self, verb: str) -> Iterator[None]:
@@ -228,8 +213,3 @@ def _within(content: bytes, limit: int, path: str) -> bytes:
     if len(content) > limit:
         raise StoreFailed(f"{path} is larger than {limit} bytes.")
     return content
-
-
-def _flush(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

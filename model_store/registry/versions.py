@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.files import sha256, sync
 from model_store.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -174,8 +174,7 @@ def _fetch(place: Storage, version: Version, draft: Path, tell: Tell) -> None:
             for block in _blocks(place, version, file, stated):
                 target.write(block)
                 tell(len(block))
-            target.flush()
-            os.fsync(target.fileno())
+        sync(draft / file)
     content = place.read(f"{version.name}/{version.digest}/{MANIFEST}", MAX_MANIFEST_BYTES)
     if content is None or hashlib.sha256(content).hexdigest() != version.digest:
         raise StoreFailed(f"{version.name}: the manifest changed while it was pulled.")
@@ -231,10 +230,7 @@ def _whole(folder: Path, manifest: Manifest) -> bool:
 def _same(path: Path, stated: FileDigest) -> bool:
     """Whether a file is there already, as stated."""
     try:
-        if path.stat().st_size != stated.bytes:
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == stated.sha256
+        return path.stat().st_size == stated.bytes and sha256(path) == stated.sha256
     except OSError:
         return False
 

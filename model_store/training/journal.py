@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.config import TrainingError
-from model_store.training.data.row_files import whole
+from model_store.training.data.row_files import output_file
 from model_store.training.data.rows import DataError
 
 METRICS = "metrics.jsonl"
@@ -27,7 +27,7 @@ class Journal:
         self._path = folder / METRICS
         try:
             kept = [row for row in read_metrics(folder) if row["step"] <= step]
-            with whole(self._path) as write:
+            with output_file(self._path) as write:
                 for row in kept:
                     write(_line(row))
             self._file = self._path.open("ab")

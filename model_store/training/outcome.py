@@ -8,7 +8,6 @@ are complete.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from model_store.adapters.folder import READ_OUT, ROWS
 from model_store.checkpoint import Checkpoint
+from model_store.files import sync
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files
 from model_store.training.config import TrainConfig, TrainingError
@@ -87,7 +87,7 @@ def leave(
             names.append(HEAD)
             save_file({"rows": weights["head.rows"]}, folder / HEAD)
         for name in names:
-            _sync(folder / name)
+            sync(folder / name)
         described = {
             "run": dict(facts),
             "config": config.model_dump(mode="json"),
@@ -116,11 +116,3 @@ def _last(folder: Path) -> dict[str, float]:
     for row in read_metrics(folder):
         values |= row
     return values
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

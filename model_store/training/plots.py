@@ -7,10 +7,10 @@ the run goes on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_store.files import atomic_path
 from model_store.training.config import TrainingError
 from model_store.training.journal import METRICS, read_metrics
 
@@ -62,12 +62,10 @@ def draw(folder: Path) -> Path:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
-    draft = folder / f".{os.getpid()}.{PLOT}"
     try:
-        figure.savefig(draft, dpi=120, format="png")
-        draft.replace(folder / PLOT)
+        with atomic_path(folder / PLOT) as draft:
+            figure.savefig(draft, dpi=120, format="png")
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise TrainingError(f"{folder / PLOT}: it cannot be written ({error.strerror}).") from None
     return folder / PLOT
 

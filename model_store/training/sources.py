@@ -7,7 +7,6 @@ run but by a file that changes or an image that is damaged behind its header.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from typing import Any
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.files import sha256
 from model_store.folders.plain import refuse_quantised
 from model_store.manifest import CheckpointUnusable
 from model_store.training.config import TrainConfig, TrainingError
@@ -25,8 +25,6 @@ from model_store.training.data.rows import DataError, Example
 from model_store.training.data.splits import same_rows
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
-
-_CHUNK = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class Sources:
         """What was learnt from what: a run is resumed only where they are the same."""
         return {
             "base": self.checkpoint.digest,
-            "train": _digest(self.config.data.train),
+            "train": sha256(self.config.data.train),
             "examples": len(self.examples),
         }
 
@@ -133,11 +131,3 @@ def _examples(path: Path, least: int) -> Examples:
     if len(examples) < least:
         raise DataError(f"{path}: there are {len(examples)} examples, and {least} are needed.")
     return examples
-
-
-def _digest(path: Path) -> str:
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            total.update(chunk)
-    return total.hexdigest()

@@ -12,7 +12,6 @@ optimizer's moments and the step.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model_store.files import sync
 from model_store.manifest import FileDigest, digest_files
 from model_store.training.config import TrainingError
 
@@ -77,10 +77,10 @@ def save(
         saved = Saved(step=step, run=run, files=digest_files(draft, [WEIGHTS, MOMENTS]))
         (draft / STATE).write_text(saved.model_dump_json(indent=1) + "\n", encoding="utf-8")
         for path in (*draft.iterdir(), draft):
-            _sync(path)
+            sync(path)
         shutil.rmtree(final, ignore_errors=True)  # there only if it was found damaged
         draft.replace(final)
-        _sync(root)
+        sync(root)
     # torch and safetensors wrap what the disk says
     except (OSError, RuntimeError, SafetensorError) as error:
         with suppress(OSError):
@@ -122,12 +122,3 @@ def _steps(root: Path) -> list[int]:
 
 def _folder(root: Path, step: int) -> Path:
     return root / f"step-{step:08d}"
-
-
-def _sync(path: Path) -> None:
-    """Have the disk hold what was written: a rename must not outlive its content."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

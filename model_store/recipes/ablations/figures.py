@@ -21,7 +21,7 @@ from model_store.recipes.ablations.results import Summary
 from model_store.recipes.ablations.tables import COURSES, DIFFERENCES, difference, shown
 from model_store.recipes.ablations.tables import NEGATIVES as NEGATIVES_IMAGE
 from model_store.recipes.ablations.variants import Variant
-from model_store.training.data.row_files import whole
+from model_store.training.data.row_files import output_file
 
 _COLOURS = {"sft": "#1f6f54", "cl": "#c8663b"}
 _PAPER = "#444444"
@@ -42,7 +42,7 @@ def draw(summary: Summary, folder: Path, page: str) -> None:
             make(summary).savefig(
                 packed, dpi=_DOTS_PER_INCH, format="png", metadata={"Software": None}
             )
-            with whole(folder / name) as write:
+            with output_file(folder / name) as write:
                 write(packed.getvalue())
 
 

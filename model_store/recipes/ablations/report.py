@@ -11,7 +11,7 @@ from pathlib import Path
 from model_store.recipes.ablations.figures import draw
 from model_store.recipes.ablations.results import Summary, write
 from model_store.recipes.ablations.tables import IMAGES, document
-from model_store.training.data.row_files import whole
+from model_store.training.data.row_files import output_file
 
 PAGE, SUMMARY = "ablations.md", "ablations.json"
 
@@ -21,6 +21,6 @@ def publish(summary: Summary, folder: Path) -> Path:
     page = document(summary)
     write(folder / SUMMARY, summary)
     draw(summary, folder / IMAGES, page)
-    with whole(folder / PAGE) as put:
+    with output_file(folder / PAGE) as put:
         put(page.encode())
     return folder / PAGE

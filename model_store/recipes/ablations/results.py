@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_store.evaluation.results import Results
 from model_store.training.config import TrainingError
-from model_store.training.data.row_files import whole
+from model_store.training.data.row_files import output_file
 from model_store.training.outcome import same_run
 
 MAX_BYTES = 2**24
@@ -132,5 +132,5 @@ def read(path: Path, kind: type[_Model]) -> _Model:
 
 def write(path: Path, value: BaseModel) -> None:
     """Write a file whole or not at all; raises `DataError` where the disk refuses."""
-    with whole(path) as put:
+    with output_file(path) as put:
         put(value.model_dump_json(indent=1).encode() + b"\n")

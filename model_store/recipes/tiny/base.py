@@ -21,6 +21,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.families.gmr import Gmr
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
+from model_store.files import atomic_path
 from model_store.manifest import MANIFEST
 from model_store.recipes.tiny.batches import Batcher
 from model_store.recipes.tiny.network import begin
@@ -118,9 +119,8 @@ def _stage(network: Network, done: Path, line: str, run: Callable[[], None]) -> 
     """Run a stage unless its file is there; gives what the file says was done."""
     if not done.exists():
         run()
-        draft = done.with_suffix(".draft")
-        save_model(network, str(draft), metadata={"done": line})
-        draft.replace(done)
+        with atomic_path(done) as draft:
+            save_model(network, str(draft), metadata={"done": line})
     load_model(network, done)
     with safe_open(done, "pt") as file:
         return str(file.metadata()["done"])

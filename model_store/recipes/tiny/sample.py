@@ -17,7 +17,7 @@ from model_store.synthetic import cells, examples, facts
 from model_store.training.data import rows as data
 from model_store.training.data.corpus import Document, document_line
 from model_store.training.data.identity import image_digest, key_of
-from model_store.training.data.row_files import line_of, whole
+from model_store.training.data.row_files import line_of, output_file
 
 ROWS = (*cells.CELLS, *cells.CELLS, "T-T", "I-I", "T-I", "T-VD", "I-T", "IT-I")
 """The cell of each row: twice each of the nine, and once more six of them."""
@@ -33,7 +33,10 @@ def draw(folder: Path) -> None:
     """Write `rows.jsonl`, `rows.corpus.jsonl` and `images/`; raises `DataError`."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     seen: set[bytes] = set()
-    with whole(folder / "rows.jsonl") as row, whole(folder / "rows.corpus.jsonl") as document:
+    with (
+        output_file(folder / "rows.jsonl") as row,
+        output_file(folder / "rows.corpus.jsonl") as document,
+    ):
         for number, cell in enumerate(ROWS, 1):
             example, documents = _drawn(number, cell, folder, seen)
             row(line_of(example, folder))

@@ -12,9 +12,9 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
+from model_store.files import sha256
 from model_store.training.data.rows import DataError, Side
 
-_CHUNK = 2**20
 _REMEMBERED = 2**16
 
 
@@ -37,11 +37,7 @@ def normal(text: str) -> str:
 def image_digest(path: Path) -> bytes:
     """SHA-256 of a file; a process reads the file once as long as it is among the last it asked
     for."""
-    total = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                total.update(chunk)
+        return bytes.fromhex(sha256(path))
     except OSError as error:
         raise DataError(f"{path}: the image cannot be read ({error.strerror}).") from None
-    return total.digest()

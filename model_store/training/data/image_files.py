@@ -7,12 +7,11 @@ file with the same bytes.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from model_store.files import atomic_path
 from model_store.training.data.identity import image_digest
 from model_store.training.data.rows import DataError
 
@@ -64,13 +63,9 @@ def bring(source: Path, target: Path, keeping: Keeping) -> None:
         return
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.draft")
-    try:
+    # A data set has too many images to wait for the disk after each of them.
+    with atomic_path(target, sync_file=False) as draft:
         if keeping == "link":
             draft.symlink_to(source.resolve())
         else:
             shutil.copyfile(source, draft)
-        draft.replace(target)
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)

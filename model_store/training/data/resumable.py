@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from model_store.training.data.row_files import whole, write_json
+from model_store.training.data.row_files import output_file, write_json
 from model_store.training.data.rows import DataError
 
 RUN = "run.json"
@@ -70,7 +70,7 @@ class Parts:
 
     def write(self, number: int, lines: Iterable[bytes], note: Note) -> None:
         """Write a part's lines, then its note."""
-        with whole(self.path(number)) as write:
+        with output_file(self.path(number)) as write:
             for line in lines:
                 write(line)
         self.finish(number, note)
@@ -87,7 +87,7 @@ class Parts:
         """Put the first `count` parts together as `target`, whole or not at all."""
         for _ in self.notes(count):
             pass
-        with whole(target) as write:
+        with output_file(target) as write:
             for number in range(count):
                 with self.path(number).open("rb") as part:
                     while chunk := part.read(_CHUNK):

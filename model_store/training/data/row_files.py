@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from model_store.files import atomic_file
 from model_store.training.data.image_files import Keeping, name_in
 from model_store.training.data.rows import DataError, Example, Side
 
@@ -22,30 +22,23 @@ Write = Callable[[bytes], object]
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Write]:
+def output_file(path: Path) -> Iterator[Write]:
     """Gives what writes to a draft; the draft takes the name `path` when the block ends well, and
     else it is gone.
 
     A name that ends in `.gz` is packed, without a time in it: the same content, the same bytes.
     Raises `DataError` where the disk refuses.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
+        with atomic_file(path) as file:
             if path.suffix == ".gz":
                 with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
                     yield packed.write
             else:
                 yield file.write
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
     except OSError as error:
         raise DataError(f"{path}: it cannot be written ({error.strerror}).") from None
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def write_examples(path: Path, examples: Iterable[Example], keeping: Keeping = "reference") -> int:
@@ -54,7 +47,7 @@ def write_examples(path: Path, examples: Iterable[Example], keeping: Keeping = "
     `keeping` is of images outside its folder.
     """
     count = 0
-    with whole(path) as write:
+    with output_file(path) as write:
         for example in examples:
             write(line_of(example, path.parent, keeping))
             count += 1
@@ -63,7 +56,7 @@ def write_examples(path: Path, examples: Iterable[Example], keeping: Keeping = "
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file for people and programs, whole or not at all."""
-    with whole(path) as write:
+    with output_file(path) as write:
         write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 

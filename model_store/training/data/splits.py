@@ -14,7 +14,7 @@ from pathlib import Path
 
 from model_store.training.data.identity import key_of, normal
 from model_store.training.data.image_files import Keeping
-from model_store.training.data.row_files import check_outputs, line_of, whole
+from model_store.training.data.row_files import check_outputs, line_of, output_file
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 
 SHOWN = 20
@@ -139,7 +139,7 @@ def split(
         example for example in read_examples(source) if is_held_out(example, share, seed)
     )
     done = Split()
-    with whole(dev) as to_dev, whole(train) as to_train:
+    with output_file(dev) as to_dev, output_file(train) as to_train:
         for example in read_examples(source):
             if is_held_out(example, share, seed):
                 to_dev(line_of(example, dev.parent, keeping))

@@ -16,7 +16,7 @@ import numpy as np
 
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.resumable import Parts, identity
-from model_store.training.data.row_files import whole
+from model_store.training.data.row_files import output_file
 from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Embedder, Found, Query, Vectors, in_order
 
@@ -55,7 +55,7 @@ def embed_corpus(
                     for at in range(first, last, BATCH)
                 ]
             )
-            with whole(work.path(part, ".f32")) as write:
+            with output_file(work.path(part, ".f32")) as write:
                 write(vectors.tobytes())
             work.finish(part, {"documents": last - first})
         progress(last - first)

@@ -20,7 +20,7 @@ from model_store.training.data.converters.outcomes import BadRow, Converted, Ski
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.identity import key_of
 from model_store.training.data.resumable import Note, Parts
-from model_store.training.data.row_files import line_of, whole, write_json
+from model_store.training.data.row_files import line_of, output_file, write_json
 from model_store.training.data.rows import (
     MAX_SIDES,
     DataError,
@@ -117,7 +117,7 @@ def _write_part(
     before: int,
 ) -> Note:
     done = Converted()
-    with whole(parts.path(number)) as write:
+    with output_file(parts.path(number)) as write:
         for item in part:
             done.read += 1
             try:

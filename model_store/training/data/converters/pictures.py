@@ -20,7 +20,7 @@ from PIL import Image
 from model_store.families.images import FORMATS, MAX_FILE_BYTES
 from model_store.training.data.converters.outcomes import BadRow
 from model_store.training.data.image_files import IMAGES, Keeping, bring
-from model_store.training.data.row_files import whole
+from model_store.training.data.row_files import output_file
 from model_store.training.data.rows import MAX_PATH_CHARS, DataError, inside
 from model_store.training.data.validation import image_problem
 
@@ -79,7 +79,7 @@ def keep_image(value: Any, folder: Path, place: str) -> Path:
     name = f"{hashlib.sha256(data).hexdigest()}.{suffix}"
     path = folder / IMAGES / name[:2] / name
     if not path.exists():
-        with whole(path) as write:
+        with output_file(path) as write:
             write(data)
     if problem := image_problem(path):
         path.unlink(missing_ok=True)

@@ -142,7 +142,7 @@ class Gmr(Process):
         return self.client.post("/rerank", json=body)
 
     def metric(self, name: str) -> float:
-        """A sample's value, such as `rerank_shed_total{reason="line_full"}`; 0 where it is not
+        """A sample's value, such as `rerank_shed_total{reason="queue_full"}`; 0 where it is not
         there."""
         found = re.search(
             rf"^{re.escape(name)} (\S+)$", self.client.get("/metrics").text, re.MULTILINE

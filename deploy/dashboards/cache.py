@@ -45,7 +45,7 @@ CACHE = Row(
         ),
         Panel(
             "Redis: calls that came to nothing",
-            "Failed, by what went wrong, or not made (breaker, backlog). All are misses, none is an"
+            "Failed, by what went wrong, or not made (circuit_open, backlog). All are misses, none is an"
             " error.",
             [
                 Query(
@@ -59,11 +59,11 @@ CACHE = Row(
             unit="si:calls/s",
         ),
         Panel(
-            "Redis: breaker",
-            "0 closed, 1 half open (trying), 2 open (left alone).",
+            "Redis: circuit breaker",
+            "0 closed, 1 half open (one trial call), 2 open (no calls).",
             [
                 Query(
-                    f"max by (operation, pod) ({of('rerank_cache_breaker_state')})",
+                    f"max by (operation, pod) ({of('rerank_cache_circuit_state')})",
                     "{{pod}} {{operation}}",
                 )
             ],

@@ -235,20 +235,20 @@ REQUESTS = Row(
         ),
         Panel(
             "Turned away, by reason",
-            "line_full, wait_too_long, waited_too_long: too much is asked. deadline: the caller's"
-            " own time ended.",
+            "queue_full, expected_wait, queue_timeout: more load than capacity. deadline: the"
+            " request's own deadline passed while it was queued.",
             [Query(seen("rerank_shed_total", "reason"), "{{reason}}")],
             unit="reqps",
             stacked=True,
         ),
         Panel(
-            "In flight and waiting",
-            "Requests that are being answered, and those that wait to be; waiting beyond the limit"
-            " is refused.",
+            "In flight and queued",
+            "Requests that are being answered, and those in the admission queue; beyond its limit"
+            " requests are turned away.",
             [
                 Query(f"sum({of('rerank_requests_in_flight')})", "in flight"),
-                Query(f"sum({of('rerank_requests_waiting')})", "waiting"),
-                Query(f"sum({of('rerank_requests_waiting_limit')})", "may wait"),
+                Query(f"sum({of('rerank_requests_queued')})", "queued"),
+                Query(f"sum({of('rerank_requests_queued_limit')})", "queue limit"),
             ],
         ),
         Panel(
@@ -262,8 +262,8 @@ REQUESTS = Row(
         ),
         Panel(
             "Workers as gateways see them",
-            "ready: get work. silent: do not answer. open: fail too often, left out. unready: say"
-            " so, or cannot be reached.",
+            "ready: get calls. unresponsive: miss probes. circuit_open: fail too often, get no"
+            " calls for a while. unready: report it, or cannot be reached.",
             [Query(f"max by (state) ({of('rerank_workers')})", "{{state}}")],
         ),
     ],

@@ -15,7 +15,7 @@ def print_metrics() -> None:
     """List every metric with its labels, as a page of Markdown."""
     from prometheus_client import REGISTRY
 
-    from service.observability import metrics  # noqa: F401 - its import registers each metric
+    from service.observability import exposition  # noqa: F401 - its import registers each metric
     from service.observability.metric_types import LABELS
 
     typer.echo(

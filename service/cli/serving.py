@@ -89,10 +89,10 @@ def run(
     server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str
 ) -> None:
     """Serve until the process is told to end, and end it with the server's exit code."""
-    from service.observability.metrics import BUILD
+    from service.observability.metrics import BUILD_INFO
     from service.web.server import CannotListen
 
-    BUILD.labels(version("gmr-rerank"), role).set(1)
+    BUILD_INFO.labels(version("gmr-rerank"), role).set(1)
     with _traced(settings, "gmr-rerank" if role == "serve" else f"gmr-rerank-{role}"):
         try:
             code = server.run(served, settings)

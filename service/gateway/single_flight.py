@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from service.errors import BadRequest, DeadlineExceeded
 from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content
-from service.observability.metrics import JOINED
+from service.observability.metrics import COALESCED
 from service.observability.tracing import Span, active
 from service.wire import Scored
 
@@ -84,7 +84,7 @@ class SingleFlight:
             if asyncio.get_running_loop().time() >= until:
                 flown.fresh.update(dict.fromkeys(documents, DeadlineExceeded()))
                 break
-        JOINED.inc(len(flown.joined))
+        COALESCED.inc(len(flown.joined))
         return flown
 
     def _worth_joining(self, documents: Mapping[bytes, Content]) -> dict[bytes, _InFlight]:

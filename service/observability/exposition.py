@@ -1,23 +1,50 @@
-"""`/metrics`: what this process has measured, in Prometheus' text format, or in OpenMetrics where
-that is asked for.
+"""`/metrics`: the metrics of this process, in Prometheus' text format or in OpenMetrics.
 
-Knows formats, no metric. Invariant: what was asked for is never repeated in the answer.
+Does not depend on any metric in particular; it imports the modules that register them, so that
+every process has the same series. Invariant: the content type holds only values of ours, whatever
+the `Accept` header says.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
-from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
-_OPENMETRICS = "application/openmetrics-text"
+from service.observability import engine_metrics, metrics
+
+REGISTERED = (metrics, engine_metrics)
+"""The modules whose metrics a page shows."""
+
+_UNDERSTOOD = frozenset(
+    {
+        "application/openmetrics-text",
+        "text/plain",
+        "version=0.0.4",
+        "version=1.0.0",
+        "escaping=allow-utf-8",
+        "escaping=dots",
+        "escaping=underscores",
+        "escaping=values",
+    }
+)
 
 
 def metrics_page(request: Request) -> Response:
-    """All metrics. Exemplars, which lead to traces, exist in OpenMetrics alone."""
-    if _OPENMETRICS in request.headers.get("accept", ""):
-        return Response(
-            openmetrics.generate_latest(REGISTRY), media_type=openmetrics.CONTENT_TYPE_LATEST
-        )
-    return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+    """All metrics, in the format that the request accepts. Exemplars, which refer to traces, exist
+    in OpenMetrics only."""
+    encode, content_type = choose_encoder(_understood(request.headers.get("accept", "")))
+    return Response(encode(REGISTRY), media_type=content_type)
+
+
+def _understood(accept: str) -> str:
+    """An `Accept` header without the media types and parameters that are not understood here.
+
+    `choose_encoder` repeats any version in the content type, and raises on one that is no number.
+    """
+    accepted = []
+    for media_range in accept.split(","):
+        parts = [part.strip() for part in media_range.split(";")]
+        accepted.append(";".join(part for part in parts if part in _UNDERSTOOD))
+    return ",".join(accepted)

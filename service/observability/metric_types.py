@@ -21,6 +21,11 @@ LABELS: dict[str, dict[str, Sequence[str]]] = {}
 
 
 OPEN: Sequence[str] = ()
+"""The values of a label that are no closed set."""
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
+SHORT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class CallbackGauge(Collector):

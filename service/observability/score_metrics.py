@@ -86,16 +86,18 @@ class ScoreMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         scores = HistogramMetricFamily(
-            "rerank_relevance_score", "Relevance scores that were answered.", labels=["digest"]
+            "rerank_relevance_score",
+            "Relevance scores in answers, by model digest.",
+            labels=["digest"],
         )
         pairs = CounterMetricFamily(
             "rerank_pairs",
-            "Pairs: computed, known already, refused for what they are, or failed.",
+            "Pairs by result: computed, cached, refused because of their content, or failed.",
             labels=["digest", "result"],
         )
         truncated = CounterMetricFamily(
             "rerank_truncated_pairs",
-            "Scored pairs whose text was cut to what the model reads.",
+            "Scored pairs whose text was truncated to the model's limit.",
             labels=["digest"],
         )
         for digest, model in list(self._models.items()):

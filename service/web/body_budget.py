@@ -47,7 +47,7 @@ class BodyBudget:
         beside = self._by_scope.get(held.scope, 0) - held.bytes
         most = self.max_bytes if not held.scope or not beside else int(self.max_bytes * SCOPE_SHARE)
         if self.total + more > self.max_bytes or beside + held.bytes + more > most:
-            SHED.labels("bodies").inc()
+            SHED.labels("body_budget").inc()
             raise Overloaded
 
     def change(self, held: Held, by: int) -> None:

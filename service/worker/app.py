@@ -17,15 +17,15 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
-from service.observability.exposition import metrics_page
-from service.observability.metrics import (
+from service.observability.engine_metrics import (
     ENGINE_CALL_LIMIT,
     ENGINE_CALLS,
     ENGINE_PAIRS,
     ENGINE_TOKENS,
-    SHED,
     STALLED_SECONDS,
 )
+from service.observability.exposition import metrics_page
+from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, add_stage_seconds
 from service.observability.score_metrics import short
 from service.observability.tracing import record

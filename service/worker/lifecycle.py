@@ -21,8 +21,14 @@ from msgspec import structs
 from model_store.checkpoint import resolve, resolve_adapter
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
+from service.observability.engine_metrics import (
+    GOLDEN_DRIFT,
+    GOLDEN_PAIRS,
+    GOLDEN_TOLERANCE,
+    LOAD_SECONDS,
+    MODEL_INFO,
+)
 from service.observability.logs import log
-from service.observability.metrics import DRIFT, GOLDEN_PAIRS, LOAD_SECONDS, MODEL, TOLERANCE
 from service.observability.score_metrics import short
 from service.wire import WorkerInfo
 from service.worker.engines.base import CannotLoad, Engine
@@ -79,7 +85,7 @@ async def run_lifecycle(
             device=info.device,
             dtype=info.dtype,
         )
-        MODEL.labels(
+        MODEL_INFO.labels(
             info.model, short(info.digest), version, info.engine, info.dtype, info.device
         ).set(1)
     seconds = time.perf_counter() - start
@@ -144,8 +150,8 @@ async def _first_check(engine: Engine, settings: WorkerSettings, checked: Checke
                 log("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
             continue
         drift = await check_golden(engine, info, pairs, settings.golden_tolerance)
-        DRIFT.labels(info.model, short(info.digest)).set(drift)
-        TOLERANCE.labels(info.model, short(info.digest)).set(
+        GOLDEN_DRIFT.labels(info.model, short(info.digest)).set(drift)
+        GOLDEN_TOLERANCE.labels(info.model, short(info.digest)).set(
             allowed_drift(info, settings.golden_tolerance)
         )
         drifts.append(drift)
@@ -170,7 +176,7 @@ async def _keep_checking(engine: Engine, settings: WorkerSettings, checked: Chec
                     model=info.model,
                 )
                 continue
-            DRIFT.labels(info.model, short(info.digest)).set(drift)
+            GOLDEN_DRIFT.labels(info.model, short(info.digest)).set(drift)
             if drift > allowed_drift(info, settings.golden_tolerance):
                 log(
                     "golden pairs have drifted",

@@ -72,7 +72,7 @@ def test_workers_are_scaled_by_requests_that_stable_gateways_hold() -> None:
     pods = '{namespace="search",pod=~"rerank-gateway-[^-]+-[^-]+"}'
     assert (
         trigger["query"]
-        == f"sum(rerank_requests_waiting{pods}) + sum(rerank_requests_in_flight{pods})"
+        == f"sum(rerank_requests_queued{pods}) + sum(rerank_requests_in_flight{pods})"
     )
     assert trigger["ignoreNullValues"] == "false"
     exported = {metric.name for metric in REGISTRY.collect()}

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from service.observability.metrics import LABELS
+from service.observability import exposition  # noqa: F401 - its import registers each metric
+from service.observability.metric_types import LABELS
 from tests.conftest import free_port
 from tests.deploy.chart import objects
 from tests.docs.pages import CONFIGURATION, PAGES, ROOT, commands, inline, lines, name_of

@@ -28,8 +28,8 @@ from service.observability.metrics import (
     BODY_BYTES,
     IMAGES,
     IN_FLIGHT,
+    QUEUED,
     SHED,
-    WAITING,
 )
 from service.web.body_budget import BodyBudget
 from service.wire import ScoreCall
@@ -71,7 +71,7 @@ async def gateway(
 
 def nothing_is_held() -> bool:
     return all(
-        gauge._value.get() == 0 for gauge in (IN_FLIGHT, WAITING, ADMITTED_TOKENS, BODY_BYTES)
+        gauge._value.get() == 0 for gauge in (IN_FLIGHT, QUEUED, ADMITTED_TOKENS, BODY_BYTES)
     )
 
 
@@ -114,7 +114,7 @@ async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> N
             for name in ("in", "wait")
         )
         async with asyncio.timeout(10):
-            while WAITING._value.get() != 1:
+            while QUEUED._value.get() != 1:
                 await asyncio.sleep(0.001)
         images = IMAGES._value.get()
         answer = await client.post("/rerank", content=unread())
@@ -192,7 +192,7 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
     async with gateway(worker, max_body_bytes=60_000, max_bodies_bytes=60_000) as client:
         first = asyncio.create_task(client.post("/rerank", json=large))
         await worker.asked.wait()
-        before = shed("bodies")
+        before = shed("body_budget")
         assert told(
             await client.post("/rerank", content=unread(), headers={"content-length": "40000"})
         ) == (503, "overloaded")
@@ -203,7 +203,7 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
                 yield parts[start : start + 1_000]
 
         assert told(await client.post("/rerank", content=in_parts())) == (503, "overloaded")
-        assert shed("bodies") == before + 2
+        assert shed("body_budget") == before + 2
         worker.go.set()
         assert (await first).status_code == 200
         assert (await client.post("/rerank", json=large)).status_code == 200

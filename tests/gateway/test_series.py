@@ -18,7 +18,7 @@ from service.gateway.app import create_gateway
 from service.gateway.fleet.pool import MAX_NAME, MOST_MODELS
 from service.gateway.info import OPENAPI_PATH, RERANK_PATHS
 from service.gateway.settings import GatewaySettings
-from service.observability.metrics import LABELS
+from service.observability.metric_types import LABELS
 from service.wire import Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 from tests.gateway.stand_in import INFO, StandIn, good, monitored
 

@@ -91,7 +91,7 @@ def numbers(verdicts: Mapping[bytes, PairOutcome]) -> dict[int, float | str]:
 
 
 async def test_a_pair_under_way_is_scored_once(house: House) -> None:
-    before = count("rerank_pairs_joined_total")
+    before = count("rerank_pairs_coalesced_total")
     first, second, third = house.ask(1, 2), house.ask(2, 3), house.ask(1, 2)
     await settle()
     assert house.scorer.calls == [[1, 2], [3]]
@@ -108,7 +108,7 @@ async def test_a_pair_under_way_is_scored_once(house: House) -> None:
         {1: 1, 2: 2},
     ]
     assert [(await each).digests for each in (first, second, third)] == [{DIGEST}, {DIGEST}, set()]
-    assert count("rerank_pairs_joined_total") == before + 3
+    assert count("rerank_pairs_coalesced_total") == before + 3
     assert not house.flights._flying
 
 

@@ -75,9 +75,9 @@ def _play(served: Fleet, redis: RedisServer, key: str) -> None:
     with _callers(gateway.url, key, 2, pause=0.02):
         time.sleep(_CALM_SECONDS)
         with _callers(gateway.url, key, 12, pause=0):
-            _act(gateway, 'rerank_shed_total{reason="wait_too_long"}')
+            _act(gateway, 'rerank_shed_total{reason="expected_wait"}')
         redis.pause()
-        _act(gateway, 'rerank_cache_skipped_total{operation="get",reason="breaker"}')
+        _act(gateway, 'rerank_cache_skipped_total{operation="get",reason="circuit_open"}')
         redis.resume()
         served.workers[0].kill()
         _act(gateway, 'rerank_workers{state="unready"}')

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from deploy.dashboards.build import DASHBOARDS
-from service.observability.metrics import LABELS
+from service.observability import exposition  # noqa: F401 - its import registers each metric
+from service.observability.metric_types import LABELS
 from tests.observability.expressions import Selector, grouped_by, selectors
 from tests.observability.rules import RECORDED, ROOT, rules
 

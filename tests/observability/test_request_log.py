@@ -188,11 +188,50 @@ async def test_openmetrics_has_exemplars_that_lead_to_traces_that_exist(
     open_ = await client.get("/metrics", headers={"accept": asked})
     assert (
         open_.headers["content-type"]
-        == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        == "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
     )
     assert open_.text.endswith("# EOF\n")
     assert f'trace_id="{TRACE}"' in open_.text
     assert "1" * 32 not in open_.text
+
+
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("", PLAIN),
+        ("*/*", PLAIN),
+        ("text/plain;version=0.0.4", PLAIN),
+        ("application/json", PLAIN),
+        ("application/openmetrics-text", OPENMETRICS),
+        ("application/openmetrics-text;version=9.9.9", OPENMETRICS),
+        ("application/openmetrics-text;version=1.0.0x", OPENMETRICS),
+        (f"application/openmetrics-text;version={'1.' * 5_000}1", OPENMETRICS),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.1",
+            f"{OPENMETRICS}; escaping=allow-utf-8",
+        ),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=evil",
+            f"{OPENMETRICS}; escaping=underscores",
+        ),
+        (
+            "text/plain;version=1.0.0;escaping=evil",
+            "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
+        ),
+    ],
+    ids=lambda each: each[:60],
+)
+async def test_a_scrapes_content_type_is_one_of_ours_whatever_is_accepted(
+    client: httpx.AsyncClient, accept: str, content_type: str
+) -> None:
+    scrape = await client.get("/metrics", headers={"accept": accept})
+    assert scrape.status_code == httpx.codes.OK
+    assert scrape.headers["content-type"] == content_type
+    assert "rerank_build_info" in scrape.text
 
 
 class Terminal(io.StringIO):

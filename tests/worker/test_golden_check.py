@@ -21,7 +21,7 @@ from prometheus_client import REGISTRY
 
 from model_store.golden import read_golden
 from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
-from service.observability.metrics import DRIFT, GOLDEN_PAIRS, TOLERANCE
+from service.observability.engine_metrics import GOLDEN_DRIFT, GOLDEN_PAIRS, GOLDEN_TOLERANCE
 from service.wire import ScoreCall, Scored
 from service.worker.app import create_worker
 from service.worker.engines.base import Begin, PairVerdict, no_callback
@@ -173,7 +173,7 @@ async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
     decide."""
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
     engine = DriftingEngine(settings)
-    for metric in (DRIFT, TOLERANCE):
+    for metric in (GOLDEN_DRIFT, GOLDEN_TOLERANCE):
         metric.clear()
     ready = asyncio.Event()
     app = create_worker(
@@ -210,7 +210,7 @@ async def test_a_folder_without_golden_pairs_is_served_and_says_so(
 ) -> None:
     """No drift is reported that was not measured: not at the start, and not later."""
     folder = write_layout(tmp_path / "plain", Layout())
-    for metric in (DRIFT, TOLERANCE, GOLDEN_PAIRS):
+    for metric in (GOLDEN_DRIFT, GOLDEN_TOLERANCE, GOLDEN_PAIRS):
         metric.clear()
     ready = asyncio.Event()
     settings = WorkerSettings(

@@ -29,9 +29,9 @@ from service.observability.metrics import (
     ADMITTED_TOKENS,
     CAPACITY_TOKENS,
     IN_FLIGHT,
+    QUEUED,
+    QUEUED_LIMIT,
     SHED,
-    WAITING,
-    WAITING_LIMIT,
 )
 from service.observability.request_context import stage
 
@@ -78,7 +78,7 @@ class AdmissionQueue:
         self.note_known = self._pace.note_known
         self._inside = Inside()
         self._queue = FairQueue()
-        WAITING_LIMIT.set(max_waiting)
+        QUEUED_LIMIT.set(max_waiting)
         CAPACITY_TOKENS.set_function(self.capacity)
 
     def capacity(self) -> float:
@@ -95,12 +95,12 @@ class AdmissionQueue:
         """Raise `Overloaded` if a small request of a scope would be turned away now."""
         waiting = self._queue.newcomers
         if waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
-            raise _overloaded("wait_too_long", wait)
+            raise _overloaded("expected_wait", wait)
         full = waiting >= self._max_waiting and (
             waiting > 0 or not self._is_open(kept=not self._inside.cost_of(scope, Kind.WHOLE))
         )
         if full and self._queue.last_of_longest(scope) is None:
-            raise _overloaded("line_full", self._expected_wait(scope))
+            raise _overloaded("queue_full", self._expected_wait(scope))
 
     @asynccontextmanager
     async def admit(self, cost: int, until: float, scope: str = "") -> AsyncIterator[Admitted]:
@@ -177,9 +177,7 @@ class AdmissionQueue:
             if leave_at == until:
                 SHED.labels("deadline").inc()
                 raise DeadlineExceeded from None
-            raise _overloaded(
-                "waited_too_long", self._expected_wait(turn.scope, turn.kind)
-            ) from None
+            raise _overloaded("queue_timeout", self._expected_wait(turn.scope, turn.kind)) from None
 
     def _give_up(self, turn: Turn) -> None:
         """Take a turn out of the queue, or give it back where it was granted at this very
@@ -202,17 +200,17 @@ class AdmissionQueue:
         wait = self._expected_wait(turn.scope, turn.kind)
         if wait > BELIEVED * min(self._max_wait, left):
             self._note_waiting()
-            raise _overloaded("wait_too_long", wait)
+            raise _overloaded("expected_wait", wait)
         if self._queue.newcomers < self._max_waiting:
             return
         last = self._queue.last_of_longest(turn.scope) if self._max_waiting else None
         if last is None:
             self._note_waiting()
-            raise _overloaded("line_full", wait)
+            raise _overloaded("queue_full", wait)
         self._queue.remove(last)
         if not last.granted.done():
             last.granted.set_exception(
-                _overloaded("line_full", self._expected_wait(last.scope, last.kind))
+                _overloaded("queue_full", self._expected_wait(last.scope, last.kind))
             )
 
     def _expected_wait(self, scope: str, kind: Kind = Kind.WHOLE) -> float:
@@ -267,7 +265,7 @@ class AdmissionQueue:
         return self._inside.has_place(scope, self._always(), KEPT_PLACES)
 
     def _note_waiting(self) -> None:
-        WAITING.set(self._queue.newcomers)
+        QUEUED.set(self._queue.newcomers)
         ADMITTED_TOKENS.set(self._inside.used)
 
 

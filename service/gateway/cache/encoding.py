@@ -15,7 +15,7 @@ from typing import Literal
 
 from service.wire import Scored
 
-Rejection = Literal["schema", "size", "seal", "numbers"]
+Rejection = Literal["schema", "size", "mac", "numbers"]
 """Why a value is not one of ours: another layout, another length, not sealed for this key by us, or
 nonsense inside."""
 
@@ -73,7 +73,7 @@ class Seal:
             return "size"
         record = value[: _SEALED.size]
         if not hmac.compare_digest(self._of(key, record), value[_SEALED.size :]):
-            return "seal"
+            return "mac"
         _, logit, prompt_tokens, image_tokens, truncated, _ = _SEALED.unpack(record)
         if not math.isfinite(logit) or truncated > 1 or image_tokens > prompt_tokens:
             return "numbers"

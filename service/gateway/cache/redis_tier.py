@@ -24,7 +24,7 @@ from service.gateway.cache.score_cache import TAG_BYTES
 from service.gateway.circuit_breaker import Breaker
 from service.observability.logs import log
 from service.observability.metrics import (
-    CACHE_BREAKER,
+    CACHE_CIRCUIT,
     CACHE_FAILURES,
     CACHE_REJECTED,
     CACHE_SECONDS,
@@ -85,7 +85,7 @@ class RedisTier:
         self._attempts: dict[Operation, set[asyncio.Task[Any]]] = {"get": set(), "set": set()}
         self._calls: set[asyncio.Task[Any]] = set()
         for operation, breaker in self._breakers.items():
-            CACHE_BREAKER.labels(operation).set_function(partial(_state_of, breaker))
+            CACHE_CIRCUIT.labels(operation).set_function(partial(_state_of, breaker))
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scored | None]:
         asked = keys[:MOST_KEYS]
@@ -142,7 +142,7 @@ class RedisTier:
             CACHE_SKIPPED.labels(operation, "backlog").inc()
             return None
         if not self._breakers[operation].enter():
-            CACHE_SKIPPED.labels(operation, "breaker").inc()
+            CACHE_SKIPPED.labels(operation, "circuit_open").inc()
             return None
         attempt = asyncio.create_task(self._attempt(operation, call, patience))
         self._attempts[operation].add(attempt)

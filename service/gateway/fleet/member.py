@@ -35,8 +35,8 @@ it may be the client."""
 RETRY_LOOK_SECONDS = 0.2
 """How soon a worker that did not answer well is looked at again."""
 
-State = Literal["ready", "silent", "open", "unready"]
-STATES: tuple[State, ...] = ("ready", "silent", "open", "unready")
+State = Literal["ready", "unresponsive", "circuit_open", "unready"]
+STATES: tuple[State, ...] = ("ready", "unresponsive", "circuit_open", "unready")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ class PoolMember:
         if not self.serves:
             return "unready"
         return (
-            "open"
+            "circuit_open"
             if self._breaker.state != "closed"
-            else "silent"
+            else "unresponsive"
             if self.unresponsive()
             else "ready"
         )

@@ -25,7 +25,7 @@ from service.gateway.fleet.dispatch import RetryPolicy, ShareDispatch
 from service.gateway.fleet.member import STATES, HealthCheckPolicy, PoolMember, State
 from service.gateway.fleet.routing import hash_order, idle_enough, within_bound
 from service.observability.logs import log
-from service.observability.metrics import MODEL_WORKERS, SPLIT, WORKERS
+from service.observability.metrics import MODEL_WORKERS, REQUEST_WORKERS, WORKERS
 from service.observability.score_metrics import short
 from service.wire import WorkerInfo
 
@@ -137,7 +137,7 @@ class WorkerPool:
             ]
         if len(places) < 2:
             places = [within_bound(loads, work.prefix + suffix) if self._affinity else 0]
-        SPLIT.observe(len(places))
+        REQUEST_WORKERS.observe(len(places))
         following, cost = partial(self._after, work), work.prefix + suffix // len(places)
         seats = [
             ShareDispatch(able[place], work.model.model, cost, following, self._again)

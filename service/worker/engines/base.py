@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
 from model_store.checkpoint import Adapter, Checkpoint
-from service.observability.metrics import BATCH_FILL, BATCH_PAIRS, BATCH_TOKENS, ENGINE_STEPS
+from service.observability.engine_metrics import BATCH_FILL, BATCH_PAIRS, BATCH_TOKENS, ENGINE_STEPS
 from service.wire import Refused, ScoreCall, Scored, WorkerInfo
 
 PairVerdict = tuple[int, Scored | Refused]

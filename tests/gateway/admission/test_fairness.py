@@ -19,7 +19,7 @@ from service.gateway.admission.queue import KEPT_PLACES
 from service.gateway.app import create_gateway
 from service.gateway.scoring import CHUNKS_AT_ONCE
 from service.gateway.settings import GatewaySettings
-from service.observability.metrics import ADMITTED_TOKENS, IMAGES, IN_FLIGHT, WAITING
+from service.observability.metrics import ADMITTED_TOKENS, IMAGES, IN_FLIGHT, QUEUED
 from service.wire import ScoreCall
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import StandIn, reply, scored
@@ -73,7 +73,7 @@ async def served(
             while (await clients["loud"].get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
         yield clients
-    assert [gauge._value.get() for gauge in (IN_FLIGHT, WAITING, ADMITTED_TOKENS)] == [0, 0, 0]
+    assert [gauge._value.get() for gauge in (IN_FLIGHT, QUEUED, ADMITTED_TOKENS)] == [0, 0, 0]
 
 
 def large(name: str, count: int = DOCUMENTS) -> dict[str, Any]:

@@ -241,7 +241,7 @@ async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
 @pytest.mark.parametrize(
     ("waits", "until", "error", "reason"),
     [
-        (gate(max_wait_seconds=0.01), soon, Overloaded, "waited_too_long"),
+        (gate(max_wait_seconds=0.01), soon, Overloaded, "queue_timeout"),
         (gate(), lambda: soon(0.01), DeadlineExceeded, "deadline"),
     ],
     ids=["longest wait", "own deadline"],

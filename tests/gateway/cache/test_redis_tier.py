@@ -50,11 +50,11 @@ async def test_what_one_gateway_writes_another_finds(redis: RedisServer) -> None
 
 
 async def test_another_secrets_scores_are_not_believed(redis: RedisServer) -> None:
-    before = count("rerank_cache_rejected_total", reason="seal")
+    before = count("rerank_cache_rejected_total", reason="mac")
     async with tier_on(redis.url) as one, tier_on(redis.url, secret=b"another") as other:
         await written(one, "a")
         assert await other.get_many([key_of("a")]) == [None]
-    assert count("rerank_cache_rejected_total", reason="seal") == before + 1
+    assert count("rerank_cache_rejected_total", reason="mac") == before + 1
 
 
 async def test_prefixes_keep_services_apart(redis: RedisServer) -> None:

@@ -71,7 +71,7 @@ async def test_a_worker_that_keeps_failing_is_not_asked_while_another_serves() -
         for _ in range(10):
             assert (await ask(workers, key=key)).pairs == [scored(0), scored(1)]
         assert (len(bad.calls), len(other.calls)) == (FAILURES, 10)
-        assert (state_count("open"), state_count("ready")) == (1, 1)
+        assert (state_count("circuit_open"), state_count("ready")) == (1, 1)
 
 
 @pytest.mark.usefixtures("_soon_half_open")
@@ -82,7 +82,7 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
         worker = workers._workers[0]
         for _ in range(FAILURES):
             await ask(workers, key=key)
-        assert worker.state() == "open"
+        assert worker.state() == "circuit_open"
         await until(worker.admits)
         release = asyncio.Event()
 
@@ -126,7 +126,7 @@ async def test_a_worker_that_was_away_starts_anew() -> None:
         key = key_for(bad.client, other.client)
         for _ in range(FAILURES):
             await ask(workers, key=key)
-        assert workers._workers[0].state() == "open"
+        assert workers._workers[0].state() == "circuit_open"
         bad.info = None
         await until(lambda: workers._workers[0].state() == "unready")
         bad.info, bad.answer = INFO, good
@@ -141,7 +141,7 @@ async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_it
         for _ in range(10):
             await until(lambda: workers._workers[0].serves)
             assert (await ask(workers, key=key_for(client, other.client))).digest == INFO.digest
-        assert workers._workers[0].state() == "open"
+        assert workers._workers[0].state() == "circuit_open"
     assert len(other.calls) == 10
 
 
@@ -165,7 +165,7 @@ async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(
         assert workers._workers[0].state() == "ready"
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(0.3, "ready"), (0.6, "open")])
+@pytest.mark.parametrize(("seconds", "state"), [(0.3, "ready"), (0.6, "circuit_open")])
 async def test_time_that_runs_out_counts_only_if_there_was_enough(
     seconds: float, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +263,7 @@ async def test_a_worker_that_misses_a_look_is_only_passed_over() -> None:
     ) as workers:
         gates[0].open.clear()
         asked = asyncio.create_task(ask(workers, soon(60), key=key))
-        await until(lambda: workers._workers[0].state() == "silent")
+        await until(lambda: workers._workers[0].state() == "unresponsive")
         before = gates[0].looks
         await until(lambda: gates[0].looks > before + 3)
         assert not asked.done()

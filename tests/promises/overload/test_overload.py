@@ -30,7 +30,7 @@ LARGE = 400
 """Documents of a request that takes several times longer than anybody may wait."""
 HELD = (
     "rerank_requests_in_flight",
-    "rerank_requests_waiting",
+    "rerank_requests_queued",
     "rerank_admitted_tokens",
     "rerank_request_bodies_bytes",
 )

@@ -23,7 +23,7 @@ DOCUMENTS = [
     for color in ("red", "blue")
     for ground in ("grey", "white")
 ]
-SKIPPED = 'rerank_cache_skipped_total{operation="get",reason="breaker"}'
+SKIPPED = 'rerank_cache_skipped_total{operation="get",reason="circuit_open"}'
 MADE = 'rerank_cache_call_duration_seconds_count{operation="get"}'
 
 
@@ -185,7 +185,7 @@ def test_a_redis_that_is_gone_is_asked_now_and_then(house: Fleet, redis: RedisSe
             ask(gateway, "a white ground")
         made, skipped = gateway.metric(MADE) - made, gateway.metric(SKIPPED) - skipped
         assert made + skipped == 60
-        assert gateway.metric('rerank_cache_breaker_state{operation="get"}') > 0
+        assert gateway.metric('rerank_cache_circuit_state{operation="get"}') > 0
         assert (
             gateway.metric('rerank_cache_failures_total{kind="connection",operation="get"}')
             >= FAILURES

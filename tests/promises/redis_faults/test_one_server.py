@@ -101,7 +101,7 @@ async def test_a_dead_redis_is_a_miss_and_is_found_again(own: RedisServer, fault
         )
         own.start() if fault == "killed" else own.resume()
         await holds(lambda: back(tier))
-        assert count("rerank_cache_breaker_state", operation="get") == 0
+        assert count("rerank_cache_circuit_state", operation="get") == 0
 
 
 @pytest.mark.parametrize("fault", ["killed", "stalled"])
@@ -116,11 +116,11 @@ async def test_a_dead_redis_is_not_asked_again_and_again(
             assert await tier.get_many([key_of("a")]) == [None]
             await tier.set_many({key_of(name): score_of(name)})
         await holds(lambda: not tier._attempts["set"])
-        assert count("rerank_cache_breaker_state", operation="get") == 2
-        assert count("rerank_cache_breaker_state", operation="set") == 2
+        assert count("rerank_cache_circuit_state", operation="get") == 2
+        assert count("rerank_cache_circuit_state", operation="set") == 2
         made = calls("get"), calls("set")
         skipped = [
-            count("rerank_cache_skipped_total", operation=each, reason="breaker")
+            count("rerank_cache_skipped_total", operation=each, reason="circuit_open")
             for each in ("get", "set")
         ]
         for name in range(1000):
@@ -128,7 +128,7 @@ async def test_a_dead_redis_is_not_asked_again_and_again(
             await tier.set_many({key_of(name): score_of(name)})
         assert (calls("get"), calls("set")) == made
         now = [
-            count("rerank_cache_skipped_total", operation=each, reason="breaker")
+            count("rerank_cache_skipped_total", operation=each, reason="circuit_open")
             for each in ("get", "set")
         ]
         assert now == [before + 1000 for before in skipped]
@@ -258,15 +258,15 @@ async def test_what_is_not_ours_is_no_score_until_it_is_written_over(redis: Redi
         2: ("size", good[2] + b"\0"),
         3: ("schema", b"\0" + good[3][1:]),
         4: ("schema", OLD),
-        5: ("seal", good[6]),
-        6: ("seal", good[5]),
-        7: ("seal", good[7][:1] + struct.pack("<f", float("nan")) + good[7][5:]),
-        8: ("seal", Seal(b"of others").close(key_of(8), score_of(8), 0)),
+        5: ("mac", good[6]),
+        6: ("mac", good[5]),
+        7: ("mac", good[7][:1] + struct.pack("<f", float("nan")) + good[7][5:]),
+        8: ("mac", Seal(b"of others").close(key_of(8), score_of(8), 0)),
         9: ("numbers", seal.close(key_of(9), Scored(float("nan"), 1, 1, False), 0)),
         10: ("numbers", seal.close(key_of(10), Scored(1.0, 1, 2, False), 0)),
         11: ("schema", b'{"logit": 5.0}'),
     }
-    reasons = ("size", "schema", "seal", "numbers")
+    reasons = ("size", "schema", "mac", "numbers")
     before = {reason: count("rerank_cache_rejected_total", reason=reason) for reason in reasons}
     names = [*poison, 12, 13]
     async with tier_on(redis.url) as tier:

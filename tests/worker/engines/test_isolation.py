@@ -15,7 +15,7 @@ from torch import Tensor
 
 from model_store.checkpoint import resolve
 from model_store.families.prompt import Segment
-from service.observability.metrics import ISOLATED
+from service.observability.engine_metrics import ISOLATED_PAIRS
 from service.wire import Pixels, Refused, ScoreCall, Scored
 from service.worker.engines.isolation import MOST_LOGIT, isolated
 from service.worker.engines.torch.engine import TorchEngine
@@ -147,12 +147,12 @@ async def test_a_pair_that_makes_the_network_fail_is_refused_alone(
 ) -> None:
     wanted = await verdicts(engine, call_of(TEXTS))
     sick.failure = failure
-    before = ISOLATED._value.get()
+    before = ISOLATED_PAIRS._value.get()
     poisoned = [*TEXTS[:7], MARK, *TEXTS[7:40], f"{MARK} again", *TEXTS[40:]]
     found = await verdicts(engine, call_of(poisoned))
     assert [index for index, each in enumerate(found) if each == REFUSED] == [7, 41]
     assert [each for each in found if each != REFUSED] == wanted  # to the last bit
-    assert ISOLATED._value.get() == before + 2
+    assert ISOLATED_PAIRS._value.get() == before + 2
     assert engine.healthy()
 
 

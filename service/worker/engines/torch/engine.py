@@ -26,8 +26,8 @@ from model_store.families.prompt import Prompt, Segment
 from model_store.manifest import CheckpointUnusable
 from service.cores import cores
 from service.errors import WorkerFailed
+from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_PAIRS
 from service.observability.logs import log
-from service.observability.metrics import IMAGE_CACHE, ISOLATED
 from service.wire import Refused, ScoreCall, Scored, WorkerInfo
 from service.worker.engines.base import (
     Begin,
@@ -214,7 +214,7 @@ class TorchEngine:
     def _verdict(self, prompt: Prompt, logit: float | None) -> Scored | Refused:
         if logit is not None:
             return scored(prompt, logit)
-        ISOLATED.inc()
+        ISOLATED_PAIRS.inc()
         return Refused(WorkerFailed.code)
 
     def _encode(
@@ -224,8 +224,8 @@ class TorchEngine:
         shown = {image.key for segment in segments for image in segment.images}
         needed = shown - encoded.keys()
         new = {image.digest: image for image in call.images if image.digest in needed}
-        IMAGE_CACHE.labels("hit").inc(len(shown) - len(needed))
-        IMAGE_CACHE.labels("miss").inc(len(needed))
+        IMAGE_CACHE_LOOKUPS.labels("hit").inc(len(shown) - len(needed))
+        IMAGE_CACHE_LOOKUPS.labels("miss").inc(len(needed))
         if new:
             encoded |= zip(new, self._network.encode(list(new.values())), strict=True)
 

@@ -26,7 +26,7 @@ from model_store.families.prompt import PairTooLong as TooLong
 from model_store.families.qwen2_5_vl import CELL
 from service.cores import cores
 from service.errors import NoWorker, WorkerFailed
-from service.observability.metrics import IMAGE_CACHE, ISOLATED
+from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_PAIRS
 from service.wire import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
 from service.worker.engines.base import Begin, EngineRefused, PairVerdict, no_callback
 from service.worker.engines.isolation import is_logit
@@ -189,7 +189,7 @@ class VllmEngine:
             if not is_logit(output.logit):
                 raise EngineRefused
         except EngineRefused:
-            ISOLATED.inc()
+            ISOLATED_PAIRS.inc()
             tell((index, Refused(WorkerFailed.code)))
         else:
             tell((index, scored(prompt, output.logit, output.reused_tokens)))
@@ -222,10 +222,10 @@ class VllmEngine:
             prompts += await self._in_thread(renderer.prompts, documents[piece.start : piece.stop])
         readable = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
         missing = set[Image]().union(*(self._runtime.lacks(prompt.images) for prompt in readable))
-        IMAGE_CACHE.labels("hit").inc(
+        IMAGE_CACHE_LOOKUPS.labels("hit").inc(
             len({shown for prompt in readable for shown in prompt.images} - missing)
         )
-        IMAGE_CACHE.labels("miss").inc(len(missing))
+        IMAGE_CACHE_LOOKUPS.labels("miss").inc(len(missing))
         try:
             embeddings = await self._encoded(call, missing)
         except EngineRefused:  # which of them it was shows when each pair asks for its own

@@ -45,8 +45,8 @@ CACHE = Row(
         ),
         Panel(
             "Redis: calls that came to nothing",
-            "Failed, by what went wrong, or not made (circuit_open, backlog). All are misses, none is an"
-            " error.",
+            "Failed calls by kind, and skipped ones (circuit_open, backlog). Each counts as a miss,"
+            " none as an error.",
             [
                 Query(
                     seen("rerank_cache_failures_total", "operation, kind"), "{{operation}} {{kind}}"

@@ -16,6 +16,7 @@ from service.gateway.settings import GatewaySettings
 from service.observability.exposition import metrics_page
 from service.web.asgi import BEYOND, add_common_routes
 from service.worker.app import create_worker
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 
@@ -27,7 +28,8 @@ def unready_gateway() -> FastAPI:
 
 
 def unready_worker() -> FastAPI:
-    return create_worker(WorkerSettings(model=str(TINY), device="cpu", threads=1))
+    settings = WorkerSettings(model=str(TINY), device="cpu", threads=1)
+    return create_worker(settings, TorchEngine(settings))
 
 
 def stuck() -> FastAPI:

@@ -107,13 +107,20 @@ class Process:
 
 
 class Gmr(Process):
-    """`gmr COMMAND`, one that serves HTTP; `client` talks to it."""
+    """`gmr COMMAND`, one that serves HTTP; `client` talks to it. `interpreter` runs it, given
+    Python's arguments."""
 
-    def __init__(self, *arguments: str, log: Path, **environment: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        log: Path,
+        interpreter: Sequence[str] = (sys.executable,),
+        **environment: str,
+    ) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
-            [sys.executable, "-m", "service.cli", *arguments, "--port", str(port)], log, environment
+            [*interpreter, "-m", "service.cli", *arguments, "--port", str(port)], log, environment
         )
         self.client = httpx.Client(base_url=self.url, timeout=60)
 

@@ -4,6 +4,7 @@ none is missing or dead."""
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from types import ModuleType
 from typing import Any
@@ -108,14 +109,15 @@ def test_every_list_number_and_text_has_an_upper_bound() -> None:
             found for name, each in inner.items() for found in walk(each, name)
         ]
 
-    groups = [generate.Value("values", None, generate._group(VALUES))]
-    settings = [
-        generate.Value(part, None, generate.settings_schema(kind, sets, {}))
-        for part, kind, sets in PARTS
-    ]
-    assert [
-        found for group in (*groups, *settings) for found in walk(group.schema, group.name)
-    ] == []
+    whole = json.loads(generate.schema_of(VALUES))
+    del whole["properties"]["global"]  # what a chart around this one gives is not read
+    schemas = {"values": whole}
+    for part, kind, sets in PARTS:
+        schemas[part] = generate.settings_schema(kind, sets, {})
+    unbounded = []
+    for name, schema in schemas.items():
+        unbounded += walk(schema, name)
+    assert unbounded == []
 
 
 @pytest.mark.parametrize(("part", "kind", "chart_sets"), PARTS, ids=["gateway", "worker"])

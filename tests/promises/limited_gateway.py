@@ -61,7 +61,6 @@ def limited_gateway(log: Path, limits: Mapping[int, int], **settings: str) -> It
     """A gateway that is given so much of each resource (`resource.RLIMIT_AS`, ...), by its
     number."""
     with serving(Forgetful().app) as url:
-        process = Gmr("gateway", "--workers", url, log=log, **settings)
-        process._command[:1] = [sys.executable, "-c", _PROGRAM.format(limits=dict(limits))]
-        with process:
+        limiting = [sys.executable, "-c", _PROGRAM.format(limits=dict(limits))]
+        with Gmr("gateway", "--workers", url, log=log, interpreter=limiting, **settings) as process:
             yield process.await_ready()

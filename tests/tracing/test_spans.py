@@ -16,12 +16,12 @@ from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content
 from service.gateway.single_flight import SingleFlight
 from service.observability import tracing
-from service.observability.metrics import TRACE_SPANS
 from service.observability.otlp import OtlpTracer
 from service.observability.request_context import stage
 from service.observability.settings import Tracing
 from service.observability.tracing import TraceContext, current, onward, serving, span
 from service.wire import Scored
+from tests.metrics import metric_value
 from tests.tracing.collector import QUICK, Collector, collecting
 
 SAMPLED = TraceContext("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", sampled=True)
@@ -196,11 +196,18 @@ async def test_who_joins_anothers_flight_names_its_span(
     assert {got.trace_id: got.links for got in collector.spans} == {leader: [], joiner: [leader]}
 
 
+def counted() -> dict[str, float]:
+    """The spans of this process so far, by outcome."""
+    return {
+        outcome: metric_value("rerank_trace_spans_total", outcome=outcome)
+        for outcome in ("ended", "sent", "lost")
+    }
+
+
 def test_what_cannot_be_sent_is_dropped_and_nobody_waits(
     collector: Collector, traced: Start
 ) -> None:
-    counted = {outcome: TRACE_SPANS.labels(outcome) for outcome in ("ended", "sent", "lost")}
-    before = {outcome: counter._value.get() for outcome, counter in counted.items()}
+    before = counted()
     collector.hold = threading.Event()
     tracer = traced(1)
     for _ in range(6_000):
@@ -208,7 +215,7 @@ def test_what_cannot_be_sent_is_dropped_and_nobody_waits(
             pass
     collector.hold.set()
     tracer.close(30)
-    more = {outcome: counter._value.get() - before[outcome] for outcome, counter in counted.items()}
+    more = {outcome: count - before[outcome] for outcome, count in counted().items()}
     assert more["ended"] == 6_000
     assert 2_048 <= more["sent"] < 6_000
     assert more["lost"] == 0

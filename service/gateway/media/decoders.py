@@ -68,12 +68,23 @@ class Decoding:
 
 
 class Decoders:
-    """Child processes, one a core. Where `decode_seconds` are over, a child is killed."""
+    """Child processes, one a core. Where `decode_seconds` are over, a child is killed.
 
-    def __init__(self, *, decode_seconds: float = DECODE_SECONDS) -> None:
+    An image whose decoding was cancelled after `suspect_seconds` is quarantined, too.
+    """
+
+    def __init__(
+        self,
+        *,
+        decode_seconds: float = DECODE_SECONDS,
+        suspect_seconds: float = SUSPECT_SECONDS,
+        quarantine: Quarantine | None = None,
+        slots: FairSlots | None = None,
+    ) -> None:
         self._decode_seconds = decode_seconds
-        self._quarantine = Quarantine()
-        self._children = FairSlots(cores())
+        self._suspect_seconds = suspect_seconds
+        self._quarantine = quarantine or Quarantine()
+        self._children = slots or FairSlots(cores())
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them.
@@ -168,7 +179,7 @@ class Decoders:
                 decoding.seconds -= time.monotonic() - begun
                 raise
             except asyncio.CancelledError:
-                if len(batch) == 1 and time.monotonic() - begun > SUSPECT_SECONDS:
+                if len(batch) == 1 and time.monotonic() - begun > self._suspect_seconds:
                     self._quarantine.add(batch[0].digest, _TOO_SLOW)
                 raise
         decoding.seconds -= seconds

@@ -16,15 +16,14 @@ import psutil
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from service.api import Limits
+from service.cores import cores
 from service.errors import InvalidImage, RerankError
-from service.gateway.media import decoders as decoding
 from service.gateway.media.content import Picture
+from service.gateway.media.decoders import Decoders, Decoding, FairSlots
 from service.gateway.media.quarantine import MOST, SECONDS, Quarantine
-from service.gateway.media.reader import Media
-from service.observability.metrics import QUARANTINED
 from service.wire import ImageRule, Pixels
 from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
+from tests.metrics import metric_value
 
 RULE = ImageRule(28, 4 * 28**2, 16 * 28**2)
 SIDE = 4000
@@ -57,39 +56,54 @@ def decoders() -> list[psutil.Process]:
     ]
 
 
-def is_refused_unopened(loop: BlockingPortal, reader: Media, poison: Picture) -> bool:
+class Bench:
+    """The decoders of a gateway, with their slots and their quarantine at hand."""
+
+    def __init__(self, *, decode_seconds: float, suspect_seconds: float = 2.0) -> None:
+        self.slots, self.quarantine = FairSlots(cores()), Quarantine()
+        self._decoders = Decoders(
+            decode_seconds=decode_seconds,
+            suspect_seconds=suspect_seconds,
+            quarantine=self.quarantine,
+            slots=self.slots,
+        )
+
+    async def decode(self, pictures: list[Picture]) -> dict[bytes, Pixels | RerankError]:
+        decoded = await self._decoders.decode(pictures, RULE, Decoding("", 1_000.0))
+        return {picture.digest: each for picture, each in zip(pictures, decoded, strict=True)}
+
+
+def is_refused_unopened(loop: BlockingPortal, bench: Bench, poison: Picture) -> bool:
     """Even while no child is free: it waits for none."""
-    before = QUARANTINED._value.get()
+    before = metric_value("rerank_quarantined_images_total")
 
     async def decode_without_children() -> list[Pixels | RerankError]:
-        slots = reader._decoders._children
         async with AsyncExitStack() as taken:
-            for _ in range(slots.total):
-                await taken.enter_async_context(slots.slot("", 1))
-            with anyio.fail_after(30):  # where it is opened after all, it would wait for ever
-                return list((await reader.decode([poison], RULE)).values())
+            for _ in range(bench.slots.total):
+                await taken.enter_async_context(bench.slots.slot("", 1))
+            with anyio.fail_after(30):  # an image that is opened after all would wait for ever
+                return list((await bench.decode([poison])).values())
 
     (outcome,) = loop.call(decode_without_children)
-    return isinstance(outcome, InvalidImage) and QUARANTINED._value.get() == before + 1
+    refused = metric_value("rerank_quarantined_images_total") - before
+    return isinstance(outcome, InvalidImage) and refused == 1
 
 
 @pytest.mark.slow
 def test_a_picture_that_hangs_its_decoder(loop: BlockingPortal) -> None:
-    reader, poison = Media(Limits(), decode_seconds=3), sent(POISON, SIDE)
-    outcome = loop.call(reader.decode, [*mates()[:3], poison, *mates()[3:]], RULE)
+    bench, poison = Bench(decode_seconds=3), sent(POISON, SIDE)
+    outcome = loop.call(bench.decode, [*mates()[:3], poison, *mates()[3:]])
     assert isinstance(outcome.pop(poison.digest), InvalidImage)
     assert [isinstance(each, Pixels) for each in outcome.values()] == [True] * 6
-    assert is_refused_unopened(loop, reader, poison)
-    assert all(
-        isinstance(each, Pixels) for each in loop.call(reader.decode, mates(), RULE).values()
-    )
+    assert is_refused_unopened(loop, bench, poison)
+    assert all(isinstance(each, Pixels) for each in loop.call(bench.decode, mates()).values())
 
 
 @pytest.mark.slow
 def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
     """As a bug in a C library would: each child that works on the picture is killed in the midst of
     it."""
-    reader, poison = Media(Limits(), decode_seconds=60), sent(POISON, SIDE)
+    bench, poison = Bench(decode_seconds=60), sent(POISON, SIDE)
     idle = loop.call(anyio.to_process.run_sync, os.getpid)
     done = threading.Event()
 
@@ -105,34 +119,29 @@ def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
     killing = threading.Thread(target=kill_who_decodes)
     killing.start()
     try:
-        (outcome,) = loop.call(reader.decode, [poison], RULE).values()
+        (outcome,) = loop.call(bench.decode, [poison]).values()
     finally:
         done.set()
         killing.join()
     assert isinstance(outcome, InvalidImage)
     assert outcome.message == InvalidImage.message  # and not that it took too long
     assert not psutil.pid_exists(idle)
-    assert is_refused_unopened(loop, reader, poison)
-    assert all(
-        isinstance(each, Pixels) for each in loop.call(reader.decode, mates(), RULE).values()
-    )
+    assert is_refused_unopened(loop, bench, poison)
+    assert all(isinstance(each, Pixels) for each in loop.call(bench.decode, mates()).values())
 
 
 @pytest.mark.slow
-def test_a_picture_whose_request_was_given_up_late(
-    loop: BlockingPortal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(decoding, "SUSPECT_SECONDS", 0.3)
-    reader, poison = Media(Limits(), decode_seconds=60), sent(POISON, SIDE)
+def test_a_picture_whose_request_was_given_up_late(loop: BlockingPortal) -> None:
+    bench, poison = Bench(decode_seconds=60, suspect_seconds=0.3), sent(POISON, SIDE)
 
     async def given_up(seconds: float) -> None:
         with anyio.move_on_after(seconds):
-            await reader.decode([poison], RULE)
+            await bench.decode([poison])
 
     loop.call(given_up, 0.0)
-    assert reader._decoders._quarantine.refusal(poison.digest) is None
+    assert bench.quarantine.refusal(poison.digest) is None
     loop.call(given_up, 1.5)
-    assert is_refused_unopened(loop, reader, poison)
+    assert is_refused_unopened(loop, bench, poison)
 
 
 def test_what_was_quarantined_is_let_in_again_after_a_while() -> None:

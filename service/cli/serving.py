@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from service.gateway.settings import GatewaySettings
-    from service.observability.settings import Tracing
+    from service.observability.settings import TracingSettings
     from service.web.server import Server
     from service.worker.settings import WorkerSettings
 
@@ -115,12 +115,12 @@ API page: {url}/docs
 
 
 @contextmanager
-def _traced(settings: Tracing, name: str) -> Iterator[None]:
+def _traced(settings: TracingSettings, name: str) -> Iterator[None]:
     """Have traces sent as those of the service `name`, if there is somewhere to send them."""
     if settings.otlp_endpoint is None:
         yield
         return
-    from service.observability.tracing import use
+    from service.observability.tracing import set_tracer
 
     try:
         from service.observability.otlp import OtlpTracer
@@ -129,7 +129,7 @@ def _traced(settings: Tracing, name: str) -> Iterator[None]:
             raise
         fail(missing_package("RERANK_OTLP_ENDPOINT", "opentelemetry"))
     tracer = OtlpTracer(str(settings.otlp_endpoint), settings.trace_sample, name)
-    use(tracer)
+    set_tracer(tracer)
     try:
         yield
     finally:

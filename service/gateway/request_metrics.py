@@ -15,7 +15,7 @@ from service.api import Item
 from service.gateway.domain import RerankQuery, RerankResult
 from service.observability.metrics import DOCUMENTS, ERRORS, REQUEST_IMAGES, SCORING_SECONDS, TOKENS
 from service.observability.request_context import add_log_fields, exemplar
-from service.observability.score_metrics import short
+from service.observability.score_metrics import short_digest
 
 _CLASSES = ("1", "2-10", "11-100", "101-1000", "1001+")
 _CLASS_ENDS = (1, 10, 100, 1_000)
@@ -48,7 +48,7 @@ def count_result(ask: RerankQuery, outcome: RerankResult, seconds: float) -> Non
     add_log_fields(
         cached=len(outcome.ranked) - len(scored),
         errors=len(outcome.errors) or None,
-        digest=short(outcome.model.digest),
+        digest=short_digest(outcome.model.digest),
     )
 
 

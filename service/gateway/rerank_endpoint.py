@@ -31,7 +31,7 @@ from service.gateway.rerank import Reranker
 from service.gateway.settings import GatewaySettings
 from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
-from service.observability.score_metrics import short
+from service.observability.score_metrics import short_digest
 from service.web.asgi import until_answered, until_disconnect
 from service.web.body_budget import BodyBudget, Held
 from service.web.request_body import announced_bytes, read_body
@@ -89,7 +89,7 @@ class RerankEndpoint:
                 visit.refund()
                 raise
             until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
-            add_log_fields(model=model.model, digest=short(model.digest))
+            add_log_fields(model=model.model, digest=short_digest(model.digest))
             try:
                 outcome = await until_disconnect(
                     request, self._answer(caller, replace(ask, model=model.model), model, until)

@@ -15,13 +15,13 @@ from service.gateway.cache.settings import CacheSettings
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.media.fetching import FetchRules
 from service.gateway.media.urls import is_host_rule
-from service.observability.settings import Tracing
-from service.web.settings import Serving
+from service.observability.settings import TracingSettings
+from service.web.settings import ServerSettings
 
 MAX_MODEL_NAME = 256
 
 
-class GatewaySettings(Limits, CacheSettings, Serving, Tracing, BaseSettings):
+class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, BaseSettings):
     """Every knob of the gateway; the limits of a request are among them (`RERANK_MAX_DOCUMENTS`,
     ...)."""
 

@@ -19,7 +19,7 @@ from service.errors import BadRequest, DeadlineExceeded
 from service.gateway.domain import PairOutcome
 from service.gateway.media.content import Content
 from service.observability.metrics import COALESCED
-from service.observability.tracing import Span, active
+from service.observability.tracing import Span, current_span
 from service.wire import Scored
 
 JOINS = 2
@@ -101,7 +101,7 @@ class SingleFlight:
     ) -> None:
         if not documents:
             return
-        flight = _InFlight(len(documents), active())
+        flight = _InFlight(len(documents), current_span())
         for key in documents:
             self._flying.setdefault(key, flight)
         landed: Mapping[bytes, PairOutcome] = {}
@@ -124,11 +124,11 @@ class SingleFlight:
 
 def _link(flights: Iterable[_InFlight]) -> None:
     """Name in this request's trace the spans of those that scored for it."""
-    own = active()
+    own = current_span()
     if own is None:
         return
     for other in {flight.span.context for flight in flights if flight.span}:
-        own.link(other)
+        own.add_link(other)
 
 
 async def _landed(flights: Mapping[bytes, _InFlight], until: float) -> dict[bytes, PairOutcome]:

@@ -1,7 +1,7 @@
-"""The service's log: one JSON object a line; on a terminal, words.
+"""The service's log on standard error: one JSON object per line, or plain text on a terminal.
 
-Knows no HTTP and no models. Invariant: a message is a fixed text of ours; what varies stands in
-fields, of which none holds what a user sent.
+Does not depend on HTTP or on any model. Invariant: a message is a fixed text of ours; values are
+fields, and no field holds what a user sent.
 """
 
 from __future__ import annotations
@@ -16,55 +16,50 @@ import msgspec
 logger = logging.getLogger("rerank")
 
 
-class _Lines(logging.Formatter):
-    """One JSON object a line; on a terminal, words."""
+class _Formatter(logging.Formatter):
+    """Formats a record as JSON, or as plain text if it is for a `human`."""
 
     def __init__(self, *, human: bool) -> None:
         super().__init__()
         self._human = human
 
     def format(self, record: logging.LogRecord) -> str:
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        timestamp = f"{seconds}.{int(record.msecs):03d}Z"
+        level = record.levelname.lower()
+        message = record.getMessage()
         fields: dict[str, Any] = getattr(record, "fields", {})
-        stamp = (
-            time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{int(record.msecs):03d}Z"
-        )
-        trace = self.formatException(record.exc_info) if record.exc_info else None
+        traceback = self.formatException(record.exc_info) if record.exc_info else None
+
         if self._human:
-            said = " ".join(
-                [
-                    stamp[11:19],
-                    record.levelname.lower(),
-                    record.getMessage(),
-                    *(f"{k}={v}" for k, v in fields.items()),
-                ]
-            )
-            return f"{said}\n{trace}" if trace else said
-        entry = {
-            "time": stamp,
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **fields,
-        }
-        return msgspec.json.encode(entry | ({"trace": trace} if trace else {})).decode()
+            words = [timestamp[11:19], level, message]
+            words += [f"{name}={value}" for name, value in fields.items()]
+            line = " ".join(words)
+            return f"{line}\n{traceback}" if traceback else line
+
+        entry = {"time": timestamp, "level": level, "message": message, **fields}
+        if traceback:
+            entry["trace"] = traceback
+        return msgspec.json.encode(entry).decode()
 
 
-def _worth_saying(record: logging.LogRecord) -> bool:
-    """Whether a line of asyncio's tells an operator something.
+def _not_about_killed_decoders(record: logging.LogRecord) -> bool:
+    """Drop asyncio's warning about a child process whose exit status it cannot tell.
 
-    Decoders are killed at the end of the process, and whether their end is seen first by asyncio or
-    by whoever kills them is chance: asyncio warns of the latter.
+    Decoders are killed at the end of the process. Whether asyncio or the code that kills them
+    collects the exit status first is chance, and asyncio warns of the latter.
     """
     return not str(record.msg).endswith("will report returncode 255")
 
 
 def log_to_stderr(level: str = "info") -> None:
-    """Send this service's log to standard error; other libraries only when they warn."""
+    """Send the service's log to standard error, and other libraries' warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Lines(human=sys.stderr.isatty()))
+    handler.setFormatter(_Formatter(human=sys.stderr.isatty()))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
-    logging.getLogger("asyncio").addFilter(_worth_saying)
+
+    logging.getLogger("asyncio").addFilter(_not_about_killed_decoders)
     logger.setLevel(level.upper())
 
 
@@ -76,5 +71,5 @@ def log(
     failure: BaseException | None = None,
     **fields: Any,
 ) -> None:
-    """Log one line: a fixed message and its fields."""
+    """Log one line: a fixed message, its fields, and the traceback of a `failure`."""
     logger.log(level, message, extra={"fields": fields}, exc_info=failure)

@@ -1,7 +1,7 @@
-"""The kinds of metric that the service has, each registered with its labels in `LABELS`.
+"""Constructors for the service's metrics, each of which registers its labels in `LABELS`.
 
-Knows prometheus_client, no metric in particular. Invariant: a counter whose labels' values are a
-closed set has all its series from the start.
+Depends on prometheus_client, not on any metric in particular. Invariant: a counter whose labels
+have closed sets of values exports all its series from the start.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, disable_creat
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-# A second series beside each of a counter and a histogram, which nobody reads.
+# `_created` is a second series for each counter and histogram, and no rule or dashboard reads it
 disable_created_metrics()
 
 LABELS: dict[str, dict[str, Sequence[str]]] = {}
-"""By metric, its labels, and the values of those whose values are a closed set; of others none."""
-
+"""The labels of each metric, and their possible values."""
 
 OPEN: Sequence[str] = ()
-"""The values of a label that are no closed set."""
+"""The values of a label whose values are not a closed set."""
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60)
 SHORT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -29,44 +28,44 @@ COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class CallbackGauge(Collector):
-    """A gauge whose series are counted when they are asked for: those of things that come and
-    go."""
+    """A gauge whose series are computed by a callback at each scrape, so that series disappear
+    together with what they describe."""
 
-    def __init__(self, name: str, meaning: str, labels: Sequence[str]) -> None:
+    def __init__(self, name: str, help_text: str, labels: Sequence[str]) -> None:
         LABELS[name] = dict.fromkeys(labels, OPEN)
-        self._name, self._meaning, self._labels = name, meaning, labels
+        self._name, self._help_text, self._labels = name, help_text, labels
         self._count: Callable[[], Mapping[tuple[str, ...], int]] = dict
         REGISTRY.register(self)
 
     def set_function(self, count: Callable[[], Mapping[tuple[str, ...], int]]) -> None:
-        """From now on have the series counted by `count`, by their labels' values."""
+        """Set the callback; it returns a value for each combination of label values."""
         self._count = count
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(self._name, self._meaning, labels=self._labels)
-        for values, number in self._count().items():
-            family.add_metric(values, number)
+        family = GaugeMetricFamily(self._name, self._help_text, labels=self._labels)
+        for label_values, value in self._count().items():
+            family.add_metric(label_values, value)
         yield family
 
 
-def counter(name: str, meaning: str, **labels: Sequence[str]) -> Counter:
-    """A counter whose series are there from the start where its labels' values are known."""
+def counter(name: str, help_text: str, **labels: Sequence[str]) -> Counter:
+    """A counter; if all label values are closed sets, each series starts at 0."""
     LABELS[name] = labels
-    counter = Counter(name, meaning, list(labels))
+    counter = Counter(name, help_text, list(labels))
     for values in itertools.product(*labels.values()) if labels else ():
         counter.labels(*values)
     return counter
 
 
-def gauge(name: str, meaning: str, **labels: Sequence[str]) -> Gauge:
-    """A gauge; a series appears when it is first set."""
+def gauge(name: str, help_text: str, **labels: Sequence[str]) -> Gauge:
+    """A gauge; a series with labels appears when it is first set."""
     LABELS[name] = labels
-    return Gauge(name, meaning, list(labels))
+    return Gauge(name, help_text, list(labels))
 
 
 def histogram(
-    name: str, meaning: str, buckets: Sequence[float], **labels: Sequence[str]
+    name: str, help_text: str, buckets: Sequence[float], **labels: Sequence[str]
 ) -> Histogram:
-    """A histogram over `buckets`, upper bounds in the metric's unit."""
+    """A histogram with `buckets`, which are upper bounds in the metric's unit."""
     LABELS[name] = labels
-    return Histogram(name, meaning, list(labels), buckets=buckets)
+    return Histogram(name, help_text, list(labels), buckets=buckets)

@@ -1,9 +1,9 @@
-"""What the service counts and measures: every metric by its name, with its labels.
+"""The metrics of the gateway and of every process, each by its name, with its labels.
 
-Knows nothing of how any of it comes about. Where a label's values are a closed set they stand here,
-and a counter's series are there from the start, so that the first increase of each is seen.
-Invariant: nothing that a user sent becomes a label, so that no client can make series; a model's
-digest does, of the last few models alone.
+Does not depend on the code that observes them. The closed sets of label values are listed here, and
+a counter's series exist from the start, so that the first increase of each is visible. Invariant:
+nothing that a client sent becomes a label value, so that no client creates series; the digests of
+the most recent models do, and of no others.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ STAGES = (
     "queue",
     "engine",
 )
-"""The first seven follow each other. URLs are fetched within `media`; within `score`, images are
-decoded, and a worker lets a call wait (`queue`) and works on it (`engine`): several at once, where
-a request's pairs go in several calls."""
-
+"""The stages of a request. The first seven follow each other. `fetch` is a part of `media`;
+`decode`, and a worker's `queue` and `engine`, are parts of `score`, and overlap if a request needs
+several calls."""
 
 # -- requests --------------------------------------------------------------------------------------
 

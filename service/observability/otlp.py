@@ -1,9 +1,9 @@
-"""The only file that knows OpenTelemetry: spans by its SDK, sent in the background over OTLP.
+"""Spans by OpenTelemetry's SDK, sent over OTLP in the background.
 
-Loaded only where there is an endpoint. Its provider is our own and not the process's: libraries
-that would trace by themselves (FastAPI records query strings and exceptions' texts) find none.
-Invariant: nothing here waits for the collector but a thread of its own; what that cannot send in
-time is dropped and counted.
+The only module that imports OpenTelemetry; it is imported only where an endpoint is configured. Its
+tracer provider is not registered as the global one, so libraries that trace by themselves (FastAPI
+records query strings and exceptions' texts) record nothing. Invariant: only a background thread
+waits for the collector; spans that it cannot send in time are dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from service.observability.metrics import TRACE_SPANS
 from service.observability.tracing import Attributes, Kind, Span, TraceContext
 
-_TRACES = "/v1/traces"
-_SEND_SECONDS = 10
-"""How long one batch may take to be sent, second attempts included."""
+_TRACES_PATH = "/v1/traces"
+_EXPORT_SECONDS = 10
+"""The timeout of sending one batch, retries included."""
 _KINDS = {
     "internal": trace.SpanKind.INTERNAL,
     "server": trace.SpanKind.SERVER,
@@ -38,94 +38,101 @@ _KINDS = {
 
 
 class OtlpTracer:
-    """Has spans sent to the collector at `endpoint`: those of a `sample` of the requests that no
-    caller has decided about."""
+    """A `service.observability.tracing.Tracer` whose spans are sent to the collector at `endpoint`.
+
+    It records the share `sample` of the requests whose caller makes no sampling decision.
+    """
 
     def __init__(self, endpoint: str, sample: float, service: str) -> None:
-        # each batch that is lost, not each attempt
+        # the exporter warns at each attempt; one line for each lost batch is enough
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+
         self._provider = TracerProvider(
             sampler=ParentBased(TraceIdRatioBased(sample)),
             resource=_resource(service),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint.removesuffix("/") + _TRACES, timeout=_SEND_SECONDS)
-        self._provider.add_span_processor(_Counted(_Counting(exporter)))
+        exporter = OTLPSpanExporter(
+            endpoint.removesuffix("/") + _TRACES_PATH, timeout=_EXPORT_SECONDS
+        )
+        self._provider.add_span_processor(_CountingProcessor(_CountingExporter(exporter)))
         self._tracer = self._provider.get_tracer("gmr-rerank", version("gmr-rerank"))
 
-    def begin(
-        self, came_from: TraceContext | None, *, trusted: bool
+    def start_server_span(
+        self, parent: TraceContext | None, *, trusted: bool
     ) -> tuple[TraceContext, Span | None]:
-        """As `service.observability.tracing.Tracer` has it; where a caller is not trusted, its span
-        is named as a link."""
-        parent, links = Context(), None
-        if came_from and trusted:
-            parent = trace.set_span_in_context(trace.NonRecordingSpan(_foreign(came_from)), parent)
-        elif came_from:
-            links = [trace.Link(_foreign(replace(came_from, state="")))]
-        span = self._tracer.start_span("HTTP", parent, trace.SpanKind.SERVER, links=links)
-        recorded = OtlpSpan(self._tracer, span)
-        return recorded.context, recorded if span.is_recording() else None
+        """Start a request's span; the span of a caller that is not trusted becomes a link."""
+        context, links = Context(), None
+        if parent and trusted:
+            remote = trace.NonRecordingSpan(_to_otel(parent))
+            context = trace.set_span_in_context(remote, context)
+        elif parent:
+            links = [trace.Link(_to_otel(replace(parent, state="")))]
+
+        started = self._tracer.start_span("HTTP", context, trace.SpanKind.SERVER, links=links)
+        span = OtlpSpan(self._tracer, started)
+        return span.context, span if started.is_recording() else None
 
     def close(self, seconds: float) -> None:
-        """Send what is left, as far as that takes no longer."""
+        """Send the remaining spans, as far as that takes no longer than `seconds`."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(seconds)
 
 
 class OtlpSpan:
-    """A span of the SDK."""
+    """A `service.observability.tracing.Span` of OpenTelemetry's SDK."""
 
     def __init__(self, tracer: trace.Tracer, span: trace.Span) -> None:
         self._tracer = tracer
         self._span = span
-        self.context = _ours(span.get_span_context())
+        self.context = _from_otel(span.get_span_context())
 
-    def child(
-        self, name: str, kind: Kind, attributes: Attributes, begun: int | None = None
+    def start_child(
+        self, name: str, kind: Kind, attributes: Attributes, start: int | None = None
     ) -> OtlpSpan:
-        within = trace.set_span_in_context(self._span, Context())
-        started = self._tracer.start_span(
-            name, within, _KINDS[kind], attributes=attributes, start_time=begun
+        parent = trace.set_span_in_context(self._span, Context())
+        child = self._tracer.start_span(
+            name, parent, _KINDS[kind], attributes=attributes, start_time=start
         )
-        return OtlpSpan(self._tracer, started)
+        return OtlpSpan(self._tracer, child)
 
     def rename(self, name: str) -> None:
         self._span.update_name(name)
 
-    def set(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         self._span.set_attributes(attributes)
 
-    def link(self, context: TraceContext) -> None:
-        self._span.add_link(_foreign(context))
+    def add_link(self, context: TraceContext) -> None:
+        self._span.add_link(_to_otel(context))
 
-    def fail(self, code: str) -> None:
+    def set_error(self, code: str) -> None:
         self._span.set_attribute("error.type", code)
         self._span.set_status(trace.StatusCode.ERROR, code)
 
-    def end(self, ended: int | None = None) -> None:
-        self._span.end(ended)
+    def end(self, end: int | None = None) -> None:
+        self._span.end(end)
 
 
-class _Counted(BatchSpanProcessor):
-    """The SDK's queue before its sending thread, with a count of what came: what is neither sent
-    nor lost was dropped."""
+class _CountingProcessor(BatchSpanProcessor):
+    """The SDK's queue of ended spans, which counts them: a span that is neither sent nor lost was
+    dropped because the queue was full."""
 
     def on_end(self, span: ReadableSpan) -> None:
         TRACE_SPANS.labels("ended").inc()
         super().on_end(span)
 
 
-class _Counting(SpanExporter):
-    """An exporter whose successes and failures show in the metrics."""
+class _CountingExporter(SpanExporter):
+    """An exporter that counts the spans sent, and those lost by a failed export."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
-        TRACE_SPANS.labels("sent" if result is SpanExportResult.SUCCESS else "lost").inc(len(spans))
+        outcome = "sent" if result is SpanExportResult.SUCCESS else "lost"
+        TRACE_SPANS.labels(outcome).inc(len(spans))
         return result
 
     def shutdown(self) -> None:
@@ -133,8 +140,8 @@ class _Counting(SpanExporter):
 
 
 def _resource(service: str) -> Resource:
-    """What all spans of this process have in common; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
-    stand above it."""
+    """The attributes of all spans of this process; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+    override them."""
     own: dict[str, str] = {
         "service.name": service,
         "service.version": version("gmr-rerank"),
@@ -143,7 +150,7 @@ def _resource(service: str) -> Resource:
     return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
-def _foreign(context: TraceContext) -> trace.SpanContext:
+def _to_otel(context: TraceContext) -> trace.SpanContext:
     return trace.SpanContext(
         int(context.trace_id, 16),
         int(context.span_id, 16),
@@ -153,11 +160,10 @@ def _foreign(context: TraceContext) -> trace.SpanContext:
     )
 
 
-def _ours(context: trace.SpanContext) -> TraceContext:
-    state = context.trace_state.to_header()
+def _from_otel(context: trace.SpanContext) -> TraceContext:
     return TraceContext(
         f"{context.trace_id:032x}",
         f"{context.span_id:016x}",
         bool(context.trace_flags.sampled),
-        state,
+        context.trace_state.to_header(),
     )

@@ -1,8 +1,9 @@
-"""What is known of the request being served: its id, how long its stages took, and what its log
-line says.
+"""The context of the request being handled: its id, the time of its stages, and the fields of its
+log line.
 
-Knows no HTTP and no models. Invariant: of a stage, time is measured where it is spent, once; what a
-log line says is counts, names of ours and digests, never what a user sent.
+Does not depend on HTTP or on any model. Invariant: the time of a stage is measured once, by the
+process that does the work; log fields are counts, digests and names of ours, never what a user
+sent.
 """
 
 from __future__ import annotations
@@ -15,38 +16,37 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from service.observability.metrics import STAGE_SECONDS
-from service.observability.tracing import current, span
+from service.observability.tracing import current_context, span
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
-"""The id of the request being served, for logs and for calls to a worker."""
+"""The id of the request being handled, for log lines and for calls to a worker."""
 
 _ID_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _MAX_ID = 128
 
-Fact = str | int | float | None
+LogValue = str | int | float | None
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request: since when it is served, seconds by stage, spent here or `told` by a worker, and
-    facts for its log line."""
+    """One request: its start, seconds by stage here and on workers, and the fields of its log
+    line."""
 
-    begun: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.perf_counter)
     stages: dict[str, float] = field(default_factory=dict)
-    told: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, Fact] = field(default_factory=dict)
+    worker_stages: dict[str, float] = field(default_factory=dict)
+    log_fields: dict[str, LogValue] = field(default_factory=dict)
 
     def seconds(self) -> float:
-        """How long it has been served by now."""
-        return time.perf_counter() - self.begun
+        """Seconds since the request started."""
+        return time.perf_counter() - self.started
 
     def timings(self) -> dict[str, float]:
-        """Seconds by stage, wherever they were spent; of a worker, calls made at once are added
-        up."""
-        return self.stages | self.told
+        """Seconds by stage, here and on workers; concurrent calls to workers are added up."""
+        return self.stages | self.worker_stages
 
 
-_record: ContextVar[RequestContext | None] = ContextVar("record", default=None)
+_context: ContextVar[RequestContext | None] = ContextVar("request_context", default=None)
 
 
 def accept_request_id(offered: str | None) -> str:
@@ -57,32 +57,32 @@ def accept_request_id(offered: str | None) -> str:
 
 
 def trace_id() -> str | None:
-    """The id of the trace that the request belongs to, if there is one."""
-    context = current.get()
+    """The id of the trace that the request belongs to, if any."""
+    context = current_context.get()
     return context.trace_id if context else None
 
 
 def exemplar() -> dict[str, str] | None:
-    """What leads from a measurement to the trace that it was part of, if that is recorded."""
-    context = current.get()
+    """The Prometheus exemplar for the current trace, if it is sampled."""
+    context = current_context.get()
     return {"trace_id": context.trace_id} if context and context.sampled else None
 
 
 @contextmanager
 def timed_request(identity: str) -> Iterator[RequestContext]:
-    """Keep a record of one request while the context lasts."""
-    record = RequestContext()
-    id_token, record_token = request_id.set(identity), _record.set(record)
+    """The context of a request with this id, the current one inside the `with` block."""
+    context = RequestContext()
+    id_token, context_token = request_id.set(identity), _context.set(context)
     try:
-        yield record
+        yield context
     finally:
         request_id.reset(id_token)
-        _record.reset(record_token)
+        _context.reset(context_token)
 
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time one stage of a request; entered several times, its times are added up."""
+    """Time one stage of the request; a stage that is entered several times adds up."""
     start = time.perf_counter()
     try:
         with span(name):
@@ -92,34 +92,36 @@ def stage(name: str) -> Iterator[None]:
 
 
 def add_stage_seconds(name: str, seconds: float) -> None:
-    """Add to a stage that was timed by other means."""
-    record = _record.get()
-    if record is not None:
-        record.stages[name] = record.stages.get(name, 0.0) + seconds
+    """Add time that was measured elsewhere to a stage."""
+    context = _context.get()
+    if context is not None:
+        context.stages[name] = context.stages.get(name, 0.0) + seconds
 
 
 def add_worker_seconds(name: str, seconds: float) -> None:
-    """Add to a stage that a worker has spent, and measured: it shows in what is said of this
-    request, and in no metric here."""
-    record = _record.get()
-    if record is not None:
-        record.told[name] = record.told.get(name, 0.0) + seconds
+    """Add time that a worker spent and reported to a stage.
+
+    It is shown in the log line and in `Server-Timing`. The worker observes it in its own metrics.
+    """
+    context = _context.get()
+    if context is not None:
+        context.worker_stages[name] = context.worker_stages.get(name, 0.0) + seconds
 
 
-def add_log_fields(**facts: Fact) -> None:
-    """Have the request's log line say something."""
-    record = _record.get()
-    if record is not None:
-        record.facts.update(facts)
+def add_log_fields(**fields: LogValue) -> None:
+    """Add fields to the request's log line."""
+    context = _context.get()
+    if context is not None:
+        context.log_fields.update(fields)
 
 
-def observe_stages(record: RequestContext) -> None:
-    """Put a finished request's stages into the metrics."""
-    for name, seconds in record.stages.items():
+def observe_stages(context: RequestContext) -> None:
+    """Observe the stages of a finished request in the metrics."""
+    for name, seconds in context.stages.items():
         STAGE_SECONDS.labels(name).observe(seconds)
 
 
-def server_timing(record: RequestContext) -> str:
-    """A `Server-Timing` header's value, in milliseconds: each stage, and all until now."""
-    timings = record.timings() | {"total": record.seconds()}
+def server_timing(context: RequestContext) -> str:
+    """The value of a `Server-Timing` header: milliseconds by stage, and in total until now."""
+    timings = context.timings() | {"total": context.seconds()}
     return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timings.items())

@@ -1,8 +1,8 @@
-"""What a finished request leaves behind: its place in the metrics, and its line in the log.
+"""The metrics and the log line of a finished request.
 
-Knows routes and statuses, nothing of what was asked. Invariant: a route names itself only where it
-is one of ours, and a line says nothing but what the request's record holds: counts, names of ours,
-digests.
+Depends on routes and statuses, not on the content of requests. Invariant: only a route of ours
+becomes a label; a log line has only the fields of the request's context: counts, digests and names
+of ours.
 """
 
 from __future__ import annotations
@@ -25,38 +25,42 @@ from service.observability.request_context import (
 )
 
 _QUIET = ("/health", "/metrics", "/info", "/score")
-"""Routes logged at debug level only: machines ask them often, and a worker's `/score` is part of a
-request that is logged."""
+"""Routes logged at debug level: probes and scrapes are frequent, and a worker's `/score` is part of
+a request that the gateway logs."""
 NO_DIALECT = "none"
 
 
 def route_of(scope: Scope) -> str:
-    """The path of the route that was found, as we wrote it; `unknown` where there was none."""
+    """The path of the route that matched, as it was declared; `unknown` if none did."""
     return getattr(scope.get("route"), "path", "unknown")
 
 
-def finish_request(record: RequestContext, route: str, status: int, share: float) -> None:
-    """Count a finished request, and log it: a `share` of requests is logged, and all that the
-    service failed."""
-    seconds = record.seconds()
-    REQUEST_SECONDS.labels(route, record.facts.get("dialect", NO_DIALECT), status).observe(
-        seconds, exemplar()
-    )
-    observe_stages(record)
-    quiet = record.facts.get("dialect", NO_DIALECT) in (NO_DIALECT, "worker") and route.startswith(
-        _QUIET
-    )
+def finish_request(context: RequestContext, route: str, status: int, sample: float) -> None:
+    """Observe a finished request in the metrics, and log it.
+
+    The share `sample` of requests is logged, and every one that failed with a 5xx status.
+    """
+    seconds = context.seconds()
+    dialect = context.log_fields.get("dialect", NO_DIALECT)
+    REQUEST_SECONDS.labels(route, dialect, status).observe(seconds, exemplar())
+    observe_stages(context)
+
+    quiet = dialect in (NO_DIALECT, "worker") and route.startswith(_QUIET)
     level = logging.DEBUG if quiet else logging.INFO
-    logged = quiet or status >= HTTPStatus.INTERNAL_SERVER_ERROR or random.random() < share
-    if logged and logger.isEnabledFor(level):
-        stages = {f"{name}_ms": _milliseconds(spent) for name, spent in record.timings().items()}
-        fields: dict[str, Any] = (
-            {"route": route, "status": status, "ms": _milliseconds(seconds)} | record.facts | stages
-        )
-        fields |= {"request_id": request_id.get(), "trace_id": trace_id()}
-        log(
-            "request", level, **{name: value for name, value in fields.items() if value is not None}
-        )
+    sampled = quiet or status >= HTTPStatus.INTERNAL_SERVER_ERROR or random.random() < sample
+    if sampled and logger.isEnabledFor(level):
+        fields = _fields(context, route, status, seconds)
+        log("request", level, **fields)
+
+
+def _fields(context: RequestContext, route: str, status: int, seconds: float) -> dict[str, Any]:
+    """The fields of a request's log line, without those that have no value."""
+    fields: dict[str, Any] = {"route": route, "status": status, "ms": _milliseconds(seconds)}
+    fields |= context.log_fields
+    for name, spent in context.timings().items():
+        fields[f"{name}_ms"] = _milliseconds(spent)
+    fields |= {"request_id": request_id.get(), "trace_id": trace_id()}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _milliseconds(seconds: float) -> float:

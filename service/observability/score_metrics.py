@@ -1,9 +1,8 @@
-"""What scores look like, by the digest of the model that they are of: how they are distributed, and
-what became of pairs.
+"""Metrics of scores by model digest: the distribution of scores, and the results of pairs.
 
-Knows verdicts, nothing of requests. A request's scores are added at once: one by one they would
-cost as much as looking them up. Invariant: the last few digests alone have series, whatever digests
-workers make up.
+Does not depend on requests. The scores of a request are added in one step: adding them one by one
+would cost as much as their cache lookups. Invariant: only the most recent digests have series,
+whatever digests workers report.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from service.errors import BadRequest, RerankError
 from service.wire import Scored
 
 MOST_DIGESTS = 8
-"""Models that are told apart. One more takes the place of the one that was longest without a pair.
+"""Digests with series of their own. A further digest replaces the one without a pair for longest.
 """
 KEPT_SECONDS = 600.0
-"""A model that had a pair so lately keeps its place. Where all did, one more is `other`: many do
-not push each other out."""
+"""Seconds after its last pair before a digest can be replaced. While none can be, further digests
+count as `other`, so that many digests do not replace each other in turn."""
 OTHER = "other"
 
 _EDGES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
@@ -39,18 +38,18 @@ Result = Literal["computed", "cached", "refused", "failed"]
 RESULTS: tuple[Result, ...] = ("computed", "cached", "refused", "failed")
 
 
-def short(digest: str) -> str:
-    """A digest as metrics and log lines have it: its first hexadecimal digits, `other` for what is
-    none."""
+def short_digest(digest: str) -> str:
+    """A digest as in metrics and log lines: its first 12 hexadecimal digits, or `other` if they are
+    not hexadecimal."""
     digits = digest.removeprefix("sha256:")[:12]
     return digits if len(digits) == 12 and set(digits) <= set("0123456789abcdef") else OTHER
 
 
 @dataclass(slots=True)
-class _Model:
-    """What has been counted of one model."""
+class _ModelCounts:
+    """The counts of one model."""
 
-    last: float = 0.0
+    last_used: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(_EDGES) + 1))
     total: float = 0.0
     truncated: int = 0
@@ -58,25 +57,27 @@ class _Model:
 
 
 class ScoreMetrics(Collector):
-    """Counts verdicts by digest, and exports the counts."""
+    """A Prometheus collector that counts the verdicts of pairs by digest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._models: OrderedDict[str, _Model] = OrderedDict()
+        self._models: OrderedDict[str, _ModelCounts] = OrderedDict()
 
     def count(
         self, digest: str, verdicts: Collection[Scored | RerankError], *, cached: int
     ) -> None:
-        """Add a request's verdicts, of which the scores of `cached` were known."""
-        model = self._model(short(digest))
+        """Add the verdicts of a request; `cached` of the scores came from the cache."""
+        model = self._model(short_digest(digest))
         scores = [verdict for verdict in verdicts if isinstance(verdict, Scored)]
         logits = [score.logit for score in scores]
         for logit in logits:
             model.buckets[bisect_left(_LOGIT_EDGES, logit)] += 1
-        # twice the sigmoid less one, and it never overflows
+
+        # tanh(x / 2) is 2 sigmoid(x) - 1, and does not overflow
         tanhs = sum([math.tanh(logit / 2) for logit in logits])
         model.total += (len(logits) + tanhs) / 2
         model.truncated += sum([score.truncated for score in scores])
+
         model.pairs["cached"] += cached
         model.pairs["computed"] += len(scores) - cached
         if len(scores) < len(verdicts):
@@ -101,25 +102,26 @@ class ScoreMetrics(Collector):
             labels=["digest"],
         )
         for digest, model in list(self._models.items()):
-            counts = accumulate([*model.buckets, 0])
-            scores.add_metric(
-                [digest], list(zip(_BOUNDS, map(float, counts), strict=True)), model.total
-            )
+            cumulative = map(float, accumulate([*model.buckets, 0]))
+            buckets = list(zip(_BOUNDS, cumulative, strict=True))
+            scores.add_metric([digest], buckets, model.total)
             truncated.add_metric([digest], model.truncated)
             for result, count in model.pairs.items():
                 pairs.add_metric([digest, result], count)
+
         yield from (scores, pairs, truncated)
 
-    def _model(self, digest: str) -> _Model:
-        """The model's counts, begun where there is room for one more."""
+    def _model(self, digest: str) -> _ModelCounts:
+        """The counts of a digest, or of `other` if no further digest is kept."""
         now = self._clock()
         if digest not in self._models and len(self._models) >= MOST_DIGESTS:
             oldest = next(iter(self._models))
-            if now - self._models[oldest].last < KEPT_SECONDS:
-                digest = OTHER
-            else:
+            if now - self._models[oldest].last_used >= KEPT_SECONDS:
                 del self._models[oldest]
-        model = self._models.setdefault(digest, _Model())
+            else:
+                digest = OTHER
+
+        model = self._models.setdefault(digest, _ModelCounts())
         self._models.move_to_end(digest)
-        model.last = now
+        model.last_used = now
         return model

@@ -1,7 +1,7 @@
-"""The settings of both processes' traces.
+"""The trace settings of gateway and worker.
 
-Knows no OpenTelemetry. Whatever else its exporter has to be told, such as headers and certificates,
-it reads from the `OTEL_EXPORTER_OTLP_*` variables that every OpenTelemetry exporter reads.
+Does not depend on OpenTelemetry. Its exporter reads further settings, such as headers and
+certificates, from the `OTEL_EXPORTER_OTLP_*` variables of OpenTelemetry.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, field_validator
 from pydantic_core import PydanticCustomError
 
 
-class Tracing(BaseModel):
-    """Where spans go, and how many (`RERANK_OTLP_ENDPOINT`, ...)."""
+class TracingSettings(BaseModel):
+    """Destination and sampling of traces (`RERANK_OTLP_ENDPOINT`, ...)."""
 
     model_config = ConfigDict(frozen=True)
 
     otlp_endpoint: HttpUrl | None = Field(
         None,
         description=(
-            "URL of a collector that accepts OTLP over HTTP, such as http://127.0.0.1:4318; "
-            "default: no traces are sent."
+            "URL of a collector that accepts OTLP over HTTP, such as http://127.0.0.1:4318;"
+            " default: no traces are sent."
         ),
     )
     trace_sample: float = Field(

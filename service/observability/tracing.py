@@ -1,10 +1,9 @@
-"""Which trace a request belongs to, and the spans that it leaves there.
+"""The trace of a request: W3C trace context, and the spans of the request.
 
-Knows W3C trace context and what a span is, nothing of how spans are sent: that is
-`service.observability.otlp`, which is loaded only where there is an endpoint. Where nothing is
-recorded, a span costs one look at a context variable. Invariant: what a client calls its trace is
-believed only if it is a trace's name, letter by letter; and a span says how many and how long,
-never what.
+Does not depend on OpenTelemetry: `service.observability.otlp` exports spans, and is imported only
+where an endpoint is configured. A span that is not recorded costs one read of a context variable.
+Invariant: a client's `traceparent` is accepted only if it is well formed, character by character;
+and spans hold counts and durations, never what a user sent.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Kind = Literal["internal", "server", "client"]
-Attributes = Mapping[str, str | int | float | bool]
-Facts = Mapping[str, str | int | float | None]
+AttributeValue = str | int | float | bool
+Attributes = Mapping[str, AttributeValue]
+LogFields = Mapping[str, str | int | float | None]
 Headers = Iterable[tuple[bytes, bytes]]
-"""As ASGI has them: names in lower case."""
+"""Request headers as ASGI has them: names in lower case."""
 
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
@@ -30,10 +30,10 @@ _MAX_MEMBERS = 32
 _KEY = rb"[a-z0-9][a-z0-9_*/-]{0,240}(?:@[a-z][a-z0-9_*/-]{0,13})?"
 _VALUE = rb"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 _MEMBER = re.compile(b"(" + _KEY + b")=" + _VALUE)
-_OUR_FAULT = 500
-_UNRECORDED = ("/health", "/metrics", "/info")
-"""Paths that leave no spans: machines ask them every second."""
-_FACTS = {
+_SERVER_ERROR = 500
+_UNTRACED = ("/health", "/metrics", "/info")
+"""Paths without spans: probes and scrapes request them every second."""
+_ATTRIBUTES = {
     "model": "gen_ai.request.model",
     "documents": "gen_ai.rerank.candidate.count",
     "top_n": "gen_ai.rerank.top_n",
@@ -44,8 +44,8 @@ _FACTS = {
     "digest": "rerank.model.digest",
     "code": "error.type",
 }
-"""What spans call the facts of a request's log line; the others they leave out. `gen_ai.rerank.*`
-are proposed names."""
+"""Span attributes by the field of the log line that they repeat; other fields are left out.
+`gen_ai.rerank.*` are names proposed to OpenTelemetry's semantic conventions."""
 _METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 )
@@ -53,8 +53,8 @@ _METHODS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A place in a trace: the trace's id (32 hex digits), a span's (16), whether it is recorded,
-    and others' notes on it."""
+    """The identity of a span as it is propagated: trace id (32 hex digits), span id (16), whether
+    the trace is sampled, and the vendors' `tracestate`."""
 
     trace_id: str
     span_id: str
@@ -62,177 +62,202 @@ class TraceContext:
     state: str = ""
 
     def headers(self) -> dict[str, str]:
-        """What tells whoever is called next."""
-        parent = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}"}
-        return parent | ({"tracestate": self.state} if self.state else {})
+        """The headers that propagate this context to the next service."""
+        headers = {"traceparent": f"00-{self.trace_id}-{self.span_id}-{self.sampled:02x}"}
+        if self.state:
+            headers["tracestate"] = self.state
+        return headers
 
 
 def read_context(headers: Headers) -> TraceContext | None:
-    """What the headers `traceparent` and `tracestate` say; None where that is no place in a trace,
-    or several."""
+    """The context in the headers `traceparent` and `tracestate`; None if `traceparent` is absent,
+    malformed, or there several times."""
     parents = [value for name, value in headers if name == b"traceparent"]
     found = _TRACEPARENT.fullmatch(parents[0]) if len(parents) == 1 else None
     if not found or not int(found[1], 16) or not int(found[2], 16):
         return None
+
     states = [value for name, value in headers if name == b"tracestate"]
-    return TraceContext(
-        found[1].decode(), found[2].decode(), bool(int(found[3], 16) & _SAMPLED), _state(states)
-    )
+    sampled = bool(int(found[3], 16) & _SAMPLED)
+    return TraceContext(found[1].decode(), found[2].decode(), sampled, _read_state(states))
 
 
-def _state(offered: Sequence[bytes]) -> str:
-    """A `tracestate`, if it is a well-formed one of at most 512 characters and 32 members; else
-    none."""
-    whole = b",".join(offered)
-    if len(whole) > _MAX_STATE:
+def _read_state(headers: Sequence[bytes]) -> str:
+    """A `tracestate` from its headers; empty unless it is well formed and has at most 512
+    characters and 32 members."""
+    joined = b",".join(headers)
+    if len(joined) > _MAX_STATE:
         return ""
-    members = [member for each in whole.split(b",") if (member := each.strip(b" \t"))]
-    keys = {found[1] for member in members if (found := _MEMBER.fullmatch(member))}
-    return b",".join(members).decode() if len(keys) == len(members) <= _MAX_MEMBERS else ""
+
+    members: list[bytes] = []
+    keys: set[bytes] = set()
+    for entry in joined.split(b","):
+        member = entry.strip(b" \t")
+        if not member:
+            continue
+        found = _MEMBER.fullmatch(member)
+        if not found:
+            return ""
+        members.append(member)
+        keys.add(found[1])
+    if len(keys) < len(members) or len(members) > _MAX_MEMBERS:
+        return ""
+    return b",".join(members).decode()
 
 
 class Span(Protocol):
-    """Something that takes time, on the record."""
+    """A recorded span: one operation of a request, with its start and end."""
 
     @property
     def context(self) -> TraceContext: ...
 
-    def child(
-        self, name: str, kind: Kind, attributes: Attributes, begun: int | None = None
+    def start_child(
+        self, name: str, kind: Kind, attributes: Attributes, start: int | None = None
     ) -> Span:
-        """A span within this one, begun now, or at a time in nanoseconds since 1970."""
+        """Start a span within this one, now or at a time in nanoseconds since 1970."""
         ...
 
     def rename(self, name: str) -> None: ...
 
-    def set(self, attributes: Attributes) -> None: ...
+    def set_attributes(self, attributes: Attributes) -> None: ...
 
-    def link(self, context: TraceContext) -> None:
-        """Name another span that this one has to do with."""
+    def add_link(self, context: TraceContext) -> None:
+        """Refer to a span of another trace."""
         ...
 
-    def fail(self, code: str) -> None:
-        """It did not do what it was for."""
+    def set_error(self, code: str) -> None:
+        """Mark the operation as failed."""
         ...
 
-    def end(self, ended: int | None = None) -> None:
-        """It is over, now or since a time in nanoseconds since 1970."""
+    def end(self, end: int | None = None) -> None:
+        """End the span, now or at a time in nanoseconds since 1970."""
         ...
 
 
 class Tracer(Protocol):
-    """Decides which requests are recorded."""
+    """Starts the spans of requests, and decides which of them are recorded."""
 
-    def begin(
-        self, came_from: TraceContext | None, *, trusted: bool
+    def start_server_span(
+        self, parent: TraceContext | None, *, trusted: bool
     ) -> tuple[TraceContext, Span | None]:
-        """A request's place in a trace, and its span if it is recorded.
+        """Start a request's span; it is None if the request is not recorded.
 
-        Whether it is, is for whoever it came from to say, if that is `trusted`; else it begins a
+        A trusted parent decides whether the request is recorded. Otherwise the request starts a
         trace of its own.
         """
         ...
 
 
-current: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
-"""The place in a trace of what is being done: for logs, and for calls to a worker."""
+current_context: ContextVar[TraceContext | None] = ContextVar("trace_context", default=None)
+"""The context of the current span, recorded or not: for log lines, and for calls to a worker."""
 
-_span: ContextVar[Span | None] = ContextVar("span", default=None)
+_current_span: ContextVar[Span | None] = ContextVar("span", default=None)
 _tracer: Tracer | None = None
 
 
-def use(tracer: Tracer | None) -> None:
-    """From now on have `tracer` begin this process's spans; None: it records nothing."""
-    global _tracer  # noqa: PLW0603  # one a process, as its log and its metrics
+def set_tracer(tracer: Tracer | None) -> None:
+    """Set the tracer of this process; None records nothing."""
+    global _tracer  # noqa: PLW0603  # one per process, as are its log and its metrics
     _tracer = tracer
 
 
 @contextmanager
-def serving(path: str, headers: Headers, *, trusted: bool) -> Iterator[None]:
-    """Around the serving of a request for this path with these headers; its span, if it has one, is
-    `active()` meanwhile.
+def server_span(path: str, headers: Headers, *, trusted: bool) -> Iterator[None]:
+    """Trace the handling of a request; its span, if it is recorded, is the current one meanwhile.
 
-    Whether it is recorded is for whoever sent it to say, if that is `trusted`.
+    If the caller is trusted, its `traceparent` decides whether the request is recorded.
     """
     context, span = read_context(headers), None
-    if _tracer is not None and not path.startswith(_UNRECORDED):
-        context, span = _tracer.begin(context, trusted=trusted)
-    tokens = current.set(context), _span.set(span)
+    if _tracer is not None and not path.startswith(_UNTRACED):
+        context, span = _tracer.start_server_span(context, trusted=trusted)
+
+    tokens = current_context.set(context), _current_span.set(span)
     try:
         yield
     finally:
-        current.reset(tokens[0])
-        _span.reset(tokens[1])
+        current_context.reset(tokens[0])
+        _current_span.reset(tokens[1])
         if span is not None:
             span.end()
 
 
-def answered(method: str, route: str, status: int, facts: Facts) -> None:
-    """Say of the request's span what it was for, and what came of it. `route` is one of ours, not
-    what was asked for."""
-    span = _span.get()
+def set_response(method: str, route: str, status: int, fields: LogFields) -> None:
+    """Give the request's span its name and attributes, from the route and the log fields.
+
+    `route` is a route's own path, never the path that was requested.
+    """
+    span = _current_span.get()
     if span is None:
         return
-    method = method if method in _METHODS else "_OTHER"
+
+    if method not in _METHODS:
+        method = "_OTHER"
     span.rename(f"{'HTTP' if method == '_OTHER' else method} {route}")
-    told: dict[str, str | int | float | bool] = {"http.request.method": method, "http.route": route}
-    told |= {"http.response.status_code": status} | (
-        {"gen_ai.operation.name": "rerank"} if "documents" in facts else {}
-    )
-    told |= {
-        attribute: fact
-        for name, attribute in _FACTS.items()
-        if (fact := facts.get(name)) is not None
+
+    attributes: dict[str, AttributeValue] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
     }
-    span.set(told)
-    if status >= _OUR_FAULT:
-        span.fail(str(facts.get("code") or status))
+    if "documents" in fields:
+        attributes["gen_ai.operation.name"] = "rerank"
+    for field, attribute in _ATTRIBUTES.items():
+        value = fields.get(field)
+        if value is not None:
+            attributes[attribute] = value
+    span.set_attributes(attributes)
+
+    if status >= _SERVER_ERROR:
+        span.set_error(str(fields.get("code") or status))
 
 
 @contextmanager
 def span(
     name: str, kind: Kind = "internal", attributes: Attributes | None = None
 ) -> Iterator[Span | None]:
-    """A span within the current one, if that is recorded; whatever is raised, it has failed with
-    its code or its class's name."""
-    within = _span.get()
-    if within is None:
+    """A span within the current one; None if that is not recorded.
+
+    An exception marks the span as failed, with the error's code or the name of its class.
+    """
+    parent = _current_span.get()
+    if parent is None:
         yield None
         return
-    own = within.child(name, kind, attributes or {})
-    tokens = current.set(own.context), _span.set(own)
+
+    child = parent.start_child(name, kind, attributes or {})
+    tokens = current_context.set(child.context), _current_span.set(child)
     try:
-        yield own
+        yield child
     except BaseException as failure:
-        own.fail(getattr(failure, "code", type(failure).__name__))
+        child.set_error(getattr(failure, "code", type(failure).__name__))
         raise
     finally:
-        current.reset(tokens[0])
-        _span.reset(tokens[1])
-        own.end()
+        current_context.reset(tokens[0])
+        _current_span.reset(tokens[1])
+        child.end()
 
 
-def record(name: str, begun: float, ended: float) -> None:
-    """Leave a span within the current one of what is over; the times are of `time.perf_counter`."""
-    within = _span.get()
-    if within is None:
+def record_span(name: str, start: float, end: float) -> None:
+    """Record a span of the past within the current one; times are those of `time.perf_counter`."""
+    parent = _current_span.get()
+    if parent is None:
         return
-    since_1970 = time.time() - time.perf_counter()
-    within.child(name, "internal", {}, _nanoseconds(since_1970 + begun)).end(
-        _nanoseconds(since_1970 + ended)
-    )
+
+    epoch = time.time() - time.perf_counter()
+    child = parent.start_child(name, "internal", {}, _nanoseconds(epoch + start))
+    child.end(_nanoseconds(epoch + end))
 
 
 def _nanoseconds(seconds: float) -> int:
     return int(seconds * 1e9)
 
 
-def active() -> Span | None:
-    """The current span, if it is recorded."""
-    return _span.get()
+def current_span() -> Span | None:
+    """The current span; None if the request is not recorded."""
+    return _current_span.get()
 
 
-def onward() -> dict[str, str]:
-    """The headers of a call that is made within the current span."""
-    context = current.get()
+def propagation_headers() -> dict[str, str]:
+    """The headers that propagate the current span's context to another service."""
+    context = current_context.get()
     return context.headers() if context else {}

@@ -191,7 +191,7 @@ class _RequestMiddleware:
             return
         _drop_trailing_slash(scope)
         offered = Request(scope).headers.get(REQUEST_ID_HEADER)
-        traced = tracing.serving(
+        traced = tracing.server_span(
             scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces
         )
         with timed_request(accept_request_id(offered)) as record, traced, ExitStack() as held:
@@ -203,7 +203,7 @@ class _RequestMiddleware:
                 pass
             finally:
                 route = route_of(scope)
-                tracing.answered(scope["method"], route, answer.status, record.facts)
+                tracing.set_response(scope["method"], route, answer.status, record.log_fields)
                 finish_request(record, route, answer.status, scope["app"].state.log_sample)
 
     async def _have_answered(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:

@@ -28,7 +28,7 @@ from service.observability.request_context import accept_request_id, timed_reque
 from service.web.asgi import BEYOND, common_headers, error_response, record_error
 from service.web.connection_limit import ConnectionTable
 from service.web.framing import Connection
-from service.web.settings import Serving
+from service.web.settings import ServerSettings
 
 SLOWEST = 32 * 1024
 """Bytes a second below which a line is not slow but stuck."""
@@ -66,7 +66,7 @@ class SlowClientAllowance:
 class Http(H11Protocol):
     """One connection. h11, unlike httptools, bounds the header."""
 
-    def __init__(self, *, serving: Serving, table: ConnectionTable, **others: Any) -> None:
+    def __init__(self, *, serving: ServerSettings, table: ConnectionTable, **others: Any) -> None:
         super().__init__(**others)
         self.conn = Connection()
         self._table = table

@@ -34,7 +34,7 @@ from service.observability.metrics import LOOP_LAG_SECONDS
 from service.web.asgi import drain
 from service.web.connection import Http
 from service.web.connection_limit import ACCEPTED_AT_ONCE, AcceptErrors, ConnectionTable, tell_limit
-from service.web.settings import Serving
+from service.web.settings import ServerSettings
 
 _BACKLOG = 2_048
 """Connections that the system keeps for us until they are accepted."""
@@ -78,7 +78,7 @@ class Server:
         self._uvicorn: _Uvicorn | None = None
         self._failed = False
 
-    def run(self, app: FastAPI, serving: Serving) -> int:
+    def run(self, app: FastAPI, serving: ServerSettings) -> int:
         """Serve; gives the process's exit code. The process is to end at once, and is made to where
         it does not.
 
@@ -123,7 +123,7 @@ class _Uvicorn(uvicorn.Server):
     """uvicorn, which by itself closes its listener at a signal at once, waits for ever, and dies of
     the signal in the end."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, serving: Serving) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, serving: ServerSettings) -> None:
         super().__init__(config)
         self.code: int | None = None
         """The exit code, once a signal has come."""

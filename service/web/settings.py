@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 _LEAVING_SHARE, _LEAVING_SECONDS = 0.2, 2.0
 
 
-class Serving(BaseModel):
+class ServerSettings(BaseModel):
     """How a process serves and stops (`RERANK_DRAIN_SECONDS`, ...)."""
 
     model_config = ConfigDict(frozen=True)

@@ -27,8 +27,8 @@ from service.observability.engine_metrics import (
 from service.observability.exposition import metrics_page
 from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, add_stage_seconds
-from service.observability.score_metrics import short
-from service.observability.tracing import record
+from service.observability.score_metrics import short_digest
+from service.observability.tracing import record_span
 from service.web.asgi import (
     add_common_routes,
     draining,
@@ -94,7 +94,7 @@ def create_worker(
             documents=len(call.documents),
             images=len(call.images),
             model=info.model,
-            digest=short(info.digest),
+            digest=short_digest(info.digest),
         )
         if state.calls >= settings.max_calls:
             SHED.labels("worker_full").inc()
@@ -154,8 +154,8 @@ class _CallTimer:
         self.timings = {"queue": begun - self._came, "engine": now - begun}
         for name, seconds in self.timings.items():
             add_stage_seconds(name, seconds)
-        record("queue", self._came, begun)
-        record("engine", begun, now)
+        record_span("queue", self._came, begun)
+        record_span("engine", begun, now)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from service.observability.engine_metrics import (
     MODEL_INFO,
 )
 from service.observability.logs import log
-from service.observability.score_metrics import short
+from service.observability.score_metrics import short_digest
 from service.wire import WorkerInfo
 from service.worker.engines.base import CannotLoad, Engine
 from service.worker.golden_check import allowed_drift, check_golden, golden_drift, golden_pairs
@@ -75,7 +75,7 @@ async def run_lifecycle(
         return
     served = [info for info, _ in checked]
     for info in served:
-        version = info.version and short(info.version)
+        version = info.version and short_digest(info.version)
         log(
             "model ready",
             model=info.model,
@@ -86,7 +86,7 @@ async def run_lifecycle(
             dtype=info.dtype,
         )
         MODEL_INFO.labels(
-            info.model, short(info.digest), version, info.engine, info.dtype, info.device
+            info.model, short_digest(info.digest), version, info.engine, info.dtype, info.device
         ).set(1)
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)
@@ -144,14 +144,14 @@ async def _first_check(engine: Engine, settings: WorkerSettings, checked: Checke
         log("scoring golden pairs", pairs=count)
     drifts = []
     for info, pairs in checked:
-        GOLDEN_PAIRS.labels(info.model, short(info.digest)).set(len(pairs))
+        GOLDEN_PAIRS.labels(info.model, short_digest(info.digest)).set(len(pairs))
         if not pairs:
             if not settings.random_weights:
                 log("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
             continue
         drift = await check_golden(engine, info, pairs, settings.golden_tolerance)
-        GOLDEN_DRIFT.labels(info.model, short(info.digest)).set(drift)
-        GOLDEN_TOLERANCE.labels(info.model, short(info.digest)).set(
+        GOLDEN_DRIFT.labels(info.model, short_digest(info.digest)).set(drift)
+        GOLDEN_TOLERANCE.labels(info.model, short_digest(info.digest)).set(
             allowed_drift(info, settings.golden_tolerance)
         )
         drifts.append(drift)
@@ -176,7 +176,7 @@ async def _keep_checking(engine: Engine, settings: WorkerSettings, checked: Chec
                     model=info.model,
                 )
                 continue
-            GOLDEN_DRIFT.labels(info.model, short(info.digest)).set(drift)
+            GOLDEN_DRIFT.labels(info.model, short_digest(info.digest)).set(drift)
             if drift > allowed_drift(info, settings.golden_tolerance):
                 log(
                     "golden pairs have drifted",

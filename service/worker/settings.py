@@ -11,8 +11,8 @@ from pydantic import Field, PrivateAttr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.observability.settings import Tracing
-from service.web.settings import Serving
+from service.observability.settings import TracingSettings
+from service.web.settings import ServerSettings
 
 ENGINE_PREFIX = "RERANK_ENGINE_"
 """`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every
@@ -28,7 +28,7 @@ def _from_environment() -> dict[str, str]:
     }
 
 
-class WorkerSettings(Serving, Tracing, BaseSettings):
+class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
     """Every knob of the worker, but for the engine's own arguments, which vLLM knows."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")

@@ -17,7 +17,7 @@ import yaml
 
 from service.gateway.admission.keys import digest, read_keys
 from service.gateway.settings import GatewaySettings
-from service.web.settings import Serving
+from service.web.settings import ServerSettings
 from service.worker.settings import WorkerSettings
 from tests.deploy.containers import ROOT, compose_program
 from tests.processes import RedisServer
@@ -67,7 +67,7 @@ def test_a_profile_has_one_kind_of_worker_that_the_gateway_finds(profile: str) -
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_container_is_confined(profile: str) -> None:
-    grace = Serving().grace_seconds
+    grace = ServerSettings().grace_seconds
     for name, service in services(profile).items():
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name

@@ -13,7 +13,7 @@ import pytest
 
 from model_store.checkpoint import SHIPPED
 from model_store.manifest import manifest_digest
-from service.observability.score_metrics import short
+from service.observability.score_metrics import short_digest
 from tests.e2e.test_two_processes import drawn
 from tests.processes import Fleet, Gmr, eventually, fleet
 
@@ -81,7 +81,7 @@ def test_a_request_shows_where_its_time_went_and_what_it_was(pair: Fleet) -> Non
         "documents": 4,
         "images": 2,
         "model": "gmr-tiny",
-        "digest": short(answer.json()["meta"]["model_digest"]),
+        "digest": short_digest(answer.json()["meta"]["model_digest"]),
         "cached": 0,
         "request_id": "first",
         "trace_id": TRACE,
@@ -138,7 +138,7 @@ def test_a_worker_counts_its_steps_tokens_and_images(pair: Fleet) -> None:
 
 def test_scores_and_cut_pairs_are_counted_by_the_model_that_they_are_of(pair: Fleet) -> None:
     gateway = pair.gateway
-    digest = short(gateway.client.get("/info").json()["model_digest"])
+    digest = short_digest(gateway.client.get("/info").json()["model_digest"])
     before = {
         result: sample(gateway, "rerank_pairs_total", digest=digest, result=result)
         for result in ("computed", "cached")

@@ -98,7 +98,7 @@ def test_tokens_and_errors_are_counted_and_the_line_says_so() -> None:
     assert {
         each: sample(each[0], **{each[1]: each[2]}) - before[each] for each in counted
     } == counted
-    assert record.facts == {
+    assert record.log_fields == {
         "documents": 3,
         "images": 0,
         "top_n": None,

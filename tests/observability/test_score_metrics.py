@@ -17,7 +17,7 @@ from service.observability.score_metrics import (
     MOST_DIGESTS,
     OTHER,
     ScoreMetrics,
-    short,
+    short_digest,
 )
 from service.wire import Scored
 
@@ -135,12 +135,13 @@ def test_a_new_model_takes_the_place_of_one_that_is_gone() -> None:
     clock.now += KEPT_SECONDS
     quality.count(digest(1), [], cached=0)
     quality.count(digest(100), [], cached=0)
-    assert {short(digest(1)), short(digest(100))} <= digests(quality)
-    assert short(digest(0)) not in digests(quality)
+    assert {short_digest(digest(1)), short_digest(digest(100))} <= digests(quality)
+    assert short_digest(digest(0)) not in digests(quality)
 
 
 def test_a_digest_is_short_and_hexadecimal_or_other() -> None:
-    assert short(DIGEST) == "abababababab"
+    assert short_digest(DIGEST) == "abababababab"
     assert {
-        short(each) for each in ("", "sha256:", "sha256:abc", 'sha256:"} 1\n' + "a" * 64, "x" * 64)
+        short_digest(each)
+        for each in ("", "sha256:", "sha256:abc", 'sha256:"} 1\n' + "a" * 64, "x" * 64)
     } == {OTHER}

@@ -18,8 +18,14 @@ from service.gateway.single_flight import SingleFlight
 from service.observability import tracing
 from service.observability.otlp import OtlpTracer
 from service.observability.request_context import stage
-from service.observability.settings import Tracing
-from service.observability.tracing import TraceContext, current, onward, serving, span
+from service.observability.settings import TracingSettings
+from service.observability.tracing import (
+    TraceContext,
+    current_context,
+    propagation_headers,
+    server_span,
+    span,
+)
 from service.wire import Scored
 from tests.metrics import metric_value
 from tests.tracing.collector import QUICK, Collector, collecting
@@ -44,11 +50,11 @@ def traced(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
 
     def start(sample: float) -> OtlpTracer:
         started.append(OtlpTracer(collector.url, sample, "here"))
-        tracing.use(started[-1])
+        tracing.set_tracer(started[-1])
         return started[-1]
 
     yield start
-    tracing.use(None)
+    tracing.set_tracer(None)
     for tracer in started:
         tracer.close(10)
 
@@ -60,9 +66,9 @@ def request(
     """A request that is served."""
     headers = came_from.headers() if came_from else {}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    with serving(path, raw, trusted=trusted):
+    with server_span(path, raw, trusted=trusted):
         yield
-        tracing.answered("POST", path, 200, {})
+        tracing.set_response("POST", path, 200, {})
 
 
 def recorded(collector: Collector, tracer: OtlpTracer) -> list[str]:
@@ -78,9 +84,9 @@ def test_a_share_of_requests_is_recorded(
     tracer = traced(sample)
     for _ in range(400):
         with request():
-            context = current.get()
+            context = current_context.get()
             assert context is not None
-            assert onward() == context.headers()
+            assert propagation_headers() == context.headers()
     assert len(recorded(collector, tracer)) == pytest.approx(
         400 * share, abs=60 if 0 < share < 1 else 0
     )
@@ -91,7 +97,7 @@ def test_a_trusted_caller_decides(collector: Collector, traced: Start, sample: f
     tracer = traced(sample)
     for caller in (SAMPLED, UNSAMPLED):
         with request(caller), stage("score"):
-            here = current.get()
+            here = current_context.get()
             assert here is not None
             assert (here.trace_id, here.sampled) == (caller.trace_id, caller.sampled)
             assert here.span_id != caller.span_id
@@ -105,7 +111,7 @@ def test_a_caller_that_is_not_trusted_is_named_and_nothing_else(
     tracer = traced(sample)
     for caller in (SAMPLED, UNSAMPLED):
         with request(caller, trusted=False):
-            here = current.get()
+            here = current_context.get()
             assert here is not None
             assert here.trace_id != caller.trace_id
     traces = recorded(collector, tracer)
@@ -117,9 +123,9 @@ def test_a_caller_that_is_not_trusted_is_named_and_nothing_else(
 
 def test_without_a_tracer_a_callers_trace_is_handed_on() -> None:
     with request(SAMPLED), stage("score"):
-        assert onward() == SAMPLED.headers()
+        assert propagation_headers() == SAMPLED.headers()
     with request():
-        assert onward() == {}
+        assert propagation_headers() == {}
 
 
 def test_spans_lie_in_each_other_and_end_with_what_they_are_of(
@@ -133,7 +139,7 @@ def test_spans_lie_in_each_other_and_end_with_what_they_are_of(
             raise ValueError("a secret")
         with pytest.raises(WorkerFailed), stage("order"):
             raise WorkerFailed
-        tracing.record("queue", 10.0, 10.5)
+        tracing.record_span("queue", 10.0, 10.5)
     recorded(collector, tracer)
     got = {each.name: each for each in collector.spans}
     root = got["POST /rerank"]
@@ -181,7 +187,7 @@ async def test_who_joins_anothers_flight_names_its_span(
 
     async def ask() -> str:
         with request():
-            here = current.get()
+            here = current_context.get()
             await flights.score({b"key": ()}, "d", until, score)
             assert here is not None
             return here.trace_id
@@ -244,4 +250,4 @@ def test_closing_waits_no_longer_than_it_may(collector: Collector, traced: Start
 )
 def test_a_wrong_setting_is_refused(name: str, value: str) -> None:
     with pytest.raises(ValidationError, match=name):
-        Tracing(**{name: value})
+        TracingSettings(**{name: value})

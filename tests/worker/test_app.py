@@ -16,7 +16,7 @@ from PIL import Image
 
 from model_store.checkpoint import resolve
 from service.errors import BY_CODE
-from service.observability.score_metrics import short
+from service.observability.score_metrics import short_digest
 from service.wire import (
     MSGPACK,
     TIMEOUT_HEADER,
@@ -270,4 +270,4 @@ async def test_a_ready_worker_says_so_and_what_it_serves(worker: httpx.AsyncClie
     )
     assert info.digest.startswith("sha256:")
     metrics = (await worker.get("/metrics")).text
-    assert f'digest="{short(info.digest)}"' in metrics
+    assert f'digest="{short_digest(info.digest)}"' in metrics

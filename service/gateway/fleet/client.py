@@ -25,7 +25,7 @@ from service.errors import (
     WorkerFailed,
 )
 from service.observability.request_context import add_worker_seconds, request_id
-from service.observability.tracing import Attributes, onward, span
+from service.observability.tracing import Attributes, propagation_headers, span
 from service.wire import (
     MSGPACK,
     REQUEST_ID_HEADER,
@@ -77,7 +77,7 @@ async def post_score(client: httpx.AsyncClient, call: ScoreCall, until: float) -
         REQUEST_ID_HEADER: request_id.get(),
     }
     with span("POST /score", "client", _described(client, call)):
-        headers |= _PLAIN | onward()
+        headers |= _PLAIN | propagation_headers()
         async with client.stream(
             "POST", "/score", content=_encode(call), headers=headers
         ) as response:

@@ -26,7 +26,7 @@ from service.gateway.fleet.member import STATES, HealthCheckPolicy, PoolMember, 
 from service.gateway.fleet.routing import hash_order, idle_enough, within_bound
 from service.observability.logs import log
 from service.observability.metrics import MODEL_WORKERS, REQUEST_WORKERS, WORKERS
-from service.observability.score_metrics import short
+from service.observability.score_metrics import short_digest
 from service.wire import WorkerInfo
 
 RETRY_LOOK_UP_SECONDS = 0.5
@@ -209,7 +209,7 @@ class WorkerPool:
         """How many workers serve each model and digest, the most served first; no more of them than
         a scrape should hold."""
         served = Counter(
-            (info.model[:MAX_NAME], short(info.digest))
+            (info.model[:MAX_NAME], short_digest(info.digest))
             for worker in self._workers
             for info in worker.serves
         )

@@ -211,7 +211,7 @@ async def test_a_worker_names_no_metrics() -> None:
     async with monitored(StandIn(says(200, body)).client) as workers:
         with timed_request("r") as record:
             await ask(workers)
-    assert record.told == {"queue": 0.0, "engine": 0.5}
+    assert record.worker_stages == {"queue": 0.0, "engine": 0.5}
     assert (
         REGISTRY.get_sample_value("rerank_stage_duration_seconds_count", {"stage": "made-up"})
         is None

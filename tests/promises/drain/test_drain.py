@@ -160,7 +160,7 @@ import threading, time
 from fastapi import FastAPI
 from service.web.asgi import add_common_routes
 from service.web.server import Server
-from service.web.settings import Serving
+from service.web.settings import ServerSettings
 app = FastAPI()
 add_common_routes(app, is_ready=lambda: True)
 
@@ -169,7 +169,8 @@ async def block() -> None:
     print("blocked", flush=True)
     {block}
 
-raise SystemExit(Server("127.0.0.1", {port}).run(app, Serving(drain_seconds=0, grace_seconds=1)))
+settings = ServerSettings(drain_seconds=0, grace_seconds=1)
+raise SystemExit(Server("127.0.0.1", {port}).run(app, settings))
 """
 
 

@@ -37,7 +37,7 @@ from model_store.checkpoint import Adapter, Checkpoint
 from model_store.families.prompt import Image, Prompt
 from model_store.families.qwen2_5_vl import grid, image_tokens
 from service.observability.logs import log
-from service.observability.tracing import active, onward
+from service.observability.tracing import current_span, propagation_headers
 from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused, Progress
 from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
 from service.worker.engines.vllm.overruled import overruled
@@ -160,7 +160,7 @@ class VllmRuntime:
                 self._params,
                 request_id=str(next(self._numbers)),
                 lora_request=self._adapters.get(adapter),
-                trace_headers=onward() if self._traces and active() else None,
+                trace_headers=propagation_headers() if self._traces and current_span() else None,
             )
             async for output in outputs:
                 last = output

@@ -116,3 +116,78 @@ def test_the_map_draws_the_real_tree() -> None:
     }
     assert drawn == real
     assert all((ROOT / path).exists() for path in drawn_tree())
+
+
+def constructed_in(path: Path) -> set[str]:
+    """The names of this project's classes that a module constructs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    ours: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("service."):
+            ours.update(name.name for name in node.names if name.name[0].isupper())
+        elif isinstance(node, ast.ClassDef):
+            ours.add(node.name)
+
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    return ours & called
+
+
+GATEWAY = ROOT / "service/gateway"
+VALUES = {"Certificates"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted({*GATEWAY.rglob("*.py")} - {GATEWAY / "app.py"}), ids=name_of
+)
+def test_the_gateways_services_are_constructed_in_its_app_alone(path: Path) -> None:
+    services = constructed_in(GATEWAY / "app.py") - VALUES
+    assert {"Reranker", "RerankEndpoint", "Scoring", "WorkerPool", "Quotas"} <= services
+    assert constructed_in(path) & services == set()
+
+
+PRIVATE_READS_OF_OTHERS = {
+    "tests/bench/test_observability.py",
+    "tests/deploy/test_values.py",
+    "tests/gateway/cache/test_redis_tier.py",
+    "tests/gateway/media/test_reader.py",
+    "tests/gateway/redis_tiers.py",
+    "tests/model_store/families/test_cut.py",
+    "tests/model_store/families/test_gmr.py",
+    "tests/model_store/families/test_images.py",
+    "tests/model_store/recipes/test_tiny_batches.py",
+    "tests/model_store/registry/test_versions.py",
+    "tests/model_store/training/publish/test_run.py",
+    "tests/model_store/training/test_benchmark.py",
+    "tests/model_store/training/test_negatives_vectors.py",
+    "tests/model_store/training/test_train.py",
+    "tests/model_store/training/test_train_gradient.py",
+    "tests/observability/test_metrics.py",
+    "tests/promises/limited_gateway.py",
+    "tests/promises/poison/test_decoders.py",
+    "tests/promises/redis_faults/test_one_server.py",
+    "tests/tracing/test_spans.py",
+    "tests/worker/engines/test_isolation.py",
+    "tests/worker/engines/torch/test_engine.py",
+    "tests/worker/test_golden_check.py",
+}
+"""Tests that still read another object's private attributes, to be emptied room by room."""
+PUBLIC_IN_SPITE_OF_THEIR_NAME = {"_asdict", "_fields", "_make", "_replace"}
+
+
+def private_reads(path: Path) -> list[str]:
+    """The private attributes of other objects that a module reads or writes, with their lines."""
+    reads: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Attribute) or not node.attr.startswith("_"):
+            continue
+        if node.attr.startswith("__") or node.attr in PUBLIC_IN_SPITE_OF_THEIR_NAME:
+            continue
+        if ast.unparse(node.value) not in ("self", "cls", "super()"):
+            reads.append(f"{node.lineno}: {ast.unparse(node)}")
+    return reads
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=name_of)
+def test_tests_use_public_seams_only(path: Path) -> None:
+    if name_of(path) not in PRIVATE_READS_OF_OTHERS:
+        assert private_reads(path) == []

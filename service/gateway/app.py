@@ -1,11 +1,14 @@
-"""The gateway's composition root: settings and worker clients in, an ASGI app out. Everything is
-built here, top to bottom."""
+"""The gateway's composition root: settings and workers in, an ASGI app out.
+
+Every service of the gateway is constructed here, top to bottom, and gets its parts as arguments.
+Invariant: no other module of the gateway constructs one of these services.
+"""
 
 from __future__ import annotations
 
 import gc
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
@@ -16,163 +19,241 @@ from pydantic import SecretStr
 
 from service.gateway.admission.authentication import Authenticator
 from service.gateway.admission.queue import TURNS_A_WORKER, AdmissionQueue
+from service.gateway.admission.quotas import Quotas
 from service.gateway.cache.encoding import Seal
 from service.gateway.cache.redis_client import Certificates, open_client, watch
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
+from service.gateway.circuit_breaker import RetryBudget
 from service.gateway.fleet.discovery import DnsName, dns_name
-from service.gateway.fleet.dispatch import RetryPolicy
-from service.gateway.fleet.member import HealthCheckPolicy
+from service.gateway.fleet.dispatch import (
+    HEDGE_RESERVE,
+    HEDGE_SHARE,
+    RETRY_RESERVE,
+    RETRY_SHARE,
+    RetryPolicy,
+)
+from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import TITLE, openapi_page
 from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
+from service.gateway.model_names import ModelNames
+from service.gateway.parsing.bodies import BodyReading
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.routes import gateway_routes
+from service.gateway.scoring import Scoring
 from service.gateway.settings import GatewaySettings
+from service.gateway.single_flight import SingleFlight
 from service.web.asgi import add_common_routes, new_app
+from service.web.body_budget import BodyBudget
 
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
-"""Less than a worker keeps an idle connection (5 at least), so that no call is sent into one that
-is just being closed."""
+"""Shorter than a worker keeps an idle connection (5 seconds or more), so that no call is sent on a
+connection that is being closed."""
+_KEPT_CONNECTIONS = 32
+"""Idle connections that are kept to each worker."""
 
 
 def connect(settings: GatewaySettings) -> list[httpx.AsyncClient | DnsName]:
-    """Clients for the workers that the settings name, and the names that are looked up."""
+    """A client for each worker URL of the settings, and a DNS name for each `dns://` URL."""
     seconds = settings.worker_dns_ms / 1000
-    named = [(url, dns_name(url)) for url in settings.workers]
-    return [
-        DnsName(*name, connect=_client, seconds=seconds) if name else _client(url)
-        for url, name in named
-    ]
+    sources: list[httpx.AsyncClient | DnsName] = []
+    for url in settings.workers:
+        name = dns_name(url)
+        if name is None:
+            sources.append(_client(url))
+        else:
+            host, port = name
+            sources.append(DnsName(host, port, connect=_client, seconds=seconds))
+    return sources
 
 
 def _client(url: str) -> httpx.AsyncClient:
     limits = httpx.Limits(
-        max_connections=None, max_keepalive_connections=32, keepalive_expiry=_KEEP_ALIVE_SECONDS
+        max_connections=None,
+        max_keepalive_connections=_KEPT_CONNECTIONS,
+        keepalive_expiry=_KEEP_ALIVE_SECONDS,
     )
-    return httpx.AsyncClient(
-        base_url=url,
-        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-        limits=limits,
-        trust_env=False,
-    )
+    # the deadline of a call ends it, so a request has no timeout of its own
+    timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
+    return httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, trust_env=False)
 
 
 def create_gateway(
     settings: GatewaySettings,
     workers: Sequence[httpx.AsyncClient | DnsName],
     *,
+    fetcher: Fetcher | None = None,
     beside: AbstractAsyncContextManager[Any] | None = None,
 ) -> FastAPI:
-    """The gateway over the given workers. `beside` is entered for as long as the gateway runs: an
-    embedded worker's lifespan.
+    """The gateway over some workers.
 
-    Raises `KeysUnusable` where keys are to be asked for and cannot be read.
+    `fetcher` replaces the one that the settings ask for. `beside` is entered for as long as the
+    gateway runs: the lifespan of an embedded worker. Raises `KeysUnusable` where API keys are
+    required and cannot be read.
     """
-    given = settings.api_keys
-    guard = Authenticator(
-        plain=None if given is None else given.get_secret_value(), file=settings.api_keys_file
-    )
-    pool = WorkerPool(
-        workers,
-        affinity=settings.routing == "affinity",
-        split=settings.split,
-        patience=HealthCheckPolicy(
-            settings.worker_probe_ms / 1000,
-            settings.worker_probe_timeout_ms / 1000,
-            settings.worker_probe_failures,
-        ),
-        again=RetryPolicy(settings.hedge_ms / 1000),
-    )
-    media = _media(settings)
-    secret = _secret(settings)
-    shared = _redis_tier(settings, secret)
-    cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *shared])
-    reranker = Reranker(media, cache, pool, secret=secret)
+    limits = settings.limits()
+    secret = _cache_secret(settings)
+
+    authenticator = Authenticator(plain=_plain(settings.api_keys), file=settings.api_keys_file)
+    pool = _worker_pool(settings, workers)
+    media = _media(settings, fetcher or _fetcher(settings))
+    redis_tiers = _redis_tiers(settings, secret)
+    cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *redis_tiers])
+    reranker = Reranker(pool, media, cache, Scoring(media, pool), SingleFlight(), secret=secret)
+
     admission = AdmissionQueue(
         capacity=settings.capacity_tokens,
         max_waiting=settings.max_queued_requests,
         max_wait_seconds=settings.max_queue_ms / 1000,
-        always=lambda: TURNS_A_WORKER * pool.count_ready(),
+        min_turns=lambda: TURNS_A_WORKER * pool.count_ready(),
+    )
+    names = ModelNames(pool, settings.model_aliases)
+    endpoint = RerankEndpoint(
+        limits=limits,
+        pool=pool,
+        names=names,
+        quotas=Quotas(),
+        body_budget=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
+        body_reading=BodyReading(limits),
+        admission=admission,
+        reranker=reranker,
+        default_timeout=settings.default_timeout_ms / 1000,
+        cache_shared=settings.cache_shared,
     )
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with (
-            beside or nullcontext(),
-            pool.monitored(),
-            anyio.create_task_group() as background,
-        ):
-            background.start_soon(media.warm_up)
-            background.start_soon(guard.watch)
-            for tier in shared:
-                background.start_soon(tier.warm_up)
-            gc.collect()
-            # what is there now stays: looking through it again would cost every request half a
-            # millisecond
-            gc.freeze()
-            yield
-            for tier in shared:  # first: once the scope is cancelled, nothing is waited for
-                await tier.close()
-            background.cancel_scope.cancel()
-
+    lifespan = _lifespan(pool, media, authenticator, redis_tiers, beside or nullcontext())
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     app.include_router(
-        gateway_routes(settings, RerankEndpoint(settings, reranker, admission, pool), pool, guard)
+        gateway_routes(
+            authenticator,
+            endpoint,
+            pool,
+            names,
+            limits,
+            on_error=settings.on_error,
+            metrics_public=settings.metrics_public,
+        )
     )
     add_common_routes(
         app, is_ready=pool.ready, trusts_traces=settings.trace_trust, log_sample=settings.log_sample
     )
-    app.openapi = lambda: openapi_page(app, keys=guard.asks)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_page(  # type: ignore[method-assign]
+        app, keys=authenticator.requires_key
+    )
     return app
 
 
-def _media(settings: GatewaySettings) -> Media:
+def _lifespan(
+    pool: WorkerPool,
+    media: Media,
+    authenticator: Authenticator,
+    redis_tiers: Sequence[RedisTier],
+    beside: AbstractAsyncContextManager[Any],
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """The lifespan of the app: its background tasks run while the context lasts."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with beside, pool.monitored(), anyio.create_task_group() as background:
+            background.start_soon(media.warm_up)
+            background.start_soon(authenticator.monitor)
+            for tier in redis_tiers:
+                background.start_soon(tier.warm_up)
+            _freeze_garbage_collection()
+
+            yield
+
+            # before the scope is cancelled: after that, nothing is awaited
+            for tier in redis_tiers:
+                await tier.close()
+            background.cancel_scope.cancel()
+
+    return lifespan
+
+
+def _worker_pool(
+    settings: GatewaySettings, workers: Sequence[httpx.AsyncClient | DnsName]
+) -> WorkerPool:
+    health_checks = HealthCheckPolicy(
+        probe_seconds=settings.worker_probe_ms / 1000,
+        timeout_seconds=settings.worker_probe_timeout_ms / 1000,
+        max_misses=settings.worker_probe_failures,
+    )
+    retry_policy = RetryPolicy(
+        retries=RetryBudget(share=RETRY_SHARE, reserve=RETRY_RESERVE),
+        hedges=RetryBudget(share=HEDGE_SHARE, reserve=HEDGE_RESERVE),
+        hedge_seconds=settings.hedge_ms / 1000,
+    )
+    return WorkerPool(
+        workers,
+        health_checks,
+        BreakerPolicy(),
+        retry_policy,
+        affinity=settings.routing == "affinity",
+        split=settings.split,
+    )
+
+
+def _fetcher(settings: GatewaySettings) -> Fetcher | None:
+    """The fetcher of image URLs, if they are allowed."""
     rules = settings.fetch_rules()
+    return Fetcher(rules) if rules else None
+
+
+def _media(settings: GatewaySettings, fetcher: Fetcher | None) -> Media:
     return Media(
         settings.limits(),
-        Fetcher(rules) if rules else None,
+        fetcher,
         decode_seconds=settings.image_decode_ms / 1000,
         request_seconds=settings.request_decode_ms / 1000,
     )
 
 
-def _secret(settings: GatewaySettings) -> bytes:
-    given = _plain(settings.cache_key_secret)
-    return given.encode() if given else secrets.token_bytes(32)
-
-
-def _redis_tier(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
-    """The tier that gateways share, if there is one."""
+def _redis_tiers(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
+    """The cache tier that several gateways share, if Redis is configured."""
     address = settings.redis_address()
     if not address:
         return []
+
     certificates = Certificates(
         settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file
     )
     watch(certificates, settings.redis_password_file)
     client = open_client(
         address,
-        password=_plain(settings.redis_password),
+        password=_plain(settings.redis_password) or None,
         password_file=settings.redis_password_file,
-        sentinel_password=_plain(settings.redis_sentinel_password),
+        sentinel_password=_plain(settings.redis_sentinel_password) or None,
         certificates=certificates,
         connections=settings.redis_connections,
     )
-    return [
-        RedisTier(
-            client,
-            Seal(secret),
-            prefix=settings.redis_key_prefix,
-            ttl_seconds=settings.cache_ttl_seconds,
-            budget_seconds=settings.redis_timeout_ms / 1000,
-            connections=settings.redis_connections,
-        )
-    ]
+    tier = RedisTier(
+        client,
+        Seal(secret),
+        prefix=settings.redis_key_prefix,
+        ttl_seconds=settings.cache_ttl_seconds,
+        budget_seconds=settings.redis_timeout_ms / 1000,
+        connections=settings.redis_connections,
+    )
+    return [tier]
+
+
+def _cache_secret(settings: GatewaySettings) -> bytes:
+    """The secret of the settings, or a random one, which other gateways do not share."""
+    secret = _plain(settings.cache_key_secret)
+    return secret.encode() if secret else secrets.token_bytes(32)
 
 
 def _plain(secret: SecretStr | None) -> str | None:
-    return secret.get_secret_value() if secret else None
+    return None if secret is None else secret.get_secret_value()
+
+
+def _freeze_garbage_collection() -> None:
+    """Exempt everything that exists from garbage collection: it lives as long as the process, and
+    each full collection would cost some request half a millisecond more."""
+    gc.collect()
+    gc.freeze()

@@ -1,13 +1,13 @@
-"""What the rooms of the gateway say to each other: a query, its context, and what became of its
-pairs.
+"""The types that the rooms of the gateway pass to each other: a query, the context that its pairs
+are scored in, and the outcome of each pair.
 
-Knows types alone. Invariant: it imports nothing of the gateway but what a content is.
+Holds data alone. Invariant: of the gateway it imports nothing but the type of a content.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,7 +19,7 @@ from service.wire import Scored, WorkerInfo
 
 @dataclass(frozen=True, slots=True)
 class RerankQuery:
-    """What every dialect reads a request into. A document that could not be read stands as its
+    """A request as every dialect reads it. A document that could not be read is replaced by its
     error."""
 
     query: Item
@@ -34,13 +34,13 @@ class RerankQuery:
     timeout_ms: int | None = None
     cache: Literal["use", "bypass", "refresh"] = "use"
     warnings: Sequence[str] = ()
-    """What the answer says of fields that had no effect."""
+    """Sentences of the answer about fields that had no effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredDocument:
-    """A scored document: its index in the request, and whether its score was known, or under way
-    for another request."""
+    """A document's index in the request and its score; `cached` if the score was known before, or
+    was computed for another request."""
 
     index: int
     score: Scored
@@ -49,20 +49,25 @@ class ScoredDocument:
 
 @dataclass(frozen=True, slots=True)
 class RerankResult:
-    """What every dialect writes its answer from: `ranked` best first, `errors` by rising index."""
+    """A result as every dialect writes it: `ranked` best first, `errors` by rising index."""
 
     model: WorkerInfo
     ranked: list[ScoredDocument]
     errors: list[tuple[int, RerankError]]
 
 
+Documents = Mapping[bytes, Content]
+"""Contents of documents, each by the key of its pair."""
+
 PairOutcome = Scored | RerankError
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringContext:
-    """All that a pair's score depends on but its document; `cache_salt` keeps those apart who must
-    share no cache."""
+    """Everything that a pair's score depends on except its document.
+
+    Requests of different `cache_salt` share no cached score, and no prefix in a worker's cache.
+    """
 
     model: WorkerInfo
     instruction: str
@@ -71,8 +76,8 @@ class ScoringContext:
     cache_salt: str = ""
 
     def prefix_key(self) -> bytes:
-        """Equal for questions whose pairs begin alike."""
+        """A hash that is equal for contexts whose prompts begin with the same tokens."""
         texts = (self.model.model, self.cache_salt, self.instruction)
-        return hashlib.sha256(
-            framed(*(text.encode() for text in texts), identity(self.query))
-        ).digest()
+        fields = [text.encode() for text in texts]
+
+        return hashlib.sha256(framed(*fields, identity(self.query))).digest()

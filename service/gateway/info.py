@@ -1,7 +1,8 @@
-"""What the gateway says of itself: its models, the limits of a request, and its OpenAPI page.
+"""Descriptions of the gateway for clients: its models, the limits of a request, and the OpenAPI
+document.
 
-Knows shapes alone; who may read them is asked elsewhere. Invariant: nothing here depends on who
-asks.
+Holds shapes alone; access is checked elsewhere. Invariant: a description does not depend on the
+caller.
 """
 
 from __future__ import annotations
@@ -18,18 +19,24 @@ from service.wire import WorkerInfo
 TITLE = "gmr-rerank"
 OPENAPI_PATH = "/openapi.json"
 RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
-_OPEN_PATHS = ("/health/live", "/health/ready")
+_PATHS_WITHOUT_KEY = ("/health/live", "/health/ready")
 
 
-def listed(name: str, model: str) -> dict[str, object]:
-    """A name for a model in OpenAI's shape; `root`, as vLLM has it, is the model that an alias
-    stands for."""
+def model_entry(name: str, model: str) -> dict[str, object]:
+    """An entry of OpenAI's model list. For an alias, `root` is the model it stands for, as in
+    vLLM."""
     return {"id": name, "object": "model", "created": 0, "owned_by": TITLE, "root": model}
 
 
-def described(limits: Limits, model: WorkerInfo) -> dict[str, object]:
-    """A model as `/info` shows it."""
+def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
+    """The answer of `/info` for a model."""
     images = model.images
+    model_limits = {
+        "max_pair_tokens": model.max_pair_tokens,
+        "image_cell": images.cell,
+        "image_min_pixels": images.min_pixels,
+        "image_max_pixels": images.max_pixels,
+    }
     return {
         "model": model.model,
         "model_digest": model.digest,
@@ -37,32 +44,34 @@ def described(limits: Limits, model: WorkerInfo) -> dict[str, object]:
         "family": model.family,
         "template": model.template,
         "default_instruction": model.default_instruction,
-        "limits": limits.model_dump()
-        | {
-            "max_pair_tokens": model.max_pair_tokens,
-            "image_cell": images.cell,
-            "image_min_pixels": images.min_pixels,
-            "image_max_pixels": images.max_pixels,
-        },
+        "limits": limits.model_dump() | model_limits,
         "versions": {TITLE: version(TITLE), "engine": model.engine},
         "engine": {"dtype": model.dtype, "device": model.device},
     }
 
 
 def openapi_page(app: FastAPI, *, keys: bool) -> dict[str, Any]:
-    """The OpenAPI page, with the request's schema, which the handler reads from bytes itself, and
-    whether keys are asked for."""
-    if not app.openapi_schema:
-        page = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schema = RerankRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        page["components"]["schemas"] |= schema.pop("$defs") | {"RerankRequest": schema}
-        content = {"application/json": {"schema": {"$ref": "#/components/schemas/RerankRequest"}}}
-        for path in RERANK_PATHS:
-            page["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-        if keys:
-            page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            page["security"] = [{"key": []}]
-            for path in _OPEN_PATHS:
-                page["paths"][path]["get"]["security"] = []
-        app.openapi_schema = page
-    return app.openapi_schema
+    """The OpenAPI document, made once; `keys` if the gateway requires API keys.
+
+    FastAPI has no schema of the request, because the endpoint parses the body itself: it is added
+    here.
+    """
+    if app.openapi_schema:
+        return app.openapi_schema
+
+    page = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schema = RerankRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    page["components"]["schemas"] |= schema.pop("$defs") | {"RerankRequest": schema}
+
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/RerankRequest"}}}
+    for path in RERANK_PATHS:
+        page["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
+
+    if keys:
+        page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        page["security"] = [{"key": []}]
+        for path in _PATHS_WITHOUT_KEY:
+            page["paths"][path]["get"]["security"] = []
+
+    app.openapi_schema = page
+    return page

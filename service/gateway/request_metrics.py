@@ -1,8 +1,7 @@
-"""What a rerank request adds to the metrics, and to its line in the log: how much was asked, and
-what became of it.
+"""The metrics and log fields of a rerank request: its size, and its result.
 
-Knows asks and outcomes, no scores' meaning. Invariant: nothing of what was asked but counts, and
-the names of model and tenant.
+Depends on the shape of queries and results, not on the meaning of scores. Invariant: of a request's
+content only counts are recorded.
 """
 
 from __future__ import annotations
@@ -17,61 +16,69 @@ from service.observability.metrics import DOCUMENTS, ERRORS, REQUEST_IMAGES, SCO
 from service.observability.request_context import add_log_fields, exemplar
 from service.observability.score_metrics import short_digest
 
-_CLASSES = ("1", "2-10", "11-100", "101-1000", "1001+")
-_CLASS_ENDS = (1, 10, 100, 1_000)
+_SIZES = ("1", "2-10", "11-100", "101-1000", "1001+")
+_SIZE_LIMITS = (1, 10, 100, 1_000)
 
 Modality = Literal["text", "image", "mixed"]
 
 
-def count_query(ask: RerankQuery) -> None:
-    """Count a request that could be read."""
-    images = _images([ask.query, *_items(ask)])
-    DOCUMENTS.observe(len(ask.documents))
+def count_query(query: RerankQuery) -> None:
+    """Record the size of a request that could be read."""
+    images = _count_images([query.query, *_items(query)])
+    DOCUMENTS.observe(len(query.documents))
     REQUEST_IMAGES.observe(images)
-    add_log_fields(documents=len(ask.documents), images=images, top_n=ask.top_n)
+    add_log_fields(documents=len(query.documents), images=images, top_n=query.top_n)
 
 
-def count_result(ask: RerankQuery, outcome: RerankResult, seconds: float) -> None:
-    """Count a request whose documents are ranked, `seconds` after it arrived."""
-    SCORING_SECONDS.labels(
-        _CLASSES[bisect_left(_CLASS_ENDS, len(ask.documents))], _modality(ask)
-    ).observe(seconds, exemplar())
-    scored = [ranked.score for ranked in outcome.ranked if not ranked.cached]
-    reused = sum(score.reused_tokens for score in scored)
-    TOKENS.labels("cached").inc(
-        sum(ranked.score.prompt_tokens for ranked in outcome.ranked if ranked.cached)
-    )
+def count_result(query: RerankQuery, result: RerankResult, seconds: float) -> None:
+    """Record a result that was ready `seconds` after its request arrived."""
+    size = _SIZES[bisect_left(_SIZE_LIMITS, len(query.documents))]
+    SCORING_SECONDS.labels(size, _modality(query)).observe(seconds, exemplar())
+
+    computed = reused = cached = 0
+    cached_documents = 0
+    for document in result.ranked:
+        if document.cached:
+            cached += document.score.prompt_tokens
+            cached_documents += 1
+        else:
+            reused += document.score.reused_tokens
+            computed += document.score.prompt_tokens - document.score.reused_tokens
+    TOKENS.labels("cached").inc(cached)
     TOKENS.labels("prefix").inc(reused)
-    TOKENS.labels("computed").inc(sum(score.prompt_tokens for score in scored) - reused)
-    for _, error in outcome.errors:
+    TOKENS.labels("computed").inc(computed)
+
+    for _, error in result.errors:
         ERRORS.labels(error.code).inc()
     add_log_fields(
-        cached=len(outcome.ranked) - len(scored),
-        errors=len(outcome.errors) or None,
-        digest=short_digest(outcome.model.digest),
+        cached=cached_documents,
+        errors=len(result.errors) or None,
+        digest=short_digest(result.model.digest),
     )
 
 
-def _items(ask: RerankQuery) -> list[Item]:
-    return [document for document in ask.documents if isinstance(document, Item)]
+def _items(query: RerankQuery) -> list[Item]:
+    """The documents that could be read."""
+    return [document for document in query.documents if isinstance(document, Item)]
 
 
-def _images(items: Iterable[Item]) -> int:
-    return sum(
-        item.image is not None
-        if item.content is None
-        else sum(part.image_url is not None for part in item.content)
-        for item in items
-    )
+def _count_images(items: Iterable[Item]) -> int:
+    images = 0
+    for item in items:
+        images += sum(image is not None for _, image in item.parts())
+    return images
 
 
-def _modality(ask: RerankQuery) -> Modality:
-    """What a request compares: texts; documents that are images alone; anything else."""
-    documents = _items(ask)
-    if not _images([ask.query, *documents]):
+def _modality(query: RerankQuery) -> Modality:
+    """`text` for a request without images, `image` where every document is images alone, else
+    `mixed`."""
+    documents = _items(query)
+    if not _count_images([query.query, *documents]):
         return "text"
-    return "image" if all(not _has_text(document) for document in documents) else "mixed"
+    if any(_has_text(document) for document in documents):
+        return "mixed"
+    return "image"
 
 
 def _has_text(item: Item) -> bool:
-    return bool(item.text) if item.content is None else any(part.text for part in item.content)
+    return any(text for text, _ in item.parts())

@@ -1,15 +1,16 @@
-"""The story of one request: resolve, look up, score what is missing, remember, order.
+"""One rerank request: resolve its contents, look up known scores, score the misses, remember them,
+order.
 
-Knows the order of things; how each is done is its neighbours' business. Invariant: one answer never
-mixes scores of two model digests, and every document of the request is either ranked or listed with
-its error.
+Holds the order of these steps alone: media, cache, scoring and single flight do the work.
+Invariant: one answer never mixes scores of two model digests, and every document of a request is
+either ranked or listed with its error.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from msgspec import structs
 
@@ -17,6 +18,7 @@ from service.api import Item
 from service.errors import BadRequest, Problem, RerankError, WorkerFailed
 from service.gateway.cache.score_cache import ScoreCache, pair_keys
 from service.gateway.domain import (
+    Documents,
     PairOutcome,
     RerankQuery,
     RerankResult,
@@ -31,133 +33,223 @@ from service.gateway.scoring import UNBOUNDED, Scoring, Turns
 from service.gateway.single_flight import FlightResult, SingleFlight
 from service.observability.metrics import SCORE_METRICS
 from service.observability.request_context import stage
-from service.wire import Scored
+from service.wire import Scored, WorkerInfo
 
 
 class Reranker:
-    """Answers requests with the help of a media reader, a cache, and workers."""
+    """Answers rerank queries with the scores of a cache and of workers.
+
+    `secret` keys the cache, so that no key can be computed outside of the service.
+    """
 
     def __init__(
-        self, media: Media, cache: ScoreCache, workers: WorkerPool, *, secret: bytes
+        self,
+        pool: WorkerPool,
+        media: Media,
+        cache: ScoreCache,
+        scoring: Scoring,
+        single_flight: SingleFlight,
+        *,
+        secret: bytes,
     ) -> None:
+        self._pool = pool
         self._media = media
         self._cache = cache
-        self._workers = workers
-        self._scoring = Scoring(media, workers)
-        self._flights = SingleFlight()
+        self._scoring = scoring
+        self._single_flight = single_flight
         self._secret = secret
 
     async def rerank(
         self,
-        ask: RerankQuery,
-        until: float,
-        digest: str | None = None,
+        query: RerankQuery,
+        deadline: float,
         *,
         scope: str = "",
         turns: Turns = UNBOUNDED,
     ) -> RerankResult:
-        """Score and order `ask`'s documents before `until` (event loop time); raises a
-        `RerankError` where that fails.
+        """Score and order the documents of a query before `deadline` (event loop time).
 
-        Scores are shared within a `scope`, and work waits for its `turns`. `digest` is what the
-        model has been replaced by since a first attempt; there is no third.
+        Scores are shared within a `scope` (a tenant). Scoring waits for `turns`. A model that is
+        replaced during the request is scored by once more, for all documents and with the same
+        contents. Raises a `RerankError` where the request fails, `WorkerFailed` where the model is
+        replaced a second time.
         """
-        model = self._workers.model(ask.model, digest)
-        read = await self._resolve(ask, until)
-        documents, errors = read.documents, read.errors
-        question = ScoringContext(
-            model,
-            ask.instruction or model.default_instruction,
-            read.query,
-            ask.truncate,
-            self._salt(scope),
-        )
-        keys = dict(
-            zip(documents, pair_keys(self._secret, question, documents.values()), strict=True)
-        )
-        known = await self._look_up(ask, keys.values())
-        missing = {key: documents[index] for index, key in keys.items() if key not in known}
-        flown = await self._score(ask, question, missing, until, turns)
-        newer = flown.digests - {model.digest}
-        # the model was replaced meanwhile: ask once for all
-        if newer and (known or flown.joined or len(flown.digests) > 1):
-            if digest:
-                raise WorkerFailed
-            again = replace(ask, cache="refresh" if ask.cache == "use" else ask.cache)
-            return await self.rerank(again, until, digest=min(newer), scope=scope, turns=turns)
-        if flown.digests == {model.digest} and ask.cache != "bypass":
-            await self._remember(flown.fresh)
-        found = known | flown.joined | flown.fresh
-        verdicts = {index: found[key] for index, key in keys.items()}
-        ranked = [
-            ScoredDocument(index, verdict, cached=keys[index] not in flown.fresh)
-            for index, verdict in verdicts.items()
-            if isinstance(verdict, Scored)
-        ]
-        served = structs.replace(model, digest=next(iter(flown.digests), model.digest))
-        SCORE_METRICS.count(
-            served.digest, verdicts.values(), cached=sum(each.cached for each in ranked)
-        )
-        errors |= {
-            index: _said_of(index, verdict)
-            for index, verdict in verdicts.items()
-            if isinstance(verdict, RerankError)
-        }
-        _refuse(ask, errors)
-        with stage("order"):
-            ranked.sort(key=lambda each: (-each.score.logit, each.index))
-        return RerankResult(served, ranked, sorted(errors.items()))
+        model = self._pool.model(query.model)
+        contents = await self._resolve(query, deadline)
+        request = _Request(query, contents, deadline, self._cache_salt(scope), turns)
 
-    def _salt(self, scope: str) -> str:
-        """What keeps a scope's scores, here and in a worker's caches, from others."""
-        return hmac.digest(self._secret, b"scope" + scope.encode(), "sha256").hex() if scope else ""
+        try:
+            return await self._attempt(model, request)
+        except _ModelReplaced as replaced:
+            model = self._pool.model(query.model, replaced.digest)
 
-    async def _resolve(self, ask: RerankQuery, until: float) -> Reading:
-        """The query's content, that of each document, and the errors of those that have none, by
-        index."""
-        readable = (document for document in ask.documents if isinstance(document, Item))
+        try:
+            return await self._attempt(model, request.without_cache_hits())
+        except _ModelReplaced:
+            raise WorkerFailed from None
+
+    async def _attempt(self, model: WorkerInfo, request: _Request) -> RerankResult:
+        """Score and order with one digest of the model; raises `_ModelReplaced` where the workers
+        have another one by now."""
+        context = self._context(model, request)
+        keys = self._keys(context, request)
+
+        known = await self._look_up(keys.values(), request)
+        missing = {key: request.documents[index] for index, key in keys.items() if key not in known}
+        scored = await self._score(context, missing, request)
+        digest = _single_digest(model, known, scored)
+        if digest == model.digest:
+            await self._remember(scored.fresh, request)
+
+        served = structs.replace(model, digest=digest)
+        return _result(served, request, keys, known, scored)
+
+    async def _resolve(self, query: RerankQuery, deadline: float) -> Reading:
+        """Fetch the images at URLs, and read the contents of the query and of each document."""
+        items = [document for document in query.documents if isinstance(document, Item)]
+
         with stage("media"):
-            fetched = await self._media.fetch((ask.query, *readable), until)
-            reading = Reading(self._media, ask.query, ask.documents, fetched)
-            await reading.run(until)
-        _refuse(ask, reading.errors)
-        return reading
+            fetched = await self._media.fetch((query.query, *items), deadline)
+            contents = Reading(self._media, query.query, query.documents, fetched)
+            await contents.run(deadline)
 
-    async def _look_up(self, ask: RerankQuery, keys: Collection[bytes]) -> dict[bytes, Scored]:
-        if ask.cache != "use":
+        _raise_first(query, contents.errors)
+        return contents
+
+    async def _look_up(self, keys: Collection[bytes], request: _Request) -> dict[bytes, Scored]:
+        """The cached scores, by key; none where the query does not want any."""
+        if request.query.cache != "use":
             return {}
         with stage("cache_get"):
             return await self._cache.get_many(keys)
 
     async def _score(
-        self,
-        ask: RerankQuery,
-        question: ScoringContext,
-        missing: Mapping[bytes, Content],
-        until: float,
-        turns: Turns,
+        self, context: ScoringContext, missing: Documents, request: _Request
     ) -> FlightResult:
-        decoding = self._media.decoding(turns.scope)
+        """Score the documents that the cache has no score of, equal pairs of several requests
+        once."""
+        decoding = self._media.decoding(request.turns.scope)
 
-        def score(
-            documents: Mapping[bytes, Content],
-        ) -> Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]:
-            return self._scoring.score(question, documents, until, turns, decoding)
-
-        with stage("score"):
-            if ask.cache != "use":  # it wants its own
-                return FlightResult(*await score(missing))
-            return await self._flights.score(missing, question.model.digest, until, score)
-
-    async def _remember(self, fresh: Mapping[bytes, PairOutcome]) -> None:
-        with stage("cache_set"):
-            await self._cache.set_many(
-                {key: score for key, score in fresh.items() if isinstance(score, Scored)}
+        def score(documents: Documents) -> Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]:
+            return self._scoring.score(
+                context, documents, request.deadline, request.turns, decoding
             )
 
+        with stage("score"):
+            # a query that wants no cached score wants none of another request either
+            if request.query.cache != "use":
+                digests, fresh = await score(missing)
+                return FlightResult(digests, fresh)
+            return await self._single_flight.score(
+                missing, context.model.digest, request.deadline, score
+            )
 
-def _said_of(index: int, error: RerankError) -> RerankError:
-    """The error of one of several equal documents, said of another."""
+    async def _remember(self, fresh: Mapping[bytes, PairOutcome], request: _Request) -> None:
+        """Put new scores into the cache, unless the query bypasses it."""
+        if request.query.cache == "bypass":
+            return
+        scores = {key: score for key, score in fresh.items() if isinstance(score, Scored)}
+        if not scores:
+            return
+        with stage("cache_set"):
+            await self._cache.set_many(scores)
+
+    def _context(self, model: WorkerInfo, request: _Request) -> ScoringContext:
+        query = request.query
+        return ScoringContext(
+            model,
+            query.instruction or model.default_instruction,
+            request.contents.query,
+            query.truncate,
+            request.cache_salt,
+        )
+
+    def _keys(self, context: ScoringContext, request: _Request) -> dict[int, bytes]:
+        """The cache key of each document, by index; equal documents have equal keys."""
+        keys = pair_keys(self._secret, context, request.documents.values())
+        return dict(zip(request.documents, keys, strict=True))
+
+    def _cache_salt(self, scope: str) -> str:
+        """A value that keeps the scores of a scope apart, here and in the caches of workers."""
+        if not scope:
+            return ""
+        return hmac.digest(self._secret, b"scope" + scope.encode(), "sha256").hex()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A query, its contents, and the bounds that every attempt to answer it has."""
+
+    query: RerankQuery
+    contents: Reading
+    deadline: float
+    cache_salt: str
+    turns: Turns
+
+    @property
+    def documents(self) -> Mapping[int, Content]:
+        """The contents of the readable documents, by index."""
+        return self.contents.documents
+
+    def without_cache_hits(self) -> _Request:
+        """The same request, all of whose pairs are scored."""
+        if self.query.cache != "use":
+            return self
+        return replace(self, query=replace(self.query, cache="refresh"))
+
+
+class _ModelReplaced(Exception):
+    """The workers have the model in another digest than some of the request's scores."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(digest)
+        self.digest = digest
+
+
+def _single_digest(model: WorkerInfo, known: Mapping[bytes, Scored], scored: FlightResult) -> str:
+    """The one digest that all scores of an attempt are of; raises `_ModelReplaced` where there are
+    several."""
+    newer = scored.digests - {model.digest}
+    if not newer:
+        return model.digest
+
+    if known or scored.joined or len(scored.digests) > 1:
+        raise _ModelReplaced(min(newer))
+    return min(newer)
+
+
+def _result(
+    model: WorkerInfo,
+    request: _Request,
+    keys: Mapping[int, bytes],
+    known: Mapping[bytes, Scored],
+    scored: FlightResult,
+) -> RerankResult:
+    """Order the scored documents, and list the errors of the others; raises the first error where
+    the query does not skip bad documents."""
+    found: dict[bytes, PairOutcome] = {**known, **scored.joined, **scored.fresh}
+    outcomes = [found[key] for key in keys.values()]
+
+    ranked: list[ScoredDocument] = []
+    errors = dict(request.contents.errors)
+    for (index, key), outcome in zip(keys.items(), outcomes, strict=True):
+        if isinstance(outcome, Scored):
+            ranked.append(ScoredDocument(index, outcome, cached=key not in scored.fresh))
+        else:
+            errors[index] = _located(outcome, index)
+
+    cached = sum(document.cached for document in ranked)
+    SCORE_METRICS.count(model.digest, outcomes, cached=cached)
+    _raise_first(request.query, errors)
+
+    with stage("order"):
+        ranked.sort(key=lambda document: (-document.score.logit, document.index))
+    return RerankResult(model, ranked, sorted(errors.items()))
+
+
+def _located(error: RerankError, index: int) -> RerankError:
+    """A copy of an error that names the document at `index`: equal documents are scored once and
+    share one error."""
     problems = [
         Problem(("documents", index, *problem.loc[2:]), problem.message)
         for problem in error.problems
@@ -165,11 +257,12 @@ def _said_of(index: int, error: RerankError) -> RerankError:
     return type(error)(error.message, problems=problems, unlisted=error.unlisted)
 
 
-def _refuse(ask: RerankQuery, errors: Mapping[int, RerankError]) -> None:
-    """Fail the whole request for its first bad document, naming the others too, unless it asked to
-    skip such."""
-    if not errors or ask.skip_errors:
+def _raise_first(query: RerankQuery, errors: Mapping[int, RerankError]) -> None:
+    """Raise the error of the first bad document, with the problems of all of them, unless the
+    query skips bad documents."""
+    if not errors or query.skip_errors:
         return
+
     first = errors[min(errors)]
     if not isinstance(first, BadRequest):
         raise type(first)(first.message)

@@ -1,8 +1,8 @@
-"""The entry of a rerank request: caller, quota, room; then its answer.
+"""The rerank endpoint: the checks of one request, the cheapest first, then its answer.
 
-The checks go from the cheapest to the dearest: what can be refused before the
-body is read is refused then, and nothing of a body but its JSON is looked at before the request is
-admitted. Invariant: whatever ends a request, all that it held is given back.
+Everything that can be refused without the body is refused before the body is read, and of the body
+only JSON is read before the request is admitted. Invariant: everything that a request holds is
+released, however the request ends.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from service.gateway.model_names import ModelNames
 from service.gateway.parsing.bodies import BodyReading
 from service.gateway.request_metrics import count_query, count_result
 from service.gateway.rerank import Reranker
-from service.gateway.settings import GatewaySettings
 from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
 from service.observability.score_metrics import short_digest
@@ -38,119 +37,154 @@ from service.web.request_body import announced_bytes, read_body
 from service.wire import WorkerInfo
 
 Read = Callable[[dict[str, Any], Limits], RerankQuery]
+"""Makes a query of a JSON body, as a dialect has it."""
 Write = Callable[[RerankQuery, RerankResult, str], BaseModel]
+"""Makes a dialect's answer of a query, its result and the request's id."""
 
 
 class RerankEndpoint:
-    """Takes requests in, each in its dialect, and has them answered."""
+    """Answers rerank requests of every dialect.
+
+    `default_timeout` (seconds) holds for requests that name none. With `cache_shared`, tenants
+    share cached scores.
+    """
 
     def __init__(
         self,
-        settings: GatewaySettings,
-        reranker: Reranker,
+        *,
+        limits: Limits,
+        pool: WorkerPool,
+        names: ModelNames,
+        quotas: Quotas,
+        body_budget: BodyBudget,
+        body_reading: BodyReading,
         admission: AdmissionQueue,
-        workers: WorkerPool,
+        reranker: Reranker,
+        default_timeout: float,
+        cache_shared: bool = False,
     ) -> None:
-        self._settings = settings
-        self._limits = settings.limits()
-        self._reranker = reranker
+        self._limits = limits
+        self._pool = pool
+        self._names = names
+        self._quotas = quotas
+        self._body_budget = body_budget
+        self._body_reading = body_reading
         self._admission = admission
-        self._workers = workers
-        self._names = ModelNames(workers, settings.model_aliases)
-        self._quotas = Quotas()
-        self._body_budget = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
-        self._reading = BodyReading(self._limits)
+        self._reranker = reranker
+        self._default_timeout = default_timeout
+        self._cache_shared = cache_shared
 
     async def serve(
         self, request: Request, dialect: str, fields: Container[str], read: Read, write: Write
     ) -> Response:
-        """Answer a request that `read` understands as `write` puts it; raises a `RerankError` where
-        that fails.
+        """Answer a request that `read` and `write` translate; raises a `RerankError` where the
+        request fails.
 
-        `fields` are those that `read` looks into: of others, the name is enough.
+        `fields` are the fields whose values `read` uses; values of other fields are not built.
         """
         clock = asyncio.get_running_loop().time
         arrived = clock()
         caller = caller_of(request)
         add_log_fields(dialect=dialect, tenant=caller.name())
+
         _expect_json(request)
         self._expect_room(caller)
         announced = announced_bytes(request, self._limits.max_body_bytes)
-        with self._quotas.ticket(caller.scope, caller.quota) as visit:
+
+        with self._quotas.ticket(caller.scope, caller.quota) as ticket:
             held = until_answered(request).enter_context(
                 self._body_budget.held(announced, caller.scope)
             )
             try:
                 with stage("parse"):
-                    ask = await self._read(request, held, visit, fields, read)
-                count_query(ask)
-                model = self._names.find(caller, ask.model)
+                    query = await self._read(request, held, ticket, fields, read)
+                count_query(query)
+                model = self._names.find(caller, query.model)
             except RerankError:
-                visit.refund()
+                ticket.refund()
                 raise
-            until = arrived + (ask.timeout_ms or self._settings.default_timeout_ms) / 1000
+
+            query = replace(query, model=model.model)
+            timeout = query.timeout_ms / 1000 if query.timeout_ms else self._default_timeout
+            deadline = arrived + timeout
             add_log_fields(model=model.model, digest=short_digest(model.digest))
             try:
-                outcome = await until_disconnect(
-                    request, self._answer(caller, replace(ask, model=model.model), model, until)
-                )
+                answer = self._answer(caller, query, model, deadline)
+                result = await until_disconnect(request, answer)
             finally:
-                add_log_fields(deadline_left_ms=round((until - clock()) * 1000))
-            count_result(ask, outcome, clock() - arrived)
+                add_log_fields(deadline_left_ms=round((deadline - clock()) * 1000))
+
+            count_result(query, result, clock() - arrived)
             with stage("order"):
-                answered = write(ask, outcome, request_id.get()).model_dump_json(exclude_none=True)
-            return Response(held.hold_instead(answered.encode()), media_type="application/json")
+                page = write(query, result, request_id.get()).model_dump_json(exclude_none=True)
+            return Response(held.hold_instead(page.encode()), media_type="application/json")
 
     def _expect_room(self, caller: Caller) -> None:
-        """Turn away whoever cannot be served, before it sends a body."""
-        if not self._workers.ready():
+        """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
+        if not self._pool.ready():
             SHED.labels("no_worker").inc()
             raise NoWorker
         self._admission.expect_room(caller.scope)
 
     async def _read(
-        self, request: Request, held: Held, visit: QuotaTicket, fields: Container[str], read: Read
+        self,
+        request: Request,
+        held: Held,
+        ticket: QuotaTicket,
+        fields: Container[str],
+        read: Read,
     ) -> RerankQuery:
-        """What is asked; the quota is charged before any document of it is built."""
+        """Read the body, charge the quota with its number of documents, and build the query."""
         body = await read_body(request, self._limits.max_body_bytes, held)
-        async with self._reading.turn(len(body)):
-            outline = await self._reading.outline(body, fields)
-            del body
+        async with self._body_reading.turn(len(body)):
+            outline = await self._body_reading.outline(body, fields)
+            del body  # the outline has what is left of it
+
             held.grow(outline.memory)
-            visit.charge(outline.entries.get("documents", 1))
-            return await self._reading.build(outline, read)
+            ticket.charge(outline.entries.get("documents", 1))
+            return await self._body_reading.build(outline, read)
 
     async def _answer(
-        self, caller: Caller, ask: RerankQuery, model: WorkerInfo, until: float
+        self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
     ) -> RerankResult:
-        """The outcome, once the request is admitted; where its time is over before, and it wants
-        what there is, nothing."""
-        readable = [document for document in ask.documents if isinstance(document, Item)]
-        instruction = ask.instruction or model.default_instruction
-        cost = await anyio.to_thread.run_sync(
-            admission_cost, instruction, ask.query, readable, model
-        )
+        """Rerank once the request is admitted. A query that skips errors gets a result without
+        scores where its deadline passes before."""
         try:
-            async with self._admission.admit(cost, until, caller.scope) as admitted:
-                scope = "" if self._settings.cache_shared else caller.scope
-                outcome = await self._reranker.rerank(ask, until, scope=scope, turns=admitted)
-                admitted.computed = sum(not ranked.cached for ranked in outcome.ranked) / len(
-                    ask.documents
-                )
-                return outcome
+            return await self._rerank_admitted(caller, query, model, deadline)
         except DeadlineExceeded:
-            if not ask.skip_errors:
+            if not query.skip_errors:
                 raise
-            errors = [
-                each if isinstance(each, RerankError) else DeadlineExceeded()
-                for each in ask.documents
-            ]
-            return RerankResult(model, [], list(enumerate(errors)))
+
+        errors: list[tuple[int, RerankError]] = []
+        for index, document in enumerate(query.documents):
+            error = document if isinstance(document, RerankError) else DeadlineExceeded()
+            errors.append((index, error))
+        return RerankResult(model, [], errors)
+
+    async def _rerank_admitted(
+        self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
+    ) -> RerankResult:
+        """Wait for admission by the request's estimated cost, and rerank."""
+        items = [document for document in query.documents if isinstance(document, Item)]
+        instruction = query.instruction or model.default_instruction
+        cost = await anyio.to_thread.run_sync(
+            admission_cost, instruction, query.query, items, model
+        )
+
+        async with self._admission.admit(cost, deadline, caller.scope) as admitted:
+            scope = "" if self._cache_shared else caller.scope
+            result = await self._reranker.rerank(query, deadline, scope=scope, turns=admitted)
+
+            computed = sum(not document.cached for document in result.ranked)
+            admitted.computed = computed / len(query.documents)
+            return result
 
 
 def _expect_json(request: Request) -> None:
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (
-        kind.startswith("application/") and kind.endswith("+json")
-    ):
+    """Raise `UnsupportedMediaType` where the body is announced as something else than JSON."""
+    content_type = request.headers.get("content-type", "application/json")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == "application/json":
+        return
+    if not (media_type.startswith("application/") and media_type.endswith("+json")):
         raise UnsupportedMediaType

@@ -1,25 +1,24 @@
-"""The gateway's HTTP: which path is answered by whom. Every route but health asks for a key, where
-keys are asked for."""
+"""The gateway's routes. Every route except those of health requires an API key where the gateway
+has keys."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from service.api import ErrorBody, RerankAnswer
+from service.api import ErrorBody, Limits, RerankAnswer
 from service.errors import Forbidden, NoWorker
 from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects import native
 from service.gateway.dialects.field_names import READ
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.info import OPENAPI_PATH, RERANK_PATHS, TITLE, described, listed
+from service.gateway.info import OPENAPI_PATH, RERANK_PATHS, TITLE, model_entry, model_info
 from service.gateway.model_names import ModelNames
 from service.gateway.rerank_endpoint import RerankEndpoint
-from service.gateway.settings import GatewaySettings
 from service.observability.exposition import metrics_page
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -29,23 +28,29 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def gateway_routes(
-    settings: GatewaySettings, desk: RerankEndpoint, workers: WorkerPool, guard: Authenticator
+    authenticator: Authenticator,
+    endpoint: RerankEndpoint,
+    pool: WorkerPool,
+    names: ModelNames,
+    limits: Limits,
+    *,
+    on_error: Literal["fail", "skip"] = "fail",
+    metrics_public: bool = False,
 ) -> APIRouter:
-    """Every route of the gateway but health."""
-    guarded = APIRouter(dependencies=[Depends(guard.authenticate)])
-    _add_reranking(guarded, settings, desk)
-    _add_models(guarded, settings, workers)
-    _add_pages(guarded)
-    measured = (
-        APIRouter()
-        if settings.metrics_public
-        else APIRouter(dependencies=[Depends(guard.authenticate)])
-    )
+    """Every route of the gateway except those of health.
 
-    @measured.get("/metrics", tags=["health"], response_class=PlainTextResponse)
-    async def metrics(request: Request) -> Response:
-        """Prometheus' text format, or OpenMetrics."""
-        return metrics_page(request)
+    `on_error` holds for requests that name none; with `metrics_public`, `/metrics` requires no
+    key.
+    """
+    requires_key = [Depends(authenticator.authenticate)]
+    guarded = APIRouter(dependencies=requires_key)
+    _add_reranking(guarded, endpoint, on_error)
+    _add_models(guarded, pool, names)
+    _add_info(guarded, pool, limits)
+    _add_pages(guarded)
+
+    measured = APIRouter(dependencies=[] if metrics_public else requires_key)
+    _add_metrics(measured)
 
     router = APIRouter()
     router.include_router(guarded)
@@ -53,12 +58,14 @@ def gateway_routes(
     return router
 
 
-def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: RerankEndpoint) -> None:
-    read = partial(native.read, on_error=settings.on_error)
+def _add_reranking(
+    router: APIRouter, endpoint: RerankEndpoint, on_error: Literal["fail", "skip"]
+) -> None:
+    read = partial(native.read, on_error=on_error)
 
     async def rerank(request: Request) -> Response:
         """Order documents by their relevance to a query; texts, images, or both on either side."""
-        return await desk.serve(request, native.NAME, READ, read, native.write)
+        return await endpoint.serve(request, native.NAME, READ, read, native.write)
 
     for path in RERANK_PATHS:
         router.add_api_route(
@@ -72,33 +79,40 @@ def _add_reranking(router: APIRouter, settings: GatewaySettings, desk: RerankEnd
         )
 
 
-def _add_models(router: APIRouter, settings: GatewaySettings, workers: WorkerPool) -> None:
-    names = ModelNames(workers, settings.model_aliases)
-
+def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:
     @router.get("/v1/models", tags=["models"], responses=_ERRORS)
     async def models(request: Request) -> Response:
         """The served models that the caller may use, and aliases for them, in OpenAI's shape."""
-        if not workers.ready():
+        if not pool.ready():
             raise NoWorker
         usable = names.usable(caller_of(request))
-        return JSONResponse({"object": "list", "data": [listed(*each) for each in usable.items()]})
+        entries = [model_entry(name, model) for name, model in usable.items()]
+        return JSONResponse({"object": "list", "data": entries})
 
     @router.get("/v1/models/{model:path}", tags=["models"], responses=_ERRORS)
     async def model(request: Request, model: str) -> Response:
         """One served model, or an alias for one, in OpenAI's shape."""
         found = names.find(caller_of(request), model)
-        return JSONResponse(listed(model, found.model))
+        return JSONResponse(model_entry(model, found.model))
 
+
+def _add_info(router: APIRouter, pool: WorkerPool, limits: Limits) -> None:
     @router.get("/info", tags=["models"], responses=_ERRORS)
     async def info(request: Request) -> Response:
         """What a client needs to size its calls, of the first model that the caller may use."""
-        default = workers.model()
-        usable = [
-            name for name in (default.model, *workers.names()) if caller_of(request).may_use(name)
-        ]
+        caller = caller_of(request)
+        default = pool.model()
+        usable = [name for name in (default.model, *pool.names()) if caller.may_use(name)]
         if not usable:
             raise Forbidden
-        return JSONResponse(described(settings.limits(), workers.model(usable[0])))
+        return JSONResponse(model_info(limits, pool.model(usable[0])))
+
+
+def _add_metrics(router: APIRouter) -> None:
+    @router.get("/metrics", tags=["health"], response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        """Prometheus' text format, or OpenMetrics."""
+        return metrics_page(request)
 
 
 def _add_pages(router: APIRouter) -> None:

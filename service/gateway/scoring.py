@@ -1,10 +1,10 @@
-"""Pairs that nobody has a score for yet: split over workers where that is faster, and scored a
-bounded chunk at a time.
+"""Scoring of pairs that have no score yet: split over workers where that is faster, and sent in
+chunks of bounded size.
 
-Knows what a worker is sent and how big that may get, nothing of keys, ranks or requests. Each chunk
-waits for its request's turn, so that a large request lets others in between; while one chunk is
-scored the next ones are decoded. Invariant: every pair that is asked for gets a verdict, and a
-request holds at most `PIXEL_BYTES` of pixels.
+Depends on what a worker accepts and on the sizes of that, not on keys, ranks or requests. Each
+chunk waits for a turn of its request, so that a large request lets others in between; while a chunk
+is scored, the next ones are decoded. Invariant: every pair that is given gets an outcome, and a
+request holds at most a fixed number of bytes of pixels.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from typing import Protocol
 from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
 from service.gateway.chunks import (
     Chunks,
-    Documents,
     Images,
-    PixelRoom,
+    PixelBudget,
     SharedPictures,
     pictures_in,
     pixels_in,
 )
 from service.gateway.costs import document_cost, prefix_tokens, query_cost, suffix_tokens
-from service.gateway.domain import PairOutcome, ScoringContext
+from service.gateway.domain import Documents, PairOutcome, ScoringContext
 from service.gateway.fleet.dispatch import ShareDispatch
 from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import balanced
@@ -35,22 +34,22 @@ from service.gateway.media.reader import Media
 from service.wire import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
 
 PIXEL_BYTES = 64 * 2**20
-"""The most that a request's decoded images may take at a time, those of its query and of a single
-document apart."""
+"""Bytes of pixels that a request holds at most, those of its query and of a single document apart.
+"""
+SHARED_PART = 4
+"""One part in so many of these bytes is for images that several documents have: they are kept
+while the request is scored."""
 CHUNKS_AT_ONCE = 4
-"""Chunks of a share that are under way at a time: some are decoded while others are scored, and a
-worker has its next at hand."""
+"""Chunks of a share that are in progress at a time: some are decoded while others are scored, and
+the worker never waits for its next call."""
 PREFIXES_A_CHUNK = 8
-"""A chunk has this many times the tokens of its prefix, where it can: an engine without a prefix
-cache computes that anew."""
-KEPT_BYTES = PIXEL_BYTES // 4
-"""Of these, what images take that several documents show: they are kept while the request is
-scored."""
+"""A chunk's cost may be this many times the tokens of its prefix: an engine without a prefix cache
+computes the prefix again for each chunk."""
 
 
 class Turns(Protocol):
-    """When a request may have work done: each chunk waits for a turn, which should cost
-    `slice_cost` at most."""
+    """A request's permission to work: each chunk waits for a turn, whose cost should be at most
+    `slice_cost`."""
 
     @property
     def scope(self) -> str: ...
@@ -60,7 +59,7 @@ class Turns(Protocol):
 
 
 class _Unbounded:
-    """Turns that never wait."""
+    """Turns that are granted at once."""
 
     scope = ""
     slice_cost = 2**62
@@ -73,163 +72,191 @@ UNBOUNDED = _Unbounded()
 
 
 class Scoring:
-    """Scores pairs with the help of a media reader and workers."""
+    """Scores documents on the workers of a pool, with at most `pixel_bytes` of pixels a request."""
 
-    def __init__(self, media: Media, workers: WorkerPool) -> None:
+    def __init__(self, media: Media, pool: WorkerPool, *, pixel_bytes: int = PIXEL_BYTES) -> None:
         self._media = media
-        self._workers = workers
+        self._pool = pool
+        self._pixel_bytes = pixel_bytes
 
     async def score(
         self,
-        question: ScoringContext,
+        context: ScoringContext,
         documents: Documents,
-        until: float,
+        deadline: float,
         turns: Turns = UNBOUNDED,
         decoding: Decoding | None = None,
     ) -> tuple[set[str], dict[bytes, PairOutcome]]:
-        """The model digests that answered, and a verdict on each document, by its key.
+        """Score documents; returns the model digests of the replies, and an outcome for each
+        document, by its key.
 
-        What is not scored by `until` (event loop time) has `DeadlineExceeded` for a verdict. Raises
-        where the query's own image cannot be read, where it or the instruction is too long by
-        itself, and where no worker can be had.
+        The outcome of a pair without a reply by `deadline` (event loop time) is `DeadlineExceeded`.
+        Raises the error of a query's image that cannot be read, `PairTooLong` where the query or
+        the instruction is too long by itself, and `NoWorker`.
         """
         if not documents:
             return set(), {}
-        round_ = _Round(
+
+        job = _Job(
             self._media,
-            question,
+            context,
             documents,
-            until,
-            turns,
-            decoding or self._media.decoding(turns.scope),
+            deadline=deadline,
+            turns=turns,
+            decoding=decoding or self._media.decoding(turns.scope),
+            pixel_bytes=self._pixel_bytes,
         )
-        with self._workers.dispatches(round_.work) as seats:
-            await round_.run(seats)
-        return round_.digests, round_.verdicts
+        with self._pool.dispatches(job.workload) as dispatches:
+            await job.run(dispatches)
+        return job.digests, job.outcomes
 
 
-class _Round:
-    """One question with its documents on the way to the workers, and what has come back by now."""
+class _Job:
+    """Documents of one context on their way to the workers, and the outcomes so far."""
 
     def __init__(
         self,
         media: Media,
-        question: ScoringContext,
+        context: ScoringContext,
         documents: Documents,
-        until: float,
+        *,
+        deadline: float,
         turns: Turns,
         decoding: Decoding,
+        pixel_bytes: int,
     ) -> None:
         self._media = media
-        self._question = question
+        self._context = context
         self._documents = documents
-        self._until = until
+        self._deadline = deadline
         self._turns = turns
         self._decoding = decoding
-        self._tokens = {
-            key: suffix_tokens(content, question.model) for key, content in documents.items()
-        }
-        self._costs = {
-            key: document_cost(content, question.model) for key, content in documents.items()
-        }
-        self._due = query_cost(question.instruction, question.query, question.model)
-        self._prefix = prefix_tokens(question.instruction, question.query, question.model)
-        self._shared = SharedPictures(documents.values(), question.model.images, KEPT_BYTES)
-        self._room = PixelRoom(PIXEL_BYTES - KEPT_BYTES)
-        self.work = Workload(
-            question.model, question.prefix_key(), self._prefix, list(self._tokens.values())
+
+        model, rule = context.model, context.model.images
+        self._tokens = {key: suffix_tokens(content, model) for key, content in documents.items()}
+        self._costs = {key: document_cost(content, model) for key, content in documents.items()}
+        # the query's cost is charged to the first chunk
+        self._query_cost = query_cost(context.instruction, context.query, model)
+        self._prefix = prefix_tokens(context.instruction, context.query, model)
+
+        shared_bytes = pixel_bytes // SHARED_PART
+        self._shared = SharedPictures(documents.values(), rule, shared_bytes)
+        self._pixels = PixelBudget(pixel_bytes - shared_bytes)
+
+        self.workload = Workload(
+            model, context.prefix_key(), self._prefix, list(self._tokens.values())
         )
         self.digests: set[str] = set()
-        self.verdicts: dict[bytes, PairOutcome] = dict.fromkeys(documents, DeadlineExceeded())
+        self.outcomes: dict[bytes, PairOutcome] = dict.fromkeys(documents, DeadlineExceeded())
 
-    async def run(self, seats: Sequence[ShareDispatch]) -> None:
-        """Score everything, a share a seat, until it is done or the time is over; a failed share
-        fails the round."""
-        keys = list(self._documents)
-        most = self._room.most // (CHUNKS_AT_ONCE * len(seats))
+    async def run(self, dispatches: Sequence[ShareDispatch]) -> None:
+        """Score a share on each dispatch, until all is done or the deadline; a share that fails
+        fails the job."""
         try:
-            async with asyncio.timeout_at(self._until), asyncio.TaskGroup() as group:
-                query = group.create_task(self._decode(self._question.query))
-                for seat, places in zip(
-                    seats, balanced(self.work.suffixes, len(seats)), strict=True
-                ):
-                    share = {keys[place]: self._documents[keys[place]] for place in places}
-                    chunks = Chunks(share, self._costs, self._question.model.images, most)
+            async with asyncio.timeout_at(self._deadline), asyncio.TaskGroup() as group:
+                query = group.create_task(self._decode(self._context.query))
+                shares = self._shares(len(dispatches))
+                for dispatch, chunks in zip(dispatches, shares, strict=True):
                     for _ in range(CHUNKS_AT_ONCE):
-                        group.create_task(self._work_off(seat, chunks, query))
+                        group.create_task(self._score_chunks(dispatch, chunks, query))
         except TimeoutError:
-            pass  # what is not scored yet stays out of time
+            pass  # pairs without a reply keep their DeadlineExceeded
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _work_off(
-        self, seat: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]
+    def _shares(self, count: int) -> list[Chunks]:
+        """The documents in `count` shares of about equal cost."""
+        keys = list(self._documents)
+        max_bytes = self._pixels.max_bytes // (CHUNKS_AT_ONCE * count)
+
+        shares = []
+        for indices in balanced(self.workload.suffixes, count):
+            documents = {keys[index]: self._documents[keys[index]] for index in indices}
+            shares.append(Chunks(documents, self._costs, self._context.model.images, max_bytes))
+        return shares
+
+    async def _score_chunks(
+        self, dispatch: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]
     ) -> None:
-        """Score one chunk after the other, each in its turn."""
+        """Score one chunk of a share after the other, each in a turn of its own."""
         while chunk := chunks.take(max(self._turns.slice_cost, PREFIXES_A_CHUNK * self._prefix)):
-            cost = sum(self._costs[key] for key in chunk) + self._due
-            self._due = 0
-            pixels = pixels_in(chunk, self._question.model.images)
-            async with self._room.holding(pixels), self._turns.turn(cost):
-                await self._score(seat, chunk, query)
+            cost = self._query_cost + sum(self._costs[key] for key in chunk)
+            self._query_cost = 0
+            size = pixels_in(chunk, self._context.model.images)
+
+            async with self._pixels.hold(size), self._turns.turn(cost):
+                await self._score(dispatch, chunk, query)
 
     async def _score(
-        self, seat: ShareDispatch, chunk: Documents, query: asyncio.Task[Images]
+        self, dispatch: ShareDispatch, chunk: Documents, query: asyncio.Task[Images]
     ) -> None:
-        """Decode a chunk's images and have its documents scored."""
+        """Decode the images of a chunk, and score its readable documents with one call."""
         images = await self._decode(*chunk.values()) | await query
-        if error := _unreadable(self._question.query, images):
+        error = _image_error(self._context.query, images)
+        if error:
             raise error
-        broken = {
-            key: error for key, content in chunk.items() if (error := _unreadable(content, images))
-        }
-        self.verdicts.update(broken)
-        open_ = {key: content for key, content in chunk.items() if key not in broken}
-        if not open_:
+
+        readable = self._readable(chunk, images)
+        if not readable:
             return
-        call = _call(self._question, list(open_.values()), images)
+
+        call = _score_call(self._context, list(readable.values()), images)
+        tokens = sum(self._tokens[key] for key in readable)
         try:
-            reply = await seat.score(call, sum(self._tokens[key] for key in open_), self._until)
+            reply = await dispatch.score(call, tokens, self._deadline)
         except DeadlineExceeded:
             return
+
         self.digests.add(reply.digest)
-        _expect_room_for_documents(self._question.model, reply)
-        for key, pair in zip(open_, reply.pairs, strict=True):
+        _expect_room_for_documents(self._context.model, reply)
+        for key, pair in zip(readable, reply.pairs, strict=True):
             if pair is not None:
-                self.verdicts[key] = _verdict(self._question.model, pair)
+                self.outcomes[key] = _outcome(self._context.model, pair)
+
+    def _readable(self, chunk: Documents, images: Images) -> Documents:
+        """The documents whose images could be decoded; the others' outcomes are their errors."""
+        readable: dict[bytes, Content] = {}
+        for key, content in chunk.items():
+            error = _image_error(content, images)
+            if error:
+                self.outcomes[key] = error
+            else:
+                readable[key] = content
+        return readable
 
     async def _decode(self, *contents: Content) -> Images:
-        """The pixels of some contents' images. Those that several documents show are decoded once,
-        while they may be kept."""
-        model = self._question.model
-        return await self._shared.decoded(
-            pictures_in(*contents),
-            lambda wanted: self._media.decode(wanted, model.images, self._decoding),
-        )
+        """The pixels of the pictures of some contents, by digest."""
+
+        async def decode(pictures: list[Picture]) -> Images:
+            return await self._media.decode(pictures, self._context.model.images, self._decoding)
+
+        return await self._shared.decoded(pictures_in(*contents), decode)
 
 
-def _call(question: ScoringContext, documents: list[Content], images: Images) -> ScoreCall:
-    used = list(
-        dict.fromkeys(picture.digest for picture in pictures_in(question.query, *documents))
-    )
-    places = {digest: place for place, digest in enumerate(used)}
-
-    def wire(content: Content) -> WireItem:
-        return [places[part.digest] if isinstance(part, Picture) else part.text for part in content]
+def _score_call(context: ScoringContext, documents: list[Content], images: Images) -> ScoreCall:
+    """The call that scores some documents; each distinct picture is in it once."""
+    used = dict.fromkeys(picture.digest for picture in pictures_in(context.query, *documents))
+    indices = {digest: index for index, digest in enumerate(used)}
+    pixels = [images[digest] for digest in used]
 
     return ScoreCall(
-        model=question.model.model,
-        instruction=question.instruction,
-        query=wire(question.query),
-        documents=[wire(document) for document in documents],
-        images=[pixels for digest in used if isinstance(pixels := images[digest], Pixels)],
-        truncate=question.truncate,
-        cache_salt=question.cache_salt,
+        model=context.model.model,
+        instruction=context.instruction,
+        query=_wire_item(context.query, indices),
+        documents=[_wire_item(document, indices) for document in documents],
+        images=[image for image in pixels if isinstance(image, Pixels)],
+        truncate=context.truncate,
+        cache_salt=context.cache_salt,
     )
 
 
-def _unreadable(content: Content, images: Images) -> RerankError | None:
-    """Why a content cannot be shown to a model, if so."""
+def _wire_item(content: Content, indices: dict[bytes, int]) -> WireItem:
+    """A content as a call has it: texts, and the indices of images."""
+    return [indices[part.digest] if isinstance(part, Picture) else part.text for part in content]
+
+
+def _image_error(content: Content, images: Images) -> RerankError | None:
+    """The error of the first picture of a content that could not be decoded, with its location."""
     for picture in pictures_in(content):
         image = images[picture.digest]
         if isinstance(image, RerankError):
@@ -237,13 +264,14 @@ def _unreadable(content: Content, images: Images) -> RerankError | None:
     return None
 
 
-def _verdict(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
+def _outcome(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
+    """A worker's score, or the error that its refusal stands for."""
     if isinstance(pair, Scored):
         return pair
     if pair.code == PairTooLong.code:
-        most = model.max_pair_tokens
+        limit = model.max_pair_tokens
         return PairTooLong(
-            f"Query and document have more than the {most} tokens that the model reads."
+            f"Query and document have more than the {limit} tokens that the model reads."
         )
     return BY_CODE.get(pair.code, WorkerFailed)()
 
@@ -255,8 +283,8 @@ _TOO_LONG_ALONE = {
 
 
 def _expect_room_for_documents(model: WorkerInfo, reply: ScoreReply) -> None:
-    """Raise where a part of the question is too long by itself: no document is to blame for
-    that."""
+    """Raise `PairTooLong` where the query or the instruction is too long by itself: no document is
+    the reason then."""
     for pair in reply.pairs:
         if isinstance(pair, Refused) and pair.part in _TOO_LONG_ALONE:
             message = _TOO_LONG_ALONE[pair.part].format(model.max_pair_tokens)

@@ -1,11 +1,10 @@
-"""Pairs that are being scored right now, so that equal ones are scored once however many requests
-want them.
+"""Single flight: a pair that several requests want at the same time is scored once.
 
-Knows keys and verdicts, nothing of how pairs are scored or why. The first to want a pair leads its
-flight; others join it, and wait only after their own flights have landed. Invariant: whoever leads
-a flight lands it whatever happens, before waiting for any other, so nobody waits for ever; a flight
-hands over only what the wanted model digest said, and who gets nothing out of it scores the pair as
-if there had been none.
+Depends on keys and outcomes, not on how or why pairs are scored. The first request for a pair
+leads its flight. Others join the flight, and wait for it only after the flights that they lead have
+landed. Invariant: a leader lands its flight in every case and before it waits for another one, so
+no request waits for ever. A flight hands over only outcomes of the wanted model digest; a request
+that gets none from it scores the pair as if there had been no flight.
 """
 
 from __future__ import annotations
@@ -16,25 +15,28 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from service.errors import BadRequest, DeadlineExceeded
-from service.gateway.domain import PairOutcome
-from service.gateway.media.content import Content
+from service.gateway.domain import Documents, PairOutcome
 from service.observability.metrics import COALESCED
 from service.observability.tracing import Span, current_span
 from service.wire import Scored
 
 JOINS = 2
-"""Flights in a row that a pair may wait for in vain; then its request scores it alone."""
+"""Flights that a pair joins at most, one after the other; after that its request scores it."""
 SMALL_FLIGHT = 64
-"""Pairs of a flight that anyone joins. Who wants less than a quarter of a larger one would wait
-longer than it saves."""
+"""Pairs of a flight that any request joins."""
 WORTH_JOINING = 4
+"""A larger flight is joined for at least one in so many of its pairs: for fewer, waiting for all of
+it costs more than scoring them again."""
 
-Score = Callable[[Mapping[bytes, Content]], Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]]
-"""Scores documents: the model digests that answered, and a verdict on each document, by its key."""
+Score = Callable[[Documents], Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]]
+"""Scores documents; returns the model digests of the replies, and each document's outcome by key.
+"""
 
 
 @dataclass(slots=True, eq=False)
 class _InFlight:
+    """Pairs that one request scores; `landed` has the outcomes that others may use."""
+
     size: int
     span: Span | None
     landed: asyncio.Future[Mapping[bytes, PairOutcome]] = field(
@@ -44,8 +46,8 @@ class _InFlight:
 
 @dataclass(frozen=True, slots=True)
 class FlightResult:
-    """The digests that answered, the verdicts on what was scored here, and those that another
-    request's flight brought."""
+    """The model digests of the replies, the outcomes of pairs scored for this request, and those
+    of pairs scored for another one."""
 
     digests: set[str] = field(default_factory=set)
     fresh: dict[bytes, PairOutcome] = field(default_factory=dict)
@@ -53,42 +55,51 @@ class FlightResult:
 
 
 class SingleFlight:
-    """The flights of one gateway."""
+    """The pairs that one gateway scores at the moment."""
 
     def __init__(self) -> None:
-        self._flying: dict[bytes, _InFlight] = {}
+        self._in_flight: dict[bytes, _InFlight] = {}
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs in flight."""
+        return len(self._in_flight)
 
     async def score(
-        self, documents: Mapping[bytes, Content], digest: str, until: float, score: Score
+        self, documents: Documents, digest: str, deadline: float, score: Score
     ) -> FlightResult:
-        """A verdict on each document, by its key: from another's flight where there is one, else
-        from `score`.
+        """An outcome for each document, by key: from a flight of another request where there is
+        one, else from `score`.
 
-        `until` (event loop time) ends the waiting for others; `score` ends by itself, and what it
-        raises is raised.
+        Waiting for other requests ends at `deadline` (event loop time); `score` keeps the deadline
+        by itself, and its exceptions are raised.
         """
-        flown = FlightResult()
-        for joins in reversed(range(JOINS + 1)):
-            flights = self._worth_joining(documents) if joins else {}
-            await self._lead(
-                {key: content for key, content in documents.items() if key not in flights},
-                digest,
-                score,
-                flown,
-            )
-            flown.joined.update(await _landed(flights, until))
+        result = FlightResult()
+        for joins_left in reversed(range(JOINS + 1)):
+            flights = self._worth_joining(documents) if joins_left else {}
+            own = {key: content for key, content in documents.items() if key not in flights}
+            await self._lead(own, digest, score, result)
+
+            result.joined.update(await _landed(flights, deadline))
             _link(flights.values())
-            documents = {key: documents[key] for key in flights if key not in flown.joined}
+            documents = {key: documents[key] for key in flights if key not in result.joined}
             if not documents:
                 break
-            if asyncio.get_running_loop().time() >= until:
-                flown.fresh.update(dict.fromkeys(documents, DeadlineExceeded()))
+            if asyncio.get_running_loop().time() >= deadline:
+                result.fresh.update(dict.fromkeys(documents, DeadlineExceeded()))
                 break
-        COALESCED.inc(len(flown.joined))
-        return flown
 
-    def _worth_joining(self, documents: Mapping[bytes, Content]) -> dict[bytes, _InFlight]:
-        flights = {key: flight for key in documents if (flight := self._flying.get(key))}
+        COALESCED.inc(len(result.joined))
+        return result
+
+    def _worth_joining(self, documents: Documents) -> dict[bytes, _InFlight]:
+        """The flights to wait for, by the key of the pair."""
+        flights: dict[bytes, _InFlight] = {}
+        for key in documents:
+            flight = self._in_flight.get(key)
+            if flight is not None:
+                flights[key] = flight
+
         wanted = Counter(flights.values())
         return {
             key: flight
@@ -97,48 +108,65 @@ class SingleFlight:
         }
 
     async def _lead(
-        self, documents: Mapping[bytes, Content], digest: str, score: Score, flown: FlightResult
+        self, documents: Documents, digest: str, score: Score, result: FlightResult
     ) -> None:
+        """Score documents in a flight of their own, and land it."""
         if not documents:
             return
+
         flight = _InFlight(len(documents), current_span())
         for key in documents:
-            self._flying.setdefault(key, flight)
-        landed: Mapping[bytes, PairOutcome] = {}
+            self._in_flight.setdefault(key, flight)
+
+        shared: dict[bytes, PairOutcome] = {}
         try:
-            digests, verdicts = await score(documents)
-            flown.digests.update(digests)
-            flown.fresh.update(verdicts)
+            digests, outcomes = await score(documents)
+            result.digests.update(digests)
+            result.fresh.update(outcomes)
             if digests <= {digest}:
-                landed = {
-                    key: verdict
-                    for key, verdict in verdicts.items()
-                    if isinstance(verdict, Scored | BadRequest)
-                }
+                shared = _shareable(outcomes)
         finally:
             for key in documents:
-                if self._flying.get(key) is flight:
-                    del self._flying[key]
-            flight.landed.set_result(landed)
+                if self._in_flight.get(key) is flight:
+                    del self._in_flight[key]
+            flight.landed.set_result(shared)
+
+
+def _shareable(outcomes: Mapping[bytes, PairOutcome]) -> dict[bytes, PairOutcome]:
+    """The outcomes that are the same for every request: scores, and errors of the pair itself."""
+    return {
+        key: outcome
+        for key, outcome in outcomes.items()
+        if isinstance(outcome, Scored | BadRequest)
+    }
 
 
 def _link(flights: Iterable[_InFlight]) -> None:
-    """Name in this request's trace the spans of those that scored for it."""
+    """Link the spans of the requests that scored for this one to its trace."""
     own = current_span()
     if own is None:
         return
-    for other in {flight.span.context for flight in flights if flight.span}:
-        own.add_link(other)
+
+    contexts = {flight.span.context for flight in flights if flight.span}
+    for context in contexts:
+        own.add_link(context)
 
 
-async def _landed(flights: Mapping[bytes, _InFlight], until: float) -> dict[bytes, PairOutcome]:
-    """What the flights brought until then; waiting leaves no trace on them, however it ends."""
+async def _landed(flights: Mapping[bytes, _InFlight], deadline: float) -> dict[bytes, PairOutcome]:
+    """The outcomes of those flights that land before the deadline. The flights are not cancelled
+    with this wait."""
     if not flights:
         return {}
-    left = until - asyncio.get_running_loop().time()
-    await asyncio.wait({flight.landed for flight in flights.values()}, timeout=max(left, 0))
-    return {
-        key: verdict
-        for key, flight in flights.items()
-        if flight.landed.done() and (verdict := flight.landed.result().get(key)) is not None
-    }
+
+    time_left = deadline - asyncio.get_running_loop().time()
+    landings = {flight.landed for flight in flights.values()}
+    await asyncio.wait(landings, timeout=max(time_left, 0))
+
+    outcomes: dict[bytes, PairOutcome] = {}
+    for key, flight in flights.items():
+        if not flight.landed.done():
+            continue
+        outcome = flight.landed.result().get(key)
+        if outcome is not None:
+            outcomes[key] = outcome
+    return outcomes

@@ -87,10 +87,10 @@ class Simulation:
         self.seen.append(seen)
         try:
             self.admission.expect_room(scope)
-            async with self.admission.admit(cost, now() + self.patience, scope) as stay:
+            async with self.admission.admit(cost, now() + self.patience, scope) as admitted:
                 seen.admitted = now()
-                await self._serve(stay, max(1, int(cost * computed)))
-                stay.computed = computed
+                await self._serve(admitted, max(1, int(cost * computed)))
+                admitted.computed = computed
             seen.done = now()
             self.capacities.append(self.admission.capacity())
         except (Overloaded, DeadlineExceeded) as error:

@@ -15,9 +15,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api import Limits
 from service.errors import PairTooLong
+from service.gateway.cache.score_cache import MemoryTier, ScoreCache
+from service.gateway.circuit_breaker import RetryBudget
+from service.gateway.fleet.discovery import DnsName
+from service.gateway.fleet.dispatch import (
+    HEDGE_RESERVE,
+    HEDGE_SHARE,
+    RETRY_RESERVE,
+    RETRY_SHARE,
+    RetryPolicy,
+)
+from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import hash_order
+from service.gateway.media.reader import Media
+from service.gateway.rerank import Reranker
+from service.gateway.scoring import Scoring
+from service.gateway.single_flight import SingleFlight
 from service.wire import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 
 INFO = WorkerInfo(
@@ -118,15 +134,46 @@ class Reader(StandIn):
         return [[document[0] for document in call.documents] for call in calls]
 
 
+def retry_policy(
+    hedge_seconds: float = 0.0,
+    *,
+    retries: RetryBudget | None = None,
+    hedges: RetryBudget | None = None,
+) -> RetryPolicy:
+    """The gateway's retry policy, but for what a test says."""
+    return RetryPolicy(
+        retries or RetryBudget(share=RETRY_SHARE, reserve=RETRY_RESERVE),
+        hedges or RetryBudget(share=HEDGE_SHARE, reserve=HEDGE_RESERVE),
+        hedge_seconds,
+    )
+
+
+def pool_of(
+    *sources: httpx.AsyncClient | DnsName,
+    health_checks: HealthCheckPolicy | None = None,
+    breakers: BreakerPolicy | None = None,
+    retries: RetryPolicy | None = None,
+    **settings: Any,
+) -> WorkerPool:
+    """A pool of workers with the gateway's policies, but for what a test says."""
+    return WorkerPool(
+        sources,
+        health_checks or HealthCheckPolicy(),
+        breakers or BreakerPolicy(),
+        retries or retry_policy(),
+        **settings,
+    )
+
+
 @asynccontextmanager
-async def monitored(*clients: httpx.AsyncClient, **settings: Any) -> AsyncIterator[WorkerPool]:
-    """`Workers` over clients, all of which are ready."""
-    workers = WorkerPool(clients, **settings)
-    async with workers.monitored():
+async def monitored(*clients: httpx.AsyncClient, **options: Any) -> AsyncIterator[WorkerPool]:
+    """`pool_of` clients whose workers are all ready."""
+    pool = pool_of(*clients, **options)
+    async with pool.monitored():
         async with asyncio.timeout(10):
-            while not all(worker.serves for worker in workers._workers):
+            while not all(member.models for member in pool.members):
                 await asyncio.sleep(0.001)
-        yield workers
+        yield pool
 
 
 def key_for(*clients: httpx.AsyncClient) -> bytes:
@@ -139,13 +186,28 @@ def key_for(*clients: httpx.AsyncClient) -> bytes:
     )
 
 
+def reranker(
+    pool: WorkerPool, media: Media | None = None, *, single_flight: SingleFlight | None = None
+) -> Reranker:
+    """A reranker over a pool, with a cache in memory."""
+    reader = media or Media(Limits())
+    return Reranker(
+        pool,
+        reader,
+        ScoreCache([MemoryTier(2**20)]),
+        Scoring(reader, pool),
+        single_flight or SingleFlight(),
+        secret=b"s",
+    )
+
+
 async def ask(
     workers: WorkerPool, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k"
 ) -> ScoreReply:
-    """One call to a seat of its own."""
+    """One call by a dispatch of its own."""
     work = Workload(workers.model(call.model), key, 10, [10] * len(call.documents))
-    with workers.dispatches(work) as (seat,):
-        return await seat.score(call, sum(work.suffixes), soon() if until is None else until)
+    with workers.dispatches(work) as (dispatch,):
+        return await dispatch.score(call, sum(work.suffixes), soon() if until is None else until)
 
 
 def soon(seconds: float = 30) -> float:

@@ -16,7 +16,7 @@ from msgspec import structs
 from PIL import Image
 from starlette.responses import Response
 
-from service.api import Item, Limits
+from service.api import Item
 from service.errors import (
     DeadlineExceeded,
     EmptyItem,
@@ -26,13 +26,11 @@ from service.errors import (
     RerankError,
     WorkerFailed,
 )
-from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
 from service.wire import ScoreCall
-from tests.gateway.stand_in import INFO, Reader, monitored, reply, scored, soon
+from tests.gateway.stand_in import INFO, Reader, monitored, reply, reranker, scored, soon
 
 TWO = structs.replace(INFO, digest="sha256:two")
 
@@ -56,9 +54,7 @@ class House:
 
 
 def opened(workers: WorkerPool, worker: Reader) -> House:
-    return House(
-        Reranker(Media(Limits()), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"), worker
-    )
+    return House(reranker(workers), worker)
 
 
 @pytest.fixture
@@ -80,10 +76,14 @@ def codes(outcome: RerankResult) -> list[tuple[int, str]]:
     return [(index, error.code) for index, error in outcome.errors]
 
 
-def picture(color: str, *, keep: int | None = None) -> Item:
+def picture(color: str, *, side: int = 64, keep: int | None = None) -> Item:
     file = io.BytesIO()
-    Image.new("RGB", (64, 64), color).save(file, "PNG")
+    Image.new("RGB", (side, side), color).save(file, "PNG")
     return Item(image=base64.b64encode(file.getvalue()[:keep]).decode())
+
+
+LARGE = picture("blue", side=1_000)
+"""More pixels than a first chunk holds, so that texts beside it are a call of their own."""
 
 
 async def test_results_fall_by_logit_and_ties_keep_their_order(house: House) -> None:
@@ -131,9 +131,8 @@ async def test_the_models_own_instruction_is_the_default(house: House) -> None:
 async def test_equal_documents_are_sent_once_and_each_is_ranked(house: House) -> None:
     outcome = await house.rerank("1", "2", "1", picture("red"), "1", picture("red"))
     assert [each.index for each in outcome.ranked] == [1, 0, 2, 4, 3, 5]
-    texts, pictures = house.worker.calls
-    assert (texts.documents, texts.images) == ([["1"], ["2"]], [])
-    assert (pictures.documents, len(pictures.images)) == ([[0]], 1)
+    (call,) = house.worker.calls
+    assert (call.documents, len(call.images)) == ([["1"], ["2"], [0]], 1)
 
 
 async def test_bypass_neither_reads_nor_writes(house: House) -> None:
@@ -185,10 +184,10 @@ async def test_two_models_in_one_request_are_asked_once_for_all(house: House, ca
         return reply([scored(2)], TWO.digest)
 
     worker.answer = replaced_after_the_first_call
-    outcome = await house.rerank("a text", picture("blue"), cache=cache)
+    outcome = await house.rerank("a text", LARGE, cache=cache)
     assert (logits(outcome), cached(outcome), outcome.model) == ([2, 2], [], TWO)
     assert len(worker.calls) == 4
-    again = await house.rerank("a text", picture("blue"), cache=cache)
+    again = await house.rerank("a text", LARGE, cache=cache)
     assert cached(again) == ([0, 1] if cache == "use" else [])
 
 
@@ -198,7 +197,7 @@ async def test_two_models_in_each_of_two_attempts_are_a_failure(house: House) ->
 
     house.worker.answer = alternating
     with pytest.raises(WorkerFailed):
-        await house.rerank("a text", picture("blue"))
+        await house.rerank("a text", LARGE)
     assert len(house.worker.calls) == 4
 
 

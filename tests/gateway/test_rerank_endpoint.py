@@ -23,17 +23,10 @@ from service.errors import Overloaded
 from service.gateway.admission.keys import digest
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
-from service.observability.metrics import (
-    ADMITTED_TOKENS,
-    BODY_BYTES,
-    IMAGES,
-    IN_FLIGHT,
-    QUEUED,
-    SHED,
-)
 from service.web.body_budget import BodyBudget
 from service.wire import ScoreCall
 from tests.gateway.stand_in import StandIn, never, reply, scored
+from tests.metrics import metric_value
 
 BODY = {"query": "q", "documents": ["a", "b"]}
 
@@ -70,14 +63,17 @@ async def gateway(
 
 
 def nothing_is_held() -> bool:
-    return all(
-        gauge._value.get() == 0 for gauge in (IN_FLIGHT, QUEUED, ADMITTED_TOKENS, BODY_BYTES)
+    gauges = (
+        "rerank_requests_in_flight",
+        "rerank_requests_waiting",
+        "rerank_admitted_tokens",
+        "rerank_request_bodies_bytes",
     )
+    return all(metric_value(gauge) == 0 for gauge in gauges)
 
 
 def shed(reason: str) -> float:
-    count: float = SHED.labels(reason)._value.get()
-    return count
+    return metric_value("rerank_shed_total", reason=reason)
 
 
 def told(answer: httpx.Response) -> tuple[int, str]:
@@ -114,15 +110,15 @@ async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> N
             for name in ("in", "wait")
         )
         async with asyncio.timeout(10):
-            while QUEUED._value.get() != 1:
+            while metric_value("rerank_requests_waiting") != 1:
                 await asyncio.sleep(0.001)
-        images = IMAGES._value.get()
+        images = metric_value("rerank_images_total")
         answer = await client.post("/rerank", content=unread())
         assert told(answer) == (503, "overloaded")
         assert 1 <= int(answer.headers["retry-after"]) <= 30
         worker.go.set()
         assert [(await each).status_code for each in (inside, waiting)] == [200, 200]
-        assert IMAGES._value.get() == images
+        assert metric_value("rerank_images_total") == images
         assert (await client.post("/rerank", json=BODY)).status_code == 200
 
 
@@ -338,7 +334,7 @@ async def test_a_picture_costs_what_its_header_says() -> None:
             body = {"query": "q", "documents": [{"image": picture(width)}]}
             task = asyncio.create_task(client.post("/rerank", json=body))
             await worker.asked.wait()
-            costs.append(ADMITTED_TOKENS._value.get())
+            costs.append(metric_value("rerank_admitted_tokens"))
             worker.go.set()
             assert (await task).status_code == 200
             worker.go.clear()

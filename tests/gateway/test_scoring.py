@@ -16,7 +16,6 @@ from starlette.responses import Response
 
 from service.api import Limits
 from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, RerankError, WorkerFailed
-from service.gateway import scoring as scoring_module
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
 from service.gateway.domain import PairOutcome, ScoringContext
@@ -28,7 +27,7 @@ from service.gateway.media.reader import Media
 from service.gateway.scoring import PIXEL_BYTES, Scoring
 from service.wire import ImageRule, Pixels, ScoreCall, Scored, WorkerInfo
 from tests.gateway.encoded_pictures import encode, picture
-from tests.gateway.stand_in import INFO, Reader, StandIn, monitored, reply, scored, soon
+from tests.gateway.stand_in import INFO, Reader, StandIn, monitored, pool_of, reply, scored, soon
 
 TWO = structs.replace(INFO, digest="sha256:two")
 LONG = "word " * 800
@@ -61,9 +60,15 @@ def sent_picture(data: bytes, loc: Loc) -> Picture:
 class Fleet:
     """Stand-ins that answer a document by its number, and the scoring over them."""
 
-    def __init__(self, *workers: StandIn, media: Media | None = None) -> None:
+    def __init__(
+        self, *workers: StandIn, media: Media | None = None, pixel_bytes: int = PIXEL_BYTES
+    ) -> None:
         self.stand_ins = workers
         self.media = media or Media(Limits())
+        self.pixel_bytes = pixel_bytes
+
+    def scoring(self, workers: WorkerPool) -> Scoring:
+        return Scoring(self.media, workers, pixel_bytes=self.pixel_bytes)
 
     async def score(
         self,
@@ -74,11 +79,11 @@ class Fleet:
     ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         async with monitored(*(each.client for each in self.stand_ins), **options) as workers:
             try:
-                return await Scoring(self.media, workers).score(
+                return await self.scoring(workers).score(
                     asked or question(), documents, soon(seconds)
                 )
             finally:
-                assert [worker.load for worker in workers._workers] == [0] * len(self.stand_ins)
+                assert [worker.load for worker in workers.members] == [0] * len(self.stand_ins)
 
     def sizes(self) -> list[int]:
         return [sum(len(call.documents) for call in each.calls) for each in self.stand_ins]
@@ -150,7 +155,7 @@ async def test_workers_of_another_digest_or_model_get_no_share() -> None:
 async def test_equal_questions_go_to_one_worker_and_different_ones_spread() -> None:
     fleet = Fleet(*(StandIn(by_number) for _ in range(3)))
     async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
-        scoring = Scoring(fleet.media, workers)
+        scoring = fleet.scoring(workers)
         for number in range(60):  # of 60 homes, none leaves one of 3 workers empty by chance
             for _ in range(2):
                 await scoring.score(question((Text(f"q {number}"),)), texts(1), soon())
@@ -162,7 +167,7 @@ async def test_least_loaded_routing_knows_no_home() -> None:
     fleet = Fleet(*(StandIn(by_number) for _ in range(3)))
     async with monitored(*(each.client for each in fleet.stand_ins), affinity=False) as workers:
         for _ in range(60):
-            await Scoring(fleet.media, workers).score(question(), texts(1), soon())
+            await fleet.scoring(workers).score(question(), texts(1), soon())
     assert sum(fleet.sizes()) == 60
     assert all(fleet.sizes())
 
@@ -224,7 +229,7 @@ async def test_a_request_fails_when_its_share_fails_twice_and_the_others_are_can
 
 async def test_without_a_worker_there_is_none() -> None:
     with pytest.raises(NoWorker):
-        await Scoring(Media(Limits()), WorkerPool([])).score(question(), texts(1), soon())
+        await Scoring(Media(Limits()), pool_of()).score(question(), texts(1), soon())
 
 
 async def test_a_share_that_is_late_costs_only_its_own_documents() -> None:
@@ -249,7 +254,7 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
 
     fleet = Fleet(StandIn(held), StandIn(held))
     async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
-        scoring = Scoring(fleet.media, workers)
+        scoring = fleet.scoring(workers)
         tasks = []
         for number in range(4):
             tasks.append(
@@ -264,7 +269,7 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
         assert sorted(len(each.calls) for each in fleet.stand_ins) in ([2, 3], [1, 4])
         release.set()
         await asyncio.gather(*tasks)
-        assert [worker.load for worker in workers._workers] == [0, 0]
+        assert [worker.load for worker in workers.members] == [0, 0]
 
 
 # -- images ----------------------------------------------------------------------------------------
@@ -314,10 +319,8 @@ async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one
 
 @pytest.mark.parametrize("workers", [1, 3])
 async def test_a_bounded_number_of_pixels_is_held_whatever_the_split(
-    workers: int, monkeypatch: pytest.MonkeyPatch
+    workers: int,
 ) -> None:
-    monkeypatch.setattr(scoring_module, "PIXEL_BYTES", 12 * 2**20)
-    monkeypatch.setattr(scoring_module, "KEPT_BYTES", 3 * 2**20)
     media = Watching()
 
     async def counted(call: ScoreCall) -> Response:
@@ -325,19 +328,40 @@ async def test_a_bounded_number_of_pixels_is_held_whatever_the_split(
         media.scored(call)
         return reply([scored(1) for _ in call.documents])
 
-    fleet = Fleet(*(StandIn(counted) for _ in range(workers)), media=media)
+    stand_ins = [StandIn(counted) for _ in range(workers)]
+    fleet = Fleet(*stand_ins, media=media, pixel_bytes=12 * 2**20)
     await fleet.score(shown(40), split="always")
     assert sum(fleet.sizes()) == 40
     assert len([size for size in fleet.sizes() if size]) == workers
     assert 2 * 2**20 < media.most_out <= 12 * 2**20
-    assert PIXEL_BYTES >= 12 * 2**20
 
 
-async def test_texts_do_not_wait_for_images() -> None:
+async def test_a_mixed_request_whose_pixels_fit_one_chunk_is_one_call() -> None:
     only = Reader()
-    documents = shown(1) | {b"text": (Text("1"),)}
+    documents = {b"first": (Text("1"),)} | shown(1) | {b"last": (Text("2"),)}
+    digests, verdicts = await Fleet(only).score(documents)
+    assert [(call.documents, len(call.images)) for call in only.calls] == [([["1"], [0], ["2"]], 1)]
+    assert digests == {INFO.digest}
+    assert [verdicts[key] for key in documents] == [scored(1), scored(0), scored(2)]
+
+
+async def test_texts_do_not_wait_for_images_of_more_than_one_chunk() -> None:
+    only = Reader()
+    documents = shown(2) | {b"text": (Text("1"),)}
     await Fleet(only).score(documents)
-    assert [(call.documents, len(call.images)) for call in only.calls] == [([["1"]], 0), ([[0]], 1)]
+    assert [call.documents for call in only.calls] == [[["1"]], [[0]], [[0]]]
+
+
+async def test_a_mixed_request_that_is_split_is_one_call_to_each_worker() -> None:
+    fleet = Fleet(StandIn(counted), StandIn(counted))
+    long: dict[bytes, Content] = {b"a": (Text(LONG),), b"b": (Text(LONG),)}
+    await fleet.score(shown(2) | long, split="always")
+    assert [len(each.calls) for each in fleet.stand_ins] == [1, 1]
+    assert fleet.sizes() == [2, 2]
+
+
+async def counted(call: ScoreCall) -> Response:
+    return reply([scored(1) for _ in call.documents])
 
 
 async def test_a_querys_image_is_decoded_once_and_sent_with_every_call() -> None:
@@ -392,15 +416,15 @@ async def test_however_it_is_split_each_document_gets_its_own_score(
     assert sum(fleet.sizes()) == len(lengths)
 
 
-async def test_a_seat_keeps_its_cost_until_it_leaves() -> None:
+async def test_a_share_keeps_its_cost_until_its_calls_are_answered() -> None:
     only = StandIn(by_number)
     async with monitored(only.client) as workers:
         call = ScoreCall("m", "find", ["q"], [["1"]], [], truncate=True)
-        with workers.dispatches(Workload(INFO, b"k", 100, [10, 20])) as (seat,):
-            (worker,) = workers._workers
+        with workers.dispatches(Workload(INFO, b"k", 100, [10, 20])) as (dispatch,):
+            (worker,) = workers.members
             assert worker.load == 130
-            await seat.score(call, 10, soon())
+            await dispatch.score(call, 10, soon())
             assert worker.load == 120
-            await seat.score(call, 20, soon())
+            await dispatch.score(call, 20, soon())
             assert worker.load == 100
         assert worker.load == 0

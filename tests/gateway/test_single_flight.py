@@ -108,8 +108,8 @@ async def test_a_pair_under_way_is_scored_once(house: House) -> None:
         {1: 1, 2: 2},
     ]
     assert [(await each).digests for each in (first, second, third)] == [{DIGEST}, {DIGEST}, set()]
-    assert count("rerank_pairs_coalesced_total") == before + 3
-    assert not house.flights._flying
+    assert count("rerank_pairs_joined_total") == before + 3
+    assert house.flights.pairs == 0
 
 
 async def test_what_has_landed_is_not_under_way(house: House) -> None:
@@ -173,7 +173,7 @@ async def test_a_cancelled_waiter_leaves_no_trace(house: House) -> None:
     assert numbers((await waiter).joined) == numbers((await leader).fresh) == {1: 1}
     assert house.scorer.calls == [[1]]
     assert gone.cancelled()
-    assert not house.flights._flying
+    assert house.flights.pairs == 0
 
 
 async def test_a_leader_without_time_leaves_its_pairs_to_a_waiter(house: House) -> None:
@@ -239,7 +239,7 @@ async def test_who_has_waited_in_vain_often_enough_scores_alone(house: House) ->
     ended = await asyncio.gather(*waiters, return_exceptions=True)
     assert [type(each) for each in ended].count(WorkerFailed) == 1
     assert [numbers(each.fresh) for each in ended if isinstance(each, FlightResult)] == [{1: 1}] * 4
-    assert not house.flights._flying
+    assert house.flights.pairs == 0
 
 
 async def test_a_small_request_does_not_wait_for_a_huge_flight(house: House) -> None:
@@ -253,7 +253,7 @@ async def test_a_small_request_does_not_wait_for_a_huge_flight(house: House) -> 
     house.scorer.go(0)
     assert len((await quarter).joined) == large // WORTH_JOINING
     assert len((await leader).fresh) == large
-    assert not house.flights._flying
+    assert house.flights.pairs == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -287,7 +287,7 @@ async def test_whatever_happens_everyone_gets_an_answer_or_an_error_of_its_own(s
             assert numbers(ended.fresh | ended.joined) == {number: number for number in some}
         else:
             assert isinstance(ended, asyncio.CancelledError | RerankError | RuntimeError)
-    assert not house.flights._flying
+    assert house.flights.pairs == 0
     wanted.clear()
     gc.collect()
     await settle()

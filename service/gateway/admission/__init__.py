@@ -1,1 +1,1 @@
-"""Admission: which callers may enter, and how much work at once."""
+"""Admission: the callers that may enter, and the amount of work that is admitted at once."""

@@ -1,8 +1,9 @@
-"""Admitted work: the turns that are granted, and each request with the turns that it takes.
+"""Admitted work: the turns that are granted, and each admitted request with the turns that it
+takes.
 
-The module knows costs and a gate, nothing of the queue. Invariant: a small request takes the one
-turn it was admitted with, a large one a turn for each slice; all turns are left, whatever ends the
-request.
+Depends on costs and on a gate that grants turns, not on the queue. Invariant: a small request takes
+the one turn that it was admitted with, a large one a turn for each slice; all turns are given back,
+however the request ends.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from service.gateway.admission.fair_queue import Kind, Turn
 
 
 class Inside:
-    """The turns that are granted and not left yet, `turns` in number and `used` in cost, and the
-    large requests."""
+    """The turns that are granted and not yet given back, `turns` in number and `used` in cost, and
+    the large requests that are admitted."""
 
     def __init__(self) -> None:
         self.turns = 0
@@ -33,32 +34,32 @@ class Inside:
             self.large[turn] = None
 
     def resize(self, turn: Turn, cost: int) -> None:
-        """Count a turn with another cost."""
+        """Give a turn another cost."""
         self._change(turn, 0, cost - turn.cost)
-        turn.cost = turn.stay.cost = cost
+        turn.cost = turn.ticket.cost = cost
 
     def remove(self, turn: Turn) -> None:
-        """Count a turn no more."""
+        """Count a turn that is given back."""
         self._change(turn, -1, -turn.cost)
 
     def cost_of(self, scope: str, kind: Kind) -> int:
-        """The cost of a scope's turns inside, small requests and slices of large ones apart."""
+        """The cost of a scope's turns inside, those of small requests and of slices apart."""
         return self._lanes[scope, kind.lane]
 
     def large_of(self, scope: str) -> int:
         """The number of large requests of a scope that are inside."""
         return sum(turn.scope == scope for turn in self.large)
 
-    def has_place(self, scope: str, most: int, kept: int) -> bool:
-        """Whether one more large request of a scope may be inside.
+    def has_place(self, scope: str, places: int, kept: int) -> bool:
+        """Whether one more large request of a scope may enter.
 
-        A scope may have `most`; `kept` places are beyond that, half of them only for scopes with
-        none inside.
+        A scope may have `places` of them. `kept` places are beyond that, half of them only for
+        scopes with none inside.
         """
         own = self.large_of(scope)
         if not own:
-            return len(self.large) < most + kept
-        return own < most and len(self.large) < most + kept // 2
+            return len(self.large) < places + kept
+        return own < places and len(self.large) < places + kept // 2
 
     def is_empty(self) -> bool:
         return not (self.turns or self.used or self.large or self._lanes)
@@ -66,6 +67,7 @@ class Inside:
     def _change(self, turn: Turn, turns: int, cost: int) -> None:
         self.turns += turns
         self.used += cost
+
         lane = (turn.scope, turn.kind.lane)
         self._lanes[lane] += cost
         if not self._lanes[lane]:
@@ -73,18 +75,18 @@ class Inside:
 
 
 class Gate(Protocol):
-    """Where turns are taken and left."""
+    """Grants turns and takes them back."""
 
     def slice_cost(self) -> int: ...
     async def next_turn(self, scope: str, cost: int) -> Turn: ...
-    def resized(self, turn: Turn, cost: int) -> Turn: ...
+    def resize(self, turn: Turn, cost: int) -> None: ...
     def leave(self, turn: Turn, computed: float | None) -> None: ...
-    def note_known(self, cost: int) -> None: ...
+    def add_cached(self, cost: int) -> None: ...
 
 
 class Admitted:
-    """A request that is inside. It says in `computed` (0..1) how much of it was new work, once it
-    has been answered."""
+    """A request that is admitted. Set `computed` to the computed part of its work (0..1) once it
+    has been answered; the rest was cached."""
 
     def __init__(self, gate: Gate, turn: Turn, cost: int) -> None:
         self.computed: float | None = None
@@ -93,8 +95,8 @@ class Admitted:
         """The part of the cost that no turn has been taken for."""
         self._gate = gate
         self._turn = turn
-        self._held = True
-        self._credit = turn.cost
+        self._holds_turn = True
+        self._turn_left = turn.cost
 
     @property
     def scope(self) -> str:
@@ -102,22 +104,25 @@ class Admitted:
 
     @property
     def slice_cost(self) -> int:
-        """The greatest cost that a turn should have."""
+        """The cost that a turn should have at most."""
         return self._gate.slice_cost()
 
     @asynccontextmanager
     async def turn(self, cost: int) -> AsyncIterator[None]:
-        """Wait for a turn of so much, and hold it while the context lasts."""
+        """Wait for a turn of some cost, and hold it while the context lasts."""
         self.left -= cost
-        if self._turn.kind is Kind.WHOLE and cost <= self._credit:
-            self._credit -= cost
+        if self._turn.kind is Kind.WHOLE and cost <= self._turn_left:
+            self._turn_left -= cost
             yield
             return
-        if self._turn.kind is Kind.FIRST and self._held:
-            self._held = False
-            turn = self._gate.resized(self._turn, cost)
+
+        if self._turn.kind is Kind.FIRST and self._holds_turn:
+            self._holds_turn = False
+            turn = self._turn
+            self._gate.resize(turn, cost)
         else:
             turn = await self._gate.next_turn(self.scope, cost)
+
         computed = None
         try:
             yield
@@ -126,10 +131,14 @@ class Admitted:
             self._gate.leave(turn, computed)
 
     def end(self) -> None:
-        """Give back what is held. What no turn was taken for was known already."""
-        known = self.left if self._turn.kind is Kind.FIRST and self.computed is not None else 0
-        if self._held:
-            self._turn.stay.cost += max(0, known - self._turn.cost)
+        """Give the first turn back. The cost that no turn was taken for counts as cached, if the
+        request has been answered."""
+        cached = 0
+        if self._turn.kind is Kind.FIRST and self.computed is not None:
+            cached = self.left
+
+        if self._holds_turn:
+            self._turn.ticket.cost += max(0, cached - self._turn.cost)
             self._gate.leave(self._turn, self.computed)
-        elif known > 0:
-            self._gate.note_known(known)
+        elif cached > 0:
+            self._gate.add_cached(cached)

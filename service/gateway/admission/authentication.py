@@ -1,8 +1,8 @@
-"""Who may come in: a caller's key to a caller, and the keys kept up to date while the gateway runs.
+"""Authentication: the caller of a request by its API key. Changes of the keys file are followed.
 
-Knows the `Authorization` header and nothing else of a request: neither its path nor its URL.
-Invariant: where keys are asked for, whoever shows none of them raises `Unauthorized`; a keys file
-that turns bad changes nothing.
+Depends on the `Authorization` header and on nothing else of a request. Invariant: where keys are
+required, a request without a valid one raises `Unauthorized`; a keys file that becomes invalid
+changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import anyio.to_thread
 from fastapi import Request
 
-from service.errors import Forbidden, Unauthorized
+from service.errors import Unauthorized
 from service.gateway.admission.keys import (
     MAX_KEY_CHARACTERS,
     KeyEntry,
@@ -32,15 +32,15 @@ from service.gateway.admission.quotas import UNBOUNDED, Quota
 from service.observability.logs import log
 from service.observability.metrics import FILE_READABLE
 
-LOOK_SECONDS = 1.0
-"""How often the keys file is read."""
+RELOAD_SECONDS = 1.0
+"""Time between two reads of the keys file."""
 _NOT_VALID = "This API key is not valid."
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a scope (what belongs together: cache, quota, place in line), its quota, and the
-    models it may use."""
+    """The caller of a request: its scope, which cache, quota and queue keep apart from others, its
+    quota, and the models that it may use (None: all)."""
 
     scope: str = ""
     quota: Quota = UNBOUNDED
@@ -50,138 +50,143 @@ class Caller:
         return self.models is None or model in self.models
 
     def name(self) -> str | None:
-        """What the operator calls it; None where it has no name."""
+        """The operator's name for the caller; None where it has none."""
         kind, _, name = self.scope.partition(":")
         return name if kind in ("tenant", "key") else None
-
-    def expect_may_use(self, model: str) -> None:
-        """Raise `Forbidden` if the caller may not use a model."""
-        if not self.may_use(model):
-            raise Forbidden
 
 
 ANONYMOUS = Caller()
 
 
 class Authenticator:
-    """Lets in those who show a key: one of `plain`, or one of the `file`, which is followed when it
-    changes.
+    """Identifies callers by API key: one of the `plain` list, or one of the keys `file`.
 
-    Without either, everyone is let in. Raises `KeysUnusable`.
+    Without either, every request is of an anonymous caller. Raises `KeysUnusable` where the keys
+    cannot be read at the start.
     """
 
     def __init__(self, *, plain: str | None = None, file: Path | None = None) -> None:
+        self.requires_key = plain is not None or file is not None
         self._plain = () if plain is None else plain_keys(plain)
         self._file = file
-        self.asks = plain is not None or file is not None
+
         content = b"" if file is None else read_content(file)
-        self._callers = _callers([*self._plain, *(parse_keys(file, content).keys if file else ())])
-        self._seen = hashlib.sha256(content).digest()
+        entries = [*self._plain]
+        if file is not None:
+            entries += parse_keys(file, content).keys
+        self._callers = _callers(entries)
+        self._content_digest = hashlib.sha256(content).digest()
         self._trouble: str | None = None
-        self._tell_file(readable=True)
+        self._set_readable(readable=True)
 
     async def authenticate(self, request: Request) -> None:
-        """A route's dependency: know the caller, or raise `Unauthorized`."""
-        request.state.caller = self._caller(request.headers.raw) if self.asks else ANONYMOUS
+        """A route's dependency: find the caller of a request, or raise `Unauthorized`."""
+        caller = self._caller(request.headers.raw) if self.requires_key else ANONYMOUS
+        request.state.caller = caller
 
-    async def watch(self) -> None:
-        """Say how many keys there are, and read the file again whenever it changes."""
-        if self.asks:
-            self._tell()
+    async def monitor(self) -> None:
+        """Log the number of keys, then follow the keys file for ever."""
+        if self.requires_key:
+            self._log_count()
         while self._file:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+            await asyncio.sleep(RELOAD_SECONDS)
+            await self.reload()
 
-    async def look(self) -> None:
-        """Read the file, and follow it if it says something else; where it cannot be read, the keys
-        stay as they are.
+    async def reload(self) -> None:
+        """Read the keys file, and use its keys if it changed and is valid.
 
-        It is read each time: neither a change of its mode, nor one of a folder above it, shows in
-        the time it was written.
+        The content is compared, not the time of the last change: neither a new mode of the file nor
+        a new folder above it changes that time.
         """
         if self._file is None:
             return
+
         try:
             content = await anyio.to_thread.run_sync(read_content, self._file)
-            seen = hashlib.sha256(content).digest()
-            if seen == self._seen:
-                self._is_well()
+            content_digest = hashlib.sha256(content).digest()
+            if content_digest == self._content_digest:
+                self._note_valid()
                 return
-            file = await anyio.to_thread.run_sync(parse_keys, self._file, content)
+            keys = (await anyio.to_thread.run_sync(parse_keys, self._file, content)).keys
         except KeysUnusable as error:
-            self._is_in_trouble(str(error))
+            self._note_trouble(str(error))
             return
-        self._callers = _callers([*self._plain, *file.keys])
-        self._seen = seen
-        self._is_well()
-        self._tell()
 
-    def _is_well(self) -> None:
-        """The file is readable and sound; say so where it was not."""
+        self._callers = _callers([*self._plain, *keys])
+        self._content_digest = content_digest
+        self._note_valid()
+        self._log_count()
+
+    def _note_valid(self) -> None:
+        """Record that the file is readable and valid, and log it where it was not before."""
         if self._trouble is not None:
             log("the keys file can be read again")
         self._trouble = None
-        self._tell_file(readable=True)
+        self._set_readable(readable=True)
 
-    def _is_in_trouble(self, why: str) -> None:
-        """The file cannot be used; say so once for each reason."""
-        self._tell_file(readable=False)
-        if why != self._trouble:
-            log(f"keys kept as they were: {why}", logging.ERROR)
-        self._trouble = why
+    def _note_trouble(self, reason: str) -> None:
+        """Record that the file cannot be used, and log each reason once."""
+        self._set_readable(readable=False)
+        if reason != self._trouble:
+            log(f"keys kept as they were: {reason}", logging.ERROR)
+        self._trouble = reason
 
-    def _tell_file(self, *, readable: bool) -> None:
+    def _set_readable(self, *, readable: bool) -> None:
         if self._file:
             FILE_READABLE.labels("api_keys").set(readable)
 
-    def _tell(self) -> None:
+    def _log_count(self) -> None:
         if self._callers:
             log("keys read", keys=len(self._callers))
         else:
             log("there are no keys: nobody may enter", logging.WARNING)
 
     def _caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        """Whose key the headers show. All keys are compared, and always all of them."""
+        """The caller whose key the headers have. The key is compared with all keys, whichever
+        matches, so that the time taken tells nothing."""
         shown = [value for name, value in headers if name == b"authorization"]
         if not shown:
             raise Unauthorized
         if len(shown) > 1:
             raise Unauthorized("There is more than one Authorization header: send one.")
+
         scheme, _, key = shown[0].partition(b" ")
         if scheme.lower() != b"bearer":
             raise Unauthorized("The Authorization header is not of the form: Bearer KEY.")
         key = key.strip(b" ")
         if not 0 < len(key) <= MAX_KEY_CHARACTERS:
             raise Unauthorized(_NOT_VALID)
-        sought = digest(key)
-        found = [caller for known, caller in self._callers if hmac.compare_digest(known, sought)]
+
+        shown_digest = digest(key)
+        found = [
+            caller for known, caller in self._callers if hmac.compare_digest(known, shown_digest)
+        ]
         if not found:
             raise Unauthorized(_NOT_VALID)
         return found[0]
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks; a route that is not guarded has nobody."""
+    """The caller of a request of a route that depends on `Authenticator.authenticate`."""
     caller: Caller = request.state.caller
     return caller
 
 
 def _callers(entries: Sequence[KeyEntry]) -> list[tuple[bytes, Caller]]:
-    """Each key's hash and its caller. A tenant's keys share the quota that any of them states."""
-    rates = {
-        each.scope(): each.pairs_per_second for each in entries if each.pairs_per_second is not None
-    }
-    flights = {
-        each.scope(): each.max_in_flight for each in entries if each.max_in_flight is not None
-    }
-    return [
-        (
-            bytes.fromhex(each.sha256),
-            Caller(
-                scope=each.scope(),
-                quota=Quota(rates.get(each.scope()), flights.get(each.scope())),
-                models=None if each.models is None else frozenset(each.models),
-            ),
-        )
-        for each in entries
-    ]
+    """The hash of each key and its caller. The keys of a tenant share the quota that any of them
+    has."""
+    rates: dict[str, float] = {}
+    in_flight: dict[str, int] = {}
+    for entry in entries:
+        if entry.pairs_per_second is not None:
+            rates[entry.scope()] = entry.pairs_per_second
+        if entry.max_in_flight is not None:
+            in_flight[entry.scope()] = entry.max_in_flight
+
+    callers: list[tuple[bytes, Caller]] = []
+    for entry in entries:
+        scope = entry.scope()
+        quota = Quota(rates.get(scope), in_flight.get(scope))
+        models = None if entry.models is None else frozenset(entry.models)
+        callers.append((bytes.fromhex(entry.sha256), Caller(scope, quota, models)))
+    return callers

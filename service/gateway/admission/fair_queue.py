@@ -1,11 +1,11 @@
-"""Turns that are waited for, in an order that is fair to tenants by cost, and to small requests
-beside large ones.
+"""A fair queue of turns: fair to tenants by cost, and to small requests beside large ones.
 
-This is start-time fair queueing in two levels. Of the scopes (tenants) that wait, the one that was
-served least is next. Within a scope there are two lanes, small requests and slices of large ones;
-the lane that was served least is next. Each lane is served in the order of arrival. The queue knows
-costs, not what they stand for; it decides an order, not when there is room. Invariant: while a
-scope or a lane waits, it is served at most one turn less than any other, by cost.
+The order is start-time fair queueing on two levels. Of the scopes (tenants) that wait, the one that
+was served least is next. A scope has two lanes, one of small requests and one of slices of large
+requests; the lane that was served least is next. Each lane is first in, first out. The queue
+depends on costs, not on what they stand for, and decides an order, not when there is room.
+Invariant: while a scope or a lane waits, it is served at most one turn less than any other, by
+cost.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class Kind(Enum):
     WHOLE = "whole"
     """A small request, all of it."""
     FIRST = "first"
-    """A large request that is not admitted yet, for its first slice."""
+    """The first slice of a large request, which is admitted with it."""
     NEXT = "next"
     """A later slice of a large request that is admitted."""
 
     @property
     def lane(self) -> Kind:
-        """`WHOLE` for small requests, `NEXT` for slices of large ones: these two take turns."""
+        """The kind that names the lane: `WHOLE` for small requests, `NEXT` for slices."""
         return self if self is Kind.WHOLE else Kind.NEXT
 
 
@@ -42,8 +42,8 @@ _numbers = count()
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """One turn of a scope: `cost` units, `granted` once they may be used. `stay` measures how long
-    they are."""
+    """A scope's permission to do work of some cost, valid once `granted` has its result. `ticket`
+    measures the throughput of the work."""
 
     scope: str
     cost: int
@@ -52,21 +52,21 @@ class Turn:
     granted: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    stay: Ticket = field(init=False)
+    ticket: Ticket = field(init=False)
 
     def __post_init__(self) -> None:
-        self.stay = Ticket(self.cost)
+        self.ticket = Ticket(self.cost)
 
     @property
     def newcomer(self) -> bool:
-        """Whether its request is not admitted yet."""
+        """Whether the turn's request is not admitted yet."""
         return self.kind is not Kind.NEXT
 
 
 @dataclass(slots=True)
 class _Lane:
-    """Turns that are served in their order, each kind by itself; `served` is the cost served, on
-    the scope's common scale."""
+    """Turns in order of arrival, each kind by itself; `served` is the cost served so far, on the
+    scale that both lanes of a scope have in common."""
 
     kinds: tuple[Kind, ...]
     served: float = 0.0
@@ -77,7 +77,7 @@ class _Lane:
         self.turns = {kind: deque() for kind in self.kinds}
 
     def heads(self) -> list[Turn]:
-        """The first turn of each kind, the earliest first."""
+        """The first turn of each kind, in order of arrival."""
         heads = [turns[0] for turns in self.turns.values() if turns]
         return sorted(heads, key=lambda turn: turn.number)
 
@@ -99,119 +99,139 @@ class _Scope:
         return len(self.small.turns[Kind.WHOLE]) + len(self.large.turns[Kind.FIRST])
 
     def lanes(self, kind: Kind) -> tuple[_Lane, _Lane]:
-        """The lane of a kind, and the other one."""
-        return (self.small, self.large) if kind is Kind.WHOLE else (self.large, self.small)
+        """The lane of a kind, and the other lane."""
+        if kind is Kind.WHOLE:
+            return self.small, self.large
+        return self.large, self.small
 
     def heads(self) -> list[Turn]:
-        """The turns that may be next, the preferred one first."""
-        small_first = self.small.served <= self.large.served
-        first, second = (self.small, self.large) if small_first else (self.large, self.small)
-        return [*first.heads(), *second.heads()]
+        """The turns that may be next, those of the lane that was served least first."""
+        if self.small.served <= self.large.served:
+            return [*self.small.heads(), *self.large.heads()]
+        return [*self.large.heads(), *self.small.heads()]
 
-    def last(self) -> Turn:
-        """The newcomer that came last."""
-        lasts = [
-            turns[-1]
-            for turns in (self.small.turns[Kind.WHOLE], self.large.turns[Kind.FIRST])
-            if turns
-        ]
-        return max(lasts, key=lambda turn: turn.number)
+    def last_newcomer(self) -> Turn:
+        """The newcomer that arrived last."""
+        small, large = self.small.turns[Kind.WHOLE], self.large.turns[Kind.FIRST]
+        last = [turns[-1] for turns in (small, large) if turns]
+        return max(last, key=lambda turn: turn.number)
 
     def share_before(self, own: int) -> int:
-        """The cost that this scope is served with while another is served with `own`."""
+        """The cost that this scope is served with while another one is served with `own`."""
         heads = self.heads()
-        return min(self.cost, own or (heads[0].cost if heads else 0))
+        next_cost = heads[0].cost if heads else 0
+        return min(self.cost, own or next_cost)
 
 
 class FairQueue:
-    """The turns of all scopes that wait."""
+    """The turns of all scopes that wait. `newcomers` is the number of requests among them."""
 
     def __init__(self) -> None:
         self._scopes: dict[str, _Scope] = {}
-        # what scopes were served with that wait no more, while others do
+        # the served cost of scopes that no longer wait, while others do
         self._left: dict[str, float] = {}
-        self._scale = 0.0
+        self._served = 0.0
         self.newcomers = 0
 
     def __bool__(self) -> bool:
         return bool(self._scopes)
 
+    def is_empty(self) -> bool:
+        """Whether no turn waits and no scope's past is kept."""
+        return not (self._scopes or self._left)
+
     def add(self, turn: Turn) -> None:
-        """Queue a turn up behind those of its scope and kind."""
+        """Append a turn to those of its scope and kind."""
         scope = self._scopes.get(turn.scope)
         if scope is None:
-            scope = self._scopes[turn.scope] = _Scope(
-                max(self._scale, self._left.pop(turn.scope, 0.0))
-            )
-        lane, other = scope.lanes(turn.kind)
+            served = max(self._served, self._left.pop(turn.scope, 0.0))
+            scope = self._scopes[turn.scope] = _Scope(served)
+
+        lane, other_lane = scope.lanes(turn.kind)
         if not lane.cost:
-            lane.served = max(lane.served, other.served)
+            lane.served = max(lane.served, other_lane.served)
         lane.turns[turn.kind].append(turn)
         lane.cost += turn.cost
         self.newcomers += turn.newcomer
 
     def remove(self, turn: Turn) -> None:
-        """Forget a turn, if it waits."""
+        """Remove a turn, if it waits."""
         scope = self._scopes.get(turn.scope)
         if scope is None:
             return
         lane, _ = scope.lanes(turn.kind)
         if turn not in lane.turns[turn.kind]:
             return
+
         lane.turns[turn.kind].remove(turn)
         lane.cost -= turn.cost
         self.newcomers -= turn.newcomer
+
         if not scope.cost:
             self._left[turn.scope] = scope.served
             del self._scopes[turn.scope]
-        if not self._scopes:  # nobody waits: nobody is owed anything
+        if not self._scopes:  # with nothing waiting, no scope is behind another one
             self._left.clear()
-            self._scale = 0.0
+            self._served = 0.0
 
     def serve(self, turn: Turn) -> None:
-        """Take a turn out of the queue, and charge its scope and lane with it."""
+        """Take a turn out of the queue, and charge its scope and its lane with its cost."""
         scope = self._scopes[turn.scope]
         lane, _ = scope.lanes(turn.kind)
-        self._scale = scope.served
+        self._served = scope.served
         scope.served += turn.cost
         lane.served += turn.cost
         self.remove(turn)
 
     def candidates(self) -> Iterator[Turn]:
-        """The turns that may be next, the preferred one first: where it cannot be served yet, the
-        one after it may be."""
-        order = [(scope.served, place, scope) for place, scope in enumerate(self._scopes.values())]
+        """The turns that may be next, in order of preference: one that cannot be served yet does
+        not block those after it."""
+        order = [(scope.served, index, scope) for index, scope in enumerate(self._scopes.values())]
         heapq.heapify(order)
         while order:
-            yield from heapq.heappop(order)[2].heads()
+            *_, scope = heapq.heappop(order)
+            yield from scope.heads()
 
     def last_of_longest(self, scope: str) -> Turn | None:
-        """The last newcomer of the scope that has most, if that is more than `scope` has and one
-        more."""
-        longest = max(self._scopes.values(), key=lambda each: each.newcomers, default=None)
+        """The last newcomer of the scope with most newcomers; None unless that scope has more of
+        them than `scope` would have with one more."""
+        longest = max(self._scopes.values(), key=lambda waiting: waiting.newcomers, default=None)
         own = self._scopes[scope].newcomers if scope in self._scopes else 0
-        return longest.last() if longest and longest.newcomers > own + 1 else None
+        if longest is None or longest.newcomers <= own + 1:
+            return None
+        return longest.last_newcomer()
 
     def lane_cost(self, scope: str, kind: Kind) -> int:
         """The cost of a scope's turns that wait in the lane of a kind."""
-        return self._scopes[scope].lanes(kind)[0].cost if scope in self._scopes else 0
+        if scope not in self._scopes:
+            return 0
+        lane, _ = self._scopes[scope].lanes(kind)
+        return lane.cost
 
     def ahead(self, scope: str, kind: Kind, *, endless: Callable[[str], bool]) -> int:
-        """The cost that is served before a turn of a scope that comes now: others get no more of it
-        than its own do.
+        """The cost that is served before a turn of a scope that arrives now: its own turns, and at
+        most as much of each other scope.
 
-        `endless` scopes have more slices to come than wait.
+        `endless` scopes have more slices to come than those that wait.
         """
-        own = self._scopes.get(scope)
-        mine = 0
-        if own:
-            lane, other = own.lanes(kind)
-            beside = (
-                lane.cost if kind is Kind.WHOLE and endless(scope) else min(other.cost, lane.cost)
-            )
-            mine = lane.cost + beside
+        own = self._own_ahead(scope, kind, endless=endless(scope))
         others = 0
-        for name, each in self._scopes.items():
-            if name != scope:
-                others += mine if mine and endless(name) else each.share_before(mine)
-        return mine + others
+        for name, waiting in self._scopes.items():
+            if name == scope:
+                continue
+            if own and endless(name):
+                others += own
+            else:
+                others += waiting.share_before(own)
+        return own + others
+
+    def _own_ahead(self, scope: str, kind: Kind, *, endless: bool) -> int:
+        """The cost of a scope's own turns that are served before a turn that arrives now."""
+        waiting = self._scopes.get(scope)
+        if waiting is None:
+            return 0
+
+        lane, other_lane = waiting.lanes(kind)
+        if kind is Kind.WHOLE and endless:
+            return 2 * lane.cost
+        return lane.cost + min(other_lane.cost, lane.cost)

@@ -1,8 +1,8 @@
-"""API keys: what one looks like, the file that lists them, and how that is read and changed.
+"""API keys: their form, the file that lists them, and how that file is read and changed.
 
-Knows no HTTP. A key is 256 random bits, so its plain SHA-256 can be kept: there is nothing to
-guess, which is what slow, salted hashes are for. Invariant: no key is written anywhere, no value of
-a file is repeated in what is said about it, and the file is whole at every moment.
+Depends on no HTTP. A key is 256 random bits, so a plain SHA-256 of it can be stored: slow and
+salted hashes are for secrets that can be guessed. Invariant: no key is written anywhere, no error
+repeats a value of the file, and the file is complete at every moment.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Model = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class KeysUnusable(Exception):
-    """The keys cannot be read or changed, and why, in one sentence."""
+    """The keys cannot be read or changed; the message is the reason, in one sentence."""
 
 
 class _Closed(BaseModel):
@@ -48,7 +48,7 @@ class _Closed(BaseModel):
 
 
 class KeyEntry(_Closed):
-    """One key: the SHA-256 of its bytes, whose it is, and what it may."""
+    """One key: the SHA-256 of its bytes, its owner, its quota, and the models that it may use."""
 
     sha256: Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9A-Fa-f]{64}$")]
     name: Name | None = None
@@ -58,36 +58,44 @@ class KeyEntry(_Closed):
     models: Annotated[tuple[Model, ...], Field(min_length=1, max_length=64)] | None = None
 
     def scope(self) -> str:
-        """Whose the key is: its tenant's, else its own. No two of these look alike, for names hold
-        no colon."""
+        """The scope of the key: its tenant's, else its own. Names have no colon, so scopes of
+        different kinds never collide."""
         if self.tenant:
             return f"tenant:{self.tenant}"
         return f"key:{self.name}" if self.name else f"sha256:{self.sha256}"
 
 
 class KeysFile(_Closed):
-    """The file. Names and hashes occur once, and the keys of one tenant, which share its quota, say
-    nothing different of it."""
+    """The keys file. Names and hashes are unique, and the keys of one tenant, which share its
+    quota, do not contradict each other."""
 
     keys: Annotated[tuple[KeyEntry, ...], Field(max_length=MAX_KEYS)] = ()
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        for what in ("sha256", "name"):
-            found = Counter(value for each in self.keys if (value := getattr(each, what)))
-            if found and found.most_common(1)[0][1] > 1:
-                raise PydanticCustomError("twice", f"two keys have the same {what}")
-        for what in ("pairs_per_second", "max_in_flight"):
-            said = {
-                (each.tenant, value)
-                for each in self.keys
-                if each.tenant and (value := getattr(each, what)) is not None
-            }
-            if len(said) > len({tenant for tenant, _ in said}):
+    def _is_consistent(self) -> Self:
+        for field in ("sha256", "name"):
+            values = [getattr(entry, field) for entry in self.keys]
+            counts = Counter(value for value in values if value)
+            if counts and max(counts.values()) > 1:
+                raise PydanticCustomError("twice", f"two keys have the same {field}")
+
+        for field in ("pairs_per_second", "max_in_flight"):
+            if self._differs_in_a_tenant(field):
                 raise PydanticCustomError(
-                    "quota", f"keys of one tenant, which share its quota, differ in {what}"
+                    "quota", f"keys of one tenant, which share its quota, differ in {field}"
                 )
         return self
+
+    def _differs_in_a_tenant(self, field: str) -> bool:
+        """Whether two keys of one tenant have different values of a field."""
+        values: dict[str, object] = {}
+        for entry in self.keys:
+            value = getattr(entry, field)
+            if entry.tenant is None or value is None:
+                continue
+            if values.setdefault(entry.tenant, value) != value:
+                return True
+        return False
 
 
 def new_key() -> str:
@@ -96,21 +104,21 @@ def new_key() -> str:
 
 
 def digest(key: bytes) -> bytes:
-    """What is kept of a key."""
+    """The hash that is stored of a key."""
     return hashlib.sha256(key).digest()
 
 
-def plain_keys(given: str) -> tuple[KeyEntry, ...]:
+def plain_keys(value: str) -> tuple[KeyEntry, ...]:
     """The keys of a comma-separated list; raises `KeysUnusable`."""
-    keys = {key for part in given.split(",") if (key := part.strip())}
+    keys = {part.strip() for part in value.split(",")} - {""}
     if not keys:
         raise KeysUnusable("RERANK_API_KEYS is set, and holds no key.")
     if len(keys) > MAX_KEYS:
         raise KeysUnusable(f"RERANK_API_KEYS may hold {MAX_KEYS} keys.")
+
     for key in keys:
-        if not MIN_KEY_CHARACTERS <= len(key) <= MAX_KEY_CHARACTERS or not all(
-            "!" <= character <= "~" for character in key
-        ):
+        visible = all("!" <= character <= "~" for character in key)
+        if not visible or not MIN_KEY_CHARACTERS <= len(key) <= MAX_KEY_CHARACTERS:
             bounds = f"{MIN_KEY_CHARACTERS} to {MAX_KEY_CHARACTERS} characters of visible ASCII"
             raise KeysUnusable(
                 f"A key in RERANK_API_KEYS has {bounds}: `gmr keys create` makes good ones."
@@ -119,12 +127,12 @@ def plain_keys(given: str) -> tuple[KeyEntry, ...]:
 
 
 def read_keys(path: Path) -> KeysFile:
-    """The keys of a file; raises `KeysUnusable`. Blocking."""
+    """The keys of a file; raises `KeysUnusable`. Blocks."""
     return parse_keys(path, read_content(path))
 
 
 def read_content(path: Path) -> bytes:
-    """What a keys file holds; raises `KeysUnusable`. Blocking."""
+    """The content of a keys file; raises `KeysUnusable`. Blocks."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
@@ -132,17 +140,18 @@ def read_content(path: Path) -> bytes:
         raise KeysUnusable(f"There is no keys file {path}: `gmr keys create` makes one.") from None
     except OSError as error:
         raise KeysUnusable(f"The keys file {path} cannot be read: {error.strerror}.") from None
+
     if len(content) > MAX_FILE_BYTES:
         raise KeysUnusable(f"The keys file {path} is larger than {MAX_FILE_BYTES} bytes.")
     return content
 
 
 def parse_keys(path: Path, content: bytes) -> KeysFile:
-    """The keys that a file's content says; raises `KeysUnusable`."""
+    """The keys of a file's content; raises `KeysUnusable`."""
     try:
         return KeysFile.model_validate_json(content)
     except ValidationError as error:
-        raise KeysUnusable(f"The keys file {path} is not valid: {_why(error)}.") from None
+        raise KeysUnusable(f"The keys file {path} is not valid: {_reason(error)}.") from None
 
 
 def change_keys(
@@ -151,30 +160,32 @@ def change_keys(
     *,
     create: bool = False,
 ) -> None:
-    """Replace a file's keys by what `change` makes of them; raises `KeysUnusable`. Others who do so
-    wait. Blocking.
+    """Replace the keys of a file by the result of `change`, one process at a time; raises
+    `KeysUnusable`. Blocks.
 
-    A new file can be read by its owner alone; one that was there keeps its mode and owner.
+    A new file can be read by its owner alone; an existing one keeps its mode and owner.
     """
     path = Path(os.path.realpath(path))
     try:
         with _locked(path.parent):
             known = path.stat() if path.exists() or not create else None
             before = read_keys(path).keys if known else ()
-            content = _checked(change(before)).model_dump_json(exclude_none=True, indent=2) + "\n"
+            file = _validated(change(before))
+            content = file.model_dump_json(exclude_none=True, indent=2) + "\n"
             _replace(path, content.encode(), known)
     except OSError as error:
         raise KeysUnusable(f"The keys file {path} cannot be changed: {error.strerror}.") from None
 
 
-def _checked(keys: tuple[KeyEntry, ...]) -> KeysFile:
+def _validated(keys: tuple[KeyEntry, ...]) -> KeysFile:
     try:
         return KeysFile.model_validate({"keys": keys})
     except ValidationError as error:
-        raise KeysUnusable(f"That cannot be: {_why(error)}.") from None
+        raise KeysUnusable(f"That cannot be: {_reason(error)}.") from None
 
 
 def _replace(path: Path, content: bytes, known: os.stat_result | None) -> None:
+    """Write the file under another name with the known mode and owner, then rename it."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 600
     try:
         with os.fdopen(handle, "wb") as file:
@@ -193,7 +204,7 @@ def _replace(path: Path, content: bytes, known: os.stat_result | None) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: the file's own goes with each replacement."""
+    """Hold a lock on the folder: one on the file would be lost with its replacement."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -202,13 +213,14 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _why(error: ValidationError) -> str:
-    """The first finding, without the value."""
+def _reason(error: ValidationError) -> str:
+    """The first problem, without the value."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if first["type"] in ("twice", "quota"):
         return first["msg"]
     if first["type"] == "json_invalid":
         return "it is not JSON"
-    known = {"keys", *KeyEntry.model_fields}
-    place = ".".join(str(step) for step in first["loc"] if isinstance(step, int) or step in known)
-    return f"{place or 'its shape'} is wrong"
+
+    fields = {"keys", *KeyEntry.model_fields}
+    steps = [str(step) for step in first["loc"] if isinstance(step, int) or step in fields]
+    return f"{'.'.join(steps) or 'its shape'} is wrong"

@@ -1,16 +1,15 @@
-"""How much work at once: a request is admitted by its estimated cost, waits a bounded time, or is
-turned away at the door.
+"""The admission queue: a request is admitted by its estimated cost, waits a bounded time, or is
+refused at once.
 
-How much may be inside follows from the pace at which work gets done (Little's law): as much as
-takes `INSIDE_SECONDS`, and never less than some turns, so that no worker idles. A small request
-takes one turn. A large one is admitted by its first slice, and takes a new turn for each further
-one, in the same queue, so it never keeps others waiting for longer than a slice. The queue is fair
-to scopes (tenants); a scope that has nothing inside finds some places kept for it. A request that
-would have to wait too long, by the same pace, is told so at once.
+The cost that may be inside follows from the measured throughput by Little's law: as much as takes
+`INSIDE_SECONDS`, and always a few turns, so that no worker idles. A small request takes one turn. A
+large one is admitted with its first slice and takes a new turn from the same queue for each further
+one, so no other request waits longer for it than one slice takes. The queue is fair to scopes
+(tenants), and keeps some places for scopes with nothing inside.
 
-The module knows costs, not what causes them. Invariant: nothing is admitted after its deadline, or
-while as much is inside as may be; all that was held is given back, whatever ends a request; and a
-request that was admitted is never turned away.
+Depends on costs, not on their causes. Invariant: nothing is admitted after its deadline or beyond
+the bound; everything that a request holds is given back, however it ends; a request that was
+admitted is never refused.
 """
 
 from __future__ import annotations
@@ -36,30 +35,30 @@ from service.observability.metrics import (
 from service.observability.request_context import stage
 
 INSIDE_SECONDS = 1.0
-"""How long what is inside takes, about: enough to keep any engine's batches full, little enough to
-wait behind."""
+"""Time that the admitted work takes, about: enough to keep the batches of any engine full, and
+short enough to wait for."""
 SLICE_SECONDS = 0.25
-"""How long one slice of a large request takes one worker, about."""
+"""Time that one slice of a large request takes one worker, about."""
 TURNS_A_WORKER = 2
 """Turns that are always granted for each worker: one being scored and one on its way."""
 LEAST_SLICE = 2_048
-"""Smaller slices cost more than they help: each is a call of its own."""
+"""Smaller slices cost more than they gain: each is a call of its own."""
 KEPT_PLACES = 8
-"""Turns beyond those that are always granted: for scopes with no turn of that kind (small, or
-slice) inside, and first slices. As many large requests beyond those that one scope may have; half
-of these places are for scopes with none inside."""
-BELIEVED = 0.8
-"""Share of the time that one may wait which an expected wait may take: estimates err, and waiting
-in vain is worst."""
+"""Turns beyond those that are always granted: for first slices, and for scopes without a turn of
+that kind (small request or slice) inside. As many large requests are admitted beyond those that one
+scope may have, half of them of scopes with none inside."""
+MAX_WAIT_PART = 0.8
+"""The part of its maximum wait that a request may be expected to wait: estimates err, and to wait
+in vain is worse than to be refused."""
 MAX_RETRY_AFTER = 30
 
 
 class AdmissionQueue:
-    """A gate over cost units (about one prompt token each).
+    """A gate over cost units, each about one prompt token.
 
-    `capacity` fixes how much may be inside; by None it follows from the pace, and `always` says how
-    many turns may be inside however large they are, and how many large requests. At most
-    `max_waiting` requests wait, `max_wait_seconds` at most.
+    `capacity` is the cost that may be inside; None derives it from the measured throughput.
+    `min_turns` returns the number of turns, and of large requests, that may be inside whatever they
+    cost. At most `max_waiting` requests wait, each for at most `max_wait_seconds`.
     """
 
     def __init__(
@@ -68,52 +67,65 @@ class AdmissionQueue:
         capacity: int | None,
         max_waiting: int,
         max_wait_seconds: float,
-        always: Callable[[], int] = lambda: TURNS_A_WORKER,
+        min_turns: Callable[[], int] = lambda: TURNS_A_WORKER,
     ) -> None:
-        self._fixed = capacity
+        self._fixed_capacity = capacity
         self._max_waiting = max_waiting
         self._max_wait = max_wait_seconds
-        self._always = always
-        self._pace = ThroughputEstimator()
-        self.note_known = self._pace.note_known
+        self._min_turns = min_turns
+        self._throughput = ThroughputEstimator()
+        self.add_cached = self._throughput.add_cached
         self._inside = Inside()
+        self.resize = self._inside.resize
         self._queue = FairQueue()
+
         QUEUED_LIMIT.set(max_waiting)
         CAPACITY_TOKENS.set_function(self.capacity)
 
     def capacity(self) -> float:
-        """The cost that may be inside before others must wait."""
-        return self._fixed if self._fixed is not None else (self._pace.work or 0.0) * INSIDE_SECONDS
+        """The cost that may be inside before further requests wait."""
+        if self._fixed_capacity is not None:
+            return self._fixed_capacity
+        return (self._throughput.computed_rate or 0.0) * INSIDE_SECONDS
 
     def slice_cost(self) -> int:
-        """A request of a larger cost takes its turns slice by slice: each is a call to one of the
-        workers."""
-        workers = max(1, self._always() // TURNS_A_WORKER)
+        """The cost of a slice; a request of a larger cost is admitted slice by slice."""
+        workers = max(1, self._min_turns() // TURNS_A_WORKER)
         return max(LEAST_SLICE, int(self.capacity() * SLICE_SECONDS / INSIDE_SECONDS / workers))
 
+    @property
+    def waiting(self) -> int:
+        """The number of requests that wait."""
+        return self._queue.newcomers
+
+    def is_empty(self) -> bool:
+        """Whether no request waits or is inside, and nothing is counted for one."""
+        return self._inside.is_empty() and self._queue.is_empty()
+
     def expect_room(self, scope: str = "") -> None:
-        """Raise `Overloaded` if a small request of a scope would be turned away now."""
-        waiting = self._queue.newcomers
-        if waiting and (wait := self._expected_wait(scope)) > BELIEVED * self._max_wait:
-            raise _overloaded("expected_wait", wait)
-        full = waiting >= self._max_waiting and (
-            waiting > 0 or not self._is_open(kept=not self._inside.cost_of(scope, Kind.WHOLE))
-        )
-        if full and self._queue.last_of_longest(scope) is None:
+        """Raise `Overloaded` if a small request of a scope would be refused now."""
+        if self.waiting:
+            wait = self._expected_wait(scope)
+            if wait > MAX_WAIT_PART * self._max_wait:
+                raise _overloaded("expected_wait", wait)
+
+        if self._is_full(scope) and self._queue.last_of_longest(scope) is None:
             raise _overloaded("queue_full", self._expected_wait(scope))
 
     @asynccontextmanager
-    async def admit(self, cost: int, until: float, scope: str = "") -> AsyncIterator[Admitted]:
-        """Hold a request of `cost` units while the context lasts; say in its `computed` how much
-        was new work.
+    async def admit(self, cost: int, deadline: float, scope: str = "") -> AsyncIterator[Admitted]:
+        """Hold a request of `cost` units while the context lasts; set its `computed` before the end
+        if it has been answered.
 
-        Raises `Overloaded` where the queue is full or does not move, and `DeadlineExceeded` at
-        `until` (event loop time).
+        Raises `Overloaded` where the queue is full or too slow, and `DeadlineExceeded` at
+        `deadline` (event loop time).
         """
-        most = self.slice_cost()
-        turn = Turn(scope, min(cost, most), Kind.WHOLE if cost <= most else Kind.FIRST)
+        slice_cost = self.slice_cost()
+        kind = Kind.WHOLE if cost <= slice_cost else Kind.FIRST
+        turn = Turn(scope, min(cost, slice_cost), kind)
         with stage("admit"):
-            await self._enter(turn, until)
+            await self._enter(turn, deadline)
+
         admitted = Admitted(self, turn, cost)
         if turn in self._inside.large:
             self._inside.large[turn] = admitted
@@ -127,12 +139,13 @@ class AdmissionQueue:
             self._grant_turns()
 
     async def next_turn(self, scope: str, cost: int) -> Turn:
-        """Wait for a further slice's turn, which is to be left. It is not refused: its request has
-        been admitted."""
+        """Wait for the turn of a further slice; it must be left. It is never refused, because its
+        request is admitted."""
         turn = Turn(scope, cost, Kind.NEXT)
-        self._pace.mark_saturated()
+        self._throughput.mark_saturated()
         self._queue.add(turn)
         self._grant_turns()
+
         if not turn.granted.done():
             try:
                 await turn.granted
@@ -141,137 +154,146 @@ class AdmissionQueue:
                 raise
         return turn
 
-    def resized(self, turn: Turn, cost: int) -> Turn:
-        """A turn that is held, with another cost."""
-        self._inside.resize(turn, cost)
-        return turn
-
     def leave(self, turn: Turn, computed: float | None) -> None:
-        """Give a turn back. `computed` says how much of it was new work; None: it came to
-        nothing."""
-        turn.stay.computed = computed
-        self._pace.leave(turn.stay, asyncio.get_running_loop().time())
+        """Give a turn back; `computed` is the computed part of its work, None where it failed."""
+        turn.ticket.computed = computed
+        self._throughput.leave(turn.ticket, asyncio.get_running_loop().time())
         self._inside.remove(turn)
         self._grant_turns()
 
-    async def _enter(self, turn: Turn, until: float) -> None:
+    async def _enter(self, turn: Turn, deadline: float) -> None:
+        """Wait until a request's first turn is granted."""
         now = asyncio.get_running_loop().time()
-        if now >= until:
+        if now >= deadline:
             raise DeadlineExceeded
+
         self._queue.add(turn)
         self._grant_turns()
         if turn.granted.done():
             return
+
         self._queue.remove(turn)
-        self._make_room(turn, until - now)
+        self._make_room(turn, deadline - now)
         self._queue.add(turn)
-        self._note_waiting()
-        leave_at = min(until, now + self._max_wait)
+        self._update_gauges()
+
+        wait_until = min(deadline, now + self._max_wait)
         try:
-            async with asyncio.timeout_at(leave_at):
+            async with asyncio.timeout_at(wait_until):
                 await turn.granted
         except BaseException as error:
             self._give_up(turn)
             if not isinstance(error, TimeoutError):
                 raise
-            if leave_at == until:
+            if wait_until == deadline:
                 SHED.labels("deadline").inc()
                 raise DeadlineExceeded from None
-            raise _overloaded("queue_timeout", self._expected_wait(turn.scope, turn.kind)) from None
+            wait = self._expected_wait(turn.scope, turn.kind)
+            raise _overloaded("queue_timeout", wait) from None
 
     def _give_up(self, turn: Turn) -> None:
-        """Take a turn out of the queue, or give it back where it was granted at this very
-        moment."""
-        if (
-            turn.granted.done()
-            and not turn.granted.cancelled()
-            and turn.granted.exception() is None
-        ):
+        """Take a turn out of the queue, or give it back where it was granted at the same moment."""
+        granted = turn.granted
+        if granted.done() and not granted.cancelled() and granted.exception() is None:
             self._inside.large.pop(turn, None)
             self.leave(turn, None)
         else:
             self._queue.remove(turn)
             self._grant_turns()
 
-    def _make_room(self, turn: Turn, left: float) -> None:
-        """See that one more turn may wait, or raise: a scope with more in the queue gives up its
-        last for one with less."""
-        self._pace.mark_saturated()
+    def _make_room(self, turn: Turn, seconds: float) -> None:
+        """Make room for one more waiting request, which has so many seconds, or raise `Overloaded`.
+
+        In a full queue, the scope with most waiting requests loses its last one to a scope with
+        fewer.
+        """
+        self._throughput.mark_saturated()
         wait = self._expected_wait(turn.scope, turn.kind)
-        if wait > BELIEVED * min(self._max_wait, left):
-            self._note_waiting()
+        if wait > MAX_WAIT_PART * min(self._max_wait, seconds):
+            self._update_gauges()
             raise _overloaded("expected_wait", wait)
-        if self._queue.newcomers < self._max_waiting:
+        if self.waiting < self._max_waiting:
             return
+
         last = self._queue.last_of_longest(turn.scope) if self._max_waiting else None
         if last is None:
-            self._note_waiting()
+            self._update_gauges()
             raise _overloaded("queue_full", wait)
+
         self._queue.remove(last)
         if not last.granted.done():
-            last.granted.set_exception(
-                _overloaded("queue_full", self._expected_wait(last.scope, last.kind))
-            )
+            last_wait = self._expected_wait(last.scope, last.kind)
+            last.granted.set_exception(_overloaded("queue_full", last_wait))
 
     def _expected_wait(self, scope: str, kind: Kind = Kind.WHOLE) -> float:
-        """Seconds until the next turn of a scope is granted, by the pace of late."""
-        if not self._pace.line:
+        """Seconds until a turn of a scope that arrives now is granted, as throughput has it."""
+        rate = self._throughput.admitted_rate
+        if not rate:
             return 0.0
+
         ahead = self._queue.ahead(scope, kind, endless=lambda name: self._inside.large_of(name) > 0)
         excess = max(0.0, self._inside.used + ahead - self.capacity())
-        # one at a time has a kept place, beside all that is inside
-        if kind is Kind.WHOLE and self._fixed is None:
+        if kind is Kind.WHOLE and self._fixed_capacity is None:
+            # each scope has a kept place for one small request, beside everything that is inside
             before = self._inside.cost_of(scope, kind) + self._queue.lane_cost(scope, kind)
             excess = min(excess, float(before * self._inside.turns))
-        if kind is Kind.FIRST and not self._has_place(scope):
+        if kind is Kind.FIRST and not self._inside.has_place(scope, self._min_turns(), KEPT_PLACES):
+            # a place becomes free when the large request that is nearest to its end leaves
             left = [admitted.left for admitted in self._inside.large.values() if admitted]
             excess = max(excess, len(left) * min(left, default=0) + ahead)
-        return excess / self._pace.line
+        return excess / rate
 
-    def _next(self) -> Turn | None:
-        """The turn that is granted next, if there is one that may be."""
+    def _next_turn(self) -> Turn | None:
+        """The turn that is granted next, if one may be."""
         for turn in list(self._queue.candidates()):
-            if turn.granted.done():  # it gave up, and its task has not run yet
+            if turn.granted.done():  # its request gave up, and its task has not run yet
                 self._queue.remove(turn)
-                return self._next()
+                return self._next_turn()
             if self._may_enter(turn):
                 return turn
         return None
 
     def _may_enter(self, turn: Turn) -> bool:
         if turn.kind is Kind.FIRST:
-            return self._has_place(turn.scope) and self._is_open(kept=True)
+            has_place = self._inside.has_place(turn.scope, self._min_turns(), KEPT_PLACES)
+            return has_place and self._is_open(kept=True)
         return self._is_open(kept=not self._inside.cost_of(turn.scope, turn.kind))
 
     def _grant_turns(self) -> None:
         """Grant turns while there is room."""
-        while turn := self._next():
+        while turn := self._next_turn():
             self._queue.serve(turn)
             self._inside.add(turn)
-            self._pace.enter(turn.stay, asyncio.get_running_loop().time())
+            self._throughput.enter(turn.ticket, asyncio.get_running_loop().time())
             turn.granted.set_result(None)
+
         if self._queue:
-            self._pace.mark_saturated()
-        self._note_waiting()
+            self._throughput.mark_saturated()
+        self._update_gauges()
+
+    def _is_full(self, scope: str) -> bool:
+        """Whether a small request of a scope would have to wait, and no further one may wait."""
+        if self.waiting < self._max_waiting:
+            return False
+        return self.waiting > 0 or not self._is_open(
+            kept=not self._inside.cost_of(scope, Kind.WHOLE)
+        )
 
     def _is_open(self, *, kept: bool) -> bool:
-        """Whether a turn may be granted, or one that may have a kept place."""
-        if self._fixed is not None:
-            return self._inside.used < self._fixed or self._inside.turns < 1
-        always = self._always() + (KEPT_PLACES if kept else 0)
-        return self._inside.used < self.capacity() or self._inside.turns < always
+        """Whether a turn may be granted; `kept` if it may take a kept place."""
+        if self._fixed_capacity is not None:
+            return self._inside.used < self._fixed_capacity or self._inside.turns < 1
+        min_turns = self._min_turns() + (KEPT_PLACES if kept else 0)
+        return self._inside.used < self.capacity() or self._inside.turns < min_turns
 
-    def _has_place(self, scope: str) -> bool:
-        return self._inside.has_place(scope, self._always(), KEPT_PLACES)
-
-    def _note_waiting(self) -> None:
-        QUEUED.set(self._queue.newcomers)
+    def _update_gauges(self) -> None:
+        QUEUED.set(self.waiting)
         ADMITTED_TOKENS.set(self._inside.used)
 
 
 def _overloaded(reason: str, wait: float) -> Overloaded:
-    """`Overloaded`, to be tried again when about as long as it would have waited is over, not by
-    all at once."""
+    """`Overloaded`, counted by its reason. Its `Retry-After` is about the expected wait, with
+    jitter, so that clients do not retry all at once."""
     SHED.labels(reason).inc()
     jittered = random.uniform(1, 3) + min(wait, MAX_RETRY_AFTER) * random.uniform(0.5, 1.5)
     return Overloaded(retry_after=min(MAX_RETRY_AFTER, math.ceil(jittered)))

@@ -1,10 +1,11 @@
-"""What each tenant may ask of the service: pairs a second, and requests in flight.
+"""Quotas of each scope (tenant): pairs per second, and requests in flight.
 
-Knows scopes and their quotas, not who has which; its clock is given to it. A meter is a bucket that
-fills with time. Whoever comes while it is not in debt is served whole, however much that takes, and
-the debt is waited off by the next: so no request is too large for its tenant, and none starves.
-Each gateway counts for itself. Invariant: over any time, a scope is given at most its rate, its
-burst and one request; and what was refused by the service, not by its quota, is given back.
+Depends on scopes and their quotas, not on keys; the clock is an argument. A rate is a token bucket
+that may go into debt: a request that comes while its scope is not in debt is served whole, however
+large it is, and later ones wait until the debt is paid off. So no request is too large for its
+tenant, and none starves. Each gateway counts by itself. Invariant: over any time, a scope gets at
+most its rate, its burst and one request; pairs of a request that the service refused for reasons of
+its own are given back.
 """
 
 from __future__ import annotations
@@ -18,20 +19,19 @@ from dataclasses import dataclass
 from service.errors import NoWorker, Overloaded, RateLimited
 
 BURST_SECONDS = 2.0
-"""How much of its rate a tenant may save up."""
+"""Seconds of its rate that a scope may save up."""
 MAX_RETRY_AFTER = 30
-"""Seconds. Cohere's SDKs sleep that long twice, up to a minute each, before their caller hears a
-word."""
-_SHORT = 60
-"""Seconds of debt that are said as such; more are said in minutes."""
+"""Seconds. Cohere's SDKs obey up to a minute, twice, before they report an error."""
+MAX_BUCKETS = 20_000
+"""Above so many buckets, those are dropped that a new one would not differ from."""
+_MINUTES_FROM = 60
+"""Seconds of debt from which a message has minutes."""
 _ROUNDING = 1e-6
-_MANY = 20_000
-"""Meters, above which those that are as good as new are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Bounds of one scope; None: unbounded."""
+    """The bounds of one scope; None for no bound."""
 
     pairs_per_second: float | None = None
     max_in_flight: int | None = None
@@ -40,24 +40,25 @@ class Quota:
 UNBOUNDED = Quota()
 
 
-class _Meter:
-    """One scope's bucket and its requests in flight."""
+class _Bucket:
+    """The token bucket of one scope, and the number of its requests in flight."""
 
     def __init__(self, now: float) -> None:
         self.level = math.inf
-        self.at = now
+        self.refilled_at = now
         self.in_flight = 0
 
     def refill(self, rate: float, now: float) -> None:
-        self.level = min(max(1.0, rate * BURST_SECONDS), self.level + (now - self.at) * rate)
-        self.at = now
+        capacity = max(1.0, rate * BURST_SECONDS)
+        self.level = min(capacity, self.level + (now - self.refilled_at) * rate)
+        self.refilled_at = now
 
 
 class QuotaTicket:
-    """One request of a scope; `charge` it with its pairs once they are known."""
+    """One request of a scope; `charge` it once its number of pairs is known."""
 
-    def __init__(self, meter: _Meter, quota: Quota, clock: Callable[[], float]) -> None:
-        self._meter = meter
+    def __init__(self, bucket: _Bucket, quota: Quota, clock: Callable[[], float]) -> None:
+        self._bucket = bucket
         self._rate = quota.pairs_per_second
         self._clock = clock
         self._charged = 0
@@ -66,69 +67,82 @@ class QuotaTicket:
         """Raise `RateLimited` while the scope is in debt."""
         if self._rate is None:
             return
-        self._meter.refill(self._rate, self._clock())
-        if self._meter.level < -_ROUNDING:
-            raise _in_debt(-self._meter.level / self._rate)
+        self._bucket.refill(self._rate, self._clock())
+        if self._bucket.level < -_ROUNDING:
+            raise _rate_limited(-self._bucket.level / self._rate)
 
     def charge(self, pairs: int) -> None:
-        """Take `pairs` from the bucket; raises `RateLimited` if it is in debt by now."""
+        """Take `pairs` from the bucket; raises `RateLimited` if the scope is in debt by now."""
         self.expect_credit()
         if self._rate is not None:
             self._charged = pairs
-            self._meter.level -= pairs
+            self._bucket.level -= pairs
 
     def refund(self) -> None:
-        """Give back what was charged: nothing was done for it."""
-        self._meter.level += self._charged
+        """Give back the pairs that were charged, because none of them was scored."""
+        self._bucket.level += self._charged
         self._charged = 0
 
 
 class Quotas:
-    """The meters of all scopes."""
+    """The buckets of all scopes, dropped above `max_buckets` where they are as good as new."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, max_buckets: int = MAX_BUCKETS
+    ) -> None:
         self._clock = clock
-        self._meters: dict[str, _Meter] = {}
+        self._max_buckets = max_buckets
+        self._buckets: dict[str, _Bucket] = {}
+
+    @property
+    def scopes(self) -> int:
+        """The number of scopes that have a bucket."""
+        return len(self._buckets)
 
     @contextmanager
     def ticket(self, scope: str, quota: Quota) -> Iterator[QuotaTicket]:
         """Count a request while the context lasts; raises `RateLimited` where the scope has too
-        many, or no credit."""
-        meter = self._meter(scope)
-        visit = QuotaTicket(meter, quota, self._clock)
-        if quota.max_in_flight is not None and meter.in_flight >= quota.max_in_flight:
+        many in flight, or is in debt."""
+        bucket = self._bucket(scope)
+        if quota.max_in_flight is not None and bucket.in_flight >= quota.max_in_flight:
             raise RateLimited(
-                f"This API key has {meter.in_flight} requests in flight, which is its quota.",
+                f"This API key has {bucket.in_flight} requests in flight, which is its quota.",
                 retry_after=1,
             )
-        visit.expect_credit()
-        meter.in_flight += 1
+        ticket = QuotaTicket(bucket, quota, self._clock)
+        ticket.expect_credit()
+
+        bucket.in_flight += 1
         try:
-            yield visit
+            yield ticket
         except (Overloaded, NoWorker):
-            visit.refund()
+            ticket.refund()
             raise
         finally:
-            meter.in_flight -= 1
+            bucket.in_flight -= 1
 
-    def _meter(self, scope: str) -> _Meter:
-        if scope not in self._meters:
-            if len(self._meters) >= _MANY:
-                self._meters = {
-                    name: meter
-                    for name, meter in self._meters.items()
-                    if meter.in_flight or meter.level < 0
-                }
-            self._meters[scope] = _Meter(self._clock())
-        return self._meters[scope]
+    def _bucket(self, scope: str) -> _Bucket:
+        if scope not in self._buckets:
+            if len(self._buckets) >= self._max_buckets:
+                self._drop_unused()
+            self._buckets[scope] = _Bucket(self._clock())
+        return self._buckets[scope]
+
+    def _drop_unused(self) -> None:
+        """Drop the buckets without requests in flight and without debt."""
+        self._buckets = {
+            scope: bucket
+            for scope, bucket in self._buckets.items()
+            if bucket.in_flight or bucket.level < 0
+        }
 
 
-def _in_debt(seconds: float) -> RateLimited:
-    """The refusal of a scope that is in debt for so many seconds.
+def _rate_limited(seconds: float) -> RateLimited:
+    """The error of a scope that is in debt for so many seconds.
 
-    The sentence says how long; `Retry-After` no more than clients bear.
+    The message has the whole time, `Retry-After` no more than clients tolerate.
     """
     minutes = min(seconds / 60, 1e6)
-    wait = f"{math.ceil(seconds)} s" if seconds <= _SHORT else f"{math.ceil(minutes)} min"
+    wait = f"{math.ceil(seconds)} s" if seconds <= _MINUTES_FROM else f"{math.ceil(minutes)} min"
     message = f"This API key's quota of pairs is used up: more in {wait}."
     return RateLimited(message, retry_after=math.ceil(min(MAX_RETRY_AFTER, seconds)))

@@ -1,10 +1,9 @@
-"""How fast work gets done: cost units a second, measured while there is work.
+"""Throughput: cost units that are done per second, estimated while there is work.
 
-Knows costs and times it is told, no clock, no line and no worker. Time is measured in rounds: a
-round ends when everything that was inside at its beginning is out, so that neither what is half
-done at its start nor what is half done at its end tells, however long requests take. Invariant: a
-round in which the server had time to spare never lowers the pace, for it shows only what was asked
-of the server.
+Depends on costs and on the times of the calls, not on a clock, a queue or a worker. Time is
+measured in rounds. A round ends when everything that was inside at its beginning has left, so that
+work in progress at either end distorts nothing, however long requests take. Invariant: a round in
+which the server was not saturated never lowers the estimate, because it shows demand, not capacity.
 """
 
 from __future__ import annotations
@@ -13,17 +12,19 @@ import math
 from dataclasses import dataclass
 
 MEMORY_SECONDS = 2.0
-"""A sample of this length counts about two thirds, all before it one third."""
-LEAST_SECONDS = 0.1
-"""Shorter rounds are put together: one alone says little."""
-LONG_SECONDS = 1.0
-"""Who takes as long as this keeps the server busy."""
+"""Time constant of the moving average: a sample of this length weighs about two thirds, everything
+before it one third."""
+MIN_SAMPLE_SECONDS = 0.1
+"""Shorter rounds are added up to one sample: each by itself is too noisy."""
+SATURATED_SECONDS = 1.0
+"""A round of this length counts as saturated: a request that takes so long keeps the server busy.
+"""
 
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A turn inside: its cost, and how much of that was new work (0..1) once it has been answered;
-    else None."""
+    """Work that is inside: its cost, and the computed part of it (0..1; the rest was cached) once
+    it has been answered, else None."""
 
     cost: int
     round: int = 0
@@ -31,57 +32,61 @@ class Ticket:
 
 
 class ThroughputEstimator:
-    """What leaves a second, as estimated (`line`), and what of it was computed (`work`); None
-    before the first sample."""
+    """Estimates of the cost that is admitted and leaves again per second (`admitted_rate`), and of
+    the computed part of it (`computed_rate`); None before the first sample."""
 
     def __init__(self) -> None:
-        self.line: float | None = None
-        self.work: float | None = None
+        self.admitted_rate: float | None = None
+        self.computed_rate: float | None = None
         self._inside = 0
         self._round = 0
-        self._earlier = 0  # inside since before this round
-        self._since = 0.0
+        self._from_earlier_rounds = 0
+        self._round_began = 0.0
         self._start_sample()
 
-    def enter(self, stay: Ticket, now: float) -> None:
-        stay.round = self._round
+    def enter(self, ticket: Ticket, now: float) -> None:
+        """Count work that is admitted at `now` (seconds)."""
+        ticket.round = self._round
         self._inside += 1
         if self._inside == 1:
-            self._begin(now)
+            self._begin_round(now)
 
-    def leave(self, stay: Ticket, now: float) -> None:
+    def leave(self, ticket: Ticket, now: float) -> None:
+        """Count work that ends at `now`; its cost counts only if it has been answered."""
         self._inside -= 1
-        if stay.computed is not None:
-            self._done += stay.cost
-            self._computed += stay.cost * stay.computed
-        if stay.round < self._round:
-            self._earlier -= 1
-        if not self._earlier:
-            self._end(now)
+        if ticket.computed is not None:
+            self._done += ticket.cost
+            self._computed += ticket.cost * ticket.computed
 
-    def note_known(self, cost: int) -> None:
-        """Count what was answered without work, beside what is inside."""
+        if ticket.round < self._round:
+            self._from_earlier_rounds -= 1
+        if not self._from_earlier_rounds:
+            self._end_round(now)
+
+    def add_cached(self, cost: int) -> None:
+        """Count cost that was answered from the cache, without a ticket of its own."""
         self._done += cost
 
     def mark_saturated(self) -> None:
-        """Say that there is more to do than is inside."""
+        """Record that more work is waiting in this round."""
         self._saturated = True
 
-    def _begin(self, now: float) -> None:
+    def _begin_round(self, now: float) -> None:
         self._round += 1
-        self._earlier = self._inside
-        self._since = now
+        self._from_earlier_rounds = self._inside
+        self._round_began = now
 
-    def _end(self, now: float) -> None:
-        seconds = now - self._since
+    def _end_round(self, now: float) -> None:
+        seconds = now - self._round_began
         self._seconds += seconds
-        self._saturated |= seconds >= LONG_SECONDS
-        if self._seconds >= LEAST_SECONDS:
-            self.line = self._updated(self.line, self._done)
-            self.work = self._updated(self.work, self._computed)
+        self._saturated |= seconds >= SATURATED_SECONDS
+
+        if self._seconds >= MIN_SAMPLE_SECONDS:
+            self.admitted_rate = self._updated(self.admitted_rate, self._done)
+            self.computed_rate = self._updated(self.computed_rate, self._computed)
             self._start_sample()
         if self._inside:
-            self._begin(now)
+            self._begin_round(now)
 
     def _start_sample(self) -> None:
         self._seconds = 0.0
@@ -89,13 +94,15 @@ class ThroughputEstimator:
         self._computed = 0.0
         self._saturated = False
 
-    def _updated(self, pace: float | None, done: float) -> float | None:
-        """The pace with this sample; failed and cancelled work alone says nothing."""
+    def _updated(self, rate: float | None, done: float) -> float | None:
+        """The moving average with this sample. A sample of failed or cancelled work alone is
+        skipped."""
         if not done:
-            return pace
+            return rate
+
         sample = done / self._seconds
-        if pace is None:
+        if rate is None:
             return sample
-        if sample < pace and not self._saturated:
-            return pace
-        return pace + (sample - pace) * -math.expm1(-self._seconds / MEMORY_SECONDS)
+        if sample < rate and not self._saturated:
+            return rate
+        return rate + (sample - rate) * -math.expm1(-self._seconds / MEMORY_SECONDS)

@@ -1,1 +1,1 @@
-"""The fleet: the workers of this gateway, and how calls are sent to them."""
+"""The fleet: the workers of this gateway, and the dispatch of calls to them."""

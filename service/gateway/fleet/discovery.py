@@ -1,8 +1,7 @@
-"""Where workers are found: a name in DNS that is looked up again and again, since what it stands
-for comes and goes.
+"""Discovery of workers: a DNS name that is looked up again and again, because its addresses change.
 
-Knows names and addresses, nothing of workers. Invariant: a look-up that fails says nothing; what
-was found before still holds.
+Depends on names and addresses, not on workers. Invariant: a failed look-up changes nothing: the
+addresses found before still hold.
 """
 
 from __future__ import annotations
@@ -16,15 +15,18 @@ import anyio.to_thread
 import httpx
 
 DNS = "dns"
-"""`dns://host:port`: a worker at every address of the host, each over HTTP."""
+"""Scheme of `dns://host:port`: one worker at every address of the host, over HTTP."""
 MAX_ADDRESSES = 1_024
 
 LookUp = Callable[[str, int], Awaitable[list[str]]]
-"""The addresses of a host; raises `OSError` where it has none, or nobody can say."""
+"""Looks up the addresses of a host and port; raises `OSError` where that fails."""
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """The system's own answer, on a thread that is left behind where the answer never comes."""
+    """The addresses that the system's resolver has for a host.
+
+    The thread is abandoned where the caller is cancelled: a resolver may block for minutes.
+    """
     found = await anyio.to_thread.run_sync(
         lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), abandon_on_cancel=True
     )
@@ -33,8 +35,8 @@ async def look_up(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class DnsName:
-    """A host whose addresses are workers; `connect` makes the client for a URL. It is looked up
-    every `seconds`."""
+    """A host with a worker at each of its addresses, looked up every `seconds`; `connect` makes the
+    client of a URL."""
 
     host: str
     port: int
@@ -43,27 +45,33 @@ class DnsName:
     seconds: float = 5.0
 
     async def urls(self) -> list[str] | None:
-        """The workers' URLs, each once and in order, at most `MAX_ADDRESSES`; None where the name
-        cannot be resolved."""
+        """The URLs of the workers, sorted, each once, at most `MAX_ADDRESSES`; None where the
+        look-up fails."""
         try:
-            addresses = sorted(set(await self.look_up(self.host, self.port)))
+            addresses = await self.look_up(self.host, self.port)
         except (OSError, UnicodeError):
             return None
-        hosts = [f"[{each}]" if ":" in each else each for each in addresses if "%" not in each]
-        return [f"http://{host}:{self.port}" for host in hosts[:MAX_ADDRESSES]]
+
+        urls: list[str] = []
+        for address in sorted(set(addresses)):
+            if "%" in address:  # a link-local address, which has no form in a URL
+                continue
+            host = f"[{address}]" if ":" in address else address
+            urls.append(f"http://{host}:{self.port}")
+        return urls[:MAX_ADDRESSES]
 
 
 def dns_name(url: str) -> tuple[str, int] | None:
-    """Host and port of a `dns://host:port`; None for another URL, and for one without a host or a
-    valid port."""
+    """The host and port of `dns://host:port`; None for any other URL, and where one of the two is
+    missing or invalid."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         return None
-    plain = not (parts.path or parts.query or parts.fragment or "@" in parts.netloc)
-    return (
-        (parts.hostname, port)
-        if parts.scheme == DNS and parts.hostname and port and plain
-        else None
-    )
+
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        return None
+    if parts.scheme != DNS or not parts.hostname or not port:
+        return None
+    return parts.hostname, port

@@ -1,14 +1,14 @@
-"""A share's place at a worker, and what is done when that worker fails or dawdles.
+"""Dispatch of one share of a request: the worker that its calls go to, retries and hedges.
 
-Knows workers one at a time and a way to the next; nothing of the whole fleet. Invariant: a call is
-made at `ATTEMPTS` workers at most, and calls made again or twice stay within their budgets.
+Depends on single workers and on a way to pick the next one, not on the pool. Invariant: a call is
+made at `ATTEMPTS` workers at most, and retries and hedges stay within their budgets.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.errors import InvalidRequest, NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import RetryBudget
@@ -21,44 +21,40 @@ ATTEMPTS = 2
 """Workers that one call is made at."""
 RETRY_SHARE = 0.2
 RETRY_RESERVE = 64.0
-"""As many calls as a worker takes at once by default: all that one had may be made good elsewhere
-when it dies."""
+"""As many calls as a worker takes at once by default: all calls of a worker that dies can be
+retried."""
 HEDGE_SHARE = 0.05
 HEDGE_RESERVE = 2.0
 
-Next = Callable[[Collection[PoolMember], int], PoolMember | None]
-"""The worker that a cost goes to when some have been tried; none tried yet: any that serves the
-model."""
+PickWorker = Callable[[Collection[PoolMember], int], PoolMember | None]
+"""Picks the worker for some cost, of those that have not been tried; None where none is left.
 
-
-def _retries() -> RetryBudget:
-    return RetryBudget(share=RETRY_SHARE, reserve=RETRY_RESERVE)
-
-
-def _hedges() -> RetryBudget:
-    return RetryBudget(share=HEDGE_SHARE, reserve=HEDGE_RESERVE)
+With none tried, every worker that serves the model is eligible.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How much more than once calls may be made, of all seats together; without `hedge_seconds`
-    none is made twice at once."""
+    """The budgets of a pool for retries and hedges.
 
+    A hedge is a second call, made where the first has no reply after `hedge_seconds`; 0 for none.
+    """
+
+    retries: RetryBudget
+    hedges: RetryBudget
     hedge_seconds: float = 0.0
-    retries: RetryBudget = field(default_factory=_retries)
-    hedges: RetryBudget = field(default_factory=_hedges)
 
-    def first(self) -> None:
-        """Count a call that is made for the first time."""
+    def count_first_attempt(self) -> None:
+        """Count the first attempt of a call: it earns a share of a retry and of a hedge."""
         self.retries.earn()
         self.hedges.earn()
 
-    def retry(self) -> bool:
-        """Whether a call that failed may be made again."""
+    def may_retry(self) -> bool:
+        """Whether the budget pays for a retry; the retry is counted."""
         return _counted("retry", self.retries.spend())
 
-    def hedge(self) -> bool:
-        """Whether a call that is not answered yet may be made a second time."""
+    def may_hedge(self) -> bool:
+        """Whether the budget pays for a hedge; the hedge is counted."""
         return _counted("hedge", self.hedges.spend())
 
 
@@ -68,124 +64,144 @@ def _counted(kind: str, allowed: bool) -> bool:
 
 
 class ShareDispatch:
-    """A share's place at a worker, whose load it is. Where the worker fails, the seat moves to the
-    next."""
+    """The calls of one share. Their cost is part of the load of the worker that they go to; where
+    that worker fails, the rest of the share moves to the next one."""
 
     def __init__(
-        self, worker: PoolMember, model: str, cost: int, following: Next, again: RetryPolicy
+        self,
+        worker: PoolMember,
+        model: str,
+        cost: int,
+        pick_worker: PickWorker,
+        retry_policy: RetryPolicy,
     ) -> None:
         self._worker = worker
         self._model = model
         self._cost = cost
-        self._next = following
-        self._again = again
+        self._pick_worker = pick_worker
+        self._retry_policy = retry_policy
         worker.load += cost
 
-    async def score(self, call: ScoreCall, cost: int, until: float) -> ScoreReply:
-        """Have the seat's worker answer before `until` (event loop time); if it fails or has no
-        room, one other.
+    async def score(self, call: ScoreCall, cost: int, deadline: float) -> ScoreReply:
+        """A worker's reply before `deadline` (event loop time); one other worker is tried where
+        the first fails or is overloaded.
 
-        `cost` is what of the seat's own is done when the call is answered. Raises what was said
-        last, `WorkerFailed` where the call was refused, which no other worker would take either,
-        and `NoWorker` where there is nobody to ask, or nobody left once a worker has gone. A call
-        that two workers went away from may be the reason: that is `WorkerFailed`.
+        `cost` is taken off the share's cost once the call is answered. Raises the last error.
+        `WorkerFailed` where a worker refused the call itself, which no other worker would take
+        either, and where two workers failed during the call, which may be the reason. `NoWorker`
+        where no worker is left.
         """
-        worker = self._pick_worker(())
+        worker = self._next_worker(())
         if worker is None:
             raise NoWorker
-        self._again.first()
+
+        self._retry_policy.count_first_attempt()
         tried = [worker]
         try:
-            reply = await self._ask(worker, call, until, tried)
+            reply = await self._call(worker, call, deadline, tried)
         except (WorkerFailed, NoWorker, Overloaded) as failure:
-            reply = await self._elsewhere(call, until, tried, failure)
+            reply = await self._retry(call, deadline, tried, failure)
         except InvalidRequest:
             raise WorkerFailed from None
-        self._give_back(cost)
+
+        self._release(cost)
         return reply
 
-    async def _elsewhere(
-        self, call: ScoreCall, until: float, tried: list[PoolMember], failure: RerankError
+    def close(self) -> None:
+        """Take the rest of the share's cost off its worker's load."""
+        self._release(self._cost)
+
+    async def _retry(
+        self, call: ScoreCall, deadline: float, tried: list[PoolMember], failure: RerankError
     ) -> ScoreReply:
-        """The reply of one other worker, after a first failure."""
-        other = self._pick_worker(tried) if len(tried) < ATTEMPTS else None
-        if other is None or not self._again.retry():
-            # in doubt: it has gone, or it was this call alone
+        """The reply of one other worker; raises `failure` where none may be tried."""
+        worker = self._next_worker(tried) if len(tried) < ATTEMPTS else None
+        if worker is None or not self._retry_policy.may_retry():
+            # either the last worker is gone, or only this call failed: a probe tells
             if tried[-1].model(self._model) is None:
                 await tried[-1].probe()
-            raise NoWorker if self._nobody_left() else failure
+            raise NoWorker if self._none_left() else failure
+
         try:
-            return await other.call(call, until)
+            return await worker.call(call, deadline)
         except WorkerFailed:
-            if isinstance(failure, NoWorker) and self._nobody_left():
+            if isinstance(failure, NoWorker) and self._none_left():
                 raise NoWorker from None
             raise
 
-    def _nobody_left(self) -> bool:
-        return self._next((), self._cost) is None
+    def _none_left(self) -> bool:
+        return self._pick_worker((), self._cost) is None
 
-    def leave(self) -> None:
-        """Take what is left of the seat's cost off the worker's load."""
-        self._give_back(self._cost)
+    def _next_worker(self, tried: Collection[PoolMember]) -> PoolMember | None:
+        """The worker of the next attempt: the current one if it is still eligible, else the next
+        one, which the share moves to; None where none is left."""
+        current = self._worker
+        eligible = current not in tried and current.model(self._model) is not None
+        if eligible and current.admits():
+            return current
 
-    def _pick_worker(self, tried: Collection[PoolMember]) -> PoolMember | None:
-        """The seat's worker. If it was tried, or is not to be asked, the seat moves first; None:
-        there is nobody left."""
-        here = self._worker
-        serves = here not in tried and here.model(self._model) is not None
-        if serves and here.admits():
-            return here
-        following = self._next([here, *tried] if serves else tried, self._cost)
+        others_than = [current, *tried] if eligible else tried
+        following = self._pick_worker(others_than, self._cost)
         if following is None:
-            return here if serves and not tried else None
-        here.load -= self._cost
+            # a worker with an open breaker is better than none, for a first attempt
+            return current if eligible and not tried else None
+
+        current.load -= self._cost
         following.load += self._cost
         self._worker = following
         return following
 
-    async def _ask(
-        self, worker: PoolMember, call: ScoreCall, until: float, tried: list[PoolMember]
+    async def _call(
+        self, worker: PoolMember, call: ScoreCall, deadline: float, tried: list[PoolMember]
     ) -> ScoreReply:
-        """The worker's reply; where that takes long and another worker is all but idle, that of
-        whichever is first."""
-        if not self._again.hedge_seconds:
-            return await worker.call(call, until)
-        asked = [asyncio.create_task(worker.call(call, until))]
-        try:
-            await asyncio.wait(asked, timeout=self._again.hedge_seconds)
-            if not asked[0].done() and (other := self._idle(tried)) and self._again.hedge():
-                tried.append(other)
-                asked.append(asyncio.create_task(self._also(other, call, until)))
-            return await _first_good(asked)
-        finally:
-            for each in asked:
-                each.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+        """The worker's reply; if it takes long and another worker is idle, the first reply of
+        both."""
+        hedge_seconds = self._retry_policy.hedge_seconds
+        if not hedge_seconds:
+            return await worker.call(call, deadline)
 
-    async def _also(self, worker: PoolMember, call: ScoreCall, until: float) -> ScoreReply:
+        calls = [asyncio.create_task(worker.call(call, deadline))]
+        try:
+            await asyncio.wait(calls, timeout=hedge_seconds)
+            if not calls[0].done():
+                idle = self._idle_worker(tried)
+                if idle is not None and self._retry_policy.may_hedge():
+                    tried.append(idle)
+                    calls.append(asyncio.create_task(self._hedge(idle, call, deadline)))
+            return await _first_reply(calls)
+        finally:
+            for task in calls:
+                task.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _hedge(self, worker: PoolMember, call: ScoreCall, deadline: float) -> ScoreReply:
+        """The same call at a second worker, which has the share's load for that time."""
         cost = self._cost
         worker.load += cost
         try:
-            return await worker.call(call, until)
+            return await worker.call(call, deadline)
         finally:
             worker.load -= cost
 
-    def _idle(self, tried: Collection[PoolMember]) -> PoolMember | None:
-        other = self._next(tried, self._cost)
-        return other if other and other.load <= (IMBALANCE - 1) * self._cost else None
+    def _idle_worker(self, tried: Collection[PoolMember]) -> PoolMember | None:
+        """The next worker, if it has next to nothing to do."""
+        worker = self._pick_worker(tried, self._cost)
+        if worker is None or worker.load > (IMBALANCE - 1) * self._cost:
+            return None
+        return worker
 
-    def _give_back(self, cost: int) -> None:
+    def _release(self, cost: int) -> None:
         cost = min(cost, self._cost)
         self._cost -= cost
         self._worker.load -= cost
 
 
-async def _first_good(asked: Collection[asyncio.Task[ScoreReply]]) -> ScoreReply:
-    """The first reply of several; where all fail, the last failure."""
+async def _first_reply(calls: Collection[asyncio.Task[ScoreReply]]) -> ScoreReply:
+    """The first reply of several calls; raises the last error where all of them fail."""
     failure: RerankError = NoWorker()
-    for answered in asyncio.as_completed(asked):
+    for call in asyncio.as_completed(calls):
         try:
-            return await answered
+            return await call
         except RerankError as error:
             failure = error
     raise failure

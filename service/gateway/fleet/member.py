@@ -1,11 +1,9 @@
-"""One worker as the gateway sees it: what it serves, how loaded it is, and whether it is worth
-asking.
+"""One worker of the pool: the models it serves, its load, and its health.
 
-Knows one address, nothing of other workers or of routing. A worker is looked at again and again.
-One that says it is not ready, or cannot be reached, is given nothing new; one that gives no sign of
-life several times in a row hangs, and what waits for it is given up; one whose calls fail in a row
-is left out by its breaker. Invariant: a call ends by its deadline, or as soon as its worker is
-known to hang.
+Depends on one address, not on other workers or on routing. A worker is probed again and again. One
+that is not ready or cannot be reached gets no new calls; one that misses several probes in a row
+counts as hanging, and its calls are given up; one whose calls fail in a row is excluded by its
+circuit breaker. Invariant: a call ends by its deadline, or as soon as its worker counts as hanging.
 """
 
 from __future__ import annotations
@@ -25,15 +23,8 @@ from service.observability.logs import log
 from service.observability.metrics import WORKER_CALL_SECONDS, WORKER_CALLS
 from service.wire import ScoreCall, ScoreReply, WorkerInfo
 
-FAILURES = 3
-"""Calls in a row that fail before a worker is left out."""
-OPEN_SECONDS = 2.0
-"""How long it is left out before one call tries it again."""
-FAIR_SECONDS = MAX_MARGIN_SECONDS / REPLY_MARGIN
-"""A worker that lets a call of so much time run out has failed: a partial reply was due. With less,
-it may be the client."""
-RETRY_LOOK_SECONDS = 0.2
-"""How soon a worker that did not answer well is looked at again."""
+RETRY_PROBE_SECONDS = 0.2
+"""Time until the next probe of a worker that is not ready or missed the last one."""
 
 State = Literal["ready", "unresponsive", "circuit_open", "unready"]
 STATES: tuple[State, ...] = ("ready", "unresponsive", "circuit_open", "unready")
@@ -41,197 +32,227 @@ STATES: tuple[State, ...] = ("ready", "unresponsive", "circuit_open", "unready")
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckPolicy:
-    """How often a ready worker is looked at, how long it has to answer, and after how many missed
-    answers in a row it hangs."""
+    """The time between two probes of a ready worker, the time that it has to answer one, and the
+    number of misses in a row after which it counts as hanging."""
 
-    look_seconds: float = 1.0
-    answer_seconds: float = 2.0
-    misses: int = 3
+    probe_seconds: float = 1.0
+    timeout_seconds: float = 2.0
+    max_misses: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """The bounds of a worker's circuit breaker: it opens after `failures` in a row, and stays open
+    for `open_seconds`.
+
+    A call that reaches its deadline is a failure if it had `blame_seconds` or more: the worker
+    should have sent a partial reply then. With less, the client may be the reason.
+    """
+
+    failures: int = 3
+    open_seconds: float = 2.0
+    blame_seconds: float = MAX_MARGIN_SECONDS / REPLY_MARGIN
 
 
 class PoolMember:
-    """One worker; `load` is the cost of what it has been given and has not answered. `watch` it for
-    as long as it is used."""
+    """One worker. `load` is the cost of the calls that it was given and has not answered. `models`
+    is what it serves, its default first; empty while it gets no new calls.
+
+    `monitor()` must run for as long as the worker is used.
+    """
 
     def __init__(
-        self, client: httpx.AsyncClient, patience: HealthCheckPolicy | None = None
+        self, client: httpx.AsyncClient, health_checks: HealthCheckPolicy, breaker: BreakerPolicy
     ) -> None:
         self.name = str(client.base_url)
-        self.serves: tuple[WorkerInfo, ...] = ()
+        self.models: tuple[WorkerInfo, ...] = ()
         self.load = 0
         self._client = client
-        self._patience = patience or HealthCheckPolicy()
-        self._breaker = Breaker(failures=FAILURES, seconds=OPEN_SECONDS)
-        self._away = False
-        self._missed = 0
+        self._health_checks = health_checks
+        self._breaker_policy = breaker
+        self._breaker = self._new_breaker()
+        self._unreachable = False
+        self._misses = 0
         self._calls: set[asyncio.Timeout] = set()
-        self._leaving = False
-        self._in_doubt = asyncio.Event()
+        self._retired = False
+        self._suspect = asyncio.Event()
+
+    @property
+    def calls(self) -> int:
+        """The number of calls that are under way."""
+        return len(self._calls)
 
     def model(self, name: str) -> WorkerInfo | None:
-        """What it serves under a name."""
-        return next((info for info in self.serves if info.model == name), None)
+        """The model of a name, if the worker serves it."""
+        return next((model for model in self.models if model.model == name), None)
 
     def admits(self) -> bool:
-        """Whether its breaker would let a call through."""
+        """Whether the circuit breaker would admit a call."""
         return self._breaker.would_admit()
 
     def unresponsive(self) -> bool:
-        """Whether it did not answer when it was looked at last."""
-        return self._missed > 0
+        """Whether the worker missed its last probe."""
+        return self._misses > 0
 
     def state(self) -> State:
-        """What is the matter with it, the worst first."""
-        if not self.serves:
+        """The worst that is true of the worker."""
+        if not self.models:
             return "unready"
-        return (
-            "circuit_open"
-            if self._breaker.state != "closed"
-            else "unresponsive"
-            if self.unresponsive()
-            else "ready"
-        )
+        if self._breaker.state != "closed":
+            return "circuit_open"
+        return "unresponsive" if self.unresponsive() else "ready"
 
-    async def call(self, call: ScoreCall, until: float) -> ScoreReply:
-        """Its reply before `until` (event loop time).
+    async def call(self, call: ScoreCall, deadline: float) -> ScoreReply:
+        """The worker's reply before `deadline` (event loop time).
 
-        Raises what it said, `InvalidRequest` where it refused the call itself, `DeadlineExceeded`,
-        `NoWorker` where it cannot be reached or hangs, and `WorkerFailed` where it went away in the
-        midst of it, or its reply is of no use. An open breaker stops nobody here: who asks has
-        nobody better to ask.
+        The call is made even while the breaker is open: it is for callers to prefer other workers.
+        Raises the worker's error; `InvalidRequest` where it refuses the call itself;
+        `DeadlineExceeded`; `NoWorker` where it cannot be reached or hangs; and `WorkerFailed`
+        where the connection breaks, or the reply is invalid.
         """
-        breaker, start = self._breaker, asyncio.get_running_loop().time()
+        breaker = self._breaker
         admitted = breaker.enter()
-        succeeded, outcome = None, "cancelled"
+        start = asyncio.get_running_loop().time()
+        succeeded: bool | None = None
+        outcome = "cancelled"
         try:
-            reply = await self._reply(call, until)
+            reply = await self._reply(call, deadline)
             succeeded, outcome = True, "ok"
             WORKER_CALL_SECONDS.observe(asyncio.get_running_loop().time() - start)
         except RerankError as error:
-            late = isinstance(error, DeadlineExceeded) and until - start >= FAIR_SECONDS
-            succeeded, outcome = (
-                False if late or isinstance(error, WorkerFailed | NoWorker) else None,
-                error.code,
-            )
+            outcome = error.code
+            if self._is_failure(error, deadline - start):
+                succeeded = False
             raise
         finally:
             WORKER_CALLS.labels(outcome).inc()
             if admitted or succeeded:
                 self._record_call(breaker, succeeded)
-        if (served := self.model(call.model)) and reply.digest != served.digest:
+
+        served = self.model(call.model)
+        if served is not None and reply.digest != served.digest:
             await self.probe()
         return reply
 
     async def probe(self) -> None:
-        """Ask it what it serves."""
+        """Request the served models, and update them."""
         try:
-            async with asyncio.timeout(self._patience.answer_seconds):
-                serves = await get_served(self._client)
+            async with asyncio.timeout(self._health_checks.timeout_seconds):
+                models = await get_served(self._client)
         except (TimeoutError, httpx.TimeoutException):
-            self._miss()
+            self._count_miss()
         except httpx.HTTPError:
             self._update_models(())
         else:
-            self._update_models(serves)
+            self._update_models(models)
 
     async def monitor(self) -> None:
-        """Keep an eye on it until it has left and its last call has ended; then close its
+        """Probe the worker until it is retired and its last call has ended; then close its
         client."""
         try:
-            while self._calls or not self._leaving:
-                try:
-                    await self.probe()
-                # a watch that ended would leave the worker as it was last seen, for good
-                except Exception as failure:
-                    log(
-                        "a look at a worker failed",
-                        logging.ERROR,
-                        failure=failure,
-                        worker=self.name,
-                    )
-                    self._update_models(())
-                await self._pause()
+            while self._calls or not self._retired:
+                await self._probe_safely()
+                await self._wait_for_next_probe()
         finally:
             await self._client.aclose()
 
     def retire(self) -> None:
-        """It is gone from where it was found: nothing new for it, and its calls may end."""
-        self._leaving = True
+        """Give the worker no new calls, because its address is gone; calls under way may end."""
+        self._retired = True
         self._update_models(())
-        self._in_doubt.set()
+        self._suspect.set()
 
-    async def _reply(self, call: ScoreCall, until: float) -> ScoreReply:
-        scope = asyncio.timeout_at(until)
+    async def _probe_safely(self) -> None:
+        """Probe once; an unexpected exception makes the worker unready. If it ended the monitor,
+        the worker would keep its last state for ever."""
+        try:
+            await self.probe()
+        except Exception as failure:
+            log("a probe of a worker failed", logging.ERROR, failure=failure, worker=self.name)
+            self._update_models(())
+
+    async def _wait_for_next_probe(self) -> None:
+        """Wait until the next probe is due, or a call made the worker suspect."""
+        seconds = self._health_checks.probe_seconds
+        if not self.models or self.unresponsive():
+            seconds = min(seconds, RETRY_PROBE_SECONDS)
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._suspect.wait()
+        self._suspect.clear()
+
+    async def _reply(self, call: ScoreCall, deadline: float) -> ScoreReply:
+        """The reply to a call; a worker that cannot be reached becomes suspect."""
+        scope = asyncio.timeout_at(deadline)
         try:
             async with scope:
                 self._calls.add(scope)
-                return await post_score(self._client, call, until)
+                return await post_score(self._client, call, deadline)
         except TimeoutError:
-            hangs = (scope.when() or until) < until
+            # a worker that counts as hanging has its calls' timeouts moved to that moment
+            hangs = (scope.when() or deadline) < deadline
             raise NoWorker if hangs else DeadlineExceeded from None
         except httpx.HTTPError as error:
             log("worker unreachable", logging.WARNING, worker=self.name, kind=type(error).__name__)
             self._mark_suspect()
-            raise (
-                NoWorker
-                if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-                else WorkerFailed
-            ) from None
+            never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+            raise NoWorker if never_sent else WorkerFailed from None
         except NoWorker:
             self._mark_suspect()
             raise
         finally:
             self._calls.discard(scope)
 
-    def _mark_suspect(self) -> None:
-        """Nothing new for it before it has said again that it is ready, which it is asked at
-        once."""
-        self._serve(())
-        self._in_doubt.set()
+    def _is_failure(self, error: RerankError, seconds: float) -> bool:
+        """Whether an error of a call that had so many seconds counts against the worker."""
+        if isinstance(error, DeadlineExceeded):
+            return seconds >= self._breaker_policy.blame_seconds
+        return isinstance(error, WorkerFailed | NoWorker)
 
-    def _miss(self) -> None:
-        """It was silent. Once, it may be busy; several times in a row, it hangs."""
-        self._missed += 1
-        if self._missed < self._patience.misses:
+    def _mark_suspect(self) -> None:
+        """Give the worker no new calls until the next probe, which is made at once."""
+        self._set_models(())
+        self._suspect.set()
+
+    def _count_miss(self) -> None:
+        """Count a probe without an answer. After one, the worker may be busy; after several in a
+        row it counts as hanging, and its calls end."""
+        self._misses += 1
+        if self._misses < self._health_checks.max_misses:
             return
-        if self._missed == self._patience.misses and (self.serves or self._calls):
+
+        if self._misses == self._health_checks.max_misses and (self.models or self._calls):
             log("worker hangs", logging.WARNING, worker=self.name, calls=len(self._calls))
-        self._away = True
-        self._serve(())
+        self._unreachable = True
+        self._set_models(())
         for scope in self._calls:
             if not scope.expired():
                 scope.reschedule(asyncio.get_running_loop().time())
 
-    def _update_models(self, serves: tuple[WorkerInfo, ...]) -> None:
-        """It, or the system for it, has said what it serves. If it was away, it is another by now:
-        past failures say nothing."""
-        if serves and self._away:
-            self._breaker = Breaker(failures=FAILURES, seconds=OPEN_SECONDS)
-        self._away = not serves
-        self._missed = 0
-        self._serve(() if self._leaving else serves)
+    def _update_models(self, models: tuple[WorkerInfo, ...]) -> None:
+        """Record the result of a probe. A worker that was unreachable may have restarted, so its
+        breaker starts afresh."""
+        if models and self._unreachable:
+            self._breaker = self._new_breaker()
+        self._unreachable = not models
+        self._misses = 0
+        self._set_models(() if self._retired else models)
 
-    def _serve(self, serves: tuple[WorkerInfo, ...]) -> None:
-        if serves != self.serves:
-            served = ",".join(f"{info.model}@{info.digest}" for info in serves)
+    def _set_models(self, models: tuple[WorkerInfo, ...]) -> None:
+        if models != self.models:
+            served = ",".join(f"{model.model}@{model.digest}" for model in models)
             log("worker changed", worker=self.name, serves=served or None)
-        self.serves = serves
+        self.models = models
 
     def _record_call(self, breaker: Breaker, succeeded: bool | None) -> None:
+        """Report the end of a call to the breaker that admitted it, and log where that opens or
+        closes it."""
         before = breaker.state
         breaker.leave(succeeded)
         if (before == "closed") != (breaker.state == "closed"):
             log("worker's breaker", logging.WARNING, worker=self.name, state=breaker.state)
 
-    async def _pause(self) -> None:
-        """Wait until it is time for another look, or there is reason for one."""
-        settled = self.serves and not self.unresponsive()
-        seconds = (
-            self._patience.look_seconds
-            if settled
-            else min(self._patience.look_seconds, RETRY_LOOK_SECONDS)
-        )
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._in_doubt.wait()
-        self._in_doubt.clear()
+    def _new_breaker(self) -> Breaker:
+        policy = self._breaker_policy
+        return Breaker(failures=policy.failures, seconds=policy.open_seconds)

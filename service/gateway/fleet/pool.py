@@ -1,16 +1,22 @@
-"""The workers of a gateway: where they are, what they serve, and which of them a request's shares
-are given to.
+"""The pool of a gateway's workers: its members, the models they serve, and the members that the
+shares of a request go to.
 
-Knows who there is and in which order they stand; how each fares is its own business, and nothing is
-known of HTTP from outside, caches or images. Invariant: a share goes to a worker that said it
-serves the model, and, while there is a choice, to one that lately answered.
+Depends on the state of its members and on their order for a request, not on HTTP requests, caches
+or images. Invariant: a share goes to a worker that serves its model and, while there is a choice,
+to one that answered its last probe.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Collection,
+    Coroutine,
+    Iterator,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +28,20 @@ import httpx
 from service.errors import ModelNotFound, NoWorker
 from service.gateway.fleet.discovery import DnsName
 from service.gateway.fleet.dispatch import RetryPolicy, ShareDispatch
-from service.gateway.fleet.member import STATES, HealthCheckPolicy, PoolMember, State
+from service.gateway.fleet.member import (
+    STATES,
+    BreakerPolicy,
+    HealthCheckPolicy,
+    PoolMember,
+    State,
+)
+from service.gateway.fleet.preferences import (
+    admitting,
+    of_one_digest,
+    prefer,
+    prevalent,
+    responsive,
+)
 from service.gateway.fleet.routing import hash_order, idle_enough, within_bound
 from service.observability.logs import log
 from service.observability.metrics import MODEL_WORKERS, REQUEST_WORKERS, WORKERS
@@ -30,9 +49,9 @@ from service.observability.score_metrics import short_digest
 from service.wire import WorkerInfo
 
 RETRY_LOOK_UP_SECONDS = 0.5
-"""How soon a name is looked up again that has not been resolved."""
+"""Time until the next look-up of a name that has no address yet."""
 MOST_MODELS = 64
-"""Models, each digest apart, that metrics tell apart."""
+"""Models that metrics tell apart, each digest counted by itself."""
 MAX_NAME = 64
 """Characters of a model's name in metrics."""
 
@@ -43,8 +62,8 @@ never."""
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What routing weighs: a model as one digest has it, a key that equal prefixes share, and
-    tokens."""
+    """The work of a request as routing sees it: a model, a key that is equal for equal prefixes,
+    and the tokens of the prefix and of each document."""
 
     model: WorkerInfo
     key: bytes
@@ -53,40 +72,53 @@ class Workload:
 
 
 class WorkerPool:
-    """The workers of one gateway: one a client, and one an address of each name. Use as `async with
-    workers.monitored():`."""
+    """The workers of one gateway: one for each client, and one for each address of each DNS name.
+
+    Use it as `async with pool.monitored():`.
+    """
 
     def __init__(
         self,
         sources: Sequence[httpx.AsyncClient | DnsName],
+        health_checks: HealthCheckPolicy,
+        breakers: BreakerPolicy,
+        retry_policy: RetryPolicy,
         *,
         affinity: bool = True,
         split: Split = "auto",
-        patience: HealthCheckPolicy | None = None,
-        again: RetryPolicy | None = None,
     ) -> None:
-        self._patience = patience or HealthCheckPolicy()
-        self._again = again or RetryPolicy()
-        self._workers = [
-            PoolMember(each, self._patience)
-            for each in sources
-            if isinstance(each, httpx.AsyncClient)
-        ]
-        self._names = [each for each in sources if isinstance(each, DnsName)]
+        self._health_checks = health_checks
+        self._breakers = breakers
+        self._retry_policy = retry_policy
         self._affinity = affinity
         self._split = split
+
+        self._members: list[PoolMember] = []
+        self._names: list[DnsName] = []
+        for source in sources:
+            if isinstance(source, DnsName):
+                self._names.append(source)
+            else:
+                self._members.append(self._member(source))
         self._tasks: set[asyncio.Task[None]] = set()
+
         for state in STATES:
             WORKERS.labels(state).set_function(partial(self._count, state))
-        MODEL_WORKERS.set_function(self._models)
+        MODEL_WORKERS.set_function(self._count_models)
+
+    @property
+    def members(self) -> Sequence[PoolMember]:
+        """The workers, in the order in which they were found."""
+        return tuple(self._members)
 
     @asynccontextmanager
     async def monitored(self) -> AsyncIterator[None]:
-        """Keep an eye on every worker, and on who else there is, while the context lasts."""
-        for worker in self._workers:
-            self._begin(worker.monitor())
+        """Probe every worker and look up every name, again and again, while the context lasts."""
+        for member in self._members:
+            self._start(member.monitor())
         for name in self._names:
-            self._begin(self._follow(name))
+            self._start(self._follow(name))
+
         try:
             yield
         finally:
@@ -95,128 +127,161 @@ class WorkerPool:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def ready(self) -> bool:
-        return any(worker.serves for worker in self._workers)
+        """Whether some worker serves a model."""
+        return any(member.models for member in self._members)
 
     def count_ready(self) -> int:
-        return sum(bool(worker.serves) for worker in self._workers)
+        """The number of workers that serve a model."""
+        return sum(bool(member.models) for member in self._members)
 
     def names(self) -> list[str]:
-        """The names of the models that are served, each once."""
-        return sorted({info.model for worker in self._workers for info in worker.serves})
+        """The names of the served models, each once."""
+        return sorted({model.model for model in self._served()})
 
     def model(self, name: str | None = None, digest: str | None = None) -> WorkerInfo:
-        """What is served under a name (None: the default model of the first ready worker); raises
-        `NoWorker`, `ModelNotFound`.
+        """The model of a name; None for the default model of the first ready worker.
 
-        Where workers have it in several digests, the wanted one, or that of most workers.
+        Where workers have the model in several digests, the given `digest` is preferred, then that
+        of most workers. Raises `NoWorker` and `ModelNotFound`.
         """
-        served = [info for worker in self._workers for info in worker.serves]
+        served = self._served()
         if not served:
             raise NoWorker
-        named = [
-            info for info in served if info.model == (served[0].model if name is None else name)
-        ]
+
+        wanted_name = served[0].model if name is None else name
+        named = [model for model in served if model.model == wanted_name]
         if not named:
             raise ModelNotFound
-        chosen = _prevalent([info.digest for info in named], digest)
-        return next(info for info in named if info.digest == chosen)
+
+        chosen = prevalent([model.digest for model in named], digest)
+        return next(model for model in named if model.digest == chosen)
 
     @contextmanager
-    def dispatches(self, work: Workload) -> Iterator[list[ShareDispatch]]:
-        """Places at the workers that are to share the work, one or several; raises `NoWorker` where
-        there is none."""
-        able = self._in_order(work)
-        if not able:
+    def dispatches(self, workload: Workload) -> Iterator[list[ShareDispatch]]:
+        """The dispatches of a workload's shares, one or several; raises `NoWorker`."""
+        workers = self._in_order(workload)
+        if not workers:
             raise NoWorker
-        loads = [worker.load for worker in able]
-        suffix = sum(work.suffixes)
-        places: list[int] = []
-        if self._split != "never":
-            places = idle_enough(loads, work.prefix, suffix, always=self._split == "always")[
-                : len(work.suffixes)
-            ]
-        if len(places) < 2:
-            places = [within_bound(loads, work.prefix + suffix) if self._affinity else 0]
-        REQUEST_WORKERS.observe(len(places))
-        following, cost = partial(self._after, work), work.prefix + suffix // len(places)
-        seats = [
-            ShareDispatch(able[place], work.model.model, cost, following, self._again)
-            for place in places
+
+        chosen = self._chosen(workload, [worker.load for worker in workers])
+        REQUEST_WORKERS.observe(len(chosen))
+
+        cost = workload.prefix + sum(workload.suffixes) // len(chosen)
+        dispatches = [
+            ShareDispatch(
+                workers[index],
+                workload.model.model,
+                cost,
+                partial(self._pick_worker, workload),
+                self._retry_policy,
+            )
+            for index in chosen
         ]
         try:
-            yield seats
+            yield dispatches
         finally:
-            for seat in seats:
-                seat.leave()
+            for dispatch in dispatches:
+                dispatch.close()
 
-    def _after(self, work: Workload, tried: Collection[PoolMember], cost: int) -> PoolMember | None:
-        """The next worker in the work's order that may take it, those that were tried left out."""
-        able = self._in_order(work, tried)
-        return able[within_bound([worker.load for worker in able], cost)] if able else None
+    def _chosen(self, workload: Workload, loads: Sequence[int]) -> list[int]:
+        """The indices of the workers that share a workload: several idle ones, or else one."""
+        suffix = sum(workload.suffixes)
+        if self._split != "never":
+            always = self._split == "always"
+            idle = idle_enough(loads, workload.prefix, suffix, always=always)
+            idle = idle[: len(workload.suffixes)]
+            if len(idle) > 1:
+                return idle
 
-    def _in_order(self, work: Workload, tried: Collection[PoolMember] = ()) -> list[PoolMember]:
-        """Who else serves the model as wanted, in the order of the work's key; in another digest,
-        where none has that one.
+        if self._affinity:
+            return [within_bound(loads, workload.prefix + suffix)]
+        return [0]
 
-        A worker whose breaker is open comes in where there is no other, and never for a second
-        attempt: calls that fail everywhere are made once. One that is silent comes in where all
-        are.
+    def _pick_worker(
+        self, workload: Workload, tried: Collection[PoolMember], cost: int
+    ) -> PoolMember | None:
+        """The first worker in the workload's order that was not tried and may take the cost."""
+        workers = self._in_order(workload, tried)
+        if not workers:
+            return None
+        return workers[within_bound([worker.load for worker in workers], cost)]
+
+    def _in_order(self, workload: Workload, tried: Collection[PoolMember] = ()) -> list[PoolMember]:
+        """The eligible workers in the order of the workload's key.
+
+        Eligible are the workers that serve the model and were not tried. A worker with an open
+        breaker is eligible only where there is no other, and never for a second attempt: calls
+        that fail everywhere are made once.
         """
-        others = [worker for worker in self._workers if worker not in tried]
-        named = [
-            (worker, info.digest) for worker in others if (info := worker.model(work.model.model))
+        name = workload.model.model
+        workers = [
+            member
+            for member in self._members
+            if member not in tried and member.model(name) is not None
         ]
-        named = [each for each in named if each[0].admits()] or ([] if tried else named)
-        chosen = _prevalent([digest for _, digest in named], work.model.digest)
-        able = [worker for worker, digest in named if digest == chosen]
-        able = [worker for worker in able if not worker.unresponsive()] or able
+        if tried:
+            workers = [worker for worker in workers if worker.admits()]
+
+        workers = prefer(workers, admitting, partial(of_one_digest, workload.model), responsive)
         if not self._affinity:
-            return sorted(able, key=lambda worker: (worker.load, random()))
-        return [able[place] for place in hash_order(work.key, [worker.name for worker in able])]
+            return sorted(workers, key=lambda worker: (worker.load, random()))
+
+        order = hash_order(workload.key, [worker.name for worker in workers])
+        return [workers[index] for index in order]
+
+    def _served(self) -> list[WorkerInfo]:
+        """The models of all workers, in order."""
+        served: list[WorkerInfo] = []
+        for member in self._members:
+            served += member.models
+        return served
 
     async def _follow(self, name: DnsName) -> None:
-        """Keep a worker for every address of a name: who is new is watched, who is gone finishes
-        what it has."""
-        found: dict[str, PoolMember] = {}
+        """Keep one worker for each address of a name; a worker whose address is gone finishes its
+        calls."""
+        members: dict[str, PoolMember] = {}
         urls: list[str] | None = []
         while True:
-            urls, before = await name.urls(), urls
+            before = urls
+            urls = await name.urls()
             if urls != before:
-                log(
-                    "workers' name looked up",
-                    host=name.host,
-                    found=None if urls is None else len(urls),
-                )
+                found = None if urls is None else len(urls)
+                log("workers' name looked up", host=name.host, found=found)
             if urls is not None:
-                for gone in found.keys() - set(urls):
-                    self._workers.remove(found[gone])
-                    found.pop(gone).retire()
-                for url in [each for each in urls if each not in found]:
-                    found[url] = PoolMember(name.connect(url), self._patience)
-                    self._workers.append(found[url])
-                    self._begin(found[url].monitor())
-            await asyncio.sleep(name.seconds if found else min(name.seconds, RETRY_LOOK_UP_SECONDS))
+                self._update(members, urls, name)
+            await asyncio.sleep(
+                name.seconds if members else min(name.seconds, RETRY_LOOK_UP_SECONDS)
+            )
 
-    def _begin(self, work: Coroutine[None, None, None]) -> None:
+    def _update(self, members: dict[str, PoolMember], urls: Sequence[str], name: DnsName) -> None:
+        """Retire the members of a name whose URLs are gone, and begin those of new URLs."""
+        for gone in members.keys() - set(urls):
+            member = members.pop(gone)
+            self._members.remove(member)
+            member.retire()
+
+        for url in urls:
+            if url not in members:
+                members[url] = self._member(name.connect(url))
+                self._members.append(members[url])
+                self._start(members[url].monitor())
+
+    def _member(self, client: httpx.AsyncClient) -> PoolMember:
+        return PoolMember(client, self._health_checks, self._breakers)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        """Run a task that ends with the pool's context at the latest."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _count(self, state: State) -> int:
-        return sum(worker.state() == state for worker in self._workers)
+        return sum(member.state() == state for member in self._members)
 
-    def _models(self) -> dict[tuple[str, ...], int]:
-        """How many workers serve each model and digest, the most served first; no more of them than
-        a scrape should hold."""
-        served = Counter(
-            (info.model[:MAX_NAME], short_digest(info.digest))
-            for worker in self._workers
-            for info in worker.serves
+    def _count_models(self) -> dict[tuple[str, ...], int]:
+        """The number of workers of each model and digest, the most frequent first, at most as many
+        as metrics tell apart."""
+        counts = Counter(
+            (model.model[:MAX_NAME], short_digest(model.digest)) for model in self._served()
         )
-        return dict(served.most_common(MOST_MODELS))
-
-
-def _prevalent(digests: Sequence[str], wanted: str | None) -> str | None:
-    """The wanted one, else the one that occurs most, else the first."""
-    counts = Counter(digests)
-    return max(counts, key=lambda digest: (digest == wanted, counts[digest]), default=None)
+        return dict(counts.most_common(MOST_MODELS))

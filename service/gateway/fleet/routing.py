@@ -1,8 +1,8 @@
-"""Where the work of a request goes: one worker or several, and which.
+"""Routing: the workers that the work of a request goes to, one or several.
 
-Pure arithmetic over loads and hashes; knows no worker, no HTTP and no clock. Invariant: a key's
-workers stand in one order whatever other workers come and go, and nobody gets work while someone
-else is much less loaded.
+Pure arithmetic on loads and hashes; depends on no worker, no HTTP and no clock. Invariant: the
+order of a key's workers does not depend on workers that come and go, and no worker gets work while
+another one is much less loaded.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import heapq
 from collections.abc import Sequence
 
 IMBALANCE = 1.25
-"""How much more than unavoidable a worker may be loaded for the sake of what it has cached."""
+"""Load that a worker may have for the sake of its caches, as a multiple of the unavoidable load."""
 SUFFIX_PER_PREFIX = 4
-"""A share's own tokens must be this many times the prefix, which each share's worker computes anew:
-at most a fifth of a share is computed twice."""
+"""A share's own tokens must be this many times the prefix, which the worker of each share computes:
+at most a fifth of a share's work is done twice."""
 MIN_SHARE_TOKENS = 512
 """Smaller shares are not worth a call of their own."""
 
 
 def hash_order(key: bytes, names: Sequence[str]) -> list[int]:
-    """The places of `names` in the order of a key (rendezvous hashing): without one of them, the
-    others stand as they stood.
+    """The indices of `names` in the order of a key, by rendezvous hashing: without one of the
+    names, the order of the others is the same.
 
     `key` has at most 64 bytes.
     """
@@ -31,34 +31,34 @@ def hash_order(key: bytes, names: Sequence[str]) -> list[int]:
 
 
 def within_bound(loads: Sequence[int], cost: int) -> int:
-    """The first place that may take `cost` more: it ends at most `IMBALANCE` times above what is
-    unavoidable.
+    """The first index whose load may grow by `cost`: to at most `IMBALANCE` times the unavoidable
+    load.
 
-    That is the mean load including this cost, or this cost on top of the least loaded, whichever is
-    more; so somebody always may.
+    Unavoidable is the mean load with this cost, or the least load plus this cost, whichever is
+    more; the least loaded worker is always within the bound.
     """
     unavoidable = max((sum(loads) + cost) / len(loads), min(loads) + cost)
-    return next(place for place, load in enumerate(loads) if load + cost <= IMBALANCE * unavoidable)
+    return next(index for index, load in enumerate(loads) if load + cost <= IMBALANCE * unavoidable)
 
 
 def idle_enough(
     loads: Sequence[int], prefix: int, suffix: int, *, always: bool = False
 ) -> list[int]:
-    """The places that a request is split over, as many as make it faster; fewer than two: do not
-    split it.
+    """The indices of the workers that a request should be split over: as many as make it faster,
+    none where splitting does not.
 
     A request of P prefix and S suffix tokens takes about P + S on one worker and P + S / W on W of
-    them, and W - 1 prefixes more are computed. So only workers with next to nothing to do take
-    part, and only for shares that dwarf the prefix (`always`: for any).
+    them, which compute W - 1 prefixes more. So only workers with next to nothing to do take part,
+    and only for shares much larger than the prefix; with `always`, for shares of any size.
     """
-    least = 1 if always else max(SUFFIX_PER_PREFIX * prefix, MIN_SHARE_TOKENS)
+    min_share = 1 if always else max(SUFFIX_PER_PREFIX * prefix, MIN_SHARE_TOKENS)
     for count in range(len(loads), 1, -1):
         share = suffix // count
-        if share < least:
+        if share < min_share:
             continue
-        idle = [
-            place for place, load in enumerate(loads) if load <= (IMBALANCE - 1) * (prefix + share)
-        ]
+
+        max_load = (IMBALANCE - 1) * (prefix + share)
+        idle = [index for index, load in enumerate(loads) if load <= max_load]
         if len(idle) >= count:
             return idle[:count]
     return []
@@ -68,13 +68,13 @@ def balanced(costs: Sequence[int], count: int) -> list[list[int]]:
     """The indices of `costs` in `count` parts of about equal sum, each part in rising order; parts
     may be empty.
 
-    The largest first, each to the part that has least so far: no part is more than the largest cost
-    above another.
+    Each cost, the largest first, goes to the part with the smallest sum. The sums of two parts
+    differ by the largest cost at most.
     """
     parts: list[list[int]] = [[] for _ in range(count)]
-    heap = [(0, part) for part in range(count)]
+    sums = [(0, part) for part in range(count)]  # a heap
     for index in sorted(range(len(costs)), key=costs.__getitem__, reverse=True):
-        total, part = heap[0]
+        total, part = sums[0]
         parts[part].append(index)
-        heapq.heapreplace(heap, (total + costs[index], part))
+        heapq.heapreplace(sums, (total + costs[index], part))
     return [sorted(part) for part in parts]

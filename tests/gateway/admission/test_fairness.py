@@ -19,10 +19,10 @@ from service.gateway.admission.queue import KEPT_PLACES
 from service.gateway.app import create_gateway
 from service.gateway.scoring import CHUNKS_AT_ONCE
 from service.gateway.settings import GatewaySettings
-from service.observability.metrics import ADMITTED_TOKENS, IMAGES, IN_FLIGHT, QUEUED
 from service.wire import ScoreCall
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import StandIn, reply, scored
+from tests.metrics import metric_value
 
 DOCUMENTS = 800
 WORDS = "some forty words that say nothing at all " * 5
@@ -73,7 +73,8 @@ async def served(
             while (await clients["loud"].get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
         yield clients
-    assert [gauge._value.get() for gauge in (IN_FLIGHT, QUEUED, ADMITTED_TOKENS)] == [0, 0, 0]
+    gauges = "rerank_requests_in_flight", "rerank_requests_waiting", "rerank_admitted_tokens"
+    assert [metric_value(gauge) for gauge in gauges] == [0, 0, 0]
 
 
 def large(name: str, count: int = DOCUMENTS) -> dict[str, Any]:
@@ -147,11 +148,11 @@ async def test_an_image_that_many_documents_show_is_decoded_once(tmp_path: Path)
     same = bare(encode(picture((300, 300))))
     documents = [{"text": f"{number} {WORDS}", "image": same} for number in range(150)]
     async with served(worker, tmp_path) as clients:
-        before = IMAGES._value.get()
+        before = metric_value("rerank_images_total")
         answer = await clients["quiet"].post("/rerank", json={"query": "q", "documents": documents})
         assert answer.status_code == 200
         assert len(worker.diary) > 3, "it went out in several chunks"
-        assert IMAGES._value.get() == before + 1
+        assert metric_value("rerank_images_total") == before + 1
 
 
 def bombs(count: int) -> list[dict[str, str]]:

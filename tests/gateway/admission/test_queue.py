@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission.queue import MAX_RETRY_AFTER, AdmissionQueue
-from service.observability.metrics import SHED
 from tests.gateway.stand_in import soon
 from tests.gateway.virtual_time import in_virtual_time
+from tests.metrics import metric_value
 
 CAPACITY = 10
 LONG = 5
@@ -60,12 +60,6 @@ async def let_go(*visitors: Visitor) -> None:
     for visitor in visitors:
         visitor.leave.set()
     await asyncio.gather(*(visitor.task for visitor in visitors))
-
-
-def is_empty(admission: AdmissionQueue) -> bool:
-    """Whether nothing of anybody is left: not inside, not in the line, not on any account."""
-    queue = admission._queue
-    return admission._inside.is_empty() and not queue and queue.newcomers == 0 and not queue._left
 
 
 STEPS = st.lists(
@@ -120,7 +114,7 @@ async def test_a_storm_never_exceeds_the_capacity_and_leaks_nothing(
         costs = sorted(visitor.cost for visitor in inside)
         # all but the one that came last, and that is not larger than the largest
         assert sum(costs[:-1]) < CAPACITY
-        assert admission._queue.newcomers <= max_waiting
+        assert admission.waiting <= max_waiting
     for visitor in visitors:
         visitor.leave.set()
     outcomes = await asyncio.gather(*(visitor.task for visitor in visitors), return_exceptions=True)
@@ -128,7 +122,7 @@ async def test_a_storm_never_exceeds_the_capacity_and_leaks_nothing(
         o is None or isinstance(o, Overloaded | DeadlineExceeded | asyncio.CancelledError)
         for o in outcomes
     )
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_who_came_first_goes_first_although_a_smaller_one_would_do() -> None:
@@ -143,7 +137,7 @@ async def test_who_came_first_goes_first_although_a_smaller_one_would_do() -> No
     await settle()
     assert entered == [first, large, small]
     await let_go(small)
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_the_door_is_open_while_less_than_the_capacity_is_inside() -> None:
@@ -158,7 +152,7 @@ async def test_the_door_is_open_while_less_than_the_capacity_is_inside() -> None
     await settle()
     assert entered == visitors
     await let_go(*visitors)
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_the_scope_that_got_least_goes_first() -> None:
@@ -198,7 +192,7 @@ async def test_a_full_line_turns_away_at_once() -> None:
     late = Visitor(admission, 1, entered)
     await let_go(inside, waiting[0], late)
     assert entered == [inside, waiting[0], late]
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_a_full_line_makes_room_for_who_has_less_of_it() -> None:
@@ -214,7 +208,7 @@ async def test_a_full_line_makes_room_for_who_has_less_of_it() -> None:
     with pytest.raises(Overloaded):
         admission.expect_room("quiet")
     await let_go(inside, *loud[:2], *quiet)
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_without_a_line_only_those_who_fit_get_in() -> None:
@@ -223,19 +217,19 @@ async def test_without_a_line_only_those_who_fit_get_in() -> None:
         with pytest.raises(Overloaded):
             async with admission.admit(1, soon()):
                 pass
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
     admission, entered = (
-        AdmissionQueue(capacity=None, max_waiting=9, max_wait_seconds=LONG, always=lambda: 2),
+        AdmissionQueue(capacity=None, max_waiting=9, max_wait_seconds=LONG, min_turns=lambda: 2),
         Diary(),
     )
     visitors = [Visitor(admission, 10**9, entered) for _ in range(3)]
     await settle()
     assert entered == visitors[:2]
     await let_go(*visitors)
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 @pytest.mark.parametrize(
@@ -249,13 +243,13 @@ async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
 async def test_who_waited_too_long_is_turned_away(
     waits: AdmissionQueue, until: Callable[[], float], error: type[Exception], reason: str
 ) -> None:
-    before = SHED.labels(reason)._value.get()
+    before = metric_value("rerank_shed_total", reason=reason)
     async with waits.admit(CAPACITY, soon()):
         with pytest.raises(error):
             async with waits.admit(1, until()):
                 pass
-    assert SHED.labels(reason)._value.get() == before + 1
-    assert is_empty(waits)
+    assert metric_value("rerank_shed_total", reason=reason) == before + 1
+    assert waits.is_empty()
 
 
 async def test_who_comes_after_its_deadline_is_not_let_in_although_there_is_room() -> None:
@@ -273,10 +267,10 @@ def test_who_would_wait_too_long_is_told_so_at_once() -> None:
 
         async def visit(patience: float = 60) -> float:
             came = now()
-            async with admission.admit(CAPACITY, came + patience) as stay:
+            async with admission.admit(CAPACITY, came + patience) as admitted:
                 waited = now() - came
                 await asyncio.sleep(1)
-                stay.computed = 1
+                admitted.computed = 1
             return waited
 
         await visit()
@@ -299,7 +293,7 @@ def test_who_would_wait_too_long_is_told_so_at_once() -> None:
         assert now() == came
         assert [await each for each in visits[:5]] == pytest.approx([0, 1, 2, 3, 4])
         await asyncio.gather(*visits, return_exceptions=True)
-        assert is_empty(admission)
+        assert admission.is_empty()
         assert await visit() == 0
 
     in_virtual_time(story())
@@ -314,7 +308,7 @@ async def test_who_gave_up_at_the_head_makes_room_for_the_next() -> None:
     await settle()
     await let_go(inside, small)
     assert entered == [inside, small]
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_who_is_cancelled_while_being_let_in_gives_the_place_back() -> None:
@@ -328,7 +322,7 @@ async def test_who_is_cancelled_while_being_let_in_gives_the_place_back() -> Non
     await settle()
     assert entered == [inside, after]
     await let_go(after)
-    assert is_empty(admission)
+    assert admission.is_empty()
 
 
 async def test_who_fails_inside_gives_the_place_back() -> None:
@@ -336,4 +330,4 @@ async def test_who_fails_inside_gives_the_place_back() -> None:
     with pytest.raises(KeyError):
         async with admission.admit(CAPACITY, soon()):
             raise KeyError
-    assert is_empty(admission)
+    assert admission.is_empty()

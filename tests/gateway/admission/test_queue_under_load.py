@@ -34,7 +34,7 @@ def mixed(cost: int) -> Costs:
 
 def gate(workers: int = 1) -> AdmissionQueue:
     return AdmissionQueue(
-        capacity=None, max_waiting=256, max_wait_seconds=MAX_WAIT, always=lambda: 2 * workers
+        capacity=None, max_waiting=256, max_wait_seconds=MAX_WAIT, min_turns=lambda: 2 * workers
     )
 
 

@@ -155,11 +155,10 @@ def test_a_changed_quota_holds_from_then_on() -> None:
     assert ask(quotas, Quota(pairs_per_second=100), 1) is None
 
 
-def test_scopes_do_not_share_and_meters_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.gateway.admission.quotas._MANY", 100)
-    quotas, quota = Quotas(Clock()), Quota(pairs_per_second=1)
+def test_scopes_do_not_share_and_buckets_do_not_pile_up() -> None:
+    quotas, quota = Quotas(Clock(), max_buckets=100), Quota(pairs_per_second=1)
     assert ask(quotas, quota, 50, scope="debtor") is None
     for number in range(1_000):
         assert ask(quotas, quota, 1, scope=str(number)) is None
     assert ask(quotas, quota, 1, scope="debtor") is not None
-    assert len(quotas._meters) <= 100
+    assert quotas.scopes <= 100

@@ -8,63 +8,65 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.gateway.admission.throughput import (
-    LEAST_SECONDS,
-    LONG_SECONDS,
+    MIN_SAMPLE_SECONDS,
+    SATURATED_SECONDS,
     ThroughputEstimator,
     Ticket,
 )
 
 
 class Story:
-    """A pace and its clock."""
+    """An estimator and its clock."""
 
     def __init__(self) -> None:
-        self.pace = ThroughputEstimator()
+        self.throughput = ThroughputEstimator()
         self.now = 100.0
 
     def come(self, cost: int) -> Ticket:
-        stay = Ticket(cost)
-        self.pace.enter(stay, self.now)
-        return stay
+        ticket = Ticket(cost)
+        self.throughput.enter(ticket, self.now)
+        return ticket
 
-    def go(self, stay: Ticket, computed: float | None = 1.0) -> None:
-        stay.computed = computed
-        self.pace.leave(stay, self.now)
+    def go(self, ticket: Ticket, computed: float | None = 1.0) -> None:
+        ticket.computed = computed
+        self.throughput.leave(ticket, self.now)
 
     def one(
         self, cost: int, seconds: float, computed: float | None = 1.0, *, waiting: bool = False
     ) -> None:
         """One request alone."""
-        stay = self.come(cost)
+        ticket = self.come(cost)
         if waiting:
-            self.pace.mark_saturated()
+            self.throughput.mark_saturated()
         self.now += seconds
-        self.go(stay, computed)
+        self.go(ticket, computed)
 
 
 def test_nothing_is_known_before_something_is_done() -> None:
     story = Story()
-    assert (story.pace.line, story.pace.work) == (None, None)
-    story.one(100, LEAST_SECONDS / 2)
-    assert story.pace.line is None, "too short to tell"
-    story.one(100, LEAST_SECONDS)
-    assert story.pace.line == pytest.approx(200 / (1.5 * LEAST_SECONDS))
+    assert (story.throughput.admitted_rate, story.throughput.computed_rate) == (None, None)
+    story.one(100, MIN_SAMPLE_SECONDS / 2)
+    assert story.throughput.admitted_rate is None, "too short to tell"
+    story.one(100, MIN_SAMPLE_SECONDS)
+    assert story.throughput.admitted_rate == pytest.approx(200 / (1.5 * MIN_SAMPLE_SECONDS))
 
 
 def test_what_fails_or_is_broken_off_counts_for_nothing() -> None:
     story = Story()
     story.one(100, 10, computed=None)
-    assert story.pace.line is None
+    assert story.throughput.admitted_rate is None
     story.one(100, 1)
-    assert story.pace.line == pytest.approx(100)
+    assert story.throughput.admitted_rate == pytest.approx(100)
     story.one(1, 100, computed=None)
-    assert story.pace.line == pytest.approx(100)
+    assert story.throughput.admitted_rate == pytest.approx(100)
 
 
 def test_what_was_known_counts_for_the_line_and_not_for_the_work() -> None:
     story = Story()
     story.one(100, 1, computed=0.25)
-    assert (story.pace.line, story.pace.work) == pytest.approx((100, 25))
+    assert (story.throughput.admitted_rate, story.throughput.computed_rate) == pytest.approx(
+        (100, 25)
+    )
 
 
 def test_idle_time_is_no_time() -> None:
@@ -72,28 +74,28 @@ def test_idle_time_is_no_time() -> None:
     story.one(100, 1)
     story.now += 1_000
     story.one(100, 1)
-    assert story.pace.line == pytest.approx(100)
+    assert story.throughput.admitted_rate == pytest.approx(100)
 
 
 def test_little_to_do_does_not_lower_it_and_much_to_do_does() -> None:
     story = Story()
-    story.one(1_000, LONG_SECONDS)
-    story.one(10, LONG_SECONDS / 2)
-    assert story.pace.line == pytest.approx(1_000)
-    story.one(10, LONG_SECONDS / 2, waiting=True)
-    assert story.pace.line is not None
-    assert 10 < story.pace.line < 900
-    before = story.pace.line
-    story.one(10, 3 * LONG_SECONDS)
-    assert story.pace.line < before
+    story.one(1_000, SATURATED_SECONDS)
+    story.one(10, SATURATED_SECONDS / 2)
+    assert story.throughput.admitted_rate == pytest.approx(1_000)
+    story.one(10, SATURATED_SECONDS / 2, waiting=True)
+    assert story.throughput.admitted_rate is not None
+    assert 10 < story.throughput.admitted_rate < 900
+    before = story.throughput.admitted_rate
+    story.one(10, 3 * SATURATED_SECONDS)
+    assert story.throughput.admitted_rate < before
 
 
 def test_more_done_raises_it_however_little_waits() -> None:
     story = Story()
     story.one(10, 1)
     story.one(1_000, 0.5)
-    assert story.pace.line is not None
-    assert 100 < story.pace.line < 2_000
+    assert story.throughput.admitted_rate is not None
+    assert 100 < story.throughput.admitted_rate < 2_000
 
 
 def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
@@ -102,9 +104,9 @@ def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
     long = story.come(1_000)
     for _ in range(5):
         story.one(10, 0.2)
-        assert story.pace.line is None
+        assert story.throughput.admitted_rate is None
     story.go(long)
-    assert story.pace.line == pytest.approx(1_050)
+    assert story.throughput.admitted_rate == pytest.approx(1_050)
 
 
 @given(
@@ -114,11 +116,14 @@ def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
 def test_a_server_that_takes_turns_is_measured_exactly(
     rate: float, batches: list[tuple[int, int]]
 ) -> None:
-    """A server that does `rate` a second, whatever comes together: the pace is the rate."""
+    """A server that does `rate` a second, whatever comes together: the estimate is that rate."""
     story = Story()
     for cost, together in batches:
-        stays = [story.come(cost) for _ in range(together)]
-        for stay in stays:
+        tickets = [story.come(cost) for _ in range(together)]
+        for ticket in tickets:
             story.now += cost / rate
-            story.go(stay)
-    assert story.pace.line is None or story.pace.line == pytest.approx(rate, rel=1e-6)
+            story.go(ticket)
+    assert (
+        story.throughput.admitted_rate is None
+        or story.throughput.admitted_rate == pytest.approx(rate, rel=1e-6)
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import httpx
 import pytest
@@ -22,7 +22,7 @@ from service.gateway.settings import GatewaySettings
 from service.wire import ScoreCall
 from tests.conftest import free_port
 from tests.gateway.fleet.test_pool import until
-from tests.gateway.stand_in import INFO, StandIn, ask, good
+from tests.gateway.stand_in import INFO, StandIn, ask, good, pool_of
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 
@@ -52,15 +52,20 @@ class Clients:
         return self.made[url]
 
 
+class Server(uvicorn.Server):
+    """A server that leaves the signals to the tests."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 @asynccontextmanager
 async def served(stand_in: StandIn, host: str, port: int) -> AsyncIterator[None]:
     """A stand-in on a real port."""
-    app = stand_in.client._transport.app  # type: ignore[attr-defined]
-    server = uvicorn.Server(
-        uvicorn.Config(app, host=host, port=port, log_config=None, lifespan="off")
-    )
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(server._serve())
+    config = uvicorn.Config(stand_in.app, host=host, port=port, log_config=None, lifespan="off")
+    server = Server(config)
+    serving = asyncio.create_task(server.serve())
     await until(lambda: server.started)
     try:
         yield
@@ -82,13 +87,13 @@ def named(names: NameServer, port: int, connect: Clients | None = None) -> DnsNa
 
 
 def who(workers: WorkerPool) -> list[str]:
-    return [worker.name for worker in workers._workers if worker.serves]
+    return [worker.name for worker in workers.members if worker.models]
 
 
 async def test_every_address_is_a_worker_and_they_come_and_go() -> None:
     names, clients = NameServer(HOSTS[0]), Clients()
     async with two() as (stand_ins, port):
-        workers = WorkerPool([named(names, port, clients)])
+        workers = pool_of(named(names, port, clients))
         first, second = (f"http://{host}:{port}" for host in HOSTS)
         async with workers.monitored():
             await until(lambda: who(workers) == [first])
@@ -119,7 +124,7 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
     names, clients = NameServer(HOSTS[0]), Clients()
     async with two() as (stand_ins, port):
         stand_ins[0].answer = held
-        workers = WorkerPool([named(names, port, clients)])
+        workers = pool_of(named(names, port, clients))
         async with workers.monitored():
             await until(workers.ready)
             asked = asyncio.create_task(ask(workers))
@@ -135,7 +140,7 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
 async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:
     names = NameServer(*HOSTS)
     async with two() as (_, port):
-        workers = WorkerPool([named(names, port)])
+        workers = pool_of(named(names, port))
         async with workers.monitored():
             await until(lambda: len(who(workers)) == 2)
             names.addresses = None
@@ -149,7 +154,7 @@ async def test_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
     names = NameServer()
     names.addresses = None
     async with two() as (_, port):
-        workers = WorkerPool([named(names, port)])
+        workers = pool_of(named(names, port))
         async with workers.monitored():
             await until(lambda: names.asked > 2)
             with pytest.raises(NoWorker):
@@ -161,7 +166,7 @@ async def test_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
 async def test_named_and_listed_workers_stand_side_by_side() -> None:
     listed = StandIn(good)
     async with two() as (_, port):
-        workers = WorkerPool([listed.client, named(NameServer(*HOSTS), port)])
+        workers = pool_of(listed.client, named(NameServer(*HOSTS), port))
         async with workers.monitored():
             await until(lambda: len(who(workers)) == 3)
 

@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from service.errors import NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import RetryBudget
-from service.gateway.fleet import dispatch as seats
 from service.gateway.fleet.dispatch import RETRY_RESERVE, RETRY_SHARE, RetryPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
@@ -26,6 +25,7 @@ from tests.gateway.stand_in import (
     key_for,
     monitored,
     never,
+    retry_policy,
     scored,
     soon,
 )
@@ -63,7 +63,7 @@ async def test_where_every_other_call_fails_so_that_no_breaker_opens_they_do_too
     for each in stand_ins:
         each.answer = every_other(each)
     failed = 0
-    async with monitored(*(each.client for each in stand_ins), again=RetryPolicy()) as workers:
+    async with monitored(*(each.client for each in stand_ins), retries=retry_policy()) as workers:
         for number in range(CALLS):
             try:
                 await ask(workers, key=b"%d" % number)
@@ -101,7 +101,7 @@ async def test_a_call_without_budget_is_made_once() -> None:
     stand_ins = [StandIn(says(500, b"")), StandIn(good)]
     clients = [each.client for each in stand_ins]
     async with monitored(
-        *clients, again=RetryPolicy(retries=RetryBudget(share=0, reserve=1))
+        *clients, retries=retry_policy(retries=RetryBudget(share=0, reserve=1))
     ) as workers:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         with pytest.raises(WorkerFailed):
@@ -113,16 +113,25 @@ async def test_a_call_without_budget_is_made_once() -> None:
 
 
 def hedged(*, reserve: float = 100) -> RetryPolicy:
-    return RetryPolicy(0.02, hedges=RetryBudget(share=0, reserve=reserve))
+    return retry_policy(0.02, hedges=RetryBudget(share=0, reserve=reserve))
 
 
-async def test_by_default_no_call_is_made_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unwanted(*_: object) -> object:
-        raise AssertionError
+async def test_by_default_no_call_is_made_twice() -> None:
+    release = asyncio.Event()
 
-    monkeypatch.setattr(seats, "_first_good", unwanted)
-    async with monitored(StandIn(good).client) as workers:
-        assert (await ask(workers)).digest == INFO.digest
+    async def held(call: ScoreCall) -> Response:
+        await release.wait()
+        return await good(call)
+
+    stand_ins = [StandIn(held), StandIn(held)]
+    async with monitored(*(each.client for each in stand_ins)) as workers:
+        waiting = asyncio.create_task(ask(workers))
+        await until(lambda: asked(stand_ins) == 1)
+        # ten times as long as a hedge waits in the tests below
+        await asyncio.sleep(0.2)
+        release.set()
+        assert (await waiting).digest == INFO.digest
+    assert asked(stand_ins) == 1
 
 
 async def test_of_two_workers_the_first_to_reply_wins_and_the_other_is_called_off() -> None:
@@ -136,16 +145,16 @@ async def test_of_two_workers_the_first_to_reply_wins_and_the_other_is_called_of
 
     stand_ins = [StandIn(slow), StandIn(good), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with monitored(*clients, again=hedged()) as workers:
+    async with monitored(*clients, retries=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         assert cancelled.is_set()
         assert asked(stand_ins) == 2
-        assert [worker.load for worker in workers._workers] == [0, 0, 0]
+        assert [worker.load for worker in workers.members] == [0, 0, 0]
 
 
 async def test_a_quick_reply_is_asked_for_once() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
-    async with monitored(*(each.client for each in stand_ins), again=RetryPolicy(60)) as workers:
+    async with monitored(*(each.client for each in stand_ins), retries=retry_policy(60)) as workers:
         for number in range(10):
             await ask(workers, key=b"%d" % number)
     assert asked(stand_ins) == 10
@@ -159,7 +168,7 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
         return await good(call)
 
     stand_ins = [StandIn(held), StandIn(held)]
-    async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
+    async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         waiting = [asyncio.create_task(ask(workers, key=b"%d" % number)) for number in range(4)]
         await until(lambda: asked(stand_ins) >= 4)
         # five times as long as a call waits before it is made elsewhere too
@@ -172,7 +181,7 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
 async def test_second_calls_have_a_budget() -> None:
     stand_ins = [StandIn(never), StandIn(good)]
     clients = [each.client for each in stand_ins]
-    async with monitored(*clients, again=hedged(reserve=2)) as workers:
+    async with monitored(*clients, retries=hedged(reserve=2)) as workers:
         key = key_for(*clients)
         for _ in range(2):
             await ask(workers, key=key)
@@ -182,7 +191,7 @@ async def test_second_calls_have_a_budget() -> None:
         assert (len(stand_ins[1].calls), waiting.done()) == (2, False)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert [worker.load for worker in workers._workers] == [0, 0]
+        assert [worker.load for worker in workers.members] == [0, 0]
 
 
 @pytest.mark.parametrize("first", ["the first", "the second"])
@@ -208,7 +217,7 @@ async def test_where_one_of_two_fails_the_other_is_waited_for(first: str) -> Non
         else [StandIn(late), StandIn(fails)]
     )
     clients = [each.client for each in stand_ins]
-    async with monitored(*clients, again=hedged()) as workers:
+    async with monitored(*clients, retries=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).pairs == [scored(0), scored(1)]
     assert [len(each.calls) for each in stand_ins] == [1, 1]
 
@@ -223,7 +232,7 @@ async def test_where_both_fail_no_third_is_asked() -> None:
         return Response(status_code=500)
 
     stand_ins = [StandIn(fails) for _ in range(3)]
-    async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
+    async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers, soon(), CALL)
     assert asked(stand_ins) == 2
@@ -231,10 +240,10 @@ async def test_where_both_fail_no_third_is_asked() -> None:
 
 async def test_one_that_is_cancelled_cancels_both() -> None:
     stand_ins = [StandIn(never), StandIn(never)]
-    async with monitored(*(each.client for each in stand_ins), again=hedged()) as workers:
+    async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         waiting: asyncio.Task[ScoreReply] = asyncio.create_task(ask(workers))
         await until(lambda: asked(stand_ins) == 2)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        assert [worker.load for worker in workers._workers] == [0, 0]
-        assert not any(worker._calls for worker in workers._workers)
+        assert [worker.load for worker in workers.members] == [0, 0]
+        assert not any(worker.calls for worker in workers.members)

@@ -9,12 +9,10 @@ from contextlib import asynccontextmanager, suppress
 import httpx
 import msgspec
 import pytest
-from prometheus_client import REGISTRY
 from starlette.responses import Response
 
 from service.errors import DeadlineExceeded, NoWorker, Overloaded, RerankError, WorkerFailed
-from service.gateway.fleet import member as worker_module
-from service.gateway.fleet.member import FAILURES, HealthCheckPolicy
+from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
 from tests.gateway.fleet.test_pool import until
@@ -30,22 +28,24 @@ from tests.gateway.stand_in import (
     scored,
     soon,
 )
+from tests.metrics import metric_value
 
 FAILS = says(500, b"")
-SHORT = HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=3)
+SHORT = HealthCheckPolicy(probe_seconds=0.01, timeout_seconds=0.05, max_misses=3)
+FAILURES = BreakerPolicy().failures
 
 
 class Gate(httpx.ASGITransport):
     """The way to a stand-in; while it is shut, nothing comes back."""
 
     def __init__(self, stand_in: StandIn) -> None:
-        super().__init__(stand_in.client._transport.app)  # type: ignore[attr-defined]
+        super().__init__(stand_in.app)
         self.open = asyncio.Event()
         self.open.set()
-        self.looks = 0
+        self.probes = 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.looks += request.url.path == "/info"
+        self.probes += request.url.path == "/info"
         await self.open.wait()
         return await super().handle_async_request(request)
 
@@ -55,13 +55,8 @@ def gated(stand_in: StandIn) -> tuple[Gate, httpx.AsyncClient]:
     return gate, httpx.AsyncClient(transport=gate, base_url=stand_in.client.base_url)
 
 
-def state_count(state: str) -> float | None:
-    return REGISTRY.get_sample_value("rerank_workers", {"state": state})
-
-
-@pytest.fixture
-def _soon_half_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "OPEN_SECONDS", 0.02)
+def state_count(state: str) -> float:
+    return metric_value("rerank_workers", state=state)
 
 
 async def test_a_worker_that_keeps_failing_is_not_asked_while_another_serves() -> None:
@@ -74,12 +69,12 @@ async def test_a_worker_that_keeps_failing_is_not_asked_while_another_serves() -
         assert (state_count("circuit_open"), state_count("ready")) == (1, 1)
 
 
-@pytest.mark.usefixtures("_soon_half_open")
 async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
     bad, other = StandIn(FAILS), StandIn(good)
-    async with monitored(bad.client, other.client) as workers:
+    soon_half_open = BreakerPolicy(open_seconds=0.02)
+    async with monitored(bad.client, other.client, breakers=soon_half_open) as workers:
         key = key_for(bad.client, other.client)
-        worker = workers._workers[0]
+        worker = workers.members[0]
         for _ in range(FAILURES):
             await ask(workers, key=key)
         assert worker.state() == "circuit_open"
@@ -106,7 +101,7 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
 async def test_where_all_breakers_are_open_calls_are_made_once_and_success_closes_them() -> None:
     stand_ins = [StandIn(FAILS), StandIn(FAILS)]
     async with monitored(*(each.client for each in stand_ins)) as workers:
-        while any(worker.admits() for worker in workers._workers):
+        while any(worker.admits() for worker in workers.members):
             with pytest.raises(WorkerFailed):
                 await ask(workers)
         before = sum(len(each.calls) for each in stand_ins)
@@ -117,20 +112,20 @@ async def test_where_all_breakers_are_open_calls_are_made_once_and_success_close
         for each in stand_ins:
             each.answer = good
         assert (await ask(workers)).digest == INFO.digest
-        assert any(worker.admits() for worker in workers._workers)
+        assert any(worker.admits() for worker in workers.members)
 
 
 async def test_a_worker_that_was_away_starts_anew() -> None:
     bad, other = StandIn(FAILS), StandIn(good)
-    async with monitored(bad.client, other.client, patience=SHORT) as workers:
+    async with monitored(bad.client, other.client, health_checks=SHORT) as workers:
         key = key_for(bad.client, other.client)
         for _ in range(FAILURES):
             await ask(workers, key=key)
-        assert workers._workers[0].state() == "circuit_open"
+        assert workers.members[0].state() == "circuit_open"
         bad.info = None
-        await until(lambda: workers._workers[0].state() == "unready")
+        await until(lambda: workers.members[0].state() == "unready")
         bad.info, bad.answer = INFO, good
-        await until(lambda: workers._workers[0].state() == "ready")
+        await until(lambda: workers.members[0].state() == "ready")
         await ask(workers, key=key)
         assert len(bad.calls) == FAILURES + 1
 
@@ -139,9 +134,9 @@ async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_it
     other = StandIn(good)
     async with speaking(*[b""] * 20) as client, monitored(client, other.client) as workers:
         for _ in range(10):
-            await until(lambda: workers._workers[0].serves)
+            await until(lambda: workers.members[0].models)
             assert (await ask(workers, key=key_for(client, other.client))).digest == INFO.digest
-        assert workers._workers[0].state() == "circuit_open"
+        assert workers.members[0].state() == "circuit_open"
     assert len(other.calls) == 10
 
 
@@ -162,22 +157,21 @@ async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(
         for _ in range(2 * FAILURES):
             with pytest.raises(error):
                 await ask(workers, soon(1))
-        assert workers._workers[0].state() == "ready"
+        assert workers.members[0].state() == "ready"
 
 
 @pytest.mark.parametrize(("seconds", "state"), [(0.3, "ready"), (0.6, "circuit_open")])
 async def test_time_that_runs_out_counts_only_if_there_was_enough(
-    seconds: float, state: str, monkeypatch: pytest.MonkeyPatch
+    seconds: float, state: str
 ) -> None:
     """Otherwise a client with hardly any patience would shut a worker out for all others."""
-    monkeypatch.setattr(worker_module, "FAIR_SECONDS", 0.5)
     only = StandIn(never)
-    async with monitored(only.client) as workers:
+    async with monitored(only.client, breakers=BreakerPolicy(blame_seconds=0.5)) as workers:
         asked = [asyncio.create_task(ask(workers, soon(seconds))) for _ in range(FAILURES)]
         assert {type(each) for each in await asyncio.gather(*asked, return_exceptions=True)} == {
             DeadlineExceeded
         }
-        assert workers._workers[0].state() == state
+        assert workers.members[0].state() == state
 
 
 async def test_calls_that_are_cancelled_open_no_breaker() -> None:
@@ -188,30 +182,30 @@ async def test_calls_that_are_cancelled_open_no_breaker() -> None:
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
-        assert workers._workers[0].state() == "ready"
+        assert workers.members[0].state() == "ready"
 
 
 async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_elsewhere() -> None:
     hung, other = StandIn(good), StandIn(good)
     gate, client = gated(hung)
-    async with monitored(client, other.client, patience=SHORT) as workers:
+    async with monitored(client, other.client, health_checks=SHORT) as workers:
         gate.open.clear()
         replies = await asyncio.gather(
             *(ask(workers, soon(60), key=key_for(client, other.client)) for _ in range(5))
         )
         assert {reply.digest for reply in replies} == {INFO.digest}
         assert (len(hung.calls), len(other.calls)) == (0, 5)
-        assert workers._workers[0].state() == "unready"
-        assert [worker.load for worker in workers._workers] == [0, 0]
+        assert workers.members[0].state() == "unready"
+        assert [worker.load for worker in workers.members] == [0, 0]
         gate.open.set()
-        await until(lambda: workers._workers[0].state() == "ready")
+        await until(lambda: workers.members[0].state() == "ready")
         await ask(workers, key=key_for(client, other.client))
         assert len(other.calls) == 5
 
 
 async def test_what_waits_for_the_only_worker_ends_when_that_hangs() -> None:
     gate, client = gated(StandIn(good))
-    async with monitored(client, patience=SHORT) as workers:
+    async with monitored(client, health_checks=SHORT) as workers:
         gate.open.clear()
         for _ in range(2):
             with pytest.raises(NoWorker):
@@ -236,7 +230,7 @@ async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_non
         httpx.AsyncClient(transport=gate, base_url=f"http://{name}")
         for gate, name in ((mortal, "a"), (stuck, "b"))
     ]
-    async with monitored(*clients, patience=SHORT) as workers:
+    async with monitored(*clients, health_checks=SHORT) as workers:
         for gate in (mortal, stuck):
             gate.open.clear()
         asked = [ask(workers, soon(60), key=b"%d" % number) for number in range(10)]
@@ -247,30 +241,31 @@ async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_non
 async def test_the_only_worker_that_dies_during_a_call_is_no_worker() -> None:
     mortal = Mortal(StandIn(good))
     client = httpx.AsyncClient(transport=mortal, base_url="http://only")
-    async with monitored(client, patience=HealthCheckPolicy(look_seconds=60)) as workers:
+    async with monitored(client, health_checks=HealthCheckPolicy(probe_seconds=60)) as workers:
         mortal.open.clear()
         with pytest.raises(NoWorker):
             await ask(workers)
 
 
-async def test_a_worker_that_misses_a_look_is_only_passed_over() -> None:
+async def test_a_worker_that_misses_a_probe_is_only_passed_over() -> None:
     """It may be busy: what it has it keeps, and where there is nobody else it is asked."""
     stand_ins = [StandIn(good), StandIn(good)]
     gates, clients = zip(*map(gated, stand_ins), strict=True)
     key = key_for(*clients)
     async with monitored(
-        *clients, patience=HealthCheckPolicy(look_seconds=0.01, answer_seconds=0.05, misses=1_000)
+        *clients,
+        health_checks=HealthCheckPolicy(probe_seconds=0.01, timeout_seconds=0.05, max_misses=1_000),
     ) as workers:
         gates[0].open.clear()
         asked = asyncio.create_task(ask(workers, soon(60), key=key))
-        await until(lambda: workers._workers[0].state() == "unresponsive")
-        before = gates[0].looks
-        await until(lambda: gates[0].looks > before + 3)
+        await until(lambda: workers.members[0].state() == "unresponsive")
+        before = gates[0].probes
+        await until(lambda: gates[0].probes > before + 3)
         assert not asked.done()
         await ask(workers, key=key)
         assert [len(each.calls) for each in stand_ins] == [0, 1]
         stand_ins[1].info = None
-        await until(lambda: workers._workers[1].state() == "unready")
+        await until(lambda: workers.members[1].state() == "unready")
         also = asyncio.create_task(ask(workers, soon(60), key=key))
         gates[0].open.set()
         assert [(await each).digest for each in (asked, also)] == [INFO.digest] * 2
@@ -285,7 +280,7 @@ async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
         return await good(call)
 
     only = StandIn(held)
-    async with monitored(only.client, patience=SHORT) as workers:
+    async with monitored(only.client, health_checks=SHORT) as workers:
         asked = asyncio.create_task(ask(workers, soon(60)))
         await until(lambda: only.calls)
         only.info = None
@@ -299,7 +294,7 @@ async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_sa
 ):
     leaving, other = StandIn(refuses(NoWorker)), StandIn(good)
     async with monitored(
-        leaving.client, other.client, patience=HealthCheckPolicy(look_seconds=60)
+        leaving.client, other.client, health_checks=HealthCheckPolicy(probe_seconds=60)
     ) as workers:
         leaving.info = None
         for _ in range(5):
@@ -307,16 +302,24 @@ async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_sa
         assert (len(leaving.calls), len(other.calls)) == (1, 5)
 
 
-async def test_a_watch_goes_on_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    only = StandIn(good)
-    async with monitored(only.client, patience=HealthCheckPolicy(look_seconds=0.005)) as workers:
+class Faulty(httpx.ASGITransport):
+    """The way to a stand-in; while it is `broken`, an exception that no client expects."""
 
-        async def breaks(client: httpx.AsyncClient) -> object:
+    broken = False
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.broken:
             raise ZeroDivisionError
+        return await super().handle_async_request(request)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(worker_module, "get_served", breaks)
-            await until(lambda: not workers.ready())
+
+async def test_the_monitor_goes_on_whatever_happens() -> None:
+    transport = Faulty(StandIn(good).app)
+    client = httpx.AsyncClient(transport=transport, base_url="http://only")
+    async with monitored(client, health_checks=HealthCheckPolicy(probe_seconds=0.005)) as workers:
+        transport.broken = True
+        await until(lambda: not workers.ready())
+        transport.broken = False
         await until(workers.ready)
 
 
@@ -364,7 +367,7 @@ async def test_a_reply_that_breaks_off_is_a_failed_worker_that_soon_is_ready_aga
     whole = OK + b"connection: close\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
     async with (
         speaking(BROKEN[broken], whole) as client,
-        monitored(client, patience=HealthCheckPolicy(look_seconds=60)) as workers,
+        monitored(client, health_checks=HealthCheckPolicy(probe_seconds=60)) as workers,
     ):
         with pytest.raises(WorkerFailed):
             await ask(workers)

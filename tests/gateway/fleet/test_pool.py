@@ -28,6 +28,7 @@ from tests.gateway.stand_in import (
     key_for,
     monitored,
     never,
+    pool_of,
     reply,
     scored,
     soon,
@@ -79,7 +80,7 @@ async def test_a_worker_that_cannot_be_reached_is_not_ready() -> None:
 async def test_a_worker_is_not_ready_until_it_says_what_it_serves() -> None:
     late = StandIn(good)
     late.info = None
-    workers = WorkerPool([late.client])
+    workers = pool_of(late.client)
     async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
@@ -122,7 +123,7 @@ async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks
 ) -> None:
     only = StandIn(good)
     only.said = said
-    workers = WorkerPool([only.client])
+    workers = pool_of(only.client)
     async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
@@ -168,7 +169,7 @@ async def test_of_two_digests_the_one_of_most_workers_is_served_or_the_one_that_
         assert workers.model() == workers.model("m", "sha256:gone") == TWO
         assert workers.model("m", INFO.digest) == INFO
         stand_ins[2].info = INFO
-        await workers._workers[2].probe()
+        await workers.members[2].probe()
         assert workers.model() == INFO
 
 
@@ -176,13 +177,13 @@ async def test_calls_go_to_workers_of_the_wanted_digest_while_there_are_any() ->
     stand_ins = [StandIn(good, each) for each in (INFO, TWO, TWO)]
     async with monitored(*(each.client for each in stand_ins)) as workers:
         for number in range(20):
-            with workers.dispatches(Workload(INFO, b"%d" % number, 10, [10, 10])) as (seat,):
-                await seat.score(CALL, 20, soon())
+            with workers.dispatches(Workload(INFO, b"%d" % number, 10, [10, 10])) as (dispatch,):
+                await dispatch.score(CALL, 20, soon())
         assert [len(each.calls) for each in stand_ins] == [20, 0, 0]
         stand_ins[0].info = TWO
-        await workers._workers[0].probe()
-        with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (seat,):
-            await seat.score(CALL, 20, soon())
+        await workers.members[0].probe()
+        with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (dispatch,):
+            await dispatch.score(CALL, 20, soon())
         assert sum(len(each.calls) for each in stand_ins) == 21
 
 
@@ -193,13 +194,13 @@ async def fails(call: ScoreCall) -> Response:
 async def test_where_all_of_the_wanted_digest_fail_another_digest_is_better_than_none() -> None:
     failing, newer = StandIn(fails), StandIn(good, TWO)
     async with monitored(failing.client, newer.client) as workers:
-        with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (seat,):
-            await seat.score(CALL, 20, soon())
+        with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (dispatch,):
+            await dispatch.score(CALL, 20, soon())
     assert [len(each.calls) for each in (failing, newer)] == [1, 1]
 
 
 @pytest.mark.parametrize("number", range(6))
-async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_seat_stays_there(
+async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_share_stays_there(
     number: int,
 ) -> None:
     stand_ins, key = [StandIn(good) for _ in range(4)], b"%d" % number
@@ -209,22 +210,22 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_seat_stays
     ]
     order[0].answer = fails
     async with monitored(*(each.client for each in stand_ins)) as workers:
-        with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (seat,):
+        with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (dispatch,):
             for _ in range(3):
-                await seat.score(CALL, 5, soon())
-            assert sorted(worker.load for worker in workers._workers) == [0, 0, 0, 15]
-        assert [worker.load for worker in workers._workers] == [0, 0, 0, 0]
+                await dispatch.score(CALL, 5, soon())
+            assert sorted(worker.load for worker in workers.members) == [0, 0, 0, 15]
+        assert [worker.load for worker in workers.members] == [0, 0, 0, 0]
     assert [len(each.calls) for each in order] == [1, 3, 0, 0]
 
 
-async def test_a_seat_whose_worker_is_gone_before_its_call_moves_at_once() -> None:
+async def test_a_share_whose_worker_is_gone_before_its_call_moves_at_once() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
     clients = [each.client for each in stand_ins]
     async with monitored(*clients) as workers:
-        with workers.dispatches(Workload(INFO, key_for(*clients), 10, [10, 10])) as (seat,):
+        with workers.dispatches(Workload(INFO, key_for(*clients), 10, [10, 10])) as (dispatch,):
             stand_ins[0].info = None
-            await workers._workers[0].probe()
-            await seat.score(CALL, 20, soon())
+            await workers.members[0].probe()
+            await dispatch.score(CALL, 20, soon())
     assert [len(each.calls) for each in stand_ins] == [0, 1]
 
 
@@ -322,7 +323,9 @@ async def test_a_reply_with_another_digest_is_noticed_at_once() -> None:
 
 async def test_a_new_model_is_noticed_without_a_call() -> None:
     only = StandIn(good)
-    async with monitored(only.client, patience=HealthCheckPolicy(look_seconds=0.005)) as workers:
+    async with monitored(
+        only.client, health_checks=HealthCheckPolicy(probe_seconds=0.005)
+    ) as workers:
         only.info = structs.replace(INFO, model="n", digest="sha256:two")
         await until(lambda: workers.names() == ["n"])
         only.info = None

@@ -15,7 +15,6 @@ import trustme
 
 from service.api import Item, Limits
 from service.errors import BadRequest
-from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.media.fetching import Fetcher, FetchRules
 from service.gateway.media.reader import Media
@@ -28,7 +27,7 @@ from tests.gateway.encoded_pictures import (
     picture,
     png_that_claims,
 )
-from tests.gateway.stand_in import StandIn, good, monitored, soon
+from tests.gateway.stand_in import StandIn, good, monitored, reranker, soon
 from tests.processes import Gmr
 from tests.promises.image_urls.hostile import HOST, PUBLIC, Dialler, Hostile, Resolver, hostile, ok
 
@@ -63,10 +62,7 @@ async def house() -> AsyncIterator[House]:
     authority.configure_trust(trusted)
     async with hostile(ok(PNG), authority) as server, monitored(worker.client) as workers:
         fetcher = Fetcher(RULES, resolve=resolver, dial=Dialler(server.port), trusted=trusted)
-        reranker = Reranker(
-            Media(Limits(), fetcher), ScoreCache([MemoryTier(2**20)]), workers, secret=b"s"
-        )
-        yield House(reranker, worker, server, resolver)
+        yield House(reranker(workers, Media(Limits(), fetcher)), worker, server, resolver)
 
 
 async def test_it_is_known_by_its_bytes_and_never_by_its_url(house: House) -> None:

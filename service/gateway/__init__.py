@@ -1,1 +1,1 @@
-"""The public HTTP side: validates, admits, caches, and asks workers."""
+"""The public HTTP side: validates and admits requests, caches scores, and calls workers."""

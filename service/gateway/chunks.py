@@ -79,7 +79,7 @@ class Chunks:
         return chunk
 
     def _fits_one_chunk(self, max_cost: int) -> bool:
-        """Whether there are both texts and images left, and one chunk can hold all of them.
+        """True if there are both texts and images left, and one chunk can hold all of them.
 
         Images are taken after the last text, so all of them are left while there are texts.
         """

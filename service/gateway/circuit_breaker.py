@@ -42,7 +42,7 @@ class Breaker:
         return "open"
 
     def would_admit(self) -> bool:
-        """Whether `enter()` would return True now."""
+        """True if `enter()` would return True now."""
         return self.state == "closed" or (self.state == "half_open" and not self._probing)
 
     def enter(self) -> bool:

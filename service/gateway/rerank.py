@@ -117,7 +117,7 @@ class Reranker:
         return contents
 
     async def _look_up(self, keys: Collection[bytes], request: _Request) -> dict[bytes, Scored]:
-        """The cached scores, by key; none where the query does not want any."""
+        """The cached scores, by key; none where the query bypasses or refreshes the cache."""
         if request.query.cache != "use":
             return {}
         with stage("cache_get"):
@@ -136,7 +136,7 @@ class Reranker:
             )
 
         with stage("score"):
-            # a query that wants no cached score wants none of another request either
+            # a query that uses no cached scores uses none of another request either
             if request.query.cache != "use":
                 digests, fresh = await score(missing)
                 return FlightResult(digests, fresh)

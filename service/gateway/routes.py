@@ -99,7 +99,7 @@ def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:
 def _add_info(router: APIRouter, pool: WorkerPool, limits: Limits) -> None:
     @router.get("/info", tags=["models"], responses=_ERRORS)
     async def info(request: Request) -> Response:
-        """What a client needs to size its calls, of the first model that the caller may use."""
+        """The limits of a request, and the first model that the caller may use."""
         caller = caller_of(request)
         default = pool.model()
         usable = [name for name in (default.model, *pool.names()) if caller.may_use(name)]

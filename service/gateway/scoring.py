@@ -265,7 +265,7 @@ def _image_error(content: Content, images: Images) -> RerankError | None:
 
 
 def _outcome(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
-    """A worker's score, or the error that its refusal stands for."""
+    """A worker's score, or the error of its refusal."""
     if isinstance(pair, Scored):
         return pair
     if pair.code == PairTooLong.code:

@@ -1,4 +1,4 @@
-"""The gateway's settings: read once from the environment (`RERANK_*`), then passed down as plain
+"""The gateway's settings, read once from the environment (`RERANK_*`) and passed on as plain
 values."""
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ MAX_MODEL_NAME = 256
 
 
 class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, BaseSettings):
-    """Every knob of the gateway; the limits of a request are among them (`RERANK_MAX_DOCUMENTS`,
-    ...)."""
+    """All settings of the gateway, the limits of a request among them."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
@@ -195,21 +194,23 @@ class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, Ba
     @field_validator("workers", "image_url_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return (
-            tuple(part.strip() for part in value.split(",") if part.strip())
-            if isinstance(value, str)
-            else value
-        )
+        """Split a comma-separated list, as the environment has it."""
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        return tuple(part for part in parts if part)
 
     @field_validator("model_aliases", mode="before")
     @classmethod
     def _split_aliases(cls, value: object) -> object:
+        """Split `alias=model,alias=model`, as the environment has it."""
         if not isinstance(value, str):
             return value
+
         pairs = [part.partition("=") for part in value.split(",") if part.strip()]
         aliases = {alias.strip(): model.strip() for alias, _, model in pairs}
-        named = [*aliases, *aliases.values()]
-        if len(aliases) < len(pairs) or not all(1 <= len(name) <= MAX_MODEL_NAME for name in named):
+        lengths = [len(name) for name in (*aliases, *aliases.values())]
+        if len(aliases) < len(pairs) or not all(1 <= each <= MAX_MODEL_NAME for each in lengths):
             raise PydanticCustomError(
                 "aliases", "Aliases are given as alias=model, comma-separated, each alias once"
             )
@@ -218,10 +219,9 @@ class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, Ba
     @field_validator("workers")
     @classmethod
     def _are_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        urls = [url for url in value if not dns_name(url)]
         try:
-            TypeAdapter(list[HttpUrl]).validate_python(
-                [each for each in value if not dns_name(each)]
-            )
+            TypeAdapter(list[HttpUrl]).validate_python(urls)
         except ValidationError:
             sentence = (
                 "A worker's address is a URL such as http://127.0.0.1:8001, or dns://host:port"
@@ -240,7 +240,7 @@ class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, Ba
         return value
 
     def fetch_rules(self) -> FetchRules | None:
-        """How image URLs are fetched; None: they are not."""
+        """The rules for fetching image URLs; None where they are not fetched."""
         if not self.image_urls:
             return None
         return FetchRules(
@@ -253,5 +253,5 @@ class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, Ba
         )
 
     def limits(self) -> Limits:
-        """The limits alone, as `/info` shows them."""
+        """The limits of a request alone, as `/info` shows them."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})

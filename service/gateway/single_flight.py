@@ -1,4 +1,4 @@
-"""Single flight: a pair that several requests want at the same time is scored once.
+"""Single flight: a pair of several concurrent requests is scored once.
 
 Depends on keys and outcomes, not on how or why pairs are scored. The first request for a pair
 leads its flight. Others join the flight, and wait for it only after the flights that they lead have

@@ -51,7 +51,7 @@ class Inside:
         return sum(turn.scope == scope for turn in self.large)
 
     def has_place(self, scope: str, places: int, kept: int) -> bool:
-        """Whether one more large request of a scope may enter.
+        """True if one more large request of a scope may enter.
 
         A scope may have `places` of them. `kept` places are beyond that, half of them only for
         scopes with none inside.

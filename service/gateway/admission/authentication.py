@@ -142,8 +142,8 @@ class Authenticator:
             log("there are no keys: nobody may enter", logging.WARNING)
 
     def _caller(self, headers: Sequence[tuple[bytes, bytes]]) -> Caller:
-        """The caller whose key the headers have. The key is compared with all keys, whichever
-        matches, so that the time taken tells nothing."""
+        """The caller whose key the headers have. The key is compared with all keys, in
+        constant time each, so that the time taken reveals nothing."""
         shown = [value for name, value in headers if name == b"authorization"]
         if not shown:
             raise Unauthorized

@@ -3,9 +3,8 @@
 The order is start-time fair queueing on two levels. Of the scopes (tenants) that wait, the one that
 was served least is next. A scope has two lanes, one of small requests and one of slices of large
 requests; the lane that was served least is next. Each lane is first in, first out. The queue
-depends on costs, not on what they stand for, and decides an order, not when there is room.
-Invariant: while a scope or a lane waits, it is served at most one turn less than any other, by
-cost.
+depends on costs alone, and decides the order of turns, not their time. Invariant: while a scope or
+a lane waits, it is served at most one turn less than any other, by cost.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Turn:
 
     @property
     def newcomer(self) -> bool:
-        """Whether the turn's request is not admitted yet."""
+        """True if the turn's request is not admitted yet."""
         return self.kind is not Kind.NEXT
 
 
@@ -137,7 +136,7 @@ class FairQueue:
         return bool(self._scopes)
 
     def is_empty(self) -> bool:
-        """Whether no turn waits and no scope's past is kept."""
+        """True if no turn waits and no scope's past is kept."""
         return not (self._scopes or self._left)
 
     def add(self, turn: Turn) -> None:

@@ -87,7 +87,7 @@ class KeysFile(_Closed):
         return self
 
     def _differs_in_a_tenant(self, field: str) -> bool:
-        """Whether two keys of one tenant have different values of a field."""
+        """True if two keys of one tenant have different values of a field."""
         values: dict[str, object] = {}
         for entry in self.keys:
             value = getattr(entry, field)

@@ -99,7 +99,7 @@ class AdmissionQueue:
         return self._queue.newcomers
 
     def is_empty(self) -> bool:
-        """Whether no request waits or is inside, and nothing is counted for one."""
+        """True if no request waits or is inside, and nothing is counted for one."""
         return self._inside.is_empty() and self._queue.is_empty()
 
     def expect_room(self, scope: str = "") -> None:
@@ -272,7 +272,7 @@ class AdmissionQueue:
         self._update_gauges()
 
     def _is_full(self, scope: str) -> bool:
-        """Whether a small request of a scope would have to wait, and no further one may wait."""
+        """True if a small request of a scope would have to wait, and no further one may wait."""
         if self.waiting < self._max_waiting:
             return False
         return self.waiting > 0 or not self._is_open(
@@ -280,7 +280,7 @@ class AdmissionQueue:
         )
 
     def _is_open(self, *, kept: bool) -> bool:
-        """Whether a turn may be granted; `kept` if it may take a kept place."""
+        """True if a turn may be granted; `kept` if it may take a kept place."""
         if self._fixed_capacity is not None:
             return self._inside.used < self._fixed_capacity or self._inside.turns < 1
         min_turns = self._min_turns() + (KEPT_PLACES if kept else 0)

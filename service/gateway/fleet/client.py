@@ -149,7 +149,7 @@ def _decode(body: bytes, documents: int) -> ScoreReply:
 
 
 def _is_valid(pair: Scored) -> bool:
-    """Whether the token counts agree. The logit's bounds, which no NaN is within, are those of its
+    """True if the token counts agree. The logit's bounds, which no NaN is within, are those of its
     type."""
     return max(pair.image_tokens, pair.reused_tokens) <= pair.prompt_tokens
 

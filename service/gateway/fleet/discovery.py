@@ -1,6 +1,6 @@
-"""Discovery of workers: a DNS name that is looked up again and again, because its addresses change.
+"""Discovery of workers: a DNS name is resolved periodically, because its addresses change.
 
-Depends on names and addresses, not on workers. Invariant: a failed look-up changes nothing: the
+Depends on names and addresses, not on workers. Invariant: a failed lookup changes nothing: the
 addresses found before still hold.
 """
 
@@ -46,7 +46,7 @@ class DnsName:
 
     async def urls(self) -> list[str] | None:
         """The URLs of the workers, sorted, each once, at most `MAX_ADDRESSES`; None where the
-        look-up fails."""
+        lookup fails."""
         try:
             addresses = await self.look_up(self.host, self.port)
         except (OSError, UnicodeError):

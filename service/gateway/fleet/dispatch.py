@@ -50,11 +50,11 @@ class RetryPolicy:
         self.hedges.earn()
 
     def may_retry(self) -> bool:
-        """Whether the budget pays for a retry; the retry is counted."""
+        """True if the budget pays for a retry; the retry is counted."""
         return _counted("retry", self.retries.spend())
 
     def may_hedge(self) -> bool:
-        """Whether the budget pays for a hedge; the hedge is counted."""
+        """True if the budget pays for a hedge; the hedge is counted."""
         return _counted("hedge", self.hedges.spend())
 
 
@@ -117,7 +117,7 @@ class ShareDispatch:
         """The reply of one other worker; raises `failure` where none may be tried."""
         worker = self._next_worker(tried) if len(tried) < ATTEMPTS else None
         if worker is None or not self._retry_policy.may_retry():
-            # either the last worker is gone, or only this call failed: a probe tells
+            # the last worker may be gone, or only this call failed: a probe settles it
             if tried[-1].model(self._model) is None:
                 await tried[-1].probe()
             raise NoWorker if self._none_left() else failure

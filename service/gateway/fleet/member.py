@@ -87,11 +87,11 @@ class PoolMember:
         return next((model for model in self.models if model.model == name), None)
 
     def admits(self) -> bool:
-        """Whether the circuit breaker would admit a call."""
+        """True if the circuit breaker would admit a call."""
         return self._breaker.would_admit()
 
     def unresponsive(self) -> bool:
-        """Whether the worker missed its last probe."""
+        """True if the worker missed its last probe."""
         return self._misses > 0
 
     def state(self) -> State:
@@ -205,7 +205,7 @@ class PoolMember:
             self._calls.discard(scope)
 
     def _is_failure(self, error: RerankError, seconds: float) -> bool:
-        """Whether an error of a call that had so many seconds counts against the worker."""
+        """True if an error of a call that had so many seconds counts against the worker."""
         if isinstance(error, DeadlineExceeded):
             return seconds >= self._breaker_policy.blame_seconds
         return isinstance(error, WorkerFailed | NoWorker)

@@ -49,14 +49,14 @@ from service.observability.score_metrics import short_digest
 from service.wire import WorkerInfo
 
 RETRY_LOOK_UP_SECONDS = 0.5
-"""Time until the next look-up of a name that has no address yet."""
+"""Time until the next lookup of a name that has no address yet."""
 MOST_MODELS = 64
-"""Models that metrics tell apart, each digest counted by itself."""
+"""Models, each digest counted by itself, that have metrics of their own."""
 MAX_NAME = 64
 """Characters of a model's name in metrics."""
 
 Split = Literal["auto", "always", "never"]
-"""When a request is split over several workers: where that is faster, wherever several are idle, or
+"""Splitting of a request over several workers: where that is faster, wherever several are idle, or
 never."""
 
 
@@ -127,7 +127,7 @@ class WorkerPool:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def ready(self) -> bool:
-        """Whether some worker serves a model."""
+        """True if some worker serves a model."""
         return any(member.models for member in self._members)
 
     def count_ready(self) -> int:
@@ -279,8 +279,8 @@ class WorkerPool:
         return sum(member.state() == state for member in self._members)
 
     def _count_models(self) -> dict[tuple[str, ...], int]:
-        """The number of workers of each model and digest, the most frequent first, at most as many
-        as metrics tell apart."""
+        """The number of workers of each model and digest, the most frequent first, at most
+        `MOST_MODELS`."""
         counts = Counter(
             (model.model[:MAX_NAME], short_digest(model.digest)) for model in self._served()
         )

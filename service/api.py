@@ -1,21 +1,22 @@
-"""The public request and answer of `POST /rerank`, as pydantic models: they make the OpenAPI page.
+"""The public request and answer of `POST /rerank`, as pydantic models; they make the OpenAPI page.
 
-Knows types and bounds, no HTTP. Invariant: what a client may send or receive stands here and in
-`docs/api.md`.
+The module has types and bounds and depends on no HTTP. Invariant: every field that a client may
+send or receive is here, and `docs/api.md` has what a schema cannot express.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
+from service.errors import Loc
 from service.fields import MAX_ITEM_PARTS, Identifier, Metadata, RankFields, Score, TimeoutMs, TopN
 
 
 class Limits(BaseModel):
-    """What one request may ask for (API, section 5). Shown by `/info`."""
+    """Bounds of one request (API, section 5), as settings of a gateway. `/info` shows them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -68,7 +69,7 @@ class _Strict(BaseModel):
 
 
 class ImageUrl(_Strict):
-    """Where an image part's bytes are: a data URL, or `https://` where the operator allows it."""
+    """An image's source: a data URL, or an `https://` URL where the operator allows it."""
 
     url: str
     detail: str | None = Field(
@@ -76,29 +77,39 @@ class ImageUrl(_Strict):
     )
 
 
-class Part(_Strict):
-    """One content part, as vLLM and OpenAI clients send them."""
+class ContentPart(_Strict):
+    """A text or an image in a list of content parts, in the shape of OpenAI and vLLM."""
 
     type: Literal["text", "image_url"]
     text: str | None = None
     image_url: ImageUrl | None = None
 
     @model_validator(mode="after")
-    def _says_what_its_type_says(self) -> Self:
-        if (self.text is None) == (self.type == "text") or (self.image_url is None) == (
-            self.type == "image_url"
-        ):
+    def _holds_only_its_type(self) -> Self:
+        has_text, has_image = self.text is not None, self.image_url is not None
+        if has_text != (self.type == "text") or has_image != (self.type == "image_url"):
             raise PydanticCustomError("part", "A part holds what its type names, and only that.")
         return self
 
 
+class ItemPart(NamedTuple):
+    """A text of an item or the source of an image, and its location in the item."""
+
+    loc: Loc
+    text: str = ""
+    image: str = ""
+
+
 class Item(_Strict):
-    """A query or a document: text, image, or both. A bare string is its text; an image is a data
-    URL or bare base64."""
+    """A query or a document: a text, an image, or both.
+
+    A string is an item with that text. An image is a data URL, bare base64, or an `https://` URL
+    where the operator allows it.
+    """
 
     text: str | None = None
     image: str | None = None
-    content: list[Part] | None = Field(None, max_length=MAX_ITEM_PARTS)
+    content: list[ContentPart] | None = Field(None, max_length=MAX_ITEM_PARTS)
     id: Identifier | None = Field(None, description="Sent back with the item's result.")
     metadata: Metadata | None = Field(
         None, description="Up to 16 KiB; never scored, sent back with the item's result."
@@ -106,29 +117,43 @@ class Item(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _bare_text(cls, value: Any) -> Any:
+    def _from_string(cls, value: Any) -> Any:
         return {"text": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _says_something_once(self) -> Self:
+    def _is_neither_empty_nor_ambiguous(self) -> Self:
         if self.content is not None and (self.text is not None or self.image is not None):
             raise PydanticCustomError("content", "Use either content, or text and image.")
-        if not any(text or image for text, image in self.parts()):
+        if not self.parts():
             raise PydanticCustomError("empty_item", "An item needs a text or an image.")
         return self
 
-    def parts(self) -> list[tuple[str | None, str | None]]:
-        """(text, image) of each part in order, one of the two None; the image of a text-and-image
-        item comes first."""
-        if self.content is not None:
-            return [
-                (part.text, part.image_url.url if part.image_url else None) for part in self.content
-            ]
-        return [
-            (text, image)
-            for text, image in ((None, self.image), (self.text, None))
-            if text is not None or image is not None
-        ]
+    def parts(self) -> list[ItemPart]:
+        """The item's texts and images that are not empty, in order.
+
+        Without `content`, the image is before the text.
+        """
+        parts: list[ItemPart] = []
+        if self.image:
+            parts.append(ItemPart(("image",), image=self.image))
+        if self.text:
+            parts.append(ItemPart(("text",), text=self.text))
+
+        for index, part in enumerate(self.content or ()):
+            if part.text:
+                parts.append(ItemPart(("content", index, "text"), text=part.text))
+            if part.image_url and part.image_url.url:
+                loc = ("content", index, "image_url", "url")
+                parts.append(ItemPart(loc, image=part.image_url.url))
+        return parts
+
+    def texts(self) -> list[str]:
+        """The texts of `parts`."""
+        return [part.text for part in self.parts() if part.text]
+
+    def images(self) -> list[str]:
+        """The image sources of `parts`: URLs, data URLs or base64."""
+        return [part.image for part in self.parts() if part.image]
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -138,8 +163,7 @@ class Item(_Strict):
 
 
 class RerankOptions(BaseModel):
-    """All of a rerank request but its documents, which are read one by one: each may be wrong on
-    its own."""
+    """A rerank request without its documents, which are validated one by one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

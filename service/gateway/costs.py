@@ -76,9 +76,13 @@ def pixel_bytes(picture: Picture, rule: ImageRule) -> int:
 
 
 def _item_cost(item: Item, model: WorkerInfo) -> int:
-    parts = item.parts()
-    texts = sum(_text_cost(text, model) for text, _ in parts if text)
-    return texts + sum(_unopened_cost(image, model.images) for _, image in parts if image)
+    cost = 0
+    for part in item.parts():
+        if part.image:
+            cost += _unopened_cost(part.image, model.images)
+        else:
+            cost += _text_cost(part.text, model)
+    return cost
 
 
 def _content_cost(content: Content, model: WorkerInfo) -> int:

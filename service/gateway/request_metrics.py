@@ -63,10 +63,7 @@ def _items(query: RerankQuery) -> list[Item]:
 
 
 def _count_images(items: Iterable[Item]) -> int:
-    images = 0
-    for item in items:
-        images += sum(image is not None for _, image in item.parts())
-    return images
+    return sum(len(item.images()) for item in items)
 
 
 def _modality(query: RerankQuery) -> Modality:
@@ -75,10 +72,4 @@ def _modality(query: RerankQuery) -> Modality:
     documents = _items(query)
     if not _count_images([query.query, *documents]):
         return "text"
-    if any(_has_text(document) for document in documents):
-        return "mixed"
-    return "image"
-
-
-def _has_text(item: Item) -> bool:
-    return any(text for text, _ in item.parts())
+    return "mixed" if any(document.texts() for document in documents) else "image"

@@ -137,7 +137,7 @@ def _result(ask: RerankQuery, ranked: ScoredDocument) -> Result:
 
 
 def _text(item: Item) -> str:
-    return "".join(text for text, _ in item.parts() if text)
+    return "".join(item.texts())
 
 
 def _expect_instruction(instruction: str | None, limits: Limits) -> None:

@@ -61,7 +61,7 @@ def holding(kind: str, name: str, value: object) -> list[tuple[Body, Loc]]:
         case "Item":
             rest = {} if name == "content" else {"text": "x"}
             return in_item(rest | {name: value}, name)
-        case "Part":
+        case "ContentPart":
             return in_item(content_of(TEXT | {name: value}), "content", 1, name)
         case "ImageUrl":
             part = {"type": "image_url", "image_url": {"url": "aaaa"} | {name: value}}

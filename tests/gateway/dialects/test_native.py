@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api import Item, Limits
+from service.api import Item, ItemPart, Limits
 from service.errors import BY_CODE, BadRequest, EmptyItem, InvalidRequest
 from service.gateway.dialects import native
 from service.gateway.domain import RerankQuery
@@ -69,7 +69,7 @@ def test_every_field_is_read() -> None:
 def test_a_bare_item_is_a_list_of_one(item: object) -> None:
     (document,) = ask(documents=item).documents
     assert isinstance(document, Item)
-    assert document.parts() == [("alone", None)]
+    assert document.texts() == ["alone"]
 
 
 def test_nulls_are_as_good_as_absent() -> None:
@@ -118,18 +118,27 @@ def test_booleans_may_come_as_strings(sent: object, meant: bool) -> None:
 
 
 def test_parts_keep_their_order() -> None:
-    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,aaaa", "detail": "low"}}
-    read = ask(
-        query={
-            "content": [{"type": "text", "text": "one"}, url, {"type": "text", "text": "two"}, url]
-        }
-    )
-    image = (None, "data:image/png;base64,aaaa")
-    assert read.query.parts() == [("one", None), image, ("two", None), image]
+    one, two = {"type": "text", "text": "one"}, {"type": "text", "text": "two"}
+    url = "data:image/png;base64,aaaa"
+    image = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+
+    query = ask(query={"content": [one, image, two, image]}).query
+
+    assert query.parts() == [
+        ItemPart(("content", 0, "text"), text="one"),
+        ItemPart(("content", 1, "image_url", "url"), image=url),
+        ItemPart(("content", 2, "text"), text="two"),
+        ItemPart(("content", 3, "image_url", "url"), image=url),
+    ]
+    assert query.texts() == ["one", "two"]
+    assert query.images() == [url, url]
 
 
 def test_the_image_of_a_document_comes_before_its_text() -> None:
-    assert Item(text="caption", image="aaaa").parts() == [(None, "aaaa"), ("caption", None)]
+    assert Item(text="caption", image="aaaa").parts() == [
+        ItemPart(("image",), image="aaaa"),
+        ItemPart(("text",), text="caption"),
+    ]
 
 
 def test_an_image_with_an_empty_text_is_an_item() -> None:

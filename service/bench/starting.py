@@ -13,8 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from model_store.checkpoint import Checkpoint
-from service.bench import calls, vllm_server
-from service.bench.contenders import Contender, Loop, Service, VllmServer
+from service.bench import calls
+from service.bench.comparison import vllm_server
+from service.bench.comparison.contenders import Contender, Loop, Service, VllmServer
 from service.bench.plan import ENGINE_PREFIX, Plan
 from service.bench.programs import ProgramFailed, started
 

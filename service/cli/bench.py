@@ -118,7 +118,7 @@ def bench(
             chosen = _shapes(shapes) if worst_requests else []
         _check_outputs(output, chart=not worst_requests)
         if chosen:
-            from service.bench.worst_requests import run_worst_requests
+            from service.bench.worst_requests.run import run_worst_requests
 
             raise typer.Exit(run_worst_requests(plan, chosen))
         raise typer.Exit(
@@ -135,7 +135,7 @@ def bench(
 
 def _shapes(names: str) -> list[str]:
     """The shapes that were named, or all."""
-    from service.bench.worst_requests import chosen_shapes
+    from service.bench.worst_requests.run import chosen_shapes
 
     return chosen_shapes(names)
 
@@ -154,26 +154,26 @@ def _run(
 ) -> int:
     """What was asked for; gives the exit code."""
     if overhead:
-        from service.bench.overhead import run_overhead
+        from service.bench.overhead.gateway import run_overhead
 
         return run_overhead(plan)
     if observability:
-        from service.bench.observability import run_observability
+        from service.bench.overhead.observability import run_observability
 
         return run_observability(plan)
     if routing:
-        from service.bench.routing import run_routing
+        from service.bench.routing.run import run_routing
 
         return run_routing(plan)
     if faults:
-        from service.bench.faults import run_faults
+        from service.bench.reliability.faults import run_faults
 
         return run_faults(plan)
     if soak:
-        from service.bench.soak import run_soak
+        from service.bench.reliability.soak import run_soak
 
         return run_soak(plan, soak)
-    from service.bench.run import run_bench
+    from service.bench.comparison.run import run_bench
 
     return run_bench(plan)
 

@@ -15,7 +15,7 @@ from model_store.checkpoint import resolve
 from model_store.folders.image_processor import PREPROCESSOR
 from model_store.manifest import CheckpointUnusable
 from service.bench.checkpoints import make_checkpoint
-from service.bench.roofline import Network
+from service.bench.comparison.roofline import Network
 from tests.bench.test_plan import plan
 from tests.conftest import TINY
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bench.soak import run_soak
+from service.bench.reliability.soak import run_soak
 from tests.bench.plans import torch_plan
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.prompt import Image, Prompt
 from model_store.families.tokens import LiteralTokenizer
 from model_store.manifest import PixelBounds
-from service.bench.vllm_server import (
+from service.bench.comparison.vllm_server import (
     command,
     model_size,
     read_logits,

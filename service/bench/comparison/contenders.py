@@ -18,7 +18,8 @@ from threading import Lock
 from typing import Protocol
 
 from model_store.checkpoint import Checkpoint
-from service.bench import calls, vllm_server
+from service.bench import calls
+from service.bench.comparison import vllm_server
 from service.bench.programs import Program, ProgramFailed
 from service.bench.workloads import Request
 

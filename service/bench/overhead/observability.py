@@ -2,10 +2,10 @@
 its scores are known.
 
 Starts gateways before one worker and talks to them as any client would. Knows their settings, and
-that `service.bench.unobserved` is a gateway that observes nothing; that one is started twice, and
-what the two differ by is what the measurement is worth. Invariant: the ways are asked the same
-request in turns; a ratio is of two ways in one round; and gateways are started anew for each
-sample, because two processes of one program differ, too.
+that `service.bench.overhead.unobserved` is a gateway that observes nothing; that one is started
+twice, and what the two differ by is what the measurement is worth. Invariant: the ways are asked
+the same request in turns; a ratio is of two ways in one round; and gateways are started anew for
+each sample, because two processes of one program differ, too.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from rich.table import Table
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
+from service.bench.comparison.report import quantile, write
 from service.bench.machine import describe
 from service.bench.plan import BenchRefused, Plan
 from service.bench.programs import Program, cleaning_up, started
-from service.bench.report import quantile, write
 from service.bench.starting import inherited, start_service
 from service.bench.traffic import requests
 
@@ -51,8 +51,8 @@ _PATIENT = {"RERANK_DEFAULT_TIMEOUT_MS": "600000"}
 """The first request is scored, which may take long."""
 _SEEN = {"RERANK_LOG_LEVEL": "info"}
 _WAYS = {
-    "nothing": ("service.bench.unobserved", {}),
-    "nothing, again": ("service.bench.unobserved", {}),
+    "nothing": ("service.bench.overhead.unobserved", {}),
+    "nothing, again": ("service.bench.overhead.unobserved", {}),
     "metrics, logs": ("service.cli.main", _SEEN),
     "metrics, logs, traces": ("service.cli.main", _SEEN | {"RERANK_TRACE_SAMPLE": "0.01"}),
 }
@@ -104,7 +104,7 @@ def _gateways(worker: str, scratch: Path) -> Iterator[dict[str, _Gateway]]:
     there."""
     with ExitStack() as stack:
         sink = calls.free_url()
-        command = [sys.executable, "-m", "service.bench.sink", calls.port_of(sink)]
+        command = [sys.executable, "-m", "service.bench.overhead.sink", calls.port_of(sink)]
         program = stack.enter_context(started("sink", command, inherited(), scratch / "sink.log"))
         program.await_ready(partial(calls.answers, sink, "/"))
         gateways = {}

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from service.bench.report import AGREEMENT
-from service.bench.soak import growth
+from service.bench.comparison.report import AGREEMENT
+from service.bench.reliability.soak import growth
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"
 EAGER = {"RERANK_ENGINE_ENFORCE_EAGER": "true"}
 

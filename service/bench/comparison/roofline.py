@@ -26,7 +26,7 @@ from typing import Any
 from model_store.checkpoint import Checkpoint
 from model_store.families.prompt import Image, Prompt
 from model_store.families.qwen2_5_vl import PATCH, TEMPORAL, image_tokens
-from service.bench.vllm_server import model_size
+from service.bench.comparison.vllm_server import model_size
 from service.bench.workloads import INSTRUCTION, Part, Request
 
 _MERGED = 4

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from service.bench import routing
-from service.bench.routing import AGREEMENT, run_routing
-from service.bench.routing_report import SplitRow
+from service.bench.routing import run as routing
+from service.bench.routing.report import SplitRow
+from service.bench.routing.run import AGREEMENT, run_routing
 from tests.bench.plans import torch_plan
 
 

@@ -1,5 +1,5 @@
-"""A collector of traces that takes everything and keeps nothing: `python -m service.bench.sink
-PORT`."""
+"""A collector of traces that accepts every span and keeps none: `python -m
+service.bench.overhead.sink PORT`."""
 
 from __future__ import annotations
 

@@ -28,14 +28,14 @@ from model_store.families.tokens import LiteralTokenizer
 from model_store.manifest import PixelBounds
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
-from service.bench.contenders import Service
+from service.bench.comparison.contenders import Service
+from service.bench.comparison.report import write
+from service.bench.comparison.vllm_server import model_size
 from service.bench.machine import describe
 from service.bench.plan import Plan
 from service.bench.programs import cleaning_up
-from service.bench.report import write
 from service.bench.starting import start_service
 from service.bench.traffic import WARM_UP, requests
-from service.bench.vllm_server import model_size
 from service.bench.workloads import Request
 
 _WORKER_MESSAGE = "application/msgpack"

@@ -18,15 +18,15 @@ from rich.console import Console
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.tokens import LiteralTokenizer
-from service.bench.chart import draw
 from service.bench.checkpoints import make_checkpoint
-from service.bench.contenders import Contender, pause
+from service.bench.comparison.chart import draw
+from service.bench.comparison.contenders import Contender, pause
+from service.bench.comparison.measure import idle_cores, take
+from service.bench.comparison.report import Comparison, summarise, tables, voided, write
+from service.bench.comparison.roofline import Network, work
 from service.bench.machine import describe, matmul_rates
-from service.bench.measure import idle_cores, take
 from service.bench.plan import Plan
 from service.bench.programs import cleaning_up
-from service.bench.report import Comparison, summarise, tables, voided, write
-from service.bench.roofline import Network, work
 from service.bench.starting import start
 from service.bench.traffic import WARM_UP, requests
 

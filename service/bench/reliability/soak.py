@@ -21,11 +21,11 @@ from rich.table import Table
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
+from service.bench.comparison.measure import memory_bytes
+from service.bench.comparison.report import write
 from service.bench.machine import describe
-from service.bench.measure import memory_bytes
 from service.bench.plan import Plan
 from service.bench.programs import cleaning_up
-from service.bench.report import write
 from service.bench.starting import start_service
 from service.bench.traffic import requests
 from service.bench.workloads import WORKLOADS

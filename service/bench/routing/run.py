@@ -33,7 +33,7 @@ from model_store.families.tokens import LiteralTokenizer
 from service.bench.calls import answers, free_url, get, numbers, port_of, post
 from service.bench.plan import Plan
 from service.bench.programs import Program, started
-from service.bench.routing_report import WORKERS, SplitRow, StreamRow, split_table, stream_table
+from service.bench.routing.report import WORKERS, SplitRow, StreamRow, split_table, stream_table
 from service.bench.starting import inherited
 from service.bench.workloads import make_request
 

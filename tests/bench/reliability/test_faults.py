@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from model_store.families.tokens import LiteralTokenizer
-from service.bench import faults
-from service.bench.fault_load import (
+from service.bench.reliability import faults
+from service.bench.reliability.faults import FAULTS, run_faults
+from service.bench.reliability.load import (
     NO_ANSWER,
     Asked,
     Traffic,
@@ -26,7 +27,6 @@ from service.bench.fault_load import (
     succeeded,
     wrong,
 )
-from service.bench.faults import FAULTS, run_faults
 from tests.bench.plans import torch_plan
 from tests.conftest import TINY
 

@@ -12,8 +12,8 @@ from random import Random
 
 import pytest
 
-from service.bench import sink
-from service.bench.observability import _Found, _interval, _row
+from service.bench.overhead import sink
+from service.bench.overhead.observability import _Found, _interval, _row
 
 _LOOKING = """
 import asyncio, httpx, sys
@@ -71,7 +71,7 @@ def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
 def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
     before = ""
     if not looking:
-        before = "from service.bench.unobserved import without_observability as off; off()"
+        before = "from service.bench.overhead.unobserved import without_observability as off; off()"
     done = subprocess.run(
         [sys.executable, "-c", _LOOKING.format(before=before)],
         capture_output=True,

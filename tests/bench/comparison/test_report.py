@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from service.bench.chart import draw
-from service.bench.measure import Sample
-from service.bench.report import (
+from service.bench.comparison.chart import draw
+from service.bench.comparison.measure import Sample
+from service.bench.comparison.report import (
     AGREEMENT,
     Comparison,
     quantile,
@@ -25,7 +25,7 @@ from service.bench.report import (
     voided,
     write,
 )
-from service.bench.roofline import Work
+from service.bench.comparison.roofline import Work
 from tests.bench.test_plan import plan
 
 

@@ -27,15 +27,15 @@ from rich.console import Console
 from rich.table import Table
 
 from service.bench.checkpoints import make_checkpoint
-from service.bench.connections import CONNECTIONS
-from service.bench.contenders import Service
+from service.bench.comparison.contenders import Service
+from service.bench.comparison.measure import cpu_seconds, memory_bytes
+from service.bench.comparison.report import quantile, write
 from service.bench.machine import describe
-from service.bench.measure import cpu_seconds, memory_bytes
 from service.bench.plan import BenchRefused, Plan
 from service.bench.programs import cleaning_up
-from service.bench.report import quantile, write
-from service.bench.shapes import DEADLINE_MS, SHAPES
 from service.bench.starting import start_service
+from service.bench.worst_requests.connections import CONNECTIONS
+from service.bench.worst_requests.shapes import DEADLINE_MS, SHAPES
 
 MOST_GATEWAY_CPU = 10.0
 """CPU seconds of the gateway's own process, decoders apart, for one request."""

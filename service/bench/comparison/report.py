@@ -18,9 +18,9 @@ from typing import Any
 
 from rich.table import Table
 
-from service.bench.measure import Sample
+from service.bench.comparison.measure import Sample
+from service.bench.comparison.roofline import Work
 from service.bench.plan import Plan
-from service.bench.roofline import Work
 from service.bench.traffic import DESCRIPTIONS
 
 AGREEMENT = {"float32": 1e-3, "bfloat16": 0.15}

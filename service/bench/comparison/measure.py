@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from service.bench.contenders import Contender, pause, resume
+from service.bench.comparison.contenders import Contender, pause, resume
 from service.bench.programs import Program
 from service.bench.workloads import Request
 

@@ -21,7 +21,11 @@ from rich.table import Table
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
-from service.bench.fault_load import (
+from service.bench.comparison.report import AGREEMENT, quantile, write
+from service.bench.machine import describe
+from service.bench.plan import Plan
+from service.bench.programs import cleaning_up
+from service.bench.reliability.load import (
     TURNED_AWAY,
     Asked,
     Traffic,
@@ -30,11 +34,7 @@ from service.bench.fault_load import (
     succeeded,
     wrong,
 )
-from service.bench.fault_system import System, system
-from service.bench.machine import describe
-from service.bench.plan import Plan
-from service.bench.programs import cleaning_up
-from service.bench.report import AGREEMENT, quantile, write
+from service.bench.reliability.system import System, system
 
 CALLERS = 4
 REQUESTS_A_SAMPLE = 60

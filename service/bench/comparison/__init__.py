@@ -1,0 +1,1 @@
+"""Ways of serving one checkpoint, compared in one run."""

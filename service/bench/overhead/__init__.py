@@ -1,0 +1,1 @@
+"""The cost of the gateway, and that of its metrics, logs and traces."""

@@ -1,0 +1,1 @@
+"""Faults and memory: what callers notice when a part fails, and whether memory grows."""

@@ -36,9 +36,14 @@ class Process:
     context."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: dict[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: dict[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._command = list(command)
+        self._folder = folder
         self.log = log
         self._environment = os.environ | (environment or {})
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,6 +59,7 @@ class Process:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self._command,
+                cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,5 +1,8 @@
-"""`gmr ablate`, as people type it. Knows options and exit codes; everything else is imported once
-it is asked for."""
+"""`gmr ablate`: its options.
+
+Does not depend on what is compared; what it runs is imported when it runs. Invariant: exit codes as
+in `console`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from model_store.commands.endings import fail, misusing
+from model_store.commands.console import refusing
+from model_store.commands.options import Device
 from model_store.commands.publish import expect_base
 
 if TYPE_CHECKING:
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `gmr ablate`."""
     app.command("ablate")(ablate)
 
 
@@ -24,23 +28,21 @@ def ablate(
     *,
     base: Annotated[
         str,
-        typer.Option(
-            help="What is trained on: a name that ships, or a folder, such as build/gmr-tiny/base."
-        ),
+        typer.Option(help="The base: a name that ships, or a folder, such as build/gmr-tiny/base."),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            help="Folder of rows, runs and results; a result that is there is not made again."
+            help="Folder of rows, runs and results; a result that exists is not computed again."
         ),
     ],
     only: Annotated[
-        str | None, typer.Option(help="Comparisons, such as w-d,weights; default: all.")
+        str | None, typer.Option(help="Comparisons to run, such as w-d,weights; default: all.")
     ] = None,
     forget: Annotated[
         int,
         typer.Option(
-            help="Language layers, the last ones, to make anew where the base answers already.",
+            help="Reset so many of the last language layers, for a base that answers already.",
             min=0,
             max=64,
         ),
@@ -48,23 +50,21 @@ def ablate(
     seeds: Annotated[int, typer.Option(help="Runs of each variant.", min=1, max=30)] = 3,
     steps: Annotated[int, typer.Option(help="Steps of a run.", min=1, max=100_000)] = 60,
     examples: Annotated[
-        int, typer.Option(help="Queries of a step, each with its documents.", min=1, max=4096)
+        int, typer.Option(help="Queries a step, each with its documents.", min=1, max=4096)
     ] = 4,
     rate: Annotated[
         float,
-        typer.Option(help="Learning rate: the paper's 1e-4 is for a large base.", min=1e-9, max=1),
+        typer.Option(help="Learning rate; the paper's 1e-4 is for a large base.", min=1e-9, max=1),
     ] = 2e-3,
     queries: Annotated[int, typer.Option(help="Held-out queries a cell.", min=3, max=200)] = 10,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
-        typer.Option(help="Of frozen weights and products; auto: by the machine."),
+        typer.Option(help="Precision of frozen weights and products; auto: by the machine."),
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")
-    ] = "auto",
+    device: Annotated[Device, typer.Option(help="Device to train on.")] = "auto",
     report: Annotated[
         Path | None,
-        typer.Option(help="Folder of ablations.md, its JSON and images/; default: --output."),
+        typer.Option(help="Folder for ablations.md, its JSON and images/; default: --output."),
     ] = None,
 ) -> None:
     """Run the paper's comparisons of losses on a small base, beside the paper's numbers."""
@@ -81,37 +81,33 @@ def ablate(
     from model_store.training.loop import Stopped
     from model_store.training.publish.pairs import PublishRefused
 
-    with misusing(TrainingError):
+    with refusing(usage=(TrainingError,)):
         groups = chosen(only)
-    try:
+
+    errors = (CheckpointUnusable, DataError, PublishRefused, ResultsUnusable, TrainingError)
+    with refusing(Stopped, *errors):
         checkpoint = resolve(base)
         if forget:
             checkpoint = forgetful(checkpoint, forget, output / f"base-{forget}")
-        settled = _settled(precision, device)
+        settled = _settle(precision, device)
         plan = Plan(
             checkpoint, output, groups, seeds, steps, examples, rate, queries, settled, device
         )
-        typer.echo(publish(run(plan, _tell), report or output))
-    except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
-        raise typer.Exit(stopped.exit_code) from None
-    except (CheckpointUnusable, DataError, PublishRefused, ResultsUnusable, TrainingError) as error:
-        fail(str(error))
+        typer.echo(publish(run(plan, _print), report or output))
 
 
-def _settled(precision: Asked, device: str) -> Precision:
-    """What `auto` comes to on this machine, said where there is something to say."""
+def _settle(precision: Asked, device: str) -> Precision:
+    """The precision that this machine trains in; prints the warning that comes with it, if any."""
     import torch
 
     from model_store.training.precision import settle
 
-    settled, said = settle(
-        precision, "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    )
-    if said:
-        _tell(said)
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    settled, warning = settle(precision, "cuda" if on_gpu else "cpu")
+    if warning:
+        _print(warning)
     return settled
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     typer.echo(line, err=True)

@@ -1,17 +1,20 @@
-"""`gmr convert`, as people type it.
+"""`gmr convert`: its options, a command a layout.
 
-Knows options; everything else is imported once it is asked for.
+Does not depend on the layouts; what it runs is imported when it runs. Invariant: exit codes as in
+`console`.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.console import Images, Keep, Seed, counting, refusing
-from model_store.commands.data import data
+from model_store.commands.console import Advance, progress
+from model_store.commands.data import data, refusing_data
+from model_store.commands.options import ImageMode, Images, Seed
 
 if TYPE_CHECKING:
     from model_store.training.data.converters.outcomes import Converted
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 MAX_BAD = 10_000_000
 MAX_GRADE = 1_000
 MAX_INSTRUCTION_CHARS = 10_000
-"""As in `training.data`, which is not imported before it is needed."""
+"""As in `training.data`, which is imported only when a command runs."""
 
 
 def _instruction(text: str | None) -> str | None:
@@ -32,23 +35,23 @@ def _instruction(text: str | None) -> str | None:
 
 Out = Annotated[
     Path,
-    typer.Argument(help="The .jsonl file to write; its corpus goes beside it as *.corpus.jsonl."),
+    typer.Argument(help="The .jsonl file to write; its corpus becomes *.corpus.jsonl beside it."),
 ]
 Rows = Annotated[Path, typer.Argument(help="The .jsonl file to write.")]
 Source = Annotated[
     Path,
-    typer.Argument(help="JSON lines (.jsonl, .jsonl.gz) or parquet; a file or a folder of them."),
+    typer.Argument(help="JSON lines (.jsonl, .jsonl.gz) or parquet; a file, or a folder of them."),
 ]
-Told = Annotated[
+Instruction = Annotated[
     str | None, typer.Option(callback=_instruction, help="The instruction of every row.")
 ]
-ToldElse = Annotated[
+DefaultInstruction = Annotated[
     str | None,
     typer.Option(
         callback=_instruction, help="The instruction of rows that have none of their own."
     ),
 ]
-Root = Annotated[Path, typer.Option(help="The folder that image paths are relative to.")]
+Root = Annotated[Path, typer.Option(help="Folder that image paths are relative to.")]
 MinGrade = Annotated[
     int, typer.Option(min=1, max=MAX_GRADE, help="The least grade of a relevant document.")
 ]
@@ -57,19 +60,19 @@ MaxBad = Annotated[
     typer.Option(
         min=0,
         max=MAX_BAD,
-        help="Bad rows of a file that are skipped and counted; one more ends the run.",
+        help="Bad rows a file that are skipped and counted; one more ends the command.",
     ),
 ]
 
 conversions = typer.Typer(
     name="convert",
     no_args_is_help=True,
-    help="Public data sets, in their own layouts, to training rows.",
+    help="Convert public data sets, in their own layouts, to training rows.",
 )
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add `gmr convert` and `gmr data`."""
     app.add_typer(conversions)
     app.add_typer(data)
 
@@ -85,18 +88,18 @@ def mbeir(
     root: Root,
     task: Annotated[
         str | None,
-        typer.Option(help="Take one task's queries and candidates alone: T-T, T-IT, IT-I, ..."),
+        typer.Option(help="Only queries and candidates of one task: T-T, T-IT, IT-I, ..."),
     ] = None,
     instructions: Annotated[
         Path | None,
-        typer.Option(help="query_instructions.tsv: each query draws one of its prompts."),
+        typer.Option(help="query_instructions.tsv; each query draws one of its prompts."),
     ] = None,
-    images: Images = Keep.reference,
+    images: Images = ImageMode.reference,
     seed: Seed = 0,
     max_bad: MaxBad = 100,
 ) -> None:
     """Convert M-BEIR's layout."""
-    with refusing():
+    with refusing_data():
         from model_store.training.data.converters.mbeir import convert_mbeir
 
         done = convert_mbeir(
@@ -105,32 +108,30 @@ def mbeir(
             out,
             root=root,
             instructions=instructions,
-            keeping=images.value,
+            image_mode=images.value,
             task=task,
             seed=seed,
             max_bad=max_bad,
-            counting=counting,
+            show_progress=_converting,
         )
-        _tell(out, *done)
+        _print_counts(out, *done)
 
 
 @conversions.command()
 def vidore(
     source: Annotated[
         Path,
-        typer.Argument(help="A folder with corpus, queries and qrels; or rows of query and image."),
+        typer.Argument(help="A folder with corpus, queries and qrels, or rows of query and image."),
     ],
     out: Out,
     *,
-    instruction: Told = None,
-    language: Annotated[
-        str | None, typer.Option(help="Take queries of this language alone.")
-    ] = None,
+    instruction: Instruction = None,
+    language: Annotated[str | None, typer.Option(help="Only queries of this language.")] = None,
     min_grade: MinGrade = 1,
     max_bad: MaxBad = 100,
 ) -> None:
     """Convert the layouts of ViDoRe and mteb, parquet or JSON lines with image bytes."""
-    with refusing():
+    with refusing_data():
         from model_store.training.data.converters.vidore import (
             convert_pages,
             convert_vidore,
@@ -146,18 +147,18 @@ def vidore(
                 language=language,
                 min_grade=min_grade,
                 max_bad=max_bad,
-                counting=counting,
+                show_progress=_converting,
             )
-            _tell(out, *done)
+            _print_counts(out, *done)
             return
         if language is not None or min_grade != 1:
             raise WrongUsage(
                 "--language and --min-grade are of a folder with corpus, queries and qrels."
             )
-        _tell(
+        _print_counts(
             out,
             *convert_pages(
-                source, out, instruction=instruction, max_bad=max_bad, counting=counting
+                source, out, instruction=instruction, max_bad=max_bad, show_progress=_converting
             ),
         )
 
@@ -176,22 +177,26 @@ def msmarco(
         Path | None, typer.Option(help="Judgements of TREC (4 columns) or BEIR (3, with a header).")
     ] = None,
     triples: Annotated[
-        Path | None, typer.Option(help="triples.train.small.tsv, instead of the three.")
+        Path | None, typer.Option(help="triples.train.small.tsv, in place of the other three.")
     ] = None,
-    instruction: Told = None,
+    instruction: Instruction = None,
     min_grade: MinGrade = 1,
     max_bad: MaxBad = 100,
 ) -> None:
     """Convert the layouts of MS MARCO and BEIR."""
-    with refusing():
+    with refusing_data():
         from model_store.training.data.converters.msmarco import convert_msmarco, convert_triples
         from model_store.training.data.rows import WrongUsage
 
         if triples is not None and (collection, queries, qrels, min_grade) == (None, None, None, 1):
-            _tell(
+            _print_counts(
                 out,
                 convert_triples(
-                    triples, out, instruction=instruction, max_bad=max_bad, counting=counting
+                    triples,
+                    out,
+                    instruction=instruction,
+                    max_bad=max_bad,
+                    show_progress=_converting,
                 ),
             )
         elif triples is None and collection and queries and qrels:
@@ -203,9 +208,9 @@ def msmarco(
                 instruction=instruction,
                 min_grade=min_grade,
                 max_bad=max_bad,
-                counting=counting,
+                show_progress=_converting,
             )
-            _tell(out, *done)
+            _print_counts(out, *done)
         else:
             raise WrongUsage("Give either --triples, or --collection, --queries and --qrels.")
 
@@ -214,17 +219,17 @@ def msmarco(
 def flagembedding(
     source: Source,
     out: Rows,
-    instruction: ToldElse = None,
+    instruction: DefaultInstruction = None,
     max_bad: MaxBad = 100,
 ) -> None:
     """Convert FlagEmbedding's rows: query, pos, neg, prompt."""
-    with refusing():
+    with refusing_data():
         from model_store.training.data.converters.flagembedding import convert_flagembedding
 
-        _tell(
+        _print_counts(
             out,
             convert_flagembedding(
-                source, out, instruction=instruction, max_bad=max_bad, counting=counting
+                source, out, instruction=instruction, max_bad=max_bad, show_progress=_converting
             ),
         )
 
@@ -235,12 +240,12 @@ def swift(
     out: Rows,
     *,
     root: Root = Path(),
-    instruction: ToldElse = None,
-    images: Images = Keep.link,
+    instruction: DefaultInstruction = None,
+    images: Images = ImageMode.link,
     max_bad: MaxBad = 100,
 ) -> None:
     """Convert ms-swift's rows: messages, positive_messages, negative_messages, and their images."""
-    with refusing():
+    with refusing_data():
         from model_store.training.data.converters.swift import convert_swift
 
         done = convert_swift(
@@ -248,28 +253,31 @@ def swift(
             out,
             root=root,
             instruction=instruction,
-            keeping=images.value,
+            image_mode=images.value,
             max_bad=max_bad,
-            counting=counting,
+            show_progress=_converting,
         )
-        _tell(out, done)
+        _print_counts(out, done)
 
 
-def _tell(out: Path, *done: Converted) -> None:
-    for what, converted in zip(
-        ("documents", "examples") if len(done) == 2 else ("examples",), done, strict=True
-    ):
-        counts = "".join(
-            f"; {reason}: {count}" for reason, count in sorted(converted.counts.items()) if count
-        )
-        typer.echo(f"{converted.written} {what}{counts}")
-        if converted.bad:
-            first = (
-                f" The first {len(converted.bad_rows)}:"
-                if converted.bad > len(converted.bad_rows)
-                else ""
-            )
-            typer.echo(f"{converted.bad} bad rows among the source's {what}.{first}", err=True)
-            for sentence in converted.bad_rows:
-                typer.echo(f"  {sentence}", err=True)
+def _converting(unit: str) -> AbstractContextManager[Advance]:
+    return progress("converting", unit=unit)
+
+
+def _print_counts(out: Path, *converted: Converted) -> None:
+    """Print what became of a source's rows; two counts are those of the corpus and the rows."""
+    units = ("documents", "examples") if len(converted) == 2 else ("examples",)
+    for unit, counts in zip(units, converted, strict=True):
+        reasons = [f"; {reason}: {n}" for reason, n in sorted(counts.counts.items()) if n]
+        typer.echo(f"{counts.written} {unit}{''.join(reasons)}")
+        if counts.bad:
+            _print_bad_rows(counts, unit)
     typer.echo(f"Written to {out}")
+
+
+def _print_bad_rows(counts: Converted, unit: str) -> None:
+    shown = len(counts.bad_rows)
+    first = f" The first {shown}:" if counts.bad > shown else ""
+    typer.echo(f"{counts.bad} bad rows among the source's {unit}.{first}", err=True)
+    for sentence in counts.bad_rows:
+        typer.echo(f"  {sentence}", err=True)

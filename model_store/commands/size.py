@@ -1,6 +1,6 @@
-"""`gmr size`: how many GPUs, how much memory, what it costs.
+"""`gmr size`: the GPUs, memory and cost of a load.
 
-Knows the command line alone. Invariant: what it prints says what was assumed.
+Does not depend on how they are computed. Invariant: the output states what was assumed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.endings import fail, misuse
+from model_store.commands.console import misuse, refusing
 
 if TYPE_CHECKING:
     from model_store.sizing.network import Shape
@@ -29,7 +29,7 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         str, typer.Option(help="b200, h200, h100, a100, a100-40gb, l40s, l4, a10.")
     ] = "h100",
     requests: Annotated[float, typer.Option(help="Requests a second.", min=0.001, max=1e6)] = 1.0,
-    documents: Annotated[int, typer.Option(help="Documents of a request.", min=1, max=1000)] = 100,
+    documents: Annotated[int, typer.Option(help="Documents a request.", min=1, max=1000)] = 100,
     query_tokens: Annotated[
         int,
         typer.Option(
@@ -43,28 +43,28 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         int, typer.Option(help="Pixels of a document's image, 784 a token.", min=0, max=2_508_800)
     ] = 0,
     cached: Annotated[
-        float, typer.Option(help="Share of the pairs that the score cache knows.", min=0, max=0.999)
+        float, typer.Option(help="Share of the pairs that the score cache has.", min=0, max=0.999)
     ] = 0.0,
     images_seen: Annotated[
-        float, typer.Option(help="Share of the images that the engine still has.", min=0, max=1)
+        float, typer.Option(help="Share of the images that the engine has cached.", min=0, max=1)
     ] = 0.0,
     efficiency: Annotated[
-        float, typer.Option(help="Share of the GPU's bf16 figure that is reached.", min=0.01, max=1)
+        float, typer.Option(help="Share of the GPU's bf16 peak that is reached.", min=0.01, max=1)
     ] = 0.5,
     pairs_per_second: Annotated[
         float | None,
         typer.Option(
-            help="What one worker does, as `gmr bench` measured it: replaces the arithmetic.",
+            help="Rate of one worker, as `gmr bench` measured it: replaces the estimate.",
             min=0.001,
         ),
     ] = None,
     price: Annotated[
         float | None,
-        typer.Option(help="Price of a GPU an hour, in whatever currency.", min=0, max=1e6),
+        typer.Option(help="Price of a GPU an hour, in any currency.", min=0, max=1e6),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how many GPUs a load needs, how much memory, and what a million pairs cost.
+    """Estimate how many GPUs a load needs, how much memory, and what a million pairs cost.
 
     This is arithmetic: measure before you buy."""
     from model_store.sizing.network import BadShape, shape_of
@@ -72,10 +72,8 @@ def size(  # noqa: PLR0917 - each is an option with its own name
 
     if gpu not in GPUS:
         misuse(f"--gpu is one of {', '.join(GPUS)}.")
-    try:
+    with refusing(BadShape):
         shape = shape_of(model)
-    except BadShape as bad:
-        fail(str(bad))
     load = Load(
         requests, documents, query_tokens, document_tokens, image_pixels // 784, cached, images_seen
     )
@@ -93,7 +91,7 @@ def size(  # noqa: PLR0917 - each is an option with its own name
 def _lines(
     shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fleet, *, measured: bool
 ) -> list[str]:
-    """What a person reads."""
+    """The estimate as text."""
     document = f"{load.document_tokens} tokens" + (
         f" and an image of {load.image_tokens}" if load.image_tokens else ""
     )

@@ -1,7 +1,7 @@
-"""`gmr train`, as people type it.
+"""`gmr train`: its options.
 
-Knows options and exit codes; everything else is imported once it is asked for. Invariant: as in
-`endings`; a signal n ends with 128 + n, after the state was saved.
+Does not depend on how a network is trained; what it runs is imported when it runs. Invariant: exit
+codes as in `console`; after signal n the state is saved, and the exit code is 128 + n.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from model_store.commands.endings import fail
+from model_store.commands.console import refusing
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add `gmr train`."""
     app.command("train")(train)
 
 
@@ -28,13 +28,13 @@ def train(
     ],
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value, such as lora.rank=8; may be repeated."),
+        typer.Option("--set", help="A setting, such as lora.rank=8; may be repeated."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check configuration and data, and train nothing.")
+        bool, typer.Option("--check", help="Check configuration and data, without training.")
     ] = False,
     plot: Annotated[
-        bool, typer.Option("--plot", help="Draw what the run has logged so far, and train nothing.")
+        bool, typer.Option("--plot", help="Draw the curves of the run so far, without training.")
     ] = False,
 ) -> None:
     """Train a LoRA adapter; a run that was interrupted goes on.
@@ -43,25 +43,22 @@ def train(
     from model_store.training.config import TrainingError, load_config
     from model_store.training.data.rows import DataError
 
-    try:
+    with refusing(TrainingError, DataError):
         settings = load_config(config, overrides or ())
         if plot:
             from model_store.training.plots import draw
 
             typer.echo(draw(settings.output))
             return
+
         from model_store.training import train as job
         from model_store.training.loop import Stopped
 
         if check:
             typer.echo(f"{job.check(settings)} examples, and nothing is wrong with them.")
             return
-        try:
+
+        with refusing(Stopped):  # its own exit code
             run = job.train(settings)
-        except Stopped as stopped:
-            typer.echo(str(stopped), err=True)
-            raise typer.Exit(stopped.exit_code) from None
-        if os.environ.get("RANK", "0") == "0":  # torchrun's name for the process that leads
+        if os.environ.get("RANK", "0") == "0":  # torchrun numbers the processes
             typer.echo(run)
-    except (TrainingError, DataError) as error:
-        fail(str(error))

@@ -1,8 +1,8 @@
-"""Puts a version in a channel, if its evaluation lets it pass. `NAME/evaluations/SHA256.json` keeps
-what a promotion came with.
+"""Promotion of a version into a channel, if its evaluation passes the gate. The results that a
+promotion came with stay in the registry, as `NAME/evaluations/SHA256.json`.
 
-Knows a registry's records and results, no model. Invariant: what is promoted was whole, was
-compared with the very version whose place it took, or says in its record that it was forced.
+Does not depend on networks. Invariant: a promoted version was whole, and was compared with the very
+version that it replaced, or its record has `forced`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from model_store.evaluation.results import (
     read_results,
 )
 from model_store.registry.channels import Promotion, current, promote
-from model_store.registry.storage import Storage, StoreFailed
-from model_store.registry.versions import Version, check_sizes, find
+from model_store.registry.storage import RegistryFailed, Storage
+from model_store.registry.versions import Version, check_sizes, find_by_digest
+
+_PROMOTED_RESULTS = "what the promoted version came with"
 
 
 class NotPromoted(Exception):
-    """A candidate that the gate holds back; its text is one sentence."""
+    """A candidate that the gate refuses; its text is one sentence."""
 
 
 def promote_checked(
-    place: Storage,
+    storage: Storage,
     name: str,
     digest: str,
     channel: str,
@@ -40,32 +42,39 @@ def promote_checked(
 ) -> tuple[Promotion, Verdict | None]:
     """Promote the version of `name` whose digest begins with `digest`.
 
-    `evaluation` are its results; `baseline` those of the version that is in the channel now, in
-    place of what it was promoted with. Raises `NotPromoted`, `ResultsUnusable` or `StoreFailed`;
-    the channel then is as it was.
+    `evaluation` holds its results, and `baseline` those of the version in the channel, in place of
+    the results that one was promoted with. Raises `NotPromoted`, `ResultsUnusable` or
+    `RegistryFailed`; the channel is then unchanged.
     """
-    version = find(place, name, digest)
-    check_sizes(place, version)
-    before = current(place, name, channel)
+    version = find_by_digest(storage, name, digest)
+    check_sizes(storage, version)
+    before = current(storage, name, channel)
     if before and before.digest == version.digest:
-        raise StoreFailed(f"{name}@{channel} is {version.digest[:12]} already.")
-    results = _of(read_results(evaluation), version.digest, evaluation.name) if evaluation else None
-    verdict = _judge(place, version, before, results, baseline, force=force) if before else None
+        raise RegistryFailed(f"{name}@{channel} is {version.digest[:12]} already.")
+
+    results = None
+    if evaluation:
+        results = read_results(evaluation)
+        _check_checkpoint(results, version.digest, evaluation.name)
+    verdict = None
+    if before:
+        verdict = _compare(storage, version, before, results, baseline, force=force)
+
     record = promote(
-        place,
+        storage,
         name,
         channel,
         version.digest,
         after=before,
-        evaluation=_keep(place, name, results) if results else None,
+        evaluation=_store_results(storage, name, results) if results else None,
         gate=asdict(verdict) if verdict else None,
         forced=before is not None and (verdict is None or verdict.worse),
     )
     return record, verdict
 
 
-def _judge(
-    place: Storage,
+def _compare(
+    storage: Storage,
     version: Version,
     before: Promotion,
     results: Results | None,
@@ -73,31 +82,19 @@ def _judge(
     *,
     force: bool,
 ) -> Verdict | None:
-    """None where there is nothing to compare and that is forced."""
-    name = version.name
+    """The gate's verdict; None where nothing can be compared and `force` allows that."""
     try:
         if results is None:
             raise NotPromoted(
-                f"{name} has a promoted version: give the candidate's --evaluation, or --force."
-            )
-        if baseline:
-            promoted = _of(read_results(baseline), before.digest, baseline.name)
-        elif before.evaluation:
-            promoted = _of(
-                _kept(place, name, before.evaluation),
-                before.digest,
-                "what the promoted version came with",
-            )
-        else:
-            raise NotPromoted(
-                f"{name} was promoted without an evaluation: give its results as --baseline, or"
+                f"{version.name} has a promoted version: give the candidate's --evaluation, or"
                 " --force."
             )
-        verdict = compare(results, promoted)
+        verdict = compare(results, _promoted_results(storage, version.name, before, baseline))
     except (NotPromoted, ResultsUnusable):
         if force:
             return None
         raise
+
     if verdict.worse and not force:
         raise NotPromoted(
             verdict.sentence() + " It was not promoted; --force does it all the same."
@@ -105,22 +102,40 @@ def _judge(
     return verdict
 
 
-def _of(results: Results, digest: str, file: str) -> Results:
-    if results.checkpoint != f"sha256:{digest}":
-        found = results.checkpoint.removeprefix("sha256:")
-        raise StoreFailed(f"{file} holds the results of {found[:12]}, not of {digest[:12]}.")
+def _promoted_results(
+    storage: Storage, name: str, before: Promotion, baseline: Path | None
+) -> Results:
+    """The results of the version in the channel."""
+    if baseline:
+        results, source = read_results(baseline), baseline.name
+    elif before.evaluation:
+        results, source = _load_results(storage, name, before.evaluation), _PROMOTED_RESULTS
+    else:
+        raise NotPromoted(
+            f"{name} was promoted without an evaluation: give its results as --baseline, or"
+            " --force."
+        )
+    _check_checkpoint(results, before.digest, source)
     return results
 
 
-def _keep(place: Storage, name: str, results: Results) -> str:
+def _check_checkpoint(results: Results, digest: str, source: str) -> None:
+    """Raise `RegistryFailed` where results are those of another checkpoint."""
+    if results.checkpoint != f"sha256:{digest}":
+        found = results.checkpoint.removeprefix("sha256:")
+        raise RegistryFailed(f"{source} holds the results of {found[:12]}, not of {digest[:12]}.")
+
+
+def _store_results(storage: Storage, name: str, results: Results) -> str:
+    """Keep results in the registry; returns their SHA-256."""
     content = results.model_dump_json().encode()
     digest = hashlib.sha256(content).hexdigest()
-    place.create(f"{name}/evaluations/{digest}.json", content)
+    storage.create(f"{name}/evaluations/{digest}.json", content)
     return digest
 
 
-def _kept(place: Storage, name: str, digest: str) -> Results:
-    content = place.read(f"{name}/evaluations/{digest}.json", MAX_RESULT_BYTES)
+def _load_results(storage: Storage, name: str, digest: str) -> Results:
+    content = storage.read(f"{name}/evaluations/{digest}.json", MAX_RESULT_BYTES)
     if content is None or hashlib.sha256(content).hexdigest() != digest:
         raise ResultsUnusable(f"The results that {name} was promoted with cannot be read.")
-    return parse_results(content, "what the promoted version came with")
+    return parse_results(content, _PROMOTED_RESULTS)

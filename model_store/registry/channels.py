@@ -1,9 +1,9 @@
-"""Channels: which version of a name is in use, and what was before.
-`NAME/channels/CHANNEL/000012.json`, one file a promotion.
+"""Channels: which version of a name is in use, and which versions were before. Each promotion is
+one file, `NAME/channels/CHANNEL/000012.json`.
 
-Knows records and a `Storage`, nothing of what a version is. Invariant: a record is written once and
-never changed, and the one with the highest number is in force; so a reader finds a whole state at
-every moment, and of two promotions at once one comes second.
+Does not depend on what a version holds. Invariant: a record is written once and never changed, and
+the record with the highest number is in force; so every reader finds a complete state, and of two
+promotions at the same time exactly one gets the next number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from model_store.registry.storage import Storage, StoreFailed
+from model_store.registry.storage import RegistryFailed, Storage
 from model_store.registry.versions import check_name
 
 PRODUCTION = "production"
@@ -24,12 +24,12 @@ _LIKE_A_DIGEST = re.compile("[0-9a-f]{8,}")
 _RECORD = re.compile(r"([0-9]{6})\.json")
 
 
-class Overtaken(StoreFailed):
-    """Somebody else promoted meanwhile."""
+class PromotionConflict(RegistryFailed):
+    """Another promotion took the number of this one."""
 
 
 class Promotion(BaseModel):
-    """One record. `previous` is the number of the record that a rollback goes back to, 0 for
+    """One record. `previous` is the number of the record that a rollback returns to, 0 for
     none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,37 +50,35 @@ class Promotion(BaseModel):
 
 
 def is_channel(name: str) -> bool:
-    """Whether a name can be a channel's: nothing that could be taken for a digest."""
+    """Whether a name can be a channel's. A name that could be a digest cannot."""
     return bool(_CHANNEL.fullmatch(name)) and not _LIKE_A_DIGEST.fullmatch(name)
 
 
-def current(place: Storage, name: str, channel: str) -> Promotion | None:
-    """The promotion that is in force; None where nothing was promoted."""
-    numbers = _numbers(place, name, channel)
-    return _read(place, name, channel, numbers[-1]) if numbers else None
+def current(storage: Storage, name: str, channel: str) -> Promotion | None:
+    """The promotion in force; None where nothing was promoted."""
+    numbers = _numbers(storage, name, channel)
+    return _read(storage, name, channel, numbers[-1]) if numbers else None
 
 
-def history(place: Storage, name: str, channel: str, limit: int = 100) -> list[Promotion]:
+def history(storage: Storage, name: str, channel: str, limit: int = 100) -> list[Promotion]:
     """The last promotions, latest first."""
-    return [
-        _read(place, name, channel, number)
-        for number in reversed(_numbers(place, name, channel)[-limit:])
-    ]
+    numbers = _numbers(storage, name, channel)[-limit:]
+    return [_read(storage, name, channel, number) for number in reversed(numbers)]
 
 
-def channels(place: Storage, name: str) -> dict[str, Promotion]:
-    """What is in force in each channel of a name."""
+def channels(storage: Storage, name: str) -> dict[str, Promotion]:
+    """The promotion in force in each channel of a name."""
     check_name(name)
-    found = {
-        channel: current(place, name, channel)
-        for channel in place.names(f"{name}/channels")
-        if is_channel(channel)
-    }
-    return {channel: promotion for channel, promotion in found.items() if promotion}
+    found: dict[str, Promotion] = {}
+    for channel in storage.names(f"{name}/channels"):
+        promotion = current(storage, name, channel) if is_channel(channel) else None
+        if promotion is not None:
+            found[channel] = promotion
+    return found
 
 
 def promote(
-    place: Storage,
+    storage: Storage,
     name: str,
     channel: str,
     digest: str,
@@ -90,7 +88,7 @@ def promote(
     gate: dict[str, Any] | None = None,
     forced: bool = False,
 ) -> Promotion:
-    """Put a version in force, if `after` still is; raises `Overtaken` where it is not."""
+    """Put a version in force, if `after` still is; raises `PromotionConflict` where it is not."""
     before = after.number if after else 0
     record = Promotion(
         number=before + 1,
@@ -102,16 +100,17 @@ def promote(
         gate=gate,
         at=datetime.now(UTC),
     )
-    return _append(place, name, channel, record)
+    return _append(storage, name, channel, record)
 
 
-def rollback(place: Storage, name: str, channel: str) -> Promotion:
-    """Put the version before the current one in force again; rolling back twice goes back by
-    two."""
-    now = current(place, name, channel)
+def rollback(storage: Storage, name: str, channel: str) -> Promotion:
+    """Put the version before the current one in force again; a second rollback goes back one
+    more."""
+    now = current(storage, name, channel)
     if now is None or now.previous == 0:
-        raise StoreFailed(f"{name}@{channel} has nothing to go back to.")
-    target = _read(place, name, channel, now.previous)
+        raise RegistryFailed(f"{name}@{channel} has nothing to go back to.")
+
+    target = _read(storage, name, channel, now.previous)
     record = Promotion(
         number=now.number + 1,
         digest=target.digest,
@@ -120,44 +119,42 @@ def rollback(place: Storage, name: str, channel: str) -> Promotion:
         evaluation=target.evaluation,
         at=datetime.now(UTC),
     )
-    return _append(place, name, channel, record)
+    return _append(storage, name, channel, record)
 
 
-def _append(place: Storage, name: str, channel: str, record: Promotion) -> Promotion:
-    path = _folder(name, channel)
+def _append(storage: Storage, name: str, channel: str, record: Promotion) -> Promotion:
+    folder = _folder(name, channel)
     content = record.model_dump_json(indent=2).encode()
     if len(content) > MAX_RECORD_BYTES:
-        raise StoreFailed(f"{name}@{channel}: the record of a promotion is too large.")
-    if not place.create(f"{path}/{record.number:06}.json", content):
-        raise Overtaken(
+        raise RegistryFailed(f"{name}@{channel}: the record of a promotion is too large.")
+
+    if not storage.create(f"{folder}/{record.number:06}.json", content):
+        raise PromotionConflict(
             f"{name}@{channel} was promoted by somebody else at this moment: look, and promote"
             " again."
         )
     return record
 
 
-def _numbers(place: Storage, name: str, channel: str) -> list[int]:
-    return sorted(
-        int(match[1])
-        for file in place.names(_folder(name, channel))
-        if (match := _RECORD.fullmatch(file))
-    )
+def _numbers(storage: Storage, name: str, channel: str) -> list[int]:
+    matches = [_RECORD.fullmatch(file) for file in storage.names(_folder(name, channel))]
+    return sorted(int(match[1]) for match in matches if match)
 
 
-def _read(place: Storage, name: str, channel: str, number: int) -> Promotion:
-    content = place.read(f"{_folder(name, channel)}/{number:06}.json", MAX_RECORD_BYTES)
+def _read(storage: Storage, name: str, channel: str, number: int) -> Promotion:
+    content = storage.read(f"{_folder(name, channel)}/{number:06}.json", MAX_RECORD_BYTES)
     try:
         record = Promotion.model_validate_json(content or b"")
     except ValidationError:
         record = None
     if record is None or record.number != number or record.previous >= number:
-        raise StoreFailed(f"{name}@{channel}: the record {number:06} cannot be read.")
+        raise RegistryFailed(f"{name}@{channel}: the record {number:06} cannot be read.")
     return record
 
 
 def _folder(name: str, channel: str) -> str:
     if not is_channel(channel):
-        raise StoreFailed(
+        raise RegistryFailed(
             f"{channel[:40]!r} is no channel: lower-case letters, digits and dashes make one."
         )
     check_name(name)

@@ -1,73 +1,94 @@
-"""`NAME@production`, `NAME@sha256:...`, and the same behind a registry's URL: which version that
-is, and its folder here.
+"""References to published versions, such as `NAME@production` or `s3://bucket/NAME@sha256:...`, and
+the folder on this machine that a reference stands for.
 
-Knows names, nothing of what a version holds. Invariant: a name means a version of one registry,
-never one that happened to be near.
+Does not depend on what a version holds. Invariant: a reference means a version of exactly one
+registry, which the reference or its caller names.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.manifest import Manifest
 from model_store.registry.channels import current, is_channel
-from model_store.registry.storage import Storage, StoreFailed, place_of
-from model_store.registry.versions import Version, find, pull
+from model_store.registry.storage import RegistryFailed, Storage, open_storage
+from model_store.registry.versions import Progress, Version, find_by_digest, no_progress, pull
 
-_DIGEST_FOLDER = re.compile("[0-9a-f]{64}")
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference in its parts."""
+
+    registry: str
+    """The registry's folder or URL."""
+    name: str
+    version: str
+    """A channel, or a digest or its beginning."""
 
 
 def is_reference(text: str) -> bool:
-    """Whether a name is meant for a registry."""
+    """Whether a model's name refers to a registry."""
     return "://" in text or "@" in text
 
 
-def split(text: str, registry: str | None) -> tuple[str, str, str]:
-    """(the registry's place, the name, the channel or digest); raises `StoreFailed` where one of
-    them is not said."""
+def parse_reference(text: str, registry: str | None) -> Reference:
+    """Split a reference; `registry` is used where the reference names none.
+
+    A version's own URL, `.../NAME/DIGEST`, is a reference too. Raises `RegistryFailed` where the
+    registry, the name or the version is missing.
+    """
     root, _, last = text.rpartition("/")
-    if "://" in text and _DIGEST_FOLDER.fullmatch(last):
+    if "://" in text and _DIGEST.fullmatch(last):
         root, _, name = root.rpartition("/")
         last = f"{name}@{last}"
-    name, at, which = last.partition("@")
-    if not at or not name or not which or ("://" in text and root.endswith(":/")):
-        raise StoreFailed(
+
+    name, _, version = last.partition("@")
+    names_no_folder = "://" in text and root.endswith(":/")
+    if not name or not version or names_no_folder:
+        raise RegistryFailed(
             "A model of a registry is written NAME@production or NAME@sha256:..., behind the"
             " registry's URL or alone."
         )
     if not root and not registry:
-        raise StoreFailed(f"{last} is in a registry: set RERANK_REGISTRY to its folder or URL.")
-    return root or str(registry), name, which
+        raise RegistryFailed(f"{last} is in a registry: set RERANK_REGISTRY to its folder or URL.")
+    return Reference(root or str(registry), name, version)
 
 
-def locate(place: Storage, name: str, which: str) -> Version:
-    """The version that a channel or a digest's beginning stands for; raises `StoreFailed`."""
-    if not is_channel(which):
-        return find(place, name, which)
-    promotion = current(place, name, which)
+def find_version(storage: Storage, name: str, version: str) -> Version:
+    """The version that a channel, a digest or its beginning stands for; raises `RegistryFailed`."""
+    if not is_channel(version):
+        return find_by_digest(storage, name, version)
+
+    promotion = current(storage, name, version)
     if promotion is None:
-        raise StoreFailed(f"{name} has no version in {which}: `gmr models promote` puts one there.")
-    return find(place, name, promotion.digest)
+        raise RegistryFailed(
+            f"{name} has no version in {version}: `gmr models promote` puts one there."
+        )
+    return find_by_digest(storage, name, promotion.digest)
 
 
 def fetch(
     text: str,
     registry: str | None,
     cache: Path | None,
-    tell: Callable[[int], None] = lambda count: None,
+    progress: Progress = no_progress,
 ) -> tuple[Path, Manifest]:
-    """The verified folder of what a name stands for, loaded where it is not there yet; raises
-    `StoreFailed`."""
-    root, name, which = split(text, registry)
-    place = place_of(root)
-    version = locate(place, name, which)
-    return pull(place, version, kept_in(cache), tell), version.manifest
+    """The verified folder and the manifest of a reference.
+
+    Downloads what `cache` does not hold yet; raises `RegistryFailed`.
+    """
+    reference = parse_reference(text, registry)
+    storage = open_storage(reference.registry)
+    version = find_version(storage, reference.name, reference.version)
+    return pull(storage, version, cache_folder(cache), progress), version.manifest
 
 
-def kept_in(cache: Path | None) -> Path:
-    """Where versions are kept on this machine."""
+def cache_folder(cache: Path | None) -> Path:
+    """The folder that keeps pulled versions; `cache` is the configured one."""
     standard = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "gmr-rerank"
     return (cache or standard) / "registry"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.endings import check_writable, fail, misusing
+from model_store.commands.console import check_writable, fail, refusing
 from service.cli.settings import refuse_unknown_settings
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def bench(
         from service.bench.plan import BenchRefused, make_plan
 
         refuse_unknown_settings()
-        with misusing(BenchRefused):
+        with refusing(usage=(BenchRefused,)):
             plan = make_plan(
                 model=model,
                 contenders=contenders,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.endings import fail, misuse
+from model_store.commands.console import fail, misuse
 
 if TYPE_CHECKING:
     from service.gateway.admission.keys import KeyEntry

@@ -18,7 +18,7 @@ from model_store.commands import mine as negatives
 from model_store.commands import models, publish
 from model_store.commands import size as sizing
 from model_store.commands import train as training
-from model_store.commands.endings import Commands, misuse
+from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from model_store.commands.endings import fail, missing_package, misuse
+from model_store.commands.console import fail, missing_package, misuse
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from model_store.commands.endings import misuse
+from model_store.commands.console import misuse
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings

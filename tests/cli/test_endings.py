@@ -20,7 +20,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from model_store.commands.endings import EXTRAS
+from model_store.commands.console import EXTRAS
 from service.cli.main import app
 from tests.conftest import free_port
 

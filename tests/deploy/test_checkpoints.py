@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from model_store.registry.storage import LocalPlace
+from model_store.registry.storage import LocalStorage
 from model_store.registry.versions import upload
 from tests.conftest import TINY
 from tests.deploy.chart import Object, Values, environment, merged, objects, one
@@ -100,7 +100,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def test_a_version_of_a_registry_is_loaded_by_its_digest(tmp_path: Path) -> None:
-    digest = upload(LocalPlace(tmp_path / "registry"), TINY).digest
+    digest = upload(LocalStorage(tmp_path / "registry"), TINY).digest
     registry = {
         "url": (tmp_path / "registry").as_uri(),
         "name": "gmr-tiny",

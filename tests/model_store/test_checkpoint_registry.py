@@ -11,7 +11,7 @@ import pytest
 from model_store.checkpoint import resolve, resolve_adapter
 from model_store.manifest import CheckpointUnusable, digest_files, read_manifest, write_manifest
 from model_store.registry.channels import current, promote, rollback
-from model_store.registry.storage import Storage, place_of
+from model_store.registry.storage import Storage, open_storage
 from model_store.registry.versions import Version, upload
 from tests.conftest import TINY
 from tests.model_store.registry.published import fresh_memory
@@ -24,15 +24,15 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def place(root: str) -> Storage:
-    return place_of(root)
+def storage(root: str) -> Storage:
+    return open_storage(root)
 
 
 @pytest.fixture
-def version(place: Storage) -> Version:
+def version(storage: Storage) -> Version:
     """gmr-tiny, published and in production."""
-    version = upload(place, TINY)
-    promote(place, "gmr-tiny", "production", version.digest, after=None)
+    version = upload(storage, TINY)
+    promote(storage, "gmr-tiny", "production", version.digest, after=None)
     return version
 
 
@@ -59,25 +59,25 @@ def test_a_url_resolves_without_a_registry(version: Version, root: str, tmp_path
 
 
 def test_a_channel_follows_its_promotions(
-    place: Storage, version: Version, root: str, tmp_path: Path
+    storage: Storage, version: Version, root: str, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(TINY, tmp_path / "copy"))
     manifest = read_manifest(folder)
     assert manifest
     write_manifest(folder, manifest.model_copy(update={"max_tokens": 3000}))
-    second = upload(place, folder)
+    second = upload(storage, folder)
     promote(
-        place,
+        storage,
         "gmr-tiny",
         "production",
         second.digest,
-        after=current(place, "gmr-tiny", "production"),
+        after=current(storage, "gmr-tiny", "production"),
     )
     assert (
         resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens
         == 3000
     )
-    rollback(place, "gmr-tiny", "production")
+    rollback(storage, "gmr-tiny", "production")
     assert (
         resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens
         == 3200
@@ -85,10 +85,10 @@ def test_a_channel_follows_its_promotions(
 
 
 def test_what_does_not_verify_is_refused(
-    root: str, place: Storage, version: Version, tmp_path: Path
+    root: str, storage: Storage, version: Version, tmp_path: Path
 ) -> None:
     (tmp_path / "other").write_bytes(b"{}")
-    place.put(tmp_path / "other", f"gmr-tiny/{version.digest}/config.json")
+    storage.put(tmp_path / "other", f"gmr-tiny/{version.digest}/config.json")
     assert "config.json is not the file that was published" in refusal(
         "gmr-tiny@production", registry=root, cache=tmp_path / "cache"
     )
@@ -149,18 +149,20 @@ class TestAdapters:
         write_manifest(folder, manifest.model_copy(update=update))
         return folder
 
-    def test_it_is_no_model(self, adapter: Path, place: Storage, root: str, tmp_path: Path) -> None:
+    def test_it_is_no_model(
+        self, adapter: Path, storage: Storage, root: str, tmp_path: Path
+    ) -> None:
         assert "is an adapter" in refusal(str(adapter))
-        upload(place, adapter)
-        digest = place.names("small-lora")[0]
+        upload(storage, adapter)
+        digest = storage.names("small-lora")[0]
         assert "is an adapter" in refusal(
             f"small-lora@{digest}", registry=root, cache=tmp_path / "cache"
         )
 
     def test_it_comes_from_a_registry(
-        self, adapter: Path, place: Storage, root: str, tmp_path: Path
+        self, adapter: Path, storage: Storage, root: str, tmp_path: Path
     ) -> None:
-        promote(place, "small-lora", "production", upload(place, adapter).digest, after=None)
+        promote(storage, "small-lora", "production", upload(storage, adapter).digest, after=None)
         found = resolve_adapter(
             "x",
             Path("small-lora@production"),

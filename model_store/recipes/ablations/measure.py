@@ -20,10 +20,10 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from model_store.adapters.folder import read_adapter
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import ndcg, ranked
+from model_store.evaluation.nine_cells import CUT, questions
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.recipes.ablations.variants import Variant
 from model_store.recipes.tiny.batches import Batch, Batcher
-from model_store.recipes.tiny.heldout import CUT, questions
 from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic import cells
 from model_store.training.losses import NO, YES

@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
 
+from model_store.evaluation.nine_cells import CUT
 from model_store.evaluation.results import Results
 from model_store.manifest import manifest_digest
 from model_store.recipes.ablations.data import write_rows
@@ -23,7 +24,6 @@ from model_store.recipes.ablations.measure import Benchmark, Values
 from model_store.recipes.ablations.plan import DATA_SEED, Plan
 from model_store.recipes.ablations.results import Outcome, Summary, course, read, summarise, write
 from model_store.recipes.ablations.variants import Variant
-from model_store.recipes.tiny.heldout import CUT
 from model_store.training.config import TrainingError
 from model_store.training.journal import read_metrics
 from model_store.training.outcome import same_run

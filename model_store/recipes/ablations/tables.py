@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from model_store.evaluation.metrics import expected_ndcg_of_chance
+from model_store.evaluation.nine_cells import CANDIDATES, CUT
 from model_store.recipes.ablations import paper
 from model_store.recipes.ablations.groups import GROUPS
 from model_store.recipes.ablations.intervals import Interval, interval
 from model_store.recipes.ablations.results import Run, Summary
 from model_store.recipes.ablations.variants import Difference, Group
-from model_store.recipes.tiny.heldout import CANDIDATES, CUT
 
 IMAGES = "images"
 DIFFERENCES, COURSES, NEGATIVES = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from model_store.recipes.tiny.heldout import CANDIDATES, Line
+from model_store.evaluation.nine_cells import CANDIDATES, CellMeans
 
 _ABOUT = """\
 A pointwise multimodal reranker small enough to ship with the code: it lets `make serve` answer at once and the tests run on real
@@ -59,7 +59,7 @@ words and what it can name, it knows no facts, and photographs mean little to it
 """
 
 
-def about(lines: Sequence[Line], folder: Path) -> str:
+def about(lines: Sequence[CellMeans], folder: Path) -> str:
     """The text, for the weights in a folder."""
     return _ABOUT.format(
         parameters=_parameters(folder / "model.safetensors") / 1e6,
@@ -76,12 +76,12 @@ def _parameters(weights: Path) -> int:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - it is no mapping
 
 
-def _row(line: Line) -> str:
+def _row(line: CellMeans) -> str:
     bm25 = "-" if line.bm25 is None else f"{line.bm25:.3f}"
     return f"| {line.cell} | {line.ndcg:.3f} | {line.first:.3f} | {line.chance:.3f} | {bm25} |"
 
 
-def _verdict(lines: Sequence[Line]) -> str:
+def _verdict(lines: Sequence[CellMeans]) -> str:
     short = [line.cell for line in lines if line.ndcg < 0.80]
     if not short:
         return "Every cell reaches the 0.80 that was asked of it."

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.evaluation.nine_cells import cell_means
 from model_store.evaluation.results import read_results
 from model_store.manifest import MANIFEST, manifest_digest, read_manifest
 from model_store.recipes.tiny.card import about
-from model_store.recipes.tiny.heldout import lines_of
 from model_store.recipes.tiny.train import Report
 
 NAME = "gmr-tiny"
@@ -116,7 +116,7 @@ def _measure(job: Job, learnt: Path) -> Path:
         _gmr(job, "publish", job.base, learnt, candidate)
     if not figures.exists():
         _gmr(job, "eval", candidate, results, "--queries", job.queries)
-        lines = lines_of(read_results(results))
+        lines = cell_means(read_results(results))
         _about(job).write_text(about(lines, candidate), encoding="utf-8")
         figures.write_text(
             json.dumps({f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}),

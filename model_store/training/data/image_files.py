@@ -15,14 +15,14 @@ from model_store.files import atomic_path
 from model_store.training.data.identity import image_digest
 from model_store.training.data.rows import DataError
 
-Keeping = Literal["reference", "copy", "link"]
+ImageMode = Literal["reference", "copy", "link"]
 """What is done with an image outside the folder of the rows that name it: refused, copied into that
 folder, or linked from there."""
 
 IMAGES = "images"
 
 
-def name_in(folder: Path, image: Path, keeping: Keeping = "reference") -> str:
+def name_in(folder: Path, image: Path, image_mode: ImageMode = "reference") -> str:
     """An image's path as a row of a file in `folder` names it.
 
     An image outside the folder is brought to `images/<two letters>/<SHA-256>.<its ending>` there,
@@ -33,7 +33,7 @@ def name_in(folder: Path, image: Path, keeping: Keeping = "reference") -> str:
     if ".." not in relative.parts:
         return relative.as_posix()
 
-    if keeping == "reference":
+    if image_mode == "reference":
         raise DataError(
             f"{image}: the image lies outside {folder}, the folder of the rows that name it; "
             "--images link or --images copy brings it there."
@@ -41,21 +41,21 @@ def name_in(folder: Path, image: Path, keeping: Keeping = "reference") -> str:
     digest = image_digest(image).hex()
     name = Path(IMAGES, digest[:2], digest + image.suffix.lower())
     try:
-        bring(image, folder / name, keeping)
+        bring(image, folder / name, image_mode)
     except OSError as error:
         raise DataError(f"{folder / name}: it cannot be written ({error.strerror}).") from None
     return name.as_posix()
 
 
-def check_nameable(folder: Path, image: Path, keeping: Keeping) -> None:
+def check_nameable(folder: Path, image: Path, image_mode: ImageMode) -> None:
     """Raise `DataError` where `name_in` would, without bringing the image anywhere."""
-    if keeping == "reference":
+    if image_mode == "reference":
         name_in(folder, image)
     elif not image.is_file():
         raise DataError(f"{image}: the image does not exist.")
 
 
-def bring(source: Path, target: Path, keeping: Keeping) -> None:
+def bring(source: Path, target: Path, image_mode: ImageMode) -> None:
     """Copy or link `source` to `target`, unless a file of the same size is there; raises
     `OSError`."""
     size = source.stat().st_size
@@ -65,7 +65,7 @@ def bring(source: Path, target: Path, keeping: Keeping) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     # A data set has too many images to wait for the disk after each of them.
     with atomic_path(target, sync_file=False) as draft:
-        if keeping == "link":
+        if image_mode == "link":
             draft.symlink_to(source.resolve())
         else:
             shutil.copyfile(source, draft)

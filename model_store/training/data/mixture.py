@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from random import Random
 
-from model_store.training.data.image_files import Keeping
+from model_store.training.data.image_files import ImageMode
 from model_store.training.data.instructions import MODALITIES, TRAINING
 from model_store.training.data.row_files import check_outputs, write_examples
 from model_store.training.data.row_index import Examples
@@ -70,7 +70,7 @@ def shares(number: int, available: Sequence[int]) -> list[int]:
     return taken
 
 
-def source_of(written: str) -> tuple[Part, Path]:
+def parse_source(written: str) -> tuple[Part, Path]:
     """`TASK/DATASET=FILE`, as people write it; raises `WrongUsage`."""
     name, equals, path = written.partition("=")
     task, slash, dataset = name.partition("/")
@@ -79,11 +79,11 @@ def source_of(written: str) -> tuple[Part, Path]:
     return (task, dataset), Path(path)
 
 
-def sources_of(written: Iterable[str]) -> dict[Part, Path]:
+def parse_sources(written: Iterable[str]) -> dict[Part, Path]:
     """Each part's file; raises `WrongUsage` for a part that is there twice."""
     sources: dict[Part, Path] = {}
     for one in written:
-        part, path = source_of(one)
+        part, path = parse_source(one)
         if part in sources:
             raise WrongUsage(f"--source {'/'.join(part)} is given twice.")
         sources[part] = path
@@ -97,14 +97,14 @@ def mix(
     scale: float = 1.0,
     seed: int = 0,
     partial: bool = False,
-    keeping: Keeping = "reference",
+    image_mode: ImageMode = "reference",
 ) -> Drawn:
     """Write the mixture of table 7, each task's number times `scale`, with table 10's instructions.
 
     Rows are drawn and ordered by `seed`; memory is two numbers a row. `partial` allows that data
-    sets are missing; `keeping` is of images outside the target's folder. Raises `DataError`, before
-    anything is written where a source is unknown or missing, or one file is two parts of one task's
-    modalities.
+    sets are missing; `image_mode` is for images outside the target's folder. Raises `DataError`;
+    nothing is written where a source is unknown or missing, or where one file is given for two
+    parts with the same modalities.
     """
     _known(sources, partial)
     check_outputs(target, inputs=set(sources.values()))
@@ -119,7 +119,7 @@ def mix(
         if sum(given) < wanted:
             short[task.task] = wanted - sum(given)
     others = {part: len(pool.examples) - len(pool.places) for part, pool in pools.items()}
-    write_examples(target, _drawn(pools, counts, seed), keeping)
+    write_examples(target, _drawn(pools, counts, seed), image_mode)
     return Drawn(counts, short, others)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.files import atomic_file
-from model_store.training.data.image_files import Keeping, name_in
+from model_store.training.data.image_files import ImageMode, name_in
 from model_store.training.data.rows import DataError, Example, Side
 
 Write = Callable[[bytes], object]
@@ -41,15 +41,17 @@ def output_file(path: Path) -> Iterator[Write]:
         raise DataError(f"{path}: it cannot be written ({error.strerror}).") from None
 
 
-def write_examples(path: Path, examples: Iterable[Example], keeping: Keeping = "reference") -> int:
+def write_examples(
+    path: Path, examples: Iterable[Example], image_mode: ImageMode = "reference"
+) -> int:
     """Write a `.jsonl` or `.jsonl.gz` file, whole or not at all; gives the number of rows.
 
-    `keeping` is of images outside its folder.
+    `image_mode` is of images outside its folder.
     """
     count = 0
     with output_file(path) as write:
         for example in examples:
-            write(line_of(example, path.parent, keeping))
+            write(line_of(example, path.parent, image_mode))
             count += 1
     return count
 
@@ -60,16 +62,16 @@ def write_json(path: Path, value: Any) -> None:
         write(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n")
 
 
-def line_of(example: Example, folder: Path, keeping: Keeping = "reference") -> bytes:
+def line_of(example: Example, folder: Path, image_mode: ImageMode = "reference") -> bytes:
     """An example as a row of a file in `folder`; raises `DataError` as `image_files.name_in`
     does."""
     row: dict[str, Any] = {"id": example.id}
     if example.instruction is not None:
         row["instruction"] = example.instruction
-    row["query"] = _row(example.query, folder, keeping)
-    row["positives"] = [_row(side, folder, keeping) for side in example.positives]
+    row["query"] = _row(example.query, folder, image_mode)
+    row["positives"] = [_row(side, folder, image_mode) for side in example.positives]
     row["negatives"] = [
-        _row(negative.side, folder, keeping) | {"kind": negative.kind}
+        _row(negative.side, folder, image_mode) | {"kind": negative.kind}
         for negative in example.negatives
     ]
     return line(row)
@@ -80,9 +82,9 @@ def line(row: dict[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
 
-def _row(side: Side, folder: Path, keeping: Keeping) -> dict[str, str]:
+def _row(side: Side, folder: Path, image_mode: ImageMode) -> dict[str, str]:
     row = {} if side.text is None else {"text": side.text}
-    return row if side.image is None else {"image": name_in(folder, side.image, keeping), **row}
+    return row if side.image is None else {"image": name_in(folder, side.image, image_mode), **row}
 
 
 def check_outputs(*paths: Path, inputs: Iterable[Path] = ()) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_store.training.data.identity import key_of, normal
-from model_store.training.data.image_files import Keeping
+from model_store.training.data.image_files import ImageMode
 from model_store.training.data.row_files import check_outputs, line_of, output_file
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 
@@ -126,12 +126,12 @@ def split(
     *,
     share: float,
     seed: int = 0,
-    keeping: Keeping = "reference",
+    image_mode: ImageMode = "reference",
 ) -> Split:
     """Write `source`'s rows to `train` and `dev` by their queries; both appear whole, `dev` last.
 
     A training row whose query or positive is held out is left out; of a row with such a negative,
-    the negative is. `keeping` is of images outside the folders of `train` and `dev`. Raises
+    the negative is. `image_mode` is of images outside the folders of `train` and `dev`. Raises
     `DataError`, also where a part would be empty.
     """
     check_outputs(train, dev, inputs=(source,))
@@ -142,12 +142,12 @@ def split(
     with output_file(dev) as to_dev, output_file(train) as to_train:
         for example in read_examples(source):
             if is_held_out(example, share, seed):
-                to_dev(line_of(example, dev.parent, keeping))
+                to_dev(line_of(example, dev.parent, image_mode))
                 done.dev += 1
             elif (kept := _without(example, secret)) is None:
                 done.left_out += 1
             else:
-                to_train(line_of(kept, train.parent, keeping))
+                to_train(line_of(kept, train.parent, image_mode))
                 done.train += 1
                 done.negatives_taken_out += len(example.negatives) - len(kept.negatives)
         if not done.train or not done.dev:

@@ -47,7 +47,7 @@ def check(
     """Read `path` to its end and collect what is wrong with it.
 
     Each image's header is read once; with `decode`, all of each image. Memory: 16 bytes and their
-    set's overhead for each row and each image. `progress` is called with the number of rows so far.
+    set's overhead for each row and each image. `progress` is called for each row.
     Raises nothing: also a file that cannot be read, or not to its end, is a problem of the report.
     """
     report, known = Report(), _Known()
@@ -58,7 +58,7 @@ def check(
                 _row(parse_row(line, path, number), number, report, known, decode)
             except DataError as error:
                 report.add(str(error))
-            progress(report.rows)
+            progress(1)
     except DataError as error:
         report.add(str(error))
     return report

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.data.corpus import Corpus, parse_document
-from model_store.training.data.image_files import Keeping, check_nameable
+from model_store.training.data.image_files import ImageMode, check_nameable
 from model_store.training.data.resumable import Note, Parts, identity
 from model_store.training.data.row_files import check_outputs, line_of, write_json
 from model_store.training.data.row_index import Examples
@@ -40,7 +40,7 @@ class Run:
     target: Path
     rules: Rules
     keep: bool = False  # what the source has as negatives stays, before those that are found
-    images: Keeping = "reference"  # of images outside the target's folder
+    images: ImageMode = "reference"  # of images outside the target's folder
 
     @property
     def parts_folder(self) -> Path:

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from model_store.commands.models import register
 from model_store.evaluation.promoting import promote_checked
 from model_store.evaluation.results import Results, write_results
-from model_store.registry.channels import Overtaken, current, promote
-from model_store.registry.storage import LocalPlace, StoreFailed
+from model_store.registry.channels import PromotionConflict, current, promote
+from model_store.registry.storage import LocalStorage, RegistryFailed
 from model_store.registry.versions import upload
 from tests.conftest import TINY
 from tests.model_store.evaluation.test_gate import drawn
@@ -34,8 +34,8 @@ class Desk:
     digests: list[str]
 
     @property
-    def place(self) -> LocalPlace:
-        return LocalPlace(self.folder / "registry")
+    def storage(self) -> LocalStorage:
+        return LocalStorage(self.folder / "registry")
 
     def results(self, version: int, shift: float = 0.0, **changes: object) -> Path:
         file = self.folder / f"results-{version}-{shift}.json"
@@ -66,16 +66,16 @@ class Desk:
 
     @property
     def used(self) -> str | None:
-        record = current(self.place, "small", "production")
+        record = current(self.storage, "small", "production")
         return record.digest if record else None
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
-    place = LocalPlace(tmp_path / "registry")
+    storage = LocalStorage(tmp_path / "registry")
     return Desk(
         tmp_path,
-        [upload(place, make_folder(tmp_path / f"made{seed}", seed)).digest for seed in range(3)],
+        [upload(storage, make_folder(tmp_path / f"made{seed}", seed)).digest for seed in range(3)],
     )
 
 
@@ -89,7 +89,7 @@ def test_a_candidate_that_is_as_good_is_promoted_and_the_record_tells(desk: Desk
     result = desk.promote(1, "--evaluation", desk.results(1, 0.01))
     assert result.exit_code == 0, result.output
     assert "better than" in result.output
-    record = current(desk.place, "small", "production")
+    record = current(desk.storage, "small", "production")
     assert record
     assert (record.digest, record.forced) == (desk.digests[1], False)
     assert record.gate
@@ -108,7 +108,7 @@ def test_force_is_recorded(desk: Desk) -> None:
     desk.promote(0, "--evaluation", desk.results(0))
     result = desk.promote(1, "--evaluation", desk.results(1, -0.05), "--force")
     assert result.exit_code == 0, result.output
-    record = current(desk.place, "small", "production")
+    record = current(desk.storage, "small", "production")
     assert record
     assert record.forced
     assert record.gate
@@ -122,7 +122,7 @@ def test_force_is_recorded(desk: Desk) -> None:
 def test_force_that_was_not_needed_is_not_recorded(desk: Desk) -> None:
     desk.promote(0, "--evaluation", desk.results(0))
     desk.promote(1, "--evaluation", desk.results(1, 0.05), "--force")
-    record = current(desk.place, "small", "production")
+    record = current(desk.storage, "small", "production")
     assert record
     assert not record.forced
 
@@ -136,7 +136,7 @@ def test_after_the_first_an_evaluation_is_asked_for(desk: Desk) -> None:
         == 0
     )
     assert desk.promote(2, "--force").exit_code == 0
-    record = current(desk.place, "small", "production")
+    record = current(desk.storage, "small", "production")
     assert record
     assert (record.forced, record.gate) == (True, None)
 
@@ -192,13 +192,15 @@ def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else promotes between the comparison and the record."""
-    promote_checked(desk.place, "small", desk.digests[0], "production", evaluation=desk.results(0))
-    before = current(desk.place, "small", "production")
-    promote(desk.place, "small", "production", desk.digests[2], after=before)
+    promote_checked(
+        desk.storage, "small", desk.digests[0], "production", evaluation=desk.results(0)
+    )
+    before = current(desk.storage, "small", "production")
+    promote(desk.storage, "small", "production", desk.digests[2], after=before)
     monkeypatch.setattr("model_store.evaluation.promoting.current", lambda *_: before)
-    with pytest.raises(Overtaken):
+    with pytest.raises(PromotionConflict):
         promote_checked(
-            desk.place, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1)
+            desk.storage, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1)
         )
     assert desk.used == desk.digests[2]
 
@@ -256,5 +258,5 @@ def test_an_unreadable_results_file_is_said(desk: Desk, tmp_path: Path) -> None:
 
 
 def test_a_name_that_leads_elsewhere_is_refused(desk: Desk) -> None:
-    with pytest.raises(StoreFailed):
-        promote_checked(desk.place, "../x", "0" * 64, "production")
+    with pytest.raises(RegistryFailed):
+        promote_checked(desk.storage, "../x", "0" * 64, "production")

@@ -10,7 +10,7 @@ import pytest
 
 from model_store.evaluation import results as module
 from model_store.evaluation.results import Results, ResultsUnusable, read_results, write_results
-from tests.model_store.registry.published import no_file_over
+from tests.model_store.disk import file_size_limit
 
 GIVEN = {
     "schema_version": 1,
@@ -88,7 +88,7 @@ def test_a_disk_that_takes_no_more_leaves_what_was_there(file: Path) -> None:
     many = Results.model_validate(
         GIVEN | {"datasets": {"x": {f"q{number}": 0.5 for number in range(1000)}}}
     )
-    with no_file_over(2000), pytest.raises(ResultsUnusable, match="cannot be written"):
+    with file_size_limit(2000), pytest.raises(ResultsUnusable, match="cannot be written"):
         write_results(file, many)
     assert read_results(file) == Results.model_validate(GIVEN)
     assert list(file.parent.iterdir()) == [file]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model_store.registry.storage import Storage, place_of
+from model_store.registry.storage import Storage, open_storage
 from tests.model_store.registry.published import fresh_memory
 
 
@@ -17,5 +17,5 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def place(root: str) -> Storage:
-    return place_of(root)
+def storage(root: str) -> Storage:
+    return open_storage(root)

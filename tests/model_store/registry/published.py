@@ -1,11 +1,8 @@
-"""Small folders with manifests, in the shape of checkpoints, and places to put them."""
+"""Small folders with manifests, in the shape of checkpoints, and storages for them."""
 
 from __future__ import annotations
 
-import resource
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from model_store.manifest import Manifest, digest_files, write_manifest
@@ -38,14 +35,3 @@ def make_folder(folder: Path, seed: int = 0, name: str = "small", **changes: obj
 
 def fresh_memory() -> str:
     return f"memory://{uuid.uuid4().hex}"
-
-
-@contextmanager
-def no_file_over(size: int) -> Iterator[None]:
-    """The system refuses to let a file grow beyond `size` bytes, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.identity import key_of
-from model_store.training.data.image_files import Keeping
+from model_store.training.data.image_files import ImageMode
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 from model_store.training.data.validation import check
 from model_store.training.negatives import mining
@@ -279,7 +279,7 @@ def test_shards_together_give_what_one_process_gives(
 
 KILLED = """
 import os, pickle, signal, sys
-from model_store.training.data.image_files import Keeping
+from model_store.training.data.image_files import ImageMode
 from model_store.training.negatives import mining
 from tests.model_store.training.test_negatives import mine
 mining.EXAMPLES_A_PART = 4
@@ -394,7 +394,7 @@ def test_random_negatives_of_a_corpus_of_images_need_no_retriever(run: Run) -> N
 
 @pytest.mark.parametrize("images", ["link", "copy", "reference"])
 def test_images_outside_the_targets_folder_are_brought_there(
-    run: Run, tmp_path: Path, images: Keeping
+    run: Run, tmp_path: Path, images: ImageMode
 ) -> None:
     for folder, colour in (("train", "red"), ("corpus", "blue")):
         draw(tmp_path / folder / "images/a.png", colour)  # of one name, and not the same

@@ -36,14 +36,15 @@ CORPUS = ".corpus.jsonl"
 """How the name of a corpus ends that belongs to rows."""
 
 Item = TypeVar("Item")
-Counting = Callable[[str], AbstractContextManager[Callable[[int], None]]]
-"""Shows how many of something are done, as `console.counting` does."""
+ShowProgress = Callable[[str], AbstractContextManager[Callable[[int], None]]]
+"""Opens a display of progress for a unit, such as "documents"; the display takes how many more were
+done."""
 
 
 @contextmanager
-def quiet(what: str) -> Iterator[Callable[[int], None]]:
-    """Shows nothing."""
-    yield lambda done: None
+def no_progress(unit: str) -> Iterator[Callable[[int], None]]:
+    """Progress that is not shown."""
+    yield lambda count: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ def convert(
     *,
     max_bad: int = 0,
     before: Converted | None = None,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> Converted:
-    """One row of `target` for each item; `counting` is told how many were read.
+    """One row of `target` for each item; `show_progress` shows how many were read.
 
     `make` gives the line and counts what it changed, or raises `Skipped` or `BadRow`. `described`
     tells this conversion from others: where `target` was made by it before, nothing is done.
@@ -83,7 +84,7 @@ def convert(
     parts = Parts(target.with_name(target.name + ".parts"), described)
     total = before or Converted()
     number = 0
-    with counting("documents" if target.name.endswith(CORPUS) else "examples") as progress:
+    with show_progress("documents" if target.name.endswith(CORPUS) else "examples") as advance:
         for part in _chunks(items):
             note = parts.note(number)
             if note is None:
@@ -94,7 +95,7 @@ def convert(
             total.add(note)
             total.within(max_bad)
             number += 1
-            progress(total.read)
+            advance(note["read"])
     if not total.written:
         parts.remove()
         first = f"; {total.bad_rows[0]}" if total.bad_rows else ""

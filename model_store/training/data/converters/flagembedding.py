@@ -11,7 +11,12 @@ from typing import Any
 
 import msgspec
 
-from model_store.training.data.converters.assemble import Counting, checked_line, convert, quiet
+from model_store.training.data.converters.assemble import (
+    ShowProgress,
+    checked_line,
+    convert,
+    no_progress,
+)
 from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, text_within
 from model_store.training.data.converters.records import Reader, Record, files_of, read_records
 from model_store.training.data.identity import key_of
@@ -42,7 +47,7 @@ def convert_flagembedding(
     *,
     instruction: str | None = None,
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> Converted:
     """Write `target`; `instruction` is of rows without a `prompt`. Raises `DataError`."""
     files = files_of(source)
@@ -81,7 +86,12 @@ def convert_flagembedding(
         "instruction": instruction,
     }
     return convert(
-        target, described, read_records(files), example, max_bad=max_bad, counting=counting
+        target,
+        described,
+        read_records(files),
+        example,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
 
 

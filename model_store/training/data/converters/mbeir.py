@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 
 from model_store.training.data.converters.assemble import (
-    Counting,
     Documents,
     Relation,
+    ShowProgress,
     convert,
     corpus_of,
     example_line,
-    quiet,
+    no_progress,
 )
 from model_store.training.data.converters.outcomes import (
     BadRow,
@@ -36,7 +36,7 @@ from model_store.training.data.converters.pictures import Pictures
 from model_store.training.data.converters.records import Reader, Record, read_records
 from model_store.training.data.converters.tables import read_table
 from model_store.training.data.corpus import Document, document_line
-from model_store.training.data.image_files import Keeping
+from model_store.training.data.image_files import ImageMode
 from model_store.training.data.instructions import MODALITIES
 from model_store.training.data.resumable import identity
 from model_store.training.data.row_files import check_outputs
@@ -79,11 +79,11 @@ def convert_mbeir(
     *,
     root: Path,
     instructions: Path | None = None,
-    keeping: Keeping = "reference",
+    image_mode: ImageMode = "reference",
     task: str | None = None,
     seed: int = 0,
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus beside it, `*.corpus.jsonl`; image paths are relative to
     `root`.
@@ -95,16 +95,16 @@ def convert_mbeir(
     check_outputs(
         target, corpus_path, inputs=[path for path in (queries, pool, instructions) if path]
     )
-    reading = _Reading(task, Pictures(root, target.parent, keeping), instructions, seed)
+    reading = _Reading(task, Pictures(root, target.parent, image_mode), instructions, seed)
     described: dict[str, Any] = {"layout": "mbeir", "pool": identity(pool), "root": str(root)}
-    described |= {"keeping": keeping, "task": task}
+    described |= {"keeping": image_mode, "task": task}
     converted = convert(
         corpus_path,
         described,
         read_records([pool]),
         reading.document,
         max_bad=max_bad,
-        counting=counting,
+        show_progress=show_progress,
     )
 
     documents = Documents(corpus_path, converted, filtered=task is not None)
@@ -117,7 +117,12 @@ def convert_mbeir(
         )
 
     return converted, convert(
-        target, described, read_records([queries]), example, max_bad=max_bad, counting=counting
+        target,
+        described,
+        read_records([queries]),
+        example,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
 
 

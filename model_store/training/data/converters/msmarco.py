@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.data.converters.assemble import (
-    Counting,
     Documents,
     Relation,
+    ShowProgress,
     checked_line,
     convert,
     corpus_of,
     example_line,
-    quiet,
+    no_progress,
 )
 from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, text_within
 from model_store.training.data.converters.records import Record, is_records, read_records, row_of
@@ -43,7 +43,7 @@ def convert_msmarco(
     instruction: str | None = None,
     min_grade: int = 1,
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus beside it, `*.corpus.jsonl`; queries without a relevant passage
     are left out."""
@@ -58,7 +58,12 @@ def convert_msmarco(
         return document_line(Document(name, Side(text, None)), target.parent)
 
     converted = convert(
-        corpus_path, described, _texts(collection), document, max_bad=max_bad, counting=counting
+        corpus_path,
+        described,
+        _texts(collection),
+        document,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
     documents = Documents(corpus_path, converted)
     relevant, judged = read_qrels(qrels, min_grade=min_grade, max_bad=max_bad)
@@ -83,7 +88,7 @@ def convert_msmarco(
         example,
         max_bad=max_bad,
         before=judged,
-        counting=counting,
+        show_progress=show_progress,
     )
 
 
@@ -93,7 +98,7 @@ def convert_triples(
     *,
     instruction: str | None = None,
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> Converted:
     """Write `target` from triples of texts: each row an example with one hard negative, named by
     its line."""
@@ -117,7 +122,12 @@ def convert_triples(
         "instruction": instruction,
     }
     return convert(
-        target, described, read_lines(triples), example, max_bad=max_bad, counting=counting
+        target,
+        described,
+        read_lines(triples),
+        example,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from model_store.families.images import FORMATS, MAX_FILE_BYTES
 from model_store.training.data.converters.outcomes import BadRow
-from model_store.training.data.image_files import IMAGES, Keeping, bring
+from model_store.training.data.image_files import IMAGES, ImageMode, bring
 from model_store.training.data.row_files import output_file
 from model_store.training.data.rows import MAX_PATH_CHARS, DataError, inside
 from model_store.training.data.validation import image_problem
@@ -33,7 +33,7 @@ class Pictures:
 
     root: Path
     folder: Path
-    keeping: Keeping
+    image_mode: ImageMode
 
     def keep(self, name: str | None, place: str) -> Path | None:
         """The file that a row is to name for the source's `name`.
@@ -51,14 +51,14 @@ class Pictures:
             raise BadRow(f"{place}: {error}.") from None
         if problem := image_problem(source):
             raise BadRow(f"{place}: the image {name!r} {problem}.")
-        if self.keeping == "reference":
+        if self.image_mode == "reference":
             return source
 
         kept = self.folder / IMAGES / name
         if len(f"{IMAGES}/{name}") > MAX_PATH_CHARS:
             raise BadRow(f"{place}: the image's path is longer than {MAX_PATH_CHARS} characters.")
         try:
-            bring(source, kept, self.keeping)
+            bring(source, kept, self.image_mode)
         except OSError as error:
             raise DataError(
                 f"{place}: the image {name!r} cannot be kept ({error.strerror})."

@@ -14,12 +14,17 @@ from typing import Any
 
 import msgspec
 
-from model_store.training.data.converters.assemble import Counting, checked_line, convert, quiet
+from model_store.training.data.converters.assemble import (
+    ShowProgress,
+    checked_line,
+    convert,
+    no_progress,
+)
 from model_store.training.data.converters.flagembedding import as_negatives, without
 from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, text_within
 from model_store.training.data.converters.pictures import Pictures
 from model_store.training.data.converters.records import Reader, Record, files_of, read_records
-from model_store.training.data.image_files import Keeping
+from model_store.training.data.image_files import ImageMode
 from model_store.training.data.resumable import identity
 from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_SIDES, Example, Side
@@ -75,9 +80,9 @@ def convert_swift(
     *,
     root: Path,
     instruction: str | None = None,
-    keeping: Keeping = "reference",
+    image_mode: ImageMode = "reference",
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> Converted:
     """Write `target`; image paths are relative to `root`, or lie below it. `instruction` is of rows
     without a `system` text.
@@ -86,7 +91,7 @@ def convert_swift(
     """
     files = files_of(source)
     check_outputs(target, inputs=files)
-    pictures = Pictures(root, target.parent, keeping)
+    pictures = Pictures(root, target.parent, image_mode)
 
     def example(record: Record, done: Converted) -> bytes:
         row, place = _rows.read(record), record[0]
@@ -109,9 +114,14 @@ def convert_swift(
         "files": [identity(path) for path in files],
         "root": str(root),
     }
-    described |= {"keeping": keeping, "instruction": instruction}
+    described |= {"keeping": image_mode, "instruction": instruction}
     return convert(
-        target, described, read_records(files), example, max_bad=max_bad, counting=counting
+        target,
+        described,
+        read_records(files),
+        example,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
 
 

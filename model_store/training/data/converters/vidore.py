@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.data.converters.assemble import (
-    Counting,
     Documents,
     Relation,
+    ShowProgress,
     convert,
     corpus_of,
     example_line,
-    quiet,
+    no_progress,
 )
 from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.outcomes import (
@@ -56,7 +56,7 @@ def convert_vidore(
     language: str | None = None,
     min_grade: int = 1,
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`;
     raises `DataError`."""
@@ -78,7 +78,12 @@ def convert_vidore(
         return document_line(Document(name, side), folder)
 
     converted = convert(
-        corpus_path, described, read_records(corpora), document, max_bad=max_bad, counting=counting
+        corpus_path,
+        described,
+        read_records(corpora),
+        document,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
     documents = Documents(corpus_path, converted)
     relevant, judged = _relevant(read_records(qrels), min_grade, max_bad)
@@ -112,7 +117,7 @@ def convert_vidore(
         example,
         max_bad=max_bad,
         before=judged,
-        counting=counting,
+        show_progress=show_progress,
     )
 
 
@@ -122,7 +127,7 @@ def convert_pages(
     *,
     instruction: str | None = None,
     max_bad: int = 0,
-    counting: Counting = quiet,
+    show_progress: ShowProgress = no_progress,
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files;
     raises `DataError`."""
@@ -138,7 +143,7 @@ def convert_pages(
         return document_line(Document(image.stem, Side(None, image)), folder)
 
     converted = convert(
-        corpus_path, described, _distinct(files), page, max_bad=max_bad, counting=counting
+        corpus_path, described, _distinct(files), page, max_bad=max_bad, show_progress=show_progress
     )
     documents = Documents(corpus_path, converted)
 
@@ -156,7 +161,12 @@ def convert_pages(
 
     described = {**described, "instruction": instruction}
     return converted, convert(
-        target, described, read_records(files), example, max_bad=max_bad, counting=counting
+        target,
+        described,
+        read_records(files),
+        example,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from model_store.commands import convert as data_commands
 from model_store.commands import mine as mining_commands
+from model_store.commands.console import Commands
 from model_store.training.data import splits
 from model_store.training.data.rows import read_examples
 from tests.model_store.training.rows import write_rows, written
@@ -19,7 +20,7 @@ from tests.model_store.training.rows import write_rows, written
 
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
-    app = typer.Typer(pretty_exceptions_enable=False)
+    app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
     data_commands.register(app)
     mining_commands.register(app)
     return app
@@ -283,5 +284,5 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     monkeypatch.delitem(sys.modules, "model_store.training.negatives.bm25", raising=False)
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *MINE)
-    assert done.stderr.splitlines()[-1] == "This needs bm25s: pip install 'gmr-rerank[train]'."
+    assert done.stderr.splitlines()[-1] == "gmr mine needs bm25s: pip install 'gmr-rerank[train]'."
     assert done.exit_code == 1

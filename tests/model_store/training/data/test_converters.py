@@ -119,16 +119,18 @@ def test_mbeir(mbeir: Path) -> None:
     assert [document.id for document in corpus] == ["0:0", "0:1", "0:2", "6:9"]
 
 
-@pytest.mark.parametrize("keeping", ["copy", "link"])
+@pytest.mark.parametrize("image_mode", ["copy", "link"])
 def test_mbeir_with_pictures_elsewhere(
-    mbeir: Path, tmp_path: Path, keeping: assemble.Keeping
+    mbeir: Path, tmp_path: Path, image_mode: assemble.ImageMode
 ) -> None:
     out = tmp_path / "rows" / "visualnews.jsonl"
-    convert_mbeir(mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, keeping=keeping)
+    convert_mbeir(
+        mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, image_mode=image_mode
+    )
     assert not check(out, decode=True).wrong
     picture = next(iter(read_examples(out))).positives[0].image
     assert picture == tmp_path / "rows/images/mbeir_images/visualnews/a.jpg"
-    assert picture.is_symlink() == (keeping == "link")
+    assert picture.is_symlink() == (image_mode == "link")
     assert picture.read_bytes() == (mbeir / "mbeir_images/visualnews/a.jpg").read_bytes()
 
 
@@ -212,7 +214,7 @@ def test_pictures_that_rows_cannot_name_or_that_are_missing_are_refused(
             mbeir / "pool.jsonl",
             tmp_path / "copies/out.jsonl",
             root=mbeir,
-            keeping="copy",
+            image_mode="copy",
         )
 
 

@@ -213,12 +213,14 @@ def test_how_far_a_conversion_is_is_told_as_rows_read(
     told: dict[str, list[int]] = {}
 
     @contextmanager
-    def counting(what: str) -> Iterator[Callable[[int], None]]:
-        yield told.setdefault(what, []).append
+    def show_progress(unit: str) -> Iterator[Callable[[int], None]]:
+        yield told.setdefault(unit, []).append
 
     sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
-    convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, task="T-T", counting=counting)
-    assert told == {"documents": [4, 6], "examples": [4, 6]}
+    convert_mbeir(
+        *sources, webqa / "out.jsonl", root=webqa, task="T-T", show_progress=show_progress
+    )
+    assert told == {"documents": [4, 2], "examples": [4, 2]}
 
 
 def test_bad_pages_cost_themselves_alone(tmp_path: Path) -> None:
@@ -488,7 +490,7 @@ def test_swift(tmp_path: Path) -> None:
     ]
     source = write_rows(tmp_path / "swift.jsonl", rows)
     done = convert_swift(
-        source, tmp_path / "data/out.jsonl", root=tmp_path / "media", keeping="link", max_bad=5
+        source, tmp_path / "data/out.jsonl", root=tmp_path / "media", image_mode="link", max_bad=5
     )
     first, second = read_examples(tmp_path / "data/out.jsonl")
     images = tmp_path / "data/images"

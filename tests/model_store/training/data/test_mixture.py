@@ -17,9 +17,9 @@ from model_store.training.data.mixture import (
     Part,
     mix,
     modalities_of,
+    parse_source,
+    parse_sources,
     shares,
-    source_of,
-    sources_of,
 )
 from model_store.training.data.rows import DataError, WrongUsage, read_examples
 from tests.model_store.training.rows import draw, write_rows, written
@@ -124,11 +124,11 @@ def test_what_is_missing_is_said(tmp_path: Path, sources: dict[Part, Path]) -> N
 
 
 def test_a_source_as_people_write_it() -> None:
-    assert source_of("T-T/MS MARCO=a=b.jsonl") == (("T-T", "MS MARCO"), Path("a=b.jsonl"))
+    assert parse_source("T-T/MS MARCO=a=b.jsonl") == (("T-T", "MS MARCO"), Path("a=b.jsonl"))
     with pytest.raises(WrongUsage, match="A --source is TASK/DATASET=FILE"):
-        source_of("WebQA=a.jsonl")
+        parse_source("WebQA=a.jsonl")
     with pytest.raises(WrongUsage, match="--source T-T/WebQA is given twice"):
-        sources_of(["T-T/WebQA=a.jsonl", "T-T/WebQA=b.jsonl"])
+        parse_sources(["T-T/WebQA=a.jsonl", "T-T/WebQA=b.jsonl"])
 
 
 def test_a_file_of_two_tasks_gives_each_its_own_rows_and_none_twice(tmp_path: Path) -> None:

@@ -19,13 +19,19 @@ from pathlib import Path
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import read_adapter
-from model_store.families.gmr import TEMPLATES, Gmr
+from model_store.families.catalogue import kind_of, open_family, readout_of
+from model_store.families.family import Family
+from model_store.families.readout import TRANSFORMS, ReadOut, Sigmoid
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from model_store.folders.plain import describe_folder, refuse_other_tokens, refuse_unloadable
+from model_store.folders.plain import (
+    architecture_of,
+    describe_folder,
+    refuse_other_tokens,
+    refuse_unloadable,
+)
 from model_store.manifest import (
     MANIFEST,
-    YES_MINUS_NO,
     CheckpointUnusable,
     Manifest,
     digest_files,
@@ -33,6 +39,8 @@ from model_store.manifest import (
     read_manifest,
     verify,
 )
+from model_store.networks.architecture import Architecture
+from model_store.networks.catalogue import by_name
 from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -61,34 +69,45 @@ class Checkpoint:
     manifest: Manifest
 
     @cached_property
-    def family(self) -> Gmr:
-        """How the checkpoint reads a pair; raises `CheckpointUnusable` where tokenizer and family
-        do not fit."""
-        if self.manifest.family != Gmr.name:
-            raise CheckpointUnusable(
-                f"{self.name}: the model family {self.manifest.family!r} is not known."
-            )
-        if self.manifest.template not in TEMPLATES:
-            raise CheckpointUnusable(
-                f"{self.name}: the template {self.manifest.template!r} is not known."
-            )
-        if self.manifest.read_out != YES_MINUS_NO:
-            raise CheckpointUnusable(
-                f"{self.name}: its score is logit({self.manifest.read_out}) alone, which is not"
-                " served."
-            )
+    def family(self) -> Family:
+        """The family of the manifest around the folder's tokenizer; raises `CheckpointUnusable`
+        where they do not fit."""
+        return self.open_family()
+
+    def open_family(self, *, max_tokens: int | None = None) -> Family:
+        """As `family`, with a lower limit of tokens a pair, for training on shorter pairs."""
         try:
             tokenizer = LiteralTokenizer.load(self.folder)
             refuse_other_tokens(self.name, self.folder, tokenizer)
-            return Gmr(
-                tokenizer, template=self.manifest.template, max_tokens=self.manifest.max_tokens
-            )
         except FileNotFoundError:
             raise CheckpointUnusable(
                 f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt."
             ) from None
         except (TokenizerMismatch, ValueError) as error:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
+
+        return open_family(self.manifest, tokenizer, max_tokens=max_tokens)
+
+    @property
+    def architecture(self) -> Architecture:
+        """The adapter of the checkpoint's network."""
+        return by_name(kind_of(self.manifest).architecture)
+
+    @property
+    def readout(self) -> ReadOut:
+        """How the last hidden state becomes a score, by the manifest or the family's default."""
+        return readout_of(self.manifest)
+
+    @property
+    def transform(self) -> Sigmoid:
+        """From a raw score to a probability; raises `CheckpointUnusable` for one not known."""
+        try:
+            return TRANSFORMS[self.manifest.transform]
+        except KeyError:
+            raise CheckpointUnusable(
+                f"{self.name}: the transform {self.manifest.transform!r} is not known; it is one of"
+                f" {', '.join(TRANSFORMS)}."
+            ) from None
 
     @property
     def digest(self) -> str:
@@ -134,8 +153,7 @@ def resolve(
         return _local(Path(name).resolve().name, Path(name), weights=weights)
     if is_reference(name):
         folder, manifest = fetch(name, registry, cache)
-        refuse_unloadable(manifest.name, folder, _no_adapter(manifest))
-        return Checkpoint(manifest.name, folder, manifest)
+        return _published(folder, _no_adapter(manifest))
     assert revision
     return _from_hub(name, revision, cache)
 
@@ -187,7 +205,7 @@ def resolve_adapter(
             )
     found = read_adapter(folder)
     if model:
-        refuse_unless_read_alike(found, name, model.manifest.read_out)
+        refuse_unless_read_alike(found, name, model.readout)
         refuse_unless_fits(found, name, model.folder)
     files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     described = {file: digest.sha256 for file, digest in files.items()}
@@ -214,7 +232,18 @@ def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
     if manifest is None:
         return Checkpoint(name, folder, describe_folder(name, folder, weights=weights))
     verify(folder, _no_adapter(manifest))
+    return _published(folder, manifest)
+
+
+def _published(folder: Path, manifest: Manifest) -> Checkpoint:
+    """A verified folder as a checkpoint; raises `CheckpointUnusable` where it cannot be loaded."""
     refuse_unloadable(manifest.name, folder, manifest)
+    found, needed = architecture_of(manifest.name, folder).name, kind_of(manifest).architecture
+    if found != needed:
+        raise CheckpointUnusable(
+            f"{manifest.name}: its family {manifest.family} runs on {needed}, and config.json"
+            f" describes {found}."
+        )
     return Checkpoint(manifest.name, folder, manifest)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,10 +20,6 @@ MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 2**23
 MAX_FILES = 10_000
 MAX_FILE_BYTES = 2**41
-YES_MINUS_NO: Final = "yes - no"
-YES_ALONE: Final = "yes"
-ReadOut = Literal["yes - no", "yes"]
-"""How the last position's logits become the score: by the paper's eq. 1, or by its eq. 2."""
 
 
 class CheckpointUnusable(Exception):
@@ -74,15 +70,24 @@ class Manifest(BaseModel):
     template: str
     default_instruction: str
     max_tokens: int = Field(ge=64, le=2**20)
-    pixels: PixelBounds
+    pixels: PixelBounds | None = Field(
+        None, description="Bounds on the area of images; absent where the model reads text only."
+    )
     files: dict[Annotated[str, AfterValidator(_inside)], FileDigest] = Field(max_length=MAX_FILES)
     base: str | None = Field(
         None,
         pattern="^[0-9a-f]{64}$",
         description="Of an adapter alone: the digest of the checkpoint that it was trained on.",
     )
-    read_out: ReadOut = Field(
-        YES_MINUS_NO, description="The score: logit(yes) - logit(no), or logit(yes) alone."
+    read_out: str = Field(
+        "",
+        max_length=128,
+        description="The read-out by name, such as 'yes'; absent: the family's default.",
+    )
+    transform: str = Field(
+        "sigmoid",
+        max_length=128,
+        description="The function from the raw score to a probability, by name.",
     )
     lineage: dict[str, Any] = Field(
         default_factory=dict, description="How the checkpoint was made."
@@ -90,9 +95,12 @@ class Manifest(BaseModel):
 
     @property
     def unstated(self) -> set[str]:
-        """Fields that came later and have their default: files and digests of before stay what they
-        were."""
-        return {"read_out"} if self.read_out == YES_MINUS_NO else set()
+        """Fields that have their default and came after the first published manifests.
+
+        They are left out of files and digests, so that those of before stay valid.
+        """
+        defaults = {"pixels": None, "read_out": "", "transform": "sigmoid"}
+        return {name for name, default in defaults.items() if getattr(self, name) == default}
 
 
 def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:

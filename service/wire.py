@@ -6,7 +6,7 @@ Invariant: a `ScoreReply` has one entry a document of its `ScoreCall`, in order.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -85,6 +85,13 @@ class ScoreReply(msgspec.Struct, frozen=True):
     timings: dict[str, float]
 
 
+class Sigmoid(msgspec.Struct, frozen=True):
+    """From a raw score to a probability: sigmoid((score - shift) / scale)."""
+
+    scale: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
+    shift: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
+
+
 class WorkerInfo(msgspec.Struct, frozen=True):
     """A model that a ready worker serves. A worker's `/info` lists them, the default one first.
 
@@ -97,13 +104,20 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     template: str
     default_instruction: str
     max_pair_tokens: int
-    images: ImageRule
+    images: ImageRule | None
+    """None: the model reads text only."""
     engine: str
     dtype: str
     device: str
     version: str = ""
     """The digest that a registry lists the checkpoint or adapter under; empty where it has no
     manifest."""
+    read_out: str = ""
+    """How the last hidden state becomes the raw score, such as "yes - no"; empty from a worker that
+    is older than this field."""
+    probability: Sigmoid = Sigmoid()
+    cacheable_side: Literal["query", "document", "none"] = "query"
+    """The side that a prompt begins with, so that its keys and values serve several pairs."""
     golden_pairs: int = 0
     """How many golden pairs were scored before it turned ready; 0: it has none, and that check was
     skipped."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 
-from model_store.families.qwen2_5_vl_tensors import EMBEDDINGS, HEAD, current_name
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from tests.conftest import TINY
 
 SHARDS = 3
@@ -126,13 +126,13 @@ def say_tied(config: dict[str, Any], layout: Layout) -> None:
 def write_weights(folder: Path, layout: Layout) -> None:
     kind = {"BF16": torch.bfloat16, "F32": torch.float32, "F16": torch.float16}[layout.dtype]
     tensors = {
-        current_name(name): tensor.to(kind)
+        QWEN2_5_VL.current_name(name): tensor.to(kind)
         for name, tensor in load_file(TINY / "model.safetensors").items()
     }
     if layout.untied:
-        tensors[HEAD] = tensors[EMBEDDINGS] * 2
+        tensors[QWEN2_5_VL.head] = tensors[QWEN2_5_VL.embeddings] * 2
     elif layout.second_head:
-        tensors[HEAD] = tensors[EMBEDDINGS].clone()
+        tensors[QWEN2_5_VL.head] = tensors[QWEN2_5_VL.embeddings].clone()
 
     if layout.names == "old":
         tensors = {old_name(name): tensor for name, tensor in tensors.items()}

@@ -1,8 +1,8 @@
 """Whether an adapter can be served beside a base, judged before any engine starts.
 
-Knows the options of peft, and the shapes of Qwen2.5-VL's language model. Invariant: an adapter that
-`refuse_unless_fits` lets through changes the network by every tensor that it holds, the same way in
-transformers and in vLLM, and no option of it is ignored.
+Depends on the options of peft, and on the shapes of a language model's linear maps. Invariant: an
+adapter that `refuse_unless_fits` lets through changes the network by every tensor that it holds,
+the same way in transformers and in vLLM, and no option of it is ignored.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 
 from model_store.adapters.folder import (
     FROZEN_ROWS,
-    LANGUAGE,
     ROWS,
-    VISION,
     WRAPPED,
     LoraFolder,
     Shape,
     canonical,
-    dated_module,
 )
+from model_store.families.readout import ReadOut
 from model_store.folders.covered_files import ADAPTER_CONFIG
+from model_store.folders.plain import read_config
 from model_store.manifest import CheckpointUnusable
+from model_store.networks.architecture import Architecture
+from model_store.networks.catalogue import of_config
 
 MAX_PATTERN_CHARS = 1024
-_VOCABULARY = ("lm_head.", f"{LANGUAGE}embed_tokens.")
 _HALVES = (".lora_A.weight", ".lora_B.weight")
 
 _PLAIN = {
@@ -43,18 +43,19 @@ _PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Values of `init_lora_weights` that leave the base's own weights alone."""
 
 
-def refuse_unless_read_alike(adapter: LoraFolder, name: str, read_out: str) -> None:
-    """Raise `CheckpointUnusable` where the adapter was trained for another score than is read."""
+def refuse_unless_read_alike(adapter: LoraFolder, name: str, readout: ReadOut) -> None:
+    """Raise `CheckpointUnusable` where the adapter was trained for another read-out than the
+    base's."""
     head = adapter.metadata.get(ROWS, FROZEN_ROWS)
     if head != FROZEN_ROWS:
         raise CheckpointUnusable(
             f"{name} was trained with a head of its own ({head}), which nothing that is served can"
             " carry."
         )
-    if adapter.read_out != read_out:
+    if adapter.read_out and adapter.read_out != readout.name:
         raise CheckpointUnusable(
             f"{name} was trained for the score {adapter.read_out}, and the base's score is"
-            f" {read_out}: it cannot be served on this base."
+            f" {readout.name}: it cannot be served on this base."
         )
 
 
@@ -69,10 +70,12 @@ def refuse_unless_fits(adapter: LoraFolder, name: str, base: Path) -> None:
             f"{name}: {adapter.other_dtype} holds neither float32 nor float16 nor bfloat16."
         )
 
-    maps = _language_maps(base, name)
+    config = read_config(base.name, base)
+    architecture = of_config(base.name, config)
+    maps = _language_maps(architecture, config, name)
     found: dict[str, str] = {}
     for tensor in sorted(adapter.shapes):
-        known = _place_of(tensor, adapter, name, maps)
+        known = _current_name(tensor, adapter, name, architecture, maps)
         if known in found:
             raise CheckpointUnusable(f"{name}: {tensor} and {found[known]} are the same tensor.")
         found[known] = tensor
@@ -84,7 +87,7 @@ def refuse_unless_fits(adapter: LoraFolder, name: str, base: Path) -> None:
         other = f"{module}{_HALVES[half.startswith('A')]}"
         if other not in found:
             raise CheckpointUnusable(f"{name} lacks {other}.")
-    _refuse_missing(adapter, name, maps, found)
+    _refuse_missing(adapter, name, architecture, maps, found)
 
 
 def _refuse_options(config: Mapping[str, Any], name: str) -> None:
@@ -105,60 +108,46 @@ def _refuse_options(config: Mapping[str, Any], name: str) -> None:
             )
 
 
-def _language_maps(base: Path, name: str) -> dict[str, tuple[int, int]]:
+def _language_maps(
+    architecture: Architecture, config: Mapping[str, Any], name: str
+) -> dict[str, Shape]:
     """The language model's linear maps, (outputs, inputs) by the module's name."""
-    from transformers import Qwen2_5_VLConfig
-
     try:
-        config = Qwen2_5_VLConfig.from_pretrained(base, local_files_only=True).text_config
-        width, inner, layers = (
-            config.hidden_size,
-            config.intermediate_size,
-            config.num_hidden_layers,
-        )
-        head = getattr(config, "head_dim", None) or width // config.num_attention_heads
-        queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
-    except Exception:  # transformers raises many kinds for a config.json that it cannot read
-        raise CheckpointUnusable(f"{name}: the base's config.json cannot be read.") from None
+        shapes = architecture.tensor_shapes(config)
+    except ValueError as error:
+        raise CheckpointUnusable(f"{name}: the base's config.json is wrong: {error}.") from None
 
-    maps = {
-        "self_attn.q_proj": (queries, width),
-        "self_attn.k_proj": (keys, width),
-        "self_attn.v_proj": (keys, width),
-        "self_attn.o_proj": (width, queries),
-        "mlp.gate_proj": (inner, width),
-        "mlp.up_proj": (inner, width),
-        "mlp.down_proj": (width, inner),
-    }
-    return {
-        f"{LANGUAGE}layers.{layer}.{kind}": shape
-        for layer in range(layers)
-        for kind, shape in maps.items()
-    }
+    layers = f"{architecture.language_prefix}layers."
+    maps: dict[str, Shape] = {}
+    for tensor, shape in shapes.items():
+        if tensor.startswith(layers) and tensor.endswith("_proj.weight"):
+            maps[tensor.removesuffix(".weight")] = shape
+    return maps
 
 
-def _place_of(
-    tensor: str, adapter: LoraFolder, name: str, maps: Mapping[str, tuple[int, int]]
+def _current_name(
+    tensor: str,
+    adapter: LoraFolder,
+    name: str,
+    architecture: Architecture,
+    maps: Mapping[str, Shape],
 ) -> str:
-    """A tensor's name in today's network; raises where the network has no place for it."""
-    known = canonical(tensor)
+    """A tensor's name in today's network; raises where the network has no such map."""
+    known = canonical(tensor, architecture)
     if known is None:
         raise CheckpointUnusable(
             f"{name}: the network has no place for {tensor[:200]}; the names of its language model"
-            f" begin with {WRAPPED}{LANGUAGE}layers, or, as in 2025, with {WRAPPED}model.layers."
+            f" begin with {_beginnings(architecture)}."
         )
 
     inner = known.removeprefix(WRAPPED)
-    if inner.startswith((VISION, *_VOCABULARY)):
-        part = "vision tower" if inner.startswith(VISION) else "vocabulary"
+    if part := _part_not_adapted(inner, architecture):
         raise CheckpointUnusable(
             f"{name}: {tensor[:200]} adapts the {part}, which is not done beside a base; merge the"
             " adapter with `gmr publish`."
         )
 
-    module, half = next(
-        ((inner.removesuffix(end), end) for end in _HALVES if inner.endswith(end)), ("", "")
-    )
+    module, half = _halved(inner)
     if module not in maps:
         raise CheckpointUnusable(f"{name}: the network has no place for {tensor[:200]}.")
 
@@ -172,8 +161,36 @@ def _place_of(
     return known
 
 
+def _beginnings(architecture: Architecture) -> str:
+    """How names of adapted maps begin, in today's layout and in an older one."""
+    today = f"{architecture.language_prefix}layers"
+    dated = architecture.dated_name(today)
+    older = f", or, as in 2025, with {WRAPPED}{dated}." if dated != today else "."
+    return f"{WRAPPED}{today}{older}".rstrip(".")
+
+
+def _part_not_adapted(module: str, architecture: Architecture) -> str:
+    """The part of the network that a tensor adapts and no engine does beside a base, or empty."""
+    if architecture.vision and module.startswith(architecture.vision.prefix):
+        return "vision tower"
+    vocabulary = ("lm_head.", f"{architecture.language_prefix}embed_tokens.")
+    return "vocabulary" if module.startswith(vocabulary) else ""
+
+
+def _halved(tensor: str) -> tuple[str, str]:
+    """A tensor's module, and which of its two low-rank maps it is; empty where it is neither."""
+    for half in _HALVES:
+        if tensor.endswith(half):
+            return tensor.removesuffix(half), half
+    return "", ""
+
+
 def _refuse_missing(
-    adapter: LoraFolder, name: str, maps: Iterable[str], found: Mapping[str, str]
+    adapter: LoraFolder,
+    name: str,
+    architecture: Architecture,
+    maps: Iterable[str],
+    found: Mapping[str, str],
 ) -> None:
     """Refuse an adapter that lacks a map of the language model that its own settings name."""
     config = adapter.config
@@ -181,8 +198,9 @@ def _refuse_missing(
         return
 
     targets = config.get("target_modules")
+    dated = adapter.dated(architecture)
     for module in maps:
-        spelt = dated_module(module) if adapter.dated else module
+        spelt = architecture.dated_name(module) if dated else module
         tensor = f"{WRAPPED}{module}{_HALVES[0]}"
         if _named(spelt, targets, name) and tensor not in found:
             raise CheckpointUnusable(f"{name} lacks {tensor}, which its target_modules name.")

@@ -17,7 +17,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from model_store.manifest import YES_MINUS_NO, CheckpointUnusable
+from model_store.manifest import CheckpointUnusable
+from model_store.networks.architecture import Architecture
 
 MAX_RANK = 512
 MAX_TENSORS = 100_000
@@ -28,8 +29,6 @@ FROZEN_ROWS = "tokens"
 """The value of `ROWS` where the vocabulary's own rows of yes and no read the score."""
 
 WRAPPED = "base_model.model."
-LANGUAGE = "model.language_model."
-VISION = "model.visual."
 _DTYPES = ("F32", "F16", "BF16")
 
 Shape = tuple[int, ...]
@@ -52,13 +51,12 @@ class LoraFolder:
 
     @property
     def read_out(self) -> str:
-        """The read-out that the adapter was trained for."""
-        return self.metadata.get(READ_OUT, YES_MINUS_NO)
+        """The read-out that the adapter was trained for; empty where it does not state one."""
+        return self.metadata.get(READ_OUT, "")
 
-    @property
-    def dated(self) -> bool:
-        """Whether its tensors have the names of 2025."""
-        return any(canonical(name) not in (name, None) for name in self.shapes)
+    def dated(self, architecture: Architecture) -> bool:
+        """Whether some of its tensors have older names than today's transformers gives them."""
+        return any(canonical(name, architecture) not in (name, None) for name in self.shapes)
 
 
 def read_adapter(folder: Path) -> LoraFolder:
@@ -90,29 +88,16 @@ def read_adapter(folder: Path) -> LoraFolder:
     return LoraFolder(folder, config, shapes, metadata, other_dtype)
 
 
-def canonical(name: str) -> str | None:
-    """A tensor's name as peft writes it for today's network; None where neither layout has such a
-    name.
-
-    Before transformers 4.52 the language model was `model.` and the vision tower `visual.`.
-    """
+def canonical(name: str, architecture: Architecture) -> str | None:
+    """A tensor's name as peft writes it for today's network; None where the network has no such
+    name."""
     if not name.startswith(WRAPPED):
         return None
-    inner = name.removeprefix(WRAPPED)
-    if inner.startswith((LANGUAGE, VISION, "lm_head.")):
-        return name
-    if inner.startswith("visual."):
-        return f"{WRAPPED}model.{inner}"
-    if inner.startswith("model."):
-        return f"{WRAPPED}{LANGUAGE}{inner.removeprefix('model.')}"
+    inner = architecture.current_name(name.removeprefix(WRAPPED))
+    tower = architecture.vision.prefix if architecture.vision else architecture.language_prefix
+    if inner.startswith((architecture.language_prefix, tower, "lm_head.")):
+        return f"{WRAPPED}{inner}"
     return None
-
-
-def dated_module(module: str) -> str:
-    """The name of 2025 of a module of today's network."""
-    if module.startswith(LANGUAGE):
-        return f"model.{module.removeprefix(LANGUAGE)}"
-    return module.removeprefix("model.") if module.startswith(VISION) else module
 
 
 def with_sorted_metadata(content: bytes) -> bytes:

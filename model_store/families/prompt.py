@@ -81,26 +81,3 @@ class Rendering(Protocol):
     def prompts(self, documents: Sequence[Item]) -> list[Prompt | PairTooLong]:
         """One entry a document, in order."""
         ...
-
-
-class Family(Protocol):
-    """How one kind of model reads a pair. Training and serving use the same object."""
-
-    name: str
-    max_tokens: int
-
-    @property
-    def label_ids(self) -> tuple[int, int]:
-        """Vocabulary ids of (yes, no); a score is logit(yes) - logit(no) at the last position
-        (paper, eq. 1)."""
-        ...
-
-    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
-        """What renders a question's documents, a few at a time."""
-        ...
-
-    def render(
-        self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
-    ) -> list[Prompt | PairTooLong]:
-        """All documents at once: one entry a document, in order."""
-        ...

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from model_store.families.family import ImageRules
 from model_store.families.prompt import Image, Segment
-from model_store.families.qwen2_5_vl import image_tokens
 from model_store.families.tokens import LiteralTokenizer
 
 
@@ -46,21 +46,24 @@ Row = Sequence[Part]
 
 @dataclass(frozen=True, slots=True)
 class ImageTokens:
-    """The ids around an image's placeholders, and theirs."""
+    """The control tokens around an image's placeholders, and how many placeholders there are."""
 
     start: int
-    pad: int
     end: int
+    rules: ImageRules
 
-    def of(self, image: Image) -> list[int]:
-        """An image's ids."""
-        return [self.start, *[self.pad] * image_tokens(image), self.end]
+    def ids(self, image: Image) -> list[int]:
+        """All ids of an image."""
+        return [self.start, *[self.rules.token_id] * self.rules.tokens(image), self.end]
 
 
 class RowEncoder:
-    """Turns rows into segments. Reads no more of a text than could have `limit` tokens."""
+    """Turns rows into segments. Reads no more of a text than could have `limit` tokens.
 
-    def __init__(self, tokenizer: LiteralTokenizer, images: ImageTokens, limit: int) -> None:
+    Without `images` no row may hold an image.
+    """
+
+    def __init__(self, tokenizer: LiteralTokenizer, images: ImageTokens | None, limit: int) -> None:
         self._tokenizer, self._images, self._limit = tokenizer, images, limit
 
     def segments(self, rows: Sequence[Row]) -> list[Segment | None]:
@@ -82,20 +85,22 @@ class RowEncoder:
         The last text is cut first, then the one before it; images stay. None where a text that
         may not be cut has more tokens than the encoder's own limit.
         """
-        places = [place for place, part in enumerate(row) if isinstance(part, Run) and part.text]
-        ids = [
-            # What is cut first is not read before it is cut.
-            [] if place in places[-1:] else self._read(part)
-            for place, part in enumerate(row)
-        ]
-        for place in reversed(places):
-            run, others = row[place], _total([*ids[:place], *ids[place + 1 :]])
+        runs = [index for index, part in enumerate(row) if isinstance(part, Run) and part.text]
+        last = runs[-1:]
+
+        ids: list[list[int] | None] = []
+        for index, part in enumerate(row):
+            # the run that is cut first is not read before it is cut
+            ids.append([] if index in last else self._read(part))
+
+        for index in reversed(runs):
+            run, others = row[index], _total([*ids[:index], *ids[index + 1 :]])
             assert isinstance(run, Run)
             if others is None or others >= limit:
-                ids[place] = self._read(Run(run.before + run.after))
+                ids[index] = self._read(Run(run.before + run.after))
                 continue
 
-            _, ids[place] = self._tokenizer.fit(run.before, run.text, run.after, limit - others)
+            _, ids[index] = self._tokenizer.fit(run.before, run.text, run.after, limit - others)
             if _fits(ids, limit):
                 break
         return _segment(row, ids)
@@ -106,7 +111,10 @@ class RowEncoder:
         return self._fixed(part)
 
     def _fixed(self, part: int | Image) -> list[int]:
-        return [part] if isinstance(part, int) else self._images.of(part)
+        if isinstance(part, int):
+            return [part]
+        assert self._images is not None
+        return self._images.ids(part)
 
 
 def _total(ids: Sequence[list[int] | None]) -> int | None:

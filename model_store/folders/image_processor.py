@@ -1,8 +1,8 @@
 """A checkpoint's image processor, from the files that transformers reads, in its order.
 
-Knows two files and the family's picture rules. Invariant: a picture is resized here as transformers
-resizes it for the same folder, up to the family's own bound on a picture's area; settings that this
-service does not apply are refused.
+Depends on two files. Invariant: an image is resized here as transformers resizes it for the same
+folder, up to the family's own bound on an image's area; settings that this service does not apply
+are refused.
 """
 
 from __future__ import annotations
@@ -12,29 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model_store.families.gmr import MAX_PIXELS, MIN_PIXELS
-from model_store.families.qwen2_5_vl import DEVIATION, MEAN, MERGE, PATCH, TEMPORAL
 from model_store.folders.json_files import read_json
 from model_store.manifest import CheckpointUnusable, PixelBounds
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"
 _NESTED = "image_processor"
-
-_BICUBIC = 3
-_FIXED: dict[str, Any] = {
-    "patch_size": PATCH,
-    "temporal_patch_size": TEMPORAL,
-    "merge_size": MERGE,
-    "do_resize": True,
-    "do_rescale": True,
-    "do_normalize": True,
-    "resample": _BICUBIC,
-    "rescale_factor": 1 / 255,
-    "image_mean": MEAN.tolist(),
-    "image_std": DEVIATION.tolist(),
-}
-"""The arithmetic of the service, whatever a checkpoint states."""
 
 
 def image_settings(name: str, folder: Path) -> tuple[str, dict[str, Any]] | None:
@@ -66,17 +49,20 @@ def has_processor(name: str, folder: Path) -> bool:
     return _NESTED in processor and has_video
 
 
-def pixel_bounds(name: str, folder: Path) -> PixelBounds:
-    """The smallest and the largest area of a picture in pixels, as the checkpoint states them.
+def pixel_bounds(
+    name: str, folder: Path, arithmetic: Mapping[str, Any], default: PixelBounds
+) -> PixelBounds:
+    """The smallest and the largest area of an image in pixels, as the checkpoint states them.
 
-    The largest is the family's `MAX_PIXELS` at most, as its authors read pictures. Raises
+    `arithmetic` are the settings of the processor that is computed here. `default` stands in for a
+    bound that is not stated; its largest area is the most that the family's authors read. Raises
     `CheckpointUnusable` that names the file and the setting which cannot be followed.
     """
     found = image_settings(name, folder)
     if found is None:
-        return PixelBounds(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS)
+        return default
     file, stated = found
-    _refuse_other_arithmetic(name, file, stated)
+    _refuse_other_arithmetic(name, file, stated, arithmetic)
 
     size = stated.get("size")
     if size is not None and not isinstance(size, Mapping):
@@ -85,18 +71,18 @@ def pixel_bounds(name: str, folder: Path) -> PixelBounds:
             " longest_edge."
         )
     stated = {**stated, "size": size or {}}
-    least = _area(name, file, stated, ("min_pixels", "shortest_edge"), MIN_PIXELS)
-    most = _area(name, file, stated, ("max_pixels", "longest_edge"), MAX_PIXELS)
+    least = _area(name, file, stated, ("min_pixels", "shortest_edge"), default.min_pixels)
+    most = _area(name, file, stated, ("max_pixels", "longest_edge"), default.max_pixels)
     if least > most:
         raise CheckpointUnusable(
             f"{name}: by {file} min_pixels is {least}, more than max_pixels, {most}."
         )
-    if least > MAX_PIXELS:
+    if least > default.max_pixels:
         raise CheckpointUnusable(
-            f"{name}: by {file} min_pixels is {least}, and pictures are read at {MAX_PIXELS} at"
-            " most."
+            f"{name}: by {file} min_pixels is {least}, and pictures are read at"
+            f" {default.max_pixels} at most."
         )
-    return PixelBounds(min_pixels=least, max_pixels=min(most, MAX_PIXELS))
+    return PixelBounds(min_pixels=least, max_pixels=min(most, default.max_pixels))
 
 
 def _area(
@@ -105,8 +91,8 @@ def _area(
     """A bound as the image processor takes it: its own name, then its name in `size`, then the
     family's default."""
     own, edge = keys
-    for place, key in ((stated, own), (stated["size"], edge), (stated["size"], own)):
-        value = place.get(key)
+    for settings, key in ((stated, own), (stated["size"], edge), (stated["size"], own)):
+        value = settings.get(key)
         if value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -118,8 +104,10 @@ def _area(
     return default
 
 
-def _refuse_other_arithmetic(name: str, file: str, stated: Mapping[str, Any]) -> None:
-    for key, due in _FIXED.items():
+def _refuse_other_arithmetic(
+    name: str, file: str, stated: Mapping[str, Any], arithmetic: Mapping[str, Any]
+) -> None:
+    for key, due in arithmetic.items():
         value = stated.get(key)
         if value is not None and not _equal(value, due):
             raise CheckpointUnusable(

@@ -1,24 +1,16 @@
 """A folder without a manifest, as a model's authors publish it: whether it can be served, and the
 manifest that it would have.
 
-Knows the layouts that hubs have, nothing of networks. Invariant: what is described here is what
-both engines load.
+Depends on the layouts that hubs have and on headers of files, loads no network. Invariant: both
+engines load what is described here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_TOKENS, Gmr
-from model_store.families.qwen2_5_vl import MERGE, PATCH, TEMPORAL
-from model_store.families.qwen2_5_vl_tensors import (
-    ARCHITECTURE,
-    EMBEDDINGS,
-    MODEL_TYPE,
-    tensor_shapes,
-)
+from model_store.families.catalogue import kind_for
 from model_store.families.tokens import LiteralTokenizer
 from model_store.folders.covered_files import (
     files_read,
@@ -32,22 +24,10 @@ from model_store.folders.json_files import read_json
 from model_store.folders.weights import check_weights, quantization_of
 from model_store.golden import GOLDEN
 from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files
+from model_store.networks.architecture import Architecture
+from model_store.networks.catalogue import of_config
 
 CONFIG = "config.json"
-_STATED_TOKENS = {
-    "image_token_id": (151_655, "<|image_pad|>"),
-    "vision_start_token_id": (151_652, "<|vision_start|>"),
-    "vision_end_token_id": (151_653, "<|vision_end|>"),
-}
-"""Fields of `config.json`, what transformers takes where they are not stated, and the tokens that
-they stand for."""
-_GEOMETRY = {
-    "patch_size": PATCH,
-    "temporal_patch_size": TEMPORAL,
-    "spatial_merge_size": MERGE,
-    "in_channels": 3,
-    "in_chans": 3,
-}
 
 
 def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifest:
@@ -58,7 +38,13 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
             f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end."
         )
     refuse_unloadable(name, folder, weights=weights)
-    bounds = pixel_bounds(name, folder)
+    architecture = architecture_of(name, folder)
+    family = kind_for(architecture.name)
+    images, tower = family.image_template, architecture.vision
+    bounds = None
+    if images is not None and tower is not None:
+        bounds = pixel_bounds(name, folder, tower.processor, images.pixels)
+
     try:
         files = digest_files(folder, files_read(folder))
     except OSError as error:
@@ -67,10 +53,10 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
         ) from None
     return Manifest(
         name=name,
-        family=Gmr.name,
-        template="code",
-        default_instruction=DEFAULT_INSTRUCTION,
-        max_tokens=MAX_TOKENS,
+        family=family.name,
+        template=next(iter(family.templates)),
+        default_instruction=family.default_instruction,
+        max_tokens=family.longest,
         pixels=bounds,
         files=files,
     )
@@ -113,12 +99,13 @@ def refuse_other_tokens(name: str, folder: Path, tokenizer: LiteralTokenizer) ->
     vLLM finds images by the id that `config.json` states, this service by the tokenizer's.
     """
     config = read_config(name, folder)
-    vocabulary = tensor_shapes(config)[EMBEDDINGS][0]
+    architecture = of_config(name, config)
+    vocabulary = architecture.tensor_shapes(config)[architecture.embeddings][0]
     if tokenizer.size > vocabulary:
         raise CheckpointUnusable(
             f"{name}: its tokenizer has {tokenizer.size} tokens, and the network {vocabulary}."
         )
-    for field, (default, token) in _STATED_TOKENS.items():
+    for field, (default, token) in architecture.stated_tokens.items():
         stated, found = config.get(field, default), tokenizer.control(token)
         if stated != found:
             raise CheckpointUnusable(
@@ -133,34 +120,12 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     if config is None:
         raise CheckpointUnusable(f"{name}: there is no {CONFIG}.")
 
-    architectures = config.get("architectures")
-    known = architectures is None or (
-        isinstance(architectures, list) and ARCHITECTURE in architectures
-    )
-    if not known or config.get("model_type") != MODEL_TYPE:
-        raise CheckpointUnusable(
-            f"{name}: only {ARCHITECTURE} checkpoints (model_type {MODEL_TYPE}) can be served."
-        )
-    _refuse_what_is_not_computed(name, config)
+    architecture = of_config(name, config)
+    longest = kind_for(architecture.name).longest
+    architecture.refuse_other_arithmetic(name, config, longest)
     return config
 
 
-def _refuse_what_is_not_computed(name: str, config: Mapping[str, Any]) -> None:
-    """Patches are cut here in one way, and the decoder over shared prefixes sees all tokens."""
-    text, vision = config.get("text_config") or config, config.get("vision_config") or {}
-    if not isinstance(text, Mapping) or not isinstance(vision, Mapping):
-        raise CheckpointUnusable(
-            f"{name}: text_config and vision_config of {CONFIG} must be objects."
-        )
-
-    for field, due in _GEOMETRY.items():
-        if vision.get(field, due) != due:
-            raise CheckpointUnusable(
-                f"{name}: {field} of {CONFIG} is {vision[field]!r:.40}, and only {due} is computed."
-            )
-    window = text.get("sliding_window")
-    if text.get("use_sliding_window") and isinstance(window, int) and window < MAX_TOKENS:
-        raise CheckpointUnusable(
-            f"{name}: {CONFIG} has a sliding window of {window} tokens, less than the {MAX_TOKENS}"
-            " of a pair."
-        )
+def architecture_of(name: str, folder: Path) -> Architecture:
+    """The architecture of a folder's network; raises `CheckpointUnusable`."""
+    return of_config(name, read_config(name, folder))

@@ -15,16 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.families.qwen2_5_vl_tensors import (
-    EMBEDDINGS,
-    HEAD,
-    Shapes,
-    current_name,
-    is_tied,
-    tensor_shapes,
-)
 from model_store.folders.json_files import read_json, refuse_pointer
 from model_store.manifest import CheckpointUnusable
+from model_store.networks.architecture import Architecture, Shapes
+from model_store.networks.catalogue import of_config
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -72,22 +66,25 @@ def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
     Raises `CheckpointUnusable` that names the first file or tensor which is wrong, and says what to
     do.
     """
+    architecture = of_config(name, config)
     try:
-        expected = tensor_shapes(config)
+        expected = architecture.tensor_shapes(config)
     except ValueError as error:
         raise CheckpointUnusable(
             f"{name}: config.json describes no network that can be built: {error}."
         ) from None
 
-    found = _by_current_name(name, _stored(name, folder))
+    found = _by_current_name(name, architecture, _stored(name, folder))
     quantised = bool(quantization_of(folder, config))
     _refuse_wrapped(name, found)
-    if is_tied(config) and HEAD in found:
-        _refuse_second_head(name, folder, found)
-        expected[HEAD] = expected[EMBEDDINGS]
-    _refuse_differing_names(name, found, expected, quantised=quantised)
+    if architecture.is_tied(config) and architecture.head in found:
+        _refuse_second_head(name, folder, architecture, found)
+        expected[architecture.head] = expected[architecture.embeddings]
+
+    lacks_head = found.keys() ^ expected.keys() == {architecture.head}
+    _refuse_differing_names(name, found, expected, quantised=quantised, only_head=lacks_head)
     if not quantised:
-        _refuse_differing_shapes(name, found.values(), expected)
+        _refuse_differing_shapes(name, found, expected)
 
 
 def weight_files(name: str, folder: Path) -> list[str]:
@@ -180,10 +177,12 @@ def _tensor(file: str, name: str, stated: Mapping[str, Any], base: int) -> Store
     )
 
 
-def _by_current_name(name: str, stored: Iterable[StoredTensor]) -> dict[str, StoredTensor]:
+def _by_current_name(
+    name: str, architecture: Architecture, stored: Iterable[StoredTensor]
+) -> dict[str, StoredTensor]:
     found: dict[str, StoredTensor] = {}
     for tensor in stored:
-        other = found.setdefault(current_name(tensor.name), tensor)
+        other = found.setdefault(architecture.current_name(tensor.name), tensor)
         if other is not tensor:
             twice = (
                 other.name
@@ -207,9 +206,17 @@ def _refuse_wrapped(name: str, found: Iterable[str]) -> None:
 
 
 def _refuse_differing_names(
-    name: str, found: Mapping[str, StoredTensor], expected: Shapes, *, quantised: bool
+    name: str,
+    found: Mapping[str, StoredTensor],
+    expected: Shapes,
+    *,
+    quantised: bool,
+    only_head: bool,
 ) -> None:
-    """Raises `CheckpointUnusable` for a tensor that nothing reads, then for one that is missing."""
+    """Raise `CheckpointUnusable` for a tensor that nothing reads, then for one that is missing.
+
+    `only_head` says that the two sides differ by the output head alone.
+    """
     missing, unread = expected.keys() - found.keys(), found.keys() - expected.keys()
     # a matrix is stored as several tensors: what each is called is its method's own business
     if quantised:
@@ -225,7 +232,7 @@ def _refuse_differing_names(
             f"{name}: the weights hold {first}, which nothing reads ({len(unread)} in all){hint}."
         )
     if missing:
-        hint = ", and config.json does not say tie_word_embeddings" if missing == {HEAD} else ""
+        hint = ", and config.json does not say tie_word_embeddings" if only_head else ""
         raise CheckpointUnusable(
             f"{name}: the weights lack {min(missing)} ({len(missing)} missing in all){hint}."
         )
@@ -237,9 +244,11 @@ def _ancestors(tensor: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
-def _refuse_differing_shapes(name: str, found: Iterable[StoredTensor], expected: Shapes) -> None:
-    for tensor in found:
-        due = expected[current_name(tensor.name)]
+def _refuse_differing_shapes(
+    name: str, found: Mapping[str, StoredTensor], expected: Shapes
+) -> None:
+    for current_name, tensor in found.items():
+        due = expected[current_name]
         if tensor.shape != due:
             raise CheckpointUnusable(
                 f"{name}: {tensor.name} has the shape {list(tensor.shape)}, and config.json asks"
@@ -252,19 +261,21 @@ def _refuse_differing_shapes(name: str, found: Iterable[StoredTensor], expected:
             )
 
 
-def _refuse_second_head(name: str, folder: Path, found: Mapping[str, StoredTensor]) -> None:
+def _refuse_second_head(
+    name: str, folder: Path, architecture: Architecture, found: Mapping[str, StoredTensor]
+) -> None:
     """Some trainers keep a head beside tied embeddings: it must equal them to the byte.
 
-    Of a head that differs, loaders make different things.
+    Loaders differ in what they make of a head that differs.
     """
-    head, embeddings = found[HEAD], found[EMBEDDINGS] if EMBEDDINGS in found else found[HEAD]
-    if (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape) and _same_bytes(
-        folder, head, embeddings
-    ):
+    head = found[architecture.head]
+    embeddings = found.get(architecture.embeddings, head)
+    alike = (head.dtype, head.shape) == (embeddings.dtype, embeddings.shape)
+    if alike and _same_bytes(folder, head, embeddings):
         return
     raise CheckpointUnusable(
-        f"{name}: {HEAD} differs from the embeddings although config.json says tie_word_embeddings:"
-        " set that to false, or remove the tensor."
+        f"{name}: {architecture.head} differs from the embeddings although config.json says"
+        " tie_word_embeddings: set that to false, or remove the tensor."
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.families.qwen2_5_vl_tensors import is_tied
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 
 _BYTES = 2  # of a bf16 number
 _PATCH = 3 * 2 * 14 * 14  # colours, frames (an image counts as two), pixels
@@ -152,7 +152,7 @@ def _shape(name: str, config: dict[str, Any]) -> Shape:
         kv_heads=_count(text["num_key_value_heads"]),
         head=_count(text.get("head_dim") or width // heads),
         vocabulary=_count(text["vocab_size"]),
-        tied=is_tied(config),
+        tied=QWEN2_5_VL.is_tied(config),
         vision=tower,
     )
 

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from PIL import Image as Pil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-from model_store.families.qwen2_5_vl import CELL
 from model_store.manifest import PixelBounds
+from model_store.networks.qwen2_5_vl_images import CELL
 
 PIXELS = PixelBounds(min_pixels=16 * CELL * CELL, max_pixels=64 * CELL * CELL)
 """gmr-tiny's own image budget: it has seen nothing larger."""

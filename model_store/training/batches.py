@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model_store.families.prompt import Image, Prompt
-from model_store.families.qwen2_5_vl import grid, image_tokens, patches, positions
+from model_store.networks.qwen2_5_vl_images import grid, image_tokens, patches, positions
 from model_store.training.groups import Group, Pixels
 
 
@@ -72,7 +72,7 @@ class Unit:
     missing: int
 
 
-def units(groups: Sequence[Group], budget: int, image_token: int) -> list[Unit]:
+def units(groups: Sequence[Group], budget: int, image_token: int | None) -> list[Unit]:
     """All groups, shortest prompts first, so that those of about equal length share a batch."""
     made: list[Unit] = []
     for packed in _packed(sorted(groups, key=lambda group: (group.longest, group.id)), budget):
@@ -108,7 +108,7 @@ def _packed(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
         yield packed
 
 
-def _batch(pairs: Sequence[tuple[Prompt, bool, Group]], image_token: int) -> Batch:
+def _batch(pairs: Sequence[tuple[Prompt, bool, Group]], image_token: int | None) -> Batch:
     lengths = [len(prompt.prefix.ids) + len(prompt.suffix.ids) for prompt, _, _ in pairs]
     ids = np.zeros((len(pairs), max(lengths)), np.int64)
     places = np.zeros((3, len(pairs), max(lengths)), np.int64)
@@ -130,7 +130,9 @@ def _batch(pairs: Sequence[tuple[Prompt, bool, Group]], image_token: int) -> Bat
     )
 
 
-def _positions(prompt: Prompt, image_token: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _positions(
+    prompt: Prompt, image_token: int | None
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     before, start = positions(prompt.prefix, image_token)
     after, _ = positions(prompt.suffix, image_token, start)
     return np.concatenate([before, after], axis=1)

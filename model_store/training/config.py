@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_store.manifest import YES_ALONE, YES_MINUS_NO, ReadOut
 from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -199,12 +198,6 @@ class TrainConfig(_Section):
         if words < 2:
             raise ValueError("head.words needs yes and no at least")
         return self
-
-    @property
-    def read_out(self) -> ReadOut:
-        """How the score is read that the loss teaches: along yes - no, or along yes alone (paper,
-        eq. 1 and 2)."""
-        return YES_MINUS_NO if self.loss.direction == "sft" else YES_ALONE
 
     def deciding(self) -> dict[str, Any]:
         """What decides the weights, by dotted key: a run may be resumed under another value of

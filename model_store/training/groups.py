@@ -17,10 +17,9 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
-from model_store.families.gmr import Gmr
+from model_store.families.family import Family
 from model_store.families.images import PictureUnreadable, load_picture, picture_size
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt, TooLongPart
-from model_store.families.qwen2_5_vl import CELL
 from model_store.manifest import PixelBounds
 from model_store.training.data.rows import DataError, Example, Side
 
@@ -79,14 +78,14 @@ class Grouper:
     """Makes groups for one checkpoint. Picklable only where the family is: give it to forked
     processes."""
 
-    def __init__(self, family: Gmr, pixels: PixelBounds, instruction: str, draw: Draw) -> None:
+    def __init__(
+        self, family: Family, pixels: PixelBounds | None, instruction: str, draw: Draw
+    ) -> None:
         """`instruction` stands in for an example that has none."""
         self._family, self._instruction, self._draw = family, instruction, draw
-        self._bounds = {
-            "cell": CELL,
-            "min_pixels": pixels.min_pixels,
-            "max_pixels": pixels.max_pixels,
-        }
+        self._bounds: dict[str, int] = {}
+        if family.images and pixels:
+            self._bounds = {"cell": family.images.cell, **pixels.model_dump()}
 
     def group(self, example: Example, epoch: int) -> Group:
         """An epoch's group of an example; raises `DataError`, which names file and line."""

@@ -34,7 +34,7 @@ def look(
     *,
     count: int,
     budget: int,
-    image_token: int,
+    image_token: int | None,
     direction: Direction,
 ) -> dict[str, float]:
     """Mean SFT loss and nDCG@10 of the first `count` examples, each process judging its share;

@@ -73,7 +73,7 @@ class Steps(Dataset[list[Unit] | Broken]):
         share: Share,
         *,
         budget: int,
-        image_token: int,
+        image_token: int | None,
     ) -> None:
         self._examples, self._grouper, self._order, self._share = examples, grouper, order, share
         self._budget, self._image_token = budget, image_token

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from model_store.adapters.folder import READ_OUT, ROWS
 from model_store.checkpoint import Checkpoint
+from model_store.families.catalogue import trained_readout
 from model_store.files import sync
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files
@@ -81,7 +82,8 @@ def leave(
     }
     names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
     try:
-        told = {READ_OUT: config.read_out, ROWS: config.head.kind}
+        read_out = trained_readout(base.manifest, config.loss.direction).name
+        told = {READ_OUT: read_out, ROWS: config.head.kind}
         write_adapter(folder / ADAPTER, network, lora, config.model, told)
         if config.head.kind != "tokens":
             names.append(HEAD)
@@ -92,7 +94,7 @@ def leave(
             "run": dict(facts),
             "config": config.model_dump(mode="json"),
             "base": {"name": base.name, "digest": base.digest},
-            "read_out": config.read_out,
+            "read_out": read_out,
             "head": {
                 "kind": config.head.kind,
                 "words": list(head_words(config.head)) if config.head.kind != "random" else [],

@@ -27,7 +27,9 @@ from model_store.training.lora import add_lora
 class Reranker(nn.Module):
     """Takes a batch, gives fp32 logits `[pairs, words]`."""
 
-    def __init__(self, network: PeftModel, head: Head, *, image_token: int, autocast: bool) -> None:
+    def __init__(
+        self, network: PeftModel, head: Head, *, image_token: int | None, autocast: bool
+    ) -> None:
         super().__init__()
         self.network, self.head = network, head
         self._image_token, self._autocast = image_token, autocast
@@ -43,13 +45,13 @@ class Reranker(nn.Module):
         return logits
 
 
-def read_pairs(base: Any, batch: Batch, image_token: int) -> Tensor:
+def read_pairs(base: Any, batch: Batch, image_token: int | None) -> Tensor:
     """The final hidden state at each pair's last position, `[pairs, hidden]`; `base` is a
     Qwen2.5-VL without its head."""
     embedded = base.language_model.embed_tokens(batch.ids)
     if batch.pixels is not None:
         pictures = _pictures(base.visual, batch.pixels, batch.grids)
-        spots = (batch.ids == image_token)[..., None].expand_as(embedded)
+        spots = torch.eq(batch.ids, image_token or -1)[..., None].expand_as(embedded)
         embedded = embedded.masked_scatter(spots, pictures[batch.shown].to(embedded.dtype))
     read = base.language_model(inputs_embeds=embedded, position_ids=batch.places, use_cache=False)
     rows = torch.arange(len(batch.ends), device=embedded.device)

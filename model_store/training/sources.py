@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint, resolve
-from model_store.families.gmr import TEMPLATES, Gmr
-from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.families.family import Family
 from model_store.files import sha256
 from model_store.folders.plain import refuse_quantised
 from model_store.manifest import CheckpointUnusable
@@ -32,7 +31,7 @@ class Sources:
     """A base and its data."""
 
     checkpoint: Checkpoint
-    family: Gmr
+    family: Family
     examples: Sequence[Example]
     dev: Sequence[Example] | None
     grouper: Grouper
@@ -108,17 +107,10 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
             f"batch.tokens is {config.batch.tokens}, less than the {most} tokens that one pair may"
             " have."
         )
-    if manifest.family != Gmr.name or manifest.template not in TEMPLATES:
-        raise TrainingError(
-            f"{checkpoint.name}: the family {manifest.family} or its template {manifest.template}"
-            " is not known."
-        )
     try:
-        family = Gmr(
-            LiteralTokenizer.load(checkpoint.folder), template=manifest.template, max_tokens=most
-        )
-    except (TokenizerMismatch, OSError, ValueError) as error:
-        raise TrainingError(f"{checkpoint.name}: {error}.") from None
+        family = checkpoint.open_family(max_tokens=most)
+    except CheckpointUnusable as error:
+        raise TrainingError(str(error)) from None
     draw = Draw(data.negatives, data.random_share, config.seed)
     grouper = Grouper(family, manifest.pixels, manifest.default_instruction, draw)
     examples = _examples(data.train, processes)

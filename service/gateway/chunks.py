@@ -34,7 +34,7 @@ def pictures_in(*contents: Content) -> Iterator[Picture]:
                 yield part
 
 
-def pixels_in(documents: Documents, rule: ImageRule) -> int:
+def pixels_in(documents: Documents, rule: ImageRule | None) -> int:
     """The bytes of pixels of the distinct pictures of some documents, once they are decoded."""
     distinct = {picture.digest: picture for picture in pictures_in(*documents.values())}
     return sum(pixel_bytes(picture, rule) for picture in distinct.values())
@@ -52,7 +52,11 @@ class Chunks:
     """
 
     def __init__(
-        self, documents: Documents, costs: Mapping[bytes, int], rule: ImageRule, max_bytes: int
+        self,
+        documents: Documents,
+        costs: Mapping[bytes, int],
+        rule: ImageRule | None,
+        max_bytes: int,
     ) -> None:
         self._documents = documents
         self._costs = costs
@@ -170,7 +174,7 @@ class SharedPictures:
     """Pictures that several documents of a request have: each is decoded once and kept while the
     request is scored, the most frequent ones first, up to `max_bytes` of pixels."""
 
-    def __init__(self, contents: Iterable[Content], rule: ImageRule, max_bytes: int) -> None:
+    def __init__(self, contents: Iterable[Content], rule: ImageRule | None, max_bytes: int) -> None:
         pictures: dict[bytes, Picture] = {}
         counts: Counter[bytes] = Counter()
         for content in contents:

@@ -70,18 +70,19 @@ def suffix_tokens(document: Content, model: WorkerInfo) -> int:
     return min(SUFFIX_TOKENS + _tokens(document, model.images), model.max_pair_tokens)
 
 
-def pixel_bytes(picture: Picture, rule: ImageRule) -> int:
+def pixel_bytes(picture: Picture, rule: ImageRule | None) -> int:
     """The size of a picture that has been decoded and resized."""
+    assert rule is not None, "images for a model of text are refused before"
     return CHANNELS * _pixels(picture, rule)
 
 
 def _item_cost(item: Item, model: WorkerInfo) -> int:
     cost = 0
     for part in item.parts():
-        if part.image:
-            cost += _unopened_cost(part.image, model.images)
-        else:
+        if not part.image:
             cost += _text_cost(part.text, model)
+        elif model.images:
+            cost += _unopened_cost(part.image, model.images)
     return cost
 
 
@@ -89,9 +90,7 @@ def _content_cost(content: Content, model: WorkerInfo) -> int:
     cost = 0
     for part in content:
         if isinstance(part, Picture):
-            cost += (
-                _pixels(part, model.images) // model.images.cell**2 + part.effort // DECODED_A_TOKEN
-            )
+            cost += _image_tokens(part, model.images) + part.effort // DECODED_A_TOKEN
         else:
             cost += _text_cost(part.text, model)
     return cost
@@ -117,13 +116,19 @@ def _unopened_cost(source: str, rule: ImageRule) -> int:
     )
 
 
-def _tokens(content: Content, rule: ImageRule) -> int:
-    return sum(
-        _pixels(part, rule) // rule.cell**2
-        if isinstance(part, Picture)
-        else _text_tokens(part.text)
-        for part in content
-    )
+def _tokens(content: Content, rule: ImageRule | None) -> int:
+    tokens = 0
+    for part in content:
+        if isinstance(part, Picture):
+            tokens += _image_tokens(part, rule)
+        else:
+            tokens += _text_tokens(part.text)
+    return tokens
+
+
+def _image_tokens(picture: Picture, rule: ImageRule | None) -> int:
+    assert rule is not None, "images for a model of text are refused before"
+    return _pixels(picture, rule) // rule.cell**2
 
 
 def _text_tokens(text: str) -> int:

@@ -31,12 +31,14 @@ def model_entry(name: str, model: str) -> dict[str, object]:
 def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
     """The answer of `/info` for a model."""
     images = model.images
-    model_limits = {
-        "max_pair_tokens": model.max_pair_tokens,
-        "image_cell": images.cell,
-        "image_min_pixels": images.min_pixels,
-        "image_max_pixels": images.max_pixels,
-    }
+    model_limits = {"max_pair_tokens": model.max_pair_tokens}
+    if images:
+        model_limits |= {
+            "image_cell": images.cell,
+            "image_min_pixels": images.min_pixels,
+            "image_max_pixels": images.max_pixels,
+        }
+
     return {
         "model": model.model,
         "model_digest": model.digest,
@@ -44,6 +46,8 @@ def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
         "family": model.family,
         "template": model.template,
         "default_instruction": model.default_instruction,
+        "reads": ["text", "image"] if images else ["text"],
+        "read_out": model.read_out or None,
         "limits": limits.model_dump() | model_limits,
         "versions": {TITLE: version(TITLE), "engine": model.engine},
         "engine": {"dtype": model.dtype, "device": model.device},

@@ -39,7 +39,17 @@ from service.web.asgi import (
 )
 from service.web.body_budget import BodyBudget
 from service.web.request_body import announced_bytes, read_body
-from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
+from service.wire import (
+    MSGPACK,
+    TIMEOUT_HEADER,
+    ImageRule,
+    Pixels,
+    Refused,
+    ScoreCall,
+    Scored,
+    ScoreReply,
+    WorkerInfo,
+)
 from service.worker.call_reading import read_call
 from service.worker.engines.base import Engine
 from service.worker.lifecycle import WorkerState, run_lifecycle
@@ -199,17 +209,25 @@ def _count(pairs: Sequence[Scored | Refused | None]) -> None:
     ENGINE_TOKENS.labels("computed").inc(sum(pair.prompt_tokens for pair in scored) - reused)
 
 
-def _complete(call: ScoreCall, cell: int) -> bool:
+def _complete(call: ScoreCall, rule: ImageRule | None) -> bool:
     """Every image that is named is there, and each has sides that the model reads and as many bytes
-    as they say."""
-    named = {
-        part for item in (call.query, *call.documents) for part in item if isinstance(part, int)
-    }
+    as they say. A model of text reads none."""
+    if rule is None and call.images:
+        return False
+    named: set[int] = set()
+    for item in (call.query, *call.documents):
+        named.update(part for part in item if isinstance(part, int))
     return named <= set(range(len(call.images))) and all(
+        _readable(image, rule) for image in call.images
+    )
+
+
+def _readable(image: Pixels, rule: ImageRule | None) -> bool:
+    cell = rule.cell if rule else 1
+    return (
         min(image.width, image.height) > 0
         and image.width % cell == image.height % cell == 0
         and len(image.rgb) == 3 * image.width * image.height
-        for image in call.images
     )
 
 
@@ -228,6 +246,6 @@ def _expect_served(state: WorkerState, call: ScoreCall) -> WorkerInfo:
     info = state.served.get(call.model)
     if info is None:
         raise ModelNotFound
-    if not _complete(call, info.images.cell):
+    if not _complete(call, info.images):
         raise InvalidRequest
     return info

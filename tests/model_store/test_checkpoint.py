@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from model_store.checkpoint import resolve
 from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS
+from model_store.families.readout import SingleLabel
 from model_store.manifest import MANIFEST, CheckpointUnusable, read_manifest, write_manifest
 from tests.conftest import TINY
 
@@ -286,18 +287,32 @@ class TestDigest:
         assert resolve(str(released)).digest == before
 
 
-def test_a_score_that_is_not_served_yet_is_refused_and_the_usual_one_is_in_no_digest(
+def test_the_default_read_out_is_in_no_digest_and_another_one_is_by_name(
     published: Path,
 ) -> None:
     manifest = read_manifest(published)
     assert manifest
-    described = manifest.model_dump(exclude={"lineage", "name", "base", "read_out"})
+    described = manifest.model_dump(exclude={"lineage", "name", "base", "read_out", "transform"})
     described["prompt"] = resolve("gmr-tiny").family.fingerprint
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     assert resolve(str(published)).digest == digest
+
     write_manifest(published, manifest.model_copy(update={"read_out": "yes"}))
+    single = resolve(str(published))
+    assert single.family.readout == SingleLabel("yes")
+    assert single.digest != digest
+
+    write_manifest(published, manifest.model_copy(update={"read_out": "no"}))
     with pytest.raises(
         CheckpointUnusable,
-        match=r"^gmr-tiny: its score is logit\(yes\) alone, which is not served\.$",
+        match=r"^gmr-tiny: the family gmr has no read-out 'no'; it has 'yes - no' and 'yes'\.$",
     ):
         _ = resolve(str(published)).family
+
+
+def test_a_transform_that_is_not_known_is_refused(published: Path) -> None:
+    manifest = read_manifest(published)
+    assert manifest
+    write_manifest(published, manifest.model_copy(update={"transform": "softmax"}))
+    with pytest.raises(CheckpointUnusable, match="the transform 'softmax' is not known"):
+        _ = resolve(str(published)).transform

@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from model_store.evaluation.naive import NaiveReranker
-from model_store.families.qwen2_5_vl import CELL
 from model_store.golden import GOLDEN, GoldenPair, Pixels, Side, read_golden, write_golden
 from model_store.manifest import read_manifest
+from model_store.networks.qwen2_5_vl_images import CELL
 from model_store.synthetic.cells import CELLS
 from tests.conftest import TINY
 

@@ -17,9 +17,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from model_store.families.gmr import Gmr
+from model_store.families.family import Family
 from model_store.families.prompt import Image, Item, Prompt
-from model_store.families.qwen2_5_vl import grid, patches, positions
+from model_store.networks.qwen2_5_vl_images import grid, patches, positions
 from model_store.synthetic.cells import NUMBER_WORDS
 from model_store.synthetic.examples import Example, Side
 from model_store.synthetic.lexical import STOPWORDS
@@ -69,7 +69,7 @@ class _Row:
 class Batcher:
     """Turns examples into batches for one family."""
 
-    def __init__(self, family: Gmr, tokenizer: Tokenizer) -> None:
+    def __init__(self, family: Family, tokenizer: Tokenizer) -> None:
         self._family = family
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()

@@ -171,7 +171,7 @@ def _states(
     return states
 
 
-def answer_head(network: Network, label_ids: tuple[int, int]) -> Tensor:
+def answer_head(network: Network, label_ids: tuple[int, ...]) -> Tensor:
     """The row that turns a final hidden state into logit(yes) - logit(no)."""
     yes, no = network.get_output_embeddings().weight[list(label_ids)].float()
     difference: Tensor = yes - no

@@ -23,8 +23,8 @@ from transformers import AutoModel
 
 from model_store.families.images import PictureUnreadable, load_picture
 from model_store.families.prompt import Image
-from model_store.families.qwen2_5_vl import CELL, grid, image_tokens, patches
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.networks.qwen2_5_vl_images import CELL, grid, image_tokens, patches
 from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Query, Vectors
 

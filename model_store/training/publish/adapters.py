@@ -21,12 +21,12 @@ from model_store.adapters.folder import (
     WRAPPED,
     LoraFolder,
     canonical,
-    dated_module,
     with_sorted_metadata,
 )
 from model_store.checkpoint import Checkpoint
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from model_store.training.publish.pairs import PublishRefused
 
 _OF_2025 = {
@@ -61,13 +61,13 @@ def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
     _refuse_misfits(network, adapter)
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.folder))
-        if adapter.dated:
+        if adapter.dated(QWEN2_5_VL):
             settings.target_modules = _targets(network, adapter)
         worn = peft.PeftModel.from_pretrained(
             network,
             str(adapter.folder),
             config=settings,
-            key_mapping=_OF_2025 if adapter.dated else None,
+            key_mapping=_OF_2025 if adapter.dated(QWEN2_5_VL) else None,
         ).eval()
     except PublishRefused:
         raise
@@ -76,7 +76,7 @@ def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
 
     # left to choose, it asks a hub
     wanted = frozenset(peft.get_peft_model_state_dict(worn, save_embedding_layers=False))
-    held = {str(canonical(tensor)): tensor for tensor in adapter.shapes}
+    held = {str(canonical(tensor, QWEN2_5_VL)): tensor for tensor in adapter.shapes}
     if wanted != held.keys():
         first = min(wanted ^ held.keys())
         where = "the base has no place for" if first in held else "the adapter lacks"
@@ -89,7 +89,7 @@ def _refuse_misfits(network: Network, adapter: LoraFolder) -> None:
     words."""
     modules = dict(network.named_modules())
     for tensor in sorted(adapter.shapes):
-        known = canonical(tensor)
+        known = canonical(tensor, QWEN2_5_VL)
         module, _, half = (known or "").removeprefix(WRAPPED).rpartition(".lora_")
         if known is None or (half in _SIDES and module not in modules):
             raise PublishRefused(
@@ -116,10 +116,10 @@ def write_today(adapter: LoraFolder, network: Network, folder: Path, base: str) 
     refuses.
     """
     stated = dict(adapter.config) | {"base_model_name_or_path": base}
-    if adapter.dated:
+    if adapter.dated(QWEN2_5_VL):
         stated["target_modules"] = _targets(network, adapter)
         tensors = {
-            str(canonical(name)): tensor
+            str(canonical(name, QWEN2_5_VL)): tensor
             for name, tensor in load_file(adapter.folder / ADAPTER_WEIGHTS).items()
         }
         content = save(tensors, dict(adapter.metadata) | {"format": "pt"})
@@ -140,7 +140,9 @@ def _targets(network: Network, adapter: LoraFolder) -> Any:
 
     try:
         named = [
-            name for name, _ in network.named_modules() if re.fullmatch(targets, dated_module(name))
+            name
+            for name, _ in network.named_modules()
+            if re.fullmatch(targets, QWEN2_5_VL.dated_name(name))
         ]
     except (re.error, RecursionError, OverflowError):
         raise PublishRefused(

@@ -16,6 +16,7 @@ from typing import Any
 
 from model_store.adapters.folder import LoraFolder
 from model_store.checkpoint import Checkpoint
+from model_store.manifest import Manifest
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.parity import WAYS, Parity
 from model_store.training.publish.scripts import section
@@ -112,7 +113,7 @@ def card(
                 f"- Prompt: family {read.family}, template {read.template}, at most"
                 f" {read.max_tokens} tokens."
             ),
-            f"- Images: {read.pixels.min_pixels} to {read.pixels.max_pixels} pixels.",
+            *_images(read),
             f"- Licence: {story.licence}.",
             "",
             *section(base.family.tokenizer, read.max_tokens),
@@ -172,3 +173,9 @@ def _read(path: Path) -> str:
         raise PublishRefused(f"{path.name} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise PublishRefused(f"{path.name} is no UTF-8 text.") from None
+
+
+def _images(manifest: Manifest) -> list[str]:
+    """A line about the images that the model reads; none where it reads text only."""
+    bounds = manifest.pixels
+    return [f"- Images: {bounds.min_pixels} to {bounds.max_pixels} pixels."] if bounds else []

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.qwen2_5_vl import DEVIATION, MEAN
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.folders.image_processor import PREPROCESSOR, image_settings
@@ -24,6 +23,7 @@ from model_store.folders.json_files import read_json
 from model_store.folders.plain import refuse_quantised
 from model_store.golden import GOLDEN
 from model_store.manifest import MANIFEST, Manifest, digest_files, write_manifest
+from model_store.networks.qwen2_5_vl_images import DEVIATION, MEAN
 from model_store.training.publish.pairs import PublishRefused
 
 CARD = "MODEL_CARD.md"
@@ -136,7 +136,7 @@ def copy_reading(base: Checkpoint, folder: Path) -> None:
     found = image_settings(base.name, base.folder)
     stated = dict(PROCESSOR) if found is None else dict(found[1])
     stated.pop("size", None)  # another way to say the same, and the one that would win
-    stated |= base.manifest.pixels.model_dump()
+    stated |= base.manifest.pixels.model_dump() if base.manifest.pixels else {}
     (folder / PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 
 

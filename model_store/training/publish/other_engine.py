@@ -48,7 +48,7 @@ def vllm_logits_of(
     pad = checkpoint.family.image_token_id
     task = {
         "folder": str(checkpoint.folder.resolve()),
-        "overrides": vllm_overrides(checkpoint.name, checkpoint.folder),
+        "overrides": vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout),
         "max_tokens": checkpoint.manifest.max_tokens,
         "adapter": str(adapter.resolve()) if adapter else None,
         "rank": next((each for each in _RANKS if each >= rank), rank),
@@ -73,7 +73,7 @@ def vllm_logits_of(
     return found
 
 
-def _unexpanded(checkpoint: Checkpoint, pair: GoldenPair, pad: int) -> list[int]:
+def _unexpanded(checkpoint: Checkpoint, pair: GoldenPair, pad: int | None) -> list[int]:
     """A prompt's ids with one placeholder an image: vLLM's processor repeats them itself."""
     ids = prompt_of(checkpoint.family, pair).ids
     return [each for token, run in groupby(ids) for each in ([token] if token == pad else run)]

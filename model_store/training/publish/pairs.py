@@ -18,17 +18,17 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.evaluation.naive import NaiveReranker
-from model_store.families.gmr import Gmr
+from model_store.families.family import Family
 from model_store.families.prompt import Image, Item, Prompt
-from model_store.families.qwen2_5_vl import grid, patches
 from model_store.golden import GoldenPair, Pixels, Side
+from model_store.networks.qwen2_5_vl_images import grid, patches
 
 
 class PublishRefused(Exception):
     """Something that must not be published; its text is one sentence."""
 
 
-def prompt_of(family: Gmr, pair: GoldenPair) -> Prompt:
+def prompt_of(family: Family, pair: GoldenPair) -> Prompt:
     """A pair's prompt; raises `PublishRefused` where the family cannot take it whole."""
     prompt = family.render(
         (pair.instruction,), _item(pair.query), [_item(pair.document)], truncate=False
@@ -40,7 +40,7 @@ def prompt_of(family: Gmr, pair: GoldenPair) -> Prompt:
 
 @torch.inference_mode()
 def logits_of(
-    network: Network, family: Gmr, pairs: Sequence[GoldenPair], *, two_rows: bool = False
+    network: Network, family: Family, pairs: Sequence[GoldenPair], *, two_rows: bool = False
 ) -> list[float]:
     """logit(yes) - logit(no) of each pair.
 
@@ -77,12 +77,12 @@ def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:
     return loop.logit(pair.instruction, query, document, frugal=True)
 
 
-def _inputs(network: Network, family: Gmr, pair: GoldenPair) -> dict[str, Tensor]:
+def _inputs(network: Network, family: Family, pair: GoldenPair) -> dict[str, Tensor]:
     ids = torch.tensor([prompt_of(family, pair).ids])
     inputs = {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "mm_token_type_ids": (ids == family.image_token_id).int(),
+        "mm_token_type_ids": torch.eq(ids, family.image_token_id or -1).int(),
     }
     pictures = [part for part in (*pair.query, *pair.document) if not isinstance(part, str)]
     if pictures:

@@ -99,13 +99,14 @@ def _refuse_early(
     job: Job, adapter: LoraFolder, pairs: Sequence[GoldenPair], *, merged: bool
 ) -> None:
     """All that can be known before weights are loaded."""
-    refuse_unless_read_alike(adapter, adapter.folder.name, job.base.manifest.read_out)
+    refuse_unless_read_alike(adapter, adapter.folder.name, job.base.readout)
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")
     bounds = job.base.manifest.pixels
     for part in (part for pair in pairs for part in (*pair.query, *pair.document)):
         if (
             not isinstance(part, str)
+            and bounds
             and not bounds.min_pixels <= part.shape[0] * part.shape[1] <= bounds.max_pixels
         ):
             raise PublishRefused("A golden picture is not of a size that the base reads as it is.")

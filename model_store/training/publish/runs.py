@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from model_store.checkpoint import Checkpoint
+from model_store.families.catalogue import trained_readout
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from model_store.manifest import MANIFEST, YES_ALONE, YES_MINUS_NO, digest_files
+from model_store.manifest import MANIFEST, digest_files
 from model_store.training.outcome import ADAPTER, MAX_MANIFEST_BYTES
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused
@@ -75,11 +76,11 @@ def _refuse_unless_carried(name: str, told: dict[str, Any], base: Checkpoint) ->
             " carry."
         )
     direction = loss.get("direction", "sft") if isinstance(loss, dict) else "sft"
-    read_out = YES_MINUS_NO if direction == "sft" else YES_ALONE
-    if read_out != base.manifest.read_out:
+    read_out = trained_readout(base.manifest, direction).name
+    if read_out != base.readout.name:
         raise PublishRefused(
             f"{name} was trained with loss.direction: {direction}, so that its score is {read_out},"
-            f" and the score of {base.name} is {base.manifest.read_out}: what is served would read"
+            f" and the score of {base.name} is {base.readout.name}: what is served would read"
             " it wrongly."
         )
     if on.get("digest") != base.digest:

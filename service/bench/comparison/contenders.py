@@ -126,9 +126,7 @@ class VllmServer:
     def prepare(self, request: Request) -> list[bytes]:
         if not self.tuned:
             return [vllm_server.rerank_body(request)]
-        return vllm_server.score_bodies(
-            request, self.checkpoint.manifest.pixels, _SUB_CALL_DOCUMENTS
-        )
+        return vllm_server.score_bodies(request, self.checkpoint.family.images, _SUB_CALL_DOCUMENTS)
 
     def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
         path = "/score" if self.tuned else "/rerank"

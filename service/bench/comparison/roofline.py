@@ -25,7 +25,7 @@ from typing import Any
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.prompt import Image, Prompt
-from model_store.families.qwen2_5_vl import PATCH, TEMPORAL, image_tokens
+from model_store.networks.qwen2_5_vl_images import PATCH, TEMPORAL, image_tokens
 from service.bench.comparison.vllm_server import model_size
 from service.bench.workloads import INSTRUCTION, Part, Request
 
@@ -117,9 +117,9 @@ def _read(part: Part, checkpoint: Checkpoint) -> str | Image:
     """A text as it is; a picture as the model sees it."""
     if isinstance(part, str):
         return part
-    return Image(
-        hashlib.sha256(part.tobytes()).digest(), *model_size(part.size, checkpoint.manifest.pixels)
-    )
+    rules = checkpoint.family.images
+    assert rules is not None, "the workload has pictures"
+    return Image(hashlib.sha256(part.tobytes()).digest(), *model_size(part.size, rules))
 
 
 def _triangle(tokens: int) -> int:

@@ -19,10 +19,10 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.gmr import TEMPLATES
-from model_store.families.qwen2_5_vl import CELL
+from model_store.families.catalogue import kind_of
+from model_store.families.family import ImageRules
 from model_store.folders.vllm_overrides import vllm_overrides
-from model_store.manifest import PixelBounds
+from model_store.manifest import Manifest
 from service.bench.plan import Plan
 from service.bench.workloads import INSTRUCTION, Request
 
@@ -45,8 +45,8 @@ def command(
     far slower on a CPU. Statistics stay on, which our worker has off: they are how tokens are
     counted.
     """
-    template.write_text(score_template(checkpoint.manifest.template), encoding="utf-8")
-    overrides = vllm_overrides(checkpoint.name, checkpoint.folder)
+    template.write_text(score_template(checkpoint.manifest), encoding="utf-8")
+    overrides = vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout)
     line = [
         plan.python_vllm,
         "-m",
@@ -93,10 +93,11 @@ def environment(plan: Plan, *, tuned: bool) -> dict[str, str]:
     return settings
 
 
-def score_template(name: str) -> str:
-    """A family's template in Jinja, all fixed text as literals: Jinja would drop the last line
+def score_template(manifest: Manifest) -> str:
+    """A checkpoint's template in Jinja, all fixed text as literals: Jinja would drop the last line
     break of a bare text."""
-    pieces = re.split(r"\{(\w+)\}", "".join(TEMPLATES[name]))
+    halves = kind_of(manifest).templates[manifest.template]
+    pieces = re.split(r"\{(\w+)\}", "".join(halves))
     return "".join(
         f"{{{{ {_SLOTS[piece] if place % 2 else json.dumps(piece)} }}}}"
         for place, piece in enumerate(pieces)
@@ -117,12 +118,12 @@ def rerank_body(request: Request) -> bytes:
     return json.dumps(asked).encode()
 
 
-def score_bodies(request: Request, bounds: PixelBounds, most: int) -> list[bytes]:
+def score_bodies(request: Request, rules: ImageRules | None, most: int) -> list[bytes]:
     """A request as several of `POST /score`, with at most so many documents each, and pictures of
     the size the model reads."""
     body = request.body()
     query, *documents = (
-        _content(_resized(item, bounds)) for item in (body["query"], *body["documents"])
+        _content(_resized(item, rules)) for item in (body["query"], *body["documents"])
     )
     parts = (documents[start : start + most] for start in range(0, len(documents), most))
     fixed = {"queries": query, "instruction": INSTRUCTION, "use_activation": False}
@@ -154,13 +155,13 @@ def _content(item: Any) -> Any:
     }
 
 
-def _resized(item: Any, bounds: PixelBounds) -> Any:
+def _resized(item: Any, rules: ImageRules | None) -> Any:
     """A picture that is not of the size the model reads, resized as its processor does, without
     loss; else as it is."""
-    if isinstance(item, str):
+    if isinstance(item, str) or rules is None:
         return item
     image = Image.open(io.BytesIO(base64.b64decode(item["image"])))
-    size = model_size(image.size, bounds)
+    size = model_size(image.size, rules)
     if size == image.size:
         return item
     buffer = io.BytesIO()
@@ -170,8 +171,8 @@ def _resized(item: Any, bounds: PixelBounds) -> Any:
     return {"image": base64.b64encode(buffer.getvalue()).decode()}
 
 
-def model_size(size: tuple[int, int], bounds: PixelBounds) -> tuple[int, int]:
+def model_size(size: tuple[int, int], rules: ImageRules) -> tuple[int, int]:
     """The (width, height) that the processor gives a picture."""
     width, height = size
-    high, wide = smart_resize(height, width, CELL, bounds.min_pixels, bounds.max_pixels)
+    high, wide = smart_resize(height, width, rules.cell, rules.min_pixels, rules.max_pixels)
     return wide, high

@@ -24,8 +24,8 @@ import msgspec
 from PIL import Image
 from rich.console import Console
 
+from model_store.families.family import ImageRules
 from model_store.families.tokens import LiteralTokenizer
-from model_store.manifest import PixelBounds
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
 from service.bench.comparison.contenders import Service
@@ -61,9 +61,10 @@ def run_overhead(plan: Plan) -> int:
             _texts(service, model, requests("T", plan.documents, 1, sample, tokenizer)[0])
             for sample in samples
         ]
-        bounds = checkpoint.manifest.pixels
+        rules = checkpoint.family.images
+        assert rules is not None, "the workload has pictures"
         pictures = [
-            _pictures(service, requests("C", plan.documents, 1, sample, tokenizer)[0], bounds)
+            _pictures(service, requests("C", plan.documents, 1, sample, tokenizer)[0], rules)
             for sample in samples
         ]
     report = describe(plan) | {
@@ -108,7 +109,7 @@ def _texts(service: Service, model: str, request: Request) -> list[tuple[float, 
     return rounds
 
 
-def _pictures(service: Service, request: Request, bounds: PixelBounds) -> tuple[float, float]:
+def _pictures(service: Service, request: Request, rules: ImageRules) -> tuple[float, float]:
     """Processor seconds of the gateway for a request with pictures, and of decoding and resizing
     the same pictures here."""
     body = request.body()
@@ -119,7 +120,7 @@ def _pictures(service: Service, request: Request, bounds: PixelBounds) -> tuple[
     start = time.process_time()
     for item in body["documents"]:
         image = Image.open(io.BytesIO(base64.b64decode(item["image"]))).convert("RGB")
-        size = model_size(image.size, bounds)
+        size = model_size(image.size, rules)
         if size != image.size:
             image.resize(size, Image.Resampling.BICUBIC)
     return used, time.process_time() - start

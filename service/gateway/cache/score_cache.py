@@ -40,7 +40,9 @@ def pair_keys(secret: bytes, question: ScoringContext, documents: Iterable[Conte
     decides a score is beside it.
     """
     model, rule = question.model, question.model.images
-    pixels = b"%d %d %d " % (rule.cell, rule.min_pixels, rule.max_pixels) + _DECODER
+    pixels = b""
+    if rule is not None:
+        pixels = b"%d %d %d " % (rule.cell, rule.min_pixels, rule.max_pixels) + _DECODER
     asked = (model.digest, question.cache_salt, question.instruction)
     fields = (
         SCHEMA,

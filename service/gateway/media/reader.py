@@ -86,12 +86,13 @@ class Media:
         return tuple(content)
 
     async def decode(
-        self, pictures: Iterable[Picture], rule: ImageRule, decoding: Decoding | None = None
+        self, pictures: Iterable[Picture], rule: ImageRule | None, decoding: Decoding | None = None
     ) -> dict[bytes, Pixels | RerankError]:
         """The pixels of each distinct image as a model wants them, or its error, by digest."""
         distinct = {picture.digest: picture for picture in pictures}
         if not distinct:
             return {}
+        assert rule is not None, "images for a model of text are refused before"
 
         with stage("decode"):
             decoded = await self._decoders.decode(

@@ -11,10 +11,19 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from model_store.checkpoint import Adapter, Checkpoint, version_of
+from model_store.families.family import Family
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt, Rendering
-from model_store.families.qwen2_5_vl import CELL, image_tokens
 from service.errors import PairTooLong as PairTooLongError
-from service.wire import ImageRule, Pixels, Refused, ScoreCall, Scored, WireItem, WorkerInfo
+from service.wire import (
+    ImageRule,
+    Pixels,
+    Refused,
+    ScoreCall,
+    Scored,
+    Sigmoid,
+    WireItem,
+    WorkerInfo,
+)
 
 PIECE_CHARACTERS = 2**16
 """What one piece of a call's rendering reads, about: some 20 ms of a core. A call gives way to
@@ -67,13 +76,14 @@ def image(pixels: Pixels) -> Image:
     return Image(pixels.digest, pixels.width, pixels.height)
 
 
-def scored(prompt: Prompt, logit: float, reused_tokens: int = 0) -> Scored:
-    """What became of a prompt, and what it cost."""
-    pictures = sum(map(image_tokens, prompt.images))
+def scored(family: Family, prompt: Prompt, logit: float, reused_tokens: int = 0) -> Scored:
+    """The verdict on a prompt that has a score, with the prompt's cost."""
+    rules = family.images
+    image_tokens = sum(rules.tokens(shown) for shown in prompt.images) if rules else 0
     return Scored(
         logit,
         len(prompt.prefix.ids) + len(prompt.suffix.ids),
-        pictures,
+        image_tokens,
         prompt.truncated,
         reused_tokens,
     )
@@ -91,6 +101,7 @@ def describe(
     """A model as it is served. Its digest covers files, engine and dtype, and `parts`: what else
     decides a score."""
     manifest, model = checkpoint.manifest, adapter or checkpoint
+    transform = checkpoint.transform
     parts = (CUT, *parts, adapter.digest) if adapter else (CUT, *parts)
     digest = hashlib.sha256(
         "\n".join((checkpoint.digest, engine, dtype, *parts)).encode()
@@ -102,12 +113,20 @@ def describe(
         template=manifest.template,
         default_instruction=manifest.default_instruction,
         max_pair_tokens=manifest.max_tokens,
-        images=ImageRule(CELL, manifest.pixels.min_pixels, manifest.pixels.max_pixels),
+        images=_image_rule(checkpoint),
         engine=engine,
         dtype=dtype,
         device=device,
         version=version_of(model),
+        read_out=checkpoint.readout.name,
+        probability=Sigmoid(transform.scale, transform.shift),
+        cacheable_side=checkpoint.family.cacheable_side,
     )
+
+
+def _image_rule(checkpoint: Checkpoint) -> ImageRule | None:
+    rules = checkpoint.family.images
+    return ImageRule(rules.cell, rules.min_pixels, rules.max_pixels) if rules else None
 
 
 def _characters(part: str | int) -> int:

@@ -13,8 +13,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from model_store.checkpoint import resolve
 from model_store.families.prompt import Image, Prompt
-from model_store.families.qwen2_5_vl import grid, patches
 from model_store.families.tokens import LiteralTokenizer
+from model_store.networks.qwen2_5_vl_images import grid, patches
 from service.bench.comparison.roofline import Network, work
 from service.bench.workloads import INSTRUCTION, make_request
 from tests.conftest import TINY

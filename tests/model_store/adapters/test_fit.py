@@ -20,13 +20,13 @@ from model_store.adapters.folder import (
     READ_OUT,
     ROWS,
     canonical,
-    dated_module,
     read_adapter,
     with_sorted_metadata,
 )
 from model_store.checkpoint import resolve, resolve_adapter
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from service.worker.app import create_worker
 from service.worker.engines.loading import create_engine
 from service.worker.settings import WorkerSettings
@@ -93,8 +93,8 @@ def test_what_peft_writes_today_and_wrote_in_2025_is_taken(sound: Path, tmp_path
     assert resolve_adapter("legal", sound, model=BASE).rank == 4
     old = dated(sound, tmp_path / "old")
     assert resolve_adapter("legal", old, model=BASE).rank == 4
-    assert read_adapter(old).dated
-    assert not read_adapter(sound).dated
+    assert read_adapter(old).dated(QWEN2_5_VL)
+    assert not read_adapter(sound).dated(QWEN2_5_VL)
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_names_of_2025_are_those_of_today_and_back() -> None:
         "lm_head",
     ):
         today = f"base_model.model.{module}.lora_A.weight"
-        old = f"base_model.model.{dated_module(module)}.lora_A.weight"
-        assert canonical(old) == canonical(today) == today
+        old = f"base_model.model.{QWEN2_5_VL.dated_name(module)}.lora_A.weight"
+        assert canonical(old, QWEN2_5_VL) == canonical(today, QWEN2_5_VL) == today
 
 
 @given(st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=5), st.integers(1, 9))

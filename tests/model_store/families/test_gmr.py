@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from model_store.evaluation.naive import SYSTEM, NaiveReranker
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt
+from model_store.families.readout import LabelPair
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer, TokenizerMismatch
 from tests.conftest import TINY
 from tests.model_store.families.vocabularies import english, prose
@@ -288,12 +289,9 @@ def test_documents_rendered_a_few_at_a_time_are_those_rendered_at_once(family: G
     )
 
 
-def test_a_label_of_two_tokens_is_refused(
-    tokenizer: LiteralTokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("model_store.families.gmr.LABELS", ("yes", "not at all"))
+def test_a_label_of_two_tokens_is_refused(tokenizer: LiteralTokenizer) -> None:
     with pytest.raises(TokenizerMismatch, match="not at all"):
-        Gmr(tokenizer)
+        Gmr(tokenizer, readout=LabelPair("yes", "not at all"))
 
 
 def test_label_ids_are_those_of_the_words(tokenizer: LiteralTokenizer, family: Gmr) -> None:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from model_store.families.gmr import MAX_PIXELS
+from model_store.families.gmr import MAX_PIXELS, Gmr
 from model_store.folders.image_processor import PREPROCESSOR, PROCESSOR, has_processor, pixel_bounds
-from model_store.manifest import CheckpointUnusable
+from model_store.manifest import CheckpointUnusable, PixelBounds
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from tests.layouts import put, stated
 
 least, most = st.integers(1, 10**6), st.integers(1, 2 * 10**7)
@@ -30,6 +31,12 @@ processors = st.one_of(
 )
 
 
+def bounds_of(folder: Path) -> PixelBounds:
+    images = Gmr.image_template
+    assert images
+    return pixel_bounds("m", folder, QWEN2_5_VL.vision.processor, images.pixels)
+
+
 @settings(max_examples=80, deadline=None)
 @given(preprocessor=st.none() | bounds, processor=processors)
 def test_bounds_are_those_of_transformers(
@@ -43,14 +50,14 @@ def test_bounds_are_those_of_transformers(
         try:
             size = Qwen2VLImageProcessorPil.from_pretrained(folder).size
         except OSError:
-            assert pixel_bounds("m", folder).max_pixels == MAX_PIXELS
+            assert bounds_of(folder).max_pixels == MAX_PIXELS
             return
         shortest, longest = size["shortest_edge"], size["longest_edge"]
         if shortest > min(longest, MAX_PIXELS):
             with pytest.raises(CheckpointUnusable, match="min_pixels is"):
-                pixel_bounds("m", folder)
+                bounds_of(folder)
         else:
-            found = pixel_bounds("m", folder)
+            found = bounds_of(folder)
             assert (found.min_pixels, found.max_pixels) == (shortest, min(longest, MAX_PIXELS))
 
 
@@ -80,4 +87,4 @@ def test_a_nested_processor_that_is_none(tmp_path: Path, nested: object) -> None
     with pytest.raises(
         CheckpointUnusable, match=r"^m: image_processor of processor_config\.json is no object\.$"
     ):
-        pixel_bounds("m", tmp_path)
+        bounds_of(tmp_path)

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from model_store.checkpoint import resolve
-from model_store.families.qwen2_5_vl_tensors import EMBEDDINGS, current_name, tensor_shapes
 from model_store.folders.weights import quantization_of
 from model_store.manifest import (
     MANIFEST,
@@ -26,6 +25,7 @@ from model_store.manifest import (
     read_manifest,
     write_manifest,
 )
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from tests.conftest import TINY
 from tests.layouts import Layout, config_of, put, stated, write_layout
 from tests.model_store.test_checkpoint import refusal
@@ -85,7 +85,7 @@ def test_the_tensors_of_a_configuration_are_those_of_transformers(
             level.pop(field, None)
     with torch.device("meta"):
         network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
-    assert tensor_shapes(config) == {
+    assert QWEN2_5_VL.tensor_shapes(config) == {
         name: tuple(parameter.shape) for name, parameter in network.named_parameters()
     }
 
@@ -93,10 +93,10 @@ def test_the_tensors_of_a_configuration_are_those_of_transformers(
 def test_gmr_tinys_header_is_what_safetensors_reads() -> None:
     with safe_open(TINY / WEIGHTS, framework="pt") as file:
         found = {
-            current_name(name): tuple(file.get_slice(name).get_shape())
+            QWEN2_5_VL.current_name(name): tuple(file.get_slice(name).get_shape())
             for name in file.keys()  # noqa: SIM118 - it is no mapping
         }
-    assert tensor_shapes(stated("config.json")) == found
+    assert QWEN2_5_VL.tensor_shapes(stated("config.json")) == found
 
 
 class TestWeights:
@@ -163,7 +163,9 @@ class TestWeights:
     def test_a_tensor_under_both_of_its_names(self, folder: Path) -> None:
         rewrite(
             folder,
-            lambda tensors: tensors | {EMBEDDINGS: tensors["model.embed_tokens.weight"].clone()},
+            lambda tensors: (
+                tensors | {QWEN2_5_VL.embeddings: tensors["model.embed_tokens.weight"].clone()}
+            ),
         )
         assert "twice" in refusal(str(folder))
 

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.gmr import Gmr
 from model_store.families.prompt import Image, Item, Prompt, Segment
-from model_store.families.qwen2_5_vl import patches, positions
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
+from model_store.networks.qwen2_5_vl_images import patches, positions
 from model_store.recipes.tiny.batches import Batch, Batcher
 from model_store.recipes.tiny.train import answer_head, pictures_of, read
 from model_store.synthetic import cells

@@ -213,7 +213,7 @@ class TorchEngine:
 
     def _verdict(self, prompt: Prompt, logit: float | None) -> Scored | Refused:
         if logit is not None:
-            return scored(prompt, logit)
+            return scored(self._checkpoint.family, prompt, logit)
         ISOLATED_PAIRS.inc()
         return Refused(WorkerFailed.code)
 

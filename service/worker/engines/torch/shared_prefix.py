@@ -1,12 +1,12 @@
-"""Qwen2.5-VL's decoder over candidates that share a prefix: the prefix is computed once, and only
-last positions come out.
+"""A decoder over candidates that share a prefix: the prefix is computed once, and only last
+positions come out.
 
-Runs the modules of a loaded transformers model in their own order; knows no text, images or calls.
-Invariant: what comes out for a candidate equals the plain forward of prefix + candidate to fp32
-rounding, because rows are padded on the right and attend to the prefix and to themselves alone. On
-a CPU it is the same to the last bit, whatever else is in the batch, where all of a batch need as
-many `keys`: kernels add up the incomplete end of a tile in another order, and so no tensor ends
-within one.
+Runs the modules of a loaded transformers decoder of the Llama kind in their own order; does not
+depend on text, images or calls. Invariant: the result for a candidate equals the plain forward of
+prefix + candidate to fp32 rounding, because rows are padded on the right and attend to the prefix
+and to themselves alone. On a CPU it is the same to the last bit, whatever else is in the batch,
+where all of a batch need as many `keys`: kernels add up the incomplete end of a tile in another
+order, and so no tensor ends within one.
 
 What is saved against a plain forward: the prefix's positions for all candidates but one, and, in
 the last layer, everything but keys and values for all positions but the last (nothing reads those).
@@ -14,16 +14,13 @@ the last layer, everything but keys and values for all positions but the last (n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VLDecoderLayer,
-    Qwen2_5_VLTextModel,
-    apply_rotary_pos_emb,
-)
 
 ROW_TILE = 16
 """Rows of a matrix product, and queries of an attention, come in multiples of this."""
@@ -31,6 +28,7 @@ KEY_TILE = 64
 """Keys of an attention come in multiples of this."""
 
 Rotary = tuple[Tensor, Tensor]
+"""Cosines and sines of positions, `[rows, tokens, head]` each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,17 @@ def keys(prefix: int, suffix: int) -> int:
 
 
 class SharedPrefixDecoder:
-    """The language model of a loaded Qwen2.5-VL."""
+    """Runs a decoder with `layers`, `norm` and grouped-query attention.
 
-    def __init__(self, model: Qwen2_5_VLTextModel) -> None:
-        self._model = model
+    `rotary` is (decoder, embeddings, positions) to cosines and sines, as an architecture has it.
+    """
+
+    def __init__(self, model: Any, rotary: Callable[[Any, Tensor, Tensor], Rotary]) -> None:
+        self._model, self._rotary = model, rotary
 
     def prefix(self, embeddings: Tensor, positions: Tensor) -> Prefix:
-        """Read a prefix: embeddings `[1, tokens, hidden]`, positions `[3, 1, tokens]`."""
-        rotary = self._model.rotary_emb(embeddings, positions)
+        """Read a prefix: embeddings `[1, tokens, hidden]`, positions `[axes, 1, tokens]`."""
+        rotary = self._rotary(self._model, embeddings, positions)
         layers: list[tuple[Tensor, Tensor]] = []
         hidden = embeddings
         for layer in self._model.layers:
@@ -78,9 +79,9 @@ class SharedPrefixDecoder:
         """Final hidden state at each row's last position, `[rows, hidden]`.
 
         Takes rows padded on the right to a multiple of `ROW_TILE`: embeddings `[rows, longest,
-        hidden]`, positions `[3, rows, longest]`, lengths `[rows]`.
+        hidden]`, positions `[axes, rows, longest]`, lengths `[rows]`.
         """
-        rotary = self._model.rotary_emb(embeddings, positions)
+        rotary = self._rotary(self._model, embeddings, positions)
         rows, longest, _ = embeddings.shape
         seen_by_all = keys(prefix.tokens, int(lengths.max()))
         beyond = seen_by_all - prefix.tokens - longest
@@ -111,18 +112,28 @@ class SharedPrefixDecoder:
         return normed_last
 
 
-def _queries(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> Tensor:
+def _queries(layer: Any, normed: Tensor, rotary: Rotary) -> Tensor:
     attention = layer.self_attn
-    query = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-    turned: Tensor = apply_rotary_pos_emb(query, query, *rotary)[0]
-    return turned
+    query = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
+    if hasattr(attention, "q_norm"):
+        query = attention.q_norm(query)
+    return _rotated(query.transpose(1, 2), rotary)
 
 
-def _keys(layer: Qwen2_5_VLDecoderLayer, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+def _keys(layer: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
     attention = layer.self_attn
-    key = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    key = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim))
     value = attention.v_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-    return apply_rotary_pos_emb(key, key, *rotary)[0], value
+    if hasattr(attention, "k_norm"):
+        key = attention.k_norm(key)
+    return _rotated(key.transpose(1, 2), rotary), value
+
+
+def _rotated(heads: Tensor, rotary: Rotary) -> Tensor:
+    """Rotary position embedding of `[rows, heads, tokens, head]`."""
+    cosines, sines = (angles.unsqueeze(1) for angles in rotary)
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
 def _joined(
@@ -148,7 +159,7 @@ def _attend(
     return attended.transpose(1, 2).flatten(2)
 
 
-def _finish(layer: Qwen2_5_VLDecoderLayer, hidden: Tensor, attended: Tensor) -> Tensor:
+def _finish(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
     hidden = hidden + layer.self_attn.o_proj(attended)
     finished: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     return finished

@@ -84,6 +84,12 @@ _SAFETENSORS_FORMATS = (
     "bitsandbytes",
     "dummy",
 )
+_IMAGES = {
+    "enable_mm_embeds": True,
+    "enable_tower_connector_lora": False,
+    "mm_device_do_normalize": False,  # the vision tower gets pixels that are normalised already
+    "mm_processor_cache_type": "lru",  # the kind whose sending half says what the engine holds
+}
 _LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXTENSION = "service.worker.engines.vllm.vision.VisionExtension"
@@ -140,10 +146,10 @@ def engine_arguments(
 ) -> Any:
     """An instance of `kind` (vLLM's `AsyncEngineArgs`) from what scoring fixes, what was chosen,
     and our defaults."""
-    if not has_processor(checkpoint.name, checkpoint.folder):
+    if checkpoint.family.images and not has_processor(checkpoint.name, checkpoint.folder):
         raise CannotLoad(
-            f"{checkpoint.name}: there is no {PREPROCESSOR}, which vLLM needs: add that of"
-            " Qwen2.5-VL."
+            f"{checkpoint.name}: there is no {PREPROCESSOR}, which vLLM needs: add that of the"
+            " checkpoint's base model."
         )
     known = {field.name for field in dataclasses.fields(kind)}
     fixed = {
@@ -184,22 +190,20 @@ def engine_arguments(
 
 
 def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool) -> dict[str, Any]:
-    """What makes an engine a yes/no scorer: vLLM subtracts the two rows in fp32 and reads the last
-    position only."""
+    """Arguments that scoring depends on: vLLM reads the last position only, by the row of the
+    checkpoint's read-out."""
     fixed: dict[str, Any] = {
         "model": str(checkpoint.folder.resolve()),
         "runner": "pooling",
         "convert": "classify",
-        "hf_overrides": vllm_overrides(checkpoint.name, checkpoint.folder),
+        "hf_overrides": vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout),
         "trust_remote_code": False,  # no code of a folder's own
         "config_format": "hf",
         "max_model_len": checkpoint.manifest.max_tokens,
         "worker_extension_cls": _EXTENSION,
-        "enable_mm_embeds": True,
-        "enable_tower_connector_lora": False,
-        "mm_device_do_normalize": False,  # the vision tower gets pixels that are normalised already
-        "mm_processor_cache_type": "lru",  # the kind whose sending half says what the engine holds
     }
+    if checkpoint.family.images:
+        fixed |= _IMAGES
     if adapters:
         most = max(adapter.rank for adapter in adapters)
         rank = next((rank for rank in _LORA_RANKS if rank >= most), None)

@@ -21,9 +21,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from model_store.checkpoint import Adapter, Checkpoint
+from model_store.families.family import ImageRules
 from model_store.families.prompt import Image, Prompt, Segment
 from model_store.families.prompt import PairTooLong as TooLong
-from model_store.families.qwen2_5_vl import CELL
 from service.cores import cores
 from service.errors import NoWorker, WorkerFailed
 from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_PAIRS
@@ -192,14 +192,17 @@ class VllmEngine:
             ISOLATED_PAIRS.inc()
             tell((index, Refused(WorkerFailed.code)))
         else:
-            tell((index, scored(prompt, output.logit, output.reused_tokens)))
+            tell(
+                (index, scored(self._checkpoint.family, prompt, output.logit, output.reused_tokens))
+            )
 
     async def _prepared(self, call: ScoreCall) -> AsyncGenerator[_Chunk, None]:
         """A call's chunks, each prepared while the one before is worked on."""
         ahead: asyncio.Task[_Chunk] | None = None
         renderer = CallRenderer(self._checkpoint, call)
         try:
-            for following in (*_chunks(call, self._runtime.step_tokens), None):
+            rules = self._checkpoint.family.images
+            for following in (*_chunks(call, self._runtime.step_tokens, rules), None):
                 chunk = await ahead if ahead else None
                 ahead = (
                     asyncio.create_task(self._prepare(call, renderer, following))
@@ -253,12 +256,12 @@ class VllmEngine:
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args))
 
 
-def _chunks(call: ScoreCall, step_tokens: int) -> Iterator[list[int]]:
+def _chunks(call: ScoreCall, step_tokens: int, rules: ImageRules | None) -> Iterator[list[int]]:
     """A call's documents, shortest first, in runs of about a step's tokens; the first is
     shorter."""
     chunk: list[int] = []
     limit, filled = step_tokens // _FIRST_SHARE, 0
-    sizes = [_about(document, call.images) for document in call.documents]
+    sizes = [_about(document, call.images, rules) for document in call.documents]
     for index in sorted(range(len(sizes)), key=sizes.__getitem__):
         if chunk and filled + sizes[index] > limit:
             yield chunk
@@ -269,12 +272,12 @@ def _chunks(call: ScoreCall, step_tokens: int) -> Iterator[list[int]]:
         yield chunk
 
 
-def _about(document: WireItem, images: Sequence[Pixels]) -> int:
-    """A document's length in tokens, without looking at it."""
+def _about(document: WireItem, images: Sequence[Pixels], rules: ImageRules | None) -> int:
+    """A document's length in tokens, estimated from sizes alone."""
     tokens = 0
     for part in document:
         if isinstance(part, str):
             tokens += len(part) // _CHARACTERS_A_TOKEN if part.isascii() else len(part)
-        else:
-            tokens += images[part].width * images[part].height // CELL**2
+        elif rules:
+            tokens += rules.tokens(image(images[part]))
     return tokens

@@ -1,14 +1,8 @@
-"""The only file that runs vLLM: one engine over a checkpoint, asked for logits and for image
-embeddings.
+"""A running vLLM engine over one checkpoint: raw scores of prompts, and embeddings of images.
 
-Knows vLLM 0.26 to 0.33, nothing of calls, fairness or HTTP. Invariant: prompts go in as token ids
-and images as embeddings under our own content digest, so that vLLM parses nothing a user sent; what
-comes out is the raw difference logit(yes) - logit(no).
-
-vLLM's multimodal cache keeps what was sent, by digest and bounded by bytes
-(`mm_processor_cache_gb`), and its sending half says what the engine still holds. Since our items
-are embeddings, that cache is one of the vision tower's work: an image that was seen before costs
-neither encoding nor transport.
+Depends on vLLM 0.26 to 0.33, not on calls, fairness or HTTP. Invariant: prompts go in as token ids
+and images as embeddings under our own content digest, so that vLLM parses nothing a user sent; the
+result is the raw score of the checkpoint's read-out.
 """
 
 from __future__ import annotations
@@ -22,12 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
-from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems, PlaceholderRange
 from vllm.platforms import current_platform
 from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -35,11 +27,11 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from model_store.checkpoint import Adapter, Checkpoint
 from model_store.families.prompt import Image, Prompt
-from model_store.families.qwen2_5_vl import grid, image_tokens
 from service.observability.logs import log
 from service.observability.tracing import current_span, propagation_headers
 from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused, Progress
 from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
+from service.worker.engines.vllm.images import EngineImages
 from service.worker.engines.vllm.overruled import overruled
 from service.worker.engines.vllm.stats import StepStats
 
@@ -49,7 +41,7 @@ _REASON_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A prompt's logit(yes) - logit(no), and how many of its tokens came from the prefix cache."""
+    """A prompt's raw score, and the number of its tokens that came from the prefix cache."""
 
     logit: float
     reused_tokens: int
@@ -63,7 +55,7 @@ class VllmRuntime:
     ) -> None:
         on_cpu = bool(current_platform.is_cpu())
         prepare_environment(on_cpu=on_cpu)
-        self._pad = checkpoint.family.image_token_id
+        self._architecture = checkpoint.architecture
         self._params = PoolingParams(task="classify", use_activation=False)
         self._adapters = {
             adapter.name: LoRARequest(adapter.name, number, str(adapter.folder.resolve()))
@@ -88,11 +80,7 @@ class VllmRuntime:
         self.device = str(current_platform.device_type)
         self.step_tokens = int(config.scheduler_config.max_num_batched_tokens)
         self._traces = config.observability_config.otlp_traces_endpoint is not None
-        self._cache = self._llm.renderer.mm_processor_cache
-        a_token = config.model_config.get_hidden_size() * config.model_config.dtype.itemsize
-        self._cache_tokens = (
-            config.model_config.get_multimodal_config().mm_processor_cache_gb * 2**30 / a_token
-        )
+        self._images = self._engine_images(checkpoint, config)
         self._numbers = itertools.count()
         self._progress = Progress()
 
@@ -122,28 +110,23 @@ class VllmRuntime:
         return self._progress.stalled_seconds()
 
     def lacks(self, images: Sequence[Image]) -> set[Image]:
-        """Those of one prompt's images whose embeddings are needed to send it.
-
-        What the engine does not hold; but all of them where they nearly fill the cache, since
-        sending one may push another out.
-        """
-        gone = {image for image in images if not self._holds(image)}
-        crowded = 2 * sum(map(image_tokens, images)) > self._cache_tokens
-        return set(images) if gone and crowded else gone
+        """Those of one prompt's images whose embeddings are needed to send it."""
+        return self._images.lacks(images) if self._images else set()
 
     async def encode(self, images: Mapping[Image, bytes]) -> dict[Image, Tensor]:
         """The embeddings of images given as rows of RGB bytes, `[tokens, hidden]` in the engine's
         dtype."""
+        assert self._images is not None
         sizes = [(image.width, image.height) for image in images]
         with self._working():
             results = await self._unless_dead(
-                self._llm.collective_rpc("gmr_encode", args=(sizes, list(images.values())))
+                self._llm.collective_rpc(
+                    "gmr_encode", args=(self._architecture.name, sizes, list(images.values()))
+                )
             )
         dtype, hidden, rows = results[0]
         embeddings = torch.frombuffer(bytearray(rows), dtype=getattr(torch, dtype)).view(-1, hidden)
-        return dict(
-            zip(images, embeddings.split([image_tokens(image) for image in images]), strict=True)
-        )
+        return self._images.split(list(images), embeddings)
 
     async def logit(
         self, prompt: Prompt, embeddings: Mapping[Image, Tensor], *, adapter: str, salt: str
@@ -196,58 +179,33 @@ class VllmRuntime:
         finally:
             calling.cancel()
 
-    def _holds(self, image: Image) -> bool:
-        return self._cache is not None and bool(self._cache.is_cached_item(_name(image)))
-
     def _input(
         self, prompt: Prompt, embeddings: Mapping[Image, Tensor], salt: str
     ) -> dict[str, Any]:
         """A prompt as vLLM's own renderer would hand it on."""
         ids = [*prompt.prefix.ids, *prompt.suffix.ids]
-        plain: dict[str, Any] = {"prompt_token_ids": ids} | ({"cache_salt": salt} if salt else {})
-        if not prompt.images:
+        plain: dict[str, Any] = {"prompt_token_ids": ids}
+        if salt:
+            plain["cache_salt"] = salt
+
+        if self._images is None or not prompt.images:
             return plain | {"type": "token"}
-        if self._cache is not None:
-            # the receiving half does so first, too: what one has to push out is the same for both
-            for image in prompt.images:
-                self._cache.touch_sender_cache_item(_name(image))
-        starts = self._starts(prompt, ids)
-        return plain | {
-            "type": "multimodal",
-            "mm_kwargs": {"image": [self._item(image, embeddings) for image in prompt.images]},
-            "mm_hashes": {"image": [_name(image) for image in prompt.images]},
-            "mm_placeholders": {
-                "image": [
-                    PlaceholderRange(offset=start, length=image_tokens(image))
-                    for start, image in zip(starts, prompt.images, strict=True)
-                ]
-            },
-        }
+        return plain | {"type": "multimodal"} | self._images.inputs(prompt, ids, embeddings)
 
-    def _starts(self, prompt: Prompt, ids: Sequence[int]) -> list[int]:
-        """Where each image's placeholders begin."""
-        pads = np.flatnonzero(np.asarray(ids) == self._pad)
-        lengths = [image_tokens(image) for image in prompt.images]
-        return [int(pads[place]) for place in itertools.accumulate([0, *lengths[:-1]])]
+    def _engine_images(self, checkpoint: Checkpoint, config: Any) -> EngineImages | None:
+        """None where the model reads text only."""
+        tower, rules = self._architecture.vision, checkpoint.family.images
+        if tower is None or rules is None:
+            return None
 
-    def _item(self, image: Image, embeddings: Mapping[Image, Tensor]) -> Any:
-        """What has to be sent of an image: its embeddings, or nothing where the engine still has
-        them."""
-        if self._holds(image):
-            item = None
-        else:
-            rows = embeddings[image]
-            fields = {"image_embeds": rows, "image_grid_thw": torch.tensor([grid(image)])}
-            layout = {
-                "image_embeds": MultiModalFieldConfig.flat_from_sizes(
-                    "image", torch.tensor([len(rows)])
-                ),
-                "image_grid_thw": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
-            }
-            item = MultiModalKwargsItems.from_hf_inputs(fields, layout)["image"][0]
-        if self._cache is None:
-            return item
-        return self._cache.get_and_update_item(item and (item, []), _name(image))[0]
+        model = config.model_config
+        return EngineImages(
+            tower,
+            rules,
+            self._llm.renderer.mm_processor_cache,
+            cache_bytes=model.get_multimodal_config().mm_processor_cache_gb * 2**30,
+            token_bytes=model.get_hidden_size() * model.dtype.itemsize,
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -259,8 +217,3 @@ def _reason(error: Exception) -> str:
         if told
         else type(error).__name__
     )
-
-
-def _name(image: Image) -> str:
-    """What vLLM's caches call an image."""
-    return f"{image.key.hex()}-{image.width}x{image.height}"

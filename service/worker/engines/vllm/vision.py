@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from model_store.families.prompt import Image
-from model_store.families.qwen2_5_vl import grid, patches
+from model_store.networks.catalogue import by_name
 
 
 class VisionExtension:
@@ -32,25 +32,30 @@ class VisionExtension:
 
     @torch.inference_mode()
     def gmr_encode(
-        self, sizes: list[tuple[int, int]], pixels: list[bytes]
+        self, architecture: str, sizes: list[tuple[int, int]], pixels: list[bytes]
     ) -> tuple[str, int, bytes]:
-        """Images as (width, height) and RGB rows; gives dtype, hidden size, and all their
-        embeddings, `[tokens, hidden]`."""
-        images = [Image(b"", width, height) for width, height in sizes]
-        arrays = [
-            np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
-            for (width, height), rgb in zip(sizes, pixels, strict=True)
-        ]
+        """Encode images given as (width, height) and rows of RGB bytes.
+
+        Returns dtype, hidden size, and the embeddings of all images, `[tokens, hidden]`.
+        """
+        tower = by_name(architecture).vision
+        assert tower is not None
+
+        patches: list[np.ndarray] = []
+        for (width, height), rgb in zip(sizes, pixels, strict=True):
+            array = np.frombuffer(rgb, np.uint8).reshape(height, width, 3)
+            patches.append(tower.patches(array))
+        grids = [tower.grid(Image(b"", width, height)) for width, height in sizes]
+
         model = self.get_model()
-        visual = model.visual
-        place = next(visual.parameters())
-        embedded = model.embed_multimodal(
-            pixel_values=torch.from_numpy(np.concatenate([patches(array) for array in arrays])).to(
-                place.device, place.dtype
+        parameter = next(model.visual.parameters())
+        inputs = {
+            tower.patches_input: torch.from_numpy(np.concatenate(patches)).to(
+                parameter.device, parameter.dtype
             ),
-            image_grid_thw=torch.tensor([grid(image) for image in images]),
-        )
-        rows = torch.cat(list(embedded)).cpu().contiguous()
+            tower.grids_input: torch.tensor(grids),
+        }
+        rows = torch.cat(list(model.embed_multimodal(**inputs))).cpu().contiguous()
         return (
             str(rows.dtype).removeprefix("torch."),
             rows.shape[1],

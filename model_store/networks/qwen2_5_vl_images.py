@@ -1,7 +1,6 @@
-"""How Qwen2.5-VL sees a prompt, beside its token ids: image patches and three-dimensional
-positions.
+"""Qwen2.5-VL's image patches and three-dimensional positions.
 
-Knows numpy, no network. Invariant: patches equal those of `Qwen2VLImageProcessorPil` bit for bit
+Depends on numpy alone. Invariant: patches equal those of `Qwen2VLImageProcessorPil` bit for bit
 for an image that needs no resizing, and positions equal `get_rope_index` of transformers with
 `mm_token_type_ids` passed.
 """
@@ -32,7 +31,7 @@ _TABLE = (
 
 
 def image_tokens(image: Image) -> int:
-    """How many placeholders an image takes."""
+    """Number of placeholders of an image."""
     return (image.width // CELL) * (image.height // CELL)
 
 
@@ -61,28 +60,32 @@ def patches(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def positions(
-    segment: Segment, image_token_id: int, start: int = 0
+    segment: Segment, image_token_id: int | None, start: int = 0
 ) -> tuple[npt.NDArray[np.int64], int]:
     """(time, row, column) of every token of a segment that begins at `start`, as `[3, tokens]`, and
-    where the next begins.
+    the position at which the next segment begins.
 
-    Text advances all three together; an image spans its merged grid from the place it begins at,
-    and what follows it begins after the longer side.
+    Text advances all three together. An image spans its merged grid from the position at which it
+    begins; the text after it begins beyond the grid's longer side.
     """
     ids = np.asarray(segment.ids)
-    pads = np.flatnonzero(ids == image_token_id)
+    placeholders = np.flatnonzero(ids == image_token_id) if segment.images else ids[:0]
     columns: list[npt.NDArray[np.int64]] = []
-    done = place = 0
+    done = used = 0
+
     for image in segment.images:
-        first = int(pads[place])
+        first = int(placeholders[used])
         columns.append(_text(start, first - done))
         start += first - done
+
         rows, cols = image.height // CELL, image.width // CELL
         row, col = np.divmod(np.arange(rows * cols), cols)
         columns.append(np.stack([np.zeros_like(row), row, col]) + start)
+
         start += max(rows, cols)
-        place += rows * cols
+        used += rows * cols
         done = first + rows * cols
+
     columns.append(_text(start, len(ids) - done))
     return np.concatenate(columns, axis=1), start + len(ids) - done
 

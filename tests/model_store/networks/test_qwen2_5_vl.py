@@ -12,7 +12,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from model_store.families.prompt import Image, Segment
-from model_store.families.qwen2_5_vl import CELL, grid, image_tokens, patches, positions
+from model_store.networks.qwen2_5_vl_images import CELL, grid, image_tokens, patches, positions
 from tests.conftest import TINY
 
 PAD = 9

@@ -1,0 +1,35 @@
+"""Qwen3-Reranker, a reranker of text on Qwen3 (0.6B, 4B and 8B).
+
+Its authors' code encodes head, body and tail apart and joins the ids; the pre-tokenizer ends a
+piece at both joints, so the whole template read at once gives the same ids. The empty think block
+is part of the prompt: without it the scores are others. Invariant: for ordinary text the ids equal
+those of the authors' code.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from model_store.families.gmr import DEFAULT_INSTRUCTION, LABELS, SYSTEM
+from model_store.families.readout import LabelPair, SingleLabel
+from model_store.families.template import TemplateFamily
+
+_HEAD = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
+_TAIL = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+class Qwen3Reranker(TemplateFamily):
+    """Reads text on both sides of a pair."""
+
+    name = "qwen3-reranker"
+    architecture = "Qwen3ForCausalLM"
+    templates: ClassVar[dict[str, tuple[str, str]]] = {
+        "official": (
+            _HEAD + "<Instruct>: {instruction}\n<Query>: {query}\n",
+            "<Document>: {document}" + _TAIL,
+        )
+    }
+    readouts = (LabelPair(*LABELS), SingleLabel(LABELS[0]))
+    default_instruction = DEFAULT_INSTRUCTION
+    longest = 8192
+    image_template = None

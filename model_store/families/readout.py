@@ -1,0 +1,152 @@
+"""The read-out: from the last hidden state of a pair to its raw score, and on to a probability.
+
+Depends on names of labels and on arithmetic that arrays and numbers share; loads nothing.
+Invariant: a raw score is linear in the last hidden state, so a read-out is one row of weights, and
+every engine and trainer computes the score as the product with that row, in fp32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+_SEPARATOR = " - "
+SCORE_HEAD = "score head"
+
+
+class _Subtractable(Protocol):
+    def __sub__(self, other: Any, /) -> Any: ...
+
+
+Value = TypeVar("Value", bound=_Subtractable)
+"""A logit, or a row of the output embeddings."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPair:
+    """logit(positive) - logit(negative) of the next token (paper, equation 1).
+
+    The sigmoid of the raw score is the probability of the positive label among the two.
+    """
+
+    positive: str
+    negative: str
+
+    @property
+    def name(self) -> str:
+        """The read-out as manifests and adapters state it."""
+        return f"{self.positive}{_SEPARATOR}{self.negative}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Words whose rows of the output embeddings `combine` takes, in its order."""
+        return self.positive, self.negative
+
+    def combine(self, values: Sequence[Value]) -> Value:
+        """The raw score from the labels' logits, or its row from the labels' rows."""
+        positive, negative = values
+        difference: Value = positive - negative
+        return difference
+
+    def vllm_classifier(self) -> dict[str, Any]:
+        """The part of vLLM's `hf_overrides` that makes its classifier read this score."""
+        return {
+            "method": "from_2_way_softmax",
+            "classifier_from_token": [self.negative, self.positive],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SingleLabel:
+    """logit(label) of the next token: contrastive learning trains this one (paper, equation 2).
+
+    It orders documents as training did. Its sigmoid is monotone and lies between 0 and 1, but was
+    not trained to be a probability.
+    """
+
+    label: str
+
+    @property
+    def name(self) -> str:
+        """The read-out as manifests and adapters state it."""
+        return self.label
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The one word."""
+        return (self.label,)
+
+    def combine(self, values: Sequence[Value]) -> Value:
+        """The label's own logit or row."""
+        (value,) = values
+        return value
+
+    def vllm_classifier(self) -> dict[str, Any]:
+        """As for `LabelPair`."""
+        return {"method": "no_post_processing", "classifier_from_token": [self.label]}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreHead:
+    """The network's own head of one score, such as `Qwen3ForSequenceClassification` has."""
+
+    tensor: str = "score.weight"
+    """`[1, hidden]`."""
+
+    @property
+    def name(self) -> str:
+        """The read-out as manifests and adapters state it."""
+        return SCORE_HEAD
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """No words: the row is `tensor`."""
+        return ()
+
+    def combine(self, values: Sequence[Value]) -> Value:
+        """The head's own row or output."""
+        (value,) = values
+        return value
+
+    def vllm_classifier(self) -> dict[str, Any]:
+        """Empty: vLLM loads such a head by itself."""
+        return {}
+
+
+ReadOut = LabelPair | SingleLabel | ScoreHead
+
+
+def parse_readout(name: str) -> ReadOut:
+    """The read-out that a manifest names: "yes - no", "yes" or "score head".
+
+    Raises `ValueError` where the name is none of these forms.
+    """
+    if name == SCORE_HEAD:
+        return ScoreHead()
+
+    labels = name.split(_SEPARATOR)
+    if "" in labels or len(labels) > 2:
+        raise ValueError(f"no read-out is called {name!r:.60}")
+    return SingleLabel(labels[0]) if len(labels) == 1 else LabelPair(*labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Sigmoid:
+    """The transform of a raw score to a probability: sigmoid((score - shift) / scale)."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __call__(self, score: float) -> float:
+        """A probability between 0 and 1."""
+        value = (score - self.shift) / self.scale
+        if value >= 0:
+            return 1 / (1 + math.exp(-value))
+        exponential = math.exp(value)
+        return exponential / (1 + exponential)
+
+
+TRANSFORMS = {"sigmoid": Sigmoid()}
+"""Transforms by the name that manifests state; thresholds of clients depend on them."""

@@ -1,0 +1,205 @@
+"""Families whose prompt is a template: control tokens, fixed text, and slots for what users send.
+
+Depends on a tokenizer, never on pixels' values or a network. Invariant: what a user typed never
+changes the prompt's structure: control tokens are inserted by id, and user text is joined to its
+neighbours as the template joins it, then encoded literally.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from model_store.families.family import CacheableSide, ImageRules
+from model_store.families.prompt import Item, PairTooLong, Prompt, Segment
+from model_store.families.readout import ReadOut
+from model_store.families.renderer import Question, Renderer
+from model_store.families.rows import ImageTokens, Part, Row, RowEncoder, Run
+from model_store.families.tokens import LiteralTokenizer
+from model_store.manifest import PixelBounds
+
+_PIECES = re.compile(r"(.*?)(?:\{(\w+)\}|(<\|\w+\|>|</?think>)|$)", re.DOTALL)
+_NO_LIMIT = 2**40
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTemplate:
+    """How a template spells an image, and how large images may be."""
+
+    start: str
+    placeholder: str
+    end: str
+    cell: int
+    """Pixels of an image token's side."""
+    pixels: PixelBounds
+    """Bounds on an image's area where a checkpoint states none."""
+
+
+# The names of the two classes below, and their fields, are part of every fingerprint.
+@dataclass(frozen=True, slots=True)
+class _Control:
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    name: str
+
+
+class TemplateFamily:
+    """A family that renders (instruction, query, document) triples by a template.
+
+    A subclass is constants alone. Each of its `templates` is (the part that depends on instruction
+    and query, the part that depends on the document). The two are encoded apart, which is exact
+    where the pre-tokenizer always ends a piece between them.
+
+    Raises `TokenizerMismatch` at construction when a control token is missing or a label is not
+    exactly one token.
+    """
+
+    name: ClassVar[str]
+    architecture: ClassVar[str]
+    templates: ClassVar[Mapping[str, tuple[str, str]]]
+    """By name; the first is used for a folder without a manifest."""
+    readouts: ClassVar[tuple[ReadOut, ...]]
+    """Those that a manifest may name; the first is the default."""
+    default_instruction: ClassVar[str]
+    longest: ClassVar[int]
+    """Tokens of a pair, where a manifest states no other limit."""
+    image_template: ClassVar[ImageTemplate | None]
+    cacheable_side: ClassVar[CacheableSide] = "query"
+
+    def __init__(
+        self,
+        tokenizer: LiteralTokenizer,
+        *,
+        template: str | None = None,
+        max_tokens: int | None = None,
+        readout: ReadOut | None = None,
+        pixels: PixelBounds | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = self.longest if max_tokens is None else max_tokens
+        self.readout = self.readouts[0] if readout is None else readout
+        self.label_ids = tuple(tokenizer.label(word) for word in self.readout.labels)
+
+        self.images = self._image_rules(pixels)
+        image_tokens = self._image_tokens()
+        self._encoder = RowEncoder(tokenizer, image_tokens, self.max_tokens)
+        self._unbounded = RowEncoder(tokenizer, image_tokens, _NO_LIMIT)
+
+        prefix, suffix = self.templates[template or next(iter(self.templates))]
+        self._prefix_form, self._suffix_form = self._parse(prefix), self._parse(suffix)
+
+    @property
+    def image_token_id(self) -> int | None:
+        """Id of every placeholder of an image; None where the family reads text only."""
+        return self.images.token_id if self.images else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the prompt's fixed text: another wording is another model."""
+        return hashlib.sha256(repr((self._prefix_form, self._suffix_form)).encode()).hexdigest()
+
+    def render(
+        self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
+    ) -> list[Prompt | PairTooLong]:
+        """One prompt a document, in order. A pair over `max_tokens` is cut, or refused where
+        `truncate` is off.
+
+        Only text is cut, from its end: the document's first, then the query's, so that the document
+        keeps a quarter of the budget. A query that is cut is cut alike for all documents that allow
+        it, so that they go on sharing their prefix.
+        """
+        return self.renderer(instruction, query, truncate=truncate).prompts(documents)
+
+    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Renderer:
+        """An object that renders a question's documents as `render` does, a few at a time."""
+        question = Question(
+            prefix=self._prefix_row(instruction, query),
+            without_query=self._prefix_row(instruction, ()),
+            suffix=self._suffix_row,
+        )
+        return Renderer(self._encoder, question, self.max_tokens, truncate=truncate)
+
+    def prefix(self, instruction: Item, query: Item) -> Segment:
+        """The part of the prompt that all documents of a query share, however long."""
+        return self._uncut(self._prefix_row(instruction, query))
+
+    def suffix(self, document: Item) -> Segment:
+        """The part of the prompt from the document to the answer's position, however long."""
+        return self._uncut(self._suffix_row(document))
+
+    def _uncut(self, row: Row) -> Segment:
+        (segment,) = self._unbounded.segments([row])
+        assert segment is not None
+        return segment
+
+    def _prefix_row(self, instruction: Item, query: Item) -> Row:
+        return _filled(self._prefix_form, cut="query", instruction=instruction, query=query)
+
+    def _suffix_row(self, document: Item) -> Row:
+        return _filled(self._suffix_form, cut="document", document=document)
+
+    def _image_rules(self, pixels: PixelBounds | None) -> ImageRules | None:
+        template = self.image_template
+        if template is None:
+            return None
+        bounds = template.pixels if pixels is None else pixels
+        return ImageRules(
+            template.cell,
+            bounds.min_pixels,
+            bounds.max_pixels,
+            self.tokenizer.control(template.placeholder),
+        )
+
+    def _image_tokens(self) -> ImageTokens | None:
+        template = self.image_template
+        if template is None or self.images is None:
+            return None
+        start, end = self.tokenizer.control(template.start), self.tokenizer.control(template.end)
+        return ImageTokens(start, end, self.images)
+
+    def _parse(self, form: str) -> list[str | _Control | _Slot]:
+        """A template as its literal texts, control ids and slots, in order."""
+        pieces: list[str | _Control | _Slot] = []
+        for text, slot, control in _PIECES.findall(form):
+            if text:
+                pieces.append(text)
+            if slot:
+                pieces.append(_Slot(slot))
+            if control:
+                pieces.append(_Control(self.tokenizer.control(control)))
+        return pieces
+
+
+def _filled(form: Sequence[str | _Control | _Slot], cut: str, **items: Item) -> Row:
+    """A template's half with its slots filled. Neighbouring texts are joined: the template joins
+    them before it tokenizes.
+
+    Only texts of the slot `cut` may be cut.
+    """
+    row: list[Part] = []
+    for piece in form:
+        match piece:
+            case str():
+                _join(row, piece, may_cut=False)
+            case _Control(control):
+                row.append(control)
+            case _Slot(name):
+                for part in items[name]:
+                    if isinstance(part, str):
+                        _join(row, part, may_cut=name == cut)
+                    else:
+                        row.append(part)
+    return row
+
+
+def _join(row: list[Part], text: str, *, may_cut: bool) -> None:
+    """Add a text to a row: to the run that the row ends with, if it does."""
+    run = row.pop() if row and isinstance(row[-1], Run) else Run("")
+    assert isinstance(run, Run)
+    row.append(run.then(text) if may_cut else run.then_fixed(text))

@@ -1,0 +1,1 @@
+"""Network architectures that checkpoints have: tensors, configuration, positions, modules."""

@@ -1,0 +1,125 @@
+"""The network seam: what engines, trainer and folder checks ask of an architecture.
+
+A family says which architecture it runs on; one adapter (`qwen2_5_vl`, `qwen3`) says how that
+architecture stores its tensors, numbers its positions and names its modules. Nothing here imports
+torch: adapters load transformers' classes when a network is loaded. Invariant: all users of one
+architecture read the same tensors at the same positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.families.prompt import Image, Segment
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shapes = dict[str, tuple[int, ...]]
+"""Tensors' shapes by name."""
+Positions = npt.NDArray[np.int64]
+"""`[axes, tokens]`."""
+Pixels = npt.NDArray[np.uint8]
+"""`[height, width, 3]`, RGB."""
+
+
+class VisionTower(Protocol):
+    """How an architecture reads images: the arithmetic of its processor, and its patches."""
+
+    prefix: str
+    """Of the names of its tensors and modules."""
+    processor: Mapping[str, Any]
+    """Settings of an image processor that has this arithmetic, under transformers' names."""
+    patches_input: str
+    grids_input: str
+    """Names under which transformers and vLLM take patches and grids."""
+
+    def patches(self, rgb: Pixels) -> npt.NDArray[np.float32]:
+        """Normalised patches of an image, `[patches, values]`, ready for `pixel_values`."""
+        ...
+
+    def grid(self, image: Image) -> tuple[int, int, int]:
+        """(frames, rows, columns) of an image's patches, as `image_grid_thw`."""
+        ...
+
+    def embed(self, module: Any, patches: Tensor, grids: Tensor) -> Tensor:
+        """Embeddings of images as they stand in a prompt, `[tokens of all, hidden]`.
+
+        `patches` are those of all images one after the other, `grids` is `[images, 3]`.
+        """
+        ...
+
+
+class Architecture(Protocol):
+    """One entry of the field `architectures` in a checkpoint's `config.json`."""
+
+    name: str
+    model_type: str
+    embeddings: str
+    """Name of the tensor of input embeddings, `[vocabulary, hidden]`."""
+    head: str
+    """Name of the output head's tensor; absent from the weights where it is tied."""
+    language_prefix: str
+    """Of the names of the language model's tensors and modules."""
+    stated_tokens: Mapping[str, tuple[int, str]]
+    """Fields of `config.json` that name a token: transformers' default, and the token's text."""
+
+    @property
+    def vision(self) -> VisionTower | None:
+        """None: the network reads text only."""
+        ...
+
+    def refuse_other_arithmetic(
+        self, name: str, config: Mapping[str, Any], max_tokens: int
+    ) -> None:
+        """Raise `CheckpointUnusable` for a configuration that is computed differently here."""
+        ...
+
+    def is_tied(self, config: Mapping[str, Any]) -> bool:
+        """Whether the output head is the input embeddings."""
+        ...
+
+    def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
+        """Every tensor of the network under its current name; without the head where it is tied.
+
+        Raises `ValueError` that names a field which is no count.
+        """
+        ...
+
+    def current_name(self, tensor: str) -> str:
+        """A tensor's or a module's name in today's transformers, from that or an older one."""
+        ...
+
+    def dated_name(self, module: str) -> str:
+        """The oldest name of a module that checkpoints and adapters still have."""
+        ...
+
+    def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """`hf_overrides` with which vLLM builds the same network as transformers."""
+        ...
+
+    def positions(
+        self, segment: Segment, image_token_id: int | None, start: int = 0
+    ) -> tuple[Positions, int]:
+        """Positions of a segment that begins at `start`, and where the next segment begins."""
+        ...
+
+    def model_class(self) -> Any:
+        """The class of transformers; its `from_pretrained` loads a checkpoint."""
+        ...
+
+    def language_model(self, model: Any) -> Any:
+        """The decoder of a loaded model: `embed_tokens`, `layers`, `norm`, `rotary_emb`."""
+        ...
+
+    def vision_model(self, model: Any) -> Any:
+        """The vision tower of a loaded model; None where it has none."""
+        ...
+
+    def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of `[axes, rows, tokens]` positions, `[rows, tokens, head]` each."""
+        ...

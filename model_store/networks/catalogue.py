@@ -1,0 +1,39 @@
+"""The architectures that are known, by name and by `config.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from model_store.manifest import CheckpointUnusable
+from model_store.networks.architecture import Architecture
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
+from model_store.networks.qwen3 import QWEN3
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture for architecture in (QWEN2_5_VL, QWEN3)
+}
+
+
+def by_name(name: str) -> Architecture:
+    """An architecture; raises `KeyError` for one that is not known."""
+    return ARCHITECTURES[name]
+
+
+def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
+    """The architecture of a checkpoint's `config.json`; raises `CheckpointUnusable`.
+
+    Where `architectures` lists several, the first that is known counts. Where it is absent,
+    `model_type` alone decides.
+    """
+    stated = config.get("architectures")
+    for architecture in ARCHITECTURES.values():
+        listed = stated is None or (isinstance(stated, list) and architecture.name in stated)
+        if listed and config.get("model_type") == architecture.model_type:
+            return architecture
+
+    known = " and ".join(
+        f"{architecture.name} (model_type {architecture.model_type})"
+        for architecture in ARCHITECTURES.values()
+    )
+    raise CheckpointUnusable(f"{name}: only {known} checkpoints can be served.")

@@ -1,0 +1,221 @@
+"""Qwen2.5-VL: a decoder with three-dimensional positions, and a vision tower.
+
+Depends on names and numbers, and loads transformers' class only when asked to. Invariant:
+`tensor_shapes` equals the parameters of `Qwen2_5_VLForConditionalGeneration` for the same
+configuration, in both layouts of `config.json` that hubs have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model_store.families.prompt import Image, Segment
+from model_store.manifest import CheckpointUnusable
+from model_store.networks import qwen2_5_vl_images as images
+from model_store.networks.architecture import Pixels, Positions, Shapes
+from model_store.networks.decoder import count, decoder_shapes, mapping
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LANGUAGE, _VISION = "model.language_model.", "model.visual."
+_BICUBIC = 3
+
+# What transformers takes where a configuration is silent.
+_TEXT_DEFAULTS = {
+    "vocab_size": 152_064,
+    "hidden_size": 8192,
+    "intermediate_size": 29_568,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+}
+_VISION_DEFAULTS = {
+    "depth": 32,
+    "hidden_size": 3584,
+    "intermediate_size": 3420,
+    "in_channels": 3,
+    "patch_size": 14,
+    "temporal_patch_size": 2,
+    "spatial_merge_size": 2,
+    "out_hidden_size": 3584,
+}
+_GEOMETRY = {
+    "patch_size": images.PATCH,
+    "temporal_patch_size": images.TEMPORAL,
+    "spatial_merge_size": images.MERGE,
+    "in_channels": 3,
+    "in_chans": 3,
+}
+"""Fields of `vision_config` that patches are cut by."""
+
+
+class QwenVisionTower:
+    """Qwen2-VL's and Qwen2.5-VL's: 14-pixel patches, four of which become one token."""
+
+    prefix = _VISION
+    patches_input, grids_input = "pixel_values", "image_grid_thw"
+    processor: Mapping[str, Any] = {
+        "patch_size": images.PATCH,
+        "temporal_patch_size": images.TEMPORAL,
+        "merge_size": images.MERGE,
+        "do_resize": True,
+        "do_rescale": True,
+        "do_normalize": True,
+        "resample": _BICUBIC,
+        "rescale_factor": 1 / 255,
+        "image_mean": images.MEAN.tolist(),
+        "image_std": images.DEVIATION.tolist(),
+    }
+
+    def patches(self, rgb: Pixels) -> npt.NDArray[np.float32]:
+        return images.patches(rgb)
+
+    def grid(self, image: Image) -> tuple[int, int, int]:
+        return images.grid(image)
+
+    def embed(self, module: Any, patches: Tensor, grids: Tensor) -> Tensor:
+        tokens: Tensor = module(patches.to(module.dtype), grid_thw=grids).pooler_output
+        return tokens
+
+
+class Qwen25VL:
+    """The adapter of `Qwen2_5_VLForConditionalGeneration`."""
+
+    name = "Qwen2_5_VLForConditionalGeneration"
+    model_type = "qwen2_5_vl"
+    embeddings = f"{_LANGUAGE}embed_tokens.weight"
+    head = "lm_head.weight"
+    language_prefix = _LANGUAGE
+    vision = QwenVisionTower()
+    stated_tokens: Mapping[str, tuple[int, str]] = {
+        "image_token_id": (151_655, "<|image_pad|>"),
+        "vision_start_token_id": (151_652, "<|vision_start|>"),
+        "vision_end_token_id": (151_653, "<|vision_end|>"),
+    }
+
+    def refuse_other_arithmetic(
+        self, name: str, config: Mapping[str, Any], max_tokens: int
+    ) -> None:
+        """Patches are cut here in one way, and the decoder over shared prefixes sees all tokens."""
+        text, vision = config.get("text_config") or config, config.get("vision_config") or {}
+        if not isinstance(text, Mapping) or not isinstance(vision, Mapping):
+            raise CheckpointUnusable(
+                f"{name}: text_config and vision_config of config.json must be objects."
+            )
+
+        for field, due in _GEOMETRY.items():
+            if vision.get(field, due) != due:
+                raise CheckpointUnusable(
+                    f"{name}: {field} of config.json is {vision[field]!r:.40}, and only {due} is"
+                    " computed."
+                )
+
+        window = text.get("sliding_window")
+        if text.get("use_sliding_window") and isinstance(window, int) and window < max_tokens:
+            raise CheckpointUnusable(
+                f"{name}: config.json has a sliding window of {window} tokens, less than the"
+                f" {max_tokens} of a pair."
+            )
+
+    def is_tied(self, config: Mapping[str, Any]) -> bool:
+        """transformers 5 takes the word of either level."""
+        text = config.get("text_config")
+        nested = isinstance(text, Mapping) and text.get("tie_word_embeddings")
+        return bool(config.get("tie_word_embeddings") or nested)
+
+    def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
+        """Takes a flat configuration as of 2025 or a nested one."""
+        text = config.get("text_config")
+        text = config if text is None else mapping(text, "text_config")
+        vision = mapping(config.get("vision_config") or {}, "vision_config")
+
+        shapes = dict(
+            decoder_shapes(text, _LANGUAGE, _TEXT_DEFAULTS, biases=True, head_norms=False)
+        )
+        shapes |= dict(_tower_shapes(vision))
+        if not self.is_tied(config):
+            shapes[self.head] = shapes[self.embeddings]
+        return shapes
+
+    def current_name(self, tensor: str) -> str:
+        """Before transformers 4.52 the language model was `model.` and the tower `visual.`."""
+        if tensor.startswith("visual."):
+            return f"model.{tensor}"
+        if tensor.startswith("model.") and not tensor.startswith((_LANGUAGE, _VISION)):
+            return _LANGUAGE + tensor.removeprefix("model.")
+        return tensor
+
+    def dated_name(self, module: str) -> str:
+        if module.startswith(_LANGUAGE):
+            return f"model.{module.removeprefix(_LANGUAGE)}"
+        return module.removeprefix("model.") if module.startswith(_VISION) else module
+
+    def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """vLLM's loader of classifiers reads `tie_word_embeddings` of the text's configuration.
+
+        transformers since 5.4 knows that field at the top alone, where checkpoints of 2025 have it.
+        """
+        tied = self.is_tied(config)
+        return {"tie_word_embeddings": tied, "text_config": {"tie_word_embeddings": tied}}
+
+    def positions(
+        self, segment: Segment, image_token_id: int | None, start: int = 0
+    ) -> tuple[Positions, int]:
+        """(time, row, column) of every token, `[3, tokens]`."""
+        return images.positions(segment, image_token_id, start)
+
+    def model_class(self) -> Any:
+        from transformers import Qwen2_5_VLForConditionalGeneration
+
+        return Qwen2_5_VLForConditionalGeneration
+
+    def language_model(self, model: Any) -> Any:
+        return model.model.language_model
+
+    def vision_model(self, model: Any) -> Any:
+        return model.model.visual
+
+    def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        cosines, sines = decoder.rotary_emb(embeddings, positions)
+        return cosines, sines
+
+
+QWEN2_5_VL = Qwen25VL()
+
+
+def _tower_shapes(vision: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    sizes = {name: count(vision, name, _VISION_DEFAULTS) for name in _VISION_DEFAULTS}
+    width, inner, out = sizes["hidden_size"], sizes["intermediate_size"], sizes["out_hidden_size"]
+    patch, frames = sizes["patch_size"], sizes["temporal_patch_size"]
+    merged = width * sizes["spatial_merge_size"] ** 2
+
+    yield (
+        f"{_VISION}patch_embed.proj.weight",
+        (width, sizes["in_channels"], frames, patch, patch),
+    )
+    yield f"{_VISION}merger.ln_q.weight", (width,)
+    yield f"{_VISION}merger.mlp.0.weight", (merged, merged)
+    yield f"{_VISION}merger.mlp.0.bias", (merged,)
+    yield f"{_VISION}merger.mlp.2.weight", (out, merged)
+    yield f"{_VISION}merger.mlp.2.bias", (out,)
+
+    linear = {
+        "attn.qkv": (3 * width, width),
+        "attn.proj": (width, width),
+        "mlp.gate_proj": (inner, width),
+        "mlp.up_proj": (inner, width),
+        "mlp.down_proj": (width, inner),
+    }
+    for number in range(sizes["depth"]):
+        block = f"{_VISION}blocks.{number}."
+        yield f"{block}norm1.weight", (width,)
+        yield f"{block}norm2.weight", (width,)
+
+        for name, (rows, columns) in linear.items():
+            yield f"{block}{name}.weight", (rows, columns)
+            yield f"{block}{name}.bias", (rows,)

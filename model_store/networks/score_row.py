@@ -1,0 +1,24 @@
+"""The row of weights that a read-out multiplies the last hidden state with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from model_store.families.readout import ReadOut, ScoreHead
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def score_row(model: Any, readout: ReadOut, label_ids: Sequence[int]) -> Tensor:
+    """The row in fp32, `[hidden]`: `hidden @ row` is a pair's raw score.
+
+    `model` is a loaded network; `label_ids` are the vocabulary ids of the read-out's labels.
+    """
+    if isinstance(readout, ScoreHead):
+        rows = model.get_parameter(readout.tensor)
+    else:
+        rows = model.get_output_embeddings().weight[list(label_ids)]
+    row: Tensor = readout.combine(rows.float())
+    return row

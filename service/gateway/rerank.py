@@ -102,7 +102,7 @@ class Reranker:
             await self._remember(scored.fresh, request)
 
         served = structs.replace(model, digest=digest)
-        return _result(served, request, keys, known, scored)
+        return _order(served, request, keys, known, scored)
 
     async def _resolve(self, query: RerankQuery, deadline: float) -> Reading:
         """Fetch the images at URLs, and read the contents of the query and of each document."""
@@ -218,7 +218,7 @@ def _single_digest(model: WorkerInfo, known: Mapping[bytes, Scored], scored: Fli
     return min(newer)
 
 
-def _result(
+def _order(
     model: WorkerInfo,
     request: _Request,
     keys: Mapping[int, bytes],

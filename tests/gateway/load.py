@@ -1,4 +1,6 @@
-"""Simulated servers behind an admission gate, and more load than they can take, in virtual time."""
+"""Simulated servers behind an admission queue, with more load than they can take.
+
+Time is virtual."""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ Costs = Callable[[random.Random], int]
 
 
 class Shared:
-    """One engine that divides `rate` cost units a second among all that are inside, none of which
-    takes less than `least`."""
+    """One engine that divides `rate` cost units per second among all requests inside; each takes
+    `least` seconds or more."""
 
     def __init__(self, rate: float, least: float = 0.0) -> None:
         self.rate, self.least = rate, least
@@ -40,7 +42,7 @@ class Shared:
 
 
 class Queues:
-    """Workers that each take one request after the other."""
+    """Workers that serve one request at a time each."""
 
     def __init__(self, rate: float, workers: int) -> None:
         self.rate = rate
@@ -49,18 +51,18 @@ class Queues:
         self.workers_in_all = workers
 
     async def serve(self, cost: int) -> None:
-        place = self.waiting.index(min(self.waiting))
-        self.waiting[place] += 1
+        index = self.waiting.index(min(self.waiting))
+        self.waiting[index] += 1
         try:
-            async with self.workers[place]:
+            async with self.workers[index]:
                 await asyncio.sleep(cost / self.rate * len(self.workers))
         finally:
-            self.waiting[place] -= 1
+            self.waiting[index] -= 1
 
 
 @dataclass(slots=True)
 class Seen:
-    """One request: when it came, what became of it and when."""
+    """One request: the times of its arrival and its end, and its result."""
 
     cost: int
     scope: str
@@ -73,7 +75,7 @@ class Seen:
 
 @dataclass(slots=True)
 class Simulation:
-    """A gate, a server behind it, and the diary of all requests."""
+    """An admission queue, a server behind it, and a record of all requests."""
 
     admission: AdmissionQueue
     server: Shared | Queues
@@ -98,7 +100,7 @@ class Simulation:
         return seen
 
     async def _serve(self, admitted: Admitted, work: int) -> None:
-        """A request's work in slices, four at a time for each worker, as scoring does it."""
+        """Do a request's work in slices, four at a time for each worker, as `Scoring` does."""
 
         async def take(pieces: Iterator[int]) -> None:
             for cost in pieces:
@@ -119,7 +121,7 @@ class Simulation:
     async def flood(
         self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0
     ) -> None:
-        """Requests come with `gap` seconds between them on average, whatever becomes of them."""
+        """Send requests with `gap` seconds between them on average, however they end."""
         dice = random.Random(scope or "flood")
         until = asyncio.get_running_loop().time() + seconds
         async with asyncio.TaskGroup() as group:
@@ -128,7 +130,8 @@ class Simulation:
                 await asyncio.sleep(dice.expovariate(1 / gap))
 
     async def besiege(self, callers: int, costs: Costs, seconds: float, scope: str = "") -> None:
-        """So many callers ask without a pause; who is refused waits as it was told."""
+        """Send requests from so many callers without a pause; a refused caller waits for the
+        `Retry-After`."""
         until = asyncio.get_running_loop().time() + seconds
 
         async def call(number: int) -> None:
@@ -142,7 +145,7 @@ class Simulation:
                 group.create_task(call(number))
 
     def goodput(self, since: float, until: float, scope: str | None = None) -> float:
-        """Cost that was answered in a time, of what the server can do in it."""
+        """The cost answered in a period, as a share of the cost that the server can do in it."""
         done = sum(
             each.cost
             for each in self.seen

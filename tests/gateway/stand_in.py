@@ -1,4 +1,4 @@
-"""Small workers that answer as a test tells them to."""
+"""Stand-ins for workers, whose answers a test determines."""
 
 from __future__ import annotations
 
@@ -74,18 +74,15 @@ async def never(call: ScoreCall) -> Response:
 
 
 class StandIn:
-    """A worker that serves `info` (None: it is not ready) and `others`, or says the bytes in
-    `said`.
-
-    It answers calls with `answer`, and keeps them.
-    """
+    """A worker that serves `info` (None: it is not ready) and `others`; `info_body` replaces the
+    body of its `/info`. It answers calls with `answer`, and records them."""
 
     _count = itertools.count()
 
     def __init__(self, answer: Answer, info: WorkerInfo = INFO, *others: WorkerInfo) -> None:
         self.info: WorkerInfo | None = info
         self.others = others
-        self.said: bytes | None = None
+        self.info_body: bytes | None = None
         self.answer = answer
         self.calls: list[ScoreCall] = []
         self.headers: list[dict[str, str]] = []
@@ -96,8 +93,8 @@ class StandIn:
         )
 
     async def _info(self, request: Request) -> Response:
-        said = self.said or (self.info and msgspec.json.encode([self.info, *self.others]))
-        return Response(said) if said else Response(status_code=503)
+        body = self.info_body or (self.info and msgspec.json.encode([self.info, *self.others]))
+        return Response(body) if body else Response(status_code=503)
 
     async def _score(self, request: Request) -> Response:
         self.headers.append(dict(request.headers))
@@ -106,8 +103,8 @@ class StandIn:
 
 
 class Reader(StandIn):
-    """Scores a text document by the number it spells, plus `more`; a picture is 0. "late" is left
-    open, "long" is refused."""
+    """Scores a text document by the number in it, plus `more`; a picture is 0. "late" gets no score
+    in time, "long" is refused."""
 
     def __init__(self) -> None:
         super().__init__(self._read)
@@ -125,11 +122,11 @@ class Reader(StandIn):
         return scored(self.more + (float(part) if isinstance(part, str) else 0))
 
     def becomes(self, info: WorkerInfo, more: float) -> None:
-        """Another model from the next call on."""
+        """Serve another model from the next call on."""
         self.info, self.digest, self.more = info, info.digest, more
 
     def seen(self) -> list[list[str | int]]:
-        """The documents of each call since the last look."""
+        """The documents of each call since this was last called."""
         calls, self.calls = self.calls, []
         return [[document[0] for document in call.documents] for call in calls]
 
@@ -140,7 +137,7 @@ def retry_policy(
     retries: RetryBudget | None = None,
     hedges: RetryBudget | None = None,
 ) -> RetryPolicy:
-    """The gateway's retry policy, but for what a test says."""
+    """The gateway's retry policy, with a test's own parts."""
     return RetryPolicy(
         retries or RetryBudget(share=RETRY_SHARE, reserve=RETRY_RESERVE),
         hedges or RetryBudget(share=HEDGE_SHARE, reserve=HEDGE_RESERVE),
@@ -155,7 +152,7 @@ def pool_of(
     retries: RetryPolicy | None = None,
     **settings: Any,
 ) -> WorkerPool:
-    """A pool of workers with the gateway's policies, but for what a test says."""
+    """A pool of workers with the gateway's policies, or a test's own."""
     return WorkerPool(
         sources,
         health_checks or HealthCheckPolicy(),
@@ -167,7 +164,7 @@ def pool_of(
 
 @asynccontextmanager
 async def monitored(*clients: httpx.AsyncClient, **options: Any) -> AsyncIterator[WorkerPool]:
-    """`pool_of` clients whose workers are all ready."""
+    """A monitored `pool_of` clients, whose workers are all ready."""
     pool = pool_of(*clients, **options)
     async with pool.monitored():
         async with asyncio.timeout(10):

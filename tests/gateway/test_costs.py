@@ -1,4 +1,4 @@
-"""What a request is thought to cost before it is computed."""
+"""The estimated cost of a request."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_admission_counts_what_is_not_looked_at_yet_as_a_large_one() -> None:
 
 
 def test_a_long_text_costs_what_may_be_read_of_it_and_no_more() -> None:
-    """Three hundred texts that are cut anyway are dear to read, whatever script they are in."""
+    """Three hundred texts that are truncated anyway take long to tokenize, in any script."""
     fits, cut, longer = (
         document_cost((Text("word " * size),), INFO) for size in (2_500, 19_000, 10**6)
     )

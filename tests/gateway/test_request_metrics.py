@@ -1,4 +1,4 @@
-"""A request is counted by how much it asked, and of what kind."""
+"""A request is counted by its size and its modality."""
 
 from __future__ import annotations
 

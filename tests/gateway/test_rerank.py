@@ -1,4 +1,4 @@
-"""The story of one request, told with a worker that reads each document's logit from its text."""
+"""One rerank request, with a worker that reads each document's logit from its text."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_the_order_is_that_of_a_stable_sort(numbers: Sequence[int]) -> Non
     async with monitored(worker.client) as workers:
         outcome = await opened(workers, worker).rerank(*map(str, numbers))
     assert [each.index for each in outcome.ranked] == sorted(
-        range(len(numbers)), key=lambda place: -numbers[place]
+        range(len(numbers)), key=lambda index: -numbers[index]
     )
 
 
@@ -202,11 +202,11 @@ async def test_two_models_in_each_of_two_attempts_are_a_failure(house: House) ->
 
 
 async def test_bad_documents_fail_the_request_naming_each(house: House) -> None:
-    unread = [EmptyItem().at(("documents", place)) for place in (1, 2)]
+    unread = [EmptyItem().at(("documents", index)) for index in (1, 2)]
     with pytest.raises(EmptyItem) as raised:
         await house.rerank("1", *unread, Item(text="data:image/png;base64,AAAA"), "long")
     assert [problem.loc for problem in raised.value.problems] == [
-        ("documents", place) for place in (1, 2, 3)
+        ("documents", index) for index in (1, 2, 3)
     ]
     assert house.worker.seen() == []
 
@@ -318,7 +318,7 @@ async def sent(house: House, calls: int) -> None:
     async with asyncio.timeout(30):
         while len(house.worker.calls) < calls:
             await asyncio.sleep(0.001)
-    # whoever else is to ask has likely done so; if not, it finds what is asserted in the cache
+    # further calls have likely been sent by now; if not, their scores are found in the cache
     for _ in range(20):
         await asyncio.sleep(0.001)
 
@@ -365,10 +365,10 @@ async def test_a_bad_document_that_another_had_scored_is_named_where_it_stands_h
     second = asyncio.create_task(house.rerank("1", "1", "long"))
     await sent(house, 1)
     gate.open.set()
-    for task, place in ((first, 0), (second, 2)):
+    for task, index in ((first, 0), (second, 2)):
         with pytest.raises(PairTooLong) as raised:
             await task
-        assert [problem.loc for problem in raised.value.problems] == [("documents", place)]
+        assert [problem.loc for problem in raised.value.problems] == [("documents", index)]
     assert [sorted(map(str, documents)) for documents in house.worker.seen()] == [["1", "long"]]
 
 

@@ -1,5 +1,4 @@
-"""What is asked of a request at the door, in which order, and that all it held is given back, over
-a worker told what to do."""
+"""The checks of a request in their order, and that everything it held is released."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ BODY = {"query": "q", "documents": ["a", "b"]}
 
 
 class Gated(StandIn):
-    """Answers when it is let, and tells when it is asked."""
+    """Answers once `go` is set; `asked` is set with its first call."""
 
     def __init__(self) -> None:
         super().__init__(self._wait)
@@ -123,7 +122,7 @@ async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> N
 
 
 async def test_an_image_is_not_looked_at_before_its_request_is_admitted() -> None:
-    """A broken one gets its own error only once there is room: before, nobody has looked."""
+    """The error of a broken image comes only once there is room: before that, it is not opened."""
     worker = Gated()
     broken = {"query": "q", "documents": [{"image": "bm90IGFuIGltYWdl"}]}
     async with gateway(worker, capacity_tokens=1) as client:
@@ -219,7 +218,7 @@ def test_a_body_as_large_as_the_bound_fits_and_one_byte_more_does_not() -> None:
 
 
 def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not() -> None:
-    """A wide text takes four times the memory that it was sent in."""
+    """A text with wide characters takes four times the memory that it was sent in."""
     bodies = BodyBudget(100)
     with bodies.held(50) as first:
         first(50)
@@ -255,7 +254,10 @@ def test_no_tenant_holds_all_with_several_requests() -> None:
                 other(1)
     with bodies.held(100, "a") as alone:
         alone(100)
-    with bodies.held() as one, bodies.held() as two:  # nobody has a name: nobody is kept out
+    with (
+        bodies.held() as one,
+        bodies.held() as two,
+    ):  # requests without a scope do not limit each other
         one(60)
         two(40)
 

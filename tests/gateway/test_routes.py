@@ -1,5 +1,4 @@
-"""What the gateway says over HTTP of its models and its tokens, told by workers that serve two
-models."""
+"""Models and token counts as the gateway describes them over HTTP, over workers of two models."""
 
 from __future__ import annotations
 
@@ -25,12 +24,12 @@ ADAPTER = structs.replace(INFO, model="adapter", digest="sha256:adapter")
 
 
 async def reusing(call: ScoreCall) -> Response:
-    """Every pair has 10 tokens; all but the first pair's prefix was at hand."""
+    """Every pair has 10 tokens; the prefix of all but the first is reused."""
     digest = (INFO if call.model == INFO.model else ADAPTER).digest
     return reply(
         [
-            Scored(1.0, 10, 0, truncated=False, reused_tokens=6 if place else 0)
-            for place in range(len(call.documents))
+            Scored(1.0, 10, 0, truncated=False, reused_tokens=6 if index else 0)
+            for index in range(len(call.documents))
         ],
         digest,
     )

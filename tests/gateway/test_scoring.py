@@ -1,5 +1,4 @@
-"""How a request's pairs reach workers: split or whole, images decoded ahead and never too many,
-failures made good elsewhere."""
+"""The way of a request's pairs to the workers: splits, decoding ahead within a bound, retries."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ def texts(count: int, each: str = LONG) -> dict[bytes, Content]:
 
 
 def shown(count: int, side: int = 700) -> dict[bytes, Content]:
-    """Documents of one picture each, every one different."""
+    """Documents of one picture each, all different."""
     sent = [encode(picture((side, side + number))) for number in range(count)]
     return {
         b"%d" % number: (sent_picture(data, ("documents", number, "image")),)
@@ -58,7 +57,7 @@ def sent_picture(data: bytes, loc: Loc) -> Picture:
 
 
 class Fleet:
-    """Stand-ins that answer a document by its number, and the scoring over them."""
+    """Stand-ins that score a document by its number, and the scoring over them."""
 
     def __init__(
         self, *workers: StandIn, media: Media | None = None, pixel_bytes: int = PIXEL_BYTES
@@ -276,8 +275,8 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
 
 
 class Watching(Media):
-    """A media reader that notes what it was asked to decode, and how many bytes of pixels were out
-    at most."""
+    """A media reader that counts the images it decodes, and the most bytes of pixels that were
+    held."""
 
     def __init__(self) -> None:
         super().__init__(Limits())
@@ -409,10 +408,10 @@ async def test_however_it_is_split_each_document_gets_its_own_score(
 ) -> None:
     fleet = Fleet(*(StandIn(by_number) for _ in range(workers)))
     documents: dict[bytes, Content] = {
-        b"%d" % place: (Text(f"{place} " + "x" * size),) for place, size in enumerate(lengths)
+        b"%d" % index: (Text(f"{index} " + "x" * size),) for index, size in enumerate(lengths)
     }
     _, verdicts = await fleet.score(documents)
-    assert numbers(verdicts) == {place: place for place in range(len(lengths))}
+    assert numbers(verdicts) == {index: index for index in range(len(lengths))}
     assert sum(fleet.sizes()) == len(lengths)
 
 

@@ -1,4 +1,4 @@
-"""Whatever clients send and workers say, the number of series stays what it was."""
+"""The number of series stays the same for all inputs of clients and answers of workers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FIELDS = (
 ROUTES = {*RERANK_PATHS, *PATHS, "unknown", OPENAPI_PATH} - {"/health/x", "/score", "/"}
 STATUSES = {"200", "405", *(str(kind.status) for kind in BY_CODE.values())}
 BY_STATUS = {f"rerank_request_duration_seconds{end}" for end in ("", "_count", "_sum")}
-"""Of each route, a status may come up for the first time; there are few of either."""
+"""A route may have a status for the first time; there are few of both."""
 
 
 def series() -> set[tuple[str, tuple[tuple[str, str], ...]]]:
@@ -68,7 +68,7 @@ def word(chance: random.Random) -> str:
 
 
 def hostile_reply(chance: random.Random, call: ScoreCall) -> Response:
-    """A worker that makes up digests, timings, codes and statuses."""
+    """A worker that invents digests, timings, codes and statuses."""
     pairs = [
         chance.choice([Scored(chance.gauss(0, 5), 9, 0, True), Refused(word(chance)), None])
         for _ in call.documents

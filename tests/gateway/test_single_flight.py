@@ -1,5 +1,5 @@
-"""Equal pairs under way are scored once, and nobody is the worse for it: no one waits for ever, no
-failure is shared or lost."""
+"""Equal pairs in flight are scored once; no request waits for ever, and no failure is shared or
+lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DIGEST = "d"
 
 
 class Scorer:
-    """Scores a document by its number when it may go on; each call waits for a word of its own."""
+    """Scores a document by its number; each call waits until `go` ends it."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -49,7 +49,7 @@ class Scorer:
         return PairTooLong() if number < 0 else scored(number)
 
     def go(self, call: int, said: set[str] | Exception | None = None) -> None:
-        """Let a call end: the digests that answered, or what it raises."""
+        """End a call with the digests of its replies, or with an exception."""
         self.words[call].set_result({DIGEST} if said is None else said)
 
     async def called(self, times: int) -> None:
@@ -78,7 +78,7 @@ async def house() -> House:
 
 
 async def settle() -> None:
-    """Let everything that can go on do so."""
+    """Run every task until it waits."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -145,7 +145,7 @@ async def test_a_leaders_failure_is_its_own(house: House, failure: Exception) ->
         await leader
     await house.scorer.called(3)
     await settle()
-    assert house.scorer.calls[2:] in ([[1, 2]], [[2], [1]])  # who wakes first leads
+    assert house.scorer.calls[2:] in ([[1, 2]], [[2], [1]])  # the first to wake leads
     for call in range(2, len(house.scorer.calls)):
         house.scorer.go(call)
     assert numbers((await waiter).fresh | (await waiter).joined) == {1: 1, 2: 2, 3: 3}
@@ -232,7 +232,7 @@ async def test_who_has_waited_in_vain_often_enough_scores_alone(house: House) ->
         assert len(house.scorer.calls) == flight + 1
         house.scorer.go(flight, WorkerFailed())
     await settle()
-    # one of the waiters led in vain, the others no longer wait
+    # one of the waiters led in vain, the others do not wait any more
     assert len(house.scorer.calls) == JOINS + 4
     for call in range(JOINS, len(house.scorer.calls)):
         house.scorer.go(call)

@@ -1,5 +1,5 @@
-"""An event loop whose clock is a number: sleeping takes no time, and everything else happens as in
-a real one."""
+"""An event loop whose clock is a number: sleeping takes no time, everything else is as in a real
+one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 class _Leap(selectors.SelectSelector):
-    """Instead of waiting, moves the clock on."""
+    """Advances the clock instead of waiting."""
 
     now = 0.0
 
@@ -32,6 +32,6 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 def in_virtual_time(story: Coroutine[Any, Any, Result]) -> Result:
-    """Run a story to its end, in the clock's time."""
+    """Run a coroutine to its end, in virtual time."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(story)

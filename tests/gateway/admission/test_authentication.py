@@ -1,5 +1,4 @@
-"""Who shows a key gets in, as whom the key says; nobody else, whatever the rest of the request
-looks like."""
+"""A request with a valid key enters as the key's caller, any other is refused, on every route."""
 
 from __future__ import annotations
 
@@ -42,7 +41,7 @@ def entry(key: str, **fields: Any) -> dict[str, Any]:
 
 
 def keys_file(folder: Path, *entries: dict[str, Any]) -> Path:
-    """The file with new content, by a replacement as `gmr keys` and Kubernetes make."""
+    """The file with new content, replaced as `gmr keys` and Kubernetes do it."""
     new = folder / "new.json"
     new.write_text(json.dumps({"keys": entries}), encoding="utf-8")
     return new.replace(folder / "keys.json")
@@ -78,7 +77,7 @@ def header(value: bytes) -> tuple[bytes, bytes]:
 
 @asynccontextmanager
 async def gateway(*infos: Any, **settings: Any) -> AsyncIterator[tuple[httpx.AsyncClient, FastAPI]]:
-    """A gateway over one worker; and a client that follows nothing and adds nothing."""
+    """A gateway over one worker; and a client that follows no redirect and adds no header."""
     worker = StandIn(answer, *infos or (INFO,))
     app = create_gateway(GatewaySettings(**settings), [worker.client])
     transport = httpx.ASGITransport(app=app)
@@ -245,8 +244,8 @@ async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) ->
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that anybody may read, with this process as somebody whom modes hold back: root
-    reads whatever it likes."""
+    """A folder that every user may read, with this process as a user without privileges: modes do
+    not apply to root."""
     was = os.geteuid()
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -347,7 +346,7 @@ async def test_every_route_but_health_asks_for_a_key() -> None:
 
 
 def routes(app: FastAPI) -> list[tuple[str, str]]:
-    """All (path, method) that the app's OpenAPI-independent routing knows."""
+    """All (path, method) of the app's routes, independent of the OpenAPI document."""
     found: list[tuple[str, str]] = []
     left: list[Any] = list(app.routes)
     while left:

@@ -31,8 +31,8 @@ SPEED = 60_000.0
 
 
 class OneAfterTheOther(StandIn):
-    """A worker of a known speed that works on one call at a time, and keeps a diary of the queries
-    whose calls it began."""
+    """A worker of a known speed that works on one call at a time; `diary` has the queries of the
+    calls in the order they began."""
 
     def __init__(self) -> None:
         super().__init__(self._work)
@@ -91,8 +91,8 @@ def small(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("tenant", ["quiet", "loud"])
 async def test_two_large_requests_shut_no_small_one_out(tenant: str, tmp_path: Path) -> None:
-    """None is refused; each is begun after no more calls than are under way at a time, and the
-    large ones lose nothing."""
+    """No small request is refused; each begins after no more calls than are in progress at a time,
+    and the large ones lose nothing."""
     worker = OneAfterTheOther()
     async with served(worker, tmp_path, max_queue_ms=2_000) as clients:
         assert (await clients["loud"].post("/rerank", json=large("warm", 100))).status_code == 200
@@ -119,8 +119,8 @@ async def test_two_large_requests_shut_no_small_one_out(tenant: str, tmp_path: P
 
 
 async def test_a_large_request_of_another_tenant_has_its_half(tmp_path: Path) -> None:
-    """Though two were there before it, it is done when no more than its own work, once more, has
-    been done for them."""
+    """Two requests were there before it; it ends when at most as much work as its own has been done
+    for them."""
     worker = OneAfterTheOther()
     async with served(worker, tmp_path, max_queue_ms=2_000) as clients:
         assert (await clients["loud"].post("/rerank", json=large("warm", 100))).status_code == 200
@@ -170,7 +170,8 @@ def bombs(count: int) -> list[dict[str, str]]:
 async def test_the_images_of_a_request_are_bounded_all_together(
     settings: dict[str, int], spoken: str, readable: Callable[[int], bool], tmp_path: Path
 ) -> None:
-    """The first ones are scored, for who skips; each of the others is named with its bound."""
+    """A request that skips errors has the first ones scored; each of the others is named with its
+    bound."""
     async with served(OneAfterTheOther(), tmp_path, **settings) as clients:
         body = {"query": "q", "documents": bombs(40), "on_error": "skip"}
         answer = (await clients["quiet"].post("/rerank", json=body)).json()

@@ -1,4 +1,4 @@
-"""The keys file: what it may say, how it is refused, and that changing it never breaks it."""
+"""The keys file: its valid content, the sentences of refusals, and atomic changes."""
 
 from __future__ import annotations
 

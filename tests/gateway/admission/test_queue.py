@@ -1,5 +1,5 @@
-"""Requests are let in whole, each scope's in order, never when the capacity is used up, and nothing
-of them stays."""
+"""The admission queue: order within a scope, fairness between scopes, capacity, and nothing left
+behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.metrics import metric_value
 
 CAPACITY = 10
 LONG = 5
-"""Seconds that nobody who is treated well has to wait."""
+"""Seconds that no request waits as long as it is treated right."""
 
 
 def gate(*, max_waiting: int = 1_000, max_wait_seconds: float = LONG) -> AdmissionQueue:
@@ -28,7 +28,7 @@ def gate(*, max_waiting: int = 1_000, max_wait_seconds: float = LONG) -> Admissi
 
 
 class Visitor:
-    """A task that goes in, stays until it is let go, and keeps a diary of all visitors."""
+    """A task that is admitted, stays until `leave` is set, and records itself in a diary."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ async def test_who_comes_after_its_deadline_is_not_let_in_although_there_is_room
 
 
 def test_who_would_wait_too_long_is_told_so_at_once() -> None:
-    """Once the pace is known: a request a second, here."""
+    """Once the throughput is known: one request per second, here."""
 
     async def story() -> None:
         admission = AdmissionQueue(capacity=CAPACITY, max_waiting=99, max_wait_seconds=5)

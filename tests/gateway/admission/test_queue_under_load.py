@@ -18,7 +18,7 @@ MAX_WAIT = 5.0
 TIMES = 10
 SECONDS = 30.0
 SETTLED = 6.0
-"""From here on figures count: the gate has measured what the server can do."""
+"""Figures count from here on: by now the queue has measured the throughput."""
 
 
 def even(cost: int) -> Costs:
@@ -118,7 +118,7 @@ def test_large_requests_are_served_as_often_as_small_ones() -> None:
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
 def test_a_loud_neighbour_takes_nothing_from_a_quiet_one(share: float) -> None:
-    """The quiet one wants less than its half: it gets all of it, and its waits are short."""
+    """The quiet scope needs less than its half: it gets all of it, with short waits."""
 
     async def story() -> Simulation:
         simulation = Simulation(gate(), Shared(1e4))
@@ -185,19 +185,19 @@ def test_answers_from_the_cache_do_not_pass_for_the_servers_speed() -> None:
 
 
 LARGE = 120_000
-"""What takes a server of 10,000 a second twelve seconds: two of them are more than anybody may wait
-for."""
+"""The cost that takes a server of 10,000 units per second twelve seconds: nothing may wait for two
+of them."""
 
 
 def beside_large_ones(
     scopes: tuple[str, ...], scope: str, server: Callable[[], Shared | Queues]
 ) -> list[Seen]:
-    """What becomes of small requests of a scope that come one after the other while large ones of
-    `scopes` are answered."""
+    """The small requests of a scope, sent one after the other while large ones of `scopes` are
+    answered."""
 
     async def story() -> Simulation:
         simulation = Simulation(gate(), server())
-        await simulation.visit(1_000)  # by now the pace is known
+        await simulation.visit(1_000)  # by now the throughput is known
         async with asyncio.TaskGroup() as group:
             for each in scopes:
                 group.create_task(simulation.visit(LARGE, each))
@@ -223,8 +223,8 @@ def beside_large_ones(
 def test_two_large_requests_shut_no_small_one_out(
     scope: str, server: Callable[[], Shared | Queues]
 ) -> None:
-    """A small one waits for a slice, whoever sent the large ones; without slices each was told that
-    it would wait too long."""
+    """A small request waits for a slice, of whichever scope the large ones are; without slices each
+    was refused."""
     small = beside_large_ones((scope if scope != "quiet" else "loud",) * 2, scope, server)
     assert len(small) == 30
     assert [each.refused for each in small] == [None] * 30

@@ -1,5 +1,5 @@
-"""What a tenant may ask: its rate over any time, its burst, its requests at once; and how long it
-is told to wait."""
+"""Quotas of a tenant: its rate over any time, its burst, its requests in flight, and the
+`Retry-After`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Clock:
 def ask(
     quotas: Quotas, quota: Quota, pairs: int, scope: str = "a", then: RerankError | None = None
 ) -> int | None:
-    """Seconds that the scope is told to wait; None: it was served."""
+    """The `Retry-After` in seconds; None if the request was served."""
     try:
         with quotas.ticket(scope, quota) as visit:
             visit.charge(pairs)

@@ -1,4 +1,4 @@
-"""How fast work gets done, told from when requests come and go: exact where it can be, and never
+"""Throughput, estimated from the times of arrivals and ends: exact where it can be, and never
 lowered by idleness."""
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Story:
     def one(
         self, cost: int, seconds: float, computed: float | None = 1.0, *, waiting: bool = False
     ) -> None:
-        """One request alone."""
+        """A request that is alone inside."""
         ticket = self.come(cost)
         if waiting:
             self.throughput.mark_saturated()
@@ -99,7 +99,8 @@ def test_more_done_raises_it_however_little_waits() -> None:
 
 
 def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
-    """Two overlap: only when the longer is out is anything said, and then of both."""
+    """Two requests overlap: the estimate changes only when the longer one ends, and then covers
+    both."""
     story = Story()
     long = story.come(1_000)
     for _ in range(5):
@@ -116,7 +117,8 @@ def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
 def test_a_server_that_takes_turns_is_measured_exactly(
     rate: float, batches: list[tuple[int, int]]
 ) -> None:
-    """A server that does `rate` a second, whatever comes together: the estimate is that rate."""
+    """A server that does `rate` units per second, however many requests come together: the estimate
+    is that rate."""
     story = Story()
     for cost, together in batches:
         tickets = [story.come(cost) for _ in range(together)]

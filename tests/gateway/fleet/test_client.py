@@ -1,5 +1,5 @@
-"""What becomes of a worker's wrong answers: another worker is asked once, then the request fails in
-our words."""
+"""Invalid replies of a worker: another worker is tried once, then the request fails with an error
+of the gateway's."""
 
 from __future__ import annotations
 

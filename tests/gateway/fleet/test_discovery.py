@@ -1,5 +1,5 @@
-"""Workers behind a name in DNS: they come, they go once they have finished, and a name server's
-silence changes nothing."""
+"""Workers behind a DNS name: they are added, they are removed once their calls have ended, and a
+failed lookup changes nothing."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from service.gateway.fleet.pool import WorkerPool
 from service.gateway.settings import GatewaySettings
 from service.wire import ScoreCall
 from tests.conftest import free_port
-from tests.gateway.fleet.test_pool import until
+from tests.gateway.fleet.test_pool import wait_until
 from tests.gateway.stand_in import INFO, StandIn, ask, good, pool_of
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 
 
 class NameServer:
-    """Says what a test tells it to; None: nothing."""
+    """Answers with `addresses`; None: the lookup fails."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses: list[str] | None = list(addresses)
@@ -42,7 +42,7 @@ class NameServer:
 
 
 class Clients:
-    """Makes clients, and keeps them."""
+    """Makes clients, and records them."""
 
     def __init__(self) -> None:
         self.made: dict[str, httpx.AsyncClient] = {}
@@ -66,7 +66,7 @@ async def served(stand_in: StandIn, host: str, port: int) -> AsyncIterator[None]
     config = uvicorn.Config(stand_in.app, host=host, port=port, log_config=None, lifespan="off")
     server = Server(config)
     serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
+    await wait_until(lambda: server.started)
     try:
         yield
     finally:
@@ -96,21 +96,21 @@ async def test_every_address_is_a_worker_and_they_come_and_go() -> None:
         workers = pool_of(named(names, port, clients))
         first, second = (f"http://{host}:{port}" for host in HOSTS)
         async with workers.monitored():
-            await until(lambda: who(workers) == [first])
+            await wait_until(lambda: who(workers) == [first])
             names.addresses = [*HOSTS, *HOSTS]
-            await until(lambda: who(workers) == [first, second])
+            await wait_until(lambda: who(workers) == [first, second])
             for number in range(20):
                 await ask(workers, key=b"%d" % number)
             assert all(each.calls for each in stand_ins)
             names.addresses = [HOSTS[1]]
-            await until(lambda: who(workers) == [second])
+            await wait_until(lambda: who(workers) == [second])
             before = len(stand_ins[0].calls)
             for number in range(20):
                 await ask(workers, key=b"%d" % number)
             assert len(stand_ins[0].calls) == before
-            await until(lambda: clients.made[first].is_closed)
+            await wait_until(lambda: clients.made[first].is_closed)
             names.addresses = list(HOSTS)
-            await until(lambda: who(workers) == [second, first])
+            await wait_until(lambda: who(workers) == [second, first])
         assert all(client.is_closed for client in clients.made.values())
 
 
@@ -126,15 +126,15 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
         stand_ins[0].answer = held
         workers = pool_of(named(names, port, clients))
         async with workers.monitored():
-            await until(workers.ready)
+            await wait_until(workers.ready)
             asked = asyncio.create_task(ask(workers))
-            await until(lambda: stand_ins[0].calls)
+            await wait_until(lambda: stand_ins[0].calls)
             names.addresses = [HOSTS[1]]
-            await until(lambda: who(workers) == [f"http://{HOSTS[1]}:{port}"])
+            await wait_until(lambda: who(workers) == [f"http://{HOSTS[1]}:{port}"])
             assert not clients.made[f"http://{HOSTS[0]}:{port}"].is_closed
             release.set()
             assert (await asked).digest == INFO.digest
-            await until(lambda: clients.made[f"http://{HOSTS[0]}:{port}"].is_closed)
+            await wait_until(lambda: clients.made[f"http://{HOSTS[0]}:{port}"].is_closed)
 
 
 async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:
@@ -142,10 +142,10 @@ async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:
     async with two() as (_, port):
         workers = pool_of(named(names, port))
         async with workers.monitored():
-            await until(lambda: len(who(workers)) == 2)
+            await wait_until(lambda: len(who(workers)) == 2)
             names.addresses = None
             before = names.asked
-            await until(lambda: names.asked > before + 3)
+            await wait_until(lambda: names.asked > before + 3)
             assert len(who(workers)) == 2
             assert (await ask(workers)).digest == INFO.digest
 
@@ -156,11 +156,11 @@ async def test_a_name_that_is_not_known_yet_is_asked_for_again() -> None:
     async with two() as (_, port):
         workers = pool_of(named(names, port))
         async with workers.monitored():
-            await until(lambda: names.asked > 2)
+            await wait_until(lambda: names.asked > 2)
             with pytest.raises(NoWorker):
                 await ask(workers)
             names.addresses = list(HOSTS)
-            await until(lambda: len(who(workers)) == 2)
+            await wait_until(lambda: len(who(workers)) == 2)
 
 
 async def test_named_and_listed_workers_stand_side_by_side() -> None:
@@ -168,7 +168,7 @@ async def test_named_and_listed_workers_stand_side_by_side() -> None:
     async with two() as (_, port):
         workers = pool_of(listed.client, named(NameServer(*HOSTS), port))
         async with workers.monitored():
-            await until(lambda: len(who(workers)) == 3)
+            await wait_until(lambda: len(who(workers)) == 3)
 
 
 async def test_addresses_become_urls_each_once_and_not_without_end() -> None:

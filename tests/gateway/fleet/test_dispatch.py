@@ -1,5 +1,4 @@
-"""How much more than once calls are made: retries within a share, a second worker asked only where
-that costs next to nothing."""
+"""Retries within their budget, and hedges only where a second worker is idle."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from service.gateway.circuit_breaker import RetryBudget
 from service.gateway.fleet.dispatch import RETRY_RESERVE, RETRY_SHARE, RetryPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
-from tests.gateway.fleet.test_pool import until
+from tests.gateway.fleet.test_pool import wait_until
 from tests.gateway.stand_in import (
     CALL,
     INFO,
@@ -47,7 +46,7 @@ async def test_where_everything_fails_retries_stay_within_their_share(
             with pytest.raises((error, NoWorker)):
                 await ask(workers, key=b"%d" % number)
             if error is NoWorker:
-                await until(workers.ready)
+                await wait_until(workers.ready)
     assert CALLS * 0.9 <= asked(stand_ins) <= CALLS * (1 + RETRY_SHARE) + RETRY_RESERVE
 
 
@@ -89,7 +88,7 @@ async def test_all_that_a_worker_had_when_it_died_is_made_good() -> None:
     async with monitored(doomed.client, other.client) as workers:
         key = key_for(doomed.client, other.client)
         waiting = [asyncio.create_task(ask(workers, key=key)) for _ in range(60)]
-        await until(lambda: asked([doomed, other]) == len(waiting))
+        await wait_until(lambda: asked([doomed, other]) == len(waiting))
         release.set()
         assert all(
             reply.pairs == [scored(0), scored(1)] for reply in await asyncio.gather(*waiting)
@@ -126,7 +125,7 @@ async def test_by_default_no_call_is_made_twice() -> None:
     stand_ins = [StandIn(held), StandIn(held)]
     async with monitored(*(each.client for each in stand_ins)) as workers:
         waiting = asyncio.create_task(ask(workers))
-        await until(lambda: asked(stand_ins) == 1)
+        await wait_until(lambda: asked(stand_ins) == 1)
         # ten times as long as a hedge waits in the tests below
         await asyncio.sleep(0.2)
         release.set()
@@ -170,7 +169,7 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
     stand_ins = [StandIn(held), StandIn(held)]
     async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         waiting = [asyncio.create_task(ask(workers, key=b"%d" % number)) for number in range(4)]
-        await until(lambda: asked(stand_ins) >= 4)
+        await wait_until(lambda: asked(stand_ins) >= 4)
         # five times as long as a call waits before it is made elsewhere too
         await asyncio.sleep(0.1)
         assert asked(stand_ins) == 4
@@ -186,7 +185,7 @@ async def test_second_calls_have_a_budget() -> None:
         for _ in range(2):
             await ask(workers, key=key)
         waiting = asyncio.create_task(ask(workers, key=key))
-        await until(lambda: len(stand_ins[0].calls) == 3)
+        await wait_until(lambda: len(stand_ins[0].calls) == 3)
         await asyncio.sleep(0.1)
         assert (len(stand_ins[1].calls), waiting.done()) == (2, False)
         waiting.cancel()
@@ -242,7 +241,7 @@ async def test_one_that_is_cancelled_cancels_both() -> None:
     stand_ins = [StandIn(never), StandIn(never)]
     async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         waiting: asyncio.Task[ScoreReply] = asyncio.create_task(ask(workers))
-        await until(lambda: asked(stand_ins) == 2)
+        await wait_until(lambda: asked(stand_ins) == 2)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert [worker.load for worker in workers.members] == [0, 0]

@@ -1,4 +1,4 @@
-"""When a worker is left out, when it is given up, and when it is trusted again."""
+"""The health of a worker: circuit breaker, probes, suspicion, recovery."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from service.errors import DeadlineExceeded, NoWorker, Overloaded, RerankError, 
 from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.fleet.test_client import refuses, says
-from tests.gateway.fleet.test_pool import until
+from tests.gateway.fleet.test_pool import wait_until
 from tests.gateway.stand_in import (
     INFO,
     Answer,
@@ -36,7 +36,7 @@ FAILURES = BreakerPolicy().failures
 
 
 class Gate(httpx.ASGITransport):
-    """The way to a stand-in; while it is shut, nothing comes back."""
+    """The transport to a stand-in; while it is shut, nothing comes back."""
 
     def __init__(self, stand_in: StandIn) -> None:
         super().__init__(stand_in.app)
@@ -78,7 +78,7 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
         for _ in range(FAILURES):
             await ask(workers, key=key)
         assert worker.state() == "circuit_open"
-        await until(worker.admits)
+        await wait_until(worker.admits)
         release = asyncio.Event()
 
         async def held(call: ScoreCall) -> Response:
@@ -87,7 +87,7 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
 
         bad.answer = held
         asked = [asyncio.create_task(ask(workers, key=key)) for _ in range(5)]
-        await until(
+        await wait_until(
             lambda: len(bad.calls) == FAILURES + 1 and sum(each.done() for each in asked) == 4
         )
         release.set()
@@ -123,9 +123,9 @@ async def test_a_worker_that_was_away_starts_anew() -> None:
             await ask(workers, key=key)
         assert workers.members[0].state() == "circuit_open"
         bad.info = None
-        await until(lambda: workers.members[0].state() == "unready")
+        await wait_until(lambda: workers.members[0].state() == "unready")
         bad.info, bad.answer = INFO, good
-        await until(lambda: workers.members[0].state() == "ready")
+        await wait_until(lambda: workers.members[0].state() == "ready")
         await ask(workers, key=key)
         assert len(bad.calls) == FAILURES + 1
 
@@ -134,7 +134,7 @@ async def test_a_worker_that_breaks_off_every_call_is_left_out_though_it_says_it
     other = StandIn(good)
     async with speaking(*[b""] * 20) as client, monitored(client, other.client) as workers:
         for _ in range(10):
-            await until(lambda: workers.members[0].models)
+            await wait_until(lambda: workers.members[0].models)
             assert (await ask(workers, key=key_for(client, other.client))).digest == INFO.digest
         assert workers.members[0].state() == "circuit_open"
     assert len(other.calls) == 10
@@ -164,7 +164,7 @@ async def test_what_says_nothing_of_a_workers_health_opens_no_breaker(
 async def test_time_that_runs_out_counts_only_if_there_was_enough(
     seconds: float, state: str
 ) -> None:
-    """Otherwise a client with hardly any patience would shut a worker out for all others."""
+    """Otherwise a client with a very short timeout would exclude a worker for all others."""
     only = StandIn(never)
     async with monitored(only.client, breakers=BreakerPolicy(blame_seconds=0.5)) as workers:
         asked = [asyncio.create_task(ask(workers, soon(seconds))) for _ in range(FAILURES)]
@@ -178,7 +178,7 @@ async def test_calls_that_are_cancelled_open_no_breaker() -> None:
     only = StandIn(never)
     async with monitored(only.client) as workers:
         asked = [asyncio.create_task(ask(workers)) for _ in range(2 * FAILURES)]
-        await until(lambda: len(only.calls) == len(asked))
+        await wait_until(lambda: len(only.calls) == len(asked))
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
@@ -198,7 +198,7 @@ async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_els
         assert workers.members[0].state() == "unready"
         assert [worker.load for worker in workers.members] == [0, 0]
         gate.open.set()
-        await until(lambda: workers.members[0].state() == "ready")
+        await wait_until(lambda: workers.members[0].state() == "ready")
         await ask(workers, key=key_for(client, other.client))
         assert len(other.calls) == 5
 
@@ -213,7 +213,7 @@ async def test_what_waits_for_the_only_worker_ends_when_that_hangs() -> None:
 
 
 class Mortal(Gate):
-    """While it is shut, calls break off and nobody can be reached any more."""
+    """While it is shut, calls break off and probes cannot connect."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.open.is_set():
@@ -224,7 +224,7 @@ class Mortal(Gate):
 async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_none_has_failed() -> (
     None
 ):
-    """It is told that it may come again, whichever of the two it was sent to."""
+    """The request may be retried later, whichever of the two it was sent to."""
     mortal, stuck = Mortal(StandIn(good)), Gate(StandIn(good))
     clients = [
         httpx.AsyncClient(transport=gate, base_url=f"http://{name}")
@@ -248,7 +248,7 @@ async def test_the_only_worker_that_dies_during_a_call_is_no_worker() -> None:
 
 
 async def test_a_worker_that_misses_a_probe_is_only_passed_over() -> None:
-    """It may be busy: what it has it keeps, and where there is nobody else it is asked."""
+    """The worker may be busy: it keeps its calls, and gets new ones where there is no other."""
     stand_ins = [StandIn(good), StandIn(good)]
     gates, clients = zip(*map(gated, stand_ins), strict=True)
     key = key_for(*clients)
@@ -258,14 +258,14 @@ async def test_a_worker_that_misses_a_probe_is_only_passed_over() -> None:
     ) as workers:
         gates[0].open.clear()
         asked = asyncio.create_task(ask(workers, soon(60), key=key))
-        await until(lambda: workers.members[0].state() == "unresponsive")
+        await wait_until(lambda: workers.members[0].state() == "unresponsive")
         before = gates[0].probes
-        await until(lambda: gates[0].probes > before + 3)
+        await wait_until(lambda: gates[0].probes > before + 3)
         assert not asked.done()
         await ask(workers, key=key)
         assert [len(each.calls) for each in stand_ins] == [0, 1]
         stand_ins[1].info = None
-        await until(lambda: workers.members[1].state() == "unready")
+        await wait_until(lambda: workers.members[1].state() == "unready")
         also = asyncio.create_task(ask(workers, soon(60), key=key))
         gates[0].open.set()
         assert [(await each).digest for each in (asked, also)] == [INFO.digest] * 2
@@ -282,9 +282,9 @@ async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
     only = StandIn(held)
     async with monitored(only.client, health_checks=SHORT) as workers:
         asked = asyncio.create_task(ask(workers, soon(60)))
-        await until(lambda: only.calls)
+        await wait_until(lambda: only.calls)
         only.info = None
-        await until(lambda: not workers.ready())
+        await wait_until(lambda: not workers.ready())
         release.set()
         assert (await asked).digest == INFO.digest
 
@@ -303,7 +303,7 @@ async def test_a_worker_that_says_it_serves_no_more_is_given_nothing_until_it_sa
 
 
 class Faulty(httpx.ASGITransport):
-    """The way to a stand-in; while it is `broken`, an exception that no client expects."""
+    """The transport to a stand-in; while it is `broken`, it raises what no client expects."""
 
     broken = False
 
@@ -318,14 +318,14 @@ async def test_the_monitor_goes_on_whatever_happens() -> None:
     client = httpx.AsyncClient(transport=transport, base_url="http://only")
     async with monitored(client, health_checks=HealthCheckPolicy(probe_seconds=0.005)) as workers:
         transport.broken = True
-        await until(lambda: not workers.ready())
+        await wait_until(lambda: not workers.ready())
         transport.broken = False
-        await until(workers.ready)
+        await wait_until(workers.ready)
 
 
 @asynccontextmanager
 async def speaking(*replies: bytes) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a real server that is ready, and says each of the given bytes to a call, then
+    """A client of a real server that is ready, and answers each call with some bytes before it
     hangs up."""
     left = list(replies)
 
@@ -371,5 +371,5 @@ async def test_a_reply_that_breaks_off_is_a_failed_worker_that_soon_is_ready_aga
     ):
         with pytest.raises(WorkerFailed):
             await ask(workers)
-        await until(workers.ready)
+        await wait_until(workers.ready)
         assert (await ask(workers)).pairs == [scored(0), scored(1)]

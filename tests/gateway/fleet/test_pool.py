@@ -1,4 +1,4 @@
-"""Which worker is asked, how long it may take, and how a gateway knows what its workers serve."""
+"""The pool: the worker of a call, its time limit, and the models that workers serve."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.gateway.stand_in import (
 async def hanging_up(
     on_score: asyncio.Event,
 ) -> AsyncIterator[tuple[asyncio.Server, httpx.AsyncClient]]:
-    """A real server that says what it serves, and closes the connection on anything else."""
+    """A real server that answers `/info`, and closes the connection on any other request."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (await reader.readuntil(b"\r\n\r\n")).startswith(b"GET /info"):
@@ -91,12 +91,12 @@ async def test_a_worker_is_not_ready_until_it_says_what_it_serves() -> None:
         with pytest.raises(NoWorker):
             await ask(workers)
         late.info = INFO
-        await until(workers.ready)
+        await wait_until(workers.ready)
         assert workers.model() == workers.model("m") == INFO
         assert (await ask(workers)).pairs == [scored(0), scored(1)]
 
 
-async def until(holds: Any) -> None:
+async def wait_until(holds: Any) -> None:
     async with asyncio.timeout(10):
         while not holds():
             await asyncio.sleep(0.005)
@@ -122,13 +122,13 @@ async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks
     said: bytes,
 ) -> None:
     only = StandIn(good)
-    only.said = said
+    only.info_body = said
     workers = pool_of(only.client)
     async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
-        only.said = msgspec.json.encode([INFO])
-        await until(workers.ready)
+        only.info_body = msgspec.json.encode([INFO])
+        await wait_until(workers.ready)
 
 
 async def test_a_model_that_is_not_served_is_said_so() -> None:
@@ -205,8 +205,8 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_share_stay
 ) -> None:
     stand_ins, key = [StandIn(good) for _ in range(4)], b"%d" % number
     order = [
-        stand_ins[place]
-        for place in hash_order(key, [str(each.client.base_url) for each in stand_ins])
+        stand_ins[index]
+        for index in hash_order(key, [str(each.client.base_url) for each in stand_ins])
     ]
     order[0].answer = fails
     async with monitored(*(each.client for each in stand_ins)) as workers:
@@ -279,13 +279,13 @@ async def test_the_least_busy_worker_is_chosen() -> None:
 
     async def send(workers: WorkerPool) -> None:
         tasks.append(asyncio.create_task(ask(workers)))
-        await until(lambda: sum(len(each.calls) for each in stand_ins) == len(tasks))
+        await wait_until(lambda: sum(len(each.calls) for each in stand_ins) == len(tasks))
 
     async with monitored(*(each.client for each in stand_ins)) as workers:
         for _ in range(7):
             await send(workers)
         assert sorted(len(each.calls) for each in stand_ins) == [2, 2, 3]
-        busiest = max(range(3), key=lambda place: len(stand_ins[place].calls))
+        busiest = max(range(3), key=lambda index: len(stand_ins[index].calls))
         before = len(stand_ins[busiest].calls)
         for _ in range(2):
             await send(workers)
@@ -302,7 +302,7 @@ async def test_calls_that_were_cancelled_do_not_make_a_worker_look_busy() -> Non
                 ask(workers, key=key_for(*(each.client for each in stand_ins)))
             )
             sent = sum(len(each.calls) for each in stand_ins)
-            await until(lambda sent=sent: sum(len(each.calls) for each in stand_ins) > sent)
+            await wait_until(lambda sent=sent: sum(len(each.calls) for each in stand_ins) > sent)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
     assert [len(each.calls) for each in stand_ins] == [3, 0]
@@ -327,9 +327,9 @@ async def test_a_new_model_is_noticed_without_a_call() -> None:
         only.client, health_checks=HealthCheckPolicy(probe_seconds=0.005)
     ) as workers:
         only.info = structs.replace(INFO, model="n", digest="sha256:two")
-        await until(lambda: workers.names() == ["n"])
+        await wait_until(lambda: workers.names() == ["n"])
         only.info = None
-        await until(lambda: not workers.ready())
+        await wait_until(lambda: not workers.ready())
 
 
 async def test_the_clients_are_closed_at_the_end() -> None:

@@ -1,5 +1,4 @@
-"""Which worker gets what: orders that hold while workers come and go, loads that stay even, splits
-that pay."""
+"""Routing: a stable order of workers, even loads, and splits only where they are faster."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ COSTS = st.integers(1, 100_000)
 
 
 def order(key: bytes, names: list[str]) -> list[str]:
-    return [names[place] for place in hash_order(key, names)]
+    return [names[index] for index in hash_order(key, names)]
 
 
 @given(KEYS, NAMES, st.data())
@@ -63,10 +62,10 @@ def test_a_worker_that_leaves_moves_its_own_keys_alone_and_to_all_others() -> No
 
 @given(LOADS, COSTS)
 def test_nobody_is_loaded_far_beyond_what_is_unavoidable(loads: list[int], cost: int) -> None:
-    place = within_bound(loads, cost)
+    index = within_bound(loads, cost)
     unavoidable = max((sum(loads) + cost) / len(loads), min(loads) + cost)
-    assert loads[place] + cost <= IMBALANCE * unavoidable
-    assert all(load + cost > IMBALANCE * unavoidable for load in loads[:place])
+    assert loads[index] + cost <= IMBALANCE * unavoidable
+    assert all(load + cost > IMBALANCE * unavoidable for load in loads[:index])
 
 
 @given(st.lists(st.tuples(KEYS, COSTS), max_size=60), st.integers(1, 6))
@@ -76,7 +75,7 @@ def test_no_stream_of_keys_overloads_a_worker(
     names, loads = [f"w{number}" for number in range(workers)], [0] * workers
     for key, cost in stream:
         places = hash_order(key, names)
-        loads[places[within_bound([loads[place] for place in places], cost)]] += cost
+        loads[places[within_bound([loads[index] for index in places], cost)]] += cost
         largest = max(cost for _, cost in stream)
         assert max(loads) <= IMBALANCE * (sum(loads) / workers + largest)
 
@@ -99,7 +98,7 @@ def test_a_split_takes_idle_workers_and_shares_that_dwarf_the_prefix(
     if places:
         share = suffix // len(places)
         assert share >= max(SUFFIX_PER_PREFIX * prefix, MIN_SHARE_TOKENS)
-        assert all(loads[place] <= (IMBALANCE - 1) * (prefix + share) for place in places)
+        assert all(loads[index] <= (IMBALANCE - 1) * (prefix + share) for index in places)
         assert places == sorted(set(places))
         wasted = (len(places) - 1) * prefix / (prefix + suffix)
         assert wasted < 1 / SUFFIX_PER_PREFIX

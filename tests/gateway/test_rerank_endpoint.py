@@ -64,7 +64,7 @@ async def gateway(
 def nothing_is_held() -> bool:
     gauges = (
         "rerank_requests_in_flight",
-        "rerank_requests_waiting",
+        "rerank_requests_queued",
         "rerank_admitted_tokens",
         "rerank_request_bodies_bytes",
     )
@@ -109,7 +109,7 @@ async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> N
             for name in ("in", "wait")
         )
         async with asyncio.timeout(10):
-            while metric_value("rerank_requests_waiting") != 1:
+            while metric_value("rerank_requests_queued") != 1:
                 await asyncio.sleep(0.001)
         images = metric_value("rerank_images_total")
         answer = await client.post("/rerank", content=unread())

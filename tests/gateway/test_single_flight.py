@@ -108,7 +108,7 @@ async def test_a_pair_under_way_is_scored_once(house: House) -> None:
         {1: 1, 2: 2},
     ]
     assert [(await each).digests for each in (first, second, third)] == [{DIGEST}, {DIGEST}, set()]
-    assert count("rerank_pairs_joined_total") == before + 3
+    assert count("rerank_pairs_coalesced_total") == before + 3
     assert house.flights.pairs == 0
 
 

@@ -73,7 +73,7 @@ async def served(
             while (await clients["loud"].get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
         yield clients
-    gauges = "rerank_requests_in_flight", "rerank_requests_waiting", "rerank_admitted_tokens"
+    gauges = "rerank_requests_in_flight", "rerank_requests_queued", "rerank_admitted_tokens"
     assert [metric_value(gauge) for gauge in gauges] == [0, 0, 0]
 
 

@@ -1,20 +1,21 @@
-"""The nine cells of the paper's benchmark (section 5, MRB) in miniature: generated queries, each
-with documents of which one is relevant for certain and half of the others are near misses.
+"""The nine cells of the paper's benchmark (section 5, MRB) in miniature, with generated queries.
 
-Knows which tasks make up a cell, nothing of models.
+Does not depend on models. Invariant: exactly one document of a query is relevant; half of the
+others are near misses.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from random import Random
 
 from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.synthetic import facts, lexical, pages, scenes
-from model_store.synthetic.drawing import SHAPES
+from model_store.synthetic.drawing import SHAPES, Scene
 from model_store.synthetic.examples import Example, Sampler, Side
+from model_store.synthetic.facts import Fact
 from model_store.synthetic.texts import Split
 
-# The paper's table 10 instructions, or the nearest of them.
 INSTRUCTIONS = {
     "T-T": "Given a question, retrieve relevant passages that answer the question.",
     "I-I": "Find a day-to-day image that looks similar to the provided image.",
@@ -34,91 +35,113 @@ INSTRUCTIONS = {
         "Determine the Wikipedia image-snippet pair that matches my question about this image."
     ),
 }
+"""Instructions of the paper's table 10, or the nearest of them."""
 CELLS = tuple(INSTRUCTIONS)
 
-NUMBER_WORDS = frozenset(word for words in scenes.NUMBERS.values() for word in words)
-_SAME_WORD = {
-    word: frozenset((*words, "an") if "a" in words else words)
-    for words in scenes.NUMBERS.values()
-    for word in words
-}
-_SAME_WORD |= {
-    word: frozenset(forms)
-    for shape in SHAPES
-    for forms in [(shape, scenes.plural(shape))]
-    for word in forms
-}
+NUMBER_WORDS = frozenset(chain(*scenes.NUMBERS.values()))
+
+
+def _same_words() -> dict[str, frozenset[str]]:
+    """For each number and each shape: the words that mean the same."""
+    same: dict[str, frozenset[str]] = {}
+    for forms in scenes.NUMBERS.values():
+        words = frozenset((*forms, "an") if "a" in forms else forms)
+        same.update(dict.fromkeys(forms, words))
+    for shape in SHAPES:
+        forms = (shape, scenes.plural(shape))
+        same.update(dict.fromkeys(forms, frozenset(forms)))
+    return same
+
+
+_SAME_WORDS = _same_words()
 
 
 def sample(cell: str, rng: Random, split: Split, negatives: int, *, plain: bool = False) -> Example:
-    """One example of a cell with `negatives` irrelevant documents; `plain` asks with the default
-    instruction."""
+    """One example of a cell with `negatives` irrelevant documents.
+
+    A `plain` one has the family's default instruction in place of the cell's own.
+    """
     query, documents = _SAMPLERS[cell](rng, split, negatives)
-    return Example(
-        cell,
-        DEFAULT_INSTRUCTION if plain else INSTRUCTIONS[cell],
-        query,
-        documents,
-        _evidence(query),
-    )
+    instruction = DEFAULT_INSTRUCTION if plain else INSTRUCTIONS[cell]
+    return Example(cell, instruction, query, documents, _evidence(query))
 
 
 def _text_to_text(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
-    """Held out, passages alone; in training, also lists of words, so that matching does not depend
-    on knowing a word."""
+    """Passages alone where held out; in training also lists of words, so that matching does not
+    depend on knowing a word."""
     if split == "heldout":
         return lexical.passages_task(rng, split, negatives)
+
     tasks: tuple[Sampler, ...] = (
         lexical.passages_task,
         lexical.words_task,
         lexical.names_task,
-        _TOLD_SCENES,
-        _TOLD_FACTS,
+        _SCENES_AS_TEXT,
+        _FACTS_AS_TEXT,
     )
-    return rng.choices(tasks, (45, 25, 10, 10, 10))[0](rng, split, negatives)
+    (task,) = rng.choices(tasks, (45, 25, 10, 10, 10))
+    return task(rng, split, negatives)
 
 
-_TOLD_SCENES = scenes.captions(
-    lambda want, rng: (want.say(rng),), lambda scene, rng: (scenes.caption(scene, rng),)
-)
-_TOLD_FACTS = facts.facts(
-    lambda fact, rng: (fact.ask(rng, named=True),), lambda fact, rng: (fact.tell(rng, named=True),)
-)
+def _want_text(want: scenes.Want, rng: Random) -> Side:
+    return (want.text(rng),)
+
+
+def _scene_text(scene: Scene, rng: Random) -> Side:
+    return (scenes.caption(scene, rng),)
+
+
+def _scene_picture(scene: Scene, rng: Random) -> Side:
+    return (scenes.picture(scene, rng),)
+
+
+def _question(fact: Fact, rng: Random) -> Side:
+    return (fact.question(rng, named=True),)
+
+
+def _picture_and_question(fact: Fact, rng: Random) -> Side:
+    return (fact.picture(rng), fact.question(rng, named=False))
+
+
+def _statement(fact: Fact, rng: Random) -> Side:
+    return (fact.statement(rng, named=True),)
+
+
+def _picture_and_statement(fact: Fact, rng: Random) -> Side:
+    return (fact.picture(rng), fact.statement(rng, named=False))
+
+
+_SCENES_AS_TEXT = scenes.captions(_want_text, _scene_text)
+_FACTS_AS_TEXT = facts.facts(_question, _statement)
 _SAMPLERS: dict[str, Sampler] = {
     "T-T": _text_to_text,
-    "I-I": scenes.same_scene(lambda scene, rng: (scenes.picture(scene, rng),)),
-    "T-I": scenes.captions(
-        lambda want, rng: (want.say(rng),), lambda scene, rng: (scenes.picture(scene, rng),)
-    ),
+    "I-I": scenes.same_scene(_scene_picture),
+    "T-I": scenes.captions(_want_text, _scene_picture),
     "T-VD": pages.text_to_page,
-    "I-T": scenes.same_scene(lambda scene, rng: (scenes.caption(scene, rng),)),
-    "T-IT": facts.facts(
-        lambda fact, rng: (fact.ask(rng, named=True),),
-        lambda fact, rng: (fact.picture(rng), fact.tell(rng, named=False)),
-    ),
-    "IT-T": facts.facts(
-        lambda fact, rng: (fact.picture(rng), fact.ask(rng, named=False)),
-        lambda fact, rng: (fact.tell(rng, named=True),),
-    ),
+    "I-T": scenes.same_scene(_scene_text),
+    "T-IT": facts.facts(_question, _picture_and_statement),
+    "IT-T": facts.facts(_picture_and_question, _statement),
     "IT-I": scenes.modified,
-    "IT-IT": facts.facts(
-        lambda fact, rng: (fact.picture(rng), fact.ask(rng, named=False)),
-        lambda fact, rng: (fact.picture(rng), fact.tell(rng, named=False)),
-    ),
+    "IT-IT": facts.facts(_picture_and_question, _picture_and_statement),
 }
 
 
 def _evidence(query: Side) -> frozenset[str]:
-    """The words that, found in a document, speak for it: those of the query's text and those true
-    of its pictures."""
+    """The words that, found in a document, speak for it: those of the query's texts, and those that
+    are true of its pictures."""
     found: set[str] = set()
     for part in query:
         if isinstance(part, str):
-            said = frozenset(lexical.terms(part))
-            found |= {
-                term for term in said if term not in lexical.STOPWORDS or term in NUMBER_WORDS
-            }
-            found |= {word for aspect in facts.ASPECT_WORDS if aspect & said for word in aspect}
+            found |= _text_evidence(frozenset(lexical.terms(part)))
         else:
             found |= part.info["words"]
-    return frozenset(found.union(*(_SAME_WORD.get(word, ()) for word in found)))
+    return frozenset(found.union(*(_SAME_WORDS.get(word, ()) for word in found)))
+
+
+def _text_evidence(terms: frozenset[str]) -> set[str]:
+    """The content words and numbers of a text, and all words of each aspect that it mentions."""
+    words = {term for term in terms if term not in lexical.STOPWORDS or term in NUMBER_WORDS}
+    for aspect in facts.ASPECT_WORDS:
+        if aspect & terms:
+            words |= aspect
+    return words

@@ -1,8 +1,8 @@
 """Drawn pictures: coloured shapes, and rendered pages with a headline and a chart.
 
-Knows Pillow and a random generator, nothing of prompts or models. Invariant: a description
-(`Scene`, `Page`) says all that a caption may claim; everything else about a drawing (place, size,
-tilt, ground, shade) is chance and carries no meaning.
+Does not depend on prompts or models. Invariant: a description (`Scene`, `Page`) has all that a
+caption may claim; everything else of a drawing (position, size, tilt, background, shade) is random
+and has no meaning.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from random import Random
 
 from PIL import Image, ImageDraw, ImageFont
@@ -25,14 +26,21 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "black": (25, 25, 25),
     "pink": (245, 130, 180),
 }
-GROUNDS = ((255, 255, 255), (255, 255, 255), (245, 240, 225), (225, 232, 240), (210, 210, 210))
+BACKGROUNDS = ((255, 255, 255), (255, 255, 255), (245, 240, 225), (225, 232, 240), (210, 210, 210))
 SCALE = 2
-"""Drawings are made this many times larger and scaled down, for smooth edges."""
+"""Drawings are rendered this many times larger and scaled down, for smooth edges."""
+
+Colour = tuple[int, int, int]
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom."""
+Pen = ImageDraw.ImageDraw
+Brush = Callable[[Pen, float, float, float, Colour, Random], None]
+"""Draws one shape: pen, centre's x and y, radius, colour, generator."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Group:
-    """Equal things in a picture: `count` of 1 to 4."""
+    """One to four equal shapes of a picture."""
 
     count: int
     colour: str
@@ -41,15 +49,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a picture shows: one or two groups, in no order."""
+    """The content of a picture: one or two groups, in no order."""
 
     groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a rendered page says: two headline words, a kind of figure, and the year in its
-    corner."""
+    """The content of a page: two headline words, a kind of figure, and the year in its corner."""
 
     headline: tuple[str, str]
     figure: str
@@ -59,15 +66,19 @@ class Page:
 def draw_scene(scene: Scene, rng: Random) -> Image.Image:
     """A picture of `scene`, between 112 and 168 pixels a side."""
     width, height = rng.choice(((112, 112), (112, 112), (140, 140), (168, 112), (112, 140)))
-    image = Image.new("RGB", (width * SCALE, height * SCALE), rng.choice(GROUNDS))
+    image = Image.new("RGB", (width * SCALE, height * SCALE), rng.choice(BACKGROUNDS))
     pen = ImageDraw.Draw(image)
-    things = [group for group in scene.groups for _ in range(group.count)]
-    rng.shuffle(things)
-    for thing, (x, y, room) in zip(things, _places(len(things), width, height, rng), strict=True):
+
+    shapes: list[Group] = []
+    for group in scene.groups:
+        shapes += [group] * group.count
+    rng.shuffle(shapes)
+
+    positions = _positions(len(shapes), width, height, rng)
+    for drawn, (x, y, room) in zip(shapes, positions, strict=True):
         radius = room * rng.uniform(0.62, 0.92)
-        _SHAPES[thing.shape](
-            pen, x * SCALE, y * SCALE, radius * SCALE, _shade(thing.colour, rng), rng
-        )
+        colour = _shade(drawn.colour, rng)
+        _SHAPES[drawn.shape](pen, x * SCALE, y * SCALE, radius * SCALE, colour, rng)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
@@ -76,17 +87,15 @@ def draw_page(page: Page, rng: Random) -> Image.Image:
     width, height = 224, 168
     image = Image.new("RGB", (width, height), (255, 255, 255))
     pen = ImageDraw.Draw(image)
-    ink = rng.choice(((0, 0, 0), (20, 30, 80), (90, 15, 20)))
+
+    colour = rng.choice(((0, 0, 0), (20, 30, 80), (90, 15, 20)))
     left, top = rng.randint(4, 14), rng.randint(2, 8)
     size = rng.randint(22, 26)
-    for row, word in enumerate(page.headline):
-        pen.text(
-            (left, top + row * (size + 3)),
-            word.capitalize() if row == 0 else word,
-            fill=ink,
-            font=_font(size),
-        )
+    first, second = page.headline
+    pen.text((left, top), first.capitalize(), fill=colour, font=_font(size))
+    pen.text((left, top + size + 3), second, fill=colour, font=_font(size))
     pen.text((width - 44, height - 20), str(page.year), fill=(60, 60, 60), font=_font(15))
+
     box = (left, top + 2 * size + 14, left + rng.randint(84, 104), height - rng.randint(8, 16))
     _FIGURES[page.figure](pen, box, rng)
     for y in range(box[1] + 4, height - 26, 9):
@@ -94,77 +103,58 @@ def draw_page(page: Page, rng: Random) -> Image.Image:
     return image
 
 
-def _places(count: int, width: int, height: int, rng: Random) -> list[tuple[float, float, float]]:
-    """Centre and half-width of `count` places that do not overlap, somewhere in the picture."""
+def _positions(
+    count: int, width: int, height: int, rng: Random
+) -> list[tuple[float, float, float]]:
+    """The centre and half-width of `count` squares that do not overlap, somewhere in the
+    picture."""
     columns = 1 if count == 1 else 2 if count <= 4 else 3
     rows = math.ceil(count / columns)
     if rng.random() < 0.5 and height >= width:
         columns, rows = rows, columns
-    cells = [(column, row) for row in range(rows) for column in range(columns)]
+
     side = min(width / columns, height / rows)
-    room = side / 2 * (rng.uniform(0.5, 0.95) if count == 1 else rng.uniform(0.75, 0.97))
-    places = []
-    for column, row in rng.sample(cells, count):
-        free_x, free_y = width / columns / 2 - room, height / rows / 2 - room
+    share = rng.uniform(0.5, 0.95) if count == 1 else rng.uniform(0.75, 0.97)
+    room = side / 2 * share
+    free_x, free_y = width / columns / 2 - room, height / rows / 2 - room
+
+    cells = list(product(range(rows), range(columns)))
+    positions = []
+    for row, column in rng.sample(cells, count):
         x = (column + 0.5) * width / columns + rng.uniform(-free_x, free_x)
         y = (row + 0.5) * height / rows + rng.uniform(-free_y, free_y)
-        places.append((x, y, room))
-    return places
+        positions.append((x, y, room))
+    return positions
 
 
-def _shade(colour: str, rng: Random) -> tuple[int, int, int]:
-    red, green, blue = (
-        max(0, min(255, channel + rng.randint(-18, 18))) for channel in COLOURS[colour]
-    )
+def _shade(name: str, rng: Random) -> Colour:
+    """A colour near the one of that name."""
+    red, green, blue = [
+        max(0, min(255, channel + rng.randint(-18, 18))) for channel in COLOURS[name]
+    ]
     return red, green, blue
 
 
-Brush = Callable[[ImageDraw.ImageDraw, float, float, float, tuple[int, int, int], Random], None]
-
-
 def _polygon(angles: list[float], radii: list[float], tilt: float) -> Brush:
-    def brush(
-        pen: ImageDraw.ImageDraw,
-        x: float,
-        y: float,
-        radius: float,
-        fill: tuple[int, int, int],
-        rng: Random,
-    ) -> None:
+    """A polygon with corners at these angles and radii, turned by at most `tilt`."""
+
+    def brush(pen: Pen, x: float, y: float, radius: float, fill: Colour, rng: Random) -> None:
         turn = rng.uniform(-tilt, tilt)
-        pen.polygon(
-            [
-                (
-                    x + radius * scale * math.sin(angle + turn),
-                    y - radius * scale * math.cos(angle + turn),
-                )
-                for angle, scale in zip(angles, radii, strict=True)
-            ],
-            fill=fill,
-        )
+        corners = []
+        for angle, scale in zip(angles, radii, strict=True):
+            right = radius * scale * math.sin(angle + turn)
+            up = radius * scale * math.cos(angle + turn)
+            corners.append((x + right, y - up))
+        pen.polygon(corners, fill=fill)
 
     return brush
 
 
-def _circle(
-    pen: ImageDraw.ImageDraw,
-    x: float,
-    y: float,
-    radius: float,
-    fill: tuple[int, int, int],
-    rng: Random,
-) -> None:
+def _circle(pen: Pen, x: float, y: float, radius: float, fill: Colour, rng: Random) -> None:
     pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
-def _ring(
-    pen: ImageDraw.ImageDraw,
-    x: float,
-    y: float,
-    radius: float,
-    fill: tuple[int, int, int],
-    rng: Random,
-) -> None:
+def _ring(pen: Pen, x: float, y: float, radius: float, fill: Colour, rng: Random) -> None:
     pen.ellipse(
         (x - radius, y - radius, x + radius, y + radius),
         outline=fill,
@@ -172,50 +162,44 @@ def _ring(
     )
 
 
-def _heart(
-    pen: ImageDraw.ImageDraw,
-    x: float,
-    y: float,
-    radius: float,
-    fill: tuple[int, int, int],
-    rng: Random,
-) -> None:
-    turns = [step * math.tau / 48 for step in range(48)]
-    pen.polygon(
-        [
-            (
-                x + radius * math.sin(turn) ** 3,
-                y
-                - radius
-                * (
-                    13 * math.cos(turn)
-                    - 5 * math.cos(2 * turn)
-                    - 2 * math.cos(3 * turn)
-                    - math.cos(4 * turn)
-                )
-                / 16,
+def _heart(pen: Pen, x: float, y: float, radius: float, fill: Colour, rng: Random) -> None:
+    corners = []
+    for step in range(48):
+        turn = step * math.tau / 48
+        right = radius * math.sin(turn) ** 3
+        up = (
+            radius
+            * (
+                13 * math.cos(turn)
+                - 5 * math.cos(2 * turn)
+                - 2 * math.cos(3 * turn)
+                - math.cos(4 * turn)
             )
-            for turn in turns
-        ],
-        fill=fill,
-    )
+            / 16
+        )
+        corners.append((x + right, y - up))
+    pen.polygon(corners, fill=fill)
 
 
 def _regular(corners: int, first: float = 0.0) -> list[float]:
+    """The angles of a regular polygon."""
     return [first + math.tau * corner / corners for corner in range(corners)]
 
 
-_ARM = math.atan2(0.33, 1.0)
+def _cross() -> Brush:
+    arm = math.atan2(0.33, 1.0)
+    angles: list[float] = []
+    for quarter in _regular(4):
+        angles += [quarter - arm, quarter + arm, quarter + math.pi / 4]
+    return _polygon(angles, [1.05, 1.05, 0.47] * 4, 0.12)
+
+
 _SHAPES: dict[str, Brush] = {
     "circle": _circle,
     "square": _polygon(_regular(4, math.pi / 4), [1.15] * 4, 0.12),
     "triangle": _polygon(_regular(3), [1.1] * 3, 0.15),
     "star": _polygon(_regular(10), [1.1, 0.45] * 5, 0.3),
-    "cross": _polygon(
-        [quarter + offset for quarter in _regular(4) for offset in (-_ARM, _ARM, math.pi / 4)],
-        [1.05, 1.05, 0.47] * 4,
-        0.12,
-    ),
+    "cross": _cross(),
     "diamond": _polygon(_regular(4), [1.1, 0.68, 1.1, 0.68], 0.08),
     "ring": _ring,
     "heart": _heart,
@@ -223,27 +207,26 @@ _SHAPES: dict[str, Brush] = {
 SHAPES = tuple(_SHAPES)
 
 
-def _bars(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random) -> None:
+def _bars(pen: Pen, box: Box, rng: Random) -> None:
     left, top, right, bottom = box
     step = (right - left) / 5
     for bar in range(5):
         x = left + bar * step
-        pen.rectangle(
-            (x, bottom - rng.uniform(0.2, 1.0) * (bottom - top), x + step * 0.7, bottom),
-            fill=_ink(rng),
-        )
+        bar_top = bottom - rng.uniform(0.2, 1.0) * (bottom - top)
+        pen.rectangle((x, bar_top, x + step * 0.7, bottom), fill=_any_colour(rng))
 
 
-def _pie(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random) -> None:
+def _pie(pen: Pen, box: Box, rng: Random) -> None:
     left, top, right, bottom = box
     side = min(right - left, bottom - top)
+    circle = (left, top, left + side, top + side)
     start = rng.uniform(0, 360)
-    for share in (130, 100, 80, 50):
-        pen.pieslice((left, top, left + side, top + side), start, start + share, fill=_ink(rng))
-        start += share
+    for degrees in (130, 100, 80, 50):
+        pen.pieslice(circle, start, start + degrees, fill=_any_colour(rng))
+        start += degrees
 
 
-def _table(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random) -> None:
+def _table(pen: Pen, box: Box, rng: Random) -> None:
     left, top, right, bottom = box
     for row in range(5):
         y = top + row * (bottom - top) // 4
@@ -253,14 +236,14 @@ def _table(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random
         pen.line((x, top, x, bottom), fill=(40, 40, 40), width=1)
 
 
-def _curve(pen: ImageDraw.ImageDraw, box: tuple[int, int, int, int], rng: Random) -> None:
+def _curve(pen: Pen, box: Box, rng: Random) -> None:
     left, top, right, bottom = box
     pen.line((left, top, left, bottom, right, bottom), fill=(40, 40, 40), width=2)
     points = [(left + step * (right - left) / 6, rng.uniform(top, bottom)) for step in range(7)]
-    pen.line(points, fill=_ink(rng), width=3)
+    pen.line(points, fill=_any_colour(rng), width=3)
 
 
-_FIGURES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], Random], None]] = {
+_FIGURES: dict[str, Callable[[Pen, Box, Random], None]] = {
     "bar chart": _bars,
     "pie chart": _pie,
     "table": _table,
@@ -269,7 +252,7 @@ _FIGURES: dict[str, Callable[[ImageDraw.ImageDraw, tuple[int, int, int, int], Ra
 FIGURES = tuple(_FIGURES)
 
 
-def _ink(rng: Random) -> tuple[int, int, int]:
+def _any_colour(rng: Random) -> Colour:
     return _shade(rng.choice(tuple(COLOURS)), rng)
 
 

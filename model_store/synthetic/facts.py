@@ -1,8 +1,8 @@
-"""Questions about things that a picture or a text names: the cells T-IT, IT-T and IT-IT, and a part
-of T-T.
+"""Questions about things that a picture shows or a text names: the cells T-IT, IT-T and IT-IT, and
+some examples of T-T.
 
-Knows things, aspects and values, nothing of models. Invariant: only one document is about both the
-thing and the aspect that were asked for; the others share the thing, the aspect, or neither.
+Does not depend on models. Invariant: exactly one document is about the thing and the aspect of the
+query; the others share the thing, the aspect, or neither.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from random import Random
 from PIL import Image
 
 from model_store.synthetic.drawing import COLOURS, SHAPES, Group, Scene
-from model_store.synthetic.examples import Sampler, Side, part_of
+from model_store.synthetic.examples import Sampler, Side, split_of
 from model_store.synthetic.lexical import content_terms
 from model_store.synthetic.scenes import picture
 from model_store.synthetic.texts import Split
 
-# Of each aspect: how it is asked for, how it is told, and a value that nobody needs to guess.
 _ASPECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Random], str]]] = {
     "price": (
         ("How much does {} cost?", "What is the price of {}?", "price of {}"),
@@ -80,13 +79,16 @@ _ASPECTS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Callable[[Random], s
         ),
     ),
 }
+"""The forms of a question, the forms of a statement, and a random value, of each aspect."""
 
 
-ASPECT_WORDS = tuple(
-    frozenset(word for form in (*asks, *tells) for word in content_terms(form))
-    for asks, tells, _ in _ASPECTS.values()
-)
-"""The words that tell one aspect from another, a set for each."""
+def _words_of_aspect(aspect: str) -> frozenset[str]:
+    questions, statements, _ = _ASPECTS[aspect]
+    return frozenset(content_terms(" ".join((*questions, *statements))))
+
+
+ASPECT_WORDS = tuple(map(_words_of_aspect, _ASPECTS))
+"""The words that distinguish an aspect, a set for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,71 +98,79 @@ class Fact:
     thing: Group
     aspect: str
 
-    def part(self) -> Split:
-        return part_of((self.thing.colour, self.thing.shape, self.aspect))
+    def split(self) -> Split:
+        """The split of the fact."""
+        return split_of((self.thing.colour, self.thing.shape, self.aspect))
 
-    def ask(self, rng: Random, *, named: bool) -> str:
-        """A question; the thing is named, or only pointed at."""
-        return rng.choice(_ASPECTS[self.aspect][0]).format(self._name(rng, named))
+    def question(self, rng: Random, *, named: bool) -> str:
+        """A question. The thing is `named`, or is a pronoun whose noun a picture shows."""
+        forms, _, _ = _ASPECTS[self.aspect]
+        return rng.choice(forms).format(self._name(rng, named))
 
-    def tell(self, rng: Random, *, named: bool) -> str:
-        """An answer, with some value."""
+    def statement(self, rng: Random, *, named: bool) -> str:
+        """An answer with a random value."""
         _, forms, value = _ASPECTS[self.aspect]
-        told = rng.choice(forms).format(self._name(rng, named), value(rng))
-        return told[0].upper() + told[1:]
+        text = rng.choice(forms).format(self._name(rng, named), value(rng))
+        return text[0].upper() + text[1:]
 
     def picture(self, rng: Random) -> Image.Image:
+        """A picture of the thing alone."""
         return picture(Scene((self.thing,)), rng)
 
     def _name(self, rng: Random, named: bool) -> str:
-        return (
-            f"the {self.thing.colour} {self.thing.shape}"
-            if named
-            else rng.choice(("it", "this", "this thing", "the thing"))
-        )
+        if named:
+            return f"the {self.thing.colour} {self.thing.shape}"
+        return rng.choice(("it", "this", "this thing", "the thing"))
 
 
-def facts(ask: Callable[[Fact, Random], Side], tell: Callable[[Fact, Random], Side]) -> Sampler:
-    """A question about a fact, against documents that tell facts."""
+def facts(
+    query_of: Callable[[Fact, Random], Side], document_of: Callable[[Fact, Random], Side]
+) -> Sampler:
+    """A question about a fact, with facts as documents."""
 
     def sampler(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
-        fact, others = _sample(rng, split, negatives)
-        return ask(fact, rng), [tell(each, rng) for each in (fact, *others)]
+        fact, irrelevant = _sample(rng, split, negatives)
+        query = query_of(fact, rng)
+        return query, [document_of(stated, rng) for stated in (fact, *irrelevant)]
 
     return sampler
 
 
 def _sample(rng: Random, split: Split, negatives: int) -> tuple[Fact, list[Fact]]:
-    """A fact of the given part, and others: the same thing, the same aspect, the same aspect of a
-    near thing, or any.
+    """A fact of the given split, and irrelevant ones.
 
-    In training none of the others is held out either.
+    They are, in turn: about the same thing, about the same aspect, about the same aspect of a
+    similar thing, and about anything. In training, none of them is held out.
     """
     while True:
-        fact = Fact(_thing(rng), rng.choice(tuple(_ASPECTS)))
-        if fact.part() == split:
+        fact = Fact(_any_thing(rng), rng.choice(tuple(_ASPECTS)))
+        if fact.split() == split:
             break
-    others: list[Fact] = []
-    while len(others) < negatives:
-        thing, aspect = _thing(rng), rng.choice(tuple(_ASPECTS))
-        match len(others) % 4:
+
+    irrelevant: list[Fact] = []
+    while len(irrelevant) < negatives:
+        thing, aspect = _any_thing(rng), rng.choice(tuple(_ASPECTS))
+        match len(irrelevant) % 4:
             case 0:
                 thing = fact.thing
             case 1:
                 aspect = fact.aspect
             case 2:
-                colour_kept = rng.random() < 0.5
-                thing = Group(
-                    1,
-                    fact.thing.colour if colour_kept else thing.colour,
-                    thing.shape if colour_kept else fact.thing.shape,
-                )
+                thing = _similar_thing(fact.thing, thing, rng)
                 aspect = fact.aspect
-        other = Fact(thing, aspect)
-        if other != fact and (split == "heldout" or other.part() == split):
-            others.append(other)
-    return fact, others
+
+        candidate = Fact(thing, aspect)
+        if candidate != fact and (split == "heldout" or candidate.split() == split):
+            irrelevant.append(candidate)
+    return fact, irrelevant
 
 
-def _thing(rng: Random) -> Group:
+def _similar_thing(thing: Group, another: Group, rng: Random) -> Group:
+    """A thing with the colour or the shape of the first, and the other property of the second."""
+    if rng.random() < 0.5:
+        return Group(1, thing.colour, another.shape)
+    return Group(1, another.colour, thing.shape)
+
+
+def _any_thing(rng: Random) -> Group:
     return Group(1, rng.choice(tuple(COLOURS)), rng.choice(SHAPES))

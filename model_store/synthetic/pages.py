@@ -1,8 +1,8 @@
 """Rendered pages and questions about them: the cell T-VD.
 
-Knows headlines and figures, nothing of models. Headlines come from a closed list: a network this
-small learns to recognise printed words, not to spell them. Invariant: no irrelevant page has the
-headline that was asked for; half of them share one of its words.
+Does not depend on models. Headlines come from a closed list: a network as small as gmr-tiny learns
+to recognise printed words, not to spell them. Invariant: no irrelevant page has the headline of the
+query; half of them share one of its words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from random import Random
 from PIL import Image
 
 from model_store.synthetic.drawing import FIGURES, Page, draw_page
-from model_store.synthetic.examples import Side, part_of
+from model_store.synthetic.examples import Side, split_of
 from model_store.synthetic.texts import Split
 
 HEADLINES = (
@@ -37,35 +37,47 @@ _QUESTIONS = (
 
 
 def any_page(rng: Random, split: Split | None = None) -> Page:
-    """A page; of the given part, if one is given."""
+    """A random page, of the given split if there is one."""
     while True:
         first, second = rng.sample(HEADLINES, 2)
-        if split is None or part_of((first, second)) == split:
+        if split is None or split_of((first, second)) == split:
             return Page((first, second), rng.choice(FIGURES), rng.randint(1980, 2029))
 
 
-def sheet(page: Page, rng: Random) -> Image.Image:
-    """A rendering of a page that carries the words true of it."""
+def page_picture(page: Page, rng: Random) -> Image.Image:
+    """A rendering of a page, with the words that are true of it."""
     image = draw_page(page, rng)
     image.info["words"] = frozenset((*page.headline, *page.figure.split()))
     return image
 
 
 def text_to_page(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
-    """A question about a headline, against pages (T-VD)."""
+    """A question about a headline, with pages as documents (T-VD)."""
     page = any_page(rng, split)
-    others: list[Page] = []
-    while len(others) < negatives:
-        other = any_page(rng)
-        if len(others) < negatives // 2:
-            words = list(page.headline)
-            words[rng.randrange(2)] = other.headline[0]
-            other = Page((words[0], words[1]), rng.choice((page.figure, other.figure)), other.year)
-        hidden = split == "train" and part_of(other.headline) != split
-        if not hidden and set(other.headline) != set(page.headline):
-            others.append(other)
+    irrelevant = _irrelevant_pages(page, rng, split, negatives)
+
     first, second = page.headline
-    asked = rng.choice(_QUESTIONS).format(
+    question = rng.choice(_QUESTIONS).format(
         first=first, second=second, First=first.capitalize(), figure=page.figure
     )
-    return (asked,), [(sheet(each, rng),) for each in (page, *others)]
+    return (question,), [(page_picture(shown, rng),) for shown in (page, *irrelevant)]
+
+
+def _irrelevant_pages(page: Page, rng: Random, split: Split, count: int) -> list[Page]:
+    """Pages with another headline; the first half shares one word with it.
+
+    In training, none of them is held out.
+    """
+    found: list[Page] = []
+    while len(found) < count:
+        candidate = any_page(rng)
+        if len(found) < count // 2:
+            words = list(page.headline)
+            words[rng.randrange(2)] = candidate.headline[0]
+            figure = rng.choice((page.figure, candidate.figure))
+            candidate = Page((words[0], words[1]), figure, candidate.year)
+
+        held_out = split == "train" and split_of(candidate.headline) != split
+        if not held_out and set(candidate.headline) != set(page.headline):
+            found.append(candidate)
+    return found

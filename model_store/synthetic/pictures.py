@@ -1,4 +1,7 @@
-"""The size of a generated picture, and pictures fitted to it."""
+"""The pixel bounds of gmr-tiny, and pictures resized to them.
+
+Invariant: a picture within the bounds, of whole cells, stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,14 @@ from model_store.manifest import PixelBounds
 from model_store.networks.qwen2_5_vl_images import CELL
 
 PIXELS = PixelBounds(min_pixels=16 * CELL * CELL, max_pixels=64 * CELL * CELL)
-"""gmr-tiny's own image budget: it has seen nothing larger."""
+"""Bounds of a picture's area: gmr-tiny was trained on nothing larger."""
 
 
 def fitted(picture: Pil.Image) -> npt.NDArray[np.uint8]:
-    """A picture as the model sees it: resized as Qwen-VL's processor does."""
+    """A picture's pixels, resized as Qwen-VL's processor resizes them."""
     height, width = smart_resize(
         picture.height, picture.width, CELL, PIXELS.min_pixels, PIXELS.max_pixels
     )
-    resized = (
-        picture
-        if picture.size == (width, height)
-        else picture.resize((width, height), Pil.Resampling.BICUBIC)
-    )
-    return np.asarray(resized)
+    if picture.size != (width, height):
+        picture = picture.resize((width, height), Pil.Resampling.BICUBIC)
+    return np.asarray(picture)

@@ -1,7 +1,7 @@
-"""Golden pairs that are not scored yet: two of each of the nine cells, for whatever checkpoint has
-none of its own.
+"""Golden pairs without scores: two of each of the nine cells, for a checkpoint that has no golden
+pairs of its own.
 
-Knows the generated cells, no network. Invariant: always the same pairs.
+Does not depend on networks. Invariant: every call returns the same pairs.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ def golden_questions() -> list[GoldenPair]:
     for cell in cells.CELLS:
         example = cells.sample(cell, Random(f"golden/{cell}"), "heldout", 1)
         query = _fitted(example.query)
-        pairs += [
-            GoldenPair(cell, example.instruction, query, _fitted(document), math.nan)
-            for document in example.documents
-        ]
+        for document in example.documents:
+            pairs.append(GoldenPair(cell, example.instruction, query, _fitted(document), math.nan))
     return pairs
 
 

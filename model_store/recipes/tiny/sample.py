@@ -25,7 +25,8 @@ OTHERS = 1
 """Documents of the corpus beside each row's relevant one; they answer nothing."""
 _SEED = "sample"
 _FACTS = facts.facts(
-    lambda fact, rng: (fact.ask(rng, named=True),), lambda fact, rng: (fact.tell(rng, named=True),)
+    lambda fact, rng: (fact.question(rng, named=True),),
+    lambda fact, rng: (fact.statement(rng, named=True),),
 )
 
 

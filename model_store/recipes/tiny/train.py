@@ -52,7 +52,7 @@ class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
         rng = Random(f"pictures/{self._seed}")
         while True:
             drawn = [scenes.picture(scenes.any_scene(rng, "train"), rng) for _ in range(SCENES)]
-            drawn += [pages.sheet(pages.any_page(rng, "train"), rng) for _ in range(PAGES)]
+            drawn += [pages.page_picture(pages.any_page(rng, "train"), rng) for _ in range(PAGES)]
             pixels, grids = pixel_values([fitted(picture) for picture in drawn])
             yield (
                 pixels,

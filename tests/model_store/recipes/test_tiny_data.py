@@ -16,7 +16,7 @@ from PIL import Image
 from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.synthetic import cells, facts, lexical, pages, scenes
 from model_store.synthetic.drawing import FIGURES, Page, draw_page
-from model_store.synthetic.examples import Example, Sampler, Side, part_of
+from model_store.synthetic.examples import Example, Sampler, Side, split_of
 from model_store.synthetic.pictures import fitted
 from model_store.synthetic.texts import Split, passages
 
@@ -136,7 +136,7 @@ class TestOneRelevantDocument:
         for rng, split in seeds(100):
             (want,), documents = sampler(rng, split, NEGATIVES)
             assert [want.met_by(scene) for (scene,) in documents] == [True] + [False] * NEGATIVES
-            assert part_of(sorted(documents[0][0].groups)) == split
+            assert split_of(sorted(documents[0][0].groups)) == split
 
     def test_of_likenesses_only_it_is_the_same(self) -> None:
         sampler = scenes.same_scene(lambda scene, rng: (scene,))
@@ -162,7 +162,7 @@ class TestOneRelevantDocument:
         for rng, split in seeds(100):
             (asked,), documents = sampler(rng, split, NEGATIVES)
             assert [told == asked for (told,) in documents] == [True] + [False] * NEGATIVES
-            assert part_of((asked.thing.colour, asked.thing.shape, asked.aspect)) == split
+            assert split_of((asked.thing.colour, asked.thing.shape, asked.aspect)) == split
 
     def test_of_pages_only_it_has_the_headline(self) -> None:
         for rng, split in seeds(20):
@@ -198,11 +198,11 @@ class TestParts:
 
     def test_drawn_scenes_and_pages_are_of_the_part_asked_for(self) -> None:
         for rng, split in seeds(100):
-            assert part_of(sorted(scenes.any_scene(rng, split).groups)) == split
-            assert part_of(pages.any_page(rng, split).headline) == split
+            assert split_of(sorted(scenes.any_scene(rng, split).groups)) == split
+            assert split_of(pages.any_page(rng, split).headline) == split
 
     def test_one_description_in_eight_is_held_out(self) -> None:
-        held = sum(part_of(("thing", number)) == "heldout" for number in range(8000))
+        held = sum(split_of(("thing", number)) == "heldout" for number in range(8000))
         assert 850 < held < 1150
 
 

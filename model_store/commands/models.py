@@ -74,10 +74,10 @@ def show(model: Model, registry: Registry = None) -> None:
             return
 
         storage, version = _find(model, registry)
-        histories = {
-            channel: [_promotion_line(record) for record in history(storage, version.name, channel)]
-            for channel in channels(storage, version.name)
-        }
+        histories = {}
+        for channel in channels(storage, version.name):
+            records = history(storage, version.name, channel)
+            histories[channel] = [_promotion_line(record) for record in records]
         shown = {
             "digest": f"sha256:{version.digest}",
             "manifest": version.manifest.model_dump(mode="json"),

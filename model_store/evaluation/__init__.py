@@ -1,1 +1,1 @@
-"""Benchmarks, metrics, and the plain reference that scores are held to."""
+"""Benchmarks, metrics, the gate of promotions, and the oracle of scores."""

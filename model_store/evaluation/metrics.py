@@ -1,5 +1,7 @@
-"""Ranking metrics, as the benchmarks of the field define them. Pure functions over relevances in
-ranked order."""
+"""Ranking metrics, as the field's benchmarks define them: functions of relevances in ranked order.
+
+Does not depend on models or data.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,19 @@ def ndcg(relevances: Sequence[float], k: int) -> float:
 
 
 def hit_rate(relevances: Sequence[float], k: int) -> float:
-    """1.0 if anything relevant is among the first `k`, else 0.0: what M-BEIR calls Recall@k."""
+    """1.0 if a relevant candidate is among the first `k`, else 0.0. M-BEIR calls it Recall@k."""
     return float(any(relevance > 0 for relevance in relevances[:k]))
 
 
 def expected_ndcg_of_chance(candidates: int, k: int) -> float:
-    """nDCG at `k` that a random order of `candidates` with one relevant among them has on
-    average."""
+    """The mean nDCG at `k` of a random order of `candidates`, one of them relevant."""
     return sum(1 / math.log2(rank + 1) for rank in range(1, min(candidates, k) + 1)) / candidates
 
 
 def ranked(scores: Sequence[float], relevances: Sequence[float]) -> list[float]:
-    """Relevances in the order of falling scores; equal scores keep the candidates' order."""
-    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
-    return [relevances[place] for place in order]
+    """Relevances by falling score; equal scores keep the candidates' order."""
+    order = sorted(range(len(scores)), key=lambda index: (-scores[index], index))
+    return [relevances[index] for index in order]
 
 
 def _dcg(relevances: Sequence[float], k: int) -> float:

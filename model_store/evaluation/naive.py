@@ -1,11 +1,12 @@
-"""The loop that people copy from model cards: for each pair, chat template, processor, one forward
-pass of the whole prompt.
+"""The loop of model cards: for each pair, the chat template, the processor, and one forward pass of
+the whole prompt. It is the baseline of `gmr bench`, and the oracle of parity tests.
 
-The baseline of `gmr bench`, and the oracle of parity tests. Uses transformers alone, none of this
-project's prompts or batching. As the cards have it, the forward pass gives logits for every
-position; `frugal` asks for the last position only.
+Does not depend on this project's prompts, batching or read-outs: it uses transformers alone. As in
+the model cards, a forward pass computes logits for every position; `frugal` computes those of the
+last position only.
 
-Run as a module it answers requests of `POST /rerank`, a line each, with their documents' logits.
+Run as a module, it reads bodies of `POST /rerank`, one a line, and answers each with a line of
+logits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 Part = str | Image.Image
-"""A query or a document: a text, or a picture."""
+"""A part of a query or document: a text or a picture."""
 
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct"
@@ -33,7 +34,7 @@ SYSTEM = (
 
 
 class NaiveReranker:
-    """A checkpoint folder, loaded as a model card says, in fp32."""
+    """A checkpoint's folder, loaded in fp32 as model cards load it."""
 
     def __init__(self, folder: Path, *, device: str = "cpu") -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -63,20 +64,23 @@ class NaiveReranker:
         text = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
+
         images = [part for part in (*query, *document) if isinstance(part, Image.Image)]
         inputs = self._inputs(text, images)
-        placed = {name: tensor.to(self._model.device) for name, tensor in inputs.items()}
-        logits = self._model(**placed, logits_to_keep=int(frugal)).logits[:, -1, :]
+        on_device = {name: tensor.to(self._model.device) for name, tensor in inputs.items()}
+        logits = self._model(**on_device, logits_to_keep=int(frugal)).logits[:, -1, :]
         return float(logits[0, self._yes] - logits[0, self._no])
 
     def ids(self, text: str, images: Sequence[Image.Image]) -> list[int]:
-        """The ids of a rendered prompt, its image placeholders repeated as the processor repeats
-        them."""
+        """The ids of a rendered prompt, with image placeholders repeated as the processor does."""
         ids: list[int] = self._inputs(text, images)["input_ids"][0].tolist()
         return ids
 
     def _inputs(self, text: str, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
-        """What `Qwen2_5_VLProcessor` gives; it cannot be loaded itself without torchvision."""
+        """The inputs of the network, as `Qwen2_5_VLProcessor` makes them.
+
+        The processor itself cannot be loaded without torchvision.
+        """
         inputs: dict[str, torch.Tensor] = {}
         if images:
             inputs |= self._processor(images=list(images), return_tensors="pt")
@@ -84,6 +88,7 @@ class NaiveReranker:
                 tokens = int(grid.prod()) // self._processor.merge_size**2
                 text = text.replace("<|image_pad|>", "<|placeholder|>" * tokens, 1)
             text = text.replace("<|placeholder|>", "<|image_pad|>")
+
         inputs |= self._tokenizer([text], return_tensors="pt")
         pad = self._tokenizer.convert_tokens_to_ids("<|image_pad|>")
         inputs["mm_token_type_ids"] = (inputs["input_ids"] == pad).int()
@@ -97,41 +102,33 @@ def _parts(parts: Sequence[Part]) -> list[dict[str, str]]:
     ]
 
 
-def _received(item: Any) -> Part:
-    """A query or a document of a request to `POST /rerank`: a text, or a picture decoded from
-    base64."""
+def _decode(item: Any) -> Part:
+    """A query or a document of a request: a text, or a picture in base64."""
     if isinstance(item, str):
         return item
     return Image.open(io.BytesIO(base64.b64decode(item["image"]))).convert("RGB")
 
 
 def main() -> None:
-    """`FOLDER THREADS DEVICE FRUGAL`: answer `gmr bench`, one line a request of `POST /rerank`, one
-    line with its logits."""
-    folder, threads, device, frugal = (
-        Path(sys.argv[1]),
-        int(sys.argv[2]),
-        sys.argv[3],
-        sys.argv[4] == "frugal",
-    )
-    torch.set_num_threads(threads)
-    reranker = NaiveReranker(folder, device=device)
-    _say({"ready": True})
+    """Serve `gmr bench` over standard input and output: `FOLDER THREADS DEVICE FRUGAL`."""
+    folder, threads, device, mode = sys.argv[1:5]
+    torch.set_num_threads(int(threads))
+    reranker = NaiveReranker(Path(folder), device=device)
+    _write({"ready": True})
+
     for line in sys.stdin:
-        asked = json.loads(line)
-        query, instruction = _received(asked["query"]), asked["instruction"]
-        documents = (_received(item) for item in asked["documents"])
-        _say(
-            {
-                "logits": [
-                    reranker.logit(instruction, [query], [document], frugal=frugal)
-                    for document in documents
-                ]
-            }
-        )
+        request = json.loads(line)
+        query = _decode(request["query"])
+        logits = []
+        for item in request["documents"]:
+            document = _decode(item)
+            logits.append(
+                reranker.logit(request["instruction"], [query], [document], frugal=mode == "frugal")
+            )
+        _write({"logits": logits})
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _write(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 

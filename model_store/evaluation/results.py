@@ -1,8 +1,8 @@
-"""What an evaluation leaves behind: a checkpoint's value for every query of a benchmark, in one
-small JSON file.
+"""The results of an evaluation: a checkpoint's value for every query of a benchmark, in one small
+JSON file.
 
-Knows no model and no metric's definition. Invariant: results that were read are finite, bounded,
-and name the checkpoint that they are of; two results are comparable query by query or not at all.
+Does not depend on models or on how a metric is defined. Invariant: results that were read are
+finite, bounded, and name their checkpoint.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ class ResultsUnusable(Exception):
 
 
 class Results(BaseModel):
-    """One checkpoint on one benchmark. Larger values are better; a benchmark's score is the mean of
-    its datasets' means."""
+    """The values of one checkpoint on one benchmark; larger values are better."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_version: int = Field(1, ge=1, le=1)
     benchmark: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="Names queries and candidates; others are another benchmark.",
+        description="The name of these very queries and candidates.",
     )
     metric: str = Field(min_length=1, max_length=64, description="Such as ndcg@10.")
     checkpoint: str = Field(
         pattern="^sha256:[0-9a-f]{64}$", description="The SHA-256 of the checkpoint's manifest."
     )
     datasets: dict[_Id, dict[_Id, _Value]] = Field(
-        min_length=1, max_length=1000, description="By dataset, then by query."
+        min_length=1, max_length=1000, description="Values by dataset, then by query."
     )
 
     @model_validator(mode="after")
@@ -54,20 +53,20 @@ class Results(BaseModel):
 
     @property
     def score(self) -> float:
+        """The mean of the datasets' means."""
         return fmean(fmean(values.values()) for values in self.datasets.values())
 
 
 def parse_results(content: bytes, name: str) -> Results:
-    """Results from a file's bytes; raises `ResultsUnusable` that names the file and the place in
-    it."""
+    """Results from a file's bytes; raises `ResultsUnusable` that names the file and the field."""
     if len(content) > MAX_RESULT_BYTES:
         raise ResultsUnusable(f"{name} is larger than {MAX_RESULT_BYTES} bytes.")
     try:
         return Results.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = "/".join(str(part)[:80] for part in first["loc"]) or "it"
-        raise ResultsUnusable(f"{name} holds no results: {place}: {first['msg']}.") from None
+        field = "/".join(str(part)[:80] for part in first["loc"]) or "it"
+        raise ResultsUnusable(f"{name} holds no results: {field}: {first['msg']}.") from None
 
 
 def read_results(path: Path) -> Results:
@@ -80,7 +79,7 @@ def read_results(path: Path) -> Results:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Write a file in one step; raises `ResultsUnusable` where it cannot be written."""
+    """Write a file, whole or not at all; raises `ResultsUnusable` where it cannot be written."""
     try:
         write_atomically(path, results.model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:

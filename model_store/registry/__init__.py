@@ -1,1 +1,1 @@
-"""Published checkpoints in one place: a folder, or a bucket behind a URL."""
+"""The registry of published checkpoints, in a folder or a bucket."""

@@ -50,7 +50,7 @@ class Promotion(BaseModel):
 
 
 def is_channel(name: str) -> bool:
-    """Whether a name can be a channel's. A name that could be a digest cannot."""
+    """True for a name that a channel can have, which no digest looks like."""
     return bool(_CHANNEL.fullmatch(name)) and not _LIKE_A_DIGEST.fullmatch(name)
 
 

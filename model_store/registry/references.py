@@ -32,7 +32,7 @@ class Reference:
 
 
 def is_reference(text: str) -> bool:
-    """Whether a model's name refers to a registry."""
+    """True for a model's name that refers to a registry."""
     return "://" in text or "@" in text
 
 

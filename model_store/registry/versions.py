@@ -252,7 +252,7 @@ def _is_whole(folder: Path, manifest: Manifest) -> bool:
 
 
 def _has(path: Path, expected: FileDigest) -> bool:
-    """Whether the expected file is at a path already."""
+    """True if the expected file is at a path already."""
     try:
         return path.stat().st_size == expected.bytes and sha256(path) == expected.sha256
     except OSError:

@@ -1,1 +1,1 @@
-"""The nine generated cells: texts, scenes and pages that are drawn here."""
+"""The nine generated cells: texts, scenes and pages."""

@@ -76,7 +76,7 @@ class Want:
         return cls((rng.choice(partial),))
 
     def met_by(self, scene: Scene) -> bool:
-        """Whether each wanted group is in a scene."""
+        """True if each wanted group is in a scene."""
         return all(_fits_any(wanted, scene.groups) for wanted in self.groups)
 
     def text(self, rng: Random) -> str:

@@ -20,8 +20,8 @@ from pydantic import SecretStr
 from service.gateway.admission.authentication import Authenticator
 from service.gateway.admission.queue import TURNS_A_WORKER, AdmissionQueue
 from service.gateway.admission.quotas import Quotas
-from service.gateway.cache.encoding import Seal
-from service.gateway.cache.redis_client import Certificates, open_client, watch
+from service.gateway.cache.encoding import ScoreCodec
+from service.gateway.cache.redis_client import TlsFiles, export_readability, open_client
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.circuit_breaker import RetryBudget
@@ -219,21 +219,19 @@ def _redis_tiers(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
     if not address:
         return []
 
-    certificates = Certificates(
-        settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file
-    )
-    watch(certificates, settings.redis_password_file)
+    tls = TlsFiles(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+    export_readability(tls, settings.redis_password_file)
     client = open_client(
         address,
         password=_plain(settings.redis_password) or None,
         password_file=settings.redis_password_file,
         sentinel_password=_plain(settings.redis_sentinel_password) or None,
-        certificates=certificates,
+        tls=tls,
         connections=settings.redis_connections,
     )
     tier = RedisTier(
         client,
-        Seal(secret),
+        ScoreCodec(secret),
         prefix=settings.redis_key_prefix,
         ttl_seconds=settings.cache_ttl_seconds,
         budget_seconds=settings.redis_timeout_ms / 1000,

@@ -16,7 +16,8 @@ from msgspec import structs
 
 from service.api import Item
 from service.errors import BadRequest, Problem, RerankError, WorkerFailed
-from service.gateway.cache.score_cache import ScoreCache, pair_keys
+from service.gateway.cache.keys import pair_keys
+from service.gateway.cache.score_cache import ScoreCache
 from service.gateway.domain import (
     Documents,
     PairOutcome,

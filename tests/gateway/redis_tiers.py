@@ -1,4 +1,4 @@
-"""Tiers on a real redis-server, for tests that harm it."""
+"""Tiers of the score cache on a real redis-server, and servers that misbehave."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 from prometheus_client import REGISTRY
 
-from service.gateway.cache.encoding import Seal
+from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.redis_client import open_client
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.redis_url import read_address
 from service.wire import Scored
+from tests.metrics import metric_value
 
 SECRET = b"a secret that gateways share"
 BUDGET = 5.0
@@ -29,7 +30,7 @@ async def tier_on(
     made = open_client(
         read_address(url), connections=options.get("connections", 16), **(client or {})
     )
-    tier = RedisTier(made, Seal(secret), **{"budget_seconds": BUDGET} | options)
+    tier = RedisTier(made, ScoreCodec(secret), **{"budget_seconds": BUDGET} | options)
     try:
         yield tier
     finally:
@@ -89,17 +90,12 @@ async def holds(condition: Callable[[], Any]) -> None:
 async def written(tier: RedisTier, *names: object, tag: str = "question") -> None:
     """Write the names' scores, and wait until they are there."""
     await tier.set_many({key_of(name, tag): score_of(name) for name in names})
-    await holds(lambda: not tier._attempts["set"])
-
-
-def count(name: str, **labels: str) -> float:
-    """A metric's value now."""
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+    await holds(lambda: not tier.pending("set"))
 
 
 def calls(operation: str) -> float:
     """Calls to Redis that were made."""
-    return count("rerank_cache_call_duration_seconds_count", operation=operation)
+    return metric_value("rerank_cache_call_duration_seconds_count", operation=operation)
 
 
 def failures(operation: str) -> dict[str, float]:

@@ -22,8 +22,8 @@ from service.gateway.single_flight import (
     SingleFlight,
 )
 from service.wire import Scored
-from tests.gateway.redis_tiers import count
 from tests.gateway.stand_in import scored, soon
+from tests.metrics import metric_value
 
 Answer = tuple[set[str], dict[bytes, PairOutcome]]
 DIGEST = "d"
@@ -91,7 +91,7 @@ def numbers(verdicts: Mapping[bytes, PairOutcome]) -> dict[int, float | str]:
 
 
 async def test_a_pair_under_way_is_scored_once(house: House) -> None:
-    before = count("rerank_pairs_coalesced_total")
+    before = metric_value("rerank_pairs_coalesced_total")
     first, second, third = house.ask(1, 2), house.ask(2, 3), house.ask(1, 2)
     await settle()
     assert house.scorer.calls == [[1, 2], [3]]
@@ -108,7 +108,7 @@ async def test_a_pair_under_way_is_scored_once(house: House) -> None:
         {1: 1, 2: 2},
     ]
     assert [(await each).digests for each in (first, second, third)] == [{DIGEST}, {DIGEST}, set()]
-    assert count("rerank_pairs_coalesced_total") == before + 3
+    assert metric_value("rerank_pairs_coalesced_total") == before + 3
     assert house.flights.pairs == 0
 
 

@@ -1,1 +1,1 @@
-"""The score cache: scores that are known already, in memory and in Redis."""
+"""The score cache: scores of earlier requests, in memory and in Redis."""

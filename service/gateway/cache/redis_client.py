@@ -1,10 +1,10 @@
-"""Opens redis-py's client for an address, with all that would wait or try again behind our back
-switched off.
+"""Opens redis-py's client for an address, without the waits and retries that it has by default.
 
-Knows redis-py's options, no keys or scores. Invariant: a client tries nothing twice, keeps at most
-`connections` to a node, and its sockets give up after `GIVE_UP_SECONDS`. On a new connection it
-says AUTH and SELECT (where there is something to say) and nothing else, so this is all that its
-user must be allowed (a Cluster's also `+cluster|slots +command +asking`):
+The module depends on redis-py's options, on no key and no score. Invariant: a client retries
+nothing, keeps at most `connections` to a node, and its sockets time out after
+`SOCKET_TIMEOUT_SECONDS`. A new connection sends AUTH and SELECT where they are needed and nothing
+else, so its user needs these permissions alone (in a Cluster also `+cluster|slots +command
++asking`):
 
     ACL SETUSER gmr on >PASSWORD resetkeys ~gmr:* -@all +mget +set +select
 """
@@ -34,52 +34,55 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisClusterException,
 )
-from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import TimeoutError as TookTooLong
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.gateway.cache.redis_url import RedisAddress
 from service.observability.metrics import FILE_READABLE
 
-GIVE_UP_SECONDS = 1.0
-"""When a socket gives up connecting or reading. Callers wait for less: this ends what they no
-longer wait for."""
+SOCKET_TIMEOUT_SECONDS = 1.0
+"""The time to connect, and to wait for a reply. Callers wait less: this ends the calls that they
+have given up."""
 
 MAX_PASSWORD_CHARACTERS = 4_096
-"""Of a password's file."""
+"""Characters that are read of a password file."""
 
 Client = Redis | RedisCluster
 
-_FAILURES: tuple[tuple[type[Exception], str], ...] = (
+_FAILURE_KINDS: tuple[tuple[type[Exception], str], ...] = (
     (MaxConnectionsError, "pool"),
     (AuthenticationError, "auth"),
     (AuthorizationError, "auth"),
     (NoPermissionError, "auth"),
     (OutOfMemoryError, "oom"),
     (ReadOnlyError, "readonly"),
-    (TookTooLong, "timeout"),
+    (RedisTimeoutError, "timeout"),
     (TimeoutError, "timeout"),
-    (NoConnection, "connection"),
+    (RedisConnectionError, "connection"),
     (ClusterDownError, "connection"),
     (RedisClusterException, "connection"),
     (OSError, "connection"),
 )
-"""The first that an error is an instance of names it: several are kinds of connection error."""
+"""Kinds by exception, the special ones before their base classes: several are connection errors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Certificates:
-    """Files for TLS: who the server must be, and who we are. None: the system's authorities; nobody
-    in particular."""
+class TlsFiles:
+    """Files for TLS: the CA certificates that the server is verified with, and the client's
+    certificate and key.
 
-    authority: Path | None = None
-    own: Path | None = None
-    own_key: Path | None = None
+    None stands for the system's CA certificates, and for no client certificate.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
 
 
 class PasswordFile(CredentialProvider):
-    """The password that a file holds when a connection is opened.
+    """Reads a password from a file for each new connection.
 
-    While the file cannot be read, it is the last one that it held.
+    While the file is empty or cannot be read, the last password that it held is used.
     """
 
     def __init__(self, path: Path, username: str | None, password: str) -> None:
@@ -88,45 +91,31 @@ class PasswordFile(CredentialProvider):
         self._password = password
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """What AUTH says."""
+        """The arguments of AUTH."""
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            self._password = _password_in(self._path) or self._password
+            self._password = _read_password(self._path) or self._password
         return (self._username, self._password) if self._username else (self._password,)
 
 
-def _password_in(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.read(MAX_PASSWORD_CHARACTERS).strip()
+def export_readability(tls: TlsFiles, password_file: Path | None = None) -> None:
+    """Export a gauge for each file that is 1 while the file can be used.
 
-
-def watch(certificates: Certificates, password_file: Path | None = None) -> None:
-    """Have the metrics say whether the files can be used as they are now: each new connection reads
-    them again."""
+    The gauge reads the file at each scrape, because each new connection will read it again.
+    """
     if password_file:
         FILE_READABLE.labels("redis_password").set_function(
-            lambda: _succeeds(lambda: _password_in(password_file))
+            lambda: _succeeds(lambda: _read_password(password_file))
         )
-    ca, own, key = certificates.authority, certificates.own, certificates.own_key
+
+    ca, certificate, key = tls.ca, tls.certificate, tls.key
     if ca:
         FILE_READABLE.labels("redis_ca").set_function(
-            lambda: _succeeds(lambda: _context().load_verify_locations(ca))
+            lambda: _succeeds(lambda: _new_context().load_verify_locations(ca))
         )
-    if own:
+    if certificate:
         FILE_READABLE.labels("redis_certificate").set_function(
-            lambda: _succeeds(lambda: _context().load_cert_chain(own, key))
+            lambda: _succeeds(lambda: _new_context().load_cert_chain(certificate, key))
         )
-
-
-def _context() -> ssl.SSLContext:
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-def _succeeds(read: Callable[[], object]) -> bool:
-    try:
-        read()
-    except (OSError, UnicodeDecodeError):  # ssl's errors are of the first kind
-        return False
-    return True
 
 
 def open_client(
@@ -135,73 +124,100 @@ def open_client(
     password: str | None = None,
     password_file: Path | None = None,
     sentinel_password: str | None = None,
-    certificates: Certificates | None = None,
+    tls: TlsFiles | None = None,
     connections: int = 16,
 ) -> Client:
     """A client that connects when it is first used.
 
-    `password` is used where the address has none; if it is from `password_file`, each new
-    connection reads that again.
+    `password` is used where the address has none. If it is from `password_file`, the file is read
+    again for each new connection.
     """
-    sockets = _sockets(address, certificates or Certificates())
+    sockets = _socket_options(address, tls or TlsFiles())
     options = sockets | {"max_connections": connections}
     if password_file and password and not address.password:
         options["credential_provider"] = PasswordFile(password_file, address.username, password)
     else:
         options |= {"username": address.username, "password": address.password or password}
+
     match address.kind:
         case "cluster":
             nodes = [ClusterNode(host, port) for host, port in address.nodes]
             return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
         case "sentinel":
-            # One Sentinel after the other is asked, each new connection, who the master is.
-            keys = sockets | {"password": sentinel_password}
-            watchers = Sentinel(address.nodes, sentinel_kwargs=keys)  # type: ignore[no-untyped-call]
-            master: Redis = watchers.master_for(address.service, db=address.database, **options)
+            sentinel_options = sockets | {"password": sentinel_password}
+            # for each new connection the Sentinels are asked, in order, for the master's address
+            sentinel = Sentinel(address.nodes, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
+            master: Redis = sentinel.master_for(address.service, db=address.database, **options)
             return master
         case "single":
-            (host, port), tls = address.nodes[0], options.pop("ssl")
-            kind = SSLConnection if tls else Connection
-            return Redis(
-                connection_pool=BlockingConnectionPool(
-                    host=host,
-                    port=port,
-                    db=address.database,
-                    connection_class=kind,
-                    timeout=GIVE_UP_SECONDS,
-                    **options,
-                )
-            )
+            return _single_server(address, options)
 
 
 def failure_kind(error: BaseException) -> str:
-    """What went wrong, by a word of a closed set."""
-    return next((kind for cause, kind in _FAILURES if isinstance(error, cause)), "other")
+    """The kind of a failure, one of a closed set."""
+    for cause, kind in _FAILURE_KINDS:
+        if isinstance(error, cause):
+            return kind
+    return "other"
 
 
 def first_failure(replies: Sequence[object]) -> Exception | None:
     """The first error among the replies to a pipeline."""
-    return next((reply for reply in replies if isinstance(reply, Exception)), None)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            return reply
+    return None
 
 
-def _sockets(address: RedisAddress, certificates: Certificates) -> dict[str, Any]:
-    """What all connections have in common. RESP2: with RESP3 redis-py says HELLO and listens for
-    maintenance notices."""
-    plain: dict[str, Any] = {
+def _single_server(address: RedisAddress, options: dict[str, Any]) -> Redis:
+    host, port = address.nodes[0]
+    tls = options.pop("ssl")
+    pool = BlockingConnectionPool(
+        host=host,
+        port=port,
+        db=address.database,
+        connection_class=SSLConnection if tls else Connection,
+        timeout=SOCKET_TIMEOUT_SECONDS,
+        **options,
+    )
+    return Redis(connection_pool=pool)
+
+
+def _socket_options(address: RedisAddress, tls: TlsFiles) -> dict[str, Any]:
+    """Options of every connection. With RESP3, redis-py would send HELLO and wait for maintenance
+    notices, so it is RESP2."""
+    options: dict[str, Any] = {
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": GIVE_UP_SECONDS,
-        "socket_connect_timeout": GIVE_UP_SECONDS,
-        # a connection is looked at when it is taken: a check would cost a round trip
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+        # a closed connection is noticed when it is taken; a health check would cost a round trip
         "health_check_interval": 0,
         "driver_info": None,  # no CLIENT SETINFO
         "ssl": address.tls,
     }
-    if not address.tls:
-        return plain
-    return plain | {
-        "ssl_check_hostname": True,
-        "ssl_ca_certs": certificates.authority and str(certificates.authority),
-        "ssl_certfile": certificates.own and str(certificates.own),
-        "ssl_keyfile": certificates.own_key and str(certificates.own_key),
-    }
+    if address.tls:
+        options |= {
+            "ssl_check_hostname": True,
+            "ssl_ca_certs": tls.ca and str(tls.ca),
+            "ssl_certfile": tls.certificate and str(tls.certificate),
+            "ssl_keyfile": tls.key and str(tls.key),
+        }
+    return options
+
+
+def _read_password(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.read(MAX_PASSWORD_CHARACTERS).strip()
+
+
+def _new_context() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _succeeds(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except (OSError, UnicodeDecodeError):  # ssl.SSLError is an OSError
+        return False
+    return True

@@ -1,10 +1,10 @@
-"""The cache's tier in Redis: shared by gateways, and never waited for longer than its budget.
+"""The cache's tier in Redis, which gateways share and which no request waits for beyond a budget.
 
-Knows keys, sealed values and one client, nothing of questions or requests. A call to Redis is never
-cancelled: who asked stops waiting, the call itself ends by its own timeouts, and its late reply is
-read and dropped, so that replies cannot get crossed and a connection that takes longer than the
-budget to open is still there for the next one. Invariant: a value is believed only if it was sealed
-for its key; whatever goes wrong is a miss, counted by its kind.
+The module depends on keys, encoded values and one client, on no query and no request. A call to
+Redis is never cancelled. Its caller stops waiting, the call ends by its socket's timeouts, and a
+late reply is read and dropped: so replies cannot be mixed up, and a connection that takes longer
+than the budget to open serves the next call. Invariant: a value is used only if it was encoded for
+its key; every failure is a miss, counted by its kind.
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
 
 from redis.exceptions import MaxConnectionsError
 
-from service.gateway.cache.encoding import Seal
-from service.gateway.cache.redis_client import GIVE_UP_SECONDS, Client, failure_kind, first_failure
-from service.gateway.cache.score_cache import TAG_BYTES
+from service.gateway.cache.encoding import ScoreCodec
+from service.gateway.cache.keys import TAG_BYTES
+from service.gateway.cache.redis_client import (
+    SOCKET_TIMEOUT_SECONDS,
+    Client,
+    failure_kind,
+    first_failure,
+)
 from service.gateway.circuit_breaker import Breaker
 from service.observability.logs import log
 from service.observability.metrics import (
@@ -32,32 +38,33 @@ from service.observability.metrics import (
 )
 from service.wire import Scored
 
-FAILURES = 5
-"""Calls that fail in a row before Redis is left alone for `REST_SECONDS`; reads and writes are
-counted apart."""
-REST_SECONDS = 1.0
-MOST_KEYS = 10_000
-"""Keys that one call asks for; those beyond are misses."""
-PAIRS_A_WRITE = 1_000
+BREAKER_FAILURES = 5
+"""Failed calls in a row that open a circuit breaker; reads and writes have one each."""
+BREAKER_SECONDS = 1.0
 
 Operation = Literal["get", "set"]
-MOST_UNDER_WAY: dict[Operation, int] = {"get": 1_024, "set": 64}
-"""Calls that may be under way or waiting for their turn; beyond that, reads are misses and writes
-are dropped."""
 Reply = TypeVar("Reply")
-_STATES = {"closed": 0, "half_open": 1, "open": 2}
+_BREAKER_STATES = {"closed": 0, "half_open": 1, "open": 2}
 
 
-def _state_of(breaker: Breaker) -> float:
-    return _STATES[breaker.state]
+@dataclass(frozen=True, slots=True)
+class RedisLimits:
+    """Bounds on the work of a tier. What is beyond them is not done: a read is a miss, a write is
+    dropped."""
+
+    keys_per_read: int = 10_000
+    pairs_per_write: int = 1_000
+    """More pairs take several writes."""
+    pending_reads: int = 1_024
+    """Reads under way, or waiting for a connection."""
+    pending_writes: int = 64
 
 
 class RedisTier:
-    """Scores in Redis. A read is waited for `budget_seconds` at most, a write not at all; call
-    `close` in the end.
+    """Scores in Redis, kept for `ttl_seconds`. Call `close` at the end.
 
-    `connections` calls are under way at a time, the others take turns; values are kept for
-    `ttl_seconds`.
+    `budget_seconds` is how long a read is waited for; a write is never waited for. At most
+    `connections` calls are under way at a time.
     """
 
     name = "redis"
@@ -65,58 +72,71 @@ class RedisTier:
     def __init__(
         self,
         client: Client,
-        seal: Seal,
+        codec: ScoreCodec,
         *,
         prefix: str = "gmr:",
         ttl_seconds: int = 604_800,
         budget_seconds: float = 0.05,
         connections: int = 16,
+        breaker_seconds: float = BREAKER_SECONDS,
+        limits: RedisLimits | None = None,
     ) -> None:
         self._client = client
-        self._seal = seal
+        self._codec = codec
         self._prefix = prefix.encode()
         self._ttl = ttl_seconds
         self._budget = budget_seconds
-        self._turns = asyncio.Semaphore(connections)
-        self._breakers: dict[Operation, Breaker] = {
-            "get": Breaker(failures=FAILURES, seconds=REST_SECONDS),
-            "set": Breaker(failures=FAILURES, seconds=REST_SECONDS),
+        self._limits = limits or RedisLimits()
+        self._max_pending: dict[Operation, int] = {
+            "get": self._limits.pending_reads,
+            "set": self._limits.pending_writes,
         }
+        self._connections = asyncio.Semaphore(connections)
         self._attempts: dict[Operation, set[asyncio.Task[Any]]] = {"get": set(), "set": set()}
         self._calls: set[asyncio.Task[Any]] = set()
-        for operation, breaker in self._breakers.items():
-            CACHE_CIRCUIT.labels(operation).set_function(partial(_state_of, breaker))
+
+        self._breakers: dict[Operation, Breaker] = {}
+        for operation in self._attempts:
+            breaker = Breaker(failures=BREAKER_FAILURES, seconds=breaker_seconds)
+            self._breakers[operation] = breaker
+            CACHE_CIRCUIT.labels(operation).set_function(partial(_breaker_state, breaker))
 
     async def get_many(self, keys: Sequence[bytes]) -> list[Scored | None]:
-        asked = keys[:MOST_KEYS]
         misses: list[Scored | None] = [None] * len(keys)
-        nobody_waits = self._breakers["get"].state != "closed"
-        reading = self._begin("get", partial(self._read, asked), self._budget)
-        if reading is None or nobody_waits:  # a probe decides about the next ones
+        requested = keys[: self._limits.keys_per_read]
+
+        is_probe = self._breakers["get"].state != "closed"
+        reading = self._start("get", partial(self._read, requested), self._budget)
+        # no request waits for a probe, whose outcome is for the requests after it
+        if reading is None or is_probe:
             return misses
+
         values = await asyncio.shield(reading)
         if values is None:
             return misses
-        return [
-            self._opened(key, value) for key, value in zip(asked, values, strict=True)
-        ] + misses[len(asked) :]
+        scores = [self._decoded(key, value) for key, value in zip(requested, values, strict=True)]
+        return scores + misses[len(requested) :]
 
     async def set_many(self, scores: Mapping[bytes, Scored]) -> None:
-        """Begin to write; returns before anything is sent."""
+        """Start to write, and return before anything is sent."""
         now = time.time()
-        values = [
-            (self._name(key), self._seal.close(key, score, now)) for key, score in scores.items()
-        ]
-        for first in range(0, len(values), PAIRS_A_WRITE):
-            self._begin(
-                "set",
-                partial(self._write, values[first : first + PAIRS_A_WRITE]),
-                2 * GIVE_UP_SECONDS,
-            )
+        values: list[tuple[bytes, bytes]] = []
+        for key, score in scores.items():
+            values.append((self._redis_key(key), self._codec.encode(key, score, now)))
+
+        size = self._limits.pairs_per_write
+        for start in range(0, len(values), size):
+            write = partial(self._write, values[start : start + size])
+            self._start("set", write, 2 * SOCKET_TIMEOUT_SECONDS)
+
+    def pending(self, operation: Operation) -> int:
+        """The number of attempts that have not ended."""
+        return len(self._attempts[operation])
 
     async def warm_up(self) -> None:
-        """Open a first connection, so that no request waits for it; say so where that fails."""
-        reading = self._begin("get", partial(self._read, [bytes(TAG_BYTES)]), 2 * GIVE_UP_SECONDS)
+        """Open a first connection, so that no request waits for it; a failure is logged."""
+        read = partial(self._read, [bytes(TAG_BYTES)])
+        reading = self._start("get", read, 2 * SOCKET_TIMEOUT_SECONDS)
         if reading is not None and await asyncio.shield(reading) is None:
             log(
                 "the score cache's Redis does not answer: scores are kept in memory only",
@@ -124,118 +144,136 @@ class RedisTier:
             )
 
     async def close(self) -> None:
-        """Let what is under way end, for a bounded time, and disconnect."""
+        """Wait for the calls under way, for a bounded time, and disconnect."""
         tasks = {*self._attempts["get"], *self._attempts["set"], *self._calls}
         if tasks:
-            _, stuck = await asyncio.wait(tasks, timeout=2 * GIVE_UP_SECONDS)
+            _, stuck = await asyncio.wait(tasks, timeout=2 * SOCKET_TIMEOUT_SECONDS)
             for task in stuck:
                 task.cancel()
             await asyncio.gather(*stuck, return_exceptions=True)
         await self._client.aclose()
 
-    def _begin(
-        self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], patience: float
+    def _start(
+        self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], timeout: float
     ) -> asyncio.Task[Reply | None] | None:
-        """Start a call; None: it is not to be made now. The task never fails: no reply is a
-        failure, which has been counted."""
-        if len(self._attempts[operation]) >= MOST_UNDER_WAY[operation]:
+        """Start an attempt, or return None where backlog or breaker forbid it.
+
+        The task never raises. Its result is None after a failure, which has been counted.
+        """
+        if self.pending(operation) >= self._max_pending[operation]:
             CACHE_SKIPPED.labels(operation, "backlog").inc()
             return None
         if not self._breakers[operation].enter():
             CACHE_SKIPPED.labels(operation, "circuit_open").inc()
             return None
-        attempt = asyncio.create_task(self._attempt(operation, call, patience))
+
+        attempt = asyncio.create_task(self._attempt(operation, call, timeout))
         self._attempts[operation].add(attempt)
         attempt.add_done_callback(self._attempts[operation].discard)
         return attempt
 
     async def _attempt(
-        self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], patience: float
+        self, operation: Operation, call: Callable[[], Coroutine[Any, Any, Reply]], timeout: float
     ) -> Reply | None:
-        """Make a call when it is its turn, and wait for the reply as long as patience, in seconds,
-        lasts."""
+        """Make a call when a connection is free; `timeout` covers the wait for both."""
         clock = asyncio.get_running_loop().time
-        began = clock()
-        kind: str | None = None
+        started = clock()
+        deadline = started + timeout
+        failure: str | None = None
         try:
-            await self._turn(began + patience)
-            reply = await self._patiently(self._called(call), began + patience)
+            await self._take_connection(deadline)
+            reply = await self._reply(self._call(call), deadline)
         except Exception as error:
-            kind = failure_kind(error)
-        CACHE_SECONDS.labels(operation).observe(clock() - began)
-        self._settle(operation, kind)
-        return None if kind else reply
+            failure = failure_kind(error)
 
-    async def _turn(self, due: float) -> None:
+        CACHE_SECONDS.labels(operation).observe(clock() - started)
+        self._record(operation, failure)
+        return None if failure else reply
+
+    async def _take_connection(self, deadline: float) -> None:
         try:
-            async with asyncio.timeout_at(due):
-                await self._turns.acquire()
+            async with asyncio.timeout_at(deadline):
+                await self._connections.acquire()
         except TimeoutError:
             raise MaxConnectionsError from None
 
-    def _called(self, call: Callable[[], Coroutine[Any, Any, Reply]]) -> asyncio.Task[Reply]:
-        """A call on its way. It keeps its turn until it ends, even where nobody waits for it any
-        longer."""
+    def _call(self, call: Callable[[], Coroutine[Any, Any, Reply]]) -> asyncio.Task[Reply]:
+        """Make a call that keeps its connection until it ends, even when its caller has stopped
+        waiting."""
         task = asyncio.create_task(call())
         self._calls.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._release_connection)
         return task
 
-    def _ended(self, call: asyncio.Task[Any]) -> None:
+    def _release_connection(self, call: asyncio.Task[Any]) -> None:
         self._calls.discard(call)
-        self._turns.release()
+        self._connections.release()
         if not call.cancelled():
-            call.exception()  # nobody may be left to ask for it
+            call.exception()  # mark it as retrieved: its caller may have stopped waiting
 
-    async def _patiently(self, call: asyncio.Task[Reply], due: float) -> Reply:
-        """The reply, if it comes until `due` (event loop time). That this process was late itself
-        is not held against Redis."""
+    async def _reply(self, call: asyncio.Task[Reply], deadline: float) -> Reply:
+        """The reply, if it arrives before `deadline` (event loop time).
+
+        A process that comes back to this task late has used up the time itself, so the reply gets
+        that long again, within the budget.
+        """
         clock = asyncio.get_running_loop().time
-        await asyncio.wait({call}, timeout=due - clock())
+        await asyncio.wait({call}, timeout=deadline - clock())
         if not call.done():
-            await asyncio.wait({call}, timeout=min(clock() - due, self._budget))
+            await asyncio.wait({call}, timeout=min(clock() - deadline, self._budget))
         if not call.done():
             raise TimeoutError
         return call.result()
 
-    def _settle(self, operation: Operation, kind: str | None) -> None:
-        """Tell the breaker what became of an attempt; a lack of turns says nothing about Redis."""
+    def _record(self, operation: Operation, failure: str | None) -> None:
+        """Count an attempt and report it to the breaker, to which a lack of connections is neither
+        success nor failure."""
         breaker = self._breakers[operation]
         before = breaker.state
-        breaker.leave(None if kind == "pool" else kind is None)
-        if kind:
-            CACHE_FAILURES.labels(operation, kind).inc()
+        breaker.leave(None if failure == "pool" else failure is None)
+
+        if failure:
+            CACHE_FAILURES.labels(operation, failure).inc()
         if before == "closed" and breaker.state == "open":
-            log("Redis is left alone for a while", logging.WARNING, operation=operation, kind=kind)
+            log(
+                "Redis is left alone for a while",
+                logging.WARNING,
+                operation=operation,
+                kind=failure,
+            )
         elif before != "closed" and breaker.state == "closed":
             log("Redis answers again", operation=operation)
 
     async def _read(self, keys: Sequence[bytes]) -> list[object]:
-        values: object = await self._client.mget([self._name(key) for key in keys])
+        values: object = await self._client.mget([self._redis_key(key) for key in keys])
         if not isinstance(values, list) or len(values) != len(keys):
             raise ValueError("a reply of another shape")
         return values
 
     async def _write(self, values: Sequence[tuple[bytes, bytes]]) -> None:
         async with self._client.pipeline(transaction=False) as pipe:
-            for name, value in values:
-                pipe.execute_command("SET", name, value, "EX", self._ttl)
+            for key, value in values:
+                pipe.execute_command("SET", key, value, "EX", self._ttl)
             failure = first_failure(await pipe.execute(raise_on_error=False))
         if failure:
             raise failure
 
-    def _opened(self, key: bytes, value: object) -> Scored | None:
-        """The score in a value; one that is not to be believed is written over when the pair is
-        scored anew."""
+    def _decoded(self, key: bytes, value: object) -> Scored | None:
+        """The score in a value. A rejected value is overwritten when the pair is scored again."""
         if value is None:
             return None
-        score = self._seal.open(key, value)
+
+        score = self._codec.decode(key, value)
         if isinstance(score, str):
             CACHE_REJECTED.labels(score).inc()
             return None
         return score
 
-    def _name(self, key: bytes) -> bytes:
-        """A key as Redis knows it. The braces make a Cluster place it by its tag alone, so that one
-        MGET finds a question's."""
+    def _redis_key(self, key: bytes) -> bytes:
+        """The key's name in Redis, with the tag as its hash tag: a Cluster stores all keys of a
+        scoring context in one slot, which one MGET can read."""
         return self._prefix + b"{" + key[:TAG_BYTES].hex().encode() + b"}" + key[TAG_BYTES:]
+
+
+def _breaker_state(breaker: Breaker) -> float:
+    return _BREAKER_STATES[breaker.state]

@@ -1,8 +1,7 @@
-"""The score cache's settings, a part of the gateway's: its sizes, its secret, and where its Redis
-is.
+"""Settings of the score cache, a part of the gateway's: its sizes, its secret, and its Redis.
 
-Knows names and bounds, no sockets. Invariant: whoever shares a Redis shares a secret, and no secret
-is ever repeated.
+The module has names and bounds and opens no socket. Invariant: gateways that share a Redis have a
+secret to share, and no error repeats a secret.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MIN_SHARED_SECRET = 16
 
 
 class CacheSettings(BaseModel):
-    """Every knob of the score cache."""
+    """All settings of the score cache."""
 
     cache_memory_bytes: int = Field(
         64 * 2**20,
@@ -83,9 +82,10 @@ class CacheSettings(BaseModel):
 
     @field_validator("redis_url")
     @classmethod
-    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+    def _check_address(cls, value: SecretStr | None) -> SecretStr | None:
         if not value:
             return None
+
         try:
             read_address(value.get_secret_value())
         except BadAddress as error:
@@ -100,14 +100,14 @@ class CacheSettings(BaseModel):
         "cache_key_secret_file",
     )
     @classmethod
-    def _is_readable(cls, value: Path | None) -> Path | None:
+    def _check_readable(cls, value: Path | None) -> Path | None:
         if value is not None:
             _read_file(value)
         return value
 
     @field_validator("redis_password", "cache_key_secret", mode="before")
     @classmethod
-    def _may_be_in_a_file(cls, value: object, info: ValidationInfo) -> object:
+    def _from_file(cls, value: object, info: ValidationInfo) -> object:
         file = info.data.get(f"{info.field_name}_file")
         if value is not None and file is not None:
             raise PydanticCustomError("twice", "This is set twice: here, and by its file")
@@ -115,7 +115,7 @@ class CacheSettings(BaseModel):
 
     @field_validator("cache_key_secret")
     @classmethod
-    def _is_shared_where_redis_is(
+    def _check_shared_secret(
         cls, value: SecretStr | None, info: ValidationInfo
     ) -> SecretStr | None:
         if info.data.get("redis_url") and len(value or "") < MIN_SHARED_SECRET:
@@ -127,12 +127,12 @@ class CacheSettings(BaseModel):
         return value
 
     def redis_address(self) -> RedisAddress | None:
-        """Where Redis is; None: there is none."""
+        """The address of Redis; None where no URL is set."""
         return read_address(self.redis_url.get_secret_value()) if self.redis_url else None
 
 
 def _read_file(path: Path) -> str:
-    """The beginning of a text file."""
+    """The first `MAX_SECRET_BYTES` characters of a text file."""
     try:
         with path.open(encoding="utf-8") as file:
             return file.read(MAX_SECRET_BYTES)

@@ -9,19 +9,19 @@ import pytest
 import trustme
 from redis.asyncio import RedisCluster
 
-from service.gateway.cache.redis_client import Certificates, open_client, watch
+from service.gateway.cache.redis_client import TlsFiles, export_readability, open_client
 from service.gateway.cache.redis_url import read_address
 from service.observability.metrics import FILE_READABLE
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Certificates]:
+def files(tmp_path: Path) -> Iterator[TlsFiles]:
     authority = trustme.CA()
     own = authority.issue_cert("gateway")
-    paths = Certificates(tmp_path / "ca", tmp_path / "own", tmp_path / "key")
-    authority.cert_pem.write_to_path(str(paths.authority))
-    own.cert_chain_pems[0].write_to_path(str(paths.own))
-    own.private_key_pem.write_to_path(str(paths.own_key))
+    paths = TlsFiles(tmp_path / "ca", tmp_path / "own", tmp_path / "key")
+    authority.cert_pem.write_to_path(str(paths.ca))
+    own.cert_chain_pems[0].write_to_path(str(paths.certificate))
+    own.private_key_pem.write_to_path(str(paths.key))
     FILE_READABLE.clear()
     yield paths
     FILE_READABLE.clear()
@@ -32,23 +32,23 @@ def readable() -> dict[str, float]:
     return {each.labels["file"]: each.value for each in family.samples}
 
 
-def test_what_is_not_named_is_not_watched(files: Certificates) -> None:
-    watch(Certificates())
+def test_what_is_not_named_is_not_watched(files: TlsFiles) -> None:
+    export_readability(TlsFiles())
     assert readable() == {}
-    watch(Certificates(authority=files.authority))
+    export_readability(TlsFiles(ca=files.ca))
     assert readable() == {"redis_ca": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "gone"])
 def test_a_file_that_turns_bad_is_seen_and_so_is_its_end(
-    files: Certificates, content: bytes | None
+    files: TlsFiles, content: bytes | None
 ) -> None:
-    watch(files)
+    export_readability(files)
     assert readable() == {"redis_ca": 1, "redis_certificate": 1}
     for path, of in (
-        (files.authority, "redis_ca"),
-        (files.own, "redis_certificate"),
-        (files.own_key, "redis_certificate"),
+        (files.ca, "redis_ca"),
+        (files.certificate, "redis_certificate"),
+        (files.key, "redis_certificate"),
     ):
         assert path
         good = path.read_bytes()
@@ -58,9 +58,9 @@ def test_a_file_that_turns_bad_is_seen_and_so_is_its_end(
         assert all(readable().values())
 
 
-def test_a_password_file_is_watched_too(tmp_path: Path, files: Certificates) -> None:
+def test_a_password_file_is_watched_too(tmp_path: Path, files: TlsFiles) -> None:
     file = tmp_path / "password"
-    watch(Certificates(), file)
+    export_readability(TlsFiles(), file)
     for content, usable in ((None, 0), (b"secret", 1), (b"\xff\xfe", 0), (b"", 1)):
         if content is not None:
             file.write_bytes(content)

@@ -9,18 +9,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.gateway.cache import redis_tier
-from service.gateway.cache.encoding import SEALED_BYTES
+from service.gateway.cache.encoding import ENCODED_BYTES
+from service.gateway.cache.redis_client import open_client
+from service.gateway.cache.redis_tier import RedisLimits
+from service.gateway.cache.redis_url import read_address
 from tests.gateway.redis_tiers import (
     Since,
     calls,
-    count,
     key_of,
     pretender,
     score_of,
     tier_on,
     written,
 )
+from tests.metrics import metric_value
 from tests.processes import RedisServer
 
 
@@ -50,11 +52,11 @@ async def test_what_one_gateway_writes_another_finds(redis: RedisServer) -> None
 
 
 async def test_another_secrets_scores_are_not_believed(redis: RedisServer) -> None:
-    before = count("rerank_cache_rejected_total", reason="mac")
+    before = metric_value("rerank_cache_rejected_total", reason="mac")
     async with tier_on(redis.url) as one, tier_on(redis.url, secret=b"another") as other:
         await written(one, "a")
         assert await other.get_many([key_of("a")]) == [None]
-    assert count("rerank_cache_rejected_total", reason="mac") == before + 1
+    assert metric_value("rerank_cache_rejected_total", reason="mac") == before + 1
 
 
 async def test_prefixes_keep_services_apart(redis: RedisServer) -> None:
@@ -70,9 +72,10 @@ async def test_prefixes_keep_services_apart(redis: RedisServer) -> None:
 async def test_a_score_is_one_small_string_that_expires(redis: RedisServer) -> None:
     async with tier_on(redis.url, ttl_seconds=1000) as tier:
         await written(tier, "a")
+    async with open_client(read_address(redis.url)) as client:
         name = stored_as(key_of("a"))
-        assert await tier._client.execute_command("STRLEN", name) == SEALED_BYTES
-        assert 900 < await tier._client.execute_command("TTL", name) <= 1000
+        assert await client.strlen(name) == ENCODED_BYTES
+        assert 900 < await client.ttl(name) <= 1000
         assert redis.command("DBSIZE") == "1"
 
 
@@ -89,12 +92,9 @@ async def test_a_request_costs_one_read_and_one_write(redis: RedisServer) -> Non
     assert "cmdstat_set:calls=100," in said
 
 
-async def test_more_keys_than_one_call_asks_for_are_misses(
-    redis: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_tier, "MOST_KEYS", 3)
-    monkeypatch.setattr(redis_tier, "PAIRS_A_WRITE", 2)
-    async with tier_on(redis.url) as tier:
+async def test_more_keys_than_one_read_takes_are_misses(redis: RedisServer) -> None:
+    limits = RedisLimits(keys_per_read=3, pairs_per_write=2)
+    async with tier_on(redis.url, limits=limits) as tier:
         await written(tier, *range(5))
         found = await tier.get_many([key_of(each) for each in range(5)])
     assert found == [score_of(0), score_of(1), score_of(2), None, None]
@@ -124,9 +124,9 @@ async def test_our_own_slowness_is_not_held_against_redis(redis: RedisServer) ->
     async with tier_on(redis.url, budget_seconds=0.05) as tier:
         await written(tier, "a")
         before = Since()
-        for place in range(8):  # wherever the read has got to by then
+        for steps in range(8):  # wherever the read has got to by then
             read = asyncio.create_task(tier.get_many([key_of("a")]))
-            for _ in range(place):
+            for _ in range(steps):
                 await asyncio.sleep(0)
             # something else keeps the loop from turning while the reply lies there
             time.sleep(0.08)

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from service.gateway.cache.encoding import pack
-from service.gateway.cache.score_cache import TAG_BYTES, MemoryTier, ScoreCache, _size, pair_keys
+from service.gateway.cache.keys import TAG_BYTES, pair_keys
+from service.gateway.cache.score_cache import MemoryTier, ScoreCache, entry_bytes
 from service.gateway.domain import ScoringContext
 from service.gateway.media.content import Content, Picture, Text, framed
 from service.wire import ImageRule, Scored
@@ -158,10 +159,11 @@ def test_changing_any_one_thing_changes_the_key(changed: ScoringContext) -> None
     assert key(changed, (Text("d"),)) != key(question(), (Text("d"),))
 
 
-def test_another_decoder_of_images_has_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = key(question(), (Text("d"),))
-    monkeypatch.setattr("service.gateway.cache.score_cache._DECODER", b"pillow 0")
-    assert key(question(), (Text("d"),)) != before
+def test_another_decoder_of_images_has_other_keys() -> None:
+    documents: list[Content] = [(Text("d"),)]
+    assert pair_keys(b"s", question(), documents, decoder=b"pillow 0") != pair_keys(
+        b"s", question(), documents
+    )
 
 
 def test_what_a_model_is_called_and_where_it_runs_changes_no_key() -> None:
@@ -290,7 +292,7 @@ ROOM = 3
 @settings(max_examples=150, deadline=None)
 @given(OPERATIONS)
 async def test_what_stays_is_what_was_used_last(operations: list[tuple[bool, int]]) -> None:
-    tier = MemoryTier(ROOM * _size(b"k", pack(scored(0))))
+    tier = MemoryTier(ROOM * entry_bytes(b"k", pack(scored(0))))
     used: OrderedDict[bytes, float] = OrderedDict()
     for turn, (is_write, number) in enumerate(operations):
         name = bytes([number])
@@ -308,7 +310,7 @@ async def test_what_stays_is_what_was_used_last(operations: list[tuple[bool, int
 
 
 async def test_writing_one_key_again_and_again_takes_no_room_from_others() -> None:
-    tier = MemoryTier(ROOM * _size(b"k", pack(scored(0))))
+    tier = MemoryTier(ROOM * entry_bytes(b"k", pack(scored(0))))
     await tier.set_many({b"o": scored(7)})
     for turn in range(50):
         await tier.set_many({b"s": scored(turn)})
@@ -336,4 +338,4 @@ async def test_an_entry_takes_about_what_it_is_said_to_take() -> None:
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert 0.6 < taken / (20_000 * _size(bytes(36), bytes(13))) < 1.4
+    assert 0.6 < taken / (20_000 * entry_bytes(bytes(36), bytes(13))) < 1.4

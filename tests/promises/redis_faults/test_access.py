@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from service.gateway.cache.redis_client import Certificates
+from service.gateway.cache.redis_client import TlsFiles
 from service.gateway.cache.redis_tier import RedisTier
 from tests.conftest import free_port
 from tests.gateway.redis_tiers import Since, holds, key_of, score_of, tier_on, written
@@ -133,18 +133,14 @@ class Secure:
     """A redis-server that speaks TLS and asks for a certificate, and the files to talk to it."""
 
     url: str
-    authority: Path
-    own: Path
-    own_key: Path
-    foreign_authority: Path
+    ca: Path
+    certificate: Path
+    key: Path
+    foreign_ca: Path
 
-    def client(self, **certificates: Path | None) -> dict[str, Certificates]:
-        return {
-            "certificates": Certificates(
-                **{"authority": self.authority, "own": self.own, "own_key": self.own_key}
-                | certificates
-            )
-        }
+    def client(self, **changed: Path | None) -> dict[str, TlsFiles]:
+        files = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        return {"tls": TlsFiles(**files | changed)}
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +158,8 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     port = free_port()
     files = ("cert-file", "server.pem", "key-file", "server.key", "ca-cert-file", "ca.pem")
     options = [
-        f"--tls-{word}" if place % 2 == 0 else str(folder / word)
-        for place, word in enumerate(files)
+        f"--tls-{word}" if number % 2 == 0 else str(folder / word)
+        for number, word in enumerate(files)
     ]
     with RedisServer(folder, "--tls-port", str(port), "--tls-auth-clients", "yes", *options):
         yield Secure(
@@ -184,10 +180,10 @@ async def test_tls_with_certificates_on_both_sides(secure: Secure) -> None:
 
 
 REFUSED = {
-    "of another authority": ("localhost", {"authority": "foreign_authority"}),
+    "of another authority": ("localhost", {"ca": "foreign_ca"}),
     "for another name": ("127.0.0.1", {}),
-    "that the system knows": ("localhost", {"authority": None}),
-    "of our own is missing": ("localhost", {"own": None, "own_key": None}),
+    "that the system knows": ("localhost", {"ca": None}),
+    "of our own is missing": ("localhost", {"certificate": None, "key": None}),
 }
 
 

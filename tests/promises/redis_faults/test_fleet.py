@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.gateway.cache.redis_tier import FAILURES
+from service.gateway.cache.redis_tier import BREAKER_FAILURES
 from tests.processes import Fleet, Gmr, RedisServer, eventually, fleet
 
 pytestmark = pytest.mark.slow
@@ -178,7 +178,7 @@ def test_a_fault_changes_no_answer_and_fails_no_request(
 def test_a_redis_that_is_gone_is_asked_now_and_then(house: Fleet, redis: RedisServer) -> None:
     gateway = house.gateway
     with killed(redis):
-        for _ in range(FAILURES):
+        for _ in range(BREAKER_FAILURES):
             ask(gateway, "a white ground")
         made, skipped = gateway.metric(MADE), gateway.metric(SKIPPED)
         for _ in range(60):
@@ -188,7 +188,7 @@ def test_a_redis_that_is_gone_is_asked_now_and_then(house: Fleet, redis: RedisSe
         assert gateway.metric('rerank_cache_circuit_state{operation="get"}') > 0
         assert (
             gateway.metric('rerank_cache_failures_total{kind="connection",operation="get"}')
-            >= FAILURES
+            >= BREAKER_FAILURES
         )
 
 

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from service.gateway.cache.encoding import Seal
+from service.gateway.cache.encoding import ScoreCodec
 from tests.gateway.redis_tiers import SECRET, Since, key_of, pretender, score_of, tier_on
 
 NAMES = ["a", "b", "c", "d"]
@@ -25,8 +25,8 @@ def array(values: list[bytes]) -> bytes:
 
 def liar(lie: Lie) -> AbstractAsyncContextManager[tuple[str, list[list[bytes]]]]:
     """A server that answers each MGET with what `lie` makes of the right values."""
-    seal = Seal(SECRET)
-    truth = [bulk(seal.close(key_of(name), score_of(name), 0)) for name in NAMES]
+    codec = ScoreCodec(SECRET)
+    truth = [bulk(codec.encode(key_of(name), score_of(name), 0)) for name in NAMES]
     return pretender(lambda words: lie(truth))
 
 

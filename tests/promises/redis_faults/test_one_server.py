@@ -14,15 +14,16 @@ import pytest
 from pydantic import SecretStr
 
 from service.gateway.app import create_gateway
-from service.gateway.cache import redis_tier
-from service.gateway.cache.encoding import Seal
+from service.gateway.cache.encoding import ScoreCodec
+from service.gateway.cache.redis_client import open_client
+from service.gateway.cache.redis_tier import BREAKER_FAILURES, RedisLimits, RedisTier
+from service.gateway.cache.redis_url import read_address
 from service.gateway.settings import GatewaySettings
 from service.wire import Scored
 from tests.gateway.redis_tiers import (
     SECRET,
     Since,
     calls,
-    count,
     holds,
     key_of,
     score_of,
@@ -30,7 +31,14 @@ from tests.gateway.redis_tiers import (
     written,
 )
 from tests.gateway.stand_in import StandIn, good
+from tests.metrics import metric_value
 from tests.processes import RedisServer
+
+CLOSED, HALF_OPEN, OPEN = 0, 1, 2
+
+
+def breaker_state(operation: str) -> float:
+    return metric_value("rerank_cache_circuit_state", operation=operation)
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +91,14 @@ async def test_cancelled_requests_leave_no_reply_to_others(redis: RedisServer) -
                     cancelled += 1
         assert cancelled > 400
         assert answers > 400
-        await holds(lambda: not tier._calls)
-        assert tier._turns._value == 8  # every connection is free again
+        await holds(lambda: not tier.pending("get"))
+
+        # every connection is free again: of as many reads none finds the pool taken
+        before = Since()
+        redis.command("CLIENT", "PAUSE", "60000")
+        await asyncio.gather(*(tier.get_many([key_of("a")]) for _ in range(8)))
+        redis.command("CLIENT", "UNPAUSE")
+        assert before("get") == {"timeout": 8}
 
 
 @pytest.mark.parametrize("fault", ["killed", "stalled"])
@@ -93,34 +107,31 @@ async def test_a_dead_redis_is_a_miss_and_is_found_again(own: RedisServer, fault
         await holds_after_writing(tier)
         before = Since()
         own.kill() if fault == "killed" else own.pause()
-        for _ in range(redis_tier.FAILURES):
+        for _ in range(BREAKER_FAILURES):
             assert await tier.get_many([key_of("a")]) == [None]
-        assert sum(before("get").values()) == redis_tier.FAILURES
+        assert sum(before("get").values()) == BREAKER_FAILURES
         assert set(before("get")) <= (
             {"connection", "timeout"} if fault == "killed" else {"timeout"}
         )
         own.start() if fault == "killed" else own.resume()
         await holds(lambda: back(tier))
-        assert count("rerank_cache_circuit_state", operation="get") == 0
+        assert breaker_state("get") == CLOSED
 
 
 @pytest.mark.parametrize("fault", ["killed", "stalled"])
-async def test_a_dead_redis_is_not_asked_again_and_again(
-    own: RedisServer, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_tier, "REST_SECONDS", 3600.0)
-    async with tier_on(own.url, budget_seconds=0.05) as tier:
+async def test_a_dead_redis_is_not_asked_again_and_again(own: RedisServer, fault: str) -> None:
+    async with tier_on(own.url, budget_seconds=0.05, breaker_seconds=3600.0) as tier:
         await holds_after_writing(tier)
         own.kill() if fault == "killed" else own.pause()
-        for name in range(redis_tier.FAILURES):
+        for name in range(BREAKER_FAILURES):
             assert await tier.get_many([key_of("a")]) == [None]
             await tier.set_many({key_of(name): score_of(name)})
-        await holds(lambda: not tier._attempts["set"])
-        assert count("rerank_cache_circuit_state", operation="get") == 2
-        assert count("rerank_cache_circuit_state", operation="set") == 2
+        await holds(lambda: not tier.pending("set"))
+        assert breaker_state("get") == OPEN
+        assert breaker_state("set") == OPEN
         made = calls("get"), calls("set")
         skipped = [
-            count("rerank_cache_skipped_total", operation=each, reason="circuit_open")
+            metric_value("rerank_cache_skipped_total", operation=each, reason="circuit_open")
             for each in ("get", "set")
         ]
         for name in range(1000):
@@ -128,35 +139,36 @@ async def test_a_dead_redis_is_not_asked_again_and_again(
             await tier.set_many({key_of(name): score_of(name)})
         assert (calls("get"), calls("set")) == made
         now = [
-            count("rerank_cache_skipped_total", operation=each, reason="circuit_open")
+            metric_value("rerank_cache_skipped_total", operation=each, reason="circuit_open")
             for each in ("get", "set")
         ]
         assert now == [before + 1000 for before in skipped]
 
 
-async def test_nobody_waits_for_a_probe(own: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_tier, "REST_SECONDS", 0.0)
-    async with tier_on(own.url, budget_seconds=1.0) as tier:
+async def test_no_request_waits_for_a_probe(own: RedisServer) -> None:
+    async with tier_on(own.url, budget_seconds=1.0, breaker_seconds=0.0) as tier:
         await holds_after_writing(tier)
-        for _ in range(redis_tier.FAILURES):
-            tier._breakers["get"].enter()
-            tier._breakers["get"].leave(False)
-        # although it answers: this one only finds that out
+        own.pause()
+        await asyncio.gather(*(tier.get_many([key_of("a")]) for _ in range(BREAKER_FAILURES)))
+        own.resume()
+        assert breaker_state("get") == HALF_OPEN
+
+        # although Redis answers: this read is the probe that finds it out
         assert await tier.get_many([key_of("a")]) == [None]
-        await holds(lambda: not tier._attempts["get"])
+        await holds(lambda: not tier.pending("get"))
         assert await tier.get_many([key_of("a")]) == [score_of("a")]
 
 
-async def holds_after_writing(tier: redis_tier.RedisTier) -> None:
+async def holds_after_writing(tier: RedisTier) -> None:
     await written(tier, "a")
     assert await tier.get_many([key_of("a")]) == [score_of("a")]
 
 
-async def found(tier: redis_tier.RedisTier) -> bool:
+async def found(tier: RedisTier) -> bool:
     return await tier.get_many([key_of("a")]) == [score_of("a")]
 
 
-async def back(tier: redis_tier.RedisTier) -> bool:
+async def back(tier: RedisTier) -> bool:
     """Whether a score that is written can be found."""
     await written(tier, "a")
     return await found(tier)
@@ -184,14 +196,16 @@ async def test_writes_to_a_stalled_redis_are_bounded_and_dropped(own: RedisServe
     async with tier_on(own.url) as tier:
         await written(tier, "a")
         own.pause()
-        before = count("rerank_cache_skipped_total", operation="set", reason="backlog")
+        before = metric_value("rerank_cache_skipped_total", operation="set", reason="backlog")
         for name in range(500):
             await tier.set_many({key_of(name): score_of(name)})
-            assert len(tier._attempts["set"]) <= redis_tier.MOST_UNDER_WAY["set"]
-        dropped = count("rerank_cache_skipped_total", operation="set", reason="backlog") - before
-        assert dropped >= 500 - redis_tier.MOST_UNDER_WAY["set"]
+            assert tier.pending("set") <= RedisLimits().pending_writes
+        dropped = (
+            metric_value("rerank_cache_skipped_total", operation="set", reason="backlog") - before
+        )
+        assert dropped >= 500 - RedisLimits().pending_writes
         own.resume()
-        await holds(lambda: not tier._attempts["set"])
+        await holds(lambda: not tier.pending("set"))
         await holds(lambda: back(tier))
 
 
@@ -211,10 +225,10 @@ async def test_writes_that_fail_do_not_stop_reads(own: RedisServer) -> None:
     async with tier_on(own.url) as tier:
         await written(tier, "a")
         own.command("CONFIG", "SET", "maxmemory", "1")
-        for name in range(2 * redis_tier.FAILURES):
+        for name in range(2 * BREAKER_FAILURES):
             await written(tier, name)
-        assert tier._breakers["set"].state != "closed"
-        assert tier._breakers["get"].state == "closed"
+        assert breaker_state("set") != CLOSED
+        assert breaker_state("get") == CLOSED
         assert await tier.get_many([key_of("a")]) == [score_of("a")]
 
 
@@ -250,8 +264,8 @@ OLD = struct.pack("<fII?", 1.5, 10, 0, False)
 
 
 async def test_what_is_not_ours_is_no_score_until_it_is_written_over(redis: RedisServer) -> None:
-    seal = Seal(SECRET)
-    good = {name: seal.close(key_of(name), score_of(name), 0) for name in range(20)}
+    codec = ScoreCodec(SECRET)
+    good = {name: codec.encode(key_of(name), score_of(name), 0) for name in range(20)}
     poison: dict[int, tuple[str, bytes]] = {
         0: ("size", b""),
         1: ("size", good[1][:-1]),
@@ -261,23 +275,27 @@ async def test_what_is_not_ours_is_no_score_until_it_is_written_over(redis: Redi
         5: ("mac", good[6]),
         6: ("mac", good[5]),
         7: ("mac", good[7][:1] + struct.pack("<f", float("nan")) + good[7][5:]),
-        8: ("mac", Seal(b"of others").close(key_of(8), score_of(8), 0)),
-        9: ("numbers", seal.close(key_of(9), Scored(float("nan"), 1, 1, False), 0)),
-        10: ("numbers", seal.close(key_of(10), Scored(1.0, 1, 2, False), 0)),
+        8: ("mac", ScoreCodec(b"of others").encode(key_of(8), score_of(8), 0)),
+        9: ("numbers", codec.encode(key_of(9), Scored(float("nan"), 1, 1, False), 0)),
+        10: ("numbers", codec.encode(key_of(10), Scored(1.0, 1, 2, False), 0)),
         11: ("schema", b'{"logit": 5.0}'),
     }
     reasons = ("size", "schema", "mac", "numbers")
-    before = {reason: count("rerank_cache_rejected_total", reason=reason) for reason in reasons}
+    before = {
+        reason: metric_value("rerank_cache_rejected_total", reason=reason) for reason in reasons
+    }
     names = [*poison, 12, 13]
-    async with tier_on(redis.url) as tier:
+    async with open_client(read_address(redis.url)) as client:
         for name, (_, value) in poison.items():
-            await tier._client.set(stored_as(key_of(name)), value)
-        # MGET says nothing of what is no string
-        await tier._client.lpush(stored_as(key_of(12)), "a list")
-        await tier._client.hset(stored_as(key_of(13)), "a", "hash")
+            await client.set(stored_as(key_of(name)), value)
+        # MGET gives nil for a value that is no string
+        await client.lpush(stored_as(key_of(12)), "a list")
+        await client.hset(stored_as(key_of(13)), "a", "hash")
+
+    async with tier_on(redis.url) as tier:
         assert await tier.get_many([key_of(name) for name in names]) == [None] * len(names)
         after = {
-            reason: count("rerank_cache_rejected_total", reason=reason) - before[reason]
+            reason: metric_value("rerank_cache_rejected_total", reason=reason) - before[reason]
             for reason in reasons
         }
         assert after == {
@@ -296,14 +314,14 @@ async def test_who_is_cancelled_while_redis_is_probed_does_not_leave_it_alone_fo
         await written(tier, "a")
         own.pause()
         waiting = [
-            asyncio.create_task(tier.get_many([key_of("a")])) for _ in range(redis_tier.FAILURES)
+            asyncio.create_task(tier.get_many([key_of("a")])) for _ in range(BREAKER_FAILURES)
         ]
         await asyncio.sleep(0)
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        await holds(lambda: not tier._attempts["get"])
-        assert tier._breakers["get"].state != "closed"  # they were counted all the same
+        await holds(lambda: not tier.pending("get"))
+        assert breaker_state("get") != CLOSED  # they were counted all the same
         own.resume()
         await holds(lambda: found(tier))
 

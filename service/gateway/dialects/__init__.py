@@ -1,1 +1,1 @@
-"""Translations between vendors' request shapes and ours: one pure module each."""
+"""Translations between vendors' request shapes and the gateway's own, one pure module each."""

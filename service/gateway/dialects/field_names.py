@@ -1,24 +1,24 @@
-"""The names of a request's fields: which are known, another vendor's, or neither.
+"""Names of a request's fields: the service's own, other vendors', and unknown ones.
 
-Knows names, and a value only where it is an instruction. Invariant: a field that has no effect and
-that no vendor is known to send is named in a warning; warnings are few and short, whatever is sent.
+The module depends on names, and on a value only for an instruction. Invariant: a field that has no
+effect and that no vendor documents is named in a warning; the number and length of warnings are
+bounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from service.api import RerankRequest
 from service.errors import InvalidRequest, Problem, path_of
-from service.gateway.dialects.findings import MAX_NAME
+from service.gateway.dialects.messages import MAX_NAME
 
 STEERING = ("cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "uuid")
 """Fields that would let a client steer the engine; refused rather than ignored."""
 
 INSTRUCTION_NAMES = ("instruct",)
-"""Other vendors' names for `instruction` with its very meaning (SGLang, DashScope): the task."""
+"""Other vendors' names for `instruction` with the same meaning, the task (SGLang, DashScope)."""
 
 IGNORED = frozenset(
     {
@@ -40,16 +40,16 @@ IGNORED = frozenset(
         "user",
     }
 )
-"""Fields that other vendors' clients send and that have no meaning here, without a word."""
+"""Fields that other vendors' clients send and that have no effect here; no warning names them."""
 
 MAX_WARNINGS = 10
 _KNOWN = frozenset(RerankRequest.model_fields)
 READ = _KNOWN | frozenset((*STEERING, *INSTRUCTION_NAMES))
-"""The fields whose values are looked at; of others, a long value need not be read."""
+"""Fields whose values are read. A long value of any other field need not be built."""
 _EXPECTED = _KNOWN | IGNORED | {*INSTRUCTION_NAMES, *STEERING}
 
 
-def expect_no_steering(body: dict[str, Any]) -> None:
+def refuse_steering_fields(body: dict[str, Any]) -> None:
     """Raise `InvalidRequest` where a field would steer the engine."""
     problems = [
         Problem((name,), "This is not accepted here: it would steer the engine.")
@@ -61,14 +61,15 @@ def expect_no_steering(body: dict[str, Any]) -> None:
 
 
 def with_instruction(body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The body with its instruction under our name, and a warning where it had another.
+    """The body with its instruction under `instruction`, and a warning where it had another name.
 
-    Raises `InvalidRequest` where two differ.
+    Raises `InvalidRequest` where both names are sent and their values differ.
     """
     warnings: list[str] = []
     for name in INSTRUCTION_NAMES:
         if body.get(name) is None:
             continue
+
         if body.get("instruction") not in (None, body[name]):
             raise InvalidRequest("This must equal instruction where both are sent.").at((name,))
         body = body | {"instruction": body[name]}
@@ -76,24 +77,22 @@ def with_instruction(body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return body, warnings
 
 
-def unknown_fields(body: dict[str, Any]) -> list[str]:
-    """A warning for each field that nobody knows, up to `MAX_WARNINGS`, and one for the rest."""
+def unknown_field_warnings(body: dict[str, Any]) -> list[str]:
+    """A warning for each unknown field, up to `MAX_WARNINGS`, and one with the number of the
+    rest."""
     warnings: list[str] = []
     unnamed = 0
-    for name in _unknown(body):
+    for name in body:
+        if name in _EXPECTED:
+            continue
         if len(warnings) < MAX_WARNINGS:
             warnings.append(_warning(name[:MAX_NAME]))
         else:
             unnamed += 1
+
     if unnamed:
         warnings.append(f"{unnamed} more fields are not known and had no effect.")
     return warnings
-
-
-def _unknown(body: dict[str, Any]) -> Iterator[str]:
-    for name in body:
-        if name not in _EXPECTED:
-            yield name
 
 
 def _warning(name: str) -> str:

@@ -1,15 +1,14 @@
-"""The service's own dialect (API, section 1), which Cohere, Jina, Infinity, Xinference and vLLM
-clients speak too.
+"""The service's own dialect (API, section 1), which clients of Cohere, Jina, Infinity, Xinference
+and vLLM use too.
 
-Two pure functions, from the body to an `Ask` and from an `Outcome` to the answer. Knows no HTTP.
-Invariant: messages are this room's own; of what a user sent, only field names, ids and metadata are
-repeated.
+It is two pure functions: `read` from a body to a `RerankQuery`, `write` from a `RerankResult` to
+the answer. They depend on no HTTP. Invariant: every message is written in this package, and of a
+request, only field names, ids and metadata are repeated.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -26,44 +25,50 @@ from service.api import (
     ReturnedDocument,
     Usage,
 )
-from service.errors import BadRequest, InvalidRequest, Loc, RerankError
+from service.errors import BadRequest, RerankError
 from service.gateway.dialects.field_names import (
-    expect_no_steering,
-    unknown_fields,
+    refuse_steering_fields,
+    unknown_field_warnings,
     with_instruction,
 )
-from service.gateway.dialects.findings import REQUIRED, refusal
+from service.gateway.dialects.messages import bad_request
 from service.gateway.dialects.rank_fields import with_text
+from service.gateway.dialects.validation import (
+    MAX_OBJECT_FIELDS,
+    check_field_counts,
+    check_instruction,
+    document_list,
+    item_or_error,
+)
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
-from service.gateway.media.data_urls import holds_picture
 
 NAME = "native"
 OnError = Literal["fail", "skip"]
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100
-_MAX_OBJECT_FIELDS = 16
-"""Of an item, and of each object in its content; each unknown one would be a finding of pydantic's.
-"""
 _MAX_RANKED_FIELDS = 1_000
-"""Of a document with `rank_fields`, which may have fields of its own."""
+"""Fields of a document where `rank_fields` is sent, which allows fields of its own."""
 
 
 def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> RerankQuery:
-    """A JSON object as an `Ask`; raises a `BadRequest` that names the places.
+    """The query in a request's JSON object; raises a `BadRequest` with the locations of what is
+    wrong.
 
-    Bad documents are kept as their errors. `on_error` is what holds where the request does not say.
+    A document that is not valid is kept as its error. `on_error` applies to a request that does not
+    set it.
     """
-    expect_no_steering(body)
-    given = {name: value for name, value in body.items() if value is not None}
-    given, warnings = with_instruction(given)
-    documents = given.pop("documents", None)
-    _expect_few_fields(given.get("query"), ("query",), _MAX_OBJECT_FIELDS)
-    try:
-        options = RerankOptions.model_validate(given)
-    except ValidationError as error:
-        raise refusal(error) from None
+    refuse_steering_fields(body)
+    fields = {name: value for name, value in body.items() if value is not None}
+    fields, warnings = with_instruction(fields)
+    documents = fields.pop("documents", None)
 
-    _expect_instruction(options.instruction, limits)
+    check_field_counts(fields.get("query"), ("query",), MAX_OBJECT_FIELDS)
+    try:
+        options = RerankOptions.model_validate(fields)
+    except ValidationError as error:
+        raise bad_request(error) from None
+    check_instruction(options.instruction, limits)
+
     return RerankQuery(
         query=options.query,
         documents=_documents(documents, options.rank_fields or [], limits),
@@ -76,35 +81,34 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Re
         skip_errors=(options.on_error or on_error) == "skip",
         timeout_ms=options.timeout_ms,
         cache=options.cache,
-        warnings=(*warnings, *unknown_fields(body)),
+        warnings=(*warnings, *unknown_field_warnings(body)),
     )
 
 
-def write(ask: RerankQuery, outcome: RerankResult, identity: str) -> RerankAnswer:
-    """An outcome as the answer."""
-    kept = [
-        each
-        for each in outcome.ranked
-        if ask.min_score is None or sigmoid(each.score.logit) >= ask.min_score
-    ]
-    tokens = sum(each.score.prompt_tokens for each in outcome.ranked)
+def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAnswer:
+    """The answer to a query."""
+    ranked = result.ranked
+    returned = ranked
+    if query.min_score is not None:
+        returned = [each for each in ranked if sigmoid(each.score.logit) >= query.min_score]
+
+    tokens = sum(each.score.prompt_tokens for each in ranked)
+    search_units = math.ceil(len(query.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
     return RerankAnswer(
-        id=identity,
-        model=outcome.model.model,
-        results=[_result(ask, each) for each in kept[: ask.top_n]],
+        id=request_id,
+        model=result.model.model,
+        results=[_result(query, each) for each in returned[: query.top_n]],
         errors=[
             DocumentError(index=index, code=error.code, message=error.sentence())
-            for index, error in outcome.errors
+            for index, error in result.errors
         ],
         usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
         meta=AnswerMeta(
-            model_digest=outcome.model.digest,
-            cached_pairs=sum(each.cached for each in outcome.ranked),
+            model_digest=result.model.digest,
+            cached_pairs=sum(each.cached for each in ranked),
             tokens={"input_tokens": tokens},
-            billed_units={
-                "search_units": math.ceil(len(ask.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
-            },
-            warnings=list(ask.warnings) or None,
+            billed_units={"search_units": search_units},
+            warnings=list(query.warnings) or None,
         ),
     )
 
@@ -115,18 +119,12 @@ def sigmoid(logit: float) -> float:
     return 1 / (1 + small) if logit >= 0 else small / (1 + small)
 
 
-def _result(ask: RerankQuery, ranked: ScoredDocument) -> Result:
-    document = ask.documents[ranked.index]
-    score = ranked.score
-    return Result(
+def _result(query: RerankQuery, ranked: ScoredDocument) -> Result:
+    document, score = query.documents[ranked.index], ranked.score
+    result = Result(
         index=ranked.index,
         relevance_score=sigmoid(score.logit),
         logit=score.logit,
-        id=document.id if isinstance(document, Item) else None,
-        metadata=document.metadata if isinstance(document, Item) else None,
-        document=ReturnedDocument(text=_text(document))
-        if ask.return_documents and isinstance(document, Item)
-        else None,
         meta=ResultMeta(
             prompt_tokens=score.prompt_tokens,
             image_tokens=score.image_tokens,
@@ -135,62 +133,28 @@ def _result(ask: RerankQuery, ranked: ScoredDocument) -> Result:
         ),
     )
 
-
-def _text(item: Item) -> str:
-    return "".join(item.texts())
-
-
-def _expect_instruction(instruction: str | None, limits: Limits) -> None:
-    if instruction is None:
-        return
-    if len(instruction) > limits.max_text_chars:
-        message = f"This must have at most {limits.max_text_chars} characters."
-        raise InvalidRequest(message).at(("instruction",))
-    if holds_picture(instruction):
-        raise InvalidRequest("This holds a picture as a data URL.").at(("instruction",))
+    if isinstance(document, Item):
+        result.id = document.id
+        result.metadata = document.metadata
+        if query.return_documents:
+            result.document = ReturnedDocument(text="".join(document.texts()))
+    return result
 
 
-def _documents(given: Any, rank_fields: list[str], limits: Limits) -> list[Item | RerankError]:
-    if given is None:
-        raise InvalidRequest(REQUIRED).at(("documents",))
-
-    documents = given if isinstance(given, list) else [given]
-    if not 1 <= len(documents) <= limits.max_documents:
-        message = f"This must hold 1 to {limits.max_documents} documents."
-        raise InvalidRequest(message).at(("documents",))
-    return [_document(document, rank_fields, index) for index, document in enumerate(documents)]
+def _documents(value: Any, rank_fields: list[str], limits: Limits) -> list[Item | RerankError]:
+    return [
+        _document(document, rank_fields, index)
+        for index, document in enumerate(document_list(value, limits))
+    ]
 
 
-def _document(given: Any, rank_fields: list[str], index: int) -> Item | RerankError:
+def _document(value: Any, rank_fields: list[str], index: int) -> Item | RerankError:
     at = ("documents", index)
-    most = _MAX_RANKED_FIELDS if rank_fields else _MAX_OBJECT_FIELDS
+    if not rank_fields:
+        return item_or_error(value, at)
+
     try:
-        _expect_few_fields(given, at, most)
-        return Item.model_validate(with_text(given, rank_fields, at))
-    except ValidationError as error:
-        return refusal(error, at)
+        check_field_counts(value, at, _MAX_RANKED_FIELDS)
+        return item_or_error(with_text(value, rank_fields, at), at)
     except BadRequest as error:
-        return error
-
-
-def _expect_few_fields(item: Any, at: Loc, most: int) -> None:
-    """Raise `InvalidRequest` where an item, or an object in its content, has more fields than
-    `most`."""
-    for loc, value in _objects(item, at):
-        if len(value) > most:
-            raise InvalidRequest(f"This must have at most {most} fields.").at(loc)
-
-
-def _objects(item: Any, at: Loc) -> Iterator[tuple[Loc, dict[str, Any]]]:
-    """The objects of an item with their places: itself, its parts, their `image_url`."""
-    if not isinstance(item, dict):
-        return
-    yield at, item
-
-    content = item.get("content")
-    for place, part in enumerate(content if isinstance(content, list) else ()):
-        if isinstance(part, dict):
-            yield (*at, "content", place), part
-            url = part.get("image_url")
-            if isinstance(url, dict):
-                yield (*at, "content", place, "image_url"), url
+        return error.with_traceback(None)

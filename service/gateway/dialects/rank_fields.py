@@ -1,8 +1,8 @@
-"""Cohere v1's documents with fields of their own: `{"title", "text"}` and `rank_fields`.
+"""Cohere v1's `rank_fields`: documents such as `{"title", "text"}`, whose named fields are ranked.
 
-Cohere (API v1) reads the values of the named fields in the order of `rank_fields` and nothing else
-of a document. Here `image`, `id` and `metadata` keep their own meaning beside them. Knows JSON
-values alone. Invariant: without `rank_fields` a document is left as it is.
+Cohere ranks the values of the named fields, in the order of `rank_fields`, and nothing else of a
+document. Here `image`, `id` and `metadata` keep their own meaning. The module depends on JSON
+values alone. Invariant: without `rank_fields` a document is not changed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 from service.errors import InvalidRequest, Loc
 
 SEPARATOR = "\n"
-"""What stands between the values of two fields."""
+"""Text between the values of two fields."""
 _KEPT = ("image", "id", "metadata")
 
 
 def with_text(document: Any, rank_fields: list[str], at: Loc) -> Any:
-    """A document whose text is that of the named fields.
+    """A document with the values of the named fields as its text.
 
-    Raises `InvalidRequest` for a field that is no string.
+    Raises `InvalidRequest` for a value that is no string.
     """
     if not rank_fields or not isinstance(document, dict):
         return document
@@ -29,6 +29,7 @@ def with_text(document: Any, rank_fields: list[str], at: Loc) -> Any:
         value = document.get(name)
         if value is None or name == "image":
             continue
+
         if not isinstance(value, str):
             raise InvalidRequest("This must be a string: rank_fields names it.").at((*at, name))
         texts.append(value)

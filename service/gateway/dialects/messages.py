@@ -1,7 +1,7 @@
-"""Pydantic's findings as this service's errors: each says in one sentence what is wrong.
+"""Pydantic's errors as this service's, one sentence each.
 
-Knows pydantic's kinds of finding and their bounds. Invariant: of what a user sent, only field names
-are repeated, cut to `MAX_NAME` characters; no text of pydantic's own leaves.
+The module depends on pydantic's error types and their context. Invariant: of a request, only field
+names are repeated, cut to `MAX_NAME` characters; no text of pydantic's leaves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from service.errors import BY_CODE, MAX_PROBLEMS, BadRequest, InvalidRequest, Lo
 from service.fields import MAX_ID_CHARS, MAX_METADATA_BYTES
 
 MAX_NAME = 64
-"""Characters of a field's name that are repeated."""
+"""Characters of a field's name that a message repeats."""
 
 REQUIRED = "This is required."
 _ITEM = "This must be a string or an object."
@@ -46,26 +46,32 @@ _MESSAGES = {
     "content": "This must have either content, or text and image.",
     "empty_item": "An item needs a text or an image.",
 }
-"""What is wrong with a value, by pydantic's kind of finding; `{...}` is from its context."""
+"""Messages by pydantic's error type; the names in braces are from an error's context."""
 
 
-def refusal(error: ValidationError, at: Loc = ()) -> BadRequest:
-    """Pydantic's findings at a place of the request as one error: of the first one's kind."""
-    found = error.errors(include_url=False, include_input=False)
-    kind = BY_CODE.get(found[0]["type"], InvalidRequest)
+def bad_request(error: ValidationError, at: Loc = ()) -> BadRequest:
+    """The errors that pydantic found at a location of the request, as one of the first one's
+    class."""
+    details = error.errors(include_url=False, include_input=False)
+    kind = BY_CODE.get(details[0]["type"], InvalidRequest)
     if not issubclass(kind, BadRequest):
         kind = InvalidRequest
 
-    problems = [_problem(each, at) for each in found[:MAX_PROBLEMS]]
-    return kind(problems=problems, unlisted=len(found) - len(problems))
+    problems = [_problem(each, at) for each in details[:MAX_PROBLEMS]]
+    return kind(problems=problems, unlisted=len(details) - len(problems))
 
 
-def _problem(found: ErrorDetails, at: Loc) -> Problem:
-    inner = found["loc"]
-    loc = (*at, *(named(step) for step in inner))
-    kind = found["type"]
+def cut(step: str | int) -> str | int:
+    """A step of a location; of a field's name, the characters that a message repeats."""
+    return step if isinstance(step, int) else step[:MAX_NAME]
+
+
+def _problem(details: ErrorDetails, at: Loc) -> Problem:
+    inner = details["loc"]
+    loc = (*at, *(cut(step) for step in inner))
+    kind = details["type"]
     if kind in ("model_type", "model_attributes_type"):
-        # a part of a content, and what is in it, have no short form
+        # an item may also be a string; a part of its content may not
         return Problem(loc, "This must be an object." if "content" in inner else _ITEM)
 
     if kind == "extra_forbidden" and len(inner) == 1 and at[:1] == ("documents",):
@@ -73,9 +79,4 @@ def _problem(found: ErrorDetails, at: Loc) -> Problem:
         return Problem(loc, message)
 
     message = _MESSAGES.get(kind, "This is not valid.")
-    return Problem(loc, message.format_map(found.get("ctx", {})))
-
-
-def named(step: str | int) -> str | int:
-    """A step of a place, cut to what is repeated of it."""
-    return step if isinstance(step, int) else step[:MAX_NAME]
+    return Problem(loc, message.format_map(details.get("ctx", {})))

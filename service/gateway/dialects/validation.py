@@ -1,0 +1,89 @@
+"""Checks that every dialect makes of a request: its items, the number of its documents, its
+instruction.
+
+The module depends on the public types and limits, on no dialect. Invariant: a value is refused with
+a `BadRequest` that has its location, and an object with too many fields is refused before pydantic
+looks into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.api import Item, Limits
+from service.errors import BadRequest, InvalidRequest, Loc
+from service.gateway.dialects.messages import REQUIRED, bad_request
+from service.gateway.media.data_urls import holds_picture
+
+MAX_OBJECT_FIELDS = 16
+"""Fields of an item, and of each object in its content. Pydantic reports each unknown field by
+itself, and such an error is many times larger than the field."""
+
+
+def item_or_error(value: Any, at: Loc) -> Item | BadRequest:
+    """An item from its JSON value, or the error that it is refused with.
+
+    The error is without a traceback, whose frames would keep the value alive.
+    """
+    try:
+        check_field_counts(value, at, MAX_OBJECT_FIELDS)
+        return Item.model_validate(value)
+    except ValidationError as error:
+        return bad_request(error, at)
+    except BadRequest as error:
+        return error.with_traceback(None)
+
+
+def document_list(value: Any, limits: Limits, at: Loc = ("documents",)) -> list[Any]:
+    """The JSON values of a request's documents, of which one may be sent without a list.
+
+    Raises `InvalidRequest` where there are none, or more than the limit.
+    """
+    if value is None:
+        raise InvalidRequest(REQUIRED).at(at)
+
+    documents = value if isinstance(value, list) else [value]
+    if not 1 <= len(documents) <= limits.max_documents:
+        raise InvalidRequest(f"This must hold 1 to {limits.max_documents} documents.").at(at)
+    return documents
+
+
+def check_instruction(instruction: str | None, limits: Limits) -> None:
+    """Raise `InvalidRequest` for an instruction that is too long or has an image in it."""
+    if instruction is None:
+        return
+
+    if len(instruction) > limits.max_text_chars:
+        message = f"This must have at most {limits.max_text_chars} characters."
+        raise InvalidRequest(message).at(("instruction",))
+    if holds_picture(instruction):
+        raise InvalidRequest("This holds a picture as a data URL.").at(("instruction",))
+
+
+def check_field_counts(item: Any, at: Loc, most: int) -> None:
+    """Raise `InvalidRequest` for an item with more than `most` fields in it or in an object of its
+    content."""
+    for loc, value in _objects(item, at):
+        if len(value) > most:
+            raise InvalidRequest(f"This must have at most {most} fields.").at(loc)
+
+
+def _objects(item: Any, at: Loc) -> Iterator[tuple[Loc, dict[str, Any]]]:
+    """The objects of an item with their locations: the item, its parts, and their `image_url`."""
+    if not isinstance(item, dict):
+        return
+    yield at, item
+
+    content = item.get("content")
+    if not isinstance(content, list):
+        return
+    for index, part in enumerate(content):
+        if not isinstance(part, dict):
+            continue
+        yield (*at, "content", index), part
+        url = part.get("image_url")
+        if isinstance(url, dict):
+            yield (*at, "content", index, "image_url"), url

@@ -1,1 +1,1 @@
-"""Parsing: bodies and items read off the event loop, within bounds on memory and time."""
+"""Parsing: request bodies and items read in threads, within bounds on memory and time."""

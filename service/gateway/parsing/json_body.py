@@ -1,11 +1,10 @@
-"""A request's JSON body as a dict, within bounds on its memory, and on how long other threads wait
-for the interpreter.
+"""A request's JSON body as a dict, within bounds on memory and on how long the interpreter is held.
 
-A body is read in two steps. The outline counts values and depth by a scan over the bytes, and
-splits the body into its fields and their entries without building any; it says how much memory they
-will take. Only then are they built, one entry at a time. Knows JSON alone: neither field names nor
-HTTP. Invariant: nothing is built of a body that is not within the bounds, and no step holds the
-interpreter for longer than one entry, or a few hundredths of a second, take.
+A body is parsed in two steps. The outline counts its values and their depth in a scan over the
+bytes, splits it into fields and list entries without building any, and estimates their memory. The
+build then makes one entry at a time. The module depends on JSON alone, on no field's name and no
+HTTP. Invariant: nothing is built of a body beyond the bounds, and no step holds the interpreter for
+longer than one entry, or a few hundredths of a second, takes.
 """
 
 from __future__ import annotations
@@ -19,74 +18,61 @@ from pydantic_core import from_json
 from service.errors import InvalidRequest
 
 MAX_DEPTH = 100
-"""The greatest depth of nested lists and objects. The parser itself ends at 200."""
-BYTES_A_MARK = 192
-"""Memory that a value takes at most beside its characters, by the brackets and commas that it
-needs.
+"""The greatest depth of nested lists and objects. The parser's own limit is 200."""
+BYTES_PER_DELIMITER = 192
+"""Upper bound of the memory that values take beside their characters, for each bracket and comma.
 
-The dearest is an object of one key with values of its own: `{"k1":"v1"},` has two marks and takes
-312 bytes (CPython 3.11).
+The most expensive value is an object with one key: `{"k1":"v1"},` has two delimiters and takes 312
+bytes (CPython 3.11).
 """
 IGNORED_BYTES = 64 * 2**10
-"""A field that is not read is not built where it is longer than this."""
+"""A field that is not needed is not built where it is longer than this."""
 _NULL = msgspec.Raw(b"null")
-_OWN_BYTES = 2**10
-"""Bytes of memory that the smallest body takes."""
-_CHUNK_BYTES = 2**20
-"""Bytes that one step scans: a few milliseconds."""
+_EMPTY_BODY_BYTES = 2**10
+"""Memory of the smallest body."""
+CHUNK_BYTES = 2**20
+"""Bytes that one step of the scan covers, in a few milliseconds."""
 _UNSCANNED = bytes(range(256)).translate(None, b'"[]{},')
 _BELOW_ASTRAL = bytes(range(0xF0))
-"""All bytes but those that begin a character of four bytes in UTF-8."""
+"""All bytes but those that start a character of four bytes in UTF-8."""
 _SURROGATES = tuple(rf"\u{d}{digit}".encode() for d in "dD" for digit in "89abAB")
 
-_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_entries_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class JsonBody:
-    """A JSON object whose fields are known and not built yet.
+    """A JSON object whose fields are counted and not built yet.
 
-    `memory`: bytes that it takes at most when it is built. `entries`: the length of each needed
-    field that is a list, by name.
+    `memory` is an upper bound of its bytes in memory once it is built. `entries` is the length of
+    each needed field that is a list, by name.
     """
 
-    def __init__(self, body: bytes | bytearray, max_marks: int, needed: Container[str]) -> None:
+    def __init__(
+        self,
+        body: bytes | bytearray,
+        max_delimiters: int,
+        needed: Container[str],
+        *,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
         """Outline a body of which the fields in `needed` are read.
 
-        Raises `InvalidRequest` where it is no JSON object, or has more than `max_marks` brackets
-        and commas.
+        Raises `InvalidRequest` where it is no JSON object, or has more than `max_delimiters`
+        brackets and commas.
         """
-        marks = _count_marks(body, max_marks)
-        try:
-            fields = _fields_of(body)
-            for name, raw in fields.items():
-                if name not in needed and memoryview(raw).nbytes > IGNORED_BYTES:
-                    fields[name] = _NULL
-            self._fields = {name: _split(raw) for name, raw in fields.items()}
-        except msgspec.ValidationError:
-            raise InvalidRequest("The request body must be a JSON object.") from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise _invalid() from None
-        self.entries = {
-            name: len(field)
-            for name, field in self._fields.items()
-            if isinstance(field, list) and name in needed
-        }
-        self.memory = _OWN_BYTES + marks * BYTES_A_MARK + self._characters(body)
-
-    def _characters(self, body: bytes | bytearray) -> int:
-        """Bytes that all characters take at most."""
-        if _is_plain(body):
-            return len(body)
-
-        taken = 0
-        for field in self._fields.values():
-            for raw in field if isinstance(field, list) else (field,):
-                taken += _most_bytes(bytes(raw))
-        return taken
+        delimiters = _count_delimiters(body, max_delimiters, chunk_bytes)
+        self._fields = _split_fields(body, needed)
+        self.entries: dict[str, int] = {}
+        for name, field in self._fields.items():
+            if name in needed and isinstance(field, list):
+                self.entries[name] = len(field)
+        self.memory = (
+            _EMPTY_BODY_BYTES + delimiters * BYTES_PER_DELIMITER + self._character_bytes(body)
+        )
 
     def build(self) -> dict[str, Any]:
-        """The object, but for long fields that are not read: those are None. It can be built once.
+        """The object, with None for each long field that is not needed. It can be built once.
 
         Raises `InvalidRequest` where a value is no JSON after all.
         """
@@ -94,20 +80,48 @@ class JsonBody:
         built: dict[str, Any] = {}
         try:
             for name, field in fields.items():
-                built[name] = (
-                    [_value(raw) for raw in field] if isinstance(field, list) else _value(field)
-                )
+                if isinstance(field, list):
+                    built[name] = [_build(raw) for raw in field]
+                else:
+                    built[name] = _build(field)
         except ValueError:
-            raise _invalid() from None
+            raise _not_json() from None
         return built
 
+    def _character_bytes(self, body: bytes | bytearray) -> int:
+        """An upper bound of the memory of all characters."""
+        if _is_plain(body):
+            return len(body)
 
-def _split(raw: msgspec.Raw) -> msgspec.Raw | list[msgspec.Raw]:
-    """A list's entries; any other value as it is."""
-    return _entries_of(raw) if bytes(memoryview(raw)[:1]) == b"[" else raw
+        total = 0
+        for field in self._fields.values():
+            for raw in field if isinstance(field, list) else (field,):
+                total += _max_character_bytes(bytes(raw))
+        return total
 
 
-def _value(raw: msgspec.Raw) -> Any:
+def _split_fields(
+    body: bytes | bytearray, needed: Container[str]
+) -> dict[str, msgspec.Raw | list[msgspec.Raw]]:
+    """A body's fields by name: a list as its entries, a long field that is not needed as null."""
+    split: dict[str, msgspec.Raw | list[msgspec.Raw]] = {}
+    try:
+        for name, raw in _decode_fields(body).items():
+            view = memoryview(raw)
+            if name not in needed and view.nbytes > IGNORED_BYTES:
+                split[name] = _NULL
+            elif bytes(view[:1]) == b"[":
+                split[name] = _decode_entries(raw)
+            else:
+                split[name] = raw
+    except msgspec.ValidationError:
+        raise InvalidRequest("The request body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _not_json() from None
+    return split
+
+
+def _build(raw: msgspec.Raw) -> Any:
     return from_json(bytes(raw), allow_inf_nan=False)
 
 
@@ -115,67 +129,75 @@ def _is_plain(value: bytes | bytearray) -> bool:
     return value.isascii() and rb"\u" not in value
 
 
-def _most_bytes(value: bytes) -> int:
-    """Bytes that a value's characters take at most: a wide one makes each character of its string
-    as wide."""
+def _max_character_bytes(value: bytes) -> int:
+    """An upper bound of the memory of a value's characters.
+
+    CPython stores every character of a string in the width of its widest.
+    """
     if _is_plain(value):
         return len(value)
-    wide = value.translate(None, _BELOW_ASTRAL) or any(each in value for each in _SURROGATES)
-    return len(value) * (4 if wide else 2)
+
+    has_astral = bool(value.translate(None, _BELOW_ASTRAL))
+    has_surrogate = any(surrogate in value for surrogate in _SURROGATES)
+    return len(value) * (4 if has_astral or has_surrogate else 2)
 
 
-def _count_marks(body: bytes | bytearray, most: int) -> int:
-    """The brackets and commas outside of strings; raises `InvalidRequest` above `most`, and where
-    they nest too deep.
+def _count_delimiters(body: bytes | bytearray, most: int, chunk_bytes: int) -> int:
+    """The number of brackets and commas outside of strings.
 
-    What is no JSON may be counted wrongly from its first mistake on: no parser gets beyond it.
+    Raises `InvalidRequest` above `most`, and above `MAX_DEPTH`. In a body that is no JSON the count
+    may be wrong from the first mistake on, which no parser gets beyond.
     """
     view = memoryview(body)
-    marks = depth = start = 0
+    count = depth = start = 0
     within_string = False
     while start < len(view):
-        chunk = _chunk(view, start)
+        chunk = _chunk(view, start, chunk_bytes)
         start += len(chunk)
         skeleton = chunk.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _UNSCANNED)
 
         quotes = skeleton.count(b'"')
-        if quotes > 4 * most:  # a mark allows one value and its name: two strings
-            raise _too_many(most)
+        if quotes > 4 * most:  # a delimiter allows one value and its name: two strings
+            raise _too_many_delimiters(most)
         outside = b"".join(skeleton.split(b'"')[within_string::2])
-        within_string ^= quotes % 2 == 1
+        if quotes % 2 == 1:
+            within_string = not within_string
 
-        marks += len(outside.translate(None, b"]}"))
-        if marks > most:
-            raise _too_many(most)
+        count += len(outside.translate(None, b"]}"))
+        if count > most:
+            raise _too_many_delimiters(most)
         depth = _depth(outside.translate(None, b","), depth)
-    return marks
+    return count
 
 
-def _chunk(view: memoryview, start: int) -> bytes:
-    """The next bytes, which do not end between a backslash and what it escapes."""
-    chunk = bytes(view[start : start + _CHUNK_BYTES])
-    if (len(chunk) - len(chunk.rstrip(b"\\"))) % 2:
+def _chunk(view: memoryview, start: int, size: int) -> bytes:
+    """The next bytes, which do not end between a backslash and the character that it escapes."""
+    chunk = bytes(view[start : start + size])
+    trailing_backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
+    if trailing_backslashes % 2 == 1:
         chunk += bytes(view[start + len(chunk) : start + len(chunk) + 1])
     return chunk
 
 
 def _depth(brackets: bytes, depth: int) -> int:
-    """The depth after some brackets; raises `InvalidRequest` where it is too great, or more are
-    closed than were opened."""
+    """The depth after some brackets.
+
+    Raises `InvalidRequest` above `MAX_DEPTH`, and where more brackets are closed than opened.
+    """
     for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
         if depth > MAX_DEPTH:
             raise InvalidRequest(f"The request body may be nested {MAX_DEPTH} deep.")
         if depth < 0:
-            raise _invalid()
+            raise _not_json()
     return depth
 
 
-def _invalid() -> InvalidRequest:
+def _not_json() -> InvalidRequest:
     return InvalidRequest("The request body is not valid JSON.")
 
 
-def _too_many(most: int) -> InvalidRequest:
+def _too_many_delimiters(most: int) -> InvalidRequest:
     return InvalidRequest(
         f"The request body may have {most} brackets and commas outside of strings."
     )

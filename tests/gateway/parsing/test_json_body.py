@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from service.errors import InvalidRequest
-from service.gateway.parsing import json_body
 from service.gateway.parsing.json_body import IGNORED_BYTES, MAX_DEPTH, JsonBody
 
 MOST = 10_000
@@ -31,41 +30,39 @@ values = st.recursive(
 objects = st.dictionaries(texts, values, max_size=6)
 
 
-def refusal(body: bytes, most: int = MOST) -> str:
+def refusal(body: bytes, most: int = MOST, **options: int) -> str:
     with pytest.raises(InvalidRequest) as caught:
-        JsonBody(body, most, ALL).build()
+        JsonBody(body, most, ALL, **options).build()
     return caught.value.message
 
 
-def marks_in(value: Any) -> int:
+def delimiters_in(value: Any) -> int:
     """Brackets and commas of a value as json.dumps writes it."""
     if isinstance(value, dict):
-        return 1 + max(0, len(value) - 1) + sum(marks_in(each) for each in value.values())
+        return 1 + max(0, len(value) - 1) + sum(delimiters_in(each) for each in value.values())
     if isinstance(value, list):
-        return 1 + max(0, len(value) - 1) + sum(marks_in(each) for each in value)
+        return 1 + max(0, len(value) - 1) + sum(delimiters_in(each) for each in value)
     return 0
 
 
 @settings(max_examples=300)
 @given(objects, st.booleans(), st.sampled_from([None, 1]), st.integers(1, 50))
-def test_a_body_is_what_the_parser_says_and_its_marks_are_counted(
+def test_a_body_is_what_the_parser_says_and_its_delimiters_are_counted(
     value: dict[str, Any], ascii_only: bool, indent: int | None, chunk: int
 ) -> None:
     """However it is written, and wherever the scan's chunks end."""
     body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
-    marks = marks_in(value)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(json_body, "_CHUNK_BYTES", chunk)
-        outline = JsonBody(body, marks, value)
-        assert outline.entries == {
-            name: len(each) for name, each in value.items() if isinstance(each, list)
-        }
-        assert outline.build() == value
-        if marks > 1:
-            assert (
-                refusal(body, marks - 1)
-                == f"The request body may have {marks - 1} brackets and commas outside of strings."
-            )
+    count = delimiters_in(value)
+    outline = JsonBody(body, count, value, chunk_bytes=chunk)
+    assert outline.entries == {
+        name: len(each) for name, each in value.items() if isinstance(each, list)
+    }
+    assert outline.build() == value
+    if count > 1:
+        assert (
+            refusal(body, count - 1, chunk_bytes=chunk)
+            == f"The request body may have {count - 1} brackets and commas outside of strings."
+        )
 
 
 @settings(max_examples=500)
@@ -78,12 +75,10 @@ def test_any_bytes_are_an_object_or_refused_as_the_parser_does(body: bytes, chun
         expected = from_json(body, allow_inf_nan=False)
     except ValueError:
         expected = None
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(json_body, "_CHUNK_BYTES", chunk)
-        if isinstance(expected, dict):
-            assert JsonBody(body, MOST, ALL).build() == expected
-        else:
-            refusal(body)
+    if isinstance(expected, dict):
+        assert JsonBody(body, MOST, ALL, chunk_bytes=chunk).build() == expected
+    else:
+        refusal(body, chunk_bytes=chunk)
 
 
 def size_of(value: Any) -> int:

@@ -36,6 +36,7 @@ from service.gateway.fleet.dispatch import (
 from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import TITLE, openapi_page
+from service.gateway.media.decoders import Decoders
 from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
 from service.gateway.model_names import ModelNames
@@ -208,7 +209,7 @@ def _media(settings: GatewaySettings, fetcher: Fetcher | None) -> Media:
     return Media(
         settings.limits(),
         fetcher,
-        decode_seconds=settings.image_decode_ms / 1000,
+        decoders=Decoders(decode_seconds=settings.image_decode_ms / 1000),
         request_seconds=settings.request_decode_ms / 1000,
     )
 

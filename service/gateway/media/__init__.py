@@ -1,1 +1,1 @@
-"""Media: the only place that opens an image or fetches a URL."""
+"""Media: the only package of the gateway that opens an image or fetches a URL."""

@@ -1,6 +1,6 @@
-"""What makes two things the same to the gateway: bytes, framed by their lengths.
+"""Contents: one side of a pair as it was sent, and the bytes that identify it.
 
-Knows contents, nothing of what is looked up by them. Invariant: two lists of fields give the same
+The module depends on no cache and no model. Invariant: two lists of fields are framed as the same
 bytes only if they are equal.
 """
 
@@ -11,36 +11,19 @@ from dataclasses import dataclass
 from service.errors import Loc
 
 
-def framed(*fields: bytes) -> bytes:
-    """Fields with their lengths, so that no two lists of fields give the same bytes."""
-    return b"".join([len(field).to_bytes(8, "big") + field for field in fields])
-
-
-def identity(content: Content) -> bytes:
-    """A content as bytes: its texts as they are, its images by their digest."""
-    if len(content) == 1 and isinstance(content[0], Text):  # nearly every document
-        return b"t" + content[0].text.encode()
-    return b"m" + framed(
-        *(
-            b"t" + part.text.encode() if isinstance(part, Text) else b"i" + part.digest
-            for part in content
-        )
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text part of an item."""
+    """A text of an item."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image part of an item, still encoded.
+    """An encoded image of an item.
 
-    `digest` is the SHA-256 of `data`, `loc` its place in the request, `size` (width, height) as its
-    header says; a decoder goes over its pixels `passes` times as often as is usual.
+    `digest` is the SHA-256 of `data`, `loc` its location in the request, and `size` its (width,
+    height) by its header. A decoder goes over its pixels `passes` times as often as usual.
     """
 
     data: bytes
@@ -55,9 +38,29 @@ class Picture:
 
     @property
     def effort(self) -> int:
-        """How many pixels a decoder goes over."""
+        """The number of pixels that a decoder goes over."""
         return self.pixels * self.passes
 
 
 Content = tuple[Text | Picture, ...]
-"""One side of a pair as it was sent: texts and images in order."""
+"""A query or a document: its texts and images in order."""
+
+
+def identity(content: Content) -> bytes:
+    """A content as bytes: its texts as UTF-8, its images by their digests."""
+    # nearly every document is one text
+    if len(content) == 1 and isinstance(content[0], Text):
+        return b"t" + content[0].text.encode()
+
+    fields: list[bytes] = []
+    for part in content:
+        if isinstance(part, Text):
+            fields.append(b"t" + part.text.encode())
+        else:
+            fields.append(b"i" + part.digest)
+    return b"m" + framed(*fields)
+
+
+def framed(*fields: bytes) -> bytes:
+    """Fields with their lengths before them, so that different lists give different bytes."""
+    return b"".join([len(field).to_bytes(8, "big") + field for field in fields])

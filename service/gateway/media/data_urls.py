@@ -1,8 +1,7 @@
-"""Pictures inside text: data URLs as they are written, and base64 alone or in them.
+"""Data URLs and base64: images written as text.
 
-Knows RFC 2397 and the two alphabets of base64, nothing of images. Invariant: the media type that a
-URL claims decides nothing but whether a text holds an image; what the bytes are is looked at
-elsewhere.
+The module depends on RFC 2397 and on the two alphabets of base64, on no image format. Invariant: a
+URL's media type decides only whether a text has an image in it, and never how its bytes are read.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import binascii
 import re
 
 MAX_LABEL = 512
-"""Characters before a data URL's comma: a media type and its parameters."""
+"""Characters before a data URL's comma, which are a media type and its parameters."""
 _PAYLOAD = re.compile(r";base64,[a-z0-9+/_%\\-]{32}")
-"""In lower case. The smallest picture takes 40 digits; a text about data URLs shows fewer."""
+"""In lower case. The smallest image has 40 digits; a text about data URLs quotes fewer."""
 _IMAGE_LABEL = re.compile(r"data:image\\*/[^,\n\"'<>]+")
 """PHP writes JSON with `\\/` for each slash."""
 _TYPE_AND_PARAMETERS = r"[a-z0-9.+/-]{0,128}(?:;\s?[^;,\s]{0,256}){0,8}"
-_WHOLE = re.compile(
+_DATA_URL = re.compile(
     rf"\s*data:{_TYPE_AND_PARAMETERS};base64,[a-z0-9+/_=\s-]*",
     re.IGNORECASE,
 )
@@ -30,13 +29,14 @@ class NotBase64(ValueError):
 
 
 def is_data_url(text: str) -> bool:
-    """Whether a text is a data URL in base64, of whatever type, and nothing else."""
-    return _WHOLE.fullmatch(text) is not None
+    """Whether a text is one data URL in base64, of any type."""
+    return _DATA_URL.fullmatch(text) is not None
 
 
 def holds_picture(text: str) -> bool:
-    """Whether a picture stands somewhere in a text as a data URL."""
-    if "64," not in text:  # cheaper than all that follows, and so it is with nearly every text
+    """Whether a text has an image in it as a data URL."""
+    # nearly every text ends here, and cheaply
+    if "64," not in text:
         return False
 
     lowered = text.lower()
@@ -49,9 +49,9 @@ def holds_picture(text: str) -> bool:
 
 
 def base64_of(source: str) -> str | None:
-    """The base64 of a data URL of any type; None for one not in base64.
+    """The base64 of a data URL of any type; None for a data URL in another encoding.
 
-    A source that is no data URL is base64 itself.
+    A source that is no data URL is taken as base64.
     """
     if not source[:64].lstrip().lower().startswith("data:"):
         return source
@@ -63,10 +63,14 @@ def base64_of(source: str) -> str | None:
 
 
 def decode(encoded: str) -> bytes:
-    """The bytes of base64 in either alphabet, padding and whitespace or not; raises `NotBase64`."""
+    """The bytes of base64 in either alphabet, with or without padding and whitespace.
+
+    Raises `NotBase64`.
+    """
     digits = "".join(encoded.split()).rstrip("=")
     if "-" in digits or "_" in digits:
         digits = digits.translate(_URL_SAFE)
+
     try:
         return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError):

@@ -1,8 +1,9 @@
-"""Images at URLs, fetched from public hosts and nowhere else. Off unless the operator turns it on.
+"""Fetches images at URLs, from public hosts alone. It is off unless the operator turns it on.
 
-Knows names, addresses and one GET, nothing of items or of what an image is. Invariant: a host is
-looked up once; if all that it resolves to is public, one of those very addresses is dialled; no
-reply leads to a second request, and none costs more than its bytes and its time.
+The module depends on names, addresses and one GET, on no item and no image format. Invariant: a
+host is looked up once; if every address that it resolves to is public, one of those addresses is
+connected to; no reply leads to a second request, and none costs more than its bounds of bytes and
+time.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from service.observability.metrics import IMAGE_FETCHES
 from service.observability.request_context import stage
 
 CONNECT_SECONDS = 2.0
-ADDRESSES_TRIED = 3
-"""Of a host that resolves to several addresses; all are checked."""
-A_REQUEST_AT_ONCE = 8
-"""Images that one request has fetched at a time: slow hosts named by one caller leave room for
-others."""
+MAX_ADDRESSES = 3
+"""Addresses of a host that are tried. All are checked."""
+FETCHES_PER_REQUEST = 8
+"""Images that are fetched at a time for one request, so that slow hosts in one request leave room
+for others."""
 
 _NO_HOST = "The image's URL names no public host."
 _NO_IMAGE = "The image cannot be fetched from its URL."
 _REDIRECTS = "The image's URL leads to another: send that one."
-_ENCODED = "The image's host sent it compressed, though asked not to."
+_COMPRESSED = "The image's host sent it compressed, though asked not to."
 _TOO_SLOW = "The image took too long to fetch."
 _TOO_MUCH = "The images at this request's URLs are larger than one request may be."
 
@@ -49,15 +50,14 @@ _HEADERS = (
 )
 
 Fetched = dict[str, bytes | RerankError]
-"""The bytes at each URL, or why there are none."""
+"""The bytes at each URL, or the error of its fetch."""
 Resolve = Callable[[str], Iterable[str]]
-"""A host name's addresses; blocking; raises `OSError`."""
+"""Resolves a host name to its addresses; it blocks, and raises `OSError`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchRules:
-    """What may be fetched: from which hosts (empty: from any that is public), how much, for how
-    long."""
+    """Bounds of fetching. With no `hosts`, every public host is allowed."""
 
     hosts: tuple[str, ...]
     seconds: float
@@ -68,8 +68,8 @@ class FetchRules:
 
 
 def resolve(host: str) -> list[str]:
-    """A host's addresses by the system's resolver; raises `OSError`. The final dot keeps search
-    domains out of it."""
+    """A host's addresses by the system's resolver; raises `OSError`."""
+    # the final dot keeps the resolver from appending its search domains
     found = socket.getaddrinfo(
         f"{host}.", HTTPS_PORT, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
     )
@@ -77,133 +77,135 @@ def resolve(host: str) -> list[str]:
 
 
 class Fetcher:
-    """Fetches images by `rules`, over all requests no more than `rules.at_once` at a time."""
+    """Fetches images by `rules`, at most `rules.at_once` at a time over all requests."""
 
     def __init__(
         self,
         rules: FetchRules,
         *,
         resolve: Resolve = resolve,
-        dial: httpcore.AsyncNetworkBackend | None = None,
-        trusted: ssl.SSLContext | None = None,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._rules = rules
         self._resolve = resolve
-        self._dial = dial or httpcore.AnyIOBackend()
-        self._trusted = trusted or httpx.create_ssl_context()
+        self._backend = backend or httpcore.AnyIOBackend()
+        self._ssl_context = ssl_context or httpx.create_ssl_context()
         self._slots = asyncio.Semaphore(rules.at_once)
-        # threads of its own: a name server that never answers must not hold up those that look for
-        # workers
+        # threads of its own, so that a name server that does not reply blocks no other lookup
         self._lookups = ThreadPoolExecutor(rules.at_once, thread_name_prefix="names")
 
-    async def fetch(self, urls: Collection[str], until: float) -> Fetched:
-        """What is at each of a request's URLs, before `until` (event loop time); raises
-        `InvalidRequest` where they are many."""
+    async def fetch(self, urls: Collection[str], deadline: float) -> Fetched:
+        """The bytes at each of a request's URLs, fetched before `deadline` (event loop time).
+
+        Raises `InvalidRequest` where there are too many URLs.
+        """
         if len(urls) > self._rules.max_urls:
             raise InvalidRequest(f"A request may name {self._rules.max_urls} image URLs.")
-        allowance = _Allowance(self._rules.max_request_bytes)
-        own = asyncio.Semaphore(A_REQUEST_AT_ONCE)
+
+        budget = _ByteBudget(self._rules.max_request_bytes)
+        request_slots = asyncio.Semaphore(FETCHES_PER_REQUEST)
         with stage("fetch"):
             fetched = await asyncio.gather(
-                *(self._fetched(url, allowance, own, until) for url in urls)
+                *(self._outcome(url, budget, request_slots, deadline) for url in urls)
             )
         return dict(zip(urls, fetched, strict=True))
 
-    async def _fetched(
-        self, url: str, allowance: _Allowance, own: asyncio.Semaphore, until: float
+    async def _outcome(
+        self, url: str, budget: _ByteBudget, request_slots: asyncio.Semaphore, deadline: float
     ) -> bytes | RerankError:
         try:
-            async with asyncio.timeout_at(until), own, self._slots:
-                data = await self._in_time(read_url(url, self._rules.hosts), allowance)
+            async with asyncio.timeout_at(deadline), request_slots, self._slots:
+                data = await self._in_time(read_url(url, self._rules.hosts), budget)
         except TimeoutError:
             IMAGE_FETCHES.labels("deadline").inc()
             return DeadlineExceeded()
         except RerankError as error:
             IMAGE_FETCHES.labels(error.code).inc()
             return error
+
         IMAGE_FETCHES.labels("fetched").inc()
         return data
 
-    async def _in_time(self, target: Target, allowance: _Allowance) -> bytes:
+    async def _in_time(self, target: Target, budget: _ByteBudget) -> bytes:
+        """Fetch within the time of one image; raises `TimeoutError` where the request's deadline
+        ends it first."""
         try:
-            async with asyncio.timeout(self._rules.seconds) as limit:
-                return await self._get(target, await self._addresses(target.host), allowance)
+            async with asyncio.timeout(self._rules.seconds) as timeout:
+                return await self._get(target, await self._addresses(target.host), budget)
         except TimeoutError:
-            if not limit.expired():
+            if not timeout.expired():
                 raise
             raise InvalidImage(_TOO_SLOW) from None
 
     async def _addresses(self, host: str) -> Sequence[str]:
-        """What a host resolves to, this once; raises `InvalidImage` unless all of it is public."""
+        """The addresses of a host, from one lookup; raises `InvalidImage` unless all are public."""
+        loop = asyncio.get_running_loop()
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._lookups, lambda: [*dict.fromkeys(self._resolve(host))]
+            found = await loop.run_in_executor(
+                self._lookups, lambda: list(dict.fromkeys(self._resolve(host)))
             )
         except (OSError, UnicodeError):
             found = []
         if not found or not all(map(is_public, found)):
             raise InvalidImage(_NO_HOST)
-        return found[:ADDRESSES_TRIED]
+        return found[:MAX_ADDRESSES]
 
-    async def _get(self, target: Target, addresses: Sequence[str], allowance: _Allowance) -> bytes:
+    async def _get(self, target: Target, addresses: Sequence[str], budget: _ByteBudget) -> bytes:
         host = target.host.encode()
         url = httpcore.URL(scheme=b"https", host=host, port=HTTPS_PORT, target=target.path.encode())
-        pinned = _Pinned(self._dial, addresses)
+        pool = httpcore.AsyncConnectionPool(
+            ssl_context=self._ssl_context,
+            network_backend=_PinnedBackend(self._backend, addresses),
+        )
+        headers = [(b"Host", host), *_HEADERS]
+        extensions = {"timeout": {"connect": CONNECT_SECONDS}}
         try:
             async with (
-                httpcore.AsyncConnectionPool(
-                    ssl_context=self._trusted, network_backend=pinned
-                ) as pool,
-                pool.stream(
-                    "GET",
-                    url,
-                    headers=[(b"Host", host), *_HEADERS],
-                    extensions={"timeout": {"connect": CONNECT_SECONDS}},
-                ) as response,
+                pool,
+                pool.stream("GET", url, headers=headers, extensions=extensions) as response,
             ):
-                return await self._body(response, allowance)
+                return await self._body(response, budget)
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError):
             raise InvalidImage(_NO_IMAGE) from None
 
-    async def _body(self, response: httpcore.Response, allowance: _Allowance) -> bytes:
-        """The reply's bytes as they came; whatever its type says, `media` looks at what it is."""
+    async def _body(self, response: httpcore.Response, budget: _ByteBudget) -> bytes:
+        """The response's bytes, without a look at their declared type or length."""
         if 300 <= response.status < 400:
             raise InvalidImage(_REDIRECTS)
         if response.status != httpx.codes.OK:
             raise InvalidImage(_NO_IMAGE)
-        if any(
-            name.lower() == b"content-encoding" and value.lower() != b"identity"
-            for name, value in response.headers
-        ):
-            raise InvalidImage(_ENCODED)
+        if _is_compressed(response):
+            raise InvalidImage(_COMPRESSED)
+
         most = self._rules.max_image_bytes
         data = bytearray()
-        async for chunk in response.aiter_stream():  # what its length is said to be does not matter
+        async for chunk in response.aiter_stream():
             data += chunk
             if len(data) > most:
                 raise ImageTooLarge(f"The image is larger than {most} bytes.")
-            allowance.take(len(chunk))
+            budget.spend(len(chunk))
         return bytes(data)
 
 
-class _Allowance:
-    """The bytes that one request may still have fetched."""
+class _ByteBudget:
+    """The bytes that may still be fetched for one request."""
 
     def __init__(self, left: int) -> None:
         self._left = left
 
-    def take(self, count: int) -> None:
+    def spend(self, count: int) -> None:
         self._left -= count
         if self._left < 0:
             raise ImageTooLarge(_TOO_MUCH)
 
 
-class _Pinned(httpcore.AsyncNetworkBackend):
-    """Dials the given addresses, one after the other until one answers, whatever host it is asked
-    for."""
+class _PinnedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to the first of the given addresses that accepts, whatever host it is called
+    with."""
 
-    def __init__(self, dial: httpcore.AsyncNetworkBackend, addresses: Sequence[str]) -> None:
-        self._dial = dial
+    def __init__(self, backend: httpcore.AsyncNetworkBackend, addresses: Sequence[str]) -> None:
+        self._backend = backend
         self._addresses = addresses
 
     async def connect_tcp(
@@ -217,9 +219,16 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         failure: Exception = httpcore.ConnectError()
         for address in self._addresses:
             try:
-                return await self._dial.connect_tcp(
+                return await self._backend.connect_tcp(
                     address, port, timeout, local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
+
+
+def _is_compressed(response: httpcore.Response) -> bool:
+    for name, value in response.headers:
+        if name.lower() == b"content-encoding" and value.lower() != b"identity":
+            return True
+    return False

@@ -1,8 +1,7 @@
-"""Images that have just harmed a decoder, remembered for a moment: sent again, they are refused
-unopened.
+"""Images that recently harmed a decoder; sent again, they are refused without being opened.
 
-Knows digests, nothing of images. Invariant: it remembers so many at most, each so long at most, by
-a monotonic clock.
+The module depends on digests, on no image. Invariant: it holds at most `MAX_IMAGES` digests, each
+for `SECONDS` of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -14,34 +13,36 @@ from collections.abc import Callable
 from service.errors import InvalidImage
 from service.observability.metrics import QUARANTINED
 
-MOST = 1_024
+MAX_IMAGES = 1_024
 SECONDS = 60.0
-"""Long enough for a client that tries again; short enough for an image that was only unlucky, on a
-machine that was too busy."""
+"""Long enough for a client that retries; short for a sound image that a busy machine was slow
+with."""
 
 
 class Quarantine:
-    """The sentence that each of them was refused with, by digest."""
+    """Digests of refused images, each with the message of its refusal."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._held: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
-    def add(self, digest: bytes, sentence: str) -> InvalidImage:
-        """Remember one; the error that it is refused with, from now on."""
-        self._held.pop(digest, None)
-        self._held[digest] = (self._clock() + SECONDS, sentence)
-        if len(self._held) > MOST:
-            self._held.popitem(last=False)
-        return InvalidImage(sentence)
+    def add(self, digest: bytes, message: str) -> InvalidImage:
+        """Add an image, and return the error that it is refused with from now on."""
+        self._entries.pop(digest, None)
+        self._entries[digest] = (self._clock() + SECONDS, message)
+        if len(self._entries) > MAX_IMAGES:
+            self._entries.popitem(last=False)
+        return InvalidImage(message)
 
     def refusal(self, digest: bytes) -> InvalidImage | None:
-        """The error, if it is one of them."""
-        until, sentence = self._held.get(digest, (0.0, ""))
-        if not sentence:
+        """The error of an image in quarantine; None for any other image."""
+        entry = self._entries.get(digest)
+        if entry is None:
             return None
-        if until <= self._clock():
-            del self._held[digest]
+
+        expires, message = entry
+        if expires <= self._clock():
+            del self._entries[digest]
             return None
         QUARANTINED.inc()
-        return InvalidImage(sentence)
+        return InvalidImage(message)

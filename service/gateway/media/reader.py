@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_picture, is_data_url
-from service.gateway.media.decoders import DECODE_SECONDS, REQUEST_CPU_SECONDS, Decoders, Decoding
+from service.gateway.media.decoders import REQUEST_CPU_SECONDS, Decoders, Decoding
 from service.gateway.media.fetching import Fetched, Fetcher
 from service.gateway.media.headers import Header, read_header
 from service.observability.request_context import stage
@@ -40,12 +40,12 @@ class Media:
         limits: Limits,
         fetcher: Fetcher | None = None,
         *,
-        decode_seconds: float = DECODE_SECONDS,
+        decoders: Decoders | None = None,
         request_seconds: float = REQUEST_CPU_SECONDS,
     ) -> None:
         self.limits = limits
         self._fetcher = fetcher
-        self._decoders = Decoders(decode_seconds=decode_seconds)
+        self._decoders = decoders or Decoders()
         self._request_seconds = request_seconds
 
     def decoding(self, scope: str = "") -> Decoding:
@@ -89,16 +89,13 @@ class Media:
         self, pictures: Iterable[Picture], rule: ImageRule | None, decoding: Decoding | None = None
     ) -> dict[bytes, Pixels | RerankError]:
         """The pixels of each distinct image as a model wants them, or its error, by digest."""
-        distinct = {picture.digest: picture for picture in pictures}
-        if not distinct:
+        to_decode = list(pictures)
+        if not to_decode:
             return {}
         assert rule is not None, "images for a model of text are refused before"
 
         with stage("decode"):
-            decoded = await self._decoders.decode(
-                list(distinct.values()), rule, decoding or self.decoding()
-            )
-        return dict(zip(distinct, decoded, strict=True))
+            return await self._decoders.decode(to_decode, rule, decoding or self.decoding())
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them."""

@@ -1,9 +1,9 @@
-"""Blocks of addresses with a special purpose, and whether they belong to the public internet.
+"""Blocks of addresses with a special purpose, each public or not.
 
-From IANA's "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address Registry" (RFC
-6890, as of 2025-10), written out because Python's `ipaddress` lags behind them: 3.11 takes most of
-192.0.0.0/24 and all of 3fff::/20 for public. Knows addresses alone. Invariant: the most specific
-block decides, and an address in no block is public.
+They are those of IANA's "IPv4 Special-Purpose Address Registry" and "IPv6 Special-Purpose Address
+Registry" (RFC 6890, as of 2025-10). They are written out because Python's `ipaddress` lags behind
+the registries: in 3.11, most of 192.0.0.0/24 and all of 3fff::/20 are public. The module depends on
+addresses alone. Invariant: the most specific block decides, and an address in no block is public.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _IANA_IPV4: dict[str, bool] = {
     "198.18.0.0/15": False,  # benchmarking
     "198.51.100.0/24": False,  # documentation
     "203.0.113.0/24": False,  # documentation
-    "240.0.0.0/4": False,  # reserved, limited broadcast among it
+    "240.0.0.0/4": False,  # reserved, with limited broadcast
 }
 _IANA_IPV6: dict[str, bool] = {
     "::/128": False,  # unspecified
     "::1/128": False,  # loopback
     "::ffff:0:0/96": False,  # IPv4-mapped
     "64:ff9b::/96": True,  # IPv4-IPv6 translation
-    "64:ff9b:1::/48": False,  # the same, in a network of one's own
+    "64:ff9b:1::/48": False,  # IPv4-IPv6 translation for local use
     "100::/64": False,  # discard only
     "100:0:0:1::/64": False,  # dummy prefix
-    "2001::/23": False,  # IETF protocol assignments, Teredo, benchmarking and ORCHID among them
+    "2001::/23": False,  # IETF protocol assignments, with Teredo, benchmarking and ORCHID
     "2001:1::1/128": True,  # Port Control Protocol anycast
     "2001:1::2/128": True,  # TURN anycast
     "2001:1::3/128": True,  # DNS-SD service registration anycast
@@ -57,27 +57,28 @@ _IANA_IPV6: dict[str, bool] = {
     "fc00::/7": False,  # unique local
     "fe80::/10": False,  # link local
 }
-_OTHERS: dict[str, bool] = {
-    "168.63.129.16/32": False,  # a cloud's own services to its machines
+_EXCEPTIONS: dict[str, bool] = {
+    "168.63.129.16/32": False,  # a cloud's services for its own machines
     "224.0.0.0/4": False,  # multicast
-    "::/3": False,  # all but 2000::/3 is no global unicast (IANA's "IPv6 Address Space") ...
+    "::/3": False,  # global unicast is 2000::/3 alone (IANA's "IPv6 Address Space")
     "4000::/2": False,
     "8000::/1": False,
-    # anycast to the nearest device of a kind: one of the own network answers
+    # anycast to the nearest device of a kind, which may be in the own network
     "192.0.0.9/32": False,
     "192.0.0.10/32": False,
     "2001:1::1/128": False,
     "2001:1::2/128": False,
     "2001:1::3/128": False,
-    # identifiers in the form of addresses: nothing is there to be dialled
+    # identifiers in the form of addresses, which nothing listens on
     "2001:20::/28": False,
     "2001:30::/28": False,
 }
-"""What the two registries do not say, or where less is public here than they say."""
+"""Blocks that are not in the registries, or that are public there and not here."""
 
 
 def _by_length(*tables: dict[str, bool]) -> list[tuple[Network, bool]]:
-    """The tables' blocks, the most specific first; of equal blocks the last table's."""
+    """The tables' blocks, the most specific first; where two tables have a block, the last one
+    decides."""
     merged: dict[str, bool] = {}
     for table in tables:
         merged |= table
@@ -89,7 +90,7 @@ def _by_length(*tables: dict[str, bool]) -> list[tuple[Network, bool]]:
     return sorted(blocks, key=lambda block: block[0].prefixlen, reverse=True)
 
 
-_BLOCKS = _by_length(_IANA_IPV4, _IANA_IPV6, _OTHERS)
+_BLOCKS = _by_length(_IANA_IPV4, _IANA_IPV6, _EXCEPTIONS)
 _MAPPED = IPv6Network("::ffff:0:0/96")
 _TRANSLATED = IPv6Network("64:ff9b::/96")
 
@@ -97,8 +98,8 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 def is_public_address(address: IPv4Address | IPv6Address) -> bool:
     """Whether an address belongs to the public internet.
 
-    An IPv4 address that is mapped or translated into IPv6 is judged as itself: that is what is
-    dialled. One in a tunnel (6to4, Teredo) is not public, whatever it is: the tunnel may end
+    An IPv4 address that is mapped or translated into IPv6 is judged as itself, because a connection
+    goes to it. An address in a tunnel (6to4, Teredo) is never public, because the tunnel may end
     anywhere.
     """
     if isinstance(address, IPv6Address) and (address in _MAPPED or address in _TRANSLATED):

@@ -1,8 +1,8 @@
-"""Which URLs may be fetched, and which addresses dialled. Pure: nothing is looked up here.
+"""URLs that may be fetched, and addresses that may be connected to; nothing is looked up here.
 
-A URL is read once, here, and only its parts are used from then on: there is no second parser that
-could read it differently. Invariant: a host is a name, never an address in any spelling, and an
-address is public only if its network is, whichever way an IPv4 address is written into it.
+A URL is parsed once, here, and only its parts are used after that: no second parser can read it
+differently. Invariant: a host is a name and never an address in any spelling; an address is public
+only if its network is, in whatever way an IPv4 address is written into it.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _UNREADABLE = (
 _NOT_LISTED = "Images are not fetched from this host here."
 
 _CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - {"\\"}
-_NO_NAMES = frozenset("@[]")
-"""Where these stand, there is a user before the host, or an address in its place."""
-_LABEL = frozenset(ascii_lowercase + digits + "-_")
+_NOT_IN_AUTHORITY = frozenset("@[]")
+"""Characters of user information and of an IP literal."""
+_LABEL_CHARACTERS = frozenset(ascii_lowercase + digits + "-_")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked of whom: a lower-case host name, and the path with its query."""
+    """The parts of a URL that are used: a lower-case host name, and the path with its query."""
 
     host: str
     path: str
@@ -45,29 +45,30 @@ class Target:
 def read_url(url: str, hosts: Sequence[str] = ()) -> Target:
     """The target of a URL that may be fetched; raises `InvalidImage`.
 
-    `hosts`, if any, are those allowed: names, or `.example.com` for all names under it.
+    `hosts` are the allowed ones, all if there are none: names, or `.example.com` for all names
+    under it.
     """
     if not url.lower().startswith("https://"):
         raise InvalidImage(_NOT_HTTPS)
     if len(url) > MAX_URL or not _CHARACTERS.issuperset(url):
         raise InvalidImage(_UNREADABLE)
+
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         raise InvalidImage(_UNREADABLE) from None
-    host = parts.hostname or ""
-    if (
-        not _NO_NAMES.isdisjoint(parts.netloc)
-        or port not in (None, HTTPS_PORT)
-        or not _is_name(host)
-    ):
+    if not _NOT_IN_AUTHORITY.isdisjoint(parts.netloc) or port not in (None, HTTPS_PORT):
         raise InvalidImage(_UNREADABLE)
-    if hosts and not any(
-        host == each or (each.startswith(".") and host.endswith(each)) for each in hosts
-    ):
+
+    host = parts.hostname or ""
+    if not _is_name(host):
+        raise InvalidImage(_UNREADABLE)
+    if hosts and not any(_matches(host, rule) for rule in hosts):
         raise InvalidImage(_NOT_LISTED)
-    return Target(host, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+
+    query = f"?{parts.query}" if parts.query else ""
+    return Target(host, (parts.path or "/") + query)
 
 
 def is_host_rule(text: str) -> bool:
@@ -83,9 +84,18 @@ def is_public(address: str) -> bool:
         return False
 
 
+def _matches(host: str, rule: str) -> bool:
+    return host == rule or (rule.startswith(".") and host.endswith(rule))
+
+
 def _is_name(host: str) -> bool:
-    """Two labels or more, the last of which begins with a letter, as no part of an address does in
-    any spelling."""
+    """Whether a host is a name of at least two labels, the last of which starts with a letter, so
+    that no spelling of an IP address matches."""
     labels = host.split(".")
-    fine = all(0 < len(label) <= MAX_LABEL and _LABEL.issuperset(label) for label in labels)
-    return fine and len(labels) > 1 and len(host) <= MAX_HOST and labels[-1][0] in ascii_lowercase
+    if len(labels) < 2 or len(host) > MAX_HOST:
+        return False
+
+    for label in labels:
+        if not 0 < len(label) <= MAX_LABEL or not _LABEL_CHARACTERS.issuperset(label):
+            return False
+    return labels[-1][0] in ascii_lowercase

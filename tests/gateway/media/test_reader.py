@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
+from itertools import chain
 
 import anyio.to_process
 import numpy as np
@@ -21,8 +22,8 @@ from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as refere
 from service.api import Item, Limits
 from service.errors import BadRequest, ImageTooLarge, InvalidImage, RerankError
 from service.gateway.costs import pixel_bytes
-from service.gateway.media import decoders
 from service.gateway.media.content import Content, Picture, Text
+from service.gateway.media.decoders import BATCH_IMAGES, BATCH_PIXELS, Decoders, batches
 from service.gateway.media.headers import MAX_PIECES, MAX_SCANS, read_header
 from service.gateway.media.reader import Media
 from service.wire import ImageRule, Pixels
@@ -311,7 +312,9 @@ def test_a_child_may_not_take_all_memory(loop: BlockingPortal) -> None:
 def test_a_picture_that_takes_too_long_costs_its_child_and_no_other(loop: BlockingPortal) -> None:
     slow = sent(encode(Image.effect_noise((2500, 2500), 80), "JPEG", progressive=True))
     child = loop.call(anyio.to_process.run_sync, os.getpid)
-    (outcome,) = loop.call(Media(Limits(), decode_seconds=0.02).decode, slow, RULE).values()
+    (outcome,) = loop.call(
+        Media(Limits(), decoders=Decoders(decode_seconds=0.02)).decode, slow, RULE
+    ).values()
     assert isinstance(outcome, InvalidImage)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
@@ -360,20 +363,18 @@ def test_a_child_that_dies_with_a_batch_costs_no_picture(loop: BlockingPortal) -
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.integers(2, 4000), st.integers(2, 4000)), max_size=80))
+@given(
+    st.lists(st.tuples(st.integers(2, 4000), st.integers(2, 4000)), max_size=80), st.integers(1, 8)
+)
 def test_batches_are_bounded_and_hold_every_picture_once_and_in_order(
-    sizes: list[made.Size],
+    sizes: list[made.Size], children: int
 ) -> None:
     wanted = [Picture(b"", b"%d" % number, LOC, size) for number, size in enumerate(sizes)]
-    batches = list(Media(Limits())._decoders._batches(wanted))
-    assert [each for batch in batches for each in batch] == wanted
-    for batch in batches:
-        assert 1 <= len(batch) <= decoders.BATCH_IMAGES
-        assert (
-            len(batch) == 1
-            or sum(width * height for width, height in (each.size for each in batch))
-            <= decoders.BATCH_PIXELS
-        )
+    made_up = list(batches(wanted, children))
+    assert list(chain.from_iterable(made_up)) == wanted
+    for batch in made_up:
+        assert 1 <= len(batch) <= min(BATCH_IMAGES, -(-len(wanted) // children))
+        assert len(batch) == 1 or sum(image.pixels for image in batch) <= BATCH_PIXELS
 
 
 @settings(max_examples=100, deadline=None)

@@ -61,7 +61,9 @@ async def house() -> AsyncIterator[House]:
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
     async with hostile(ok(PNG), authority) as server, monitored(worker.client) as workers:
-        fetcher = Fetcher(RULES, resolve=resolver, dial=Dialler(server.port), trusted=trusted)
+        fetcher = Fetcher(
+            RULES, resolve=resolver, backend=Dialler(server.port), ssl_context=trusted
+        )
         yield House(reranker(workers, Media(Limits(), fetcher)), worker, server, resolver)
 
 

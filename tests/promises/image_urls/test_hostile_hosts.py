@@ -24,7 +24,7 @@ from service.errors import (
     InvalidRequest,
     RerankError,
 )
-from service.gateway.media.fetching import A_REQUEST_AT_ONCE, Fetcher, FetchRules
+from service.gateway.media.fetching import FETCHES_PER_REQUEST, Fetcher, FetchRules
 from service.gateway.media.urls import HTTPS_PORT
 from tests.gateway.addresses import INNER_V4, spellings
 from tests.gateway.encoded_pictures import encode, picture
@@ -83,7 +83,7 @@ class Scene:
         self.server = server
         self.resolver = resolver
         self.dialler = Dialler(server.port, {dead})
-        self.fetcher = Fetcher(rules, resolve=resolver, dial=self.dialler, trusted=trusted)
+        self.fetcher = Fetcher(rules, resolve=resolver, backend=self.dialler, ssl_context=trusted)
 
     async def get(self, url: str = URL, seconds: float = 60) -> bytes | RerankError:
         (found,) = (
@@ -179,7 +179,9 @@ async def test_no_spelling_of_an_inner_address_is_dialled(data: st.DataObject) -
     network = data.draw(st.sampled_from(INNER_V4))
     address = network[data.draw(st.integers(0, network.num_addresses - 1))]
     resolver, dialler = Resolver([str(address)]), Dialler(1)
-    fetcher = Fetcher(RULES, resolve=resolver, dial=dialler, trusted=ssl.create_default_context())
+    fetcher = Fetcher(
+        RULES, resolve=resolver, backend=dialler, ssl_context=ssl.create_default_context()
+    )
     urls = {
         f"https://{spelling}{end}"
         for spelling in spellings(address)
@@ -330,8 +332,8 @@ async def test_a_host_that_never_says_a_word_costs_its_time_and_no_more(
         fetcher = Fetcher(
             QUICK,
             resolve=Resolver([PUBLIC]),
-            dial=Dialler(silent.getsockname()[1]),
-            trusted=trusted,
+            backend=Dialler(silent.getsockname()[1]),
+            ssl_context=trusted,
         )
         (error,) = (await fetcher.fetch([URL], asyncio.get_running_loop().time() + 60)).values()
     assert type(error) is InvalidImage
@@ -358,7 +360,7 @@ async def test_a_resolver_that_never_answers_is_not_waited_for(
         return [PUBLIC]
 
     dialler = Dialler(1)
-    fetcher = Fetcher(QUICK, resolve=stuck, dial=dialler, trusted=trusted)
+    fetcher = Fetcher(QUICK, resolve=stuck, backend=dialler, ssl_context=trusted)
     (error,) = (await fetcher.fetch([URL], asyncio.get_running_loop().time() + 60)).values()
     done.set()
     assert type(error) is InvalidImage
@@ -397,7 +399,9 @@ async def test_a_host_without_tls_and_one_that_hangs_up_are_refused(
     for behaviour in (plain, reset):
         async with await asyncio.start_server(behaviour, "127.0.0.1", 0) as server:
             dialler = Dialler(server.sockets[0].getsockname()[1])
-            fetcher = Fetcher(RULES, resolve=Resolver([PUBLIC]), dial=dialler, trusted=trusted)
+            fetcher = Fetcher(
+                RULES, resolve=Resolver([PUBLIC]), backend=dialler, ssl_context=trusted
+            )
             (error,) = (await fetcher.fetch([URL], asyncio.get_running_loop().time() + 60)).values()
         assert type(error) is InvalidImage
         assert dialler.dialled == [(PUBLIC, HTTPS_PORT)]
@@ -433,11 +437,11 @@ async def test_a_request_is_bounded_in_urls_in_bytes_and_at_a_time(
             await scene_.fetcher.fetch([*urls, URL], until)
         assert scene_.resolver.asked == []
         fetching = asyncio.create_task(scene_.fetcher.fetch(urls, until))
-        while scene_.server.open < A_REQUEST_AT_ONCE:
+        while scene_.server.open < FETCHES_PER_REQUEST:
             await asyncio.sleep(0)
         release.set()
         found = list((await fetching).values())
-        assert scene_.server.most_open == A_REQUEST_AT_ONCE
+        assert scene_.server.most_open == FETCHES_PER_REQUEST
     whole = [each for each in found if isinstance(each, bytes)]
     assert 0 < len(whole) <= RULES.max_request_bytes // 2**19
     assert {type(each) for each in found if not isinstance(each, bytes)} == {ImageTooLarge}

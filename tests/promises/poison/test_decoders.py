@@ -20,7 +20,7 @@ from service.cores import cores
 from service.errors import InvalidImage, RerankError
 from service.gateway.media.content import Picture
 from service.gateway.media.decoders import Decoders, Decoding, FairSlots
-from service.gateway.media.quarantine import MOST, SECONDS, Quarantine
+from service.gateway.media.quarantine import MAX_IMAGES, SECONDS, Quarantine
 from service.wire import ImageRule, Pixels
 from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
 from tests.metrics import metric_value
@@ -69,8 +69,7 @@ class Bench:
         )
 
     async def decode(self, pictures: list[Picture]) -> dict[bytes, Pixels | RerankError]:
-        decoded = await self._decoders.decode(pictures, RULE, Decoding("", 1_000.0))
-        return {picture.digest: each for picture, each in zip(pictures, decoded, strict=True)}
+        return await self._decoders.decode(pictures, RULE, Decoding("", 1_000.0))
 
 
 def is_refused_unopened(loop: BlockingPortal, bench: Bench, poison: Picture) -> bool:
@@ -159,8 +158,11 @@ def test_what_was_quarantined_is_let_in_again_after_a_while() -> None:
 
 def test_no_more_than_so_many_are_remembered() -> None:
     held = Quarantine(lambda: 0.0)
-    for number in range(MOST + 1):
+    for number in range(MAX_IMAGES + 1):
         held.add(b"%d" % number, "Why.")
     held.add(b"1", "Again.")
     held.add(b"new", "Why.")
-    assert [number for number in range(MOST + 1) if not held.refusal(b"%d" % number)] == [0, 2]
+    assert [number for number in range(MAX_IMAGES + 1) if not held.refusal(b"%d" % number)] == [
+        0,
+        2,
+    ]

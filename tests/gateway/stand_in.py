@@ -102,6 +102,11 @@ class StandIn:
         return await self.answer(self.calls[-1])
 
 
+def first_parts(call: ScoreCall) -> list[str | int]:
+    """The first part of each document of a call."""
+    return [document[0] for document in call.documents]
+
+
 class Reader(StandIn):
     """Scores a text document by the number in it, plus `more`; a picture is 0. "late" gets no score
     in time, "long" is refused."""
@@ -128,7 +133,7 @@ class Reader(StandIn):
     def seen(self) -> list[list[str | int]]:
         """The documents of each call since this was last called."""
         calls, self.calls = self.calls, []
-        return [[document[0] for document in call.documents] for call in calls]
+        return [first_parts(call) for call in calls]
 
 
 def retry_policy(

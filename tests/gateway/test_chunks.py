@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import chain
 
 import pytest
 from hypothesis import given
@@ -34,8 +35,8 @@ def documents_of(*contents: Content) -> dict[bytes, Content]:
 def taken(documents: Documents, *, cost: int = 1, max_cost: int = 1_000) -> list[list[str]]:
     """The keys of each chunk, where every document costs the same."""
     costs = dict.fromkeys(documents, cost)
-    chunks = Chunks(documents, costs, RULE, MAX_BYTES)
-    return [[key.decode() for key in chunk] for chunk in all_of(chunks, max_cost)]
+    chunks = all_of(Chunks(documents, costs, RULE, MAX_BYTES), max_cost)
+    return [list(map(bytes.decode, chunk)) for chunk in chunks]
 
 
 def all_of(chunks: Chunks, max_cost: int) -> Iterator[Documents]:
@@ -78,8 +79,7 @@ def test_every_document_is_in_one_chunk_and_each_chunk_within_its_bounds(
     costs = dict(zip(documents, each_cost, strict=False))
     chunks = list(all_of(Chunks(documents, costs, RULE, MAX_BYTES), max_cost))
 
-    keys = [key for chunk in chunks for key in chunk]
-    assert sorted(keys) == sorted(documents)
+    assert sorted(chain(*chunks)) == sorted(documents)
     allowed = FIRST_CHUNK_BYTES
     for chunk in chunks:
         assert len(chunk) == 1 or sum(costs[key] for key in chunk) <= max_cost

@@ -56,6 +56,16 @@ def sent_picture(data: bytes, loc: Loc) -> Picture:
     return Picture(data, hashlib.sha256(data).digest(), loc, read_header(data).size)
 
 
+def documents_of(stand_in: StandIn) -> int:
+    """The number of documents of all calls."""
+    return sum(len(call.documents) for call in stand_in.calls)
+
+
+def pixels_of(call: ScoreCall) -> int:
+    """The bytes of pixels of a call."""
+    return sum(len(image.rgb) for image in call.images)
+
+
 class Fleet:
     """Stand-ins that score a document by its number, and the scoring over them."""
 
@@ -85,7 +95,7 @@ class Fleet:
                 assert [worker.load for worker in workers.members] == [0] * len(self.stand_ins)
 
     def sizes(self) -> list[int]:
-        return [sum(len(call.documents) for call in each.calls) for each in self.stand_ins]
+        return [documents_of(stand_in) for stand_in in self.stand_ins]
 
 
 async def by_number(call: ScoreCall) -> Response:
@@ -293,7 +303,7 @@ class Watching(Media):
         return await super().decode(wanted, rule, decoding)
 
     def scored(self, call: ScoreCall) -> None:
-        self.out -= sum(len(image.rgb) for image in call.images)
+        self.out -= pixels_of(call)
 
 
 async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one_is_scored() -> (
@@ -310,8 +320,8 @@ async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one
     only = StandIn(slow)
     _, verdicts = await Fleet(only).score(shown(20))
     assert all(isinstance(each, Scored) for each in verdicts.values())
-    sizes = sorted(sum(len(image.rgb) for image in call.images) for call in only.calls)
-    assert sum(len(call.documents) for call in only.calls) == 20
+    sizes = sorted(map(pixels_of, only.calls))
+    assert documents_of(only) == 20
     assert len(sizes) == 5
     assert sizes[0] <= FIRST_CHUNK_BYTES < sizes[-1] <= 8 * FIRST_CHUNK_BYTES
 

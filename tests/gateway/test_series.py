@@ -55,12 +55,12 @@ BY_STATUS = {f"rerank_request_duration_seconds{end}" for end in ("", "_count", "
 
 
 def series() -> set[tuple[str, tuple[tuple[str, str], ...]]]:
-    return {
-        (each.name, tuple(sorted(each.labels.items())))
-        for family in REGISTRY.collect()
-        if family.name.startswith("rerank_")
-        for each in family.samples
-    }
+    found = set()
+    for family in REGISTRY.collect():
+        if family.name.startswith("rerank_"):
+            for sample in family.samples:
+                found.add((sample.name, tuple(sorted(sample.labels.items()))))
+    return found
 
 
 def word(chance: random.Random) -> str:

@@ -168,10 +168,8 @@ async def test_the_scope_that_got_least_goes_first() -> None:
         assert len(entered) == turn + 1
         entered[-1].leave.set()
     assert "".join(visitor.scope[0] for visitor in entered[1:]) == "mffmffm"
-    assert [[each for each in entered if each.scope == scope] for scope in ("many", "few")] == [
-        many,
-        few,
-    ]
+    assert [visitor for visitor in entered if visitor.scope == "many"] == many
+    assert [visitor for visitor in entered if visitor.scope == "few"] == few
 
 
 async def test_a_full_line_turns_away_at_once() -> None:

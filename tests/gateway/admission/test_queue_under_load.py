@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -100,6 +100,11 @@ def test_the_capacity_finds_a_second_of_work_and_stays_there(name: str) -> None:
     assert statistics.pstdev(capacities) < 0.3 * statistics.fmean(capacities)
 
 
+def done_share(group: Sequence[Seen]) -> float:
+    """The share of some requests that were answered."""
+    return sum(each.done is not None for each in group) / len(group)
+
+
 def test_large_requests_are_served_as_often_as_small_ones() -> None:
     async def story() -> Simulation:
         simulation = Simulation(gate(), Shared(1e5))
@@ -108,11 +113,9 @@ def test_large_requests_are_served_as_often_as_small_ones() -> None:
         return simulation
 
     seen = in_virtual_time(story()).seen
-    large, small = (
-        [each for each in seen if each.cost == 50_000],
-        [each for each in seen if each.cost < 50_000],
-    )
-    shares = [sum(each.done is not None for each in group) / len(group) for group in (large, small)]
+    large = [each for each in seen if each.cost == 50_000]
+    small = [each for each in seen if each.cost < 50_000]
+    shares = [done_share(large), done_share(small)]
     assert min(shares) > 0.5 * max(shares)
 
 

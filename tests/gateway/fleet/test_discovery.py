@@ -178,7 +178,7 @@ async def test_addresses_become_urls_each_once_and_not_without_end() -> None:
         "http://10.0.0.2:8001",
         "http://[fd00::1]:8001",
     ]
-    many = NameServer(*(f"10.0.{high}.{low}" for high in range(8) for low in range(256)))
+    many = NameServer(*(f"10.0.{number >> 8}.{number & 255}" for number in range(2_048)))
     assert len(await named(many, 8001).urls() or ()) == MAX_ADDRESSES
     assert await DnsName("x" * 70, 8001, Clients()).urls() is None, "no such name can be"
 

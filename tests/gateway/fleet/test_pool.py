@@ -204,10 +204,8 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_share_stay
     number: int,
 ) -> None:
     stand_ins, key = [StandIn(good) for _ in range(4)], b"%d" % number
-    order = [
-        stand_ins[index]
-        for index in hash_order(key, [str(each.client.base_url) for each in stand_ins])
-    ]
+    names = [str(stand_in.client.base_url) for stand_in in stand_ins]
+    order = [stand_ins[index] for index in hash_order(key, names)]
     order[0].answer = fails
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (dispatch,):

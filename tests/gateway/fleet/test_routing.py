@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from random import Random
 
 from hypothesis import given
@@ -119,8 +120,8 @@ def test_splits_by_example() -> None:
 @given(st.lists(st.integers(1, 1_000), max_size=50), st.integers(1, 8))
 def test_parts_are_whole_and_even(costs: list[int], count: int) -> None:
     parts = balanced(costs, count)
-    assert sorted(index for part in parts for index in part) == list(range(len(costs)))
+    assert sorted(chain(*parts)) == list(range(len(costs)))
     assert all(part == sorted(part) for part in parts)
-    totals = [sum(costs[index] for index in part) for part in parts]
+    totals = [sum(map(costs.__getitem__, part)) for part in parts]
     assert len(totals) == count
     assert max(totals) - min(totals) <= max(costs, default=0)

@@ -208,8 +208,8 @@ def _fetcher(settings: GatewaySettings) -> Fetcher | None:
 def _media(settings: GatewaySettings, fetcher: Fetcher | None) -> Media:
     return Media(
         settings.limits(),
+        Decoders(decode_seconds=settings.image_decode_ms / 1000),
         fetcher,
-        decoders=Decoders(decode_seconds=settings.image_decode_ms / 1000),
         request_seconds=settings.request_decode_ms / 1000,
     )
 

@@ -30,6 +30,7 @@ from service.gateway.fleet.dispatch import (
 from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import hash_order
+from service.gateway.media.decoders import Decoders
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
 from service.gateway.scoring import Scoring
@@ -192,7 +193,7 @@ def reranker(
     pool: WorkerPool, media: Media | None = None, *, single_flight: SingleFlight | None = None
 ) -> Reranker:
     """A reranker over a pool, with a cache in memory."""
-    reader = media or Media(Limits())
+    reader = media or Media(Limits(), Decoders())
     return Reranker(
         pool,
         reader,

@@ -23,6 +23,7 @@ from service.gateway.costs import (
     suffix_tokens,
 )
 from service.gateway.media.content import Content, Picture, Text
+from service.gateway.media.decoders import Decoders
 from service.gateway.media.reader import Media
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import INFO
@@ -105,7 +106,7 @@ def test_a_request_costs_what_its_query_and_documents_cost(
 ) -> None:
     """So that a small request needs no other turn than the one that it was admitted with."""
     items = [Item(image=each) if each == SEEN else Item(text=each) for each in ("q", *sources)]
-    query, *documents = (Media(Limits()).resolve(item, ()) for item in items)
+    query, *documents = (Media(Limits(), Decoders()).resolve(item, ()) for item in items)
     costs = query_cost(instruction, query, INFO) + sum(
         document_cost(each, INFO) for each in documents
     )

@@ -60,7 +60,7 @@ async def serving() -> AsyncIterator[Service]:
     authority.configure_trust(trusted)
     async with hostile(ok(encode(picture())), authority) as images:
         fetcher = Fetcher(
-            RULES, resolve=Resolver([PUBLIC]), dial=Dialler(images.port), trusted=trusted
+            RULES, resolve=Resolver([PUBLIC]), backend=Dialler(images.port), ssl_context=trusted
         )
         # only a reply tells that the model was replaced, no probe does
         settings = GatewaySettings(worker_probe_ms=60_000)

@@ -20,7 +20,7 @@ from service.gateway.costs import pixel_bytes
 from service.gateway.domain import PairOutcome, ScoringContext
 from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.media.content import Content, Picture, Text
-from service.gateway.media.decoders import Decoding
+from service.gateway.media.decoders import Decoders, Decoding
 from service.gateway.media.headers import read_header
 from service.gateway.media.reader import Media
 from service.gateway.scoring import PIXEL_BYTES, Scoring
@@ -73,7 +73,7 @@ class Fleet:
         self, *workers: StandIn, media: Media | None = None, pixel_bytes: int = PIXEL_BYTES
     ) -> None:
         self.stand_ins = workers
-        self.media = media or Media(Limits())
+        self.media = media or Media(Limits(), Decoders())
         self.pixel_bytes = pixel_bytes
 
     def scoring(self, workers: WorkerPool) -> Scoring:
@@ -238,7 +238,7 @@ async def test_a_request_fails_when_its_share_fails_twice_and_the_others_are_can
 
 async def test_without_a_worker_there_is_none() -> None:
     with pytest.raises(NoWorker):
-        await Scoring(Media(Limits()), pool_of()).score(question(), texts(1), soon())
+        await Scoring(Media(Limits(), Decoders()), pool_of()).score(question(), texts(1), soon())
 
 
 async def test_a_share_that_is_late_costs_only_its_own_documents() -> None:
@@ -289,7 +289,7 @@ class Watching(Media):
     held."""
 
     def __init__(self) -> None:
-        super().__init__(Limits())
+        super().__init__(Limits(), Decoders())
         self.asked: list[int] = []
         self.out = self.most_out = 0
 
@@ -401,7 +401,7 @@ async def test_time_that_ends_while_images_are_decoded_ends_the_request() -> Non
             return {}
 
     only = Reader()
-    _, verdicts = await Fleet(only, media=Slow(Limits())).score(
+    _, verdicts = await Fleet(only, media=Slow(Limits(), Decoders())).score(
         shown(2) | {b"text": (Text("1"),)}, seconds=1.5
     )
     assert numbers_of(verdicts.values()) == ["deadline_exceeded", "deadline_exceeded", 1.0]

@@ -12,7 +12,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -80,9 +80,7 @@ class Decoders:
         about it at exit.
         """
         with anyio.CancelScope(shield=True):
-            await asyncio.gather(
-                *(anyio.to_process.run_sync(import_decoder) for _ in range(cores()))
-            )
+            await asyncio.gather(*(_start_child() for _ in range(cores())))
 
     async def decode(
         self, images: Iterable[Picture], rule: ImageRule, decoding: Decoding
@@ -163,6 +161,13 @@ class Decoders:
                 outcomes.append(Pixels(image.digest, *result))
                 IMAGES.inc()
         return outcomes
+
+
+async def _start_child() -> None:
+    """Start a child process, or find an idle one alive. One that dies is replaced when an image is
+    decoded: it is no reason for the gateway not to start."""
+    with suppress(anyio.BrokenWorkerProcess):
+        await anyio.to_process.run_sync(import_decoder)
 
 
 class FairSlots:

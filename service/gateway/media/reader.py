@@ -38,14 +38,14 @@ class Media:
     def __init__(
         self,
         limits: Limits,
+        decoders: Decoders,
         fetcher: Fetcher | None = None,
         *,
-        decoders: Decoders | None = None,
         request_seconds: float = REQUEST_CPU_SECONDS,
     ) -> None:
         self.limits = limits
         self._fetcher = fetcher
-        self._decoders = decoders or Decoders()
+        self._decoders = decoders
         self._request_seconds = request_seconds
 
     def decoding(self, scope: str = "") -> Decoding:

@@ -13,6 +13,7 @@ from service.api import Item, Limits
 from service.errors import InvalidImage, InvalidRequest
 from service.gateway.media.content import Picture
 from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_picture
+from service.gateway.media.decoders import Decoders
 from service.gateway.media.headers import size_in_base64
 from service.gateway.media.reader import Media
 from tests.gateway.encoded_pictures import PICTURES
@@ -20,7 +21,7 @@ from tests.gateway.encoded_pictures import PICTURES
 PNG = PICTURES["png"]
 ENCODED = base64.b64encode(PNG).decode()
 SAFE = base64.urlsafe_b64encode(PNG).decode()
-MEDIA = Media(Limits())
+MEDIA = Media(Limits(), Decoders())
 
 
 def wrapped(text: str) -> str:

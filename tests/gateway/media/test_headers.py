@@ -20,6 +20,7 @@ from model_store.families.images import FORMATS
 from service.api import Item, Limits
 from service.errors import InvalidImage
 from service.gateway.media.content import Picture
+from service.gateway.media.decoders import Decoders
 from service.gateway.media.headers import Header, Size, read_header, size_in_base64
 from service.gateway.media.reader import Media
 from service.wire import ImageRule, Pixels
@@ -174,14 +175,14 @@ PROFILES = made.png_of_profiles(900)
 
 def test_nothing_is_unpacked_to_read_a_size() -> None:
     begun = time.process_time()
-    (seen,) = Media(Limits()).resolve(Item(image=bare(PROFILES)), ("query",))
+    (seen,) = Media(Limits(), Decoders()).resolve(Item(image=bare(PROFILES)), ("query",))
     assert time.process_time() - begun < 0.3, "it took CPU seconds"
     assert isinstance(seen, Picture)
     assert seen.size == (48, 40)
 
 
 def test_a_decoder_unpacks_no_profile_either(loop: BlockingPortal) -> None:
-    reader = Media(Limits())
+    reader = Media(Limits(), Decoders())
     decoding = reader.decoding()
     plain, heavy = (
         Picture(data, hashlib.sha256(data).digest(), (), (48, 40))

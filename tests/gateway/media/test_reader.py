@@ -38,7 +38,7 @@ PNG = encode(picture())
 
 
 def resolve(item: object, **limits: int) -> Content:
-    return Media(Limits(**limits)).resolve(Item.model_validate(item), LOC)
+    return Media(Limits(**limits), Decoders()).resolve(Item.model_validate(item), LOC)
 
 
 def refusal(item: object, **limits: int) -> tuple[str, tuple[str | int, ...]]:
@@ -53,13 +53,13 @@ def loop() -> Iterator[BlockingPortal]:
     """An event loop that outlives the tests: anyio ends a loop's child processes with its first
     task."""
     with start_blocking_portal() as loop:
-        loop.call(Media(Limits()).warm_up)
+        loop.call(Media(Limits(), Decoders()).warm_up)
         yield loop
 
 
 def decoded(loop: BlockingPortal, data: bytes, rule: ImageRule = AS_IT_IS) -> Pixels | RerankError:
     whole = Picture(data, hashlib.sha256(data).digest(), LOC, (1, 1))
-    (outcome,) = loop.call(Media(Limits()).decode, [whole], rule).values()
+    (outcome,) = loop.call(Media(Limits(), Decoders()).decode, [whole], rule).values()
     return outcome
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_picture_is_pixels_or_refused_in_our_own_words(
         return
     (part,) = resolved
     assert isinstance(part, Picture)
-    (outcome,) = loop.call(Media(Limits()).decode, [part], RULE).values()
+    (outcome,) = loop.call(Media(Limits(), Decoders()).decode, [part], RULE).values()
     assert isinstance(outcome, Pixels) or str(outcome) in (
         InvalidImage.message,
         ImageTooLarge.message,
@@ -313,12 +313,12 @@ def test_a_picture_that_takes_too_long_costs_its_child_and_no_other(loop: Blocki
     slow = sent(encode(Image.effect_noise((2500, 2500), 80), "JPEG", progressive=True))
     child = loop.call(anyio.to_process.run_sync, os.getpid)
     (outcome,) = loop.call(
-        Media(Limits(), decoders=Decoders(decode_seconds=0.02)).decode, slow, RULE
+        Media(Limits(), Decoders(decode_seconds=0.02)).decode, slow, RULE
     ).values()
     assert isinstance(outcome, InvalidImage)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
-    (outcome,) = loop.call(Media(Limits()).decode, slow, RULE).values()
+    (outcome,) = loop.call(Media(Limits(), Decoders()).decode, slow, RULE).values()
     assert isinstance(outcome, Pixels)
 
 
@@ -342,7 +342,7 @@ def test_a_broken_picture_costs_no_other_of_its_batch(loop: BlockingPortal) -> N
             for number in range(20)
         )
     )
-    outcome = loop.call(Media(Limits()).decode, batch, AS_IT_IS)
+    outcome = loop.call(Media(Limits(), Decoders()).decode, batch, AS_IT_IS)
     assert list(outcome) == [each.digest for each in batch]
     for number, each in enumerate(outcome.values()):
         if number % 3 == 1:
@@ -357,7 +357,7 @@ def test_a_child_that_dies_with_a_batch_costs_no_picture(loop: BlockingPortal) -
     slow = encode(Image.effect_noise((1900, 1900), 80), "JPEG", progressive=True)
     batch = sent(*(encode(picture((40, 40 + number))) for number in range(8)), slow)
     child = loop.call(anyio.to_process.run_sync, os.getpid)
-    decoding = loop.start_task_soon(Media(Limits()).decode, batch, RULE)
+    decoding = loop.start_task_soon(Media(Limits(), Decoders()).decode, batch, RULE)
     os.kill(child, signal.SIGKILL)
     assert all(isinstance(each, Pixels) for each in decoding.result(60).values())
 
@@ -383,6 +383,6 @@ def test_pixels_take_what_the_header_foretells(
     loop: BlockingPortal, width: int, height: int, orientation: int
 ) -> None:
     (turned,) = sent(encode(picture((width, height)), exif=made.exif(orientation)))
-    (outcome,) = loop.call(Media(Limits()).decode, [turned], RULE).values()
+    (outcome,) = loop.call(Media(Limits(), Decoders()).decode, [turned], RULE).values()
     assert isinstance(outcome, Pixels)
     assert len(outcome.rgb) == pixel_bytes(turned, RULE)

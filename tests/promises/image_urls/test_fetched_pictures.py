@@ -16,6 +16,7 @@ import trustme
 from service.api import Item, Limits
 from service.errors import BadRequest
 from service.gateway.domain import RerankQuery, RerankResult
+from service.gateway.media.decoders import Decoders
 from service.gateway.media.fetching import Fetcher, FetchRules
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
@@ -64,7 +65,9 @@ async def house() -> AsyncIterator[House]:
         fetcher = Fetcher(
             RULES, resolve=resolver, backend=Dialler(server.port), ssl_context=trusted
         )
-        yield House(reranker(workers, Media(Limits(), fetcher)), worker, server, resolver)
+        yield House(
+            reranker(workers, Media(Limits(), Decoders(), fetcher)), worker, server, resolver
+        )
 
 
 async def test_it_is_known_by_its_bytes_and_never_by_its_url(house: House) -> None:

@@ -166,3 +166,17 @@ def test_no_more_than_so_many_are_remembered() -> None:
         0,
         2,
     ]
+
+
+def test_a_child_that_dies_while_it_is_started_does_not_end_the_gateway(
+    loop: BlockingPortal,
+) -> None:
+    async def start_twice() -> None:
+        pool = Decoders()
+        await pool.warm_up()
+        # the event loop has had no turn to see that they are dead
+        for child in decoders():
+            os.kill(child.pid, signal.SIGKILL)
+        await pool.warm_up()
+
+    loop.call(start_twice)

@@ -61,6 +61,7 @@ def test_only_failures_in_a_row_count(breaker: Breaker, between: bool | None) ->
         attempt(breaker, False)
     attempt(breaker, between)
     attempt(breaker, False)
+
     # what was learnt nothing from changes nothing
     assert breaker.state == ("closed" if between else "open")
 
@@ -77,6 +78,7 @@ def test_after_its_time_one_probe_decides(breaker: Breaker, clock: Clock) -> Non
     assert not breaker.would_admit()
     assert not breaker.enter()
     breaker.leave(True)
+
     assert breaker.state == "closed"
     assert breaker.enter()
     assert breaker.enter()
@@ -90,6 +92,7 @@ def test_a_probe_that_fails_opens_it_again_for_as_long(breaker: Breaker, clock: 
     clock.now += SECONDS - 0.001
     assert not breaker.enter()
     clock.now += 0.001
+
     assert breaker.enter()
 
 
@@ -107,6 +110,7 @@ def test_once_closed_it_takes_as_many_failures_as_ever(breaker: Breaker, clock: 
     clock.now += SECONDS
     attempt(breaker, True)
     opened(breaker)
+
     assert breaker.state == "open"
 
 
@@ -139,6 +143,7 @@ def test_it_admits_again_once_its_time_is_over_whatever_has_happened(steps: list
     for _ in range(under_way):
         breaker.leave(None)
     clock.now += SECONDS
+
     assert breaker.would_admit()
 
 
@@ -167,4 +172,5 @@ def test_what_is_not_spent_is_kept_up_to_the_reserve() -> None:
     budget.earn()
     assert not budget.spend()
     budget.earn()
+
     assert budget.spend()

@@ -64,6 +64,7 @@ def test_admission_counts_what_is_not_looked_at_yet_as_a_large_one() -> None:
         [Item(text="d" * 40), Item(image="aaaa"), Item(text="t" * 4, image="aaaa")],
     )
     texts = 100 + 400 // READ_A_TOKEN + 10 + 1 + 1
+
     assert (
         admission_cost("", query, documents, INFO)
         == TEMPLATE_TOKENS + 3 * SUFFIX_TOKENS + texts + 2 * unseen
@@ -110,4 +111,5 @@ def test_a_request_costs_what_its_query_and_documents_cost(
     costs = query_cost(instruction, query, INFO) + sum(
         document_cost(each, INFO) for each in documents
     )
+
     assert admission_cost(instruction, items[0], items[1:], INFO) == costs

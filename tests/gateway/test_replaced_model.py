@@ -58,6 +58,7 @@ async def serving() -> AsyncIterator[Service]:
     authority, worker = trustme.CA(), Reader()
     trusted = ssl.create_default_context()
     authority.configure_trust(trusted)
+
     async with hostile(ok(encode(picture())), authority) as images:
         fetcher = Fetcher(
             RULES, resolve=Resolver([PUBLIC]), backend=Dialler(images.port), ssl_context=trusted
@@ -65,6 +66,7 @@ async def serving() -> AsyncIterator[Service]:
         # only a reply tells that the model was replaced, no probe does
         settings = GatewaySettings(worker_probe_ms=60_000)
         app = create_gateway(settings, [worker.client], fetcher=fetcher)
+
         async with (
             app.router.lifespan_context(app),
             httpx.AsyncClient(
@@ -84,6 +86,7 @@ async def test_all_documents_are_scored_again_and_each_image_is_fetched_once() -
 
         service.worker.becomes(TWO, more=100)
         answer = await service.rerank("1", image("a"), image("b"))
+
         assert (answer["meta"]["model_digest"], answer["meta"]["cached_pairs"]) == (TWO.digest, 0)
         assert [result["logit"] for result in answer["results"]] == [101, 100, 100]
         assert service.worker.seen() == [[0], ["1", 0]]

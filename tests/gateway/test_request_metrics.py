@@ -58,6 +58,7 @@ def test_what_is_compared(asked: RerankQuery, modality: str, images: int) -> Non
         sample(name, documents=documents, modality=modality),
         sample("rerank_request_images_sum"),
     )
+
     assert (after[0] - before[0], after[1] - before[1]) == (pytest.approx(0.25), images)
 
 
@@ -91,10 +92,12 @@ def test_tokens_and_errors_are_counted_and_the_line_says_so() -> None:
         ("rerank_errors_total", "code", "worker_failed"): 1,
     }
     before = {each: sample(each[0], **{each[1]: each[2]}) for each in counted}
+
     with timed_request("r") as record:
         asked = ask("q", "a", "b", "c")
         count_query(asked)
         count_result(asked, RerankResult(INFO, ranked, [(2, WorkerFailed())]), 0.0)
+
     assert {
         each: sample(each[0], **{each[1]: each[2]}) - before[each] for each in counted
     } == counted

@@ -147,6 +147,7 @@ async def test_refresh_writes_without_reading(house: House) -> None:
     house.worker.more = 10
     assert logits(await house.rerank("1", "2", cache="refresh")) == [12, 11]
     again = await house.rerank("1", "2")
+
     assert (logits(again), cached(again)) == ([12, 11], [1, 0])
     assert house.worker.seen() == [["1"], ["1", "2"]]
 
@@ -158,6 +159,7 @@ async def test_a_new_model_during_a_request_drops_the_old_scores(house: House) -
     assert (logits(outcome), cached(outcome), outcome.model) == ([103, 102, 101], [], TWO)
     assert house.worker.seen() == [["1", "2"], ["3"], ["1", "2", "3"]]
     again = await house.rerank("1", "2", "3")
+
     assert (logits(again), cached(again), again.model) == ([103, 102, 101], [2, 1, 0], TWO)
 
 
@@ -170,6 +172,7 @@ async def test_a_new_model_without_old_scores_is_named_and_not_kept_under_the_ol
     house.worker.becomes(INFO, more=0)
     assert logits(await house.rerank("2", cache="bypass")) == [2]
     outcome = await house.rerank("1")
+
     assert (logits(outcome), cached(outcome)) == ([1], [])
 
 
@@ -188,6 +191,7 @@ async def test_two_models_in_one_request_are_asked_once_for_all(house: House, ca
     assert (logits(outcome), cached(outcome), outcome.model) == ([2, 2], [], TWO)
     assert len(worker.calls) == 4
     again = await house.rerank("a text", LARGE, cache=cache)
+
     assert cached(again) == ([0, 1] if cache == "use" else [])
 
 
@@ -281,6 +285,7 @@ async def test_a_worker_that_never_answers_leaves_what_was_known(house: House) -
     with pytest.raises(DeadlineExceeded):
         await house.rerank("1", "2", seconds=0.1)
     outcome = await house.rerank("1", "2", seconds=0.1, skip_errors=True)
+
     assert ([each.index for each in outcome.ranked], codes(outcome)) == (
         [0],
         [(1, "deadline_exceeded")],
@@ -334,6 +339,7 @@ async def test_pairs_under_way_are_sent_once_and_count_as_cached_for_whoever_joi
     gate.open.set()
     assert (logits(await first), cached(await first)) == ([2, 1], [])
     answers = await asyncio.gather(*others)
+
     assert [logits(each) for each in answers] == [[3, 2, 2, 1]] * 3
     assert sorted(cached(each) for each in answers) == [[0, 3, 1], [2, 0, 3, 1], [2, 0, 3, 1]]
     assert house.worker.seen() == [["1", "2"], ["3"]]
@@ -352,6 +358,7 @@ async def test_who_wants_its_own_scores_neither_leads_nor_joins(
         two = asyncio.create_task(house.rerank("1", instruction=leads + joins, cache=joins))
         await sent(house, 2)
         gate.open.set()
+
         assert cached(await one) == cached(await two) == []
         assert house.worker.seen() == [["1"], ["1"]]
 
@@ -369,6 +376,7 @@ async def test_a_bad_document_that_another_had_scored_is_named_where_it_stands_h
         with pytest.raises(PairTooLong) as raised:
             await task
         assert [problem.loc for problem in raised.value.problems] == [("documents", index)]
+
     assert [sorted(map(str, documents)) for documents in house.worker.seen()] == [["1", "long"]]
 
 
@@ -393,6 +401,7 @@ async def test_scores_joined_from_a_model_that_is_replaced_meanwhile_are_dropped
     await sent(house, 2)
     for event in release:
         event.set()
+
     assert (logits(await leader), (await leader).model) == ([1], INFO)
     assert (logits(await joiner), cached(await joiner), (await joiner).model) == (
         [101, 100],
@@ -414,6 +423,7 @@ async def test_scopes_share_no_score_and_no_cache_of_the_worker(house: House) ->
     assert len(set(salts)) == 4
     assert max(map(len, salts)) <= 128
     again = [await house.reranker.rerank(ask, soon(), scope=scope) for scope in first]
+
     assert [cached(each) for each in again] == [[0]] * 4
 
 
@@ -424,5 +434,6 @@ async def test_a_scope_is_kept_when_the_model_is_replaced_meanwhile(house: House
     )
     house.worker.becomes(TWO, more=100)
     await house.reranker.rerank(ask, soon(), scope="a")
+
     assert len({call.cache_salt for call in house.worker.calls}) == 1
     assert cached(await house.reranker.rerank(ask, soon(), scope="b")) == []

@@ -58,6 +58,7 @@ async def gateway(
             while ready and (await client.get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
         yield client
+
     assert nothing_is_held()
 
 
@@ -116,6 +117,7 @@ async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> N
         assert told(answer) == (503, "overloaded")
         assert 1 <= int(answer.headers["retry-after"]) <= 30
         worker.go.set()
+
         assert [(await each).status_code for each in (inside, waiting)] == [200, 200]
         assert metric_value("rerank_images_total") == images
         assert (await client.post("/rerank", json=BODY)).status_code == 200
@@ -133,6 +135,7 @@ async def test_an_image_is_not_looked_at_before_its_request_is_admitted() -> Non
             "deadline_exceeded",
         )
         worker.go.set()
+
         assert (await inside).status_code == 200
         assert told(await client.post("/rerank", json=broken)) == (400, "invalid_image")
 
@@ -152,6 +155,7 @@ async def test_who_runs_out_of_time_in_the_line_gets_what_there_is_if_it_wants_t
         ]
         assert answer.json()["results"] == []
         worker.go.set()
+
         assert (await inside).status_code == 200
         assert len(worker.calls) == 1, "expired work never starts"
 
@@ -200,6 +204,7 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
         assert told(await client.post("/rerank", content=in_parts())) == (503, "overloaded")
         assert shed("body_budget") == before + 2
         worker.go.set()
+
         assert (await first).status_code == 200
         assert (await client.post("/rerank", json=large)).status_code == 200
 
@@ -224,6 +229,7 @@ def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not(
         first(50)
         first.grow(40)
         assert bodies.total == 50
+
         with bodies.held(10) as second:
             second(10)
             first.grow(90)
@@ -232,6 +238,7 @@ def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not(
             with pytest.raises(Overloaded):
                 second.grow(11)
         first.grow(200)
+
         assert bodies.total == 200
         with pytest.raises(Overloaded), bodies.held() as third:
             third(1)
@@ -248,12 +255,14 @@ def test_no_tenant_holds_all_with_several_requests() -> None:
                 held(1)
         with pytest.raises(Overloaded), bodies.held(1, "a"):
             raise AssertionError
+
         with bodies.held(25, "b") as other:
             other(25)
             with pytest.raises(Overloaded):
                 other(1)
     with bodies.held(100, "a") as alone:
         alone(100)
+
     with (
         bodies.held() as one,
         bodies.held() as two,
@@ -268,6 +277,7 @@ async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Pat
     file.write_text(json.dumps({"keys": [key]}), encoding="utf-8")
     worker = Gated()
     worker.go.set()
+
     async with gateway(worker, api_keys_file=file) as client:
 
         async def asked(content: bytes) -> httpx.Response:
@@ -280,6 +290,7 @@ async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Pat
             body = b'{"query": %s, "documents": %s}' % (wrong, documents)
             assert told(await asked(body)) in ((400, "invalid_request"), (400, "empty_item"))
         unknown = b'{"query": "q", "model": "x", "documents": %s}' % documents
+
         assert told(await asked(unknown)) == (404, "model_not_found")
         assert (await asked(b'{"query": "q", "documents": %s}' % documents)).status_code == 200
         assert told(await asked(b'{"query": "q", "documents": ["d"]}')) == (429, "rate_limited")
@@ -299,6 +310,7 @@ async def test_a_quota_is_the_tenants_and_is_told_in_seconds(tmp_path: Path) -> 
     file.write_text(json.dumps({"keys": entries}), encoding="utf-8")
     worker = Gated()
     worker.go.set()
+
     async with gateway(worker, api_keys_file=file) as client:
 
         async def asked(key: str, content: Any = None) -> httpx.Response:
@@ -309,6 +321,7 @@ async def test_a_quota_is_the_tenants_and_is_told_in_seconds(tmp_path: Path) -> 
 
         assert (await asked("a")).status_code == 200
         refused = await asked("b", unread())
+
         assert told(refused) == (429, "rate_limited")
         assert 1 <= int(refused.headers["retry-after"]) <= 11
         assert (await asked("c")).status_code == 200

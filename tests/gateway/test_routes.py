@@ -76,6 +76,7 @@ async def test_tokens_are_counted_once_each_by_where_they_came_from() -> None:
         second = await rerank(gateway, documents=["a", "b", "d"])
         grown = await tokens(gateway)
         grown.subtract(before)
+
         assert grown == {"computed": 18 + 10, "prefix": 12, "cached": 20}
         assert grown.total() == first["usage"]["prompt_tokens"] + second["usage"]["prompt_tokens"]
 
@@ -171,6 +172,7 @@ async def test_a_bad_document_is_listed_where_the_operator_has_set_it() -> None:
             said = (
                 [body["message"]] if status == 400 else [each["message"] for each in body["errors"]]
             )
+
             assert said == ["documents[1] needs a text or an image."]
     assert body["results"][1] | {"id": 7, "metadata": {"k": [None]}} == body["results"][1]
 
@@ -191,4 +193,5 @@ def test_aliases_that_cannot_be_are_refused(given: str, monkeypatch: pytest.Monk
     with pytest.raises(ValidationError):
         GatewaySettings()
     monkeypatch.setenv("RERANK_MODEL_ALIASES", " a = m , b/c=n ")
+
     assert GatewaySettings().model_aliases == {"a": "m", "b/c": "n"}

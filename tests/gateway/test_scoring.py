@@ -131,6 +131,7 @@ async def test_shares_are_even_in_tokens_not_in_documents() -> None:
         b"21": (Text("21 " + "word " * 1_000),),
     }
     await fleet.score(documents)
+
     assert sorted(fleet.sizes()) == [1, 21]
 
 
@@ -150,6 +151,7 @@ async def test_splitting_can_be_switched_off_and_be_forced() -> None:
     assert sorted(fleet.sizes()) == [0, 40]
     fleet = Fleet(StandIn(by_number), StandIn(by_number))
     await fleet.score(texts(2, "short"), split="always")
+
     assert fleet.sizes() == [1, 1]
 
 
@@ -230,6 +232,7 @@ async def test_a_request_fails_when_its_share_fails_twice_and_the_others_are_can
         raise AssertionError
 
     fleet = Fleet(StandIn(first), StandIn(second))
+
     with pytest.raises(WorkerFailed):
         await fleet.score(texts(20))
     assert cancelled.is_set()
@@ -250,6 +253,7 @@ async def test_a_share_that_is_late_costs_only_its_own_documents() -> None:
     digests, verdicts = await fleet.score(texts(20), seconds=1.5)
     assert digests == {INFO.digest}
     late = {key for key, each in verdicts.items() if isinstance(each, DeadlineExceeded)}
+
     assert len(late) == fleet.sizes()[0] == 10
     assert all(verdicts[key].logit == int(key) for key in verdicts.keys() - late)  # type: ignore[union-attr]
 
@@ -262,6 +266,7 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
         return await by_number(call)
 
     fleet = Fleet(StandIn(held), StandIn(held))
+
     async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
         scoring = fleet.scoring(workers)
         tasks = []
@@ -278,6 +283,7 @@ async def test_a_request_in_a_busy_fleet_is_not_split() -> None:
         assert sorted(len(each.calls) for each in fleet.stand_ins) in ([2, 3], [1, 4])
         release.set()
         await asyncio.gather(*tasks)
+
         assert [worker.load for worker in workers.members] == [0, 0]
 
 
@@ -321,6 +327,7 @@ async def test_images_go_out_in_growing_chunks_and_the_next_is_decoded_while_one
     _, verdicts = await Fleet(only).score(shown(20))
     assert all(isinstance(each, Scored) for each in verdicts.values())
     sizes = sorted(map(pixels_of, only.calls))
+
     assert documents_of(only) == 20
     assert len(sizes) == 5
     assert sizes[0] <= FIRST_CHUNK_BYTES < sizes[-1] <= 8 * FIRST_CHUNK_BYTES
@@ -340,6 +347,7 @@ async def test_a_bounded_number_of_pixels_is_held_whatever_the_split(
     stand_ins = [StandIn(counted) for _ in range(workers)]
     fleet = Fleet(*stand_ins, media=media, pixel_bytes=12 * 2**20)
     await fleet.score(shown(40), split="always")
+
     assert sum(fleet.sizes()) == 40
     assert len([size for size in fleet.sizes() if size]) == workers
     assert 2 * 2**20 < media.most_out <= 12 * 2**20
@@ -404,6 +412,7 @@ async def test_time_that_ends_while_images_are_decoded_ends_the_request() -> Non
     _, verdicts = await Fleet(only, media=Slow(Limits(), Decoders())).score(
         shown(2) | {b"text": (Text("1"),)}, seconds=1.5
     )
+
     assert numbers_of(verdicts.values()) == ["deadline_exceeded", "deadline_exceeded", 1.0]
 
 
@@ -421,6 +430,7 @@ async def test_however_it_is_split_each_document_gets_its_own_score(
         b"%d" % index: (Text(f"{index} " + "x" * size),) for index, size in enumerate(lengths)
     }
     _, verdicts = await fleet.score(documents)
+
     assert numbers(verdicts) == {index: index for index in range(len(lengths))}
     assert sum(fleet.sizes()) == len(lengths)
 
@@ -435,5 +445,6 @@ async def test_a_share_keeps_its_cost_until_its_calls_are_answered() -> None:
             await dispatch.score(call, 10, soon())
             assert worker.load == 120
             await dispatch.score(call, 20, soon())
+
             assert worker.load == 100
         assert worker.load == 0

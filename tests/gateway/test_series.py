@@ -107,6 +107,7 @@ async def test_no_request_and_no_reply_makes_series() -> None:
 
     app: FastAPI = create_gateway(GatewaySettings(), [StandIn(answer).client])
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,

@@ -97,6 +97,7 @@ async def test_a_pair_under_way_is_scored_once(house: House) -> None:
     assert house.scorer.calls == [[1, 2], [3]]
     house.scorer.go(0)
     house.scorer.go(1)
+
     assert [numbers((await each).fresh) for each in (first, second, third)] == [
         {1: 1, 2: 2},
         {3: 3},
@@ -120,6 +121,7 @@ async def test_what_has_landed_is_not_under_way(house: House) -> None:
     second = house.ask(1)
     await house.scorer.called(2)
     house.scorer.go(1)
+
     assert numbers((await second).fresh) == {1: 1}
 
 
@@ -148,6 +150,7 @@ async def test_a_leaders_failure_is_its_own(house: House, failure: Exception) ->
     assert house.scorer.calls[2:] in ([[1, 2]], [[2], [1]])  # the first to wake leads
     for call in range(2, len(house.scorer.calls)):
         house.scorer.go(call)
+
     assert numbers((await waiter).fresh | (await waiter).joined) == {1: 1, 2: 2, 3: 3}
     assert numbers((await other).fresh | (await other).joined) == {2: 2}
 
@@ -160,6 +163,7 @@ async def test_a_cancelled_leader_leaves_its_pairs_to_a_waiter(house: House) -> 
     await settle()
     assert house.scorer.calls == [[1], [1]]  # one of the three, the others wait for it
     house.scorer.go(1)
+
     assert [numbers((await each).fresh | (await each).joined) for each in waiters] == [{1: 1}] * 3
     assert leader.cancelled()
 
@@ -170,6 +174,7 @@ async def test_a_cancelled_waiter_leaves_no_trace(house: House) -> None:
     gone.cancel()
     await settle()
     house.scorer.go(0)
+
     assert numbers((await waiter).joined) == numbers((await leader).fresh) == {1: 1}
     assert house.scorer.calls == [[1]]
     assert gone.cancelled()
@@ -191,6 +196,7 @@ async def test_a_leader_without_time_leaves_its_pairs_to_a_waiter(house: House) 
     assert numbers((await leader).fresh) == {1: "deadline_exceeded"}
     await house.scorer.called(1)
     house.scorer.go(0)
+
     assert numbers((await waiter).fresh) == {1: 1}
 
 
@@ -199,6 +205,7 @@ async def test_a_waiter_waits_no_longer_than_its_own_time(house: House) -> None:
     assert numbers((await waiter).fresh) == {1: "deadline_exceeded"}
     assert house.scorer.calls == [[1]]
     house.scorer.go(0)
+
     assert numbers((await leader).fresh) == {1: 1}
 
 
@@ -212,6 +219,7 @@ async def test_scores_of_another_digest_are_not_handed_over(
     assert (await leader).digests == digests
     await house.scorer.called(2)
     house.scorer.go(1)
+
     assert numbers((await waiter).fresh) == {1: 1}
 
 
@@ -237,6 +245,7 @@ async def test_who_has_waited_in_vain_often_enough_scores_alone(house: House) ->
     for call in range(JOINS, len(house.scorer.calls)):
         house.scorer.go(call)
     ended = await asyncio.gather(*waiters, return_exceptions=True)
+
     assert [type(each) for each in ended].count(WorkerFailed) == 1
     assert [numbers(each.fresh) for each in ended if isinstance(each, FlightResult)] == [{1: 1}] * 4
     assert house.flights.pairs == 0
@@ -251,6 +260,7 @@ async def test_a_small_request_does_not_wait_for_a_huge_flight(house: House) -> 
     house.scorer.go(1)
     assert numbers((await small).fresh) == {1: 1}
     house.scorer.go(0)
+
     assert len((await quarter).joined) == large // WORTH_JOINING
     assert len((await leader).fresh) == large
     assert house.flights.pairs == 0
@@ -292,4 +302,5 @@ async def test_whatever_happens_everyone_gets_an_answer_or_an_error_of_its_own(s
     gc.collect()
     await settle()
     loop.set_exception_handler(None)
+
     assert complaints == []

@@ -81,6 +81,7 @@ async def gateway(*infos: Any, **settings: Any) -> AsyncIterator[tuple[httpx.Asy
     worker = StandIn(answer, *infos or (INFO,))
     app = create_gateway(GatewaySettings(**settings), [worker.client])
     transport = httpx.ASGITransport(app=app)
+
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://gateway") as client,
@@ -161,6 +162,7 @@ async def test_a_caller_is_who_its_key_says(tmp_path: Path) -> None:
         await entered(authenticator, header(b"Bearer " + key.encode()))
         for key in (KEY, OTHER, third, PLAIN)
     ]
+
     assert [caller.scope for caller in callers[:3]] == ["tenant:t", "tenant:t", "key:n"]
     assert callers[3].scope.startswith("sha256:")
     assert callers[0].quota == callers[1].quota == Quota(5, 2)
@@ -183,6 +185,7 @@ async def test_an_empty_file_lets_nobody_in_and_the_log_says_so(
     watching = asyncio.create_task(authenticator.monitor())
     await asyncio.sleep(0)
     watching.cancel()
+
     assert "there are no keys: nobody may enter" in caplog.messages
     with pytest.raises(Unauthorized):
         await entered(authenticator, header(b"Bearer " + KEY.encode()))
@@ -218,9 +221,11 @@ async def test_keys_change_without_a_restart_and_a_broken_file_changes_nothing(
         harm()
         for _ in range(3):
             assert await lets_in(OTHER)
+
         assert metric_value("rerank_file_readable", file="api_keys") == 0
         assert len(caplog.records) == 1, "once, not at every look"
     keys_file(tmp_path, entry(KEY))
+
     assert await lets_in(KEY)
     assert metric_value("rerank_file_readable", file="api_keys") == 1
 
@@ -237,6 +242,7 @@ async def test_a_swap_of_links_as_kubernetes_makes_is_noticed(tmp_path: Path) ->
     (tmp_path / "next").symlink_to("two")
     (tmp_path / "next").replace(tmp_path / "..data")
     await authenticator.reload()
+
     assert await entered(authenticator, header(b"Bearer " + OTHER.encode()))
     with pytest.raises(Unauthorized):
         await entered(authenticator, header(b"Bearer " + KEY.encode()))
@@ -282,6 +288,7 @@ async def test_a_file_that_can_be_read_again_is_read_again(
     await authenticator.reload()
     assert metric_value("rerank_file_readable", file="api_keys") == 1
     await entered(authenticator, header(b"Bearer " + OTHER.encode()))
+
     with pytest.raises(Unauthorized):
         await entered(authenticator, header(b"Bearer " + KEY.encode()))
 
@@ -303,6 +310,7 @@ async def test_another_content_of_the_same_size_and_time_is_noticed(tmp_path: Pa
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert file.stat().st_size == before.st_size
     await authenticator.reload()
+
     with pytest.raises(Unauthorized):
         await entered(authenticator, header(b"Bearer " + KEY.encode()))
 
@@ -337,6 +345,7 @@ async def test_every_route_but_health_asks_for_a_key() -> None:
                 assert answer.status_code == 200
                 continue
             walked += 1
+
             assert refused(answer), path
             assert refused(await client.request(method, path, headers=bearing(KEY))), path
             assert (
@@ -453,6 +462,7 @@ async def test_a_key_uses_and_sees_its_models_only(tmp_path: Path) -> None:
             == "This API key may not use this model. You may use: adapter."
         )
         infos = [await client.get("/info", headers=bearing(key)) for key in (PLAIN, KEY, OTHER)]
+
         assert [each.json().get("model", each.status_code) for each in infos] == [
             "m",
             "adapter",

@@ -69,12 +69,14 @@ async def served(
         )
         for name in ("loud", "quiet")
     }
+
     async with app.router.lifespan_context(app):
         async with asyncio.timeout(10):
             while (await clients["loud"].get("/health/ready")).is_error:
                 await asyncio.sleep(0.01)
         yield clients
     gauges = "rerank_requests_in_flight", "rerank_requests_queued", "rerank_admitted_tokens"
+
     assert [metric_value(gauge) for gauge in gauges] == [0, 0, 0]
 
 
@@ -139,6 +141,7 @@ async def test_a_large_request_of_another_tenant_has_its_half(tmp_path: Path) ->
             calls
         )
         answers = [await task for task in loud]
+
         assert [answer.status_code for answer in answers] == [200, 200], [
             answer.text[:200] for answer in answers
         ]
@@ -148,6 +151,7 @@ async def test_an_image_that_many_documents_show_is_decoded_once(tmp_path: Path)
     worker = OneAfterTheOther()
     same = bare(encode(picture((300, 300))))
     documents = [{"text": f"{number} {WORDS}", "image": same} for number in range(150)]
+
     async with served(worker, tmp_path) as clients:
         before = metric_value("rerank_images_total")
         answer = await clients["quiet"].post("/rerank", json={"query": "q", "documents": documents})
@@ -183,5 +187,6 @@ async def test_the_images_of_a_request_are_bounded_all_together(
         refused = await clients["quiet"].post(
             "/rerank", json=body | {"on_error": "fail", "query": "r"}
         )
+
         assert (refused.status_code, refused.json()["code"]) == (400, "image_too_large")
         assert refused.json()["errors"][0]["loc"][0] == "documents"

@@ -159,6 +159,7 @@ def test_a_made_key_is_shown_once_and_only_its_hash_is_kept(tmp_path: Path) -> N
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert key not in file.read_text()
     shown = gmr("list", "--file", file)
+
     assert "tenant=t" in shown.stdout
     assert key not in shown.output
     assert kept.sha256 not in shown.output
@@ -174,6 +175,7 @@ def test_keys_are_revoked_by_name_or_hash(tmp_path: Path) -> None:
     assert gmr("revoke", unnamed.sha256[:12], "--file", file).exit_code == 0
     assert [each.name for each in read_keys(file).keys] == ["b"]
     unknown = gmr("revoke", "a", "--file", file)
+
     assert (unknown.exit_code, unknown.stderr) == (1, "There is no such key in the file.\n")
 
 
@@ -194,6 +196,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
     gmr("create", "--file", file, "--name", "taken", "--tenant", "t", "--max-in-flight", 3)
     before = file.read_bytes()
     refused = gmr("create", "--file", file, *arguments.split())
+
     assert refused.exit_code == code
     assert refused.stdout == ""
     assert refused.stderr.count("\n") == 1
@@ -213,6 +216,7 @@ def test_a_file_that_was_there_keeps_its_mode_and_its_link(tmp_path: Path) -> No
     link = tmp_path / "link.json"
     link.symlink_to(real)
     gmr("create", "--file", link)
+
     assert link.is_symlink()
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
     assert len(read_keys(real).keys) == 1
@@ -242,5 +246,6 @@ def test_many_at_once_lose_nothing_and_a_reader_never_sees_half(tmp_path: Path) 
         thread.join()
     done.set()
     looking.join()
+
     assert len(read_keys(file).keys) == 40
     assert seen == sorted(seen)

@@ -118,6 +118,7 @@ async def test_a_storm_never_exceeds_the_capacity_and_leaks_nothing(
     for visitor in visitors:
         visitor.leave.set()
     outcomes = await asyncio.gather(*(visitor.task for visitor in visitors), return_exceptions=True)
+
     assert all(
         o is None or isinstance(o, Overloaded | DeadlineExceeded | asyncio.CancelledError)
         for o in outcomes
@@ -137,6 +138,7 @@ async def test_who_came_first_goes_first_although_a_smaller_one_would_do() -> No
     await settle()
     assert entered == [first, large, small]
     await let_go(small)
+
     assert admission.is_empty()
 
 
@@ -152,6 +154,7 @@ async def test_the_door_is_open_while_less_than_the_capacity_is_inside() -> None
     await settle()
     assert entered == visitors
     await let_go(*visitors)
+
     assert admission.is_empty()
 
 
@@ -167,6 +170,7 @@ async def test_the_scope_that_got_least_goes_first() -> None:
         await settle()
         assert len(entered) == turn + 1
         entered[-1].leave.set()
+
     assert "".join(visitor.scope[0] for visitor in entered[1:]) == "mffmffm"
     assert [visitor for visitor in entered if visitor.scope == "many"] == many
     assert [visitor for visitor in entered if visitor.scope == "few"] == few
@@ -189,6 +193,7 @@ async def test_a_full_line_turns_away_at_once() -> None:
     admission.expect_room()
     late = Visitor(admission, 1, entered)
     await let_go(inside, waiting[0], late)
+
     assert entered == [inside, waiting[0], late]
     assert admission.is_empty()
 
@@ -206,6 +211,7 @@ async def test_a_full_line_makes_room_for_who_has_less_of_it() -> None:
     with pytest.raises(Overloaded):
         admission.expect_room("quiet")
     await let_go(inside, *loud[:2], *quiet)
+
     assert admission.is_empty()
 
 
@@ -227,6 +233,7 @@ async def test_large_ones_are_always_let_in_up_to_a_number() -> None:
     await settle()
     assert entered == visitors[:2]
     await let_go(*visitors)
+
     assert admission.is_empty()
 
 
@@ -291,6 +298,7 @@ def test_who_would_wait_too_long_is_told_so_at_once() -> None:
         assert now() == came
         assert [await each for each in visits[:5]] == pytest.approx([0, 1, 2, 3, 4])
         await asyncio.gather(*visits, return_exceptions=True)
+
         assert admission.is_empty()
         assert await visit() == 0
 
@@ -305,6 +313,7 @@ async def test_who_gave_up_at_the_head_makes_room_for_the_next() -> None:
     head.task.cancel()
     await settle()
     await let_go(inside, small)
+
     assert entered == [inside, small]
     assert admission.is_empty()
 
@@ -320,6 +329,7 @@ async def test_who_is_cancelled_while_being_let_in_gives_the_place_back() -> Non
     await settle()
     assert entered == [inside, after]
     await let_go(after)
+
     assert admission.is_empty()
 
 

@@ -78,6 +78,7 @@ def test_work_done_stays_what_it_can_be_and_those_admitted_wait_a_bounded_time(
     assert max(each.admitted - each.came for each in admitted if each.admitted) <= MAX_WAIT + 0.1
     settled = [each for each in refused if each.came >= SETTLED]
     at_once = [each for each in settled if each.refused == each.came]
+
     assert len(at_once) >= 0.8 * len(settled), "who will not be served is told so at once"
     assert all(each.retry_after and 1 <= each.retry_after <= 30 for each in refused)
 
@@ -96,6 +97,7 @@ def test_the_capacity_finds_a_second_of_work_and_stays_there(name: str) -> None:
         each / simulation.server.rate
         for each in simulation.capacities[len(simulation.capacities) // 3 :]
     ]
+
     assert 0.7 < statistics.fmean(capacities) < 1.4
     assert statistics.pstdev(capacities) < 0.3 * statistics.fmean(capacities)
 
@@ -116,6 +118,7 @@ def test_large_requests_are_served_as_often_as_small_ones() -> None:
     large = [each for each in seen if each.cost == 50_000]
     small = [each for each in seen if each.cost < 50_000]
     shares = [done_share(large), done_share(small)]
+
     assert min(shares) > 0.5 * max(shares)
 
 
@@ -132,6 +135,7 @@ def test_a_loud_neighbour_takes_nothing_from_a_quiet_one(share: float) -> None:
 
     simulation = in_virtual_time(story())
     quiet = [each for each in simulation.seen if each.scope == "quiet" and each.came > SETTLED]
+
     assert all(each.done for each in quiet)
     assert statistics.fmean(each.admitted - each.came for each in quiet if each.admitted) < 1
     assert simulation.goodput(SETTLED, SECONDS) >= 0.9
@@ -147,6 +151,7 @@ def test_two_loud_neighbours_share_by_cost_not_by_requests() -> None:
 
     simulation = in_virtual_time(story())
     large, small = (simulation.goodput(SETTLED, 2 * SECONDS, scope) for scope in ("large", "small"))
+
     assert large + small >= 0.9
     assert 0.4 < large / (large + small) < 0.6
 
@@ -162,6 +167,7 @@ def test_a_server_that_turns_slow_is_given_less() -> None:
 
     simulation = in_virtual_time(story())
     later = [each for each in simulation.seen if each.came > 1.5 * SECONDS]
+
     assert simulation.goodput(1.5 * SECONDS, 3 * SECONDS) >= 0.9
     assert max(each.done - each.admitted for each in later if each.done and each.admitted) < 4
 
@@ -233,6 +239,7 @@ def test_two_large_requests_shut_no_small_one_out(
     assert [each.refused for each in small] == [None] * 30
     waits = [each.admitted - each.came for each in small if each.admitted is not None]
     slices = 2.0 if scope != "quiet" else 1.0
+
     assert max(waits) <= slices * LONGEST_SLICE, waits
 
 
@@ -261,6 +268,7 @@ def test_a_tenant_with_large_requests_leaves_places_for_the_large_ones_of_others
     assert quiet.admitted is not None
     assert quiet.admitted - quiet.came <= LONGEST_SLICE
     ends = [each.done for each in (first, second) if each.done]
+
     assert quiet.done
     assert quiet.done < max(ends), "it has as much of the server as two of the other together"
 

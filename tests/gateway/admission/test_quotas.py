@@ -50,6 +50,7 @@ def test_a_burst_is_served_and_what_is_beyond_waits() -> None:
     clock.now += 0.99
     assert ask(quotas, quota, 1) == 1
     clock.now += 0.02
+
     assert ask(quotas, quota, 1) is None
 
 
@@ -59,6 +60,7 @@ def test_a_request_larger_than_the_bucket_is_served_and_its_debt_waited_off() ->
     assert ask(quotas, quota, 1_000) is None
     assert ask(quotas, quota, 1) == MAX_RETRY_AFTER
     clock.now += 98.1
+
     assert ask(quotas, quota, 1_000) is None
     assert ask(Quotas(clock), Quota(pairs_per_second=0.001), 1_000) is None
 
@@ -152,6 +154,7 @@ def test_a_changed_quota_holds_from_then_on() -> None:
     assert ask(quotas, Quota(pairs_per_second=100), 1) == 1
     assert ask(quotas, UNBOUNDED, 10**6) is None
     clock.now += 1
+
     assert ask(quotas, Quota(pairs_per_second=100), 1) is None
 
 
@@ -160,5 +163,6 @@ def test_scopes_do_not_share_and_buckets_do_not_pile_up() -> None:
     assert ask(quotas, quota, 50, scope="debtor") is None
     for number in range(1_000):
         assert ask(quotas, quota, 1, scope=str(number)) is None
+
     assert ask(quotas, quota, 1, scope="debtor") is not None
     assert quotas.scopes <= 100

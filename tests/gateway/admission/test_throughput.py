@@ -48,6 +48,7 @@ def test_nothing_is_known_before_something_is_done() -> None:
     story.one(100, MIN_SAMPLE_SECONDS / 2)
     assert story.throughput.admitted_rate is None, "too short to tell"
     story.one(100, MIN_SAMPLE_SECONDS)
+
     assert story.throughput.admitted_rate == pytest.approx(200 / (1.5 * MIN_SAMPLE_SECONDS))
 
 
@@ -58,6 +59,7 @@ def test_what_fails_or_is_broken_off_counts_for_nothing() -> None:
     story.one(100, 1)
     assert story.throughput.admitted_rate == pytest.approx(100)
     story.one(1, 100, computed=None)
+
     assert story.throughput.admitted_rate == pytest.approx(100)
 
 
@@ -74,6 +76,7 @@ def test_idle_time_is_no_time() -> None:
     story.one(100, 1)
     story.now += 1_000
     story.one(100, 1)
+
     assert story.throughput.admitted_rate == pytest.approx(100)
 
 
@@ -87,6 +90,7 @@ def test_little_to_do_does_not_lower_it_and_much_to_do_does() -> None:
     assert 10 < story.throughput.admitted_rate < 900
     before = story.throughput.admitted_rate
     story.one(10, 3 * SATURATED_SECONDS)
+
     assert story.throughput.admitted_rate < before
 
 
@@ -107,6 +111,7 @@ def test_a_round_lasts_until_all_that_was_inside_is_out() -> None:
         story.one(10, 0.2)
         assert story.throughput.admitted_rate is None
     story.go(long)
+
     assert story.throughput.admitted_rate == pytest.approx(1_050)
 
 

@@ -163,6 +163,7 @@ async def test_what_another_worker_would_refuse_too_is_not_sent_there(case: str)
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(error):
             await ask(workers)
+
     assert sum(len(each.calls) for each in stand_ins) == 1
 
 
@@ -201,6 +202,7 @@ async def test_no_more_than_a_reply_can_have_is_read_of_one_without_end() -> Non
     ) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers)
+
     assert sent <= REPLY_BYTES + 2 * PAIR_BYTES + 2 * 2**14
 
 

@@ -111,6 +111,7 @@ async def test_every_address_is_a_worker_and_they_come_and_go() -> None:
             await wait_until(lambda: clients.made[first].is_closed)
             names.addresses = list(HOSTS)
             await wait_until(lambda: who(workers) == [second, first])
+
         assert all(client.is_closed for client in clients.made.values())
 
 
@@ -122,6 +123,7 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
         return await good(call)
 
     names, clients = NameServer(HOSTS[0]), Clients()
+
     async with two() as (stand_ins, port):
         stand_ins[0].answer = held
         workers = pool_of(named(names, port, clients))
@@ -146,6 +148,7 @@ async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:
             names.addresses = None
             before = names.asked
             await wait_until(lambda: names.asked > before + 3)
+
             assert len(who(workers)) == 2
             assert (await ask(workers)).digest == INFO.digest
 
@@ -179,6 +182,7 @@ async def test_addresses_become_urls_each_once_and_not_without_end() -> None:
         "http://[fd00::1]:8001",
     ]
     many = NameServer(*(f"10.0.{number >> 8}.{number & 255}" for number in range(2_048)))
+
     assert len(await named(many, 8001).urls() or ()) == MAX_ADDRESSES
     assert await DnsName("x" * 70, 8001, Clients()).urls() is None, "no such name can be"
 

@@ -62,6 +62,7 @@ async def test_where_every_other_call_fails_so_that_no_breaker_opens_they_do_too
     for each in stand_ins:
         each.answer = every_other(each)
     failed = 0
+
     async with monitored(*(each.client for each in stand_ins), retries=retry_policy()) as workers:
         for number in range(CALLS):
             try:
@@ -69,6 +70,7 @@ async def test_where_every_other_call_fails_so_that_no_breaker_opens_they_do_too
             except WorkerFailed:
                 failed += 1
     extra = asked(stand_ins) - CALLS
+
     assert RETRY_RESERVE <= extra <= CALLS * RETRY_SHARE + RETRY_RESERVE
     assert 0 < failed < CALLS / 2, "retries did what they could"
 
@@ -85,14 +87,17 @@ async def test_all_that_a_worker_had_when_it_died_is_made_good() -> None:
         return await good(call)
 
     doomed, other = StandIn(dies), StandIn(lives)
+
     async with monitored(doomed.client, other.client) as workers:
         key = key_for(doomed.client, other.client)
         waiting = [asyncio.create_task(ask(workers, key=key)) for _ in range(60)]
         await wait_until(lambda: asked([doomed, other]) == len(waiting))
         release.set()
+
         assert all(
             reply.pairs == [scored(0), scored(1)] for reply in await asyncio.gather(*waiting)
         )
+
     assert len(doomed.calls) > 10
 
 
@@ -105,6 +110,7 @@ async def test_a_call_without_budget_is_made_once() -> None:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         with pytest.raises(WorkerFailed):
             await ask(workers, key=key_for(*clients))
+
     assert [len(each.calls) for each in stand_ins] == [2, 1]
 
 
@@ -123,13 +129,16 @@ async def test_by_default_no_call_is_made_twice() -> None:
         return await good(call)
 
     stand_ins = [StandIn(held), StandIn(held)]
+
     async with monitored(*(each.client for each in stand_ins)) as workers:
         waiting = asyncio.create_task(ask(workers))
         await wait_until(lambda: asked(stand_ins) == 1)
         # ten times as long as a hedge waits in the tests below
         await asyncio.sleep(0.2)
         release.set()
+
         assert (await waiting).digest == INFO.digest
+
     assert asked(stand_ins) == 1
 
 
@@ -144,6 +153,7 @@ async def test_of_two_workers_the_first_to_reply_wins_and_the_other_is_called_of
 
     stand_ins = [StandIn(slow), StandIn(good), StandIn(good)]
     clients = [each.client for each in stand_ins]
+
     async with monitored(*clients, retries=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).digest == INFO.digest
         assert cancelled.is_set()
@@ -167,6 +177,7 @@ async def test_a_worker_with_work_of_its_own_is_not_asked_too() -> None:
         return await good(call)
 
     stand_ins = [StandIn(held), StandIn(held)]
+
     async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         waiting = [asyncio.create_task(ask(workers, key=b"%d" % number)) for number in range(4)]
         await wait_until(lambda: asked(stand_ins) >= 4)
@@ -190,6 +201,7 @@ async def test_second_calls_have_a_budget() -> None:
         assert (len(stand_ins[1].calls), waiting.done()) == (2, False)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+
         assert [worker.load for worker in workers.members] == [0, 0]
 
 
@@ -218,6 +230,7 @@ async def test_where_one_of_two_fails_the_other_is_waited_for(first: str) -> Non
     clients = [each.client for each in stand_ins]
     async with monitored(*clients, retries=hedged()) as workers:
         assert (await ask(workers, key=key_for(*clients))).pairs == [scored(0), scored(1)]
+
     assert [len(each.calls) for each in stand_ins] == [1, 1]
 
 
@@ -234,6 +247,7 @@ async def test_where_both_fail_no_third_is_asked() -> None:
     async with monitored(*(each.client for each in stand_ins), retries=hedged()) as workers:
         with pytest.raises(WorkerFailed):
             await ask(workers, soon(), CALL)
+
     assert asked(stand_ins) == 2
 
 
@@ -244,5 +258,6 @@ async def test_one_that_is_cancelled_cancels_both() -> None:
         await wait_until(lambda: asked(stand_ins) == 2)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+
         assert [worker.load for worker in workers.members] == [0, 0]
         assert not any(worker.calls for worker in workers.members)

@@ -95,6 +95,7 @@ async def test_one_call_at_a_time_tries_it_again_and_brings_it_back() -> None:
         assert worker.state() == "ready"
         before = len(bad.calls)
         await ask(workers, key=key)
+
         assert len(bad.calls) == before + 1
 
 
@@ -111,6 +112,7 @@ async def test_where_all_breakers_are_open_calls_are_made_once_and_success_close
         assert sum(len(each.calls) for each in stand_ins) == before + 20
         for each in stand_ins:
             each.answer = good
+
         assert (await ask(workers)).digest == INFO.digest
         assert any(worker.admits() for worker in workers.members)
 
@@ -127,6 +129,7 @@ async def test_a_worker_that_was_away_starts_anew() -> None:
         bad.info, bad.answer = INFO, good
         await wait_until(lambda: workers.members[0].state() == "ready")
         await ask(workers, key=key)
+
         assert len(bad.calls) == FAILURES + 1
 
 
@@ -182,6 +185,7 @@ async def test_calls_that_are_cancelled_open_no_breaker() -> None:
         for each in asked:
             each.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
+
         assert workers.members[0].state() == "ready"
 
 
@@ -200,6 +204,7 @@ async def test_a_worker_that_says_no_more_is_given_up_and_its_calls_are_made_els
         gate.open.set()
         await wait_until(lambda: workers.members[0].state() == "ready")
         await ask(workers, key=key_for(client, other.client))
+
         assert len(other.calls) == 5
 
 
@@ -235,6 +240,7 @@ async def test_where_one_worker_dies_and_the_other_hangs_nobody_is_ready_and_non
             gate.open.clear()
         asked = [ask(workers, soon(60), key=b"%d" % number) for number in range(10)]
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
     assert [type(each) for each in outcomes] == [NoWorker] * 10
 
 
@@ -252,6 +258,7 @@ async def test_a_worker_that_misses_a_probe_is_only_passed_over() -> None:
     stand_ins = [StandIn(good), StandIn(good)]
     gates, clients = zip(*map(gated, stand_ins), strict=True)
     key = key_for(*clients)
+
     async with monitored(
         *clients,
         health_checks=HealthCheckPolicy(probe_seconds=0.01, timeout_seconds=0.05, max_misses=1_000),
@@ -268,6 +275,7 @@ async def test_a_worker_that_misses_a_probe_is_only_passed_over() -> None:
         await wait_until(lambda: workers.members[1].state() == "unready")
         also = asyncio.create_task(ask(workers, soon(60), key=key))
         gates[0].open.set()
+
         assert [(await each).digest for each in (asked, also)] == [INFO.digest] * 2
         assert [len(each.calls) for each in stand_ins] == [2, 1]
 
@@ -280,12 +288,14 @@ async def test_a_worker_that_is_not_ready_keeps_the_calls_it_has() -> None:
         return await good(call)
 
     only = StandIn(held)
+
     async with monitored(only.client, health_checks=SHORT) as workers:
         asked = asyncio.create_task(ask(workers, soon(60)))
         await wait_until(lambda: only.calls)
         only.info = None
         await wait_until(lambda: not workers.ready())
         release.set()
+
         assert (await asked).digest == INFO.digest
 
 

@@ -81,6 +81,7 @@ async def test_a_worker_is_not_ready_until_it_says_what_it_serves() -> None:
     late = StandIn(good)
     late.info = None
     workers = pool_of(late.client)
+
     async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
@@ -92,6 +93,7 @@ async def test_a_worker_is_not_ready_until_it_says_what_it_serves() -> None:
             await ask(workers)
         late.info = INFO
         await wait_until(workers.ready)
+
         assert workers.model() == workers.model("m") == INFO
         assert (await ask(workers)).pairs == [scored(0), scored(1)]
 
@@ -124,6 +126,7 @@ async def test_a_worker_that_says_nonsense_of_itself_is_not_ready_until_it_talks
     only = StandIn(good)
     only.info_body = said
     workers = pool_of(only.client)
+
     async with workers.monitored():
         await asyncio.sleep(0.01)
         assert not workers.ready()
@@ -170,6 +173,7 @@ async def test_of_two_digests_the_one_of_most_workers_is_served_or_the_one_that_
         assert workers.model("m", INFO.digest) == INFO
         stand_ins[2].info = INFO
         await workers.members[2].probe()
+
         assert workers.model() == INFO
 
 
@@ -184,6 +188,7 @@ async def test_calls_go_to_workers_of_the_wanted_digest_while_there_are_any() ->
         await workers.members[0].probe()
         with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (dispatch,):
             await dispatch.score(CALL, 20, soon())
+
         assert sum(len(each.calls) for each in stand_ins) == 21
 
 
@@ -207,12 +212,14 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_share_stay
     names = [str(stand_in.client.base_url) for stand_in in stand_ins]
     order = [stand_ins[index] for index in hash_order(key, names)]
     order[0].answer = fails
+
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (dispatch,):
             for _ in range(3):
                 await dispatch.score(CALL, 5, soon())
             assert sorted(worker.load for worker in workers.members) == [0, 0, 0, 15]
         assert [worker.load for worker in workers.members] == [0, 0, 0, 0]
+
     assert [len(each.calls) for each in order] == [1, 3, 0, 0]
 
 
@@ -224,6 +231,7 @@ async def test_a_share_whose_worker_is_gone_before_its_call_moves_at_once() -> N
             stand_ins[0].info = None
             await workers.members[0].probe()
             await dispatch.score(CALL, 20, soon())
+
     assert [len(each.calls) for each in stand_ins] == [0, 1]
 
 
@@ -237,10 +245,12 @@ async def test_a_slow_worker_is_given_up_at_the_deadline() -> None:
             cancelled.set()
 
     stand_ins = [StandIn(slow), StandIn(slow)]
+
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with pytest.raises(DeadlineExceeded):
             await ask(workers, soon(0.05))
         assert workers.ready()
+
     assert cancelled.is_set()
     assert sum(len(each.calls) for each in stand_ins) == 1
 
@@ -261,6 +271,7 @@ async def test_a_worker_gets_less_time_than_is_left_and_the_request_id(seconds: 
         await ask(workers, soon(seconds))
     request_id.reset(token)
     (headers,) = only.headers
+
     assert headers["x-request-id"] == "rr-known"
     assert seconds * 1000 / 2 < int(headers["x-rerank-timeout-ms"]) < seconds * 1000
 
@@ -313,6 +324,7 @@ async def test_a_reply_with_another_digest_is_noticed_at_once() -> None:
         return reply([scored(0), scored(1)], newer.digest)
 
     only = StandIn(answer)
+
     async with monitored(only.client) as workers:
         only.info = newer
         assert (await ask(workers)).digest == newer.digest

@@ -57,6 +57,7 @@ def test_a_worker_that_leaves_moves_its_own_keys_alone_and_to_all_others() -> No
     }
     assert all(300 < count < 500 for count in Counter(before.values()).values())
     heirs = Counter(after[key] for key in keys if before[key] == names[0])
+
     assert set(heirs) == set(names[1:])
     assert max(heirs.values()) < 2 * min(heirs.values())
 
@@ -102,6 +103,7 @@ def test_a_split_takes_idle_workers_and_shares_that_dwarf_the_prefix(
         assert all(loads[index] <= (IMBALANCE - 1) * (prefix + share) for index in places)
         assert places == sorted(set(places))
         wasted = (len(places) - 1) * prefix / (prefix + suffix)
+
         assert wasted < 1 / SUFFIX_PER_PREFIX
 
 
@@ -123,5 +125,6 @@ def test_parts_are_whole_and_even(costs: list[int], count: int) -> None:
     assert sorted(chain(*parts)) == list(range(len(costs)))
     assert all(part == sorted(part) for part in parts)
     totals = [sum(map(costs.__getitem__, part)) for part in parts]
+
     assert len(totals) == count
     assert max(totals) - min(totals) <= max(costs, default=0)

@@ -16,7 +16,7 @@ from service.fields import MAX_ITEM_PARTS, Identifier, Metadata, RankFields, Sco
 
 
 class Limits(BaseModel):
-    """Bounds of one request (API, section 5), as settings of a gateway. `/info` shows them."""
+    """Bounds of one request as settings of a gateway. `/info` shows them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -110,9 +110,9 @@ class Item(_Strict):
     text: str | None = None
     image: str | None = None
     content: list[ContentPart] | None = Field(None, max_length=MAX_ITEM_PARTS)
-    id: Identifier | None = Field(None, description="Sent back with the item's result.")
+    id: Identifier | None = Field(None, description="Returned with the item's result.")
     metadata: Metadata | None = Field(
-        None, description="Up to 16 KiB; never scored, sent back with the item's result."
+        None, description="Up to 16 KiB; never scored, and returned with the item's result."
     )
 
     @model_validator(mode="before")
@@ -171,43 +171,62 @@ class RerankOptions(BaseModel):
     model: str | None = Field(
         None,
         max_length=256,
-        description='A served model or an alias; default, and for "": the first.',
+        description='A served model or an alias; default, also for "": the first served model.',
     )
     instruction: str | None = Field(
-        None, description="The task, in the model's words; default: the model's own."
+        None, description="The task that the model is instructed with; default: the model's own."
     )
-    top_n: TopN | None = Field(None, description="How many results are sent back; 0: all.")
-    return_documents: bool = False
-    min_score: Score | None = None
-    truncate: Literal["end", "none"] = "end"
+    top_n: TopN | None = Field(None, description="Maximum number of results; 0: all.")
+    return_documents: bool = Field(
+        False, description="Whether each result has the text of its document."
+    )
+    min_score: Score | None = Field(
+        None, description="Minimum relevance_score of a result; lower ones are left out."
+    )
+    truncate: Literal["end", "none"] = Field(
+        "end",
+        description=(
+            "`end` cuts the text of a pair that is longer than the model reads; `none` refuses the"
+            " document."
+        ),
+    )
     on_error: Literal["fail", "skip"] | None = Field(
         None,
         description=(
-            "Whether one bad document fails the request, or is listed in `errors`; "
-            "default: as the operator has set it (`fail` unless it was changed)."
+            "`fail`: one invalid document fails the request; `skip`: it is listed in `errors`;"
+            " default: the operator's setting, which is `fail` by default."
         ),
     )
-    timeout_ms: TimeoutMs | None = None
-    cache: Literal["use", "bypass", "refresh"] = "use"
+    timeout_ms: TimeoutMs | None = Field(
+        None, description="Milliseconds until the request's deadline; default: the operator's."
+    )
+    cache: Literal["use", "bypass", "refresh"] = Field(
+        "use",
+        description=(
+            "`bypass` neither reads nor writes cached scores; `refresh` scores every document and"
+            " overwrites them."
+        ),
+    )
     rank_fields: RankFields | None = Field(
         None,
         description=(
-            "Fields of object documents that are read as their text, in this order; "
-            "documents may then have any other fields, too."
+            "Fields of a document that are ranked as its text, in this order; documents may then"
+            " have any other fields."
         ),
     )
 
 
 class RerankRequest(RerankOptions):
-    """The body of `POST /rerank` (API, section 1). Other vendors' harmless fields are ignored."""
+    """The body of `POST /rerank`. Fields that clients of other vendors send are ignored where they
+    are harmless."""
 
     documents: list[Item] = Field(
-        min_length=1, description="A bare item is taken as a list of one."
+        min_length=1, description="The documents to rank; one may be sent without a list."
     )
 
 
 class ResultMeta(BaseModel):
-    """What one score cost and whether it was cut or known already."""
+    """The tokens of one pair, whether its text was truncated, and whether its score was cached."""
 
     prompt_tokens: int
     image_tokens: int
@@ -216,7 +235,7 @@ class ResultMeta(BaseModel):
 
 
 class ReturnedDocument(BaseModel):
-    """A document sent back: its text."""
+    """The text of a document."""
 
     text: str
 
@@ -228,13 +247,13 @@ class Result(BaseModel):
     relevance_score: float = Field(description="sigmoid(logit)")
     logit: float = Field(description="logit(yes) - logit(no), fp32")
     id: str | int | None = None
-    metadata: dict[str, Any] | None = Field(None, description="The document's own, as it was sent.")
+    metadata: dict[str, Any] | None = Field(None, description="The document's metadata.")
     document: ReturnedDocument | None = None
     meta: ResultMeta
 
 
 class DocumentError(BaseModel):
-    """A document that has no score, and why."""
+    """A document without a score, and the error that it has instead."""
 
     index: int
     code: str
@@ -242,26 +261,27 @@ class DocumentError(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens in the shape OpenAI clients read."""
+    """Numbers of tokens, in OpenAI's shape."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class AnswerMeta(BaseModel):
-    """What served the request, and tokens and units in the shapes other vendors' clients read."""
+    """The model's digest and cached pairs; tokens and units in the shapes of other vendors."""
 
     model_digest: str
     cached_pairs: int
     tokens: dict[str, int]
     billed_units: dict[str, int]
     warnings: list[str] | None = Field(
-        None, description="What was sent and had no effect, such as a misspelt field."
+        None, description="Fields of the request that had no effect, such as a misspelt one."
     )
 
 
 class RerankAnswer(BaseModel):
-    """Results by falling logit, equal ones by rising index."""
+    """The answer to `POST /rerank`: results in descending order of logit, then in ascending order
+    of index."""
 
     id: str
     object: Literal["rerank"] = "rerank"
@@ -273,15 +293,15 @@ class RerankAnswer(BaseModel):
 
 
 class ErrorPlace(BaseModel):
-    """What is wrong at one place of the request."""
+    """A fault of the request, and its location."""
 
     loc: list[str | int]
     message: str
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success (API, section 4). `detail` repeats `message`:
-    clients read either."""
+    """The body of every answer that is not a success. `detail` repeats `message`, because some
+    clients read that field."""
 
     code: str
     message: str

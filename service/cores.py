@@ -1,8 +1,7 @@
-"""How many CPU cores this process may keep busy: those it is bound to, and no more than its
-container's quota.
+"""The number of CPU cores that this process may keep busy.
 
-In a container `os.cpu_count()` gives the whole machine's, and so many processes or threads starve
-each other.
+It is bounded by the process's CPU affinity and by its container's quota. `os.cpu_count()` counts
+the machine's cores, and as many processes or threads would starve each other in a container.
 """
 
 from __future__ import annotations
@@ -12,17 +11,19 @@ import os
 from pathlib import Path
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""What cgroup v2 says of the container itself: microseconds of CPU, or `max`, in a period of so
-many."""
+"""The container's quota in cgroup v2: microseconds of CPU (or `max`) in each period, and the
+period's microseconds."""
 
 
 def cores(quota: Path = QUOTA) -> int:
-    """At least 1; a part of a core counts as one."""
-    bound = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    """The number of cores, at least 1; a part of a core counts as one."""
+    if hasattr(os, "sched_getaffinity"):
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+
     try:
         used, period = map(int, quota.read_text(encoding="ascii").split())
-    except (OSError, ValueError):  # no container, or one that may use what there is
-        return bound
-    return max(1, min(bound, math.ceil(used / period)))
+    except (OSError, ValueError):  # no cgroup v2, or no quota
+        return available
+    return max(1, min(available, math.ceil(used / period)))

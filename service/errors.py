@@ -1,4 +1,4 @@
-"""The closed set of ways a request can fail: code, status, and whether the same request may succeed
+"""The closed set of errors of a request: code, status, and whether the same request may succeed
 later.
 
     RerankError
@@ -23,9 +23,10 @@ later.
     |-- NoWorker               503  no_worker
     `-- DeadlineExceeded       504  deadline_exceeded
 
-Status codes stand here and nowhere else. Messages are this file's own or their raiser's own words,
-never a library's text, a path, an address, or what the user sent. Foreign exceptions are translated
-once, where their library is called.
+Status codes are in this module and nowhere else. A message is written in this module or where its
+error is raised; it is never a library's text and never has a path, an address, or a value of the
+request in it. Exceptions of a library are translated once, where the library is called. The module
+depends on no HTTP. Invariant: each code belongs to one class, and clients see no other code.
 """
 
 from __future__ import annotations
@@ -37,20 +38,22 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 Loc = tuple[str | int, ...]
-"""Where in the request body: `("documents", 7, "image")`."""
+"""A location in the request body, such as `("documents", 7, "image")`."""
 
 MAX_PROBLEMS = 20
-"""Places that an error answer names."""
+"""Problems that the body of an error lists."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SUBJECT = re.compile(
     r"(?:This|The image|An item) (?=(?:must|may|is|has|holds|needs|cannot|took|alone|and)\b)",
 )
-"""Where a message about a place begins so, its sentence has the place's path instead."""
+"""The subject of a message with a location. In its sentence, the path replaces the subject."""
 
 
 def path_of(loc: Loc) -> str:
-    """A place as JavaScript writes it: `documents[7].image`. Names that are no identifiers are
-    quoted."""
+    """A location as JavaScript writes it, such as `documents[7].image`.
+
+    Names that are no identifiers are quoted.
+    """
     path = ""
     for step in loc:
         if isinstance(step, int):
@@ -64,13 +67,13 @@ def path_of(loc: Loc) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, and its place."""
+    """A fault in a request, and its location."""
 
     loc: Loc
     message: str
 
     def sentence(self) -> str:
-        """The message with its place: `top_n must be at least 0.`"""
+        """The message with its location, such as `top_n must be at least 0.`"""
         if not self.loc:
             return self.message
 
@@ -82,7 +85,7 @@ class Problem:
 
 
 class RerankError(Exception):
-    """A failure that the client is told about: `{code, message, detail, request_id, errors?}`."""
+    """A failure that is answered with `{code, message, detail, request_id, errors?}`."""
 
     code: ClassVar[str]
     status: ClassVar[int]
@@ -102,13 +105,13 @@ class RerankError(Exception):
         self.message = message or self.message
         self.problems = tuple(problems)
         self.unlisted = unlisted
-        """How many problems there are beside `problems`."""
+        """The number of problems that are not in `problems`."""
         self.retry_after = retry_after
-        """Seconds; None: nobody knows when, soon."""
+        """Seconds to wait; None sends a short random delay."""
 
     def sentence(self) -> str:
-        """What the client is told: the first problem with its place, and how many more there
-        are."""
+        """The message of the answer: the first problem with its location, and the number of the
+        others."""
         if not self.problems:
             return self.message
 
@@ -117,16 +120,16 @@ class RerankError(Exception):
         return f"{first.removesuffix('.')} (and {more} more)." if more else first
 
     def listed(self) -> Sequence[Problem]:
-        """The problems that the client is told of one by one."""
+        """The problems that the body lists."""
         return self.problems[:MAX_PROBLEMS]
 
     def at(self, loc: Loc) -> Self:
-        """The same error, said of a place in the request."""
+        """The same error with a location in the request."""
         return type(self)(self.message, problems=[Problem(loc, self.message)])
 
 
 class BadRequest(RerankError):
-    """The body is wrong."""
+    """A request body that is not valid."""
 
     status = 400
 
@@ -225,8 +228,12 @@ class DeadlineExceeded(RerankError):
 
 
 def _leaves(kind: type[RerankError]) -> list[type[RerankError]]:
-    return [leaf for child in kind.__subclasses__() for leaf in _leaves(child) or [child]]
+    """The classes under a class that have no subclasses."""
+    leaves: list[type[RerankError]] = []
+    for child in kind.__subclasses__():
+        leaves += _leaves(child) or [child]
+    return leaves
 
 
 BY_CODE: dict[str, type[RerankError]] = {kind.code: kind for kind in _leaves(RerankError)}
-"""Every error that can be answered, by its code."""
+"""The class of each error that a client may see, by its code."""

@@ -1,6 +1,6 @@
-"""The types of a request's fields that have bounds of their own: numbers, ids, metadata.
+"""Types of a request's fields that have bounds: numbers, ids, metadata.
 
-Knows pydantic, nothing of what the fields are for. Invariant: JSON's `true` is never read as a
+The module depends on pydantic, on no field's meaning. Invariant: JSON's `true` is never read as a
 number.
 """
 
@@ -16,13 +16,15 @@ MAX_TIMEOUT_MS = 60_000
 MAX_ID_CHARS = 256
 MAX_METADATA_BYTES = 16 * 1024
 MAX_RANK_FIELDS = 16
+MAX_ITEM_PARTS = 64
+"""Texts and images of one item."""
 _INT64 = 2**63
 _ANSWER_LEVELS = 8
 """An answer nests metadata in fewer levels than this."""
 
 
 def _integer(value: Any) -> Any:
-    """Refuse JSON's `true`: Python's `True` is an int."""
+    """Refuse JSON's `true`: in Python, `True` is an int."""
     if isinstance(value, bool):
         raise PydanticKnownError("int_type")
     return value
@@ -36,12 +38,12 @@ def _number(value: Any) -> Any:
 
 
 def _identifier(value: Any) -> Any:
-    """An item's id as it was sent: a string, or a number as databases have it."""
-    short = isinstance(value, str) and len(value) <= MAX_ID_CHARS
-    number = isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64
-    if not short and not number:
-        raise PydanticCustomError("identifier", "A string or an integer within bounds.")
-    return value
+    """Refuse an id that is neither a short string nor a 64-bit integer."""
+    if isinstance(value, str) and len(value) <= MAX_ID_CHARS:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64:
+        return value
+    raise PydanticCustomError("identifier", "A string or an integer within bounds.")
 
 
 def _small_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -49,11 +51,11 @@ def _small_metadata(value: dict[str, Any]) -> dict[str, Any]:
     nested: Any = value
     for _ in range(_ANSWER_LEVELS):
         nested = [nested]
+
     try:
         size = len(to_json(nested)) - 2 * _ANSWER_LEVELS
-    except ValueError:  # too deep
+    except ValueError:  # nested too deep
         size = MAX_METADATA_BYTES + 1
-
     if size > MAX_METADATA_BYTES:
         raise PydanticCustomError("metadata", "Metadata within bounds.")
     return value
@@ -64,15 +66,11 @@ Identifier = Annotated[
     | Annotated[int, Field(ge=-_INT64, le=_INT64 - 1)],
     BeforeValidator(_identifier),
 ]
-"""An item's id; it is sent back with the type that it had."""
+"""An item's id, which the answer repeats with the type that it was sent with."""
 Metadata = Annotated[dict[str, Any], AfterValidator(_small_metadata)]
-"""Any JSON object of up to `MAX_METADATA_BYTES`, without insignificant whitespace, in UTF-8."""
+"""A JSON object of up to `MAX_METADATA_BYTES`, as UTF-8 without insignificant whitespace."""
 TopN = Annotated[int, Field(ge=0, le=MAX_TOP_N), BeforeValidator(_integer)]
 TimeoutMs = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS), BeforeValidator(_integer)]
 Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 RankField = Annotated[str, Field(min_length=1, max_length=64)]
 RankFields = Annotated[list[RankField], Field(max_length=MAX_RANK_FIELDS)]
-
-
-MAX_ITEM_PARTS = 64
-"""Texts and images of one item."""

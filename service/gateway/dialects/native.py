@@ -1,5 +1,4 @@
-"""The service's own dialect (API, section 1), which clients of Cohere, Jina, Infinity, Xinference
-and vLLM use too.
+"""The service's own dialect, which clients of Cohere, Jina, Infinity, Xinference and vLLM use too.
 
 It is two pure functions: `read` from a body to a `RerankQuery`, `write` from a `RerankResult` to
 the answer. They depend on no HTTP. Invariant: every message is written in this package, and of a

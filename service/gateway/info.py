@@ -13,7 +13,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.api import Limits, RerankRequest
+from service.api import RerankRequest
+from service.limits import Limits
 from service.wire import WorkerInfo
 
 TITLE = "gmr-rerank"

@@ -16,7 +16,7 @@ import anyio.to_thread
 from fastapi import Request, Response
 from pydantic import BaseModel
 
-from service.api import Item, Limits
+from service.api import Item
 from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
@@ -28,6 +28,7 @@ from service.gateway.model_names import ModelNames
 from service.gateway.parsing.bodies import BodyReading
 from service.gateway.request_metrics import count_query, count_result
 from service.gateway.rerank import Reranker
+from service.limits import Limits
 from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
 from service.observability.score_metrics import short_digest

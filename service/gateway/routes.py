@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from service.api import ErrorBody, Limits, RerankAnswer
+from service.api import ErrorBody, RerankAnswer
 from service.errors import Forbidden, NoWorker
 from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects import native
@@ -19,6 +19,7 @@ from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import OPENAPI_PATH, RERANK_PATHS, TITLE, model_entry, model_info
 from service.gateway.model_names import ModelNames
 from service.gateway.rerank_endpoint import RerankEndpoint
+from service.limits import Limits
 from service.observability.exposition import metrics_page
 
 _ERRORS: dict[int | str, dict[str, Any]] = {

@@ -10,11 +10,11 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.api import Limits
 from service.gateway.cache.settings import CacheSettings
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.media.fetching import FetchRules
 from service.gateway.media.urls import is_host_rule
+from service.limits import Limits
 from service.observability.settings import TracingSettings
 from service.web.settings import ServerSettings
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.api import Limits, RerankOptions
+from service.api import RerankOptions
 from service.errors import InvalidRequest
 from service.gateway.dialects import native
 from service.gateway.dialects.field_names import IGNORED, INSTRUCTION_NAMES, STEERING
+from service.limits import Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 ROWS = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))

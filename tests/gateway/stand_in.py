@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api import Limits
 from service.errors import PairTooLong
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.circuit_breaker import RetryBudget
@@ -35,6 +34,7 @@ from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker
 from service.gateway.scoring import Scoring
 from service.gateway.single_flight import SingleFlight
+from service.limits import Limits
 from service.wire import ImageRule, Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
 
 INFO = WorkerInfo(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from msgspec import structs
 from starlette.responses import Response
 
-from service.api import Limits
 from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, RerankError, WorkerFailed
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
@@ -24,6 +23,7 @@ from service.gateway.media.decoders import Decoders, Decoding
 from service.gateway.media.headers import read_header
 from service.gateway.media.reader import Media
 from service.gateway.scoring import PIXEL_BYTES, Scoring
+from service.limits import Limits
 from service.wire import ImageRule, Pixels, ScoreCall, Scored, WorkerInfo
 from tests.gateway.encoded_pictures import encode, picture
 from tests.gateway.stand_in import INFO, Reader, StandIn, monitored, pool_of, reply, scored, soon

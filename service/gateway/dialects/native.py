@@ -16,7 +16,6 @@ from service.api import (
     AnswerMeta,
     DocumentError,
     Item,
-    Limits,
     RerankAnswer,
     RerankOptions,
     Result,
@@ -40,6 +39,7 @@ from service.gateway.dialects.validation import (
     item_or_error,
 )
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.limits import Limits
 
 NAME = "native"
 OnError = Literal["fail", "skip"]

@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.api import Item, Limits
+from service.api import Item
 from service.errors import BadRequest, InvalidRequest, Loc
 from service.gateway.dialects.messages import REQUIRED, bad_request
 from service.gateway.media.data_urls import holds_picture
+from service.limits import Limits
 
 MAX_OBJECT_FIELDS = 16
 """Fields of an item, and of each object in its content. Pydantic reports each unknown field by

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from service.api import Item, ItemPart, Limits
+from service.api import Item, ItemPart
 from service.errors import (
     ImageTooLarge,
     ImageUrlDisabled,
@@ -25,6 +25,7 @@ from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_
 from service.gateway.media.decoders import REQUEST_CPU_SECONDS, Decoders, Decoding
 from service.gateway.media.fetching import Fetched, Fetcher
 from service.gateway.media.headers import Header, read_header
+from service.limits import Limits
 from service.observability.request_context import stage
 from service.wire import ImageRule, Pixels
 

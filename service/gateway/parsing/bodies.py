@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-from service.api import Limits
 from service.errors import InvalidRequest
 from service.gateway.parsing.json_body import JsonBody
+from service.limits import Limits
 
 Result = TypeVar("Result")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api import Limits, RerankRequest
+from service.api import RerankRequest
 from service.errors import (
     MAX_PROBLEMS,
     BadRequest,
@@ -21,6 +21,7 @@ from service.errors import (
     path_of,
 )
 from service.gateway.dialects import native
+from service.limits import Limits
 
 LIMITS = Limits(max_documents=5, max_text_chars=50)
 SCHEMA = RerankRequest.model_json_schema()

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api import Limits
 from service.errors import InvalidImage, Problem
 from service.gateway.dialects import native
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.limits import Limits
 from service.wire import ImageRule, Scored, WorkerInfo
 from tests.conftest import Rerank
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.api import Limits
 from service.errors import InvalidRequest
 from service.gateway.parsing.bodies import LARGE_BYTES, BodyReading
+from service.limits import Limits
 from tests.promises.worst_bodies.shapes import SHAPES
 
 READ = frozenset(["query", "documents", "on_error"])

@@ -128,9 +128,7 @@ class RerankOptions(BaseModel):
         None, description="The task that the model is instructed with; default: the model's own."
     )
     top_n: TopN | None = Field(None, description="Maximum number of results; 0: all.")
-    return_documents: bool = Field(
-        False, description="Whether each result has the text of its document."
-    )
+    return_documents: bool = Field(False, description="Return the text of each result's document.")
     min_score: Score | None = Field(
         None, description="Minimum relevance_score of a result; lower ones are left out."
     )

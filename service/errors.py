@@ -91,7 +91,7 @@ class RerankError(Exception):
     status: ClassVar[int]
     message: str
     retry: ClassVar[bool] = False
-    """Whether the answer carries `Retry-After`: the same request may succeed later."""
+    """True if the answer has `Retry-After`: the same request may succeed later."""
 
     def __init__(
         self,

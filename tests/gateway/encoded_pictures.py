@@ -51,7 +51,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def with_unwritable_exif() -> bytes:
-    """A JPEG whose EXIF says to turn it, and holds a fraction where a whole number belongs."""
+    """A JPEG with an orientation in its EXIF, and a fraction where a whole number belongs."""
     return encode(picture(), "JPEG", exif=exif(6)).replace(
         struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x0103, 5)
     )
@@ -154,7 +154,7 @@ def jpeg_of_scans(side: int, scans: int) -> bytes:
         _segment(0xC4, b"\x00" + b"\1" + b"\0" * 15 + b"\x00"),  # one code: no difference
         _segment(
             0xC4, b"\x10" + b"\1" + b"\0" * 15 + b"\xe0"
-        ),  # one code: a run of 2^14 empty blocks and as many more as it says
+        ),  # one code: a run of 2^14 empty blocks, and as many more as its bits add
         _segment(0xDA, b"\1\1\0\0\0\0") + b"\0" * (blocks // 8 + 1),
     )
     return (

@@ -41,10 +41,10 @@ async def tier_on(
 async def pretender(
     answer: Callable[[list[bytes]], bytes | None],
 ) -> AsyncIterator[tuple[str, list[list[bytes]]]]:
-    """A server that answers each command as it is told (None: it hangs up); gives its address, and
-    what it has heard.
+    """A server that replies to a command with `answer` (None: it disconnects); yields its address
+    and the commands that it has received.
 
-    A connection is heard as an empty command.
+    A new connection is recorded as an empty command.
     """
     heard: list[list[bytes]] = []
 
@@ -72,7 +72,7 @@ def key_of(name: object, tag: str = "question") -> bytes:
 
 
 def score_of(name: object) -> Scored:
-    """A score that tells for which name it was made."""
+    """A score that is different for each name."""
     number = int.from_bytes(hashlib.sha256(str(name).encode()).digest()[:2], "big")
     return Scored(number / 256 - 128, number + 10, number, number % 2 == 1)
 
@@ -111,7 +111,7 @@ def failures(operation: str) -> dict[str, float]:
 
 
 class Since:
-    """What has been counted since it was made."""
+    """The failed calls to Redis since the object was made."""
 
     def __init__(self) -> None:
         self._before = self._now()

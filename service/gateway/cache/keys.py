@@ -21,8 +21,8 @@ DECODER = f"pillow {version('pillow')}".encode()
 """The library that decodes images. The gateway decodes them, so a model's digest does not cover
 it."""
 TAG_BYTES = 4
-"""The first bytes of a key, which all keys of a context share, so that a tier can store them in one
-place."""
+"""The first bytes of a key. All keys of a context share them, so that a tier can store those keys
+together."""
 
 
 def pair_keys(

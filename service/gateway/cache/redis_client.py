@@ -145,8 +145,10 @@ def open_client(
             return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
         case "sentinel":
             sentinel_options = sockets | {"password": sentinel_password}
-            # for each new connection the Sentinels are asked, in order, for the master's address
-            sentinel = Sentinel(address.nodes, sentinel_kwargs=sentinel_options)  # type: ignore[no-untyped-call]
+            # each new connection requests the master's address from the Sentinels, in order
+            sentinel = Sentinel(  # type: ignore[no-untyped-call]
+                address.nodes, sentinel_kwargs=sentinel_options
+            )
             master: Redis = sentinel.master_for(address.service, db=address.database, **options)
             return master
         case "single":

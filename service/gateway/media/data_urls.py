@@ -29,12 +29,12 @@ class NotBase64(ValueError):
 
 
 def is_data_url(text: str) -> bool:
-    """Whether a text is one data URL in base64, of any type."""
+    """True if a text is one data URL in base64, of any type."""
     return _DATA_URL.fullmatch(text) is not None
 
 
 def holds_picture(text: str) -> bool:
-    """Whether a text has an image in it as a data URL."""
+    """True if a text has an image in it as a data URL."""
     # nearly every text ends here, and cheaply
     if "64," not in text:
         return False

@@ -170,7 +170,7 @@ class Fetcher:
             raise InvalidImage(_NO_IMAGE) from None
 
     async def _body(self, response: httpcore.Response, budget: _ByteBudget) -> bytes:
-        """The response's bytes, without a look at their declared type or length."""
+        """The response's bytes; their declared type and length are ignored."""
         if 300 <= response.status < 400:
             raise InvalidImage(_REDIRECTS)
         if response.status != httpx.codes.OK:
@@ -201,8 +201,8 @@ class _ByteBudget:
 
 
 class _PinnedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to the first of the given addresses that accepts, whatever host it is called
-    with."""
+    """Connects to the first of the given addresses that accepts, and ignores the host of the
+    call."""
 
     def __init__(self, backend: httpcore.AsyncNetworkBackend, addresses: Sequence[str]) -> None:
         self._backend = backend

@@ -1,4 +1,4 @@
-"""Headers of encoded images: their size, and how often a decoder goes over their pixels.
+"""Headers of encoded images: their size, and the number of passes that a decoder makes.
 
 One reader for PNG, JPEG and WebP steps over profiles, texts and EXIF by their lengths and inflates
 nothing. It reads from bytes, where it refuses what is wrong, or straight from base64, where a size
@@ -22,8 +22,8 @@ and Pillow reads each."""
 MAX_BASE64_PIECES = 64
 """The same bound for a size that is read from base64, where each step decodes a few characters."""
 MAX_SCANS = 100
-"""Scans of a progressive JPEG. Encoders write about ten; a few bytes add one more, and a decoder
-goes over all pixels again for each."""
+"""Scans of a progressive JPEG. Encoders write about ten; a few bytes add one more, and each is
+another pass of the decoder over all pixels."""
 USUAL_SCANS = 10
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,8 +39,8 @@ Read = Callable[[int, int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`size` is (width, height) in pixels; `passes` is how often a decoder goes over them, as a
-    multiple of the usual."""
+    """`size` is (width, height) in pixels; `passes` is the number of times that a decoder goes over
+    them, as a multiple of the usual."""
 
     size: Size
     passes: int = 1
@@ -152,7 +152,7 @@ def _webp_size(read: Read) -> Size | None:
 
 
 def _passes(data: bytes) -> int:
-    """How often a JPEG's decoder goes over all pixels, as a multiple of the usual.
+    """The number of times that a decoder goes over a JPEG's pixels, as a multiple of the usual.
 
     Raises `InvalidImage` above `MAX_SCANS`.
     """

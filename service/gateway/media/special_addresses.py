@@ -96,7 +96,7 @@ _TRANSLATED = IPv6Network("64:ff9b::/96")
 
 
 def is_public_address(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address belongs to the public internet.
+    """True if an address belongs to the public internet.
 
     An IPv4 address that is mapped or translated into IPv6 is judged as itself, because a connection
     goes to it. An address in a tunnel (6to4, Teredo) is never public, because the tunnel may end

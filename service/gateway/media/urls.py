@@ -72,12 +72,12 @@ def read_url(url: str, hosts: Sequence[str] = ()) -> Target:
 
 
 def is_host_rule(text: str) -> bool:
-    """Whether a text can be one of `hosts`."""
+    """True if a text can be one of `hosts`."""
     return _is_name(text.removeprefix(".")) or (text.startswith(".") and _is_name(f"any{text}"))
 
 
 def is_public(address: str) -> bool:
-    """Whether an address, as a resolver writes it, belongs to the public internet."""
+    """True if an address, as a resolver writes it, belongs to the public internet."""
     try:
         return is_public_address(ip_address(address))
     except ValueError:
@@ -89,8 +89,8 @@ def _matches(host: str, rule: str) -> bool:
 
 
 def _is_name(host: str) -> bool:
-    """Whether a host is a name of at least two labels, the last of which starts with a letter, so
-    that no spelling of an IP address matches."""
+    """True if a host is a name of at least two labels, the last of which starts with a letter: no
+    spelling of an IP address matches."""
     labels = host.split(".")
     if len(labels) < 2 or len(host) > MAX_HOST:
         return False

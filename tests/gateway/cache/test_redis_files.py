@@ -1,4 +1,4 @@
-"""Whether the files for Redis' TLS can be used is seen before a connection needs them."""
+"""A gauge shows whether the files for Redis can be used, before a connection needs them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Scores that gateways share: found by whoever holds the secret, small, expiring, at one read and
-one write a request."""
+"""Gateways with one secret share scores in Redis: small values that expire, at one read and one
+write for a request."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_our_own_slowness_is_not_held_against_redis(redis: RedisServer) ->
             read = asyncio.create_task(tier.get_many([key_of("a")]))
             for _ in range(steps):
                 await asyncio.sleep(0)
-            # something else keeps the loop from turning while the reply lies there
+            # block the event loop while the reply waits in the socket
             time.sleep(0.08)
             assert await read == [score_of("a")]
         assert before("get") == {}

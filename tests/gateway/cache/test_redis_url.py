@@ -1,5 +1,4 @@
-"""A Redis is found where its URL says, and a URL that says nothing sensible is refused without
-being repeated."""
+"""A URL is read as the address of a Redis, or refused with a message that repeats no part of it."""
 
 from __future__ import annotations
 
@@ -95,7 +94,7 @@ def test_any_text_is_read_or_refused(text: str, start: str) -> None:
 
 
 def refused(**settings: object) -> dict[str, str]:
-    """What is said of settings that are refused, by name."""
+    """The messages that settings are refused with, by name."""
     with pytest.raises(ValidationError) as error:
         GatewaySettings(**settings)
     return {str(each["loc"][0]): each["msg"] for each in error.value.errors()}

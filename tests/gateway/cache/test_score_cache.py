@@ -267,7 +267,7 @@ async def test_what_is_scored_while_a_far_tier_is_asked_is_found() -> None:
 
 
 class Slow:
-    """A tier that knows nothing, and says so when it may."""
+    """A tier without scores that replies once `go` is set."""
 
     name = "slow"
 
@@ -282,7 +282,7 @@ class Slow:
         return [None] * len(keys)
 
     async def set_many(self, scores: Mapping[bytes, Scored]) -> None:
-        """It forgets."""
+        """Store nothing."""
 
 
 OPERATIONS = st.lists(st.tuples(st.booleans(), st.integers(0, 7)), max_size=60)

@@ -1,5 +1,5 @@
-"""What a 400 says in its one sentence: the field, by its path, and the bound; for every field of
-the request's schema."""
+"""The message of a 400 names the field by its path, and the bound, for every field of the request's
+schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCHEMA = RerankRequest.model_json_schema()
 TEXT = {"type": "text", "text": "x"}
 Body = dict[str, Any]
 Violation = tuple[str, Body, Loc, str]
-"""A name for pytest, the body, the place of its one mistake, and what the sentence must say of it.
+"""A name for pytest, the body, the location of its one mistake, and a part of the message.
 """
 
 WRONG = {
@@ -47,7 +47,7 @@ def content_of(part: object) -> Body:
 
 
 def in_item(item: object, *inner: str | int) -> list[tuple[Body, Loc]]:
-    """An item as the query and as a document, with the place of something in it."""
+    """An item as the query and as a document, with the location of a part of it."""
     return [
         ({"query": item, "documents": ["d"]}, ("query", *inner)),
         ({"query": "q", "documents": ["d", item]}, ("documents", 1, *inner)),
@@ -55,7 +55,7 @@ def in_item(item: object, *inner: str | int) -> list[tuple[Body, Loc]]:
 
 
 def holding(kind: str, name: str, value: object) -> list[tuple[Body, Loc]]:
-    """Bodies that are sound but for one field of a kind of object, and that field's place."""
+    """Bodies that are valid but for one field of a kind of object, and that field's location."""
     match kind:
         case "RerankRequest":
             return [({"query": "q", "documents": ["d"], name: value}, (name,))]
@@ -75,8 +75,8 @@ def branches(schema: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def breaches(schema: dict[str, Any]) -> Iterator[tuple[object, str, Loc]]:
-    """Values that break one constraint of a field each, what must be said, and where inside the
-    value."""
+    """Values that break one constraint of a field, a part of the message for each, and the location
+    inside the value."""
     known = branches(schema)
     types = {branch.get("type") for branch in known}
     wrong = WRONG[str(known[0].get("type", "string"))]
@@ -93,8 +93,8 @@ def breaches(schema: dict[str, Any]) -> Iterator[tuple[object, str, Loc]]:
 
 
 def out_of_bounds(branch: dict[str, Any], says: str | None) -> Iterator[tuple[object, str, Loc]]:
-    """A value beyond each bound; `says`: what is said instead of the bound where a field takes
-    several types."""
+    """A value beyond each bound. `says` is the part of the message instead of the bound where a
+    field takes several types."""
     text = "items" not in branch or "$ref" not in str(branch["items"])
     beyond: dict[str, Callable[[Any], object]] = {
         "enum": lambda _: "nothing of it",
@@ -121,7 +121,7 @@ def violations() -> Iterator[Violation]:
     for kind, schema in objects():
         for name, field in schema["properties"].items():
             if (kind, name) == ("RerankRequest", "documents"):
-                continue  # a bare item stands for a list; its own sentences are below
+                continue  # one item stands for a list; its messages have a test of their own
             for value, says, inner in breaches(field):
                 for body, loc in holding(kind, name, value):
                     yield f"{path_of(loc)}={str(value)[:20]}", body, (*loc, *inner), says
@@ -134,7 +134,7 @@ FOUND = list(violations())
 
 
 def sentence(body: Body) -> str:
-    """What a body is refused with, be it the request's refusal or that of a document."""
+    """The message that a body is refused with, or else the one of its document."""
     try:
         read = native.read(body, LIMITS)
     except BadRequest as error:
@@ -224,7 +224,7 @@ def test_an_object_of_many_fields_is_not_looked_into() -> None:
     """Each unknown field would be a finding of its own, many times larger than what was sent."""
     crowded = {f"field{number}": 1 for number in range(50_000)}
     part = {"type": "text", "text": "x"}
-    for item, place in (
+    for item, path in (
         (crowded, "documents[0]"),
         ({"content": [part | crowded]}, "documents[0].content[0]"),
         (
@@ -234,7 +234,7 @@ def test_an_object_of_many_fields_is_not_looked_into() -> None:
     ):
         (refused,) = native.read({"query": "q", "documents": [item]}, LIMITS).documents
         assert isinstance(refused, InvalidRequest)
-        assert refused.sentence() == f"{place} must have at most 16 fields."
+        assert refused.sentence() == f"{path} must have at most 16 fields."
 
 
 def test_one_document_lists_a_bounded_number_of_places() -> None:

@@ -23,7 +23,7 @@ def ask(**fields: Any) -> RerankQuery:
 
 
 def refusal(**fields: Any) -> tuple[str, list[tuple[str | int, ...]]]:
-    """The code of the error that a body meets, and the places it names."""
+    """The code of the error that a body is refused with, and its locations."""
     with pytest.raises(BadRequest) as caught:
         ask(**fields)
     assert all(problem.message for problem in caught.value.problems)
@@ -215,7 +215,7 @@ def test_numbers_have_bounds(field: str, bad: list[object], good: list[float]) -
 
 
 @pytest.mark.parametrize(
-    ("document", "kind", "place"),
+    ("document", "kind", "loc"),
     [
         (5, InvalidRequest, ()),
         (None, InvalidRequest, ()),
@@ -229,12 +229,12 @@ def test_numbers_have_bounds(field: str, bad: list[object], good: list[float]) -
     ],
 )
 def test_a_bad_document_stands_as_its_error(
-    document: object, kind: type[BadRequest], place: tuple[str | int, ...]
+    document: object, kind: type[BadRequest], loc: tuple[str | int, ...]
 ) -> None:
     good, bad = ask(documents=["good", document]).documents
     assert good == Item(text="good")
     assert type(bad) is kind
-    assert [problem.loc for problem in bad.problems] == [("documents", 1, *place)]
+    assert [problem.loc for problem in bad.problems] == [("documents", 1, *loc)]
 
 
 values = st.recursive(

@@ -1,5 +1,4 @@
-"""What real clients send beside text: ids, metadata, fields of their own, other vendors' fields,
-and typing errors."""
+"""Fields that clients send beside text: ids, metadata, their own, other vendors', misspelt ones."""
 
 from __future__ import annotations
 
@@ -54,8 +53,8 @@ def texts(asked: RerankQuery) -> list[str | None]:
 def answered(asked: RerankQuery) -> dict[str, Any]:
     """The answer over HTTP, with every document scored."""
     ranked = [
-        ScoredDocument(place, Scored(0.0, 9, 0, truncated=False), cached=False)
-        for place in range(len(asked.documents))
+        ScoredDocument(index, Scored(0.0, 9, 0, truncated=False), cached=False)
+        for index in range(len(asked.documents))
     ]
     answer = native.write(asked, RerankResult(MODEL, ranked, []), "rr-1").model_dump_json(
         exclude_none=True

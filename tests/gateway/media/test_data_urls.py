@@ -1,4 +1,4 @@
-"""Pictures in data URLs however those are written, and pictures that somebody sent as text."""
+"""Images in data URLs of every spelling, and images that are sent as text."""
 
 from __future__ import annotations
 

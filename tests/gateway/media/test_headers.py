@@ -1,5 +1,5 @@
 """An image's size is read without Pillow, from bytes or from base64. It is the size that Pillow
-finds, and costs next to nothing whatever the image holds."""
+finds, and reading it costs next to nothing for any image."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6)
 def test_a_damaged_picture_has_pillows_size_or_is_refused(
     kind: str, damage: list[tuple[float, int]], rest: float
 ) -> None:
-    """Where both read it. What one of them refuses is refused: here, or by the decoder."""
+    """Sizes are equal where both read one. A decoder may refuse what the header reader takes."""
     data = bytearray(made.PICTURES[kind])
     for position, byte in damage:
         data[int(position**3 * (len(data) - 1))] = byte  # headers come first

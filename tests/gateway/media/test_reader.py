@@ -150,8 +150,8 @@ def test_a_damaged_picture_is_pixels_or_refused_in_our_own_words(
     loop: BlockingPortal, kind: str, damage: list[tuple[float, int]]
 ) -> None:
     data = bytearray(made.PICTURES[kind])
-    for place, byte in damage:
-        data[int(place * (len(data) - 1))] = byte
+    for position, byte in damage:
+        data[int(position * (len(data) - 1))] = byte
     try:
         resolved = resolve({"image": bare(bytes(data))})
     except BadRequest:

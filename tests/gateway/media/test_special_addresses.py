@@ -94,7 +94,7 @@ NETWORKS += [(ip_network(block), NO) for block in BEYOND]
 
 
 def expected(address: IPv4Address | IPv6Address) -> bool:
-    """What the most specific block says."""
+    """The answer of the most specific block."""
     within = [
         each for each in NETWORKS if each[0].version == address.version and address in each[0]
     ]

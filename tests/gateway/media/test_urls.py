@@ -1,5 +1,4 @@
-"""Which URLs are read as what, and which addresses are public: no spelling of another address
-passes."""
+"""URLs are read as host and path, and no spelling of an address that is not public passes."""
 
 from __future__ import annotations
 

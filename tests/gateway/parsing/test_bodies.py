@@ -1,4 +1,4 @@
-"""Large bodies are read while the event loop goes on, one at a time."""
+"""Large bodies are parsed one at a time, and do not block the event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def whole(body: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 async def turns_while(reading: BodyReading, body: bytearray) -> int:
-    """How often the event loop came round while a body was read."""
+    """The number of turns of the event loop while a body was parsed."""
     turns, done = 0, False
 
     async def count() -> None:

@@ -1,4 +1,4 @@
-"""JSON bodies: what the parser says they are, or a clear refusal before anything is built."""
+"""A JSON body is built as the parser builds it, or refused before anything is built."""
 
 from __future__ import annotations
 

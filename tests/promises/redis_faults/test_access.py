@@ -1,5 +1,5 @@
-"""Who may use a Redis: a password, a user with two commands, certificates. Refused is a miss,
-counted, and nothing is told."""
+"""Access to Redis by password, by a user with two commands, by certificates. A refusal is a counted
+miss that reveals nothing."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_keys_or_commands_that_are_not_allowed_are_misses(redis: RedisServ
 
 @dataclass(frozen=True)
 class Secure:
-    """A redis-server that speaks TLS and asks for a certificate, and the files to talk to it."""
+    """A redis-server with TLS that requires a client certificate, and the files for a client."""
 
     url: str
     ca: Path

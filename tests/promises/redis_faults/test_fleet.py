@@ -1,4 +1,4 @@
-"""Whole processes: whatever becomes of Redis, the answers are those without a cache, and no request
+"""Whole processes: with any fault of Redis, the answers are those without a cache, and no request
 fails."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory, redis: RedisServer) -> Iterator[Fleet]:
-    """A worker, and a gateway without any memory of its own: what it knows, Redis has told."""
+    """A worker, and a gateway without a memory tier: every cached score is from Redis."""
     with fleet(
         tmp_path_factory.mktemp("fleet"),
         1,
@@ -130,9 +130,9 @@ def poisoned(redis: RedisServer) -> Iterator[None]:
     """Every key holds what is no score: another's value, a list, half of its own, nothing."""
     script = (
         "local keys = redis.call('KEYS', 'gmr:*') local first = redis.call('GET', keys[1]) for"
-        " place, key in ipairs(keys) do redis.call('DEL', key) if place % 4 == 0 then"
-        " redis.call('RPUSH', key, first) elseif place % 4 == 1 then redis.call('SET', key, '')"
-        " elseif place % 4 == 2 then redis.call('SET', key, first) else redis.call('SET', key,"
+        " number, key in ipairs(keys) do redis.call('DEL', key) if number % 4 == 0 then"
+        " redis.call('RPUSH', key, first) elseif number % 4 == 1 then redis.call('SET', key, '')"
+        " elseif number % 4 == 2 then redis.call('SET', key, first) else redis.call('SET', key,"
         " string.sub(first, 1, 17)) end end"
     )
     redis.command("EVAL", script, "0")

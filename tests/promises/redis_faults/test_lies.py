@@ -1,5 +1,4 @@
-"""A Redis that answers what nobody asked: no lie of it becomes a score, and none becomes an
-error."""
+"""A Redis that sends wrong replies: none of them becomes a score, and none becomes an error."""
 
 from __future__ import annotations
 

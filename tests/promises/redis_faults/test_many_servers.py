@@ -42,7 +42,7 @@ class Watcher(Process):
 
 
 async def back(tier: RedisTier, name: str, tag: str = "question") -> bool:
-    """Whether a score that is written can be found."""
+    """Write a score, and return True if it is found."""
     await written(tier, name, tag=tag)
     return await tier.get_many([key_of(name, tag)]) == [score_of(name)]
 
@@ -63,7 +63,7 @@ async def test_a_failover_costs_misses_and_no_more(tmp_path: Path) -> None:
         url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{watcher.port}/mymaster/0"
         async with tier_on(url) as tier:
             await written(tier, "a", "b")
-            # it says it is in step before it is sent what is written
+            # the link is up before the writes have arrived
             eventually(lambda: replica.command("DBSIZE") == "2")
             assert await tier.get_many([key_of("a"), key_of("b")]) == [score_of("a"), score_of("b")]
             master.kill()
@@ -104,15 +104,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
             for bus in buses
         ]
         bounds = [0, 5461, 10923, 16384]
-        for place, node in enumerate(nodes):
+        for number, node in enumerate(nodes):
             assert (
                 node.command(
-                    "CLUSTER", "ADDSLOTSRANGE", str(bounds[place]), str(bounds[place + 1] - 1)
+                    "CLUSTER", "ADDSLOTSRANGE", str(bounds[number]), str(bounds[number + 1] - 1)
                 )
                 == "OK"
             )
             assert (
-                nodes[0].command("CLUSTER", "MEET", "127.0.0.1", str(node.port), str(buses[place]))
+                nodes[0].command("CLUSTER", "MEET", "127.0.0.1", str(node.port), str(buses[number]))
                 == "OK"
             )
         eventually(

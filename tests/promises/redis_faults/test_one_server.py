@@ -169,7 +169,7 @@ async def found(tier: RedisTier) -> bool:
 
 
 async def back(tier: RedisTier) -> bool:
-    """Whether a score that is written can be found."""
+    """Write a score, and return True if it is found."""
     await written(tier, "a")
     return await found(tier)
 

@@ -1,7 +1,7 @@
-"""A client's side of HTTP: bytes there and back, over a connection of its own, as the clock should
-see it.
+"""HTTP calls as a client makes them: each over a connection of its own, so that connecting is part
+of the measured time.
 
-Knows no server. Invariant: an answer is handed on only with status 200.
+Does not depend on what a server does. Invariant: a body is returned only for status 200.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ import socket
 from urllib.parse import urlsplit
 
 ANSWER_SECONDS = 1200
-_NUMBER = re.compile(r"^(\w[\w:]*)(\{[^}]*\})? (\S+)$", re.MULTILINE)
+_SAMPLE = re.compile(r"^(\w[\w:]*)(\{[^}]*\})? (\S+)$", re.MULTILINE)
+_TOKEN_SOURCES = ("computed", "prefix", "cached")
 
 
 class CallFailed(Exception):
-    """A server answered with an error."""
+    """A server answered with an error, or broke an answer off."""
 
 
 def free_url() -> str:
-    """An address on this machine where nobody listens."""
+    """An address on this machine where nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def port_of(url: str) -> str:
-    """The port of an address, as command lines want it."""
+    """The port of an address, as a command line takes it."""
     return str(urlsplit(url).port)
 
 
-def post(url: str, path: str, body: bytes, kind: str = "application/json") -> bytes:
-    """The answer's body; raises `CallFailed`, or `OSError` where nobody listens."""
-    return _ask(url, "POST", path, body, {"content-type": kind})
+def post(url: str, path: str, body: bytes, content_type: str = "application/json") -> bytes:
+    """The answer's body; raises `CallFailed`, or `OSError` where nothing listens."""
+    return _send(url, "POST", path, body, {"content-type": content_type})
 
 
 def get(url: str, path: str) -> bytes:
-    """As `post`, with nothing to say."""
-    return _ask(url, "GET", path, None, {})
+    """The answer's body; raises as `post` does."""
+    return _send(url, "GET", path, None, {})
 
 
 def answers(url: str, path: str) -> bool:
-    """Whether a path answers with status 200; raises `OSError` where nobody listens."""
+    """Whether a path answers with status 200; raises `OSError` where nothing listens."""
     try:
         get(url, path)
     except CallFailed:
@@ -50,14 +51,24 @@ def answers(url: str, path: str) -> bool:
     return True
 
 
-def numbers(url: str) -> dict[str, float]:
+def metrics(url: str) -> dict[str, float]:
     """A server's Prometheus metrics: value by name with labels, such as
     `rerank_shed_total{reason="rate"}`."""
     text = get(url, "/metrics").decode()
-    return {name + labels: float(value) for name, labels, value in _NUMBER.findall(text)}
+    return {name + labels: float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 
-def _ask(url: str, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+def prompt_tokens(url: str) -> dict[str, float]:
+    """Prompt tokens that a gateway has counted so far: `computed` by an engine, from a `prefix`
+    cache, or of pairs that were `cached`."""
+    found = metrics(url)
+    tokens = {}
+    for source in _TOKEN_SOURCES:
+        tokens[source] = found.get(f'rerank_prompt_tokens_total{{source="{source}"}}', 0.0)
+    return tokens
+
+
+def _send(url: str, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ANSWER_SECONDS)
     try:
         connection.request(method, path, body, headers)
@@ -67,6 +78,7 @@ def _ask(url: str, method: str, path: str, body: bytes | None, headers: dict[str
         raise CallFailed(f"{path} was cut off ({type(error).__name__}).") from error
     finally:
         connection.close()
+
     if response.status != http.client.OK:
         raise CallFailed(
             f"{path} answered {response.status}: {content.decode(errors='replace')[:500]}"

@@ -1,8 +1,8 @@
-"""What a run was made on: the machine, the versions, and how fast it multiplies matrices in the
-run's own dtypes and shapes.
+"""The machine of a run: its processor, memory and versions, and its rate of matrix products in the
+run's dtypes and shapes.
 
-Knows this machine and the engine's interpreter, no contenders. Invariant: nothing here names a
-path.
+Depends on this machine and on the engine's interpreter, on no contender. Invariant: a description
+names no path.
 """
 
 from __future__ import annotations
@@ -40,15 +40,20 @@ print(json.dumps(found))
 
 def describe(plan: Plan) -> dict[str, Any]:
     """Date, machine and versions, for the report."""
-    on_vllm = any(name in ("ours", "vllm", "vllm-tuned") for name in plan.contenders)
+    gpu = None
+    if plan.device == "cuda":
+        gpu = _output(plan.python_vllm, ["-c", _GPU]).strip()
+    engine_versions = {}
+    if plan.on_vllm:
+        engine_versions = json.loads(_output(plan.python_vllm, ["-c", _VERSIONS]))
     return {
         "date": time.strftime("%Y-%m-%d"),
         "processor": _processor(),
         "cores": len(plan.cores),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "gpu": _run(plan.python_vllm, ["-c", _GPU]).strip() if plan.device == "cuda" else None,
+        "gpu": gpu,
         "versions": {name: version(name) for name in ("gmr-rerank", "torch", "transformers")},
-        "engine_versions": json.loads(_run(plan.python_vllm, ["-c", _VERSIONS])) if on_vllm else {},
+        "engine_versions": engine_versions,
     }
 
 
@@ -56,14 +61,13 @@ def matmul_rates(
     plan: Plan, dtypes: Sequence[str], shapes: Sequence[tuple[int, int]]
 ) -> dict[str, float]:
     """Operations a second by dtype, for a network's products of `shapes` (inputs, outputs)."""
-    on_vllm = any(name in ("ours", "vllm", "vllm-tuned") for name in plan.contenders)
-    python = plan.python_vllm if on_vllm else sys.executable
-    fixed = [plan.device, str(len(plan.cores)), str(_ROWS[plan.device])]
-    module = ["-m", "service.bench.matmul"]
-    return {
-        dtype: float(_run(python, [*module, dtype, *fixed], json.dumps(shapes)))
-        for dtype in dict.fromkeys(dtypes)
-    }
+    python = plan.python_vllm if plan.on_vllm else sys.executable
+    options = [plan.device, str(len(plan.cores)), str(_ROWS[plan.device])]
+    rates = {}
+    for dtype in dict.fromkeys(dtypes):
+        arguments = ["-m", "service.bench.matmul", dtype, *options]
+        rates[dtype] = float(_output(python, arguments, json.dumps(shapes)))
+    return rates
 
 
 def _processor() -> str:
@@ -74,7 +78,8 @@ def _processor() -> str:
     return found[1] if found else platform.machine()
 
 
-def _run(python: str, arguments: Sequence[str], given: str = "") -> str:
+def _output(python: str, arguments: Sequence[str], given: str = "") -> str:
+    """The output of an interpreter; raises `BenchRefused` where it fails."""
     done = subprocess.run(
         [python, *arguments],
         input=given,
@@ -84,5 +89,5 @@ def _run(python: str, arguments: Sequence[str], given: str = "") -> str:
         check=False,
     )
     if done.returncode:
-        raise BenchRefused(f"{python} could not run what was asked of it.\n{done.stderr[-2000:]}")
+        raise BenchRefused(f"{python} could not run a measurement.\n{done.stderr[-2000:]}")
     return done.stdout

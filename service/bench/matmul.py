@@ -1,9 +1,9 @@
-"""How fast this machine multiplies matrices of a network's shapes, in operations a second: the
-ceiling of any engine on it.
+"""The machine's rate of matrix products in a network's shapes, in operations a second: the ceiling
+of any engine on it.
 
-Runs as a program of its own, in the engine's environment: `DTYPE DEVICE THREADS ROWS`, and on
-standard input the shapes as JSON pairs (inputs, outputs). Invariant: the rate is that of the
-fastest round of one product of each shape, since what slows a round down is not the machine.
+A program of its own, which runs in the engine's environment. Its arguments are DTYPE DEVICE THREADS
+ROWS, and standard input has the shapes as JSON pairs (inputs, outputs). Invariant: the rate is that
+of the fastest round of one product of each shape, since a slower round was disturbed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ def rate(shapes: Sequence[tuple[int, int]], dtype: torch.dtype, device: str, row
     left = [torch.randn(rows, inputs, device=device).to(dtype) for inputs, _ in shapes]
     right = [torch.randn(outputs, inputs, device=device).to(dtype) for inputs, outputs in shapes]
     operations = sum(2.0 * rows * inputs * outputs for inputs, outputs in shapes)
-    taken = [_seconds(left, right, device) for _ in range(_WARM_UPS + _ROUNDS)][_WARM_UPS:]
-    return operations / min(taken)
+
+    for _ in range(_WARM_UPS):
+        _seconds(left, right, device)
+    return operations / min(_seconds(left, right, device) for _ in range(_ROUNDS))
 
 
 def _seconds(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor], device: str) -> float:
+    """The time of one round."""
     start = time.perf_counter()
     for activations, weights in zip(left, right, strict=True):
         torch.nn.functional.linear(activations, weights)
@@ -38,7 +41,7 @@ def _seconds(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor], device
 
 
 def main() -> None:
-    """Measure, and say the rate."""
+    """Measure, and print the rate."""
     dtype, device, threads, rows = sys.argv[1:5]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)

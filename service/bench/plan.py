@@ -1,8 +1,8 @@
-"""What a run of `gmr bench` compares, and on what: read from the command line once, checked, and
+"""The plan of a run of `gmr bench`: its options, read from the command line once, checked, and
 passed down.
 
-Knows names and bounds, starts nothing. Invariant: a plan that exists can be carried out, as far as
-names and paths can tell.
+Depends on names and bounds; starts no program. Invariant: the names and paths of a plan that exists
+are valid.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from model_store.checkpoint import expect_named
 from service.bench.traffic import DESCRIPTIONS
 
 CONTENDERS = ("ours", "vllm", "vllm-tuned", "torch", "naive", "naive-last")
+ON_VLLM = ("ours", "vllm", "vllm-tuned")
+"""Contenders whose engine is vLLM."""
 DTYPES = ("float32", "bfloat16")
 DEVICES = ("cpu", "cuda")
 ENGINES = ("vllm", "torch")
 MAX_CALLERS = 256
 ENGINE_PREFIX = "RERANK_ENGINE_"
-_BESIDE_THE_PROJECT = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+_PROJECT_PYTHON_VLLM = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 
 
 class BenchRefused(Exception):
-    """A run that cannot be made as asked; its text is one sentence."""
+    """A run that cannot be made with these options; the text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One run. `model` is a name as typed; `dtype` is that of all engines that have a choice."""
+    """One run. `model` is the name as typed; `dtype` is that of all engines that have a choice."""
 
     model: str
     contenders: tuple[str, ...]
@@ -48,35 +50,49 @@ class Plan:
 
     @property
     def cores(self) -> list[int]:
-        """The processor's cores that this process, and so all that it starts, may use."""
+        """The processor's cores that this process, and so every program that it starts, may use."""
         return sorted(os.sched_getaffinity(0))
 
     def engine_settings(self) -> dict[str, str]:
         """vLLM's engine arguments of our worker and of the tuned server alike: our defaults, and
-        what the environment sets."""
-        chosen = {
-            name.removeprefix(ENGINE_PREFIX).lower(): value
-            for name, value in os.environ.items()
-            if name.startswith(ENGINE_PREFIX)
-        }
+        those that the environment sets."""
+        chosen = {}
+        for name, value in os.environ.items():
+            if name.startswith(ENGINE_PREFIX):
+                chosen[name.removeprefix(ENGINE_PREFIX).lower()] = value
         return _ENGINE[self.device] | chosen | self.common_settings()
 
     def common_settings(self) -> dict[str, str]:
-        """vLLM's engine arguments of every contender that runs on vLLM, tuned or not: what decides
-        scores, and room for all."""
+        """vLLM's engine arguments of every contender that runs on vLLM, tuned or not: those that
+        decide scores, and a share of the GPU's memory for each."""
         settings = {"dtype": self.dtype}
         if self.quantization:
             settings["quantization"] = self.quantization
         if self.random_weights:
             settings["load_format"] = "dummy"
         if self.device == "cuda":
-            engines = sum(name in ("ours", "vllm", "vllm-tuned") for name in self.contenders) or 1
+            engines = max(1, len([name for name in self.contenders if name in ON_VLLM]))
             settings["gpu_memory_utilization"] = f"{0.9 / engines:.2f}"
         return settings
 
+    def vllm_environment(self, *, bind_cores: bool) -> dict[str, str]:
+        """Settings that vLLM reads from the environment alone. On a CPU it leaves one core free
+        unless it is bound to all of them."""
+        settings = {"HF_HUB_OFFLINE": "1"}
+        if self.device == "cpu":
+            settings["VLLM_CPU_KVCACHE_SPACE"] = "1"
+            if bind_cores:
+                settings["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, self.cores))
+        return settings
+
+    @property
+    def on_vllm(self) -> bool:
+        """Whether a contender runs on vLLM."""
+        return any(name in ON_VLLM for name in self.contenders)
+
     @property
     def random_weights(self) -> bool:
-        """Whether the checkpoint is a size without weights: then nothing is compared but time."""
+        """Whether the checkpoint is a size without weights: then only times are compared."""
         return self.model in SIZES
 
 
@@ -84,14 +100,14 @@ GENERATED = "generated"
 SIZES = ("3b", "7b")
 """Checkpoints that have Qwen2.5-VL's layer shapes and no weights."""
 
-# The defaults of our worker, written out so that the tuned server gets the very same.
+# The defaults of our worker, written out so that the tuned server gets the same ones.
 _ENGINE = {
     "cpu": {"block_size": "32", "max_num_batched_tokens": "2048"},
     "cuda": {"max_num_batched_tokens": "16384", "max_num_seqs": "1024"},
 }
 
 
-def make_plan(  # each option by its name
+def make_plan(
     *,
     model: str,
     contenders: str,
@@ -108,6 +124,7 @@ def make_plan(  # each option by its name
 ) -> Plan:
     """A plan from options as they were typed; raises `BenchRefused`, or `CheckpointUnusable` where
     there is no such model."""
+    default_dtype = "float32" if model == "gmr-tiny" else "bfloat16"
     plan = Plan(
         model=model,
         contenders=_names("contender", contenders, CONTENDERS),
@@ -115,23 +132,27 @@ def make_plan(  # each option by its name
         callers=_numbers(callers),
         samples=samples,
         documents=documents,
-        dtype=_names("dtype", dtype or ("float32" if model == "gmr-tiny" else "bfloat16"), DTYPES)[
-            0
-        ],
-        device=_names("device", device, DEVICES)[0],
-        engine=_names("engine", engine, ENGINES)[0],
+        dtype=_name("dtype", dtype or default_dtype, DTYPES),
+        device=_name("device", device, DEVICES),
+        engine=_name("engine", engine, ENGINES),
         quantization=quantization,
         python_vllm=_python(python_vllm),
         output=output,
     )
     if model not in (GENERATED, *SIZES):
         expect_named(model)
-    weighty = [name for name in plan.contenders if name in ("torch", "naive", "naive-last")]
-    if plan.random_weights and weighty:
-        raise BenchRefused(f"{model} has no weights: leave out {', '.join(weighty)}.")
-    if quantization and weighty:
-        raise BenchRefused(f"Only vLLM quantises: leave out {', '.join(weighty)}.")
+
+    on_torch = [name for name in plan.contenders if name not in ON_VLLM]
+    if plan.random_weights and on_torch:
+        raise BenchRefused(f"{model} has no weights: leave out {', '.join(on_torch)}.")
+    if quantization and on_torch:
+        raise BenchRefused(f"Only vLLM quantises: leave out {', '.join(on_torch)}.")
     return plan
+
+
+def _name(kind: str, typed: str, known: Sequence[str]) -> str:
+    """The first name of a list with commas."""
+    return _names(kind, typed, known)[0]
 
 
 def _names(kind: str, typed: str, known: Sequence[str]) -> tuple[str, ...]:
@@ -143,20 +164,24 @@ def _names(kind: str, typed: str, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _numbers(typed: str) -> tuple[int, ...]:
-    numbers = [part.strip() for part in typed.split(",")]
-    if not all(
-        number.isascii() and number.isdecimal() and 1 <= int(number) <= MAX_CALLERS
-        for number in numbers
-    ):
-        raise BenchRefused(f"Callers are whole numbers from 1 to {MAX_CALLERS}, comma-separated.")
-    return tuple(dict.fromkeys(int(number) for number in numbers))
+    numbers: dict[int, None] = {}
+    for part in typed.split(","):
+        text = part.strip()
+        number = int(text) if text.isascii() and text.isdecimal() else 0
+        if not 1 <= number <= MAX_CALLERS:
+            raise BenchRefused(
+                f"Callers are whole numbers from 1 to {MAX_CALLERS}, comma-separated."
+            )
+        numbers[number] = None
+    return tuple(numbers)
 
 
 def _python(given: Path | None) -> str:
-    """The interpreter that has vLLM. Its path is kept as given: an environment's link must not be
-    followed."""
-    if given is not None:
-        if not os.access(given, os.X_OK) or given.is_dir():
-            raise BenchRefused(f"There is no interpreter {given}.")
-        return str(given)
-    return str(_BESIDE_THE_PROJECT) if _BESIDE_THE_PROJECT.exists() else sys.executable
+    """The interpreter that has vLLM. Its path is kept as given: following an environment's link
+    would leave the environment."""
+    if given is None:
+        return str(_PROJECT_PYTHON_VLLM) if _PROJECT_PYTHON_VLLM.exists() else sys.executable
+
+    if not os.access(given, os.X_OK) or given.is_dir():
+        raise BenchRefused(f"There is no interpreter {given}.")
+    return str(given)

@@ -1,7 +1,7 @@
-"""A program that a benchmark starts: its whole process tree, what that costs, and its end.
+"""Programs that a benchmark starts: their process trees, the cost of each, and their end.
 
-Knows processes, nothing of what they do. Invariant: no process outlives its program's context, and
-a program that is paused uses no processor.
+Does not depend on what a program does. Invariant: no process outlives its program's context, and a
+paused program uses no processor time.
 """
 
 from __future__ import annotations
@@ -10,41 +10,54 @@ import signal
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 START_SECONDS = 1200
-"""How long a program may take until it is ready: an engine compiles first, and others may be using
-the machine."""
-_STOP_SECONDS = 30
+"""Time that a program has until it is ready: an engine compiles first, and the machine may be
+busy."""
+STOP_SECONDS = 30
+"""Time between the request to end and the kill."""
 _FOLLOW_SECONDS = 3
-"""How long the others of a tree may live on after its first process."""
+"""Time that the other processes of a tree may outlive its first process."""
+_POLL_SECONDS = 0.1
 _TAIL_LINES = 30
 _ROLES = {"EngineCore": "engine", "VLLM::Worker": "engine's worker", "anyio.to_process": "decoders"}
+"""Roles of child processes, by a part of their command line."""
 
 
 class ProgramFailed(Exception):
-    """A program ended or never became ready; its text has the end of the program's log."""
+    """A program ended or never became ready; the text has the end of the program's log."""
 
 
 class Program:
-    """One started program. `role` names its first process; the others are named by what they say
-    they are."""
+    """One started program. `role` names its first process, `children` the child processes that have
+    ended: their command lines, which name the living ones, cannot be read any more."""
 
-    def __init__(self, role: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self,
+        role: str,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        *,
+        children: str | None = None,
+        stop_seconds: float = STOP_SECONDS,
+    ) -> None:
         self.role = role
         self.process = process
         self._root = psutil.Process(process.pid)
         self._log = log
+        self._children_role = children or role
+        self._stop_seconds = stop_seconds
 
     def await_ready(self, ready: Callable[[], bool]) -> None:
-        """Wait until `ready` says so; raises `ProgramFailed` where the program ends before, or
-        takes too long."""
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
+        """Wait until `ready()` is true; raises `ProgramFailed` where the program ends first or the
+        wait takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise ProgramFailed(
                     f"{self.role} ended with {self.process.returncode}.\n{self.tail()}"
@@ -52,7 +65,8 @@ class Program:
             with suppress(OSError):
                 if ready():
                     return
-            time.sleep(0.1)
+            time.sleep(_POLL_SECONDS)
+
         raise ProgramFailed(
             f"{self.role} did not become ready within {START_SECONDS} s.\n{self.tail()}"
         )
@@ -63,40 +77,59 @@ class Program:
         return "\n".join(lines[-_TAIL_LINES:])
 
     def pause(self) -> None:
-        """Stop every process where it stands."""
+        """Stop every process of the tree (SIGSTOP)."""
         for process in self._tree():
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
 
     def resume(self) -> None:
+        """Continue every process of the tree, children first."""
         for process in reversed(self._tree()):
             with suppress(psutil.NoSuchProcess):
                 process.resume()
 
     def cpu_seconds(self) -> dict[str, float]:
-        """Processor time used since the start, user and system, by role; the system counts it in
-        hundredths of a second."""
-        return self._sum(lambda process: sum(process.cpu_times()[:2]))
+        """Processor time since the start, user and system, by role.
+
+        The time of child processes that have ended is included: the system adds it to their
+        parent's account. The system counts in hundredths of a second.
+        """
+        by_role: dict[str, float] = defaultdict(float)
+        for process in self._tree():
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                role, times = self._role_of(process), process.cpu_times()
+                by_role[role] += times.user + times.system
+
+                ended = times.children_user + times.children_system
+                if ended:
+                    by_role[self._children_role if process == self._root else role] += ended
+        return dict(by_role)
 
     def memory_bytes(self) -> dict[str, float]:
-        """Proportional set size by role: what processes share is counted once."""
-        return self._sum(lambda process: float(process.memory_full_info().pss))
+        """Proportional set size by role: shared pages are counted once."""
+        by_role: dict[str, float] = defaultdict(float)
+        for process in self._tree():
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                by_role[self._role_of(process)] += process.memory_full_info().pss
+        return dict(by_role)
 
     def stop(self) -> None:
-        """End every process, by its id; those that do not go when asked are killed."""
+        """End every process by its id: SIGTERM to the first, and SIGKILL to those that are left
+        after `stop_seconds`."""
         self.resume()
         others = self._tree()[1:]
         self.process.terminate()
         try:
-            self.process.wait(_STOP_SECONDS)
+            self.process.wait(self._stop_seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
         _, left = psutil.wait_procs(others, timeout=_FOLLOW_SECONDS)
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(left, timeout=_STOP_SECONDS)
+        psutil.wait_procs(left, timeout=STOP_SECONDS)
 
     def _tree(self) -> list[psutil.Process]:
         try:
@@ -104,22 +137,24 @@ class Program:
         except psutil.NoSuchProcess:
             return []
 
-    def _sum(self, measure: Callable[[psutil.Process], float]) -> dict[str, float]:
-        by_role: dict[str, float] = defaultdict(float)
-        for process in self._tree():
-            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-                by_role[self._role_of(process)] += measure(process)
-        return dict(by_role)
-
     def _role_of(self, process: psutil.Process) -> str:
-        said = " ".join(process.cmdline())
-        return next((role for sign, role in _ROLES.items() if sign in said), self.role)
+        command = " ".join(process.cmdline())
+        return next((role for sign, role in _ROLES.items() if sign in command), self.role)
+
+
+def cpu_seconds(programs: Iterable[Program]) -> dict[str, float]:
+    """Processor time of several programs since their start, by role."""
+    return _summed(program.cpu_seconds() for program in programs)
+
+
+def memory_bytes(programs: Iterable[Program]) -> dict[str, float]:
+    """Proportional set size of several programs, by role."""
+    return _summed(program.memory_bytes() for program in programs)
 
 
 @contextmanager
 def cleaning_up() -> Iterator[None]:
-    """Let a request to terminate this process unwind it, as Ctrl-C does, so that what it started is
-    stopped."""
+    """Turn SIGTERM into an exception, as Ctrl-C is one, so that contexts stop what they started."""
 
     def leave(_number: int, _frame: object) -> None:
         raise SystemExit(128 + signal.SIGTERM)
@@ -139,11 +174,14 @@ def started(
     log: Path,
     *,
     piped: bool = False,
+    children: str | None = None,
+    stop_seconds: float = STOP_SECONDS,
 ) -> Iterator[Program]:
-    """Run a command until the context ends. `environment` is all that it gets.
+    """Run a command until the context ends, with `environment` and nothing of this process's own.
 
-    It is out of reach of the terminal's Ctrl-C, which is for the benchmark alone. `piped` leaves
-    its standard input and output to the caller; otherwise output goes to `log`, as errors do.
+    The program has a session of its own, because the terminal's Ctrl-C is for the benchmark alone.
+    With `piped`, standard input and output are the caller's pipes; otherwise output goes to `log`,
+    as errors always do.
     """
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -154,7 +192,8 @@ def started(
             stderr=file,
             start_new_session=True,
         )
-    program = Program(role, process, log)
+
+    program = Program(role, process, log, children=children, stop_seconds=stop_seconds)
     try:
         yield program
     finally:
@@ -162,3 +201,11 @@ def started(
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
+
+
+def _summed(by_role: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = defaultdict(float)
+    for amounts in by_role:
+        for role, amount in amounts.items():
+            total[role] += amount
+    return dict(total)

@@ -1,8 +1,7 @@
-"""Which requests the callers of a sample send: every contender gets the same, and none was sent
-before, but for R's repeats.
+"""The requests that the callers of a sample send: the same ones to every contender.
 
-Knows workloads and seeds, no servers. Invariant: two samples share a pair in workload R alone, and
-there a request repeats half of the one before it of the same caller, whoever is asked.
+Depends on workloads and seeds, on no server. Invariant: two samples share a pair in workload R
+alone, where a caller's request repeats half of the one before it, whichever contender receives it.
 """
 
 from __future__ import annotations
@@ -18,26 +17,35 @@ DESCRIPTIONS = workloads.DESCRIPTIONS | {
     )
 }
 WARM_UP = -1
-"""The sample that is not counted."""
+"""The number of the sample that is not counted."""
 
 
 def requests(
     letter: str, documents: int, callers: int, sample: int, tokenizer: LiteralTokenizer
 ) -> list[Request]:
-    """One request for each caller. `sample` counts from 0; before it comes `WARM_UP`."""
-    if letter == "R":
-        return [
-            _repeating(documents, callers * 1_000 + caller, sample - WARM_UP, tokenizer)
-            for caller in range(callers)
-        ]
-    seeds = ((callers * 10_000 + sample - WARM_UP) * 1_000 + caller for caller in range(callers))
-    return [make_request(letter, documents, seed, tokenizer) for seed in seeds]
+    """One request for each caller. Samples count from 0; `WARM_UP` comes before them."""
+    step = sample - WARM_UP
+    made = []
+    for caller in range(callers):
+        if letter == "R":
+            made.append(_repeating(documents, callers * 1_000 + caller, step, tokenizer))
+        else:
+            seed = (callers * 10_000 + step) * 1_000 + caller
+            made.append(make_request(letter, documents, seed, tokenizer))
+    return made
 
 
 def _repeating(documents: int, seed: int, step: int, tokenizer: LiteralTokenizer) -> Request:
-    """One query whose candidates move on by half of their number from step to step."""
+    """One query whose candidates, texts and pictures in turns, move on by half of their number from
+    step to step."""
     new = (documents + 1) // 2
-    start, end = step * new, step * new + documents
-    texts, pictures = (make_request(letter, end // 2 + 1, seed, tokenizer) for letter in ("T", "C"))
-    candidates = [(texts, pictures)[place % 2].documents[place // 2] for place in range(start, end)]
+    start = step * new
+    end = start + documents
+
+    texts = make_request("T", end // 2 + 1, seed, tokenizer)
+    pictures = make_request("C", end // 2 + 1, seed, tokenizer)
+    candidates = []
+    for index in range(start, end):
+        source = pictures if index % 2 else texts
+        candidates.append(source.documents[index // 2])
     return Request(texts.query, candidates, cache="use", repeated=documents - new if step else 0)

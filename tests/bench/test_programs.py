@@ -13,7 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.bench.programs import Program, ProgramFailed, cleaning_up, started
+from service.bench.programs import (
+    Program,
+    ProgramFailed,
+    cleaning_up,
+    cpu_seconds,
+    memory_bytes,
+    started,
+)
 
 SPINNING_CHILD = (
     "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'while True: pass']).wait()"
@@ -68,11 +75,9 @@ def test_nothing_of_a_program_outlives_its_context(tmp_path: Path, paused: bool)
     assert not any(process.is_running() for process in processes)
 
 
-def test_a_program_that_does_not_go_when_asked_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.bench.programs._STOP_SECONDS", 0.2)
-    with started("deaf", run(DEAF), os.environ, tmp_path / "log") as program:
+def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with started("deaf", run(DEAF), os.environ, log, stop_seconds=0.2) as program:
         until(lambda: "deaf" in program.tail())
     assert program.process.returncode == -signal.SIGKILL
 
@@ -100,6 +105,23 @@ def test_memory_and_time_are_by_role(tmp_path: Path) -> None:
         assert min(memory.values()) > 2**20
 
 
+@pytest.mark.parametrize(("children", "role"), [("decoders", "decoders"), (None, "gateway")])
+def test_time_of_children_that_have_ended_is_counted(
+    tmp_path: Path, children: str | None, role: str
+) -> None:
+    """Under a role of their own, where the program has one for them."""
+    child = "import time\nwhile time.process_time() < 0.5: pass"
+    code = (
+        f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {child!r}]);"
+        " print('over', flush=True); time.sleep(600)"
+    )
+    log = tmp_path / "log"
+    with started("gateway", run(code), os.environ, log, children=children) as program:
+        until(lambda: "over" in program.tail())
+        assert len(tree(program)) == 1
+        assert program.cpu_seconds()[role] >= 0.4  # counted in hundredths
+
+
 def test_a_request_to_terminate_stops_what_was_started(tmp_path: Path) -> None:
     code = (
         "import os, sys, time; from pathlib import Path\nfrom service.bench.programs import"
@@ -115,6 +137,19 @@ def test_a_request_to_terminate_stops_what_was_started(tmp_path: Path) -> None:
         bench.terminate()
         assert bench.wait(60) == 128 + signal.SIGTERM
     assert not sleeper.is_running()
+
+
+def test_several_programs_are_added_up_by_role(tmp_path: Path) -> None:
+    spinner = run("while True: pass")
+    with (
+        started("one", spinner, os.environ, tmp_path / "1") as one,
+        started("other", spinner, os.environ, tmp_path / "2") as other,
+        started("other", spinner, os.environ, tmp_path / "3") as third,
+    ):
+        until(lambda: min(map(spent, (one, other, third))) > 0.05)
+        at_least = spent(other) + spent(third)
+        assert cpu_seconds([one, other, third])["other"] >= at_least
+        assert set(memory_bytes([one, other, third])) == {"one", "other"}
 
 
 def test_the_handler_of_before_is_back_afterwards() -> None:

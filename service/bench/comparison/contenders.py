@@ -1,19 +1,17 @@
-"""Who is compared: how each is asked, and read. Each is programs of its own, and is talked to as by
-any client.
+"""The contenders of a comparison: the requests that each is sent, and the logits in its answers.
 
-Knows public APIs, nothing of how the service works inside. Invariant: what a contender does for a
-request between `prepare` and `logits` is all that it needs to answer it, and it gets nothing that
-others do not.
+Depends on public APIs, on nothing inside a contender; each is a set of programs and is called as by
+any client. Invariant: between `prepare` and `logits` a contender does all that a request needs, and
+it receives nothing that the others do not receive.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from threading import Lock
 from typing import Protocol
 
@@ -21,18 +19,18 @@ from model_store.checkpoint import Checkpoint
 from service.bench import calls
 from service.bench.comparison import vllm_server
 from service.bench.programs import Program, ProgramFailed
+from service.bench.service import is_ready
 from service.bench.workloads import Request
 
 _SETTLE_SECONDS = 0.5
-"""After a pause: what timed out meanwhile is noticed, and mended, before the clock runs."""
+"""Time after a pause in which a contender mends what timed out meanwhile, before it is measured."""
 _SUB_CALL_DOCUMENTS = 25
 _SUB_CALLS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Prompt tokens of what was answered so far, and those of them that went through the
-    network."""
+    """Prompt tokens of all answers so far, and those of them that went through the network."""
 
     prompt: float
     computed: float
@@ -44,40 +42,38 @@ class Contender(Protocol):
     name: str
     dtype: str
     concurrent: bool
-    """Whether it can be asked by several callers at once."""
+    """Whether several callers can call it at once."""
     programs: list[Program]
 
     def prepare(self, request: Request) -> list[bytes]:
-        """A request as it will be sent: outside of the clock."""
+        """A request as it will be sent; not measured."""
         ...
 
     def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
-        """Send and wait: this is what the clock sees. May be called from several threads."""
+        """Send and wait; this is measured. May be called from several threads."""
         ...
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
-        """One a document, in the request's order: outside of the clock."""
+        """One logit a document, in the request's order; not measured."""
         ...
 
     def ready(self) -> bool: ...
 
     def tokens(self) -> Tokens | None:
-        """None where it does not say."""
+        """Token counts so far; None where the contender does not report them."""
         ...
 
 
 @dataclass
 class Service:
-    """A gateway at `url`, whatever is behind it: a worker at `worker_url`, where that is a process
-    of its own."""
+    """A gateway at `url`, with its worker in the same process or in another one."""
 
     name: str
     dtype: str
     programs: list[Program]
     url: str
-    worker_url: str = ""
-    tells_reuse: bool = True
-    """Whether its engine says which tokens it had computed before; torch does not."""
+    counts_reuse: bool = True
+    """Whether its engine reports tokens from the prefix cache; torch does not."""
     concurrent: bool = True
 
     def prepare(self, request: Request) -> list[bytes]:
@@ -87,32 +83,27 @@ class Service:
         return [calls.post(self.url, "/rerank", body) for body in prepared]
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
-        results = chain.from_iterable(json.loads(answer)["results"] for answer in answers)
-        return [
-            result["logit"] for result in sorted(results, key=lambda result: int(result["index"]))
-        ]
+        logits: list[float] = []
+        for answer in answers:
+            results = json.loads(answer)["results"]
+            results.sort(key=lambda result: int(result["index"]))
+            logits += [result["logit"] for result in results]
+        return logits
 
     def ready(self) -> bool:
-        return calls.answers(self.url, "/health/ready")
+        return is_ready(self.url)
 
     def tokens(self) -> Tokens | None:
-        if not self.tells_reuse:
+        if not self.counts_reuse:
             return None
-        counted = calls.numbers(self.url)
-        of = {
-            source: counted.get(f'rerank_prompt_tokens_total{{source="{source}"}}', 0.0)
-            for source in _SOURCES
-        }
-        return Tokens(sum(of.values()), of["computed"])
-
-
-_SOURCES = ("computed", "prefix", "cached")
+        by_source = calls.prompt_tokens(self.url)
+        return Tokens(sum(by_source.values()), by_source["computed"])
 
 
 @dataclass
 class VllmServer:
-    """vLLM's own server at `url`. `tuned` clients resize pictures themselves and send a request as
-    several calls at once."""
+    """vLLM's own server at `url`. The client of a tuned one resizes pictures itself and sends a
+    request as several calls at once."""
 
     name: str
     dtype: str
@@ -141,11 +132,9 @@ class VllmServer:
         return calls.answers(self.url, "/health")
 
     def tokens(self) -> Tokens | None:
-        counted = calls.numbers(self.url)
-        prompt, cached = (
-            _total(counted, f"vllm:{name}_total")
-            for name in ("prompt_tokens", "prompt_tokens_cached")
-        )
+        metrics = calls.metrics(self.url)
+        prompt = _total(metrics, "vllm:prompt_tokens_total")
+        cached = _total(metrics, "vllm:prompt_tokens_cached_total")
         return Tokens(prompt, prompt - cached)
 
 
@@ -157,17 +146,20 @@ class Loop:
     programs: list[Program]
     dtype: str = "float32"
     concurrent: bool = False
-    _turn: Lock = field(default_factory=Lock)
+    _lock: Lock = field(default_factory=Lock)
 
     def prepare(self, request: Request) -> list[bytes]:
         return [json.dumps(request.body()).encode() + b"\n"]
 
     def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
-        with self._turn:
-            return [self._line(body) for body in prepared]
+        with self._lock:
+            return [self._answer(line) for line in prepared]
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
-        return [float(logit) for answer in answers for logit in json.loads(answer)["logits"]]
+        logits: list[float] = []
+        for answer in answers:
+            logits += map(float, json.loads(answer)["logits"])
+        return logits
 
     def ready(self) -> bool:
         return True
@@ -175,33 +167,33 @@ class Loop:
     def tokens(self) -> Tokens | None:
         return None
 
-    def _line(self, body: bytes) -> bytes:
+    def _answer(self, request: bytes) -> bytes:
         process = self.programs[0].process
         assert process.stdin
         assert process.stdout
-        process.stdin.write(body)
+
+        process.stdin.write(request)
         process.stdin.flush()
-        line = process.stdout.readline()
-        if not line:
+        answer = process.stdout.readline()
+        if not answer:
             raise ProgramFailed(f"The naive loop has ended.\n{self.programs[0].tail()}")
-        return line
+        return answer
 
 
 def pause(contender: Contender) -> None:
-    """Stop it where it stands, from the outside in, so that no program waits for one that cannot
-    answer."""
+    """Stop its processes, the outer ones first, so that no program waits for a stopped one."""
     for program in contender.programs:
         program.pause()
 
 
 def resume(contender: Contender) -> None:
-    """Wake it, and wait until it answers as before."""
+    """Continue its processes and wait until it is ready again."""
     for program in reversed(contender.programs):
         program.resume()
     time.sleep(_SETTLE_SECONDS)
     contender.programs[0].await_ready(contender.ready)
 
 
-def _total(counted: dict[str, float], name: str) -> float:
+def _total(metrics: Mapping[str, float], name: str) -> float:
     """The sum of a metric over its labels."""
-    return sum(value for key, value in counted.items() if key.partition("{")[0] == name)
+    return sum(value for sample, value in metrics.items() if sample.partition("{")[0] == name)

@@ -1,34 +1,35 @@
-"""One sample of one contender: some callers at once, each with a request; how long it took, what it
-cost, what came out.
+"""One sample of one contender: some callers at once, each with one request; the time, the cost and
+the scores of it.
 
-Knows contenders and requests, not what is compared with what. Invariant: nothing is on the clock
-but asking, and whatever else the machine was doing meanwhile is recorded with the sample.
+Does not depend on the other contenders. Invariant: only sending and waiting is timed, and the load
+of other processes on the machine is recorded with the sample.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psutil
 
 from service.bench.comparison.contenders import Contender, pause, resume
-from service.bench.programs import Program
+from service.bench.programs import Program, cpu_seconds, memory_bytes
 from service.bench.workloads import Request
 
-_IDLE = ("idle", "iowait")
-_INSIDE_OTHERS = ("guest", "guest_nice")
-"""Kinds of processor time that the system counts under another name as well."""
+_NOT_BUSY = ("idle", "iowait", "guest", "guest_nice")
+"""Kinds of processor time that are no work, or that the system counts under another kind too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Seconds, bytes, tokens. `cpu` and `memory` are by role; `foreign_cores` is how busy others
-    kept the machine meanwhile."""
+    """Seconds, bytes and tokens of one sample.
+
+    `cpu` and `memory` are by role; `foreign_cores` is the number of cores that other processes of
+    the machine kept busy meanwhile.
+    """
 
     seconds: float
     latencies: list[float]
@@ -41,47 +42,49 @@ class Sample:
     foreign_cores: float
 
 
-def take(contender: Contender, requests: Sequence[Request]) -> Sample:
-    """Wake the contender, have every request asked at once, and put it to sleep again."""
+def take_sample(contender: Contender, requests: Sequence[Request]) -> Sample:
+    """Resume the contender, send all requests at once, and pause it again."""
     prepared = [contender.prepare(request) for request in requests]
     resume(contender)
     try:
-        tokens = contender.tokens()
-        used, others = cpu_seconds(contender.programs), _foreign_seconds(contender.programs)
+        tokens_before = contender.tokens()
+        cpu_before = cpu_seconds(contender.programs)
+        foreign_before = _foreign_seconds(contender.programs)
+
         start = time.perf_counter()
         with ThreadPoolExecutor(len(prepared)) as callers:
-            asked = list(callers.map(lambda each: _timed(contender, each), prepared))
+            timed = list(callers.map(lambda calls: _timed(contender, calls), prepared))
         seconds = time.perf_counter() - start
-        spent = cpu_seconds(contender.programs)
-        foreign = _foreign_seconds(contender.programs) - others
-        counted = contender.tokens()
+
+        cpu_after = cpu_seconds(contender.programs)
+        foreign = _foreign_seconds(contender.programs) - foreign_before
+        tokens = contender.tokens()
     finally:
         pause(contender)
+
+    logits: list[float] = []
+    for _, answers in timed:
+        logits += contender.logits(answers)
+
+    prompt_tokens = computed_tokens = None
+    if tokens and tokens_before:
+        prompt_tokens = tokens.prompt - tokens_before.prompt
+        computed_tokens = tokens.computed - tokens_before.computed
     return Sample(
         seconds=seconds,
-        latencies=[latency for latency, _ in asked],
-        logits=[logit for _, answers in asked for logit in contender.logits(answers)],
+        latencies=[latency for latency, _ in timed],
+        logits=logits,
         pairs=sum(len(request.documents) for request in requests),
-        cpu={role: seconds - used.get(role, 0.0) for role, seconds in spent.items()},
+        cpu={role: used - cpu_before.get(role, 0.0) for role, used in cpu_after.items()},
         memory=memory_bytes(contender.programs),
-        prompt_tokens=counted.prompt - tokens.prompt if tokens and counted else None,
-        computed_tokens=counted.computed - tokens.computed if tokens and counted else None,
+        prompt_tokens=prompt_tokens,
+        computed_tokens=computed_tokens,
         foreign_cores=max(foreign, 0.0) / seconds,
     )
 
 
-def cpu_seconds(programs: Sequence[Program]) -> dict[str, float]:
-    """Processor time used so far, by role."""
-    return _together(program.cpu_seconds() for program in programs)
-
-
-def memory_bytes(programs: Sequence[Program]) -> dict[str, float]:
-    """Proportional set size, by role."""
-    return _together(program.memory_bytes() for program in programs)
-
-
 def idle_cores(contender: Contender, seconds: float) -> float:
-    """How many cores a contender that is awake and has nothing to do keeps busy."""
+    """The number of cores that a running contender without requests keeps busy."""
     before = sum(cpu_seconds(contender.programs).values())
     time.sleep(seconds)
     return (sum(cpu_seconds(contender.programs).values()) - before) / seconds
@@ -93,17 +96,11 @@ def _timed(contender: Contender, prepared: Sequence[bytes]) -> tuple[float, list
     return time.perf_counter() - start, answers
 
 
-def _together(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    total: dict[str, float] = defaultdict(float)
-    for part in parts:
-        for role, amount in part.items():
-            total[role] += amount
-    return dict(total)
-
-
 def _foreign_seconds(programs: Sequence[Program]) -> float:
-    """Processor time that was used so far on this machine by anything but the programs and this
-    process."""
-    spent = psutil.cpu_times()._asdict()
-    busy = sum(seconds for kind, seconds in spent.items() if kind not in (*_IDLE, *_INSIDE_OTHERS))
-    return float(busy - sum(cpu_seconds(programs).values()) - sum(os.times()[:2]))
+    """Processor time that the machine has spent on processes other than the programs and this
+    one."""
+    busy = 0.0
+    for kind, seconds in psutil.cpu_times()._asdict().items():
+        if kind not in _NOT_BUSY:
+            busy += seconds
+    return busy - sum(cpu_seconds(programs).values()) - sum(os.times()[:2])

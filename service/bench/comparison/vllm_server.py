@@ -82,17 +82,6 @@ def command(
     return line + ["--enable-prefix-caching", "--disable-uvicorn-access-log"] * tuned
 
 
-def environment(plan: Plan, *, tuned: bool) -> dict[str, str]:
-    """What vLLM reads from the environment. On a CPU it keeps a core free unless it is told which
-    to use."""
-    settings = {"HF_HUB_OFFLINE": "1"}
-    if plan.device == "cpu":
-        settings["VLLM_CPU_KVCACHE_SPACE"] = "1"
-        if tuned:
-            settings["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, plan.cores))
-    return settings
-
-
 def score_template(manifest: Manifest) -> str:
     """A checkpoint's template in Jinja, all fixed text as literals: Jinja would drop the last line
     break of a bare text."""

@@ -1,11 +1,11 @@
-"""`gmr bench --observability`: what metrics, logs and traces cost, where a request costs least: all
-its scores are known.
+"""`gmr bench --observability`: the cost of metrics, logs and traces for the cheapest request, whose
+scores are all cached.
 
-Starts gateways before one worker and talks to them as any client would. Knows their settings, and
-that `service.bench.overhead.unobserved` is a gateway that observes nothing; that one is started
-twice, and what the two differ by is what the measurement is worth. Invariant: the ways are asked
-the same request in turns; a ratio is of two ways in one round; and gateways are started anew for
-each sample, because two processes of one program differ, too.
+Starts gateways in front of one worker and calls them as any client does. Depends on their settings,
+and on `service.bench.overhead.unobserved` as a gateway without observability; that one is started
+twice, and the difference between the two is the measurement's error. Invariant: all variants get
+the same request in turns, a ratio is of two variants in one round, and gateways are started anew
+for each sample, because two processes of one program differ, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -32,32 +31,32 @@ from rich.table import Table
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
-from service.bench.comparison.report import quantile, write
 from service.bench.machine import describe
 from service.bench.plan import BenchRefused, Plan
 from service.bench.programs import Program, cleaning_up, started
-from service.bench.starting import inherited, start_service
+from service.bench.results import quantile, write_report
+from service.bench.service import inherited_environment, is_ready, start_service
 from service.bench.traffic import requests
 
-_ROUNDS = 20
-_ASKED = 25
-"""Requests that a way is asked in one round."""
+ROUNDS = 20
+REQUESTS = 25
+"""Requests of a variant in one round."""
 _WARM_UP = 50
-_SENDING_SECONDS = 6
-"""Spans are sent every five seconds."""
-_DRAWN = 2_000
+_EXPORT_SECONDS = 6
+"""Spans are exported every five seconds."""
+_RESAMPLES = 2_000
 """Resamples of the bootstrap."""
-_PATIENT = {"RERANK_DEFAULT_TIMEOUT_MS": "600000"}
-"""The first request is scored, which may take long."""
-_SEEN = {"RERANK_LOG_LEVEL": "info"}
-_WAYS = {
-    "nothing": ("service.bench.overhead.unobserved", {}),
+_NO_DEADLINE = {"RERANK_DEFAULT_TIMEOUT_MS": "600000"}
+"""For the first request, which is scored."""
+_LOGGED = {"RERANK_LOG_LEVEL": "info"}
+_BASELINE = "nothing"
+_VARIANTS = {
+    _BASELINE: ("service.bench.overhead.unobserved", {}),
     "nothing, again": ("service.bench.overhead.unobserved", {}),
-    "metrics, logs": ("service.cli.main", _SEEN),
-    "metrics, logs, traces": ("service.cli.main", _SEEN | {"RERANK_TRACE_SAMPLE": "0.01"}),
+    "metrics, logs": ("service.cli.main", _LOGGED),
+    "metrics, logs, traces": ("service.cli.main", _LOGGED | {"RERANK_TRACE_SAMPLE": "0.01"}),
 }
-"""What is observed: the module that does so, and settings. The first is what others are compared
-with."""
+"""Gateways by their observability: the module that runs each, and its settings."""
 _SENT = 'rerank_trace_spans_total{outcome="sent"}'
 
 
@@ -68,8 +67,9 @@ class _Gateway:
 
 
 @dataclass(slots=True)
-class _Found:
-    """Of one way: seconds by sample and round, and processor seconds of all rounds."""
+class Timings:
+    """The measurements of one variant: seconds by sample and round, and processor seconds of all
+    rounds."""
 
     seconds: list[list[float]] = field(default_factory=list)
     cpu: float = 0.0
@@ -77,105 +77,142 @@ class _Found:
 
 def run_observability(plan: Plan) -> int:
     """Measure, print and write; the exit code is always 0. Raises as `run_bench` does."""
-    console, found = Console(), {name: _Found() for name in _WAYS}
+    console = Console()
+    timings = {name: Timings() for name in _VARIANTS}
     with cleaning_up(), TemporaryDirectory(prefix="gmr-bench-") as folder, ExitStack() as stack:
         scratch = Path(folder)
         checkpoint = make_checkpoint(plan, scratch)
         service = start_service(plan, checkpoint, plan.engine, scratch, stack)
+
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
-        body = json.dumps(
-            replace(requests("T", plan.documents, 1, 0, tokenizer)[0], cache="use").body()
-        ).encode()
+        (request,) = requests("T", plan.documents, 1, 0, tokenizer)
+        body = json.dumps(replace(request, cache="use").body()).encode()
         for sample in range(plan.samples):
             with _gateways(service.worker_url, scratch) as gateways:
-                _measure(gateways, body, found)
+                _take_sample(gateways, body, timings)
             console.print(f"sample {sample + 1} of {plan.samples}")
-    rows = [_row(name, each, found["nothing"]) for name, each in found.items()]
+
+    rows = [cost(name, found, timings[_BASELINE]) for name, found in timings.items()]
     console.print(_table(rows, plan))
     if plan.output:
-        asked = {"model": plan.model, "documents": plan.documents, "samples": plan.samples}
-        write(describe(plan) | asked | {"rows": rows}, plan.output)
+        options = {"model": plan.model, "documents": plan.documents, "samples": plan.samples}
+        write_report(describe(plan) | options | {"rows": rows}, plan.output)
     return 0
+
+
+def cost(name: str, timings: Timings, baseline: Timings) -> dict[str, Any]:
+    """The cost of a variant: the share of requests a second that it loses to the baseline, and an
+    interval that contains the share in 95 of 100 cases."""
+    lost: list[list[float]] = []
+    all_lost: list[float] = []
+    rates: list[float] = []
+    for observed, unobserved in zip(timings.seconds, baseline.seconds, strict=True):
+        shares = [1 - one / other for other, one in zip(observed, unobserved, strict=True)]
+        lost.append(shares)
+        all_lost += shares
+        rates += [REQUESTS / seconds for seconds in observed]
+
+    low, high = median_interval(lost, Random(0))
+    request_count = (REQUESTS + 1) * ROUNDS * len(timings.seconds)
+    return {
+        "observed": name,
+        "requests_per_second": statistics.median(rates),
+        "throughput_lost": statistics.median(all_lost),
+        "throughput_lost_95": [low, high],
+        "cpu_ms_a_request": timings.cpu / request_count * 1000,
+        "seconds": timings.seconds,
+    }
+
+
+def median_interval(samples: Sequence[Sequence[float]], rng: Random) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the median: samples are drawn with replacement, and from each
+    of them its rounds."""
+    medians = []
+    for _ in range(_RESAMPLES):
+        drawn: list[float] = []
+        for rounds in rng.choices(samples, k=len(samples)):
+            drawn += rng.choices(rounds, k=len(rounds))
+        medians.append(statistics.median(drawn))
+    return quantile(medians, 0.025), quantile(medians, 0.975)
 
 
 @contextmanager
 def _gateways(worker: str, scratch: Path) -> Iterator[dict[str, _Gateway]]:
-    """A gateway for each way, ready, and a place where traces go; at the end some must have come
-    there."""
+    """A ready gateway for each variant, and a trace collector; raises `BenchRefused` at the end
+    where no trace was sent to it."""
     with ExitStack() as stack:
-        sink = calls.free_url()
-        command = [sys.executable, "-m", "service.bench.overhead.sink", calls.port_of(sink)]
-        program = stack.enter_context(started("sink", command, inherited(), scratch / "sink.log"))
-        program.await_ready(partial(calls.answers, sink, "/"))
-        gateways = {}
-        for name, (module, settings) in _WAYS.items():
+        collector = calls.free_url()
+        command = [sys.executable, "-m", "service.bench.overhead.sink", calls.port_of(collector)]
+        sink = stack.enter_context(
+            started("sink", command, inherited_environment(), scratch / "sink.log")
+        )
+        sink.await_ready(partial(calls.answers, collector, "/"))
+
+        gateways: dict[str, _Gateway] = {}
+        for name, (module, settings) in _VARIANTS.items():
             url = calls.free_url()
-            traced = {"RERANK_OTLP_ENDPOINT": sink} if "RERANK_TRACE_SAMPLE" in settings else {}
-            command = [
-                sys.executable,
-                "-m",
-                module,
-                "gateway",
-                "--workers",
-                worker,
-                "--port",
-                calls.port_of(url),
-            ]
+            command = [sys.executable, "-m", module, "gateway"]
+            command += ["--workers", worker, "--port", calls.port_of(url)]
+            environment = inherited_environment() | _NO_DEADLINE | settings
+            if "RERANK_TRACE_SAMPLE" in settings:
+                environment["RERANK_OTLP_ENDPOINT"] = collector
             program = stack.enter_context(
-                started(
-                    "gateway",
-                    command,
-                    inherited() | _PATIENT | settings | traced,
-                    scratch / f"{name}.log",
-                )
+                started("gateway", command, environment, scratch / f"{name}.log")
             )
-            program.await_ready(partial(calls.answers, url, "/health/ready"))
+            program.await_ready(partial(is_ready, url))
             gateways[name] = _Gateway(program, url)
         yield gateways
-        time.sleep(_SENDING_SECONDS)
-        if not calls.numbers(url).get(_SENT):
+
+        time.sleep(_EXPORT_SECONDS)
+        if not calls.metrics(url).get(_SENT):
             raise BenchRefused(
                 "No trace has left the gateway that was to send some: nothing was measured."
             )
 
 
-def _measure(gateways: Mapping[str, _Gateway], body: bytes, found: Mapping[str, _Found]) -> None:
-    """One sample: every way is warmed up, then asked in turns; who is first changes from round to
-    round."""
-    taken: dict[str, list[float]] = {name: [] for name in gateways}
+def _take_sample(
+    gateways: Mapping[str, _Gateway], body: bytes, timings: Mapping[str, Timings]
+) -> None:
+    """One sample: all variants are warmed up and then called in turns, and the first of a round
+    changes from round to round."""
     for gateway in gateways.values():
         _seconds(gateway.url, body, _WARM_UP)
-    before = {
-        name: sum(gateway.program.cpu_seconds().values()) for name, gateway in gateways.items()
-    }
+
+    before = {name: _cpu_seconds(gateway) for name, gateway in gateways.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in gateways}
     names = list(gateways)
-    for number in range(_ROUNDS):
+    for number in range(ROUNDS):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
-            taken[name].append(_seconds(gateways[name].url, body, _ASKED))
+            rounds[name].append(_seconds(gateways[name].url, body, REQUESTS))
+
     for name, gateway in gateways.items():
-        found[name].seconds.append(taken[name])
-        found[name].cpu += sum(gateway.program.cpu_seconds().values()) - before[name]
+        timings[name].seconds.append(rounds[name])
+        timings[name].cpu += _cpu_seconds(gateway) - before[name]
+
+
+def _cpu_seconds(gateway: _Gateway) -> float:
+    return sum(gateway.program.cpu_seconds().values())
 
 
 def _seconds(url: str, body: bytes, times: int) -> float:
-    """How long a request takes so many times in a row, over one connection that was used once
+    """The time of a request sent `times` times in a row, over one connection that was used once
     before."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=calls.ANSWER_SECONDS)
     try:
-        _ask(connection, body)
+        _send(connection, body)
         start = time.perf_counter()
         for _ in range(times):
-            _ask(connection, body)
+            _send(connection, body)
         return time.perf_counter() - start
-    # among them a broken pipe, of which the command line would say nothing
+    # BrokenPipeError among them, which the command line would take for a closed terminal
     except OSError as error:
         raise calls.CallFailed(f"A gateway was lost ({type(error).__name__}).") from error
     finally:
         connection.close()
 
 
-def _ask(connection: http.client.HTTPConnection, body: bytes) -> None:
+def _send(connection: http.client.HTTPConnection, body: bytes) -> None:
     connection.request("POST", "/rerank", body, {"content-type": "application/json"})
     answer = connection.getresponse()
     content = answer.read()
@@ -183,38 +220,6 @@ def _ask(connection: http.client.HTTPConnection, body: bytes) -> None:
         raise calls.CallFailed(
             f"/rerank answered {answer.status}: {content[:500].decode(errors='replace')}"
         )
-
-
-def _row(name: str, found: _Found, reference: _Found) -> dict[str, Any]:
-    """What a way costs: the share of requests a second that is lost to it, and an interval that has
-    it in 95 of 100 cases."""
-    lost = [
-        [1 - without / seen for seen, without in zip(*rounds, strict=True)]
-        for rounds in zip(found.seconds, reference.seconds, strict=True)
-    ]
-    asked = (_ASKED + 1) * _ROUNDS * len(found.seconds)
-    low, high = _interval(lost, Random(0))
-    return {
-        "observed": name,
-        "requests_per_second": statistics.median(
-            _ASKED / seconds for rounds in found.seconds for seconds in rounds
-        ),
-        "throughput_lost": statistics.median(chain.from_iterable(lost)),
-        "throughput_lost_95": [low, high],
-        "cpu_ms_a_request": found.cpu / asked * 1000,
-        "seconds": found.seconds,
-    }
-
-
-def _interval(samples: Sequence[Sequence[float]], rng: Random) -> tuple[float, float]:
-    """The bootstrap's interval of the median: samples are drawn again, and of each its rounds."""
-    medians = []
-    for _ in range(_DRAWN):
-        drawn = [
-            rng.choices(rounds, k=len(rounds)) for rounds in rng.choices(samples, k=len(samples))
-        ]
-        medians.append(statistics.median(chain.from_iterable(drawn)))
-    return quantile(medians, 0.025), quantile(medians, 0.975)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:

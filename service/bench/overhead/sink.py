@@ -1,5 +1,5 @@
-"""A collector of traces that accepts every span and keeps none: `python -m
-service.bench.overhead.sink PORT`."""
+"""A trace collector that accepts every span and keeps none: `python -m service.bench.overhead.sink
+PORT`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-class _Sink(BaseHTTPRequestHandler):
+class Sink(BaseHTTPRequestHandler):
+    """Answers every request with 200 and an empty body."""
+
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -23,8 +25,8 @@ class _Sink(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Not a word."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), _Sink).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Sink).serve_forever()

@@ -1,9 +1,8 @@
-"""The service with nobody looking: `gmr`, but nothing is counted, timed or logged, to measure what
-looking costs.
+"""`gmr` without metrics, timings and log lines, as the baseline of `gmr bench --observability`.
 
-Run by `gmr bench --observability` alone. The places that observe stay what they are; what they call
-does nothing. Invariant: answers are those of the service, but for `Server-Timing`, which has no
-stages; and a name that is not there any more is an error.
+The call sites stay in place; the functions that they call do nothing. Invariant: answers are those
+of the service, but for `Server-Timing`, which has no stages; a replaced name that does not exist
+any more is an error.
 """
 
 from __future__ import annotations
@@ -37,20 +36,21 @@ _INSTEAD = {
     "service.gateway.request_metrics:count_query": _nothing,
     "service.gateway.request_metrics:count_result": _nothing,
 }
-"""What stands in whose place. Each module is imported before those that take its names."""
+"""Replacements by `MODULE:NAME`. Each module is imported before those that import names from it."""
 
 
 def without_observability() -> None:
-    """From now on have this process observe nothing. To be called before the rest of the service is
+    """Replace all of them in this process; to be called before the rest of the service is
     imported."""
     for path, instead in _INSTEAD.items():
-        module, _, place = path.partition(":")
-        holder: object = import_module(module)
-        *outer, name = place.split(".")
+        module, _, dotted = path.partition(":")
+        owner: object = import_module(module)
+        *outer, name = dotted.split(".")
         for part in outer:
-            holder = getattr(holder, part)
-        getattr(holder, name)
-        setattr(holder, name, instead)
+            owner = getattr(owner, part)
+
+        getattr(owner, name)
+        setattr(owner, name, instead)
 
 
 if __name__ == "__main__":

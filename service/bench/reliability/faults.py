@@ -1,17 +1,15 @@
-"""`gmr bench --faults`: what callers notice when a part of the service fails, and what that costs
-in work.
+"""`gmr bench --faults`: the effect of a failed part on callers, and its cost in work.
 
-Knows faults and what callers record, not how the service deals with them. Invariant: a fault begins
-when a quarter of its row's requests are answered and ends when three quarters are; rows are
-compared with the calm row of the same run.
+Depends on faults and on callers' records, not on how the service handles a fault. Invariant: a
+fault begins when a quarter of its row's requests are answered and ends when three quarters are;
+rows are compared with the row without a fault of the same run.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,43 +19,47 @@ from rich.table import Table
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
-from service.bench.comparison.report import AGREEMENT, quantile, write
 from service.bench.machine import describe
 from service.bench.plan import Plan
 from service.bench.programs import cleaning_up
+from service.bench.reliability.injection import FAULTS, Fault, Undo
 from service.bench.reliability.load import (
     TURNED_AWAY,
-    Asked,
+    Outcome,
     Traffic,
     closed_loop,
     open_loop,
     succeeded,
-    wrong,
+    wrong_answers,
 )
-from service.bench.reliability.system import System, system
+from service.bench.reliability.system import System, running_system
+from service.bench.results import AGREEMENT, quantile, write_report
 
 CALLERS = 4
-REQUESTS_A_SAMPLE = 60
-"""Requests of a row are so many for each sample that the command line asks for."""
 CHECKED = 40
-"""Answers of a row that are compared with what a calm service says."""
-OVERLOAD, OVERLOAD_SECONDS = 10, 10
-SLOWNESS, _PERIOD_SECONDS = 10, 0.2
+"""Answers of a row that are compared with those of an undisturbed service."""
+OVERLOAD = 10
+"""Requests a second during the overload, as a multiple of the capacity."""
 _CALLS = "rerank_worker_calls_total"
-_LIES = (
-    "local k=redis.call('KEYS','*') local v={} for i,x in ipairs(k) do v[i]=redis.call('GET',x) end"
-    " for i,x in ipairs(k) do redis.call('SET',x,v[i%#k+1]) end return #k"
-)
-"""Gives every key its neighbour's value."""
 
-Fault = Callable[[System], Callable[[], None]]
-"""Does the harm; what it gives undoes it."""
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The faults of a run, the requests of a row for each sample of the plan, and the length of the
+    overload."""
+
+    faults: Mapping[str, Fault] = field(default_factory=lambda: FAULTS)
+    requests_a_sample: int = 60
+    overload_seconds: float = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What callers saw. `failed`: no scores, nor turned away politely; `extra_work`: calls to
-    workers that came to nothing."""
+    """Callers' view of one fault.
+
+    `failed` counts requests with neither scores nor a status that asks to come again. `extra_work`
+    is the calls to workers that gave no scores, over those that gave some.
+    """
 
     fault: str
     requests: int
@@ -70,135 +72,185 @@ class Row:
     extra_work: float
 
 
-def run_faults(plan: Plan) -> int:
+class _Schedule:
+    """Begins a fault and ends it, by the number of answers."""
+
+    def __init__(self, fault: Fault, system: System, requests: int) -> None:
+        self._fault, self._system = fault, system
+        self._start, self._end = requests // 4, 3 * requests // 4
+        self._undo: Undo | None = None
+        self._over = False
+
+    def on_progress(self, answers: int) -> None:
+        """Begin or end the fault where it is time."""
+        if self._undo is None and answers >= self._start:
+            self._undo = self._fault(self._system)
+        elif self._undo and not self._over and answers >= self._end:
+            self._over = True
+            self._undo()
+
+
+def run_faults(plan: Plan, extent: Extent | None = None) -> int:
     """Measure, print and write; the exit code is 1 where a score was wrong. Raises as `run_bench`
     does."""
+    extent = extent or Extent()
     console = Console()
+    rows: list[Row] = []
     with cleaning_up(), TemporaryDirectory(prefix="gmr-bench-") as scratch:
         checkpoint = make_checkpoint(plan, Path(scratch))
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
-        with system(plan, checkpoint) as whole:
-            closed_loop(
-                whole.gateway.url,
-                Traffic(tokenizer, plan.documents, 0),
-                CALLERS,
-                REQUESTS_A_SAMPLE,
-                _ignore,
-            )
-            rows: list[Row] = []
-            for number, (name, fault) in enumerate(FAULTS.items(), start=1):
+        with running_system(plan, checkpoint) as system:
+            warm_up = Traffic(tokenizer, plan.documents, 0)
+            closed_loop(system.gateway.url, warm_up, CALLERS, extent.requests_a_sample)
+
+            for number, (name, fault) in enumerate(extent.faults.items(), start=1):
                 traffic = Traffic(tokenizer, plan.documents, number)
-                rows.append(
-                    _row(name, whole, traffic, plan, fault, rows[0].p99_ms if rows else None)
+                row = _measure(
+                    name,
+                    fault,
+                    system,
+                    traffic,
+                    requests=extent.requests_a_sample * plan.samples,
+                    tolerance=AGREEMENT[plan.dtype],
+                    reference_p99=rows[0].p99_ms if rows else None,
                 )
-                console.print(f"{name}: {rows[-1].failed} of {rows[-1].requests} failed")
-            overload = _overload(whole, Traffic(tokenizer, plan.documents, len(FAULTS) + 1))
-    console.print(_table(rows))
+                rows.append(row)
+                console.print(f"{name}: {row.failed} of {row.requests} failed")
+
+            traffic = Traffic(tokenizer, plan.documents, len(extent.faults) + 1)
+            overload = _overload(system, traffic, extent)
+
+    console.print(_table(rows, extent))
     console.print(_sentence(overload), soft_wrap=True)
-    report = describe(plan) | {
+    report = {
+        **describe(plan),
         "model": plan.model,
         "engine": plan.engine,
         "documents": plan.documents,
         "callers": CALLERS,
+        "rows": [asdict(row) for row in rows],
+        "overload": overload,
     }
-    report |= {"rows": [asdict(row) for row in rows], "overload": overload}
     if plan.output:
-        write(report, plan.output)
+        write_report(report, plan.output)
     return int(any(row.wrong for row in rows))
 
 
-def _row(
-    name: str, whole: System, traffic: Traffic, plan: Plan, fault: Fault, calm_p99: float | None
+def _measure(
+    name: str,
+    fault: Fault,
+    system: System,
+    traffic: Traffic,
+    *,
+    requests: int,
+    tolerance: float,
+    reference_p99: float | None,
 ) -> Row:
-    count = REQUESTS_A_SAMPLE * plan.samples
-    before, undo = _calls(whole), _ignore_nothing
-    state = "before"
+    """The row of one fault."""
+    url = system.gateway.url
+    schedule = _Schedule(fault, system, requests)
+    calls_before, scored_before = _worker_calls(system)
+    outcomes = closed_loop(url, traffic, CALLERS, requests, schedule.on_progress)
+    calls_after, scored_after = _worker_calls(system)
+    system.await_ready()
 
-    def watch(done: int) -> None:
-        nonlocal undo, state
-        if state == "before" and done >= count // 4:
-            undo, state = fault(whole), "harmed"
-        elif state == "harmed" and done >= 3 * count // 4:
-            state = "mended"
-            undo()
-
-    asked = closed_loop(whole.gateway.url, traffic, CALLERS, count, watch)
-    after = _calls(whole)
-    whole.await_ready()
-    taken = [each.seconds * 1000 for each in asked]
-    polite = sum(each.status in TURNED_AWAY and each.retry_after for each in asked)
-    p99 = quantile(taken, 0.99)
+    milliseconds = [outcome.seconds * 1000 for outcome in outcomes]
+    turned_away = [
+        outcome for outcome in outcomes if outcome.status in TURNED_AWAY and outcome.retry_after
+    ]
+    p99 = quantile(milliseconds, 0.99)
     return Row(
         fault=name,
-        requests=count,
-        failed=count - len(succeeded(asked)) - polite,
-        turned_away=polite,
-        wrong=wrong(whole.gateway.url, asked, CHECKED, AGREEMENT[plan.dtype]),
-        p50_ms=quantile(taken, 0.5),
+        requests=requests,
+        failed=requests - len(succeeded(outcomes)) - len(turned_away),
+        turned_away=len(turned_away),
+        wrong=wrong_answers(url, outcomes, CHECKED, tolerance),
+        p50_ms=quantile(milliseconds, 0.5),
         p99_ms=p99,
-        p99_ratio=p99 / (calm_p99 or p99),
-        extra_work=(after["all"] - before["all"]) / max(1.0, after["ok"] - before["ok"]) - 1,
+        p99_ratio=p99 / (reference_p99 or p99),
+        extra_work=(calls_after - calls_before) / max(1.0, scored_after - scored_before) - 1,
     )
 
 
-def _overload(whole: System, traffic: Traffic) -> dict[str, float]:
-    """Capacity by a closed loop that keeps every worker busy; then requests at ten times that rate,
-    whatever becomes of them."""
-    url, count = whole.gateway.url, REQUESTS_A_SAMPLE
+def _worker_calls(system: System) -> tuple[float, float]:
+    """The gateway's calls to workers so far, and those of them that gave scores."""
+    total = scored = 0.0
+    for sample, value in calls.metrics(system.gateway.url).items():
+        if sample.startswith(_CALLS):
+            total += value
+            if 'outcome="ok"' in sample:
+                scored += value
+    return total, scored
+
+
+def _overload(system: System, traffic: Traffic, extent: Extent) -> dict[str, float]:
+    """The capacity, by a closed loop that keeps every worker busy; then requests at ten times that
+    rate, whatever becomes of them; then the capacity again."""
+    url, requests = system.gateway.url, extent.requests_a_sample
     start = time.perf_counter()
-    closed_loop(url, traffic, 2 * CALLERS, count, _ignore)
-    capacity = count / (time.perf_counter() - start)
+    closed_loop(url, traffic, 2 * CALLERS, requests)
+    capacity = requests / (time.perf_counter() - start)
+
     start = time.perf_counter()
-    asked = open_loop(url, traffic, OVERLOAD * capacity, OVERLOAD_SECONDS)
+    outcomes = open_loop(url, traffic, OVERLOAD * capacity, extent.overload_seconds)
     seconds = time.perf_counter() - start
-    served, refused = succeeded(asked), [each for each in asked if each.status in TURNED_AWAY]
+    served = succeeded(outcomes)
+    refused = [outcome for outcome in outcomes if outcome.status in TURNED_AWAY]
+
     start = time.perf_counter()
-    closed_loop(url, traffic, 2 * CALLERS, count, _ignore)
+    closed_loop(url, traffic, 2 * CALLERS, requests)
+    recovered = requests / (time.perf_counter() - start)
     return {
-        "requests": len(asked),
+        "requests": len(outcomes),
         "served": len(served),
         "turned_away": len(refused),
-        "failed": len(asked) - len(served) - len(refused),
+        "failed": len(outcomes) - len(served) - len(refused),
         "goodput": len(served) / seconds / capacity,
-        "p99_ms": _p99(served),
-        "turned_away_p50_ms": quantile([each.seconds * 1000 for each in refused] or [0.0], 0.5),
-        "turned_away_p99_ms": _p99(refused),
-        "recovered": count / (time.perf_counter() - start) / capacity,
+        "p99_ms": _milliseconds(served, 0.99),
+        "turned_away_p50_ms": _milliseconds(refused, 0.5),
+        "turned_away_p99_ms": _milliseconds(refused, 0.99),
+        "recovered": recovered / capacity,
     }
 
 
-def _p99(asked: Sequence[Asked]) -> float:
-    return quantile([each.seconds * 1000 for each in asked] or [0.0], 0.99)
+def _milliseconds(outcomes: Sequence[Outcome], share: float) -> float:
+    """A quantile of the answers' times; 0 where there are none."""
+    if not outcomes:
+        return 0.0
+    return quantile([outcome.seconds * 1000 for outcome in outcomes], share)
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[Row], extent: Extent) -> Table:
     table = Table(
         title=(
-            f"{CALLERS} callers, {REQUESTS_A_SAMPLE} requests a sample; a gateway, two workers, a"
-            " Redis"
+            f"{CALLERS} callers, {extent.requests_a_sample} requests a sample; a gateway, two"
+            " workers, a Redis"
         )
     )
+    table.add_column("fault", justify="left")
     for heading in (
-        "fault",
         "requests",
         "failed",
         "turned away",
         "wrong scores",
         "p50 ms",
         "p99 ms",
-        "p99 / calm",
+        "p99 / no fault",
         "extra work",
     ):
-        table.add_column(heading, justify="left" if heading == "fault" else "right")
+        table.add_column(heading, justify="right")
     for row in rows:
-        counts = (str(each) for each in (row.requests, row.failed, row.turned_away, row.wrong))
-        times = (
+        table.add_row(
+            row.fault,
+            str(row.requests),
+            str(row.failed),
+            str(row.turned_away),
+            str(row.wrong),
             f"{row.p50_ms:.0f}",
             f"{row.p99_ms:.0f}",
             f"{row.p99_ratio:.2f}x",
             f"{row.extra_work:.1%}",
         )
-        table.add_row(row.fault, *counts, *times)
     return table
 
 
@@ -213,87 +265,3 @@ def _sentence(overload: dict[str, float]) -> str:
         f" turned away ({away}), {overload['failed']:.0f} failed; afterwards,"
         f" {overload['recovered']:.0%} of the capacity."
     )
-
-
-def _calls(whole: System) -> dict[str, float]:
-    counted = {
-        name: value
-        for name, value in calls.numbers(whole.gateway.url).items()
-        if name.startswith(_CALLS)
-    }
-    return {"all": sum(counted.values()), "ok": counted.get(f'{_CALLS}{{outcome="ok"}}', 0.0)}
-
-
-def _ignore(_done: int) -> None:
-    """Nothing happens at any number of requests."""
-
-
-def _ignore_nothing() -> None:
-    """Nothing has to be undone."""
-
-
-def _calm(_whole: System) -> Callable[[], None]:
-    return _ignore_nothing
-
-
-def _kill_worker(whole: System) -> Callable[[], None]:
-    whole.workers[0].kill()
-    return whole.workers[0].restart
-
-
-def _stop_worker(whole: System) -> Callable[[], None]:
-    whole.workers[0].program.pause()
-    return whole.workers[0].program.resume
-
-
-def _slow_worker(whole: System) -> Callable[[], None]:
-    over = threading.Event()
-    limping = threading.Thread(target=_limp, args=(whole, over))
-    limping.start()
-
-    def undo() -> None:
-        over.set()
-        limping.join()
-
-    return undo
-
-
-def _limp(whole: System, over: threading.Event) -> None:
-    program = whole.workers[0].program
-    while not over.is_set():
-        program.pause()
-        over.wait(_PERIOD_SECONDS * (1 - 1 / SLOWNESS))
-        program.resume()
-        time.sleep(_PERIOD_SECONDS / SLOWNESS)
-
-
-def _kill_redis(whole: System) -> Callable[[], None]:
-    whole.redis.kill()
-    return whole.redis.restart
-
-
-def _stop_redis(whole: System) -> Callable[[], None]:
-    whole.redis.program.pause()
-    return whole.redis.program.resume
-
-
-def _fill_redis(whole: System) -> Callable[[], None]:
-    whole.redis_says("CONFIG", "SET", "maxmemory", "1mb")
-    return lambda: (whole.redis_says("CONFIG", "SET", "maxmemory", "0"), None)[1]
-
-
-def _lying_redis(whole: System) -> Callable[[], None]:
-    whole.redis_says("EVAL", _LIES, "0")
-    return _ignore_nothing
-
-
-FAULTS: dict[str, Fault] = {
-    "none": _calm,
-    "a worker is killed": _kill_worker,
-    "a worker hangs": _stop_worker,
-    f"a worker is {SLOWNESS} times slower": _slow_worker,
-    "Redis is killed": _kill_redis,
-    "Redis hangs": _stop_redis,
-    "Redis is full": _fill_redis,
-    "Redis gives other pairs' values": _lying_redis,
-}

@@ -1,8 +1,7 @@
-"""The load that faults are measured under: callers who ask one request after the other, or requests
-that come at a rate.
+"""The load during a fault: callers that send one request after the other, or requests at a rate.
 
-Knows the public API alone. Invariant: every request that was begun is in the record with what
-became of it, and what callers ask is a mix of pairs that were asked before and pairs that were not.
+Depends on the public API alone. Invariant: every request that was begun is in the record with its
+outcome, and requests mix pairs that were sent before with pairs that were not.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ from service.bench.workloads import make_request
 
 TIMEOUT_MS = 20_000
 GIVE_UP_SECONDS = 30
-"""A caller waits longer than the request may take: an answer that never comes would be a finding.
-"""
+"""A caller's own timeout, longer than the request's, so that a missing answer is noticed."""
 NO_ANSWER = 0
 HOT_TEXTS = 64
-"""Texts that are asked about again and again, with `HOT_QUERIES`; half of a request's documents are
-of these."""
+"""Texts that are sent again and again, with `HOT_QUERIES`: half of a request's documents are of
+these."""
 HOT_QUERIES = 4
 TURNED_AWAY = (429, 503)
 
@@ -37,9 +35,9 @@ Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request: its status (`NO_ANSWER`: none came), seconds until its answer, and the logit of
-    each pair it scored."""
+class Outcome:
+    """One request: its status (`NO_ANSWER`: none came), the seconds until its answer, and the logit
+    of each scored pair."""
 
     status: int
     seconds: float
@@ -51,32 +49,28 @@ class Traffic:
     """Makes requests, each one different."""
 
     def __init__(self, tokenizer: LiteralTokenizer, documents: int, seed: int) -> None:
-        self._tokenizer, self._documents = tokenizer, documents
-        hot = make_request("L", HOT_TEXTS, 0, tokenizer)
-        self._hot = [text for text in hot.documents if isinstance(text, str)]
-        self._queries = [
-            query
-            for each in range(HOT_QUERIES)
-            if isinstance(query := make_request("T", 1, each, tokenizer).query, str)
-        ]
+        self._documents = documents
+        self._hot_texts = _texts(make_request("L", HOT_TEXTS, 0, tokenizer).documents)
+        self._queries: list[str] = []
+        for number in range(HOT_QUERIES):
+            self._queries += _texts([make_request("T", 1, number, tokenizer).query])
         self._rng, self._lock, self._numbers = Random(seed), threading.Lock(), count(seed * 10**6)
 
     def body(self) -> dict[str, Any]:
+        """The next request. May be called from several threads."""
         with self._lock:
-            known = self._rng.sample(self._hot, self._documents // 2)
-            new = [
-                f"{self._rng.choice(self._hot)} {next(self._numbers)}"
-                for _ in range(self._documents - len(known))
-            ]
+            documents = self._rng.sample(self._hot_texts, self._documents // 2)
+            while len(documents) < self._documents:
+                documents.append(f"{self._rng.choice(self._hot_texts)} {next(self._numbers)}")
             return {
                 "query": self._rng.choice(self._queries),
-                "documents": known + new,
+                "documents": documents,
                 "timeout_ms": TIMEOUT_MS,
             }
 
 
-def ask(url: str, body: dict[str, Any]) -> Asked:
-    """One request over a connection of its own."""
+def send(url: str, body: dict[str, Any]) -> Outcome:
+    """Send one request over a connection of its own."""
     start = time.perf_counter()
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=GIVE_UP_SECONDS)
     try:
@@ -86,79 +80,92 @@ def ask(url: str, body: dict[str, Any]) -> Asked:
         response = connection.getresponse()
         content = json.loads(response.read())
     except (OSError, http.client.HTTPException, ValueError):
-        return Asked(NO_ANSWER, time.perf_counter() - start)
+        return Outcome(NO_ANSWER, time.perf_counter() - start)
     finally:
         connection.close()
+
     seconds = time.perf_counter() - start
     if response.status != http.client.OK:
-        return Asked(
-            response.status, seconds, retry_after=response.getheader("retry-after") is not None
-        )
-    texts = body["documents"]
-    return Asked(
-        http.client.OK,
-        seconds,
-        {(body["query"], texts[each["index"]]): each["logit"] for each in content["results"]},
-    )
+        retry_after = response.getheader("retry-after") is not None
+        return Outcome(response.status, seconds, retry_after=retry_after)
+
+    logits: dict[Pair, float] = {}
+    for result in content["results"]:
+        logits[body["query"], body["documents"][result["index"]]] = result["logit"]
+    return Outcome(http.client.OK, seconds, logits)
 
 
 def closed_loop(
-    url: str, traffic: Traffic, callers: int, requests: int, watch: Callable[[int], None]
-) -> list[Asked]:
-    """`callers` at a time until `requests` are answered; after each, `watch` is told how many are,
-    by one caller at a time."""
-    done: list[Asked] = []
-    numbers, turn = iter(range(requests)), threading.Lock()
+    url: str,
+    traffic: Traffic,
+    callers: int,
+    requests: int,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Outcome]:
+    """Send `requests` requests from `callers` callers, each of which waits for its answer.
+
+    After each answer, `on_progress` gets the number of answers so far, from one caller at a time.
+    """
+    outcomes: list[Outcome] = []
+    numbers, lock = iter(range(requests)), threading.Lock()
 
     def caller() -> None:
         while True:
-            with turn:
+            with lock:
                 if next(numbers, None) is None:
                     return
-            done.append(ask(url, traffic.body()))
-            with turn:
-                watch(len(done))
+            outcomes.append(send(url, traffic.body()))
+            if on_progress:
+                with lock:
+                    on_progress(len(outcomes))
 
     with ThreadPoolExecutor(callers) as pool:
-        for each in [pool.submit(caller) for _ in range(callers)]:
-            each.result()
-    return done
+        running = [pool.submit(caller) for _ in range(callers)]
+    for future in running:
+        future.result()
+    return outcomes
 
 
-def open_loop(url: str, traffic: Traffic, rate: float, seconds: float) -> list[Asked]:
-    """`rate` requests a second, whatever becomes of them, for so many seconds; then all their
-    answers."""
+def open_loop(url: str, traffic: Traffic, rate: float, seconds: float) -> list[Outcome]:
+    """Send `rate` requests a second for some seconds, whether or not they are answered, and wait
+    for all answers."""
     bodies = [traffic.body() for _ in range(int(rate * seconds))]
     start = time.perf_counter()
+    sent = []
     with ThreadPoolExecutor(len(bodies)) as pool:
-        asked = []
         for number, body in enumerate(bodies):
             time.sleep(max(0.0, start + number / rate - time.perf_counter()))
-            asked.append(pool.submit(ask, url, body))
-        return [each.result() for each in asked]
+            sent.append(pool.submit(send, url, body))
+    return [future.result() for future in sent]
 
 
-def wrong(url: str, asked: Sequence[Asked], most: int, tolerance: float) -> int:
-    """Of at most `most` answers, how many have a logit that differs from what a calm service says
-    past its cache."""
-    answered = [each for each in asked if each.logits]
-    found = 0
-    for each in answered[:: max(1, len(answered) // most)]:
-        query = next(iter(each.logits))[0]
-        texts = [text for _, text in each.logits]
-        calm = ask(
-            url, {"query": query, "documents": texts, "cache": "bypass", "timeout_ms": TIMEOUT_MS}
-        )
-        found += not _agree(each.logits, calm.logits, tolerance)
-    return found
+def wrong_answers(url: str, outcomes: Sequence[Outcome], most: int, tolerance: float) -> int:
+    """Of at most `most` answers, the number of those with a logit that differs from what an
+    undisturbed service computes without its cache."""
+    scored = [outcome for outcome in outcomes if outcome.logits]
+    wrong = 0
+    for outcome in scored[:: max(1, len(scored) // most)]:
+        body = {
+            "query": next(iter(outcome.logits))[0],
+            "documents": [text for _, text in outcome.logits],
+            "cache": "bypass",
+            "timeout_ms": TIMEOUT_MS,
+        }
+        if not _agree(outcome.logits, send(url, body).logits, tolerance):
+            wrong += 1
+    return wrong
 
 
-def succeeded(asked: Iterable[Asked]) -> list[Asked]:
+def succeeded(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Those that were answered with scores."""
-    return [each for each in asked if each.status == http.client.OK]
+    return [outcome for outcome in outcomes if outcome.status == http.client.OK]
 
 
-def _agree(one: dict[Pair, float], other: dict[Pair, float], tolerance: float) -> bool:
-    return one.keys() == other.keys() and all(
-        abs(logit - other[pair]) <= tolerance for pair, logit in one.items()
-    )
+def _texts(parts: Iterable[object]) -> list[str]:
+    return [part for part in parts if isinstance(part, str)]
+
+
+def _agree(logits: dict[Pair, float], others: dict[Pair, float], tolerance: float) -> bool:
+    if logits.keys() != others.keys():
+        return False
+    return all(abs(logit - others[pair]) <= tolerance for pair, logit in logits.items())

@@ -1,7 +1,8 @@
-"""What faults are done to: a gateway, two workers and a Redis, each a program of its own.
+"""The system that faults are injected into: a gateway, two workers and a Redis, each a program of
+its own.
 
-Knows how they are started and how they are harmed, nothing of what is measured. Invariant: the
-score cache is Redis alone, so that every request meets it.
+Depends on the commands that start them, on no measurement. Invariant: the score cache is Redis
+alone, so that every request uses it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from model_store.checkpoint import Checkpoint
 from service.bench import calls
 from service.bench.plan import BenchRefused, Plan
 from service.bench.programs import Program, started
-from service.bench.starting import inherited
+from service.bench.service import gmr, inherited_environment, is_ready
 
 WORKERS = 2
 _STOP_SECONDS = 30
@@ -44,7 +46,7 @@ class Part:
         self.program.process.wait(_STOP_SECONDS)
 
     def restart(self) -> None:
-        """Start it again, without waiting for it."""
+        """Start it again, without waiting until it is ready."""
         self.program = self.stack.enter_context(
             started(self.role, self.command, self.environment, self.log)
         )
@@ -58,82 +60,76 @@ class System:
     workers: list[Part]
     redis: Part
 
-    def redis_says(self, *words: str) -> str:
-        """What Redis answers to a command."""
-        asked = ["redis-cli", "-p", calls.port_of(self.redis.url), *words]
-        return subprocess.run(
-            asked, capture_output=True, text=True, timeout=_STOP_SECONDS, check=False
-        ).stdout.strip()
-
-    def ready_workers(self) -> int:
-        return sum(_ready(worker.url) for worker in self.workers)
+    def redis_command(self, *words: str) -> str:
+        """Redis's answer to a command."""
+        line = ["redis-cli", "-p", calls.port_of(self.redis.url), *words]
+        done = subprocess.run(
+            line, capture_output=True, text=True, timeout=_STOP_SECONDS, check=False
+        )
+        return done.stdout.strip()
 
     def await_ready(self) -> None:
-        """Wait until every part is."""
+        """Wait until every part is ready."""
         for part in (*self.workers, self.gateway):
-            part.program.await_ready(lambda url=part.url: _ready(url))  # type: ignore[misc]
-        self.redis.program.await_ready(lambda: self.redis_says("PING") == "PONG")
+            part.program.await_ready(partial(_answers_ready, part.url))
+        self.redis.program.await_ready(lambda: self.redis_command("PING") == "PONG")
 
 
 @contextmanager
-def system(plan: Plan, checkpoint: Checkpoint) -> Iterator[System]:
+def running_system(plan: Plan, checkpoint: Checkpoint) -> Iterator[System]:
     """A system that is ready; raises `BenchRefused` where there is no Redis, `ProgramFailed` where
-    something does not start."""
+    a part does not start."""
     if not shutil.which("redis-server"):
         raise BenchRefused("gmr bench --faults needs redis-server.")
-    python = plan.python_vllm if plan.engine == "vllm" else sys.executable
-    quiet = inherited() | {"RERANK_LOG_LEVEL": "warning"}
-    alone = quiet | {
-        "RERANK_MODEL": str(checkpoint.folder),
-        "RERANK_ENGINE": plan.engine,
-        "RERANK_DEVICE": plan.device,
-        "RERANK_THREADS": "1",
-    }
+
+    common = inherited_environment() | {"RERANK_LOG_LEVEL": "warning"}
     with tempfile.TemporaryDirectory(prefix="gmr-faults-") as folder, ExitStack() as stack:
         scratch = Path(folder)
 
-        def part(name: str, command: list[str], environment: dict[str, str], url: str) -> Part:
-            log = scratch / name
-            program = stack.enter_context(started(name, command, environment, log))
-            return Part(name, command, environment, log, stack, url, program)
-
-        def gmr(name: str, interpreter: str, *words: str, settings: dict[str, str]) -> Part:
-            url = calls.free_url()
-            return part(
-                name,
-                [interpreter, "-m", "service.cli", *words, "--port", calls.port_of(url)],
-                settings,
-                url,
-            )
+        def start(role: str, command: list[str], environment: dict[str, str], url: str) -> Part:
+            log = scratch / role
+            program = stack.enter_context(started(role, command, environment, log))
+            return Part(role, command, environment, log, stack, url, program)
 
         redis_url = calls.free_url()
-        options = [
-            "--port",
-            calls.port_of(redis_url),
-            "--bind",
-            "127.0.0.1",
-            "--save",
-            "",
-            "--dir",
-            folder,
-        ]
-        redis = part("redis", ["redis-server", *options], quiet, redis_url)
-        workers = [
-            gmr(f"worker-{number}", python, "worker", settings=alone) for number in range(WORKERS)
-        ]
-        shared = quiet | {
+        redis = start("redis", _redis_command(redis_url, folder), common, redis_url)
+
+        python = plan.python_vllm if plan.engine == "vllm" else sys.executable
+        worker_environment = common | {
+            "RERANK_MODEL": str(checkpoint.folder),
+            "RERANK_ENGINE": plan.engine,
+            "RERANK_DEVICE": plan.device,
+            "RERANK_THREADS": "1",
+        }
+        workers = []
+        for number in range(WORKERS):
+            url = calls.free_url()
+            command = gmr(python, "worker", url=url)
+            workers.append(start(f"worker-{number}", command, worker_environment, url))
+
+        gateway_environment = common | {
             "RERANK_WORKERS": ",".join(worker.url for worker in workers),
             "RERANK_REDIS_URL": redis_url.replace("http:", "redis:"),
             "RERANK_CACHE_KEY_SECRET": secrets.token_hex(16),
             "RERANK_CACHE_MEMORY_BYTES": "0",
         }
-        whole = System(gmr("gateway", sys.executable, "gateway", settings=shared), workers, redis)
-        whole.await_ready()
-        yield whole
+        url = calls.free_url()
+        command = gmr(sys.executable, "gateway", url=url)
+        gateway = start("gateway", command, gateway_environment, url)
+
+        system = System(gateway, workers, redis)
+        system.await_ready()
+        yield system
 
 
-def _ready(url: str) -> bool:
+def _redis_command(url: str, folder: str) -> list[str]:
+    """A Redis on loopback that writes no snapshots."""
+    command = ["redis-server", "--port", calls.port_of(url), "--bind", "127.0.0.1"]
+    return [*command, "--save", "", "--dir", folder]
+
+
+def _answers_ready(url: str) -> bool:
     try:
-        return calls.answers(url, "/health/ready")
+        return is_ready(url)
     except (OSError, calls.CallFailed):
         return False

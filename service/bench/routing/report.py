@@ -1,12 +1,13 @@
-"""What `gmr bench --routing` found, as rows and tables.
+"""The results of `gmr bench --routing`, as rows and tables.
 
-Knows numbers, not how they are measured.
+Depends on numbers, not on how they are measured. Invariant: a gain is the median of paired ratios.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from rich.table import Table
 
@@ -28,20 +29,25 @@ class SplitRow:
 
     @property
     def share_per_prefix(self) -> float:
-        """A share's own tokens over the prefix: what the gateway decides by."""
+        """A share's own tokens over the prefix: the gateway splits by this ratio."""
         return self.suffix_tokens / WORKERS / self.prefix_tokens
 
     @property
     def expected(self) -> float:
-        """The gain if time went by tokens alone."""
+        """The gain if time depended on tokens alone."""
         total = self.prefix_tokens + self.suffix_tokens
         return total / (self.prefix_tokens + self.suffix_tokens / WORKERS)
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields and the derived ratios."""
+        derived = {"share_per_prefix": self.share_per_prefix, "expected": self.expected}
+        return asdict(self) | derived
 
 
 @dataclass(frozen=True, slots=True)
 class StreamRow:
-    """A stream of pages under both routings: median seconds of a request, prompt tokens reused, the
-    median of paired ratios."""
+    """A stream of pages under both routings: median seconds of a request, the share of prompt
+    tokens that were reused, and the median of the paired ratios."""
 
     query: str
     callers: int
@@ -53,7 +59,7 @@ class StreamRow:
 
 
 def split_table(rows: Sequence[SplitRow]) -> Table:
-    """A line a shape of request."""
+    """A line for each shape of request."""
     table = Table(title=f"One request, whole and split over {WORKERS} workers; median milliseconds")
     for heading in (
         "query",
@@ -68,24 +74,22 @@ def split_table(rows: Sequence[SplitRow]) -> Table:
     ):
         table.add_column(heading, justify="right")
     for row in rows:
-        times = (
+        table.add_row(
+            row.query,
+            str(row.documents),
+            str(row.prefix_tokens),
+            str(row.suffix_tokens),
+            f"{row.share_per_prefix:.1f}",
             f"{row.whole * 1000:.0f}",
             f"{row.split * 1000:.0f}",
             f"{row.gain:.2f}x",
             f"{row.expected:.2f}x",
         )
-        sizes = (
-            str(row.documents),
-            str(row.prefix_tokens),
-            str(row.suffix_tokens),
-            f"{row.share_per_prefix:.1f}",
-        )
-        table.add_row(row.query, *sizes, *times)
     return table
 
 
 def stream_table(rows: Sequence[StreamRow]) -> Table:
-    """A line a stream."""
+    """A line for each stream."""
     table = Table(
         title=(
             "Pages of documents of each query, shuffled; median milliseconds a request; prompt"
@@ -95,13 +99,13 @@ def stream_table(rows: Sequence[StreamRow]) -> Table:
     for heading in ("query", "callers", "affinity", "reused", "least loaded", "reused", "gain"):
         table.add_column(heading, justify="right")
     for row in rows:
-        own = (f"{row.affinity * 1000:.0f}", f"{row.affinity_reused:.0%}")
-        other = (f"{row.least_loaded * 1000:.0f}", f"{row.least_loaded_reused:.0%}")
         table.add_row(
             "image" if row.query == "Q" else "text",
             str(row.callers),
-            *own,
-            *other,
+            f"{row.affinity * 1000:.0f}",
+            f"{row.affinity_reused:.0%}",
+            f"{row.least_loaded * 1000:.0f}",
+            f"{row.least_loaded_reused:.0%}",
             f"{row.gain:.2f}x",
         )
     return table

@@ -1,8 +1,8 @@
-"""Connections that cost a server something without asking for much: idle ones, and one whose answer
-is not read.
+"""Connections that cost a server something without a request of their own: idle ones, and one whose
+answer is not read.
 
-The module knows sockets and HTTP's first lines, no server. Invariant: all sockets are closed when
-it is over.
+Depends on sockets and on HTTP's first lines, on no server. Invariant: all sockets are closed at the
+end.
 """
 
 from __future__ import annotations
@@ -17,52 +17,57 @@ from urllib.parse import urlsplit
 
 HELD_SECONDS = 10.0
 ANSWER_CHARACTERS = 3_000
-"""Of each document that an unread answer repeats: more, all together, than the system keeps for a
-connection."""
+"""Characters of each document that an unread answer repeats: all together more than the system
+buffers for a connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What is done with connections, by an address, a key and a size; it gives the status that was
-    seen, or 0."""
+    """A way to hold connections, by an address, a key and a size."""
 
-    says: str
-    hold: Callable[[str, str, int], int]
+    description: str
+    hold: Callable[[str, str, int], None]
 
 
-def _connected(url: str, stack: ExitStack) -> socket.socket:
+def _connect(url: str, stack: ExitStack) -> socket.socket:
     address = urlsplit(url)
     return stack.enter_context(
         socket.create_connection((address.hostname, address.port), timeout=HELD_SECONDS)
     )
 
 
-def _idle(url: str, key: str, size: int) -> int:
-    """As many connections as the size that have begun a request and say no more."""
+def _idle(url: str, _key: str, size: int) -> None:
+    """Open connections, begin a request on each, and send nothing more."""
     with ExitStack() as stack:
         for _ in range(size):
             with suppress(OSError):
-                _connected(url, stack).sendall(b"POST /rerank HTTP/1.1\r\nhost: a\r\n")
+                _connect(url, stack).sendall(b"POST /rerank HTTP/1.1\r\nhost: a\r\n")
         time.sleep(HELD_SECONDS)
-    return 0
 
 
-def _unread(url: str, key: str, size: int) -> int:
-    """A request whose answer repeats all documents, and is not read."""
-    documents = [f"{number} {'x' * ANSWER_CHARACTERS}" for number in range(size)]
+def _unread(url: str, key: str, size: int) -> None:
+    """Send a request whose answer repeats all documents, and do not read the answer."""
     body = json.dumps(
-        {"query": "q", "documents": documents, "return_documents": True, "truncate": "end"}
+        {
+            "query": "q",
+            "documents": [f"{number} {'x' * ANSWER_CHARACTERS}" for number in range(size)],
+            "return_documents": True,
+            "truncate": "end",
+        }
     ).encode()
     head = (
-        f"POST /rerank HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\ncontent-type:"
-        " application/json\r\n"
+        "POST /rerank HTTP/1.1\r\n"
+        "host: a\r\n"
+        f"authorization: Bearer {key}\r\n"
+        "content-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n"
+        "\r\n"
     )
     with ExitStack() as stack:
-        connection = _connected(url, stack)
+        connection = _connect(url, stack)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        connection.sendall(head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body)
+        connection.sendall(head.encode() + body)
         time.sleep(HELD_SECONDS)
-    return 0
 
 
 CONNECTIONS = {

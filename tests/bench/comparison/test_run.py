@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service.bench.comparison.report import AGREEMENT
 from service.bench.reliability.soak import growth
+from service.bench.results import AGREEMENT
 
 ROOT = Path(__file__).parents[3]
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"

@@ -1,5 +1,5 @@
-"""What looking costs: the arithmetic of the report, and that the baseline really looks away and
-answers all the same."""
+"""The cost of observability: the arithmetic of the report, and a baseline that observes nothing and
+answers as the service does."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from random import Random
 
 import pytest
 
-from service.bench.overhead import sink
-from service.bench.overhead.observability import _Found, _interval, _row
+from service.bench.overhead.observability import Timings, cost, median_interval
+from service.bench.overhead.sink import Sink
 
-_LOOKING = """
+_PROGRAM = """
 import asyncio, httpx, sys
 {before}
 from service.observability.request_log import finish_request
@@ -46,44 +46,45 @@ print('result="hit",tier="memory"}} 7.0' in page, "parse" in page)
 
 
 def test_a_share_of_throughput_is_lost() -> None:
-    quick = _Found(seconds=[[1.0] * 20, [2.0] * 20], cpu=10.0)
-    slow = _Found(seconds=[[1.25] * 20, [2.5] * 20], cpu=20.0)
-    row = _row("all", slow, quick)
+    quick = Timings(seconds=[[1.0] * 20, [2.0] * 20], cpu=10.0)
+    slow = Timings(seconds=[[1.25] * 20, [2.5] * 20], cpu=20.0)
+    row = cost("all", slow, quick)
     assert row["throughput_lost"] == pytest.approx(0.2)
     assert row["throughput_lost_95"] == pytest.approx([0.2, 0.2])
     assert row["cpu_ms_a_request"] == pytest.approx(20 / (26 * 20 * 2) * 1000)
-    assert _row("nothing", quick, quick)["throughput_lost"] == 0
+    assert cost("nothing", quick, quick)["throughput_lost"] == 0
 
 
-def test_an_interval_has_the_median_and_knows_that_samples_differ() -> None:
+def test_an_interval_contains_the_median_and_is_wider_where_samples_differ() -> None:
     rng = Random(1)
     alike = [[rng.gauss(0.03, 0.01) for _ in range(20)] for _ in range(5)]
     apart = [
         [value + shift for value in rounds]
         for rounds, shift in zip(alike, (-0.1, -0.05, 0, 0.05, 0.1), strict=True)
     ]
-    (low, high), (lower, higher) = _interval(alike, Random(0)), _interval(apart, Random(0))
+    low, high = median_interval(alike, Random(0))
+    lower, higher = median_interval(apart, Random(0))
     assert 0.02 < low < 0.03 < high < 0.04
     assert higher - lower > 3 * (high - low)
 
 
-@pytest.mark.parametrize("looking", [True, False])
-def test_the_baseline_observes_nothing_and_answers(looking: bool) -> None:
+@pytest.mark.parametrize("observed", [True, False])
+def test_the_baseline_observes_nothing_and_answers(observed: bool) -> None:
     before = ""
-    if not looking:
+    if not observed:
         before = "from service.bench.overhead.unobserved import without_observability as off; off()"
     done = subprocess.run(
-        [sys.executable, "-c", _LOOKING.format(before=before)],
+        [sys.executable, "-c", _PROGRAM.format(before=before)],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.splitlines() == ['"well"', f"{looking} {looking}"]
-    assert ('"route":"/models"' in done.stderr) == looking
+    assert done.stdout.splitlines() == ['"well"', f"{observed} {observed}"]
+    assert ('"route":"/models"' in done.stderr) == observed
 
 
-def test_the_sink_takes_everything() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), sink._Sink)
+def test_the_sink_accepts_everything() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)

@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 
 from model_store.families.tokens import LiteralTokenizer
-from service.bench.reliability import faults
-from service.bench.reliability.faults import FAULTS, run_faults
+from service.bench.reliability.faults import Extent, run_faults
+from service.bench.reliability.injection import FAULTS
 from service.bench.reliability.load import (
     NO_ANSWER,
-    Asked,
+    Outcome,
     Traffic,
-    ask,
     closed_loop,
     open_loop,
+    send,
     succeeded,
-    wrong,
+    wrong_answers,
 )
 from tests.bench.plans import torch_plan
 from tests.conftest import TINY
@@ -83,38 +83,36 @@ def test_requests_differ_and_half_of_their_pairs_were_asked_before(traffic: Traf
 def test_every_request_is_in_the_record(traffic: Traffic) -> None:
     with answering(status=503, every=3) as url:
         done: list[int] = []
-        asked = closed_loop(url, traffic, callers=3, requests=30, watch=done.append)
+        asked = closed_loop(url, traffic, callers=3, requests=30, on_progress=done.append)
         assert (len(asked), len(succeeded(asked)), max(done)) == (30, 10, 30)
         assert {(each.status, each.retry_after) for each in asked if not each.logits} == {
             (503, True)
         }
         assert len(open_loop(url, traffic, rate=200, seconds=0.2)) == 40
     with answering(status=NO_ANSWER, every=2) as url:
-        asked = closed_loop(url, traffic, callers=1, requests=4, watch=done.append)
+        asked = closed_loop(url, traffic, callers=1, requests=4, on_progress=done.append)
         assert [each.status for each in asked] == [200, NO_ANSWER, 200, NO_ANSWER]
-    assert ask(url, traffic.body()).status == NO_ANSWER
+    assert send(url, traffic.body()).status == NO_ANSWER
 
 
 def test_a_wrong_score_is_found(traffic: Traffic) -> None:
     with answering() as right, answering(more=0.01) as lying:
-        asked = [ask(lying, traffic.body()) for _ in range(6)]
-        assert wrong(right, asked, most=6, tolerance=1e-3) == 6
-        assert wrong(lying, asked, most=6, tolerance=1e-3) == 0
-        missing = Asked(200, 0.1, dict(list(asked[0].logits.items())[1:]) | {("q", "other"): 1.0})
-        assert wrong(lying, [missing], most=1, tolerance=1e-3) == 1
+        asked = [send(lying, traffic.body()) for _ in range(6)]
+        assert wrong_answers(right, asked, most=6, tolerance=1e-3) == 6
+        assert wrong_answers(lying, asked, most=6, tolerance=1e-3) == 0
+        missing = Outcome(200, 0.1, dict(list(asked[0].logits.items())[1:]) | {("q", "other"): 1.0})
+        assert wrong_answers(lying, [missing], most=1, tolerance=1e-3) == 1
 
 
 @pytest.mark.slow
-def test_a_run_on_the_real_service(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(faults, "REQUESTS_A_SAMPLE", 24)
-    monkeypatch.setattr(faults, "OVERLOAD_SECONDS", 1)
+def test_a_run_on_the_real_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ("none", "Redis is killed", "Redis gives other pairs' values")
-    monkeypatch.setattr(faults, "FAULTS", {name: FAULTS[name] for name in names})
+    extent = Extent(
+        {name: FAULTS[name] for name in names}, requests_a_sample=24, overload_seconds=1
+    )
     output = tmp_path / "faults.json"
     plan = torch_plan(output, samples=1, documents=4)
-    assert run_faults(plan) == 0
+    assert run_faults(plan, extent) == 0
     assert "a gateway, two workers, a Redis" in capsys.readouterr().out
     report = json.loads(output.read_text(encoding="utf-8"))
     assert [(row["fault"], row["failed"], row["wrong"]) for row in report["rows"]] == [

@@ -8,23 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from service.bench.routing import run as routing
 from service.bench.routing.report import SplitRow
+from service.bench.routing.requests import Extent
 from service.bench.routing.run import AGREEMENT, run_routing
 from tests.bench.plans import torch_plan
 
 
 @pytest.mark.slow
 def test_a_run_prints_two_tables_and_writes_its_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(routing, "QUERIES", {"short": 0, "middle": 2})
-    monkeypatch.setattr(routing, "STREAM_QUERIES", 2)
-    monkeypatch.setattr(routing, "PAGES", 2)
-    monkeypatch.setattr(routing, "PAGE", 2)
     output = tmp_path / "routing.json"
     plan = torch_plan(output, samples=2, documents=4)
-    assert run_routing(plan) == 0
+    extent = Extent({"short": 0, "middle": 2}, stream_queries=2, pages=2, page_documents=2)
+    assert run_routing(plan, extent) == 0
     printed = capsys.readouterr().out
     assert "split over 2 workers" in printed
     assert "void" not in printed

@@ -1,34 +1,25 @@
-"""The worker's composition root and its HTTP: `POST /score`, `GET /info`, health.
+"""The worker's app: `POST /score`, `GET /info`, metrics and health, around an engine.
 
-Knows calls and an engine, no cache, no user, no tenant. Invariant: it is ready only after its
-golden pairs came out as published, and a reply has one entry a document: scored, refused, or, where
-time did not suffice, nothing.
+Depends on calls and an engine, not on caches, users or tenants. Invariant: it is ready only after
+its golden pairs came out as published, and a reply has one entry a document: scored, refused, or
+nothing where the deadline came first.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from service.errors import InvalidRequest, ModelNotFound, NoWorker, Overloaded
-from service.observability.engine_metrics import (
-    ENGINE_CALL_LIMIT,
-    ENGINE_CALLS,
-    ENGINE_PAIRS,
-    ENGINE_TOKENS,
-    STALLED_SECONDS,
-)
+from service.errors import ModelNotFound, NoWorker
+from service.observability.engine_metrics import ENGINE_PAIRS, ENGINE_TOKENS, STALLED_SECONDS
 from service.observability.exposition import metrics_page
-from service.observability.metrics import SHED
-from service.observability.request_context import add_log_fields, add_stage_seconds
+from service.observability.request_context import add_log_fields
 from service.observability.score_metrics import short_digest
-from service.observability.tracing import record_span
 from service.web.asgi import (
     add_common_routes,
     draining,
@@ -42,89 +33,86 @@ from service.web.request_body import announced_bytes, read_body
 from service.wire import (
     MSGPACK,
     TIMEOUT_HEADER,
-    ImageRule,
-    Pixels,
     Refused,
     ScoreCall,
     Scored,
     ScoreReply,
     WorkerInfo,
 )
-from service.worker.call_reading import read_call
-from service.worker.engines.base import Engine
-from service.worker.lifecycle import WorkerState, run_lifecycle
+from service.worker.call_limit import CallLimit
+from service.worker.call_reading import expect_images, read_call
+from service.worker.engines.base import Begin, Engine
+from service.worker.lifecycle import ServedModels, run_lifecycle
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000
 _encode_reply = msgspec.msgpack.Encoder().encode
 
 
-def _nothing() -> None:
-    """Nobody asked to be told."""
+def _do_nothing() -> None:
+    """The default of both callbacks."""
 
 
 def create_worker(
     settings: WorkerSettings,
     engine: Engine,
     *,
-    on_ready: Callable[[], None] = _nothing,
-    on_failure: Callable[[], None] = _nothing,
+    on_ready: Callable[[], None] = _do_nothing,
+    on_failure: Callable[[], None] = _do_nothing,
 ) -> FastAPI:
     """The worker's app around an engine that has not been started.
 
     It answers at once. Its lifespan starts the engine, and then calls `on_ready`, or `on_failure`
     where the model cannot be served; it closes the engine at the end.
     """
-    state = WorkerState()
-    STALLED_SECONDS.set_function(engine.stalled_seconds)
-    ENGINE_CALL_LIMIT.set(settings.max_calls)
+    served = ServedModels()
+    call_limit = CallLimit(settings.max_calls)
     body_budget = BodyBudget(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
+    STALLED_SECONDS.set_function(engine.stalled_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        living = asyncio.create_task(run_lifecycle(engine, settings, state, on_ready, on_failure))
+        lifecycle = asyncio.create_task(
+            run_lifecycle(engine, settings, served, on_ready, on_failure)
+        )
         yield
-        living.cancel()
-        await asyncio.gather(living, return_exceptions=True)
+        lifecycle.cancel()
+        await asyncio.gather(lifecycle, return_exceptions=True)
         await engine.close()
 
+    def is_ready() -> bool:
+        return bool(served.by_name) and engine.healthy()
+
     app = new_app(title="gmr-rerank worker", lifespan=lifespan)
-    add_common_routes(
-        app, is_ready=lambda: bool(state.served) and engine.healthy(), is_alive=engine.healthy
-    )
+    add_common_routes(app, is_ready=is_ready, is_alive=engine.healthy)
 
     @app.post("/score")
     async def score(request: Request) -> Response:
         """Score a `ScoreCall`, in MessagePack."""
-        until = asyncio.get_running_loop().time() + _timeout_ms(request) / 1000
+        deadline = asyncio.get_running_loop().time() + _timeout_seconds(request)
         add_log_fields(dialect="worker")
         call = await _receive_call(request, body_budget, settings.max_call_bytes)
-        info = _expect_served(state, call)
-        add_log_fields(
-            documents=len(call.documents),
-            images=len(call.images),
-            model=info.model,
-            digest=short_digest(info.digest),
-        )
-        if state.calls >= settings.max_calls:
-            SHED.labels("worker_full").inc()
-            raise Overloaded
-        with _taking(state) as turn:
-            pairs = await until_disconnect(request, _collect(engine, call, until, turn))
-        _count(pairs)
-        return Response(
-            _encode_reply(ScoreReply(info.digest, pairs, turn.timings)), media_type=MSGPACK
-        )
+        info = _model_of(call, served)
+        expect_images(call, info.images)
+        _log_call(call, info)
+
+        with call_limit.admitted() as timer:
+            scoring = _score_until(deadline, engine, call, timer.begin)
+            pairs = await until_disconnect(request, scoring)
+
+        _count_tokens(pairs)
+        reply = ScoreReply(info.digest, pairs, timer.timings)
+        return Response(_encode_reply(reply), media_type=MSGPACK)
 
     @app.get("/info")
     async def info() -> Response:
-        """What is served here, the default model first. A worker that was told to end serves no new
-        callers."""
-        if not state.served or not engine.healthy() or draining(app):
+        """The models that are served, the default one first; 503 once the process was told to end,
+        so that gateways send no further calls."""
+        if not is_ready() or draining(app):
             return error_response(NoWorker())  # a gateway's probe: no request has failed
 
         return Response(
-            msgspec.json.encode(list(state.served.values())), media_type="application/json"
+            msgspec.json.encode(list(served.by_name.values())), media_type="application/json"
         )
 
     @app.get("/metrics")
@@ -136,7 +124,7 @@ def create_worker(
 
 
 async def _receive_call(request: Request, body_budget: BodyBudget, max_bytes: int) -> ScoreCall:
-    """The call in a request's body, whose bytes count as held until the request has been
+    """The call in a request's body. Its bytes count against the budget until the request has been
     answered."""
     announced = announced_bytes(request, max_bytes)
     held = until_answered(request).enter_context(body_budget.held(announced))
@@ -144,108 +132,61 @@ async def _receive_call(request: Request, body_budget: BodyBudget, max_bytes: in
     return await anyio.to_thread.run_sync(read_call, body)
 
 
-class _CallTimer:
-    """One call's time: until the engine begins with it, and from then on."""
-
-    def __init__(self) -> None:
-        self.timings: dict[str, float] = {}
-        self._came = time.perf_counter()
-        self._begun: float | None = None
-
-    def begin(self) -> None:
-        """The engine begins with the call, on whatever thread; only the first time tells."""
-        if self._begun is None:
-            self._begun = time.perf_counter()
-
-    def end(self) -> None:
-        """The call has ended."""
-        now = time.perf_counter()
-        begun = now if self._begun is None else self._begun
-        self.timings = {"queue": begun - self._came, "engine": now - begun}
-        for name, seconds in self.timings.items():
-            add_stage_seconds(name, seconds)
-        record_span("queue", self._came, begun)
-        record_span("engine", begun, now)
+def _log_call(call: ScoreCall, info: WorkerInfo) -> None:
+    """Add the size and the model of a call to the request's log line."""
+    add_log_fields(
+        documents=len(call.documents),
+        images=len(call.images),
+        model=info.model,
+        digest=short_digest(info.digest),
+    )
 
 
-@contextmanager
-def _taking(state: WorkerState) -> Iterator[_CallTimer]:
-    """Hold one call's place, and measure its time."""
-    turn = _CallTimer()
-    state.calls += 1
-    ENGINE_CALLS.set(state.calls)
+def _model_of(call: ScoreCall, served: ServedModels) -> WorkerInfo:
+    """The model that a call names; raises `NoWorker` before any is served, `ModelNotFound` for
+    another one."""
+    if not served.by_name:
+        raise NoWorker
     try:
-        yield turn
-    finally:
-        state.calls -= 1
-        ENGINE_CALLS.set(state.calls)
-        turn.end()
+        return served.by_name[call.model]
+    except KeyError:
+        raise ModelNotFound from None
 
 
-async def _collect(
-    engine: Engine, call: ScoreCall, until: float, turn: _CallTimer
+async def _score_until(
+    deadline: float, engine: Engine, call: ScoreCall, begin: Begin
 ) -> list[Scored | Refused | None]:
-    """The verdicts that come before `until`."""
+    """The verdicts that come before the deadline, in the order of documents; None for the rest."""
     pairs: list[Scored | Refused | None] = [None] * len(call.documents)
-    left = len(pairs)
-    ENGINE_PAIRS.inc(left)
+    missing = len(pairs)
+    ENGINE_PAIRS.inc(missing)
     try:
-        async with asyncio.timeout_at(until), aclosing(engine.score(call, turn.begin)) as verdicts:
+        async with asyncio.timeout_at(deadline), aclosing(engine.score(call, begin)) as verdicts:
             async for index, verdict in verdicts:
                 pairs[index] = verdict
-                left -= 1
+                missing -= 1
                 ENGINE_PAIRS.dec()
     except TimeoutError:
         pass
     finally:
-        ENGINE_PAIRS.dec(left)
+        ENGINE_PAIRS.dec(missing)
     return pairs
 
 
-def _count(pairs: Sequence[Scored | Refused | None]) -> None:
-    scored = [pair for pair in pairs if isinstance(pair, Scored)]
-    reused = sum(pair.reused_tokens for pair in scored)
-    ENGINE_TOKENS.labels("prefix").inc(reused)
-    ENGINE_TOKENS.labels("computed").inc(sum(pair.prompt_tokens for pair in scored) - reused)
+def _count_tokens(pairs: Sequence[Scored | Refused | None]) -> None:
+    prompt_tokens = reused_tokens = 0
+    for pair in pairs:
+        if isinstance(pair, Scored):
+            prompt_tokens += pair.prompt_tokens
+            reused_tokens += pair.reused_tokens
+    ENGINE_TOKENS.labels("prefix").inc(reused_tokens)
+    ENGINE_TOKENS.labels("computed").inc(prompt_tokens - reused_tokens)
 
 
-def _complete(call: ScoreCall, rule: ImageRule | None) -> bool:
-    """Every image that is named is there, and each has sides that the model reads and as many bytes
-    as they say. A model of text reads none."""
-    if rule is None and call.images:
-        return False
-    named: set[int] = set()
-    for item in (call.query, *call.documents):
-        named.update(part for part in item if isinstance(part, int))
-    return named <= set(range(len(call.images))) and all(
-        _readable(image, rule) for image in call.images
-    )
-
-
-def _readable(image: Pixels, rule: ImageRule | None) -> bool:
-    cell = rule.cell if rule else 1
-    return (
-        min(image.width, image.height) > 0
-        and image.width % cell == image.height % cell == 0
-        and len(image.rgb) == 3 * image.width * image.height
-    )
-
-
-def _timeout_ms(request: Request) -> int:
-    given = request.headers.get(TIMEOUT_HEADER, "")
-    return (
-        min(int(given), _MAX_TIMEOUT_MS)
-        if given.isascii() and given.isdecimal()
-        else _MAX_TIMEOUT_MS
-    )
-
-
-def _expect_served(state: WorkerState, call: ScoreCall) -> WorkerInfo:
-    if not state.served:
-        raise NoWorker
-    info = state.served.get(call.model)
-    if info is None:
-        raise ModelNotFound
-    if not _complete(call, info.images):
-        raise InvalidRequest
-    return info
+def _timeout_seconds(request: Request) -> float:
+    """The time that a gateway gives the call; an hour where it gives none, or more."""
+    text = request.headers.get(TIMEOUT_HEADER, "")
+    milliseconds = _MAX_TIMEOUT_MS
+    if text.isascii() and text.isdecimal():
+        milliseconds = min(int(text), _MAX_TIMEOUT_MS)
+    return milliseconds / 1000

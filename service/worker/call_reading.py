@@ -1,11 +1,12 @@
-"""A gateway's call from bytes, within bounds on what it becomes in memory.
+"""A gateway's call, read from bytes within bounds on the memory that it becomes, and checked.
 
-Knows MessagePack and the shape of a call, no engine. Invariant: lists are counted before their
-entries are built, and an item's parts before the next item's.
+Depends on MessagePack and the shape of a call, on no engine. Invariant: lists are counted before
+their entries are built, and an item's parts before the next item's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated
 
 import msgspec
@@ -16,19 +17,20 @@ from service.wire import (
     MAX_CALL_DOCUMENTS,
     MAX_CALL_IMAGES,
     UNREADABLE,
+    ImageRule,
     Pixels,
     ScoreCall,
     WireItem,
 )
 
 MAX_PARTS = 250_000
-"""Texts and images that a call's documents name, all together."""
+"""Texts and images of all of a call's documents together."""
 
 _Item = Annotated[WireItem, msgspec.Meta(max_length=MAX_ITEM_PARTS)]
 
 
-class _Outline(msgspec.Struct):
-    """A `ScoreCall` whose documents are not built yet."""
+class _UnreadCall(msgspec.Struct):
+    """A `ScoreCall` whose documents are still bytes."""
 
     model: str
     instruction: str | None
@@ -39,30 +41,54 @@ class _Outline(msgspec.Struct):
     cache_salt: Annotated[str, msgspec.Meta(max_length=128)] = ""
 
 
-_outline_of = msgspec.msgpack.Decoder(_Outline).decode
-_item_of = msgspec.msgpack.Decoder(_Item).decode
+_decode_call = msgspec.msgpack.Decoder(_UnreadCall).decode
+_decode_item = msgspec.msgpack.Decoder(_Item).decode
 
 
 def read_call(body: bytes | bytearray) -> ScoreCall:
     """The call; raises `InvalidRequest` where it is none, or beyond the bounds."""
     try:
-        outline = _outline_of(body)
-        documents: list[WireItem] = []
-        parts = 0
-        for raw in outline.documents:
-            documents.append(_item_of(raw))
-            parts += len(documents[-1])
-            if parts > MAX_PARTS:
-                raise InvalidRequest
+        call = _decode_call(body)
+        documents = _read_documents(call.documents)
     except UNREADABLE:
         raise InvalidRequest from None
 
     return ScoreCall(
-        model=outline.model,
-        instruction=outline.instruction,
-        query=outline.query,
+        model=call.model,
+        instruction=call.instruction,
+        query=call.query,
         documents=documents,
-        images=outline.images,
-        truncate=outline.truncate,
-        cache_salt=outline.cache_salt,
+        images=call.images,
+        truncate=call.truncate,
+        cache_salt=call.cache_salt,
     )
+
+
+def expect_images(call: ScoreCall, rule: ImageRule | None) -> None:
+    """Raise `InvalidRequest` unless every image that an item names is in the call, and every image
+    has sides that the model reads and all of its bytes. A model of text (no rule) reads none."""
+    for item in (call.query, *call.documents):
+        for part in item:
+            if isinstance(part, int) and not 0 <= part < len(call.images):
+                raise InvalidRequest
+
+    for image in call.images:
+        if rule is None or not _is_readable(image, rule.cell):
+            raise InvalidRequest
+
+
+def _read_documents(encoded: Collection[msgspec.Raw]) -> list[WireItem]:
+    documents: list[WireItem] = []
+    parts = 0
+    for document in encoded:
+        documents.append(_decode_item(document))
+        parts += len(documents[-1])
+        if parts > MAX_PARTS:
+            raise InvalidRequest
+    return documents
+
+
+def _is_readable(image: Pixels, cell: int) -> bool:
+    if min(image.width, image.height) <= 0 or image.width % cell or image.height % cell:
+        return False
+    return len(image.rgb) == 3 * image.width * image.height

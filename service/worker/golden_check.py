@@ -1,7 +1,8 @@
-"""The self-test before a worker turns ready: a checkpoint's golden pairs must come out as
-published.
+"""The self-test of a worker: its engine must reproduce the published logits of a checkpoint's
+golden pairs.
 
-Knows pairs and what an engine says of them, not how scores are computed.
+Depends on golden pairs and the engine protocol, not on how scores are computed. Invariant: a pair
+without a score counts as infinitely far off.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from service.wire import Pixels, ScoreCall, Scored, WireItem, WorkerInfo
 from service.worker.engines.base import CannotLoad, Engine
 
 TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5}
-"""How far a logit may be off, by the engine's dtype: bf16 rounds a logit of 16 by up to 0.06, and
-adds up over layers."""
+"""Largest difference of a logit by the engine's dtype: bf16 rounds a logit of 16 by up to 0.06, and
+the errors of the layers add up."""
 
 
 def golden_pairs(folder: Path) -> list[GoldenPair]:
-    """A checkpoint's pairs, none where it has none; raises `CannotLoad` where they cannot be
-    read."""
+    """A checkpoint's pairs, none where it has none; raises `CannotLoad` where they are
+    unreadable."""
     try:
         return read_golden(folder)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -32,55 +33,62 @@ def golden_pairs(folder: Path) -> list[GoldenPair]:
 
 
 def allowed_drift(info: WorkerInfo, tolerance: float | None) -> float:
-    """How far one of a model's golden pairs may be off, in logits; `tolerance` stands above what
-    follows from the dtype."""
+    """The largest accepted difference of a logit: `tolerance` if set, else that of the dtype."""
     return TOLERANCE.get(info.dtype, 0.5) if tolerance is None else tolerance
 
 
 async def check_golden(
     engine: Engine, info: WorkerInfo, pairs: Sequence[GoldenPair], tolerance: float | None
 ) -> float:
-    """Score every pair; gives the largest deviation in logits, or raises `CannotLoad` that names
-    the pair and the deviation."""
+    """Score every pair; returns the largest difference in logits, or raises `CannotLoad` with the
+    first pair that is too far off."""
     allowed = allowed_drift(info, tolerance)
-    worst = 0.0
-    for place, pair in enumerate(pairs):
-        found = await _logit(engine, info, pair)
-        off = abs(found - pair.logit)
-        if not off <= allowed:
+    largest = 0.0
+    for index, pair in enumerate(pairs):
+        logit = await _logit(engine, info, pair)
+        difference = abs(logit - pair.logit)
+        if not difference <= allowed:
             raise CannotLoad(
-                f"{info.model}: golden pair {place} ({pair.cell}) has logit {found:.4f}, published"
+                f"{info.model}: golden pair {index} ({pair.cell}) has logit {logit:.4f}, published"
                 f" {pair.logit:.4f}."
             )
-        worst = max(worst, off)
-    return worst
+        largest = max(largest, difference)
+    return largest
 
 
 async def golden_drift(engine: Engine, info: WorkerInfo, pairs: Sequence[GoldenPair]) -> float:
-    """The largest deviation of all pairs in logits, infinite where one has no score."""
-    found = [(await _logit(engine, info, pair), pair.logit) for pair in pairs]
-    return max(
-        (math.inf if math.isnan(logit) else abs(logit - published) for logit, published in found),
-        default=0.0,
-    )
+    """The largest difference in logits over all pairs; infinite where one has no score, 0 where
+    there are no pairs."""
+    largest = 0.0
+    for pair in pairs:
+        difference = abs(await _logit(engine, info, pair) - pair.logit)
+        largest = max(largest, math.inf if math.isnan(difference) else difference)
+    return largest
 
 
 async def _logit(engine: Engine, info: WorkerInfo, pair: GoldenPair) -> float:
-    """What a pair's logit is here; NaN where it has none."""
+    """The engine's logit of a pair; NaN where it has none."""
     images: list[Pixels] = []
-    query, document = _wire(pair.query, images), _wire(pair.document, images)
+    query, document = _wire_item(pair.query, images), _wire_item(pair.document, images)
     call = ScoreCall(info.model, pair.instruction, query, [document], images, truncate=False)
-    verdicts = [verdict async for _, verdict in engine.score(call)]
-    return verdicts[0].logit if len(verdicts) == 1 and isinstance(verdicts[0], Scored) else math.nan
+
+    logit = math.nan
+    async for _, verdict in engine.score(call):
+        if isinstance(verdict, Scored):
+            logit = verdict.logit
+    return logit
 
 
-def _wire(side: Side, images: list[Pixels]) -> WireItem:
+def _wire_item(side: Side, images: list[Pixels]) -> WireItem:
+    """A side of a pair in the form of a call; its images are appended to `images`."""
     parts: WireItem = []
     for part in side:
         if isinstance(part, str):
             parts.append(part)
-        else:
-            rgb = part.tobytes()
-            parts.append(len(images))
-            images.append(Pixels(hashlib.sha256(rgb).digest(), part.shape[1], part.shape[0], rgb))
+            continue
+
+        rgb = part.tobytes()
+        height, width = part.shape[:2]
+        parts.append(len(images))
+        images.append(Pixels(hashlib.sha256(rgb).digest(), width, height, rgb))
     return parts

@@ -1,8 +1,8 @@
-"""What a worker's model goes through: it is loaded, checked by its golden pairs, served, and
-checked again now and then.
+"""The life of a worker's models: loaded, checked by their golden pairs, served, and checked again
+at intervals.
 
-Knows an engine and checkpoints, no HTTP. Invariant: nothing is served before its golden pairs came
-out as published. What they come out as later decides nothing: it is measured, for whoever watches.
+Depends on an engine and on checkpoints, not on HTTP. Invariant: no model is served before its
+golden pairs came out as published. Later checks change nothing: their result is a metric.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import anyio.to_thread
 from msgspec import structs
 
-from model_store.checkpoint import resolve, resolve_adapter
+from model_store.checkpoint import Adapter, Checkpoint, resolve, resolve_adapter
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
 from service.observability.engine_metrics import (
@@ -35,69 +35,56 @@ from service.worker.engines.base import CannotLoad, Engine
 from service.worker.golden_check import allowed_drift, check_golden, golden_drift, golden_pairs
 from service.worker.settings import WorkerSettings
 
-_LOOK_SECONDS = 0.5
-
-Checked = Sequence[tuple[WorkerInfo, Sequence[GoldenPair]]]
-"""What is served, and its golden pairs."""
+_POLL_SECONDS = 0.5
 
 
 @dataclass(slots=True)
-class WorkerState:
-    """What the worker knows of itself: `served`, by name, is empty until it is ready."""
+class ServedModels:
+    """The models that are served, by name, the default one first; none before the worker is
+    ready."""
 
-    served: dict[str, WorkerInfo] = field(default_factory=dict)
-    calls: int = 0
+    by_name: dict[str, WorkerInfo] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model that the engine has loaded, and its golden pairs."""
+
+    info: WorkerInfo
+    pairs: Sequence[GoldenPair]
 
 
 async def run_lifecycle(
     engine: Engine,
     settings: WorkerSettings,
-    state: WorkerState,
+    served: ServedModels,
     on_ready: Callable[[], None],
     on_failure: Callable[[], None],
 ) -> None:
-    """Start the engine, let the golden pairs decide, and watch the engine from then on."""
+    """Start the engine, check the golden pairs, fill `served`, and watch the engine until it
+    ends."""
     start = time.perf_counter()
     try:
-        checked = await _load(engine, settings)
-        drift = await _first_check(engine, settings, checked)
-    except (CheckpointUnusable, CannotLoad) as failure:
-        log(str(failure), logging.ERROR)
-        on_failure()
-        return
-    except MemoryError:
-        log("There is not enough memory to load the model.", logging.ERROR)
-        on_failure()
-        return
+        loaded = await _load(engine, settings)
+        drift = await _first_check(engine, settings, loaded)
     except Exception as failure:
-        log("the model failed to load", logging.ERROR, failure=failure)
+        _log_failure(failure)
         on_failure()
         return
-    served = [info for info, _ in checked]
-    for info in served:
-        version = info.version and short_digest(info.version)
-        log(
-            "model ready",
-            model=info.model,
-            digest=info.digest,
-            version=version or None,
-            engine=info.engine,
-            device=info.device,
-            dtype=info.dtype,
-        )
-        MODEL_INFO.labels(
-            info.model, short_digest(info.digest), version, info.engine, info.dtype, info.device
-        ).set(1)
+
     seconds = time.perf_counter() - start
     LOAD_SECONDS.set(seconds)
-    measured: dict[str, Any] = {} if drift is None else {"golden_drift": drift}
-    log("ready", **measured, seconds=round(seconds, 1))
-    state.served = {info.model: info for info in served}
+    for model in loaded:
+        _log_model(model.info)
+    fields: dict[str, Any] = {} if drift is None else {"golden_drift": drift}
+    log("ready", **fields, seconds=round(seconds, 1))
+    served.by_name = {model.info.model: model.info for model in loaded}
     on_ready()
-    checking = asyncio.create_task(_keep_checking(engine, settings, checked))
+
+    checking = asyncio.create_task(_keep_checking(engine, settings, loaded))
     try:
         while not engine.ended():
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
     finally:
         checking.cancel()
         await asyncio.gather(checking, return_exceptions=True)
@@ -105,83 +92,140 @@ async def run_lifecycle(
     on_failure()
 
 
-async def _load(engine: Engine, settings: WorkerSettings) -> Checked:
-    """What the engine serves, loaded; raises `CheckpointUnusable` or `CannotLoad`."""
-    real = not settings.random_weights
+async def _load(engine: Engine, settings: WorkerSettings) -> list[_Loaded]:
+    """The checkpoint and its adapters, loaded by the engine; raises `CheckpointUnusable` or
+    `CannotLoad`."""
     log("reading and checking the model's files", model=settings.model)
-    checkpoint = await anyio.to_thread.run_sync(
-        lambda: resolve(
-            settings.model,
-            revision=settings.model_revision,
-            cache=settings.model_cache,
-            registry=settings.registry,
-            weights=real,
-        ),
-        abandon_on_cancel=True,  # nobody waits for checksums when the process is told to end
-    )
+    checkpoint = await _resolve_checkpoint(settings)
     if checkpoint.name in settings.adapters:
         raise CannotLoad(f"An adapter cannot be named {checkpoint.name}, as the model is.")
-    adapter = partial(
+    adapters = await _resolve_adapters(settings, checkpoint)
+
+    log("loading the model", model=checkpoint.name, engine=settings.engine)
+    infos = await engine.start(checkpoint, adapters)
+    if settings.random_weights:
+        log("the weights are random: timings mean something, scores do not", logging.WARNING)
+        return [_Loaded(info, ()) for info in infos]
+
+    folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
+    loaded = []
+    for info, folder in zip(infos, folders, strict=True):
+        pairs = golden_pairs(folder)
+        loaded.append(_Loaded(structs.replace(info, golden_pairs=len(pairs)), pairs))
+    return loaded
+
+
+async def _resolve_checkpoint(settings: WorkerSettings) -> Checkpoint:
+    """The checkpoint that the settings name. Its checksums are abandoned when the process is told
+    to end."""
+    find = partial(
+        resolve,
+        settings.model,
+        revision=settings.model_revision,
+        cache=settings.model_cache,
+        registry=settings.registry,
+        weights=not settings.random_weights,
+    )
+    return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+
+
+async def _resolve_adapters(settings: WorkerSettings, checkpoint: Checkpoint) -> list[Adapter]:
+    find = partial(
         resolve_adapter, cache=settings.model_cache, registry=settings.registry, model=checkpoint
     )
-    adapters = [
-        await anyio.to_thread.run_sync(adapter, *named) for named in settings.adapters.items()
-    ]
-    log("loading the model", model=checkpoint.name, engine=settings.engine)
-    served = await engine.start(checkpoint, adapters)
-    if not real:
-        log("the weights are random: timings mean something, scores do not", logging.WARNING)
-        return [(info, ()) for info in served]
-    folders = [checkpoint.folder, *(adapter.folder for adapter in adapters)]
-    checked = [(info, golden_pairs(folder)) for info, folder in zip(served, folders, strict=True)]
-    return [(structs.replace(info, golden_pairs=len(pairs)), pairs) for info, pairs in checked]
+    adapters = []
+    for name, folder in settings.adapters.items():
+        adapters.append(await anyio.to_thread.run_sync(find, name, folder))
+    return adapters
 
 
-async def _first_check(engine: Engine, settings: WorkerSettings, checked: Checked) -> float | None:
-    """How far golden pairs are off at most, None where there are none; raises `CannotLoad` where
-    that is too far."""
-    if count := sum(len(pairs) for _, pairs in checked):
+async def _first_check(
+    engine: Engine, settings: WorkerSettings, loaded: Sequence[_Loaded]
+) -> float | None:
+    """The largest drift of all golden pairs, None where there are none; raises `CannotLoad` where
+    one is not within the tolerance."""
+    count = sum(len(model.pairs) for model in loaded)
+    if count:
         log("scoring golden pairs", pairs=count)
-    drifts = []
-    for info, pairs in checked:
-        GOLDEN_PAIRS.labels(info.model, short_digest(info.digest)).set(len(pairs))
-        if not pairs:
+
+    drifts: list[float] = []
+    for model in loaded:
+        labels = (model.info.model, short_digest(model.info.digest))
+        GOLDEN_PAIRS.labels(*labels).set(len(model.pairs))
+        if not model.pairs:
             if not settings.random_weights:
-                log("no golden pairs: start-up check skipped", logging.WARNING, model=info.model)
+                log(
+                    "no golden pairs: start-up check skipped",
+                    logging.WARNING,
+                    model=model.info.model,
+                )
             continue
-        drift = await check_golden(engine, info, pairs, settings.golden_tolerance)
-        GOLDEN_DRIFT.labels(info.model, short_digest(info.digest)).set(drift)
-        GOLDEN_TOLERANCE.labels(info.model, short_digest(info.digest)).set(
-            allowed_drift(info, settings.golden_tolerance)
-        )
+
+        tolerance = settings.golden_tolerance
+        drift = await check_golden(engine, model.info, model.pairs, tolerance)
+        GOLDEN_DRIFT.labels(*labels).set(drift)
+        GOLDEN_TOLERANCE.labels(*labels).set(allowed_drift(model.info, tolerance))
         drifts.append(drift)
     return max(drifts, default=None)
 
 
-async def _keep_checking(engine: Engine, settings: WorkerSettings, checked: Checked) -> None:
-    """Measure now and then how far golden pairs are off by now."""
+async def _keep_checking(
+    engine: Engine, settings: WorkerSettings, loaded: Sequence[_Loaded]
+) -> None:
+    """Score the golden pairs again at intervals, and export their drift."""
     while settings.golden_check_seconds:
         await asyncio.sleep(settings.golden_check_seconds)
-        for info, pairs in checked:
-            if not pairs:
-                continue
-            try:
-                drift = await golden_drift(engine, info, pairs)
-            # of any kind: an engine that cannot tell is no reason to stop asking
-            except Exception as failure:
-                log(
-                    "golden pairs could not be scored again",
-                    logging.WARNING,
-                    failure=failure,
-                    model=info.model,
-                )
-                continue
-            GOLDEN_DRIFT.labels(info.model, short_digest(info.digest)).set(drift)
-            if drift > allowed_drift(info, settings.golden_tolerance):
-                log(
-                    "golden pairs have drifted",
-                    logging.ERROR,
-                    model=info.model,
-                    digest=info.digest,
-                    golden_drift=drift,
-                )
+        for model in loaded:
+            if model.pairs:
+                await _check_again(engine, settings, model)
+
+
+async def _check_again(engine: Engine, settings: WorkerSettings, model: _Loaded) -> None:
+    info = model.info
+    try:
+        drift = await golden_drift(engine, info, model.pairs)
+    except Exception as failure:  # of any kind: the next check may succeed
+        log(
+            "golden pairs could not be scored again",
+            logging.WARNING,
+            failure=failure,
+            model=info.model,
+        )
+        return
+
+    GOLDEN_DRIFT.labels(info.model, short_digest(info.digest)).set(drift)
+    if drift > allowed_drift(info, settings.golden_tolerance):
+        log(
+            "golden pairs have drifted",
+            logging.ERROR,
+            model=info.model,
+            digest=info.digest,
+            golden_drift=drift,
+        )
+
+
+def _log_failure(failure: Exception) -> None:
+    """One sentence on a model that cannot be served; a traceback where the cause is unexpected."""
+    match failure:
+        case CheckpointUnusable() | CannotLoad():
+            log(str(failure), logging.ERROR)
+        case MemoryError():
+            log("There is not enough memory to load the model.", logging.ERROR)
+        case _:
+            log("the model failed to load", logging.ERROR, failure=failure)
+
+
+def _log_model(info: WorkerInfo) -> None:
+    version = short_digest(info.version) if info.version else ""
+    log(
+        "model ready",
+        model=info.model,
+        digest=info.digest,
+        version=version or None,
+        engine=info.engine,
+        device=info.device,
+        dtype=info.dtype,
+    )
+    MODEL_INFO.labels(
+        info.model, short_digest(info.digest), version, info.engine, info.dtype, info.device
+    ).set(1)

@@ -1,5 +1,8 @@
 """The worker's settings: read once from the environment (`RERANK_*`), then passed down as plain
-values."""
+values.
+
+Does not depend on engines. Invariant: settings that exist are within their bounds.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,22 @@ from service.observability.settings import TracingSettings
 from service.web.settings import ServerSettings
 
 ENGINE_PREFIX = "RERANK_ENGINE_"
-"""`RERANK_ENGINE_MAX_NUM_SEQS=256` is vLLM's engine argument `max_num_seqs`, and so on for every
-one of them."""
+"""Every engine argument of vLLM is a setting, such as `RERANK_ENGINE_MAX_NUM_SEQS` for
+`max_num_seqs`."""
 MAX_ADAPTERS = 256
+_ADAPTERS = "Adapters are given as name=folder, comma-separated, each name once"
 
 
-def _from_environment() -> dict[str, str]:
-    return {
-        name.removeprefix(ENGINE_PREFIX).lower(): value
-        for name, value in os.environ.items()
-        if name.startswith(ENGINE_PREFIX)
-    }
+def _engine_arguments_of_environment() -> dict[str, str]:
+    arguments = {}
+    for name, value in os.environ.items():
+        if name.startswith(ENGINE_PREFIX):
+            arguments[name.removeprefix(ENGINE_PREFIX).lower()] = value
+    return arguments
 
 
 class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
-    """Every knob of the worker, but for the engine's own arguments, which vLLM knows."""
+    """The settings of a worker. vLLM's engine arguments are apart: vLLM itself checks them."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
@@ -115,7 +119,9 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
         "info", description="Minimum level of log lines."
     )
 
-    _engine_arguments: dict[str, str] = PrivateAttr(default_factory=_from_environment)
+    _engine_arguments: dict[str, str] = PrivateAttr(
+        default_factory=_engine_arguments_of_environment
+    )
 
     @property
     def engine_arguments(self) -> dict[str, str]:
@@ -124,8 +130,8 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
 
     @property
     def random_weights(self) -> bool:
-        """Whether vLLM makes weights up (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a size that
-        one has no weights of."""
+        """Whether vLLM loads random weights (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a model
+        whose weights are not at hand."""
         return self.engine == "vllm" and self.engine_arguments.get("load_format") == "dummy"
 
     @field_validator("adapters", mode="before")
@@ -133,14 +139,13 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        folders = {name.strip(): folder.strip() for name, _, folder in pairs}
-        if (
-            len(pairs) > MAX_ADAPTERS
-            or len(folders) < len(pairs)
-            or not all(map(all, folders.items()))
-        ):
-            raise PydanticCustomError(
-                "adapters", "Adapters are given as name=folder, comma-separated, each name once"
-            )
+
+        folders: dict[str, str] = {}
+        for entry in value.split(","):
+            if not entry.strip():
+                continue
+            name, _, folder = (part.strip() for part in entry.partition("="))
+            if not name or not folder or name in folders or len(folders) == MAX_ADAPTERS:
+                raise PydanticCustomError("adapters", _ADAPTERS)
+            folders[name] = folder
         return folders

@@ -1,5 +1,4 @@
-"""Calls made of what a person would write, and the verdicts an engine in this process gives on
-them."""
+"""Calls made of texts and pictures, and an engine's verdicts on them."""
 
 from __future__ import annotations
 
@@ -15,6 +14,7 @@ from service.worker.engines.base import Engine
 
 
 def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCall:
+    """A call to gmr-tiny; equal pictures are sent once."""
     images: dict[bytes, Pixels] = {}
 
     def wire(side: Side) -> WireItem:
@@ -33,7 +33,7 @@ def as_call(instruction: str, query: Side, documents: Sequence[Side]) -> ScoreCa
         "gmr-tiny",
         instruction,
         wire(query),
-        [wire(each) for each in documents],
+        [wire(document) for document in documents],
         list(images.values()),
         truncate=True,
     )
@@ -51,6 +51,6 @@ def pictures(count: int, seed: str) -> list[Side]:
 
 
 async def verdicts(engine: Engine, call: ScoreCall) -> list[Scored | Refused]:
-    """What an engine says of each document, in order."""
-    said = {index: verdict async for index, verdict in engine.score(call)}
-    return [said[index] for index in range(len(call.documents))]
+    """An engine's verdict on each document, in order."""
+    by_index = {index: verdict async for index, verdict in engine.score(call)}
+    return [by_index[index] for index in range(len(call.documents))]

@@ -1,11 +1,10 @@
-"""`POST /score` over HTTP: the engine's own scores, or a plain refusal."""
+"""`POST /score` over HTTP: the engine's scores, or an error of the service."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -31,6 +30,8 @@ from service.worker.app import create_worker
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
+from tests.worker.calls import verdicts
+from tests.worker.serving import client_of, ready_worker
 
 SETTINGS = WorkerSettings(
     model=str(TINY), device="cpu", threads=1, batch_tokens=64, max_calls=1, max_call_bytes=2**20
@@ -59,26 +60,9 @@ LONG = structs.replace(
 )
 
 
-@asynccontextmanager
-async def served(settings: WorkerSettings) -> AsyncIterator[httpx.AsyncClient]:
-    ready = asyncio.Event()
-    app = create_worker(
-        settings,
-        TorchEngine(settings),
-        on_ready=ready.set,
-        on_failure=lambda: pytest.fail("the worker is not ready"),
-    )
-    async with app.router.lifespan_context(app):
-        await asyncio.wait_for(ready.wait(), 120)
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://worker", timeout=None
-        ) as client:
-            yield client
-
-
 @pytest.fixture(scope="module")
 async def worker() -> AsyncIterator[httpx.AsyncClient]:
-    async with served(SETTINGS) as client:
+    async with ready_worker(SETTINGS, TorchEngine(SETTINGS)) as client:
         yield client
 
 
@@ -93,7 +77,9 @@ async def engine() -> AsyncIterator[TorchEngine]:
 async def send(
     worker: httpx.AsyncClient, call: object, timeout_ms: str | None = None
 ) -> httpx.Response:
-    headers = {"content-type": MSGPACK} | ({TIMEOUT_HEADER: timeout_ms} if timeout_ms else {})
+    headers = {"content-type": MSGPACK}
+    if timeout_ms:
+        headers[TIMEOUT_HEADER] = timeout_ms
     content = call if isinstance(call, bytes) else msgspec.msgpack.encode(call)
     return await worker.post("/score", content=content, headers=headers)
 
@@ -101,11 +87,6 @@ async def send(
 def reply(response: httpx.Response) -> ScoreReply:
     assert (response.status_code, response.headers["content-type"]) == (200, MSGPACK), response.text
     return msgspec.msgpack.decode(response.content, type=ScoreReply)
-
-
-async def expected(engine: TorchEngine, call: ScoreCall) -> list[Scored | Refused]:
-    verdicts = {index: verdict async for index, verdict in engine.score(call)}
-    return [verdicts[index] for index in range(len(call.documents))]
 
 
 def same(found: Scored | Refused | None, wanted: Scored | Refused) -> bool:
@@ -136,14 +117,14 @@ def is_error(response: httpx.Response, code: str) -> bool:
         "no documents",
     ],
 )
-async def test_a_reply_is_what_the_engine_says(
+async def test_a_reply_has_the_scores_of_the_engine(
     worker: httpx.AsyncClient, engine: TorchEngine, call: ScoreCall
 ) -> None:
     answered = reply(await send(worker, call))
-    wanted = await expected(engine, call)
+    wanted = await verdicts(engine, call)
     assert len(answered.pairs) == len(call.documents)
     assert all(map(same, answered.pairs, wanted))
-    assert all(isinstance(each, Scored) for each in answered.pairs)
+    assert all(isinstance(pair, Scored) for pair in answered.pairs)
     (info,) = msgspec.json.decode((await worker.get("/info")).content, type=list[WorkerInfo])
     assert (answered.digest, info.model) == (info.digest, "gmr-tiny")
 
@@ -225,10 +206,10 @@ async def test_a_deadline_gives_what_was_scored_until_then(
     assert None in some.pairs
     assert len(some.pairs) == len(LONG.documents)
     done = [index for index, pair in enumerate(some.pairs) if pair]
-    wanted = await expected(
+    wanted = await verdicts(
         engine, structs.replace(LONG, documents=[LONG.documents[index] for index in done])
     )
-    assert all(same(some.pairs[index], each) for index, each in zip(done, wanted, strict=True))
+    assert all(map(same, [some.pairs[index] for index in done], wanted))
 
 
 @pytest.mark.parametrize("timeout", ["", "soon", "-1", "1.5", "9" * 30, "٣"])
@@ -245,9 +226,7 @@ async def test_a_timeout_that_is_no_number_of_ms_is_no_timeout(
 
 async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None:
     app = create_worker(SETTINGS, TorchEngine(SETTINGS))
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://worker"
-    ) as worker:
+    async with client_of(app) as worker:
         for answer in (
             await send(worker, SHORT),
             await worker.get("/info"),
@@ -259,7 +238,7 @@ async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None
         assert is_error(await send(worker, b"noise"), "invalid_request")
 
 
-async def test_a_ready_worker_says_so_and_what_it_serves(worker: httpx.AsyncClient) -> None:
+async def test_a_ready_worker_reports_its_model(worker: httpx.AsyncClient) -> None:
     assert (await worker.get("/health/ready")).json() == {"status": "ready"}
     (info,) = msgspec.json.decode((await worker.get("/info")).content, type=list[WorkerInfo])
     assert (info.model, info.family, info.device, info.dtype) == (

@@ -14,14 +14,12 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from msgspec import structs
-from prometheus_client import REGISTRY
 
 from model_store.golden import read_golden
 from model_store.manifest import MANIFEST, digest_files, read_manifest, write_manifest
-from service.observability.engine_metrics import GOLDEN_DRIFT, GOLDEN_PAIRS, GOLDEN_TOLERANCE
+from service.observability.score_metrics import short_digest
 from service.wire import ScoreCall, Scored
 from service.worker.app import create_worker
 from service.worker.engines.base import Begin, PairVerdict, no_callback
@@ -29,6 +27,8 @@ from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY, free_port
 from tests.layouts import Layout, write_layout
+from tests.metrics import metric_value
+from tests.worker.serving import READY_SECONDS, client_of, ready_worker
 
 GOLDEN, WEIGHTS, TOKENIZER = "golden.json", "model.safetensors", "tokenizer.json"
 
@@ -111,15 +111,13 @@ async def test_a_broken_checkpoint_never_turns_ready(
     ready, failed = asyncio.Event(), asyncio.Event()
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1)
     app = create_worker(settings, TorchEngine(settings), on_ready=ready.set, on_failure=failed.set)
-    async with app.router.lifespan_context(app):
-        await asyncio.wait_for(failed.wait(), 120)
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://worker"
-        ) as client:
-            for path in ("/health/ready", "/info"):
-                assert (await client.get(path)).json()["code"] == "no_worker"
+    async with app.router.lifespan_context(app), client_of(app) as client:
+        await asyncio.wait_for(failed.wait(), READY_SECONDS)
+        for path in ("/health/ready", "/info"):
+            assert (await client.get(path)).json()["code"] == "no_worker"
     assert not ready.is_set()
-    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert reason in record.getMessage()
     assert "\n" not in record.getMessage()
     assert str(checkpoint.parent) not in record.getMessage()
@@ -128,26 +126,9 @@ async def test_a_broken_checkpoint_never_turns_ready(
 
 async def test_a_deviation_within_the_tolerance_is_accepted(checkpoint: Path) -> None:
     wrong_logit(checkpoint)
-    ready = asyncio.Event()
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1, golden_tolerance=0.1)
-    app = create_worker(
-        settings,
-        TorchEngine(settings),
-        on_ready=ready.set,
-        on_failure=lambda: pytest.fail("the worker gave up"),
-    )
-    async with app.router.lifespan_context(app):
-        await asyncio.wait_for(ready.wait(), 120)
-
-
-def exported(metric: str) -> float:
-    (found,) = {
-        each.value
-        for family in REGISTRY.collect()
-        if family.name == metric
-        for each in family.samples
-    }
-    return float(found)
+    async with ready_worker(settings, TorchEngine(settings)) as client:
+        assert (await client.get("/health/ready")).status_code == 200
 
 
 class DriftingEngine(TorchEngine):
@@ -166,94 +147,67 @@ class DriftingEngine(TorchEngine):
                     yield index, verdict
 
 
-async def test_golden_pairs_are_scored_again_and_their_drift_is_measured(
+async def test_golden_pairs_are_scored_again_and_their_drift_is_exported(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An engine that scores otherwise later is seen; what is done about it is not its worker's to
-    decide."""
+    """An engine whose scores change later is reported, and stays in service."""
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
     engine = DriftingEngine(settings)
-    for metric in (GOLDEN_DRIFT, GOLDEN_TOLERANCE):
-        metric.clear()
-    ready = asyncio.Event()
-    app = create_worker(
-        settings,
-        engine,
-        on_ready=ready.set,
-        on_failure=lambda: pytest.fail("the worker gave up"),
-    )
-    async with app.router.lifespan_context(app), asyncio.timeout(120):
-        await ready.wait()
-        assert (
-            exported("rerank_golden_drift_logits")
-            <= exported("rerank_golden_tolerance_logits")
-            == 1e-3
-        )
-        assert exported("rerank_model_load_seconds") > 0
+    async with asyncio.timeout(READY_SECONDS), ready_worker(settings, engine) as client:
+        (info,) = (await client.get("/info")).json()
+        labels = {"model": "gmr-tiny", "digest": short_digest(info["digest"])}
+
+        def drift() -> float:
+            return metric_value("rerank_golden_drift_logits", **labels)
+
+        assert metric_value("rerank_golden_tolerance_logits", **labels) == 1e-3
+        assert drift() <= 1e-3
+        assert metric_value("rerank_model_load_seconds") > 0
+
         engine.drift = 1.0
-        while exported("rerank_golden_drift_logits") < 0.9:
+        while drift() < 0.9:
             await asyncio.sleep(0.01)
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://worker"
-        ) as client:
-            assert (await client.get("/health/ready")).status_code == 200
+        assert (await client.get("/health/ready")).status_code == 200
+
         engine.drift = 0.0
-        while exported("rerank_golden_drift_logits") > 1e-3:
+        while drift() > 1e-3:
             await asyncio.sleep(0.01)
-    assert {each.getMessage() for each in caplog.records if each.levelname == "ERROR"} == {
-        "golden pairs have drifted"
-    }
+    errors = {record.getMessage() for record in caplog.records if record.levelname == "ERROR"}
+    assert errors == {"golden pairs have drifted"}
 
 
-async def test_a_folder_without_golden_pairs_is_served_and_says_so(
+async def test_a_folder_without_golden_pairs_is_served_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No drift is reported that was not measured: not at the start, and not later."""
     folder = write_layout(tmp_path / "plain", Layout())
-    for metric in (GOLDEN_DRIFT, GOLDEN_TOLERANCE, GOLDEN_PAIRS):
-        metric.clear()
-    ready = asyncio.Event()
     settings = WorkerSettings(
         model=str(folder), device="cpu", threads=1, golden_check_seconds=0.01, log_level="info"
     )
-    app = create_worker(
-        settings,
-        TorchEngine(settings),
-        on_ready=ready.set,
-        on_failure=lambda: pytest.fail("the worker gave up"),
-    )
     with caplog.at_level("INFO"):
-        async with app.router.lifespan_context(app):
-            await asyncio.wait_for(ready.wait(), 120)
+        async with ready_worker(settings, TorchEngine(settings)) as client:
             await asyncio.sleep(0.05)
-            async with httpx.AsyncClient(
-                transport=httpx.ASGITransport(app), base_url="http://worker"
-            ) as client:
-                (info,) = (await client.get("/info")).json()
-    (told,) = [each for each in caplog.records if each.levelname == "WARNING"]
-    assert told.getMessage() == "no golden pairs: start-up check skipped"
-    (start,) = [each for each in caplog.records if each.getMessage() == "ready"]
-    assert "golden_drift" not in vars(start)["fields"]
-    assert info["golden_pairs"] == exported("rerank_golden_pairs") == 0
-    assert not [
-        family
-        for family in REGISTRY.collect()
-        if family.name == "rerank_golden_drift_logits" and family.samples
-    ]
-
-
-async def test_a_checkpoint_says_how_many_golden_pairs_were_scored(tmp_path: Path) -> None:
-    GOLDEN_PAIRS.clear()
-    ready = asyncio.Event()
-    settings = WorkerSettings(model=str(TINY), device="cpu", threads=1)
-    app = create_worker(settings, TorchEngine(settings), on_ready=ready.set)
-    async with app.router.lifespan_context(app):
-        await asyncio.wait_for(ready.wait(), 120)
-        async with httpx.AsyncClient(
-            transport=httpx.ASGITransport(app), base_url="http://worker"
-        ) as client:
             (info,) = (await client.get("/info")).json()
-    assert info["golden_pairs"] == exported("rerank_golden_pairs") == len(read_golden(TINY))
+            page = (await client.get("/metrics")).text
+
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage() == "no golden pairs: start-up check skipped"
+    (start,) = [record for record in caplog.records if record.getMessage() == "ready"]
+    assert "golden_drift" not in vars(start)["fields"]
+
+    labels = {"model": info["model"], "digest": short_digest(info["digest"])}
+    assert info["golden_pairs"] == metric_value("rerank_golden_pairs", **labels) == 0
+    drifts = [line for line in page.splitlines() if line.startswith("rerank_golden_drift_logits{")]
+    assert not [line for line in drifts if labels["digest"] in line]
+
+
+async def test_the_number_of_golden_pairs_is_reported() -> None:
+    settings = WorkerSettings(model=str(TINY), device="cpu", threads=1)
+    async with ready_worker(settings, TorchEngine(settings)) as client:
+        (info,) = (await client.get("/info")).json()
+    labels = {"model": "gmr-tiny", "digest": short_digest(info["digest"])}
+    count = len(read_golden(TINY))
+    assert info["golden_pairs"] == metric_value("rerank_golden_pairs", **labels) == count
 
 
 @pytest.mark.slow

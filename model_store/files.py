@@ -52,6 +52,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def check_replaceable(path: Path) -> None:
+    """Raise `OSError` where a draft of `path` cannot be written; `path` itself stays as it is."""
+    with _draft(path) as draft:
+        draft.touch(exist_ok=False)
+
+
 def create_file(path: Path, content: bytes) -> bool:
     """Write a file unless there is one already; returns whether it was written.
 

@@ -135,11 +135,11 @@ def vidore(
         from model_store.training.data.converters.vidore import (
             convert_pages,
             convert_vidore,
-            qrels_of,
+            find_qrels,
         )
         from model_store.training.data.rows import WrongUsage
 
-        if qrels_of(source) is not None:
+        if find_qrels(source) is not None:
             done = convert_vidore(
                 source,
                 out,

@@ -75,7 +75,7 @@ def check(
         lines, total = report.problems, report.wrong
         if held_out is not None and not total:
             found = leaks(source, held_out)
-            lines, total = found.places, found.total
+            lines, total = found.sentences, found.total
             if found.negatives:
                 typer.echo(_MINE_BEFORE, err=True)
 

@@ -100,7 +100,7 @@ class Rows:
             example = self.examples[number]
             if not example.negatives:
                 problems.append(
-                    f"{example.place}: there is no negative to rank the positives against."
+                    f"{example.location}: there is no negative to rank the positives against."
                 )
             elif (problem := self.grouper.unreadable(example)) is not None:
                 problems.append(problem)
@@ -144,7 +144,7 @@ def measure(
         scores = score(example)
         if not all(map(math.isfinite, scores)):
             raise CheckpointUnusable(
-                f"{checkpoint.name}: a document of {example.place} has no finite score."
+                f"{checkpoint.name}: a document of {example.location} has no finite score."
             )
         relevances = _ranked(scores, len(example.positives))
         for metric, value in METRICS.items():
@@ -202,7 +202,7 @@ def _ranked(scores: Sequence[float], positives: int) -> list[float]:
 
 def _name(example: Example) -> str:
     """The row's id, or its line where it has none: the file's name is no part of a query."""
-    name, _, line = example.place.rpartition(":")
+    name, _, line = example.location.rpartition(":")
     return f"row {line}" if example.id == f"{Path(name).name}:{line}" else example.id
 
 

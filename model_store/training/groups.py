@@ -101,10 +101,10 @@ class Grouper:
                 pictures[_key(path)] = np.asarray(load_picture(path, **self._bounds))
             except PictureUnreadable as error:
                 raise DataError(
-                    f"{example.place}: the image {path.name!r} cannot be used: {error}."
+                    f"{example.location}: the image {path.name!r} cannot be used: {error}."
                 ) from None
         items = [_item(side, _image_of(side, pictures)) for side in (example.query, *documents)]
-        return Group(example.id, example.place, self._prompts(example, items), pictures, missing)
+        return Group(example.id, example.location, self._prompts(example, items), pictures, missing)
 
     def problem(self, example: Example) -> str | None:
         """What will be wrong with the example in some epoch, in a sentence; opens pictures'
@@ -112,8 +112,8 @@ class Grouper:
         documents, _ = self._draw.documents(example, 0)
         if len(documents) == 1:
             return (
-                f"{example.place}: there are no negatives of the kinds that data.random_share asks"
-                " for."
+                f"{example.location}: there are no negatives of the kinds that data.random_share"
+                " asks for."
             )
         return self.unreadable(example)
 
@@ -131,7 +131,7 @@ class Grouper:
         except DataError as error:
             return str(error)
         except PictureUnreadable as error:
-            return f"{example.place}: an image cannot be used: {error}."
+            return f"{example.location}: an image cannot be used: {error}."
         return None
 
     def _header(self, path: Path) -> Image:
@@ -143,7 +143,7 @@ class Grouper:
         for prompt in self._family.render((instruction,), items[0], items[1:]):
             if isinstance(prompt, PairTooLong):
                 raise DataError(
-                    f"{example.place}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}"
+                    f"{example.location}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}"
                 )
             prompts.append(prompt)
         return tuple(prompts)

@@ -58,5 +58,5 @@ def _rows(path: Path, count: int, seed: int) -> Iterator[Example]:
             query=saved_side(drawn.query, images),
             positives=(relevant,),
             negatives=tuple(negatives),
-            place=f"{path}:{number + 1}",
+            location=f"{path}:{number + 1}",
         )

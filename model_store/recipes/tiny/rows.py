@@ -47,7 +47,7 @@ def _rows(path: Path, count: int, names: Sequence[str], rng: Random) -> Iterator
             query=saved_side(example.query, folder),
             positives=(relevant,),
             negatives=tuple(data.Negative(side, "hard") for side in others),
-            place=str(path),
+            location=str(path),
         )
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 from model_store.synthetic import cells, examples, facts
 from model_store.training.data import rows as data
 from model_store.training.data.corpus import Document, document_line
-from model_store.training.data.identity import image_digest, key_of
-from model_store.training.data.row_files import line_of, output_file
+from model_store.training.data.identity import content_key, image_digest
+from model_store.training.data.row_files import example_line, output_file
 
 ROWS = (*cells.CELLS, *cells.CELLS, "T-T", "I-I", "T-I", "T-VD", "I-T", "IT-I")
 """The cell of each row: twice each of the nine, and once more six of them."""
@@ -40,7 +40,7 @@ def draw(folder: Path) -> None:
     ):
         for number, cell in enumerate(ROWS, 1):
             example, documents = _drawn(number, cell, folder, seen)
-            row(line_of(example, folder))
+            row(example_line(example, folder))
             for at, side in enumerate(documents):
                 document(document_line(Document(f"d{number:02}-{at}", side), folder))
 
@@ -53,7 +53,7 @@ def _drawn(
         drawn = _example(cell, Random(f"{_SEED}/{number}/{attempt}"))
         image_digest.cache_clear()  # the files of an attempt before have the same names
         sides = list(_saved(drawn, number, folder))
-        keys = {key_of(side) for side in sides}
+        keys = {content_key(side) for side in sides}
         if len(keys) == len(sides) and not keys & seen:
             break
     seen |= keys

@@ -1,13 +1,13 @@
-"""One JSON line to a typed row, and what is wrong with it in our own words.
+"""Decoding of one JSON line to a typed row, with the library's messages in plain sentences.
 
-Knows msgspec and its messages, no row's meaning. Invariant: no text of the library leaves: a
-message that is not known here becomes a general sentence.
+Does not depend on what a row means. Invariant: no text of msgspec reaches a user; a message without
+a sentence here becomes a general one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -15,19 +15,19 @@ import msgspec
 
 Row = TypeVar("Row")
 Fields = Mapping[str, Sequence[str]]
-"""The fields of the row, under `""`, and of each object in it, under the name of the field that
-holds it; and the values of a field that takes only some, under its name."""
+"""Known names, for suggestions: the row's fields under `""`, an object's fields under the name of
+the field that holds it, and the values of a field that takes only some under its name."""
 
 _UNKNOWN = re.compile(
-    r"Object contains unknown field `(?P<field>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL
+    r"Object contains unknown field `(?P<field>.*?)`(?: - at `(?P<path>.*)`)?$", re.DOTALL
 )
 _MISSING = re.compile(
-    r"Object missing required field `(?P<field>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL
+    r"Object missing required field `(?P<field>.*?)`(?: - at `(?P<path>.*)`)?$", re.DOTALL
 )
 _TYPE = re.compile(
-    r"Expected `(?P<wanted>.*?)`, got `(?P<got>.*?)`(?: - at `(?P<at>.*)`)?$", re.DOTALL
+    r"Expected `(?P<expected>.*?)`, got `(?P<found>.*?)`(?: - at `(?P<path>.*)`)?$", re.DOTALL
 )
-_ENUM = re.compile(r"Invalid enum value (?P<got>.*?)(?: - at `(?P<at>.*)`)?$", re.DOTALL)
+_VALUE = re.compile(r"Invalid enum value (?P<found>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _TYPES = {
     "str": "a text",
     "int": "a number",
@@ -40,53 +40,65 @@ _TYPES = {
 _SHOWN = 40
 
 
-def decode(decoder: msgspec.json.Decoder[Row], line: bytes, place: str, fields: Fields) -> Row:
-    """The row of a line; raises `ValueError`, whose text says `place` and what is wrong."""
+def decode(decoder: msgspec.json.Decoder[Row], line: bytes, location: str, fields: Fields) -> Row:
+    """The row of a line; raises `ValueError` with a sentence that begins with `location`."""
     try:
         return decoder.decode(line)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{place}: {in_words(str(error), fields)}") from None
+        raise ValueError(f"{location}: {explain(str(error), fields)}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise ValueError(f"{place}: this is not one JSON object in UTF-8.") from None
+        raise ValueError(f"{location}: this is not one JSON object in UTF-8.") from None
 
 
-def in_words(message: str, fields: Fields) -> str:
-    """A validation message of msgspec as the end of our sentence, with its last sign."""
-    if found := _UNKNOWN.match(message):
-        return unknown_field(_named(found["at"]), found["field"], _fields_at(found["at"], fields))
-    if found := _MISSING.match(message):
-        return f"{_named(found['at']) or 'the row'} has no {found['field']!r}."
-    if found := _TYPE.match(message):
-        wanted = " or ".join(_TYPES.get(kind, kind) for kind in found["wanted"].split(" | "))
-        return (
-            f"{_named(found['at']) or 'the row'} must be {wanted}, not"
-            f" {_TYPES.get(found['got'], found['got'])}."
-        )
-    if found := _ENUM.match(message):
-        return (
-            f"{_named(found['at']) or 'the row'} cannot be"
-            f" {found['got'][:_SHOWN]}{_instead(found['at'], fields)}."
-        )
+def explain(message: str, fields: Fields) -> str:
+    """A validation message of msgspec as the end of a sentence, with its full stop."""
+    for pattern, explanation in _EXPLANATIONS:
+        match = pattern.match(message)
+        if match:
+            return explanation(match, fields)
     return "this row has not the form that docs/training.md describes."
 
 
 def unknown_field(holder: str, field: str, known: Sequence[str]) -> str:
-    """That an object has a field which nobody reads, and which field it may have been meant as."""
-    said = f"{holder or 'the row'} has an unknown field {field[:_SHOWN]!r}"
-    if near := get_close_matches(field, known, n=1):
-        return f"{said}: is it {near[0]!r}?"
-    return f"{said}; known are {', '.join(known)}." if known else f"{said}."
+    """The sentence for a field that nothing reads, with the field that may have been meant."""
+    problem = f"{holder or 'the row'} has an unknown field {field[:_SHOWN]!r}"
+    nearest = get_close_matches(field, known, n=1)
+    if nearest:
+        return f"{problem}: is it {nearest[0]!r}?"
+    return f"{problem}; known are {', '.join(known)}." if known else f"{problem}."
 
 
-def _instead(at: str | None, fields: Fields) -> str:
-    values = fields.get(_named(at).rpartition(".")[2])
-    return f": it is {' or '.join(map(repr, values))}" if values else ""
+def _explain_unknown(match: re.Match[str], fields: Fields) -> str:
+    path = _path(match)
+    holder = re.split(r"[.\[]", path, maxsplit=1)[0]
+    return unknown_field(path, match["field"], fields.get(holder, ()))
 
 
-def _named(at: str | None) -> str:
-    """`$.positives[...].text` as `positives[...].text`."""
-    return (at or "").removeprefix("$").removeprefix(".")
+def _explain_missing(match: re.Match[str], fields: Fields) -> str:
+    return f"{_path(match) or 'the row'} has no {match['field']!r}."
 
 
-def _fields_at(at: str | None, fields: Fields) -> Sequence[str]:
-    return fields.get(re.split(r"[.\[]", _named(at), maxsplit=1)[0], ())
+def _explain_type(match: re.Match[str], fields: Fields) -> str:
+    expected = " or ".join(_TYPES.get(kind, kind) for kind in match["expected"].split(" | "))
+    found = _TYPES.get(match["found"], match["found"])
+    return f"{_path(match) or 'the row'} must be {expected}, not {found}."
+
+
+def _explain_value(match: re.Match[str], fields: Fields) -> str:
+    path = _path(match)
+    values = fields.get(path.rpartition(".")[2])
+    instead = f": it is {' or '.join(map(repr, values))}" if values else ""
+    return f"{path or 'the row'} cannot be {match['found'][:_SHOWN]}{instead}."
+
+
+def _path(match: re.Match[str]) -> str:
+    """The field of a message, such as `positives[...].text`; empty for the row itself."""
+    return (match["path"] or "").removeprefix("$").removeprefix(".")
+
+
+_EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], Fields], str]], ...] = (
+    (_UNKNOWN, _explain_unknown),
+    (_MISSING, _explain_missing),
+    (_TYPE, _explain_type),
+    (_VALUE, _explain_value),
+)

@@ -1,7 +1,7 @@
-"""The image files that rows name: where they lie, and how they come to lie beside the rows.
+"""The image files that rows name: their relative names, and their copies beside the rows.
 
-Knows files, no rows. Invariant: a name that is given here is relative, has no `..`, and leads to a
-file with the same bytes.
+Does not depend on rows. Invariant: a name is relative, has no `..`, and leads to a file with the
+same bytes.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from model_store.training.data.identity import image_digest
 from model_store.training.data.rows import DataError
 
 ImageMode = Literal["reference", "copy", "link"]
-"""What is done with an image outside the folder of the rows that name it: refused, copied into that
-folder, or linked from there."""
+"""The treatment of an image outside the folder of the rows that name it: it is refused (reference),
+copied into that folder, or linked from there."""
 
 IMAGES = "images"
 
 
-def name_in(folder: Path, image: Path, image_mode: ImageMode = "reference") -> str:
+def relative_name(folder: Path, image: Path, image_mode: ImageMode = "reference") -> str:
     """An image's path as a row of a file in `folder` names it.
 
-    An image outside the folder is brought to `images/<two letters>/<SHA-256>.<its ending>` there,
-    so that equal images of two data sets are one file, and two images of one name are two. Raises
-    `DataError` for an image that cannot be read, and for `reference` where it lies outside.
+    An image outside the folder is copied or linked to `images/<two letters>/<SHA-256>.<suffix>`, so
+    that equal images of two data sets become one file, and different images of one name two files.
+    Raises `DataError` for an image that cannot be read, and for `reference` where it lies outside.
     """
     relative = Path(os.path.relpath(image, folder))
     if ".." not in relative.parts:
@@ -38,24 +38,25 @@ def name_in(folder: Path, image: Path, image_mode: ImageMode = "reference") -> s
             f"{image}: the image lies outside {folder}, the folder of the rows that name it; "
             "--images link or --images copy brings it there."
         )
+
     digest = image_digest(image).hex()
     name = Path(IMAGES, digest[:2], digest + image.suffix.lower())
     try:
-        bring(image, folder / name, image_mode)
+        copy_or_link(image, folder / name, image_mode)
     except OSError as error:
         raise DataError(f"{folder / name}: it cannot be written ({error.strerror}).") from None
     return name.as_posix()
 
 
 def check_nameable(folder: Path, image: Path, image_mode: ImageMode) -> None:
-    """Raise `DataError` where `name_in` would, without bringing the image anywhere."""
+    """Raise `DataError` where `relative_name` would, without copying or linking the image."""
     if image_mode == "reference":
-        name_in(folder, image)
+        relative_name(folder, image)
     elif not image.is_file():
         raise DataError(f"{image}: the image does not exist.")
 
 
-def bring(source: Path, target: Path, image_mode: ImageMode) -> None:
+def copy_or_link(source: Path, target: Path, image_mode: ImageMode) -> None:
     """Copy or link `source` to `target`, unless a file of the same size is there; raises
     `OSError`."""
     size = source.stat().st_size

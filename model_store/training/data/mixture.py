@@ -1,10 +1,10 @@
 """The paper's training mixture (table 7), drawn from converted files.
 
-Knows tasks, data sets and numbers, no layout. The paper gives a number for each task, not for each
-data set: a task's number is shared evenly, and what a small data set cannot give, the others of its
-task do. A data set of two tasks may be one file: a row is of the task whose modalities its query
-and its positives have. Invariant: the same files and seed give the same rows in the same order,
-each row at most once, and none under the instruction of another task.
+Does not depend on layouts. The paper gives a number of rows for each task, not for each data set.
+The number is divided evenly among the task's data sets; where one is too small, the others fill in.
+One file may hold two tasks: a row belongs to the task whose modalities its query and positives
+have. Invariant: equal files and an equal seed give the same rows in the same order, each row at
+most once, and none with the instruction of another task.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import MAX_ID_CHARS, DataError, Example, WrongUsage, modality_of
 
 Part = tuple[str, str]
-"""A task and a data set, as `("T-IT", "WebQA")`."""
+"""A task and a data set, such as `("T-IT", "WebQA")`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +50,44 @@ TABLE_7 = (
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """What a mixture has of each part, by how much each task falls short of its number, and how
-    many rows of each part's file are of another task."""
+class Mixture:
+    """Counts of a mixture: rows of each part, rows that each task lacks, and rows of each part's
+    file that belong to another task."""
 
     rows: dict[Part, int]
     short: dict[str, int]
     of_other_tasks: dict[Part, int]
 
 
-def shares(number: int, available: Sequence[int]) -> list[int]:
-    """`number` shared evenly, none more than is available; what does not divide goes to the first.
-    Sums to what there is."""
-    taken = [0] * len(available)
+def divide_evenly(number: int, available: Sequence[int]) -> list[int]:
+    """`number` divided evenly, no share larger than what is available.
+
+    The shares sum to `number`, or to all that is available.
+    """
+    shares = [0] * len(available)
     left = number
-    for after, place in enumerate(sorted(range(len(available)), key=available.__getitem__)):
-        taken[place] = min(available[place], -(-left // (len(available) - after)))
-        left -= taken[place]
-    return taken
+    smallest_first = sorted(range(len(available)), key=available.__getitem__)
+    for done, index in enumerate(smallest_first):
+        even = -(-left // (len(available) - done))  # rounded up
+        shares[index] = min(available[index], even)
+        left -= shares[index]
+    return shares
 
 
-def parse_source(written: str) -> tuple[Part, Path]:
-    """`TASK/DATASET=FILE`, as people write it; raises `WrongUsage`."""
-    name, equals, path = written.partition("=")
+def parse_source(text: str) -> tuple[Part, Path]:
+    """The part and the file of `TASK/DATASET=FILE`; raises `WrongUsage`."""
+    name, equals, path = text.partition("=")
     task, slash, dataset = name.partition("/")
     if not (equals and slash and path):
-        raise WrongUsage(f"A --source is TASK/DATASET=FILE, not {written!r}.")
+        raise WrongUsage(f"A --source is TASK/DATASET=FILE, not {text!r}.")
     return (task, dataset), Path(path)
 
 
-def parse_sources(written: Iterable[str]) -> dict[Part, Path]:
-    """Each part's file; raises `WrongUsage` for a part that is there twice."""
+def parse_sources(texts: Iterable[str]) -> dict[Part, Path]:
+    """The file of each part; raises `WrongUsage` for a part that is given twice."""
     sources: dict[Part, Path] = {}
-    for one in written:
-        part, path = parse_source(one)
+    for text in texts:
+        part, path = parse_source(text)
         if part in sources:
             raise WrongUsage(f"--source {'/'.join(part)} is given twice.")
         sources[part] = path
@@ -98,7 +102,7 @@ def mix(
     seed: int = 0,
     partial: bool = False,
     image_mode: ImageMode = "reference",
-) -> Drawn:
+) -> Mixture:
     """Write the mixture of table 7, each task's number times `scale`, with table 10's instructions.
 
     Rows are drawn and ordered by `seed`; memory is two numbers a row. `partial` allows that data
@@ -106,76 +110,82 @@ def mix(
     nothing is written where a source is unknown or missing, or where one file is given for two
     parts with the same modalities.
     """
-    _known(sources, partial)
+    _check_sources(sources, partial)
     check_outputs(target, inputs=set(sources.values()))
     pools = {part: _Pool(part, path) for part, path in sources.items()}
+
     counts: dict[Part, int] = {}
     short: dict[str, int] = {}
     for task in TABLE_7:
         parts = [(task.task, dataset) for dataset in task.datasets if (task.task, dataset) in pools]
-        wanted = round(task.number * scale)
-        given = shares(wanted, [len(pools[part].places) for part in parts])
-        counts.update(zip(parts, given, strict=True))
-        if sum(given) < wanted:
-            short[task.task] = wanted - sum(given)
-    others = {part: len(pool.examples) - len(pool.places) for part, pool in pools.items()}
-    write_examples(target, _drawn(pools, counts, seed), image_mode)
-    return Drawn(counts, short, others)
+        number = round(task.number * scale)
+        shares = divide_evenly(number, [len(pools[part].rows) for part in parts])
+        counts.update(zip(parts, shares, strict=True))
+        if sum(shares) < number:
+            short[task.task] = number - sum(shares)
+
+    others = {part: len(pool.examples) - len(pool.rows) for part, pool in pools.items()}
+    write_examples(target, _draw(pools, counts, seed), image_mode)
+    return Mixture(counts, short, others)
 
 
 class _Pool:
-    """The rows of a file that are of one task: those whose query and positives have its
-    modalities."""
+    """The rows of a file that belong to a part's task, by index."""
 
     def __init__(self, part: Part, path: Path) -> None:
+        task, _ = part
         self.examples = Examples(path)
-        wanted = MODALITIES[part[0]]
-        self.places = array("Q")
-        for place, example in enumerate(self.examples):
-            if modalities_of(example) == wanted:
-                self.places.append(place)
+        self.rows = array("Q")
+        for index, example in enumerate(self.examples):
+            if modalities_of(example) == MODALITIES[task]:
+                self.rows.append(index)
 
 
 def modalities_of(example: Example) -> tuple[str, str] | None:
     """The modalities of the query and of all positives; None where the positives differ."""
     positives = {modality_of(side) for side in example.positives}
-    return (modality_of(example.query), positives.pop()) if len(positives) == 1 else None
+    if len(positives) > 1:
+        return None
+    return modality_of(example.query), positives.pop()
 
 
-def _known(sources: Mapping[Part, Path], partial: bool) -> None:
-    wanted = {f"{task}/{dataset}": (task, dataset) for task, dataset in TRAINING}
+def _check_sources(sources: Mapping[Part, Path], partial: bool) -> None:
+    """Raise `WrongUsage` where a part is unknown or missing, or would take another's rows."""
+    known = {"/".join(part): part for part in TRAINING}
     taken: dict[tuple[Path, tuple[str, str]], Part] = {}
     for part, path in sources.items():
         if part not in TRAINING:
-            near = get_close_matches("/".join(part), wanted, n=1)
-            raise WrongUsage(
-                f"{'/'.join(part)} is not in the mixture{f': is it {near[0]}?' if near else '.'}"
-            )
+            nearest = get_close_matches("/".join(part), known, n=1)
+            suggestion = f": is it {nearest[0]}?" if nearest else "."
+            raise WrongUsage(f"{'/'.join(part)} is not in the mixture{suggestion}")
+
         first = taken.setdefault((path.resolve(), MODALITIES[part[0]]), part)
         if first != part:
             raise WrongUsage(
                 f"{path} is given for {'/'.join(first)} and for {'/'.join(part)}, which have the"
                 " same modalities: each of its rows would be taken twice."
             )
-    missing = [name for name, part in wanted.items() if part not in sources]
+
+    missing = [name for name, part in known.items() if part not in sources]
     if missing and not partial:
         raise WrongUsage(f"The mixture lacks {', '.join(missing)}; --partial allows that.")
 
 
-def _drawn(pools: Mapping[Part, _Pool], counts: Mapping[Part, int], seed: int) -> Iterator[Example]:
+def _draw(pools: Mapping[Part, _Pool], counts: Mapping[Part, int], seed: int) -> Iterator[Example]:
+    """`counts` rows of each part, in random order, with the paper's instructions."""
     order: list[tuple[Part, int]] = []
     for part in sorted(counts):
-        places = pools[part].places
-        chosen = Random(f"{seed}/{'/'.join(part)}").sample(range(len(places)), counts[part])
-        order.extend((part, places[number]) for number in chosen)
+        rows = pools[part].rows
+        chosen = Random(f"{seed}/{'/'.join(part)}").sample(range(len(rows)), counts[part])
+        order.extend((part, rows[number]) for number in chosen)
     Random(f"{seed}/order").shuffle(order)
 
-    for part, place in order:
-        example = pools[part].examples[place]
+    for part, index in order:
+        example = pools[part].examples[index]
         name = f"{'/'.join(part)}/{example.id}"
         if len(name) > MAX_ID_CHARS:
             raise DataError(
-                f"{example.place}: with its data set's name, the id is longer than {MAX_ID_CHARS}"
-                " characters."
+                f"{example.location}: with its data set's name, the id is longer than"
+                f" {MAX_ID_CHARS} characters."
             )
         yield replace(example, id=name, instruction=TRAINING[part])

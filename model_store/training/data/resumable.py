@@ -1,9 +1,8 @@
-"""Long work in parts: each part is a file that is written whole, with a note beside it that says
-that it is done.
+"""Resumable work in parts: each part is a file, with a note beside it once the part is done.
 
-Knows files and notes, not what is in them. Invariant: what `join` puts together is the same, byte
-for byte, however often the work was interrupted, by whom it was taken up, and in which order the
-parts were done.
+Does not depend on what parts hold. Invariant: the result of `join` is the same, byte for byte,
+however often the work was interrupted, however many processes shared it, and in whatever order they
+did the parts.
 """
 
 from __future__ import annotations
@@ -22,38 +21,42 @@ RUN = "run.json"
 _CHUNK = 2**20
 
 Note = dict[str, Any]
-"""What is said of a part: counts, as JSON."""
+"""The counts of a part, as JSON."""
 
 
 class Parts:
-    """A folder of parts of one piece of work, which `described` tells from any other. Several
-    processes may share it."""
+    """A folder with the parts of one piece of work, which several processes may share."""
 
     def __init__(self, folder: Path, described: dict[str, Any]) -> None:
-        """Raises `DataError` where the folder holds the parts of other work."""
+        """Open or create the folder; `described` identifies the work.
+
+        Raises `DataError` where the folder holds the parts of other work.
+        """
         self.folder = folder
         run = folder / RUN
         try:
-            there = json.loads(run.read_text(encoding="utf-8"))
+            found = json.loads(run.read_text(encoding="utf-8"))
         except FileNotFoundError:
             write_json(run, described)
             return
         except (OSError, ValueError):
             raise DataError(f"{run}: it cannot be read; remove {folder} to begin anew.") from None
-        wanted = json.loads(json.dumps(described))
-        if there != wanted:
-            other = sorted(key for key in {*there, *wanted} if there.get(key) != wanted.get(key))
+
+        expected = json.loads(json.dumps(described))
+        if found != expected:
+            keys = sorted({*found, *expected})
+            differing = [key for key in keys if found.get(key) != expected.get(key)]
             raise DataError(
-                f"{folder}: it holds the parts of other work ({', '.join(other)} differ); remove it"
-                " to begin anew."
+                f"{folder}: it holds the parts of other work ({', '.join(differing)} differ);"
+                " remove it to begin anew."
             )
 
     def path(self, number: int, suffix: str = ".jsonl") -> Path:
-        """Where a part's content lies."""
+        """The file of a part's content."""
         return self.folder / f"{number:06d}{suffix}"
 
     def note(self, number: int) -> Note | None:
-        """What is said of a part that is done; None for one that is not."""
+        """The note of a part; None where the part is not done."""
         try:
             note: Note = json.loads(self.path(number, ".json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -65,11 +68,11 @@ class Parts:
         return note
 
     def finish(self, number: int, note: Note) -> None:
-        """Say that a part is done: its content is there, whole."""
+        """Write a part's note; its content must be complete."""
         write_json(self.path(number, ".json"), note)
 
     def write(self, number: int, lines: Iterable[bytes], note: Note) -> None:
-        """Write a part's lines, then its note."""
+        """Write a part's content, then its note."""
         with output_file(self.path(number)) as write:
             for line in lines:
                 write(line)
@@ -84,9 +87,13 @@ class Parts:
             yield note
 
     def join(self, count: int, target: Path) -> None:
-        """Put the first `count` parts together as `target`, whole or not at all."""
+        """Write the content of the first `count` parts to `target`, atomically.
+
+        Raises `DataError` where one is not done.
+        """
         for _ in self.notes(count):
             pass
+
         with output_file(target) as write:
             for number in range(count):
                 with self.path(number).open("rb") as part:
@@ -94,16 +101,19 @@ class Parts:
                         write(chunk)
 
     def remove(self) -> None:
-        """Take the parts away, their description last: what is left of a removal that was cut off
-        is still theirs."""
-        for path in sorted(self.folder.iterdir(), key=lambda path: path.name == RUN):
-            path.unlink()
+        """Remove the parts, and the work's description last, so that an interrupted removal leaves
+        parts of known work."""
+        for path in self.folder.iterdir():
+            if path.name != RUN:
+                path.unlink()
         shutil.rmtree(self.folder)
 
 
-def identity(path: Path) -> dict[str, Any]:
-    """What tells a file from another in a run's description: its size, and a digest of its first
-    and last MiB."""
+def file_identity(path: Path) -> dict[str, Any]:
+    """A file in a description of work: its name, its size, and a digest of its first and last MiB.
+
+    A digest of all of it would take minutes for the corpora of this field.
+    """
     digest = hashlib.sha256()
     try:
         size = path.stat().st_size

@@ -1,7 +1,7 @@
-"""Rows by number: where each line of a file begins, so that any row can be read without the others.
+"""Rows by number: the offset of each line of a file, so that any row is read without the others.
 
-Knows lines, not what they say; 16 bytes of memory a line, 28 where lines are found by a key.
-Invariant: a file that has changed since it was scanned is not read on.
+Does not depend on what a line holds. Memory is 16 bytes a line, and 28 where lines are found by a
+key. Invariant: a file that has changed since it was scanned is not read any more.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import numpy as np
 
 from model_store.training.data.rows import MAX_LINE_BYTES, DataError, Example, parse_row
 
+Visit = Callable[[bytes, int], None]
+"""Called with a line and its number in the file, from 1."""
+
 
 class Lines(Sequence[bytes]):
-    """The lines of a file that are not blank, by number from 0. May be shared by threads, forked,
-    and pickled."""
+    """The lines of a file that are not blank, by index from 0.
 
-    def __init__(self, path: Path, visit: Callable[[bytes, int], None] | None = None) -> None:
-        """Scan `path` once, and show `visit` each line and its number in the file.
+    Threads may share it; it can be forked and pickled.
+    """
+
+    def __init__(self, path: Path, visit: Visit | None = None) -> None:
+        """Scan `path` once, and call `visit` for each line.
 
         Raises `DataError` for a packed file, an overlong line, and a file that cannot be read.
         """
@@ -39,9 +44,7 @@ class Lines(Sequence[bytes]):
         except OSError as error:
             raise DataError(f"{path}: the file cannot be read ({error.strerror}).") from None
 
-    def _scan(
-        self, readline: Callable[[int], bytes], visit: Callable[[bytes, int], None] | None
-    ) -> None:
+    def _scan(self, readline: Callable[[int], bytes], visit: Visit | None) -> None:
         start = number = 0
         while line := readline(MAX_LINE_BYTES + 1):
             number += 1
@@ -49,6 +52,7 @@ class Lines(Sequence[bytes]):
                 raise DataError(
                     f"{self.path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes."
                 )
+
             if line.strip():
                 self._starts.append(start)
                 self._numbers.append(number)
@@ -60,30 +64,33 @@ class Lines(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, place: int) -> bytes:  # type: ignore[override]  # one line, never a slice
-        return self.numbered(place)[1]
+    def __getitem__(self, index: int) -> bytes:  # type: ignore[override]  # one line, never a slice
+        _, line = self.numbered(index)
+        return line
 
-    def numbered(self, place: int) -> tuple[int, bytes]:
-        """(line number in the file, from 1; the line); raises `DataError` where the file has
-        changed."""
-        if not 0 <= place < len(self):
-            raise IndexError(place)
-        start, end = self._starts[place], self._starts[place + 1]
+    def numbered(self, index: int) -> tuple[int, bytes]:
+        """The line's number in the file, from 1, and the line; raises `DataError` where the file
+        has changed."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+
+        start, end = self._starts[index], self._starts[index + 1]
         try:
-            # opened anew each time: nothing to share between processes, nothing to leak
+            # Opened anew each time: processes share nothing, and no file stays open.
             file = os.open(self.path, os.O_RDONLY)
             try:
                 if _state(file) != self._state:
                     raise DataError(f"{self.path}: the file has changed since it was first read.")
-                return self._numbers[place], os.pread(file, end - start, start).split(b"\n", 1)[0]
+                content = os.pread(file, end - start, start)
             finally:
                 os.close(file)
         except OSError as error:
             raise DataError(f"{self.path}: the file cannot be read ({error.strerror}).") from None
+        return self._numbers[index], content.split(b"\n", 1)[0]
 
 
 class Examples(Sequence[Example]):
-    """The examples of a `.jsonl` file by number from 0, for a sampler that shuffles and resumes."""
+    """The examples of a `.jsonl` file by index from 0, for a sampler that shuffles and resumes."""
 
     def __init__(self, path: Path) -> None:
         self._lines = Lines(path)
@@ -91,37 +98,38 @@ class Examples(Sequence[Example]):
     def __len__(self) -> int:
         return len(self._lines)
 
-    def __getitem__(self, place: int) -> Example:  # type: ignore[override]
-        number, line = self._lines.numbered(place)
+    def __getitem__(self, index: int) -> Example:  # type: ignore[override]
+        number, line = self._lines.numbered(index)
         return parse_row(line, self._lines.path, number)
 
 
 class KeyedLines:
-    """The lines of a file by a key that each of them states; of equal keys, the first line
-    counts."""
+    """The lines of a file by a key that each of them has; of lines with equal keys, the first is
+    found."""
 
     def __init__(self, path: Path, key_of: Callable[[bytes, int], str]) -> None:
-        """`key_of(line, line number)` may raise `DataError`."""
-        found = array("Q")
-        self.lines, self._key_of = (
-            Lines(path, lambda line, number: found.append(_hash(key_of(line, number)))),
-            key_of,
-        )
-        hashes = np.frombuffer(found, np.uint64)
-        self._order = np.argsort(hashes, kind="stable").astype(
-            np.uint32 if len(hashes) < 2**32 else np.uint64
-        )
-        self._hashes = hashes[self._order]
+        """`key_of(line, number)` may raise `DataError`."""
+        hashes = array("Q")
+
+        def add_hash(line: bytes, number: int) -> None:
+            hashes.append(_hash(key_of(line, number)))
+
+        self.lines = Lines(path, add_hash)
+        self._key_of = key_of
+        by_line = np.frombuffer(hashes, np.uint64)
+        index_type = np.uint32 if len(by_line) < 2**32 else np.uint64
+        self._order = np.argsort(by_line, kind="stable").astype(index_type)
+        self._hashes = by_line[self._order]
 
     def find(self, key: str) -> tuple[int, bytes] | None:
-        """(line number, line) of the first line with this key."""
-        wanted = np.uint64(_hash(key))
-        at = int(np.searchsorted(self._hashes, wanted))
-        while at < len(self._hashes) and self._hashes[at] == wanted:
-            number, line = self.lines.numbered(int(self._order[at]))
+        """The number and the content of the first line with this key."""
+        hashed = np.uint64(_hash(key))
+        position = int(np.searchsorted(self._hashes, hashed))
+        while position < len(self._hashes) and self._hashes[position] == hashed:
+            number, line = self.lines.numbered(int(self._order[position]))
             if self._key_of(line, number) == key:
                 return number, line
-            at += 1
+            position += 1
         return None
 
 

@@ -1,8 +1,8 @@
-"""Data for training and data held out: split by query, and what the one gives away of the other.
+"""Training rows and held-out rows: a split by query, and a search for leaks between the two.
 
-Knows contents, no model. Invariant: the part of a query depends on its content and the seed alone,
-so a query is in one part only, in whatever file and order it comes; after `split`, `leaks` finds
-nothing.
+Does not depend on models. Invariant: the split of a query depends on its content and the seed
+alone, so a query is in exactly one of them, in whatever file and order it comes; after `split`,
+`leaks` finds nothing.
 """
 
 from __future__ import annotations
@@ -11,39 +11,54 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
-from model_store.training.data.identity import key_of, normal
+from model_store.training.data.identity import content_key, normalize_text
 from model_store.training.data.image_files import ImageMode
-from model_store.training.data.row_files import check_outputs, line_of, output_file
+from model_store.training.data.row_files import check_outputs, example_line, output_file
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 
 SHOWN = 20
 
+Kind = Literal["queries", "positives", "negatives"]
+
 
 @dataclass(slots=True)
 class Leaks:
-    """Held-out content among the training data, sides compared whole (`contents.key_of`); `places`
-    are the first `SHOWN`."""
+    """Counts of held-out content among training rows, by `identity.content_key`.
+
+    `sentences` are on the first `SHOWN` of them.
+    """
 
     queries: int = 0
     positives: int = 0
     negatives: int = 0
-    places: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
 
     @property
     def total(self) -> int:
+        """The number of leaks of every kind."""
         return self.queries + self.positives + self.negatives
 
-    def add(self, kind: str, place: str) -> None:
-        setattr(self, kind, getattr(self, kind) + 1)
-        if len(self.places) < SHOWN:
-            self.places.append(f"{place}: of its {kind}, one is a held-out query or positive.")
+    def add(self, kind: Kind, location: str) -> None:
+        """Count a leak of a row."""
+        match kind:
+            case "queries":
+                self.queries += 1
+            case "positives":
+                self.positives += 1
+            case "negatives":
+                self.negatives += 1
+        if len(self.sentences) < SHOWN:
+            self.sentences.append(
+                f"{location}: of its {kind}, one is a held-out query or positive."
+            )
 
 
 @dataclass(slots=True)
 class Split:
-    """How a file was split: rows written to each part, rows left out because they would leak,
-    negatives taken out for that."""
+    """Counts of a split: rows written to each file, rows left out because they would leak, and
+    negatives removed from rows for the same reason."""
 
     train: int = 0
     dev: int = 0
@@ -52,71 +67,86 @@ class Split:
 
 
 def is_held_out(example: Example, share: float, seed: int) -> bool:
-    """Whether the example's query belongs to the held-out part, of which `share` is the part of all
-    distinct queries."""
-    digest = hashlib.sha256(seed.to_bytes(8, "big", signed=True) + key_of(example.query)).digest()
+    """True if the example's query is held out, as a `share` of all distinct queries is."""
+    salt = seed.to_bytes(8, "big", signed=True)
+    digest = hashlib.sha256(salt + content_key(example.query)).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def held_out(examples: Iterable[Example]) -> set[bytes]:
-    """The keys of what must not be seen in training: the queries and positives of held-out
-    examples."""
-    return {key_of(side) for example in examples for side in (example.query, *example.positives)}
+def held_out_keys(examples: Iterable[Example]) -> set[bytes]:
+    """The keys of held-out examples' queries and positives, which no training row may show."""
+    keys: set[bytes] = set()
+    for example in examples:
+        keys.add(content_key(example.query))
+        keys.update(map(content_key, example.positives))
+    return keys
 
 
 def leaks(train: Path, dev: Path) -> Leaks:
-    """Where `train` shows a query or a positive of `dev`, in whatever role. Memory grows with `dev`
-    alone."""
-    secret = held_out(read_examples(dev))
+    """The queries and positives of `dev` that `train` shows, in whatever role.
+
+    Memory grows with `dev` alone.
+    """
+    held_out = held_out_keys(read_examples(dev))
     found = Leaks()
     for example in read_examples(train):
-        for kind in _kinds(example, secret):
-            found.add(kind, example.place)
+        for kind in _leaks_of(example, held_out):
+            found.add(kind, example.location)
     return found
 
 
 def same_rows(train: Path, dev: Path) -> Iterator[str]:
-    """A sentence for each row of `train` whose query and one of whose positives are together in a
-    row of `dev`.
+    """A sentence for each row of `train` whose query and one of whose positives are those of a row
+    of `dev`.
 
-    Memory grows with `dev` alone; of `train`, only images of the size of a held-out query's are
-    read.
+    Memory grows with `dev` alone. Images of `train` are read only where their size is that of a
+    held-out query's image.
     """
-    held: dict[tuple[bytes, bytes], str] = {}
-    looks: set[tuple[str, int | None]] = set()
+    held_out: dict[tuple[bytes, bytes], str] = {}
+    cheap_keys: set[tuple[str, int | None]] = set()
     for example in read_examples(dev):
-        looks.add(_look(example.query))
-        query = key_of(example.query)
-        held |= {(query, key_of(side)): example.place for side in example.positives}
+        cheap_keys.add(_cheap_key(example.query))
+        query = content_key(example.query)
+        for side in example.positives:
+            held_out[query, content_key(side)] = example.location
 
     for example in read_examples(train):
-        if _look(example.query) not in looks:
+        if _cheap_key(example.query) not in cheap_keys:
             continue
-        query = key_of(example.query)
+
+        query = content_key(example.query)
         for side in example.positives:
-            if (place := held.get((query, key_of(side)))) is not None:
+            location = held_out.get((query, content_key(side)))
+            if location is not None:
                 yield (
-                    f"{example.place}: the row is held out, too: {place} has the same query and"
-                    " positive."
+                    f"{example.location}: the row is held out, too: {location} has the same query"
+                    " and positive."
                 )
                 break
 
 
-def _look(side: Side) -> tuple[str, int | None]:
-    """What is cheap to compare: the text, and the size of the image's file. Raises `DataError`
-    where there is no such file."""
+def _cheap_key(side: Side) -> tuple[str, int | None]:
+    """The normalised text, and the size of the image's file, without reading the file.
+
+    Raises `DataError` where there is no such file.
+    """
     try:
         size = None if side.image is None else side.image.stat().st_size
     except OSError as error:
         raise DataError(f"{side.image}: the image cannot be read ({error.strerror}).") from None
-    return normal(side.text or ""), size
+    return normalize_text(side.text or ""), size
 
 
-def _kinds(example: Example, secret: set[bytes]) -> Iterator[str]:
-    if key_of(example.query) in secret:
+def _leaks_of(example: Example, held_out: set[bytes]) -> Iterator[Kind]:
+    """The role of each side of an example that is held out."""
+    if content_key(example.query) in held_out:
         yield "queries"
-    yield from ("positives" for side in example.positives if key_of(side) in secret)
-    yield from ("negatives" for negative in example.negatives if key_of(negative.side) in secret)
+    for side in example.positives:
+        if content_key(side) in held_out:
+            yield "positives"
+    for negative in example.negatives:
+        if content_key(negative.side) in held_out:
+            yield "negatives"
 
 
 def split(
@@ -130,52 +160,57 @@ def split(
 ) -> Split:
     """Write `source`'s rows to `train` and `dev` by their queries; both appear whole, `dev` last.
 
-    A training row whose query or positive is held out is left out; of a row with such a negative,
-    the negative is. `image_mode` is of images outside the folders of `train` and `dev`. Raises
-    `DataError`, also where a part would be empty.
+    A training row whose query or positive is held out is left out; a held-out negative is removed
+    from its row. `image_mode` is for images outside the folders of `train` and `dev`. Raises
+    `DataError`, also where one of the files would be empty.
     """
     check_outputs(train, dev, inputs=(source,))
-    secret = held_out(
+    held_out = held_out_keys(
         example for example in read_examples(source) if is_held_out(example, share, seed)
     )
-    done = Split()
-    with output_file(dev) as to_dev, output_file(train) as to_train:
+
+    counts = Split()
+    with output_file(dev) as write_dev, output_file(train) as write_train:
         for example in read_examples(source):
             if is_held_out(example, share, seed):
-                to_dev(line_of(example, dev.parent, image_mode))
-                done.dev += 1
-            elif (kept := _without(example, secret)) is None:
-                done.left_out += 1
-            else:
-                to_train(line_of(kept, train.parent, image_mode))
-                done.train += 1
-                done.negatives_taken_out += len(example.negatives) - len(kept.negatives)
-        if not done.train or not done.dev:
-            raise DataError(_empty_part(source, done, share))
-    return done
+                write_dev(example_line(example, dev.parent, image_mode))
+                counts.dev += 1
+                continue
+
+            kept = _without_leaks(example, held_out)
+            if kept is None:
+                counts.left_out += 1
+                continue
+            write_train(example_line(kept, train.parent, image_mode))
+            counts.train += 1
+            counts.negatives_taken_out += len(example.negatives) - len(kept.negatives)
+
+        if not counts.train or not counts.dev:
+            raise DataError(_empty_file(source, counts, share))
+    return counts
 
 
-def _empty_part(source: Path, done: Split, share: float) -> str:
-    """Which part would be empty, and which option fills it."""
-    part, change = ("held out", "larger") if not done.dev else ("for training", "smaller")
-    also = (
-        f", and {done.left_out} would be left out, since they show a held-out side"
-        if done.left_out
-        else ""
-    )
+def _empty_file(source: Path, counts: Split, share: float) -> str:
+    """The sentence for a file that would be empty, with the option that fills it."""
+    rows, change = ("for training", "smaller") if counts.dev else ("held out", "larger")
+    leaking = ""
+    if counts.left_out:
+        leaking = f", and {counts.left_out} would be left out, since they show a held-out side"
     return (
-        f"{source}: with --share {share:g} no row would be {part}{also}; a {change} --share gives"
-        " it some."
+        f"{source}: with --share {share:g} no row would be {rows}{leaking}; a {change} --share"
+        " gives it some."
     )
 
 
-def _without(example: Example, secret: set[bytes]) -> Example | None:
+def _without_leaks(example: Example, held_out: set[bytes]) -> Example | None:
     """The example without held-out negatives; None where its query or a positive is held out."""
-    kinds = set(_kinds(example, secret))
-    if kinds & {"queries", "positives"}:
+    kinds = set(_leaks_of(example, held_out))
+    if "queries" in kinds or "positives" in kinds:
         return None
     if not kinds:
         return example
-    return replace(
-        example, negatives=tuple(n for n in example.negatives if key_of(n.side) not in secret)
-    )
+
+    kept = [
+        negative for negative in example.negatives if content_key(negative.side) not in held_out
+    ]
+    return replace(example, negatives=tuple(kept))

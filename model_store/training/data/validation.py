@@ -1,7 +1,7 @@
-"""Everything that is wrong with training data, found before a model is loaded.
+"""Validation of training rows and their images, before a model is loaded.
 
-Knows rows and image headers, no model. Invariant: data without a problem here can be read to its
-end by `read_examples`, and every image of it opens.
+Does not depend on models. Invariant: a file without problems can be read to its end by
+`read_examples`, and every image of it opens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from model_store.families.images import FORMATS, MAX_ASPECT, MAX_FILE_BYTES, MAX_PIXELS
-from model_store.training.data.identity import key_of
+from model_store.training.data.identity import content_key
 from model_store.training.data.rows import DataError, Example, Side, parse_row, read_lines
 
 SHOWN = 20
@@ -24,8 +24,8 @@ MIN_SIDE = 2
 
 @dataclass(slots=True)
 class Report:
-    """What a file holds; `problems` are the first `SHOWN` of `wrong`, one sentence with file and
-    line each."""
+    """Counts of a file; `problems` are sentences, with file and line, on the first `SHOWN` of
+    `wrong`."""
 
     rows: int = 0
     images: int = 0
@@ -36,6 +36,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def add(self, problem: str) -> None:
+        """Count a problem."""
         self.wrong += 1
         if len(self.problems) < SHOWN:
             self.problems.append(problem)
@@ -44,18 +45,18 @@ class Report:
 def check(
     path: Path, *, decode: bool = False, progress: Callable[[int], None] = lambda rows: None
 ) -> Report:
-    """Read `path` to its end and collect what is wrong with it.
+    """Read a file to its end and collect its problems.
 
-    Each image's header is read once; with `decode`, all of each image. Memory: 16 bytes and their
-    set's overhead for each row and each image. `progress` is called for each row.
-    Raises nothing: also a file that cannot be read, or not to its end, is a problem of the report.
+    The header of each image is read once; with `decode`, the whole image. Memory is 16 bytes and
+    the overhead of a dictionary for each row and each image. `progress` is called for each row.
+    Raises nothing: a file that cannot be read to its end is a problem of the report too.
     """
-    report, known = Report(), _Known()
+    report, seen = Report(), _Seen()
     try:
         for number, line in read_lines(path):
             report.rows += 1
             try:
-                _row(parse_row(line, path, number), number, report, known, decode)
+                _check_row(parse_row(line, path, number), number, report, seen, decode)
             except DataError as error:
                 report.add(str(error))
             progress(1)
@@ -65,52 +66,55 @@ def check(
 
 
 @dataclass(slots=True)
-class _Known:
-    """The line of each id, and what is wrong with each image, both by 16 bytes of their name's
-    digest."""
+class _Seen:
+    """The line of each id and the problem of each image so far, by 16-byte digests of their
+    names."""
 
     ids: dict[bytes, int] = field(default_factory=dict)
     images: dict[bytes, str | None] = field(default_factory=dict)
 
 
-def _row(example: Example, number: int, report: Report, known: _Known, decode: bool) -> None:
-    first = known.ids.setdefault(_short(example.id), number)
+def _check_row(example: Example, number: int, report: Report, seen: _Seen, decode: bool) -> None:
+    first = seen.ids.setdefault(_digest(example.id), number)
     if first != number:
-        report.add(f"{example.place}: the id {example.id!r} is line {first}'s already.")
-    _count(example, report)
-    broken = list(_images(example, report, known, decode))
-    for problem in broken:
-        report.add(f"{example.place}: {problem}.")
-    if not broken:
-        _contents(example, report)
+        report.add(f"{example.location}: the id {example.id!r} is line {first}'s already.")
+    _count_negatives(example, report)
+
+    problems = list(_image_problems(example, report, seen, decode))
+    for problem in problems:
+        report.add(f"{example.location}: {problem}.")
+    if not problems:
+        _check_contents(example, report)
 
 
-def _short(text: str) -> bytes:
+def _digest(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def _count(example: Example, report: Report) -> None:
+def _count_negatives(example: Example, report: Report) -> None:
     hard = sum(negative.kind == "hard" for negative in example.negatives)
     report.hard += hard
     report.random += len(example.negatives) - hard
     report.without_negatives += not example.negatives
 
 
-def _images(example: Example, report: Report, known: _Known, decode: bool) -> Iterator[str]:
-    """What is wrong with the example's images; a file is opened once, however many rows show it."""
+def _image_problems(example: Example, report: Report, seen: _Seen, decode: bool) -> Iterator[str]:
+    """The problems of the example's images; a file is opened once, however many rows show it."""
     for name, side in _sides(example):
         if side.image is None:
             continue
-        digest = _short(str(side.image))
-        if digest not in known.images:
-            known.images[digest] = image_problem(side.image, decode=decode)
+
+        digest = _digest(str(side.image))
+        if digest not in seen.images:
+            seen.images[digest] = image_problem(side.image, decode=decode)
             report.images += 1
-        if known.images[digest] is not None:
-            yield f"{name}.image {side.image.name!r} {known.images[digest]}"
+        problem = seen.images[digest]
+        if problem is not None:
+            yield f"{name}.image {side.image.name!r} {problem}"
 
 
 def image_problem(path: Path, *, decode: bool = False) -> str | None:
-    """What is wrong with an image file, as the end of a sentence; None where nothing is."""
+    """The problem of an image file, as the end of a sentence; None where there is none."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             return f"has more than {MAX_FILE_BYTES} bytes"
@@ -124,22 +128,26 @@ def image_problem(path: Path, *, decode: bool = False) -> str | None:
                 image.load()
     except FileNotFoundError:
         return "does not exist"
-    except Exception:  # a broken file leads Pillow to exceptions of any kind
+    except Exception:  # Pillow raises exceptions of any class for broken files
         return f"cannot be read as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
     return None
 
 
-def _contents(example: Example, report: Report) -> None:
-    """A positive that is also a negative would be taught as relevant and as irrelevant at once."""
-    positives = {key_of(side): place for place, side in enumerate(example.positives)}
-    for place, negative in enumerate(example.negatives):
-        if (same := positives.get(key_of(negative.side))) is not None:
-            report.add(f"{example.place}: negatives[{place}] is the same as positives[{same}].")
+def _check_contents(example: Example, report: Report) -> None:
+    """Report each negative that is also a positive: training would learn both answers for it."""
+    positives = {content_key(side): index for index, side in enumerate(example.positives)}
+    for index, negative in enumerate(example.negatives):
+        positive = positives.get(content_key(negative.side))
+        if positive is not None:
+            report.add(
+                f"{example.location}: negatives[{index}] is the same as positives[{positive}]."
+            )
 
 
 def _sides(example: Example) -> Iterator[tuple[str, Side]]:
+    """Every side of an example with its name."""
     yield "query", example.query
-    for place, side in enumerate(example.positives):
-        yield f"positives[{place}]", side
-    for place, negative in enumerate(example.negatives):
-        yield f"negatives[{place}]", negative.side
+    for index, side in enumerate(example.positives):
+        yield f"positives[{index}]", side
+    for index, negative in enumerate(example.negatives):
+        yield f"negatives[{index}]", negative.side

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from bm25s.tokenization import Tokenizer
 
 from model_store.training.data.corpus import Corpus
-from model_store.training.data.identity import key_of
+from model_store.training.data.identity import content_key
 from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Found, Query, Vectors, in_order
 
@@ -122,4 +122,4 @@ class _Texts:
 def _hash(side: Side) -> int:
     """8 bytes of the text's key: two of 10 million texts share one with probability 3e-6, and a
     wrong score is all it costs."""
-    return int.from_bytes(key_of(Side(side.text, None))[:8], "big")
+    return int.from_bytes(content_key(Side(side.text, None))[:8], "big")

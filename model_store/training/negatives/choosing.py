@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from model_store.training.data.corpus import Corpus
-from model_store.training.data.identity import key_of
+from model_store.training.data.identity import content_key
 from model_store.training.data.rows import Example, Negative, WrongUsage
 from model_store.training.negatives.retrievers import Found
 
@@ -101,9 +101,9 @@ def choose(
     """
     chosen = Chosen()
     generator = Random(f"{rules.seed}/{example.id}")
-    known = {key_of(side) for side in (example.query, *example.positives)}
+    known = {content_key(side) for side in (example.query, *example.positives)}
     taken = set(known)
-    taken |= {key_of(negative.side) for negative in example.negatives} if kept else set()
+    taken |= {content_key(negative.side) for negative in example.negatives} if kept else set()
     candidates = list(
         zip(found.places[: rules.top].tolist(), found.scores[: rules.top].tolist(), strict=True)
     )
@@ -116,7 +116,7 @@ def choose(
         if len(chosen.negatives) == rules.hard:
             break
         side = corpus[place].side
-        if (key := key_of(side)) in taken:
+        if (key := content_key(side)) in taken:
             chosen.relevant += key in known
             chosen.copies += key not in known
             continue
@@ -152,6 +152,6 @@ def _add_random(
             chosen.random_too_relevant += 1
             continue
         side = corpus[place].side
-        if (key := key_of(side)) not in taken:
+        if (key := content_key(side)) not in taken:
             taken.add(key)
             chosen.negatives.append(Negative(side, "random"))

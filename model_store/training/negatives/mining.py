@@ -20,8 +20,8 @@ from typing import Any
 
 from model_store.training.data.corpus import Corpus, parse_document
 from model_store.training.data.image_files import ImageMode, check_nameable
-from model_store.training.data.resumable import Note, Parts, identity
-from model_store.training.data.row_files import check_outputs, line_of, write_json
+from model_store.training.data.resumable import Note, Parts, file_identity
+from model_store.training.data.row_files import check_outputs, example_line, write_json
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import DataError, Example, Side, read_examples, read_lines
 from model_store.training.negatives.choosing import Chosen, Rules, ceiling, choose
@@ -89,8 +89,8 @@ class Miner:
         if not len(self._examples):
             raise DataError(f"{run.source}: there are no examples.")
         described: dict[str, Any] = {
-            "source": identity(run.source),
-            "corpus": identity(run.corpus),
+            "source": file_identity(run.source),
+            "corpus": file_identity(run.corpus),
             "rules": asdict(run.rules),
         }
         described |= {"keep": run.keep, "images": run.images}
@@ -160,7 +160,7 @@ class Miner:
 
         def lines() -> Iterator[bytes]:
             for example, candidates in zip(examples, found, strict=True):
-                yield line_of(
+                yield example_line(
                     self._mined(example, candidates, note),
                     self._run.target.parent,
                     self._run.images,

@@ -99,7 +99,7 @@ class Embedder(Protocol):
 
 def query_of(example: Example) -> Query:
     """What an example asks."""
-    return Query(example.instruction, example.query, example.place)
+    return Query(example.instruction, example.query, example.location)
 
 
 def in_order(places: npt.NDArray[np.int64], scores: Vectors) -> Found:

@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 
 from model_store.training.data.corpus import Corpus
-from model_store.training.data.resumable import Parts, identity
+from model_store.training.data.resumable import Parts, file_identity
 from model_store.training.data.row_files import output_file
 from model_store.training.data.rows import DataError, Side
 from model_store.training.negatives.retrievers import Embedder, Found, Query, Vectors, in_order
@@ -64,7 +64,7 @@ def embed_corpus(
 def _embedded(corpus: Corpus, embedder: Embedder, places: range) -> Vectors:
     documents = [corpus[place] for place in places]
     return checked(
-        embedder.documents([d.side for d in documents], [d.place for d in documents]),
+        embedder.documents([d.side for d in documents], [d.location for d in documents]),
         len(documents),
         embedder,
     )
@@ -82,7 +82,7 @@ def checked(vectors: Vectors, rows: int, embedder: Embedder) -> Vectors:
 
 def _work(corpus: Corpus, embedder: Embedder, folder: Path) -> Parts:
     described = {
-        "corpus": identity(corpus.path),
+        "corpus": file_identity(corpus.path),
         "documents": len(corpus),
         "dimensions": embedder.dimensions,
     }

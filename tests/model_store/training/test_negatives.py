@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.training.data.corpus import Corpus
-from model_store.training.data.identity import key_of
+from model_store.training.data.identity import content_key
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 from model_store.training.data.validation import check
@@ -120,22 +120,22 @@ def test_no_positive_is_among_the_negatives_and_none_is_there_twice(
     )
     limit = data.draw(st.none() | st.floats(0, 1))
     chosen = choose(example, corpus, found, limit, rules)
-    keys = [key_of(negative.side) for negative in chosen.negatives]
-    known = {key_of(side) for side in (example.query, *example.positives)}
+    keys = [content_key(negative.side) for negative in chosen.negatives]
+    known = {content_key(side) for side in (example.query, *example.positives)}
     assert len(set(keys)) == len(keys)
     assert not known & set(keys)
     candidates = {
-        key_of(Side(texts[place], None))
+        content_key(Side(texts[place], None))
         for place, score in zip(places[: rules.top], scores, strict=False)
         if limit is None or score <= limit
     }
     hard = [negative for negative in chosen.negatives if negative.kind == "hard"]
-    assert {key_of(negative.side) for negative in hard} <= candidates
+    assert {content_key(negative.side) for negative in hard} <= candidates
     assert len(hard) == min(rules.hard, len(candidates - known))  # as many as there are
     left = (
-        {key_of(Side(text, None)) for text in texts}
+        {content_key(Side(text, None)) for text in texts}
         - known
-        - {key_of(negative.side) for negative in hard}
+        - {content_key(negative.side) for negative in hard}
     )
     assert len(chosen.negatives) - len(hard) == min(rules.random, len(left))
     assert chosen == choose(example, corpus, found, limit, rules)
@@ -186,9 +186,9 @@ def test_a_run_gives_as_many_of_each_kind_as_asked_and_counts_them(run: Run) -> 
     kinds = [[negative.kind for negative in row.negatives] for row in mined]
     assert kinds == [["hard"] * 4 + ["random"] * 3] * EXAMPLES
     for row in mined:
-        keys = {key_of(negative.side) for negative in row.negatives}
+        keys = {content_key(negative.side) for negative in row.negatives}
         assert len(keys) == 7
-        assert not keys & {key_of(side) for side in row.positives}
+        assert not keys & {content_key(side) for side in row.positives}
     assert (report["examples"], report["hard"], report["random"]) == (
         EXAMPLES,
         4 * EXAMPLES,

@@ -127,7 +127,7 @@ def test_the_search_is_exact_and_scores_pairs_as_it_finds_them(
     search = open_retriever(Choice("dense", str(sentence_model), device="cpu"), corpus)
     queries = asked("red square", "sort a list", "north")
     documents = embedder.documents(
-        [document.side for document in corpus], [document.place for document in corpus]
+        [document.side for document in corpus], [document.location for document in corpus]
     )
     scores = embedder.queries(queries) @ documents.T
     assert np.allclose(np.linalg.norm(documents, axis=1), 1, atol=1e-6)

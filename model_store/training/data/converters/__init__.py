@@ -1,1 +1,1 @@
-"""Public data sets, in their own layouts, to training rows and a corpus to search."""
+"""Converters of public data sets, in their own layouts, to training rows and a corpus."""

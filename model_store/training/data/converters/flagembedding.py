@@ -1,7 +1,7 @@
-"""FlagEmbedding's rows: `query`, `pos` and `neg` as texts, JSON lines or parquet.
+"""FlagEmbedding's rows: the texts `query`, `pos` and `neg`, in JSON lines or parquet.
 
-Knows those fields, `prompt` (the row's instruction) and `id`; scores and types are read past.
-Invariant: as in `assemble`.
+A row may have a `prompt`, which is its instruction, and an `id`; scores and types are ignored. Does
+not depend on other layouts. Invariant: as in `assemble`.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import msgspec
 
 from model_store.training.data.converters.assemble import (
     ShowProgress,
-    checked_line,
     convert,
+    hard_negatives,
     no_progress,
+    valid_example_line,
 )
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, text_within
-from model_store.training.data.converters.records import Reader, Record, files_of, read_records
-from model_store.training.data.identity import key_of
-from model_store.training.data.resumable import identity
+from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, clean_text
+from model_store.training.data.converters.records import Reader, Record, find_files, read_records
+from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
-from model_store.training.data.rows import MAX_SIDES, Example, Negative, Side
+from model_store.training.data.rows import MAX_SIDES, Example, Side
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -49,40 +49,37 @@ def convert_flagembedding(
     max_bad: int = 0,
     show_progress: ShowProgress = no_progress,
 ) -> Converted:
-    """Write `target`; `instruction` is of rows without a `prompt`. Raises `DataError`."""
-    files = files_of(source)
+    """Write `target`; `instruction` is for rows without a `prompt`. Raises `DataError`."""
+    files = find_files(source)
     check_outputs(target, inputs=files)
 
-    def example(record: Record, done: Converted) -> bytes:
-        place = record[0]
+    def example(record: Record, outcomes: Converted) -> bytes:
         row = _rows.read(record)
-        text = text_within(row.query, done)
+        text = clean_text(row.query, outcomes)
         if text is None:
             raise Skipped("empty query")
-        positives = _texts(row.pos, "positives", done)
+        positives = _sides(row.pos, "positives", outcomes)
         if not positives:
             raise Skipped("no relevant document")
-        negatives = without(_texts(row.neg or [], "negatives", done), positives, done)
-        for name, sides in (("pos", positives), ("neg", negatives)):
-            if len(sides) > MAX_SIDES:
-                raise BadRow(
-                    f"{place}: {name} has {len(sides)} texts, and {MAX_SIDES} are allowed."
-                )
-        identity_of_row = str(row.id) if row.id is not None else f"{Path(place).name}"
-        told = row.prompt if row.prompt and row.prompt.strip() else instruction
-        made = Example(
-            identity_of_row,
-            told,
-            Side(text, None),
-            tuple(positives),
-            as_negatives(negatives),
-            place,
+        negatives = hard_negatives(
+            _sides(row.neg or [], "negatives", outcomes), positives, outcomes
         )
-        return checked_line(made, target.parent)
+        _check_length("pos", len(positives), record.location)
+        _check_length("neg", len(negatives), record.location)
+
+        made = Example(
+            id=str(row.id) if row.id is not None else Path(record.location).name,
+            instruction=row.prompt if row.prompt and row.prompt.strip() else instruction,
+            query=Side(text, None),
+            positives=tuple(positives),
+            negatives=negatives,
+            location=record.location,
+        )
+        return valid_example_line(made, target.parent)
 
     described = {
         "layout": "flagembedding",
-        "files": [identity(path) for path in files],
+        "files": [file_identity(path) for path in files],
         "instruction": instruction,
     }
     return convert(
@@ -95,23 +92,13 @@ def convert_flagembedding(
     )
 
 
-def _texts(texts: list[str], what: str, done: Converted) -> list[Side]:
+def _sides(texts: list[str], name: str, outcomes: Converted) -> list[Side]:
     """The texts that are not empty, as sides."""
-    within = [text_within(text, done) for text in texts]
-    done.counts[f"empty {what} left out"] += within.count(None)
-    return [Side(text, None) for text in within if text is not None]
+    cleaned = [clean_text(text, outcomes) for text in texts]
+    outcomes.counts[f"empty {name} left out"] += cleaned.count(None)
+    return [Side(text, None) for text in cleaned if text is not None]
 
 
-def without(negatives: list[Side], positives: list[Side], done: Converted) -> list[Side]:
-    """The negatives that equal no positive."""
-    known = {key_of(side) for side in positives}
-    different = [side for side in negatives if key_of(side) not in known]
-    done.counts["negatives left out, which equal a relevant document"] += len(negatives) - len(
-        different
-    )
-    return different
-
-
-def as_negatives(sides: list[Side]) -> tuple[Negative, ...]:
-    """Sides as hard negatives: the source does not say how they were found."""
-    return tuple(Negative(side, "hard") for side in sides)
+def _check_length(name: str, length: int, location: str) -> None:
+    if length > MAX_SIDES:
+        raise BadRow(f"{location}: {name} has {length} texts, and {MAX_SIDES} are allowed.")

@@ -1,6 +1,6 @@
-"""Which documents answer which query, as judgement files say.
+"""Relevance judgements: the relevant documents of each query.
 
-Knows names, no files. Invariant: what is held in memory has a bound, whatever the file says.
+Does not depend on files. Invariant: their number in memory is bounded.
 """
 
 from __future__ import annotations
@@ -8,27 +8,26 @@ from __future__ import annotations
 from model_store.training.data.rows import DataError
 
 MAX_JUDGEMENTS = 20_000_000
-"""About 4 GB. MS MARCO's training set has half a million."""
+"""About 4 GB of memory. MS MARCO's training set has half a million."""
 
 
 class Judgements:
-    """Relevant documents by query, in the order in which they were named."""
+    """Relevant documents by query, in the order of the file."""
 
     def __init__(self) -> None:
         self._relevant: dict[str, list[str]] = {}
         self._count = 0
 
-    def add(self, query: str, document: str, place: str) -> None:
-        """Hold that `document` answers `query`; raises `DataError` naming `place` beyond
-        `MAX_JUDGEMENTS`."""
+    def add(self, query: str, document: str, location: str) -> None:
+        """Add a relevant document; raises `DataError` with `location` beyond `MAX_JUDGEMENTS`."""
         self._count += 1
         if self._count > MAX_JUDGEMENTS:
             raise DataError(
-                f"{place}: there are more than {MAX_JUDGEMENTS:,} judgements; convert the file in"
-                " parts."
+                f"{location}: there are more than {MAX_JUDGEMENTS:,} judgements; convert the file"
+                " in parts."
             )
         self._relevant.setdefault(query, []).append(document)
 
-    def of(self, query: str) -> tuple[str, ...]:
-        """The documents that answer a query; none for one that was not judged."""
+    def documents(self, query: str) -> tuple[str, ...]:
+        """The relevant documents of a query; none for one that was not judged."""
         return tuple(self._relevant.get(query, ()))

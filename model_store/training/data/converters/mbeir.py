@@ -1,11 +1,11 @@
 """M-BEIR's layout (UniIR): a file of queries, a candidate pool, and a table of instructions.
 
-A query's row: `qid`, `query_txt`, `query_img_path`, `query_modality`, `pos_cand_list`,
-`neg_cand_list`, `task_id`; a candidate's: `did`, `txt`, `img_path`, `modality`. Ids are
-`dataset:number`. The table is tab-separated with the columns `query_modality`, `cand_modality`,
-`dataset_name`, `dataset_id`, and one prompt in each column after. A file may hold two tasks
-(WebQA's, of passages and of images): one of them is taken by name. Knows that form, and no other.
-Invariant: as in `assemble`; a row that says it has an image has one.
+A query has `qid`, `query_txt`, `query_img_path`, `query_modality`, `pos_cand_list`, `neg_cand_list`
+and `task_id`; a candidate has `did`, `txt`, `img_path` and `modality`. Ids are `dataset:number`.
+The table is tab-separated, with the columns `query_modality`, `cand_modality`, `dataset_name` and
+`dataset_id`, and one prompt in each further column. A file may hold two tasks, as WebQA's does, of
+passages and of images; `task` selects one. Does not depend on other layouts. Invariant: as in
+`assemble`; a row whose modality has an image has one.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from model_store.training.data.converters.assemble import (
     Relation,
     ShowProgress,
     convert,
-    corpus_of,
-    example_line,
+    corpus_path_of,
     no_progress,
+    relation_line,
 )
 from model_store.training.data.converters.outcomes import (
     BadRow,
     Converted,
     Skipped,
-    of_document,
-    text_within,
+    clean_text,
+    row_of_document,
 )
 from model_store.training.data.converters.pictures import Pictures
 from model_store.training.data.converters.records import Reader, Record, read_records
@@ -38,15 +38,15 @@ from model_store.training.data.converters.tables import read_table
 from model_store.training.data.corpus import Document, document_line
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.instructions import MODALITIES
-from model_store.training.data.resumable import identity
+from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import DataError, Side, WrongUsage, modality_of
 
 TASK_IDS = {"T-I": 0, "T-T": 1, "T-IT": 2, "I-T": 3, "I-I": 4, "IT-T": 6, "IT-I": 7, "IT-IT": 8}
-"""M-BEIR's numbers of tasks, as `task_id` has them; 5 is none of its tasks."""
+"""The `task_id` of each task in M-BEIR, which has no task 5."""
 
 Prompts = dict[tuple[str, str, str], list[str]]
-"""By the query's modality, the candidate's modality, and the data set's number."""
+"""Prompts by the query's modality, the candidate's modality, and the data set's number."""
 
 
 class _Query(msgspec.Struct, forbid_unknown_fields=True):
@@ -88,33 +88,32 @@ def convert_mbeir(
     """Write `target` and its corpus beside it, `*.corpus.jsonl`; image paths are relative to
     `root`.
 
-    A query gets one of its data set's prompts, drawn by `seed` and its id. `task`, as `T-IT`, takes
-    the queries of that task and the candidates of its modality alone. Raises `DataError`.
+    A query has one of its data set's prompts, drawn by `seed` and its id. `task`, such as `T-IT`,
+    selects the queries of one task and the candidates of its modality. Raises `DataError`.
     """
-    corpus_path = corpus_of(target)
+    corpus_path = corpus_path_of(target)
     check_outputs(
         target, corpus_path, inputs=[path for path in (queries, pool, instructions) if path]
     )
-    reading = _Reading(task, Pictures(root, target.parent, image_mode), instructions, seed)
-    described: dict[str, Any] = {"layout": "mbeir", "pool": identity(pool), "root": str(root)}
+    reader = _RowReader(task, Pictures(root, target.parent, image_mode), instructions, seed)
+    described: dict[str, Any] = {"layout": "mbeir", "pool": file_identity(pool), "root": str(root)}
     described |= {"keeping": image_mode, "task": task}
     converted = convert(
         corpus_path,
         described,
         read_records([pool]),
-        reading.document,
+        reader.document,
         max_bad=max_bad,
         show_progress=show_progress,
     )
 
     documents = Documents(corpus_path, converted, filtered=task is not None)
-    described |= {"queries": identity(queries), "seed": seed}
-    described |= {"instructions": identity(instructions) if instructions else None}
+    described |= {"queries": file_identity(queries), "seed": seed}
+    described |= {"instructions": file_identity(instructions) if instructions else None}
 
-    def example(record: Record, done: Converted) -> bytes:
-        return example_line(
-            reading.relation(record, documents, done), documents, target.parent, done
-        )
+    def example(record: Record, outcomes: Converted) -> bytes:
+        relation = reader.relation(record, documents, outcomes)
+        return relation_line(relation, documents, target.parent, outcomes)
 
     return converted, convert(
         target,
@@ -126,50 +125,58 @@ def convert_mbeir(
     )
 
 
-class _Reading:
-    """M-BEIR's rows as ours, of one task or of all."""
+class _RowReader:
+    """Reads M-BEIR's rows, of one task or of all."""
 
     def __init__(
         self, task: str | None, pictures: Pictures, instructions: Path | None, seed: int
     ) -> None:
-        self._task, self._wanted = task, _wanted(task)
+        self._task, self._modalities = task, _modalities_of(task)
         self._pictures, self._seed = pictures, seed
         self._prompts = read_prompts(instructions) if instructions else {}
 
-    def document(self, record: Record, done: Converted) -> bytes:
+    def document(self, record: Record, outcomes: Converted) -> bytes:
         """A candidate as a document; raises `BadRow` and `Skipped`."""
         row = _candidates.read(record)
-        with of_document(row.did):
-            side = Side(text_within(row.txt, done), self._pictures.keep(row.img_path, record[0]))
-            _check_image(side, row.modality, record[0])
+        with row_of_document(row.did):
+            image = self._pictures.keep(row.img_path, record.location)
+            side = Side(clean_text(row.txt, outcomes), image)
+            _check_image(side, row.modality, record.location)
         if side == Side(None, None):
             raise Skipped("empty candidate", row.did)
-        if self._wanted and modality_of(side) != self._wanted[1]:
+        if self._modalities and modality_of(side) != self._modalities[1]:
             raise Skipped("another modality")
         return document_line(Document(row.did, side), self._pictures.folder)
 
-    def relation(self, record: Record, documents: Documents, done: Converted) -> Relation:
+    def relation(self, record: Record, documents: Documents, outcomes: Converted) -> Relation:
         """A query and its candidates' ids; raises `BadRow` and `Skipped`."""
-        row, place = _queries.read(record), record[0]
+        row, location = _queries.read(record), record.location
         if self._task and row.task_id not in (None, TASK_IDS[self._task]):
             raise Skipped("another task")
-        query = Side(
-            text_within(row.query_txt, done), self._pictures.keep(row.query_img_path, place)
-        )
-        _check_image(query, row.query_modality, place)
+
+        text = clean_text(row.query_txt, outcomes)
+        query = Side(text, self._pictures.keep(row.query_img_path, location))
+        _check_image(query, row.query_modality, location)
         if query == Side(None, None):
             raise Skipped("empty query")
-        if self._wanted and modality_of(query) != self._wanted[0]:
+        if self._modalities and modality_of(query) != self._modalities[0]:
             raise Skipped("another modality")
-        instruction = (
-            _prompt(row, self._prompts, documents, self._seed, place) if self._prompts else None
+
+        instruction = None
+        if self._prompts:
+            instruction = _draw_prompt(row, self._prompts, documents, self._seed, location)
+        return Relation(
+            id=row.qid,
+            instruction=instruction,
+            query=query,
+            positives=tuple(row.pos_cand_list),
+            negatives=tuple(row.neg_cand_list or ()),
+            location=location,
         )
-        positives, negatives = tuple(row.pos_cand_list), tuple(row.neg_cand_list or ())
-        return Relation(row.qid, instruction, query, positives, negatives, place)
 
 
-def _wanted(task: str | None) -> tuple[str, str] | None:
-    """The modalities of a task's queries and candidates."""
+def _modalities_of(task: str | None) -> tuple[str, str] | None:
+    """The modalities of a task's queries and candidates; None for all tasks."""
     if task is None:
         return None
     if task not in TASK_IDS:
@@ -179,33 +186,42 @@ def _wanted(task: str | None) -> tuple[str, str] | None:
     return MODALITIES[task]
 
 
-def _check_image(side: Side, modality: str, place: str) -> None:
+def _check_image(side: Side, modality: str, location: str) -> None:
     if "image" in modality and side.image is None:
-        raise BadRow(f"{place}: its modality is {modality[:40]!r}, and there is no image.")
+        raise BadRow(f"{location}: its modality is {modality[:40]!r}, and there is no image.")
 
 
 def read_prompts(path: Path) -> Prompts:
-    """The table of instructions; raises `DataError`, which names file and line."""
+    """The table of instructions; raises `DataError`."""
     prompts: Prompts = {}
     for number, row in read_table(path, ("query_modality", "cand_modality", "dataset_id")):
-        told = [cell for name, cell in row.items() if name.startswith("prompt") and cell.strip()]
-        if not told:
+        found = [cell for name, cell in row.items() if name.startswith("prompt") and cell.strip()]
+        if not found:
             raise DataError(f"{path}:{number}: there is no prompt.")
-        prompts[row["query_modality"], row["cand_modality"], row["dataset_id"]] = told
+        prompts[row["query_modality"], row["cand_modality"], row["dataset_id"]] = found
     return prompts
 
 
-def _prompt(
-    row: _Query, prompts: Prompts, documents: Documents, seed: int, place: str
+def _draw_prompt(
+    row: _Query, prompts: Prompts, documents: Documents, seed: int, location: str
 ) -> str | None:
     """One of the prompts for the query's data set, its modality, and that of its first relevant
-    candidate there is."""
-    dataset = row.qid.split(":", 1)[0]
-    found = next((side for name in row.pos_cand_list if (side := documents.find(name))), None)
-    if found is None:
+    candidate in the corpus; None where there is no such candidate."""
+    dataset, _, _ = row.qid.partition(":")
+    relevant = _first_relevant(row, documents)
+    if relevant is None:
         return None
-    told = prompts.get((row.query_modality, modality_of(found), dataset))
-    if told is None:
-        pair = f"from {row.query_modality[:40]!r} to {modality_of(found)!r}"
-        raise BadRow(f"{place}: the table has no prompt {pair} in data set {dataset[:40]}.")
-    return Random(f"{seed}/{row.qid}").choice(told)
+
+    found = prompts.get((row.query_modality, modality_of(relevant), dataset))
+    if found is None:
+        pair = f"from {row.query_modality[:40]!r} to {modality_of(relevant)!r}"
+        raise BadRow(f"{location}: the table has no prompt {pair} in data set {dataset[:40]}.")
+    return Random(f"{seed}/{row.qid}").choice(found)
+
+
+def _first_relevant(row: _Query, documents: Documents) -> Side | None:
+    for name in row.pos_cand_list:
+        side = documents.find(name)
+        if side is not None:
+            return side
+    return None

@@ -1,10 +1,10 @@
-"""MS MARCO's layout: `collection.tsv`, `queries.tsv` and `qrels.train.tsv`, or
-`triples.train.small.tsv`; and BEIR's.
+"""The layouts of MS MARCO (`collection.tsv`, `queries.tsv` and `qrels.train.tsv`, or
+`triples.train.small.tsv`) and of BEIR.
 
-Knows those tables: id and text; id and text; judgements, as `tables` reads them; query, relevant
-passage, irrelevant passage as texts. Collection and queries may be BEIR's JSON lines, or parquet,
-of `_id` (or `id`), `title` and `text`. Judgements are held in memory (half a million for training),
-texts are not. Invariant: as in `assemble`.
+Collection and queries are tables of id and text, or JSON lines or parquet with `_id` (or `id`),
+`title` and `text`, as BEIR has them. Judgements are as `tables` reads them. A triple is the texts
+of a query, a relevant passage and an irrelevant one. Does not depend on other layouts. Judgements
+are held in memory, texts are not. Invariant: as in `assemble`.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from model_store.training.data.converters.assemble import (
     Documents,
     Relation,
     ShowProgress,
-    checked_line,
     convert,
-    corpus_of,
-    example_line,
+    corpus_path_of,
     no_progress,
+    relation_line,
+    valid_example_line,
 )
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, text_within
-from model_store.training.data.converters.records import Record, is_records, read_records, row_of
-from model_store.training.data.converters.tables import cells_of, read_qrels
+from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, clean_text
+from model_store.training.data.converters.records import Record, is_records, read_records, read_row
+from model_store.training.data.converters.tables import read_qrels, split_cells
 from model_store.training.data.corpus import Document, document_line
-from model_store.training.data.resumable import identity
+from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_ID_CHARS, Example, Negative, Side, read_lines
 
@@ -45,14 +45,16 @@ def convert_msmarco(
     max_bad: int = 0,
     show_progress: ShowProgress = no_progress,
 ) -> tuple[Converted, Converted]:
-    """Write `target` and its corpus beside it, `*.corpus.jsonl`; queries without a relevant passage
-    are left out."""
-    corpus_path = corpus_of(target)
-    check_outputs(target, corpus_path, inputs=(collection, queries, qrels))
-    described: dict[str, Any] = {"layout": "msmarco", "collection": identity(collection)}
+    """Write `target` and its corpus beside it, `*.corpus.jsonl`.
 
-    def document(record: Record, done: Converted) -> bytes:
-        name, text = _named_text(collection, record, done)
+    Queries without a relevant passage are left out. Raises `DataError`.
+    """
+    corpus_path = corpus_path_of(target)
+    check_outputs(target, corpus_path, inputs=(collection, queries, qrels))
+    described: dict[str, Any] = {"layout": "msmarco", "collection": file_identity(collection)}
+
+    def document(record: Record, outcomes: Converted) -> bytes:
+        name, text = _named_text(collection, record, outcomes)
         if text is None:
             raise Skipped("empty passage", name)
         return document_line(Document(name, Side(text, None)), target.parent)
@@ -68,19 +70,26 @@ def convert_msmarco(
     documents = Documents(corpus_path, converted)
     relevant, judged = read_qrels(qrels, min_grade=min_grade, max_bad=max_bad)
 
-    def example(record: Record, done: Converted) -> bytes:
-        name, text = _named_text(queries, record, done)
+    def example(record: Record, outcomes: Converted) -> bytes:
+        name, text = _named_text(queries, record, outcomes)
         if text is None:
             raise Skipped("empty query")
-        relation = Relation(name, instruction, Side(text, None), relevant.of(name), (), record[0])
-        return example_line(relation, documents, target.parent, done)
+        relation = Relation(
+            id=name,
+            instruction=instruction,
+            query=Side(text, None),
+            positives=relevant.documents(name),
+            negatives=(),
+            location=record.location,
+        )
+        return relation_line(relation, documents, target.parent, outcomes)
 
     described |= {
-        "queries": identity(queries),
-        "qrels": identity(qrels),
+        "queries": file_identity(queries),
+        "qrels": file_identity(qrels),
         "instruction": instruction,
+        "min_grade": min_grade,
     }
-    described |= {"min_grade": min_grade}
     return converted, convert(
         target,
         described,
@@ -100,25 +109,35 @@ def convert_triples(
     max_bad: int = 0,
     show_progress: ShowProgress = no_progress,
 ) -> Converted:
-    """Write `target` from triples of texts: each row an example with one hard negative, named by
-    its line."""
+    """Write `target` from triples of texts; each becomes an example with one hard negative.
+
+    Its id is the name of the file and the line. Raises `DataError`.
+    """
     check_outputs(target, inputs=(triples,))
 
-    def example(item: tuple[int, bytes], done: Converted) -> bytes:
-        place = f"{triples}:{item[0]}"
-        texts = [text_within(text, done) for text in cells_of(item[1], place, 3)]
+    def example(item: tuple[int, bytes], outcomes: Converted) -> bytes:
+        number, line = item
+        location = f"{triples}:{number}"
+        texts = [clean_text(text, outcomes) for text in split_cells(line, location, 3)]
         if None in texts:
             raise Skipped("empty text")
-        query, positive, negative = (Side(text, None) for text in texts)
+        query, positive, negative = [Side(text, None) for text in texts]
         if positive == negative:
             raise Skipped("the relevant passage is the irrelevant one")
-        name = f"{triples.name}:{item[0]}"
-        made = Example(name, instruction, query, (positive,), (Negative(negative, "hard"),), place)
-        return checked_line(made, target.parent)
+
+        made = Example(
+            id=f"{triples.name}:{number}",
+            instruction=instruction,
+            query=query,
+            positives=(positive,),
+            negatives=(Negative(negative, "hard"),),
+            location=location,
+        )
+        return valid_example_line(made, target.parent)
 
     described = {
         "layout": "msmarco triples",
-        "triples": identity(triples),
+        "triples": file_identity(triples),
         "instruction": instruction,
     }
     return convert(
@@ -134,22 +153,28 @@ def convert_triples(
 def _texts(path: Path) -> Iterator[Record]:
     """The lines of a table, or the records of JSON lines or parquet."""
     if is_records(path):
-        return read_records([path])
-    return ((f"{path}:{number}", line) for number, line in read_lines(path))
+        yield from read_records([path])
+        return
+    for number, line in read_lines(path):
+        yield Record(f"{path}:{number}", line)
 
 
-def _named_text(path: Path, record: Record, done: Converted) -> tuple[str, str | None]:
-    """An id and its text, with the title before it where there is one; raises `BadRow`."""
-    place, line = record
-    if isinstance(line, bytes) and not is_records(path):
-        name, written = cells_of(line, place, 2)
+def _named_text(path: Path, record: Record, outcomes: Converted) -> tuple[str, str | None]:
+    """An id and its text, after the title where there is one; raises `BadRow`."""
+    location, content = record
+    if isinstance(content, bytes) and not is_records(path):
+        name, text = split_cells(content, location, 2)
     else:
-        row = row_of(record)
-        name = str(next((row[key] for key in _IDS if row.get(key) is not None), ""))
-        parts = [row.get(key) for key in ("title", "text")]
-        if not all(isinstance(part, str | None) for part in parts):
-            raise BadRow(f"{place}: title and text must be texts.")
-        written = " ".join(part for part in parts if part and part.strip())
+        name, text = _id_and_text(read_row(record), location)
     if not 1 <= len(name) <= MAX_ID_CHARS:
-        raise BadRow(f"{place}: the id must have 1 to {MAX_ID_CHARS} characters.")
-    return name, text_within(written, done)
+        raise BadRow(f"{location}: the id must have 1 to {MAX_ID_CHARS} characters.")
+    return name, clean_text(text, outcomes)
+
+
+def _id_and_text(row: dict[str, Any], location: str) -> tuple[str, str]:
+    ids = [row[key] for key in _IDS if row.get(key) is not None]
+    parts = [row.get(key) for key in ("title", "text")]
+    if not all(isinstance(part, str | None) for part in parts):
+        raise BadRow(f"{location}: title and text must be texts.")
+    text = " ".join(part for part in parts if part and part.strip())
+    return str(ids[0]) if ids else "", text

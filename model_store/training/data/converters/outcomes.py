@@ -1,7 +1,7 @@
-"""The fate of a source's rows: written, skipped, or bad, with counts and a bound.
+"""Outcomes of a source's rows: written, skipped or bad, with counts and a bound on bad rows.
 
-Knows no layout and no file. Invariant: every row is counted once as written, skipped or bad; a row
-that is written without a document that it names is counted as bad as well.
+Does not depend on layouts or files. Invariant: every row is counted once as written, skipped or
+bad; a row that is written without a document that it names counts as bad too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from model_store.training.data.resumable import Note
 from model_store.training.data.rows import MAX_TEXT_CHARS, DataError
 
 SHOWN = 20
-"""Bad rows whose sentences are kept; the others are counted."""
+"""Bad rows whose sentences are kept; further ones are counted only."""
 MAX_LEFT_OUT = 1_000_000
-"""Documents that a source has and its corpus has not, whose ids are kept: about 100 MB."""
+"""Ids of documents that the source has and the corpus lacks: about 100 MB."""
 
 
 class Skipped(Exception):
-    """A source row that makes no row here, as expected; its text is the reason, for the report's
-    counts.
+    """A source row that is left out on purpose; its text is the reason, for the report's counts.
 
     `document` is the id of the document that the corpus therefore lacks.
     """
@@ -33,7 +32,7 @@ class Skipped(Exception):
 
 
 class BadRow(DataError):
-    """A source row that cannot be used; its text is one sentence that begins with file and line.
+    """A source row that cannot be used; its text is one sentence, which begins with file and line.
 
     `document` is as in `Skipped`.
     """
@@ -42,8 +41,8 @@ class BadRow(DataError):
 
 
 @contextmanager
-def of_document(name: str) -> Iterator[None]:
-    """Note the document that the corpus lacks where its row is bad."""
+def row_of_document(name: str) -> Iterator[None]:
+    """Name the document that the corpus lacks in a `BadRow` of the block."""
     try:
         yield
     except BadRow as bad:
@@ -53,11 +52,10 @@ def of_document(name: str) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Converted:
-    """What became of the source's rows that were read: written, skipped or changed for a reason,
-    and bad.
+    """Counts of the source's rows: read, written, skipped or changed by reason, and bad.
 
-    `bad_rows` are sentences on the first `SHOWN` of `bad`, and `last` on the last that was found
-    here; `left_out` are ids of documents.
+    `bad_rows` are sentences on the first `SHOWN` bad rows, and `last` on the last one. `left_out`
+    are the ids of documents that the corpus lacks.
     """
 
     written: int = 0
@@ -68,21 +66,21 @@ class Converted:
     left_out: set[str] = field(default_factory=set)
     last: str = ""
 
-    def wrong(self, sentence: str) -> None:
+    def add_bad(self, sentence: str) -> None:
         """Count a bad row."""
         self.bad += 1
         self.last = sentence
         if len(self.bad_rows) < SHOWN:
             self.bad_rows.append(sentence)
 
-    def within(self, max_bad: int, before: int = 0) -> None:
-        """Raise `DataError` where more rows are bad, with those `before`, than may be."""
+    def check_bound(self, max_bad: int, before: int = 0) -> None:
+        """Raise `DataError` where more than `max_bad` rows are bad, with the ones `before`."""
         if before + self.bad > max_bad:
             last = self.last or self.bad_rows[-1]
             raise DataError(f"{last} More rows are bad than --max-bad {max_bad} allows.")
 
     def add(self, note: Note) -> None:
-        """Add what is said of a part, or of a finished conversion."""
+        """Add the counts of a part, or of a finished conversion."""
         self.written += note["written"]
         self.read += note["read"]
         self.counts.update(note["counts"])
@@ -93,7 +91,7 @@ class Converted:
             raise DataError(f"More than {MAX_LEFT_OUT:,} documents of the source are empty or bad.")
 
     def note(self) -> Note:
-        """The same as JSON."""
+        """The counts as JSON."""
         return {
             "written": self.written,
             "read": self.read,
@@ -104,13 +102,14 @@ class Converted:
         }
 
 
-def text_within(text: str | None, done: Converted) -> str | None:
-    """A source's text as a side may have it: no NUL, cut where it is too long, None where nothing
-    is left."""
+def clean_text(text: str | None, outcomes: Converted) -> str | None:
+    """A source's text as a side may have it: without NUL, cut to the bound, None where it is
+    blank."""
     if text is None:
         return None
+
     text = text.replace("\0", "")
     if len(text) > MAX_TEXT_CHARS:
-        done.counts["texts cut"] += 1
+        outcomes.counts["texts cut"] += 1
         text = text[:MAX_TEXT_CHARS]
     return text if text.strip() else None

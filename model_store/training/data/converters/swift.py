@@ -1,10 +1,9 @@
-"""ms-swift's rows for rerankers: conversations, with images named beside them.
+"""ms-swift's rows for rerankers: conversations with lists of images, in JSON lines or parquet.
 
-A row: `messages` (the query, and before it perhaps the instruction, as `system`),
-`positive_messages` and `negative_messages` (a conversation each document), `images`,
-`positive_images` and `negative_images`; a text says `<image>` where an image stands. Knows that
-form, JSON lines or parquet. Invariant: as in `assemble`; a text with as many tags as images, or the
-row is bad.
+A row has `messages` (the query, perhaps after the instruction as `system`), `positive_messages` and
+`negative_messages` (a conversation for each document), and `images`, `positive_images` and
+`negative_images`. A text has `<image>` at the position of an image. Does not depend on other
+layouts. Invariant: as in `assemble`; a text has as many tags as images, or its row is bad.
 """
 
 from __future__ import annotations
@@ -16,20 +15,21 @@ import msgspec
 
 from model_store.training.data.converters.assemble import (
     ShowProgress,
-    checked_line,
     convert,
+    hard_negatives,
     no_progress,
+    valid_example_line,
 )
-from model_store.training.data.converters.flagembedding import as_negatives, without
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, text_within
+from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, clean_text
 from model_store.training.data.converters.pictures import Pictures
-from model_store.training.data.converters.records import Reader, Record, files_of, read_records
+from model_store.training.data.converters.records import Reader, Record, find_files, read_records
 from model_store.training.data.image_files import ImageMode
-from model_store.training.data.resumable import identity
+from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_SIDES, Example, Side
 
 TAG = "<image>"
+_EMPTY = Side(None, None)
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True):
@@ -84,34 +84,39 @@ def convert_swift(
     max_bad: int = 0,
     show_progress: ShowProgress = no_progress,
 ) -> Converted:
-    """Write `target`; image paths are relative to `root`, or lie below it. `instruction` is of rows
-    without a `system` text.
+    """Write `target`; image paths are relative to `root`, or absolute and below it.
 
-    Raises `DataError`.
+    `instruction` is for rows without a `system` text. Raises `DataError`.
     """
-    files = files_of(source)
+    files = find_files(source)
     check_outputs(target, inputs=files)
     pictures = Pictures(root, target.parent, image_mode)
 
-    def example(record: Record, done: Converted) -> bytes:
-        row, place = _rows.read(record), record[0]
-        reading = _Reading(pictures, place, done)
-        system, query = reading.side(row.messages, row.images or [], "messages")
-        if query == Side(None, None):
+    def example(record: Record, outcomes: Converted) -> bytes:
+        row = _rows.read(record)
+        reader = _ConversationReader(pictures, record.location, outcomes)
+        system, query = reader.read(row.messages, row.images or [], "messages")
+        if query == _EMPTY:
             raise Skipped("empty query")
-        positives = reading.documents(row.positive_messages, row.positive_images, "positive")
+        positives = reader.documents(row.positive_messages, row.positive_images, "positive")
         if not positives:
             raise Skipped("no relevant document")
-        negatives = reading.documents(row.negative_messages or [], row.negative_images, "negative")
-        different = without(negatives, positives, done)
-        name = str(row.id) if row.id is not None else Path(place).name
-        told = next((text for text in (row.system, system) if text and text.strip()), instruction)
-        made = Example(name, told, query, tuple(positives), as_negatives(different), place)
-        return checked_line(made, target.parent)
+        negatives = reader.documents(row.negative_messages or [], row.negative_images, "negative")
+
+        stated = [text for text in (row.system, system) if text and text.strip()]
+        made = Example(
+            id=str(row.id) if row.id is not None else Path(record.location).name,
+            instruction=stated[0] if stated else instruction,
+            query=query,
+            positives=tuple(positives),
+            negatives=hard_negatives(negatives, positives, outcomes),
+            location=record.location,
+        )
+        return valid_example_line(made, target.parent)
 
     described: dict[str, Any] = {
         "layout": "swift",
-        "files": [identity(path) for path in files],
+        "files": [file_identity(path) for path in files],
         "root": str(root),
     }
     described |= {"keeping": image_mode, "instruction": instruction}
@@ -125,63 +130,69 @@ def convert_swift(
     )
 
 
-class _Reading:
-    """One row's conversations as sides."""
+class _ConversationReader:
+    """Reads one row's conversations as sides."""
 
-    def __init__(self, pictures: Pictures, place: str, done: Converted) -> None:
-        self._pictures, self._place, self._done = pictures, place, done
+    def __init__(self, pictures: Pictures, location: str, outcomes: Converted) -> None:
+        self._pictures, self._location, self._outcomes = pictures, location, outcomes
 
     def documents(
         self, conversations: list[_Conversation], images: list[_Images] | None, kind: str
     ) -> list[Side]:
-        """A side each conversation, empty ones left out; raises `BadRow`."""
+        """A side for each conversation that is not empty; raises `BadRow`."""
         if len(conversations) > MAX_SIDES:
             raise BadRow(
-                f"{self._place}: there are {len(conversations)} {kind}_messages, and {MAX_SIDES}"
+                f"{self._location}: there are {len(conversations)} {kind}_messages, and {MAX_SIDES}"
                 " are allowed."
             )
         if images and len(images) != len(conversations):
             raise BadRow(
-                f"{self._place}: there are {len(conversations)} {kind}_messages and {len(images)}"
-                f" {kind}_images."
+                f"{self._location}: there are {len(conversations)} {kind}_messages and"
+                f" {len(images)} {kind}_images."
             )
+
         sides = []
         for number, conversation in enumerate(conversations):
-            _, side = self.side(
-                conversation, images[number] if images else [], f"{kind}_messages[{number}]"
-            )
-            sides.append(side)
-        filled = [side for side in sides if side != Side(None, None)]
-        self._done.counts[f"empty {kind}s left out"] += len(sides) - len(filled)
-        return filled
+            shown = images[number] if images else []
+            _, side = self.read(conversation, shown, f"{kind}_messages[{number}]")
+            if side != _EMPTY:
+                sides.append(side)
+        self._outcomes.counts[f"empty {kind}s left out"] += len(conversations) - len(sides)
+        return sides
 
-    def side(
+    def read(
         self, conversation: _Conversation, images: _Images, name: str
     ) -> tuple[str | None, Side]:
         """The system's text, and the one other message with its image; raises `BadRow`."""
-        system = next(
-            (message.content for message in conversation if message.role == "system"), None
-        )
-        others = [message.content for message in conversation if message.role != "system"]
-        if len(others) != 1:
+        system = [message.content for message in conversation if message.role == "system"]
+        contents = [message.content for message in conversation if message.role != "system"]
+        if len(contents) != 1:
             raise BadRow(
-                f"{self._place}: {name} has {len(others)} messages beside the system's, and there"
-                " must be 1."
+                f"{self._location}: {name} has {len(contents)} messages beside the system's, and"
+                " there must be 1."
             )
-        if others[0].count(TAG) != len(images):
-            raise BadRow(
-                f"{self._place}: {name} has {others[0].count(TAG)} {TAG} and {len(images)} images."
-            )
+
+        (content,) = contents
+        tags = content.count(TAG)
+        if tags != len(images):
+            raise BadRow(f"{self._location}: {name} has {tags} {TAG} and {len(images)} images.")
         if len(images) > 1:
             raise BadRow(
-                f"{self._place}: {name} has {len(images)} images, and a side has at most 1."
+                f"{self._location}: {name} has {len(images)} images, and a side has at most 1."
             )
-        before, tag, after = others[0].partition(TAG)
-        if tag and before.strip():
-            self._done.counts["images moved before their text"] += 1
-        text = text_within((before + after).strip() if tag else before, self._done)
-        image = None
-        if images:
-            named = images[0] if isinstance(images[0], str) else images[0].path
-            image = self._pictures.keep(named, self._place)
-        return system, Side(text, image)
+        return system[0] if system else None, Side(self._text(content), self._image(images))
+
+    def _text(self, content: str) -> str | None:
+        """A message's text without the tag of its image; a side has the image before the text."""
+        before, tag, after = content.partition(TAG)
+        if not tag:
+            return clean_text(content, self._outcomes)
+        if before.strip():
+            self._outcomes.counts["images moved before their text"] += 1
+        return clean_text((before + after).strip(), self._outcomes)
+
+    def _image(self, images: _Images) -> Path | None:
+        if not images:
+            return None
+        image = images[0]
+        return self._pictures.keep(image if isinstance(image, str) else image.path, self._location)

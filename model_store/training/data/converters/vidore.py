@@ -1,10 +1,11 @@
-"""The layouts of ViDoRe and mteb: pages or documents with questions, with the images' bytes.
+"""The layouts of ViDoRe and mteb: questions about pages or documents, with the images' bytes.
 
-Parquet or JSON lines, of two kinds: folders `corpus`, `queries` and `qrels` (a benchmark), and
-single rows of `query` and `image` (ViDoRe's training set). Knows those columns, whichever way their
-ids are spelled (`corpus-id`, `corpus_id`, `_id`, `id`); a document has an image, a text with or
-without a title, or both. Judgements are held in memory, images are not. Invariant: as in
-`assemble`; an image's file is named by its content, so equal pages are one file.
+There are two layouts, in parquet or JSON lines: folders `corpus`, `queries` and `qrels` (a
+benchmark), and rows of `query` and `image` (ViDoRe's training set). Ids have any of the names that
+these data sets use (`corpus-id`, `corpus_id`, `_id`, `id`). A document has an image, a text with or
+without a title, or both. Does not depend on other layouts. Judgements are held in memory, images
+are not. Invariant: as in `assemble`; an image's file is named by its content, so equal pages are
+one file.
 """
 
 from __future__ import annotations
@@ -19,33 +20,37 @@ from model_store.training.data.converters.assemble import (
     Relation,
     ShowProgress,
     convert,
-    corpus_of,
-    example_line,
+    corpus_path_of,
     no_progress,
+    relation_line,
 )
 from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.outcomes import (
     BadRow,
     Converted,
     Skipped,
-    of_document,
-    text_within,
+    clean_text,
+    row_of_document,
 )
-from model_store.training.data.converters.pictures import bytes_of, keep_image
-from model_store.training.data.converters.records import Record, files_of, read_records, row_of
-from model_store.training.data.converters.tables import grade_of
+from model_store.training.data.converters.pictures import image_bytes, keep_image
+from model_store.training.data.converters.records import Record, find_files, read_records, read_row
+from model_store.training.data.converters.tables import parse_grade
 from model_store.training.data.corpus import Document, document_line
-from model_store.training.data.resumable import identity
+from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_ID_CHARS, Side
 
+_EMPTY = Side(None, None)
 QRELS = ("qrels", "default")
-"""The folder of judgements: as it is called, and as mteb's older data sets call it."""
+"""Names of the folder of judgements; mteb's older data sets have the second."""
 
 
-def qrels_of(source: Path) -> Path | None:
-    """The folder of a benchmark's judgements; None where `source` is of single rows."""
-    return next((source / name for name in QRELS if (source / name).is_dir()), None)
+def find_qrels(source: Path) -> Path | None:
+    """The folder of a benchmark's judgements; None where `source` has single rows."""
+    for name in QRELS:
+        if (source / name).is_dir():
+            return source / name
+    return None
 
 
 def convert_vidore(
@@ -60,21 +65,21 @@ def convert_vidore(
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`;
     raises `DataError`."""
-    folder, corpus_path = target.parent, corpus_of(target)
-    qrels_folder = qrels_of(source) or source / QRELS[0]
-    corpora, queries, qrels = (
-        files_of(path) for path in (source / "corpus", source / "queries", qrels_folder)
-    )
+    folder, corpus_path = target.parent, corpus_path_of(target)
+    corpora = find_files(source / "corpus")
+    queries = find_files(source / "queries")
+    qrels = find_files(find_qrels(source) or source / QRELS[0])
     check_outputs(target, corpus_path, inputs=(*corpora, *queries, *qrels))
-    described: dict[str, Any] = {"layout": "vidore", "corpus": [identity(path) for path in corpora]}
 
-    def document(record: Record, done: Converted) -> bytes:
-        row = row_of(record)
-        name = _name(row, "corpus-id", record[0])
-        with of_document(name):
-            side = _side(row, ("title", "text"), folder, record[0], done)
-            if side == Side(None, None):
-                raise BadRow(f"{record[0]}: there is no image, and no text.")
+    described: dict[str, Any] = {"layout": "vidore", "corpus": list(map(file_identity, corpora))}
+
+    def document(record: Record, outcomes: Converted) -> bytes:
+        row = read_row(record)
+        name = _read_id(row, "corpus-id", record.location)
+        with row_of_document(name):
+            side = _read_side(row, ("title", "text"), folder, record.location, outcomes)
+            if side == _EMPTY:
+                raise BadRow(f"{record.location}: there is no image, and no text.")
         return document_line(Document(name, side), folder)
 
     converted = convert(
@@ -86,30 +91,35 @@ def convert_vidore(
         show_progress=show_progress,
     )
     documents = Documents(corpus_path, converted)
-    relevant, judged = _relevant(read_records(qrels), min_grade, max_bad)
+    relevant, judged = _read_qrels(read_records(qrels), min_grade, max_bad)
 
-    def example(record: Record, done: Converted) -> bytes:
-        row = row_of(record)
+    def example(record: Record, outcomes: Converted) -> bytes:
+        row = read_row(record)
         if language is not None and row.get("language") != language:
             raise Skipped("another language")
-        name = _name(row, "query-id", record[0])
-        query = _side(
-            row, ("query",) if row.get("query") is not None else ("text",), folder, record[0], done
-        )
-        if query == Side(None, None):
+        name = _read_id(row, "query-id", record.location)
+        column = "query" if row.get("query") is not None else "text"
+        query = _read_side(row, (column,), folder, record.location, outcomes)
+        if query == _EMPTY:
             raise Skipped("empty query")
-        return example_line(
-            Relation(name, instruction, query, relevant.of(name), (), record[0]),
-            documents,
-            folder,
-            done,
+
+        relation = Relation(
+            id=name,
+            instruction=instruction,
+            query=query,
+            positives=relevant.documents(name),
+            negatives=(),
+            location=record.location,
         )
+        return relation_line(relation, documents, folder, outcomes)
 
     described |= {
-        "queries": [identity(path) for path in queries],
-        "qrels": [identity(path) for path in qrels],
+        "queries": list(map(file_identity, queries)),
+        "qrels": list(map(file_identity, qrels)),
+        "instruction": instruction,
+        "language": language,
+        "min_grade": min_grade,
     }
-    described |= {"instruction": instruction, "language": language, "min_grade": min_grade}
     return converted, convert(
         target,
         described,
@@ -131,38 +141,49 @@ def convert_pages(
 ) -> tuple[Converted, Converted]:
     """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files;
     raises `DataError`."""
-    folder, corpus_path, files = target.parent, corpus_of(target), files_of(source)
+    folder, corpus_path, files = target.parent, corpus_path_of(target), find_files(source)
     check_outputs(target, corpus_path, inputs=files)
     described: dict[str, Any] = {
         "layout": "vidore pages",
-        "files": [identity(path) for path in files],
+        "files": list(map(file_identity, files)),
     }
 
-    def page(record: Record, done: Converted) -> bytes:
-        image = keep_image(row_of(record).get("image"), folder, record[0])
+    def page(record: Record, outcomes: Converted) -> bytes:
+        image = keep_image(read_row(record).get("image"), folder, record.location)
         return document_line(Document(image.stem, Side(None, image)), folder)
 
     converted = convert(
-        corpus_path, described, _distinct(files), page, max_bad=max_bad, show_progress=show_progress
+        corpus_path,
+        described,
+        _distinct_pages(files),
+        page,
+        max_bad=max_bad,
+        show_progress=show_progress,
     )
     documents = Documents(corpus_path, converted)
 
-    def example(record: Record, done: Converted) -> bytes:
-        row = row_of(record)
-        text = _text(row, ("query",), record[0], done)
+    def example(record: Record, outcomes: Converted) -> bytes:
+        row = read_row(record)
+        text = _read_text(row, ("query",), record.location, outcomes)
         if text is None:
             raise Skipped("empty query")
-        name = hashlib.sha256(bytes_of(row.get("image"), record[0])).hexdigest()
+        name = hashlib.sha256(image_bytes(row.get("image"), record.location)).hexdigest()
         if documents.find(name) is None:
             raise Skipped("its page is bad")
-        identity_of_row = record[0].removeprefix(f"{source}").lstrip("/")
-        relation = Relation(identity_of_row, instruction, Side(text, None), (name,), (), record[0])
-        return example_line(relation, documents, folder, done)
 
-    described = {**described, "instruction": instruction}
+        relation = Relation(
+            id=record.location.removeprefix(f"{source}").lstrip("/"),
+            instruction=instruction,
+            query=Side(text, None),
+            positives=(name,),
+            negatives=(),
+            location=record.location,
+        )
+        return relation_line(relation, documents, folder, outcomes)
+
     return converted, convert(
         target,
-        described,
+        {**described, "instruction": instruction},
         read_records(files),
         example,
         max_bad=max_bad,
@@ -170,78 +191,90 @@ def convert_pages(
     )
 
 
-def _distinct(files: list[Path]) -> Iterator[Record]:
-    """The records, without those whose page was there before; bad ones stay, to be counted."""
+def _distinct_pages(files: list[Path]) -> Iterator[Record]:
+    """The first record of each page, and all bad records, to be counted."""
     seen: set[bytes] = set()
     for record in read_records(files):
         try:
-            digest = hashlib.sha256(bytes_of(row_of(record).get("image"), record[0])).digest()[:16]
+            content = image_bytes(read_row(record).get("image"), record.location)
         except BadRow:
             yield record
             continue
+
+        digest = hashlib.sha256(content).digest()[:16]
         if digest not in seen:
             seen.add(digest)
             yield record
 
 
-def _relevant(
+def _read_qrels(
     records: Iterable[Record], min_grade: int, max_bad: int
 ) -> tuple[Judgements, Converted]:
-    relevant, done = Judgements(), Converted()
+    """Relevant documents by query, and the outcomes of the judgements' rows."""
+    relevant, outcomes = Judgements(), Converted()
     for record in records:
         try:
-            row = row_of(record)
-            query, document = (_name(row, name, record[0]) for name in ("query-id", "corpus-id"))
-            grade = grade_of(row.get("score", 1), record[0])
+            row = read_row(record)
+            query = _read_id(row, "query-id", record.location)
+            document = _read_id(row, "corpus-id", record.location)
+            grade = parse_grade(row.get("score", 1), record.location)
         except BadRow as bad:
-            done.wrong(str(bad))
-            done.within(max_bad)
+            outcomes.add_bad(str(bad))
+            outcomes.check_bound(max_bad)
             continue
         if grade >= min_grade:
-            relevant.add(query, document, record[0])
-    return relevant, done
+            relevant.add(query, document, record.location)
+    return relevant, outcomes
 
 
-def _name(row: dict[str, Any], column: str, place: str) -> str:
-    """An id by its column's name, in any spelling; raises `BadRow` where it is missing or too
+def _read_id(row: dict[str, Any], column: str, location: str) -> str:
+    """An id, whichever of its names the column has; raises `BadRow` where it is missing or too
     long."""
-    value = next((row[key] for key in _spellings(column) if row.get(key) is not None), None)
-    if value is None:
-        raise BadRow(f"{place}: there is no {column!r}.")
-    if not 1 <= len(str(value)) <= MAX_ID_CHARS:
-        raise BadRow(f"{place}: {column} must have 1 to {MAX_ID_CHARS} characters.")
-    return str(value)
+    names = (column, column.replace("-", "_"), "_id", "id")
+    values = [row[name] for name in names if row.get(name) is not None]
+    if not values:
+        raise BadRow(f"{location}: there is no {column!r}.")
+    if not 1 <= len(str(values[0])) <= MAX_ID_CHARS:
+        raise BadRow(f"{location}: {column} must have 1 to {MAX_ID_CHARS} characters.")
+    return str(values[0])
 
 
-def _spellings(column: str) -> Iterator[str]:
-    yield from (column, column.replace("-", "_"), "_id", "id")
-
-
-def _side(
-    row: dict[str, Any], texts: tuple[str, ...], folder: Path, place: str, done: Converted
+def _read_side(
+    row: dict[str, Any],
+    columns: tuple[str, ...],
+    folder: Path,
+    location: str,
+    outcomes: Converted,
 ) -> Side:
-    """A row's text and image; raises `BadRow` for an image under another name, which would be left
-    unread."""
+    """The text of some columns and the image of a row.
+
+    Raises `BadRow` for bytes in a column of another name, which would be left out silently.
+    """
     for name, value in row.items():
-        if name != "image" and (
-            isinstance(value, bytes) or (isinstance(value, dict) and value.get("bytes"))
-        ):
+        if name != "image" and _has_bytes(value):
             raise BadRow(
-                f"{place}: the column {name[:40]!r} holds bytes, and nothing reads it: is it"
+                f"{location}: the column {name[:40]!r} holds bytes, and nothing reads it: is it"
                 " 'image'?"
             )
+
     image = row.get("image")
-    return Side(
-        _text(row, texts, place, done), None if image is None else keep_image(image, folder, place)
-    )
+    text = _read_text(row, columns, location, outcomes)
+    return Side(text, None if image is None else keep_image(image, folder, location))
 
 
-def _text(row: dict[str, Any], columns: tuple[str, ...], place: str, done: Converted) -> str | None:
-    parts = []
+def _has_bytes(value: Any) -> bool:
+    return isinstance(value, bytes) or (isinstance(value, dict) and bool(value.get("bytes")))
+
+
+def _read_text(
+    row: dict[str, Any], columns: tuple[str, ...], location: str, outcomes: Converted
+) -> str | None:
+    """The texts of some columns, joined by spaces; None where all are blank."""
+    texts = []
     for column in columns:
         value = row.get(column)
         if value is not None and not isinstance(value, str):
-            raise BadRow(f"{place}: {column} is no text.")
+            raise BadRow(f"{location}: {column} is no text.")
         if value and value.strip():
-            parts.append(value)
-    return text_within(" ".join(parts), done)
+            texts.append(value)
+    return clean_text(" ".join(texts), outcomes)

@@ -311,13 +311,13 @@ from pathlib import Path
 from model_store.training.data.converters import assemble
 from tests.model_store.training.data.test_converters import from_marco
 assemble.ROWS_A_PART = 4
-count, line_of = int(sys.argv[2]), assemble.line_of
+count, example_line = int(sys.argv[2]), assemble.example_line
 def until_then(*given):
     global count
     count -= 1
     if not count: os.kill(os.getpid(), signal.SIGKILL)
-    return line_of(*given)
-assemble.line_of = until_then
+    return example_line(*given)
+assemble.example_line = until_then
 from_marco(Path(sys.argv[1]), Path(sys.argv[1]) / "train.jsonl")
 """
 
@@ -348,14 +348,14 @@ def test_a_conversion_that_was_killed_goes_on_and_ends_the_same(
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     calls = 0
-    line_of = assemble.line_of
+    example_line = assemble.example_line
 
     def counted(example: Example, folder: Path) -> bytes:
         nonlocal calls
         calls += 1
-        return line_of(example, folder)
+        return example_line(example, folder)
 
-    monkeypatch.setattr(assemble, "line_of", counted)
+    monkeypatch.setattr(assemble, "example_line", counted)
     return lambda: calls
 
 

@@ -298,8 +298,12 @@ def test_judgements_of_trec_and_beir(tmp_path: Path, written_as: str) -> None:
     path = tmp_path / "qrels"
     path.write_text(written_as, encoding="utf-8", newline="")
     judgements, done = read_qrels(path)
-    assert (judgements.of("q1"), judgements.of("q2"), done.bad) == (("d1", "d2"), (), 0)
-    assert read_qrels(path, min_grade=2)[0].of("q1") == ("d2",)
+    assert (judgements.documents("q1"), judgements.documents("q2"), done.bad) == (
+        ("d1", "d2"),
+        (),
+        0,
+    )
+    assert read_qrels(path, min_grade=2)[0].documents("q1") == ("d2",)
 
 
 identities = st.text(
@@ -327,7 +331,7 @@ def test_every_form_of_the_same_judgements_is_read_the_same(
         )
         judgements, done = read_qrels(path)
         assert done.bad == 0
-        assert {query: judgements.of(query) for query, _, _ in judged} == {
+        assert {query: judgements.documents(query) for query, _, _ in judged} == {
             query: tuple(relevant.get(query, ())) for query, _, _ in judged
         }
 

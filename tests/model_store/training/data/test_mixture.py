@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_store.training.data.identity import key_of
+from model_store.training.data.identity import content_key
 from model_store.training.data.instructions import JUDGING, MODALITIES, TRAINING
 from model_store.training.data.mixture import (
     TABLE_7,
     Part,
+    divide_evenly,
     mix,
     modalities_of,
     parse_source,
     parse_sources,
-    shares,
 )
 from model_store.training.data.rows import DataError, WrongUsage, read_examples
 from tests.model_store.training.rows import draw, write_rows, written
@@ -50,7 +50,7 @@ def test_the_tables_are_the_papers() -> None:
 def test_a_number_is_shared_evenly_as_far_as_there_is_enough(
     number: int, available: list[int]
 ) -> None:
-    taken = shares(number, available)
+    taken = divide_evenly(number, available)
     assert sum(taken) == min(number, sum(available))
     assert all(0 <= took <= have for took, have in zip(taken, available, strict=True))
     not_used_up = [took for took, have in zip(taken, available, strict=True) if took < have]
@@ -144,7 +144,7 @@ def test_a_file_of_two_tasks_gives_each_its_own_rows_and_none_twice(tmp_path: Pa
     assert drawn.rows == {parts[0]: 5, parts[1]: 4}
     assert drawn.of_other_tasks == {parts[0]: 5, parts[1]: 6}
     examples = list(read_examples(tmp_path / "mixed.jsonl"))
-    assert len({key_of(example.query) for example in examples}) == len(examples) == 9
+    assert len({content_key(example.query) for example in examples}) == len(examples) == 9
     for example in examples:
         picture = example.instruction == TRAINING["T-IT", "WebQA"]  # "Find a Wikipedia image ..."
         assert all((side.image is not None) == picture for side in example.positives)

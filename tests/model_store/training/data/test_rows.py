@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.training.data.identity import key_of, normal
+from model_store.training.data.identity import content_key, normalize_text
 from model_store.training.data.row_files import write_examples
 from model_store.training.data.row_index import Examples, KeyedLines
 from model_store.training.data.rows import (
@@ -69,7 +69,9 @@ def test_what_is_written_is_read_back(
     assert write_examples(path, here) == len(here)
     read = list(read_examples(path))
     assert [_placed(row, "") for row in read] == here
-    assert [row.place for row in read] == [f"{path}:{number}" for number in range(1, len(here) + 1)]
+    assert [row.location for row in read] == [
+        f"{path}:{number}" for number in range(1, len(here) + 1)
+    ]
 
 
 def _moved(row: Example, folder: Path) -> Example:
@@ -83,7 +85,7 @@ def _moved(row: Example, folder: Path) -> Example:
         moved(row.query),
         tuple(map(moved, row.positives)),
         found,
-        row.place,
+        row.location,
     )
 
 
@@ -294,14 +296,16 @@ def test_a_picture_that_is_cut_off_is_found_when_it_is_decoded(tmp_path: Path) -
 
 def test_contents_are_the_same_whatever_makes_no_difference_to_a_reader(tmp_path: Path) -> None:
     assert (
-        normal("  The ﬁrst\tCAFÉ, here! ") == normal("the first café here") == "the first café here"
+        normalize_text("  The ﬁrst\tCAFÉ, here! ")
+        == normalize_text("the first café here")
+        == "the first café here"
     )
-    assert normal("?!") != normal("?")
+    assert normalize_text("?!") != normalize_text("?")
     red, same, blue = (
         draw(tmp_path / f"{at}.png", colour) for at, colour in enumerate(("red", "red", "blue"))
     )
     keys = [
-        key_of(Side(*pair))
+        content_key(Side(*pair))
         for pair in itertools.product((None, "a", "b"), (None, red, same, blue))
         if pair != (None, None)
     ]
@@ -358,7 +362,9 @@ def test_a_near_copy_of_a_held_out_query_and_a_reversed_pair_are_leaks(tmp_path:
     )
     found = leaks(train, dev)
     assert (found.queries, found.positives, found.negatives) == (2, 0, 1)
-    assert found.places[2] == f"{train}:3: of its negatives, one is a held-out query or positive."
+    assert (
+        found.sentences[2] == f"{train}:3: of its negatives, one is a held-out query or positive."
+    )
 
 
 def test_a_part_without_rows_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

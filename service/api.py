@@ -193,8 +193,12 @@ class Result(BaseModel):
     """One ranked document."""
 
     index: int
-    relevance_score: float = Field(description="sigmoid(logit)")
-    logit: float = Field(description="logit(yes) - logit(no), fp32")
+    relevance_score: float = Field(
+        description="The probability by the model's transform of `logit`, such as sigmoid(logit)."
+    )
+    logit: float = Field(
+        description="The raw score in fp32, such as logit(yes) - logit(no). It orders results."
+    )
     id: str | int | None = None
     metadata: dict[str, Any] | None = Field(None, description="The document's metadata.")
     document: ReturnedDocument | None = None

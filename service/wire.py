@@ -6,6 +6,7 @@ Invariant: a `ScoreReply` has one entry a document of its `ScoreCall`, in order.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -90,6 +91,16 @@ class Sigmoid(msgspec.Struct, frozen=True):
 
     scale: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     shift: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
+
+    def log_odds(self, score: float) -> float:
+        """The logarithm of the odds of the probability."""
+        return (score - self.shift) / self.scale
+
+    def __call__(self, score: float) -> float:
+        """The probability, without overflow."""
+        value = self.log_odds(score)
+        small = math.exp(-abs(value))
+        return 1 / (1 + small) if value >= 0 else small / (1 + small)
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from model_store.families.readout import ReadOut
+from model_store.families.readout import ReadOut, SingleLabel
 from model_store.folders.plain import read_config
 from model_store.networks.catalogue import of_config
 
@@ -22,8 +22,10 @@ def vllm_overrides(name: str, folder: Path, readout: ReadOut) -> dict[str, Any]:
     """
     config = read_config(name, folder)
     architecture = of_config(name, config)
-    return {
-        "architectures": [architecture.name],
-        **readout.vllm_classifier(),
-        **architecture.vllm_overrides(config),
-    }
+    classifier, network = readout.vllm_classifier(), architecture.vllm_overrides(config)
+
+    text = network.get("text_config")
+    if text is not None and isinstance(readout, SingleLabel):
+        # for this method vLLM looks for the token in the text's configuration alone
+        text["classifier_from_token"] = classifier["classifier_from_token"]
+    return {"architectures": [architecture.name], **classifier, **network}

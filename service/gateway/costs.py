@@ -41,14 +41,23 @@ def admission_cost(
 ) -> int:
     """A request's cost before its images are looked at: each counts as its header says, or as a
     large one."""
-    cost = TEMPLATE_TOKENS + _text_cost(instruction, model) + _item_cost(query, model)
+    asked = TEMPLATE_TOKENS + _text_cost(instruction, model) + _item_cost(query, model)
+    cost, repeated = once_and_each(asked, model)
     for document in documents:
-        cost += SUFFIX_TOKENS + _item_cost(document, model)
+        cost += repeated + SUFFIX_TOKENS + _item_cost(document, model)
     return cost
 
 
+def once_and_each(amount: int, model: WorkerInfo) -> tuple[int, int]:
+    """The cost of a query, split into the part of the whole request and the part of each document.
+
+    A query that a prompt begins with is computed once for all documents, any other with each.
+    """
+    return (amount, 0) if model.cacheable_side == "query" else (0, amount)
+
+
 def query_cost(instruction: str, query: Content, model: WorkerInfo) -> int:
-    """What a query and its instruction add to the cost of a request, once."""
+    """The cost of a query and its instruction."""
     return TEMPLATE_TOKENS + _text_cost(instruction, model) + _content_cost(query, model)
 
 
@@ -58,7 +67,7 @@ def document_cost(document: Content, model: WorkerInfo) -> int:
 
 
 def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
-    """What all pairs of a question share: template, instruction and query."""
+    """Tokens of template, instruction and query, which all pairs of a request have."""
     return min(
         TEMPLATE_TOKENS + _text_tokens(instruction) + _tokens(query, model.images),
         model.max_pair_tokens,
@@ -66,7 +75,7 @@ def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
 
 
 def suffix_tokens(document: Content, model: WorkerInfo) -> int:
-    """What a document adds to the prefix."""
+    """Tokens of a document and of the template around it."""
     return min(SUFFIX_TOKENS + _tokens(document, model.images), model.max_pair_tokens)
 
 

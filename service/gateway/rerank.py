@@ -240,7 +240,7 @@ def _order(
             errors[index] = _located(outcome, index)
 
     cached = sum(document.cached for document in ranked)
-    SCORE_METRICS.count(model.digest, outcomes, cached=cached)
+    SCORE_METRICS.count(model.digest, outcomes, cached=cached, probability=model.probability)
     _raise_first(request.query, errors)
 
     with stage("order"):

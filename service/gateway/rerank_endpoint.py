@@ -24,6 +24,7 @@ from service.gateway.admission.quotas import Quotas, QuotaTicket
 from service.gateway.costs import admission_cost
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
+from service.gateway.modalities import expect_readable
 from service.gateway.model_names import ModelNames
 from service.gateway.parsing.bodies import BodyReading
 from service.gateway.request_metrics import count_query, count_result
@@ -101,11 +102,11 @@ class RerankEndpoint:
                     query = await self._read(request, held, ticket, fields, read)
                 count_query(query)
                 model = self._names.find(caller, query.model)
+                query = expect_readable(replace(query, model=model.model), model)
             except RerankError:
                 ticket.refund()
                 raise
 
-            query = replace(query, model=model.model)
             timeout = query.timeout_ms / 1000 if query.timeout_ms else self._default_timeout
             deadline = arrived + timeout
             add_log_fields(model=model.model, digest=short_digest(model.digest))

@@ -23,7 +23,13 @@ from service.gateway.chunks import (
     pictures_in,
     pixels_in,
 )
-from service.gateway.costs import document_cost, prefix_tokens, query_cost, suffix_tokens
+from service.gateway.costs import (
+    document_cost,
+    once_and_each,
+    prefix_tokens,
+    query_cost,
+    suffix_tokens,
+)
 from service.gateway.domain import Documents, PairOutcome, ScoringContext
 from service.gateway.fleet.dispatch import ShareDispatch
 from service.gateway.fleet.pool import WorkerPool, Workload
@@ -133,18 +139,28 @@ class _Job:
         self._decoding = decoding
 
         model, rule = context.model, context.model.images
-        self._tokens = {key: suffix_tokens(content, model) for key, content in documents.items()}
-        self._costs = {key: document_cost(content, model) for key, content in documents.items()}
-        # the query's cost is charged to the first chunk
-        self._query_cost = query_cost(context.instruction, context.query, model)
-        self._prefix = prefix_tokens(context.instruction, context.query, model)
+        # the query's cost is charged to the first chunk, or to each document that it is read with
+        self._query_cost, each_cost = once_and_each(
+            query_cost(context.instruction, context.query, model), model
+        )
+        self._prefix, each_tokens = once_and_each(
+            prefix_tokens(context.instruction, context.query, model), model
+        )
+        self._tokens: dict[bytes, int] = {}
+        self._costs: dict[bytes, int] = {}
+        for key, content in documents.items():
+            self._tokens[key] = each_tokens + suffix_tokens(content, model)
+            self._costs[key] = each_cost + document_cost(content, model)
 
         shared_bytes = pixel_bytes // SHARED_PART
         self._shared = SharedPictures(documents.values(), rule, shared_bytes)
         self._pixels = PixelBudget(pixel_bytes - shared_bytes)
 
         self.workload = Workload(
-            model, context.prefix_key(), self._prefix, list(self._tokens.values())
+            model,
+            context.prefix_key() if self._prefix else None,
+            self._prefix,
+            list(self._tokens.values()),
         )
         self.digests: set[str] = set()
         self.outcomes: dict[bytes, PairOutcome] = dict.fromkeys(documents, DeadlineExceeded())

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 from service.errors import BadRequest, RerankError
-from service.wire import Scored
+from service.wire import Scored, Sigmoid
 
 MOST_DIGESTS = 8
 """Digests with series of their own. A further digest replaces the one without a pair for longest.
@@ -33,6 +33,7 @@ OTHER = "other"
 _EDGES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 _LOGIT_EDGES = [math.log(edge / (1 - edge)) for edge in _EDGES]
 _BOUNDS = [*map(str, _EDGES), "1.0", "+Inf"]
+_SIGMOID = Sigmoid()
 
 Result = Literal["computed", "cached", "refused", "failed"]
 RESULTS: tuple[Result, ...] = ("computed", "cached", "refused", "failed")
@@ -64,12 +65,20 @@ class ScoreMetrics(Collector):
         self._models: OrderedDict[str, _ModelCounts] = OrderedDict()
 
     def count(
-        self, digest: str, verdicts: Collection[Scored | RerankError], *, cached: int
+        self,
+        digest: str,
+        verdicts: Collection[Scored | RerankError],
+        *,
+        cached: int,
+        probability: Sigmoid = _SIGMOID,
     ) -> None:
-        """Add the verdicts of a request; `cached` of the scores came from the cache."""
+        """Add the verdicts of a request; `cached` of the scores came from the cache.
+
+        `probability` is the model's transform from raw scores to relevance scores.
+        """
         model = self._model(short_digest(digest))
         scores = [verdict for verdict in verdicts if isinstance(verdict, Scored)]
-        logits = [score.logit for score in scores]
+        logits = [probability.log_odds(score.logit) for score in scores]
         for logit in logits:
             model.buckets[bisect_left(_LOGIT_EDGES, logit)] += 1
 

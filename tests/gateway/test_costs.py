@@ -17,6 +17,7 @@ from service.gateway.costs import (
     UNSEEN_PIXELS,
     admission_cost,
     document_cost,
+    once_and_each,
     pixel_bytes,
     prefix_tokens,
     query_cost,
@@ -42,6 +43,25 @@ def test_a_pair_costs_its_template_its_text_and_its_cells() -> None:
     assert suffix_tokens((shown(280, 280), Text("y" * 80)), INFO) == SUFFIX_TOKENS + 100 + 20
     assert suffix_tokens((shown(10_000, 1_000),), INFO) <= SUFFIX_TOKENS + LARGEST
     assert pixel_bytes(shown(280, 280), INFO.images) == 3 * 280 * 280
+
+
+def test_a_query_that_no_prompt_begins_with_costs_with_each_document() -> None:
+    query, documents = Item(text="q" * 400), [Item(text="d" * 40)] * 3
+    first = admission_cost("i", query, documents, INFO)
+    assert once_and_each(100, INFO) == (100, 0)
+
+    for side in ("document", "none"):
+        model = structs.replace(INFO, cacheable_side=side)
+        assert once_and_each(100, model) == (0, 100)
+        whole = admission_cost("i", query, [Item(text="d" * 40)], INFO)
+        assert admission_cost("i", query, documents, model) == 3 * whole > first
+
+
+def test_images_cost_nothing_for_a_model_of_text() -> None:
+    """They are refused before anything is decoded."""
+    model = structs.replace(INFO, images=None)
+    item = Item(image=bare(encode(picture((280, 280)))))
+    assert admission_cost("i", Item(text="q"), [item], model) < TEMPLATE_TOKENS + 20
 
 
 @given(

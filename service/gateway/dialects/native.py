@@ -40,6 +40,7 @@ from service.gateway.dialects.validation import (
 )
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.limits import Limits
+from service.wire import Sigmoid
 
 NAME = "native"
 OnError = Literal["fail", "skip"]
@@ -88,15 +89,16 @@ def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAn
     """The answer to a query."""
     ranked = result.ranked
     returned = ranked
+    probability = result.model.probability
     if query.min_score is not None:
-        returned = [each for each in ranked if sigmoid(each.score.logit) >= query.min_score]
+        returned = [each for each in ranked if probability(each.score.logit) >= query.min_score]
 
     tokens = sum(each.score.prompt_tokens for each in ranked)
     search_units = math.ceil(len(query.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
     return RerankAnswer(
         id=request_id,
         model=result.model.model,
-        results=[_result(query, each) for each in returned[: query.top_n]],
+        results=[_result(query, each, probability) for each in returned[: query.top_n]],
         errors=[
             DocumentError(index=index, code=error.code, message=error.sentence())
             for index, error in result.errors
@@ -112,17 +114,11 @@ def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAn
     )
 
 
-def sigmoid(logit: float) -> float:
-    """1 / (1 + exp(-logit)), without overflow."""
-    small = math.exp(-abs(logit))
-    return 1 / (1 + small) if logit >= 0 else small / (1 + small)
-
-
-def _result(query: RerankQuery, ranked: ScoredDocument) -> Result:
+def _result(query: RerankQuery, ranked: ScoredDocument, probability: Sigmoid) -> Result:
     document, score = query.documents[ranked.index], ranked.score
     result = Result(
         index=ranked.index,
-        relevance_score=sigmoid(score.logit),
+        relevance_score=probability(score.logit),
         logit=score.logit,
         meta=ResultMeta(
             prompt_tokens=score.prompt_tokens,

@@ -63,10 +63,13 @@ never."""
 @dataclass(frozen=True, slots=True)
 class Workload:
     """The work of a request as routing sees it: a model, a key that is equal for equal prefixes,
-    and the tokens of the prefix and of each document."""
+    and the tokens of the prefix and of each document.
+
+    The key is None where the documents of the request share no prefix.
+    """
 
     model: WorkerInfo
-    key: bytes
+    key: bytes | None
     prefix: int
     suffixes: Sequence[int]
 
@@ -223,7 +226,7 @@ class WorkerPool:
             workers = [worker for worker in workers if worker.admits()]
 
         workers = prefer(workers, admitting, partial(of_one_digest, workload.model), responsive)
-        if not self._affinity:
+        if not self._affinity or workload.key is None:
             return sorted(workers, key=lambda worker: (worker.load, random()))
 
         order = hash_order(workload.key, [worker.name for worker in workers])

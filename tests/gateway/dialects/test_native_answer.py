@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from service.errors import InvalidImage, Problem
 from service.gateway.dialects import native
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.limits import Limits
-from service.wire import ImageRule, Scored, WorkerInfo
+from service.wire import ImageRule, Scored, Sigmoid, WorkerInfo
 from tests.conftest import Rerank
 
 MODEL = WorkerInfo(
@@ -34,14 +35,16 @@ def asking(**fields: Any) -> RerankQuery:
     return native.read({"query": "q", "documents": ["d"], **fields}, Limits())
 
 
-def answer(asked: RerankQuery, logits: list[float], **more: Any) -> dict[str, Any]:
+def answer(
+    asked: RerankQuery, logits: list[float], model: WorkerInfo = MODEL, **more: Any
+) -> dict[str, Any]:
     """What is sent for documents scored so, best first."""
     ranked = [
         ScoredDocument(place, Scored(logit, 100 + place, 64, place == 1), place == 0)
         for place, logit in enumerate(logits)
     ]
     return native.write(
-        asked, RerankResult(MODEL, ranked, **({"errors": []} | more)), "rr-1"
+        asked, RerankResult(model, ranked, **({"errors": []} | more)), "rr-1"
     ).model_dump(exclude_none=True)
 
 
@@ -135,6 +138,13 @@ def test_the_relevance_score_is_the_logits_sigmoid(logit: float) -> None:
     (result,) = answer(asking(), [logit])["results"]
     assert 0 <= result["relevance_score"] <= 1
     assert result["relevance_score"] == pytest.approx(0.5 + math.tanh(logit / 2) / 2, abs=1e-15)
+
+
+def test_another_transform_gives_other_relevance_scores_in_the_same_order() -> None:
+    model = structs.replace(MODEL, probability=Sigmoid(scale=5.0, shift=1.0))
+    results = answer(asking(documents=["a", "b"], min_score=0.5), [6.0, 0.5], model)["results"]
+    assert [each["relevance_score"] for each in results] == [pytest.approx(1 / (1 + math.exp(-1)))]
+    assert [each["logit"] for each in results] == [6.0]
 
 
 words = st.lists(st.sampled_from(["lists", "circles", "a red circle"]), min_size=1, max_size=8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -301,6 +301,16 @@ async def test_the_least_busy_worker_is_chosen() -> None:
         assert len(stand_ins[busiest].calls) == before
         release.set()
         await asyncio.gather(*tasks)
+
+
+async def test_without_a_prefix_of_its_own_a_workload_goes_to_the_least_busy_worker() -> None:
+    """Documents of a request share nothing where a prompt does not begin with the query."""
+    async with monitored(*(StandIn(good).client for _ in range(3))) as workers:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(workers.dispatches(Workload(INFO, None, 0, [10])))
+
+            assert [worker.load for worker in workers.members] == [10, 10, 10]
 
 
 async def test_calls_that_were_cancelled_do_not_make_a_worker_look_busy() -> None:

@@ -1,0 +1,77 @@
+"""A read-out is one row: the row of combined labels gives the combination of their logits."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
+
+from model_store.families.readout import (
+    LabelPair,
+    ReadOut,
+    ScoreHead,
+    Sigmoid,
+    SingleLabel,
+    parse_readout,
+)
+from model_store.networks.score_row import score_row
+
+READOUTS = [LabelPair("yes", "no"), SingleLabel("yes"), ScoreHead(), LabelPair("1", "0")]
+SHAPE = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+
+
+@pytest.mark.parametrize("readout", READOUTS, ids=lambda readout: readout.name)
+def test_a_name_is_read_back(readout: ReadOut) -> None:
+    assert parse_readout(readout.name) == readout
+
+
+@pytest.mark.parametrize("name", ["", " - ", "yes - ", " - no", "a - b - c"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="no read-out is called"):
+        parse_readout(name)
+
+
+@pytest.mark.parametrize(
+    ("readout", "ids"), [(LabelPair("yes", "no"), (5, 9)), (SingleLabel("yes"), (5,))]
+)
+def test_the_row_of_labels_gives_their_logits(readout: ReadOut, ids: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    model = Qwen3ForCausalLM(Qwen3Config(**SHAPE)).eval()
+    with torch.inference_mode():
+        tokens = torch.tensor([[1, 2, 3]])
+        hidden = model.model(tokens).last_hidden_state[0, -1]
+        logits = model(tokens).logits[0, -1, list(ids)].tolist()
+        score = float(hidden @ score_row(model, readout, ids))
+    assert score == pytest.approx(readout.combine(logits), abs=1e-5)
+
+
+def test_a_score_head_is_the_networks_own() -> None:
+    torch.manual_seed(0)
+    config = Qwen3Config(**SHAPE, num_labels=1, pad_token_id=0)
+    model = Qwen3ForSequenceClassification(config).eval()
+    with torch.inference_mode():
+        tokens = torch.tensor([[1, 2, 3]])
+        hidden = model.model(tokens).last_hidden_state[0, -1]
+        score = float(hidden @ score_row(model, ScoreHead(), ()))
+        expected = float(model(tokens).logits[0, 0])
+    assert score == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.floats(-700, 700), st.floats(0.1, 10), st.floats(-5, 5))
+def test_a_sigmoid_is_shifted_and_scaled(score: float, scale: float, shift: float) -> None:
+    found = Sigmoid(scale, shift)(score)
+    assert 0 <= found <= 1
+    value = (score - shift) / scale
+    assert found == pytest.approx((1 + math.tanh(value / 2)) / 2, abs=1e-12)

@@ -83,7 +83,7 @@ def serve(
         worker_side,
         create_engine(worker_side),
         on_ready=lambda: typer.echo(text),
-        on_failure=server.give_up,
+        on_failure=server.fail,
     )
     transport = httpx.ASGITransport(app=inner)
     client = httpx.AsyncClient(
@@ -123,7 +123,7 @@ def worker(
     from service.worker.app import create_worker
     from service.worker.engines.loading import create_engine
 
-    served = create_worker(settings, create_engine(settings), on_failure=server.give_up)
+    served = create_worker(settings, create_engine(settings), on_failure=server.fail)
     run(server, served, settings, "worker")
 
 

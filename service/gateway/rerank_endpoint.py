@@ -34,7 +34,7 @@ from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
 from service.observability.score_metrics import short_digest
 from service.web.asgi import until_answered, until_disconnect
-from service.web.body_budget import BodyBudget, Held
+from service.web.body_budget import BodyBudget, Reservation
 from service.web.request_body import announced_bytes, read_body
 from service.wire import WorkerInfo
 
@@ -95,7 +95,7 @@ class RerankEndpoint:
 
         with self._quotas.ticket(caller.scope, caller.quota) as ticket:
             held = until_answered(request).enter_context(
-                self._body_budget.held(announced, caller.scope)
+                self._body_budget.reserve(announced, caller.scope)
             )
             try:
                 with stage("parse"):
@@ -119,7 +119,7 @@ class RerankEndpoint:
             count_result(query, result, clock() - arrived)
             with stage("order"):
                 page = write(query, result, request_id.get()).model_dump_json(exclude_none=True)
-            return Response(held.hold_instead(page.encode()), media_type="application/json")
+            return Response(held.replace_with(page.encode()), media_type="application/json")
 
     def _expect_room(self, caller: Caller) -> None:
         """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
@@ -131,7 +131,7 @@ class RerankEndpoint:
     async def _read(
         self,
         request: Request,
-        held: Held,
+        held: Reservation,
         ticket: QuotaTicket,
         fields: Container[str],
         read: Read,

@@ -1,1 +1,1 @@
-"""Metrics, exposition, one log line a request, request context, traces."""
+"""Metrics, exposition, request context, one log line per request, traces."""

@@ -1,1 +1,1 @@
-"""HTTP for both apps: the ASGI stack, the server and its signals, patience with slow clients."""
+"""HTTP for both apps: the ASGI stack, the server and its signals, limits for slow clients."""

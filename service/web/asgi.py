@@ -1,68 +1,54 @@
-"""What both apps do at HTTP: request id, log line, error answers, departed clients, health routes,
-draining.
+"""The HTTP behaviour that both apps share: request ids, log lines, health routes, clients that
+disconnect, and draining.
 
-Knows Starlette, nothing of reranking. Invariant: every answer carries `X-Request-Id` and every
-failure is the one flat error body; no exception's text leaves the process.
+Depends on Starlette, not on reranking. Invariant: every answer carries `X-Request-Id`; every
+failure is answered with the flat error body; no exception's text leaves the process.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import ErrorBody, ErrorPlace
-from service.errors import (
-    Internal,
-    MethodNotAllowed,
-    NotFound,
-    NoWorker,
-    Overloaded,
-    RerankError,
-    Unauthorized,
-)
+from service.errors import Internal, NoWorker, Overloaded
 from service.observability import tracing
 from service.observability.logs import log
-from service.observability.metrics import ERRORS, SHED
+from service.observability.metrics import SHED
 from service.observability.request_context import (
     RequestContext,
     accept_request_id,
-    add_log_fields,
     request_id,
     server_timing,
     timed_request,
 )
 from service.observability.request_log import finish_request, route_of
+from service.web.error_response import add_error_handlers, error_response, failure_response
 from service.web.response_pieces import in_pieces
 from service.wire import REQUEST_ID_HEADER
 
 Result = TypeVar("Result")
 
-_HELD = "rerank.held"
-"""In a request's scope: what is given back when it has been answered."""
-CLIENT_GONE = 499
-"""The status that logs and metrics give a request whose client left; nobody receives it."""
-
-
-BEYOND = "beyond_limit"
-"""In a request's state where its connection is one too many: nothing but health is answered on it.
-"""
+_CLEANUPS = "rerank.cleanups"
+"""The key in a request's scope of the contexts that are closed when it has been answered."""
+CLIENT_DISCONNECTED = 499
+"""The status in logs and metrics of a request whose client disconnected; it is never sent."""
+OVER_CONNECTION_LIMIT = "over_connection_limit"
+"""The key in a request's state if its connection exceeds the limit; only health routes are then
+answered."""
 
 
 def new_app(**options: Any) -> FastAPI:
-    """A FastAPI app as both processes have it: no pages of its own, nor traces: those would tell
-    what users wrote."""
+    """A FastAPI app without FastAPI's documentation pages and telemetry, which records what users
+    sent."""
     return FastAPI(
         docs_url=None,
         redoc_url=None,
@@ -80,88 +66,58 @@ def add_common_routes(
     trusts_traces: bool = True,
     log_sample: float = 1.0,
 ) -> None:
-    """Give an app its error answers, its health routes, and its outermost layer.
+    """Add the error handlers, the health routes, and the outermost middleware to an app.
 
-    `trusts_traces`: callers may say what is traced. `log_sample`: the share of requests that are
-    logged.
+    With `trusts_traces`, a caller's `traceparent` decides whether a request is traced. `log_sample`
+    is the share of requests to log.
     """
     app.state.draining, app.state.is_ready = False, is_ready
     app.state.trusts_traces, app.state.log_sample = trusts_traces, log_sample
-    app.add_exception_handler(RerankError, _answer_error)
-    app.add_exception_handler(HTTPException, _answer_http_error)
+    add_error_handlers(app)
     app.add_middleware(_RequestMiddleware)
 
     @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """200 while the process makes progress."""
-        return _health(is_alive(), "live")
+        return _health_response("live", ok=is_alive())
 
     @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """200 when requests can be answered."""
-        return _health(is_ready() and not draining(app), "ready")
+        return _health_response("ready", ok=is_ready() and not draining(app))
 
 
 def drain(app: FastAPI) -> bool:
-    """From now on say that this app is not ready, and close each connection with its next answer;
-    requests are still served.
+    """Report from now on that the app is not ready, and close each connection with its next answer.
 
-    Gives whether it was ready, so that somebody may still send some.
+    Requests are still served. Returns whether the app was ready, that is, whether more requests are
+    expected.
     """
     app.state.draining = True
     return bool(app.state.is_ready())
 
 
 def draining(app: FastAPI) -> bool:
-    """Whether the process was told to end."""
+    """Whether the app is being drained."""
     return bool(app.state.draining)
 
 
-def record_error(error: RerankError) -> None:
-    """Count a failed request by its error, and add the error's code to the request's log line."""
-    ERRORS.labels(error.code).inc()
-    add_log_fields(code=error.code)
-
-
-def error_response(error: RerankError) -> Response:
-    """The answer to an error: the flat error body, its status and headers.
-
-    It records nothing, so that probes are answered with it too; `record_error` counts and logs.
-    """
-    sentence = error.sentence()
-    body = ErrorBody(
-        code=error.code,
-        message=sentence,
-        detail=sentence,
-        request_id=request_id.get(),
-        errors=[ErrorPlace(loc=list(each.loc), message=each.sentence()) for each in error.listed()]
-        or None,
-    )
-    headers = {"retry-after": str(error.retry_after or random.randint(1, 3))} if error.retry else {}
-    if isinstance(error, Unauthorized):
-        headers["www-authenticate"] = "Bearer"
-    return JSONResponse(
-        body.model_dump(exclude_none=True), status_code=error.status, headers=headers
-    )
-
-
 def until_answered(request: Request) -> ExitStack:
-    """What is entered here is left when the answer has been sent, or the request has ended
-    otherwise."""
-    stack: ExitStack = request.scope[_HELD]
+    """The request's stack of contexts, closed when the answer has been sent or the request has
+    ended without one."""
+    stack: ExitStack = request.scope[_CLEANUPS]
     return stack
 
 
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """`work`'s result; if the client leaves before, `work` is cancelled and `ClientDisconnect`
-    raised.
+    """Run `work` and return its result; cancel it if the client disconnects first.
 
-    The body must have been read.
+    The request's body must have been read. Raises `ClientDisconnect`.
     """
     task = asyncio.ensure_future(work)
-    watcher = asyncio.ensure_future(_gone(request.receive))
+    watcher = asyncio.ensure_future(_wait_for_disconnect(request.receive))
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -174,13 +130,14 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) 
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 class _RequestMiddleware:
-    """Around every request: its id, its log line, its metrics, and the last word on exceptions."""
+    """The outermost middleware: request id, log line, metrics and span of every request, and the
+    answer to exceptions that no handler caught."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -189,48 +146,50 @@ class _RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
         _drop_trailing_slash(scope)
-        offered = Request(scope).headers.get(REQUEST_ID_HEADER)
-        traced = tracing.server_span(
-            scope["path"], scope["headers"], trusted=scope["app"].state.trusts_traces
-        )
-        with timed_request(accept_request_id(offered)) as record, traced, ExitStack() as held:
-            scope[_HELD] = held
-            answer = _ResponseSender(scope, send, record)
+        settings = scope["app"].state
+        identity = accept_request_id(Request(scope).headers.get(REQUEST_ID_HEADER))
+        span = tracing.server_span(scope["path"], scope["headers"], trusted=settings.trusts_traces)
+        with timed_request(identity) as context, span, ExitStack() as cleanups:
+            scope[_CLEANUPS] = cleanups
+            response = _ResponseSender(scope, send, context)
             try:
-                await self._have_answered(scope, receive, answer)
+                await self._respond(scope, receive, response)
             except ClientDisconnect:
                 pass
             finally:
                 route = route_of(scope)
-                tracing.set_response(scope["method"], route, answer.status, record.log_fields)
-                finish_request(record, route, answer.status, scope["app"].state.log_sample)
+                tracing.set_response(scope["method"], route, response.status, context.log_fields)
+                finish_request(context, route, response.status, settings.log_sample)
 
-    async def _have_answered(self, scope: Scope, receive: Receive, answer: _ResponseSender) -> None:
-        """Have the app answer, and answer in its stead where it does not."""
-        if answer.beyond and not scope["path"].startswith("/health/"):
+    async def _respond(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
+        """Let the app respond, and answer in its place if it raises."""
+        if response.over_limit and not scope["path"].startswith("/health/"):
             SHED.labels("connections").inc()
-            await _failed(Overloaded())(scope, receive, answer.send)
+            await failure_response(Overloaded())(scope, receive, response.send)
             return
 
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, response.send)
         except asyncio.CancelledError:
-            if answer.begun or not draining(scope["app"]):
+            if response.started or not draining(scope["app"]):
                 raise
-            await _failed(Overloaded("The service is shutting down."))(scope, receive, answer.send)
+            error = Overloaded("The service is shutting down.")
+            await failure_response(error)(scope, receive, response.send)
         except ClientDisconnect:
             raise
         except Exception as failure:
             log("request failed", logging.ERROR, failure=failure, request_id=request_id.get())
-            response = _failed(Internal())
-            if answer.begun:
-                raise  # part of the answer has been sent: the connection is closed
-            await response(scope, receive, answer.send)
+            answer = failure_response(Internal())
+            if response.started:
+                raise  # part of the answer has been sent: the server closes the connection
+            await answer(scope, receive, response.send)
 
 
 def _drop_trailing_slash(scope: Scope) -> None:
-    """A path with one slash more is the same path: a client's base URL often ends in one."""
+    """Treat a path with a trailing slash as the path without it: clients' base URLs often end in
+    one."""
     path = scope["path"]
     if len(path) > 1 and path.endswith("/"):
         scope["path"] = path[:-1]
@@ -238,57 +197,35 @@ def _drop_trailing_slash(scope: Scope) -> None:
 
 
 class _ResponseSender:
-    """An answer on its way out: what every one of them carries, and how far it has come."""
+    """Sends the messages of an answer with the common headers, and keeps its status."""
 
-    def __init__(self, scope: Scope, send: Send, record: RequestContext) -> None:
+    def __init__(self, scope: Scope, send: Send, context: RequestContext) -> None:
         self._app: FastAPI = scope["app"]
         self._send = send
-        self._record = record
-        self.beyond = BEYOND in scope.get("state", {})
-        self.status = CLIENT_GONE
+        self._context = context
+        self.over_limit = OVER_CONNECTION_LIMIT in scope.get("state", {})
+        self.status = CLIENT_DISCONNECTED
 
     @property
-    def begun(self) -> bool:
-        return self.status != CLIENT_GONE
+    def started(self) -> bool:
+        return self.status != CLIENT_DISCONNECTED
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers.update(common_headers(self._record))
-            if self.beyond or draining(self._app):
+            headers.update(common_headers(self._context))
+            if self.over_limit or draining(self._app):
                 headers["connection"] = "close"
+
         for piece in in_pieces(message):
             await self._send(piece)
 
 
-def common_headers(record: RequestContext) -> dict[str, str]:
-    """The headers that every answer carries."""
-    return {REQUEST_ID_HEADER: request_id.get(), "server-timing": server_timing(record)}
+def common_headers(context: RequestContext) -> dict[str, str]:
+    """The headers of every answer."""
+    return {REQUEST_ID_HEADER: request_id.get(), "server-timing": server_timing(context)}
 
 
-def _failed(error: RerankError) -> Response:
-    """The answer to a request that failed; the failure is recorded."""
-    record_error(error)
-    return error_response(error)
-
-
-async def _answer_error(request: Request, error: Exception) -> Response:
-    return _failed(error if isinstance(error, RerankError) else Internal())
-
-
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    """The framework's own refusals in our words."""
-    status = getattr(error, "status_code", 500)
-    kinds: dict[int, type[RerankError]] = {
-        HTTPStatus.NOT_FOUND: NotFound,
-        HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed,
-    }
-    response = _failed(kinds.get(status, Internal)())
-    if allow := (getattr(error, "headers", None) or {}).get("Allow"):
-        response.headers["allow"] = allow
-    return response
-
-
-def _health(well: bool, word: str) -> Response:
-    return JSONResponse({"status": word}) if well else error_response(NoWorker(f"Not {word}."))
+def _health_response(state: str, *, ok: bool) -> Response:
+    return JSONResponse({"status": state}) if ok else error_response(NoWorker(f"Not {state}."))

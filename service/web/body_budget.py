@@ -1,9 +1,9 @@
-"""The memory of request bodies, over all requests: as they arrive, and as what is read from them.
+"""A budget for the memory of all request bodies together.
 
-Knows numbers and scopes alone. Bytes are counted as they arrive, and until their request is
-answered, for what was read from them (texts, encoded images) lives as long; then its answer is
-counted, until the client has taken it. Invariant: never more than the bound is held, but for one
-request that nobody else holds anything beside.
+Depends on sizes and scopes (tenants) alone. A body's bytes are reserved as they arrive, until the
+request is answered, because what is parsed from them (texts, encoded images) lives as long. Then
+the answer's bytes are reserved, until the client has read it. Invariant: the reserved bytes never
+exceed the budget, except by a request that holds the only reservation.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from service.errors import Overloaded
 from service.observability.metrics import BODY_BYTES, BODY_LIMIT_BYTES, SHED
 
 SCOPE_SHARE = 0.75
-"""How much of all the requests of one scope (tenant) may hold together: its slow ones keep nobody
-out."""
+"""The share of the budget that several requests of one scope can reserve together, so that a scope
+with slow requests leaves room for others."""
 
 
 class BodyBudget:
-    """A bound on the bytes of all requests' bodies together; the gauges show those that are
-    `observed`."""
+    """A bound on the bytes of all request bodies together.
+
+    With `observed`, the gauges of the metrics show it.
+    """
 
     def __init__(self, max_bytes: int, *, observed: bool = True) -> None:
         self.max_bytes = max_bytes
@@ -32,38 +34,42 @@ class BodyBudget:
             BODY_LIMIT_BYTES.set(max_bytes)
 
     @contextmanager
-    def held(self, announced: int = 0, scope: str = "") -> Iterator[Held]:
-        """Gives one request's share; it, and `announced` bytes that do not fit, raise
-        `Overloaded`."""
-        mine = Held(self, scope)
-        self.expect_room(mine, announced)
-        try:
-            yield mine
-        finally:
-            self.change(mine, -mine.bytes)
+    def reserve(self, announced: int = 0, scope: str = "") -> Iterator[Reservation]:
+        """A request's reservation, released at the end of the `with` block.
 
-    def expect_room(self, held: Held, more: int) -> None:
+        Raises `Overloaded` if `announced` bytes do not fit.
+        """
+        reservation = Reservation(self, scope)
+        self.check_room(reservation, announced)
+        try:
+            yield reservation
+        finally:
+            self.change(reservation, -reservation.bytes)
+
+    def check_room(self, reservation: Reservation, more: int) -> None:
         """Raise `Overloaded` if `more` bytes of a request do not fit."""
-        beside = self._by_scope.get(held.scope, 0) - held.bytes
-        most = self.max_bytes if not held.scope or not beside else int(self.max_bytes * SCOPE_SHARE)
-        if self.total + more > self.max_bytes or beside + held.bytes + more > most:
+        of_scope = self._by_scope.get(reservation.scope, 0)
+        is_alone = not reservation.scope or of_scope == reservation.bytes
+        scope_limit = self.max_bytes if is_alone else int(self.max_bytes * SCOPE_SHARE)
+
+        if self.total + more > self.max_bytes or of_scope + more > scope_limit:
             SHED.labels("body_budget").inc()
             raise Overloaded
 
-    def change(self, held: Held, by: int) -> None:
-        """Count bytes that a request holds from now on, or no longer."""
-        held.bytes += by
+    def change(self, reservation: Reservation, by: int) -> None:
+        """Grow or shrink a reservation, without a check."""
+        reservation.bytes += by
         self.total += by
-        self._by_scope[held.scope] = self._by_scope.get(held.scope, 0) + by
-        if not self._by_scope[held.scope]:
-            del self._by_scope[held.scope]
+        self._by_scope[reservation.scope] = self._by_scope.get(reservation.scope, 0) + by
+        if not self._by_scope[reservation.scope]:
+            del self._by_scope[reservation.scope]
+
         if self._observed:
             BODY_BYTES.set(self.total)
 
 
-class Held:
-    """What one request holds, given back when it ends. Call it with the size of each piece that
-    arrives."""
+class Reservation:
+    """The bytes that one request has reserved. Call it with the size of each chunk that arrives."""
 
     def __init__(self, budget: BodyBudget, scope: str) -> None:
         self._budget = budget
@@ -71,25 +77,25 @@ class Held:
         self.bytes = 0
 
     def __call__(self, more: int) -> None:
-        """Hold `more` bytes too; raises `Overloaded` where they do not fit."""
-        self._budget.expect_room(self, more)
+        """Reserve `more` bytes; raises `Overloaded` if they do not fit."""
+        self._budget.check_room(self, more)
         self._budget.change(self, more)
 
     def grow(self, size: int) -> None:
-        """Hold `size` bytes in all from now on, if that is more; raises `Overloaded` where they do
-        not fit.
+        """Reserve `size` bytes in total, if that is more; raises `Overloaded` if they do not fit.
 
-        A request that holds all that is held may grow beyond the bound: each one within the limits
-        can be answered some time.
+        The only reservation can grow beyond the budget, so that every request within the limits
+        can be answered at some time.
         """
         more = size - self.bytes
         if more <= 0:
             return
+
         if self._budget.total > self.bytes:
-            self._budget.expect_room(self, more)
+            self._budget.check_room(self, more)
         self._budget.change(self, more)
 
-    def hold_instead(self, answer: bytes) -> bytes:
-        """The answer, which is held from now on, and nothing of the body any more."""
+    def replace_with(self, answer: bytes) -> bytes:
+        """Reserve an answer's bytes in place of the body's; returns the answer."""
         self._budget.change(self, len(answer) - self.bytes)
         return answer

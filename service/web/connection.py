@@ -1,10 +1,10 @@
-"""HTTP/1.1 as both servers speak it: uvicorn's h11 protocol, with the patience that it lacks.
+"""One HTTP/1.1 connection: uvicorn's h11 protocol, with limits for slow clients.
 
-Knows connections, bytes and ticks, nothing of routes. A client owes `SLOWEST` bytes a second
-whenever the next move is its own (to send the rest of a request, or to read an answer) and may fall
-behind by the read timeout. Time is counted in ticks, so that an event loop that was held up is not
-held against the client. Invariant: no client holds a connection, or an answer's memory, by doing
-nothing; and what is no HTTP gets the one error body.
+Depends on connections, bytes and ticks, not on routes. While the server waits for a client (for the
+rest of a request, or for an answer to be read), the client has to move `MIN_BYTES_PER_SECOND`, and
+may fall behind by the read timeout. Time is counted in ticks of the event loop: a blocked loop is
+not held against clients. Invariant: a client that does nothing cannot keep a connection or the
+memory of an answer; and what is not HTTP is answered with the flat error body.
 """
 
 from __future__ import annotations
@@ -25,75 +25,86 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.errors import InvalidRequest
 from service.observability.metrics import CONNECTION_LIMIT, CONNECTIONS
 from service.observability.request_context import accept_request_id, timed_request
-from service.web.asgi import BEYOND, common_headers, error_response, record_error
+from service.web.asgi import OVER_CONNECTION_LIMIT, common_headers
 from service.web.connection_limit import ConnectionTable
+from service.web.error_response import error_response, record_error
 from service.web.framing import Connection
 from service.web.settings import ServerSettings
 
-SLOWEST = 32 * 1024
-"""Bytes a second below which a line is not slow but stuck."""
-_TICKS = 4
-"""Looks at a connection in one read timeout."""
+MIN_BYTES_PER_SECOND = 32 * 1024
+"""The rate below which a client falls behind."""
+_TICKS_PER_TIMEOUT = 4
 
 _INT, _LONG = struct.Struct("i"), struct.Struct("Q")
-_ACKNOWLEDGED_AT = 120
-"""Where `tcpi_bytes_acked` stands in Linux's `struct tcp_info` (include/uapi/linux/tcp.h)."""
-_NOT_AT_ALL = struct.pack("ii", 1, 0)
-"""Linger no second: what is unsent when a connection is closed is thrown away."""
+_BYTES_ACKED_OFFSET = 120
+"""The offset of `tcpi_bytes_acked` in Linux's `struct tcp_info` (include/uapi/linux/tcp.h)."""
+_NO_LINGER = struct.pack("ii", 1, 0)
+"""SO_LINGER with 0 seconds: closing the connection discards unsent data."""
 
 
 class SlowClientAllowance:
-    """How far a client may still fall behind: used up by waiting for it, earned back by its
-    bytes."""
+    """Seconds that a client may still fall behind: waiting for it uses them up, its bytes earn them
+    back."""
 
     def __init__(self, seconds: float) -> None:
         self._full = self._left = seconds
-        self.tick = seconds / _TICKS
-        """Seconds between two looks."""
+        self.tick = seconds / _TICKS_PER_TIMEOUT
+        """Seconds between two calls of `is_exhausted`."""
 
-    def is_lost(self, *, waiting: bool, moved: int) -> bool:
-        """Look: whether the client was waited for since the last look, and how many bytes moved.
-        Once lost, it is full again."""
-        self._left = (
-            min(self._full, self._left - self.tick + moved / SLOWEST) if waiting else self._full
-        )
-        lost = self._left <= 0
-        if lost:
+    def is_exhausted(self, *, waiting: bool, moved: int) -> bool:
+        """Account for one tick, and return whether the allowance is used up; then it is full again.
+
+        `waiting` tells whether the server waited for the client; `moved` is the number of bytes
+        that the client sent or read.
+        """
+        if not waiting:
             self._left = self._full
-        return lost
+            return False
+
+        earned = moved / MIN_BYTES_PER_SECOND
+        self._left = min(self._full, self._left - self.tick + earned)
+        if self._left > 0:
+            return False
+        self._left = self._full
+        return True
 
 
-class Http(H11Protocol):
-    """One connection. h11, unlike httptools, bounds the header."""
+class HttpConnection(H11Protocol):
+    """A connection of a client. h11, unlike httptools, limits the size of a request's header."""
 
-    def __init__(self, *, serving: ServerSettings, table: ConnectionTable, **others: Any) -> None:
-        super().__init__(**others)
+    def __init__(self, *, settings: ServerSettings, table: ConnectionTable, **options: Any) -> None:
+        super().__init__(**options)
         self.conn = Connection()
         self._table = table
-        self._patience = SlowClientAllowance(serving.read_timeout_seconds)
-        self._moved = self._unread = self._taken = 0
-        self._behind = False
-        self._silent = True
-        self._looking: asyncio.TimerHandle | None = None
+        self._allowance = SlowClientAllowance(settings.read_timeout_seconds)
+        self._received = 0
+        """Bytes received since the last tick."""
+        self._unsent = 0
+        """Bytes of answers that the client had not read at the last tick."""
+        self._acknowledged = 0
+        """Bytes that the client's system had acknowledged at the last tick."""
+        self._is_behind = False
+        self._is_silent = True
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._looking = self.loop.call_later(self._patience.tick, self._look)
+        self._timer = self.loop.call_later(self._allowance.tick, self._tick)
         CONNECTIONS.inc()
         CONNECTION_LIMIT.set(self._table.limit)
-        if self._table.enter(self):
-            self.app_state = {**self.app_state, BEYOND: True}
+        if self._table.add(self):
+            self.app_state = {**self.app_state, OVER_CONNECTION_LIMIT: True}
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._looking:
-            self._looking.cancel()
-        self._table.leave(self)
+        if self._timer:
+            self._timer.cancel()
+        self._table.remove(self)
         CONNECTIONS.dec()
         super().connection_lost(exc)
 
-    def give_up(self) -> None:
-        """Make room for another connection."""
-        if self._unsent() or (self.cycle is not None and not self.cycle.response_complete):
+    def evict(self) -> None:
+        """Close the connection to make room for another."""
+        if self._unsent_bytes() or (self.cycle is not None and not self.cycle.response_complete):
             self.transport.abort()
         else:
             self.transport.close()
@@ -105,111 +116,112 @@ class Http(H11Protocol):
             and not self.conn.trailing_data[0]
             and not self.transport.is_closing()
         ):
-            self._table.idle(self)
+            self._table.mark_idle(self)
 
     def data_received(self, data: bytes) -> None:
-        self._silent = False
-        self._table.busy(self)
-        if not self._answered_early():  # the rest of a body that nobody wants earns no time
-            self._moved += len(data)
+        self._is_silent = False
+        self._table.mark_busy(self)
+        # the rest of a body that was answered already earns no time
+        if not self._is_answered_early():
+            self._received += len(data)
         super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(InvalidRequest("The request is not valid HTTP."))
 
-    def _look(self) -> None:
-        """One tick: who is to move, and has it?"""
-        unsent, acknowledged = self._unsent(), self._acknowledged()
+    def _tick(self) -> None:
+        """Account for the client's progress since the last tick, and disconnect a slow client."""
+        unsent, acknowledged = self._unsent_bytes(), self._acknowledged_bytes()
         if acknowledged is None:
-            taken = max(0, self._unread - unsent)
+            read = max(0, self._unsent - unsent)
         else:
-            taken = acknowledged - self._taken
-            self._taken = acknowledged
+            read = acknowledged - self._acknowledged
+            self._acknowledged = acknowledged
 
-        moved = self._moved + taken
-        self._behind = self._unread > taken
-        self._moved, self._unread = 0, unsent
-        self._looking = self.loop.call_later(self._patience.tick, self._look)
-        if self._patience.is_lost(waiting=self._is_clients_turn(), moved=moved):
-            self._lose_patience()
+        moved = self._received + read
+        self._is_behind = self._unsent > read
+        self._received, self._unsent = 0, unsent
 
-    def _unsent(self) -> int:
-        """Bytes of answers that the client's side has not taken: ours, and those that the system
-        holds for us."""
-        held = self.transport.get_write_buffer_size()
-        with suppress(OSError), self._socket() as same:
-            held += _INT.unpack(fcntl.ioctl(same.fileno(), termios.TIOCOUTQ, bytes(_INT.size)))[0]
-        return held
+        self._timer = self.loop.call_later(self._allowance.tick, self._tick)
+        if self._allowance.is_exhausted(waiting=self._is_waiting_for_client(), moved=moved):
+            self._disconnect_slow_client()
 
-    def _acknowledged(self) -> int | None:
-        """Bytes that the client's side has taken since the connection was made; None where the
-        system does not tell."""
+    def _unsent_bytes(self) -> int:
+        """Bytes of answers that the client has not read, in the transport's buffer and in the
+        socket's."""
+        unsent = self.transport.get_write_buffer_size()
+        with suppress(OSError), self._duplicate_socket() as same:
+            queued = fcntl.ioctl(same.fileno(), termios.TIOCOUTQ, bytes(_INT.size))
+            unsent += _INT.unpack(queued)[0]
+        return unsent
+
+    def _acknowledged_bytes(self) -> int | None:
+        """Bytes that the client's system has acknowledged since the connection was made; None where
+        the operating system does not report it."""
         try:
-            with self._socket() as same:
-                told = same.getsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + _LONG.size
+            with self._duplicate_socket() as same:
+                info = same.getsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_OFFSET + _LONG.size
                 )
         except (OSError, AttributeError):  # TCP_INFO is Linux's
             return None
-        return (
-            int(_LONG.unpack_from(told, _ACKNOWLEDGED_AT)[0])
-            if len(told) >= _ACKNOWLEDGED_AT + _LONG.size
-            else None
-        )
 
-    def _socket(self) -> socket.socket:
-        """The connection's socket, once more, to be closed: uvloop's own has no options. Raises
-        `OSError`."""
+        if len(info) < _BYTES_ACKED_OFFSET + _LONG.size:
+            return None
+        return int(_LONG.unpack_from(info, _BYTES_ACKED_OFFSET)[0])
+
+    def _duplicate_socket(self) -> socket.socket:
+        """A duplicate of the connection's socket, for the caller to close: uvloop's own has no
+        options. Raises `OSError`."""
         connection = self.transport.get_extra_info("socket")
         if connection is None:
             raise OSError
         return socket.socket(fileno=os.dup(connection.fileno()))
 
-    def _is_clients_turn(self) -> bool:
-        if self._behind or self.transport.is_closing():
+    def _is_waiting_for_client(self) -> bool:
+        if self._is_behind or self.transport.is_closing():
             return True
         if self.conn.their_state is h11.SEND_BODY:
             return not self.flow.read_paused
         return self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None
 
-    def _answered_early(self) -> bool:
+    def _is_answered_early(self) -> bool:
         return (
             self.cycle is not None
             and self.cycle.response_complete
             and self.conn.their_state is h11.SEND_BODY
         )
 
-    def _lose_patience(self) -> None:
-        """Say so where the client can still be told, and else break off."""
-        if self._silent or self._behind or self.transport.is_closing():
-            self._break_off()
+    def _disconnect_slow_client(self) -> None:
+        """Answer with an error if the client can still read one, else close the connection."""
+        if self._is_silent or self._is_behind or self.transport.is_closing():
+            self._abort()
         else:
             self._refuse(InvalidRequest("The request took too long to arrive."))
 
-    def _break_off(self) -> None:
-        """Close at once, and have the system forget what it still holds for the client."""
-        with suppress(OSError), self._socket() as same:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
+    def _abort(self) -> None:
+        """Close at once, and discard what the socket still holds for the client."""
+        with suppress(OSError), self._duplicate_socket() as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self.transport.abort()
 
     def _refuse(self, error: InvalidRequest) -> None:
-        """Answer below the app, and close; where an answer has begun, only close."""
-        # whoever reads the body learns that no more will come
+        """Answer in place of the app, and close; if an answer has begun, only close."""
+        # the app, if it reads the body, sees that the client is gone
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.abort()
             return
-        with timed_request(accept_request_id(None)) as record:
+
+        with timed_request(accept_request_id(None)) as context:
             record_error(error)
             answer = error_response(error)
-            ours = [
-                (name.encode(), value.encode()) for name, value in common_headers(record).items()
-            ]
-        head = h11.Response(
-            status_code=error.status, headers=[*answer.raw_headers, *ours, CLOSE_HEADER]
-        )
+            headers = [*answer.raw_headers]
+            for name, value in common_headers(context).items():
+                headers.append((name.encode(), value.encode()))
+        head = h11.Response(status_code=error.status, headers=[*headers, CLOSE_HEADER])
         for event in (head, h11.Data(data=bytes(answer.body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()

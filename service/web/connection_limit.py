@@ -1,9 +1,8 @@
-"""Which connections a server keeps: no more than its files allow, and of those that do nothing the
-oldest goes first.
+"""Limits the number of open connections; the connection that has been idle longest is closed first.
 
-Knows connections as things that can be closed, and the process's limit of open files, no HTTP.
-Invariant: a new connection finds a place as long as another is idle; and however many are busy,
-some more are accepted, on which health is answered.
+Depends on connections as things that can be closed, and on the process's limit of open files, not
+on HTTP. Invariant: a new connection is accepted as long as another is idle; and however many are
+busy, a few more are accepted, on which the health routes are answered.
 """
 
 from __future__ import annotations
@@ -20,102 +19,112 @@ from service.observability.logs import log
 from service.observability.metrics import CONNECTION_LIMIT
 
 SPARE = 64
-"""Connections beyond the limit on which health is still answered."""
+"""Connections over the limit on which the health routes are still answered."""
 ACCEPTED_AT_ONCE = 64
-"""Connections that are accepted before any of them is looked at."""
-_SAY_AGAIN_SECONDS = 60.0
-_LEAST_FOR_OTHERS = 64
-"""Files kept for calls to workers, Redis, and the process's own."""
+"""Connections that the server accepts before it handles any of them."""
+_LOG_INTERVAL_SECONDS = 60.0
+_MIN_OTHER_FILES = 64
+"""Open files kept for calls to workers, for Redis, and for the process itself."""
 
 
 class Closable(Protocol):
     """A connection."""
 
-    def give_up(self) -> None: ...
+    def evict(self) -> None: ...
 
 
 class ConnectionTable:
-    """All connections of a server."""
+    """The open connections of a server: those within the limit, and those over it."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._open: dict[Closable, None] = {}
         self._idle: dict[Closable, None] = {}
-        self._beyond: dict[Closable, None] = {}
+        self._over_limit: dict[Closable, None] = {}
 
-    def enter(self, connection: Closable) -> bool:
-        """Keep a new connection, and give up another where there are too many; gives whether it is
-        beyond the limit."""
+    def add(self, connection: Closable) -> bool:
+        """Add a new connection, and evict an idle one if there are too many.
+
+        Returns whether the new connection is over the limit.
+        """
         if len(self._open) >= self.limit and self._idle:
-            self._give_up(next(iter(self._idle)))
+            self._evict(next(iter(self._idle)))
         if len(self._open) < self.limit:
             self._open[connection] = self._idle[connection] = None
             return False
 
-        self._beyond[connection] = None
-        if len(self._beyond) > SPARE:
-            self._give_up(next(iter(self._beyond)))
+        self._over_limit[connection] = None
+        if len(self._over_limit) > SPARE:
+            self._evict(next(iter(self._over_limit)))
         return True
 
-    def leave(self, connection: Closable) -> None:
-        """Forget a connection that is closed, or is being closed."""
-        for each in (self._open, self._idle, self._beyond):
-            each.pop(connection, None)
+    def remove(self, connection: Closable) -> None:
+        """Remove a connection that is closed, or is being closed."""
+        self._open.pop(connection, None)
+        self._idle.pop(connection, None)
+        self._over_limit.pop(connection, None)
 
-    def busy(self, connection: Closable) -> None:
-        """A connection's client has said something."""
+    def mark_busy(self, connection: Closable) -> None:
+        """Mark a connection as busy: data arrived on it."""
         self._idle.pop(connection, None)
 
-    def idle(self, connection: Closable) -> None:
-        """A connection's client has been answered, and has said nothing since."""
+    def mark_idle(self, connection: Closable) -> None:
+        """Mark a connection as idle: its request was answered, and no other has begun."""
         if connection in self._open:
             self._idle[connection] = None
 
-    def _give_up(self, connection: Closable) -> None:
-        self.leave(connection)
-        connection.give_up()
+    def _evict(self, connection: Closable) -> None:
+        self.remove(connection)
+        connection.evict()
 
 
-def fitting(wanted: int) -> int:
-    """How many connections of those wanted the limit of open files allows, which is raised for them
-    where that is allowed."""
+def fit_to_open_files(wanted: int) -> int:
+    """The number of connections, at most `wanted`, that the limit of open files allows.
+
+    The soft limit is raised first, as far as the hard limit allows.
+    """
     spare, accepted = SPARE, ACCEPTED_AT_ONCE
-    _raise_limit(wanted + spare + accepted + 4 * _LEAST_FOR_OTHERS)
+    _raise_file_limit(wanted + spare + accepted + 4 * _MIN_OTHER_FILES)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return wanted
-    others = min(max(_LEAST_FOR_OTHERS, files // 4), 4 * _LEAST_FOR_OTHERS)
-    return max(1, min(wanted, files - spare - accepted - others))
+
+    other_files = min(max(_MIN_OTHER_FILES, files // 4), 4 * _MIN_OTHER_FILES)
+    return max(1, min(wanted, files - spare - accepted - other_files))
 
 
-def _raise_limit(needed: int) -> None:
+def _raise_file_limit(needed: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
-    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
 class AcceptErrors:
-    """Handles what goes wrong in an event loop as the loop does, but says once a while that no file
-    is left."""
+    """An exception handler for an event loop, which logs at intervals that no file is left; other
+    errors go to the loop's default handler."""
 
     def __init__(self) -> None:
-        self._said = -math.inf
+        self._logged_at = -math.inf
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         failure = context.get("exception")
         if not (isinstance(failure, OSError) and failure.errno in (errno.EMFILE, errno.ENFILE)):
             loop.default_exception_handler(context)
-        elif time.monotonic() - self._said > _SAY_AGAIN_SECONDS:
-            self._said = time.monotonic()
+            return
+
+        now = time.monotonic()
+        if now - self._logged_at > _LOG_INTERVAL_SECONDS:
+            self._logged_at = now
             log("connections are not accepted: the process has no file left", logging.ERROR)
 
 
-def tell_limit(wanted: int) -> int:
-    """How many connections there may be; said, and as a warning where they are fewer than
-    wanted."""
-    limit = fitting(wanted)
+def apply_connection_limit(wanted: int) -> int:
+    """The limit of connections, logged and shown in the metrics; a warning is logged if it is below
+    `wanted`."""
+    limit = fit_to_open_files(wanted)
     CONNECTION_LIMIT.set(limit)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit < wanted:

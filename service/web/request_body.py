@@ -1,7 +1,7 @@
-"""A request's body, read within its bounds, and inflated where it was sent compressed.
+"""Reads a request's body within a size limit, and decompresses it if it was sent as gzip.
 
-Knows HTTP's headers of a body, nothing of its content. Invariant: no more of a body is held than
-the bound, whatever was announced, and however small it was sent.
+Depends on the HTTP headers that describe a body, not on its content. Invariant: no more of a body
+is kept in memory than the limit, whatever size was announced, and however small it was sent.
 """
 
 from __future__ import annotations
@@ -15,89 +15,97 @@ from starlette.requests import Request
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 MAX_RATIO = 200
-"""How many times larger a compressed body may become: text becomes ten times larger, a bomb a
-thousand times."""
+"""The largest allowed ratio of decompressed to compressed size. Text reaches about 10, a
+decompression bomb about 1,000."""
 FREE_BYTES = 2**20
-"""A body may become as large as this, however small it was sent."""
+"""Decompressed size up to which the ratio is not checked."""
 _PIECE_BYTES = 2**18
-"""Bytes that one step of the event loop inflates: a millisecond."""
+"""Bytes decompressed without yielding to the event loop: about a millisecond."""
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
-_LONGEST_NUMBER = 18
+_MAX_DIGITS = 18
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def _uncounted(more: int) -> None:
-    """Nobody counts the bytes of all requests together."""
+def _no_count(more: int) -> None:
+    """Count no bytes."""
 
 
 def announced_bytes(request: Request, max_bytes: int) -> int:
-    """What `Content-Length` says, 0 where there is none; raises `BodyTooLarge` where it is no
-    number, or above `max_bytes`."""
+    """The value of `Content-Length`; 0 without one.
+
+    Raises `BodyTooLarge` if it is not a number, or above `max_bytes`.
+    """
     announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or len(announced) > _LONGEST_NUMBER or int(announced) > max_bytes:
+    if not announced.isdecimal() or len(announced) > _MAX_DIGITS or int(announced) > max_bytes:
         raise BodyTooLarge
     return int(announced)
 
 
 async def read_body(
-    request: Request, max_bytes: int, count: Callable[[int], None] = _uncounted
+    request: Request, max_bytes: int, count: Callable[[int], None] = _no_count
 ) -> bytearray:
-    """The whole body without compression and without a byte order mark; the size of each piece is
-    told to `count`.
+    """Read the whole body, decompressed and without a byte order mark.
 
-    Raises `BodyTooLarge` as soon as it is known to be larger than `max_bytes`,
-    `UnsupportedMediaType` where it is compressed by anything but gzip, and `InvalidRequest` where
-    that is broken, or grows more than `MAX_RATIO` times.
+    `count` is called with the size of each chunk. Raises `BodyTooLarge` as soon as the body exceeds
+    `max_bytes`, `UnsupportedMediaType` for a compression other than gzip, and `InvalidRequest` for
+    invalid gzip or a ratio above `MAX_RATIO`.
     """
     announced_bytes(request, max_bytes)
-    codings = [
-        each.strip().lower() for each in request.headers.get("content-encoding", "").split(",")
-    ]
-    compressed = [each for each in codings if each not in ("", "identity")]
-    if compressed and compressed not in (["gzip"], ["x-gzip"]):
+    codings = _codings(request)
+    if codings and codings not in (["gzip"], ["x-gzip"]):
         raise UnsupportedMediaType("Send the body as it is, or with Content-Encoding: gzip.")
-    pieces = _inflated(request.stream()) if compressed else request.stream()
+    chunks = _decompressed(request.stream()) if codings else request.stream()
 
     body = bytearray()
-    async for piece in pieces:
-        count(len(piece))
-        body += piece
+    async for chunk in chunks:
+        count(len(chunk))
+        body += chunk
         if len(body) > max_bytes:
             raise BodyTooLarge
+
     if body.startswith(_BYTE_ORDER_MARK):
         del body[: len(_BYTE_ORDER_MARK)]
     return body
 
 
-async def _inflated(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What was compressed, piece by piece, with other tasks' turns between them."""
-    inflater = zlib.decompressobj(_GZIP_WINDOW)
-    taken = given = 0
+def _codings(request: Request) -> list[str]:
+    """The compressions of a body, in the order in which they were applied."""
+    header = request.headers.get("content-encoding", "")
+    codings = [coding.strip().lower() for coding in header.split(",")]
+    return [coding for coding in codings if coding not in ("", "identity")]
+
+
+async def _decompressed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Decompress a stream in pieces, and let other tasks run between them."""
+    decompressor = zlib.decompressobj(_GZIP_WINDOW)
+    bytes_in = bytes_out = 0
     async for chunk in chunks:
-        taken += len(chunk)
-        left = chunk
-        while left and not inflater.eof:
-            piece = _inflate(inflater, left)
-            left = inflater.unconsumed_tail
-            given += len(piece)
-            if given > max(FREE_BYTES, MAX_RATIO * taken):
+        bytes_in += len(chunk)
+        rest = chunk
+        while rest and not decompressor.eof:
+            piece = _decompress(decompressor, rest)
+            rest = decompressor.unconsumed_tail
+            bytes_out += len(piece)
+            if bytes_out > max(FREE_BYTES, MAX_RATIO * bytes_in):
                 raise InvalidRequest(
                     f"A compressed body may become {MAX_RATIO} times larger: send it uncompressed."
                 )
             yield piece
             await asyncio.sleep(0)
-        if left or inflater.unused_data:
-            raise _broken()
-    if not inflater.eof:
-        raise _broken()
+
+        if rest or decompressor.unused_data:
+            raise _invalid_gzip()
+
+    if not decompressor.eof:
+        raise _invalid_gzip()
 
 
-def _inflate(inflater: zlib._Decompress, data: bytes) -> bytes:
+def _decompress(decompressor: zlib._Decompress, data: bytes) -> bytes:
     try:
-        return inflater.decompress(data, _PIECE_BYTES)
+        return decompressor.decompress(data, _PIECE_BYTES)
     except zlib.error:
-        raise _broken() from None
+        raise _invalid_gzip() from None
 
 
-def _broken() -> InvalidRequest:
+def _invalid_gzip() -> InvalidRequest:
     return InvalidRequest("The request body is not valid gzip.")

@@ -1,7 +1,6 @@
-"""Answers handed to the server in pieces, so that each waits until the client has taken those
-before it.
+"""Splits answers into pieces, so that the server buffers only a piece for a slow client.
 
-Knows ASGI messages alone. Invariant: the pieces are the message, in order.
+Depends on ASGI messages alone. Invariant: the pieces, joined in order, are the message.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ from collections.abc import Iterator
 from starlette.types import Message
 
 PIECE_BYTES = 2**18
-"""Bytes that the server is given at once: it keeps what a client has not taken."""
+"""Bytes in one piece: the server buffers a piece until the client has read it."""
 
 
 def in_pieces(message: Message) -> Iterator[Message]:
-    """A message as several, where it is a long part of an answer's body."""
+    """Split a message with a long body into several; other messages are passed on."""
     body = message.get("body", b"")
     if len(body) <= PIECE_BYTES:
         yield message
         return
+
     view = memoryview(body)
     for start in range(0, len(body), PIECE_BYTES):
         end = start + PIECE_BYTES

@@ -1,18 +1,18 @@
-"""The settings of both processes' server: how it ends, and what it bears from its clients.
+"""The settings of a process's HTTP server: its shutdown, and its limits for clients.
 
-Knows no HTTP. Invariant: the periods fit into each other, so that a process that is told to end has
-ended within its grace.
+Does not depend on HTTP. Invariant: the drain period ends before the grace period does, so that a
+process that receives SIGTERM ends within its grace period.
 """
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_LEAVING_SHARE, _LEAVING_SECONDS = 0.2, 2.0
+_CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 
 
 class ServerSettings(BaseModel):
-    """How a process serves and stops (`RERANK_DRAIN_SECONDS`, ...)."""
+    """The server settings of gateway and worker (`RERANK_DRAIN_SECONDS`, ...)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,11 +62,12 @@ class ServerSettings(BaseModel):
     )
 
     @property
-    def leaving_seconds(self) -> float:
-        """The last part of the grace: work has been cut off, connections and engines are closed."""
-        return min(_LEAVING_SECONDS, _LEAVING_SHARE * self.grace_seconds)
+    def closing_seconds(self) -> float:
+        """The last part of the grace period: requests have been cut off, and connections and
+        engines are closed."""
+        return min(_CLOSING_SECONDS, _CLOSING_SHARE * self.grace_seconds)
 
     @property
     def draining_seconds(self) -> float:
-        """The drain period, shortened where the grace leaves no room for it."""
-        return min(self.drain_seconds, self.grace_seconds - self.leaving_seconds)
+        """The drain period, shortened if it does not fit into the grace period."""
+        return min(self.drain_seconds, self.grace_seconds - self.closing_seconds)

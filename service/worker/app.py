@@ -23,12 +23,12 @@ from service.observability.score_metrics import short_digest
 from service.web.asgi import (
     add_common_routes,
     draining,
-    error_response,
     new_app,
     until_answered,
     until_disconnect,
 )
 from service.web.body_budget import BodyBudget
+from service.web.error_response import error_response
 from service.web.request_body import announced_bytes, read_body
 from service.wire import (
     MSGPACK,
@@ -127,7 +127,7 @@ async def _receive_call(request: Request, body_budget: BodyBudget, max_bytes: in
     """The call in a request's body. Its bytes count against the budget until the request has been
     answered."""
     announced = announced_bytes(request, max_bytes)
-    held = until_answered(request).enter_context(body_budget.held(announced))
+    held = until_answered(request).enter_context(body_budget.reserve(announced))
     body = await read_body(request, max_bytes, held)
     return await anyio.to_thread.run_sync(read_call, body)
 

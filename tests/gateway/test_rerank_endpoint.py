@@ -18,11 +18,9 @@ from PIL import Image
 from pydantic import SecretStr
 from starlette.responses import Response
 
-from service.errors import Overloaded
 from service.gateway.admission.keys import digest
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
-from service.web.body_budget import BodyBudget
 from service.wire import ScoreCall
 from tests.gateway.stand_in import StandIn, never, reply, scored
 from tests.metrics import metric_value
@@ -207,68 +205,6 @@ async def test_bodies_are_bounded_all_together(monkeypatch: pytest.MonkeyPatch) 
 
         assert (await first).status_code == 200
         assert (await client.post("/rerank", json=large)).status_code == 200
-
-
-def test_a_body_as_large_as_the_bound_fits_and_one_byte_more_does_not() -> None:
-    bodies = BodyBudget(10)
-    with bodies.held(10) as count:
-        count(10)
-        with pytest.raises(Overloaded):
-            count(1)
-        with pytest.raises(Overloaded), bodies.held(1):
-            raise AssertionError
-    for announced in (0, 10):
-        with bodies.held(announced) as count:
-            count(10)
-
-
-def test_a_request_alone_may_grow_beyond_the_bound_and_beside_others_it_may_not() -> None:
-    """A text with wide characters takes four times the memory that it was sent in."""
-    bodies = BodyBudget(100)
-    with bodies.held(50) as first:
-        first(50)
-        first.grow(40)
-        assert bodies.total == 50
-
-        with bodies.held(10) as second:
-            second(10)
-            first.grow(90)
-            with pytest.raises(Overloaded):
-                first.grow(91)
-            with pytest.raises(Overloaded):
-                second.grow(11)
-        first.grow(200)
-
-        assert bodies.total == 200
-        with pytest.raises(Overloaded), bodies.held() as third:
-            third(1)
-    assert bodies.total == 0
-
-
-def test_no_tenant_holds_all_with_several_requests() -> None:
-    bodies = BodyBudget(100)
-    with bodies.held(0, "a") as first, bodies.held(0, "a") as second:
-        first(70)
-        second(5)
-        for held in (first, second):
-            with pytest.raises(Overloaded):
-                held(1)
-        with pytest.raises(Overloaded), bodies.held(1, "a"):
-            raise AssertionError
-
-        with bodies.held(25, "b") as other:
-            other(25)
-            with pytest.raises(Overloaded):
-                other(1)
-    with bodies.held(100, "a") as alone:
-        alone(100)
-
-    with (
-        bodies.held() as one,
-        bodies.held() as two,
-    ):  # requests without a scope do not limit each other
-        one(60)
-        two(40)
 
 
 async def test_a_body_that_cannot_be_read_takes_nothing_of_a_quota(tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ class Client:
     """A connection that remembers whether it was given up."""
 
     def __init__(self) -> None:
-        self.given_up = self.beyond = self.idle = False
+        self.evicted = self.beyond = self.idle = False
 
-    def give_up(self) -> None:
-        assert not self.given_up
-        self.given_up = True
+    def evict(self) -> None:
+        assert not self.evicted
+        self.evicted = True
 
 
 @given(st.integers(1, 6), steps)
@@ -35,45 +35,45 @@ def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(
     table = ConnectionTable(limit)
     clients: list[Client] = []
     for step, place in taken:
-        present = [each for each in clients if not each.given_up]
+        present = [each for each in clients if not each.evicted]
         if step == "enter":
             client = Client()
             waiting = [each for each in present if each.idle and not each.beyond]
             full = sum(not each.beyond for each in present) >= limit
-            client.beyond = table.enter(client)
+            client.beyond = table.add(client)
             client.idle = not client.beyond
             assert client.beyond == (full and not waiting)
-            assert [each.given_up for each in waiting] == [full, *[False] * (len(waiting) - 1)][
+            assert [each.evicted for each in waiting] == [full, *[False] * (len(waiting) - 1)][
                 : len(waiting)
             ]
             clients.append(client)
         elif present:
             client = present[place % len(present)]
             if step == "leave":
-                table.leave(client)
+                table.remove(client)
                 clients.remove(client)
             elif step == "busy":
-                table.busy(client)
+                table.mark_busy(client)
                 client.idle = False
             elif not client.idle:
-                table.idle(client)
+                table.mark_idle(client)
                 client.idle = not client.beyond
                 clients.remove(client)
                 clients.append(client)  # it is the last that gives way
-        assert sum(not (each.beyond or each.given_up) for each in clients) <= limit
+        assert sum(not (each.beyond or each.evicted) for each in clients) <= limit
 
 
 def test_beyond_the_limit_the_oldest_gives_way_so_that_health_is_answered() -> None:
     table = ConnectionTable(1)
     busy = Client()
-    assert not table.enter(busy)
-    table.busy(busy)
+    assert not table.add(busy)
+    table.mark_busy(busy)
     others = [Client() for _ in range(SPARE + 10)]
-    assert all(table.enter(each) for each in others)
-    assert [each.given_up for each in others] == [True] * 10 + [False] * SPARE
-    assert not busy.given_up
-    table.leave(busy)
-    assert not table.enter(Client())
+    assert all(table.add(each) for each in others)
+    assert [each.evicted for each in others] == [True] * 10 + [False] * SPARE
+    assert not busy.evicted
+    table.remove(busy)
+    assert not table.add(Client())
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(
     program = (
         "import resource\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))\n"
-        "from service.web.connection_limit import fitting\n"
-        f"print(fitting({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+        "from service.web.connection_limit import fit_to_open_files\n"
+        f"print(fit_to_open_files({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
     said = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -14,7 +14,7 @@ from service.errors import NoWorker, Overloaded
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
 from service.observability.exposition import metrics_page
-from service.web.asgi import BEYOND, add_common_routes
+from service.web.asgi import OVER_CONNECTION_LIMIT, add_common_routes
 from service.worker.app import create_worker
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
@@ -133,7 +133,7 @@ async def test_a_probe_on_a_connection_beyond_the_limit_counts_as_nothing_turned
     app = unready_gateway()
 
     async def beyond(scope: Scope, receive: Receive, send: Send) -> None:
-        await app({**scope, "state": {BEYOND: True}}, receive, send)
+        await app({**scope, "state": {OVER_CONNECTION_LIMIT: True}}, receive, send)
 
     async with asking(app) as client, asking(beyond) as late:
         before = await failures(client)

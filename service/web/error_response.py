@@ -1,0 +1,85 @@
+"""The answers to errors: the flat error body, and the exception handlers that send it.
+
+Depends on Starlette and on the service's errors. Invariant: an error's answer has only the error's
+own sentence, never the text of an exception; and making an answer records nothing, so that probes
+can be answered, too.
+"""
+
+from __future__ import annotations
+
+import random
+from http import HTTPStatus
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service.api import ErrorBody, ErrorPlace
+from service.errors import Internal, MethodNotAllowed, NotFound, RerankError, Unauthorized
+from service.observability.metrics import ERRORS
+from service.observability.request_context import add_log_fields, request_id
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer the service's errors, and those of the framework, with the flat error body."""
+    app.add_exception_handler(RerankError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+
+
+def record_error(error: RerankError) -> None:
+    """Count a failed request by its error, and add the error's code to the request's log line."""
+    ERRORS.labels(error.code).inc()
+    add_log_fields(code=error.code)
+
+
+def error_response(error: RerankError) -> Response:
+    """The answer to an error: the flat error body, its status and headers.
+
+    It records nothing, because it also answers probes; `record_error` counts and logs.
+    """
+    sentence = error.sentence()
+    places = [
+        ErrorPlace(loc=list(problem.loc), message=problem.sentence()) for problem in error.listed()
+    ]
+    body = ErrorBody(
+        code=error.code,
+        message=sentence,
+        detail=sentence,
+        request_id=request_id.get(),
+        errors=places or None,
+    )
+
+    headers = {}
+    if error.retry:
+        headers["retry-after"] = str(error.retry_after or random.randint(1, 3))
+    if isinstance(error, Unauthorized):
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(
+        body.model_dump(exclude_none=True), status_code=error.status, headers=headers
+    )
+
+
+def failure_response(error: RerankError) -> Response:
+    """Record a failed request, and make its answer."""
+    record_error(error)
+    return error_response(error)
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    return failure_response(error if isinstance(error, RerankError) else Internal())
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answer an error of the framework, such as an unknown path, with the flat error body."""
+    status = getattr(error, "status_code", 500)
+    kinds: dict[int, type[RerankError]] = {
+        HTTPStatus.NOT_FOUND: NotFound,
+        HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed,
+    }
+    response = failure_response(kinds.get(status, Internal)())
+
+    allow = (getattr(error, "headers", None) or {}).get("Allow")
+    if allow:
+        response.headers["allow"] = allow
+    return response

@@ -1,1 +1,1 @@
-"""The `gmr` command: thin, and imports what a command needs when it runs."""
+"""The `gmr` command: thin; a command imports what it needs when it runs."""

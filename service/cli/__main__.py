@@ -2,5 +2,5 @@
 
 from service.cli.main import app
 
-if __name__ == "__main__":  # decoders import this file by another name
+if __name__ == "__main__":  # decoder processes import this module
     app(prog_name="gmr")

@@ -1,4 +1,4 @@
-"""`gmr bench`: options to a plan, and the plan to whoever carries it out."""
+"""`gmr bench`: reads the options, and runs the measurement that they select."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Model = Annotated[
     str,
     typer.Option(
         help=(
-            "A name, a folder, 'generated' (about 40 M parameters), or '3b', '7b': shapes without"
-            " weights."
+            "Name or folder of a model, 'generated' (random weights, about 40 M parameters), or"
+            " '3b', '7b' (real shapes, no weights)."
         )
     ),
 ]
@@ -28,19 +28,22 @@ Contenders = Annotated[
     str,
     typer.Option(
         help=(
-            "Who is compared, the reference first: ours, vllm, vllm-tuned, torch, naive,"
-            " naive-last."
+            "Servers and loops to compare, comma-separated, the reference first: ours, vllm,"
+            " vllm-tuned, torch, naive, naive-last."
         )
     ),
 ]
 PythonVllm = Annotated[
     Path | None,
-    typer.Option(help="Interpreter that has vLLM; default: .venv-vllm/bin/python, or this one."),
+    typer.Option(
+        help="Python interpreter with vLLM; default: .venv-vllm/bin/python, or the current one."
+    ),
 ]
 WorstRequests = Annotated[
     bool,
     typer.Option(
-        "--worst-requests", help="Send the dearest legal requests instead, one of each shape."
+        "--worst-requests",
+        help="Instead: send the most expensive requests that the limits allow, one of each shape.",
     ),
 ]
 
@@ -49,53 +52,68 @@ def bench(
     *,
     model: Model = "gmr-tiny",
     contenders: Contenders = "ours,vllm,vllm-tuned,torch,naive",
-    workloads: Annotated[str, typer.Option(help="Which of T, Q, L, C, R to run.")] = "T,Q,C,L,R",
+    workloads: Annotated[
+        str, typer.Option(help="Workloads to run, of T, Q, L, C, R.")
+    ] = "T,Q,C,L,R",
     callers: Annotated[
-        str, typer.Option(help="Requests at once; loops are timed with one alone.")
+        str, typer.Option(help="Numbers of concurrent callers; loops are measured with 1.")
     ] = "1,8",
-    samples: Annotated[int, typer.Option(help="Paired samples a workload.", min=1, max=1000)] = 5,
-    documents: Annotated[int, typer.Option(help="Documents a request.", min=1, max=1000)] = 100,
+    samples: Annotated[int, typer.Option(help="Paired samples per workload.", min=1, max=1000)] = 5,
+    documents: Annotated[int, typer.Option(help="Documents per request.", min=1, max=1000)] = 100,
     dtype: Annotated[
         str | None,
         typer.Option(help="float32 or bfloat16; default: float32 for gmr-tiny, else bfloat16."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     quantization: Annotated[
-        str | None, typer.Option(help="vLLM's quantisation of all its contenders, such as fp8.")
+        str | None,
+        typer.Option(help="vLLM's quantisation, such as fp8, for every contender with vLLM."),
     ] = None,
     python_vllm: PythonVllm = None,
     engine: Annotated[
-        str, typer.Option(help="What all but the comparison run on: vllm or torch.")
+        str, typer.Option(help="Engine of every measurement except the comparison: vllm or torch.")
     ] = "vllm",
     overhead: Annotated[
-        bool, typer.Option("--overhead", help="Measure what the gateway adds instead.")
+        bool,
+        typer.Option(
+            "--overhead", help="Instead: measure the time that the gateway adds to a call."
+        ),
     ] = False,
     observability: Annotated[
-        bool, typer.Option("--observability", help="Measure what metrics, logs, traces cost.")
+        bool,
+        typer.Option(
+            "--observability", help="Instead: measure the cost of metrics, logs and traces."
+        ),
     ] = False,
     soak: Annotated[
         int,
         typer.Option(
-            help="Send so many requests instead, and look at memory.", min=0, max=10_000_000
+            help="Instead: send this many requests, and measure the growth of memory.",
+            min=0,
+            max=10_000_000,
         ),
     ] = 0,
     routing: Annotated[
         bool,
-        typer.Option("--routing", help="Measure splitting and affinity over two workers instead."),
+        typer.Option("--routing", help="Instead: measure splitting and affinity with two workers."),
     ] = False,
     faults: Annotated[
-        bool, typer.Option("--faults", help="Harm workers and Redis instead, and see who notices.")
+        bool,
+        typer.Option(
+            "--faults", help="Instead: make workers and Redis fail, and measure what callers see."
+        ),
     ] = False,
     worst_requests: WorstRequests = False,
     shapes: Annotated[
         str,
-        typer.Option(help="Which shapes --worst-requests sends, comma-separated; default: all."),
+        typer.Option(help="Shapes for --worst-requests, comma-separated; default: all."),
     ] = "",
     output: Annotated[
-        Path | None, typer.Option(help="Where the JSON goes; a chart goes beside it as PNG.")
+        Path | None,
+        typer.Option(help="JSON file for the results; a chart is written beside it (PNG)."),
     ] = None,
 ) -> None:
-    """Compare `/rerank` with vLLM's own server, plain and tuned, and with loops people write."""
+    """Compare `/rerank` with vLLM's server, plain and tuned, and with common scoring loops."""
     with _refusing_to_bench():
         from service.bench.plan import BenchRefused, make_plan
 
@@ -134,14 +152,14 @@ def bench(
 
 
 def _shapes(names: str) -> list[str]:
-    """The shapes that were named, or all."""
+    """The shapes with these names; all if there are none."""
     from service.bench.worst_requests.run import chosen_shapes
 
     return chosen_shapes(names)
 
 
 def _check_outputs(output: Path | None, *, chart: bool) -> None:
-    """End the command where the files that it will write cannot be written."""
+    """End the command if a file of results cannot be written."""
     if output is None:
         return
     check_writable(output)
@@ -152,7 +170,7 @@ def _check_outputs(output: Path | None, *, chart: bool) -> None:
 def _run(
     plan: Plan, soak: int, *, overhead: bool, observability: bool, routing: bool, faults: bool
 ) -> int:
-    """What was asked for; gives the exit code."""
+    """Run the selected measurement, and return the exit code."""
     if overhead:
         from service.bench.overhead.gateway import run_overhead
 
@@ -180,8 +198,8 @@ def _run(
 
 @contextmanager
 def _refusing_to_bench() -> Iterator[None]:
-    """What keeps a benchmark from being run ends the process with a sentence, and a program's log
-    where one failed."""
+    """End the command with one sentence if the benchmark cannot run, and with the log of a program
+    that failed."""
     try:
         from model_store.manifest import CheckpointUnusable
         from service.bench.calls import CallFailed

@@ -1,6 +1,6 @@
-"""`gmr keys`: make, list and revoke API keys in a file. A running gateway reads it again by itself.
+"""`gmr keys`: create, list and revoke the API keys of a file, which a running gateway reads again.
 
-Invariant: a key is printed once, when it is made, and never again.
+Does not depend on a gateway. Invariant: a key is printed once, when it is created.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from service.gateway.admission.keys import KeyEntry
 
 keys = typer.Typer(
-    name="keys", no_args_is_help=True, help="Make, list and revoke the API keys of a keys file."
+    name="keys", no_args_is_help=True, help="Create, list and revoke API keys in a keys file."
 )
 
 File = Annotated[
     Path,
-    typer.Option(help="The keys file, as in RERANK_API_KEYS_FILE.", envvar="RERANK_API_KEYS_FILE"),
+    typer.Option(
+        help="Keys file; the gateway reads it from RERANK_API_KEYS_FILE.",
+        envvar="RERANK_API_KEYS_FILE",
+    ),
 ]
 
 
@@ -32,22 +35,23 @@ def create(
     *,
     file: File,
     tenant: Annotated[
-        str | None, typer.Option(help="Whose it is; a tenant's keys share its quota and its cache.")
+        str | None,
+        typer.Option(help="Tenant of the key; the keys of a tenant share its quota and its cache."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What it is called, for `gmr keys revoke`.")
+        str | None, typer.Option(help="Name of the key, for `gmr keys revoke`.")
     ] = None,
     pairs_per_second: Annotated[
-        float | None, typer.Option(help="Documents a second, each gateway counting for itself.")
+        float | None, typer.Option(help="Quota of documents per second, in each gateway.")
     ] = None,
     max_in_flight: Annotated[
-        int | None, typer.Option(help="Requests at once, each gateway counting for itself.")
+        int | None, typer.Option(help="Quota of concurrent requests, in each gateway.")
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Models that it may use, comma-separated; default: all.")
+        str | None, typer.Option(help="Models that the key may use, comma-separated; default: all.")
     ] = None,
 ) -> None:
-    """Make a key, print it once, and add its hash to the file, which need not exist yet."""
+    """Create a key, print it once, and add its hash to the file, which is created if necessary."""
     with refusing_keys():
         from service.gateway.admission.keys import change_keys, digest, new_key
 
@@ -62,12 +66,12 @@ def create(
         )
         change_keys(file, lambda known: (*known, entry), create=True)
     typer.echo(key)
-    typer.echo("This is the only time that the key is shown.", err=True)
+    typer.echo("Keep the key: it is not shown again.", err=True)
 
 
 @keys.command("list")
 def list_(file: File) -> None:
-    """Show the keys of the file: names, tenants, quotas and models, and how each hash begins."""
+    """List the keys of the file: names, tenants, quotas, models, and the first digits of hashes."""
     with refusing_keys():
         from service.gateway.admission.keys import read_keys
 
@@ -92,10 +96,12 @@ def list_(file: File) -> None:
 
 @keys.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="The key's name, or how its hash begins: 12 digits.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the key, or the first 12 digits of its hash.")
+    ],
     file: File,
 ) -> None:
-    """Take a key out of the file."""
+    """Remove a key from the file."""
     with refusing_keys():
         from service.gateway.admission.keys import KeysUnusable, change_keys
 
@@ -124,7 +130,7 @@ def _entry(**fields: object) -> KeyEntry:
 
 @contextmanager
 def refusing_keys() -> Iterator[None]:
-    """Keys that cannot be read or changed end the process with a sentence."""
+    """End the command with one sentence if keys cannot be read or changed."""
     from service.gateway.admission.keys import KeysUnusable
 
     try:

@@ -1,7 +1,7 @@
-"""`gmr`: one command for everything. Thin: it reads settings, builds, and runs; each command
-imports what it needs.
+"""The `gmr` command: it reads settings, constructs the apps, and runs them.
 
-The only file that may import everything.
+Does not depend on torch or FastAPI until a command runs: each command imports what it needs.
+Invariant: this is the only module that may import every other one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
-from service.cli.serving import announce, check_model, open_server, run, welcome
+from service.cli.serving import check_model, open_server, run, start_log, welcome_text
 from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
 
 app = typer.Typer(
@@ -36,27 +36,40 @@ app = typer.Typer(
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 Insecure = Annotated[
-    bool, typer.Option("--insecure", help="Listen beyond loopback although no key is asked for.")
+    bool,
+    typer.Option("--insecure", help="Allow a public address without API keys."),
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="Registry name, folder, or hub id; default: RERANK_MODEL, or gmr-tiny."),
+    typer.Option(
+        help=(
+            "Name of a shipped model, NAME@production, folder, or hub id; default: RERANK_MODEL, or"
+            " gmr-tiny."
+        )
+    ),
 ]
 Urls = Annotated[
-    str | None, typer.Option(help="URLs of the workers, comma-separated; default: RERANK_WORKERS.")
+    str | None,
+    typer.Option(
+        help=(
+            "URLs of the workers, comma-separated; dns://host:port stands for every address of the"
+            " host; default: RERANK_WORKERS."
+        )
+    ),
 ]
 
 
 @app.callback(invoke_without_command=True)
 def about(
     show_version: Annotated[
-        bool, typer.Option("--version", help="Say the version, and stop.")
+        bool, typer.Option("--version", help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Rerank text, images, and both, with pointwise multimodal LLM rerankers.
+    """Rerank text, images, and both with pointwise multimodal LLM rerankers.
 
-    Settings come from flags, then from the environment (RERANK_*), then from defaults. Exit codes:
-    0 done, 1 it could not be done, 2 wrong usage, 130 interrupted.
+    Start with `gmr serve`. Settings are read from flags, then from environment variables (RERANK_*,
+    listed by `gmr settings`), then from defaults. Exit codes: 0 success, 1 failure, 2 wrong usage,
+    130 interrupted.
     """
     if show_version:
         typer.echo(version("gmr-rerank"))
@@ -67,30 +80,33 @@ def about(
 def serve(
     host: Host = "127.0.0.1", port: Port = 8000, model: Model = None, insecure: Insecure = False
 ) -> None:
-    """Run gateway and worker in one process."""
-    settings, worker_side = gateway_settings(), worker_settings(model)
+    """Run a gateway and a worker in one process."""
+    settings, for_worker = gateway_settings(), worker_settings(model)
     server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
-    check_model(worker_side)
-    announce(server, settings, engine=worker_side.engine)
+    check_model(for_worker)
+    start_log(server, settings, engine=for_worker.engine)
+
     import httpx
 
     from service.gateway.app import create_gateway
     from service.worker.app import create_worker
     from service.worker.engines.loading import create_engine
 
-    text = welcome(server.url, keys=asks_for_keys(settings))
-    inner = create_worker(
-        worker_side,
-        create_engine(worker_side),
-        on_ready=lambda: typer.echo(text),
+    welcome = welcome_text(server.url, keys=asks_for_keys(settings))
+    embedded = create_worker(
+        for_worker,
+        create_engine(for_worker),
+        on_ready=lambda: typer.echo(welcome),
         on_failure=server.fail,
     )
-    transport = httpx.ASGITransport(app=inner)
+
+    transport = httpx.ASGITransport(app=embedded)
     client = httpx.AsyncClient(
         transport=transport, base_url="http://worker", timeout=httpx.Timeout(None)
     )
+    lifespan = embedded.router.lifespan_context(embedded)
     with refusing_keys():
-        served = create_gateway(settings, [client], beside=inner.router.lifespan_context(inner))
+        served = create_gateway(settings, [client], beside=lifespan)
     run(server, served, settings, "serve")
 
 
@@ -98,12 +114,13 @@ def serve(
 def gateway(
     workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False
 ) -> None:
-    """Run a gateway in front of workers."""
+    """Run a gateway, the public HTTP API, in front of workers."""
     settings = gateway_settings(workers)
     if not settings.workers:
         misuse("A gateway needs workers: give --workers, or set RERANK_WORKERS.")
     server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
-    announce(server, settings)
+    start_log(server, settings)
+
     from service.gateway.app import connect, create_gateway
 
     with refusing_keys():
@@ -115,11 +132,12 @@ def gateway(
 def worker(
     host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, insecure: Insecure = False
 ) -> None:
-    """Run a worker for gateways. It never asks for a key: keep it to yourself."""
+    """Run a worker, which scores for gateways. It has no API keys: keep it off public networks."""
     settings = worker_settings(model)
     server = open_server(host, port, insecure=insecure)
     check_model(settings)
-    announce(server, settings, engine=settings.engine)
+    start_log(server, settings, engine=settings.engine)
+
     from service.worker.app import create_worker
     from service.worker.engines.loading import create_engine
 

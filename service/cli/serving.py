@@ -1,9 +1,8 @@
-"""What `gmr serve`, `gmr gateway` and `gmr worker` share: what is checked before the start, and the
-run of the server.
+"""The start of `gmr serve`, `gmr gateway` and `gmr worker`: checks, the log, and the server's run.
 
-Knows settings, the server and the log. Invariant: what can be known to be in the way without
-loading a model, such as a taken port, an unknown model or a package that is not there, ends the
-command with a sentence before anything is loaded.
+Depends on settings, the server and the log. Invariant: an obstacle that can be found without
+loading a model, such as a taken port, an unknown model or a missing package, ends the command with
+one sentence before anything is loaded.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ _EXAMPLE = {
         "A circle is a round shape.",
     ],
 }
-_LAST_SPANS_SECONDS = 0.8
-"""Within the second that a process has left when it has served."""
+_FLUSH_SECONDS = 0.8
+"""Time to send the last spans; the process is ended one second after its server."""
 
 
 def open_server(host: str, port: int, *, insecure: bool) -> Server:
-    """A server that has its port already; a port that cannot be had ends the process."""
+    """A server with its port bound; a port that cannot be bound ends the command."""
     from service.web.server import CannotListen, Server, is_loopback
 
     if not insecure and not is_loopback(host):
         misuse(
-            f"Nothing asks for a key here: to listen on {host}, which others can reach, set"
-            " RERANK_API_KEYS_FILE (`gmr keys create`; a worker has no keys), or add --insecure."
+            f"No API key is required here, and others can reach {host}: set RERANK_API_KEYS_FILE"
+            " (`gmr keys create`; a worker has no keys), or add --insecure."
         )
     try:
         return Server(host, port)
@@ -55,7 +54,7 @@ def open_server(host: str, port: int, *, insecure: bool) -> Server:
 
 
 def check_model(settings: WorkerSettings) -> None:
-    """End the process where the settings name a model that cannot be, or an engine that is not
+    """End the command if the settings name a model that cannot exist, or an engine that is not
     installed."""
     from model_store.checkpoint import expect_named
     from model_store.manifest import CheckpointUnusable
@@ -72,11 +71,10 @@ def check_model(settings: WorkerSettings) -> None:
         fail(missing_package(f"RERANK_ENGINE={settings.engine}", "torch"))
 
 
-def announce(
+def start_log(
     server: Server, settings: GatewaySettings | WorkerSettings, *, engine: str | None = None
 ) -> None:
-    """Begin the log. A large model takes minutes to be ready, so each stage until then is a
-    line."""
+    """Configure the log, and write its first lines; each later stage of the start has one, too."""
     from service.observability.logs import log, log_to_stderr
 
     log_to_stderr(settings.log_level)
@@ -88,7 +86,7 @@ def announce(
 def run(
     server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str
 ) -> None:
-    """Serve until the process is told to end, and end it with the server's exit code."""
+    """Serve until a signal arrives, and end the command with the server's exit code."""
     from service.observability.metrics import BUILD_INFO
     from service.web.server import CannotListen
 
@@ -102,8 +100,8 @@ def run(
         raise typer.Exit(code)
 
 
-def welcome(url: str, *, keys: bool) -> str:
-    """A request to try, and where the API is described."""
+def welcome_text(url: str, *, keys: bool) -> str:
+    """An example request, and the address of the API's page."""
     key = "-H 'authorization: Bearer YOUR-KEY' " if keys else ""
     return f"""
 Ready. Try:
@@ -116,10 +114,11 @@ API page: {url}/docs
 
 @contextmanager
 def _traced(settings: TracingSettings, name: str) -> Iterator[None]:
-    """Have traces sent as those of the service `name`, if there is somewhere to send them."""
+    """Send traces as those of the service `name`, if an endpoint is configured."""
     if settings.otlp_endpoint is None:
         yield
         return
+
     from service.observability.tracing import set_tracer
 
     try:
@@ -128,9 +127,10 @@ def _traced(settings: TracingSettings, name: str) -> Iterator[None]:
         if not str(missing.name).startswith("opentelemetry"):
             raise
         fail(missing_package("RERANK_OTLP_ENDPOINT", "opentelemetry"))
+
     tracer = OtlpTracer(str(settings.otlp_endpoint), settings.trace_sample, name)
     set_tracer(tracer)
     try:
         yield
     finally:
-        tracer.close(_LAST_SPANS_SECONDS)
+        tracer.close(_FLUSH_SECONDS)

@@ -1,7 +1,7 @@
-"""What the commands share: settings from flags and environment, and the end of a process that
-cannot do what it was told.
+"""The settings of gateway and worker, from flags and environment variables, and their page.
 
-Invariant: a wrong or misspelt setting ends the process with a sentence, before anything is started.
+Does not depend on what is started with them. Invariant: a wrong, unknown or renamed setting ends
+the command with one sentence before anything is started.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ RENAMED = {
     "RERANK_WORKER_LOOK_MS": "RERANK_WORKER_PROBE_MS",
     "RERANK_WORKER_LOOK_TIMEOUT_MS": "RERANK_WORKER_PROBE_TIMEOUT_MS",
 }
-"""Settings that have another name now, and that name. The old names are refused, not read: a value
-that is silently ignored is found out too late."""
+"""Settings that were renamed, by their old names. An old name is refused, because a setting that is
+silently ignored is noticed too late."""
 
 
 def asks_for_keys(settings: GatewaySettings) -> bool:
-    """Whether the gateway lets in only those who show a key."""
+    """Whether requests to the gateway need an API key."""
     return settings.api_keys is not None or settings.api_keys_file is not None
 
 
 def gateway_settings(workers: str | None = None) -> GatewaySettings:
-    """The gateway's settings; `workers` stands above the environment's."""
+    """The gateway's settings; `workers` overrides the environment variable."""
     from service.gateway.settings import GatewaySettings
 
     return _read(GatewaySettings, {} if workers is None else {"workers": workers})
 
 
 def worker_settings(model: str | None = None) -> WorkerSettings:
-    """The worker's settings; `model` stands above the environment's."""
+    """The worker's settings; `model` overrides the environment variable."""
     from service.worker.settings import WorkerSettings
 
     settings = _read(WorkerSettings, {} if model is None else {"model": model})
@@ -62,7 +62,7 @@ def worker_settings(model: str | None = None) -> WorkerSettings:
 
 
 def print_settings() -> None:
-    """List every setting with its default, as a page of Markdown."""
+    """Print every setting with its default, as a page of Markdown."""
     from service.gateway.settings import GatewaySettings
     from service.worker.settings import WorkerSettings
 
@@ -72,9 +72,10 @@ def print_settings() -> None:
     )
     for title, kind in (("Gateway", GatewaySettings), ("Worker", WorkerSettings)):
         typer.echo(f"\n## {title}\n\n| variable | default | description |\n|---|---|---|")
-        for name, knob in sorted(kind.model_fields.items()):
-            default = "" if knob.default in (None, (), {}) else f"`{str(knob.default).lower()}`"
-            typer.echo(f"| `RERANK_{name.upper()}` | {default} | {knob.description} |")
+        for name, field in sorted(kind.model_fields.items()):
+            default = "" if field.default in (None, (), {}) else f"`{str(field.default).lower()}`"
+            typer.echo(f"| `RERANK_{name.upper()}` | {default} | {field.description} |")
+
     typer.echo(
         "\n`RERANK_ENGINE_` followed by the name of a vLLM engine argument in capitals sets that"
         " argument: `RERANK_ENGINE_MAX_NUM_SEQS`.\n`gmr serve` runs gateway and worker in one"
@@ -83,34 +84,33 @@ def print_settings() -> None:
 
 
 def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
-    """Settings from flags and environment; a wrong or unknown one ends the process with a
-    sentence."""
+    """Settings from flags and environment variables; an invalid one ends the command."""
     from pydantic import ValidationError
 
     refuse_unknown_settings()
     try:
         return kind(**flags)
     except ValidationError as error:
-        misuse(
-            "\n".join(
-                f"RERANK_{str(each['loc'][0]).upper()}: {each['msg']}." for each in error.errors()
-            )
-        )
+        sentences = [
+            f"RERANK_{str(problem['loc'][0]).upper()}: {problem['msg']}."
+            for problem in error.errors()
+        ]
+        misuse("\n".join(sentences))
 
 
 def refuse_unknown_settings() -> None:
-    """A misspelt setting must not be ignored."""
+    """End the command if the environment has a setting that does not exist or was renamed."""
     from service.gateway.settings import GatewaySettings
     from service.worker.settings import ENGINE_PREFIX, WorkerSettings
 
-    known = {
-        f"RERANK_{name.upper()}"
-        for kind in (GatewaySettings, WorkerSettings)
-        for name in kind.model_fields
-    }
-    for name in sorted(set(os.environ)):
+    fields = [*GatewaySettings.model_fields, *WorkerSettings.model_fields]
+    known = {f"RERANK_{name.upper()}" for name in fields}
+    for name in sorted(os.environ):
+        if not name.startswith("RERANK_") or name.startswith(ENGINE_PREFIX) or name in known:
+            continue
         if name in RENAMED:
             misuse(f"{name} is now called {RENAMED[name]}: rename it.")
-        if name.startswith("RERANK_") and not name.startswith(ENGINE_PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            misuse(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}")
+
+        similar = difflib.get_close_matches(name, known, 1)
+        suggestion = f"; did you mean {similar[0]}?" if similar else "."
+        misuse(f"There is no setting {name}{suggestion}")

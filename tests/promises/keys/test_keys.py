@@ -179,7 +179,7 @@ def test_a_quota_is_kept_and_told(served: Fleet, file: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "host", "why"),
     [
-        ({}, "0.0.0.0", "Nothing asks for a key here"),
+        ({}, "0.0.0.0", "No API key is required here"),
         ({"RERANK_API_KEYS_FILE": "/nowhere/keys.json"}, "127.0.0.1", "There is no keys file"),
         ({"RERANK_API_KEYS": ""}, "0.0.0.0", "holds no key"),
         ({"RERANK_API_KEYS": "short"}, "127.0.0.1", "16 to 256 characters"),
@@ -197,7 +197,7 @@ def test_it_does_not_start_with_nothing_to_ask_for(
 
 def test_a_worker_has_no_keys_to_ask_for() -> None:
     ended = gmr("worker", "--host", "0.0.0.0", RERANK_API_KEYS="k" * 32)
-    assert (ended.returncode, ended.stderr.startswith("Nothing asks for a key here")) == (2, True)
+    assert (ended.returncode, ended.stderr.startswith("No API key is required here")) == (2, True)
 
 
 def test_with_keys_it_may_listen_to_others(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Write the dashboards' JSON beside their sources: `python -m deploy.dashboards.build`."""
+"""Writes the JSON of the dashboards beside their sources: `python -m deploy.dashboards.build`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from deploy.dashboards.pages import Dashboard
 
 _PAGES = (overview.DASHBOARD, latency.DASHBOARD, workers.DASHBOARD, quality.DASHBOARD)
 DASHBOARDS = tuple(
-    replace(page, others=[other.name for other in _PAGES if other is not page]) for page in _PAGES
+    replace(page, links=[linked.name for linked in _PAGES if linked is not page]) for page in _PAGES
 )
 FOLDER = Path(__file__).parent
 
 
 def file_of(dashboard: Dashboard) -> Path:
-    """Where a dashboard's JSON is kept."""
+    """The file of a dashboard's JSON."""
     return FOLDER / f"{dashboard.name}.json"
 
 
 def text_of(dashboard: Dashboard) -> str:
-    """What that file says."""
+    """The content of that file."""
     return json.dumps(as_json(dashboard), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    for each in DASHBOARDS:
-        file_of(each).write_text(text_of(each), encoding="utf-8")
+    for dashboard in DASHBOARDS:
+        file_of(dashboard).write_text(text_of(dashboard), encoding="utf-8")

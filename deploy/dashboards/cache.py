@@ -1,23 +1,25 @@
-"""The row of the score cache: what it knows, how fast its Redis is, and what comes to nothing."""
+"""The row of the score cache: hits, the latency of Redis, and failed calls."""
 
 from __future__ import annotations
 
 from deploy.dashboards.pages import Panel, Query, Row
-from deploy.dashboards.promql import of, quantile, ratio, seen, total
+from deploy.dashboards.promql import occurring, quantile, ratio, series, total
 
 CACHE = Row(
     "Score cache",
     [
         Panel(
-            "Pairs by where their score came from",
-            "cached: known, or under way for another request. refused and failed: no score.",
+            "Pairs by result",
+            "computed: scored by a worker. cached: in the cache, or being scored for another "
+            "request. refused and failed: no score.",
             [Query(total("rerank_pairs_total", by="result"), "{{result}}")],
             unit="si:pairs/s",
             stacked=True,
         ),
         Panel(
             "Hits by tier",
-            "Share of lookups in each tier; Redis is asked for what memory does not have.",
+            "Share of the lookups in each tier. Only pairs that memory does not have are looked"
+            " up in Redis.",
             [
                 Query(
                     ratio(
@@ -28,12 +30,11 @@ CACHE = Row(
                 )
             ],
             unit="percentunit",
-            high=1,
+            maximum=1,
         ),
         Panel(
             "Redis: p50 and p99",
-            "Time of a call as far as a request waits for it; it never waits longer than"
-            " RERANK_REDIS_TIMEOUT_MS.",
+            "Time that a request waits for a call, at most RERANK_REDIS_TIMEOUT_MS.",
             [
                 Query(
                     quantile(share, "rerank_cache_call_duration_seconds", by="operation"),
@@ -44,15 +45,16 @@ CACHE = Row(
             unit="s",
         ),
         Panel(
-            "Redis: calls that came to nothing",
-            "Failed calls by kind, and skipped ones (circuit_open, backlog). Each counts as a miss,"
-            " none as an error.",
+            "Redis: failed and skipped calls",
+            "Failed calls by kind, skipped calls by reason (circuit_open, backlog). Each is a "
+            "cache miss, not an error.",
             [
                 Query(
-                    seen("rerank_cache_failures_total", "operation, kind"), "{{operation}} {{kind}}"
+                    occurring("rerank_cache_failures_total", "operation, kind"),
+                    "{{operation}} {{kind}}",
                 ),
                 Query(
-                    seen("rerank_cache_skipped_total", "operation, reason"),
+                    occurring("rerank_cache_skipped_total", "operation, reason"),
                     "{{operation}} skipped: {{reason}}",
                 ),
             ],
@@ -63,24 +65,27 @@ CACHE = Row(
             "0 closed, 1 half open (one trial call), 2 open (no calls).",
             [
                 Query(
-                    f"max by (operation, pod) ({of('rerank_cache_circuit_state')})",
+                    f"max by (operation, pod) ({series('rerank_cache_circuit_state')})",
                     "{{pod}} {{operation}}",
                 )
             ],
-            high=2,
-            words={"0": "closed", "1": "half open", "2": "open"},
+            maximum=2,
+            value_names={"0": "closed", "1": "half open", "2": "open"},
         ),
         Panel(
             "Memory tier",
-            "How full it is; full is good, as long as the hits are.",
+            "Share of its size that is used. A full tier is normal.",
             [
                 Query(
-                    ratio(of("rerank_cache_memory_bytes"), of("rerank_cache_memory_limit_bytes")),
+                    ratio(
+                        series("rerank_cache_memory_bytes"),
+                        series("rerank_cache_memory_limit_bytes"),
+                    ),
                     "{{pod}}",
                 )
             ],
             unit="percentunit",
-            high=1,
+            maximum=1,
         ),
     ],
 )

@@ -1,7 +1,7 @@
-"""Dashboards as the JSON that Grafana 12 imports.
+"""Dashboards as the JSON that Grafana imports.
 
-Knows Grafana's classic schema. Invariant: panels fill their rows from left to right, and the data
-source is the viewer's choice.
+Depends on Grafana's classic schema, not on any metric. Invariant: panels fill their rows from left
+to right, and the viewer selects the data source.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ COLUMNS = 24
 Json = dict[str, Any]
 
 _SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
-_NEEDS: Mapping[Exporter, str] = {
+_REQUIREMENTS: Mapping[Exporter, str] = {
     "service": "",
-    "vllm": " Needs workers with the vLLM engine.",
-    "dcgm": " Needs NVIDIA's DCGM exporter in the same Prometheus.",
+    "vllm": " Requires workers with the vLLM engine.",
+    "dcgm": " Requires NVIDIA's DCGM exporter in the same Prometheus.",
 }
 
 
 def as_json(dashboard: Dashboard) -> Json:
-    """The dashboard as Grafana imports it; its data source and other dashboards of ours are chosen
-    by the viewer."""
+    """A dashboard as Grafana imports it."""
     return {
         "uid": _uid(dashboard.name),
         "title": dashboard.title,
@@ -40,8 +39,8 @@ def as_json(dashboard: Dashboard) -> Json:
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [_datasource(), *map(_variable, dashboard.variables)]},
         "annotations": {"list": [_firing_alerts()]},
-        "links": [_link(name) for name in dashboard.others],
-        "panels": list(_laid_out(dashboard.rows)),
+        "links": [_link(name) for name in dashboard.links],
+        "panels": list(_layout(dashboard.rows)),
     }
 
 
@@ -49,18 +48,18 @@ def _uid(name: str) -> str:
     return f"gmr-rerank-{name}"
 
 
-def _laid_out(rows: Sequence[Row]) -> Iterator[Json]:
-    """Rows and panels with their places and ids."""
+def _layout(rows: Sequence[Row]) -> Iterator[Json]:
+    """Rows and panels with their ids and grid positions."""
     number, top = 0, 0
     for row in rows:
         number += 1
-        place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
+        position = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
         yield {
             "id": number,
             "type": "row",
             "title": row.title,
             "collapsed": False,
-            "gridPos": place,
+            "gridPos": position,
             "panels": [],
         }
         top, left, height = top + 1, 0, 0
@@ -68,8 +67,8 @@ def _laid_out(rows: Sequence[Row]) -> Iterator[Json]:
             if left + panel.width > COLUMNS:
                 top, left, height = top + height, 0, 0
             number += 1
-            place = {"x": left, "y": top, "w": panel.width, "h": panel.height}
-            yield {"id": number, **_panel(panel), "gridPos": place}
+            position = {"x": left, "y": top, "w": panel.width, "h": panel.height}
+            yield {"id": number, **_panel(panel), "gridPos": position}
             left, height = left + panel.width, max(height, panel.height)
         top += height
 
@@ -78,7 +77,7 @@ def _panel(panel: Panel) -> Json:
     return {
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.description + _NEEDS[panel.needs],
+        "description": panel.description + _REQUIREMENTS[panel.exporter],
         "datasource": _SOURCE,
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _OPTIONS[panel.kind],
@@ -86,12 +85,12 @@ def _panel(panel: Panel) -> Json:
             _target(panel, query, letter)
             for query, letter in zip(panel.queries, ascii_uppercase, strict=False)
         ],
-        **({"transformations": [_only(panel.columns)]} if panel.columns else {}),
+        **({"transformations": [_columns(panel.columns)]} if panel.columns else {}),
     }
 
 
 def _target(panel: Panel, query: Query, letter: str) -> Json:
-    now = panel.kind == "table"
+    instant = panel.kind == "table"
     formats = {"heatmap": "heatmap", "table": "table"}
     return {
         "refId": letter,
@@ -100,33 +99,33 @@ def _target(panel: Panel, query: Query, letter: str) -> Json:
         "expr": query.expr,
         "legendFormat": query.legend or "__auto",
         "format": formats.get(panel.kind, "time_series"),
-        "range": not now,
-        "instant": now,
+        "range": not instant,
+        "instant": instant,
         "exemplar": query.exemplars,
     }
 
 
 def _defaults(panel: Panel) -> Json:
     steps = [
-        {"color": panel.base, "value": None},
-        *({"color": color, "value": bound} for bound, color in panel.steps),
+        {"color": panel.base_color, "value": None},
+        *({"color": color, "value": bound} for bound, color in panel.thresholds),
     ]
-    words = {
+    names = {
         value: {"text": text, "index": index}
-        for index, (value, text) in enumerate(panel.words.items())
+        for index, (value, text) in enumerate(panel.value_names.items())
     }
-    bounds = {"min": panel.low, "max": panel.high, "decimals": panel.decimals}
+    bounds = {"min": panel.minimum, "max": panel.maximum, "decimals": panel.decimals}
     return {
         "unit": panel.unit,
         "color": {"mode": "thresholds" if panel.kind == "stat" else "palette-classic"},
         "thresholds": {"mode": "absolute", "steps": steps},
-        "mappings": [{"type": "value", "options": words}] if words else [],
+        "mappings": [{"type": "value", "options": names}] if names else [],
         **{name: value for name, value in bounds.items() if value is not None},
-        **({"custom": _drawn(panel)} if panel.kind == "timeseries" else {}),
+        **({"custom": _style(panel)} if panel.kind == "timeseries" else {}),
     }
 
 
-def _drawn(panel: Panel) -> Json:
+def _style(panel: Panel) -> Json:
     return {
         "drawStyle": "line",
         "lineWidth": 1,
@@ -134,10 +133,10 @@ def _drawn(panel: Panel) -> Json:
         "showPoints": "never",
         "spanNulls": False,
         "scaleDistribution": {"type": "symlog", "log": 10, "linearThreshold": 1}
-        if panel.log
+        if panel.log_scale
         else {"type": "linear"},
         "stacking": {"mode": "normal" if panel.stacked else "none", "group": "A"},
-        "thresholdsStyle": {"mode": "line" if panel.limit else "off"},
+        "thresholdsStyle": {"mode": "line" if panel.threshold_lines else "off"},
     }
 
 
@@ -187,15 +186,15 @@ _OPTIONS: Mapping[Kind, Json] = {
 }
 
 
-def _only(columns: Mapping[str, str]) -> Json:
-    """Show these labels of a table's series, in this order, under these headings."""
-    index = {label: place for place, label in enumerate(columns.values())}
+def _columns(columns: Mapping[str, str]) -> Json:
+    """The transformation that shows these labels of a table's series, under their headings."""
+    order = {label: index for index, label in enumerate(columns.values())}
     renamed = {label: heading for heading, label in columns.items()}
     return {
         "id": "organize",
         "options": {
-            "includeByName": dict.fromkeys(index, True),
-            "indexByName": index,
+            "includeByName": dict.fromkeys(order, True),
+            "indexByName": order,
             "renameByName": renamed,
         },
     }
@@ -213,7 +212,7 @@ def _datasource() -> Json:
 
 
 def _variable(variable: Variable) -> Json:
-    everything = {"selected": True, "text": ["All"], "value": ["$__all"]}
+    all_values = {"selected": True, "text": ["All"], "value": ["$__all"]}
     return {
         "name": variable.name,
         "label": variable.label,
@@ -221,12 +220,12 @@ def _variable(variable: Variable) -> Json:
         "datasource": _SOURCE,
         "query": {"query": variable.query, "refId": f"{variable.name}-values"},
         "definition": variable.query,
-        "refresh": 2,  # when the time range changes: pods come and go
+        "refresh": 2,  # refreshed with the time range, because pods come and go
         "sort": 1,
         "multi": True,
         "includeAll": True,
         **({} if variable.chained else {"allValue": ".*"}),
-        "current": everything,
+        "current": all_values,
         "hide": 0,
     }
 
@@ -246,8 +245,8 @@ def _firing_alerts() -> Json:
 
 
 def _link(name: str) -> Json:
-    """A way to another of our dashboards, to the same time, data source and namespace; its jobs are
-    others."""
+    """A link to another dashboard with the same time range, data source and namespace. The job is
+    not kept: other dashboards show other jobs."""
     return {
         "type": "link",
         "title": name.capitalize(),

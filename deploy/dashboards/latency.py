@@ -1,10 +1,10 @@
-"""Latency: where a request's time goes, by stage, by how much is asked, and of what kind."""
+"""Latency: the time of requests by stage, by number of documents, and by modality."""
 
 from __future__ import annotations
 
 from deploy.dashboards.pages import Dashboard, Panel, Query, Row
 from deploy.dashboards.promql import mean, quantile, ratio, total
-from deploy.dashboards.variables import places
+from deploy.dashboards.variables import targets
 
 _SCORING = "rerank_scoring_duration_seconds"
 _STAGE = "rerank_stage_duration_seconds"
@@ -14,7 +14,7 @@ _CALLS = "rerank_worker_call_duration_seconds"
 
 
 def _stage(name: str) -> str:
-    """A stage's matcher."""
+    """The label matcher of a stage."""
     return f'stage="{name}"'
 
 
@@ -30,19 +30,19 @@ REQUESTS = Row(
     [
         Panel(
             "p50, p95, p99",
-            "From a request's arrival until its documents are ranked. Dots lead to traces where"
-            " Prometheus keeps exemplars.",
+            "From a request's arrival until its documents are ranked. Dots are exemplars, which"
+            " link to traces.",
             _percentiles(_SCORING),
             unit="s",
             width=12,
             height=9,
-            steps=[(1, "red")],
-            limit=True,
+            thresholds=[(1, "red")],
+            threshold_lines=True,
         ),
         Panel(
             "Heat map",
-            "How many requests took how long: two bands are two kinds of request, cached and"
-            " scored, or text and image.",
+            "Number of requests by duration. Two bands are two kinds of request: cached and "
+            "scored, or text and image.",
             [Query(total(f"{_SCORING}_bucket", by="le"), "{{le}}")],
             unit="s",
             kind="heatmap",
@@ -52,12 +52,12 @@ REQUESTS = Row(
     ],
 )
 STAGES = Row(
-    "Where the time goes",
+    "Stages",
     [
         Panel(
-            "Mean time by stage, one above the other",
-            "A mean request: the stages follow each other, so their sum is its time. admit waits"
-            " for room, score for workers.",
+            "Mean time by stage, stacked",
+            "The stages follow each other, so their sum is the time of a mean request. admit "
+            "waits for capacity, score for workers.",
             [
                 Query(ratio(total(f"{_STAGE}_sum", _stage(name)), total(f"{_SCORING}_count")), name)
                 for name in _IN_ORDER
@@ -69,28 +69,29 @@ STAGES = Row(
         ),
         Panel(
             "p99 by stage",
-            "Each stage's own; they do not add up.",
+            "Of each stage by itself; the values do not add up.",
             [Query(quantile(0.99, _STAGE, _stage(name)), name) for name in _IN_ORDER],
             unit="s",
             width=12,
             height=9,
         ),
         Panel(
-            "Within media and score",
-            "Mean, of requests that have the stage. fetch: image URLs; decode: images, before their"
-            " pairs are sent to workers.",
+            "Parts of media and score",
+            "Mean over the requests that have the stage. fetch: image URLs; decode: images, "
+            "before their pairs are sent to workers.",
             [Query(mean(_STAGE, 'stage=~"fetch|decode"', by="stage"), "{{stage}}")],
             unit="s",
         ),
         Panel(
-            "A call to a worker",
-            "As the gateway waits for it, the network included.",
+            "Calls to workers",
+            "As the gateway measures them, network included.",
             _percentiles(_CALLS),
             unit="s",
         ),
         Panel(
             "In the worker: queue and engine",
-            "p50 and p99. queue: until its first pair is begun; engine: until its last is scored.",
+            "p50 and p99. queue: until the engine begins with the call's first pair; engine: "
+            "from then until its last pair is scored.",
             [
                 Query(
                     quantile(share, _STAGE, 'stage=~"queue|engine"', by="stage"),
@@ -103,11 +104,11 @@ STAGES = Row(
     ],
 )
 KINDS = Row(
-    "By what is asked",
+    "By documents and modality",
     [
         Panel(
             f"{name} by number of documents",
-            "Of answered requests, whatever was cached.",
+            "Of answered requests, cached pairs included.",
             [Query(quantile(share, _SCORING, by="documents"), "{{documents}}")],
             unit="s",
         )
@@ -116,7 +117,7 @@ KINDS = Row(
     + [
         Panel(
             f"{name} by modality",
-            "image: every item is an image. mixed: some are, or have both.",
+            "image: every document is an image. mixed: some are, or have a text, too.",
             [Query(quantile(share, _SCORING, by="modality"), "{{modality}}")],
             unit="s",
         )
@@ -124,11 +125,11 @@ KINDS = Row(
     ],
 )
 SIZES = Row(
-    "How much is asked",
+    "Load",
     [
         Panel(
             "Requests by documents and modality",
-            "The mix that all the times above are of.",
+            "Answered requests per second: the mix behind the durations above.",
             [
                 Query(
                     total(f"{_SCORING}_count", by="documents, modality"),
@@ -139,8 +140,8 @@ SIZES = Row(
             stacked=True,
         ),
         Panel(
-            "Documents of a request",
-            "Median, p95, and mean.",
+            "Documents per request",
+            "Median, p95 and mean.",
             [
                 Query(quantile(0.5, "rerank_request_documents"), "p50"),
                 Query(quantile(0.95, "rerank_request_documents"), "p95"),
@@ -148,36 +149,35 @@ SIZES = Row(
             ],
         ),
         Panel(
-            "Images of a request",
-            "Mean, and images decoded a second: what is cached is not decoded.",
+            "Images per request",
+            "Mean, and images decoded per second; images of cached pairs are not decoded.",
             [
-                Query(mean("rerank_request_images"), "of a request"),
-                Query(total("rerank_images_total"), "decoded a second"),
+                Query(mean("rerank_request_images"), "per request"),
+                Query(total("rerank_images_total"), "decoded per second"),
             ],
         ),
         Panel(
-            "Prompt tokens by where they came from",
-            "computed: by the engine. prefix: reused by it, of equal beginnings. cached: of pairs"
-            " whose score was known.",
+            "Prompt tokens by source",
+            "computed: by the engine. prefix: reused from the engine's prefix cache. cached: of"
+            " pairs whose score was cached.",
             [Query(total("rerank_prompt_tokens_total", by="source"), "{{source}}")],
             unit="si:tok/s",
             stacked=True,
         ),
         Panel(
-            "Workers that a request is split over",
-            "Mean, and how many calls a second are second attempts (retry, hedge) or were denied"
-            " one.",
+            "Workers per request",
+            "Mean; and retries, hedges, and those denied by the retry budget, per second.",
             [
                 Query(mean("rerank_request_workers"), "workers"),
                 Query(
                     f"{total('rerank_worker_extra_calls_total', by='kind')} > 0",
-                    "{{kind}} a second",
+                    "{{kind}} per second",
                 ),
             ],
         ),
         Panel(
             "Event loop lag",
-            "p99 of how late the loop wakes up: time that every request in that process loses.",
+            "p99 of the event loop's delay, which every request of that process loses.",
             [Query(quantile(0.99, "rerank_event_loop_lag_seconds", by="pod"), "{{pod}}")],
             unit="s",
         ),
@@ -188,6 +188,6 @@ DASHBOARD = Dashboard(
     "latency",
     "gmr-rerank / Latency",
     __doc__,
-    places("gateway|worker"),
+    targets("gateway|worker"),
     [REQUESTS, STAGES, KINDS, SIZES],
 )

@@ -1,11 +1,11 @@
-"""Overview: is the service well, and what does it promise? Rate, errors, duration, SLOs, cache."""
+"""Overview: rate, errors and duration of requests, service level objectives, and the cache."""
 
 from __future__ import annotations
 
 from deploy.dashboards.cache import CACHE
 from deploy.dashboards.pages import Dashboard, Panel, Query, Row
-from deploy.dashboards.promql import of, quantile, ratio, seen, total
-from deploy.dashboards.variables import places
+from deploy.dashboards.promql import occurring, quantile, ratio, series, total
+from deploy.dashboards.variables import targets
 
 _RERANK, _FAILED = 'dialect!~"none|worker"', 'status=~"5.."'
 _REQUESTS = "rerank_request_duration_seconds"
@@ -15,18 +15,18 @@ _AVAILABLE, _FAST = "rerank:slo_availability:objective", "rerank:slo_latency:obj
 _OK, _WARN, _BAD = "green", "orange", "red"
 
 
-def _chosen(recorded: str) -> str:
-    """A recorded series: it has no pod."""
+def _recorded(recorded: str) -> str:
+    """A selector of a recorded series, which has no pod."""
     return f'{recorded}{{namespace=~"$namespace", job=~"$job"}}'
 
 
 def _burn(ratio_: str, objective: str) -> str:
-    return f"{_chosen(ratio_)} / on () group_left () (1 - {objective})"
+    return f"{_recorded(ratio_)} / on () group_left () (1 - {objective})"
 
 
-def _left(bad: str, whole: str, objective: str) -> str:
-    """What of 30 days' budget is left, all chosen jobs together; no less than -1."""
-    gone = " / ".join(f"sum(avg_over_time({_chosen(recorded)}[30d]))" for recorded in (bad, whole))
+def _budget_left(bad: str, whole: str, objective: str) -> str:
+    """The share of 30 days' budget that is left, for all selected jobs together; at least -1."""
+    gone = " / ".join(f"sum(avg_over_time({_recorded(name)}[30d]))" for name in (bad, whole))
     return f"clamp_min(1 - {gone} / on () (1 - {objective}), -1)"
 
 
@@ -35,17 +35,17 @@ NOW = Row(
     [
         Panel(
             "Requests",
-            "Rerank requests a second, however they end.",
+            "Rerank requests per second, whatever their result.",
             [Query(total(_COUNT, _RERANK))],
             unit="reqps",
             kind="stat",
             width=4,
             height=4,
-            base="text",
+            base_color="text",
         ),
         Panel(
-            "Failing",
-            "Share of rerank requests that end with 5xx.",
+            "Error rate",
+            "Share of rerank requests that ended with a 5xx status.",
             [
                 Query(
                     ratio(
@@ -58,31 +58,31 @@ NOW = Row(
             width=4,
             height=4,
             decimals=2,
-            steps=[(0.001, _WARN), (0.0144, _BAD)],
+            thresholds=[(0.001, _WARN), (0.0144, _BAD)],
         ),
         Panel(
             "p99",
-            "99 % of answered requests are faster, all sizes together.",
+            "99 % of answered requests, of all sizes, were faster.",
             [Query(quantile(0.99, "rerank_scoring_duration_seconds"))],
             unit="s",
             kind="stat",
             width=4,
             height=4,
-            steps=[(1, _WARN), (2.5, _BAD)],
+            thresholds=[(1, _WARN), (2.5, _BAD)],
         ),
         Panel(
             "Ready workers",
-            "Fewest that any gateway has.",
-            [Query(f"min({of('rerank_workers', _READY)})")],
+            "Of the gateway that has the fewest.",
+            [Query(f"min({series('rerank_workers', _READY)})")],
             kind="stat",
             width=4,
             height=4,
-            base=_BAD,
-            steps=[(1, _OK)],
+            base_color=_BAD,
+            thresholds=[(1, _OK)],
         ),
         Panel(
-            "Known pairs",
-            "Share of pairs whose score was in the cache, or under way for another request.",
+            "Cached pairs",
+            "Share of pairs whose score was cached, or was being computed for another request.",
             [
                 Query(
                     ratio(
@@ -95,27 +95,27 @@ NOW = Row(
             width=4,
             height=4,
             decimals=0,
-            base="text",
+            base_color="text",
         ),
         Panel(
-            "Turned away",
-            "Requests a second that found no room or no worker.",
+            "Requests shed",
+            "Requests per second that were turned away, because of load or without a ready worker.",
             [Query(total("rerank_shed_total"))],
             unit="reqps",
             kind="stat",
             width=4,
             height=4,
-            steps=[(0.01, _WARN), (1, _BAD)],
+            thresholds=[(0.01, _WARN), (1, _BAD)],
         ),
     ],
 )
 PROMISES = Row(
-    "What is promised",
+    "Service level objectives",
     [
         Panel(
             "Availability: budget burn",
-            "How many times too fast the error budget is used up; at 1 it lasts its 30 days. Pages"
-            " at 14.4 (1 h) and 6 (6 h).",
+            "How many times too fast the error budget is used up: at 1 it lasts its 30 days. "
+            "Alerts page at 14.4 (1 h) and 6 (6 h).",
             [
                 Query(
                     _burn(f"job:rerank_requests_failed:ratio_rate{window}", _AVAILABLE),
@@ -125,13 +125,14 @@ PROMISES = Row(
             ],
             unit="none",
             width=9,
-            steps=[(1, "yellow"), (6, _WARN), (14.4, _BAD)],
-            limit=True,
-            log=True,
+            thresholds=[(1, "yellow"), (6, _WARN), (14.4, _BAD)],
+            threshold_lines=True,
+            log_scale=True,
         ),
         Panel(
             "Latency: budget burn",
-            "The same of answers (up to 100 documents) that took longer than the SLO's threshold.",
+            "The same for answers (of up to 100 documents) that took longer than the "
+            "objective's threshold.",
             [
                 Query(
                     _burn(f"job:rerank_answers_slow:ratio_rate{window}", _FAST),
@@ -141,45 +142,47 @@ PROMISES = Row(
             ],
             unit="none",
             width=9,
-            steps=[(1, "yellow"), (6, _WARN), (14.4, _BAD)],
-            limit=True,
-            log=True,
+            thresholds=[(1, "yellow"), (6, _WARN), (14.4, _BAD)],
+            threshold_lines=True,
+            log_scale=True,
         ),
         Panel(
-            "Promised",
-            "The objectives, as deploy/alerts/slo.yaml says.",
-            [Query(_AVAILABLE, "available"), Query(_FAST, "fast enough")],
+            "Objectives",
+            "The objectives of deploy/alerts/slo.yaml.",
+            [Query(_AVAILABLE, "availability"), Query(_FAST, "latency")],
             unit="percentunit",
             kind="stat",
             width=3,
             decimals=1,
-            base="text",
+            base_color="text",
         ),
         Panel(
             "Budget left",
-            "Share of the error budget of 30 days (or as many as Prometheus keeps) that is left;"
-            " below 0 it is overspent.",
+            "Share of the error budget of 30 days (or of the time that Prometheus keeps) that "
+            "is left; below 0 it is overspent.",
             [
                 Query(
-                    _left(
+                    _budget_left(
                         "job:rerank_requests_failed:rate5m",
                         "job:rerank_requests:rate5m",
                         _AVAILABLE,
                     ),
-                    "available",
+                    "availability",
                 ),
                 Query(
-                    _left("job:rerank_answers_slow:rate5m", "job:rerank_answers:rate5m", _FAST),
-                    "fast enough",
+                    _budget_left(
+                        "job:rerank_answers_slow:rate5m", "job:rerank_answers:rate5m", _FAST
+                    ),
+                    "latency",
                 ),
             ],
             unit="percentunit",
             kind="stat",
             width=3,
             decimals=0,
-            low=None,
-            base=_BAD,
-            steps=[(0, _WARN), (0.5, _OK)],
+            minimum=None,
+            base_color=_BAD,
+            thresholds=[(0, _WARN), (0.5, _OK)],
         ),
     ],
 )
@@ -188,14 +191,14 @@ REQUESTS = Row(
     [
         Panel(
             "Rate by route and dialect",
-            "Rerank requests a second.",
+            "Rerank requests per second.",
             [Query(total(_COUNT, _RERANK, by="route, dialect"), "{{route}} {{dialect}}")],
             unit="reqps",
             stacked=True,
         ),
         Panel(
-            "Failing, by route and dialect",
-            "Share of rerank requests that end with 5xx.",
+            "Error rate by route and dialect",
+            "Share of rerank requests that ended with a 5xx status.",
             [
                 Query(
                     ratio(
@@ -209,7 +212,7 @@ REQUESTS = Row(
         ),
         Panel(
             "p99 by route and dialect",
-            "Of good answers.",
+            "Of answers with status 200.",
             [
                 Query(
                     quantile(0.99, _REQUESTS, _RERANK, 'status="200"', by="route, dialect"),
@@ -221,23 +224,23 @@ REQUESTS = Row(
         ),
         Panel(
             "Answers by status",
-            "499: the client left before.",
+            "499: the client disconnected before the answer.",
             [Query(total(_COUNT, _RERANK, by="status"), "{{status}}")],
             unit="reqps",
             stacked=True,
         ),
         Panel(
             "Errors by code",
-            "Of requests and, with on_error=skip, of single documents. The codes are explained in"
-            " the API's documentation.",
-            [Query(seen("rerank_errors_total", "code"), "{{code}}")],
+            "Errors of requests and, with on_error=skip, of single documents. docs/api.md "
+            "explains the codes.",
+            [Query(occurring("rerank_errors_total", "code"), "{{code}}")],
             unit="si:err/s",
         ),
         Panel(
-            "Turned away, by reason",
+            "Requests shed by reason",
             "queue_full, expected_wait, queue_timeout: more load than capacity. deadline: the"
             " request's own deadline passed while it was queued.",
-            [Query(seen("rerank_shed_total", "reason"), "{{reason}}")],
+            [Query(occurring("rerank_shed_total", "reason"), "{{reason}}")],
             unit="reqps",
             stacked=True,
         ),
@@ -246,25 +249,28 @@ REQUESTS = Row(
             "Requests that are being answered, and those in the admission queue; beyond its limit"
             " requests are turned away.",
             [
-                Query(f"sum({of('rerank_requests_in_flight')})", "in flight"),
-                Query(f"sum({of('rerank_requests_queued')})", "queued"),
-                Query(f"sum({of('rerank_requests_queued_limit')})", "queue limit"),
+                Query(f"sum({series('rerank_requests_in_flight')})", "in flight"),
+                Query(f"sum({series('rerank_requests_queued')})", "queued"),
+                Query(f"sum({series('rerank_requests_queued_limit')})", "queue limit"),
             ],
         ),
         Panel(
             "Admitted work",
-            "Estimated prompt tokens inside, of what may be: the gateway's saturation. Above 100 %"
-            " where large requests are few.",
+            "Estimated prompt tokens of admitted requests, as a share of the capacity: the "
+            "gateway's saturation. Few large requests can exceed 100 %.",
             [
-                Query(ratio(of("rerank_admitted_tokens"), of("rerank_capacity_tokens")), "{{pod}}"),
+                Query(
+                    ratio(series("rerank_admitted_tokens"), series("rerank_capacity_tokens")),
+                    "{{pod}}",
+                ),
             ],
             unit="percentunit",
         ),
         Panel(
-            "Workers as gateways see them",
+            "Workers by state",
             "ready: get calls. unresponsive: miss probes. circuit_open: fail too often, get no"
             " calls for a while. unready: report it, or cannot be reached.",
-            [Query(f"max by (state) ({of('rerank_workers')})", "{{state}}")],
+            [Query(f"max by (state) ({series('rerank_workers')})", "{{state}}")],
         ),
     ],
 )
@@ -272,6 +278,6 @@ DASHBOARD = Dashboard(
     "overview",
     "gmr-rerank / Overview",
     __doc__,
-    places("gateway"),
+    targets("gateway"),
     [NOW, PROMISES, REQUESTS, CACHE],
 )

@@ -1,7 +1,7 @@
-"""Dashboards as they are thought of: rows of panels, each with its queries.
+"""The parts of a dashboard: rows of panels, and the queries of a panel.
 
-Knows the names of Grafana's units, panels and colours, not its JSON, and no metric of ours.
-Invariant: a panel is explained, and has no coordinates.
+Depends on the names of Grafana's units, panel types and colours, not on its JSON or on any metric.
+Invariant: every panel has a description, and none has coordinates.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Exporter = Literal["service", "vllm", "dcgm"]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One PromQL expression and how its series are called."""
+    """A PromQL expression, and the legend of its series."""
 
     expr: str
     legend: str = ""
@@ -25,8 +25,12 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One panel. `unit` is Grafana's name of it; `steps` colour values from a bound on, green below
-    the first."""
+    """A panel.
+
+    `unit` is Grafana's name for the unit. A value has the colour of the highest threshold that it
+    reaches, and `base_color` below the first. `columns` are a table's labels by their headings;
+    `value_names` are texts for single values, such as 1: "yes".
+    """
 
     title: str
     description: str
@@ -36,18 +40,16 @@ class Panel:
     width: int = 8
     height: int = 8
     stacked: bool = False
-    low: float | None = 0
-    high: float | None = None
+    minimum: float | None = 0
+    maximum: float | None = None
     decimals: int | None = None
-    steps: Sequence[tuple[float, str]] = ()
-    base: str = "green"
-    limit: bool = False  # whether the steps are drawn as lines
-    log: bool = False  # above 1; below it is drawn as ever, so that there can be zeros
-    needs: Exporter = "service"
-    # of a table: labels to show, by their headings
+    thresholds: Sequence[tuple[float, str]] = ()
+    base_color: str = "green"
+    threshold_lines: bool = False
+    log_scale: bool = False  # logarithmic above 1, linear below it, so that zero can be drawn
+    exporter: Exporter = "service"
     columns: Mapping[str, str] = field(default_factory=dict)
-    # values that have a name, such as 1: "yes"
-    words: Mapping[str, str] = field(default_factory=dict)
+    value_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A choice at the top of a dashboard: the values of a label, all of them by default.
+    """A variable at the top of a dashboard: values of a label, all of them by default.
 
-    All is anything at all, also where Prometheus gives no such label; where it is `chained`, all
-    that the query finds.
+    "All" also matches series without the label; if the variable is `chained`, it stands for the
+    values that the query finds.
     """
 
     name: str
@@ -74,17 +76,17 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Dashboard:
-    """A page. `name` is its file's, and in its uid; `others` are the names of those that it links
-    to."""
+    """A dashboard. `name` is that of its file, and part of its uid; `links` are the names of other
+    dashboards."""
 
     name: str
     title: str
     description: str
     variables: Sequence[Variable]
     rows: Sequence[Row]
-    others: Sequence[str] = ()
+    links: Sequence[str] = ()
 
     def panels(self) -> Iterator[Panel]:
-        """All panels, from the top."""
+        """All panels, from top to bottom."""
         for row in self.rows:
             yield from row.panels

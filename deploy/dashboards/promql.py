@@ -1,45 +1,42 @@
-"""The turns of PromQL that every panel uses, restricted to what the viewer has chosen at the top of
-the dashboard.
+"""PromQL expressions over the series that the viewer selected at the top of a dashboard.
 
-Knows that our series carry `namespace`, `job` and `pod` where Prometheus found them by Kubernetes,
-and no metric's name.
+Depends on the labels `namespace`, `job` and `pod`, which Prometheus adds to series of targets in
+Kubernetes, not on any metric. Invariant: every expression is restricted to the selection.
 """
 
 from __future__ import annotations
 
-CHOSEN = 'namespace=~"$namespace", job=~"$job", pod=~"$pod"'
+SELECTION = 'namespace=~"$namespace", job=~"$job", pod=~"$pod"'
 WINDOW = "$__rate_interval"
 
 
-def of(metric: str, *matchers: str) -> str:
-    """The chosen series of a metric."""
-    return f"{metric}{{{', '.join((CHOSEN, *matchers))}}}"
+def series(metric: str, *matchers: str) -> str:
+    """A selector of the selected series of a metric."""
+    return f"{metric}{{{', '.join((SELECTION, *matchers))}}}"
 
 
 def rate(metric: str, *matchers: str) -> str:
-    """What each chosen series gains a second."""
-    return f"rate({of(metric, *matchers)}[{WINDOW}])"
+    """The increase per second of each selected series."""
+    return f"rate({series(metric, *matchers)}[{WINDOW}])"
 
 
-def seen(metric: str, by: str) -> str:
-    """Like `total`, of those values alone that came up in the time that is looked at: not every
-    code there is."""
-    return f"{total(metric, by=by)} and sum by ({by}) (increase({of(metric)}[$__range])) > 0"
+def occurring(metric: str, by: str) -> str:
+    """As `total`, without the label values that did not occur in the displayed time range."""
+    return f"{total(metric, by=by)} and sum by ({by}) (increase({series(metric)}[$__range])) > 0"
 
 
 def total(metric: str, *matchers: str, by: str = "") -> str:
-    """What all chosen series gain a second, one for each value of the labels `by`."""
+    """The increase per second of the selected series together, by the labels `by`."""
     return f"sum{_by(by)} ({rate(metric, *matchers)})"
 
 
 def ratio(part: str, whole: str) -> str:
-    """A part of a whole; no value, rather than NaN, where the whole is zero. Both sides have the
-    same labels."""
+    """A ratio of two expressions with the same labels; without a value where `whole` is zero."""
     return f"{part} / ({whole} > 0)"
 
 
 def quantile(share: float, histogram: str, *matchers: str, by: str = "") -> str:
-    """Below what this share of a histogram's observations lies."""
+    """A quantile of a histogram's observations."""
     buckets = total(f"{histogram}_bucket", *matchers, by=f"{by}, le" if by else "le")
     return f"histogram_quantile({share}, {buckets})"
 

@@ -1,10 +1,10 @@
-"""Quality: what scores look like, by the digest of the model that gave them, and what gets none."""
+"""Quality: the distribution of scores by model digest, drift, and pairs without a score."""
 
 from __future__ import annotations
 
 from deploy.dashboards.pages import Dashboard, Panel, Query, Row
-from deploy.dashboards.promql import mean, of, quantile, ratio, total
-from deploy.dashboards.variables import DIGEST, MODEL, places
+from deploy.dashboards.promql import mean, quantile, ratio, series, total
+from deploy.dashboards.variables import DIGEST, MODEL, targets
 
 _SCORE = "rerank_relevance_score"
 _DIGEST = 'digest=~"$digest"'
@@ -14,9 +14,9 @@ _PAIRS = total("rerank_pairs_total", _DIGEST, by="digest")
 _ALL = total(f"{_SCORE}_count", _DIGEST, by="digest")
 
 
-def _below(edge: str) -> str:
-    """Pairs a second whose score is at most an edge of the histogram."""
-    return total(f"{_SCORE}_bucket", _DIGEST, f'le="{edge}"', by="digest")
+def _below(bound: str) -> str:
+    """Pairs per second with a score up to a bucket bound."""
+    return total(f"{_SCORE}_bucket", _DIGEST, f'le="{bound}"', by="digest")
 
 
 SCORES = Row(
@@ -24,8 +24,8 @@ SCORES = Row(
     [
         Panel(
             "Distribution",
-            "How many scores a second lie where. A good reranker says mostly no, and sometimes yes:"
-            " two bands, little between.",
+            "Scores per second by value. A good reranker mostly rejects and sometimes accepts: "
+            "two bands, and little between them.",
             [Query(total(f"{_SCORE}_bucket", _DIGEST, by="le"), "{{le}}")],
             kind="heatmap",
             width=12,
@@ -33,8 +33,8 @@ SCORES = Row(
         ),
         Panel(
             "Mean, median and p95 by digest",
-            "They move when the model, the data, or the questions do. A digest that differs from"
-            " the one before it is the model.",
+            "They change with the model, the data, or the queries. If only one digest differs, "
+            "the cause is the model.",
             [
                 Query(mean(_SCORE, _DIGEST, by="digest"), "{{digest}} mean"),
                 Query(quantile(0.5, _SCORE, _DIGEST, by="digest"), "{{digest}} p50"),
@@ -43,27 +43,27 @@ SCORES = Row(
             unit="none",
             width=12,
             height=9,
-            high=1,
+            maximum=1,
         ),
         Panel(
             "Relevant",
-            "Share of pairs with a score above 0.5.",
+            "Share of scores above 0.5.",
             [Query(f"1 - {ratio(_below('0.5'), _ALL)}", "{{digest}}")],
             unit="percentunit",
-            high=1,
+            maximum=1,
         ),
         Panel(
             "Undecided",
-            "Share of scores from 0.1 to 0.9. It rises when prompts are not what the model was"
-            " trained on.",
+            "Share of scores from 0.1 to 0.9. It rises if prompts differ from those of the "
+            "training.",
             [Query(ratio(f"({_below('0.9')} - {_below('0.1')})", _ALL), "{{digest}}")],
             unit="percentunit",
-            high=1,
+            maximum=1,
         ),
         Panel(
             "Saturated",
-            "Share of scores below 0.001 or above 0.999: their order still counts (by logit), but"
-            " the score says nothing more.",
+            "Share of scores below 0.001 or above 0.999. Ranking uses logits, so their order is"
+            " still meaningful.",
             [
                 Query(
                     f"1 - {ratio(f'''({_below('0.999')} - {_below('0.001')})''', _ALL)}",
@@ -71,16 +71,16 @@ SCORES = Row(
                 )
             ],
             unit="percentunit",
-            high=1,
+            maximum=1,
         ),
     ],
 )
 
 
 def _mean_over(window: str) -> str:
-    """The mean score of a window, by digest."""
+    """The mean score in a time window, by digest."""
     gained = [
-        f"sum by (digest) (increase({of(f'{_SCORE}_{part}', _DIGEST)}[{window}]))"
+        f"sum by (digest) (increase({series(f'{_SCORE}_{part}', _DIGEST)}[{window}]))"
         for part in ("sum", "count")
     ]
     return f"({ratio(*gained)})"
@@ -91,36 +91,36 @@ DRIFT = Row(
     [
         Panel(
             "Mean score: last hour against last day",
-            "How much higher the mean of the last hour is. A slow swing is traffic; a step is a"
-            " change of model, prompt or data.",
+            "Difference between the means. A slow change is traffic; a step is a new model, "
+            "prompt or data set.",
             [Query(f"{_mean_over('1h')} - {_mean_over('1d')}", "{{digest}}")],
             unit="none",
-            low=None,
+            minimum=None,
         ),
         Panel(
-            "Golden pairs: how far off",
-            "The largest difference from a published logit, of what is tolerated. At 1 a worker"
-            " does not turn ready.",
+            "Golden pairs: drift",
+            "Largest difference from a published logit, as a share of the tolerance. At 1 a "
+            "worker does not turn ready.",
             [
                 Query(
                     ratio(
-                        of("rerank_golden_drift_logits", _MODEL),
-                        of("rerank_golden_tolerance_logits", _MODEL),
+                        series("rerank_golden_drift_logits", _MODEL),
+                        series("rerank_golden_tolerance_logits", _MODEL),
                     ),
                     "{{pod}} {{model}} {{digest}}",
                 )
             ],
             unit="percentunit",
-            steps=[(0.5, "orange"), (1, "red")],
-            limit=True,
+            thresholds=[(0.5, "orange"), (1, "red")],
+            threshold_lines=True,
         ),
         Panel(
             "Workers by digest",
-            "Ready ones, as the gateway with most sees them. Two digests of one model: a roll-out"
-            " is under way, or stuck.",
+            "Ready workers, of the gateway that has the most. Two digests of a model: a roll-"
+            "out is under way, or stuck.",
             [
                 Query(
-                    f"max by (model, digest) ({of('rerank_model_workers', _MODEL)})",
+                    f"max by (model, digest) ({series('rerank_model_workers', _MODEL)})",
                     "{{model}} {{digest}}",
                 )
             ],
@@ -133,15 +133,15 @@ PAIRS = Row(
     [
         Panel(
             "Pairs by digest",
-            "Ranked a second, cached ones included.",
+            "Ranked pairs per second, cached ones included.",
             [Query(total("rerank_pairs_total", _DIGEST, _RANKED, by="digest"), "{{digest}}")],
             unit="si:pairs/s",
             stacked=True,
         ),
         Panel(
             "Truncated",
-            "Share of scored pairs whose text was longer than the model reads; what was cut was not"
-            " judged. Chunk documents.",
+            "Share of scored pairs whose text was longer than the model's limit. The rest of "
+            "the text was not scored: split such documents.",
             [
                 Query(
                     ratio(total("rerank_truncated_pairs_total", _DIGEST, by="digest"), _ALL),
@@ -152,8 +152,8 @@ PAIRS = Row(
         ),
         Panel(
             "Refused and failed",
-            "Share of pairs without a score: refused for what they are (image, length), or failed"
-            " in the service.",
+            "Share of pairs without a score: refused because of their content (image, length), "
+            "or failed in the service.",
             [
                 Query(
                     ratio(
@@ -167,8 +167,8 @@ PAIRS = Row(
             unit="percentunit",
         ),
         Panel(
-            "Known",
-            "Share of ranked pairs whose score was known. A new digest begins at nothing.",
+            "Cached",
+            "Share of ranked pairs whose score was cached. A new digest starts at 0.",
             [
                 Query(
                     ratio(
@@ -179,19 +179,19 @@ PAIRS = Row(
                 )
             ],
             unit="percentunit",
-            high=1,
+            maximum=1,
         ),
         Panel(
-            "Values in Redis that were not believed",
-            "Cut, changed, moved, or not ours. They are misses; more than a few mean that gateways"
-            " do not share their secret.",
+            "Rejected values in Redis",
+            "Truncated, changed or moved values, or those of another program. They are misses; "
+            "more than a few mean that gateways do not share their secret.",
             [Query(total("rerank_cache_rejected_total", by="reason"), "{{reason}}")],
             unit="si:values/s",
         ),
         Panel(
             "Harmful input",
-            "Images refused because they harmed a decoder a moment ago, and pairs that made the"
-            " network fail.",
+            "Images refused because they recently killed or stalled a decoder, and pairs that "
+            "made the network fail.",
             [
                 Query(total("rerank_quarantined_images_total"), "images"),
                 Query(total("rerank_isolated_pairs_total"), "pairs"),
@@ -205,6 +205,6 @@ DASHBOARD = Dashboard(
     "quality",
     "gmr-rerank / Quality",
     __doc__,
-    [*places("gateway|worker"), MODEL, DIGEST],
+    [*targets("gateway|worker"), MODEL, DIGEST],
     [SCORES, DRIFT, PAIRS],
 )

@@ -1,4 +1,4 @@
-"""What a viewer can choose at the top of a dashboard."""
+"""The variables at the top of the dashboards."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from deploy.dashboards.pages import Variable
 _NAMESPACE = 'namespace=~"$namespace"'
 
 
-def places(role: str) -> tuple[Variable, ...]:
-    """Where processes of a role run. All is those of the role: gateways and workers export the same
-    metrics, many of them 0."""
+def targets(role: str) -> tuple[Variable, ...]:
+    """Namespace, job and pod of the processes with a role. Other roles are excluded even by "All",
+    because gateways and workers export the same metrics, many of them 0."""
     processes = f'rerank_build_info{{{_NAMESPACE}, role=~"{role}|serve"}}'
     return (
         Variable("namespace", "Namespace", "label_values(rerank_build_info, namespace)"),

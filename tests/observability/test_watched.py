@@ -63,7 +63,7 @@ def test_every_panel_shows_something_of_a_service_under_load(
             ask = watched.table if panel.kind == "table" else watched.graph
             # one that nothing here can answer must at least be PromQL
             found = ask(query.expr, chosen)
-            if panel.needs == "service" and not any(series.values for series in found):
+            if panel.exporter == "service" and not any(series.values for series in found):
                 empty.append(f"{panel.title}: {query.expr}")
     assert not empty
 

@@ -98,7 +98,7 @@ def _measure_rows(checkpoint: Checkpoint, path: Path, device: str) -> Measured:
 
     rows = Rows(path, checkpoint)
     with progress(f"measuring {checkpoint.name}", len(rows), unit="rows") as advance:
-        return measure(checkpoint, rows, device="cuda" if on_gpu else "cpu", told=advance)
+        return measure(checkpoint, rows, device="cuda" if on_gpu else "cpu", progress=advance)
 
 
 def _print_cells(results: Results) -> None:

@@ -1,1 +1,1 @@
-"""The offline half: losses and training jobs."""
+"""The training job: losses, batches, gradients, saved states."""

@@ -1,164 +1,177 @@
-"""Groups as tensors: whole groups side by side as long as they fit a token budget, a larger one in
-pieces.
+"""Groups as tensors: whole groups share a batch while they fit a token budget, a larger one is cut.
 
-Knows prompts, pixels and positions, no network. Invariant: every pair of every group stands in
-exactly one batch, a group's pairs in order, and no batch exceeds the budget, padding included, as
-long as a single pair does not.
+Depends on prompts, pixels and positions, not on a network. Invariant: every pair of every group is
+in exactly one batch, a group's pairs are in order, and no batch exceeds the budget, padding
+included, unless a single pair does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model_store.families.prompt import Image, Prompt
-from model_store.networks.qwen2_5_vl_images import grid, image_tokens, patches, positions
+from model_store.families.prompt import Prompt
+from model_store.families.qwen2_5_vl import grid, image_tokens, patches, positions
 from model_store.training.groups import Group, Pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some pairs, padded on the right: nothing to the left of a pair's end sees the padding, so no
-    mask is needed."""
+    """Pairs, padded on the right to the longest one.
+
+    Attention is causal: no token of a pair reads the padding behind it, so there is no mask.
+    """
 
     ids: Tensor  # [pairs, tokens]
-    places: Tensor  # [3, pairs, tokens]
-    ends: Tensor  # [pairs]: the position that answers
-    relevant: Tensor  # [pairs]: whether the pair is a positive
-    pixels: Tensor | None  # [patches, 1176], every picture once, however many pairs show it
+    positions: Tensor  # [3, pairs, tokens]
+    last: Tensor  # [pairs]: index of the last token, from which the score is read
+    relevant: Tensor  # [pairs]: true for a positive
+    pixels: Tensor | None  # [patches, 1176]: each distinct picture once
     grids: Tensor | None  # [pictures, 3]
-    # [image tokens of all pairs, in order]: which token of all pictures stands there
-    shown: Tensor | None
+    image_rows: Tensor | None  # [image tokens of all pairs, in order]: row among picture tokens
     tokens: int  # without padding
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        return replace(
-            self,
-            ids=self.ids.to(device),
-            places=self.places.to(device),
-            ends=self.ends.to(device),
-            relevant=self.relevant.to(device),
-            pixels=None if self.pixels is None else self.pixels.to(device),
-            grids=None if self.grids is None else self.grids.to(device),
-            shown=None if self.shown is None else self.shown.to(device),
-        )
+        """The same batch on a device."""
+        moved: dict[str, Tensor] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                moved[field.name] = value.to(device)
+        return replace(self, **moved)  # type: ignore[arg-type]
 
-    def first(self) -> Batch:
-        """Its first pair alone, without its pictures: the least that a network can be run on."""
+    def first_pair(self) -> Batch:
+        """The first pair alone, without pictures: the least input that a network can run on."""
         return replace(
             self,
             ids=self.ids[:1],
-            places=self.places[:, :1],
-            ends=self.ends[:1],
+            positions=self.positions[:, :1],
+            last=self.last[:1],
             relevant=self.relevant[:1],
             pixels=None,
             grids=None,
-            shown=None,
+            image_rows=None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What one gradient is computed from: several groups in one batch, or one group in several."""
+    """The input of one loss: several groups in one batch, or one group in several batches."""
 
-    names: tuple[str, ...]  # of each group: its id, and where it stands
+    names: tuple[str, ...]  # of each group: its id and its row's position, `file:line`
     sizes: tuple[int, ...]  # pairs of each group
     batches: tuple[Batch, ...]
-    missing: int
+    missing: int  # negatives that the groups' examples lack
 
 
-def units(groups: Sequence[Group], budget: int, image_token: int | None) -> list[Unit]:
-    """All groups, shortest prompts first, so that those of about equal length share a batch."""
-    made: list[Unit] = []
-    for packed in _packed(sorted(groups, key=lambda group: (group.longest, group.id)), budget):
-        sizes = tuple(len(group.prompts) for group in packed)
-        pairs = [
-            (prompt, number == 0, group)
-            for group in packed
-            for number, prompt in enumerate(group.prompts)
-        ]
-        width = (
-            max(1, budget // max(group.longest for group in packed))
-            if len(packed) == 1
-            else len(pairs)
-        )
-        pieces = tuple(
-            _batch(pairs[at : at + width], image_token) for at in range(0, len(pairs), width)
-        )
-        names = tuple(f"{group.id} ({group.place})" for group in packed)
-        made.append(Unit(names, sizes, pieces, sum(group.missing for group in packed)))
-    return made
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    prompt: Prompt
+    relevant: bool
+    pictures: dict[bytes, Pixels]
 
 
-def _packed(groups: Sequence[Group], budget: int) -> Iterator[list[Group]]:
-    """Runs of groups that fit the budget together; a group that is larger stands alone."""
-    packed: list[Group] = []
-    for group in groups:  # each is at least as long as those before it
-        rows = sum(len(each.prompts) for each in packed) + len(group.prompts)
-        if packed and rows * group.longest > budget:
+class Batcher:
+    """Makes units of groups. `budget` is the tokens that a batch may have, padding included."""
+
+    def __init__(self, *, budget: int, image_token: int) -> None:
+        self._budget, self._image_token = budget, image_token
+
+    def units(self, groups: Sequence[Group]) -> list[Unit]:
+        """Units of all groups, shortest prompts first, so that similar lengths share a batch."""
+        ordered = sorted(groups, key=lambda group: (group.longest, group.id))
+        return [self._unit(packed) for packed in self._packed(ordered)]
+
+    def _packed(self, groups: Sequence[Group]) -> Iterator[list[Group]]:
+        """Runs of groups that fit the budget together; a group over the budget is a run alone."""
+        packed: list[Group] = []
+        rows = 0
+        for group in groups:  # each is at least as long as those before it
+            rows += len(group.prompts)
+            if packed and rows * group.longest > self._budget:
+                yield packed
+                packed, rows = [], len(group.prompts)
+            packed.append(group)
+
+        if packed:
             yield packed
-            packed = []
-        packed.append(group)
-    if packed:
-        yield packed
+
+    def _unit(self, groups: Sequence[Group]) -> Unit:
+        pairs: list[_Pair] = []
+        for group in groups:
+            for number, prompt in enumerate(group.prompts):
+                pairs.append(_Pair(prompt, number == 0, group.pictures))
+
+        width = len(pairs)
+        if len(groups) == 1:  # the only one that may exceed the budget
+            width = max(1, self._budget // groups[0].longest)
+        batches = [
+            self._batch(pairs[start : start + width]) for start in range(0, len(pairs), width)
+        ]
+
+        return Unit(
+            names=tuple(f"{group.id} ({group.location})" for group in groups),
+            sizes=tuple(len(group.prompts) for group in groups),
+            batches=tuple(batches),
+            missing=sum(group.missing for group in groups),
+        )
+
+    def _batch(self, pairs: Sequence[_Pair]) -> Batch:
+        lengths = [len(pair.prompt.ids) for pair in pairs]
+        ids = np.zeros((len(pairs), max(lengths)), np.int64)
+        columns = np.zeros((3, len(pairs), max(lengths)), np.int64)
+        for row, pair in enumerate(pairs):
+            ids[row, : lengths[row]] = pair.prompt.ids
+            columns[:, row, : lengths[row]] = self._positions(pair.prompt)
+
+        pixels, grids, image_rows = _pictures(pairs)
+        return Batch(
+            ids=torch.from_numpy(ids),
+            positions=torch.from_numpy(columns),
+            last=torch.tensor(lengths) - 1,
+            relevant=torch.tensor([pair.relevant for pair in pairs]),
+            pixels=pixels,
+            grids=grids,
+            image_rows=image_rows,
+            tokens=sum(lengths),
+        )
+
+    def _positions(self, prompt: Prompt) -> npt.NDArray[np.int64]:
+        """`[3, tokens]` of a whole prompt."""
+        before, start = positions(prompt.prefix, self._image_token)
+        after, _ = positions(prompt.suffix, self._image_token, start)
+        return np.concatenate([before, after], axis=1)
 
 
-def _batch(pairs: Sequence[tuple[Prompt, bool, Group]], image_token: int | None) -> Batch:
-    lengths = [len(prompt.prefix.ids) + len(prompt.suffix.ids) for prompt, _, _ in pairs]
-    ids = np.zeros((len(pairs), max(lengths)), np.int64)
-    places = np.zeros((3, len(pairs), max(lengths)), np.int64)
-    for row, (prompt, _, _) in enumerate(pairs):
-        ids[row, : lengths[row]] = prompt.ids
-        places[:, row, : lengths[row]] = _positions(prompt, image_token)
-    pixels, grids, shown = _pictures(
-        [(image, group.pictures) for prompt, _, group in pairs for image in prompt.images]
-    )
-    return Batch(
-        ids=torch.from_numpy(ids),
-        places=torch.from_numpy(places),
-        ends=torch.tensor(lengths) - 1,
-        relevant=torch.tensor([relevant for _, relevant, _ in pairs]),
-        pixels=pixels,
-        grids=grids,
-        shown=shown,
-        tokens=sum(lengths),
-    )
+def _pictures(pairs: Sequence[_Pair]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Patches and grids of the distinct pictures, and the row of each image token among theirs.
 
-
-def _positions(
-    prompt: Prompt, image_token: int | None
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    before, start = positions(prompt.prefix, image_token)
-    after, _ = positions(prompt.suffix, image_token, start)
-    return np.concatenate([before, after], axis=1)
-
-
-def _pictures(
-    images: Sequence[tuple[Image, dict[bytes, Pixels]]],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Patches and grids of the distinct pictures, and where the tokens of each image in turn lie
-    among theirs."""
-    if not images:
-        return None, None, None
-    first: dict[bytes, int] = {}
-    distinct: list[tuple[Image, Pixels]] = []
+    A vision tower reads a picture once, however many pairs of a batch show it.
+    """
+    first_row: dict[bytes, int] = {}
     tokens = 0
-    for image, pictures in images:
-        if image.key not in first:
-            first[image.key] = tokens
-            tokens += image_tokens(image)
-            distinct.append((image, pictures[image.key]))
-    shown = np.concatenate(
-        [np.arange(first[image.key], first[image.key] + image_tokens(image)) for image, _ in images]
-    )
-    pixels = np.concatenate([patches(picture) for _, picture in distinct])
+    pixels: list[npt.NDArray[np.float32]] = []
+    grids: list[tuple[int, int, int]] = []
+    rows: list[npt.NDArray[np.int64]] = []
+    for pair in pairs:
+        for image in pair.prompt.images:
+            count = image_tokens(image)
+            if image.key not in first_row:
+                first_row[image.key] = tokens
+                tokens += count
+                pixels.append(patches(pair.pictures[image.key]))
+                grids.append(grid(image))
+            rows.append(np.arange(first_row[image.key], first_row[image.key] + count))
+
+    if not rows:
+        return None, None, None
     return (
-        torch.from_numpy(pixels),
-        torch.tensor([grid(image) for image, _ in distinct]),
-        torch.from_numpy(shown),
+        torch.from_numpy(np.concatenate(pixels)),
+        torch.tensor(grids),
+        torch.from_numpy(np.concatenate(rows)),
     )

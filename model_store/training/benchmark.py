@@ -1,8 +1,8 @@
-"""A checkpoint on rows of one's own: each row's documents are ranked, query by query, for the gate
-of `gmr models promote`.
+"""A benchmark of one's own rows: each row's documents are ranked, for the gate of `gmr models
+promote`.
 
-Knows rows, networks and metrics. Invariant: every document of a row is scored as the service scores
-it, a relevant one loses all ties, and the benchmark's name stands for what was asked: queries,
+Depends on rows, networks and metrics. Invariant: every document of a row is scored as the service
+scores it, and a positive loses all ties. The benchmark's name is a digest of the rows' queries,
 instructions, documents and pictures, whatever the file is called.
 """
 
@@ -22,7 +22,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import hit_rate, ndcg, ranked
 from model_store.evaluation.results import MAX_QUERIES, Results
 from model_store.manifest import CheckpointUnusable, manifest_digest
-from model_store.training.batches import units
+from model_store.training.batches import Batcher
 from model_store.training.data.identity import image_digest
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import DataError, Example, Side
@@ -37,17 +37,17 @@ METRICS: dict[str, Callable[[Sequence[float]], float]] = {
     "hit@5": lambda relevances: hit_rate(relevances, 5),
     f"hit@{CUT}": lambda relevances: hit_rate(relevances, CUT),
 }
-"""Of relevances in ranked order."""
+"""Functions of a row's relevances in ranked order."""
 DATASET = "rows"
-_DOCUMENTS_AT_ONCE = 64
+DOCUMENTS_AT_ONCE = 64
 """Documents of a row whose pictures are in memory together."""
-_TOKENS = 16_384
-"""Of one forward pass, padding included; a pair may have more."""
+BATCH_TOKENS = 16_384
+"""Tokens of one forward pass, padding included; a single pair may have more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Values by query, by metric; and what kind of pair each query asks for, such as T-I."""
+    """Values by metric and query, and the kind of each query's pairs, such as T-I."""
 
     benchmark: str
     checkpoint: str
@@ -55,7 +55,7 @@ class Measured:
     kinds: dict[str, str]
 
     def results(self, metric: str) -> Results:
-        """One metric's values as the gate compares them."""
+        """The values of one metric, as the gate compares them."""
         return Results(
             benchmark=self.benchmark,
             metric=metric,
@@ -65,8 +65,7 @@ class Measured:
 
 
 class Rows:
-    """The rows of a file, all of them read once: what cannot be ranked is refused before a network
-    is loaded."""
+    """The rows of a file, all checked before a network is loaded."""
 
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
         """Raises `DataError` with a line for each of the first problems, and
@@ -83,10 +82,7 @@ class Rows:
                 " measured."
             )
 
-        report = check(path)
-        problems = list(report.problems)
-        if not problems:
-            problems = self._problems()
+        problems = list(check(path).problems) or self._problems()
         if problems:
             raise DataError("\n".join(problems))
         self.benchmark = f"rows-{self._digest()[:16]}"
@@ -95,14 +91,14 @@ class Rows:
         return len(self.examples)
 
     def _problems(self) -> list[str]:
+        """The first rows that cannot be ranked, a sentence each."""
         problems: list[str] = []
         for number in range(len(self)):
             example = self.examples[number]
+            problem = self.grouper.unreadable(example)
             if not example.negatives:
-                problems.append(
-                    f"{example.location}: there is no negative to rank the positives against."
-                )
-            elif (problem := self.grouper.unreadable(example)) is not None:
+                problem = f"{example.location}: there is no negative to rank the positives against."
+            if problem is not None:
                 problems.append(problem)
             if len(problems) == SHOWN:
                 break
@@ -112,13 +108,10 @@ class Rows:
         total = hashlib.sha256()
         for number in range(len(self)):
             example = self.examples[number]
-            documents = [*example.positives, *(negative.side for negative in example.negatives)]
-            told = [
-                example.instruction,
-                len(example.positives),
-                *map(_content, (example.query, *documents)),
-            ]
-            total.update(repr(told).encode() + b"\n")
+            contents: list[object] = [example.instruction, len(example.positives)]
+            for side in (example.query, *_documents(example)):
+                contents.append(_content(side))
+            total.update(repr(contents).encode() + b"\n")
         return total.hexdigest()
 
 
@@ -127,37 +120,81 @@ def measure(
     rows: Rows,
     *,
     device: str = "cpu",
-    told: Callable[[int], None] = lambda rows: None,
+    documents_at_once: int = DOCUMENTS_AT_ONCE,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> Measured:
-    """Every metric of every row; `told` is called with the number of rows that were done.
+    """Every metric of every row, in fp32 on a CPU and bf16 on a GPU, as the service computes.
 
-    fp32 on a CPU, bf16 on a GPU, as the service. Raises `CheckpointUnusable` and `DataError`.
+    `progress` is called with the number of rows done since the last call. Raises
+    `CheckpointUnusable` and `DataError`.
     """
     digest = manifest_digest(checkpoint.folder)
-    score = _scorer(checkpoint, rows.grouper, device)
+    scorer = _RowScorer(checkpoint, rows.grouper, device, documents_at_once, batch_tokens)
     values: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     kinds: dict[str, str] = {}
 
     for number in range(len(rows)):
         example = rows.examples[number]
-        query = _name(example)
-        scores = score(example)
+        scores = scorer.score(example)
         if not all(map(math.isfinite, scores)):
             raise CheckpointUnusable(
                 f"{checkpoint.name}: a document of {example.location} has no finite score."
             )
-        relevances = _ranked(scores, len(example.positives))
+
+        query = query_name(example)
+        relevances = ranked_relevances(scores, len(example.positives))
         for metric, value in METRICS.items():
             values[metric][query] = value(relevances)
         kinds[query] = f"{_kind(example.query)}-{_kind(example.positives[0])}"
-        told(1)
+        progress(1)
     return Measured(rows.benchmark, f"sha256:{digest}", values, kinds)
 
 
-def _scorer(
-    checkpoint: Checkpoint, grouper: Grouper, device: str
-) -> Callable[[Example], list[float]]:
-    """An example to the scores of its positives and then of its negatives."""
+def ranked_relevances(scores: Sequence[float], positives: int) -> list[float]:
+    """Relevances by falling score, a positive behind all that it is tied with.
+
+    The scores of the positives come first in `scores`.
+    """
+    relevances = [0.0] * (len(scores) - positives) + [1.0] * positives
+    return ranked([*scores[positives:], *scores[:positives]], relevances)
+
+
+class _RowScorer:
+    """Scores a row's documents with a checkpoint's own head."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        grouper: Grouper,
+        device: str,
+        documents_at_once: int,
+        batch_tokens: int,
+    ) -> None:
+        self._grouper, self._documents_at_once = grouper, documents_at_once
+        self._device = torch.device(device)
+        self._network = _load(checkpoint, device)
+        family = checkpoint.family
+        labels = self._network.get_output_embeddings().weight[list(family.label_ids)].float()
+        self._head = labels[0] - labels[1]
+        self._image_token = family.image_token_id
+        self._batcher = Batcher(budget=batch_tokens, image_token=family.image_token_id)
+
+    @torch.inference_mode()
+    def score(self, example: Example) -> list[float]:
+        """Scores of the positives and then of the negatives; raises `DataError`."""
+        documents = _documents(example)
+        scores: list[float] = []
+        for start in range(0, len(documents), self._documents_at_once):
+            chunk = documents[start : start + self._documents_at_once]
+            (unit,) = self._batcher.units([self._grouper.group_of(example, chunk)])
+            for batch in unit.batches:
+                hidden = read_pairs(self._network.model, batch.to(self._device), self._image_token)
+                scores += (hidden.float() @ self._head).tolist()
+        return scores
+
+
+def _load(checkpoint: Checkpoint, device: str) -> Network:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     try:
         network = Network.from_pretrained(
@@ -171,39 +208,17 @@ def _scorer(
         raise CheckpointUnusable(
             f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
         ) from None
-
-    network = network.to(device).eval()
-    family = checkpoint.family
-    yes, no = network.get_output_embeddings().weight[list(family.label_ids)].float()
-
-    @torch.inference_mode()
-    def score(example: Example) -> list[float]:
-        documents = [*example.positives, *(negative.side for negative in example.negatives)]
-        scores: list[float] = []
-        for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
-            group = grouper.group_of(example, documents[start : start + _DOCUMENTS_AT_ONCE])
-            (unit,) = units([group], max(_TOKENS, group.longest), family.image_token_id)
-            for batch in unit.batches:
-                hidden = read_pairs(
-                    network.model, batch.to(torch.device(device)), family.image_token_id
-                )
-                scores += (hidden.float() @ (yes - no)).tolist()
-        return scores
-
-    return score
+    return network.to(device).eval()
 
 
-def _ranked(scores: Sequence[float], positives: int) -> list[float]:
-    """Relevances by falling score, a positive behind all that it is tied with; the positives'
-    scores come first."""
-    relevances = [0.0] * (len(scores) - positives) + [1.0] * positives
-    return ranked([*scores[positives:], *scores[:positives]], relevances)
+def _documents(example: Example) -> list[Side]:
+    return [*example.positives, *(negative.side for negative in example.negatives)]
 
 
-def _name(example: Example) -> str:
-    """The row's id, or its line where it has none: the file's name is no part of a query."""
-    name, _, line = example.location.rpartition(":")
-    return f"row {line}" if example.id == f"{Path(name).name}:{line}" else example.id
+def query_name(example: Example) -> str:
+    """The row's id, or its line where it has none: the name of the file is not part of a query."""
+    file, _, line = example.location.rpartition(":")
+    return f"row {line}" if example.id == f"{Path(file).name}:{line}" else example.id
 
 
 def _content(side: Side) -> tuple[str | None, str | None]:
@@ -211,4 +226,7 @@ def _content(side: Side) -> tuple[str | None, str | None]:
 
 
 def _kind(side: Side) -> str:
-    return "I" * (side.image is not None) + "T" * (side.text is not None)
+    """I, T or IT."""
+    image = "" if side.image is None else "I"
+    text = "" if side.text is None else "T"
+    return image + text

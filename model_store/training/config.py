@@ -1,8 +1,7 @@
-"""What a training run is told: one frozen configuration, read from a YAML file, wholly checked
-before anything is loaded.
+"""The configuration of a training run: frozen, read from a YAML file, checked as a whole.
 
-Knows names and bounds, no data and no network. Invariant: a `TrainConfig` that exists is within its
-bounds and has no key that nobody reads.
+Depends on names and bounds, not on data or a network. Invariant: a `TrainConfig` that exists is
+within its bounds and has no unknown key.
 """
 
 from __future__ import annotations
@@ -19,15 +18,16 @@ from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 MAX_CONFIG_BYTES = 2**18
+_MAX_PROBLEMS = 20
 LANGUAGE_MODEL = (
     r".*\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 )
-"""Every linear map of the language model's layers. Anchored: Qwen2.5-VL's vision tower has
-`mlp.gate_proj` and its like, too."""
+"""Every linear map of the language model's layers. The pattern names `language_model`: a vision tower
+may have an `mlp.gate_proj`, too."""
 
 
 class TrainingError(Exception):
-    """A run that cannot begin or go on; its text is one sentence for whoever started it."""
+    """A run that cannot begin or continue; the text is one sentence for the user."""
 
 
 class _Section(BaseModel):
@@ -35,8 +35,7 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """What is learnt from, and how an example becomes a group of one positive and some
-    negatives."""
+    """The rows, and how an example becomes a group of one positive and some negatives."""
 
     train: Path
     dev: Path | None = None
@@ -56,7 +55,7 @@ class DataConfig(_Section):
 
 
 class HeadConfig(_Section):
-    """How a final hidden state becomes logits."""
+    """The rows that turn a final hidden state into logits."""
 
     kind: Literal["tokens", "trainable", "random"] = Field(
         "tokens", description="Frozen label rows, free ones, or learnt anew."
@@ -80,7 +79,7 @@ class HeadConfig(_Section):
 
 
 class LoraConfig(_Section):
-    """The low-rank maps that are trained, and where they stand."""
+    """The low-rank maps, and the modules that have one."""
 
     rank: int = Field(16, ge=1, le=1024)
     alpha: int = Field(32, ge=1, le=4096)
@@ -133,7 +132,7 @@ class OptimizerConfig(_Section):
 
 
 class BatchConfig(_Section):
-    """How much one step learns from, and how much of it is in memory at once."""
+    """The examples of one step, and the tokens of one forward pass."""
 
     examples: int = Field(
         64, ge=1, le=2**16, description="Of one step, over all processes together."
@@ -199,9 +198,13 @@ class TrainConfig(_Section):
             raise ValueError("head.words needs yes and no at least")
         return self
 
+    @property
+    def read_out(self) -> ReadOut:
+        """The score that the loss teaches: yes - no, or yes alone (paper, eq. 1 and 2)."""
+        return YES_MINUS_NO if self.loss.direction == "sft" else YES_ALONE
+
     def deciding(self) -> dict[str, Any]:
-        """What decides the weights, by dotted key: a run may be resumed under another value of
-        anything else."""
+        """Settings that decide the weights, by dotted key; the others may change at a resume."""
         free = {
             "output",
             "data.workers",
@@ -212,51 +215,60 @@ class TrainConfig(_Section):
             "keep",
             "report_every",
             "tensorboard",
+            "evaluate_every",
+            "evaluate_examples",
         }
-        free |= {"evaluate_every", "evaluate_examples"}
         return {key: value for key, value in _flat(self.model_dump(mode="json")) if key not in free}
 
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a YAML file, or a shipped configuration by its name; `overrides` are `dotted.key=value`,
-    the value in YAML.
+    """Read a YAML file, or a shipped configuration by its name.
 
-    Raises `TrainingError` with a line for each thing that is wrong.
+    `overrides` are `dotted.key=value`, the value in YAML. Raises `TrainingError` with a line for
+    each problem.
     """
     path = SHIPPED_CONFIGS / f"{name}.yaml"
-    if not (name.isidentifier() or name.replace("-", "_").isidentifier()) or not path.is_file():
+    if not name.replace("-", "_").isidentifier() or not path.is_file():
         path = Path(name)
+
+    values = _read(path)
+    for override in overrides:
+        _set(values, override)
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{path}: {_sentence(problem)}" for problem in error.errors()[:_MAX_PROBLEMS]]
+        raise TrainingError("\n".join(lines)) from None
+
+
+def _read(path: Path) -> dict[Any, Any]:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise TrainingError(f"{path}: a configuration has at most {MAX_CONFIG_BYTES} bytes.")
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        shipped = ", ".join(sorted(each.stem for each in SHIPPED_CONFIGS.glob("*.yaml")))
+        shipped = ", ".join(sorted(config.stem for config in SHIPPED_CONFIGS.glob("*.yaml")))
         raise TrainingError(
             f"{path}: there is no such readable file, and the shipped configurations are {shipped}."
         ) from None
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         raise TrainingError(f"{path}:{mark.line + 1 if mark else 1}: this is not YAML.") from None
+
     if not isinstance(values, dict):
         raise TrainingError(f"{path}: a configuration is a mapping of names to values.")
-    for override in overrides:
-        _set(values, override)
-    try:
-        return TrainConfig.model_validate(values)
-    except ValidationError as error:
-        raise TrainingError(
-            "\n".join(f"{path}: {_sentence(each)}" for each in error.errors()[:20])
-        ) from None
+    return values
 
 
 def _set(values: dict[Any, Any], override: str) -> None:
+    """Set one `dotted.key=value` in nested mappings."""
     key, equals, value = override.partition("=")
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {}) if isinstance(values, dict) else {}
     if not equals or not isinstance(values, dict):
         raise TrainingError(f"{override}: this is not key=value with the key of a setting.")
+
     try:
         values[last] = yaml.safe_load(value)
     except yaml.YAMLError:
@@ -264,10 +276,8 @@ def _set(values: dict[Any, Any], override: str) -> None:
 
 
 def _sentence(error: Any) -> str:
-    """One of pydantic's findings, in a sentence; for a key that does not exist, with the one that
-    was probably meant."""
-    place = [str(part) for part in error["loc"]]
-    key = ".".join(place)
+    """An error of pydantic's as a sentence; an unknown key comes with the nearest known one."""
+    key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, list(_known(TrainConfig)), 1, 0.5)
         return f"there is no setting {key}{f'; did you mean {near[0]}?' if near else '.'}"
@@ -275,6 +285,7 @@ def _sentence(error: Any) -> str:
 
 
 def _known(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All keys, those of sections dotted."""
     for name, field in section.model_fields.items():
         yield prefix + name
         for kind in (field.annotation, *get_args(field.annotation)):
@@ -283,6 +294,7 @@ def _known(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted keys and values."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}.")

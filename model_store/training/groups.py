@@ -1,14 +1,14 @@
-"""From an example to a group: one positive and some negatives, drawn anew every epoch, as prompts
-and pictures.
+"""Examples as groups: one positive and some negatives, drawn anew every epoch, as prompts and
+pictures.
 
-Knows examples, the family and picture files, no tensors. Invariant: a group is a function of its
-example, the seed and the epoch alone, and its prompts are those the service would make of the same
-pairs.
+Depends on examples, the family and picture files, not on tensors. Invariant: a group is a function
+of its example, the seed and the epoch alone, and its prompts are those that the service makes of
+the same pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from model_store.manifest import PixelBounds
 from model_store.training.data.rows import DataError, Example, Side
 
 Pixels = npt.NDArray[np.uint8]
-_SIZES = 2**16
+_CACHED_SIZES = 2**16
 _TOO_LONG: dict[TooLongPart, str] = {
     "instruction": "the instruction alone has more than {limit} tokens.",
     "query": (
@@ -36,34 +36,36 @@ _TOO_LONG: dict[TooLongPart, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How many negatives an example gives, and how many of them are random ones (paper, section
-    5.1: 16, 1:1)."""
+    """Negatives of an example, and the share of them that is random (paper, section 5.1: 16,
+    1:1)."""
 
     negatives: int
     random_share: float
     seed: int
 
     def documents(self, example: Example, epoch: int) -> tuple[tuple[Side, ...], int]:
-        """One positive and then the negatives of an epoch, and how many there were too few of.
+        """One positive and then the negatives of an epoch, and how many are missing.
 
         Neither kind stands in for the other: the ratio is what the paper holds, not the number.
         """
-        rng = Random(f"{self.seed}/{epoch}/{example.id}")
-        wanted = {"random": round(self.negatives * self.random_share)}
-        wanted["hard"] = self.negatives - wanted["random"]
-        chosen = [rng.choice(example.positives)]
-        for kind, count in wanted.items():
+        generator = Random(f"{self.seed}/{epoch}/{example.id}")
+        random = round(self.negatives * self.random_share)
+        chosen = [generator.choice(example.positives)]
+        for kind, count in (("random", random), ("hard", self.negatives - random)):
             sides = [negative.side for negative in example.negatives if negative.kind == kind]
-            chosen += rng.sample(sides, min(count, len(sides)))
+            chosen += generator.sample(sides, min(count, len(sides)))
         return tuple(chosen), self.negatives + 1 - len(chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """An example's prompts, the positive's first, and its pictures by key."""
+    """An example's prompts, the positive's first, and its pictures by key.
+
+    `location` is `file:line` of its row; `missing` the negatives that the example has too few.
+    """
 
     id: str
-    place: str
+    location: str
     prompts: tuple[Prompt, ...]
     pictures: dict[bytes, Pixels]
     missing: int
@@ -75,8 +77,10 @@ class Group:
 
 
 class Grouper:
-    """Makes groups for one checkpoint. Picklable only where the family is: give it to forked
-    processes."""
+    """Makes groups for one checkpoint.
+
+    Its family may not be picklable: processes of a loader get it by fork.
+    """
 
     def __init__(
         self, family: Family, pixels: PixelBounds | None, instruction: str, draw: Draw
@@ -95,20 +99,18 @@ class Grouper:
     def group_of(self, example: Example, documents: Sequence[Side], missing: int = 0) -> Group:
         """An example's query with given documents; raises `DataError`, which names file and
         line."""
+        sides = (example.query, *documents)
         pictures: dict[bytes, Pixels] = {}
-        for path in _paths((example.query, *documents)):
-            try:
-                pictures[_key(path)] = np.asarray(load_picture(path, **self._bounds))
-            except PictureUnreadable as error:
-                raise DataError(
-                    f"{example.location}: the image {path.name!r} cannot be used: {error}."
-                ) from None
-        items = [_item(side, _image_of(side, pictures)) for side in (example.query, *documents)]
+        for side in sides:
+            if side.image is not None and _key(side.image) not in pictures:
+                pictures[_key(side.image)] = self._picture(side.image, example)
+
+        items = [_item(side, _image_of(side, pictures)) for side in sides]
         return Group(example.id, example.location, self._prompts(example, items), pictures, missing)
 
     def problem(self, example: Example) -> str | None:
-        """What will be wrong with the example in some epoch, in a sentence; opens pictures'
-        headers, decodes none."""
+        """A sentence on an example that will fail in some epoch; opens pictures' headers, decodes
+        none."""
         documents, _ = self._draw.documents(example, 0)
         if len(documents) == 1:
             return (
@@ -118,15 +120,13 @@ class Grouper:
         return self.unreadable(example)
 
     def unreadable(self, example: Example) -> str | None:
-        """Why a pair of the example cannot be read, in a sentence; opens pictures' headers, decodes
-        none."""
-        sides = [
-            example.query,
-            *example.positives,
-            *(negative.side for negative in example.negatives),
-        ]
+        """A sentence on an example with a pair that cannot be read; opens pictures' headers,
+        decodes none."""
+        sides = [example.query, *example.positives]
+        sides += [negative.side for negative in example.negatives]
         try:
-            items = [() if side.image is None else (self._header(side.image),) for side in sides]
+            # without their texts, which are cut where a pair is too long
+            items = [self._header(side) for side in sides]
             self._prompts(example, items)
         except DataError as error:
             return str(error)
@@ -134,10 +134,22 @@ class Grouper:
             return f"{example.location}: an image cannot be used: {error}."
         return None
 
-    def _header(self, path: Path) -> Image:
-        return Image(_key(path), *_size(path, **self._bounds))
+    def _picture(self, path: Path, example: Example) -> Pixels:
+        try:
+            return np.asarray(load_picture(path, **self._bounds))
+        except PictureUnreadable as error:
+            raise DataError(
+                f"{example.location}: the image {path.name!r} cannot be used: {error}."
+            ) from None
+
+    def _header(self, side: Side) -> Item:
+        """A side's image alone, if any, with the size that it will have by its header."""
+        if side.image is None:
+            return ()
+        return (Image(_key(side.image), *_size(side.image, **self._bounds)),)
 
     def _prompts(self, example: Example, items: Sequence[Item]) -> tuple[Prompt, ...]:
+        """Prompts of the query, which is the first item, with each of the other items."""
         instruction = example.instruction or self._instruction
         prompts: list[Prompt] = []
         for prompt in self._family.render((instruction,), items[0], items[1:]):
@@ -147,10 +159,6 @@ class Grouper:
                 )
             prompts.append(prompt)
         return tuple(prompts)
-
-
-def _paths(sides: Sequence[Side]) -> Iterator[Path]:
-    return iter(dict.fromkeys(side.image for side in sides if side.image is not None))
 
 
 def _key(path: Path) -> bytes:
@@ -166,9 +174,14 @@ def _image_of(side: Side, pictures: dict[bytes, Pixels]) -> Image | None:
 
 def _item(side: Side, image: Image | None) -> Item:
     """A side as the template has it: the image before the text."""
-    return (*((image,) if image else ()), *((side.text,) if side.text else ()))
+    parts: list[str | Image] = []
+    if image is not None:
+        parts.append(image)
+    if side.text:
+        parts.append(side.text)
+    return tuple(parts)
 
 
-@lru_cache(_SIZES)
+@lru_cache(_CACHED_SIZES)
 def _size(path: Path, **bounds: int) -> tuple[int, int]:
     return picture_size(path, **bounds)

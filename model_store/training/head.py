@@ -1,13 +1,12 @@
-"""The head: from a final hidden state to the logits of a few words, in fp32, never of the whole
-vocabulary.
+"""The head: fp32 logits of a few words from a final hidden state, never of the whole vocabulary.
 
-Knows tensors and words, no prompts and no loss. Invariant: logits come in the order of the words,
-yes first and no second, and what `two_columns` makes of them has the softmax over all words as its
-own.
+Depends on tensors and words, not on prompts or a loss. Invariant: logits are in the order of the
+words, yes first and no second. The two columns that `two_columns` makes of them give a pair's label
+the probability that the softmax over all words gives it.
 
-Three choices of rows (paper): the vocabulary's own, frozen, as GMR has it; the same, trained (table
-15); and random ones that are learnt from scratch (table 3). More words than two make the
-classification one of 4, 8 or 16 ways (figure 4).
+Rows of the head are one of three kinds (paper): those of the vocabulary, frozen, as in GMR; the
+same, trained (table 15); or random ones, learnt from scratch (table 3). More than two words make it
+a classification of 4, 8 or 16 ways (figure 4).
 """
 
 from __future__ import annotations
@@ -40,12 +39,11 @@ LIKELIEST = (
 """The words an untrained Qwen2.5-VL gives the highest logits, in the paper's order (appendix B.3).
 """
 _SPREAD = 0.02
-"""Standard deviation of random rows: that of the language models' own weights before training."""
+"""Standard deviation of random rows: that of a language model's weights before training."""
 
 
 class Head(nn.Module):
-    """Rows that hidden states are multiplied with. Takes `[pairs, hidden]`, gives fp32 logits
-    `[pairs, words]`."""
+    """Multiplies hidden states, `[pairs, hidden]`, with its rows: fp32 logits, `[pairs, words]`."""
 
     def __init__(self, rows: Tensor, *, trained: bool) -> None:
         super().__init__()
@@ -60,16 +58,17 @@ class Head(nn.Module):
 def make_head(
     config: HeadConfig, vocabulary: Tensor, tokenizer: LiteralTokenizer, seed: int
 ) -> Head:
-    """The head of a base whose output embeddings are `vocabulary`, `[words, hidden]`.
+    """The head for a base whose output embeddings are `vocabulary`, `[words, hidden]`.
 
-    Rows are copied: where the base ties them to its input embeddings, training a head does not
-    change how words are read. Raises `TrainingError` for a word that is not exactly one token.
+    Rows are copies: where the base ties them to its input embeddings, training the head leaves
+    those as they are. Raises `TrainingError` for a word that is not exactly one token.
     """
     if config.kind == "random":
         generator = torch.Generator().manual_seed(seed)
         return Head(
             torch.randn(2, vocabulary.shape[1], generator=generator) * _SPREAD, trained=True
         )
+
     ids = [_token(tokenizer, word) for word in head_words(config)]
     if len(set(ids)) != len(ids):
         raise TrainingError("head.words: two words are the same token for this checkpoint.")
@@ -77,7 +76,7 @@ def make_head(
 
 
 def head_words(config: HeadConfig) -> tuple[str, ...]:
-    """The words of a head's rows, in order; yes and no first."""
+    """The words of a head's rows in order, yes and no first."""
     return config.words if config.words is not None else LIKELIEST[: config.tokens]
 
 
@@ -90,6 +89,7 @@ def two_columns(logits: Tensor, relevant: Tensor) -> Tensor:
     """
     if logits.shape[1] == 2:
         return logits
+
     not_yes = torch.cat([logits[:, :YES], logits[:, YES + 1 :]], dim=1).logsumexp(1)
     not_no = torch.cat([logits[:, :NO], logits[:, NO + 1 :]], dim=1).logsumexp(1)
     as_yes = torch.stack([logits[:, YES], not_yes], dim=1)

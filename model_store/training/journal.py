@@ -1,8 +1,7 @@
-"""What a run says of itself: a line of JSON a step in `metrics.jsonl`, and, where asked for,
-TensorBoard's files.
+"""Metrics of a run: a line of JSON a step in `metrics.jsonl`, and TensorBoard's files on request.
 
-Knows numbers by name, no network. Invariant: after a resume at a step, the file holds each step up
-to it once, and none beyond.
+Depends on numbers by name, not on a network. Invariant: after a resume at a step, the file has each
+step up to it once, and none after it.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ METRICS = "metrics.jsonl"
 
 
 class Journal:
-    """Appends rows; a row is on disk once `write` returns."""
+    """Appends rows to `metrics.jsonl`; `write` returns once the operating system has the row."""
 
     def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
-        """Go on after `step`; raises `TrainingError` where the disk refuses or TensorBoard is not
-        installed."""
+        """Continue after `step`; raises `TrainingError` where the disk refuses or TensorBoard is
+        not installed."""
         self._path = folder / METRICS
         try:
             kept = [row for row in read_metrics(folder) if row["step"] <= step]
@@ -49,15 +48,14 @@ class Journal:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Flush and close all files."""
         self._file.close()
         if self._board is not None:
             self._board.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The rows so far; a last line that was cut off is left out, and a folder without any gives
-    none."""
+    """The rows so far, without a last line that was cut off; none where there is no file."""
     rows: list[dict[str, float]] = []
     try:
         with (folder / METRICS).open("rb") as file:

@@ -1,8 +1,8 @@
-"""Low-rank maps beside the base's own, by peft, and nowhere but where they were asked for.
+"""Low-rank maps (LoRA) beside the base's linear maps, by peft.
 
-Knows names of modules, no data. Invariant: what can be trained afterwards is the maps that the
-pattern names, all of them and nothing else; none stands in the vision tower or on the vocabulary's
-head unless the configuration says so.
+Depends on names of modules, not on data. Invariant: the trained parameters are those of the maps
+that the pattern names, all of them and no others. The vision tower and the vocabulary's head have
+none unless the configuration allows it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ _VOCABULARY = "lm_head"
 
 
 def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
-    """`network` with low-rank maps, changed in place, all else frozen; raises `TrainingError` for a
-    pattern that misses."""
+    """Add low-rank maps to `network` in place and freeze all else; raises `TrainingError` where the
+    pattern names no linear map, or more than those."""
     wanted = _targets(network, config)
+
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -39,6 +40,7 @@ def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
         task_type="CAUSAL_LM",
     )
     model = peft.get_peft_model(network, settings)
+
     made = {
         name.removeprefix("base_model.model.")
         for name, module in model.named_modules()
@@ -48,6 +50,7 @@ def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
         raise TrainingError(
             f"lora.target: {len(wanted)} modules match, and peft adapted {len(made)}."
         )
+
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     strangers = [name for name in trained if ".lora_A." not in name and ".lora_B." not in name]
     if strangers or len(trained) != 2 * len(wanted):
@@ -62,23 +65,23 @@ def write_adapter(
     model: peft.PeftModel,
     weights: dict[str, Tensor],
     base: str,
-    told: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """peft's own folder, as `PeftModel.from_pretrained` and vLLM read it; `weights` by their names
-    in `model`, `base` a name.
+    """Write peft's folder, as `PeftModel.from_pretrained` and vLLM read it.
 
-    The base is named as it was asked for, never by the path it happened to lie under. `told` goes
-    into the weights' header, which stays with them wherever they are copied.
+    `weights` are by their names in `model`. `base` is the base's name as the configuration has it,
+    not the path of its files. `metadata` goes into the header of the weights' file, which stays
+    with them wherever they are copied.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # "auto" would ask the hub whether the base's vocabulary has grown; embeddings are never trained
-    # here.
+    # the default, "auto", sends a request to the hub; embeddings are never trained here
     tensors = peft.get_peft_model_state_dict(model, state_dict=weights, save_embedding_layers=False)
     content = save(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
-        {"format": "pt", **(told or {})},
+        {"format": "pt", **(metadata or {})},
     )
     (folder / ADAPTER_WEIGHTS).write_bytes(with_sorted_metadata(content))
+
     settings = {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in model.peft_config["default"].to_dict().items()
@@ -90,7 +93,7 @@ def write_adapter(
 
 
 def _targets(network: Network, config: LoraConfig) -> set[str]:
-    """The linear maps that the pattern names, checked before anything is changed."""
+    """Names of the linear maps that the pattern matches, checked before the network is changed."""
     try:
         pattern = re.compile(config.target)
     except (re.error, RecursionError, OverflowError):
@@ -101,14 +104,12 @@ def _targets(network: Network, config: LoraConfig) -> set[str]:
         raise TrainingError(
             f"lora.target matches none of the base's linear maps, such as {min(linear)}."
         )
-    others = [
-        name
-        for name, _ in network.named_modules()
-        if pattern.fullmatch(name) and name not in linear
-    ]
-    if others:
-        raise TrainingError(f"lora.target matches {others[0]}, which is no linear map.")
-    if (vision := [name for name in wanted if _VISION in f".{name}."]) and not config.vision:
+    for name, _ in network.named_modules():
+        if pattern.fullmatch(name) and name not in linear:
+            raise TrainingError(f"lora.target matches {name}, which is no linear map.")
+
+    vision = [name for name in wanted if _VISION in f".{name}."]
+    if vision and not config.vision:
         raise TrainingError(
             f"lora.target matches {min(vision)} in the vision tower; lora.vision: true allows that."
         )

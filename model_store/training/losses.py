@@ -1,15 +1,17 @@
 """The losses of the paper, as pure functions of logits.
 
-Knows tensors alone: `logits[examples, documents, 2]`, columns yes and no, row 0 of each example the
-relevant document. A loss is summed over an example's documents and averaged over examples, so that
-more negatives mean larger steps, as in the paper (algorithm 1, line 20). Invariant: with the weight
-and the direction of one loss, the unified loss has that loss's gradient.
+Depends on tensors alone: `logits[examples, documents, 2]` with the columns yes and no; row 0 of
+each example is its relevant document. A loss is summed over an example's documents and averaged
+over examples, so that more negatives make larger steps, as in the paper (algorithm 1, line 20).
+Invariant: with the weight and the direction of one loss, the unified loss has the gradient of that
+loss.
 
-Why: either loss's gradient with respect to a document's logits is a scalar times a fixed vector
-(appendix A.2, eq. 16 to 18). SFT (eq. 4), p = softmax(yes, no): the relevant document's is (p_yes -
-1, p_no) = p_no (-1, 1), another's (p_yes, -p_yes) = p_yes (1, -1). CL (eq. 3), s = softmax over
-documents of yes: s_0 - 1 = -(the sum of all s_i) for yes alone, and s_i. Those scalars are the
-weights (eq. 10 to 13), detached; what they multiply is the direction.
+Derivation: the gradient of either loss with respect to a document's logits is a scalar times a
+fixed vector (appendix A.2, eq. 16 to 18). For SFT (eq. 4) let p = softmax(yes, no). The relevant
+document has (p_yes - 1, p_no) = p_no (-1, 1), any other (p_yes, -p_yes) = p_yes (1, -1). For CL
+(eq. 3) let s = softmax of yes over documents. The relevant document has s_0 - 1, which is minus the
+sum of all other s_i, for yes alone, and any other s_i. The scalars are the weights (eq. 10 to 13),
+detached; the vectors are the direction.
 """
 
 from __future__ import annotations
@@ -24,15 +26,15 @@ YES, NO = 0, 1
 """Columns of logits."""
 
 Weight = Literal["sft", "cl", "base", "base_masked", "base_cl", "base_sft"]
-"""How far an example moves the model: eq. 12 and 13, eq. 10 and 11, eq. 14, and table 2's three
-additions to eq. 14."""
+"""The size of a step for each document: sft is eq. 12 and 13, cl eq. 10 and 11, base eq. 14; the
+others are table 2's additions to eq. 14."""
 Direction = Literal["sft", "cl"]
-"""Where to: along yes - no, or along yes alone (section 3.3)."""
+"""The direction of a step: sft is along yes - no, cl along yes alone (section 3.3)."""
 
 
 def sft_loss(logits: Tensor) -> Tensor:
-    """The true SFT loss (paper, eq. 4): cross-entropy of yes for the relevant document and of no
-    for each other one."""
+    """The true SFT loss (paper, eq. 4): cross-entropy, where the relevant document's label is yes
+    and that of all others is no."""
     labels = torch.full(logits.shape[:2], NO, device=logits.device)
     labels[:, 0] = YES
     return cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum") / len(logits)
@@ -53,21 +55,27 @@ def unified_reranking_loss(
     beta: float = 0.05,
     weight_dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The unified reranking loss (paper, algorithm 1), whose value is no loss, but whose gradient
-    is one's.
+    """The unified reranking loss (paper, algorithm 1): its gradient is that of a loss, its value is
+    not.
 
-    `tau` is the mask of `base_masked`, `beta` the temperature of the base weights (both appendix
-    B.2); weights are computed in `weight_dtype` (table 5). Line 4 of the algorithm must read
-    "softmax over the two labels, the column of yes", and line 8 "softmax over the documents of the
-    column of yes": as printed, with line 12's layout, both take the relevant document alone.
+    `tau` is the threshold of the mask of `base_masked`, `beta` the temperature of the base weights
+    (both appendix B.2). Weights are computed in `weight_dtype` (table 5).
+
+    Two lines of the algorithm are read otherwise than printed. Line 4 is "softmax over the two
+    labels, the column of yes", and line 8 "softmax over the documents, of the column of yes": with
+    the layout of line 12, the printed ones take the relevant document alone.
     """
-    scales = loss_weights(logits.detach(), weight, tau=tau, beta=beta, dtype=weight_dtype).to(
-        logits.dtype
-    )
+    weights = loss_weights(logits.detach(), weight, tau=tau, beta=beta, dtype=weight_dtype)
+    return weighted_loss(logits, weights.to(logits.dtype), direction)
+
+
+def weighted_loss(logits: Tensor, weights: Tensor, direction: Direction) -> Tensor:
+    """The unified loss for weights that were computed before, `[examples, documents]`, detached
+    (paper, algorithm 1, lines 12 to 20)."""
     along = logits[..., YES] - logits[..., NO] if direction == "sft" else logits[..., YES]
     signs = torch.ones_like(along)
     signs[:, 0] = -1
-    return (scales * signs * along).sum(dim=1).mean()
+    return (weights * signs * along).sum(dim=1).mean()
 
 
 def loss_weights(
@@ -78,7 +86,7 @@ def loss_weights(
     beta: float = 0.05,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """W+ in column 0 and W- in the others, `[examples, documents]`, none negative (paper, eq. 10 to
+    """W+ in column 0 and W- in all others, `[examples, documents]`, none below 0 (paper, eq. 10 to
     14, and figure 3)."""
     if (tau is not None) != (weight == "base_masked"):
         raise ValueError("tau goes with base_masked, and base_masked needs it")
@@ -86,7 +94,7 @@ def loss_weights(
     match weight:
         case "sft":
             return _sft(scores)
-        # added to the base, the CL weights replace it: W+ must equal the sum of W- (appendix B.2)
+        # the CL weights added to the base replace it: W+ must equal the sum of W- (appendix B.2)
         case "cl" | "base_cl":
             return _cl(scores)
         case "base":
@@ -99,19 +107,18 @@ def loss_weights(
 
 
 def _relevance(scores: Tensor) -> Tensor:
-    """s(h): the probability of yes among the two labels (appendix B.2)."""
+    """s(h), the probability of yes among the two labels (appendix B.2)."""
     return scores.softmax(dim=2)[..., YES]
 
 
 def _sft(scores: Tensor) -> Tensor:
-    """Eq. 12 and 13. W+ is p(no) itself: 1 - p(yes) would be 0 where p(yes) rounds to 1."""
+    """Eq. 12 and 13. W+ is p(no) itself: 1 - p(yes) is 0 where p(yes) rounds to 1."""
     probabilities = scores.softmax(dim=2)
     return torch.cat([probabilities[:, :1, NO], probabilities[:, 1:, YES]], dim=1)
 
 
 def _cl(scores: Tensor) -> Tensor:
-    """Eq. 10 and 11. W+ is the sum of the others' shares: 1 - s[0] would be 0 where s[0] rounds to
-    1."""
+    """Eq. 10 and 11. W+ is the sum of the others' s: 1 - s[0] is 0 where s[0] rounds to 1."""
     others = scores[..., YES].softmax(dim=1)[:, 1:]
     return torch.cat([others.sum(dim=1, keepdim=True), others], dim=1)
 
@@ -123,7 +130,6 @@ def _base(scores: Tensor, beta: float) -> Tensor:
 
 
 def _unmastered(scores: Tensor, tau: float) -> Tensor:
-    """0 for a document that is told apart already (section 4.1, the masking rule), 1 for the
-    others."""
+    """The mask of section 4.1: 0 for a document that the model classifies well already, else 1."""
     relevance = _relevance(scores)
     return torch.cat([relevance[:, :1] <= 1 - tau, relevance[:, 1:] >= tau], dim=1).to(scores.dtype)

@@ -1,8 +1,7 @@
-"""Which examples a step learns from: a new order every epoch, each process its share, and any step
-without those before it.
+"""The examples of each step: a new order every epoch, each process its share of a step.
 
-Knows numbers, examples and groups, no network. Invariant: a step's groups are a function of the
-seed and the step alone, so a run that is resumed at a step sees what it would have seen.
+Depends on numbers, examples and groups, not on a network. Invariant: a step's groups are a function
+of the seed and the step alone, so a run that resumes at a step reads what it would have read.
 """
 
 from __future__ import annotations
@@ -16,23 +15,27 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from model_store.training.batches import Unit, units
+from model_store.training.batches import Batcher, Unit
 from model_store.training.data.rows import DataError, Example
 from model_store.training.groups import Grouper
 
 Agree = Callable[[str | None], str | None]
+"""From this process's problem, if any, to the first problem of all processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One process among several."""
+    """The position of one process among all processes of a run."""
 
     rank: int = 0
     world: int = 1
 
 
 class Order:
-    """Epochs, each a permutation, one after the other; every step takes the next `per_step`."""
+    """Epochs one after the other, each a permutation of `count` examples.
+
+    Every step takes the next `per_step` examples, across the end of an epoch where need be.
+    """
 
     def __init__(self, count: int, per_step: int, seed: int) -> None:
         self._count, self._per_step, self._seed = count, per_step, seed
@@ -41,13 +44,11 @@ class Order:
     def step(self, step: int, share: Share) -> list[tuple[int, int]]:
         """(epoch, example's number) of a process's share of a step; steps count from 1."""
         begin = (step - 1) * self._per_step
-        return [
-            self._at(place)
-            for place in range(begin + share.rank, begin + self._per_step, share.world)
-        ]
+        indexes = range(begin + share.rank, begin + self._per_step, share.world)
+        return [self._example(index) for index in indexes]
 
-    def _at(self, place: int) -> tuple[int, int]:
-        epoch, number = divmod(place, self._count)
+    def _example(self, index: int) -> tuple[int, int]:
+        epoch, number = divmod(index, self._count)
         return epoch, int(self._permutation(epoch)[number])
 
     def _permuted(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -56,8 +57,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What a worker process hands over in the place of a step's units: an exception would arrive
-    with its traceback."""
+    """A problem, in the place of a step's units.
+
+    A loader's process returns it as a value: an exception would arrive with its traceback.
+    """
 
     sentence: str
 
@@ -69,32 +72,29 @@ class Steps(Dataset[list[Unit] | Broken]):
         self,
         examples: Sequence[Example],
         grouper: Grouper,
+        batcher: Batcher,
         order: Order,
         share: Share,
-        *,
-        budget: int,
-        image_token: int | None,
     ) -> None:
-        self._examples, self._grouper, self._order, self._share = examples, grouper, order, share
-        self._budget, self._image_token = budget, image_token
+        self._examples, self._grouper, self._batcher = examples, grouper, batcher
+        self._order, self._share = order, share
 
     def __getitem__(self, step: int) -> list[Unit] | Broken:
         try:
-            chosen = self._order.step(step, self._share)
             groups = [
-                self._grouper.group(self._examples[number], epoch) for epoch, number in chosen
+                self._grouper.group(self._examples[number], epoch)
+                for epoch, number in self._order.step(step, self._share)
             ]
-            return units(groups, self._budget, self._image_token)
         except DataError as error:
             return Broken(str(error))
+        return self._batcher.units(groups)
 
     def between(
         self, first: int, last: int, workers: int, agree: Agree
     ) -> Iterator[tuple[int, list[Unit]]]:
         """Steps `first` to `last` with their units, made ahead by `workers` processes.
 
-        `agree` is told what is wrong with this process's share and says what is wrong with
-        anyone's: raises `DataError`.
+        `agree` makes the problem of one process the problem of all. Raises `DataError` with it.
         """
         loader = DataLoader(
             self,
@@ -103,12 +103,12 @@ class Steps(Dataset[list[Unit] | Broken]):
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             multiprocessing_context="fork" if workers else None,
-            # its own: the loader must not draw from the generator that dropout draws from
+            # a generator of its own: the loader must not draw from the one of dropout
             generator=torch.Generator(),
         )
-        for step, made in zip(range(first, last + 1), loader, strict=True):
-            sentence = agree(made.sentence if isinstance(made, Broken) else None)
-            if sentence is not None:
-                raise DataError(sentence)
-            assert not isinstance(made, Broken)
-            yield step, made
+        for step, units in zip(range(first, last + 1), loader, strict=True):
+            problem = agree(units.sentence if isinstance(units, Broken) else None)
+            if problem is not None:
+                raise DataError(problem)
+            assert not isinstance(units, Broken)
+            yield step, units

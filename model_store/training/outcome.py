@@ -1,8 +1,7 @@
-"""What a run leaves: an adapter in peft's form, the head where one was trained, and, last, a
-manifest that says all is there.
+"""The results of a run: an adapter in peft's form, a trained head if any, and a manifest, last.
 
-Knows files and names, nothing of learning. Invariant: where `manifest.json` is, the files it names
-are complete.
+Depends on files and names, not on learning. Invariant: where `manifest.json` exists, the files that
+it names are complete.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ MAX_MANIFEST_BYTES = 2**22
 
 
 def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
-    """Whether the run is complete already; raises `TrainingError` where the folder holds another
-    run."""
+    """True for a run that is complete; raises `TrainingError` where the folder is another run's."""
     path = folder / MANIFEST
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
@@ -53,11 +51,10 @@ def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
 
 
 def same_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
-    """Raises `TrainingError` that names the first thing in which a run that was begun differs from
-    this one."""
+    """Raise `TrainingError` that names the first fact in which the run that was begun differs."""
     for key in sorted({*run, *facts}):
         if run.get(key) != facts.get(key):
-            before, now = (str(each.get(key))[:80] for each in (run, facts))
+            before, now = str(run.get(key))[:80], str(facts.get(key))[:80]
             raise TrainingError(
                 f"{folder}: this run was begun with another {key} ({before}, now {now}); choose"
                 " another output."
@@ -75,16 +72,15 @@ def leave(
 ) -> None:
     """Write adapter, head and manifest; `weights` are by their names in the `Reranker`. Raises
     `TrainingError`."""
-    lora = {
-        name.removeprefix("network."): tensor
-        for name, tensor in weights.items()
-        if name.startswith("network.")
-    }
+    lora: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        if name.startswith("network."):
+            lora[name.removeprefix("network.")] = tensor
+
     names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
     try:
-        read_out = trained_readout(base.manifest, config.loss.direction).name
-        told = {READ_OUT: read_out, ROWS: config.head.kind}
-        write_adapter(folder / ADAPTER, network, lora, config.model, told)
+        metadata = {READ_OUT: config.read_out, ROWS: config.head.kind}
+        write_adapter(folder / ADAPTER, network, lora, config.model, metadata)
         if config.head.kind != "tokens":
             names.append(HEAD)
             save_file({"rows": weights["head.rows"]}, folder / HEAD)
@@ -99,7 +95,7 @@ def leave(
                 "kind": config.head.kind,
                 "words": list(head_words(config.head)) if config.head.kind != "random" else [],
             },
-            "last": _last(folder),
+            "last": _last_values(folder),
             "files": {
                 name: digest.model_dump() for name, digest in digest_files(folder, names).items()
             },
@@ -112,8 +108,8 @@ def leave(
         ) from None
 
 
-def _last(folder: Path) -> dict[str, float]:
-    """The last value of everything that was measured."""
+def _last_values(folder: Path) -> dict[str, float]:
+    """The last value of each metric in the journal."""
     values: dict[str, float] = {}
     for row in read_metrics(folder):
         values |= row

@@ -1,8 +1,7 @@
-"""A run's curves as a picture: losses, and the weights W+ and W- over training (the paper's figure
-3).
+"""The curves of a run as a picture: losses, and the weights W+ and W- (the paper's figure 3).
 
-Knows the journal's rows and matplotlib, no network. Reads what there is, so it may be drawn while
-the run goes on.
+Depends on the journal's rows and matplotlib, not on a network. Invariant: the picture shows the
+journal as it is, so it may be drawn during the run.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from model_store.training.journal import METRICS, read_metrics
 
 PLOT = "training.png"
 _WINDOW = 50
-"""At most so many steps are averaged into the line that is drawn over the steps themselves."""
+"""Steps that the smooth line averages at most."""
 
 
 def draw(folder: Path) -> Path:
     """Draw `folder/training.png` from its metrics, whole or not at all; raises `TrainingError`."""
     rows = read_metrics(folder)
     trained = [row for row in rows if "sft" in row]
-    looked = [row for row in rows if "dev_sft" in row]
+    held_out = [row for row in rows if "dev_sft" in row]
     if not trained:
         raise TrainingError(f"{folder / METRICS}: there is nothing to draw yet.")
     from matplotlib.figure import Figure  # with no window and no global state
@@ -36,17 +35,13 @@ def draw(folder: Path) -> Path:
         ("cl", "CL (eq. 3)", "tab:orange"),
     ):
         _curve(axes[0], steps, [row[name] for row in trained], label, color)
-    if looked:
-        at = [row["step"] for row in looked]
-        axes[0].plot(
-            at,
-            [row["dev_sft"] for row in looked],
-            "o-",
-            color="tab:green",
-            label="SFT, held out",
-            markersize=4,
-        )
-        axes[2].plot(at, [row["dev_ndcg"] for row in looked], "o-", color="tab:green", markersize=4)
+    if held_out:
+        at = [row["step"] for row in held_out]
+        losses = [row["dev_sft"] for row in held_out]
+        gains = [row["dev_ndcg"] for row in held_out]
+        style = {"color": "tab:green", "markersize": 4}
+        axes[0].plot(at, losses, "o-", label="SFT, held out", **style)
+        axes[2].plot(at, gains, "o-", **style)
     axes[0].set(
         title="loss, a group", yscale="log" if _positive(trained, ("sft", "cl")) else "linear"
     )
@@ -56,12 +51,14 @@ def draw(folder: Path) -> Path:
     ):
         _curve(axes[1], steps, [row[name] for row in trained], label, color)
     axes[1].set(title="mean weight (figure 3)", ylim=(0, None))
-    axes[2].set(title="nDCG@10, held out" if looked else "nothing is held out", ylim=(0, 1.02))
+    axes[2].set(title="nDCG@10, held out" if held_out else "nothing is held out", ylim=(0, 1.02))
+
     for axis in axes:
         axis.set(xlabel="step", xlim=(0, max(steps) + 1))
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
+
     try:
         with atomic_path(folder / PLOT) as draft:
             figure.savefig(draft, dpi=120, format="png")
@@ -73,15 +70,15 @@ def draw(folder: Path) -> Path:
 def _curve(
     axis: object, steps: Sequence[float], values: Sequence[float], label: str, color: str
 ) -> None:
-    """The values, pale, and the mean of the last few of them."""
+    """The values, pale, and a moving average of them."""
     width = max(1, min(_WINDOW, len(values) // 10))
-    means = [
-        sum(values[max(0, at + 1 - width) : at + 1]) / min(width, at + 1)
-        for at in range(len(values))
-    ]
+    means: list[float] = []
+    for end in range(1, len(values) + 1):
+        window = values[max(0, end - width) : end]
+        means.append(sum(window) / len(window))
     axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)  # type: ignore[attr-defined]
     axis.plot(steps, means, color=color, label=label)  # type: ignore[attr-defined]
 
 
 def _positive(rows: Sequence[dict[str, float]], names: Sequence[str]) -> bool:
-    return all(row[name] > 0 for row in rows for name in names)
+    return all(min(row[name] for name in names) > 0 for row in rows)

@@ -1,7 +1,7 @@
-"""Which precision a run computes in, where it is left to the machine.
+"""The precision of a run, where the configuration leaves it to the machine.
 
-Knows processors and GPUs, nothing of networks. Invariant: what is chosen is said, and so is a
-choice that the machine is slow at.
+Depends on processors and GPUs, not on networks. Invariant: an automatic choice comes with a notice,
+and so does a choice that is slow on this machine.
 """
 
 from __future__ import annotations
@@ -20,30 +20,28 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def settle(asked: Asked, device: str, cpuinfo: Path = CPUINFO) -> tuple[Precision, str | None]:
-    """The precision for a device's type (cpu or cuda), and a sentence where there is something to
-    say.
+    """The precision for a device's type (cpu or cuda), and a notice, if any.
 
     bf16 without its instructions is several times slower than fp32 on a CPU.
     """
     fast = _gpu_has_bf16() if device == "cuda" else _cpu_has_bf16(cpuinfo)
     machine = "GPU" if device == "cuda" else "CPU"
+
     if asked == "auto":
         chosen: Precision = "bf16" if fast else "fp32"
         has = "has" if fast else "has no"
         return chosen, f"precision auto: {chosen}, since this {machine} {has} bf16 instructions."
     if asked == "bf16" and not fast:
-        return (
-            asked,
-            (
-                f"This {machine} has no bf16 instructions: precision fp32 or auto is several times"
-                " faster."
-            ),
+        notice = (
+            f"This {machine} has no bf16 instructions: precision fp32 or auto is several times"
+            " faster."
         )
+        return asked, notice
     return asked, None
 
 
 def _cpu_has_bf16(cpuinfo: Path) -> bool:
-    """Whether the first processor that Linux lists has them; False where there is no such list."""
+    """True if the first processor that Linux lists has the instructions; False without a list."""
     try:
         with cpuinfo.open("rb") as file:
             text = file.read(_MAX_BYTES).decode(errors="replace")

@@ -1,9 +1,8 @@
-"""One process or several: who this one is, how its gradients meet the others', and what all of them
-agree on.
+"""The processes of a run: a process's share, the exchange of gradients, agreement on failures.
 
-Knows accelerate and torch's distributed parts, no data and no loss. Invariant: between two
-synchronised backward passes all processes hold equal weights, and what one of them learns of a
-failure or a signal, all learn in the same step.
+Depends on accelerate and torch's distributed parts, not on data or a loss. Invariant: between two
+synchronised backward passes all processes hold equal weights, and a failure or a signal in one of
+them reaches all in the same step.
 """
 
 from __future__ import annotations
@@ -35,29 +34,35 @@ from model_store.training.data.rows import DataError
 from model_store.training.order import Share
 from model_store.training.reranker import Reranker
 
-_WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-_PATIENCE = timedelta(hours=4)
-"""How long processes wait for one that checks the data of all."""
+_GATHERED = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_TIMEOUT = timedelta(hours=4)
+"""For a collective: the others wait in one while the leading process checks all data."""
 
 
 class Processes:
-    """This process among those that torchrun started; alone, where nobody did."""
+    """This process among those that torchrun started, or alone without torchrun.
+
+    Raises `TrainingError` where the processes do not fit the configuration or the machine.
+    """
 
     def __init__(self, config: TrainConfig) -> None:
         if config.device == "cuda" and not torch.cuda.is_available():
             raise TrainingError("device is cuda, but this machine has no usable GPU.")
+
         on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-        # Buffers do not change, and processes run the network unequally often: none may wait for
-        # another's.
+        # Buffers do not change, and processes run the network unequally often: a broadcast of
+        # buffers would make one wait for another.
         plain = DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)
         self._accelerator = Accelerator(
-            cpu=on_cpu, kwargs_handlers=[plain, InitProcessGroupKwargs(timeout=_PATIENCE)]
+            cpu=on_cpu, kwargs_handlers=[plain, InitProcessGroupKwargs(timeout=_TIMEOUT)]
         )
         self.device = self._accelerator.device
         self.share = Share(self._accelerator.process_index, self._accelerator.num_processes)
         self.leads = self._accelerator.is_main_process
         self._split = config.strategy == "fsdp" and self.share.world > 1
-        if (started := int(os.environ.get("WORLD_SIZE", "1"))) != self.share.world:
+
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if started != self.share.world:
             raise TrainingError(
                 f"{started} processes were started, and they found no way to each other; use"
                 " torchrun."
@@ -77,23 +82,17 @@ class Processes:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 wrapped: nn.Module = self._accelerator.prepare_model(model)
             return wrapped
-        # By torch itself: accelerate splits weights on accelerators alone, and this must run on
-        # CPUs to be tested.
+
+        # By torch itself: accelerate splits weights on accelerators only, and tests run on CPUs.
         mesh = init_device_mesh(self.device.type, (self.share.world,))
         for layer in model.base().language_model.layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)
         return model
 
-    @property
-    def in_step(self) -> bool:
-        """Whether all processes must run the network equally often: where weights are split, each
-        run gathers them."""
-        return self._split
-
     @contextmanager
     def backward(self, model: nn.Module, *, last: bool) -> Iterator[None]:
-        """Gradients meet after the step's last backward pass alone."""
+        """Around a backward pass: gradients of all processes meet after the step's last one."""
         if isinstance(model, DistributedDataParallel) and not last:
             with model.no_sync():
                 yield
@@ -111,56 +110,62 @@ class Processes:
         ).tolist()
         return summed
 
-    def most(self, counts: Sequence[int]) -> list[int]:
-        """The largest of each count over all processes."""
-        if self.share.world == 1:
-            return list(counts)
-        gathered = self._accelerator.gather(torch.tensor([counts], device=self.device))
-        largest: list[int] = gathered.amax(dim=0).tolist()
-        return largest
+    def idle_runs(self, runs: int) -> int:
+        """Runs of the network that this process, with `runs` of its own, must add for the others.
+
+        Where weights are split, each run gathers them from all processes, so that all must run it
+        equally often. Elsewhere the answer is 0.
+        """
+        if not self._split:
+            return 0
+        gathered = self._accelerator.gather(torch.tensor([runs], device=self.device))
+        return int(gathered.max()) - runs
 
     def collect(self, items: list[Any]) -> list[Any]:
         """The items of all processes, in every one of them."""
         collected: list[Any] = gather_object(items) if self.share.world > 1 else items
         return collected
 
-    def agree(self, ours: str | None) -> str | None:
-        """The first process's sentence that has one: what stops one stops all."""
-        return next((sentence for sentence in self.collect([ours]) if sentence is not None), None)
+    def agree(self, problem: str | None) -> str | None:
+        """The first problem of all processes in the order of their ranks, so that all stop."""
+        for found in self.collect([problem]):
+            if found is not None:
+                return cast(str, found)
+        return None
 
     def alone(self, work: Callable[[], None]) -> None:
-        """Have the process that leads do something for all; what stops it stops all, by the same
-        exception."""
+        """Run `work` in the leading process; an error that stops it is raised in all processes."""
         failed: list[Exception | None] = [None]
         if self.leads:
             try:
                 work()
             except (TrainingError, DataError) as error:
                 failed[0] = error
-        for known in self.collect(failed):
-            if known is not None:
-                raise known
+
+        for error_of_any in self.collect(failed):
+            if error_of_any is not None:
+                raise error_of_any
 
     def end(self) -> None:
-        """Leave the others in good order."""
+        """Leave the process group."""
         if torch.distributed.is_initialized():
             self._accelerator.end_training()
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The trained tensors by their names in the `Reranker`, whole, on the CPU; empty but in the
-    leading process."""
-    return cast(dict[str, Tensor], get_model_state_dict(model, options=_WHOLE))
+    """The trained tensors by their names in the `Reranker`, gathered on the CPU; empty except in
+    the leading process."""
+    return cast(dict[str, Tensor], get_model_state_dict(model, options=_GATHERED))
 
 
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimizer's state by parameter names, whole, on the CPU; empty but in the leading
+    """The optimizer's state by parameter names, gathered on the CPU; empty except in the leading
     process."""
-    return get_optimizer_state_dict(model, optimizer, options=_WHOLE)
+    return get_optimizer_state_dict(model, optimizer, options=_GATHERED)
 
 
 def set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """The reverse of `weights_of`, given the same in every process."""
+    """Load what `weights_of` returned, the same in every process; raises `TrainingError`."""
     options = StateDictOptions(full_state_dict=True, strict=False)
     missing = set_model_state_dict(model, dict(weights), options=options)
     if missing.unexpected_keys:
@@ -172,7 +177,7 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 def set_moments(
     model: nn.Module, optimizer: torch.optim.Optimizer, moments: dict[str, Any]
 ) -> None:
-    """The reverse of `moments_of`, given the same in every process."""
+    """Load what `moments_of` returned, the same in every process."""
     set_optimizer_state_dict(
         model, optimizer, moments, options=StateDictOptions(full_state_dict=True)
     )

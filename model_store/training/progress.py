@@ -1,6 +1,6 @@
-"""How a run looks to whoever started it: a bar on a terminal, plain lines elsewhere.
+"""Progress of a run: a bar on a terminal, plain lines elsewhere.
 
-Knows numbers, no network. Invariant: nothing is written but on the stream given, and only by the
+Depends on numbers alone. Invariant: it writes to no stream but the one given, and only in the
 process that leads.
 """
 
@@ -15,12 +15,12 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_RECENT = 20
-"""Steps whose rate counts as the rate now."""
+_WINDOW = 20
+"""Latest steps over which the throughput is averaged."""
 
 
-class Bar:
-    """Shows steps as they are done."""
+class ProgressLog:
+    """Shows steps as they are done; `every` is the number of steps between two plain lines."""
 
     def __init__(
         self, done: int, steps: int, *, every: int, shown: bool, stream: TextIO | None = None
@@ -28,20 +28,20 @@ class Bar:
         self._console = Console(
             file=stream or sys.stderr, quiet=not shown, highlight=False, soft_wrap=True
         )
-        self._done, self._steps, self._every = done, steps, every
-        self._recent: deque[tuple[float, float]] = deque(maxlen=_RECENT)
+        self._steps, self._every = steps, every
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)  # (tokens, seconds)
         self._progress: Progress | None = None
         if self._console.is_terminal:
-            columns = (
+            self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
+                console=self._console,
             )
-            self._progress = Progress(*columns, console=self._console)
             self._task = self._progress.add_task("training", total=steps, completed=done)
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressLog:
         if self._progress is not None:
             self._progress.start()
         return self
@@ -56,19 +56,21 @@ class Bar:
             self._progress.stop()
 
     def step(self, step: int, *, loss: float, tokens: float, seconds: float) -> None:
-        """One step more, with its SFT loss, and how many tokens it read in how many seconds."""
+        """Report a step: its SFT loss, and the tokens it read in so many seconds."""
         self._recent.append((tokens, seconds))
-        spent = sum(each[1] for each in self._recent)
-        rate = sum(each[0] for each in self._recent) / spent if spent else 0.0
-        line = f"loss {loss:.4f}, {rate:,.0f} tokens/s"
+        total_tokens = sum(tokens for tokens, _ in self._recent)
+        total_seconds = sum(seconds for _, seconds in self._recent)
+        throughput = total_tokens / total_seconds if total_seconds else 0.0
+        description = f"loss {loss:.4f}, {throughput:,.0f} tokens/s"
+
         if self._progress is not None:
-            self._progress.update(self._task, completed=step, description=line)
+            self._progress.update(self._task, completed=step, description=description)
         elif step % self._every == 0 or step == self._steps:
-            left = (self._steps - step) * spent / len(self._recent)
+            left = (self._steps - step) * total_seconds / len(self._recent)
             self._console.print(
-                f"step {step}/{self._steps}: {line}, {timedelta(seconds=round(left))} left"
+                f"step {step}/{self._steps}: {description}, {timedelta(seconds=round(left))} left"
             )
 
-    def say(self, sentence: str) -> None:
-        """A line of its own."""
-        self._console.print(sentence)
+    def line(self, text: str) -> None:
+        """Print a line of its own."""
+        self._console.print(text)

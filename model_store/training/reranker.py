@@ -1,8 +1,8 @@
-"""The network that is trained: a frozen Qwen2.5-VL with low-rank maps, and a head that reads each
-pair's last position.
+"""The network in training: a frozen Qwen2.5-VL with low-rank maps, and a head on the last position.
 
-Knows tensors and checkpoints, no loss. Invariant: a pair's logits are those that transformers' own
-forward pass gives for the words of the head, and do not depend on what else is in the batch.
+Depends on tensors and checkpoints, not on a loss. Invariant: a pair's logits are those that
+transformers' own forward pass gives for the words of the head, and do not depend on the other pairs
+of the batch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Reranker(nn.Module):
         self._image_token, self._autocast = image_token, autocast
 
     def base(self) -> Any:
-        """The Qwen2.5-VL without its vocabulary's head; low-rank maps stand in it already."""
+        """The Qwen2.5-VL without the head of its vocabulary, low-rank maps included."""
         return self.network.get_base_model().model
 
     def forward(self, batch: Batch) -> Tensor:
@@ -51,19 +51,23 @@ def read_pairs(base: Any, batch: Batch, image_token: int | None) -> Tensor:
     embedded = base.language_model.embed_tokens(batch.ids)
     if batch.pixels is not None:
         pictures = _pictures(base.visual, batch.pixels, batch.grids)
-        spots = torch.eq(batch.ids, image_token or -1)[..., None].expand_as(embedded)
-        embedded = embedded.masked_scatter(spots, pictures[batch.shown].to(embedded.dtype))
-    read = base.language_model(inputs_embeds=embedded, position_ids=batch.places, use_cache=False)
-    rows = torch.arange(len(batch.ends), device=embedded.device)
-    hidden: Tensor = read.last_hidden_state[rows, batch.ends]
+        placeholders = (batch.ids == image_token)[..., None].expand_as(embedded)
+        image_states = pictures[batch.image_rows].to(embedded.dtype)
+        embedded = embedded.masked_scatter(placeholders, image_states)
+
+    output = base.language_model(
+        inputs_embeds=embedded, position_ids=batch.positions, use_cache=False
+    )
+    rows = torch.arange(len(batch.last), device=embedded.device)
+    hidden: Tensor = output.last_hidden_state[rows, batch.last]
     return hidden
 
 
 def _pictures(visual: Any, pixels: Tensor, grids: Tensor | None) -> Tensor:
-    """Every picture's tokens, `[tokens, hidden]`.
+    """Hidden states of all image tokens, `[tokens, hidden]`.
 
-    Without a gradient where nothing of the vision tower is trained: checkpointing makes its inputs
-    ask for one.
+    Without a gradient where no parameter of the vision tower is trained: checkpointing makes its
+    inputs require one.
     """
     trained = any(parameter.requires_grad for parameter in visual.parameters())
     with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -88,12 +92,14 @@ def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.dev
         raise TrainingError(
             f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
         ) from error
+
     vocabulary = network.get_output_embeddings().weight
     head = make_head(config.head, vocabulary, LiteralTokenizer.load(checkpoint.folder), config.seed)
     if config.batch.checkpointing:
         network.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False}
         )
+
     model = Reranker(
         add_lora(network, config.lora),
         head,

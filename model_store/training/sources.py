@@ -18,6 +18,7 @@ from model_store.families.family import Family
 from model_store.files import sha256
 from model_store.folders.plain import refuse_quantised
 from model_store.manifest import CheckpointUnusable
+from model_store.training.batches import Batcher
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import DataError, Example
@@ -35,6 +36,7 @@ class Sources:
     examples: Sequence[Example]
     dev: Sequence[Example] | None
     grouper: Grouper
+    batcher: Batcher
     config: TrainConfig
 
     def check(self) -> None:
@@ -115,7 +117,8 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
     grouper = Grouper(family, manifest.pixels, manifest.default_instruction, draw)
     examples = _examples(data.train, processes)
     dev = None if data.dev is None else _examples(data.dev, processes)
-    return Sources(checkpoint, family, examples, dev, grouper, config)
+    batcher = Batcher(budget=config.batch.tokens, image_token=family.image_token_id)
+    return Sources(checkpoint, family, examples, dev, grouper, batcher, config)
 
 
 def _examples(path: Path, least: int) -> Examples:

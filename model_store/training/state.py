@@ -1,12 +1,12 @@
-"""The states a run can be resumed from: one folder a step, complete or not there.
+"""Saved states of a run: one folder a step, complete or absent.
 
-Knows tensors by name and files, no network. Invariant: a folder that `latest` gives was written to
-its end and has not changed since; what fails to be written, on a full disk or at a kill, leaves
-those before it as they were.
+Depends on tensors by name and on files, not on a network. Invariant: a state that `latest` returns
+was written to its end and has not changed since. A state that cannot be written, on a full disk or
+at a kill, leaves those before it as they were.
 
-Nothing random is carried over: the order of examples, their negatives and dropout are functions of
-the seed and the step, and so is the learning rate. What remains is the trained tensors, the
-optimizer's moments and the step.
+A state holds the trained tensors, the optimizer's moments and the step. It needs no random
+generator: the order of examples, their negatives and dropout are functions of the seed and the
+step, and so is the learning rate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_STATE_BYTES = 2**20
 
 
 class Saved(BaseModel):
-    """What a state is: the step it was saved after, the run it belongs to, and its files."""
+    """`state.json`: the step of a state, the facts of its run, and the digests of its files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +48,7 @@ class Saved(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A state read back."""
+    """A state that was read."""
 
     step: int
     run: dict[str, Any]
@@ -76,12 +76,13 @@ def save(
             torch.save(moments, file)
         saved = Saved(step=step, run=run, files=digest_files(draft, [WEIGHTS, MOMENTS]))
         (draft / STATE).write_text(saved.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
         for path in (*draft.iterdir(), draft):
             sync(path)
-        shutil.rmtree(final, ignore_errors=True)  # there only if it was found damaged
+        shutil.rmtree(final, ignore_errors=True)  # exists only if it was found damaged
         draft.replace(final)
         sync(root)
-    # torch and safetensors wrap what the disk says
+    # torch and safetensors wrap errors of the disk
     except (OSError, RuntimeError, SafetensorError) as error:
         with suppress(OSError):
             shutil.rmtree(draft, ignore_errors=True)
@@ -90,12 +91,13 @@ def save(
             f"{final}: the state after step {step} cannot be written ({reason}); the states before"
             " it stay."
         ) from None
+
     for old in _steps(root)[:-keep]:
         shutil.rmtree(_folder(root, old), ignore_errors=True)
 
 
 def latest(root: Path) -> tuple[State | None, Sequence[str]]:
-    """The newest state that is whole, and a sentence on each newer one that is not."""
+    """The newest undamaged state, and a sentence on each newer one that is damaged."""
     damaged: list[str] = []
     for step in reversed(_steps(root)):
         try:
@@ -108,9 +110,11 @@ def latest(root: Path) -> tuple[State | None, Sequence[str]]:
 def _read(folder: Path) -> State:
     if (folder / STATE).stat().st_size > MAX_STATE_BYTES:
         raise ValueError
+
     saved = Saved.model_validate(json.loads((folder / STATE).read_bytes()))
     if set(saved.files) != {WEIGHTS, MOMENTS} or digest_files(folder, saved.files) != saved.files:
         raise ValueError
+
     moments = torch.load(folder / MOMENTS, map_location="cpu", weights_only=True)
     return State(saved.step, saved.run, load_file(folder / WEIGHTS), moments)
 

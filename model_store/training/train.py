@@ -1,15 +1,14 @@
-"""One run of the training job: check everything, then learn step by step, saving now and then, and
-leave an adapter.
+"""One run of the training job: check everything, learn step by step, save states, leave an adapter.
 
-Knows the order of things, none of their details. Invariant: a run that was killed and started again
-leaves the weights, to the bit, that it would have left undisturbed; its folder's `manifest.json` is
-written last, so where it is, the run is complete.
+Depends on the order of these, not on their details. Invariant: a run that was killed and started
+again leaves the weights, to the bit, of an undisturbed run. The folder's `manifest.json` is written
+last, so a run that has one is complete.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -23,52 +22,60 @@ from model_store.training.config import TrainConfig
 from model_store.training.loop import STATES, Loop
 from model_store.training.outcome import finished, leave, same_run
 from model_store.training.plots import draw
-from model_store.training.precision import settle
+from model_store.training.precision import CPUINFO, settle
 from model_store.training.processes import Processes, set_moments, set_weights, weights_of
-from model_store.training.progress import Bar
+from model_store.training.progress import ProgressLog
 from model_store.training.reranker import load_reranker
 from model_store.training.sources import Sources, open_sources
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def train(config: TrainConfig, *, stream: TextIO | None = None) -> Path:
-    """Run `config` to its end, from the newest saved state if there is one; gives the run's folder.
+def train(
+    config: TrainConfig,
+    *,
+    stream: TextIO | None = None,
+    open_processes: Callable[[TrainConfig], Processes] = Processes,
+    cpuinfo: Path = CPUINFO,
+) -> Path:
+    """Run `config` to its end, from the newest saved state if there is one; returns its folder.
 
     Leaves there `adapter/` (peft's folder), `metrics.jsonl`, `training.png`, `manifest.json`, and
-    `head.safetensors` where a head was trained; a run that is complete already is left as it is.
-    Raises `TrainingError` and `DataError`, before the first step where what is wrong can be known
-    then, and `loop.Stopped`.
+    `head.safetensors` where a head was trained; a complete run is left as it is. Progress goes to
+    `stream`, or to standard error; `cpuinfo` lists the CPU's instructions, as Linux does.
+
+    Raises `TrainingError` and `DataError`, before the first step where the fault can be known then,
+    and `loop.Stopped`.
     """
-    with _listening() as heard:
-        processes = Processes(config)
+    with _deferred_signals() as signals:
+        processes = open_processes(config)
         try:
-            config, said = _settled(config, processes)
+            config, notice = _with_precision(config, processes, cpuinfo)
             sources = open_sources(config, processes.share.world)
             facts = {**config.deciding(), **sources.facts()}
             if not finished(config.output, facts):
                 processes.alone(sources.check)
-                _learn(config, processes, sources, facts, heard, stream, said=said)
+                _learn(config, processes, sources, facts, signals, stream, notice=notice)
         finally:
             processes.end()
     return config.output
 
 
 def check(config: TrainConfig) -> int:
-    """Everything that can be known to be wrong before a weight is loaded, and how many examples
-    there are."""
+    """Check all that can be checked without weights; returns the number of examples."""
     sources = open_sources(config, 1)
     sources.check()
     return len(sources.examples)
 
 
-def _settled(config: TrainConfig, processes: Processes) -> tuple[TrainConfig, list[str]]:
-    """The configuration with its precision settled, alike in all processes, and what there is to
-    say of it."""
-    precision, said = settle(config.precision, processes.device.type)
+def _with_precision(
+    config: TrainConfig, processes: Processes, cpuinfo: Path
+) -> tuple[TrainConfig, str | None]:
+    """The configuration with one precision for all processes, and a notice on the choice."""
+    precision, notice = settle(config.precision, processes.device.type, cpuinfo)
     if "fp32" in processes.collect([precision]):
         precision = "fp32"
-    return config.model_copy(update={"precision": precision}), [said] if said else []
+    return config.model_copy(update={"precision": precision}), notice
 
 
 def _learn(
@@ -76,38 +83,43 @@ def _learn(
     processes: Processes,
     sources: Sources,
     facts: dict[str, Any],
-    heard: list[int],
+    signals: list[int],
     stream: TextIO | None,
     *,
-    said: list[str],
+    notice: str | None,
 ) -> None:
     saved, damaged = state.latest(config.output / STATES)
     if saved is not None:
         same_run(saved.run, facts, config.output)
+
     reranker = load_reranker(config, sources.checkpoint, processes.device)
     model = processes.spread(reranker)
     model.train()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     settings = config.optimizer
     optimizer = torch.optim.AdamW(
-        trained, lr=settings.learning_rate, weight_decay=settings.weight_decay
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
     )
     done = 0
     if saved is not None:
         set_weights(model, saved.weights)
         set_moments(model, optimizer, saved.moments)
         done = saved.step
-    steps = config.steps or max(
-        1, round(config.epochs * len(sources.examples) / config.batch.examples)
-    )
-    with Bar(done, steps, every=config.report_every, shown=processes.leads, stream=stream) as bar:
-        for sentence in (
-            *said,
-            *damaged,
-            f"{len(sources.examples)} examples, {steps} steps, {done} of them done.",
-        ):
-            bar.say(sentence)
-        Loop(config, processes, sources, model, optimizer, facts, heard).run(done, steps, bar)
+
+    examples = len(sources.examples)
+    steps = config.steps or max(1, round(config.epochs * examples / config.batch.examples))
+    with ProgressLog(
+        done, steps, every=config.report_every, shown=processes.leads, stream=stream
+    ) as progress:
+        if notice is not None:
+            progress.line(notice)
+        for sentence in damaged:
+            progress.line(sentence)
+        progress.line(f"{examples} examples, {steps} steps, {done} of them done.")
+        loop = Loop(config, processes, sources, model, optimizer, facts, signals)
+        loop.run(done, steps, progress)
+
     weights = weights_of(model)
 
     def finish() -> None:
@@ -125,24 +137,26 @@ def _learn(
 
 
 @contextmanager
-def _listening() -> Iterator[list[int]]:
-    """Signals that ask to stop, instead of their doing so in the middle of a step; a second one
-    does."""
-    heard: list[int] = []
+def _deferred_signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and SIGINT instead of their ending a step halfway; a second one ends it."""
+    received: list[int] = []
     if current_thread() is not main_thread():
-        yield heard
+        yield received
         return
+
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        for each in _SIGNALS:
-            signal.signal(each, before[each])
+    def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     try:
         for number in _SIGNALS:
-            signal.signal(number, hear)
-        yield heard
+            signal.signal(number, receive)
+        yield received
     finally:
-        for number in _SIGNALS:
-            signal.signal(number, before[number])
+        restore()

@@ -18,8 +18,13 @@ from model_store.evaluation.gate import compare
 from model_store.evaluation.results import ResultsUnusable, read_results
 from model_store.golden import GoldenPair
 from model_store.manifest import manifest_digest
-from model_store.training import benchmark
-from model_store.training.benchmark import Measured, Rows, measure
+from model_store.training.benchmark import (
+    Measured,
+    Rows,
+    measure,
+    query_name,
+    ranked_relevances,
+)
 from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.publish.adapters import load_base
 from model_store.training.publish.pairs import logits_of
@@ -88,17 +93,14 @@ def test_values_are_the_metrics_over_a_rows_own_documents(rows: Path, measured: 
     assert 0 < sum(measured.values["hit@1"].values()) < ROWS
 
 
-def test_a_positive_loses_ties(rows: Path) -> None:
-    assert benchmark._ranked([1.0, 1.0, 1.0], 1) == [0.0, 0.0, 1.0]
-    assert benchmark._ranked([2.0, 1.0, 3.0, 1.0], 2) == [0.0, 1.0, 0.0, 1.0]
+def test_a_positive_loses_ties() -> None:
+    assert ranked_relevances([1.0, 1.0, 1.0], 1) == [0.0, 0.0, 1.0]
+    assert ranked_relevances([2.0, 1.0, 3.0, 1.0], 2) == [0.0, 1.0, 0.0, 1.0]
 
 
-def test_documents_in_parts_score_as_together(
-    rows: Path, measured: Measured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(benchmark, "_DOCUMENTS_AT_ONCE", 2)
-    monkeypatch.setattr(benchmark, "_TOKENS", 64)
-    assert measure(CHECKPOINT, Rows(rows, CHECKPOINT)).values == measured.values
+def test_documents_in_parts_score_as_together(rows: Path, measured: Measured) -> None:
+    parts = measure(CHECKPOINT, Rows(rows, CHECKPOINT), documents_at_once=2, batch_tokens=64)
+    assert parts.values == measured.values
 
 
 def test_the_benchmark_is_named_by_what_is_asked(rows: Path, tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_a_row_without_an_id_is_named_by_its_line() -> None:
     example = Example(
         "dev.jsonl:3", None, Side("q", None), (Side("p", None),), (), "/somewhere/dev.jsonl:3"
     )
-    assert benchmark._name(example) == "row 3"
+    assert query_name(example) == "row 3"
 
 
 class TestTyped:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model_store.checkpoint import resolve
 from model_store.families.prompt import Image, Prompt, Segment
-from model_store.training.batches import units
+from model_store.training.batches import Batcher
 from model_store.training.data.rows import DataError, Example, Negative, Side, read_examples
 from model_store.training.groups import Draw, Group, Grouper
 from model_store.training.order import Order, Share
@@ -153,13 +153,13 @@ def test_every_pair_stands_in_one_batch_within_the_budget(
 ) -> None:
     groups = [flat(number, each) for number, each in enumerate(lengths)]
     found = []
-    for unit in units(groups, budget, image_token=-1):
+    for unit in Batcher(budget=budget, image_token=-1).units(groups):
         assert sum(unit.sizes) == sum(len(batch.ids) for batch in unit.batches)
         assert len(unit.batches) == 1 or len(unit.sizes) == 1
         for batch in unit.batches:
             assert batch.ids.numel() <= budget
             found += [
-                row[: end + 1].tolist() for row, end in zip(batch.ids, batch.ends, strict=True)
+                row[: end + 1].tolist() for row, end in zip(batch.ids, batch.last, strict=True)
             ]
         firsts = [sum(unit.sizes[:at]) for at in range(len(unit.sizes))]
         marked = [flag for batch in unit.batches for flag in batch.relevant.tolist()]

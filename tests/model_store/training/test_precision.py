@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_store.training import precision
 from model_store.training.config import load_config
 from model_store.training.precision import settle
 from model_store.training.train import train
@@ -66,13 +65,11 @@ def test_gmr_tinys_configuration_leaves_it_to_the_machine() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_says_and_keeps_what_was_chosen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_says_and_keeps_what_was_chosen(tmp_path: Path) -> None:
     """A machine of the other kind does not go on with it: it would leave other weights."""
     shown = StringIO()
-    monkeypatch.setattr(precision.settle, "__defaults__", (listed(tmp_path, OLD),))
-    run = train(config(tmp_path, steps=1, precision="auto"), stream=shown)
+    old = listed(tmp_path, OLD)
+    run = train(config(tmp_path, steps=1, precision="auto"), stream=shown, cpuinfo=old)
     assert "precision auto: fp32, since this CPU has no bf16 instructions." in shown.getvalue()
     assert '"precision": "fp32"' in (run / "manifest.json").read_text(encoding="utf-8")
     assert train(config(tmp_path, steps=1, precision="fp32"), stream=StringIO()) == run

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from io import StringIO
@@ -22,11 +23,13 @@ from typer.testing import CliRunner
 
 from model_store.commands.train import register
 from model_store.families.tokens import LiteralTokenizer
-from model_store.training import loop, processes
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data.rows import DataError
 from model_store.training.journal import read_metrics
 from model_store.training.loop import NotFinite, Stopped
+from model_store.training.processes import Processes
+from model_store.training.reranker import Reranker
+from model_store.training.state import latest, save
 from model_store.training.train import check, train
 from tests.conftest import TINY
 from tests.layouts import Layout, put, stated, write_layout
@@ -130,18 +133,18 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
     assert len(adapter(run)) == 56
 
 
-def test_nothing_but_the_maps_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[processes.Reranker] = []
-    spread = processes.Processes.spread
+def test_nothing_but_the_maps_changes(tmp_path: Path) -> None:
+    seen: list[Reranker] = []
 
-    def kept(self: processes.Processes, model: processes.Reranker) -> torch.nn.Module:
-        seen.append(model)
-        return spread(self, model)
+    class Kept(Processes):
+        def spread(self, model: Reranker) -> torch.nn.Module:
+            seen.append(model)
+            return super().spread(model)
 
-    monkeypatch.setattr(processes.Processes, "spread", kept)
     run = train(
         config(tmp_path, steps=2, optimizer={"learning_rate": 0.1, "weight_decay": 0.1}),
         stream=StringIO(),
+        open_processes=Kept,
     )
     base = load_file(TINY / "model.safetensors")
     found = {
@@ -199,50 +202,61 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path: Path, number: signal.Si
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 
-def test_no_number_stops_the_run_by_name_and_saves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    surrogate = loop.Learner._surrogate
+def with_weights(run: Path, step: int, value: float) -> None:
+    """Write the state after a step anew, with one value throughout the first layer's maps."""
+    state, _ = latest(run / "states")
+    assert state is not None
+    assert state.step == step
+    for name, weight in state.weights.items():
+        if ".layers.0.self_attn.q_proj.lora_" in name:
+            weight.fill_(value)
+    save(run / "states", step, state.run, state.weights, state.moments, keep=2)
 
-    def poisoned(self: loop.Learner, columns: torch.Tensor) -> torch.Tensor:
-        value = surrogate(self, columns)
-        return value / 0 if len(read_metrics(tmp_path / "run")) == 3 else value
 
-    monkeypatch.setattr(loop.Learner, "_surrogate", poisoned)
+def stopped_after(folder: Path, step: int) -> Path:
+    with pytest.raises(Stopped):
+        train(config(folder, save_every=1), stream=Interrupting(step - 1, signal.SIGTERM))
+    return folder / "run"
+
+
+def test_no_number_stops_the_run_by_name_and_saves_nothing(tmp_path: Path) -> None:
+    run = stopped_after(tmp_path, 3)
+    with_weights(run, 3, float("nan"))
     with pytest.raises(
         NotFinite,
         match=r"^Step 4: the loss is not finite; the examples are q\d \(.*train.jsonl:\d\), q\d \(",
     ):
         train(config(tmp_path, save_every=1), stream=StringIO())
-    assert sorted(path.name for path in (tmp_path / "run" / "states").iterdir()) == [
-        "step-00000002",
-        "step-00000003",
-    ]
-    monkeypatch.undo()
+    states = sorted(path.name for path in (run / "states").iterdir())
+    assert states == ["step-00000002", "step-00000003"]
+
+    shutil.rmtree(run / "states" / "step-00000003")
     train(config(tmp_path, save_every=1), stream=StringIO())
 
 
-def test_a_gradient_that_overflows_stops_the_run_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
-    with pytest.raises(NotFinite, match="Step 1: the gradient is not finite; the examples are q"):
-        train(config(tmp_path), stream=StringIO())
-    assert not (tmp_path / "run" / "states").exists()
+def test_a_gradient_that_overflows_stops_the_run_by_name(tmp_path: Path) -> None:
+    run = stopped_after(tmp_path, 2)
+    with_weights(run, 2, 1e14)
+    with pytest.raises(NotFinite, match="Step 3: the gradient is not finite; the examples are q"):
+        train(config(tmp_path, save_every=1), stream=StringIO())
+    states = sorted(path.name for path in (run / "states").iterdir())
+    assert states == ["step-00000001", "step-00000002"]
 
 
-def test_wrong_data_is_named_before_anything_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Unused(Processes):
+    def spread(self, model: Reranker) -> torch.nn.Module:
+        raise AssertionError("a network was loaded")
+
+
+def test_wrong_data_is_named_before_anything_is_loaded(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in write_colours(tmp_path).read_text().splitlines()]
     rows[1]["positives"] = []
     rows[2]["negatives"] = []
     rows[4]["query"]["image"] = "../red.png"
     rows[6]["positives"] = [{"image": "missing.png"}]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    monkeypatch.setattr(processes.Processes, "spread", None)
     with pytest.raises(DataError) as caught:
-        train(config(tmp_path), stream=StringIO())
+        train(config(tmp_path), stream=StringIO(), open_processes=Unused)
     places = [
         line.partition("train.jsonl:")[2].partition(":")[0]
         for line in str(caught.value).splitlines()

@@ -15,12 +15,18 @@ from torch import Tensor
 
 from model_store.checkpoint import resolve
 from model_store.evaluation.naive import NaiveReranker
-from model_store.training.batches import Unit, units
+from model_store.training.batches import Batcher, Unit
 from model_store.training.config import LossConfig, TrainConfig
 from model_store.training.data.rows import read_examples
-from model_store.training.gradient import Learner, Tally
+from model_store.training.gradient import Learner, StepStatistics
 from model_store.training.groups import Draw, Group, Grouper
-from model_store.training.losses import Direction, Weight, cl_loss, sft_loss
+from model_store.training.losses import (
+    Direction,
+    Weight,
+    cl_loss,
+    sft_loss,
+    unified_reranking_loss,
+)
 from model_store.training.processes import Processes
 from model_store.training.reranker import Reranker, load_reranker
 from tests.conftest import TINY
@@ -28,8 +34,12 @@ from tests.model_store.training.colours import write_colours
 
 pytestmark = pytest.mark.slow
 CHECKPOINT = resolve(str(TINY))
-PAD = CHECKPOINT.family.image_token_id
 Gradients = dict[str, Tensor]
+
+
+def units(groups: list[Group], budget: int) -> list[Unit]:
+    batcher = Batcher(budget=budget, image_token=CHECKPOINT.family.image_token_id)
+    return batcher.units(groups)
 
 
 def config(**values: Any) -> TrainConfig:
@@ -79,15 +89,15 @@ def load() -> Callable[..., Reranker]:
 
 def learnt(
     model: Reranker, made: list[Unit], loss: LossConfig, *, examples: int, step: int = 1
-) -> tuple[Gradients, Tally]:
+) -> tuple[Gradients, StepStatistics]:
     model.zero_grad(set_to_none=True)
-    tally = Learner(model, loss, Processes(config()), seed=0).learn(made, step, examples)
+    statistics = Learner(model, loss, Processes(config()), seed=0).learn(made, step, examples)
     gradients = {
         name: parameter.grad.clone()
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
-    return gradients, tally
+    return gradients, statistics
 
 
 def furthest(one: Gradients, other: Gradients) -> float:
@@ -107,7 +117,7 @@ def test_logits_are_those_of_transformers_forward_pass(
     ).group(example, 0)
     # fresh maps change nothing
     model = load_reranker(config(), CHECKPOINT, torch.device("cpu")).eval()
-    (unit,) = units([group], 10_000, PAD)
+    (unit,) = units([group], 10_000)
     with torch.no_grad():
         logits = model(unit.batches[0])
     naive = NaiveReranker(TINY)
@@ -125,16 +135,18 @@ def test_the_gradient_does_not_depend_on_the_packing(
     loss: LossConfig, groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
     model = load(batch={"checkpointing": False})
-    together = units(groups, 100_000, PAD)
-    apart = units(groups, max(len(group.prompts) * group.longest for group in groups), PAD)
-    in_pieces = units(groups, max(group.longest for group in groups), PAD)
+    together = units(groups, 100_000)
+    apart = units(groups, max(len(group.prompts) * group.longest for group in groups))
+    in_pieces = units(groups, max(group.longest for group in groups))
     assert (len(together), len(apart)) == (1, len(groups))
     assert max(len(unit.batches) for unit in in_pieces) == 4
-    wanted, tally = learnt(model, together, loss, examples=len(groups))
+    wanted, statistics = learnt(model, together, loss, examples=len(groups))
     for other in (apart, in_pieces):
         gradients, sums = learnt(model, other, loss, examples=len(groups))
         assert furthest(wanted, gradients) < 1e-4
-        assert sums.sums == pytest.approx(tally.sums | {"images": sums.sums["images"]}, rel=1e-4)
+        assert sums.sums == pytest.approx(
+            statistics.sums | {"images": sums.sums["images"]}, rel=1e-4
+        )
 
 
 @pytest.mark.parametrize(("weight", "true_loss"), [("sft", sft_loss), ("cl", cl_loss)])
@@ -145,9 +157,9 @@ def test_the_gradient_is_the_true_losses(
     load: Callable[..., Reranker],
 ) -> None:
     same_size = [group for group in groups if len(group.prompts) == 4]
-    (unit,) = units(same_size, 100_000, PAD)
+    (unit,) = units(same_size, 100_000)
     model = load(batch={"checkpointing": True})
-    ours, tally = learnt(
+    ours, statistics = learnt(
         model,
         [unit],
         LossConfig.model_validate({"weight": weight, "direction": weight}),
@@ -162,7 +174,7 @@ def test_the_gradient_is_the_true_losses(
         if parameter.grad is not None
     }
     assert furthest(theirs, ours) < 1e-4
-    assert tally.sums[weight] / 3 == pytest.approx(loss.item(), rel=1e-5)
+    assert statistics.sums[weight] / 3 == pytest.approx(loss.item(), rel=1e-5)
 
 
 class Watched(torch.nn.Module):
@@ -186,7 +198,7 @@ def test_no_gradient_flows_through_a_frozen_vision_tower(
     checkpointing: bool, groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
     model = load(batch={"checkpointing": checkpointing})
-    made, tower = units(groups, 4000, PAD), model.base().visual
+    made, tower = units(groups, 4000), model.base().visual
     found = {}
     for always in (True, False):
         model.base().visual = watched = Watched(tower, always=always)
@@ -204,9 +216,7 @@ def test_a_vision_tower_that_is_adapted_learns(
         r".*\.(visual\.blocks\.\d+\.mlp\.up_proj|language_model\.layers\.\d+\.self_attn\.q_proj)"
     )
     lora = {"rank": 2, "alpha": 4, "target": target, "vision": True}
-    gradients, _ = learnt(
-        load(lora=lora), units(groups, 4000, PAD), LossConfig(), examples=len(groups)
-    )
+    gradients, _ = learnt(load(lora=lora), units(groups, 4000), LossConfig(), examples=len(groups))
     assert all(float(each.abs().max()) > 0 for name, each in gradients.items() if "visual" in name)
     assert sum("visual" in name for name in gradients) == 8
 
@@ -220,10 +230,10 @@ def test_every_weight_and_direction_takes_a_step(
     found = []
     for direction in get_args(Direction):
         loss = LossConfig(weight=weight, direction=direction, tau=tau)
-        gradients, tally = learnt(model, units(groups, 4000, PAD), loss, examples=len(groups))
+        gradients, statistics = learnt(model, units(groups, 4000), loss, examples=len(groups))
         assert len(gradients) == 56
-        assert tally.broken == []
-        assert tally.sums["positive_weight"] > 0
+        assert statistics.not_finite == []
+        assert statistics.sums["positive_weight"] > 0
         assert all(each.isfinite().all() for each in gradients.values())
         found.append(gradients)
     assert furthest(*found) > 1e-3
@@ -234,7 +244,7 @@ def test_a_head_that_learns_has_a_gradient(
     kind: str, groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
     gradients, _ = learnt(
-        load(head={"kind": kind}), units(groups[:2], 4000, PAD), LossConfig(), examples=2
+        load(head={"kind": kind}), units(groups[:2], 4000), LossConfig(), examples=2
     )
     assert float(gradients["head.rows"].abs().max()) > 0
     assert len(gradients) == 57
@@ -243,7 +253,7 @@ def test_a_head_that_learns_has_a_gradient(
 def test_half_precision_keeps_maps_and_logits_whole(
     groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
-    made = units(groups, 4000, PAD)
+    made = units(groups, 4000)
     half, full = load(precision="bf16"), load()
     logits = half(made[0].batches[0])
     assert logits.dtype == torch.float32
@@ -260,7 +270,7 @@ def test_dropout_is_a_function_of_seed_and_step(
     groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
     model = load(lora={"rank": 2, "alpha": 4, "dropout": 0.5}, batch={"checkpointing": True})
-    made = units(groups[:1], groups[0].longest, PAD)
+    made = units(groups[:1], groups[0].longest)
     loss = LossConfig(weight="cl", direction="cl")
     one, _ = learnt(model, made, loss, examples=1, step=1)
     torch.manual_seed(99)
@@ -274,15 +284,14 @@ def test_a_group_in_pieces_drops_the_same_in_both_readings(
     groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
     model = load(lora={"rank": 2, "alpha": 4, "dropout": 0.5}, batch={"checkpointing": False})
-    (unit,) = units(groups[:1], groups[0].longest, PAD)
+    (unit,) = units(groups[:1], groups[0].longest)
     assert len(unit.batches) == 4
     loss = LossConfig(weight="cl", direction="cl")
     ours, _ = learnt(model, [unit], loss, examples=1)
     model.zero_grad(set_to_none=True)
     learner = Learner(model, loss, Processes(config()), seed=0)
-    learner._value(
-        torch.cat([learner._run(unit, number, 1) for number in range(4)]), unit, Tally()
-    ).backward()
+    logits = torch.cat([learner.step_logits(unit, number, 1) for number in range(4)])
+    unified_reranking_loss(logits.view(1, 4, 2), weight="cl", direction="cl").backward()
     theirs = {
         name: parameter.grad
         for name, parameter in model.named_parameters()

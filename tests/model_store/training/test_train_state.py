@@ -15,7 +15,7 @@ from torch import Tensor
 from model_store.training.config import OptimizerConfig, TrainingError
 from model_store.training.journal import METRICS, Journal, read_metrics
 from model_store.training.plots import draw
-from model_store.training.schedule import rate
+from model_store.training.schedule import learning_rate
 from model_store.training.state import MOMENTS, WEIGHTS, latest, save
 
 RUN = {"seed": 1}
@@ -148,13 +148,13 @@ def test_a_plot_of_what_there_is(tmp_path: Path) -> None:
 
 def test_the_rate_rises_and_falls() -> None:
     settings = OptimizerConfig(learning_rate=1.0, warmup=0.1)
-    rates = [rate(step, 100, settings) for step in range(1, 101)]
+    rates = [learning_rate(step, 100, settings) for step in range(1, 101)]
     assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[10] == 1.0
     assert 0 < rates[-1] < 0.01
     flat = OptimizerConfig(learning_rate=0.5, warmup=0.0, schedule="constant")
-    assert {rate(step, 7, flat) for step in range(1, 8)} == {0.5}
-    assert rate(
+    assert {learning_rate(step, 7, flat) for step in range(1, 8)} == {0.5}
+    assert learning_rate(
         51, 101, OptimizerConfig(learning_rate=1.0, warmup=0.0, schedule="linear")
     ) == pytest.approx(1 - 50 / 101)

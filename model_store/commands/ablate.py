@@ -73,7 +73,7 @@ def ablate(
     from model_store.evaluation.results import ResultsUnusable
     from model_store.manifest import CheckpointUnusable
     from model_store.recipes.ablations.forget import forgetful
-    from model_store.recipes.ablations.plan import Plan, chosen
+    from model_store.recipes.ablations.plan import AblationPlan, chosen
     from model_store.recipes.ablations.report import publish
     from model_store.recipes.ablations.run import run
     from model_store.training.config import TrainingError
@@ -82,7 +82,7 @@ def ablate(
     from model_store.training.publish.pairs import PublishRefused
 
     with refusing(usage=(TrainingError,)):
-        groups = chosen(only)
+        comparisons = chosen(only)
 
     errors = (CheckpointUnusable, DataError, PublishRefused, ResultsUnusable, TrainingError)
     with refusing(Stopped, *errors):
@@ -90,8 +90,8 @@ def ablate(
         if forget:
             checkpoint = forgetful(checkpoint, forget, output / f"base-{forget}")
         settled = _settle(precision, device)
-        plan = Plan(
-            checkpoint, output, groups, seeds, steps, examples, rate, queries, settled, device
+        plan = AblationPlan(
+            checkpoint, output, comparisons, seeds, steps, examples, rate, queries, settled, device
         )
         typer.echo(publish(run(plan, _print), report or output))
 

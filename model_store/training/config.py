@@ -22,8 +22,9 @@ _MAX_PROBLEMS = 20
 LANGUAGE_MODEL = (
     r".*\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 )
-"""Every linear map of the language model's layers. The pattern names `language_model`: a vision tower
-may have an `mlp.gate_proj`, too."""
+"""Every linear map of the language model's layers.
+
+The pattern names `language_model`: a vision tower may have an `mlp.gate_proj`, too."""
 
 
 class TrainingError(Exception):

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from model_store.adapters.folder import READ_OUT, ROWS
 from model_store.checkpoint import Checkpoint
-from model_store.families.catalogue import trained_readout
 from model_store.files import sync
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files

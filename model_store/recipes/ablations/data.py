@@ -1,8 +1,7 @@
-"""Training rows of the nine generated cells, in the training job's own form, with as many negatives
-as any comparison needs.
+"""Training rows of the nine generated cells, with as many negatives as any comparison draws from.
 
-Knows cells and rows, no network. Invariant: the same numbers give the same rows, and no document
-that answers its query is held out; where the file is, every picture it names is there, too.
+Depends on cells and rows, not on a network. Invariant: the same numbers give the same rows, and no
+held-out document answers a row's query. Where the file exists, so do all pictures that it names.
 """
 
 from __future__ import annotations
@@ -22,10 +21,9 @@ POOL = 16
 
 
 def write_rows(folder: Path, count: int, seed: int) -> Path:
-    """`count` rows, the cells in turn, and their pictures under `folder`; gives the file, which is
-    left alone if it is there.
+    """Write `count` rows, the cells in turn, and their pictures under `folder`; returns the file.
 
-    Raises `DataError` where the disk refuses.
+    A file that exists is left as it is. Raises `DataError` where the disk refuses.
     """
     path = folder / f"{count}-{seed}" / ROWS
     if not path.exists():
@@ -34,24 +32,20 @@ def write_rows(folder: Path, count: int, seed: int) -> Path:
 
 
 def _rows(path: Path, count: int, seed: int) -> Iterator[Example]:
-    """Every other row of a cell asks with the default instruction, as the benchmark's queries
-    do."""
+    """Rows; every second one of a cell has the default instruction, as in the benchmark."""
     images = path.parent / "images"
     images.mkdir(exist_ok=True)
     for number in range(count):
-        turn, place = divmod(number, len(cells.CELLS))
-        drawn = cells.sample(
-            cells.CELLS[place],
-            Random(f"ablations/{seed}/{number}"),
-            "train",
-            POOL,
-            plain=turn % 2 == 1,
-        )
-        relevant, *others = (saved_side(document, images) for document in drawn.documents)
-        # Scenes, pages and texts come with near misses first; of facts and names, each may be one.
-        negatives = (
-            Negative(side, "hard" if at < POOL // 2 else "random") for at, side in enumerate(others)
-        )
+        turn, cell = divmod(number, len(cells.CELLS))
+        generator = Random(f"ablations/{seed}/{number}")
+        drawn = cells.sample(cells.CELLS[cell], generator, "train", POOL, plain=turn % 2 == 1)
+        relevant, *irrelevant = [saved_side(document, images) for document in drawn.documents]
+
+        # Scenes, pages and texts have their near misses first; of facts and names, any may be one.
+        negatives: list[Negative] = []
+        for index, side in enumerate(irrelevant):
+            negatives.append(Negative(side, "hard" if index < POOL // 2 else "random"))
+
         yield Example(
             id=f"{drawn.cell}/{number}",
             instruction=drawn.instruction,

@@ -1,11 +1,11 @@
-"""A base that has unlearnt its answers: another checkpoint with its last language layers made anew.
+"""A base without what a reranker has learnt: a checkpoint with its last language layers made anew.
 
-Knows checkpoint folders and networks. Invariant: all but those layers is the other checkpoint's, to
-the bit; the same checkpoint and the same number give the same weights.
+Depends on checkpoint folders and networks. Invariant: all other weights are the checkpoint's, to
+the bit, and the same checkpoint and number of layers give the same weights.
 
-The comparisons begin, as the paper's do, from a network that understands what it reads and was not
-taught to answer. A reranker is no such network; its first layers, its embeddings and its vision
-tower are.
+The paper's comparisons begin from a network that understands its input and was not taught to
+answer. A reranker was taught, but its first layers, its embeddings and its vision tower are close
+to such a network.
 """
 
 from __future__ import annotations
@@ -30,23 +30,25 @@ _CARD = """\
 
 
 def forgetful(base: Checkpoint, layers: int, folder: Path) -> Checkpoint:
-    """The base with its last `layers` language layers as a new network has them, made at `folder`
-    unless it is there.
+    """The base with its last `layers` language layers initialised anew, made at `folder` unless
+    that exists.
 
     Raises `TrainingError` where it has fewer, and `PublishRefused` where the disk refuses.
     """
     if not folder.exists():
         network = load_base(base, "cpu")
-        ours = network.model.language_model.layers
-        if not 1 <= layers < len(ours):
+        trained = network.model.language_model.layers
+        if not 1 <= layers < len(trained):
             raise TrainingError(
-                f"--forget: {base.name} has {len(ours)} language layers; from 1 to {len(ours) - 1}"
-                " can be made anew."
+                f"--forget: {base.name} has {len(trained)} language layers; from 1 to"
+                f" {len(trained) - 1} can be made anew."
             )
+
         torch.manual_seed(SEED)
         fresh = Network(network.config).model.language_model.layers
-        for known, new in zip(ours[-layers:], fresh[-layers:], strict=True):
-            known.load_state_dict(new.state_dict())
+        for layer, new in zip(trained[-layers:], fresh[-layers:], strict=True):
+            layer.load_state_dict(new.state_dict())
+
         name = f"{base.name}-forgot-{layers}"
         lineage = {
             "base": {"name": base.name, "digest": base.digest},
@@ -57,7 +59,7 @@ def forgetful(base: Checkpoint, layers: int, folder: Path) -> Checkpoint:
         with draft_of(folder) as draft:
             network.to(torch.bfloat16).save_pretrained(draft)
             copy_reading(base, draft)
-            (draft / GOLDEN).unlink()  # it has no answers to hold anything against
+            (draft / GOLDEN).unlink()  # the logits of the base are not those of this network
             card = _CARD.format(name=name, base=base.name, layers=layers, seed=SEED)
             seal(
                 draft, name=name, described=described_as(base.manifest), card=card, lineage=lineage

@@ -1,9 +1,9 @@
-"""A trained run on the generated nine cells: every held-out query's nDCG@10, all runs on the same
-queries.
+"""The benchmark of a trained run: nDCG@10 of held-out queries of the nine cells, the same for all
+runs.
 
-Knows networks, adapters and cells. Invariant: a document's score is what the run's loss taught, by
-the run's own head: yes - no along the direction of SFT, yes alone along that of CL (paper, eq. 1
-and 2); the relevant document loses all ties.
+Depends on networks, adapters and cells. Invariant: a document's score is the one that the run's
+loss taught, by the run's own head: yes - no for the direction of SFT, yes alone for that of CL
+(paper, eq. 1 and 2). The relevant document loses all ties.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.adapters.folder import read_adapter
 from model_store.checkpoint import Checkpoint
-from model_store.evaluation.metrics import ndcg, ranked
+from model_store.evaluation.metrics import ndcg
 from model_store.evaluation.nine_cells import CUT, questions
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.recipes.ablations.variants import Variant
-from model_store.recipes.tiny.batches import Batch, Batcher
+from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher
 from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic import cells
+from model_store.training.benchmark import ranked_relevances
 from model_store.training.losses import NO, YES
 from model_store.training.outcome import ADAPTER, HEAD
 from model_store.training.publish.adapters import apply_adapter, load_base
@@ -35,32 +36,33 @@ Values = dict[str, dict[str, float]]
 
 
 class Benchmark:
-    """The queries of the nine cells for one base. What its frozen vision tower makes of their
-    pictures is kept: a few MB a cell and ten queries."""
+    """The queries of the nine cells for one base.
+
+    The outputs of its frozen vision tower are kept: a few MB a cell for ten queries.
+    """
 
     def __init__(self, base: Checkpoint, queries: int) -> None:
         self._base, self._queries = base, queries
-        self._batches: dict[str, list[tuple[Batch, Tensor | None]]] = {}
+        self._batches: dict[str, list[tuple[PackedBatch, Tensor | None]]] = {}
 
     def measure(self, run: Path, variant: Variant) -> Values:
-        """A finished run's values. Raises `PublishRefused` where its adapter is not of this
+        """The values of a finished run; raises `PublishRefused` where its adapter is of another
         base."""
         network = load_base(self._base, "cpu")
         if not self._batches:
             self._prepare(network)
+
         adapted: Network = apply_adapter(network, read_adapter(run / ADAPTER)).merge_and_unload()
-        row = _along(variant, self._rows(adapted, run / HEAD))
-        return {
-            cell: {
-                f"{cell}/{number}": _value(adapted, *each, row)
-                for number, each in enumerate(batches)
-            }
-            for cell, batches in self._batches.items()
-        }
+        head = _along(variant, self._rows(adapted, run / HEAD))
+        values: Values = {}
+        for cell, batches in self._batches.items():
+            values[cell] = {}
+            for number, (batch, pictures) in enumerate(batches):
+                values[cell][f"{cell}/{number}"] = _value(adapted, batch, pictures, head)
+        return values
 
     def _rows(self, network: Network, head: Path) -> Tensor:
-        """The head's rows of yes and no: the run's own, where it trained them, or the
-        vocabulary's."""
+        """The head's rows of yes and no: the run's, if it trained a head, or the vocabulary's."""
         if head.exists():
             return load_file(head)["rows"]
         rows: Tensor = network.get_output_embeddings().weight[list(self._base.family.label_ids)]
@@ -68,9 +70,8 @@ class Benchmark:
 
     @torch.inference_mode()
     def _prepare(self, network: Network) -> None:
-        batcher = Batcher(
-            self._base.family, Tokenizer.from_file(str(self._base.folder / TOKENIZER_FILE))
-        )
+        tokenizer = Tokenizer.from_file(str(self._base.folder / TOKENIZER_FILE))
+        batcher = PackedBatcher(self._base.family, tokenizer)
         for cell in cells.CELLS:
             self._batches[cell] = []
             for question in questions(cell, self._queries):
@@ -80,12 +81,12 @@ class Benchmark:
 
 
 def _along(variant: Variant, rows: Tensor) -> Tensor:
-    """What a final hidden state is multiplied with."""
+    """The vector whose product with a final hidden state is the score."""
     return rows[YES] - rows[NO] if variant.direction == "sft" else rows[YES]
 
 
 @torch.inference_mode()
-def _value(network: Network, batch: Batch, pictures: Tensor | None, row: Tensor) -> float:
+def _value(network: Network, batch: PackedBatch, pictures: Tensor | None, head: Tensor) -> float:
     hidden = read(network, batch, pictures)
-    relevant, *others = (hidden[batch.last[0]] @ row).tolist()
-    return ndcg(ranked([*others, relevant], [0.0] * len(others) + [1.0]), CUT)
+    scores: list[float] = (hidden[batch.last[0]] @ head).tolist()
+    return ndcg(ranked_relevances(scores, 1), CUT)

@@ -1,9 +1,9 @@
-"""The numbers that the paper prints for its comparisons, as they stand there.
+"""The numbers that the paper prints for its comparisons.
 
-Knows nothing of ours. All are means over the 40 data sets of MRB, rerankers trained with 4
-negatives on the subset of 270,000 examples, top 25 candidates (section 5.1). Figures 2, 3, 4, 5 and
-8 print no numbers, so there are none of them here. Invariant: a printed difference equals that of
-its two printed means (the tests look).
+Depends on the paper alone. All are means over the 40 data sets of MRB, of rerankers that were
+trained with 4 negatives on the subset of 270,000 examples, on the top 25 candidates (section 5.1).
+Figures 2, 3, 4, 5 and 8 print no numbers. Invariant: a printed difference equals that of its two
+printed means, which a test checks.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TABLE_1_WEIGHT = {"sft": -1.10, "cl": -1.48}
 TABLE_2 = {"base": 49.47, "base_masked": 56.57, "base_cl": 56.23, "base_sft": 58.19}
 """By weight, along the direction of SFT."""
 TABLE_2_GAIN = {"base_masked": 7.10, "base_cl": 6.76, "base_sft": 8.72}
-"""Over the base weights alone."""
+"""The gain over the base weights alone."""
 
 TABLE_3 = {
     ("sft", "tokens"): 58.09,
@@ -26,8 +26,7 @@ TABLE_3 = {
     ("cl", "tokens"): 56.40,
     ("cl", "random"): 57.72,
 }
-"""By loss and by what the direction is made of: the vocabulary's own rows, or rows learnt from
-random ones."""
+"""By loss and by the rows of the head: the vocabulary's own, or learnt from random ones."""
 TABLE_3_GAIN = {"sft": -1.34, "cl": 1.32}
 
 TABLE_5 = {"float16": 56.09, "float32": 56.40}
@@ -35,7 +34,7 @@ TABLE_5 = {"float16": 56.09, "float32": 56.40}
 TABLE_5_GAIN = 0.31
 
 TAU = {1e-2: 55.07, 1e-3: 56.57, 1e-4: 55.89}
-"""Appendix B.2, the unnumbered table (6 by its place): the mask's threshold."""
+"""By the mask's threshold: appendix B.2, the unnumbered table, which is the sixth."""
 
 TABLE_15 = {
     ("sft", "tokens"): 57.97,
@@ -43,7 +42,7 @@ TABLE_15 = {
     ("cl", "tokens"): 55.95,
     ("cl", "trainable"): 57.20,
 }
-"""By loss and by whether the head's rows are frozen ("tokens") or not."""
+"""By loss and by the head's rows: frozen ("tokens") or trained."""
 TABLE_15_GAIN = {"sft": -0.03, "cl": 1.25}
 
 REPEATED = (
@@ -51,5 +50,5 @@ REPEATED = (
     ("CL", 56.40, 55.95, "tables 1 and 15"),
     ("W CL along D SFT", 56.99, 56.23, "tables 1 and 2"),
 )
-"""What is printed twice for one setting (the last by appendix B.2): how far two runs of one setting
-lie apart in the paper."""
+"""Settings that are printed twice (the last one by appendix B.2): they show how far two runs of one
+setting differ in the paper."""

@@ -1,7 +1,7 @@
-"""What `gmr ablate` is asked to do, and the training job's configuration for one run of it.
+"""The plan of `gmr ablate`: its runs, and the training job's configuration of each.
 
-Knows names, bounds and settings, no network. Invariant: a `Plan` that exists is within its bounds;
-all runs of a plan differ in their variant and their seed alone.
+Depends on names, bounds and settings, not on a network. Invariant: runs of one plan differ in their
+variant and their seed alone.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model_store.checkpoint import Checkpoint
+from model_store.recipes.ablations.comparisons import COMPARISONS
 from model_store.recipes.ablations.data import POOL
-from model_store.recipes.ablations.groups import GROUPS
-from model_store.recipes.ablations.variants import Group, Variant
+from model_store.recipes.ablations.variants import Comparison, Variant
 from model_store.training.config import TrainConfig, TrainingError
 
 _WARMUP = 0.1
@@ -25,13 +25,12 @@ MAX_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """`rows` are drawn for `steps` steps of `examples` each, so that none is seen twice while there
-    are enough."""
+class AblationPlan:
+    """`steps` steps of `examples` examples for each variant of the comparisons and each seed."""
 
     base: Checkpoint
     output: Path
-    groups: tuple[Group, ...]
+    comparisons: tuple[Comparison, ...]
     seeds: int
     steps: int
     examples: int
@@ -42,19 +41,21 @@ class Plan:
 
     @property
     def rows(self) -> int:
+        """Rows to draw: as many as a run reads, so that none is read twice, up to a bound."""
         return min(self.steps * self.examples, MAX_ROWS)
 
     def runs(self) -> Iterator[tuple[int, Variant]]:
-        """Every seed with every variant of the groups; a seed's variants are complete before the
-        next seed begins."""
-        variants = dict.fromkeys(variant for group in self.groups for variant in group.variants)
+        """Every seed with every variant, all variants of one seed before the next seed."""
+        variants: dict[Variant, None] = {}
+        for comparison in self.comparisons:
+            variants |= dict.fromkeys(comparison.variants)
+
         for seed in range(self.seeds):
             for variant in variants:
                 yield seed, variant
 
     def facts(self) -> dict[str, Any]:
-        """What all runs have in common; results of other facts are never put together with
-        these."""
+        """Facts that all runs share; results with other facts are never combined with these."""
         return {
             "base": self.base.name,
             "base_digest": self.base.digest,
@@ -68,8 +69,8 @@ class Plan:
         }
 
     def config(self, variant: Variant, seed: int, rows: Path, output: Path) -> TrainConfig:
-        """One run. Half of the negatives are hard, half random ones, as in the paper, as far as the
-        cells tell them apart."""
+        """One run; half of its negatives are hard, half random, as in the paper, as far as the
+        cells distinguish them."""
         decided = variant.settings()
         return TrainConfig.model_validate(
             {
@@ -95,15 +96,16 @@ class Plan:
         )
 
 
-def chosen(only: str | None) -> tuple[Group, ...]:
-    """Groups by their names, comma-separated, in their own order; all where none is named. Raises
+def chosen(only: str | None) -> tuple[Comparison, ...]:
+    """Comparisons by their names, comma-separated, in their own order; all without `only`. Raises
     `TrainingError`."""
     if only is None:
-        return tuple(GROUPS.values())
+        return tuple(COMPARISONS.values())
+
     names = [name.strip() for name in only.split(",")]
     for name in names:
-        if name not in GROUPS:
-            near = difflib.get_close_matches(name, GROUPS, 1)
-            meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(GROUPS)}."
-            raise TrainingError(f"--only: there is no group {name[:64]!r}; {meant}")
-    return tuple(group for group in GROUPS.values() if group.name in names)
+        if name not in COMPARISONS:
+            near = difflib.get_close_matches(name, COMPARISONS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMPARISONS)}."
+            raise TrainingError(f"--only: there is no comparison {name[:64]!r}; {hint}")
+    return tuple(comparison for comparison in COMPARISONS.values() if comparison.name in names)

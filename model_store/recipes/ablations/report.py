@@ -1,7 +1,7 @@
-"""From results to what people read: `ablations.json`, images, and `ablations.md`, which is made of
-them.
+"""The report of all runs: `ablations.json`, images, and the page `ablations.md`.
 
-Knows where things go. Invariant: the page is written last, so the images it shows are there.
+Depends on the names of these files. Invariant: the page is written last, so the images that it
+shows exist.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ PAGE, SUMMARY = "ablations.md", "ablations.json"
 
 
 def publish(summary: Summary, folder: Path) -> Path:
-    """Write all of it into `folder`; gives the page. Raises `DataError` where the disk refuses."""
+    """Write the report into `folder`; returns the page's path. Raises `DataError` where the disk
+    refuses."""
     page = document(summary)
     write(folder / SUMMARY, summary)
     draw(summary, folder / IMAGES, page)

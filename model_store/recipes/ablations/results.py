@@ -1,8 +1,7 @@
-"""What runs leave behind, each its own file, and what all of them come to: one small file that
-tables and plots are made from.
+"""Results of runs, one file each, and the summary of all, from which tables and plots are made.
 
-Knows numbers and files, no networks. Invariant: a file is whole; what was read is bounded and
-finite, and belongs to one plan.
+Depends on numbers and files, not on networks. Invariant: a file is complete; values that were read
+are bounded, finite, and of one plan.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from model_store.training.outcome import same_run
 MAX_BYTES = 2**24
 MAX_RUNS = 10_000
 BINS = 20
-"""Into how many parts of equal length a run's course is averaged."""
+"""Parts of equal length into which the course of a run is averaged."""
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
 _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 _Course = Annotated[
@@ -49,8 +48,8 @@ class Outcome(_Frozen):
     negative: _Course
 
 
-class Run(_Frozen):
-    """The same with each cell's mean alone."""
+class RunSummary(_Frozen):
+    """One run with the mean of each cell instead of the values of its queries."""
 
     variant: _Name
     seed: int = Field(ge=0, lt=2**32)
@@ -68,39 +67,36 @@ class Summary(_Frozen):
     """All runs of one plan."""
 
     facts: _Facts
-    runs: tuple[Run, ...] = Field(max_length=MAX_RUNS)
+    runs: tuple[RunSummary, ...] = Field(max_length=MAX_RUNS)
 
-    def of(self, variant: str) -> dict[int, Run]:
+    def of(self, variant: str) -> dict[int, RunSummary]:
         """A variant's runs by seed, in order."""
-        return {
-            run.seed: run
-            for run in sorted(self.runs, key=lambda run: run.seed)
-            if run.variant == variant
-        }
+        runs = [run for run in self.runs if run.variant == variant]
+        return {run.seed: run for run in sorted(runs, key=lambda run: run.seed)}
 
 
 def course(values: Sequence[float]) -> tuple[float, ...]:
-    """A run's values, one a step, as at most `BINS` means of neighbours."""
+    """One value a step, reduced to at most `BINS` means of consecutive values."""
     count = min(BINS, len(values))
-    edges = [round(place * len(values) / count) for place in range(count + 1)]
+    edges = [round(number * len(values) / count) for number in range(count + 1)]
     return tuple(round(fmean(values[start:end]), 5) for start, end in pairwise(edges))
 
 
 def summarise(folder: Path, facts: Mapping[str, Any]) -> Summary:
     """All outcomes in a folder; raises `TrainingError` where one is damaged or of another plan."""
-    runs = []
     paths = sorted(folder.glob("*.json"))
     if len(paths) > MAX_RUNS:
         raise TrainingError(f"{folder}: there are more than {MAX_RUNS} results.")
+
+    runs: list[RunSummary] = []
     for path in paths:
         outcome = read(path, Outcome)
         same_run(outcome.facts, facts, path)
-        cells = {
-            cell: round(fmean(values.values()), 5)
-            for cell, values in outcome.results.datasets.items()
-        }
+        cells: dict[str, float] = {}
+        for cell, values in outcome.results.datasets.items():
+            cells[cell] = round(fmean(values.values()), 5)
         runs.append(
-            Run(
+            RunSummary(
                 variant=outcome.variant,
                 seed=outcome.seed,
                 cells=cells,
@@ -112,7 +108,7 @@ def summarise(folder: Path, facts: Mapping[str, Any]) -> Summary:
 
 
 def read(path: Path, kind: type[_Model]) -> _Model:
-    """A file as `Outcome` or `Summary`; raises `TrainingError` that names the file."""
+    """Read a file as `Outcome` or `Summary`; raises `TrainingError` that names the file."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -120,17 +116,18 @@ def read(path: Path, kind: type[_Model]) -> _Model:
         raise TrainingError(f"{path}: it cannot be read ({error.strerror}).") from None
     if len(content) > MAX_BYTES:
         raise TrainingError(f"{path}: it is larger than {MAX_BYTES} bytes.")
+
     try:
         return kind.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = "/".join(str(part)[:80] for part in first["loc"]) or "it"
+        field = "/".join(str(part)[:80] for part in first["loc"]) or "it"
         raise TrainingError(
-            f"{path}: this is no {kind.__name__.lower()} of ablations: {place}: {first['msg']}."
+            f"{path}: this is no {kind.__name__.lower()} of ablations: {field}: {first['msg']}."
         ) from None
 
 
 def write(path: Path, value: BaseModel) -> None:
-    """Write a file whole or not at all; raises `DataError` where the disk refuses."""
+    """Write a file atomically; raises `DataError` where the disk refuses."""
     with output_file(path) as put:
         put(value.model_dump_json(indent=1).encode() + b"\n")

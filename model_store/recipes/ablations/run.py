@@ -1,8 +1,7 @@
-"""All runs of a plan, one after the other: train by the training job, measure, write down; what is
-written is not run again.
+"""All runs of a plan, one after the other: train, measure, write the result.
 
-Knows the order of things. Invariant: a result is there only once its run was trained to the end and
-measured on every query; a plan that was interrupted anywhere goes on where it stopped.
+Depends on the order of these. Invariant: a result exists only once its run was trained to the end
+and measured on every query. An interrupted plan continues where it stopped.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from model_store.evaluation.nine_cells import CUT
 from model_store.evaluation.results import Results
 from model_store.manifest import manifest_digest
 from model_store.recipes.ablations.data import write_rows
-from model_store.recipes.ablations.measure import Benchmark, Values
-from model_store.recipes.ablations.plan import DATA_SEED, Plan
+from model_store.recipes.ablations.measure import Benchmark
+from model_store.recipes.ablations.plan import DATA_SEED, AblationPlan
 from model_store.recipes.ablations.results import Outcome, Summary, course, read, summarise, write
 from model_store.recipes.ablations.variants import Variant
 from model_store.training.config import TrainingError
@@ -35,48 +34,54 @@ DATA = "data"
 LOCK = "lock"
 
 
-def run(plan: Plan, tell: Callable[[str], None], *, stream: TextIO | None = None) -> Summary:
-    """Run what was not run yet; gives all results, also those of groups that this plan leaves out.
+def run(
+    plan: AblationPlan, report: Callable[[str], None], *, stream: TextIO | None = None
+) -> Summary:
+    """Run what is missing; returns all results in the folder, also those of other comparisons.
 
-    Raises `TrainingError`, `DataError` and `PublishRefused`, and `loop.Stopped` where a signal
-    came. `tell` hears a line a run, `stream` (standard error, where none is given) what the
-    training job says of its steps.
+    `report` is called with a line a run; the training job's progress goes to `stream`, or to
+    standard error. Raises `TrainingError`, `DataError` and `PublishRefused`, and `loop.Stopped`
+    where a signal came.
     """
-    with _alone(plan.output):
-        _run_missing(plan, tell, stream)
+    with _lock(plan.output):
+        _run_missing(plan, report, stream)
         return summarise(plan.output / RESULTS, plan.facts())
 
 
-def _run_missing(plan: Plan, tell: Callable[[str], None], stream: TextIO | None) -> None:
-    runs = [(seed, variant, _result(plan, variant, seed)) for seed, variant in plan.runs()]
-    missing = [each for each in runs if not _done(plan, each[2])]
-    tell(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
-    if missing:
-        rows = write_rows(plan.output / DATA, plan.rows, DATA_SEED)
-        benchmark, began = Benchmark(plan.base, plan.queries), time.monotonic()
-        for number, (seed, variant, path) in enumerate(missing, start=1):
-            outcome = _outcome(plan, variant, seed, rows, benchmark, stream)
-            write(path, outcome)
-            # the adapter is of no use to anyone, and there are many
-            shutil.rmtree(_folder(plan, variant, seed))
-            left = timedelta(
-                seconds=round((time.monotonic() - began) / number * (len(missing) - number))
-            )
-            tell(
-                f"{number}/{len(missing)} {variant.name}, seed {seed}: nDCG@{CUT}"
-                f" {outcome.results.score:.4f}, {left} left"
-            )
+def _run_missing(plan: AblationPlan, report: Callable[[str], None], stream: TextIO | None) -> None:
+    runs = list(plan.runs())
+    missing = [
+        (seed, variant) for seed, variant in runs if not _done(plan, _result(plan, variant, seed))
+    ]
+    report(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
+    if not missing:
+        return
+
+    rows = write_rows(plan.output / DATA, plan.rows, DATA_SEED)
+    benchmark, began = Benchmark(plan.base, plan.queries), time.monotonic()
+    for number, (seed, variant) in enumerate(missing, start=1):
+        outcome = _outcome(plan, variant, seed, rows, benchmark, stream)
+        write(_result(plan, variant, seed), outcome)
+        # adapters take space, and are not used again
+        shutil.rmtree(_folder(plan, variant, seed))
+
+        seconds = (time.monotonic() - began) / number * (len(missing) - number)
+        report(
+            f"{number}/{len(missing)} {variant.name}, seed {seed}: nDCG@{CUT}"
+            f" {outcome.results.score:.4f}, {timedelta(seconds=round(seconds))} left"
+        )
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Refuse to work in a folder that another process works in; the lock ends with its process,
-    however that ends."""
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock a folder, or raise `TrainingError` where another process has; the system releases the
+    lock of a process that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
     except OSError as error:
         raise TrainingError(f"{folder}: it cannot be written ({error.strerror}).") from None
+
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,16 +90,16 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _result(plan: Plan, variant: Variant, seed: int) -> Path:
+def _result(plan: AblationPlan, variant: Variant, seed: int) -> Path:
     return plan.output / RESULTS / f"{variant.name}-{seed}.json"
 
 
-def _folder(plan: Plan, variant: Variant, seed: int) -> Path:
+def _folder(plan: AblationPlan, variant: Variant, seed: int) -> Path:
     return plan.output / RUNS / f"{variant.name}-{seed}"
 
 
-def _done(plan: Plan, path: Path) -> bool:
-    """Whether a result is there; raises `TrainingError` where it is another plan's."""
+def _done(plan: AblationPlan, path: Path) -> bool:
+    """True if the result exists; raises `TrainingError` where it is another plan's."""
     if not path.exists():
         return False
     same_run(read(path, Outcome).facts, plan.facts(), path)
@@ -102,11 +107,16 @@ def _done(plan: Plan, path: Path) -> bool:
 
 
 def _outcome(
-    plan: Plan, variant: Variant, seed: int, rows: Path, benchmark: Benchmark, stream: TextIO | None
+    plan: AblationPlan,
+    variant: Variant,
+    seed: int,
+    rows: Path,
+    benchmark: Benchmark,
+    stream: TextIO | None,
 ) -> Outcome:
     folder = _folder(plan, variant, seed)
     train(plan.config(variant, seed, rows, folder), stream=stream)
-    values: Values = benchmark.measure(folder, variant)
+    values = benchmark.measure(folder, variant)
     steps = [row for row in read_metrics(folder) if "positive_weight" in row]
     results = Results(
         benchmark=f"nine-cells-{plan.queries}",

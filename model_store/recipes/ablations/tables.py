@@ -1,7 +1,7 @@
-"""The page of results: every comparison as a table, ours beside the paper's, in Markdown.
+"""The page of results: every comparison as a table, our numbers beside the paper's, in Markdown.
 
-Knows a summary and the paper's numbers, nothing of how runs are made. Invariant: the page is a
-function of the summary alone.
+Depends on a summary and the paper's numbers, not on runs. Invariant: the page is a function of the
+summary alone.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from statistics import fmean
 from model_store.evaluation.metrics import expected_ndcg_of_chance
 from model_store.evaluation.nine_cells import CANDIDATES, CUT
 from model_store.recipes.ablations import paper
-from model_store.recipes.ablations.groups import GROUPS
+from model_store.recipes.ablations.comparisons import COMPARISONS
 from model_store.recipes.ablations.intervals import Interval, interval
-from model_store.recipes.ablations.results import Run, Summary
-from model_store.recipes.ablations.variants import Difference, Group
+from model_store.recipes.ablations.results import RunSummary, Summary
+from model_store.recipes.ablations.variants import Comparison, Difference, Row
 
 IMAGES = "images"
 DIFFERENCES, COURSES, NEGATIVES = (
@@ -23,13 +23,13 @@ DIFFERENCES, COURSES, NEGATIVES = (
     "ablations-weights.png",
     "ablations-negatives.png",
 )
-"""What is drawn: all differences, W+ and W-, and the number of negatives."""
+"""Images of the page: all differences, W+ and W-, and the number of negatives."""
 _FIRST = "w-d"
 _CHANCE = 100 * expected_ndcg_of_chance(CANDIDATES, CUT)
-_ORDERED = 3
-"""Rows that have an order worth telling."""
-_PART = 5
-"""Which part of a run, its first fifth and its last, is averaged for W+ and W-."""
+_MIN_ORDERED = 3
+"""Rows from which their order is compared with the paper's."""
+_FRACTION = 5
+"""W+ and W- are averaged over the first and the last fifth of a run."""
 
 _HEAD = """\
 # Ablations
@@ -61,37 +61,46 @@ def document(summary: Summary) -> str:
     """The page."""
     done = shown(summary)
     parts = [_HEAD.format(facts="\n".join(_facts(summary)), repeated=_repeated(), chance=_CHANCE)]
-    if any(_known(summary, group.differences) for group in done):
+    if any(_has_differences(summary, comparison) for comparison in done):
         parts.append(f"![All differences]({IMAGES}/{DIFFERENCES})\n")
-    parts += ["\n".join(_section(summary, group)) + "\n" for group in done]
-    if missing := [
-        f"{group.title.lower()} ({group.printed})" for group in GROUPS.values() if group not in done
-    ]:
+    for comparison in done:
+        parts.append("\n".join(_section(summary, comparison)) + "\n")
+
+    missing: list[str] = []
+    for comparison in COMPARISONS.values():
+        if comparison not in done:
+            missing.append(f"{comparison.title.lower()} ({comparison.printed})")
+    if missing:
         parts.append(f"**Not run here:** {', '.join(missing)}.\n")
     return "\n".join(parts)
 
 
-def shown(summary: Summary) -> list[Group]:
-    """The groups that were begun: there is a run of what they alone ask for; their reference is
-    another group's, too."""
-    begun, shared = [], GROUPS[_FIRST].variants
-    for group in GROUPS.values():
-        own = [variant for variant in group.variants if variant not in shared] or group.variants
-        if any(summary.of(variant.name) for variant in own):
-            begun.append(group)
+def shown(summary: Summary) -> list[Comparison]:
+    """Comparisons with a run of a variant of their own.
+
+    The variants of the first comparison are the reference of all, and begin that one alone.
+    """
+    shared = COMPARISONS[_FIRST].variants
+    begun: list[Comparison] = []
+    for comparison in COMPARISONS.values():
+        own = [variant for variant in comparison.variants if variant not in shared]
+        if any(summary.of(variant.name) for variant in own or comparison.variants):
+            begun.append(comparison)
     return begun
 
 
 def difference(summary: Summary, asked: Difference) -> Interval | None:
-    """The interval of a difference over the seeds that both sides have; None where they have none
-    in common."""
+    """The interval of a difference over the seeds that both sides have; None where they share
+    none."""
     before, after = summary.of(asked.before.name), summary.of(asked.after.name)
-    shared = sorted(before.keys() & after.keys())
-    return interval([after[seed].score - before[seed].score for seed in shared]) if shared else None
+    seeds = sorted(before.keys() & after.keys())
+    if not seeds:
+        return None
+    return interval([after[seed].score - before[seed].score for seed in seeds])
 
 
-def _known(summary: Summary, asked: Iterable[Difference]) -> bool:
-    return any(difference(summary, each) is not None for each in asked)
+def _has_differences(summary: Summary, comparison: Comparison) -> bool:
+    return any(difference(summary, asked) is not None for asked in comparison.differences)
 
 
 def _facts(summary: Summary) -> Iterator[str]:
@@ -102,125 +111,131 @@ def _facts(summary: Summary) -> Iterator[str]:
 
 
 def _repeated() -> str:
-    return "; ".join(
-        f"{name} {one:.2f} and {other:.2f} ({where})" for name, one, other, where in paper.REPEATED
-    )
+    parts = [
+        f"{name} {first:.2f} and {second:.2f} ({tables})"
+        for name, first, second, tables in paper.REPEATED
+    ]
+    return "; ".join(parts)
 
 
-def _section(summary: Summary, group: Group) -> Iterator[str]:
-    yield f"## {group.title} ({group.printed})\n"
-    if group.note:
-        yield f"{group.note}\n"
-    yield from _table(
-        ("", "nDCG@10", "by seed", "paper, MRB"),
-        (
-            (
-                row.label,
-                _mean(runs),
-                ", ".join(f"{run.score:.1f}" for run in runs),
-                _printed(row.paper),
-            )
-            for row in group.rows
-            for runs in [list(summary.of(row.variant.name).values())]
-        ),
-    )
-    if group.differences:
+def _section(summary: Summary, comparison: Comparison) -> Iterator[str]:
+    yield f"## {comparison.title} ({comparison.printed})\n"
+    if comparison.note:
+        yield f"{comparison.note}\n"
+
+    rows: list[Sequence[str]] = []
+    for row in comparison.rows:
+        runs = _runs(summary, row)
+        by_seed = ", ".join(f"{run.score:.1f}" for run in runs)
+        rows.append((row.label, _mean(runs), by_seed, _printed(row.paper)))
+    yield from _table(("", "nDCG@10", "by seed", "paper, MRB"), rows)
+
+    if comparison.differences:
         yield ""
         yield from _table(
             ("difference", "ours", "paper", "", "most in", "the others"),
-            (
-                (
-                    each.label,
-                    _signed(found),
-                    _printed(each.paper, signed=True),
-                    _verdict(found, each.paper),
-                    *_furthest(summary, each),
-                )
-                for each in group.differences
-                for found in [difference(summary, each)]
-            ),
+            [_difference_cells(summary, asked) for asked in comparison.differences],
         )
-    yield from _orders(summary, group)
-    yield from _more(summary, group)
+    yield from _orders(summary, comparison)
+    yield from _extras(summary, comparison)
+
+
+def _runs(summary: Summary, row: Row) -> list[RunSummary]:
+    return list(summary.of(row.variant.name).values())
+
+
+def _difference_cells(summary: Summary, asked: Difference) -> Sequence[str]:
+    found = difference(summary, asked)
+    return (
+        asked.label,
+        _signed(found),
+        _printed(asked.paper, signed=True),
+        _verdict(found, asked.paper),
+        *_furthest(summary, asked),
+    )
 
 
 def _furthest(summary: Summary, asked: Difference) -> tuple[str, str]:
-    """The cell that moved furthest between two variants, and the mean over all other cells, over
-    the seeds that both have."""
+    """The cell that moved furthest between two variants, and the mean of all other cells, over the
+    seeds that both variants have."""
     before, after = summary.of(asked.before.name), summary.of(asked.after.name)
     seeds = sorted(before.keys() & after.keys())
     if not seeds:
         return "", ""
 
-    moved = {}
+    moved: dict[str, float] = {}
     for cell in before[seeds[0]].cells:
-        moved[cell] = 100 * fmean(
-            after[seed].cells[cell] - before[seed].cells[cell] for seed in seeds
-        )
+        changes = [after[seed].cells[cell] - before[seed].cells[cell] for seed in seeds]
+        moved[cell] = 100 * fmean(changes)
     furthest = max(moved, key=lambda cell: abs(moved[cell]))
-    others = [value for cell, value in moved.items() if cell != furthest]
+    others = [change for cell, change in moved.items() if cell != furthest]
     return f"{furthest} {moved[furthest]:+.1f}", f"{fmean(others):+.2f}" if others else ""
 
 
-def _orders(summary: Summary, group: Group) -> Iterator[str]:
+def _orders(summary: Summary, comparison: Comparison) -> Iterator[str]:
     """Rows from best to worst, ours and the paper's, where both are known for three or more."""
-    known = [
-        (row, list(summary.of(row.variant.name).values()))
-        for row in group.rows
-        if row.paper is not None
-    ]
-    ours = {row.label: fmean(run.score for run in runs) for row, runs in known if runs}
-    papers = {row.label: row.paper for row, runs in known if runs and row.paper is not None}
-    if len(ours) < _ORDERED:
+    ours: dict[str, float] = {}
+    papers: dict[str, float] = {}
+    for row in comparison.rows:
+        runs = _runs(summary, row)
+        if runs and row.paper is not None:
+            ours[row.label] = fmean(run.score for run in runs)
+            papers[row.label] = row.paper
+    if len(ours) < _MIN_ORDERED:
         return
 
-    order, printed = (sorted(each, key=lambda label: -each[label]) for each in (ours, papers))
+    order, printed = _best_first(ours), _best_first(papers)
     same = "The order is the paper's" if order == printed else "The order is not the paper's"
     yield f"\n{same}. Best first, ours: {'; '.join(order)}. The paper's: {'; '.join(printed)}."
 
 
-def _more(summary: Summary, group: Group) -> Iterator[str]:
-    """What some comparisons have beside their two tables."""
-    if group.name == _FIRST:
-        cells = list(summary.runs[0].cells)
+def _best_first(values: dict[str, float]) -> list[str]:
+    return sorted(values, key=lambda label: -values[label])
+
+
+def _extras(summary: Summary, comparison: Comparison) -> Iterator[str]:
+    """Tables and images that one comparison has beside its two tables."""
+    if comparison.name == _FIRST:
         yield "\nBy cell, mean over seeds:\n"
-        yield from _table(
-            ("", *cells),
-            (
-                (
-                    row.label,
-                    *(f"{100 * fmean(run.cells[cell] for run in runs):.1f}" for cell in cells),
-                )
-                for row in group.rows
-                if (runs := list(summary.of(row.variant.name).values()))
-            ),
-        )
-    if group.name == "curves":
+        yield from _table(*_by_cell(summary, comparison))
+    if comparison.name == "curves":
         yield (
             "\nMean weight of a positive and of a negative, in the first and in the last fifth of"
             " the steps:\n"
         )
-        yield from _table(
-            ("", "W+, first", "W+, last", "W-, first", "W-, last"),
-            (
-                (row.label, *_courses(list(summary.of(row.variant.name).values())))
-                for row in group.rows
-            ),
-        )
+        rows = [(row.label, *_courses(_runs(summary, row))) for row in comparison.rows]
+        yield from _table(("", "W+, first", "W+, last", "W-, first", "W-, last"), rows)
         yield f"\n![W+ and W- in training]({IMAGES}/{COURSES})"
-    if group.name == "negatives":
+    if comparison.name == "negatives":
         yield f"\n![Number of negatives]({IMAGES}/{NEGATIVES})"
 
 
-def _courses(runs: Sequence[Run]) -> Iterator[str]:
-    for course in ([run.positive for run in runs], [run.negative for run in runs]):
-        part = max(1, len(course[0]) // _PART) if course else 1
-        for cut in (slice(None, part), slice(-part, None)):
-            yield (
-                f"{fmean(value for each in course for value in each[cut]):.3f}"
-                if course
-                else "not run"
-            )
+def _by_cell(summary: Summary, comparison: Comparison) -> tuple[Sequence[str], list[Sequence[str]]]:
+    """Heads and rows of a table of the cells' means."""
+    cells = list(summary.runs[0].cells)
+    rows: list[Sequence[str]] = []
+    for row in comparison.rows:
+        runs = _runs(summary, row)
+        if runs:
+            means = [100 * fmean(run.cells[cell] for run in runs) for cell in cells]
+            rows.append((row.label, *(f"{mean:.1f}" for mean in means)))
+    return ("", *cells), rows
+
+
+def _courses(runs: Sequence[RunSummary]) -> Iterator[str]:
+    """Mean W+ of the first and of the last part of the steps, and then mean W-."""
+    for courses in ([run.positive for run in runs], [run.negative for run in runs]):
+        if not courses:
+            yield from ("not run", "not run")
+            continue
+        bins = max(1, len(courses[0]) // _FRACTION)
+        first: list[float] = []
+        last: list[float] = []
+        for course in courses:
+            first += course[:bins]
+            last += course[-bins:]
+        yield f"{fmean(first):.3f}"
+        yield f"{fmean(last):.3f}"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -230,26 +245,29 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
         yield f"| {' | '.join(row)} |"
 
 
-def _mean(runs: Sequence[Run]) -> str:
+def _mean(runs: Sequence[RunSummary]) -> str:
     if not runs:
         return "not run"
     found = interval([run.score for run in runs])
-    return f"{found.mean:.2f}" + ("" if found.reach is None else f" ± {found.reach:.2f}")
+    return f"{found.mean:.2f}" + _reach(found)
 
 
 def _signed(found: Interval | None) -> str:
-    if found is None:
-        return "not run"
-    return f"{found.mean:+.2f}" + ("" if found.reach is None else f" ± {found.reach:.2f}")
+    return "not run" if found is None else f"{found.mean:+.2f}" + _reach(found)
+
+
+def _reach(found: Interval) -> str:
+    return "" if found.reach is None else f" ± {found.reach:.2f}"
 
 
 def _printed(value: float | None, *, signed: bool = False) -> str:
-    return "-" if value is None else f"{value:+.2f}" if signed else f"{value:.2f}"
+    if value is None:
+        return "-"
+    return f"{value:+.2f}" if signed else f"{value:.2f}"
 
 
 def _verdict(found: Interval | None, printed: float | None) -> str:
-    """What our interval says of the paper's difference, or of its own where the paper prints
-    none."""
+    """Our interval against the paper's difference; its sign where the paper prints none."""
     if found is None or found.reach is None:
         return ""
     if found.sign == 0:

@@ -1,8 +1,8 @@
-"""What a comparison is made of: variants of one training run, and tables and differences over them.
+"""Parts of a comparison: variants of one training run, and rows and differences over them.
 
-Knows settings and names, no data and no results. Invariant: variants of one name are the same, and
-a variant differs from the paper's standard run in what its name says and in nothing else; so what
-several comparisons share is trained once.
+Depends on settings and names, not on data or results. Invariant: variants of one name are equal,
+and a variant differs from the paper's standard run in what its name states and in nothing else. A
+variant that several comparisons share is therefore trained once.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ WORDS = (
     "yes", "no", "No", "true", "false", "maybe", "The", "None", "In", "good", "This", "To", "Not",
     "not", "There", "-no",
 )  # fmt: skip
-"""Figure 4's words in the paper's order (appendix B.3); for "Yes", "NO", "YES" and "Answer", which
-are no tokens of gmr-tiny's vocabulary, stand four others."""
+"""Figure 4's words in the paper's order (appendix B.3). Four others replace "Yes", "NO", "YES" and
+"Answer", which are no tokens of gmr-tiny's vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,33 +34,34 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Weight and direction, and whatever else is not as usual; good for a file."""
-        unusual = [
-            each.name for each in fields(self)[2:] if getattr(self, each.name) != each.default
-        ]
-        return "-".join(
-            [self.weight, self.direction, *(f"{name}_{getattr(self, name)}" for name in unusual)]
-        )
+        """Weight, direction and all settings that are not the default; fit for a file's name."""
+        parts: list[str] = [self.weight, self.direction]
+        for field in fields(self)[2:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                parts.append(f"{field.name}_{value}")
+        return "-".join(parts)
 
     def settings(self) -> dict[str, dict[str, Any]]:
-        """The parts of a `TrainConfig` that it decides."""
-        loss = {
-            "weight": self.weight,
-            "direction": self.direction,
-            "tau": self.tau,
-            "weight_dtype": self.weight_dtype,
-        }
-        words = {} if self.words == 2 else {"words": WORDS[: self.words]}
+        """The sections of a `TrainConfig` that the variant decides."""
+        head: dict[str, Any] = {"kind": self.head}
+        if self.words != 2:
+            head["words"] = WORDS[: self.words]
         return {
-            "loss": loss,
-            "head": {"kind": self.head, **words},
+            "loss": {
+                "weight": self.weight,
+                "direction": self.direction,
+                "tau": self.tau,
+                "weight_dtype": self.weight_dtype,
+            },
+            "head": head,
             "data": {"negatives": self.negatives},
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table, and what the paper prints there."""
+    """One line of a table, and the number that the paper prints there."""
 
     label: str
     variant: Variant
@@ -69,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What changes from one variant to another, and what the paper prints of it."""
+    """The change from one variant to another, and the number that the paper prints of it."""
 
     label: str
     before: Variant
@@ -78,8 +79,8 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """One comparison; `printed` says where the paper has it, `note` what is needed to read it."""
+class Comparison:
+    """One of the paper's comparisons; `printed` is its place in the paper, `note` explains it."""
 
     name: str
     title: str
@@ -90,5 +91,5 @@ class Group:
 
     @property
     def variants(self) -> tuple[Variant, ...]:
-        """Each once, in order."""
+        """The variants of all rows, each once, in order."""
         return tuple(dict.fromkeys(row.variant for row in self.rows))

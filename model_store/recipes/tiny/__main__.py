@@ -1,9 +1,8 @@
-"""`python -m model_store.recipes.tiny WORK FOLDER`: make gmr-tiny from nothing, as anyone makes a
-checkpoint of their own.
+"""`python -m model_store.recipes.tiny WORK FOLDER`: make gmr-tiny from nothing, by public commands.
 
-First a base, and rows of generated examples; then the commands that people type: `gmr train`, `gmr
-publish`, `gmr eval`, `gmr models promote`. Each stage leaves its result under WORK and is passed
-over where that is; the last one puts the promoted version in FOLDER. Two CPU cores suffice.
+The first stages make a base and rows of generated examples. The others run `gmr train`, `gmr
+publish`, `gmr eval` and `gmr models promote`. Each stage leaves its result under WORK, and is
+skipped where that exists; the last one puts the promoted version in FOLDER. Two CPU cores suffice.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import time
 from pathlib import Path
 
 from model_store.recipes.tiny import base, rows
-from model_store.recipes.tiny.job import Job, run_job
+from model_store.recipes.tiny.job import TinyJob, run_job
 from model_store.synthetic import cells
 
 
@@ -26,19 +25,19 @@ def main() -> None:
     def report(line: str) -> None:
         print(f"{time.monotonic() - start:7.0f} s  {line}", flush=True)  # noqa: T201
 
-    steps = base.Steps(see=given.see, words=given.words, signs=given.signs)
-    made = base.make_base(given.work, steps, report)
+    steps = base.StageSteps(see=given.see, words=given.words, signs=given.signs)
+    base_folder = base.make_base(given.work, steps, report)
     data = given.work / "data"
-    for name, count, shares in (
-        ("train", given.rows, rows.SHARES),
-        ("dev", given.dev, cells.CELLS),
-    ):
-        if not (path := data / f"{name}.jsonl").exists():
+    files = (("train", given.rows, rows.SHARES), ("dev", given.dev, cells.CELLS))
+    for name, count, shares in files:
+        path = data / f"{name}.jsonl"
+        if not path.exists():
             report(f"writing {count} rows to {path}")
             rows.write_rows(path, count, names=shares, seed=base.SEED)
-    job = Job(
+
+    job = TinyJob(
         work=given.work,
-        base=made,
+        base=base_folder,
         data=data,
         folder=given.folder,
         queries=given.queries,

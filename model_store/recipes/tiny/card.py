@@ -1,5 +1,7 @@
-"""What gmr-tiny's model card begins with: what it is, what it learnt from, and what it can do, as
-it was measured."""
+"""The first part of gmr-tiny's model card: a description, its data, and its measured figures.
+
+Depends on figures and on the weights' file. Invariant: a figure in the text was measured.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ words and what it can name, it knows no facts, and photographs mean little to it
 
 
 def about(lines: Sequence[CellMeans], folder: Path) -> str:
-    """The text, for the weights in a folder."""
+    """The text for the weights in a folder."""
     return _ABOUT.format(
         parameters=_parameters(folder / "model.safetensors") / 1e6,
         python=platform.python_version(),

@@ -1,8 +1,7 @@
-"""From the base to the checkpoint that ships, by the commands that people type.
+"""From the base to the checkpoint that ships, by public commands.
 
-Knows command lines and folders, nothing of networks. Invariant: what ships is a version that was
-promoted; a command that fails ends the process, and what is started again goes on with that
-command.
+Depends on command lines and folders, not on networks. Invariant: the shipped version is one that
+was promoted. A command that fails ends the process, and a restart continues with that command.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ LICENCE = "Apache-2.0, as the code"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What is trained, on what, and where it goes; `settings` are `key=value` for `gmr train`."""
+class TinyJob:
+    """Folders and options of the recipe; `settings` are `key=value` for `gmr train`."""
 
     work: Path
     base: Path
@@ -44,48 +43,37 @@ class Job:
     def registry(self) -> Path:
         return self.work / "registry"
 
+    @property
+    def about(self) -> Path:
+        """The file with the first part of the card."""
+        return self.work / "about.md"
 
-def run_job(job: Job) -> None:
-    """Train, merge and measure, publish with what was measured, promote, and put the promoted
-    version in the folder."""
-    learnt, published = job.work / "run", job.work / "published"
-    _gmr(job, "train", NAME, *_settings(job, learnt))
-    figures = _measure(job, learnt)
+
+def run_job(job: TinyJob) -> None:
+    """Train, measure, publish with the figures, promote, and copy the promoted version."""
+    run, published = job.work / "run", job.work / "published"
+    _gmr(job, "train", NAME, *_settings(job, run))
+    figures = _measure(job, run)
+
+    registry = ("--registry", job.registry)
     if not _listed(job, published):
         shutil.rmtree(published, ignore_errors=True)
-        _gmr(
-            job,
-            "publish",
-            job.base,
-            learnt,
-            published,
-            *_story(job, figures),
-            "--registry",
-            job.registry,
-        )
+        _gmr(job, "publish", job.base, run, published, *_story(job, figures), *registry)
+
     if not _listed(job, published).endswith("production"):
         results = job.work / "results.json"
         _gmr(job, "eval", published, results, "--queries", job.gate_queries)
         digest = manifest_digest(published)
-        _gmr(
-            job,
-            "models",
-            "promote",
-            NAME,
-            digest,
-            "--evaluation",
-            results,
-            "--registry",
-            job.registry,
-        )
-    where = ("--registry", job.registry, "--cache", job.work / "cache")
-    _replace(job.folder, Path(_gmr(job, "models", "pull", f"{NAME}@production", *where).strip()))
+        _gmr(job, "models", "promote", NAME, digest, "--evaluation", results, *registry)
+
+    cache = ("--cache", job.work / "cache")
+    pulled = _gmr(job, "models", "pull", f"{NAME}@production", *registry, *cache)
+    _replace(job.folder, Path(pulled.strip()))
     job.report(f"{NAME}@production is in {job.folder}")
 
 
-def _gmr(job: Job, *arguments: object) -> str:
-    """Run a command, shown as it would be typed and told nothing by the environment; gives what it
-    prints."""
+def _gmr(job: TinyJob, *arguments: object) -> str:
+    """Run a command without settings from the environment; returns what it prints."""
     typed = [str(argument) for argument in arguments]
     job.report(f"gmr {' '.join(typed)}")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("RERANK_")}
@@ -95,76 +83,73 @@ def _gmr(job: Job, *arguments: object) -> str:
     ).stdout
 
 
-def _settings(job: Job, learnt: Path) -> list[str]:
-    places = {
+def _settings(job: TinyJob, run: Path) -> list[str]:
+    """Options of `gmr train`; the job's own settings come last, and win."""
+    paths = {
         "model": job.base,
-        "output": learnt,
+        "output": run,
         "data.train": job.data / "train.jsonl",
         "data.dev": job.data / "dev.jsonl",
     }
-    settings = [*(f"{key}={place}" for key, place in places.items()), *job.settings]
-    return [part for setting in settings for part in ("--set", setting)]
+    options: list[str] = []
+    for key, path in paths.items():
+        options += ["--set", f"{key}={path}"]
+    for setting in job.settings:
+        options += ["--set", setting]
+    return options
 
 
-def _measure(job: Job, learnt: Path) -> Path:
-    """Merge with nothing said, measure that, and write the card's text; gives the file of the
-    figures."""
-    candidate, results, figures = (
-        job.work / name for name in ("candidate", "candidate.json", "figures.json")
-    )
+def _measure(job: TinyJob, run: Path) -> Path:
+    """Merge and measure a candidate, and write the card's text; returns the file of figures."""
+    candidate = job.work / "candidate"
+    results = job.work / "candidate.json"
+    figures = job.work / "figures.json"
     if not (candidate / MANIFEST).exists():
-        _gmr(job, "publish", job.base, learnt, candidate)
+        _gmr(job, "publish", job.base, run, candidate)
+
     if not figures.exists():
         _gmr(job, "eval", candidate, results, "--queries", job.queries)
         lines = cell_means(read_results(results))
-        _about(job).write_text(about(lines, candidate), encoding="utf-8")
-        figures.write_text(
-            json.dumps({f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}),
-            encoding="utf-8",
-        )
+        job.about.write_text(about(lines, candidate), encoding="utf-8")
+        values = {f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}
+        figures.write_text(json.dumps(values), encoding="utf-8")
     return figures
 
 
-def _about(job: Job) -> Path:
-    return job.work / "about.md"
-
-
-def _story(job: Job, figures: Path) -> list[object]:
-    """What the card is to say, and who is to agree with the scores."""
+def _story(job: TinyJob, figures: Path) -> list[object]:
+    """Options of `gmr publish`: the content of the card, and vLLM to compare the scores with."""
     manifest = read_manifest(job.base)
-    assert manifest, "a base is complete when it is here"
+    assert manifest, "a base is complete by now"
     with (job.data / "train.jsonl").open("rb") as file:
         rows = sum(1 for _ in file)
+
     data = [f"The base, {stage}: {manifest.lineage[stage]}." for stage in ("see", "words", "signs")]
     data.append(
         f"The adapter: {rows} generated rows of the nine cells, seed {manifest.lineage['seed']}."
     )
-    told: list[object] = [
-        "--name",
-        NAME,
-        "--licence",
-        LICENCE,
-        "--about",
-        _about(job),
-        "--metrics",
-        figures,
-    ]
-    told += [part for line in data for part in ("--data", line)]
-    return [*told, "--python-vllm", job.python_vllm] if job.python_vllm else told
+    options: list[object] = ["--name", NAME, "--licence", LICENCE]
+    options += ["--about", job.about, "--metrics", figures]
+    for line in data:
+        options += ["--data", line]
+    if job.python_vllm:
+        options += ["--python-vllm", job.python_vllm]
+    return options
 
 
-def _listed(job: Job, published: Path) -> str:
-    """The registry's line on a published folder, which ends with the channels it is in; empty where
-    there is none."""
+def _listed(job: TinyJob, published: Path) -> str:
+    """The registry's line on a published folder, which ends with its channels; empty without
+    one."""
     if not (published / MANIFEST).exists():
         return ""
     start = f"{NAME}@sha256:{manifest_digest(published)[:12]} "
-    listed = _gmr(job, "models", "list", "--registry", job.registry).splitlines()
-    return next((line for line in listed if line.startswith(start)), "")
+    for line in _gmr(job, "models", "list", "--registry", job.registry).splitlines():
+        if line.startswith(start):
+            return line
+    return ""
 
 
 def _replace(folder: Path, version: Path) -> None:
-    """Put a copy of a version in the place of a folder."""
+    """Replace a folder by a copy of a version."""
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     shutil.copytree(version, draft)

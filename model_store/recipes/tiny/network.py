@@ -1,16 +1,15 @@
-"""gmr-tiny's network: a Qwen2.5-VL of a few million parameters, begun so that little has to be
-learnt from nothing.
+"""gmr-tiny's network: a Qwen2.5-VL of a few million parameters, and its initial weights.
 
-Knows transformers' configuration and first weights, nothing of data. Three priors stand in for the
-pre-training that a real backbone brings:
+Depends on transformers' configuration, not on data. Invariant: a tokenizer and a seed decide all
+weights. Three priors replace the pre-training of a real backbone:
 
-- a token's embedding is the sum of its character n-grams' vectors (Bojanowski et al., 2017,
-  "Enriching Word Vectors with Subword Information"), so "word", " word" and "Word" are near from
-  the start, and so are the parts of a rare word;
-- one layer's queries and keys begin as the same projection (Trockman and Kolter, 2023, "Mimetic
-  Initialization of Self-Attention Layers"), so equal things attend to each other;
-- the vision tower's attention begins as a convolution, each head looking at one neighbour (d'Ascoli
-  et al., 2021, "ConViT"), here through the rotary position encoding.
+- A token's embedding is the sum of its character n-grams' vectors (Bojanowski et al., 2017,
+  "Enriching Word Vectors with Subword Information"): "word", " word" and "Word" are near each other
+  from the start, and so are the parts of a rare word.
+- One layer's queries and keys begin as the same projection (Trockman and Kolter, 2023, "Mimetic
+  Initialization of Self-Attention Layers"), so that equal tokens attend to each other.
+- The vision tower's attention begins as a convolution, in which each head attends to one neighbour
+  (d'Ascoli et al., 2021, "ConViT"), here through the rotary position encoding.
 """
 
 from __future__ import annotations
@@ -29,21 +28,21 @@ LAYERS = 4
 VISION = 128
 VISION_HEADS = 4
 EMBEDDING_RMS = 0.3
-"""Root mean square of an embedding's components; images are held to the same."""
+"""Root mean square of an embedding's components, also the target for image tokens."""
 
 _MATCHING_LAYER = 1
-# the head is tied to embeddings this large: a smaller final norm keeps the first logits near one
+# of the final norm: the head is tied to large embeddings, and 1.0 would make the first logits large
 _READOUT_SCALE = 0.17
 _NEIGHBOURS = (
     ((0, 1), (0, -1), (1, 0), (-1, 0)),
     ((1, 1), (-1, -1), (1, -1), (-1, 1)),
     ((0, 2), (0, -2), (2, 0), (-2, 0)),
 )
-"""(rows, columns) that each head of the first three vision layers looks away."""
+"""(rows, columns) from a patch to its neighbour, for each head of the first three vision layers."""
 
 
 def configure(tokenizer: Tokenizer) -> Qwen2_5_VLConfig:
-    """The architecture, with the control tokens' ids filled in."""
+    """The architecture, with the ids of the control tokens."""
     end, text_end = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
     return Qwen2_5_VLConfig(
         text_config={
@@ -109,21 +108,23 @@ def spelled(tokenizer: Tokenizer) -> torch.Tensor:
     for token in range(len(rows)):
         text = tokenizer.decode([token], skip_special_tokens=False)
         word = text.strip().lower() or text
-        parts = [
-            word[at : at + size]
-            for size in (2, 3, 4)
-            for at in range(len(word) - size + 1)
-            if size < len(word)
-        ]
-        # The whole word weighs as much as all its parts together; a little is the token's own, to
-        # tell "Word" from "word".
+        # The whole word weighs as much as all its parts together; a part of its own distinguishes
+        # "Word" from "word".
         row = _vector(word) + 0.25 * _vector(f"own {text}")
-        row += (
-            torch.stack([_vector(f"#{part}") for part in parts] or [torch.zeros(HIDDEN)]).sum(0)
-            / max(len(parts), 1) ** 0.5
-        )
+        parts = [_vector(f"#{part}") for part in _ngrams(word)]
+        if parts:
+            row += torch.stack(parts).sum(0) / len(parts) ** 0.5
         rows[token] = row / row.norm()
     return rows.mul_(EMBEDDING_RMS).mul_(HIDDEN**0.5)
+
+
+def _ngrams(word: str) -> list[str]:
+    """Strings of 2 to 4 characters inside a word, without the word itself."""
+    parts: list[str] = []
+    for size in (2, 3, 4):
+        if size < len(word):
+            parts += [word[start : start + size] for start in range(len(word) - size + 1)]
+    return parts
 
 
 def _vector(text: str) -> torch.Tensor:
@@ -132,8 +133,7 @@ def _vector(text: str) -> torch.Tensor:
 
 
 def _attend_to_equals(attention: Any) -> None:
-    """Let queries equal keys, in the rotary dimensions that turn slowly: what counts is content,
-    not distance."""
+    """Make queries equal keys in the slow rotary dimensions: content decides, not distance."""
     head = attention.head_dim
     key = attention.k_proj.weight.view(-1, head, HIDDEN)
     nn.init.normal_(key, std=1.5 * HIDDEN**-0.5)
@@ -145,21 +145,21 @@ def _attend_to_equals(attention: Any) -> None:
 def _attend_to_neighbours(
     attention: Any,
     neighbours: tuple[tuple[int, int], ...],
-    turns: torch.Tensor,
+    frequencies: torch.Tensor,
     strength: float = 4.0,
 ) -> None:
-    """Let each head look one way: constant queries and keys that the rotary encoding turns into a
-    peak at that distance."""
+    """Make each head attend to one neighbour: constant queries and keys, which the rotary encoding
+    turns into a peak at that distance."""
     size = attention.head_dim
     weight = attention.qkv.weight.view(3, attention.num_heads, size, VISION)
     bias = attention.qkv.bias.view(3, attention.num_heads, size)
     weight[:2] *= 0.2
     bias[:2] = 0
-    for head, way in enumerate(neighbours):
-        for axis, distance in enumerate(way):
-            for turn in range(3):  # the three fastest frequencies of the axis
-                at = axis * len(turns) + turn
-                angle = -float(turns[turn]) * distance
-                bias[0, head, at] = strength
-                bias[1, head, at] = strength * torch.cos(torch.tensor(angle))
-                bias[1, head, at + size // 2] = strength * torch.sin(torch.tensor(angle))
+    for head, neighbour in enumerate(neighbours):
+        for axis, distance in enumerate(neighbour):
+            for number in range(3):  # the three fastest frequencies of the axis
+                column = axis * len(frequencies) + number
+                angle = torch.tensor(-float(frequencies[number]) * distance)
+                bias[0, head, column] = strength
+                bias[1, head, column] = strength * torch.cos(angle)
+                bias[1, head, column + size // 2] = strength * torch.sin(angle)

@@ -1,8 +1,7 @@
-"""From a trained network to a checkpoint folder that the service verifies and the training job
-takes for a base.
+"""A trained network as a checkpoint folder, for the service and as a base for the training job.
 
-Knows files, not training. Invariant: the manifest is written last, after the golden pairs were
-scored with the very weights that lie in the folder.
+Depends on files, not on training. Invariant: the manifest is written last, after the golden pairs
+were scored with the weights in the folder.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ _TOKENIZER = {
 
 
 def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
-    """Weights in bf16, tokenizer, template and processor: all that transformers or vLLM need to
-    load the model."""
+    """Write weights in bf16, tokenizer, template and processor: all files that transformers or vLLM
+    need to load the model."""
     folder.mkdir(parents=True, exist_ok=True)
     network.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -53,7 +52,7 @@ def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def finish(folder: Path, name: str, card: str, lineage: dict[str, object]) -> None:
-    """Score golden pairs, write the card, and, last, the manifest."""
+    """Score golden pairs, write the card, then the manifest."""
     reference = NaiveReranker(folder)
     pairs = [replace(pair, logit=model_card_logit(reference, pair)) for pair in golden_questions()]
     golden = write_golden(folder, pairs)

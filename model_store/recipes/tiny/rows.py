@@ -1,8 +1,7 @@
-"""The generated cells as `gmr train` reads them: JSONL rows, and their pictures beside them as PNG
-files.
+"""The generated cells as `gmr train` reads them: JSONL rows, and pictures beside them as PNG files.
 
-Knows examples and the row's form, no model. Invariant: a file is a function of its name, the seed
-and how many rows it has; no document of it that answers its query is held out.
+Depends on examples and the form of a row, not on a model. Invariant: a file is a function of its
+name, the seed and its number of rows, and no held-out document answers a row's query.
 """
 
 from __future__ import annotations
@@ -20,17 +19,16 @@ from model_store.training.data.row_files import write_examples
 NEGATIVES = 9
 """Irrelevant documents of a row; an epoch may draw fewer."""
 SHARES = (*cells.CELLS, *["T-T"] * 3, "T-I", "T-VD", "I-T", "IT-I")
-"""Cells, as often as answers are learnt from them: many words that each count a little take longest
-to weigh."""
+"""Cells in proportion to their use: weighing many words that each count a little takes longest to
+learn."""
 PICTURES = "pictures"
 
 
 def write_rows(path: Path, count: int, *, names: Sequence[str], seed: int) -> None:
-    """Write `count` rows of the named cells, one named twice twice as often; half of them ask with
-    the default instruction.
+    """Write `count` rows of the named cells; half of them have the default instruction.
 
-    Not every cell has its near misses in known places: all negatives go as hard ones. Raises
-    `DataError` where the disk refuses.
+    A cell that is named twice is drawn twice as often. All negatives are marked as hard, since not
+    every cell marks its near misses. Raises `DataError` where the disk refuses.
     """
     write_examples(path, _rows(path, count, names, Random(f"rows/{path.stem}/{seed}")))
 
@@ -39,28 +37,30 @@ def _rows(path: Path, count: int, names: Sequence[str], rng: Random) -> Iterator
     folder = path.parent / PICTURES
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        example = cells.sample(rng.choice(names), rng, "train", NEGATIVES, plain=rng.random() < 0.5)
-        relevant, *others = (saved_side(document, folder) for document in example.documents)
+        name = rng.choice(names)
+        example = cells.sample(name, rng, "train", NEGATIVES, plain=rng.random() < 0.5)
+        relevant, *irrelevant = [saved_side(document, folder) for document in example.documents]
         yield data.Example(
             id=f"{path.stem}/{number}",
             instruction=example.instruction,
             query=saved_side(example.query, folder),
             positives=(relevant,),
-            negatives=tuple(data.Negative(side, "hard") for side in others),
+            negatives=tuple(data.Negative(side, "hard") for side in irrelevant),
             location=str(path),
         )
 
 
 def saved_side(side: examples.Side, folder: Path) -> data.Side:
-    """A generated side as a row has it, its picture saved: at most one picture, which comes first,
-    and at most one text."""
+    """Save a generated side's picture; returns the side as a row has it: at most one picture, and
+    then at most one text."""
     text, image = None, None
     for part in side:
         if isinstance(part, str):
             text = part
         else:
-            packed = io.BytesIO()
-            part.save(packed, "PNG")
-            image = folder / f"{hashlib.sha256(packed.getvalue()).hexdigest()[:16]}.png"
-            image.write_bytes(packed.getvalue())
+            buffer = io.BytesIO()
+            part.save(buffer, "PNG")
+            content = buffer.getvalue()
+            image = folder / f"{hashlib.sha256(content).hexdigest()[:16]}.png"
+            image.write_bytes(content)
     return data.Side(text, image)

@@ -1,7 +1,7 @@
 """Draws the sample of training rows that ships: `python -m model_store.recipes.tiny.sample FOLDER`.
 
-Knows the generated cells and the row's form. Invariant: the same program draws the same rows, and
-pictures of the same pixels; no two documents of the corpus are equal.
+Depends on the generated cells and the form of a row. Invariant: the same program draws the same
+rows, and pictures of the same pixels. No two documents of the corpus are equal.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from model_store.training.data.identity import content_key, image_digest
 from model_store.training.data.row_files import example_line, output_file
 
 ROWS = (*cells.CELLS, *cells.CELLS, "T-T", "I-I", "T-I", "T-VD", "I-T", "IT-I")
-"""The cell of each row: twice each of the nine, and once more six of them."""
+"""The cell of each row: each of the nine twice, and six of them once more."""
 OTHERS = 1
-"""Documents of the corpus beside each row's relevant one; they answer nothing."""
+"""Irrelevant documents of the corpus for each row's relevant one."""
 _SEED = "sample"
 _FACTS = facts.facts(
     lambda fact, rng: (fact.question(rng, named=True),),
@@ -41,17 +41,17 @@ def draw(folder: Path) -> None:
         for number, cell in enumerate(ROWS, 1):
             example, documents = _drawn(number, cell, folder, seen)
             row(example_line(example, folder))
-            for at, side in enumerate(documents):
-                document(document_line(Document(f"d{number:02}-{at}", side), folder))
+            for index, side in enumerate(documents):
+                document(document_line(Document(f"d{number:02}-{index}", side), folder))
 
 
 def _drawn(
     number: int, cell: str, folder: Path, seen: set[bytes]
 ) -> tuple[data.Example, list[data.Side]]:
-    """The row of a number, and its documents; redrawn until nothing of it was there before."""
+    """The row of a number and its documents, drawn again until no side of it was drawn before."""
     for attempt in range(100):
         drawn = _example(cell, Random(f"{_SEED}/{number}/{attempt}"))
-        image_digest.cache_clear()  # the files of an attempt before have the same names
+        image_digest.cache_clear()  # files of the attempt before have the same names
         sides = list(_saved(drawn, number, folder))
         keys = {content_key(side) for side in sides}
         if len(keys) == len(sides) and not keys & seen:
@@ -63,7 +63,7 @@ def _drawn(
 
 
 def _example(cell: str, rng: Random) -> examples.Example:
-    """An example of a cell; of texts alone it is one on facts, all of whose words are generated."""
+    """An example of a cell; one of texts alone is about facts, whose words are all generated."""
     if cell != "T-T":
         return cells.sample(cell, rng, "train", OTHERS)
     query, documents = _FACTS(rng, "train", OTHERS)
@@ -72,13 +72,13 @@ def _example(cell: str, rng: Random) -> examples.Example:
 
 def _saved(drawn: examples.Example, number: int, folder: Path) -> Iterator[data.Side]:
     """Query and documents as a row has them, their pictures saved by number and role."""
-    for at, side in enumerate((drawn.query, *drawn.documents)):
+    for index, side in enumerate((drawn.query, *drawn.documents)):
         text, image = None, None
         for part in side:
             if isinstance(part, str):
                 text = part
             else:
-                role = "query" if at == 0 else f"d{at - 1}"
+                role = "query" if index == 0 else f"d{index - 1}"
                 image = folder / "images" / f"{number:02}-{role}.png"
                 part.quantize(64, dither=Image.Dither.NONE).save(image, "PNG", optimize=True)
         yield data.Side(text, image)

@@ -14,7 +14,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.evaluation.nine_cells import Score
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.folders.plain import refuse_quantised
-from model_store.recipes.tiny.batches import Batcher
+from model_store.recipes.tiny.packed_batches import PackedBatcher
 from model_store.recipes.tiny.train import answer_head, pictures_of, read
 from model_store.synthetic.examples import Example
 
@@ -28,10 +28,10 @@ def open_scorer(checkpoint: Checkpoint) -> Score:
     network = Network.from_pretrained(
         checkpoint.folder, dtype=torch.float32, local_files_only=True
     ).eval()
-    return network_scores(network, Batcher(checkpoint.family, tokenizer))
+    return network_scores(network, PackedBatcher(checkpoint.family, tokenizer))
 
 
-def network_scores(network: Network, batcher: Batcher) -> Score:
+def network_scores(network: Network, batcher: PackedBatcher) -> Score:
     """Score with a network that is loaded."""
     head = answer_head(network, batcher.label_ids)
 

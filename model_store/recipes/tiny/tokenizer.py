@@ -1,13 +1,14 @@
 """gmr-tiny's tokenizer: byte-level BPE with Qwen's pre-tokenizer and control tokens, learnt from
 texts that ship with CPython.
 
-Knows texts, not prompts. Invariant: byte-level, so any string encodes; the control tokens come
-after the merges, as in Qwen.
+Depends on texts and on the fixed text of prompts. Invariant: any string can be encoded, since the
+tokenizer is byte-level; the control tokens come after the merges, as in Qwen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
 from tokenizers import (
@@ -27,7 +28,7 @@ from model_store.synthetic import cells
 from model_store.synthetic.texts import character_names, passages, words
 
 VOCABULARY = 16384
-"""Size of the vocabulary, control tokens included."""
+"""Tokens, control tokens included."""
 
 _PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}|"
@@ -57,7 +58,7 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer() -> Tokenizer:
-    """Learn the merges. The same CPython gives the same file."""
+    """Learn the merges; the same CPython gives the same file."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -87,18 +88,20 @@ def _corpus() -> Iterator[str]:
     for word in words():  # as a query's first word, as a later word, as a sentence's first word
         yield f"{word}\n{word} {word}\n{word.capitalize()}"
     yield from character_names()
+    yield from _captions()
+
+    fixed = ["yes\nno\n"]
+    for form in chain.from_iterable(TEMPLATES.values()):
+        fixed.append(form.replace("{", "").replace("}", ""))
+    yield from [*fixed, DEFAULT_INSTRUCTION, *cells.INSTRUCTIONS.values()] * 100
+
+
+def _captions() -> Iterator[str]:
+    """Texts of generated examples."""
     rng = Random("captions")
     for _ in range(200):
         for cell in ("I-T", "IT-T", "T-T"):
             example = cells.sample(cell, rng, "train", 3)
-            yield from (
-                part
-                for side in (example.query, *example.documents)
-                for part in side
-                if isinstance(part, str)
-            )
-    fixed = [
-        form.replace("{", "").replace("}", "") for forms in TEMPLATES.values() for form in forms
-    ]
-    asked = [DEFAULT_INSTRUCTION, *cells.INSTRUCTIONS.values()]
-    yield from ["yes\nno\n", *fixed, *asked] * 100
+            for part in chain(example.query, *example.documents):
+                if isinstance(part, str):
+                    yield part

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.commands.ablate import register
+from model_store.recipes.ablations.comparisons import COMPARISONS, SFT
 from model_store.recipes.ablations.data import POOL, write_rows
 from model_store.recipes.ablations.forget import forgetful
-from model_store.recipes.ablations.groups import GROUPS, SFT
-from model_store.recipes.ablations.plan import Plan
+from model_store.recipes.ablations.plan import AblationPlan
 from model_store.recipes.ablations.results import Outcome, Summary, read
 from model_store.recipes.ablations.run import LOCK, RESULTS, RUNS, run
 from model_store.recipes.ablations.variants import Row, Variant
@@ -82,13 +82,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 def plan(
     base: Checkpoint, output: Path, *variants: Variant, steps: int = 2, seeds: int = 1
-) -> Plan:
+) -> AblationPlan:
     group = replace(
-        GROUPS["w-d"],
+        COMPARISONS["w-d"],
         rows=tuple(Row(variant.name, variant) for variant in variants),
         differences=(),
     )
-    return Plan(
+    return AblationPlan(
         base,
         output,
         (group,),
@@ -175,7 +175,7 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
     assert again.stdout.strip() == str(docs / "ablations.md")
     assert "## W+ and W- in training (figures 2 and 3)" in page
     summary = read(docs / "ablations.json", Summary)
-    assert [len(summary.of(variant.name)) for variant in GROUPS["curves"].variants] == [2, 2]
+    assert [len(summary.of(variant.name)) for variant in COMPARISONS["curves"].variants] == [2, 2]
     outcome = read(output / RESULTS / "cl-cl-1.json", Outcome)
     assert set(outcome.results.datasets) == set(cells.CELLS)
     assert all(len(each) == 3 for each in outcome.results.datasets.values())
@@ -187,7 +187,7 @@ def test_the_command_runs_what_is_missing_and_writes_the_page(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--only", "w-e"], "no group 'w-e'; did you mean w-d?"),
+        (["--only", "w-e"], "no comparison 'w-e'; did you mean w-d?"),
         (["--base", "nowhere"], "There is no model 'nowhere'"),
         (["--seeds", "31"], "'--seeds'"),
         (["--steps", "0"], "'--steps'"),

@@ -3,7 +3,7 @@ way each time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -13,9 +13,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.families.gmr import Gmr
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
-from model_store.recipes.tiny import train
-from model_store.recipes.tiny.batches import Batcher
 from model_store.recipes.tiny.network import EMBEDDING_RMS, begin, spelled
+from model_store.recipes.tiny.packed_batches import PackedBatcher
 from model_store.recipes.tiny.train import answer_head, learn_signs, naming_loss, see
 from tests.conftest import TINY
 
@@ -32,23 +31,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def batcher(tokenizer: Tokenizer) -> Batcher:
-    return Batcher(Gmr(LiteralTokenizer.load(TINY)), tokenizer)
-
-
-@pytest.fixture(scope="module")
-def small() -> Iterator[None]:
-    """Steps of a few pictures and pairs instead of a hundred."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, size in {
-            "SCENES": 3,
-            "PAGES": 1,
-            "QUERIES": 2,
-            "NEGATIVES": 1,
-            "REPORT_EVERY": 5,
-        }.items():
-            patch.setattr(train, name, size)
-        yield
+def batcher(tokenizer: Tokenizer) -> PackedBatcher:
+    return PackedBatcher(Gmr(LiteralTokenizer.load(TINY)), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +49,24 @@ def changed(before: Weights, after: Weights) -> set[str]:
 
 
 class Run:
-    """Both stages from the beginning, with what they reported and kept, and the weights after
+    """Both stages from the beginning, with what they reported and saved, and the weights after
     each."""
 
-    def __init__(self, tokenizer: Tokenizer, batcher: Batcher) -> None:
+    def __init__(self, tokenizer: Tokenizer, batcher: PackedBatcher) -> None:
         self.lines: list[str] = []
-        self.kept = 0
+        self.saved = 0
         network = begin(tokenizer, SEED)
         self.begun = weights(network)
-        see(network, batcher, steps=3, seed=SEED, report=self.lines.append)
+        see(
+            network,
+            batcher,
+            steps=3,
+            seed=SEED,
+            report=self.lines.append,
+            scenes=3,
+            pages=1,
+            report_every=5,
+        )
         self.seen = weights(network)
         learn_signs(
             network,
@@ -82,16 +75,19 @@ class Run:
             steps=STEPS,
             seed=SEED,
             report=self.lines.append,
-            keep=self.keep,
+            save=self.save,
+            queries=2,
+            negatives=1,
+            report_every=5,
         )
         self.taught = weights(network)
 
-    def keep(self) -> None:
-        self.kept += 1
+    def save(self) -> None:
+        self.saved += 1
 
 
 @pytest.fixture(scope="module")
-def run(tokenizer: Tokenizer, batcher: Batcher, small: None) -> Run:
+def run(tokenizer: Tokenizer, batcher: PackedBatcher) -> Run:
     return Run(tokenizer, batcher)
 
 
@@ -116,12 +112,12 @@ class TestSteps:
     def test_weights_stay_finite(self, run: Run) -> None:
         assert all(values.isfinite().all() for values in run.taught.values())
 
-    def test_progress_is_reported_and_kept_now_and_then(self, run: Run) -> None:
+    def test_progress_is_reported_and_saved_now_and_then(self, run: Run) -> None:
         assert [line.split(":")[0] for line in run.lines] == ["signs 5/10", "signs 10/10"]
-        assert run.kept == 2
+        assert run.saved == 2
 
     def test_the_same_seed_gives_the_same_weights(
-        self, run: Run, tokenizer: Tokenizer, batcher: Batcher
+        self, run: Run, tokenizer: Tokenizer, batcher: PackedBatcher
     ) -> None:
         again = Run(tokenizer, batcher)
         assert changed(run.taught, again.taught) == set()
@@ -156,7 +152,7 @@ class TestBeginning:
 
 
 def test_the_answer_head_is_the_difference_of_the_labels_rows(
-    fresh: Network, batcher: Batcher
+    fresh: Network, batcher: PackedBatcher
 ) -> None:
     hidden = torch.randn(3, 256, generator=torch.Generator().manual_seed(1))
     logits = fresh.get_output_embeddings()(hidden)
@@ -186,11 +182,11 @@ class TestNaming:
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(
-    fresh: Network, batcher: Batcher, small: None
+    fresh: Network, batcher: PackedBatcher
 ) -> None:
     broken = begin_with(fresh, lambda values: values.fill_(float("nan")))
     with pytest.raises(FloatingPointError, match="not finite at step 1"):
-        see(broken, batcher, steps=1, seed=SEED, report=print)
+        see(broken, batcher, steps=1, seed=SEED, report=print, scenes=3, pages=1)
 
 
 def begin_with(network: Network, change: Callable[[Tensor], Tensor]) -> Network:

@@ -9,13 +9,19 @@ import pytest
 import torch
 from PIL import Image as Pil
 from tokenizers import Tokenizer
+from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.gmr import Gmr
 from model_store.families.prompt import Image, Item, Prompt, Segment
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
+<<<<<<< HEAD:tests/model_store/recipes/test_tiny_batches.py
 from model_store.networks.qwen2_5_vl_images import patches, positions
 from model_store.recipes.tiny.batches import Batch, Batcher
+=======
+from model_store.networks.qwen2_5_vl_images import patches, positions
+from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher
+>>>>>>> e2c11ad (The recipes: loops, the field's words, Student's t from scipy):tests/model_store/recipes/test_tiny_packed_batches.py
 from model_store.recipes.tiny.train import answer_head, pictures_of, read
 from model_store.synthetic import cells
 from model_store.synthetic.examples import Example, Side
@@ -38,8 +44,8 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def batcher(family: Gmr, tokenizer: Tokenizer) -> Batcher:
-    return Batcher(family, tokenizer)
+def batcher(family: Gmr, tokenizer: Tokenizer) -> PackedBatcher:
+    return PackedBatcher(family, tokenizer)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -52,7 +58,7 @@ def examples(request: pytest.FixtureRequest) -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def batch(batcher: Batcher, examples: list[Example]) -> Batch:
+def batch(batcher: PackedBatcher, examples: list[Example]) -> PackedBatch:
     return batcher.batch(examples)
 
 
@@ -79,13 +85,13 @@ def rendered(family: Gmr, example: Example) -> list[Prompt]:
     return [prompt for prompt in prompts if isinstance(prompt, Prompt)]
 
 
-def readable(batch: Batch, row: int, document: int) -> torch.Tensor:
+def readable(batch: PackedBatch, row: int, document: int) -> torch.Tensor:
     """Places of a row that hold the prefix or the given document."""
     return torch.nonzero((batch.owner[row] == 0) | (batch.owner[row] == document)).flatten()
 
 
 def test_prefix_and_document_are_the_rendered_prompt(
-    batch: Batch, examples: list[Example], family: Gmr
+    batch: PackedBatch, examples: list[Example], family: Gmr
 ) -> None:
     for row, example in enumerate(examples):
         prompts = rendered(family, example)
@@ -97,7 +103,7 @@ def test_prefix_and_document_are_the_rendered_prompt(
             assert batch.positions[:, row, places].tolist() == expected.tolist()
 
 
-def test_a_document_sees_what_is_before_it_in_its_own_prompt(batch: Batch) -> None:
+def test_a_document_sees_what_is_before_it_in_its_own_prompt(batch: PackedBatch) -> None:
     mask = batch.mask()[:, 0]
     for row, owner in enumerate(batch.owner):
         for place in torch.nonzero(owner >= 0).flatten().tolist():
@@ -111,7 +117,7 @@ def test_a_document_sees_what_is_before_it_in_its_own_prompt(batch: Batch) -> No
             )
 
 
-def test_padding_sees_something_and_is_seen_by_nothing(batch: Batch) -> None:
+def test_padding_sees_something_and_is_seen_by_nothing(batch: PackedBatch) -> None:
     padded = batch.owner == -1
     assert padded.any()
     mask = batch.mask()[:, 0]
@@ -119,7 +125,7 @@ def test_padding_sees_something_and_is_seen_by_nothing(batch: Batch) -> None:
     assert not (mask & ~padded[:, :, None] & padded[:, None, :]).any()
 
 
-def test_the_answer_is_read_at_the_end_of_each_document(batch: Batch) -> None:
+def test_the_answer_is_read_at_the_end_of_each_document(batch: PackedBatch) -> None:
     tokens = batch.ids.shape[1]
     for row, lasts in enumerate(batch.last.tolist()):
         assert lasts == [
@@ -128,7 +134,9 @@ def test_the_answer_is_read_at_the_end_of_each_document(batch: Batch) -> None:
         ]
 
 
-def test_patches_are_those_of_all_pictures_in_order(batch: Batch, examples: list[Example]) -> None:
+def test_patches_are_those_of_all_pictures_in_order(
+    batch: PackedBatch, examples: list[Example]
+) -> None:
     shown = [fitted(picture) for example in examples for picture in pictures_in(example)]
     assert batch.pixels is not None
     assert batch.grids is not None
@@ -140,7 +148,7 @@ def test_patches_are_those_of_all_pictures_in_order(batch: Batch, examples: list
     ]
 
 
-def test_every_sign_stands_in_a_document_once(batch: Batch) -> None:
+def test_every_sign_stands_in_a_document_once(batch: PackedBatch) -> None:
     owners = batch.owner.flatten()[batch.signs]
     assert len(batch.signs) == len(batch.truths) > 0
     assert (owners >= 1).all()
@@ -149,7 +157,7 @@ def test_every_sign_stands_in_a_document_once(batch: Batch) -> None:
 
 
 def test_a_pictures_sign_says_whether_it_shows_what_the_relevant_one_shows(
-    batch: Batch, examples: list[Example], tokenizer: Tokenizer
+    batch: PackedBatch, examples: list[Example], tokenizer: Tokenizer
 ) -> None:
     end = tokenizer.token_to_id("<|vision_end|>")
     truth = dict(zip(batch.signs.tolist(), batch.truths.tolist(), strict=True))
@@ -168,7 +176,7 @@ def test_a_pictures_sign_says_whether_it_shows_what_the_relevant_one_shows(
 
 
 def test_a_words_sign_says_whether_the_query_says_it(
-    batcher: Batcher, tokenizer: Tokenizer
+    batcher: PackedBatcher, tokenizer: Tokenizer
 ) -> None:
     example = Example(
         "T-T",
@@ -194,13 +202,13 @@ def test_a_words_sign_says_whether_the_query_says_it(
     assert batch.truths.tolist() == [0, 1, 0, 0, 0, 1, 0]
 
 
-def test_texts_alone_make_a_batch_without_pixels(batcher: Batcher) -> None:
+def test_texts_alone_make_a_batch_without_pixels(batcher: PackedBatcher) -> None:
     batch = batcher.batch([cells.sample("T-T", Random(1), "heldout", 2)])
     assert batch.pixels is None
     assert batch.grids is None
 
 
-def test_word_ids_are_those_inside_a_sentence(batcher: Batcher, tokenizer: Tokenizer) -> None:
+def test_word_ids_are_those_inside_a_sentence(batcher: PackedBatcher, tokenizer: Tokenizer) -> None:
     expected = sorted(
         {
             token
@@ -213,9 +221,9 @@ def test_word_ids_are_those_inside_a_sentence(batcher: Batcher, tokenizer: Token
     )
 
 
-def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: Batcher) -> None:
+def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: PackedBatcher) -> None:
     reference = NaiveReranker(TINY)
-    network = reference._model
+    network = Network.from_pretrained(TINY, dtype=torch.float32).eval()
     examples = [cells.sample(cell, Random(3), "heldout", 1) for cell in ("T-T", "IT-IT", "I-T")]
     with torch.inference_mode():
         batch = batcher.batch(examples)

@@ -1,5 +1,5 @@
-"""Everybody reads one checkpoint, whole and unambiguous; large ones are shapes alone, and the right
-ones."""
+"""All contenders read one checkpoint, which states all of its settings; a large one has the layer
+shapes of Qwen2.5-VL, and no weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import TINY
 
 
 def test_the_shipped_checkpoint_states_its_normalisation() -> None:
-    """vLLM's own server takes a processor that does not for one that wants none, and scores
+    """vLLM's own server does not normalise for a processor that does not state it, and scores
     pictures wrongly."""
     stated = json.loads((TINY / PREPROCESSOR).read_text(encoding="utf-8"))
     meant = Qwen2VLImageProcessorPil().to_dict()
@@ -42,7 +42,7 @@ def test_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "billions", "layers"), [("3b", 3.75, 36), ("7b", 8.29, 28)])
-def test_large_checkpoints_have_the_layers_of_qwen_s_own(
+def test_large_checkpoints_have_the_layers_of_qwens_own(
     tmp_path: Path, size: str, billions: float, layers: int
 ) -> None:
     checkpoint = make_checkpoint(plan(model=size, contenders="ours"), tmp_path)

@@ -1,5 +1,5 @@
-"""A plan is what was typed, checked: a wrong option is one sentence, and both sides of vLLM get the
-same settings."""
+"""A plan has the options as typed, checked: a wrong option is one sentence, and our worker and
+vLLM's tuned server get the same settings."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Every contender is sent the same, nothing twice, but for R, where half of a request's pairs were
-in the one before."""
+"""All contenders get the same requests, none of them twice, but for workload R, where half of a
+request's pairs were in the one before."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import pytest
 from PIL import Image
@@ -26,19 +28,17 @@ def documents(request: Request) -> list[str | bytes]:
 
 
 @pytest.mark.parametrize("letter", list(DESCRIPTIONS))
-def test_a_sample_is_the_same_whoever_asks(tokenizer: LiteralTokenizer, letter: str) -> None:
-    one, again = (requests(letter, 4, 2, 3, tokenizer) for _ in range(2))
-    assert [request.body() for request in one] == [request.body() for request in again]
+def test_a_sample_is_the_same_each_time(tokenizer: LiteralTokenizer, letter: str) -> None:
+    first = requests(letter, 4, 2, 3, tokenizer)
+    again = requests(letter, 4, 2, 3, tokenizer)
+    assert [request.body() for request in first] == [request.body() for request in again]
 
 
 @pytest.mark.parametrize("letter", ["T", "Q", "L", "C"])
 def test_no_request_is_sent_twice(tokenizer: LiteralTokenizer, letter: str) -> None:
-    sent = [
-        request
-        for callers in (1, 2)
-        for sample in (WARM_UP, 0, 1)
-        for request in requests(letter, 3, callers, sample, tokenizer)
-    ]
+    sent: list[Request] = []
+    for callers, sample in product((1, 2), (WARM_UP, 0, 1)):
+        sent += requests(letter, 3, callers, sample, tokenizer)
     assert len({content(request.query) for request in sent}) == len(sent) == 9
     assert {(request.cache, request.repeated) for request in sent} == {("bypass", 0)}
 

@@ -1,4 +1,4 @@
-"""A report says what the samples say: medians of pairs, quantiles, and void where scores
+"""A report has the medians of pairs, quantiles and costs of its samples, and void rows where scores
 disagree."""
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def test_a_table_names_void_rows_and_explains_workloads() -> None:
 
 
 @pytest.mark.parametrize("off", [0.0, 1.0])
-def test_a_chart_is_a_picture_of_what_is_not_void(tmp_path: Path, off: float) -> None:
+def test_a_chart_shows_the_rows_that_are_not_void(tmp_path: Path, off: float) -> None:
     made = report(off) | {"processor": "a processor", "cores": 2, "gpu": None}
     write_report(made, tmp_path / "bench.json")
     assert json.loads((tmp_path / "bench.json").read_text(encoding="utf-8")) == made

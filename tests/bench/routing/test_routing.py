@@ -1,9 +1,9 @@
-"""The measurement of splitting and affinity, run small: real workers, real gateways, true
-numbers."""
+"""The measurement of splitting and affinity, on a small extent, with real workers and gateways."""
 
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -28,12 +28,10 @@ def test_a_run_prints_two_tables_and_writes_its_numbers(
     report = json.loads(output.read_text(encoding="utf-8"))
     assert report["disagreement"] <= AGREEMENT
     assert "torch" in report["versions"]["engine"]
-    assert [(row["query"], row["documents"]) for row in report["split"]] == [
-        (query, size) for query in ("short", "middle") for size in (2, 4)
-    ]
-    assert [(row["query"], row["callers"]) for row in report["streams"]] == [
-        (query, n) for query in "TQ" for n in (1, 4)
-    ]
+    splits = [(row["query"], row["documents"]) for row in report["split"]]
+    assert splits == list(product(("short", "middle"), (2, 4)))
+    streams = [(row["query"], row["callers"]) for row in report["streams"]]
+    assert streams == list(product("TQ", (1, 4)))
     for row in report["split"]:
         assert min(row["whole"], row["split"], row["gain"]) > 0
         assert row["prefix_tokens"] > 10

@@ -1,4 +1,4 @@
-"""What tests share: the shipped checkpoint, and a real server around it."""
+"""Fixtures of all tests: the shipped checkpoint, and a real server that serves it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ from model_store.checkpoint import SHIPPED
 
 TINY = SHIPPED / "gmr-tiny"
 START_SECONDS = 300
-os.environ.setdefault(
-    "RERANK_DRAIN_SECONDS", "0"
-)  # of processes under test, so that each ends at once when a test is done with it
+# processes under test end at once when a test is done with them
+os.environ.setdefault("RERANK_DRAIN_SECONDS", "0")
 CALM = {"RERANK_THREADS": "1", "RERANK_DEVICE": "cpu"}
 """One thread, so that a server under test leaves a core to the test, and the same scores on every
 machine."""
 
 
 def free_port() -> int:
-    """A port that nobody listens on, and that the system gives to no outgoing connection.
+    """A port where nothing listens, outside of the range of outgoing connections.
 
-    From the system's own range, whoever calls a server that was killed may get its very port, and
-    be answered by himself.
+    With a port of that range, a client of a killed server could be given the server's own port, and
+    connect to itself.
     """
     while True:
         port = random.SystemRandom().randrange(15_000, 32_000)
@@ -43,7 +42,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterator[str]:
-    """`gmr ARGUMENTS --port PORT` as a process of its own, stopped by its pid; gives its URL once
+    """`gmr ARGUMENTS --port PORT` as a process of its own, stopped by its pid; yields its URL once
     it is ready."""
     with started(*arguments, port=port, log=log, python=sys.executable, **environment) as (url, _):
         yield url
@@ -53,7 +52,7 @@ def running(*arguments: str, port: int, log: Path, **environment: str) -> Iterat
 def started(
     *arguments: str, port: int, log: Path, python: str, **environment: str
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The same in the environment of an interpreter; gives the process, too."""
+    """As `running`, by a given interpreter; yields the process, too."""
     command = [python, "-m", "service.cli", *arguments, "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -61,8 +60,8 @@ def started(
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        until = time.monotonic() + START_SECONDS
-        while time.monotonic() < until:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise AssertionError(
                     f"gmr {arguments} ended with {process.returncode}:\n{log.read_text()}"

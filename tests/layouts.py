@@ -141,8 +141,8 @@ def write_weights(folder: Path, layout: Layout) -> None:
         return
 
     files = {
-        name: f"model-{1 + place % SHARDS:05}-of-{SHARDS:05}.safetensors"
-        for place, name in enumerate(sorted(tensors))
+        name: f"model-{1 + index % SHARDS:05}-of-{SHARDS:05}.safetensors"
+        for index, name in enumerate(sorted(tensors))
     }
     for file in set(files.values()):
         part = {name: tensor for name, tensor in tensors.items() if files[name] == file}
@@ -156,7 +156,7 @@ def old_name(name: str) -> str:
 
 
 def write_tokenizer(folder: Path, layout: Layout) -> None:
-    told = stated("tokenizer_config.json")
+    config = stated("tokenizer_config.json")
     if layout.tokenizer == "one file":
         shutil.copy(TINY / "tokenizer.json", folder)
     else:
@@ -170,7 +170,7 @@ def write_tokenizer(folder: Path, layout: Layout) -> None:
             "#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8"
         )
         if layout.tokenizer == "parts":
-            told["added_tokens_decoder"] = {
+            config["added_tokens_decoder"] = {
                 str(token["id"]): {key: value for key, value in token.items() if key != "id"}
                 for token in whole["added_tokens"]
             }
@@ -181,8 +181,8 @@ def write_tokenizer(folder: Path, layout: Layout) -> None:
                 {token["content"]: token["id"] for token in whole["added_tokens"]},
             )
     if layout.template == "in the tokenizer":
-        told["chat_template"] = template()
-    put(folder, "tokenizer_config.json", told)
+        config["chat_template"] = template()
+    put(folder, "tokenizer_config.json", config)
 
 
 def template() -> str:

@@ -20,15 +20,15 @@ import httpx
 from tests.conftest import CALM, START_SECONDS, free_port
 
 STOP_SECONDS = 60
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 def eventually(holds: Callable[[], object], *, why: Callable[[], str] = str) -> None:
-    """Wait until something holds; fail where it never does, with what `why` says."""
-    until = time.monotonic() + START_SECONDS
+    """Wait until `holds()` is true; fail where it never is, with the text of `why`."""
+    deadline = time.monotonic() + START_SECONDS
     while not holds():
-        assert time.monotonic() < until, why()
-        time.sleep(_LOOK_SECONDS)
+        assert time.monotonic() < deadline, why()
+        time.sleep(_POLL_SECONDS)
 
 
 class Process:
@@ -88,11 +88,11 @@ class Process:
         self._running().wait(STOP_SECONDS)
 
     def wait(self) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait until it has ended by itself; returns its exit code."""
         return self._running().wait(STOP_SECONDS)
 
     def end(self) -> int:
-        """Ask it to end, wait, and give its exit code; paused or stuck, it is killed in the end."""
+        """Send SIGTERM, wait, and return the exit code; a process that does not end is killed."""
         process = self._running()
         if process.poll() is None:
             process.send_signal(signal.SIGCONT)
@@ -104,7 +104,7 @@ class Process:
             return process.wait(STOP_SECONDS)
 
     def said(self) -> str:
-        """All that it has written."""
+        """Its output so far, standard error included."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def _running(self) -> subprocess.Popen[bytes]:
@@ -135,7 +135,7 @@ class Gmr(Process):
         self.end()
 
     def ready(self) -> bool:
-        """Whether it says so; a failed assertion where it has ended instead."""
+        """Whether it reports ready; a failed assertion where it has ended instead."""
         assert self.running(), self.said()
         return self.status("/health/ready") == httpx.codes.OK
 
@@ -144,7 +144,7 @@ class Gmr(Process):
         return self
 
     def status(self, path: str) -> int | None:
-        """The status of a path, None where nobody answers."""
+        """The status of a path, None where there is no answer."""
         try:
             return self.client.get(path).status_code
         except httpx.TransportError:
@@ -164,12 +164,12 @@ class Gmr(Process):
 
 
 class RedisServer(Process):
-    """A redis-server of one's own, without persistence; `command(...)` asks it with redis-cli."""
+    """A redis-server without persistence; `command(...)` runs redis-cli."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        where = (
+        common = (
             "--port",
             str(self.port),
             "--bind",
@@ -181,17 +181,17 @@ class RedisServer(Process):
             "--appendonly",
             "no",
         )
-        super().__init__(["redis-server", *where, *options], folder / f"redis-{self.port}")
+        super().__init__(["redis-server", *common, *options], folder / f"redis-{self.port}")
 
     def start(self) -> None:
         super().start()
         eventually(lambda: self.command("PING") == "PONG", why=self.said)
 
     def command(self, *words: str) -> str:
-        """What redis-cli prints, without its last newline."""
-        asked = ["redis-cli", "-p", str(self.port), *words]
+        """The output of redis-cli, without its last newline."""
+        line = ["redis-cli", "-p", str(self.port), *words]
         return subprocess.run(
-            asked, capture_output=True, text=True, timeout=STOP_SECONDS, check=False
+            line, capture_output=True, text=True, timeout=STOP_SECONDS, check=False
         ).stdout.strip()
 
 
@@ -207,7 +207,7 @@ class Fleet:
 def fleet(
     folder: Path, workers: int = 2, *, worker: dict[str, str] | None = None, **gateway: str
 ) -> Iterator[Fleet]:
-    """Workers with gmr-tiny on one thread each, and a gateway that sees them all; `gateway` and
+    """Workers with gmr-tiny on one thread each, and a gateway in front of them; `gateway` and
     `worker` are settings."""
     with ExitStack() as stack:
         started = [
@@ -216,11 +216,11 @@ def fleet(
             )
             for number in range(workers)
         ]
-        urls = ",".join(each.url for each in started)
+        urls = [gmr.url for gmr in started]
         front = stack.enter_context(
-            Gmr("gateway", "--workers", urls, log=folder / "gateway", **gateway)
+            Gmr("gateway", "--workers", ",".join(urls), log=folder / "gateway", **gateway)
         )
-        for each in (*started, front):
-            each.await_ready()
-        eventually(lambda: all(each.url in front.said() for each in started), why=front.said)
+        for gmr in (*started, front):
+            gmr.await_ready()
+        eventually(lambda: all(url in front.said() for url in urls), why=front.said)
         yield Fleet(front, started)

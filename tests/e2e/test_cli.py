@@ -1,4 +1,4 @@
-"""`gmr` says what it can do, and refuses what is wrong with one sentence."""
+"""`gmr` lists its commands, and refuses wrong options and settings with one sentence."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def test_an_unknown_command_is_refused() -> None:
 
 @pytest.mark.parametrize("command", ["serve", "gateway", "worker"])
 def test_an_unknown_setting_is_refused_with_a_suggestion(command: str) -> None:
-    said = refusal(command, RERANK_MAX_DOCUMENT="5")
-    assert said == "There is no setting RERANK_MAX_DOCUMENT; did you mean RERANK_MAX_DOCUMENTS?"
+    sentence = refusal(command, RERANK_MAX_DOCUMENT="5")
+    assert sentence == "There is no setting RERANK_MAX_DOCUMENT; did you mean RERANK_MAX_DOCUMENTS?"
 
 
 def test_an_unknown_setting_that_resembles_nothing_is_refused_without_one() -> None:
@@ -102,9 +102,9 @@ def test_an_unknown_setting_that_resembles_nothing_is_refused_without_one() -> N
     ],
 )
 def test_a_wrong_value_is_refused_naming_its_setting(name: str, value: str) -> None:
-    said = refusal("serve", **{name: value})
-    assert said.startswith(f"{name}: ")
-    assert said.endswith(".")
+    sentence = refusal("serve", **{name: value})
+    assert sentence.startswith(f"{name}: ")
+    assert sentence.endswith(".")
 
 
 def test_the_secret_is_not_repeated() -> None:
@@ -116,24 +116,25 @@ def test_the_secret_is_not_repeated() -> None:
     ("command", "host"),
     [("serve", "0.0.0.0"), ("worker", "::"), ("gateway", "192.0.2.1"), ("worker", "example.org")],
 )
-def test_others_must_not_reach_it_unless_told_so(command: str, host: str) -> None:
-    said = refusal(command, "--host", host, RERANK_WORKERS="http://127.0.0.1:1")
-    assert host in said
-    assert "--insecure" in said
+def test_an_address_beyond_loopback_needs_insecure(command: str, host: str) -> None:
+    sentence = refusal(command, "--host", host, RERANK_WORKERS="http://127.0.0.1:1")
+    assert host in sentence
+    assert "--insecure" in sentence
 
 
-def test_a_gateway_without_workers_says_so() -> None:
-    said = refusal("gateway")
-    assert "--workers" in said
-    assert "RERANK_WORKERS" in said
-    assert refusal("gateway", "--workers", " , ") == refusal("gateway", RERANK_WORKERS="") == said
+def test_a_gateway_without_workers_is_refused() -> None:
+    sentence = refusal("gateway")
+    assert "--workers" in sentence
+    assert "RERANK_WORKERS" in sentence
+    assert refusal("gateway", "--workers", " , ") == sentence
+    assert refusal("gateway", RERANK_WORKERS="") == sentence
 
 
 @pytest.mark.parametrize("url", ["worker:8001", "http://[", "http://worker:port"])
 def test_a_workers_address_that_is_no_url_is_refused(url: str) -> None:
-    said = refusal("gateway", "--workers", f"http://127.0.0.1:1,{url}")
+    sentence = refusal("gateway", "--workers", f"http://127.0.0.1:1,{url}")
     assert (
-        said == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001, or"
+        sentence == "RERANK_WORKERS: A worker's address is a URL such as http://127.0.0.1:8001, or"
         " dns://host:port."
     )
 
@@ -151,9 +152,9 @@ def test_a_model_that_is_not_there_ends_the_worker_with_one_line() -> None:
     assert "There is no model 'nothing'" in line
 
 
-def test_a_model_that_is_refused_while_it_is_loaded_has_the_last_word(tmp_path: Path) -> None:
-    """Everything in one process is taken down in order: no warning and no traceback follows the
-    reason."""
+def test_a_model_that_is_refused_while_it_is_loaded_is_the_last_line(tmp_path: Path) -> None:
+    """Gateway and worker in one process are closed in order: no warning and no traceback follows
+    the reason."""
     model = Path(
         shutil.copytree(
             TINY, tmp_path / "model", ignore=shutil.ignore_patterns("manifest.json", "golden*")
@@ -163,13 +164,13 @@ def test_a_model_that_is_refused_while_it_is_loaded_has_the_last_word(tmp_path: 
     ended = gmr("serve", "--model", str(model), "--port", str(free_port()))
     *stages, refusal = map(json.loads, ended.stderr.splitlines())
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert {each["level"] for each in stages} == {"info"}
+    assert {stage["level"] for stage in stages} == {"info"}
     assert refusal["level"] == "error"
     assert "model.safetensors" in refusal["message"]
 
 
-def test_a_service_that_is_told_to_end_has_said_all_when_it_says_so(tmp_path: Path) -> None:
-    """Its decoders go with it, and nobody is warned of that."""
+def test_the_last_line_of_a_service_says_that_it_was_told_to_end(tmp_path: Path) -> None:
+    """Its decoders end with it, without a warning."""
     for end in (signal.SIGINT, signal.SIGTERM):
         with Gmr("gateway", "--workers", "http://127.0.0.1:1", log=tmp_path / end.name) as gateway:
             eventually(lambda: gateway.status("/health/live") == 200, why=gateway.said)

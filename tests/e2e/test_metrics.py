@@ -1,4 +1,4 @@
-"""What a gateway and its worker say of a request: metrics, a line in the log, the times in its
+"""The records of a request at a gateway and its worker: metrics, a log line, and the times in its
 answer."""
 
 from __future__ import annotations
@@ -36,20 +36,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def lines(process: Gmr) -> list[dict[str, Any]]:
-    """Its log's lines about requests."""
-    said = [json.loads(line) for line in process.said().splitlines()]
-    return [line for line in said if line["message"] == "request"]
+    """The lines of its log about requests."""
+    entries = [json.loads(line) for line in process.said().splitlines()]
+    return [entry for entry in entries if entry["message"] == "request"]
 
 
 def sample(process: Gmr, name: str, **labels: str) -> float:
     """The sum of a metric's samples with these labels."""
     text = process.client.get("/metrics").text
     found = re.findall(rf"^{name}(?:{{(.*)}})? (\S+)$", text, re.MULTILINE)
-    return sum(
-        float(value)
-        for all_, value in found
-        if all(f'{label}="{wanted}"' in all_ for label, wanted in labels.items())
-    )
+    wanted = [f'{label}="{value}"' for label, value in labels.items()]
+    total = 0.0
+    for found_labels, value in found:
+        if all(label in found_labels for label in wanted):
+            total += float(value)
+    return total
 
 
 def timings(header: str) -> dict[str, float]:
@@ -146,7 +147,7 @@ def test_scores_and_cut_pairs_are_counted_by_the_model_that_they_are_of(pair: Fl
     scores = sample(gateway, "rerank_relevance_score_sum", digest=digest)
     answer = gateway.rerank(query="a blue square", documents=["a blue square", "a dog"])
     again = gateway.rerank(query="a blue square", documents=["a blue square", "a dog"])
-    assert [each.status_code for each in (answer, again)] == [200, 200]
+    assert (answer.status_code, again.status_code) == (200, 200)
     after = {
         result: sample(gateway, "rerank_pairs_total", digest=digest, result=result)
         for result in ("computed", "cached")
@@ -155,7 +156,7 @@ def test_scores_and_cut_pairs_are_counted_by_the_model_that_they_are_of(pair: Fl
         "computed": 2,
         "cached": 2,
     }
-    found = [each["relevance_score"] for each in answer.json()["results"]]
+    found = [result["relevance_score"] for result in answer.json()["results"]]
     assert sample(gateway, "rerank_relevance_score_sum", digest=digest) - scores == pytest.approx(
         2 * sum(found), abs=1e-6
     )
@@ -190,11 +191,11 @@ def test_both_scrapes_are_clean(pair: Fleet, accept: str) -> None:
 
 
 def test_what_is_no_http_is_told_its_time_too(pair: Fleet) -> None:
-    asked = subprocess.run(
+    done = subprocess.run(
         ["curl", "-s", "-i", "-X", "GET POST", f"{pair.gateway.url}/rerank"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert "400" in asked.stdout.splitlines()[0]
-    assert re.search(r"^server-timing: total;dur=[\d.]+\s*$", asked.stdout, re.MULTILINE)
+    assert "400" in done.stdout.splitlines()[0]
+    assert re.search(r"^server-timing: total;dur=[\d.]+\s*$", done.stdout, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The README's requests answer as printed, byte for byte where that makes sense."""
+"""The README's requests are answered as printed."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ EXAMPLES = re.findall(r"```sh\n(curl .*?)```\s*```json\n(.*?)```", README, re.DO
 PRINTED_ADDRESS = "http://127.0.0.1:8000"
 
 
-def assert_as_printed(answered: Any, printed: Any, place: str = "answer") -> None:
+def assert_as_printed(answered: Any, printed: Any, path: str = "answer") -> None:
     """Equal, but for scores in the last digits and for ids, which are printed as `rr-...`."""
     if isinstance(printed, dict):
-        assert list(answered) == list(printed), place
+        assert list(answered) == list(printed), path
         for name in printed:
-            assert_as_printed(answered[name], printed[name], f"{place}.{name}")
+            assert_as_printed(answered[name], printed[name], f"{path}.{name}")
     elif isinstance(printed, list):
-        assert len(answered) == len(printed), place
-        for at, (one, other) in enumerate(zip(answered, printed, strict=True)):
-            assert_as_printed(one, other, f"{place}[{at}]")
+        assert len(answered) == len(printed), path
+        for index, (one, other) in enumerate(zip(answered, printed, strict=True)):
+            assert_as_printed(one, other, f"{path}[{index}]")
     elif isinstance(printed, float):
-        assert answered == pytest.approx(printed, abs=2e-3), place
+        assert answered == pytest.approx(printed, abs=2e-3), path
     elif isinstance(printed, str) and printed.endswith("..."):
-        assert answered.startswith(printed[:-3]), place
+        assert answered.startswith(printed[:-3]), path
     else:
-        assert answered == printed, place
+        assert answered == printed, path
 
 
 def ask(command: str, server: str) -> Any:
-    asked = subprocess.run(
+    done = subprocess.run(
         ["bash", "-c", command.replace(PRINTED_ADDRESS, server)],
         cwd=ROOT,
         capture_output=True,
         check=True,
         text=True,
     )
-    return json.loads(asked.stdout)
+    return json.loads(done.stdout)
 
 
 def test_there_is_an_example_for_text_images_and_both() -> None:

@@ -1,4 +1,5 @@
-"""A gateway and its workers, each a process, answer as one process does, and outlive each other."""
+"""A gateway and its workers, each a process, answer as one process does, and survive each other's
+end."""
 
 from __future__ import annotations
 
@@ -89,13 +90,14 @@ def in_one(rerank: Rerank, query: Any) -> dict[str, Any]:
 
 
 def shares(gateway: Gmr) -> float:
-    """How many workers requests were split over, all in all."""
+    """The number of workers that requests were split over, summed over all requests."""
     return gateway.metric("rerank_request_workers_sum")
 
 
 def agree(two: dict[str, Any], one: dict[str, Any]) -> None:
-    assert [each["index"] for each in two["results"]] == [each["index"] for each in one["results"]]
-    assert sorted(each["index"] for each in two["results"]) == list(range(len(DOCUMENTS)))
+    indexes = [result["index"] for result in two["results"]]
+    assert indexes == [result["index"] for result in one["results"]]
+    assert sorted(indexes) == list(range(len(DOCUMENTS)))
     for mine, theirs in zip(two["results"], one["results"], strict=True):
         assert mine.pop("logit") == pytest.approx(theirs.pop("logit"), abs=1e-5)
         assert mine.pop("relevance_score") == pytest.approx(theirs.pop("relevance_score"), abs=1e-5)
@@ -153,7 +155,7 @@ def test_a_share_whose_worker_is_killed_is_scored_by_the_other(both: Fleet) -> N
         doomed.kill()
         answer = asking.result()
     assert answer.status_code == 200
-    assert sorted(each["index"] for each in answer.json()["results"]) == list(range(200))
+    assert sorted(result["index"] for result in answer.json()["results"]) == list(range(200))
     assert gateway.metric('rerank_worker_extra_calls_total{kind="retry"}') >= 1
     before = shares(gateway)
     assert ask(gateway, documents=documents[:4]).status_code == 200

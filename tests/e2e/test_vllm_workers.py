@@ -1,5 +1,5 @@
-"""A gateway in front of two workers on the real engine answers as one with torch does, and goes on
-when one engine dies."""
+"""A gateway in front of two vLLM workers answers as one with torch does, and keeps answering when
+one engine dies."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ def ask(gateway: httpx.Client, **body: Any) -> httpx.Response:
     return gateway.post("/rerank", json={"cache": "bypass", "timeout_ms": 60_000} | body)
 
 
+def by_index(answer: httpx.Response) -> dict[int, dict[str, Any]]:
+    return {result["index"]: result for result in answer.json()["results"]}
+
+
+def logits(answer: httpx.Response) -> dict[int, float]:
+    return {index: result["logit"] for index, result in by_index(answer).items()}
+
+
 @pytest.mark.parametrize(
     "query",
     ["a red circle", {"image": drawn("red")}, {"text": "like this", "image": drawn("blue")}],
@@ -62,29 +70,24 @@ def test_two_engines_answer_as_torch_does(
     both: tuple[httpx.Client, list[EngineWorker]], rerank: Rerank, query: Any
 ) -> None:
     documents = [*DOCUMENTS, *(f"document {number} " * (1 + number) for number in range(60))]
-    wanted = {
-        each["index"]: each for each in rerank(query=query, documents=documents).json()["results"]
-    }
+    expected = by_index(rerank(query=query, documents=documents))
     answer = ask(both[0], query=query, documents=documents)
     assert answer.status_code == 200, answer.text
-    results = answer.json()["results"]
-    assert sorted(each["index"] for each in results) == list(range(len(documents)))
-    for each in results:
-        assert each["logit"] == pytest.approx(wanted[each["index"]]["logit"], abs=1e-3)
-        assert each["meta"] == wanted[each["index"]]["meta"]
+    results = by_index(answer)
+    assert sorted(results) == list(range(len(documents)))
+    for index, result in results.items():
+        assert result["logit"] == pytest.approx(expected[index]["logit"], abs=1e-3)
+        assert result["meta"] == expected[index]["meta"]
 
 
 def test_an_engine_that_dies_while_eight_clients_ask(
     both: tuple[httpx.Client, list[EngineWorker]],
 ) -> None:
-    """Every client gets its scores or is told to try again, and soon all get their scores again."""
+    """Every client gets its scores or a retryable error, and soon all get their scores again."""
     gateway, (victim, survivor) = both
     processes = victim.descendants()
     documents = [f"document {number} " * 40 for number in range(200)]
-    before = {
-        each["index"]: each["logit"]
-        for each in ask(gateway, query="0", documents=documents).json()["results"]
-    }
+    before = logits(ask(gateway, query="0", documents=documents))
     with ThreadPoolExecutor(CLIENTS) as clients:
         asking = [
             clients.submit(ask, gateway, query=str(number), documents=documents)
@@ -92,16 +95,14 @@ def test_an_engine_that_dies_while_eight_clients_ask(
         ]
         eventually(lambda: f"rerank_requests_in_flight {CLIENTS}.0" in gateway.get("/metrics").text)
         os.kill(victim.part("VLLM::Engine"), signal.SIGKILL)
-        answers = [each.result() for each in asking]
+        answers = [future.result() for future in asking]
     for answer in answers:
-        body = answer.json()
         if answer.status_code == 200:
-            assert sorted(each["index"] for each in body["results"]) == list(range(len(documents)))
+            assert sorted(by_index(answer)) == list(range(len(documents)))
         else:
-            assert (body["code"] in RETRYABLE, answer.status_code) == (
-                True,
-                BY_CODE[body["code"]].status,
-            )
+            code = answer.json()["code"]
+            assert code in RETRYABLE
+            assert answer.status_code == BY_CODE[code].status
     end_with(victim, (1,), processes)
     eventually(lambda: ask(gateway, query="is it back?", documents=["yes"]).status_code == 200)
     assert survivor.live()
@@ -109,6 +110,4 @@ def test_an_engine_that_dies_while_eight_clients_ask(
         again = ask(gateway, query=str(number), documents=documents)
         assert again.status_code == 200
         if number == 0:
-            assert {
-                each["index"]: each["logit"] for each in again.json()["results"]
-            } == pytest.approx(before, abs=1e-4)
+            assert logits(again) == pytest.approx(before, abs=1e-4)

@@ -188,19 +188,28 @@ def test_promoting_what_is_promoted_is_said(desk: Desk) -> None:
     desk.refused(desk.promote(0), "already")
 
 
-def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody else promotes between the comparison and the record."""
+class Overtaken(LocalStorage):
+    """A storage in which another version is promoted while the candidate's results are written."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        super().__init__(folder)
+        self._digest = digest
+
+    def create(self, path: str, content: bytes) -> bool:
+        if "/evaluations/" in path:
+            before = current(self, "small", "production")
+            promote(self, "small", "production", self._digest, after=before)
+        return super().create(path, content)
+
+
+def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(desk: Desk) -> None:
     promote_checked(
         desk.storage, "small", desk.digests[0], "production", evaluation=desk.results(0)
     )
-    before = current(desk.storage, "small", "production")
-    promote(desk.storage, "small", "production", desk.digests[2], after=before)
-    monkeypatch.setattr("model_store.evaluation.promoting.current", lambda *_: before)
+    overtaken = Overtaken(desk.folder / "registry", desk.digests[2])
     with pytest.raises(PromotionConflict):
         promote_checked(
-            desk.storage, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1)
+            overtaken, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1)
         )
     assert desk.used == desk.digests[2]
 

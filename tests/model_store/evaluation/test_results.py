@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from model_store.evaluation import results as module
-from model_store.evaluation.results import Results, ResultsUnusable, read_results, write_results
+from model_store.evaluation.results import (
+    MAX_QUERIES,
+    MAX_RESULT_BYTES,
+    Results,
+    ResultsUnusable,
+    read_results,
+    write_results,
+)
 from tests.model_store.disk import file_size_limit
 
 GIVEN = {
@@ -75,12 +81,13 @@ def test_no_file_and_a_folder_are_refused(file: Path) -> None:
     assert "cannot be read" in refusal(file)
 
 
-def test_bounds_hold(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.write_text(json.dumps(GIVEN), encoding="utf-8")
-    monkeypatch.setattr(module, "MAX_QUERIES", 2)
-    assert "more than 2 queries" in refusal(file)
-    monkeypatch.setattr(module, "MAX_RESULT_BYTES", 20)
-    assert "larger than 20 bytes" in refusal(file)
+def test_bounds_hold(file: Path) -> None:
+    many = {f"q{number}": 0.5 for number in range(MAX_QUERIES + 1)}
+    file.write_text(json.dumps(GIVEN | {"datasets": {"x": many}}), encoding="utf-8")
+    assert f"more than {MAX_QUERIES} queries" in refusal(file)
+    with file.open("wb") as large:
+        large.truncate(MAX_RESULT_BYTES + 1)
+    assert f"larger than {MAX_RESULT_BYTES} bytes" in refusal(file)
 
 
 def test_a_disk_that_takes_no_more_leaves_what_was_there(file: Path) -> None:

@@ -11,7 +11,12 @@ from typing import Any
 
 import pytest
 
-from model_store.manifest import MANIFEST, CheckpointUnusable, manifest_digest
+from model_store.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    CheckpointUnusable,
+    manifest_digest,
+)
 from model_store.registry import versions
 from model_store.registry.storage import LocalStorage, RegistryFailed, Storage, open_storage
 from model_store.registry.versions import (
@@ -269,12 +274,9 @@ def test_an_unknown_schema_or_an_absurd_size_is_refused(
         find_by_digest(storage, "small", digest)
 
 
-def test_a_manifest_that_is_endless_is_refused(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(versions, "MAX_MANIFEST_BYTES", 1000)
-    storage.create(f"small/{'0' * 64}/{MANIFEST}", b" " * 1001)
-    with pytest.raises(RegistryFailed, match="larger than 1000 bytes"):
+def test_a_manifest_that_is_endless_is_refused(storage: Storage) -> None:
+    storage.create(f"small/{'0' * 64}/{MANIFEST}", b" " * (MAX_MANIFEST_BYTES + 1))
+    with pytest.raises(RegistryFailed, match=f"larger than {MAX_MANIFEST_BYTES} bytes"):
         find_by_digest(storage, "small", "0" * 64)
 
 

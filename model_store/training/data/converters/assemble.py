@@ -72,6 +72,7 @@ def convert(
     max_bad: int = 0,
     before: Converted | None = None,
     show_progress: ShowProgress = no_progress,
+    rows_a_part: int = ROWS_A_PART,
 ) -> Converted:
     """Write one row of `target` for each item.
 
@@ -89,7 +90,7 @@ def convert(
     total = before or Converted()
     number = 0
     with show_progress("documents" if target.name.endswith(CORPUS) else "examples") as advance:
-        for part in _chunks(items):
+        for part in _chunks(items, rows_a_part):
             note = parts.note(number)
             if note is None:
                 note = _write_part(parts, number, part, make, max_bad, total.bad)
@@ -140,11 +141,11 @@ def _write_part(
     return note
 
 
-def _chunks(items: Iterable[Item]) -> Iterator[Iterator[Item]]:
-    """Runs of at most `ROWS_A_PART` items, none empty; each must be exhausted before the next."""
+def _chunks(items: Iterable[Item], size: int) -> Iterator[Iterator[Item]]:
+    """Runs of at most `size` items, none empty; each must be exhausted before the next."""
     iterator = iter(items)
     for first in iterator:
-        yield chain([first], islice(iterator, ROWS_A_PART - 1))
+        yield chain([first], islice(iterator, size - 1))
 
 
 def _finished(report: Path, described: dict[str, Any]) -> Converted | None:

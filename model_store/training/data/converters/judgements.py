@@ -14,16 +14,16 @@ MAX_JUDGEMENTS = 20_000_000
 class Judgements:
     """Relevant documents by query, in the order of the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_JUDGEMENTS) -> None:
         self._relevant: dict[str, list[str]] = {}
-        self._count = 0
+        self._count, self._limit = 0, limit
 
     def add(self, query: str, document: str, location: str) -> None:
-        """Add a relevant document; raises `DataError` with `location` beyond `MAX_JUDGEMENTS`."""
+        """Add a relevant document; raises `DataError` with `location` beyond the limit."""
         self._count += 1
-        if self._count > MAX_JUDGEMENTS:
+        if self._count > self._limit:
             raise DataError(
-                f"{location}: there are more than {MAX_JUDGEMENTS:,} judgements; convert the file"
+                f"{location}: there are more than {self._limit:,} judgements; convert the file"
                 " in parts."
             )
         self._relevant.setdefault(query, []).append(document)

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from model_store.commands import convert as data_commands
 from model_store.commands import mine as mining_commands
 from model_store.commands.console import Commands
-from model_store.training.data import splits
 from model_store.training.data.rows import read_examples
 from tests.model_store.training.rows import write_rows, written
 
@@ -262,19 +261,6 @@ def test_numbers_beyond_their_bounds_are_wrong_usage(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert refused(app, tmp_path, *option).exit_code == 2
-
-
-def test_an_interrupted_command_ends_with_130(
-    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = write_rows(tmp_path / "rows.jsonl", [{"query": "q", "positives": ["p"]}])
-
-    def interrupt(*given: object, **named: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(splits, "split", interrupt)
-    done = typed(app, "data", "split", source, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
-    assert (done.exit_code, done.stderr) == (130, "Interrupted.\n")
 
 
 def test_a_library_that_is_missing_is_named_with_what_installs_it(

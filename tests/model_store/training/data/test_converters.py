@@ -5,11 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model_store.training.data.converters import assemble, judgements
+from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.mbeir import convert_mbeir
 from model_store.training.data.converters.msmarco import convert_msmarco, convert_triples
 from model_store.training.data.converters.vidore import convert_pages, convert_vidore
 from model_store.training.data.corpus import Corpus
+from model_store.training.data.image_files import ImageMode
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 from model_store.training.data.validation import check
 from tests.model_store.training.rows import draw, write_rows
@@ -120,9 +116,7 @@ def test_mbeir(mbeir: Path) -> None:
 
 
 @pytest.mark.parametrize("image_mode", ["copy", "link"])
-def test_mbeir_with_pictures_elsewhere(
-    mbeir: Path, tmp_path: Path, image_mode: assemble.ImageMode
-) -> None:
+def test_mbeir_with_pictures_elsewhere(mbeir: Path, tmp_path: Path, image_mode: ImageMode) -> None:
     out = tmp_path / "rows" / "visualnews.jsonl"
     convert_mbeir(
         mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, image_mode=image_mode
@@ -285,13 +279,12 @@ def test_a_wrong_row_of_msmarco_is_named(marco: Path, file: str, line: str, sent
     assert sentence in str(raised.value)
 
 
-def test_judgements_beyond_the_bound_are_refused_before_anything_is_written(
-    marco: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(judgements, "MAX_JUDGEMENTS", 10)
-    with pytest.raises(DataError, match=r"qrels\.train\.tsv:11: there are more than 10 judgements"):
-        from_marco(marco, marco / "train.jsonl")
-    assert not (marco / "train.jsonl").exists()
+def test_judgements_beyond_the_bound_are_refused() -> None:
+    judgements = Judgements(limit=10)
+    for number in range(10):
+        judgements.add("q", f"d{number}", f"qrels.tsv:{number + 1}")
+    with pytest.raises(DataError, match=r"qrels\.tsv:11: there are more than 10 judgements"):
+        judgements.add("q", "d10", "qrels.tsv:11")
 
 
 def test_what_was_converted_is_not_converted_again_and_not_written_over(marco: Path) -> None:
@@ -303,60 +296,6 @@ def test_what_was_converted_is_not_converted_again_and_not_written_over(marco: P
         queries.write("999\tone more\n")
     with pytest.raises(DataError, match="describes another conversion"):
         from_marco(marco, out)
-
-
-INTERRUPTED = """
-import os, signal, sys
-from pathlib import Path
-from model_store.training.data.converters import assemble
-from tests.model_store.training.data.test_converters import from_marco
-assemble.ROWS_A_PART = 4
-count, example_line = int(sys.argv[2]), assemble.example_line
-def until_then(*given):
-    global count
-    count -= 1
-    if not count: os.kill(os.getpid(), signal.SIGKILL)
-    return example_line(*given)
-assemble.example_line = until_then
-from_marco(Path(sys.argv[1]), Path(sys.argv[1]) / "train.jsonl")
-"""
-
-
-def test_a_conversion_that_was_killed_goes_on_and_ends_the_same(
-    marco: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assemble, "ROWS_A_PART", 4)
-    elsewhere = tmp_path / "uninterrupted"
-    elsewhere.mkdir()
-    from_marco(marco, elsewhere / "train.jsonl")
-    killed = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, marco, "6"], check=False, env=os.environ
-    )
-    assert killed.returncode == -signal.SIGKILL
-    parts = sorted(
-        path.name for path in (marco / "train.jsonl.parts").iterdir() if path.suffix == ".jsonl"
-    )
-    assert parts == ["000000.jsonl", "000001.jsonl"]
-    assert not (marco / "train.jsonl").exists()
-    made = count_calls(monkeypatch)
-    from_marco(marco, marco / "train.jsonl")
-    assert made() == 6  # ten examples, four of which were done before
-    for name in ("train.jsonl", "train.corpus.jsonl", "train.jsonl.report.json"):
-        assert (marco / name).read_bytes() == (elsewhere / name).read_bytes()
-    assert not (marco / "train.jsonl.parts").exists()
-
-
-def count_calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    calls = 0
-    example_line = assemble.example_line
-
-    def counted(example: Example, folder: Path) -> bytes:
-        nonlocal calls
-        calls += 1
-        return example_line(example, folder)
-
-    monkeypatch.setattr(assemble, "example_line", counted)
-    return lambda: calls
 
 
 def pictures(tmp_path: Path) -> list[bytes]:

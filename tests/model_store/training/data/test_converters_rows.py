@@ -4,8 +4,6 @@ ours."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model_store.commands import convert as data_commands
-from model_store.training.data.converters import assemble
 from model_store.training.data.converters.flagembedding import convert_flagembedding
 from model_store.training.data.converters.mbeir import TASK_IDS, convert_mbeir
 from model_store.training.data.converters.msmarco import convert_msmarco
@@ -171,25 +168,6 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
     assert (report["read"], report["bad"], report["bad_rows"]) == (11, 5, examples.bad_rows)
 
 
-def test_the_bound_is_the_same_over_parts_and_after_an_interruption(
-    webqa: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assemble, "ROWS_A_PART", 2)
-    good = (webqa / "queries.jsonl").read_text().splitlines()
-    lines = [line for pair in zip(good, ["{}"] * 6, strict=True) for line in pair]
-    (webqa / "queries.jsonl").write_text("\n".join(lines) + "\n")
-    sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
-    for allowed in (3, 5):  # the second goes on where the first ended
-        with pytest.raises(
-            DataError, match=rf"queries\.jsonl:{2 * allowed + 2}: .*--max-bad {allowed} allows"
-        ):
-            convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, max_bad=allowed)
-    _, examples = convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, max_bad=6)
-    assert (examples.bad, examples.written) == (6, 6)
-    with pytest.raises(DataError, match="--max-bad 5 allows"):
-        convert_mbeir(*sources, webqa / "out.jsonl", root=webqa, max_bad=5)
-
-
 def test_the_row_that_is_one_too_many_is_named_however_many_came_before(webqa: Path) -> None:
     with (webqa / "queries.jsonl").open("a", encoding="utf-8") as file:
         file.write("{}\n" * 40)
@@ -204,23 +182,6 @@ def test_the_row_that_is_one_too_many_is_named_however_many_came_before(webqa: P
             root=webqa,
             max_bad=30,
         )
-
-
-def test_how_far_a_conversion_is_is_told_as_rows_read(
-    webqa: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assemble, "ROWS_A_PART", 4)
-    told: dict[str, list[int]] = {}
-
-    @contextmanager
-    def show_progress(unit: str) -> Iterator[Callable[[int], None]]:
-        yield told.setdefault(unit, []).append
-
-    sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
-    convert_mbeir(
-        *sources, webqa / "out.jsonl", root=webqa, task="T-T", show_progress=show_progress
-    )
-    assert told == {"documents": [4, 2], "examples": [4, 2]}
 
 
 def test_bad_pages_cost_themselves_alone(tmp_path: Path) -> None:

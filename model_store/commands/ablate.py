@@ -50,13 +50,13 @@ def ablate(
     seeds: Annotated[int, typer.Option(help="Runs of each variant.", min=1, max=30)] = 3,
     steps: Annotated[int, typer.Option(help="Steps of a run.", min=1, max=100_000)] = 60,
     examples: Annotated[
-        int, typer.Option(help="Queries a step, each with its documents.", min=1, max=4096)
+        int, typer.Option(help="Queries per step, each with its documents.", min=1, max=4096)
     ] = 4,
     rate: Annotated[
         float,
         typer.Option(help="Learning rate; the paper's 1e-4 is for a large base.", min=1e-9, max=1),
     ] = 2e-3,
-    queries: Annotated[int, typer.Option(help="Held-out queries a cell.", min=3, max=200)] = 10,
+    queries: Annotated[int, typer.Option(help="Held-out queries per cell.", min=3, max=200)] = 10,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"],
         typer.Option(help="Precision of frozen weights and products; auto: by the machine."),

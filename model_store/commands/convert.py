@@ -60,7 +60,7 @@ MaxBad = Annotated[
     typer.Option(
         min=0,
         max=MAX_BAD,
-        help="Bad rows a file that are skipped and counted; one more ends the command.",
+        help="Bad rows per file that are skipped and counted; one more ends the command.",
     ),
 ]
 
@@ -98,7 +98,7 @@ def mbeir(
     seed: Seed = 0,
     max_bad: MaxBad = 100,
 ) -> None:
-    """Convert M-BEIR's layout."""
+    """Convert M-BEIR's queries and candidates, with their images."""
     with refusing_data():
         from model_store.training.data.converters.mbeir import convert_mbeir
 
@@ -130,7 +130,7 @@ def vidore(
     min_grade: MinGrade = 1,
     max_bad: MaxBad = 100,
 ) -> None:
-    """Convert the layouts of ViDoRe and mteb, parquet or JSON lines with image bytes."""
+    """Convert the layouts of ViDoRe and mteb: parquet or JSON lines with image bytes."""
     with refusing_data():
         from model_store.training.data.converters.vidore import (
             convert_pages,
@@ -183,7 +183,7 @@ def msmarco(
     min_grade: MinGrade = 1,
     max_bad: MaxBad = 100,
 ) -> None:
-    """Convert the layouts of MS MARCO and BEIR."""
+    """Convert the layouts of MS MARCO and BEIR: texts and judgements, or triples."""
     with refusing_data():
         from model_store.training.data.converters.msmarco import convert_msmarco, convert_triples
         from model_store.training.data.rows import WrongUsage

@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 Queries = Annotated[
     int | None,
-    typer.Option(help=f"Generated queries a cell; default: {_QUERIES}.", min=3, max=MAX_QUERIES),
+    typer.Option(help=f"Generated queries per cell; default: {_QUERIES}.", min=3, max=MAX_QUERIES),
 ]
 RowsFile = Annotated[
     Path | None,
@@ -79,9 +79,11 @@ def evaluate(
 
 def _measure_cells(checkpoint: Checkpoint, queries: int) -> Results:
     from model_store.evaluation.nine_cells import evaluate as evaluate_cells
+    from model_store.evaluation.nine_cells import refuse_text_only
     from model_store.recipes.tiny.scoring import open_scorer
     from model_store.synthetic.cells import CELLS
 
+    refuse_text_only(checkpoint)
     score = open_scorer(checkpoint)
     with progress(f"measuring {checkpoint.name}", len(CELLS), unit="cells") as advance:
         return evaluate_cells(checkpoint, score, queries, advance)

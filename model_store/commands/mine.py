@@ -95,14 +95,16 @@ def mine(
         Path | None,
         typer.Option(help="Folder for the corpus's vectors; default: beside the corpus."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates a query.")] = 100,
+    top: Annotated[int, typer.Option(min=1, max=1000, help="Candidates per query.")] = 100,
     hard: Annotated[
         int,
-        typer.Option(min=0, max=100, help="Hard negatives a row, drawn from the candidates."),
+        typer.Option(min=0, max=100, help="Hard negatives per row, drawn from the candidates."),
     ] = 8,
     random: Annotated[
         int | None,
-        typer.Option(min=0, max=100, help="Random negatives a row; default: as many as hard ones."),
+        typer.Option(
+            min=0, max=100, help="Random negatives per row; default: as many as hard ones."
+        ),
     ] = None,
     margin: Margin = None,
     relative_margin: RelativeMargin = None,
@@ -119,10 +121,10 @@ def mine(
     ] = None,
     gpus: Annotated[
         float,
-        typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="GPUs an actor."),
+        typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="GPUs per actor."),
     ] = 0,
 ) -> None:
-    """Mine negatives, seeded: hard ones among a retriever's best, and as many at random.
+    """Mine negatives: hard ones from a retriever's best documents, and as many random ones.
 
     An interrupted run continues where it stopped. Shards share the folder of OUT, on one machine or
     several.

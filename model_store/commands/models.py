@@ -111,7 +111,12 @@ def verify(model: Model, registry: Registry = None) -> None:
 
 @models.command()
 def pull(
-    model: Model, registry: Registry = None, cache: Cache = None, revision: Revision = None
+    model: Annotated[
+        str, typer.Argument(help="NAME@production, NAME@sha256:..., or the id of a hub model.")
+    ],
+    registry: Registry = None,
+    cache: Cache = None,
+    revision: Revision = None,
 ) -> None:
     """Download a version, or a hub model at a commit, verify it, and print its folder."""
     from model_store.checkpoint import resolve

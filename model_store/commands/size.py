@@ -28,8 +28,8 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     gpu: Annotated[
         str, typer.Option(help="b200, h200, h100, a100, a100-40gb, l40s, l4, a10.")
     ] = "h100",
-    requests: Annotated[float, typer.Option(help="Requests a second.", min=0.001, max=1e6)] = 1.0,
-    documents: Annotated[int, typer.Option(help="Documents a request.", min=1, max=1000)] = 100,
+    requests: Annotated[float, typer.Option(help="Requests per second.", min=0.001, max=1e6)] = 1.0,
+    documents: Annotated[int, typer.Option(help="Documents per request.", min=1, max=1000)] = 100,
     query_tokens: Annotated[
         int,
         typer.Option(
@@ -40,7 +40,7 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         int, typer.Option(help="Tokens of a document's text.", min=1, max=3200)
     ] = 130,
     image_pixels: Annotated[
-        int, typer.Option(help="Pixels of a document's image, 784 a token.", min=0, max=2_508_800)
+        int, typer.Option(help="Pixels of a document's image, 784 per token.", min=0, max=2_508_800)
     ] = 0,
     cached: Annotated[
         float, typer.Option(help="Share of the pairs that the score cache has.", min=0, max=0.999)
@@ -60,7 +60,7 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     ] = None,
     price: Annotated[
         float | None,
-        typer.Option(help="Price of a GPU an hour, in any currency.", min=0, max=1e6),
+        typer.Option(help="Price of a GPU per hour, in any currency.", min=0, max=1e6),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

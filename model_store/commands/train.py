@@ -37,7 +37,7 @@ def train(
         bool, typer.Option("--plot", help="Draw the curves of the run so far, without training.")
     ] = False,
 ) -> None:
-    """Train a LoRA adapter; a run that was interrupted goes on.
+    """Train a LoRA adapter; an interrupted run continues.
 
     Several processes: torchrun -m model_store.training CONFIG."""
     from model_store.training.config import TrainingError, load_config

@@ -16,7 +16,7 @@ from statistics import fmean
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import expected_ndcg_of_chance, ndcg, ranked
 from model_store.evaluation.results import Results
-from model_store.manifest import manifest_digest
+from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.synthetic import cells, lexical
 from model_store.synthetic.examples import Example
 from model_store.synthetic.texts import passages
@@ -50,6 +50,15 @@ def questions(cell: str, count: int) -> Iterator[Example]:
             "heldout",
             CANDIDATES - 1,
             plain=number % 2 == 1,
+        )
+
+
+def refuse_text_only(checkpoint: Checkpoint) -> None:
+    """Raise `CheckpointUnusable` where the checkpoint's family does not read images."""
+    if checkpoint.family.images is None:
+        raise CheckpointUnusable(
+            f"{checkpoint.name} reads text only, and generated queries have images: measure it on"
+            " --rows of your own."
         )
 
 

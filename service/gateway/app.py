@@ -40,7 +40,7 @@ from service.gateway.media.decoders import Decoders
 from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
 from service.gateway.model_names import ModelNames
-from service.gateway.parsing.bodies import BodyReading
+from service.gateway.parsing.bodies import BodyParser
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.routes import gateway_routes
@@ -119,7 +119,7 @@ def create_gateway(
         names=names,
         quotas=Quotas(),
         body_budget=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
-        body_reading=BodyReading(limits),
+        body_parser=BodyParser(limits),
         admission=admission,
         reranker=reranker,
         default_timeout=settings.default_timeout_ms / 1000,

@@ -29,7 +29,7 @@ from service.gateway.domain import (
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.media.content import Content
 from service.gateway.media.reader import Media
-from service.gateway.parsing.items import Reading
+from service.gateway.parsing.items import RequestContents
 from service.gateway.scoring import UNBOUNDED, Scoring, Turns
 from service.gateway.single_flight import FlightResult, SingleFlight
 from service.observability.metrics import SCORE_METRICS
@@ -105,14 +105,14 @@ class Reranker:
         served = structs.replace(model, digest=digest)
         return _order(served, request, keys, known, scored)
 
-    async def _resolve(self, query: RerankQuery, deadline: float) -> Reading:
+    async def _resolve(self, query: RerankQuery, deadline: float) -> RequestContents:
         """Fetch the images at URLs, and read the contents of the query and of each document."""
         items = [document for document in query.documents if isinstance(document, Item)]
 
         with stage("media"):
             fetched = await self._media.fetch((query.query, *items), deadline)
-            contents = Reading(self._media, query.query, query.documents, fetched)
-            await contents.run(deadline)
+            contents = RequestContents(self._media, query.query, query.documents, fetched)
+            await contents.read(deadline)
 
         _raise_first(query, contents.errors)
         return contents
@@ -129,12 +129,10 @@ class Reranker:
     ) -> FlightResult:
         """Score the documents that the cache has no score of, equal pairs of several requests
         once."""
-        decoding = self._media.decoding(request.turns.scope)
+        budget = self._media.decode_budget(request.turns.scope)
 
         def score(documents: Documents) -> Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]:
-            return self._scoring.score(
-                context, documents, request.deadline, request.turns, decoding
-            )
+            return self._scoring.score(context, documents, request.deadline, request.turns, budget)
 
         with stage("score"):
             # a query that uses no cached scores uses none of another request either
@@ -182,7 +180,7 @@ class _Request:
     """A query, its contents, and the bounds that every attempt to answer it has."""
 
     query: RerankQuery
-    contents: Reading
+    contents: RequestContents
     deadline: float
     cache_salt: str
     turns: Turns

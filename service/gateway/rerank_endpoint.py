@@ -26,7 +26,7 @@ from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.modalities import expect_readable
 from service.gateway.model_names import ModelNames
-from service.gateway.parsing.bodies import BodyReading
+from service.gateway.parsing.bodies import BodyParser
 from service.gateway.request_metrics import count_query, count_result
 from service.gateway.rerank import Reranker
 from service.limits import Limits
@@ -59,7 +59,7 @@ class RerankEndpoint:
         names: ModelNames,
         quotas: Quotas,
         body_budget: BodyBudget,
-        body_reading: BodyReading,
+        body_parser: BodyParser,
         admission: AdmissionQueue,
         reranker: Reranker,
         default_timeout: float,
@@ -70,7 +70,7 @@ class RerankEndpoint:
         self._names = names
         self._quotas = quotas
         self._body_budget = body_budget
-        self._body_reading = body_reading
+        self._body_parser = body_parser
         self._admission = admission
         self._reranker = reranker
         self._default_timeout = default_timeout
@@ -138,13 +138,13 @@ class RerankEndpoint:
     ) -> RerankQuery:
         """Read the body, charge the quota with its number of documents, and build the query."""
         body = await read_body(request, self._limits.max_body_bytes, held)
-        async with self._body_reading.turn(len(body)):
-            outline = await self._body_reading.outline(body, fields)
+        async with self._body_parser.turn(len(body)):
+            outline = await self._body_parser.outline(body, fields)
             del body  # the outline has what is left of it
 
             held.grow(outline.memory)
             ticket.charge(outline.entries.get("documents", 1))
-            return await self._body_reading.build(outline, read)
+            return await self._body_parser.build(outline, read)
 
     async def _answer(
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float

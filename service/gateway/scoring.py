@@ -35,7 +35,7 @@ from service.gateway.fleet.dispatch import ShareDispatch
 from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.fleet.routing import balanced
 from service.gateway.media.content import Content, Picture
-from service.gateway.media.decoders import Decoding
+from service.gateway.media.decoders import DecodeBudget
 from service.gateway.media.reader import Media
 from service.wire import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
 
@@ -91,7 +91,7 @@ class Scoring:
         documents: Documents,
         deadline: float,
         turns: Turns = UNBOUNDED,
-        decoding: Decoding | None = None,
+        budget: DecodeBudget | None = None,
     ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         """Score documents; returns the model digests of the replies, and an outcome for each
         document, by its key.
@@ -109,7 +109,7 @@ class Scoring:
             documents,
             deadline=deadline,
             turns=turns,
-            decoding=decoding or self._media.decoding(turns.scope),
+            budget=budget or self._media.decode_budget(turns.scope),
             pixel_bytes=self._pixel_bytes,
         )
         with self._pool.dispatches(job.workload) as dispatches:
@@ -128,7 +128,7 @@ class _Job:
         *,
         deadline: float,
         turns: Turns,
-        decoding: Decoding,
+        budget: DecodeBudget,
         pixel_bytes: int,
     ) -> None:
         self._media = media
@@ -136,7 +136,7 @@ class _Job:
         self._documents = documents
         self._deadline = deadline
         self._turns = turns
-        self._decoding = decoding
+        self._decode_budget = budget
 
         model, rule = context.model, context.model.images
         # the query's cost is charged to the first chunk, or to each document that it is read with
@@ -244,7 +244,9 @@ class _Job:
         """The pixels of the pictures of some contents, by digest."""
 
         async def decode(pictures: list[Picture]) -> Images:
-            return await self._media.decode(pictures, self._context.model.images, self._decoding)
+            return await self._media.decode(
+                pictures, self._context.model.images, self._decode_budget
+            )
 
         return await self._shared.decoded(pictures_in(*contents), decode)
 

@@ -19,7 +19,7 @@ from service.gateway.costs import pixel_bytes
 from service.gateway.domain import PairOutcome, ScoringContext
 from service.gateway.fleet.pool import WorkerPool, Workload
 from service.gateway.media.content import Content, Picture, Text
-from service.gateway.media.decoders import Decoders, Decoding
+from service.gateway.media.decoders import DecodeBudget, Decoders
 from service.gateway.media.headers import read_header
 from service.gateway.media.reader import Media
 from service.gateway.scoring import PIXEL_BYTES, Scoring
@@ -300,13 +300,13 @@ class Watching(Media):
         self.out = self.most_out = 0
 
     async def decode(
-        self, pictures: Iterable[Picture], rule: ImageRule, decoding: Decoding | None = None
+        self, pictures: Iterable[Picture], rule: ImageRule, budget: DecodeBudget | None = None
     ) -> dict[bytes, Pixels | RerankError]:
         wanted = list(pictures)
         self.asked.append(len(wanted))
         self.out += sum(pixel_bytes(each, rule) for each in wanted)
         self.most_out = max(self.most_out, self.out)
-        return await super().decode(wanted, rule, decoding)
+        return await super().decode(wanted, rule, budget)
 
     def scored(self, call: ScoreCall) -> None:
         self.out -= pixels_of(call)
@@ -402,7 +402,7 @@ async def test_a_querys_image_that_cannot_be_read_fails_the_request_before_any_c
 async def test_time_that_ends_while_images_are_decoded_ends_the_request() -> None:
     class Slow(Media):
         async def decode(
-            self, pictures: Iterable[Picture], rule: ImageRule, decoding: Decoding | None = None
+            self, pictures: Iterable[Picture], rule: ImageRule, budget: DecodeBudget | None = None
         ) -> dict[bytes, Pixels | RerankError]:
             if any(pictures):
                 await asyncio.Event().wait()

@@ -47,7 +47,7 @@ _NO_TIME_LEFT = (
 
 
 @dataclass(slots=True)
-class Decoding:
+class DecodeBudget:
     """A request's budget: the scope that it counts for, and the CPU seconds it has left."""
 
     scope: str
@@ -83,7 +83,7 @@ class Decoders:
             await asyncio.gather(*(_start_child() for _ in range(cores())))
 
     async def decode(
-        self, images: Iterable[Picture], rule: ImageRule, decoding: Decoding
+        self, images: Iterable[Picture], rule: ImageRule, budget: DecodeBudget
     ) -> dict[bytes, Pixels | RerankError]:
         """The pixels of each distinct image as a model wants them, or its error, by digest and in
         order."""
@@ -98,29 +98,29 @@ class Decoders:
                 sound.append(image)
 
         decoded = await asyncio.gather(
-            *(self._decode(batch, rule, decoding) for batch in batches(sound, self._slots.total))
+            *(self._decode(batch, rule, budget) for batch in batches(sound, self._slots.total))
         )
         for image, outcome in zip(sound, chain.from_iterable(decoded), strict=True):
             outcomes[image.digest] = outcome
         return {digest: outcomes[digest] for digest in distinct}
 
     async def _decode(
-        self, batch: Sequence[Picture], rule: ImageRule, decoding: Decoding
+        self, batch: Sequence[Picture], rule: ImageRule, budget: DecodeBudget
     ) -> Sequence[Pixels | RerankError]:
         """Decode a batch. Where its child dies or is killed, decode each image alone."""
         if len(batch) > 1:
             try:
-                return await self._decode_once(batch, rule, decoding)
+                return await self._decode_once(batch, rule, budget)
             except (TimeoutError, anyio.BrokenWorkerProcess):
                 pass
-        return await asyncio.gather(*(self._decode_alone(image, rule, decoding) for image in batch))
+        return await asyncio.gather(*(self._decode_alone(image, rule, budget) for image in batch))
 
     async def _decode_alone(
-        self, image: Picture, rule: ImageRule, decoding: Decoding
+        self, image: Picture, rule: ImageRule, budget: DecodeBudget
     ) -> Pixels | RerankError:
         for _ in range(2):
             try:
-                (decoded,) = await self._decode_once([image], rule, decoding)
+                (decoded,) = await self._decode_once([image], rule, budget)
             except anyio.BrokenWorkerProcess:  # the child may have been dead before: once more
                 continue
             except TimeoutError:
@@ -131,11 +131,11 @@ class Decoders:
         return self._quarantine.add(image.digest, InvalidImage.message)
 
     async def _decode_once(
-        self, batch: Sequence[Picture], rule: ImageRule, decoding: Decoding
+        self, batch: Sequence[Picture], rule: ImageRule, budget: DecodeBudget
     ) -> Sequence[Pixels | RerankError]:
         encoded = [image.data for image in batch]
-        async with self._slots.slot(decoding.scope, sum(image.effort for image in batch)):
-            if decoding.seconds <= 0:
+        async with self._slots.slot(budget.scope, sum(image.effort for image in batch)):
+            if budget.seconds <= 0:
                 return [ImageTooLarge(_NO_TIME_LEFT)] * len(batch)
 
             started = time.monotonic()
@@ -145,14 +145,14 @@ class Decoders:
                         decode_all, encoded, rule, cancellable=True
                     )
             except (TimeoutError, anyio.BrokenWorkerProcess):
-                decoding.seconds -= time.monotonic() - started
+                budget.seconds -= time.monotonic() - started
                 raise
             except asyncio.CancelledError:
                 if len(batch) == 1 and time.monotonic() - started > self._suspect_seconds:
                     self._quarantine.add(batch[0].digest, _TOO_SLOW)
                 raise
 
-        decoding.seconds -= cpu_seconds
+        budget.seconds -= cpu_seconds
         outcomes: list[Pixels | RerankError] = []
         for image, result in zip(batch, decoded, strict=True):
             if isinstance(result, RerankError):
@@ -164,8 +164,10 @@ class Decoders:
 
 
 async def _start_child() -> None:
-    """Start a child process, or find an idle one alive. One that dies is replaced when an image is
-    decoded: it is no reason for the gateway not to start."""
+    """Start a child process, or use an idle one.
+
+    A child that dies is replaced when an image is decoded, so the gateway starts without it.
+    """
     with suppress(anyio.BrokenWorkerProcess):
         await anyio.to_process.run_sync(import_decoder)
 

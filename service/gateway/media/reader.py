@@ -22,7 +22,7 @@ from service.errors import (
 )
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_picture, is_data_url
-from service.gateway.media.decoders import REQUEST_CPU_SECONDS, Decoders, Decoding
+from service.gateway.media.decoders import REQUEST_CPU_SECONDS, DecodeBudget, Decoders
 from service.gateway.media.fetching import Fetched, Fetcher
 from service.gateway.media.headers import Header, read_header
 from service.limits import Limits
@@ -49,9 +49,9 @@ class Media:
         self._decoders = decoders
         self._request_seconds = request_seconds
 
-    def decoding(self, scope: str = "") -> Decoding:
+    def decode_budget(self, scope: str = "") -> DecodeBudget:
         """The budget of a new request: its images share a bounded number of CPU seconds."""
-        return Decoding(scope, self._request_seconds)
+        return DecodeBudget(scope, self._request_seconds)
 
     async def fetch(self, items: Iterable[Item], deadline: float) -> Fetched:
         """Fetch the image URLs of a request's items, each once, before `deadline` (event loop
@@ -87,7 +87,10 @@ class Media:
         return tuple(content)
 
     async def decode(
-        self, pictures: Iterable[Picture], rule: ImageRule | None, decoding: Decoding | None = None
+        self,
+        pictures: Iterable[Picture],
+        rule: ImageRule | None,
+        budget: DecodeBudget | None = None,
     ) -> dict[bytes, Pixels | RerankError]:
         """The pixels of each distinct image as a model wants them, or its error, by digest."""
         to_decode = list(pictures)
@@ -96,7 +99,7 @@ class Media:
         assert rule is not None, "images for a model of text are refused before"
 
         with stage("decode"):
-            return await self._decoders.decode(to_decode, rule, decoding or self.decoding())
+            return await self._decoders.decode(to_decode, rule, budget or self.decode_budget())
 
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them."""

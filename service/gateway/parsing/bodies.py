@@ -29,7 +29,7 @@ _MAX_NAME = 64
 """Characters of a field's name that an error repeats."""
 
 
-class BodyReading:
+class BodyParser:
     """Parses request bodies within `limits`."""
 
     def __init__(self, limits: Limits) -> None:

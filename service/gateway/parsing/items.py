@@ -25,8 +25,11 @@ STEP_SECONDS = 0.05
 _END = object()
 
 
-class Reading:
-    """The query and documents of one request, which `run` reads."""
+class RequestContents:
+    """The contents of one request's query and documents, and the errors of documents without one.
+
+    They are there once `read` has returned.
+    """
 
     def __init__(
         self, media: Media, query: Item, documents: Sequence[Item | RerankError], fetched: Fetched
@@ -40,7 +43,7 @@ class Reading:
         self.documents: dict[int, Content] = {}
         self.errors: dict[int, RerankError] = {}
 
-    async def run(self, deadline: float) -> None:
+    async def read(self, deadline: float) -> None:
         """Read every item.
 
         Raises the query's error, and `DeadlineExceeded` where a step ends after `deadline` (event

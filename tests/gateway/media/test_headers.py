@@ -184,14 +184,14 @@ def test_nothing_is_unpacked_to_read_a_size() -> None:
 
 def test_a_decoder_unpacks_no_profile_either(loop: BlockingPortal) -> None:
     reader = Media(Limits(), Decoders())
-    decoding = reader.decoding()
+    budget = reader.decode_budget()
     plain, heavy = (
         Picture(data, hashlib.sha256(data).digest(), (), (48, 40))
         for data in (made.encode(made.picture()), PROFILES)
     )
-    found = loop.call(reader.decode, [heavy, plain], RULE, decoding)
+    found = loop.call(reader.decode, [heavy, plain], RULE, budget)
     one, other = found.values()
     assert isinstance(one, Pixels)
     assert isinstance(other, Pixels)
     assert one.rgb == other.rgb
-    assert reader.decoding().seconds - decoding.seconds < 0.5
+    assert reader.decode_budget().seconds - budget.seconds < 0.5

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import InvalidRequest
-from service.gateway.parsing.bodies import LARGE_BYTES, BodyReading
+from service.gateway.parsing.bodies import LARGE_BYTES, BodyParser
 from service.limits import Limits
 from tests.promises.worst_bodies.shapes import SHAPES
 
@@ -19,7 +19,7 @@ def whole(body: dict[str, Any], limits: Limits) -> dict[str, Any]:
     return body
 
 
-async def turns_while(reading: BodyReading, body: bytearray) -> int:
+async def turns_while(parser: BodyParser, body: bytearray) -> int:
     """The number of turns of the event loop while a body was parsed."""
     turns, done = 0, False
 
@@ -31,7 +31,7 @@ async def turns_while(reading: BodyReading, body: bytearray) -> int:
 
     counting = asyncio.create_task(count())
     await asyncio.sleep(0)
-    await reading.build(await reading.outline(body, READ), whole)
+    await parser.build(await parser.outline(body, READ), whole)
     done = True
     await counting
     return turns
@@ -44,15 +44,15 @@ async def turns_while(reading: BodyReading, body: bytearray) -> int:
 async def test_the_event_loop_goes_on_while_the_dearest_bodies_are_read(shape: str) -> None:
     """A parser that holds the interpreter for all of a body lets it come round twice: before, and
     after."""
-    assert await turns_while(BodyReading(Limits()), bytearray(SHAPES[shape]())) >= 5
+    assert await turns_while(BodyParser(Limits()), bytearray(SHAPES[shape]())) >= 5
 
 
 async def test_large_bodies_are_read_one_at_a_time_and_small_ones_beside_them() -> None:
-    reading = BodyReading(Limits())
+    parser = BodyParser(Limits())
     inside: list[str] = []
 
     async def read(name: str, size: int) -> None:
-        async with reading.turn(size):
+        async with parser.turn(size):
             inside.append(name)
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -66,10 +66,10 @@ async def test_large_bodies_are_read_one_at_a_time_and_small_ones_beside_them() 
 
 
 async def test_too_many_documents_are_refused_by_name() -> None:
-    reading = BodyReading(Limits(max_documents=5))
+    parser = BodyParser(Limits(max_documents=5))
     with pytest.raises(InvalidRequest) as caught:
-        await reading.outline(bytearray(b'{"documents":[0,1,2,3,4,5]}'), READ)
+        await parser.outline(bytearray(b'{"documents":[0,1,2,3,4,5]}'), READ)
     assert caught.value.message == "A request takes 1 to 5 documents."
     assert caught.value.problems[0].loc == ("documents",)
-    ignored = await reading.outline(bytearray(b'{"documents":[0],"stop":[0,1,2,3,4,5]}'), READ)
+    ignored = await parser.outline(bytearray(b'{"documents":[0],"stop":[0,1,2,3,4,5]}'), READ)
     assert ignored.build() == {"documents": [0], "stop": [0, 1, 2, 3, 4, 5]}

@@ -19,7 +19,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from service.cores import cores
 from service.errors import InvalidImage, RerankError
 from service.gateway.media.content import Picture
-from service.gateway.media.decoders import Decoders, Decoding, FairSlots
+from service.gateway.media.decoders import DecodeBudget, Decoders, FairSlots
 from service.gateway.media.quarantine import MAX_IMAGES, SECONDS, Quarantine
 from service.wire import ImageRule, Pixels
 from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
@@ -69,7 +69,7 @@ class Bench:
         )
 
     async def decode(self, pictures: list[Picture]) -> dict[bytes, Pixels | RerankError]:
-        return await self._decoders.decode(pictures, RULE, Decoding("", 1_000.0))
+        return await self._decoders.decode(pictures, RULE, DecodeBudget("", 1_000.0))
 
 
 def is_refused_unopened(loop: BlockingPortal, bench: Bench, poison: Picture) -> bool:

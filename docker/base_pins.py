@@ -1,5 +1,5 @@
-"""Prints a constraints file: what is installed stays as it is, and what is not comes in the version
-of the file that is named."""
+"""Prints a constraints file that keeps installed packages at their versions, and pins the others to
+those of a given constraints file."""
 
 import re
 import sys
@@ -8,23 +8,21 @@ from pathlib import Path
 
 
 def canonical(name: str) -> str:
-    """A package's name, as PEP 503 compares them."""
+    """A package's name in the normalised form of PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def main(constraints: str) -> None:
-    """Write one `name==version` a line."""
-    pins = [
-        line
-        for line in Path(constraints).read_text(encoding="utf-8").splitlines()
-        if "==" in line and line[0] != "#"
-    ]
+    """Print one `name==version` per line."""
     versions: dict[str, str] = {}
-    for each in distributions():
-        # the first one on the path is the one that is imported
-        versions.setdefault(canonical(each.name), each.version)
-    for name, version in (line.split("==") for line in pins):
-        versions.setdefault(canonical(name), version)
+    for distribution in distributions():
+        # of several versions, the first on the path is the one that is imported
+        versions.setdefault(canonical(distribution.name), distribution.version)
+
+    for line in Path(constraints).read_text(encoding="utf-8").splitlines():
+        if "==" in line and not line.startswith("#"):
+            name, version = line.split("==")
+            versions.setdefault(canonical(name), version)
     sys.stdout.writelines(f"{name}=={version}\n" for name, version in sorted(versions.items()))
 
 

@@ -1,7 +1,7 @@
 #!/opt/gmr/bin/python -IS
-"""`healthy PORT PATH [HOST]` ends with 0 where HOST answers 200, else with 1 and what came instead.
+"""`healthy PORT PATH [HOST]` exits with 0 if HOST answers 200, else with 1 and the other result.
 
-HOST is this container unless given. For health checks, and for people in an image that has no curl.
+HOST is this container by default. It serves health checks, and operators in images without curl.
 """
 
 import sys
@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 4
 
 
 def main(port: str, path: str, host: str = "127.0.0.1") -> str | int:
-    """What is wrong, or 0."""
+    """Return 0, or the problem as a sentence for `sys.exit`."""
     connection = HTTPConnection(host, int(port), timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", path)

@@ -1,10 +1,10 @@
-"""Makes what docker-compose.yml reads: passwords and keys as files, and .env. `make secrets` runs
-it; any Python does.
+"""Generates the secrets and the .env file of docker-compose.yml. `make secrets` runs it; any Python
+does.
 
-Knows no package: neither the service nor what it needs has to be installed. Containers read these
-files as users of their own, so each can be read by anyone who comes as far, and their folder by its
-owner alone. Invariant: nothing that is there is ever changed; the folder appears whole, or not at
-all.
+Does not depend on any package, so neither the service nor its dependencies have to be installed.
+Containers read the secrets as other users, so the files are readable by all, and their folder by
+its owner alone. Invariant: existing files are never changed; the folder appears with all its files,
+or not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS, SETTINGS = Path("deploy/compose/secrets"), Path(".env")
 _SETTINGS = """\
-# What docker-compose.yml is told on this machine. Lines that are commented out show the defaults.
+# Settings of docker-compose.yml on this machine. Lines that are commented out show the defaults.
 GMR_SECRETS=./{folder}
 COMPOSE_PROFILES=cpu
 # GMR_VERSION=0.1.0
@@ -39,7 +39,7 @@ COMPOSE_PROFILES=cpu
 
 
 def main(root: Path = ROOT) -> str | None:
-    """Make what is missing; gives why it could not."""
+    """Generate the files that do not exist; returns an error sentence if that fails."""
     folder, settings = root / SECRETS, root / SETTINGS
     if not folder.exists():
         try:
@@ -47,21 +47,22 @@ def main(root: Path = ROOT) -> str | None:
         except OSError as error:
             return f"{error.filename}: {error.strerror}."
         print(f"Made {SECRETS}. Your API key is in {SECRETS / 'api_key'}.")
+
     if not settings.exists():
         settings.write_text(_SETTINGS.format(folder=SECRETS), encoding="utf-8")
         print(f"Made {SETTINGS}.")
     elif "GMR_SECRETS=" not in settings.read_text(encoding="utf-8"):
         return (
-            f"{SETTINGS} is yours, and says nothing of this: add the lines GMR_SECRETS=./{SECRETS}"
-            " and COMPOSE_PROFILES=cpu."
+            f"{SETTINGS} exists without these settings: add the lines GMR_SECRETS=./{SECRETS} and"
+            " COMPOSE_PROFILES=cpu."
         )
     return None
 
 
 def _make(folder: Path) -> None:
-    """Write every secret beside the folder, then rename."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".secrets-") as beside:
-        made = Path(beside, folder.name)
+    """Write the secrets into a temporary folder, then rename it."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".secrets-") as temporary:
+        made = Path(temporary, folder.name)
         made.mkdir(mode=0o700)
         for name, content in _contents().items():
             path = made / name
@@ -72,8 +73,10 @@ def _make(folder: Path) -> None:
 
 
 def _contents() -> dict[str, str]:
-    """Every file's name and content. Callers' key is for all models; the one that Prometheus shows
-    is for none."""
+    """The content of each file by its name.
+
+    The API key allows all models. Prometheus' key allows none, so it can only read the metrics.
+    """
     redis_password = secrets.token_urlsafe(32)
     api_key, prometheus_key = (f"gmr_{secrets.token_urlsafe(32)}" for _ in range(2))
     keys = [
@@ -85,16 +88,15 @@ def _contents() -> dict[str, str]:
             "models": ["none"],
         },
     ]
-    may = "-@all +mget +set +select"
+    commands = "-@all +mget +set +select"
+    redis_hash = _sha256(redis_password)
     return {
         "api_key": api_key,
         "prometheus_key": prometheus_key,
         "keys/keys.json": json.dumps({"keys": keys}, indent=2) + "\n",
         "cache_key": secrets.token_urlsafe(32),
         "redis_password": redis_password,
-        "redis_acl": (
-            f"user default off\nuser gmr on #{_sha256(redis_password)} resetkeys ~gmr:* {may}\n"
-        ),
+        "redis_acl": (f"user default off\nuser gmr on #{redis_hash} resetkeys ~gmr:* {commands}\n"),
         "grafana_password": secrets.token_urlsafe(16),
     }
 

@@ -1,12 +1,12 @@
-"""Writes what follows from values.yaml and from the settings classes: values.schema.json, and the
-tables of README.md.
+"""Generates values.schema.json and README.md's tables from values.yaml and the settings classes.
 
     python deploy/helm/generate.py
 
-A value's type is that of its default, its description the comment above it, its bounds the line `#
-@ {...}` of that comment (JSON schema, draft 7); a mapping without a comment is a group of values.
-Knows no templates. Invariant: a value without a description, or a number without bounds, is
-refused; what is not in values.yaml is not in the schema, and the schema is closed.
+The type of a value is that of its default. The comment above it is its description, and a line
+`# @ {...}` of the comment has further constraints (JSON schema, draft 7). A mapping without a
+comment is a group of values. Does not depend on templates. Invariant: a value without a
+description, or a number without bounds, is an error; the schema is closed, so values that are not
+in values.yaml are refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ WORKER_SETS = {
     "model_revision": "model.hub.revision",
     "model_cache": "model.download",
 }
-"""Settings that the chart sets itself, and the values that it sets them by."""
+"""Settings that the chart sets itself, with the values that they are set from."""
 
 _TYPES = {
     "str": "string",
@@ -72,12 +72,12 @@ _STANDARD: dict[str, dict[str, Any]] = {
 
 
 class ValuesUnusable(Exception):
-    """What is wrong with values.yaml, and where."""
+    """An error in values.yaml, with its line."""
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value, or, where it has `parts`, a group of them."""
+    """A value, or a group of values if it has `parts`."""
 
     name: str
     default: Any
@@ -86,7 +86,7 @@ class Value:
 
 
 def read_values(text: str) -> tuple[Value, ...]:
-    """The values of a file's text; raises `ValuesUnusable`."""
+    """The values in the text of values.yaml; raises `ValuesUnusable`."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(root, yaml.MappingNode):
         raise ValuesUnusable("line 1: there are no values.")
@@ -108,17 +108,17 @@ def _parts(group: yaml.MappingNode, lines: list[str], path: str) -> Iterator[Val
 
 
 def _comment(lines: list[str], line: int, name: str) -> tuple[str, dict[str, Any]]:
-    """The description and the bounds above a line."""
-    words: list[str] = []
+    """The description and the constraints in the comment above a line."""
+    sentences: list[str] = []
     bounds: dict[str, Any] = {}
     while line and lines[line - 1].strip().startswith("# "):
         line -= 1
-        said = lines[line].strip().removeprefix("# ")
-        if said.startswith("@ "):
-            bounds = yaml.safe_load(said.removeprefix("@ "))
+        text = lines[line].strip().removeprefix("# ")
+        if text.startswith("@ "):
+            bounds = yaml.safe_load(text.removeprefix("@ "))
         else:
-            words.insert(0, said)
-    return " ".join(words), bounds
+            sentences.insert(0, text)
+    return " ".join(sentences), bounds
 
 
 def _schema(name: str, node: yaml.Node, bounds: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _group(parts: tuple[Value, ...]) -> dict[str, Any]:
 def settings_schema(
     kind: type[BaseSettings], chart_sets: dict[str, str], patterns: dict[str, Any]
 ) -> dict[str, Any]:
-    """Every setting of a class that the chart does not set, as the environment has it."""
+    """The schema of the settings that the chart does not set, as environment variables."""
     described = kind.model_json_schema()["properties"]
     free = {
         f"RERANK_{name.upper()}": _setting(field)
@@ -156,8 +156,9 @@ def settings_schema(
 
 
 def _setting(field: dict[str, Any]) -> dict[str, Any]:
-    """One setting: what may be null may be left out, and lists are written with commas."""
-    kind = next((each for each in field.get("anyOf", ()) if each["type"] != "null"), field)
+    """The schema of one setting. Optional settings can be left out; lists are comma-separated."""
+    choices = [choice for choice in field.get("anyOf", ()) if choice["type"] != "null"]
+    kind = choices[0] if choices else field
     kept = (
         "type",
         "enum",
@@ -172,20 +173,20 @@ def _setting(field: dict[str, Any]) -> dict[str, Any]:
     schema = {key: kind[key] for key in kept if key in kind} | {"description": field["description"]}
     if kind["type"] in ("array", "object"):
         schema["type"] = "string"
-    return (
-        {"maxLength": 65_536} if schema["type"] == "string" and "enum" not in schema else {}
-    ) | schema
+    if schema["type"] == "string" and "enum" not in schema:
+        schema = {"maxLength": 65_536} | schema
+    return schema
 
 
 def schema_of(values: tuple[Value, ...]) -> str:
-    """values.schema.json."""
+    """The text of values.schema.json."""
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of gmr-rerank",
     } | _group(values)
     schema["properties"]["global"] = {
         "type": "object",
-        "description": "What a chart around this one gives its parts; not read.",
+        "description": "Values of a parent chart; not used.",
     }
     schema["definitions"] = {
         "gatewaySettings": settings_schema(GatewaySettings, GATEWAY_SETS, {}),
@@ -195,7 +196,7 @@ def schema_of(values: tuple[Value, ...]) -> str:
 
 
 def tables(values: tuple[Value, ...]) -> str:
-    """The tables of README.md, one for each group."""
+    """The tables of README.md, one per group."""
     single = Value("", None, {}, tuple(value for value in values if not value.parts))
     groups = [single, *(value for value in values if value.parts)]
     return "\n".join("\n".join((*_title(group), *_rows(group), "")) for group in groups)
@@ -204,7 +205,7 @@ def tables(values: tuple[Value, ...]) -> str:
 def _title(group: Value) -> Iterator[str]:
     yield f"### {group.name or 'The release'}"
     yield ""
-    yield "| value | default | what it is |"
+    yield "| value | default | description |"
     yield "|---|---|---|"
 
 
@@ -223,13 +224,13 @@ def _plain(default: Any) -> str:
 
 
 def readme_of(values: tuple[Value, ...], text: str) -> str:
-    """README.md with its tables renewed."""
+    """The text of README.md with new tables."""
     before, _, rest = text.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{tables(values)}\n{END}{rest.partition(END)[2]}"
 
 
 def main() -> None:
-    """Write both."""
+    """Write both files."""
     try:
         values = read_values(VALUES.read_text(encoding="utf-8"))
     except ValuesUnusable as error:

@@ -1,7 +1,7 @@
-"""`helm test`: one real `/rerank` request to the gateways' Service, with a key where keys are asked
-for.
+"""The request of `helm test`: one real `/rerank` call to the gateways' Service, with an API key if
+one is configured.
 
-Passes where the answer is whole, in order, and says which checkpoint gave it.
+Does not depend on any package. Invariant: it succeeds only if the answer is complete and in order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import urllib.request
 from typing import Any
 
-QUESTION = {
+REQUEST = {
     "query": "how do I sort a list",
     "documents": [
         "Close the file.",
@@ -23,25 +23,24 @@ QUESTION = {
 
 
 def ask(url: str, key: str | None) -> dict[str, Any]:
-    """The answer to the question; raises where it is not 200."""
-    headers = {"content-type": "application/json"} | (
-        {"authorization": f"Bearer {key}"} if key else {}
-    )
-    request = urllib.request.Request(f"{url}/rerank", json.dumps(QUESTION).encode(), headers)  # noqa: S310
+    """The answer to the request; raises if its status is not 200."""
+    headers = {"content-type": "application/json"}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(f"{url}/rerank", json.dumps(REQUEST).encode(), headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
         answer: dict[str, Any] = json.load(reply)
     return answer
 
 
 def main() -> None:
-    """Ask, check, and say what came back."""
+    """Send the request, check the answer, and print the model and its logits."""
     answer = ask(os.environ["URL"], os.environ.get("KEY"))
     results = answer["results"]
-    logits = [each["logit"] for each in results]
-    if sorted(each["index"] for each in results) != [0, 1, 2] or logits != sorted(
-        logits, reverse=True
-    ):
-        raise SystemExit(f"The answer is not whole, or not in order: {answer}")
+    logits = [result["logit"] for result in results]
+    is_complete = sorted(result["index"] for result in results) == [0, 1, 2]
+    if not is_complete or logits != sorted(logits, reverse=True):
+        raise SystemExit(f"The answer is incomplete, or not in order: {answer}")
     print(f"{answer['model']} {answer['meta']['model_digest']}: {logits}")  # noqa: T201
 
 

@@ -114,13 +114,14 @@ def publish(
         story = read_story(
             about=about, data=data or (), licence=licence, config=config, metrics=metrics
         )
-        adapter, story = open_run(learnt, checkpoint, story)
-        job = run.Job(
+        trained = open_run(learnt, checkpoint, story)
+        job = run.PublishJob(
             base=checkpoint,
-            adapter=adapter,
+            adapter=trained.folder,
             output=output,
             name=name or output.name,
-            story=story,
+            story=trained.story,
+            read_out=trained.read_out,
             dtype=dtype,
             device=device,
             python_vllm=python_vllm,

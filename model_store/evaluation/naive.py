@@ -24,6 +24,8 @@ from PIL import Image
 from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+FAMILY, TEMPLATE, READ_OUT = "gmr", "code", "yes - no"
+"""The family, the template and the read-out whose model card has this loop."""
 Part = str | Image.Image
 """A part of a query or document: a text or a picture."""
 

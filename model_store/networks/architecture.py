@@ -34,6 +34,8 @@ class VisionTower(Protocol):
     """Of the names of its tensors and modules."""
     processor: Mapping[str, Any]
     """Settings of an image processor that has this arithmetic, under transformers' names."""
+    preprocessor: Mapping[str, Any]
+    """A `preprocessor_config.json` for a new folder, without pixel bounds."""
     patches_input: str
     grids_input: str
     """Names under which transformers and vLLM take patches and grids."""
@@ -118,6 +120,10 @@ class Architecture(Protocol):
 
     def vision_model(self, model: Any) -> Any:
         """The vision tower of a loaded model; None where it has none."""
+        ...
+
+    def position_ids(self, positions: Tensor) -> Tensor:
+        """`[axes, rows, tokens]` positions as the decoder takes its `position_ids`."""
         ...
 
     def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

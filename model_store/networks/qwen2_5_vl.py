@@ -71,6 +71,20 @@ class QwenVisionTower:
         "image_mean": images.MEAN.tolist(),
         "image_std": images.DEVIATION.tolist(),
     }
+    preprocessor: Mapping[str, Any] = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "processor_class": "Qwen2_5_VLProcessor",
+        "patch_size": images.PATCH,
+        "temporal_patch_size": images.TEMPORAL,
+        "merge_size": images.MERGE,
+        # the defaults of these differ among libraries
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": images.MEAN.tolist(),
+        "image_std": images.DEVIATION.tolist(),
+        "do_convert_rgb": True,
+    }
 
     def patches(self, rgb: Pixels) -> npt.NDArray[np.float32]:
         return images.patches(rgb)
@@ -179,6 +193,9 @@ class Qwen25VL:
 
     def vision_model(self, model: Any) -> Any:
         return model.model.visual
+
+    def position_ids(self, positions: Tensor) -> Tensor:
+        return positions
 
     def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         cosines, sines = decoder.rotary_emb(embeddings, positions)

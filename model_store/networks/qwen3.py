@@ -106,6 +106,9 @@ class Qwen3:
     def vision_model(self, model: Any) -> Any:
         return None
 
+    def position_ids(self, positions: Tensor) -> Tensor:
+        return positions[0]
+
     def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         cosines, sines = decoder.rotary_emb(embeddings, positions[0])
         return cosines, sines

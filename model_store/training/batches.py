@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model_store.families.family import Family
 from model_store.families.prompt import Prompt
-from model_store.families.qwen2_5_vl import grid, image_tokens, patches, positions
+from model_store.networks.architecture import Architecture
 from model_store.training.groups import Group, Pixels
 
 
@@ -28,10 +29,10 @@ class Batch:
     """
 
     ids: Tensor  # [pairs, tokens]
-    positions: Tensor  # [3, pairs, tokens]
+    positions: Tensor  # [axes, pairs, tokens]
     last: Tensor  # [pairs]: index of the last token, from which the score is read
     relevant: Tensor  # [pairs]: true for a positive
-    pixels: Tensor | None  # [patches, 1176]: each distinct picture once
+    pixels: Tensor | None  # [patches, values]: each distinct picture once
     grids: Tensor | None  # [pictures, 3]
     image_rows: Tensor | None  # [image tokens of all pairs, in order]: row among picture tokens
     tokens: int  # without padding
@@ -79,8 +80,8 @@ class _Pair:
 class Batcher:
     """Makes units of groups. `budget` is the tokens that a batch may have, padding included."""
 
-    def __init__(self, *, budget: int, image_token: int) -> None:
-        self._budget, self._image_token = budget, image_token
+    def __init__(self, *, budget: int, family: Family, architecture: Architecture) -> None:
+        self._budget, self._family, self._architecture = budget, family, architecture
 
     def units(self, groups: Sequence[Group]) -> list[Unit]:
         """Units of all groups, shortest prompts first, so that similar lengths share a batch."""
@@ -123,13 +124,14 @@ class Batcher:
 
     def _batch(self, pairs: Sequence[_Pair]) -> Batch:
         lengths = [len(pair.prompt.ids) for pair in pairs]
+        numbered = [self._positions(pair.prompt) for pair in pairs]
         ids = np.zeros((len(pairs), max(lengths)), np.int64)
-        columns = np.zeros((3, len(pairs), max(lengths)), np.int64)
+        columns = np.zeros((len(numbered[0]), len(pairs), max(lengths)), np.int64)
         for row, pair in enumerate(pairs):
             ids[row, : lengths[row]] = pair.prompt.ids
-            columns[:, row, : lengths[row]] = self._positions(pair.prompt)
+            columns[:, row, : lengths[row]] = numbered[row]
 
-        pixels, grids, image_rows = _pictures(pairs)
+        pixels, grids, image_rows = self._pictures(pairs)
         return Batch(
             ids=torch.from_numpy(ids),
             positions=torch.from_numpy(columns),
@@ -142,36 +144,40 @@ class Batcher:
         )
 
     def _positions(self, prompt: Prompt) -> npt.NDArray[np.int64]:
-        """`[3, tokens]` of a whole prompt."""
-        before, start = positions(prompt.prefix, self._image_token)
-        after, _ = positions(prompt.suffix, self._image_token, start)
+        """`[axes, tokens]` of a whole prompt."""
+        placeholder = self._family.image_token_id
+        before, start = self._architecture.positions(prompt.prefix, placeholder)
+        after, _ = self._architecture.positions(prompt.suffix, placeholder, start)
         return np.concatenate([before, after], axis=1)
 
+    def _pictures(
+        self, pairs: Sequence[_Pair]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Patches and grids of the distinct pictures, and the row of each image token among theirs.
 
-def _pictures(pairs: Sequence[_Pair]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Patches and grids of the distinct pictures, and the row of each image token among theirs.
+        A vision tower reads a picture once, however many pairs of a batch show it.
+        """
+        rules, tower = self._family.images, self._architecture.vision
+        if rules is None or tower is None or not any(pair.prompt.images for pair in pairs):
+            return None, None, None
 
-    A vision tower reads a picture once, however many pairs of a batch show it.
-    """
-    first_row: dict[bytes, int] = {}
-    tokens = 0
-    pixels: list[npt.NDArray[np.float32]] = []
-    grids: list[tuple[int, int, int]] = []
-    rows: list[npt.NDArray[np.int64]] = []
-    for pair in pairs:
-        for image in pair.prompt.images:
-            count = image_tokens(image)
-            if image.key not in first_row:
-                first_row[image.key] = tokens
-                tokens += count
-                pixels.append(patches(pair.pictures[image.key]))
-                grids.append(grid(image))
-            rows.append(np.arange(first_row[image.key], first_row[image.key] + count))
+        first_row: dict[bytes, int] = {}
+        tokens = 0
+        pixels: list[npt.NDArray[np.float32]] = []
+        grids: list[tuple[int, int, int]] = []
+        rows: list[npt.NDArray[np.int64]] = []
+        for pair in pairs:
+            for image in pair.prompt.images:
+                count = rules.tokens(image)
+                if image.key not in first_row:
+                    first_row[image.key] = tokens
+                    tokens += count
+                    pixels.append(tower.patches(pair.pictures[image.key]))
+                    grids.append(tower.grid(image))
+                rows.append(np.arange(first_row[image.key], first_row[image.key] + count))
 
-    if not rows:
-        return None, None, None
-    return (
-        torch.from_numpy(np.concatenate(pixels)),
-        torch.tensor(grids),
-        torch.from_numpy(np.concatenate(rows)),
-    )
+        return (
+            torch.from_numpy(np.concatenate(pixels)),
+            torch.tensor(grids),
+            torch.from_numpy(np.concatenate(rows)),
+        )

@@ -15,20 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import hit_rate, ndcg, ranked
 from model_store.evaluation.results import MAX_QUERIES, Results
 from model_store.manifest import CheckpointUnusable, manifest_digest
+from model_store.networks.score_row import score_row
 from model_store.training.batches import Batcher
 from model_store.training.data.identity import image_digest
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import DataError, Example, Side
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
-from model_store.training.reranker import read_pairs
+from model_store.training.reranker import PairReader, load_network
 
 CUT = 10
 METRICS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -72,9 +71,7 @@ class Rows:
         `CheckpointUnusable`."""
         manifest = checkpoint.manifest
         unused = Draw(1, 0.0, 0)
-        self.grouper = Grouper(
-            checkpoint.family, manifest.pixels, manifest.default_instruction, unused
-        )
+        self.grouper = Grouper(checkpoint.family, manifest.default_instruction, unused)
         self.examples = Examples(path)
         if not 1 <= len(self.examples) <= MAX_QUERIES:
             raise DataError(
@@ -161,7 +158,7 @@ def ranked_relevances(scores: Sequence[float], positives: int) -> list[float]:
 
 
 class _RowScorer:
-    """Scores a row's documents with a checkpoint's own head."""
+    """Scores a row's documents with a checkpoint's own read-out."""
 
     def __init__(
         self,
@@ -173,12 +170,12 @@ class _RowScorer:
     ) -> None:
         self._grouper, self._documents_at_once = grouper, documents_at_once
         self._device = torch.device(device)
-        self._network = _load(checkpoint, device)
-        family = checkpoint.family
-        labels = self._network.get_output_embeddings().weight[list(family.label_ids)].float()
-        self._head = labels[0] - labels[1]
-        self._image_token = family.image_token_id
-        self._batcher = Batcher(budget=batch_tokens, image_token=family.image_token_id)
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self._network = load_network(checkpoint, dtype).to(device).eval()
+        family, architecture = checkpoint.family, checkpoint.architecture
+        self._row = score_row(self._network, family.readout, family.label_ids)
+        self._reader = PairReader(family, architecture)
+        self._batcher = Batcher(budget=batch_tokens, family=family, architecture=architecture)
 
     @torch.inference_mode()
     def score(self, example: Example) -> list[float]:
@@ -189,26 +186,9 @@ class _RowScorer:
             chunk = documents[start : start + self._documents_at_once]
             (unit,) = self._batcher.units([self._grouper.group_of(example, chunk)])
             for batch in unit.batches:
-                hidden = read_pairs(self._network.model, batch.to(self._device), self._image_token)
-                scores += (hidden.float() @ self._head).tolist()
+                hidden = self._reader.read(self._network, batch.to(self._device))
+                scores += (hidden.float() @ self._row).tolist()
         return scores
-
-
-def _load(checkpoint: Checkpoint, device: str) -> Network:
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    try:
-        network = Network.from_pretrained(
-            checkpoint.folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointUnusable(
-            f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
-        ) from None
-    return network.to(device).eval()
 
 
 def _documents(example: Example) -> list[Side]:

@@ -19,12 +19,6 @@ from model_store.training.losses import Direction, Weight
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 MAX_CONFIG_BYTES = 2**18
 _MAX_PROBLEMS = 20
-LANGUAGE_MODEL = (
-    r".*\.language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
-)
-"""Every linear map of the language model's layers.
-
-The pattern names `language_model`: a vision tower may have an `mlp.gate_proj`, too."""
 
 
 class TrainingError(Exception):
@@ -70,10 +64,8 @@ class HeadConfig(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> HeadConfig:
-        if self.words is not None and (
-            self.words[:2] != ("yes", "no") or len(set(self.words)) != len(self.words)
-        ):
-            raise ValueError("words must begin with yes and no, and name each word once")
+        if self.words is not None and len(set(self.words)) != len(self.words):
+            raise ValueError("words must name each word once")
         if self.kind == "random" and (self.tokens != 2 or self.words is not None):
             raise ValueError("a random head has two rows and no words")
         return self
@@ -85,11 +77,14 @@ class LoraConfig(_Section):
     rank: int = Field(16, ge=1, le=1024)
     alpha: int = Field(32, ge=1, le=4096)
     dropout: float = Field(0.0, ge=0, le=0.9)
-    target: str = Field(
-        LANGUAGE_MODEL,
+    target: str | None = Field(
+        None,
         min_length=1,
         max_length=512,
-        description="A regular expression for whole module names.",
+        description=(
+            "A regular expression for whole module names; None: every linear map of the language"
+            " model's layers."
+        ),
     )
     vision: bool = Field(
         False,
@@ -196,13 +191,8 @@ class TrainConfig(_Section):
                 " loss.direction sft"
             )
         if words < 2:
-            raise ValueError("head.words needs yes and no at least")
+            raise ValueError("head.words needs two words at least")
         return self
-
-    @property
-    def read_out(self) -> ReadOut:
-        """The score that the loss teaches: yes - no, or yes alone (paper, eq. 1 and 2)."""
-        return YES_MINUS_NO if self.loss.direction == "sft" else YES_ALONE
 
     def deciding(self) -> dict[str, Any]:
         """Settings that decide the weights, by dotted key; the others may change at a resume."""

@@ -66,8 +66,8 @@ class Learner:
         split = [unit for unit in units if len(unit.batches) > 1]
         logit_gradients: dict[int, tuple[Tensor, ...]] = {}
         with self._equal_runs(units, sum(len(unit.batches) for unit in split)):
-            for unit in split:
-                logit_gradients[id(unit)] = self._logit_gradients(unit, step, statistics)
+            for large in split:
+                logit_gradients[id(large)] = self._logit_gradients(large, step, statistics)
 
         # gradients of several processes are averaged where they meet
         scale = self._processes.share.world / examples

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from model_store.families.family import Family
 from model_store.families.images import PictureUnreadable, load_picture, picture_size
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt, TooLongPart
-from model_store.manifest import PixelBounds
 from model_store.training.data.rows import DataError, Example, Side
 
 Pixels = npt.NDArray[np.uint8]
@@ -82,14 +81,16 @@ class Grouper:
     Its family may not be picklable: processes of a loader get it by fork.
     """
 
-    def __init__(
-        self, family: Family, pixels: PixelBounds | None, instruction: str, draw: Draw
-    ) -> None:
+    def __init__(self, family: Family, instruction: str, draw: Draw) -> None:
         """`instruction` stands in for an example that has none."""
         self._family, self._instruction, self._draw = family, instruction, draw
         self._bounds: dict[str, int] = {}
-        if family.images and pixels:
-            self._bounds = {"cell": family.images.cell, **pixels.model_dump()}
+        if family.images is not None:
+            self._bounds = {
+                "cell": family.images.cell,
+                "min_pixels": family.images.min_pixels,
+                "max_pixels": family.images.max_pixels,
+            }
 
     def group(self, example: Example, epoch: int) -> Group:
         """An epoch's group of an example; raises `DataError`, which names file and line."""
@@ -100,6 +101,7 @@ class Grouper:
         """An example's query with given documents; raises `DataError`, which names file and
         line."""
         sides = (example.query, *documents)
+        self._refuse_images(example, sides)
         pictures: dict[bytes, Pixels] = {}
         for side in sides:
             if side.image is not None and _key(side.image) not in pictures:
@@ -125,6 +127,7 @@ class Grouper:
         sides = [example.query, *example.positives]
         sides += [negative.side for negative in example.negatives]
         try:
+            self._refuse_images(example, sides)
             # without their texts, which are cut where a pair is too long
             items = [self._header(side) for side in sides]
             self._prompts(example, items)
@@ -133,6 +136,14 @@ class Grouper:
         except PictureUnreadable as error:
             return f"{example.location}: an image cannot be used: {error}."
         return None
+
+    def _refuse_images(self, example: Example, sides: Sequence[Side]) -> None:
+        """Raise `DataError` where a side has an image and the family reads none."""
+        if self._family.images is None and any(side.image is not None for side in sides):
+            raise DataError(
+                f"{example.location}: the row has an image, and the model family"
+                f" {self._family.name} reads text only."
+            )
 
     def _picture(self, path: Path, example: Example) -> Pixels:
         try:

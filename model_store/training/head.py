@@ -14,13 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model_store.families.gmr import LABELS
+from model_store.families.family import Family
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.training.config import HeadConfig, TrainingError
 from model_store.training.losses import NO, YES
 
 LIKELIEST = (
-    *LABELS,
     "No",
     "Yes",
     "NO",
@@ -36,8 +35,8 @@ LIKELIEST = (
     "There",
     "-no",
 )
-"""The words an untrained Qwen2.5-VL gives the highest logits, in the paper's order (appendix B.3).
-"""
+"""The words with the highest logits before training, after the two labels, in the paper's order
+(appendix B.3)."""
 _SPREAD = 0.02
 """Standard deviation of random rows: that of a language model's weights before training."""
 
@@ -55,13 +54,12 @@ class Head(nn.Module):
             return logits
 
 
-def make_head(
-    config: HeadConfig, vocabulary: Tensor, tokenizer: LiteralTokenizer, seed: int
-) -> Head:
+def make_head(config: HeadConfig, vocabulary: Tensor, family: Family, seed: int) -> Head:
     """The head for a base whose output embeddings are `vocabulary`, `[words, hidden]`.
 
     Rows are copies: where the base ties them to its input embeddings, training the head leaves
-    those as they are. Raises `TrainingError` for a word that is not exactly one token.
+    those as they are. Raises `TrainingError` as `head_words` does, and for a word that is not
+    exactly one token.
     """
     if config.kind == "random":
         generator = torch.Generator().manual_seed(seed)
@@ -69,15 +67,30 @@ def make_head(
             torch.randn(2, vocabulary.shape[1], generator=generator) * _SPREAD, trained=True
         )
 
-    ids = [_token(tokenizer, word) for word in head_words(config)]
+    ids = [_token(family.tokenizer, word) for word in head_words(config, labels_of(family))]
     if len(set(ids)) != len(ids):
         raise TrainingError("head.words: two words are the same token for this checkpoint.")
     return Head(vocabulary[ids], trained=config.kind == "trainable")
 
 
-def head_words(config: HeadConfig) -> tuple[str, ...]:
-    """The words of a head's rows in order, yes and no first."""
-    return config.words if config.words is not None else LIKELIEST[: config.tokens]
+def labels_of(family: Family) -> tuple[str, ...]:
+    """The two labels that a family's supervised read-out compares: the relevant one, the other.
+
+    Raises `TrainingError` where the family has no such pair.
+    """
+    labels = family.readouts[0].labels
+    if len(labels) != 2:
+        raise TrainingError(f"the model family {family.name} has no two labels to be trained.")
+    return labels
+
+
+def head_words(config: HeadConfig, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a head's rows in order, the family's labels first; raises `TrainingError`."""
+    if config.words is None:
+        return (*labels, *LIKELIEST)[: config.tokens]
+    if config.words[: len(labels)] != labels:
+        raise TrainingError(f"head.words must begin with {' and '.join(labels)}.")
+    return config.words
 
 
 def two_columns(logits: Tensor, relevant: Tensor) -> Tensor:

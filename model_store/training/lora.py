@@ -16,26 +16,42 @@ import peft
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLForConditionalGeneration as Network
+from transformers import PreTrainedModel
 
 from model_store.adapters.folder import with_sorted_metadata
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from model_store.networks.architecture import Architecture
 from model_store.training.config import LoraConfig, TrainingError
 
-_VISION = ".visual."
-_VOCABULARY = "lm_head"
+_MAPS = r"layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
-def add_lora(network: Network, config: LoraConfig) -> peft.PeftModel:
+def target_of(config: LoraConfig, architecture: Architecture) -> str:
+    """The pattern of adapted modules: the configured one, or every linear map of the language
+    model's layers.
+
+    The default names the language model: a vision tower may have an `mlp.gate_proj`, too.
+    """
+    if config.target is not None:
+        return config.target
+    outer, _, inner = architecture.language_prefix.removesuffix(".").rpartition(".")
+    prefix = r".*\." if outer else ""
+    return rf"{prefix}{re.escape(inner)}\.{_MAPS}"
+
+
+def add_lora(
+    network: PreTrainedModel, config: LoraConfig, architecture: Architecture
+) -> peft.PeftModel:
     """Add low-rank maps to `network` in place and freeze all else; raises `TrainingError` where the
     pattern names no linear map, or more than those."""
-    wanted = _targets(network, config)
+    pattern = target_of(config, architecture)
+    wanted = _targets(network, config, pattern, architecture)
 
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=config.target,
+        target_modules=pattern,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -92,10 +108,12 @@ def write_adapter(
     )
 
 
-def _targets(network: Network, config: LoraConfig) -> set[str]:
+def _targets(
+    network: PreTrainedModel, config: LoraConfig, target: str, architecture: Architecture
+) -> set[str]:
     """Names of the linear maps that the pattern matches, checked before the network is changed."""
     try:
-        pattern = re.compile(config.target)
+        pattern = re.compile(target)
     except (re.error, RecursionError, OverflowError):
         raise TrainingError("lora.target is not a regular expression.") from None
     linear = {name for name, module in network.named_modules() if isinstance(module, nn.Linear)}
@@ -108,11 +126,12 @@ def _targets(network: Network, config: LoraConfig) -> set[str]:
         if pattern.fullmatch(name) and name not in linear:
             raise TrainingError(f"lora.target matches {name}, which is no linear map.")
 
-    vision = [name for name in wanted if _VISION in f".{name}."]
+    tower = architecture.vision.prefix if architecture.vision else None
+    vision = [name for name in wanted if tower is not None and name.startswith(tower)]
     if vision and not config.vision:
         raise TrainingError(
             f"lora.target matches {min(vision)} in the vision tower; lora.vision: true allows that."
         )
-    if any(name.endswith(_VOCABULARY) for name in wanted) and not config.lm_head:
+    if architecture.head.removesuffix(".weight") in wanted and not config.lm_head:
         raise TrainingError("lora.target matches lm_head; lora.lm_head: true allows that.")
     return wanted

@@ -18,13 +18,14 @@ from torch import Tensor
 
 from model_store.adapters.folder import READ_OUT, ROWS
 from model_store.checkpoint import Checkpoint
+from model_store.families.catalogue import trained_readout
 from model_store.files import sync
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data.row_files import write_json
 from model_store.training.data.rows import DataError
-from model_store.training.head import head_words
+from model_store.training.head import head_words, labels_of
 from model_store.training.journal import METRICS, read_metrics
 from model_store.training.lora import write_adapter
 from model_store.training.plots import PLOT
@@ -78,7 +79,8 @@ def leave(
 
     names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
     try:
-        metadata = {READ_OUT: config.read_out, ROWS: config.head.kind}
+        read_out = trained_readout(base.manifest, config.loss.direction).name
+        metadata = {READ_OUT: read_out, ROWS: config.head.kind}
         write_adapter(folder / ADAPTER, network, lora, config.model, metadata)
         if config.head.kind != "tokens":
             names.append(HEAD)
@@ -90,10 +92,7 @@ def leave(
             "config": config.model_dump(mode="json"),
             "base": {"name": base.name, "digest": base.digest},
             "read_out": read_out,
-            "head": {
-                "kind": config.head.kind,
-                "words": list(head_words(config.head)) if config.head.kind != "random" else [],
-            },
+            "head": {"kind": config.head.kind, "words": _words(config, base)},
             "last": _last_values(folder),
             "files": {
                 name: digest.model_dump() for name, digest in digest_files(folder, names).items()
@@ -105,6 +104,13 @@ def leave(
             f"{folder}: what was learnt cannot be written"
             f" ({getattr(error, 'strerror', None) or error})."
         ) from None
+
+
+def _words(config: TrainConfig, base: Checkpoint) -> list[str]:
+    """The words of the head's rows; random rows have none."""
+    if config.head.kind == "random":
+        return []
+    return list(head_words(config.head, labels_of(base.family)))
 
 
 def _last_values(folder: Path) -> dict[str, float]:

@@ -85,7 +85,7 @@ class Processes:
 
         # By torch itself: accelerate splits weights on accelerators only, and tests run on CPUs.
         mesh = init_device_mesh(self.device.type, (self.share.world,))
-        for layer in model.base().language_model.layers:
+        for layer in model.layers():
             fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)
         return model

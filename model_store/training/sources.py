@@ -1,8 +1,7 @@
-"""What a run begins with: the base, how it reads a pair, and the examples, all checked before any
-weight is loaded.
+"""The sources of a run: its base and its examples, checked before any weight is loaded.
 
-Knows files, configuration and family, no network. Invariant: after `check`, no example can stop the
-run but by a file that changes or an image that is damaged behind its header.
+Depends on files, configuration and family, not on a network. Invariant: after `check`, an example
+stops the run only if its file changes, or if an image is damaged behind its header.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint, resolve
-from model_store.families.family import Family
 from model_store.files import sha256
 from model_store.folders.plain import refuse_quantised
 from model_store.manifest import CheckpointUnusable
@@ -25,14 +23,15 @@ from model_store.training.data.rows import DataError, Example
 from model_store.training.data.splits import same_rows
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
+from model_store.training.head import head_words, labels_of
+from model_store.training.lora import target_of
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """A base and its data."""
+    """A base, its data, and the configuration with the base's defaults filled in."""
 
     checkpoint: Checkpoint
-    family: Family
     examples: Sequence[Example]
     dev: Sequence[Example] | None
     grouper: Grouper
@@ -47,28 +46,34 @@ class Sources:
                 continue
             report = check(path)
             if report.wrong:
-                more = (
-                    f"\n... and {report.wrong - len(report.problems)} more."
-                    if report.wrong > len(report.problems)
-                    else ""
-                )
-                raise DataError("\n".join(report.problems) + more)
-            problems: list[str] = []
-            for number in range(len(examples)):
-                if (problem := self.grouper.problem(examples[number])) is not None:
-                    problems.append(problem)
-                if len(problems) == SHOWN:
-                    break
+                lines = list(report.problems)
+                if report.wrong > len(lines):
+                    lines.append(f"... and {report.wrong - len(lines)} more.")
+                raise DataError("\n".join(lines))
+
+            problems = self._problems(examples)
             if problems:
                 raise DataError("\n".join(problems))
         self._refuse_shared()
 
+    def _problems(self, examples: Sequence[Example]) -> list[str]:
+        """The first examples that will fail in some epoch, a sentence each."""
+        problems: list[str] = []
+        for number in range(len(examples)):
+            problem = self.grouper.problem(examples[number])
+            if problem is not None:
+                problems.append(problem)
+            if len(problems) == SHOWN:
+                break
+        return problems
+
     def _refuse_shared(self) -> None:
-        """Figures of rows that are learnt say nothing: raises `DataError` with the first such
-        rows."""
+        """Raise `DataError` with the first held-out rows that are among those for training: figures
+        of such rows mean nothing."""
         data = self.config.data
         if data.dev is None:
             return
+
         shared = list(islice(same_rows(data.train, data.dev), SHOWN))
         if shared:
             hint = (
@@ -78,7 +83,7 @@ class Sources:
             raise DataError("\n".join([*shared, hint]))
 
     def facts(self) -> dict[str, Any]:
-        """What was learnt from what: a run is resumed only where they are the same."""
+        """The base and the rows: a run is resumed only where these are the same."""
         return {
             "base": self.checkpoint.digest,
             "train": sha256(self.config.data.train),
@@ -98,6 +103,7 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
         )
     except CheckpointUnusable as error:
         raise TrainingError(str(error).replace("RERANK_MODEL_REVISION", "revision")) from None
+
     manifest, data = checkpoint.manifest, config.data
     most = manifest.max_tokens if data.max_tokens is None else data.max_tokens
     if most > manifest.max_tokens:
@@ -111,14 +117,21 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
         )
     try:
         family = checkpoint.open_family(max_tokens=most)
+        architecture = checkpoint.architecture
     except CheckpointUnusable as error:
         raise TrainingError(str(error)) from None
+    head_words(config.head, labels_of(family))  # raises where they do not fit the family
+
     draw = Draw(data.negatives, data.random_share, config.seed)
-    grouper = Grouper(family, manifest.pixels, manifest.default_instruction, draw)
-    examples = _examples(data.train, processes)
-    dev = None if data.dev is None else _examples(data.dev, processes)
-    batcher = Batcher(budget=config.batch.tokens, image_token=family.image_token_id)
-    return Sources(checkpoint, family, examples, dev, grouper, batcher, config)
+    lora = config.lora.model_copy(update={"target": target_of(config.lora, architecture)})
+    return Sources(
+        checkpoint=checkpoint,
+        examples=_examples(data.train, processes),
+        dev=None if data.dev is None else _examples(data.dev, processes),
+        grouper=Grouper(family, manifest.default_instruction, draw),
+        batcher=Batcher(budget=config.batch.tokens, family=family, architecture=architecture),
+        config=config.model_copy(update={"lora": lora}),
+    )
 
 
 def _examples(path: Path, least: int) -> Examples:

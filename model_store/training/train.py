@@ -52,10 +52,10 @@ def train(
         try:
             config, notice = _with_precision(config, processes, cpuinfo)
             sources = open_sources(config, processes.share.world)
-            facts = {**config.deciding(), **sources.facts()}
+            facts = {**sources.config.deciding(), **sources.facts()}
             if not finished(config.output, facts):
                 processes.alone(sources.check)
-                _learn(config, processes, sources, facts, signals, stream, notice=notice)
+                _learn(processes, sources, facts, signals, stream, notice=notice)
         finally:
             processes.end()
     return config.output
@@ -79,7 +79,6 @@ def _with_precision(
 
 
 def _learn(
-    config: TrainConfig,
     processes: Processes,
     sources: Sources,
     facts: dict[str, Any],
@@ -88,6 +87,7 @@ def _learn(
     *,
     notice: str | None,
 ) -> None:
+    config = sources.config
     saved, damaged = state.latest(config.output / STATES)
     if saved is not None:
         same_run(saved.run, facts, config.output)

@@ -21,13 +21,14 @@ from model_store.adapters.folder import read_adapter
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import ndcg
 from model_store.evaluation.nine_cells import CUT, questions
+from model_store.families.catalogue import trained_readout
 from model_store.families.tokens import TOKENIZER_FILE
+from model_store.networks.score_row import score_row
 from model_store.recipes.ablations.variants import Variant
 from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher
 from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic import cells
 from model_store.training.benchmark import ranked_relevances
-from model_store.training.losses import NO, YES
 from model_store.training.outcome import ADAPTER, HEAD
 from model_store.training.publish.adapters import apply_adapter, load_base
 
@@ -52,21 +53,26 @@ class Benchmark:
         if not self._batches:
             self._prepare(network)
 
-        adapted: Network = apply_adapter(network, read_adapter(run / ADAPTER)).merge_and_unload()
-        head = _along(variant, self._rows(adapted, run / HEAD))
+        adapted: Network = apply_adapter(
+            network, read_adapter(run / ADAPTER), self._base.architecture
+        ).merge_and_unload()
+        row = self._row(adapted, variant, run / HEAD)
         values: Values = {}
         for cell, batches in self._batches.items():
             values[cell] = {}
             for number, (batch, pictures) in enumerate(batches):
-                values[cell][f"{cell}/{number}"] = _value(adapted, batch, pictures, head)
+                values[cell][f"{cell}/{number}"] = _value(adapted, batch, pictures, row)
         return values
 
-    def _rows(self, network: Network, head: Path) -> Tensor:
-        """The head's rows of yes and no: the run's, if it trained a head, or the vocabulary's."""
+    def _row(self, network: Network, variant: Variant, head: Path) -> Tensor:
+        """The read-out's row: of the run's head, if it trained one, or of the vocabulary."""
+        readout = trained_readout(self._base.manifest, variant.direction)
         if head.exists():
-            return load_file(head)["rows"]
-        rows: Tensor = network.get_output_embeddings().weight[list(self._base.family.label_ids)]
-        return rows
+            rows = load_file(head)["rows"]  # the relevant label's first
+            trained: Tensor = readout.combine(list(rows[: len(readout.labels)]))
+            return trained
+        tokenizer = self._base.family.tokenizer
+        return score_row(network, readout, [tokenizer.label(word) for word in readout.labels])
 
     @torch.inference_mode()
     def _prepare(self, network: Network) -> None:
@@ -80,13 +86,8 @@ class Benchmark:
                 self._batches[cell].append((replace(batch, pixels=None), pictures))
 
 
-def _along(variant: Variant, rows: Tensor) -> Tensor:
-    """The vector whose product with a final hidden state is the score."""
-    return rows[YES] - rows[NO] if variant.direction == "sft" else rows[YES]
-
-
 @torch.inference_mode()
-def _value(network: Network, batch: PackedBatch, pictures: Tensor | None, head: Tensor) -> float:
+def _value(network: Network, batch: PackedBatch, pictures: Tensor | None, row: Tensor) -> float:
     hidden = read(network, batch, pictures)
-    scores: list[float] = (hidden[batch.last[0]] @ head).tolist()
+    scores: list[float] = (hidden[batch.last[0]] @ row).tolist()
     return ndcg(ranked_relevances(scores, 1), CUT)

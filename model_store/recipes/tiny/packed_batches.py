@@ -78,7 +78,7 @@ class PackedBatcher:
         added = tokenizer.get_added_tokens_decoder()
         self._end = tokenizer.token_to_id("<|im_end|>")
         self._image_end = tokenizer.token_to_id("<|vision_end|>")
-        self.label_ids = family.label_ids
+        self.readout, self.label_ids = family.readout, family.label_ids
         # Control tokens are no text, and must not look like words.
         self._pieces = [
             "\0" if token in added else tokenizer.decode([token])

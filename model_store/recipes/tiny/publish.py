@@ -17,10 +17,11 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_TOKENS, Gmr
 from model_store.golden import write_golden
+from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from model_store.recipes.tiny.tokenizer import CHAT_TEMPLATE
 from model_store.synthetic.pictures import PIXELS
 from model_store.synthetic.questions import golden_questions
-from model_store.training.publish.folder import PROCESSOR, seal
+from model_store.training.publish.folder import seal
 from model_store.training.publish.pairs import model_card_logit
 
 _WEIGHTS = ("config.json", "generation_config.json", "model.safetensors")
@@ -45,7 +46,7 @@ def write_weights(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
         json.dumps(_TOKENIZER, indent=2) + "\n", encoding="utf-8"
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    processor = PROCESSOR | PIXELS.model_dump()
+    processor = dict(QWEN2_5_VL.vision.preprocessor) | PIXELS.model_dump()
     (folder / "preprocessor_config.json").write_text(
         json.dumps(processor, indent=2) + "\n", encoding="utf-8"
     )

@@ -14,8 +14,9 @@ from model_store.checkpoint import Checkpoint
 from model_store.evaluation.nine_cells import Score
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.folders.plain import refuse_quantised
+from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.packed_batches import PackedBatcher
-from model_store.recipes.tiny.train import answer_head, pictures_of, read
+from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic.examples import Example
 
 
@@ -33,13 +34,13 @@ def open_scorer(checkpoint: Checkpoint) -> Score:
 
 def network_scores(network: Network, batcher: PackedBatcher) -> Score:
     """Score with a network that is loaded."""
-    head = answer_head(network, batcher.label_ids)
+    row = score_row(network, batcher.readout, batcher.label_ids)
 
     @torch.inference_mode()
     def score(examples: list[Example]) -> list[list[float]]:
         batch = batcher.batch(examples)
         hidden = read(network, batch, pictures_of(network, batch))
-        scores: list[list[float]] = (hidden[batch.last].float() @ head).tolist()
+        scores: list[list[float]] = (hidden[batch.last].float() @ row).tolist()
         return scores
 
     return score

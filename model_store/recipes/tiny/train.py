@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.network import EMBEDDING_RMS
 from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher, pixel_values
 from model_store.synthetic import cells, pages, scenes
@@ -146,8 +147,8 @@ def learn_signs(
     for step, batch in _stream(data, steps):
         with torch.autocast("cpu", torch.bfloat16):
             depths = _last_two_layers(network, batch)
-        head = answer_head(network, batcher.label_ids)
-        logits = torch.stack([hidden[batch.signs].float() @ head for hidden in depths])
+        row = score_row(network, batcher.readout, batcher.label_ids)
+        logits = torch.stack([hidden[batch.signs].float() @ row for hidden in depths])
         signs = binary_cross_entropy_with_logits(
             logits, batch.truths.expand_as(logits), pos_weight=torch.tensor(3.0)
         )
@@ -200,13 +201,6 @@ def _states(
         **options,
     )
     return states
-
-
-def answer_head(network: Network, label_ids: tuple[int, ...]) -> Tensor:
-    """The vector whose product with a final hidden state is logit(yes) - logit(no)."""
-    yes, no = network.get_output_embeddings().weight[list(label_ids)].float()
-    difference: Tensor = yes - no
-    return difference
 
 
 def naming_loss(

@@ -1,7 +1,7 @@
-"""The base with a LoRA adapter on, by peft, and the adapter's files in today's layout.
+"""A base with a LoRA adapter applied, by peft, and the adapter's files in today's layout.
 
-Knows peft, no prompts. Invariant: what an adapter holds is all put to use, or it is refused;
-nothing is unpickled.
+Depends on peft and an architecture's names, not on prompts. Invariant: every tensor of an adapter
+is used, or the adapter is refused. No file is unpickled.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from typing import Any
 
 import peft
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from transformers import Qwen2_5_VLForConditionalGeneration as Network
+from transformers import PreTrainedModel
 
 from model_store.adapters.folder import (
     WRAPPED,
@@ -26,100 +25,107 @@ from model_store.adapters.folder import (
 from model_store.checkpoint import Checkpoint
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.qwen2_5_vl import QWEN2_5_VL
+from model_store.networks.architecture import Architecture
 from model_store.training.publish.pairs import PublishRefused
+from model_store.training.reranker import load_network
 
-_OF_2025 = {
-    r"^model\.(?!language_model\.|visual\.)": "model.language_model.",
-    r"^visual\.": "model.visual.",
-}
-"""From tensors' names as they were before transformers 4.52 to today's, as `canonical` has it, in
-the form that peft takes."""
-
-_SIDES = ("A.weight", "B.weight")
+_HALVES = ("A.weight", "B.weight")
 
 
-def load_base(checkpoint: Checkpoint, device: str) -> Network:
+def load_base(checkpoint: Checkpoint, device: str) -> PreTrainedModel:
     """A checkpoint's network in fp32; raises `PublishRefused`."""
     try:
-        network = Network.from_pretrained(
-            checkpoint.folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
-    except CheckpointUnusable:
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise PublishRefused(
-            f"{checkpoint.name}: the weights cannot be loaded ({type(error).__name__})."
-        ) from None
+        network = load_network(checkpoint, torch.float32)
+    except CheckpointUnusable as error:
+        raise PublishRefused(str(error)) from None
     return network.to(device).eval()
 
 
-def apply_adapter(network: Network, adapter: LoraFolder) -> peft.PeftModel:
-    """The network with the adapter on; raises `PublishRefused` where some of either does not find
-    its place."""
+def apply_adapter(
+    network: PreTrainedModel, adapter: LoraFolder, architecture: Architecture
+) -> peft.PeftModel:
+    """The network with the adapter applied; raises `PublishRefused` where a tensor of the adapter
+    has no counterpart in the network, or the reverse."""
     name = adapter.folder.name
-    _refuse_misfits(network, adapter)
+    dated = adapter.dated(architecture)
+    _refuse_misfits(network, adapter, architecture)
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.folder))
-        if adapter.dated(QWEN2_5_VL):
-            settings.target_modules = _targets(network, adapter)
-        worn = peft.PeftModel.from_pretrained(
+        if dated:
+            settings.target_modules = _targets(network, adapter, architecture)
+        adapted = peft.PeftModel.from_pretrained(
             network,
             str(adapter.folder),
             config=settings,
-            key_mapping=_OF_2025 if adapter.dated(QWEN2_5_VL) else None,
+            key_mapping=_key_mapping(adapter, architecture) if dated else None,
         ).eval()
     except PublishRefused:
         raise
     except Exception as error:  # peft and torch raise many kinds
         raise PublishRefused(f"{name} does not fit the base ({type(error).__name__}).") from None
 
-    # left to choose, it asks a hub
-    wanted = frozenset(peft.get_peft_model_state_dict(worn, save_embedding_layers=False))
-    held = {str(canonical(tensor, QWEN2_5_VL)): tensor for tensor in adapter.shapes}
+    # the default of save_embedding_layers sends a request to the hub
+    wanted = frozenset(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    held = {str(canonical(tensor, architecture)): tensor for tensor in adapter.shapes}
     if wanted != held.keys():
         first = min(wanted ^ held.keys())
         where = "the base has no place for" if first in held else "the adapter lacks"
         raise PublishRefused(f"{name} does not fit the base: {where} {held.get(first, first)}.")
-    return worn
+    return adapted
 
 
-def _refuse_misfits(network: Network, adapter: LoraFolder) -> None:
-    """Raise `PublishRefused` that names the tensor, where peft would say nothing or fail in its own
-    words."""
+def _key_mapping(adapter: LoraFolder, architecture: Architecture) -> dict[str, str]:
+    """Patterns of older names and today's names, as peft takes them: without its own prefix."""
+    mapping: dict[str, str] = {}
+    for tensor in adapter.shapes:
+        known = str(canonical(tensor, architecture))
+        pattern = f"^{re.escape(tensor.removeprefix(WRAPPED))}$"
+        mapping[pattern] = known.removeprefix(WRAPPED)
+    return mapping
+
+
+def _refuse_misfits(
+    network: PreTrainedModel, adapter: LoraFolder, architecture: Architecture
+) -> None:
+    """Raise `PublishRefused` that names the tensor, where peft would ignore it or fail without a
+    name."""
     modules = dict(network.named_modules())
     for tensor in sorted(adapter.shapes):
-        known = canonical(tensor, QWEN2_5_VL)
+        known = canonical(tensor, architecture)
         module, _, half = (known or "").removeprefix(WRAPPED).rpartition(".lora_")
-        if known is None or (half in _SIDES and module not in modules):
+        if known is None or (half in _HALVES and module not in modules):
             raise PublishRefused(
                 f"{adapter.folder.name} does not fit the base: the base has no place for {tensor}."
             )
 
         target, shape = modules.get(module), adapter.shapes[tensor]
-        if half not in _SIDES or not isinstance(target, torch.nn.Linear):
+        if half not in _HALVES or not isinstance(target, torch.nn.Linear):
             continue
-        wanted = target.in_features if half == _SIDES[0] else target.out_features
-        if len(shape) != 2 or shape[half == _SIDES[0]] != wanted:
+        if half == _HALVES[0]:
+            axis, wanted, kind = 1, target.in_features, "inputs"
+        else:
+            axis, wanted, kind = 0, target.out_features, "outputs"
+        if len(shape) != 2 or shape[axis] != wanted:
             raise PublishRefused(
                 f"{adapter.folder.name} does not fit the base: {tensor} has the shape"
-                f" {list(shape)}, and the base's map has {wanted}"
-                f" {'inputs' if half == _SIDES[0] else 'outputs'}."
+                f" {list(shape)}, and the base's map has {wanted} {kind}."
             )
 
 
-def write_today(adapter: LoraFolder, network: Network, folder: Path, base: str) -> None:
-    """Write the adapter's two files, with `base` as the name of what it was trained on, and today's
-    names throughout.
+def write_today(
+    adapter: LoraFolder, network: PreTrainedModel, folder: Path, base: Checkpoint
+) -> None:
+    """Write the adapter's two files with today's names of tensors and the name of its base.
 
-    `network` is the base without an adapter. Raises `SafetensorError` and `OSError` where the disk
-    refuses.
+    `network` is the base's, without an adapter. Raises `SafetensorError` and `OSError` where the
+    disk refuses.
     """
-    stated = dict(adapter.config) | {"base_model_name_or_path": base}
-    if adapter.dated(QWEN2_5_VL):
-        stated["target_modules"] = _targets(network, adapter)
+    architecture = base.architecture
+    stated = dict(adapter.config) | {"base_model_name_or_path": base.name}
+    if adapter.dated(architecture):
+        stated["target_modules"] = _targets(network, adapter, architecture)
         tensors = {
-            str(canonical(name, QWEN2_5_VL)): tensor
+            str(canonical(name, architecture)): tensor
             for name, tensor in load_file(adapter.folder / ADAPTER_WEIGHTS).items()
         }
         content = save(tensors, dict(adapter.metadata) | {"format": "pt"})
@@ -131,9 +137,9 @@ def write_today(adapter: LoraFolder, network: Network, folder: Path, base: str) 
     )
 
 
-def _targets(network: Network, adapter: LoraFolder) -> Any:
-    """`target_modules` for today's network: the ends of names as they are, a pattern as the modules
-    that it named in 2025."""
+def _targets(network: PreTrainedModel, adapter: LoraFolder, architecture: Architecture) -> Any:
+    """`target_modules` for today's network: a list of ends of names unchanged, a pattern as the
+    modules whose older names it matches."""
     targets = adapter.config.get("target_modules")
     if not isinstance(targets, str) or targets == "all-linear":
         return targets
@@ -142,7 +148,7 @@ def _targets(network: Network, adapter: LoraFolder) -> Any:
         named = [
             name
             for name, _ in network.named_modules()
-            if re.fullmatch(targets, QWEN2_5_VL.dated_name(name))
+            if re.fullmatch(targets, architecture.dated_name(name))
         ]
     except (re.error, RecursionError, OverflowError):
         raise PublishRefused(

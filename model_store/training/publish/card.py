@@ -1,7 +1,6 @@
-"""The model card: data, settings, figures, lineage and parity, from what was given and what was
-measured.
+"""The model card: data, settings, figures, lineage and parity.
 
-Knows texts. Invariant: it says nothing that was not given or measured.
+Depends on texts. Invariant: every statement was given or measured.
 """
 
 from __future__ import annotations
@@ -18,24 +17,17 @@ from model_store.adapters.folder import LoraFolder
 from model_store.checkpoint import Checkpoint
 from model_store.manifest import Manifest
 from model_store.training.publish.pairs import PublishRefused
-from model_store.training.publish.parity import WAYS, Parity
+from model_store.training.publish.parity import WAYS, Parity, unit_of
 from model_store.training.publish.scripts import section
 
 MAX_GIVEN_BYTES = 2**20
 _NOTHING = "Nothing was stated."
-_OPENING = [
-    (
-        "A pointwise reranker: it reads a query and a document, each text, images, or both, and"
-        " answers yes or no; the score"
-    ),
-    "is logit(yes) - logit(no).",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What only the people who trained it can say: free lines, a settings file, figures by name,
-    and a text to begin with."""
+    """The part of a card that only its authors can give: free lines, the settings' file, figures by
+    name, and a text to begin with."""
 
     about: str | None = None
     data: Sequence[str] = ()
@@ -44,8 +36,7 @@ class Story:
     metrics: dict[str, float] | None = None
 
     def lineage(self) -> dict[str, Any]:
-        """The same for the manifest; the settings by their digest, since the card has their
-        text."""
+        """The same for the manifest; settings as their digest, since the card has their text."""
         config = hashlib.sha256(self.config.encode()).hexdigest() if self.config else None
         return {
             "data": list(self.data),
@@ -63,7 +54,7 @@ def read_story(
     metrics: Path | None,
     about: Path | None = None,
 ) -> Story:
-    """A story from the command line and its files; raises `PublishRefused` that names the file."""
+    """A story from the command line and files; raises `PublishRefused` that names the file."""
     return Story(
         about=_read(about) if about else None,
         data=data,
@@ -78,78 +69,104 @@ def _figures(path: Path) -> dict[str, float]:
         found = json.loads(_read(path))
     except ValueError:
         found = None
-    if not isinstance(found, dict) or not all(
-        isinstance(each, int | float) and math.isfinite(each) for each in found.values()
-    ):
+    if not isinstance(found, dict) or not all(map(_is_figure, found.values())):
         raise PublishRefused(f"{path.name} is not one JSON object of finite numbers.")
     return found
 
 
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
 def card(
-    name: str, base: Checkpoint, adapter: LoraFolder, parity: Parity, story: Story, *, merged: bool
+    name: str,
+    base: Checkpoint,
+    target: Checkpoint,
+    adapter: LoraFolder,
+    parity: Parity,
+    story: Story,
+    *,
+    merged: bool,
 ) -> str:
-    """The card's text."""
-    opening = [story.about.strip(), "", "## How it was made"] if story.about else _OPENING
-    how = (
-        "merged into its weights"
-        if merged
-        else "published alone: serve the base and name this folder in `RERANK_ADAPTERS`"
-    )
-    modules, read = adapter.config.get("target_modules"), base.manifest
-    return "\n".join(
-        [
-            f"# {name}",
-            "",
-            *opening,
-            "",
-            f"A LoRA adapter on {base.name}, {how}.",
-            "",
-            f"- Base: {base.name}, digest `{base.digest}`.",
-            (
-                f"- Adapter: rank {adapter.rank}, alpha {adapter.config.get('lora_alpha')}, on"
-                f" {_modules(modules)}."
-            ),
-            (
-                f"- Prompt: family {read.family}, template {read.template}, at most"
-                f" {read.max_tokens} tokens."
-            ),
-            *_images(read),
-            f"- Licence: {story.licence}.",
-            "",
-            *section(base.family.tokenizer, read.max_tokens),
-            "",
-            *_told(story),
-            "## Parity",
-            "",
-            f"{len(parity.pairs)} golden pairs, in logits; all of them are in `parity.json`.",
-            "",
-            *_table(
-                ("way", "held against", "largest deviation", "allowed"),
-                [
-                    (WAYS[way], against, f"{worst:.2e}", f"{allowed:g}")
-                    for way, (against, worst, allowed) in parity.deviations.items()
-                ],
-            ),
-            "",
-        ]
-    )
+    """The card's text; `target` is the base with the read-out of the result."""
+    opening = _opening(target)
+    if story.about:
+        opening = [story.about.strip(), "", "## How it was made"]
+    how = "published alone: serve the base and name this folder in `RERANK_ADAPTERS`"
+    if merged:
+        how = "merged into its weights"
+
+    modules, manifest = _modules(adapter.config.get("target_modules")), base.manifest
+    alpha = adapter.config.get("lora_alpha")
+    lines = [
+        f"# {name}",
+        "",
+        *opening,
+        "",
+        f"A LoRA adapter on {base.name}, {how}.",
+        "",
+        f"- Base: {base.name}, digest `{base.digest}`.",
+        f"- Adapter: rank {adapter.rank}, alpha {alpha}, on {modules}.",
+        (
+            f"- Prompt: family {manifest.family}, template {manifest.template}, at most"
+            f" {manifest.max_tokens} tokens."
+        ),
+        *_images(manifest),
+        f"- Licence: {story.licence}.",
+        "",
+        *section(base.family.tokenizer, manifest.max_tokens),
+        "",
+        *_given(story),
+        *_parity(parity),
+    ]
+    return "\n".join(lines)
 
 
-def _told(story: Story) -> list[str]:
-    """What was given: data, figures, settings."""
-    figures = [(key, f"{value:g}") for key, value in (story.metrics or {}).items()]
+def _opening(target: Checkpoint) -> list[str]:
+    reads = "each text, images, or both" if target.family.images else "both texts"
+    answers = " or ".join(target.family.readouts[0].labels)
     return [
-        "## Data",
+        (
+            f"A pointwise reranker: it reads a query and a document, {reads}, and"
+            f" answers {answers}; the score"
+        ),
+        f"is {unit_of(target.readout)}.",
+    ]
+
+
+def _images(manifest: Manifest) -> list[str]:
+    """A line on the sizes of images; none for a family that reads text only."""
+    bounds = manifest.pixels
+    return [f"- Images: {bounds.min_pixels} to {bounds.max_pixels} pixels."] if bounds else []
+
+
+def _given(story: Story) -> list[str]:
+    """Data, figures and settings."""
+    data = [f"- {line}" for line in story.data] or [_NOTHING]
+    figures = [_NOTHING]
+    if story.metrics:
+        rows = [(name, f"{value:g}") for name, value in story.metrics.items()]
+        figures = _table(("measure", "value"), rows)
+    settings = [_NOTHING]
+    if story.config:
+        settings = ["```yaml", story.config.rstrip(), "```"]
+
+    lines: list[str] = []
+    for title, section_lines in (("Data", data), ("Figures", figures), ("Settings", settings)):
+        lines += [f"## {title}", "", *section_lines, ""]
+    return lines
+
+
+def _parity(parity: Parity) -> list[str]:
+    rows: list[Sequence[str]] = []
+    for way, (against, largest, allowed) in parity.deviations.items():
+        rows.append((WAYS[way], against, f"{largest:.2e}", f"{allowed:g}"))
+    return [
+        "## Parity",
         "",
-        *([f"- {line}" for line in story.data] or [_NOTHING]),
+        f"{len(parity.pairs)} golden pairs, in logits; all of them are in `parity.json`.",
         "",
-        "## Figures",
-        "",
-        *(_table(("measure", "value"), figures) if figures else [_NOTHING]),
-        "",
-        "## Settings",
-        "",
-        *(["```yaml", story.config.rstrip(), "```"] if story.config else [_NOTHING]),
+        *_table(("way", "held against", "largest deviation", "allowed"), rows),
         "",
     ]
 
@@ -173,9 +190,3 @@ def _read(path: Path) -> str:
         raise PublishRefused(f"{path.name} cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
         raise PublishRefused(f"{path.name} is no UTF-8 text.") from None
-
-
-def _images(manifest: Manifest) -> list[str]:
-    """A line about the images that the model reads; none where it reads text only."""
-    bounds = manifest.pixels
-    return [f"- Images: {bounds.min_pixels} to {bounds.max_pixels} pixels."] if bounds else []

@@ -1,8 +1,8 @@
-"""A folder that becomes visible at once: built beside its place, its manifest last, then renamed.
+"""A published folder: built as a draft beside its final path, its manifest last, then renamed.
 
-Knows files, nothing of networks. Invariant: whatever ends the process, what is at the folder's
-place is complete or nothing, and what is beside it does not resolve: its `golden.json` is there
-from the first moment, its manifest not before the last.
+Depends on files, not on networks. Invariant: whenever the process ends, the final path is complete
+or absent, and a draft does not resolve: it has a `golden.json` from the start, and a manifest only
+at the end.
 """
 
 from __future__ import annotations
@@ -23,25 +23,9 @@ from model_store.folders.json_files import read_json
 from model_store.folders.plain import refuse_quantised
 from model_store.golden import GOLDEN
 from model_store.manifest import MANIFEST, Manifest, digest_files, write_manifest
-from model_store.networks.qwen2_5_vl_images import DEVIATION, MEAN
 from model_store.training.publish.pairs import PublishRefused
 
 CARD = "MODEL_CARD.md"
-PROCESSOR = {
-    "image_processor_type": "Qwen2VLImageProcessor",
-    "processor_class": "Qwen2_5_VLProcessor",
-    "patch_size": 14,
-    "temporal_patch_size": 2,
-    "merge_size": 2,
-    # Readers differ in what they take a processor for that does not say these.
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": MEAN.tolist(),
-    "image_std": DEVIATION.tolist(),
-    "do_convert_rgb": True,
-}
-"""What `preprocessor_config.json` says beside its pixel bounds."""
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _TEMPLATE = "chat_template.jinja"
 _READ_BY_ENGINES = (
@@ -56,12 +40,13 @@ _READ_BY_ENGINES = (
 
 @contextmanager
 def draft_of(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its place at the end; raises `PublishRefused` where there
-    is something already."""
+    """A folder beside `output` that is renamed to it at the end; raises `PublishRefused` where
+    `output` exists."""
     if output.exists():
         raise PublishRefused(
             f"{output.name} is there already: a published folder is never changed."
         )
+
     draft = output.with_name(f".{output.name}.{secrets.token_hex(4)}.draft")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -79,11 +64,11 @@ def draft_of(output: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def refuse_unless_room(place: Path, needed: int) -> None:
-    """Raises `PublishRefused` where the disk has less than `needed` bytes free."""
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+def refuse_unless_room(folder: Path, needed: int) -> None:
+    """Raise `PublishRefused` where the disk of a folder has less than `needed` bytes free."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise PublishRefused(
             f"About {needed / 1e9:.1f} GB are needed where {free / 1e9:.1f} GB are free."
@@ -91,16 +76,16 @@ def refuse_unless_room(place: Path, needed: int) -> None:
 
 
 def refuse_unless_servable(base: Checkpoint) -> None:
-    """Refuses a base of which a served folder cannot be made, before anything is computed.
+    """Raise `PublishRefused` for a base without the files that a served folder needs.
 
-    Raises `PublishRefused`, or `CheckpointUnusable` where its weights are quantised or a file
-    cannot be read.
+    Raises `CheckpointUnusable` where its weights are quantised or a file cannot be read.
     """
     refuse_quantised(
         base.name,
         base.folder,
         "and an adapter is merged into whole ones: give the checkpoint that they were made from",
     )
+
     if not (base.folder / TOKENIZER_FILE).is_file() and not has_parts(base.folder):
         raise PublishRefused(
             f"{base.name} has no {TOKENIZER_FILE}, and no vocab.json with merges.txt: what is made"
@@ -110,39 +95,45 @@ def refuse_unless_servable(base: Checkpoint) -> None:
         raise PublishRefused(
             f"{base.name} has no {_TOKENIZER_CONFIG}: what is made of it could not be served."
         )
-    if not (base.folder / _TEMPLATE).is_file() and not _template_in_json(base):
+
+    # engines load a processor for images, which needs a chat template
+    needed = base.family.images is not None
+    if needed and not (base.folder / _TEMPLATE).is_file() and not _template_in_json(base):
         raise PublishRefused(
             f"{base.name} has no chat template: what is made of it could not be served. Add"
-            f" Qwen2.5-VL's {_TEMPLATE} to it."
+            f" the {_TEMPLATE} of {base.architecture.name} to it."
         )
 
 
 def copy_reading(base: Checkpoint, folder: Path) -> None:
-    """Copy what engines read a text and a picture by, with the pixel bounds that the base is served
-    with.
+    """Copy the files by which engines read texts and images, with the base's own pixel bounds.
 
-    The tokenizer becomes one file, and the chat template a file of its own: the places where every
-    reader looks.
+    The tokenizer becomes one file, and the chat template a file of its own: every library finds
+    them there.
     """
     for name in _READ_BY_ENGINES:
         if (base.folder / name).is_file():
             shutil.copyfile(base.folder / name, folder / name)
+
     if not (folder / TOKENIZER_FILE).exists():
         (folder / TOKENIZER_FILE).write_text(serialized_from_parts(base.folder), encoding="utf-8")
     template = _template_in_json(base)
     if template and not (folder / _TEMPLATE).exists():
         (folder / _TEMPLATE).write_text(template, encoding="utf-8")
 
+    tower, bounds = base.architecture.vision, base.manifest.pixels
+    if tower is None or bounds is None:
+        return
     found = image_settings(base.name, base.folder)
-    stated = dict(PROCESSOR) if found is None else dict(found[1])
-    stated.pop("size", None)  # another way to say the same, and the one that would win
-    stated |= base.manifest.pixels.model_dump() if base.manifest.pixels else {}
+    stated = dict(tower.preprocessor) if found is None else dict(found[1])
+    stated.pop("size", None)  # it means the same as the bounds, and has precedence
+    stated |= bounds.model_dump()
     (folder / PREPROCESSOR).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 
 
 def _template_in_json(base: Checkpoint) -> str:
-    """The chat template that the tokenizer's settings state, or the processor's older file; empty
-    where neither does."""
+    """The chat template in the tokenizer's settings or in the processor's older file; empty where
+    neither has one."""
     for name in (_TOKENIZER_CONFIG, "chat_template.json"):
         template = (read_json(base.name, base.folder, name) or {}).get("chat_template")
         if template is not None and not isinstance(template, str):
@@ -162,11 +153,12 @@ def seal(
     base: str | None = None,
     files: Iterable[str] | None = None,
 ) -> Manifest:
-    """Write the card, then the manifest of `files`, or of all that lie in the folder. `described`
-    has its other fields."""
+    """Write the card, then the manifest of `files`, or of all files in the folder; `described` are
+    the manifest's other fields."""
     (folder / CARD).write_text(card, encoding="utf-8")
-    for weights in folder.glob("*.safetensors"):  # their writer leaves them to their owner alone
+    for weights in folder.glob("*.safetensors"):  # made readable by their owner only
         weights.chmod((folder / CARD).stat().st_mode)
+
     listed = _files(folder) if files is None else [*files, CARD]
     fields = {
         **described,
@@ -181,7 +173,7 @@ def seal(
 
 
 def described_as(manifest: Manifest) -> dict[str, Any]:
-    """How a pair is read, as another checkpoint's manifest has it."""
+    """The fields of a manifest that describe how a pair is read, for another manifest."""
     return manifest.model_dump(
         include={"family", "template", "default_instruction", "max_tokens", "pixels", "read_out"}
     )

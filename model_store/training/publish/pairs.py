@@ -1,8 +1,8 @@
-"""Logits of golden pairs as transformers gives them for the family's token ids, one pair at a time,
-in fp32.
+"""Logits of golden pairs by transformers for the family's token ids, one pair at a time, in fp32.
 
-Knows prompts, pictures and a network that is loaded, no files. Invariant: nothing is batched,
-padded, cut or resized, so a difference between two calls is a difference between two networks.
+Depends on prompts, pictures and a loaded network, not on files. Invariant: pairs are neither
+batched, padded, cut nor resized, so a difference between two calls is a difference between two
+networks.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image as Pil
 from torch import Tensor
-from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
+from model_store.checkpoint import Checkpoint
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.family import Family
 from model_store.families.prompt import Image, Item, Prompt
 from model_store.golden import GoldenPair, Pixels, Side
-from model_store.networks.qwen2_5_vl_images import grid, patches
+from model_store.networks.score_row import score_row
 
 
 class PublishRefused(Exception):
-    """Something that must not be published; its text is one sentence."""
+    """A checkpoint or adapter that must not be published; the text is one sentence."""
 
 
 def prompt_of(family: Family, pair: GoldenPair) -> Prompt:
-    """A pair's prompt; raises `PublishRefused` where the family cannot take it whole."""
-    prompt = family.render(
-        (pair.instruction,), _item(pair.query), [_item(pair.document)], truncate=False
-    )[0]
+    """A pair's prompt; raises `PublishRefused` where it is too long for the family."""
+    items = [_item(pair.document)]
+    (prompt,) = family.render((pair.instruction,), _item(pair.query), items, truncate=False)
     if not isinstance(prompt, Prompt):
         raise PublishRefused(f"A golden pair of {pair.cell} has more than {prompt.limit} tokens.")
     return prompt
@@ -40,28 +40,30 @@ def prompt_of(family: Family, pair: GoldenPair) -> Prompt:
 
 @torch.inference_mode()
 def logits_of(
-    network: Network, family: Family, pairs: Sequence[GoldenPair], *, two_rows: bool = False
+    network: Any,
+    checkpoint: Checkpoint,
+    pairs: Sequence[GoldenPair],
+    *,
+    by_score_row: bool = False,
 ) -> list[float]:
-    """logit(yes) - logit(no) of each pair.
+    """The raw score of each pair, by the checkpoint's read-out.
 
-    By the network's own head over the whole vocabulary, or, with `two_rows`, as the service does
-    it: the head's two rows in fp32 on the last hidden state. Raises `PublishRefused` where one is
-    not finite.
+    It comes from the network's own head over the whole vocabulary, or, with `by_score_row`, as in
+    the service: the product of the last hidden state with the read-out's row, in fp32. Raises
+    `PublishRefused` where a score is not finite.
     """
-    found = []
+    family = checkpoint.family
+    row = score_row(network, family.readout, family.label_ids)
+    found: list[float] = []
     for pair in pairs:
-        inputs = _inputs(network, family, pair)
-        if two_rows:
-            hidden = network.model(**inputs, use_cache=False).last_hidden_state[0, -1]
-            yes, no = (
-                network.get_output_embeddings().weight[list(family.label_ids)].float()
-                @ hidden.float()
-            )
+        inputs = _inputs(network, checkpoint, pair)
+        if by_score_row:
+            # the network without the head of its vocabulary
+            output = network.model(**inputs, use_cache=False)
+            logit = float(output.last_hidden_state[0, -1].float() @ row)
         else:
-            yes, no = network(**inputs, use_cache=False, logits_to_keep=1).logits[
-                0, -1, list(family.label_ids)
-            ]
-        logit = float(yes) - float(no)
+            output = network(**inputs, use_cache=False, logits_to_keep=1)
+            logit = family.readout.combine(output.logits[0, -1, list(family.label_ids)].tolist())
         if not math.isfinite(logit):
             raise PublishRefused(f"The logit of a golden pair of {pair.cell} is {logit}.")
         found.append(logit)
@@ -69,28 +71,27 @@ def logits_of(
 
 
 def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:
-    """The same by the loop that model cards print, which uses nothing of this project."""
-    query, document = (
-        [part if isinstance(part, str) else Pil.fromarray(part) for part in side]
-        for side in (pair.query, pair.document)
-    )
-    return loop.logit(pair.instruction, query, document, frugal=True)
+    """The same by the loop of model cards, which shares no code with this project's prompts."""
+    return loop.logit(pair.instruction, _loaded(pair.query), _loaded(pair.document), frugal=True)
 
 
-def _inputs(network: Network, family: Family, pair: GoldenPair) -> dict[str, Tensor]:
+def _inputs(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> dict[str, Tensor]:
+    family, tower = checkpoint.family, checkpoint.architecture.vision
     ids = torch.tensor([prompt_of(family, pair).ids])
-    inputs = {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "mm_token_type_ids": torch.eq(ids, family.image_token_id or -1).int(),
-    }
-    pictures = [part for part in (*pair.query, *pair.document) if not isinstance(part, str)]
-    if pictures:
-        inputs["pixel_values"] = torch.from_numpy(
-            np.concatenate([patches(picture) for picture in pictures])
-        )
-        inputs["image_grid_thw"] = torch.tensor([grid(_image(picture)) for picture in pictures])
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if tower is not None and family.image_token_id is not None:
+        inputs["mm_token_type_ids"] = torch.eq(ids, family.image_token_id).int()
+        pictures = [part for part in (*pair.query, *pair.document) if not isinstance(part, str)]
+        if pictures:
+            patches = np.concatenate([tower.patches(picture) for picture in pictures])
+            grids = [tower.grid(_image(picture)) for picture in pictures]
+            inputs[tower.patches_input] = torch.from_numpy(patches)
+            inputs[tower.grids_input] = torch.tensor(grids)
     return {name: tensor.to(network.device) for name, tensor in inputs.items()}
+
+
+def _loaded(side: Side) -> list[str | Pil.Image]:
+    return [part if isinstance(part, str) else Pil.fromarray(part) for part in side]
 
 
 def _item(side: Side) -> Item:

@@ -1,8 +1,7 @@
-"""`parity.json`: the same golden pairs by every way there is to score them, and how far the ways
-are apart.
+"""`parity.json`: the golden pairs by every way to score them, and how far the ways differ.
 
-Knows numbers, not how they came about. Invariant: a record that was written has no deviation above
-its tolerance.
+Depends on numbers, not on networks. Invariant: a record that was written has no deviation above its
+tolerance.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_store.families.readout import ReadOut
 from model_store.golden import GoldenPair
 from model_store.training.publish.pairs import PublishRefused
 
@@ -19,66 +19,9 @@ PARITY = "parity.json"
 TOLERANCE = 1e-3
 """In logits, between two ways that use the same weights in fp32."""
 ROUNDING = {"float32": TOLERANCE, "bfloat16": 0.25, "float16": 0.05}
-"""In logits, between weights as they were merged and as they are stored. A bfloat16 has 8 bits:
-half of the last one, times thousands of weights. This is what half precision costs, not an error,
-and it is printed on the card."""
-
-
-@dataclass(slots=True)
-class Parity:
-    """Logits by way, and for each way what it is held against."""
-
-    pairs: Sequence[GoldenPair]
-    logits: dict[str, list[float]] = field(default_factory=dict)
-    deviations: dict[str, tuple[str, float, float]] = field(default_factory=dict)
-    """By way: the way it was compared with, the largest deviation, the tolerance."""
-
-    def add(
-        self,
-        way: str,
-        logits: list[float],
-        *,
-        against: str | None = None,
-        tolerance: float = TOLERANCE,
-    ) -> None:
-        """Record a way's logits; raises `PublishRefused` naming the first pair that is too far
-        off."""
-        self.logits[way] = logits
-        if against is None:
-            return
-        expected = self.logits[against]
-        off = [abs(found - other) for found, other in zip(logits, expected, strict=True)]
-        for place, distance in enumerate(off):
-            if not distance <= tolerance:  # a NaN is not, either
-                raise PublishRefused(
-                    f"Golden pair {place} ({self.pairs[place].cell}) has logit {logits[place]:.4f}"
-                    f" {way}, and {expected[place]:.4f} {against}: {distance:.4f} apart, where"
-                    f" {tolerance:g} is allowed."
-                )
-        self.deviations[way] = (against, max(off), tolerance)
-
-    def write(self, folder: Path, versions: Mapping[str, str]) -> None:
-        """Write the record into a folder."""
-        record = {
-            "schema_version": 1,
-            "unit": "logit(yes) - logit(no)",
-            "ways": {way: WAYS[way] for way in self.logits},
-            "deviations": {
-                way: {"against": against, "largest": worst, "tolerance": tolerance}
-                for way, (against, worst, tolerance) in self.deviations.items()
-            },
-            "pairs": [
-                {
-                    "cell": pair.cell,
-                    "logits": {way: logits[place] for way, logits in self.logits.items()},
-                }
-                for place, pair in enumerate(self.pairs)
-            ],
-            "versions": dict(versions),
-        }
-        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
+"""In logits, between weights as they were merged and as they are stored. A bfloat16 has 8 bits, and
+thousands of weights are each rounded to half of the last one. This is the cost of half precision,
+not an error, and the card states it."""
 WAYS = {
     "base": "the base alone, transformers, fp32",
     "adapter": "the base with the adapter beside it, transformers, fp32",
@@ -93,3 +36,64 @@ WAYS = {
     ),
     "vllm": "the published folder by vLLM's pooling runner, fp32",
 }
+
+
+@dataclass(slots=True)
+class Parity:
+    """Logits by way, and for each way the one that it was compared with."""
+
+    pairs: Sequence[GoldenPair]
+    readout: ReadOut
+    logits: dict[str, list[float]] = field(default_factory=dict)
+    deviations: dict[str, tuple[str, float, float]] = field(default_factory=dict)
+    """By way: the way it was compared with, the largest deviation, the tolerance."""
+
+    def add(
+        self,
+        way: str,
+        logits: list[float],
+        *,
+        against: str | None = None,
+        tolerance: float = TOLERANCE,
+    ) -> None:
+        """Record a way's logits; raises `PublishRefused` naming the first pair that differs by
+        more than the tolerance."""
+        self.logits[way] = logits
+        if against is None:
+            return
+
+        expected = self.logits[against]
+        distances = [abs(found - due) for found, due in zip(logits, expected, strict=True)]
+        for number, distance in enumerate(distances):
+            if not distance <= tolerance:  # true for a NaN, too
+                raise PublishRefused(
+                    f"Golden pair {number} ({self.pairs[number].cell}) has logit"
+                    f" {logits[number]:.4f} {way}, and {expected[number]:.4f} {against}:"
+                    f" {distance:.4f} apart, where {tolerance:g} is allowed."
+                )
+        self.deviations[way] = (against, max(distances), tolerance)
+
+    def write(self, folder: Path, versions: Mapping[str, str]) -> None:
+        """Write the record into a folder."""
+        deviations = {}
+        for way, (against, largest, tolerance) in self.deviations.items():
+            deviations[way] = {"against": against, "largest": largest, "tolerance": tolerance}
+        pairs = []
+        for number, pair in enumerate(self.pairs):
+            logits = {way: values[number] for way, values in self.logits.items()}
+            pairs.append({"cell": pair.cell, "logits": logits})
+
+        record = {
+            "schema_version": 1,
+            "unit": unit_of(self.readout),
+            "ways": {way: WAYS[way] for way in self.logits},
+            "deviations": deviations,
+            "pairs": pairs,
+            "versions": dict(versions),
+        }
+        (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def unit_of(readout: ReadOut) -> str:
+    """A raw score in logits of words, such as logit(yes) - logit(no)."""
+    return " - ".join(f"logit({label})" for label in readout.labels) or readout.name

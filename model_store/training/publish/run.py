@@ -1,7 +1,7 @@
-"""`gmr publish`: base and adapter to a folder that the service verifies and serves.
+"""`gmr publish`: a base and an adapter as a folder that the service verifies and serves.
 
-Knows the order of things. Invariant: nothing is visible before every way of scoring it agreed on
-the golden pairs, and the manifest comes after all else.
+Depends on the order of its steps. Invariant: the folder appears only after all ways of scoring it
+agreed on the golden pairs, and the manifest is written after all other files.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import Qwen2_5_VLForConditionalGeneration as Network
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import LoraFolder, read_adapter
 from model_store.checkpoint import Checkpoint
+from model_store.evaluation import naive
 from model_store.evaluation.naive import NaiveReranker
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import GoldenPair, read_golden, write_golden
@@ -45,9 +46,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What is to be published. `dtype` None is the base's own; `python_vllm` an interpreter that
-    has vLLM."""
+class PublishJob:
+    """The parts of a result and where it goes.
+
+    `dtype` None is the base's own; `python_vllm` is an interpreter that has vLLM. `read_out` is the
+    read-out that the adapter was trained for; empty: the one in the adapter's header, or the
+    base's.
+    """
 
     base: Checkpoint
     adapter: Path
@@ -57,197 +62,245 @@ class Job:
     dtype: str | None = None
     device: str = "cpu"
     python_vllm: Path | None = None
+    read_out: str = ""
     questions: Sequence[GoldenPair] = ()
-    """Golden pairs for a base that has none; their logits do not count."""
+    """Golden pairs for a base that has none; their logits are not used."""
 
 
-def publish(job: Job, *, merged: bool = True, report: Report = lambda line: None) -> Manifest:
-    """Make the folder; raises `PublishRefused` or `CheckpointUnusable`, and then leaves nothing
-    behind."""
+def publish(
+    job: PublishJob, *, merged: bool = True, report: Report = lambda line: None
+) -> Manifest:
+    """Make the folder; raises `PublishRefused` or `CheckpointUnusable`, and then leaves no file."""
     disable_progress_bar()
     adapter = read_adapter(job.adapter)
-    pairs = read_golden(job.base.folder) or list(job.questions)
-    _refuse_early(job, adapter, pairs, merged=merged)
+    target = _target(job, adapter)
+    pairs = _readable(read_golden(job.base.folder) or job.questions, target)
+    _refuse_early(job, adapter, target, pairs, merged=merged)
+
     with draft_of(job.output) as draft:
-        parity = Parity(pairs)
-        network = _score_adapter(job, adapter, parity, report)
+        step = _Publication(job, adapter, target, Parity(pairs, target.readout), draft, report)
+        network = step.score_adapter()
         try:
-            write = _write_merged if merged else _write_adapter
-            golden = write(job, adapter, network, parity, draft, report)
+            golden = step.write_merged(network) if merged else step.write_adapter(network)
         except SafetensorError as error:
             raise PublishRefused(
                 f"{job.output.name} cannot be written ({type(error).__name__}: {error})."
             ) from None
         del network
-        _ask_vllm(job, adapter, parity, golden, draft, report, merged=merged)
-        parity.write(draft, _versions())
+
+        step.score_by_vllm(golden, merged=merged)
+        step.parity.write(draft, _versions())
         report("writing the card and the manifest")
-        lineage = _lineage(job, adapter, parity)
-        text = card(job.name, job.base, adapter, parity, job.story, merged=merged)
-        base = None if merged else job.base.digest
+        text = card(job.name, job.base, target, adapter, step.parity, job.story, merged=merged)
         return seal(
             draft,
             name=job.name,
-            described=described_as(job.base.manifest),
+            described=described_as(target.manifest),
             card=text,
-            lineage=lineage,
-            base=base,
+            lineage=_lineage(job, adapter, step.parity),
+            base=None if merged else job.base.digest,
         )
 
 
+def _target(job: PublishJob, adapter: LoraFolder) -> Checkpoint:
+    """The base with the read-out of the result, which the adapter was trained for."""
+    read_out = job.read_out or adapter.read_out or job.base.readout.name
+    if read_out == job.base.readout.name:
+        return job.base
+    if read_out == job.base.family.readouts[0].name:
+        read_out = ""  # the family's default, which manifests leave out
+    return replace(job.base, manifest=job.base.manifest.model_copy(update={"read_out": read_out}))
+
+
+def _readable(pairs: Sequence[GoldenPair], target: Checkpoint) -> list[GoldenPair]:
+    """Pairs that the family reads: without those with pictures where it reads text only."""
+    if target.family.images is not None:
+        return list(pairs)
+    return [pair for pair in pairs if not any(_pictures(pair))]
+
+
+def _pictures(pair: GoldenPair) -> list[bool]:
+    return [not isinstance(part, str) for part in (*pair.query, *pair.document)]
+
+
 def _refuse_early(
-    job: Job, adapter: LoraFolder, pairs: Sequence[GoldenPair], *, merged: bool
+    job: PublishJob,
+    adapter: LoraFolder,
+    target: Checkpoint,
+    pairs: Sequence[GoldenPair],
+    *,
+    merged: bool,
 ) -> None:
-    """All that can be known before weights are loaded."""
-    refuse_unless_read_alike(adapter, adapter.folder.name, job.base.readout)
+    """Refuse all that can be refused before weights are loaded."""
+    name = adapter.folder.name
+    refuse_unless_read_alike(adapter, name, target.readout)
+    if not merged and target.readout != job.base.readout:
+        raise PublishRefused(
+            f"{name} was trained for the score {target.readout.name}, and the score of"
+            f" {job.base.name} is {job.base.readout.name}, by which it would be read beside it:"
+            " publish it merged."
+        )
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")
-    bounds = job.base.manifest.pixels
-    for part in (part for pair in pairs for part in (*pair.query, *pair.document)):
-        if (
-            not isinstance(part, str)
-            and bounds
-            and not bounds.min_pixels <= part.shape[0] * part.shape[1] <= bounds.max_pixels
-        ):
-            raise PublishRefused("A golden picture is not of a size that the base reads as it is.")
+    _refuse_resized(pairs, target)
     if job.output.exists():
         raise PublishRefused(
             f"{job.output.name} is there already: a published folder is never changed."
         )
+
     weights = sum(path.stat().st_size for path in job.base.folder.glob("*.safetensors"))
     if merged:
         refuse_unless_servable(job.base)
         wider = 2 if _dtype(job) == "float32" else 1
         refuse_unless_room(job.output.parent, wider * weights + 2**24)
     else:
-        refuse_unless_fits(adapter, adapter.folder.name, job.base.folder)
+        refuse_unless_fits(adapter, name, job.base.folder)
 
 
-def _score_adapter(job: Job, adapter: LoraFolder, parity: Parity, report: Report) -> Any:
-    """The base with the adapter on, after both were scored."""
-    report(f"loading {job.base.name}")
-    network, family = load_base(job.base, job.device), job.base.family
-    report("scoring the base")
-    parity.add("base", logits_of(network, family, parity.pairs))
-    report("scoring the base with the adapter beside it")
-    worn = apply_adapter(network, adapter)
-    parity.add("adapter", logits_of(worn.get_base_model(), family, parity.pairs))
-    if parity.logits["adapter"] == parity.logits["base"]:
-        raise PublishRefused(
-            f"{adapter.folder.name} changes no golden pair's logit: it was not trained, or is not"
-            " for this base."
-        )
-    return worn
+def _refuse_resized(pairs: Sequence[GoldenPair], target: Checkpoint) -> None:
+    """Raise `PublishRefused` for a golden picture that the family would resize."""
+    rules = target.family.images
+    for pair in pairs:
+        for part in (*pair.query, *pair.document):
+            if isinstance(part, str) or rules is None:
+                continue
+            if not rules.min_pixels <= part.shape[0] * part.shape[1] <= rules.max_pixels:
+                raise PublishRefused(
+                    "A golden picture is not of a size that the base reads as it is."
+                )
 
 
-def _write_merged(
-    job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report
-) -> list[GoldenPair]:
-    """Merge, save and read again; gives the golden pairs as the folder scores them."""
-    family, dtype = job.base.family, _dtype(job)
-    report("merging")
-    try:
-        network = worn.merge_and_unload(safe_merge=True)
-    except ValueError:
-        raise PublishRefused(
-            f"{adapter.folder.name} cannot be merged: it has weights that are not finite."
-        ) from None
-    parity.add("merged", logits_of(network, family, parity.pairs), against="adapter")
-    report(f"saving in {dtype}")
-    # its buffers stay: a network that is read again makes them in fp32
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(DTYPES[dtype])
-    for config in (network.config, network.config.text_config, network.config.vision_config):
-        config.dtype = DTYPES[dtype]
-    network.save_pretrained(draft)
-    copy_reading(job.base, draft)
-    for parameter in network.parameters():
-        parameter.data = parameter.data.float()
-    parity.add(
-        "rounded",
-        logits_of(network, family, parity.pairs),
-        against="merged",
-        tolerance=ROUNDING[dtype],
-    )
-    del network, worn
-    report("reading it again")
-    reread = (
-        Network.from_pretrained(
-            draft, dtype=torch.float32, local_files_only=True, use_safetensors=True
-        )
-        .to(job.device)
-        .eval()
-    )
-    found = logits_of(reread, family, parity.pairs, two_rows=True)
-    del reread
-    parity.add("reloaded", found, against="rounded")
-    if job.base.manifest.template == "code":  # the loop knows no other
-        parity.add("model card", _by_the_card(job, draft, parity), against="reloaded")
-    golden = [replace(pair, logit=logit) for pair, logit in zip(parity.pairs, found, strict=True)]
-    write_golden(draft, golden)
-    return golden
+@dataclass(frozen=True, slots=True)
+class _Publication:
+    """One job at work in its draft."""
+
+    job: PublishJob
+    adapter: LoraFolder
+    target: Checkpoint
+    parity: Parity
+    draft: Path
+    report: Report
+
+    def score_adapter(self) -> Any:
+        """The base with the adapter applied, after both were scored."""
+        job = self.job
+        self.report(f"loading {job.base.name}")
+        network = load_base(job.base, job.device)
+        self.report("scoring the base")
+        self.parity.add("base", self._logits(network))
+        self.report("scoring the base with the adapter beside it")
+        adapted = apply_adapter(network, self.adapter, job.base.architecture)
+        self.parity.add("adapter", self._logits(adapted.get_base_model()))
+        if self.parity.logits["adapter"] == self.parity.logits["base"]:
+            raise PublishRefused(
+                f"{self.adapter.folder.name} changes no golden pair's logit: it was not trained,"
+                " or is not for this base."
+            )
+        return adapted
+
+    def write_merged(self, adapted: Any) -> list[GoldenPair]:
+        """Merge, save in the dtype that is stored, and score each on the way; returns the golden
+        pairs."""
+        dtype = _dtype(self.job)
+        self.report("merging")
+        try:
+            network = adapted.merge_and_unload(safe_merge=True)
+        except ValueError:
+            raise PublishRefused(
+                f"{self.adapter.folder.name} cannot be merged: it has weights that are not finite."
+            ) from None
+        self.parity.add("merged", self._logits(network), against="adapter")
+
+        self.report(f"saving in {dtype}")
+        # buffers stay in fp32, in which a network that is loaded makes them
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(DTYPES[dtype])
+        for config in _configs(network):
+            config.dtype = DTYPES[dtype]
+        network.save_pretrained(self.draft)
+        copy_reading(self.job.base, self.draft)
+
+        for parameter in network.parameters():
+            parameter.data = parameter.data.float()
+        rounded = self._logits(network)
+        self.parity.add("rounded", rounded, against="merged", tolerance=ROUNDING[dtype])
+        del network, adapted
+
+        self.report("reading it again")
+        published = replace(self.target, name=self.job.name, folder=self.draft)
+        reread = load_base(published, self.job.device)
+        found = self._logits(reread, by_score_row=True)
+        del reread
+        self.parity.add("reloaded", found, against="rounded")
+        if _has_model_card_loop(self.target):
+            self.parity.add("model card", self._model_card_logits(), against="reloaded")
+        return self._write_golden(found)
+
+    def write_adapter(self, adapted: Any) -> list[GoldenPair]:
+        """Copy the adapter with the name of its base, and score it; returns the golden pairs."""
+        del adapted
+        job = self.job
+        base = load_base(job.base, job.device)
+        write_today(self.adapter, base, self.draft, job.base)
+        self.report("reading it again")
+        reread = apply_adapter(base, read_adapter(self.draft), job.base.architecture)
+        found = self._logits(reread.get_base_model(), by_score_row=True)
+        self.parity.add("reloaded", found, against="adapter")
+        return self._write_golden(found)
+
+    def score_by_vllm(self, golden: Sequence[GoldenPair], *, merged: bool) -> None:
+        """Score by vLLM, where the job has an interpreter for it."""
+        job = self.job
+        if job.python_vllm is None:
+            return
+        self.report("asking vLLM")
+        if merged:
+            served = replace(self.target, name=job.name, folder=self.draft)
+            found = vllm_logits_of(job.python_vllm, served, golden, self.draft)
+        else:
+            rank = self.adapter.rank
+            found = vllm_logits_of(
+                job.python_vllm, job.base, golden, self.draft, adapter=self.draft, rank=rank
+            )
+        self.parity.add("vllm", found, against="reloaded")
+
+    def _logits(self, network: PreTrainedModel, *, by_score_row: bool = False) -> list[float]:
+        return logits_of(network, self.target, self.parity.pairs, by_score_row=by_score_row)
+
+    def _model_card_logits(self) -> list[float]:
+        """Logits by the loop of model cards; raises `PublishRefused` where that cannot read the
+        folder."""
+        try:
+            loop = NaiveReranker(self.draft, device=self.job.device)
+            return [model_card_logit(loop, pair) for pair in self.parity.pairs]
+        except Exception as error:  # transformers and Jinja raise many kinds
+            raise PublishRefused(
+                f"{self.job.base.name}: transformers cannot read its tokenizer, chat template or"
+                f" processor ({type(error).__name__})."
+            ) from None
+
+    def _write_golden(self, logits: Sequence[float]) -> list[GoldenPair]:
+        golden: list[GoldenPair] = []
+        for pair, logit in zip(self.parity.pairs, logits, strict=True):
+            golden.append(replace(pair, logit=logit))
+        write_golden(self.draft, golden)
+        return golden
 
 
-def _by_the_card(job: Job, draft: Path, parity: Parity) -> list[float]:
-    """The pairs' logits by the loop of model cards; raises `PublishRefused` where that cannot read
-    what was written."""
-    try:
-        loop = NaiveReranker(draft, device=job.device)
-        return [model_card_logit(loop, pair) for pair in parity.pairs]
-    except Exception as error:  # transformers and Jinja raise many kinds
-        raise PublishRefused(
-            f"{job.base.name}: transformers cannot read its tokenizer, chat template or processor"
-            f" ({type(error).__name__})."
-        ) from None
+def _has_model_card_loop(target: Checkpoint) -> bool:
+    """True for the prompt and the read-out of the loop in `evaluation.naive`."""
+    reads = (target.manifest.family, target.manifest.template, target.readout.name)
+    return reads == (naive.FAMILY, naive.TEMPLATE, naive.READ_OUT)
 
 
-def _write_adapter(
-    job: Job, adapter: LoraFolder, worn: Any, parity: Parity, draft: Path, report: Report
-) -> list[GoldenPair]:
-    """Copy the adapter; what it was trained on is named, not where that lay."""
-    del worn
-    base = load_base(job.base, job.device)
-    write_today(adapter, base, draft, job.base.name)
-    report("reading it again")
-    reread = apply_adapter(base, read_adapter(draft)).get_base_model()
-    parity.add(
-        "reloaded",
-        logits_of(reread, job.base.family, parity.pairs, two_rows=True),
-        against="adapter",
-    )
-    golden = [
-        replace(pair, logit=logit)
-        for pair, logit in zip(parity.pairs, parity.logits["reloaded"], strict=True)
-    ]
-    write_golden(draft, golden)
-    return golden
+def _configs(network: Any) -> list[Any]:
+    """The configuration of a network, and those of its parts."""
+    config = network.config
+    return [config, *(getattr(config, name) for name in config.sub_configs)]
 
 
-def _ask_vllm(
-    job: Job,
-    adapter: LoraFolder,
-    parity: Parity,
-    golden: list[GoldenPair],
-    draft: Path,
-    report: Report,
-    *,
-    merged: bool,
-) -> None:
-    if job.python_vllm is None:
-        return
-    report("asking vLLM")
-    if merged:
-        served = Checkpoint(job.name, draft, job.base.manifest)
-        found = vllm_logits_of(job.python_vllm, served, golden, draft)
-    else:
-        found = vllm_logits_of(
-            job.python_vllm, job.base, golden, draft, adapter=draft, rank=adapter.rank
-        )
-    parity.add("vllm", found, against="reloaded")
-
-
-def _dtype(job: Job) -> str:
-    """The dtype that is stored: the one asked for, or the base's."""
+def _dtype(job: PublishJob) -> str:
+    """The stored dtype: the job's, or the base's."""
     if job.dtype:
         return job.dtype
     config = json.loads((job.base.folder / "config.json").read_text(encoding="utf-8"))
@@ -255,7 +308,7 @@ def _dtype(job: Job) -> str:
     return stated if stated in DTYPES else "bfloat16"
 
 
-def _lineage(job: Job, adapter: LoraFolder, parity: Parity) -> Mapping[str, Any]:
+def _lineage(job: PublishJob, adapter: LoraFolder, parity: Parity) -> Mapping[str, Any]:
     files = digest_files(adapter.folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     return {
         "base": {
@@ -267,7 +320,7 @@ def _lineage(job: Job, adapter: LoraFolder, parity: Parity) -> Mapping[str, Any]
             "rank": adapter.rank,
             "files": {name: file.sha256 for name, file in files.items()},
         },
-        "parity": {way: worst for way, (_, worst, _) in parity.deviations.items()},
+        "parity": {way: largest for way, (_, largest, _) in parity.deviations.items()},
         "versions": _versions(),
         **job.story.lineage(),
     }

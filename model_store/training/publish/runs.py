@@ -1,8 +1,7 @@
-"""A finished run of `gmr train` as something to publish: its adapter, its settings and its last
-figures.
+"""A finished run of `gmr train` as something to publish: its adapter, settings and last figures.
 
-Knows the run's folder, no weights. Invariant: a run that learnt what an adapter cannot carry, or on
-another base, is refused.
+Depends on the run's folder, not on weights. Invariant: a run is refused if it trained a head, which
+an adapter cannot carry, or if it was trained on another base.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -25,41 +24,49 @@ from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused
 
 
-def open_run(folder: Path, base: Checkpoint, story: Story) -> tuple[Path, Story]:
-    """The adapter's folder and the story with what the run knows of itself; a folder that is no run
-    is taken for an adapter.
+@dataclass(frozen=True, slots=True)
+class TrainedAdapter:
+    """An adapter's folder, the story of its card, and the read-out that it was trained for.
 
-    A run's `adapter` folder is taken for the run. Raises `PublishRefused` where the run is not
-    finished, was on another base, trained a head of its own, was trained for another score than the
-    base's, or no longer has the adapter that it left.
+    `read_out` is empty for an adapter of unknown origin, whose own header may state one.
+    """
+
+    folder: Path
+    story: Story
+    read_out: str = ""
+
+
+def open_run(folder: Path, base: Checkpoint, story: Story) -> TrainedAdapter:
+    """The adapter of a run, and the story completed with the run's settings and figures.
+
+    A run's `adapter` folder stands for the run; any other folder is taken for an adapter. Raises
+    `PublishRefused` where the run is not finished, was on another base, trained a head of its own,
+    or no longer has the adapter that it left.
     """
     run = _run_of(folder)
     if run is None:
-        return folder, story
+        return TrainedAdapter(folder, story)
 
-    told = _read(run)
-    _refuse_unless_carried(run.name, told, base)
-    _refuse_unless_unchanged(run, told)
-    figures = {
-        name: value
-        for name, value in told["last"].items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    return run / ADAPTER, replace(
-        story,
-        config=story.config or yaml.safe_dump(_without_places(told["config"]), sort_keys=False),
-        metrics=story.metrics or figures,
+    manifest = _read(run)
+    _refuse_unless_carried(run.name, manifest, base)
+    _refuse_unless_unchanged(run, manifest)
+    settings = yaml.safe_dump(_without_folders(manifest["config"]), sort_keys=False)
+    figures = {name: value for name, value in manifest["last"].items() if _is_figure(value)}
+    return TrainedAdapter(
+        run / ADAPTER,
+        replace(story, config=story.config or settings, metrics=story.metrics or figures),
+        trained_readout(base.manifest, _direction(manifest)).name,
     )
 
 
 def _run_of(folder: Path) -> Path | None:
-    """The run that a folder is, or whose adapter it is; None where it is an adapter of unknown
-    origin."""
+    """The run that a folder is or whose adapter it is; None for an adapter of unknown origin."""
     if (folder / ADAPTER).is_dir():
         return folder
     run = folder.resolve().parent
     if folder.resolve().name != ADAPTER or not (run / MANIFEST).is_file():
         return None
+
     try:
         _read(run)
     except PublishRefused:
@@ -67,32 +74,29 @@ def _run_of(folder: Path) -> Path | None:
     return run
 
 
-def _refuse_unless_carried(name: str, told: dict[str, Any], base: Checkpoint) -> None:
-    """An adapter carries neither a head nor another way to read the score."""
-    head, on, loss = told["head"].get("kind"), told["base"], told["config"].get("loss")
+def _refuse_unless_carried(name: str, manifest: dict[str, Any], base: Checkpoint) -> None:
+    """Raise `PublishRefused` for a trained head, and for another base."""
+    head, trained_on = manifest["head"].get("kind"), manifest["base"]
     if head != "tokens":
         raise PublishRefused(
             f"{name} was trained with a head of its own ({head}), which nothing that is served can"
             " carry."
         )
-    direction = loss.get("direction", "sft") if isinstance(loss, dict) else "sft"
-    read_out = trained_readout(base.manifest, direction).name
-    if read_out != base.readout.name:
+    if trained_on.get("digest") != base.digest:
         raise PublishRefused(
-            f"{name} was trained with loss.direction: {direction}, so that its score is {read_out},"
-            f" and the score of {base.name} is {base.readout.name}: what is served would read"
-            " it wrongly."
-        )
-    if on.get("digest") != base.digest:
-        raise PublishRefused(
-            f"{name} was trained on {on.get('name')}, which is not this {base.name} (its digest"
-            " differs)."
+            f"{name} was trained on {trained_on.get('name')}, which is not this {base.name} (its"
+            " digest differs)."
         )
 
 
-def _refuse_unless_unchanged(run: Path, told: dict[str, Any]) -> None:
-    """The run's manifest has the digest of each file that it left."""
-    files = told.get("files")
+def _direction(manifest: dict[str, Any]) -> str:
+    loss = manifest["config"].get("loss")
+    return str(loss.get("direction", "sft")) if isinstance(loss, dict) else "sft"
+
+
+def _refuse_unless_unchanged(run: Path, manifest: dict[str, Any]) -> None:
+    """Raise `PublishRefused` where a file of the adapter has not the digest in the manifest."""
+    files = manifest.get("files")
     for name in (f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}"):
         stated = files.get(name) if isinstance(files, dict) else None
         if stated is None:
@@ -108,11 +112,12 @@ def _refuse_unless_unchanged(run: Path, told: dict[str, Any]) -> None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
+    """The manifest of a run; raises `PublishRefused`."""
     try:
         with (folder / MANIFEST).open("rb") as file:
-            told = json.loads(file.read(MAX_MANIFEST_BYTES))
-        if all(isinstance(told[part], dict) for part in ("head", "base", "last", "config")):
-            return dict(told)
+            manifest = json.loads(file.read(MAX_MANIFEST_BYTES))
+        if all(isinstance(manifest[part], dict) for part in ("head", "base", "last", "config")):
+            return dict(manifest)
     except FileNotFoundError:
         raise PublishRefused(f"{folder.name} has no {MANIFEST}: the run is not finished.") from None
     except (OSError, ValueError, KeyError, TypeError):
@@ -120,13 +125,16 @@ def _read(folder: Path) -> dict[str, Any]:
     raise PublishRefused(f"{folder.name}/{MANIFEST} is not that of a run of `gmr train`.")
 
 
-def _without_places(value: Any) -> Any:
-    """Settings without the folders in which things lay on one machine: of a path its last part is
-    kept."""
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _without_folders(value: Any) -> Any:
+    """Settings with the last part of each absolute path: its folders are of one machine."""
     if isinstance(value, Mapping):
-        return {key: _without_places(each) for key, each in value.items()}
+        return {key: _without_folders(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_places(each) for each in value]
-    return (
-        PurePath(value).name if isinstance(value, str) and PurePath(value).is_absolute() else value
-    )
+        return [_without_folders(inner) for inner in value]
+    if isinstance(value, str) and PurePath(value).is_absolute():
+        return PurePath(value).name
+    return value

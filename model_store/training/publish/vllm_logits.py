@@ -1,9 +1,8 @@
-"""Golden pairs through vLLM's own offline engine. Run by an interpreter that has vLLM, which need
-not be this project's.
+"""Scores of golden pairs by vLLM's offline engine, for any interpreter that has vLLM.
 
-Reads its task from one JSON file and writes `[logits]` to another, since vLLM prints where it
-likes. Knows token ids and pictures of a right size, no families. Invariant: it imports nothing of
-this project.
+Reads its task from a JSON file and writes `[logits]` to another, since vLLM prints on both standard
+streams. Depends on token ids and pictures of the model's size, not on families. Invariant: it
+imports nothing of this project.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2**30, "skip_mm_profiling": True}
+_ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2**30}
 
 
 def main() -> None:
-    """`TASK ANSWER`: score the task's pairs, as the service's workers do, and write their
-    logits."""
+    """`TASK ANSWER`: score the pairs of a task as the service's workers do; write the logits."""
     task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_WORKER_MULTIPROCESSING_METHOD", "spawn")
@@ -37,6 +35,14 @@ def _logits(task: dict[str, Any]) -> list[float]:
     from vllm.pooling_params import PoolingParams
 
     adapter = task["adapter"]
+    on_cpu = current_platform.is_cpu()
+    options: dict[str, Any] = dict(_ON_CPU) if on_cpu else {}
+    if task["reads_images"]:
+        images = max(len(pair["images"]) for pair in task["pairs"])
+        options |= {"limit_mm_per_prompt": {"image": images or 1}}
+        options |= {"skip_mm_profiling": True} if on_cpu else {}
+    if adapter:
+        options |= {"enable_lora": True, "max_lora_rank": task["rank"]}
     engine = LLM(
         model=task["folder"],
         runner="pooling",
@@ -45,19 +51,18 @@ def _logits(task: dict[str, Any]) -> list[float]:
         dtype="float32",
         max_model_len=task["max_tokens"],
         max_num_batched_tokens=task["max_tokens"],
-        limit_mm_per_prompt={"image": max(len(pair["images"]) for pair in task["pairs"]) or 1},
         enforce_eager=True,
-        **(_ON_CPU if current_platform.is_cpu() else {}),
-        **({"enable_lora": True, "max_lora_rank": task["rank"]} if adapter else {}),
+        **options,
     )
-    prompts = []
+
+    prompts: list[dict[str, Any]] = []
     for pair in task["pairs"]:
         prompt: dict[str, Any] = {"prompt_token_ids": pair["ids"]}
         if pair["images"]:
-            prompt["multi_modal_data"] = {
-                "image": [Image.open(path).convert("RGB") for path in pair["images"]]
-            }
+            pictures = [Image.open(path).convert("RGB") for path in pair["images"]]
+            prompt["multi_modal_data"] = {"image": pictures}
         prompts.append(prompt)
+
     outputs = engine.encode(
         prompts,
         pooling_params=PoolingParams(use_activation=False),

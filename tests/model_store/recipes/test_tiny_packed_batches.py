@@ -15,14 +15,10 @@ from model_store.evaluation.naive import NaiveReranker
 from model_store.families.gmr import Gmr
 from model_store.families.prompt import Image, Item, Prompt, Segment
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
-<<<<<<< HEAD:tests/model_store/recipes/test_tiny_batches.py
 from model_store.networks.qwen2_5_vl_images import patches, positions
-from model_store.recipes.tiny.batches import Batch, Batcher
-=======
-from model_store.networks.qwen2_5_vl_images import patches, positions
+from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher
->>>>>>> e2c11ad (The recipes: loops, the field's words, Student's t from scipy):tests/model_store/recipes/test_tiny_packed_batches.py
-from model_store.recipes.tiny.train import answer_head, pictures_of, read
+from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic import cells
 from model_store.synthetic.examples import Example, Side
 from model_store.synthetic.pictures import fitted
@@ -227,8 +223,8 @@ def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: PackedBatcher) -
     examples = [cells.sample(cell, Random(3), "heldout", 1) for cell in ("T-T", "IT-IT", "I-T")]
     with torch.inference_mode():
         batch = batcher.batch(examples)
-        logits = read(network, batch, pictures_of(network, batch))[batch.last] @ answer_head(
-            network, batcher.label_ids
+        logits = read(network, batch, pictures_of(network, batch))[batch.last] @ score_row(
+            network, batcher.readout, batcher.label_ids
         )
     for example, found in zip(examples, logits.tolist(), strict=True):
         query, *documents = (

@@ -15,7 +15,7 @@ from model_store.families.gmr import Gmr
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
 from model_store.recipes.tiny.network import EMBEDDING_RMS, begin, spelled
 from model_store.recipes.tiny.packed_batches import PackedBatcher
-from model_store.recipes.tiny.train import answer_head, learn_signs, naming_loss, see
+from model_store.recipes.tiny.train import learn_signs, naming_loss, see
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
@@ -149,16 +149,6 @@ class TestBeginning:
             rows[tokenizer.token_to_id(token)] for token in ("sort", "Ġsort", "Ġgreen")
         )
         assert sort @ spaced > 0.8 > 0.3 > spaced @ other
-
-
-def test_the_answer_head_is_the_difference_of_the_labels_rows(
-    fresh: Network, batcher: PackedBatcher
-) -> None:
-    hidden = torch.randn(3, 256, generator=torch.Generator().manual_seed(1))
-    logits = fresh.get_output_embeddings()(hidden)
-    yes, no = batcher.label_ids
-    found = hidden @ answer_head(fresh, batcher.label_ids)
-    assert torch.allclose(found, logits[:, yes] - logits[:, no], atol=1e-5)
 
 
 class TestNaming:

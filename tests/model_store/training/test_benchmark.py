@@ -72,7 +72,7 @@ def test_rows_rank_as_transformers_scores_their_pairs(rows: Path, measured: Meas
             GoldenPair("", str(example.instruction), whole(example.query), whole(side), 0.0)
             for side in documents
         ]
-        scores = logits_of(network, CHECKPOINT.family, pairs)
+        scores = logits_of(network, CHECKPOINT, pairs)
         best = scores.index(max(scores))
         assert measured.values["hit@1"][example.id] == float(best < len(example.positives))
 

@@ -29,9 +29,13 @@ def example(hard: int, random: int, positives: int = 1) -> Example:
     return Example("one", None, Side("query", None), good, tuple(negatives), "train.jsonl:7")
 
 
+def batcher(budget: int) -> Batcher:
+    return Batcher(budget=budget, family=CHECKPOINT.family, architecture=CHECKPOINT.architecture)
+
+
 def grouper(draw: Draw) -> Grouper:
     manifest = CHECKPOINT.manifest
-    return Grouper(CHECKPOINT.family, manifest.pixels, manifest.default_instruction, draw)
+    return Grouper(CHECKPOINT.family, manifest.default_instruction, draw)
 
 
 def test_negatives_are_half_random_and_half_hard_and_new_every_epoch() -> None:
@@ -153,7 +157,7 @@ def test_every_pair_stands_in_one_batch_within_the_budget(
 ) -> None:
     groups = [flat(number, each) for number, each in enumerate(lengths)]
     found = []
-    for unit in Batcher(budget=budget, image_token=-1).units(groups):
+    for unit in batcher(budget).units(groups):
         assert sum(unit.sizes) == sum(len(batch.ids) for batch in unit.batches)
         assert len(unit.batches) == 1 or len(unit.sizes) == 1
         for batch in unit.batches:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from model_store.families.tokens import LiteralTokenizer
+from model_store.checkpoint import resolve
+from model_store.families.family import Family
 from model_store.training.config import HeadConfig, TrainingError
 from model_store.training.head import LIKELIEST, Head, head_words, make_head, two_columns
 from model_store.training.losses import NO, YES, sft_loss, unified_reranking_loss
@@ -15,8 +16,8 @@ from tests.conftest import TINY
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> LiteralTokenizer:
-    return LiteralTokenizer.load(TINY)
+def family() -> Family:
+    return resolve(str(TINY)).family
 
 
 @pytest.fixture(scope="module")
@@ -24,25 +25,27 @@ def vocabulary() -> torch.Tensor:
     return torch.randn(16384, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
 
 
-def test_the_rows_are_the_labels_own(tokenizer: LiteralTokenizer, vocabulary: torch.Tensor) -> None:
-    head = make_head(HeadConfig(), vocabulary, tokenizer, seed=0)
+def test_the_rows_are_the_labels_own(family: Family, vocabulary: torch.Tensor) -> None:
+    head = make_head(HeadConfig(), vocabulary, family, seed=0)
     hidden = torch.randn(3, 8)
-    wanted = hidden @ vocabulary[[tokenizer.label("yes"), tokenizer.label("no")]].float().T
+    wanted = (
+        hidden @ vocabulary[[family.tokenizer.label("yes"), family.tokenizer.label("no")]].float().T
+    )
     assert torch.equal(head(hidden), wanted)
     assert head(hidden.bfloat16()).dtype == torch.float32
     assert [parameter.requires_grad for parameter in head.parameters()] == [False]
 
 
 def test_trained_heads_are_trained_and_random_ones_are_seeded(
-    tokenizer: LiteralTokenizer, vocabulary: torch.Tensor
+    family: Family, vocabulary: torch.Tensor
 ) -> None:
-    trainable = make_head(HeadConfig(kind="trainable"), vocabulary, tokenizer, seed=0)
+    trainable = make_head(HeadConfig(kind="trainable"), vocabulary, family, seed=0)
     one, same, other = (
-        make_head(HeadConfig(kind="random"), vocabulary, tokenizer, seed=seed) for seed in (1, 1, 2)
+        make_head(HeadConfig(kind="random"), vocabulary, family, seed=seed) for seed in (1, 1, 2)
     )
     assert trainable.rows.requires_grad
     assert torch.equal(
-        trainable.rows.detach(), make_head(HeadConfig(), vocabulary, tokenizer, seed=0).rows
+        trainable.rows.detach(), make_head(HeadConfig(), vocabulary, family, seed=0).rows
     )
     assert one.rows.requires_grad
     assert torch.equal(one.rows, same.rows)
@@ -56,18 +59,18 @@ def test_the_head_stays_in_single_precision_under_autocast() -> None:
 
 
 def test_the_papers_words() -> None:
-    assert len(LIKELIEST) == len(set(LIKELIEST)) == 16
-    assert head_words(HeadConfig(tokens=4)) == ("yes", "no", "No", "Yes")
+    labels = ("yes", "no")
+    assert len({*labels, *LIKELIEST}) == 16
+    assert head_words(HeadConfig(tokens=4), labels) == ("yes", "no", "No", "Yes")
+    for words in (("no", "yes"), ("yes", "maybe")):
+        with pytest.raises(TrainingError, match=r"head\.words must begin with yes and no"):
+            head_words(HeadConfig(words=words), labels)
 
 
-def test_a_word_of_two_tokens_is_refused(
-    tokenizer: LiteralTokenizer, vocabulary: torch.Tensor
-) -> None:
+def test_a_word_of_two_tokens_is_refused(family: Family, vocabulary: torch.Tensor) -> None:
     with pytest.raises(TrainingError, match=r"'Yes' is 2 tokens.*head\.words can name others"):
-        make_head(HeadConfig(tokens=4), vocabulary, tokenizer, seed=0)
-    four = make_head(
-        HeadConfig(words=("yes", "no", "true", "false")), vocabulary, tokenizer, seed=0
-    )
+        make_head(HeadConfig(tokens=4), vocabulary, family, seed=0)
+    four = make_head(HeadConfig(words=("yes", "no", "true", "false")), vocabulary, family, seed=0)
     assert four.rows.shape == (4, 8)
 
 

@@ -38,7 +38,7 @@ Gradients = dict[str, Tensor]
 
 
 def units(groups: list[Group], budget: int) -> list[Unit]:
-    batcher = Batcher(budget=budget, image_token=CHECKPOINT.family.image_token_id)
+    batcher = Batcher(budget=budget, family=CHECKPOINT.family, architecture=CHECKPOINT.architecture)
     return batcher.units(groups)
 
 
@@ -62,7 +62,6 @@ def groups(tmp_path_factory: pytest.TempPathFactory) -> list[Group]:
     for negatives, name in ((3, "three.jsonl"), (2, "two.jsonl")):
         grouper = Grouper(
             CHECKPOINT.family,
-            manifest.pixels,
             manifest.default_instruction,
             Draw(negatives, 0.34, seed=0),
         )
@@ -112,9 +111,9 @@ def test_logits_are_those_of_transformers_forward_pass(
 ) -> None:
     example = list(read_examples(write_colours(tmp_path)))[4]
     manifest = CHECKPOINT.manifest
-    group = Grouper(
-        CHECKPOINT.family, manifest.pixels, manifest.default_instruction, Draw(3, 0.34, 0)
-    ).group(example, 0)
+    group = Grouper(CHECKPOINT.family, manifest.default_instruction, Draw(3, 0.34, 0)).group(
+        example, 0
+    )
     # fresh maps change nothing
     model = load_reranker(config(), CHECKPOINT, torch.device("cpu")).eval()
     (unit,) = units([group], 10_000)
@@ -198,10 +197,10 @@ def test_no_gradient_flows_through_a_frozen_vision_tower(
     checkpointing: bool, groups: list[Group], load: Callable[..., Reranker]
 ) -> None:
     model = load(batch={"checkpointing": checkpointing})
-    made, tower = units(groups, 4000), model.base().visual
+    made, tower = units(groups, 4000), model.base().model.visual
     found = {}
     for always in (True, False):
-        model.base().visual = watched = Watched(tower, always=always)
+        model.base().model.visual = watched = Watched(tower, always=always)
         found[always], _ = learnt(model, made, LossConfig(), examples=len(groups))
         assert watched.flowing
         assert set(watched.flowing) == {always and checkpointing}
@@ -260,7 +259,7 @@ def test_half_precision_keeps_maps_and_logits_whole(
     assert {parameter.dtype for parameter in half.parameters() if parameter.requires_grad} == {
         torch.float32
     }
-    assert next(half.base().visual.parameters()).dtype == torch.bfloat16
+    assert next(half.base().model.visual.parameters()).dtype == torch.bfloat16
     ours, _ = learnt(half, made, LossConfig(), examples=len(groups))
     theirs, _ = learnt(full, made, LossConfig(), examples=len(groups))
     assert furthest(ours, theirs) < 0.3

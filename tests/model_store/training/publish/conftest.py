@@ -16,12 +16,12 @@ from model_store.checkpoint import Checkpoint, resolve
 from model_store.golden import read_golden, write_golden
 from model_store.manifest import digest_files, read_manifest, write_manifest
 from model_store.training.publish.card import Story
-from model_store.training.publish.run import Job
+from model_store.training.publish.run import PublishJob
 from tests.conftest import TINY
 
 CELLS = ("T-T", "T-I", "IT-IT")
 LANGUAGE = r".*language_model\.layers\..*\.(q_proj|v_proj|down_proj)"
-MakeJob = Callable[..., Job]
+MakeJob = Callable[..., PublishJob]
 
 
 def write_base(folder: Path) -> Path:
@@ -65,7 +65,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def job(base: Checkpoint, adapter: Path, tmp_path: Path) -> MakeJob:
     """A job with what differs from the usual one."""
-    usual = Job(
+    usual = PublishJob(
         base=base, adapter=adapter, output=tmp_path / "out" / "mine", name="mine", story=Story()
     )
     return lambda **changes: replace(usual, **changes)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from model_store.families.readout import LabelPair
 from model_store.golden import GoldenPair
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.parity import PARITY, ROUNDING, TOLERANCE, Parity
@@ -17,7 +18,7 @@ PAIRS = [GoldenPair(cell, "find", ("q",), ("d",), 0.0) for cell in ("T-T", "T-I"
 
 @pytest.fixture
 def parity() -> Parity:
-    parity = Parity(PAIRS)
+    parity = Parity(PAIRS, LabelPair("yes", "no"))
     parity.add("adapter", [1.0, -2.0])
     return parity
 

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from model_store.training.publish.adapters import apply_adapter, load_base
 from model_store.training.publish.card import Story
 from model_store.training.publish.pairs import PublishRefused, logits_of
 from model_store.training.publish.parity import TOLERANCE
-from model_store.training.publish.run import Job, publish
+from model_store.training.publish.run import PublishJob, publish
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
 from service.worker.settings import WorkerSettings
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.slow
 VLLM = Path(__file__).parents[4] / ".venv-vllm" / "bin" / "python"
 
 
-def refusal(job: Job, *, merged: bool = True) -> str:
+def refusal(job: PublishJob, *, merged: bool = True) -> str:
     """The sentence with which a job is refused; nothing is left of it."""
     with pytest.raises((PublishRefused, CheckpointUnusable)) as caught:
         publish(job, merged=merged)
@@ -63,6 +64,13 @@ def reweighted(adapter: Path, folder: Path, change: object) -> Path:
     return folder
 
 
+def headed(adapter: Path, folder: Path, header: dict[str, str]) -> Path:
+    """A copy of an adapter whose weights state how they are read."""
+    shutil.copytree(adapter, folder)
+    save_file(load_file(folder / ADAPTER_WEIGHTS), folder / ADAPTER_WEIGHTS, header)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def folder(base: Checkpoint, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A merged adapter, published."""
@@ -73,7 +81,7 @@ def folder(base: Checkpoint, adapter: Path, tmp_path_factory: pytest.TempPathFac
         config="steps: 5\n",
         metrics={"ndcg@10": 0.5},
     )
-    publish(Job(base=base, adapter=adapter, output=output, name="mine", story=story))
+    publish(PublishJob(base=base, adapter=adapter, output=output, name="mine", story=story))
     return output
 
 
@@ -142,7 +150,7 @@ class TestMerged:
         pairs, before = read_golden(folder), read_golden(base.folder)
         assert [pair.cell for pair in pairs] == list(CELLS)
         network = Network.from_pretrained(folder, dtype=torch.float32).eval()
-        assert logits_of(network, resolve(str(folder)).family, pairs) == pytest.approx(
+        assert logits_of(network, resolve(str(folder)), pairs) == pytest.approx(
             [pair.logit for pair in pairs], abs=1e-5
         )
         assert all(
@@ -244,11 +252,15 @@ def test_names_of_2025_become_todays(
     resolve_adapter("x", made.output, model=base)
     today = Path(shutil.copytree(adapter, tmp_path / "today"))
     pairs = read_golden(base.folder)
-    worn = apply_adapter(load_base(base, "cpu"), read_adapter(today)).merge_and_unload()
-    wanted = logits_of(worn, base.family, pairs)
+    adapted = apply_adapter(
+        load_base(base, "cpu"), read_adapter(today), base.architecture
+    ).merge_and_unload()
+    wanted = logits_of(adapted, base, pairs)
     assert [pair.logit for pair in read_golden(made.output)] == pytest.approx(wanted, abs=1e-4)
-    merged = apply_adapter(load_base(base, "cpu"), read_adapter(old)).merge_and_unload()
-    assert logits_of(merged, base.family, pairs) == pytest.approx(wanted, abs=1e-5)
+    merged = apply_adapter(
+        load_base(base, "cpu"), read_adapter(old), base.architecture
+    ).merge_and_unload()
+    assert logits_of(merged, base, pairs) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_maps_of_the_vision_tower_are_applied_where_they_are_merged(
@@ -345,13 +357,19 @@ class TestRefused:
             " 512 inputs." in said
         )
 
-    @pytest.mark.parametrize("header", [{"gmr.read_out": "yes"}, {"gmr.head": "trainable"}])
-    def test_another_score_than_the_bases(
-        self, job: MakeJob, adapter: Path, tmp_path: Path, header: dict[str, str]
+    def test_a_head_of_its_own(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
+        assert "trained with a head of its own" in refusal(
+            job(adapter=headed(adapter, tmp_path / "broken", {"gmr.head": "trainable"}))
+        )
+
+    def test_another_score_than_the_bases_beside_it(
+        self, job: MakeJob, adapter: Path, tmp_path: Path
     ) -> None:
-        folder = Path(shutil.copytree(adapter, tmp_path / "broken"))
-        save_file(load_file(folder / ADAPTER_WEIGHTS), folder / ADAPTER_WEIGHTS, header)
-        assert "was trained" in refusal(job(adapter=folder))
+        said = refusal(
+            job(adapter=headed(adapter, tmp_path / "broken", {"gmr.read_out": "yes"})), merged=False
+        )
+        assert "broken was trained for the score yes, and the score of base is yes - no" in said
+        assert "read-out 'maybe'" in refusal(job(read_out="maybe"))
 
     def test_weights_that_are_missing(self, job: MakeJob, adapter: Path, tmp_path: Path) -> None:
         def lose(tensors: dict[str, torch.Tensor]) -> None:
@@ -437,7 +455,30 @@ class TestRefused:
         assert "cannot be run" in refusal(job(python_vllm=tmp_path / "nowhere"), merged=False)
 
 
-def die_at(stage: str, job: Job) -> None:
+async def test_an_adapter_of_contrastive_learning_is_served_by_its_yes_alone(
+    job: MakeJob, base: Checkpoint, adapter: Path, tmp_path: Path
+) -> None:
+    """Merged, as a checkpoint whose manifest names the read-out (paper, eq. 2)."""
+    made = job(adapter=headed(adapter, tmp_path / "contrastive", {"gmr.read_out": "yes"}))
+    publish(made)
+    published = resolve(str(made.output))
+    assert published.manifest.read_out == "yes"
+    record = json.loads((made.output / "parity.json").read_text(encoding="utf-8"))
+    assert record["unit"] == "logit(yes)"
+    assert "model card" not in record["ways"]
+    assert "the score\nis logit(yes)." in (made.output / "MODEL_CARD.md").read_text()
+
+    network = Network.from_pretrained(made.output, dtype=torch.float32).eval()
+    both = logits_of(network, replace(published, manifest=base.manifest), read_golden(made.output))
+    golden = read_golden(made.output)
+    assert all(abs(pair.logit - pairs) > 0.1 for pair, pairs in zip(golden, both, strict=True))
+    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    (info,) = await engine.start(published)
+    assert await check_golden(engine, info, golden, None) < TOLERANCE
+    await engine.close()
+
+
+def die_at(stage: str, job: PublishJob) -> None:
     """Publish, and end without any clean-up when `stage` begins."""
     torch.set_num_threads(1)
     publish(job, report=lambda line: os._exit(9) if line.startswith(stage) else None)

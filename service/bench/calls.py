@@ -62,6 +62,7 @@ def prompt_tokens(url: str) -> dict[str, float]:
     """Prompt tokens that a gateway has counted so far: `computed` by an engine, from a `prefix`
     cache, or of pairs that were `cached`."""
     found = metrics(url)
+
     tokens = {}
     for source in _TOKEN_SOURCES:
         tokens[source] = found.get(f'rerank_prompt_tokens_total{{source="{source}"}}', 0.0)

@@ -43,9 +43,11 @@ def describe(plan: Plan) -> dict[str, Any]:
     gpu = None
     if plan.device == "cuda":
         gpu = _output(plan.python_vllm, ["-c", _GPU]).strip()
+
     engine_versions = {}
     if plan.on_vllm:
         engine_versions = json.loads(_output(plan.python_vllm, ["-c", _VERSIONS]))
+
     return {
         "date": time.strftime("%Y-%m-%d"),
         "processor": _processor(),
@@ -63,6 +65,7 @@ def matmul_rates(
     """Operations a second by dtype, for a network's products of `shapes` (inputs, outputs)."""
     python = plan.python_vllm if plan.on_vllm else sys.executable
     options = [plan.device, str(len(plan.cores)), str(_ROWS[plan.device])]
+
     rates = {}
     for dtype in dict.fromkeys(dtypes):
         arguments = ["-m", "service.bench.matmul", dtype, *options]
@@ -88,6 +91,7 @@ def _output(python: str, arguments: Sequence[str], given: str = "") -> str:
         timeout=_SECONDS,
         check=False,
     )
+
     if done.returncode:
         raise BenchRefused(f"{python} could not run a measurement.\n{done.stderr[-2000:]}")
     return done.stdout

@@ -160,6 +160,7 @@ def _names(kind: str, typed: str, known: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in known:
             raise BenchRefused(f"There is no {kind} {name!r}: choose from {', '.join(known)}.")
+
     return names
 
 
@@ -173,6 +174,7 @@ def _numbers(typed: str) -> tuple[int, ...]:
                 f"Callers are whole numbers from 1 to {MAX_CALLERS}, comma-separated."
             )
         numbers[number] = None
+
     return tuple(numbers)
 
 

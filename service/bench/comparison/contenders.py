@@ -96,6 +96,7 @@ class Service:
     def tokens(self) -> Tokens | None:
         if not self.counts_reuse:
             return None
+
         by_source = calls.prompt_tokens(self.url)
         return Tokens(sum(by_source.values()), by_source["computed"])
 
@@ -123,6 +124,7 @@ class VllmServer:
         path = "/score" if self.tuned else "/rerank"
         if len(prepared) == 1:
             return [calls.post(self.url, path, prepared[0])]
+
         return list(self._pool.map(lambda body: calls.post(self.url, path, body), prepared))
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
@@ -174,6 +176,7 @@ class Loop:
 
         process.stdin.write(request)
         process.stdin.flush()
+
         answer = process.stdout.readline()
         if not answer:
             raise ProgramFailed(f"The naive loop has ended.\n{self.programs[0].tail()}")

@@ -75,6 +75,7 @@ def summarise(
     rows: list[dict[str, Any]] = []
     for comparison in comparisons:
         rows += _rows(plan, comparison, rates)
+
     return {
         "model": plan.model,
         "device": plan.device,
@@ -159,6 +160,7 @@ def _timing(samples: Sequence[Sample]) -> dict[str, Any]:
     latencies: list[float] = []
     for sample in samples:
         latencies += sample.latencies
+
     return {
         "seconds": [sample.seconds for sample in samples],
         "pairs_per_second": statistics.median(sample.pairs / sample.seconds for sample in samples),
@@ -180,6 +182,7 @@ def _cost(samples: Sequence[Sample]) -> dict[str, Any]:
         used = sum(sample.cpu.get(role, 0.0) for sample in samples)
         cpu[role] = used / pairs * 100
         memory[role] = max(sample.memory.get(role, 0.0) for sample in samples) / 2**20
+
     return {
         "cpu_seconds_per_100_pairs": cpu,
         "memory_mib": max(sum(sample.memory.values()) for sample in samples) / 2**20,
@@ -193,6 +196,7 @@ def _arithmetic(samples: Sequence[Sample], works: Sequence[Work], rate: float) -
     shares = []
     for work, sample in zip(works, samples, strict=True):
         shares.append(work.operations / sample.seconds / rate)
+
     return {
         "unique_tokens": sum(work.tokens for work in works),
         "prompt_tokens": _sum([sample.prompt_tokens for sample in samples]),
@@ -216,6 +220,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     computed, off = row["computed_tokens"], row["disagreement"]
     if isinstance(off, float):
         off = f"{off:.1e}"
+
     return [
         row["workload"],
         f"{row['contender']} (void)" if row["void"] else row["contender"],

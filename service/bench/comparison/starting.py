@@ -40,6 +40,7 @@ def start(
             contender = _vllm_server(name, plan, checkpoint, scratch, stack)
         case _:
             contender = _loop(name, plan, checkpoint, scratch, stack)
+
     contender.programs[0].await_ready(contender.ready)
     return contender
 
@@ -67,6 +68,7 @@ def _vllm_server(
     command = vllm_server.command(
         plan, checkpoint, calls.port_of(url), scratch / "score.jinja", tuned=tuned
     )
+
     environment = inherited_environment() | plan.vllm_environment(bind_cores=tuned)
     program = stack.enter_context(
         started("front end", command, environment, scratch / f"{name}.log")
@@ -87,9 +89,11 @@ def _loop(
         plan.device,
         "frugal" if name == "naive-last" else "plain",
     ]
+
     program = stack.enter_context(
         started("loop", command, inherited_environment(), scratch / f"{name}.log", piped=True)
     )
+
     assert program.process.stdout
     if not program.process.stdout.readline():
         raise ProgramFailed(f"The naive loop did not start.\n{program.tail()}")

@@ -115,6 +115,7 @@ def _time_texts(service: RunningService, model: str, request: Request) -> list[t
 
     through_gateway()
     to_worker()
+
     rounds = []
     for number in range(_ROUNDS):
         if number % 2:
@@ -133,6 +134,7 @@ def _time_pictures(
     """Processor seconds of the gateway for a request with pictures, and of decoding and resizing
     the same pictures in this process."""
     body = request.body()
+
     before = sum(service.gateway.cpu_seconds().values())
     calls.post(service.url, "/rerank", json.dumps(body).encode())
     used = sum(service.gateway.cpu_seconds().values()) - before
@@ -150,6 +152,7 @@ def _summarise_texts(rounds: Sequence[tuple[float, float]]) -> dict[str, Any]:
     through = [seconds * 1000 for seconds, _ in rounds]
     direct = [seconds * 1000 for _, seconds in rounds]
     differences = [one - other for one, other in zip(through, direct, strict=True)]
+
     return {
         "gateway_p50_ms": statistics.median(through),
         "worker_p50_ms": statistics.median(direct),

@@ -161,6 +161,7 @@ def _gateways(worker: str, scratch: Path) -> Iterator[dict[str, _Gateway]]:
             )
             program.await_ready(partial(is_ready, url))
             gateways[name] = _Gateway(program, url)
+
         yield gateways
 
         time.sleep(_EXPORT_SECONDS)
@@ -226,6 +227,7 @@ def _table(rows: Sequence[Mapping[str, Any]], plan: Plan) -> Table:
     table = Table(title=f"{plan.documents} texts a request, all of them known; one caller")
     for heading in ("observed", "requests/s", "throughput lost", "95 %", "CPU ms a request"):
         table.add_column(heading, justify="right")
+
     for row in rows:
         low, high = row["throughput_lost_95"]
         table.add_row(

@@ -158,6 +158,7 @@ def _measure(
     turned_away = [
         outcome for outcome in outcomes if outcome.status in TURNED_AWAY and outcome.retry_after
     ]
+
     p99 = quantile(milliseconds, 0.99)
     return Row(
         fault=name,
@@ -200,6 +201,7 @@ def _overload(system: System, traffic: Traffic, extent: Extent) -> dict[str, flo
     start = time.perf_counter()
     closed_loop(url, traffic, 2 * CALLERS, requests)
     recovered = requests / (time.perf_counter() - start)
+
     return {
         "requests": len(outcomes),
         "served": len(served),
@@ -217,6 +219,7 @@ def _milliseconds(outcomes: Sequence[Outcome], share: float) -> float:
     """A quantile of the answers' times; 0 where there are none."""
     if not outcomes:
         return 0.0
+
     return quantile([outcome.seconds * 1000 for outcome in outcomes], share)
 
 
@@ -239,6 +242,7 @@ def _table(rows: Sequence[Row], extent: Extent) -> Table:
         "extra work",
     ):
         table.add_column(heading, justify="right")
+
     for row in rows:
         table.add_row(
             row.fault,

@@ -53,6 +53,7 @@ def run_soak(plan: Plan, count: int) -> int:
             plan, checkpoint, plan.engine, scratch, stack, RERANK_CACHE_MEMORY_BYTES=_CACHE_BYTES
         )
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
+
         for span in range(_SPANS):
             numbers = range(count * span // _SPANS, count * (span + 1) // _SPANS)
             _send_all(service, _bodies(workloads, numbers, plan, tokenizer), plan.callers[0])
@@ -70,6 +71,7 @@ def run_soak(plan: Plan, count: int) -> int:
         "memory_mib": [_mib(by_role) for by_role in memory],
         "growth_mib": _mib(grown),
     }
+
     if plan.output:
         write_report(report, plan.output)
     return 0
@@ -100,6 +102,7 @@ def _bodies(
         if (letter, sample) not in made:
             (request,) = requests(letter, plan.documents, 1, sample, tokenizer)
             made[letter, sample] = json.dumps(replace(request, cache="refresh").body()).encode()
+
         bodies.append(made[letter, sample])
     return bodies
 
@@ -117,6 +120,7 @@ def _table(memory: Sequence[dict[str, float]], grown: dict[str, float], count: i
     )
     for heading in ("process", "after warm-up", "at the end", "growth"):
         table.add_column(heading, justify="right")
+
     for role, more in grown.items():
         first = memory[0].get(role, 0.0)
         sizes = [f"{size / 2**20:.1f}" for size in (first, first + more, more)]

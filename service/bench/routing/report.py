@@ -73,6 +73,7 @@ def split_table(rows: Sequence[SplitRow]) -> Table:
         "gain by tokens",
     ):
         table.add_column(heading, justify="right")
+
     for row in rows:
         table.add_row(
             row.query,
@@ -98,6 +99,7 @@ def stream_table(rows: Sequence[StreamRow]) -> Table:
     )
     for heading in ("query", "callers", "affinity", "reused", "least loaded", "reused", "gain"):
         table.add_column(heading, justify="right")
+
     for row in rows:
         table.add_row(
             "image" if row.query == "Q" else "text",

@@ -45,6 +45,7 @@ class RequestMaker:
         """A request with a query of a named length and so many documents."""
         query_texts = self._extent.queries[query]
         body = self._body("T", query_texts + documents)
+
         text = " ".join(body["documents"][:query_texts])
         if not text:
             text = " ".join(body["query"].split()[:_SHORT_QUERY_WORDS])
@@ -58,6 +59,7 @@ class RequestMaker:
             body = self._body(letter, size * self._extent.pages)
             for start in range(0, len(body["documents"]), size):
                 pages.append(body | {"documents": body["documents"][start : start + size]})
+
         Random(next(self._seeds)).shuffle(pages)
         return pages
 

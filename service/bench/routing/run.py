@@ -87,6 +87,7 @@ def _disagreement(gateways: Mapping[str, str], maker: RequestMaker) -> float:
     body = json.dumps(maker.single("short", 16)).encode()
     reference: dict[int, float] = {}
     pairs: list[tuple[float, float]] = []
+
     for url in gateways.values():
         for result in json.loads(post(url, "/rerank", body))["results"]:
             first = reference.setdefault(result["index"], result["logit"])
@@ -123,6 +124,7 @@ def _compare_streams(
     request_seconds: dict[str, list[float]] = {routing: [] for routing in urls}
     stream_seconds: dict[str, list[float]] = {routing: [] for routing in urls}
     tokens_before = {routing: prompt_tokens(url) for routing, url in urls.items()}
+
     for sample in range(samples):
         for routing in sorted(urls, reverse=sample % 2 == 1):
             stream = maker.stream(letter)
@@ -134,6 +136,7 @@ def _compare_streams(
     reused = {}
     for routing, url in urls.items():
         reused[routing] = _reused_share(tokens_before[routing], prompt_tokens(url))
+
     return StreamRow(
         letter,
         callers,

@@ -55,6 +55,7 @@ def _unread(url: str, key: str, size: int) -> None:
             "truncate": "end",
         }
     ).encode()
+
     head = (
         "POST /rerank HTTP/1.1\r\n"
         "host: a\r\n"
@@ -63,6 +64,7 @@ def _unread(url: str, key: str, size: int) -> None:
         f"content-length: {len(body)}\r\n"
         "\r\n"
     )
+
     with ExitStack() as stack:
         connection = _connect(url, stack)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)

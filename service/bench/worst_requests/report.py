@@ -78,6 +78,7 @@ def row(name: str, description: str, body_bytes: int, measured: Measured) -> dic
         "others_p95_s": round(measured.others.p95(), 3),
         "others_refused": measured.others.refused,
     }
+
     broken = [name for name, bound in BOUNDS.items() if figures[name] > bound]
     return {
         "shape": name,
@@ -105,7 +106,9 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     made = Table(title="The most expensive legal request, by shape")
     for heading in _HEADINGS.values():
         made.add_column(heading, justify="right")
+
     for row in rows:
         made.add_row(*(str(row[name]) for name in _HEADINGS))
+
     made.caption = "\n".join(f"{row['shape']}: {row['says']}" for row in rows)
     return made

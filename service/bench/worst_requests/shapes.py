@@ -70,6 +70,7 @@ def _texts(piece: str, size: int) -> bytes:
     """Documents of the longest text, as many as fit."""
     text = piece * (TEXT_CHARACTERS // len(piece))
     text_bytes = len(piece.encode()) / len(piece) * TEXT_CHARACTERS
+
     count = min(size, int(BODY_BYTES / text_bytes))
     return _request([f"{number} {text}"[:TEXT_CHARACTERS] for number in range(count)])
 
@@ -83,12 +84,14 @@ def _pictures(make: Callable[[int], bytes], size: int, *, label: str = "") -> by
     """Documents of one picture each, as many as fit."""
     documents: list[dict[str, str]] = []
     room = BODY_BYTES * size // LARGEST
+
     for number in range(size):
         encoded = label + base64.b64encode(make(number)).decode()
         room -= len(encoded) + 16
         if documents and room < 0:
             break
         documents.append({"image": encoded})
+
     return _request(documents)
 
 

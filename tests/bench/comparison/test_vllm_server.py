@@ -1,10 +1,11 @@
-"""vLLM's server reads our prompts, and is sent what we are sent."""
+"""vLLM's own server reads our prompts, and gets the requests that our gateway gets."""
 
 from __future__ import annotations
 
 import base64
 import io
 import json
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from PIL import Image as Picture
 from transformers import AutoTokenizer
 
 from model_store.checkpoint import resolve
+from model_store.families.family import ImageRules
 from model_store.families.gmr import TEMPLATES, Gmr
 from model_store.families.prompt import Image, Prompt
 from model_store.families.tokens import LiteralTokenizer
-from model_store.manifest import PixelBounds
 from service.bench.comparison.vllm_server import (
     command,
     model_size,
@@ -29,7 +30,9 @@ from tests.bench.test_plan import plan
 from tests.conftest import TINY
 
 PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
-BOUNDS = PixelBounds(min_pixels=4 * 28 * 28, max_pixels=64 * 28 * 28)
+CHECKPOINT = resolve("gmr-tiny")
+RULES = ImageRules(28, min_pixels=4 * 28 * 28, max_pixels=64 * 28 * 28, token_id=0)
+ANY_SIZE = ImageRules(28, min_pixels=1, max_pixels=10**6, token_id=0)
 TOKENIZER = LiteralTokenizer.load(TINY)
 
 
@@ -46,7 +49,8 @@ TOKENIZER = LiteralTokenizer.load(TINY)
 def test_the_template_gives_our_token_ids(
     template: str, query: str | None, document: str | None
 ) -> None:
-    picture = Image(b"", 28, 28)  # one placeholder, which is how a template writes it
+    manifest = CHECKPOINT.manifest.model_copy(update={"template": template})
+    picture = Image(b"", 28, 28)  # one placeholder, as in a template
     family = Gmr(TOKENIZER, template=template)
     (ours,) = family.render((INSTRUCTION,), (query or picture,), [(document or picture,)])
     assert isinstance(ours, Prompt)
@@ -56,7 +60,7 @@ def test_the_template_gives_our_token_ids(
     ]
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     text = tokenizer.apply_chat_template(
-        messages, chat_template=score_template(template), tokenize=False, instruction=INSTRUCTION
+        messages, chat_template=score_template(manifest), tokenize=False, instruction=INSTRUCTION
     )
     assert tokenizer(text)["input_ids"] == list(ours.ids)
 
@@ -64,15 +68,13 @@ def test_the_template_gives_our_token_ids(
 def test_a_request_goes_out_whole_or_in_parts() -> None:
     request = make_request("C", 5, 1, TOKENIZER)
     whole = json.loads(rerank_body(request))
-    parts = [
-        json.loads(body)
-        for body in score_bodies(request, PixelBounds(min_pixels=1, max_pixels=10**6), 2)
-    ]
+    parts = list(map(json.loads, score_bodies(request, ANY_SIZE, 2)))
     assert [len(part["documents"]) for part in parts] == [2, 2, 1]
-    assert [document for part in parts for document in part["documents"]] == whole["documents"]
+    assert list(chain.from_iterable(part["documents"] for part in parts)) == whole["documents"]
     assert {part["queries"] for part in parts} == {whole["query"]} == {request.query}
-    assert {each["instruction"] for each in (whole, *parts)} == {INSTRUCTION}
-    assert not any(each["use_activation"] for each in (whole, *parts))
+    for body in (whole, *parts):
+        assert body["instruction"] == INSTRUCTION
+        assert not body["use_activation"]
 
 
 def pixels(item: dict[str, list[dict[str, dict[str, str]]]]) -> Picture.Image:
@@ -83,7 +85,7 @@ def pixels(item: dict[str, list[dict[str, dict[str, str]]]]) -> Picture.Image:
 def test_a_tuned_client_sends_pictures_of_the_size_the_model_reads_without_loss() -> None:
     request = make_request("C", 2, 1, TOKENIZER)
     sent = json.loads(rerank_body(request))["documents"]
-    (body,) = score_bodies(request, BOUNDS, 25)
+    (body,) = score_bodies(request, RULES, 25)
     for small, large in zip(json.loads(body)["documents"], sent, strict=True):
         assert small["content"][0]["image_url"]["url"].startswith("data:image/png;")
         expected = pixels(large).convert("RGB").resize((224, 224), Picture.Resampling.BICUBIC)
@@ -97,7 +99,7 @@ def test_a_tuned_client_sends_pictures_of_the_size_the_model_reads_without_loss(
 def test_a_picture_gets_the_size_that_the_processor_gives_it(
     size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
-    assert model_size(size, BOUNDS) == expected
+    assert model_size(size, RULES) == expected
 
 
 def test_logits_are_read_in_the_order_of_documents() -> None:
@@ -107,16 +109,15 @@ def test_logits_are_read_in_the_order_of_documents() -> None:
     first = {"data": [{"index": 0, "score": 1.0}, {"index": 1, "score": 0.0}]}
     second = {"data": [{"index": 0, "score": -2.0}]}
     assert read_logits([json.dumps(rerank).encode()]) == [-1.0, 3.5]
-    assert read_logits([json.dumps(each).encode() for each in (first, second)]) == [1.0, 0.0, -2.0]
+    assert read_logits([json.dumps(body).encode() for body in (first, second)]) == [1.0, 0.0, -2.0]
 
 
 def test_only_the_tuned_server_is_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_ENGINE_ENFORCE_EAGER", "true")
-    place = tmp_path / "score.jinja"
-    plain, tuned = (
-        command(plan(), resolve("gmr-tiny"), "8000", place, tuned=tuned) for tuned in (False, True)
-    )
-    assert place.read_text(encoding="utf-8") == score_template("code")
+    template = tmp_path / "score.jinja"
+    plain = command(plan(), CHECKPOINT, "8000", template, tuned=False)
+    tuned = command(plan(), CHECKPOINT, "8000", template, tuned=True)
+    assert template.read_text(encoding="utf-8") == score_template(CHECKPOINT.manifest)
     added = {"--block-size=32", "--max-num-batched-tokens=2048", "--enforce-eager"}
     assert set(tuned) - set(plain) == added | {
         "--enable-prefix-caching",

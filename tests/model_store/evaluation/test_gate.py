@@ -25,13 +25,11 @@ def results(datasets: Values, **changes: str) -> Results:
 def drawn(seed: int, queries: int = 100, shift: float = 0.0, names: str = "ab") -> Values:
     """Values about 0.7, the same for the same seed but for a shift of each."""
     rng = np.random.default_rng(seed)
-    return {
-        name: {
-            f"q{number}": float(value)
-            for number, value in enumerate(rng.normal(0.7 + shift, 0.2, queries))
-        }
-        for name in names
-    }
+    datasets = {}
+    for name in names:
+        values = rng.normal(0.7 + shift, 0.2, queries)
+        datasets[name] = {f"q{number}": float(value) for number, value in enumerate(values)}
+    return datasets
 
 
 def test_enough_resamples_are_drawn() -> None:
@@ -67,6 +65,7 @@ def test_a_small_loss_within_chance_is_let_through() -> None:
         results({"a": {f"q{n}": 0.5 + float(x) for n, x in enumerate(noise)}}),
         results({"a": {f"q{n}": 0.5 for n in range(50)}}),
     )
+
     assert verdict.difference == pytest.approx(-0.01)
     assert not verdict.worse
     assert verdict.low < 0 < verdict.high
@@ -77,12 +76,13 @@ def test_the_interval_is_that_of_the_normal_law_where_that_holds() -> None:
     values = np.random.default_rng(4).normal(0.02, 0.1, 2000)
     low, high = np.quantile(bootstrap([values], resamples=RESAMPLES, seed=0), [0.025, 0.975])
     error = values.std() / 2000**0.5
+
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
 
 
 def test_chance_alone_is_held_back_as_rarely_as_the_level_says() -> None:
-    """Of candidates that are as good as what they follow, 2.5 % fall below the interval; of 400
+    """Candidates that are as good as what they follow: 2.5 % fall below the interval; of 400
     that is 10, and 25 is 5 sigma."""
     held = 0
     for trial in range(400):
@@ -100,10 +100,13 @@ def test_pairing_counts() -> None:
 def test_a_dataset_counts_once_however_large_it_is() -> None:
     small = {f"q{n}": 1.0 for n in range(20)}
     large = {f"q{n}": 0.0 for n in range(980)}
+
     assert results({"a": small, "b": large}).score == 0.5
+
     verdict = compare(
         results({"a": small, "b": large}), results({"a": dict.fromkeys(small, 0.0), "b": large})
     )
+
     assert verdict.difference == 0.5
 
 
@@ -121,15 +124,18 @@ def test_the_same_results_give_the_same_verdict_and_the_interval_holds_it(
     ours = results({"a": {str(n): value for n, value in enumerate(values)}})
     theirs = results({"a": {str(n): value for n, value in enumerate(reversed(values))}})
     first = compare(ours, theirs, resamples=500, seed=seed)
+
     assert first == compare(ours, theirs, resamples=500, seed=seed)
     assert first.low - 1e-12 <= first.high
     assert first.difference == pytest.approx(0, abs=1e-12)
+
     mirrored = compare(theirs, ours, resamples=500, seed=seed)
+
     assert (mirrored.low, mirrored.high) == pytest.approx((-first.high, -first.low), abs=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"benchmark": "other"}, "cannot be compared"),
         ({"metric": "mrr"}, "cannot be compared"),
@@ -137,9 +143,9 @@ def test_the_same_results_give_the_same_verdict_and_the_interval_holds_it(
         ({"datasets": drawn(1, queries=101)}, "only one has 'q100' of 'a'"),
     ],
 )
-def test_what_is_not_alike_is_not_compared(change: dict[str, object], said: str) -> None:
+def test_what_is_not_alike_is_not_compared(change: dict[str, object], sentence: str) -> None:
     other = Results.model_validate(results(drawn(1)).model_dump() | change)
-    with pytest.raises(ResultsUnusable, match=said):
+    with pytest.raises(ResultsUnusable, match=sentence):
         compare(other, results(drawn(1)))
 
 

@@ -62,18 +62,19 @@ def test_a_perfect_order_has_an_ndcg_of_one(relevances: list[int], k: int) -> No
 def test_moving_a_better_document_up_never_lowers_a_metric(
     relevances: list[int], k: int, data: st.DataObject
 ) -> None:
-    place = data.draw(st.integers(1, len(relevances) - 1))
+    index = data.draw(st.integers(1, len(relevances) - 1))
     moved = relevances.copy()
-    if moved[place] > moved[place - 1]:
-        moved[place - 1], moved[place] = moved[place], moved[place - 1]
+    if moved[index] > moved[index - 1]:
+        moved[index - 1], moved[index] = moved[index], moved[index - 1]
+
     assert ndcg(moved, k) >= ndcg(relevances, k)
     assert hit_rate(moved, k) >= hit_rate(relevances, k)
 
 
-@pytest.mark.parametrize("place", range(1, 10))
-def test_moving_the_relevant_document_up_within_the_cutoff_raises_ndcg(place: int) -> None:
-    below = [float(other == place) for other in range(10)]
-    above = [float(other == place - 1) for other in range(10)]
+@pytest.mark.parametrize("index", range(1, 10))
+def test_moving_the_relevant_document_up_within_the_cutoff_raises_ndcg(index: int) -> None:
+    below = [float(other == index) for other in range(10)]
+    above = [float(other == index - 1) for other in range(10)]
     assert ndcg(above, 10) > ndcg(below, 10)
 
 
@@ -91,16 +92,18 @@ def test_the_chance_level_is_the_average_over_random_orders(candidates: int, k: 
     relevances = [1.0] + [0.0] * (candidates - 1)
     rounds = 20_000
     average = sum(ndcg(rng.sample(relevances, candidates), k) for _ in range(rounds)) / rounds
+
     assert expected_ndcg_of_chance(candidates, k) == pytest.approx(average, abs=0.01)
 
 
 @pytest.mark.parametrize(("candidates", "k"), [(1, 1), (2, 1), (7, 5), (10, 10)])
 def test_the_chance_level_is_the_mean_over_all_places(candidates: int, k: int) -> None:
-    places = [
-        ndcg([float(other == place) for other in range(candidates)], k)
-        for place in range(candidates)
-    ]
-    assert expected_ndcg_of_chance(candidates, k) == pytest.approx(sum(places) / candidates)
+    total = 0.0
+    for rank in range(candidates):
+        relevances = [0.0] * candidates
+        relevances[rank] = 1.0
+        total += ndcg(relevances, k)
+    assert expected_ndcg_of_chance(candidates, k) == pytest.approx(total / candidates)
 
 
 def test_equal_scores_keep_the_candidates_order() -> None:

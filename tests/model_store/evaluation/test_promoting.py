@@ -1,5 +1,4 @@
-"""`gmr models`, typed: what is let into a channel, what is held back, and what each refusal
-says."""
+"""`gmr models` on the command line: promotions, refusals, and the sentence of each refusal."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ register(APP)
 
 
 @dataclass
-class Desk:
+class Models:
     """A registry with two versions of one name, and the results of each."""
 
     folder: Path
@@ -59,9 +58,9 @@ class Desk:
     def promote(self, version: int, *arguments: object) -> Result:
         return self.run("promote", "small", self.digests[version][:12], *arguments)
 
-    def refused(self, result: Result, said: str) -> None:
+    def refused(self, result: Result, sentence: str) -> None:
         assert result.exit_code == 1, result.output
-        assert re.search(said, result.stderr), result.stderr
+        assert re.search(sentence, result.stderr), result.stderr
         assert re.fullmatch(r"[^\n]+\.\n", result.stderr)
 
     @property
@@ -71,121 +70,147 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def models(tmp_path: Path) -> Models:
     storage = LocalStorage(tmp_path / "registry")
-    return Desk(
+    return Models(
         tmp_path,
         [upload(storage, make_folder(tmp_path / f"made{seed}", seed)).digest for seed in range(3)],
     )
 
 
-def test_the_first_version_needs_no_comparison(desk: Desk) -> None:
-    assert desk.promote(0).exit_code == 0
-    assert desk.used == desk.digests[0]
+def test_the_first_version_needs_no_comparison(models: Models) -> None:
+    assert models.promote(0).exit_code == 0
+    assert models.used == models.digests[0]
 
 
-def test_a_candidate_that_is_as_good_is_promoted_and_the_record_tells(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    result = desk.promote(1, "--evaluation", desk.results(1, 0.01))
+def test_a_candidate_that_is_as_good_is_promoted_and_the_record_tells(
+    models: Models,
+) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    result = models.promote(1, "--evaluation", models.results(1, 0.01))
+
     assert result.exit_code == 0, result.output
     assert "better than" in result.output
-    record = current(desk.storage, "small", "production")
+
+    record = current(models.storage, "small", "production")
+
     assert record
-    assert (record.digest, record.forced) == (desk.digests[1], False)
+    assert (record.digest, record.forced) == (models.digests[1], False)
     assert record.gate
     assert record.gate["difference"] == pytest.approx(0.01)
 
 
-def test_a_worse_candidate_is_held_back(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    desk.refused(
-        desk.promote(1, "--evaluation", desk.results(1, -0.05)), r"worse than .* was not promoted"
+def test_a_worse_candidate_is_held_back(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    models.refused(
+        models.promote(1, "--evaluation", models.results(1, -0.05)),
+        r"worse than .* was not promoted",
     )
-    assert desk.used == desk.digests[0]
+    assert models.used == models.digests[0]
 
 
-def test_force_is_recorded(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    result = desk.promote(1, "--evaluation", desk.results(1, -0.05), "--force")
+def test_force_is_recorded(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    result = models.promote(1, "--evaluation", models.results(1, -0.05), "--force")
+
     assert result.exit_code == 0, result.output
-    record = current(desk.storage, "small", "production")
+
+    record = current(models.storage, "small", "production")
+
     assert record
     assert record.forced
     assert record.gate
     assert record.gate["high"] < 0
     assert (
         "(forced)"
-        in json.loads(desk.run("show", "small@production").output)["channels"]["production"][0]
+        in json.loads(models.run("show", "small@production").output)["channels"]["production"][0]
     )
 
 
-def test_force_that_was_not_needed_is_not_recorded(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    desk.promote(1, "--evaluation", desk.results(1, 0.05), "--force")
-    record = current(desk.storage, "small", "production")
+def test_force_that_was_not_needed_is_not_recorded(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    models.promote(1, "--evaluation", models.results(1, 0.05), "--force")
+    record = current(models.storage, "small", "production")
+
     assert record
     assert not record.forced
 
 
-def test_after_the_first_an_evaluation_is_asked_for(desk: Desk) -> None:
-    desk.promote(0)
-    desk.refused(desk.promote(1), "give the candidate's --evaluation, or --force")
-    desk.refused(desk.promote(1, "--evaluation", desk.results(1)), "promoted without an evaluation")
+def test_after_the_first_an_evaluation_is_asked_for(models: Models) -> None:
+    models.promote(0)
+    models.refused(models.promote(1), "give the candidate's --evaluation, or --force")
+    models.refused(
+        models.promote(1, "--evaluation", models.results(1)), "promoted without an evaluation"
+    )
+
     assert (
-        desk.promote(1, "--evaluation", desk.results(1), "--baseline", desk.results(0)).exit_code
+        models.promote(
+            1, "--evaluation", models.results(1), "--baseline", models.results(0)
+        ).exit_code
         == 0
     )
-    assert desk.promote(2, "--force").exit_code == 0
-    record = current(desk.storage, "small", "production")
+    assert models.promote(2, "--force").exit_code == 0
+
+    record = current(models.storage, "small", "production")
+
     assert record
     assert (record.forced, record.gate) == (True, None)
 
 
-def test_results_of_another_checkpoint_do_not_count(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    desk.refused(desk.promote(1, "--evaluation", desk.results(2, 0.1)), "holds the results of")
-    desk.refused(
-        desk.promote(1, "--evaluation", desk.results(2, 0.1), "--force"), "holds the results of"
+def test_results_of_another_checkpoint_do_not_count(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    models.refused(
+        models.promote(1, "--evaluation", models.results(2, 0.1)), "holds the results of"
     )
-    desk.refused(
-        desk.promote(1, "--evaluation", desk.results(1), "--baseline", desk.results(2)),
+    models.refused(
+        models.promote(1, "--evaluation", models.results(2, 0.1), "--force"),
         "holds the results of",
     )
-    assert desk.used == desk.digests[0]
-
-
-def test_another_benchmark_does_not_count(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    desk.refused(
-        desk.promote(1, "--evaluation", desk.results(1, benchmark="c")), "cannot be compared"
+    models.refused(
+        models.promote(1, "--evaluation", models.results(1), "--baseline", models.results(2)),
+        "holds the results of",
     )
-    assert desk.used == desk.digests[0]
+
+    assert models.used == models.digests[0]
 
 
-def test_a_rollback_brings_the_evaluation_back(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    desk.promote(1, "--evaluation", desk.results(1, 0.1))
-    assert desk.run("rollback", "small").exit_code == 0
-    assert desk.used == desk.digests[0]
-    desk.refused(desk.promote(2, "--evaluation", desk.results(2, -0.05)), "worse than")
+def test_another_benchmark_does_not_count(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    models.refused(
+        models.promote(1, "--evaluation", models.results(1, benchmark="c")),
+        "cannot be compared",
+    )
+    assert models.used == models.digests[0]
 
 
-def test_a_kept_evaluation_that_was_changed_is_not_used(desk: Desk) -> None:
-    desk.promote(0, "--evaluation", desk.results(0))
-    kept = next((desk.folder / "registry" / "small" / "evaluations").iterdir())
+def test_a_rollback_brings_the_evaluation_back(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    models.promote(1, "--evaluation", models.results(1, 0.1))
+
+    assert models.run("rollback", "small").exit_code == 0
+    assert models.used == models.digests[0]
+
+    models.refused(models.promote(2, "--evaluation", models.results(2, -0.05)), "worse than")
+
+
+def test_a_kept_evaluation_that_was_changed_is_not_used(models: Models) -> None:
+    models.promote(0, "--evaluation", models.results(0))
+    kept = next((models.folder / "registry" / "small" / "evaluations").iterdir())
     kept.write_text(kept.read_text().replace("0.", "0.0", 1), encoding="utf-8")
-    desk.refused(desk.promote(1, "--evaluation", desk.results(1)), "cannot be read")
+    models.refused(models.promote(1, "--evaluation", models.results(1)), "cannot be read")
 
 
-def test_a_version_that_is_not_whole_is_not_promoted(desk: Desk) -> None:
-    (desk.folder / "registry" / "small" / desk.digests[0] / "model.safetensors").write_bytes(b"cut")
-    desk.refused(desk.promote(0), r"model\.safetensors is missing or not whole")
-    assert desk.used is None
+def test_a_version_that_is_not_whole_is_not_promoted(models: Models) -> None:
+    (models.folder / "registry" / "small" / models.digests[0] / "model.safetensors").write_bytes(
+        b"cut"
+    )
+    models.refused(models.promote(0), r"model\.safetensors is missing or not whole")
+    assert models.used is None
 
 
-def test_promoting_what_is_promoted_is_said(desk: Desk) -> None:
-    desk.promote(0)
-    desk.refused(desk.promote(0), "already")
+def test_promoting_what_is_promoted_is_said(models: Models) -> None:
+    models.promote(0)
+    models.refused(models.promote(0), "already")
 
 
 class Overtaken(LocalStorage):
@@ -202,41 +227,53 @@ class Overtaken(LocalStorage):
         return super().create(path, content)
 
 
-def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(desk: Desk) -> None:
+def test_a_comparison_with_what_is_no_longer_promoted_does_not_count(
+    models: Models,
+) -> None:
     promote_checked(
-        desk.storage, "small", desk.digests[0], "production", evaluation=desk.results(0)
+        models.storage, "small", models.digests[0], "production", evaluation=models.results(0)
     )
-    overtaken = Overtaken(desk.folder / "registry", desk.digests[2])
+    overtaken = Overtaken(models.folder / "registry", models.digests[2])
+
     with pytest.raises(PromotionConflict):
         promote_checked(
-            overtaken, "small", desk.digests[1], "production", evaluation=desk.results(1, 0.1)
+            overtaken,
+            "small",
+            models.digests[1],
+            "production",
+            evaluation=models.results(1, 0.1),
         )
-    assert desk.used == desk.digests[2]
+    assert models.used == models.digests[2]
 
 
-def test_list_show_verify_and_pull_agree(desk: Desk) -> None:
-    desk.promote(0)
-    listed = desk.run("list").output.splitlines()
+def test_list_show_verify_and_pull_agree(models: Models) -> None:
+    models.promote(0)
+    listed = models.run("list").output.splitlines()
+
     assert listed[0] == "gmr-tiny  ships"
     assert sorted(line.split()[0] for line in listed[1:]) == sorted(
-        f"small@sha256:{digest[:12]}" for digest in desk.digests
+        f"small@sha256:{digest[:12]}" for digest in models.digests
     )
     assert [line for line in listed if line.endswith("production")] == [
-        line for line in listed if desk.digests[0][:12] in line
+        line for line in listed if models.digests[0][:12] in line
     ]
-    shown = json.loads(desk.run("show", "small@production").output)
-    assert shown["digest"] == f"sha256:{desk.digests[0]}"
+
+    shown = json.loads(models.run("show", "small@production").output)
+
+    assert shown["digest"] == f"sha256:{models.digests[0]}"
     assert (
-        desk.run("verify", "small@production").output.splitlines()[-1]
-        == f"small@sha256:{desk.digests[0]} is whole."
+        models.run("verify", "small@production").output.splitlines()[-1]
+        == f"small@sha256:{models.digests[0]} is whole."
     )
-    pulled = Path(desk.run("pull", "small@production").output.splitlines()[-1])
-    assert desk.run("verify", pulled).output == f"small@sha256:{desk.digests[0]} is whole.\n"
+
+    pulled = Path(models.run("pull", "small@production").output.splitlines()[-1])
+
+    assert models.run("verify", pulled).output == f"small@sha256:{models.digests[0]} is whole.\n"
 
 
-def test_what_ships_can_be_shown_and_verified(desk: Desk) -> None:
-    assert json.loads(desk.run("show", "gmr-tiny").output)["name"] == "gmr-tiny"
-    assert desk.run("verify", TINY).output == desk.run("verify", "gmr-tiny").output
+def test_what_ships_can_be_shown_and_verified(models: Models) -> None:
+    assert json.loads(models.run("show", "gmr-tiny").output)["name"] == "gmr-tiny"
+    assert models.run("verify", TINY).output == models.run("verify", "gmr-tiny").output
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "pull"])
@@ -244,28 +281,31 @@ def test_what_ships_can_be_shown_and_verified(desk: Desk) -> None:
     "model",
     ["nothing", "small@staging", "small@00000000", "small@", "nothing://x/small@production"],
 )
-def test_what_is_not_there_is_one_sentence(desk: Desk, command: str, model: str) -> None:
-    desk.refused(desk.run(command, model), ".")
+def test_what_is_not_there_is_one_sentence(models: Models, command: str, model: str) -> None:
+    models.refused(models.run(command, model), ".")
 
 
-def test_what_does_not_verify_is_said(desk: Desk) -> None:
-    (desk.folder / "registry" / "small" / desk.digests[0] / "config.json").write_bytes(b"{]")
-    desk.refused(desk.run("verify", f"small@{desk.digests[0]}"), r"config\.json is not the file")
+def test_what_does_not_verify_is_said(models: Models) -> None:
+    (models.folder / "registry" / "small" / models.digests[0] / "config.json").write_bytes(b"{]")
+    models.refused(
+        models.run("verify", f"small@{models.digests[0]}"), r"config\.json is not the file"
+    )
 
 
-def test_no_registry_is_said() -> None:
+def test_a_missing_registry_is_refused() -> None:
     result = CliRunner().invoke(
         APP, ["models", "promote", "small", "00000000"], env={"RERANK_REGISTRY": None}
     )
     assert (result.exit_code, "RERANK_REGISTRY" in result.stderr) == (2, True)
 
 
-def test_an_unreadable_results_file_is_said(desk: Desk, tmp_path: Path) -> None:
-    desk.refused(
-        desk.promote(0, "--evaluation", tmp_path / "nowhere.json"), r"nowhere\.json cannot be read"
+def test_an_unreadable_results_file_is_said(models: Models, tmp_path: Path) -> None:
+    models.refused(
+        models.promote(0, "--evaluation", tmp_path / "nowhere.json"),
+        r"nowhere\.json cannot be read",
     )
 
 
-def test_a_name_that_leads_elsewhere_is_refused(desk: Desk) -> None:
+def test_a_name_that_leads_elsewhere_is_refused(models: Models) -> None:
     with pytest.raises(RegistryFailed):
-        promote_checked(desk.storage, "../x", "0" * 64, "production")
+        promote_checked(models.storage, "../x", "0" * 64, "production")

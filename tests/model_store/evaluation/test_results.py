@@ -35,7 +35,9 @@ def file(tmp_path: Path) -> Path:
 def refusal(file: Path) -> str:
     with pytest.raises(ResultsUnusable) as caught:
         read_results(file)
+
     sentence = str(caught.value)
+
     assert re.fullmatch(r"results\.json [^\n]+\.", sentence)
     return sentence
 
@@ -43,13 +45,14 @@ def refusal(file: Path) -> str:
 def test_they_read_back(file: Path) -> None:
     written = Results.model_validate(GIVEN)
     write_results(file, written)
+
     assert read_results(file) == written
     assert written.score == (0.75 + 0) / 2
     assert list(file.parent.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({"schema_version": 2}, "schema_version"),
         ({"extra": 1}, "extra"),
@@ -62,9 +65,9 @@ def test_they_read_back(file: Path) -> None:
         ({"datasets": {"x": {"": 1}}}, "datasets/x"),
     ],
 )
-def test_what_is_wrong_is_named(file: Path, change: dict[str, object], said: str) -> None:
+def test_what_is_wrong_is_named(file: Path, change: dict[str, object], sentence: str) -> None:
     file.write_text(json.dumps(GIVEN | change), encoding="utf-8")
-    assert said in refusal(file)
+    assert sentence in refusal(file)
 
 
 @pytest.mark.parametrize(
@@ -84,9 +87,12 @@ def test_no_file_and_a_folder_are_refused(file: Path) -> None:
 def test_bounds_hold(file: Path) -> None:
     many = {f"q{number}": 0.5 for number in range(MAX_QUERIES + 1)}
     file.write_text(json.dumps(GIVEN | {"datasets": {"x": many}}), encoding="utf-8")
+
     assert f"more than {MAX_QUERIES} queries" in refusal(file)
+
     with file.open("wb") as large:
         large.truncate(MAX_RESULT_BYTES + 1)
+
     assert f"larger than {MAX_RESULT_BYTES} bytes" in refusal(file)
 
 
@@ -95,6 +101,7 @@ def test_a_disk_that_takes_no_more_leaves_what_was_there(file: Path) -> None:
     many = Results.model_validate(
         GIVEN | {"datasets": {"x": {f"q{number}": 0.5 for number in range(1000)}}}
     )
+
     with file_size_limit(2000), pytest.raises(ResultsUnusable, match="cannot be written"):
         write_results(file, many)
     assert read_results(file) == Results.model_validate(GIVEN)

@@ -40,8 +40,7 @@ def now(storage: Storage) -> str:
 
 
 def insist(root: str, digit: str, times: int) -> None:
-    """Promote `times` times, looking again whenever somebody else was first; read a whole state at
-    every turn."""
+    """Promote `times` times, again after each conflict; every read finds a complete state."""
     storage = open_storage(root)
     for number in range(times):
         digest = digit * 63 + f"{number:x}"[-1]
@@ -92,13 +91,18 @@ def test_channels_do_not_touch_each_other(storage: Storage) -> None:
 def test_a_rollback_goes_back_and_two_go_back_by_two(storage: Storage) -> None:
     put(storage, A, B, C)
     rollback(storage, "small", "production")
+
     assert now(storage) == B
+
     rollback(storage, "small", "production")
+
     assert now(storage) == A
     with pytest.raises(RegistryFailed, match="nothing to go back to"):
         rollback(storage, "small", "production")
+
     put(storage, C)
     rollback(storage, "small", "production")
+
     assert now(storage) == A
     assert [record.action for record in reversed(history(storage, "small", "production"))] == [
         "promote", "promote", "promote", "rollback", "rollback", "promote", "rollback",
@@ -115,6 +119,7 @@ def test_who_looked_too_early_is_told(storage: Storage) -> None:
     put(storage, A)
     before = current(storage, "small", "production")
     put(storage, B)
+
     with pytest.raises(PromotionConflict, match="by somebody else"):
         promote(storage, "small", "production", C, after=before)
     assert now(storage) == B
@@ -124,9 +129,12 @@ def test_threads_that_promote_at_once_leave_one_history(root: str) -> None:
     threads = [threading.Thread(target=insist, args=(root, digit, 10)) for digit in "abcd"]
     for thread in threads:
         thread.start()
+
     for thread in threads:
         thread.join()
+
     records = assert_unbroken(open_storage(root), 40)
+
     assert len({record.digest for record in records}) == 40
 
 
@@ -136,10 +144,14 @@ def test_processes_that_promote_at_once_leave_one_history(tmp_path: Path) -> Non
     processes = [fresh.Process(target=insist, args=(root, digit, 15)) for digit in "ab"]
     for process in processes:
         process.start()
+
     for process in processes:
         process.join()
+
     assert [process.exitcode for process in processes] == [0, 0]
+
     records = assert_unbroken(LocalStorage(Path(root)), 30)
+
     assert sum(record.digest[0] == "a" for record in records) == 15
     assert {path.name for path in (tmp_path / "registry" / RECORDS).iterdir()} == {
         f"{number:06}.json" for number in range(1, 31)
@@ -173,6 +185,7 @@ def test_a_record_that_says_nonsense_is_refused(
         | change
     )
     storage.create(f"{RECORDS}/000002.json", json.dumps(record).encode())
+
     with pytest.raises(RegistryFailed, match="the record 000002 cannot be read"):
         current(storage, "small", "production")
 

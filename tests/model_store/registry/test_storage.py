@@ -23,10 +23,13 @@ def test_what_was_put_is_there(storage: Storage, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"one" * 1000)
     storage.put(source, "a/b/c")
+
     assert storage.read("a/b/c", 3000) == b"one" * 1000
     assert storage.size("a/b/c") == 3000
+
     with storage.open("a/b/c") as file:
         assert file.read(4) == b"oneo"
+
     assert (storage.names(""), storage.names("a"), storage.names("a/b")) == (["a"], ["b"], ["c"])
 
 
@@ -66,14 +69,17 @@ def test_of_many_at_once_one_creates_it(root: str) -> None:
     threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
+
     for thread in threads:
         thread.join()
+
     assert sorted(won) == list(range(20))
 
 
 def test_a_draft_that_was_left_behind_is_not_listed(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path)
     (tmp_path / ".0123456789abcdef.draft").write_bytes(b"half")
+
     assert storage.create("whole", b"")
     assert storage.names("") == ["whole"]
 
@@ -87,12 +93,14 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
 def test_a_disk_that_takes_no_more_leaves_what_was_there(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path / "registry")
     assert storage.create("a", b"before")
+
     (tmp_path / "source").write_bytes(bytes(5000))
     with file_size_limit(1000):
         with pytest.raises(RegistryFailed, match="cannot be written"):
             storage.put(tmp_path / "source", "a")
         with pytest.raises(RegistryFailed, match="cannot be written"):
             storage.create("b", bytes(5000))
+
     assert storage.read("a", 10) == b"before"
     assert [path.name for path in (tmp_path / "registry").iterdir()] == ["a"]
 

@@ -72,6 +72,7 @@ def test_what_is_uploaded_is_listed_and_found(storage: Storage, folder: Path) ->
     assert version.digest == hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     assert names(storage) == ["small"]
     assert versions.versions(storage, "small") == [version]
+
     for prefix in (version.digest, version.digest[:8], f"sha256:{version.digest[:20]}"):
         assert find_by_digest(storage, "small", prefix) == version
 
@@ -85,7 +86,9 @@ def test_a_broken_folder_is_not_uploaded(storage: Storage, folder: Path) -> None
     (folder / "config.json").write_bytes(b"[]")
     with pytest.raises(CheckpointUnusable, match=r"config\.json is not the file"):
         upload(storage, folder)
+
     (folder / MANIFEST).unlink()
+
     with pytest.raises(CheckpointUnusable, match="only what `gmr publish` made"):
         upload(storage, folder)
     assert storage.names("") == []
@@ -100,6 +103,7 @@ def test_a_half_written_version_is_never_visible(
     assert names(storage) == []
     with pytest.raises(RegistryFailed, match="has no version"):
         find_by_digest(storage, "small", manifest_digest(folder))
+
     version = upload(storage, folder)
     check(storage, version)
 
@@ -107,10 +111,11 @@ def test_a_half_written_version_is_never_visible(
 def test_a_pulled_folder_is_the_published_one(
     root: str, storage: Storage, folder: Path, tmp_path: Path
 ) -> None:
-    told: list[int] = []
-    pulled = pull(storage, upload(storage, folder), tmp_path / "cache", told.append)
+    moved: list[int] = []
+    pulled = pull(storage, upload(storage, folder), tmp_path / "cache", moved.append)
+
     assert contents(pulled) == contents(folder)
-    assert sum(told) == sum(map(len, FILES.values()))
+    assert sum(moved) == sum(map(len, FILES.values()))
 
 
 def test_what_was_pulled_is_not_loaded_again(
@@ -118,9 +123,10 @@ def test_what_was_pulled_is_not_loaded_again(
 ) -> None:
     version = upload(storage, folder)
     first = pull(storage, version, tmp_path / "cache")
-    told: list[int] = []
-    assert pull(storage, version, tmp_path / "cache", told.append) == first
-    assert told == []
+    moved: list[int] = []
+
+    assert pull(storage, version, tmp_path / "cache", moved.append) == first
+    assert moved == []
 
 
 def test_a_cache_that_was_damaged_is_made_whole(
@@ -129,6 +135,7 @@ def test_a_cache_that_was_damaged_is_made_whole(
     version = upload(storage, folder)
     pulled = pull(storage, version, tmp_path / "cache")
     (pulled / "model.safetensors").write_bytes(b"damaged")
+
     assert contents(pull(storage, version, tmp_path / "cache")) == contents(folder)
 
 
@@ -145,27 +152,31 @@ def test_an_interrupted_pull_leaves_nothing_that_resolves_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         pull(storage, version, cache, stop)
     assert not (cache / version.digest).exists()
-    told: list[int] = []
-    pull(storage, version, cache, told.append)
-    assert sum(told) == len(FILES["tokenizer.json"])  # all that came before had arrived
+
+    moved: list[int] = []
+    pull(storage, version, cache, moved.append)
+
+    assert sum(moved) == len(FILES["tokenizer.json"])  # all that came before had arrived
 
 
 def test_many_pull_at_once(storage: Storage, folder: Path, tmp_path: Path) -> None:
     version = upload(storage, folder)
     pulled: list[Path] = []
-    told: list[int] = []
+    moved: list[int] = []
     threads = [
         threading.Thread(
-            target=lambda: pulled.append(pull(storage, version, tmp_path / "cache", told.append))
+            target=lambda: pulled.append(pull(storage, version, tmp_path / "cache", moved.append))
         )
         for _ in range(6)
     ]
     for thread in threads:
         thread.start()
+
     for thread in threads:
         thread.join()
+
     assert pulled == [tmp_path / "cache" / version.digest] * 6
-    assert sum(told) == version.bytes
+    assert sum(moved) == version.bytes
 
 
 @pytest.mark.parametrize(
@@ -182,7 +193,9 @@ def test_a_file_that_was_changed_is_refused(
             RegistryFailed, match=r"model\.safetensors is not the file that was published"
         ):
             use(storage, version)
+
     assert not (tmp_path / "cache" / version.digest).exists()
+
     if len(content) != len(FILES["model.safetensors"]):
         with pytest.raises(RegistryFailed, match="missing or not whole"):
             check_sizes(storage, version)
@@ -192,6 +205,7 @@ def test_a_file_that_is_gone_is_refused(tmp_path: Path, folder: Path) -> None:
     storage = LocalStorage(tmp_path / "registry")
     version = upload(storage, folder)
     (tmp_path / "registry" / "small" / version.digest / "config.json").unlink()
+
     with pytest.raises(RegistryFailed, match=r"config\.json"):
         pull(storage, version, tmp_path / "cache")
 
@@ -199,9 +213,9 @@ def test_a_file_that_is_gone_is_refused(tmp_path: Path, folder: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda told: told + b" ",
-        lambda told: told.replace(b'"seed": 0', b'"seed": 1'),
-        lambda told: b"{}",
+        lambda manifest: manifest + b" ",
+        lambda manifest: manifest.replace(b'"seed": 0', b'"seed": 1'),
+        lambda manifest: b"{}",
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(
@@ -255,6 +269,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(
     text = (folder / MANIFEST).read_text(encoding="utf-8").replace('"config.json"', f'"{file}"')
     digest = hashlib.sha256(text.encode()).hexdigest()
     storage.create(f"small/{digest}/{MANIFEST}", text.encode())
+
     with pytest.raises(CheckpointUnusable, match="not a valid manifest"):
         find_by_digest(storage, "small", digest)
 
@@ -268,8 +283,10 @@ def test_an_unknown_schema_or_an_absurd_size_is_refused(
 ) -> None:
     text = (folder / MANIFEST).read_text(encoding="utf-8")
     assert change[0] in text
+
     digest = hashlib.sha256(text.replace(*change).encode()).hexdigest()
     storage.create(f"small/{digest}/{MANIFEST}", text.replace(*change).encode())
+
     with pytest.raises(CheckpointUnusable, match="not a valid manifest"):
         find_by_digest(storage, "small", digest)
 
@@ -289,6 +306,7 @@ def test_a_pull_that_does_not_fit_is_refused_before_a_byte(
         for name, file in version.manifest.files.items()
     }
     huge = Version("small", version.digest, version.manifest.model_copy(update={"files": files}))
+
     with pytest.raises(RegistryFailed, match="are free"):
         pull(storage, huge, tmp_path / "cache")
     assert not (tmp_path / "cache" / version.digest).exists()
@@ -326,6 +344,8 @@ def test_a_killed_upload_leaves_nothing_that_is_listed(tmp_path: Path, folder: P
         upload(LocalStorage(registry), folder)
         os._exit(0)
     _, status = os.waitpid(child, 0)
+
     assert os.waitstatus_to_exitcode(status) == 9
     assert names(LocalStorage(registry)) == []
+
     check(LocalStorage(registry), upload(LocalStorage(registry), folder))

@@ -48,9 +48,12 @@ def test_a_conversion_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) 
     target, uninterrupted = tmp_path / "rows.jsonl", tmp_path / "uninterrupted.jsonl"
     numbers(uninterrupted)
     killed = subprocess.run([sys.executable, "-c", KILLED, target], check=False, env=os.environ)
+
     assert killed.returncode == -signal.SIGKILL
     assert not target.exists()
+
     parts = tmp_path / "rows.jsonl.parts"
+
     assert sorted(path.name for path in parts.iterdir() if not path.name.startswith(".")) == [
         "000000.json",
         "000000.jsonl",
@@ -64,9 +67,12 @@ def test_a_conversion_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) 
         return row(number, outcomes)
 
     convert(target, DESCRIBED, range(10), counted, rows_a_part=4)
+
     assert made == [4, 5, 6, 7, 8, 9]  # the first part was done
     assert target.read_bytes() == uninterrupted.read_bytes()
+
     reports = [path.with_name(f"{path.name}.report.json") for path in (target, uninterrupted)]
+
     assert reports[0].read_bytes() == reports[1].read_bytes()
     assert not parts.exists()
 
@@ -75,6 +81,7 @@ def test_what_is_finished_is_not_made_again(tmp_path: Path) -> None:
     target = tmp_path / "rows.jsonl"
     first = numbers(target)
     target.write_bytes(b"changed\n")
+
     assert numbers(target) == first
     assert target.read_bytes() == b"changed\n"
 
@@ -95,6 +102,7 @@ def test_the_bound_is_the_same_over_parts_and_after_an_interruption(tmp_path: Pa
             DataError, match=rf"source:{2 * allowed + 1}: .*--max-bad {allowed} allows"
         ):
             half(allowed)
+
     assert (half(6).bad, half(6).written) == (6, 6)
     with pytest.raises(DataError, match="--max-bad 5 allows"):
         half(5)
@@ -109,11 +117,13 @@ def test_progress_is_shown_as_rows_read(tmp_path: Path) -> None:
 
     numbers(tmp_path / "rows.jsonl", show_progress=show_progress)
     numbers(tmp_path / "rows.corpus.jsonl", show_progress=show_progress)
+
     assert shown == {"examples": [4, 4, 2], "documents": [4, 4, 2]}
 
 
 def test_counts_are_in_the_report(tmp_path: Path) -> None:
     numbers(tmp_path / "rows.jsonl")
     report = json.loads((tmp_path / "rows.jsonl.report.json").read_text(encoding="utf-8"))
+
     assert (report["made_from"], report["read"], report["written"]) == (DESCRIBED, 10, 7)
     assert report["counts"] == {"skipped: every third": 3}

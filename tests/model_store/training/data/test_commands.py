@@ -46,20 +46,24 @@ def test_from_msmarco_to_mined_rows(app: typer.Typer, tmp_path: Path) -> None:
     rows, train, dev, mined = (
         tmp_path / f"{name}.jsonl" for name in ("rows", "train", "dev", "mined")
     )
-    tables = [
-        part
-        for name in ("collection", "queries", "qrels")
-        for part in (f"--{name}", tmp_path / f"{name}.tsv")
-    ]
+    tables: list[object] = []
+    for name in ("collection", "queries", "qrels"):
+        tables += [f"--{name}", tmp_path / f"{name}.tsv"]
     done = typed(app, "convert", "msmarco", rows, *tables, "--instruction", "Find it.")
+
     assert (done.exit_code, done.stdout.splitlines()) == (
         0,
         ["60 documents", "40 examples", f"Written to {rows}"],
     )
+
     done = typed(app, "data", "split", rows, train, dev, "--share", "0.2")
+
     assert done.exit_code == 0
+
     kept, held = len(list(read_examples(train))), len(list(read_examples(dev)))
+
     assert done.stdout.startswith(f"{kept} rows for training, {held} held out;")
+
     common = (
         "mine",
         train,
@@ -72,15 +76,20 @@ def test_from_msmarco_to_mined_rows(app: typer.Typer, tmp_path: Path) -> None:
         20,
     )
     done = typed(app, *common, "--shard", "1/2")
+
     assert (done.exit_code, mined.exists()) == (0, False)
     assert "Shard 1/2 is done" in done.stdout
     assert "No margin is given" in done.stderr
+
     done = typed(app, *common)
+
     assert done.exit_code == 0
     assert f"{3 * kept} hard negatives" in done.stdout
     assert "It was mined before." in typed(app, *common).stdout
     assert "No margin" not in typed(app, *common, "--margin", "0.5").stderr
+
     done = typed(app, "data", "check", mined)
+
     assert (done.exit_code, done.stderr) == (0, "")
 
 
@@ -91,15 +100,18 @@ def test_problems_are_listed_and_end_with_one(app: typer.Typer, tmp_path: Path) 
     )
     done = typed(app, "data", "check", rows)
     lines = done.stderr.splitlines()
+
     assert (done.exit_code, len(lines), lines[-1]) == (
         1,
         21,
         "30 problems, of which the first are shown.",
     )
     assert lines[4] == f"{rows}:5: positives[0].image 'none.png' does not exist."
+
     train = write_rows(tmp_path / "train.jsonl", [{"query": "Q 1", "positives": ["p"]}])
     dev = write_rows(tmp_path / "dev.jsonl", [{"query": "q 1.", "positives": ["other"]}])
     done = typed(app, "data", "check", train, "--held-out", dev)
+
     assert done.exit_code == 1
     assert (
         done.stderr.splitlines()[0]
@@ -115,6 +127,7 @@ def test_negatives_that_are_held_out_are_said_to_be_mined_too_late(
     )
     dev = write_rows(tmp_path / "dev.jsonl", [{"query": "other", "positives": ["held out"]}])
     done = typed(app, "data", "check", train, "--held-out", dev)
+
     assert done.exit_code == 1
     assert done.stderr.splitlines() == [
         (
@@ -205,7 +218,7 @@ WRONG = {
 
 
 def refused(app: typer.Typer, folder: Path, *arguments: str) -> Result:
-    """What a command says that must leave everything as it was."""
+    """The result of a command that must leave every file as it was."""
     write_rows(folder / "rows.jsonl", [{"query": "q", "positives": ["p"]}])
     write_rows(folder / "rows2.jsonl", [{"query": "q", "positives": ["p"]}])
     write_rows(folder / "c.jsonl", [{"id": "1", "text": "q"}])
@@ -214,6 +227,7 @@ def refused(app: typer.Typer, folder: Path, *arguments: str) -> Result:
     (folder / "empty").mkdir()
     before = written(folder)
     done = typed(app, *arguments)
+
     assert written(folder) == before
     return done
 
@@ -224,8 +238,9 @@ def test_what_cannot_be_done_ends_with_one_sentence_and_1_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *WRONG[sentence])
-    (said,) = done.stderr.splitlines()
-    assert sentence in said
+    (line,) = done.stderr.splitlines()
+
+    assert sentence in line
     assert done.exit_code == 1
 
 
@@ -235,8 +250,9 @@ def test_wrong_usage_ends_with_one_sentence_and_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *USAGE[sentence])
-    (said,) = done.stderr.splitlines()
-    assert sentence in said
+    (line,) = done.stderr.splitlines()
+
+    assert sentence in line
     assert done.exit_code == 2
 
 
@@ -270,5 +286,6 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     monkeypatch.delitem(sys.modules, "model_store.training.negatives.bm25", raising=False)
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *MINE)
+
     assert done.stderr.splitlines()[-1] == "gmr mine needs bm25s: pip install 'gmr-rerank[train]'."
     assert done.exit_code == 1

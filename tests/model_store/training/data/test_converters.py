@@ -34,6 +34,7 @@ def mbeir(tmp_path: Path) -> Path:
     root = tmp_path / "M-BEIR"
     for name, colour in (("a", "red"), ("b", "blue"), ("c", "green")):
         draw(root / f"mbeir_images/visualnews/{name}.jpg", colour)
+
     pool: list[dict[str, Any]] = [
         {
             "did": f"0:{number}",
@@ -91,10 +92,13 @@ def test_mbeir(mbeir: Path) -> None:
     documents, examples = convert_mbeir(
         mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, instructions=table
     )
+
     assert (documents.written, +documents.counts) == (4, {"skipped: empty candidate": 1})
     assert (examples.written, +examples.counts) == (3, {"skipped: no relevant document": 1})
+
     first, second, third = read_examples(out)
     image = mbeir / "mbeir_images/visualnews"
+
     assert (first.id, first.query, first.positives) == (
         "0:1",
         Side("a red page", None),
@@ -111,7 +115,9 @@ def test_mbeir(mbeir: Path) -> None:
     )
     assert third.positives == (Side("A tower.", image / "a.jpg"),)
     assert not check(out).wrong
+
     corpus = Corpus(mbeir / "visualnews.corpus.jsonl")
+
     assert [document.id for document in corpus] == ["0:0", "0:1", "0:2", "6:9"]
 
 
@@ -121,8 +127,11 @@ def test_mbeir_with_pictures_elsewhere(mbeir: Path, tmp_path: Path, image_mode: 
     convert_mbeir(
         mbeir / "query.jsonl", mbeir / "pool.jsonl", out, root=mbeir, image_mode=image_mode
     )
+
     assert not check(out, decode=True).wrong
+
     picture = next(iter(read_examples(out))).positives[0].image
+
     assert picture == tmp_path / "rows/images/mbeir_images/visualnews/a.jpg"
     assert picture.is_symlink() == (image_mode == "link")
     assert picture.read_bytes() == (mbeir / "mbeir_images/visualnews/a.jpg").read_bytes()
@@ -180,8 +189,10 @@ def test_a_wrong_row_of_mbeir_is_named(
 ) -> None:
     with (mbeir / file).open("a", encoding="utf-8") as rows:
         rows.write(json.dumps(row) + "\n")
+
     last = len((mbeir / file).read_text(encoding="utf-8").splitlines())
     table = mbeir / "query_instructions.tsv"
+
     with pytest.raises(DataError, match=rf"{file}:{last}: ") as raised:
         convert_mbeir(
             mbeir / "query.jsonl",
@@ -238,14 +249,18 @@ def from_marco(folder: Path, out: Path) -> list[Example]:
 def test_msmarco(marco: Path) -> None:
     examples = from_marco(marco, marco / "train.jsonl")
     assert [example.id for example in examples] == [f"{100 + n}" for n in range(0, 20, 2)]
+
     first, second = examples[:2]
+
     assert (first.instruction, first.query) == ("Find it.", Side("question 0", None))
     assert first.positives == (
         Side('Passage "0" of ünits', None),
         Side('Passage "7" of ünits', None),
     )
     assert second.positives == (Side('Passage "2" of ünits', None),)
+
     report = json.loads((marco / "train.jsonl.report.json").read_text(encoding="utf-8"))
+
     assert (report["written"], report["counts"]["skipped: no relevant document"]) == (10, 10)
 
 
@@ -257,8 +272,11 @@ def test_msmarco_triples(tmp_path: Path) -> None:
         (row.query.text, row.positives[0].text, row.negatives[0].side.text)
         for row in read_examples(tmp_path / "out.jsonl")
     ]
+
     assert rows == [("q1", "yes", "no"), ("q2", "ja", "nein")]
+
     triples.write_text("q1\tyes\n", encoding="utf-8")
+
     with pytest.raises(DataError, match=r"triples\.tsv:1: 2 cells, and there must be 3"):
         convert_triples(triples, tmp_path / "other.jsonl")
 
@@ -291,9 +309,12 @@ def test_what_was_converted_is_not_converted_again_and_not_written_over(marco: P
     out = marco / "train.jsonl"
     examples = from_marco(marco, out)
     out.write_text(out.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+
     assert from_marco(marco, out) == examples[:1]
+
     with (marco / "queries.train.tsv").open("a", encoding="utf-8") as queries:
         queries.write("999\tone more\n")
+
     with pytest.raises(DataError, match="describes another conversion"):
         from_marco(marco, out)
 
@@ -310,8 +331,11 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
-        plain = [{name: as_json(cell) for name, cell in row.items()} for row in rows]
-        write_rows(path, plain)
+        write_rows(path, [as_json_row(row) for row in rows])
+
+
+def as_json_row(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: as_json(cell) for name, cell in row.items()}
 
 
 def as_json(cell: object) -> object:
@@ -344,12 +368,15 @@ def test_vidore(tmp_path: Path, suffix: str) -> None:
     documents, examples = convert_vidore(
         source, out, instruction="Find a page.", language="english"
     )
+
     assert documents.written == 3
     assert (examples.written, +examples.counts) == (
         1,
         {"skipped: another language": 1, "skipped: no relevant document": 1},
     )
+
     (example,) = read_examples(out)
+
     assert (example.id, example.query.text, example.instruction, len(example.positives)) == (
         "1",
         "question 1?",
@@ -371,12 +398,15 @@ def test_pages_with_their_questions(tmp_path: Path, suffix: str) -> None:
     ]
     write_table(tmp_path / f"train/part-0.{suffix}", [*rows, {**rows[0], "query": None}])
     documents, examples = convert_pages(tmp_path / "train", tmp_path / "train.jsonl")
+
     assert (documents.written, examples.written, +examples.counts) == (
         2,
         3,
         {"skipped: empty query": 1},
     )
+
     first, second, third = read_examples(tmp_path / "train.jsonl")
+
     assert first.positives == third.positives != second.positives
     assert first.id == f"part-0.{suffix}:1"
 
@@ -398,9 +428,11 @@ def test_a_wrong_row_of_vidore_is_named(tmp_path: Path, row: dict[str, Any], sen
         write_rows(
             tmp_path / f"vidore/{name}/a.jsonl", [{"query-id": 1, "query": "q", "corpus-id": 5}]
         )
+
     if "corpus-id" not in row:
         row["image"] = base64.b64encode(pictures(tmp_path)[0]).decode()
     write_rows(tmp_path / "vidore/corpus/a.jsonl", [row])
+
     with pytest.raises(DataError, match=r"corpus/a\.jsonl:1: ") as raised:
         convert_vidore(tmp_path / "vidore", tmp_path / "out.jsonl")
     assert sentence in str(raised.value)

@@ -96,13 +96,16 @@ def test_one_task_of_a_file_that_holds_two(webqa: Path, task: str, suffix: str) 
             ]
             pq.write_table(pa.Table.from_pylist(rows), path)
     documents, examples = convert_mbeir(*sources, out, root=webqa, task=task)
+
     assert (documents.written, examples.written, examples.bad) == (3, 3, 0)
     assert examples.counts["skipped: another task"] == 3
+
     query, document = MODALITIES[task]
     for row in read_examples(out):
         sides = [*row.positives, *(negative.side for negative in row.negatives)]
         assert modality_of(row.query) == query
         assert {modality_of(side) for side in sides} == {document}
+
     assert {modality_of(found.side) for found in Corpus(webqa / f"{task}.corpus.jsonl")} == {
         document
     }
@@ -119,6 +122,7 @@ def test_a_file_without_task_ids_is_told_apart_by_modality(webqa: Path) -> None:
         out = webqa / f"{task}.jsonl"
         convert_mbeir(webqa / "queries.jsonl", webqa / "pool.jsonl", out, root=webqa, task=task)
         ids[task] = {row.id for row in read_examples(out)}
+
     assert ids == {"T-T": {"2:100", "2:101", "2:102"}, "T-IT": {"2:103", "2:104", "2:105"}}
 
 
@@ -145,13 +149,17 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
         ):
             file.write(json.dumps(row) + "\n")
         file.write("no JSON\n")
+
     sources = (webqa / "queries.jsonl", webqa / "pool.jsonl")
+
     with pytest.raises(
         DataError, match=r"queries\.jsonl:11: .*More rows are bad than --max-bad 4 allows\.$"
     ):
         convert_mbeir(*sources, webqa / "four.jsonl", root=webqa, max_bad=4)
     assert not (webqa / "four.jsonl").exists()
+
     _, examples = convert_mbeir(*sources, webqa / "five.jsonl", root=webqa, max_bad=5)
+
     # one of them was written without the document that is not there
     assert (examples.bad, examples.written) == (5, 7)
     assert [sentence.split(": ", 1)[1] for sentence in examples.bad_rows] == [
@@ -161,10 +169,14 @@ def test_bad_rows_are_skipped_counted_and_named_up_to_the_bound(webqa: Path) -> 
         "id has 300 characters, and 256 are allowed.",
         "this is not one JSON object in UTF-8.",
     ]
+
     rows = {row.id: row for row in read_examples(webqa / "five.jsonl")}
+
     assert rows["2:201"].positives == (Side("A passage on 0.", None),)
     assert not check(webqa / "five.jsonl").wrong
+
     report = json.loads((webqa / "five.jsonl.report.json").read_text())
+
     assert (report["read"], report["bad"], report["bad_rows"]) == (11, 5, examples.bad_rows)
 
 
@@ -200,15 +212,19 @@ def test_bad_pages_cost_themselves_alone(tmp_path: Path) -> None:
     ):
         (tmp_path / "source" / folder).mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "source" / folder / "a.parquet")
+
     documents, examples = convert_vidore(tmp_path / "source", tmp_path / "out.jsonl", max_bad=4)
+
     assert (documents.written, documents.bad) == (1, 4)
     assert "a.parquet:3: the image cannot be read as PNG, JPEG, WEBP" in documents.bad_rows[1]
     # judgements of those pages are no second fault
     assert (examples.written, examples.bad) == (1, 0)
     assert examples.counts["skipped: no relevant document is in the corpus"] == 2
+
     pages_alone = write_rows(tmp_path / "pages.jsonl", [{"query": "q", "image": "???"}])
     with pages_alone.open("ab") as file:
         file.write(json.dumps({"query": "q2"}).encode() + b"\n")
+
     with pytest.raises(
         DataError,
         match=r"the source gives no row \(2 bad rows\); .*pages\.jsonl:1: the image is no base64",
@@ -222,6 +238,7 @@ def test_a_judgement_of_a_passage_that_was_empty_is_no_fault(tmp_path: Path) -> 
     (tmp_path / "qrels.tsv").write_text("q1\t0\t1\t1\nq1\t0\t2\t1\nq2\t0\t2\t1\n")
     sources = [tmp_path / f"{name}.tsv" for name in ("collection", "queries", "qrels")]
     documents, examples = convert_msmarco(*sources, tmp_path / "out.jsonl")
+
     assert (documents.written, documents.counts["skipped: empty passage"]) == (2, 1)
     assert (examples.written, examples.bad) == (1, 0)
     assert examples.counts["documents named, which were left out"] == 2
@@ -230,6 +247,7 @@ def test_a_judgement_of_a_passage_that_was_empty_is_no_fault(tmp_path: Path) -> 
 def test_a_negative_that_equals_a_positive_is_left_out(webqa: Path) -> None:
     with (webqa / "pool.jsonl").open("a", encoding="utf-8") as pool:
         pool.write(json.dumps({"did": "2:50", "txt": "a passage on 0", "modality": "text"}) + "\n")
+
     row = {
         "qid": "2:300",
         "query_txt": "q",
@@ -238,6 +256,7 @@ def test_a_negative_that_equals_a_positive_is_left_out(webqa: Path) -> None:
     }
     queries = write_rows(webqa / "one.jsonl", [row])
     convert_mbeir(queries, webqa / "pool.jsonl", webqa / "out.jsonl", root=webqa)
+
     assert not check(webqa / "out.jsonl").wrong
 
 
@@ -259,6 +278,7 @@ def test_judgements_of_trec_and_beir(tmp_path: Path, written_as: str) -> None:
     path = tmp_path / "qrels"
     path.write_text(written_as, encoding="utf-8", newline="")
     judgements, done = read_qrels(path)
+
     assert (judgements.documents("q1"), judgements.documents("q2"), done.bad) == (
         ("d1", "d2"),
         (),
@@ -282,6 +302,7 @@ def test_every_form_of_the_same_judgements_is_read_the_same(
     for query, document, grade in judged:
         if grade >= 1:
             relevant.setdefault(query, []).append(document)
+
     for cells, header in (
         ("{} 0 {} {}", ""),
         ("{}\t0\t{}\t{}", ""),
@@ -302,11 +323,14 @@ def test_bad_judgements_are_counted_by_the_same_bound(tmp_path: Path) -> None:
     (tmp_path / "queries.tsv").write_text("q1\tfirst\nq2\n")
     (tmp_path / "qrels.tsv").write_text("q1 0 1 1\nq1 0 1 nan\nq1 1\n")
     sources = [tmp_path / f"{name}.tsv" for name in ("collection", "queries", "qrels")]
+
     with pytest.raises(
         DataError, match=r"queries\.tsv:2: 1 cells, and there must be 2\. .*--max-bad 2 allows"
     ):
         convert_msmarco(*sources, tmp_path / "out.jsonl", max_bad=2)
+
     _, examples = convert_msmarco(*sources, tmp_path / "out.jsonl", max_bad=3)
+
     assert (examples.written, examples.bad) == (1, 3)
 
 
@@ -324,9 +348,11 @@ def test_beirs_files_and_mtebs_columns(tmp_path: Path, suffix: str) -> None:
             pq.write_table(pa.Table.from_pylist(rows), paths[-1])
         else:
             write_rows(paths[-1], rows)
+
     (tmp_path / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq0\td1\t2\nq1\td0\t1\n")
     convert_msmarco(*paths, tmp_path / "train.tsv", tmp_path / "out.jsonl", min_grade=2)
     (row,) = read_examples(tmp_path / "out.jsonl")
+
     assert (row.id, row.positives) == ("q0", (Side("Title body 1", None),))
 
 
@@ -345,8 +371,10 @@ def test_mtebs_folders_with_texts_and_images(tmp_path: Path) -> None:
         pq.write_table(
             pa.Table.from_pylist(rows), tmp_path / "task" / folder / "test-00000-of-00001.parquet"
         )
+
     convert_vidore(tmp_path / "task", tmp_path / "out.jsonl")
     (row,) = read_examples(tmp_path / "out.jsonl")
+
     assert (row.id, row.query.text, row.positives[0].text) == ("q0", "asked of", "T both")
     assert row.query.image
     assert row.query.image.read_bytes() == other["bytes"]
@@ -395,6 +423,7 @@ def test_flagembedding(tmp_path: Path, suffix: str) -> None:
         pq.write_table(pa.Table.from_pylist(FLAG, schema=pa.schema(flag_schema())), path)
     done = convert_flagembedding(path, tmp_path / "out.jsonl", instruction="Else.")
     first, second = read_examples(tmp_path / "out.jsonl")
+
     assert (first.id, first.instruction, first.query) == (
         f"flag.{suffix}:1",
         "Find it.",
@@ -429,6 +458,7 @@ def user(text: str) -> list[dict[str, str]]:
 def test_swift(tmp_path: Path) -> None:
     for colour in ("red", "blue", "green"):
         draw(tmp_path / f"media/{colour}.png", colour)
+
     rows: list[dict[str, Any]] = [
         {
             "messages": [{"role": "system", "content": "Find it."}, *user("<image>What is this?")],
@@ -459,6 +489,7 @@ def test_swift(tmp_path: Path) -> None:
     )
     first, second = read_examples(tmp_path / "data/out.jsonl")
     images = tmp_path / "data/images"
+
     assert (first.instruction, first.query) == (
         "Find it.",
         Side("What is this?", images / "red.png"),
@@ -488,12 +519,15 @@ def test_a_conversion_ends_with_a_summary_of_its_bad_rows(webqa: Path) -> None:
     data_commands.register(app)
     with (webqa / "queries.jsonl").open("a", encoding="utf-8") as file:
         file.write("{}\n" * 30)
+
     files = [str(webqa / name) for name in ("queries.jsonl", "pool.jsonl", "out.jsonl")]
     done = CliRunner().invoke(app, ["convert", "mbeir", *files, "--root", str(webqa)])
     lines = done.stderr.splitlines()
+
     assert (done.exit_code, len(lines)) == (0, 21)
     assert lines[0] == "30 bad rows among the source's examples. The first 20:"
     assert lines[1] == f"  {webqa}/queries.jsonl:7: the row has no 'qid'."
+
     before = written(webqa)
     for more, code in ((["--max-bad", "29"], 1), (["--max-bad", "-1"], 2), (["--task", "T-VD"], 2)):
         assert (
@@ -502,4 +536,5 @@ def test_a_conversion_ends_with_a_summary_of_its_bad_rows(webqa: Path) -> None:
             .exit_code
             == code
         )
+
     assert written(webqa) == before

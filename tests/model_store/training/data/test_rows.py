@@ -1,4 +1,4 @@
-"""Rows are read as written, in any order, and what is wrong with them is said with file and line
+"""Rows are read as written, in any order, and their problems are named with file and line
 before anything is trained."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,9 +67,12 @@ def test_what_is_written_is_read_back(
     folder = tmp_path_factory.mktemp("rows")
     here = [_moved(row, folder) for row in rows]
     path = folder / ("rows.jsonl.gz" if packed else "rows.jsonl")
+
     assert write_examples(path, here) == len(here)
+
     read = list(read_examples(path))
-    assert [_placed(row, "") for row in read] == here
+
+    assert [_at(row, "") for row in read] == here
     assert [row.location for row in read] == [
         f"{path}:{number}" for number in range(1, len(here) + 1)
     ]
@@ -89,8 +93,8 @@ def _moved(row: Example, folder: Path) -> Example:
     )
 
 
-def _placed(row: Example, place: str) -> Example:
-    return Example(row.id, row.instruction, row.query, row.positives, row.negatives, place)
+def _at(row: Example, location: str) -> Example:
+    return replace(row, location=location)
 
 
 def test_a_text_may_stand_for_a_side_and_a_row_is_named_by_its_place() -> None:
@@ -159,11 +163,14 @@ def test_a_wrong_row_is_named_with_its_place(tmp_path: Path, line: str) -> None:
     path = tmp_path / "train.jsonl"
     path.write_text(f'{{"query": "q", "positives": ["p"]}}\n\n{line}\n', encoding="utf-8")
     reading = read_examples(path)
+
     assert next(reading).query.text == "q"
     with pytest.raises(DataError, match="^" + f"{path}:3: ".replace(".", r"\.")) as raised:
         next(reading)
     assert WRONG[line] in str(raised.value)
+
     report = check(path)
+
     assert (report.wrong, report.problems) == (1, [str(raised.value)])
 
 
@@ -177,17 +184,24 @@ def test_a_file_that_cannot_be_read_to_its_end_says_where(tmp_path: Path) -> Non
     packed = gzip.compress(b'{"query": "q", "positives": ["p"]}\n' * 10_000)
     cut = tmp_path / "cut.jsonl.gz"
     cut.write_bytes(packed[: len(packed) // 2])
+
     assert "the gzip file is cut off or damaged" in check(cut).problems[-1]
+
     damaged = tmp_path / "damaged.jsonl.gz"
     damaged.write_bytes(b"no gzip at all")
+
     assert check(damaged).problems == [f"{damaged}:1: the gzip file is cut off or damaged."]
+
     missing = tmp_path / "missing.jsonl"
+
     assert check(missing).problems == [
         f"{missing}:1: the file cannot be read (No such file or directory)."
     ]
+
     endless = tmp_path / "endless.jsonl"
     with endless.open("wb") as file:
         file.truncate(MAX_LINE_BYTES + 2)
+
     assert check(endless).problems == [
         f"{endless}:1: the line is longer than {MAX_LINE_BYTES} bytes."
     ]
@@ -205,10 +219,13 @@ def test_any_row_is_read_without_the_others(tmp_path: Path) -> None:
     path.write_text("\n" + "\n  \n".join(lines), encoding="utf-8")
     in_order = list(read_examples(path))
     rows = pickle.loads(pickle.dumps(Examples(path)))
+
     assert [rows[place] for place in reversed(range(len(rows)))] == in_order[::-1]
     with pytest.raises(IndexError):
         rows[7]
+
     path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+
     with pytest.raises(DataError, match="has changed"):
         rows[0]
     with pytest.raises(DataError, match="unpack it first"):
@@ -222,6 +239,7 @@ def test_a_line_is_found_by_its_key_and_of_equal_keys_the_first(tmp_path: Path) 
         encoding="utf-8",
     )
     table = KeyedLines(path, lambda line, number: line.decode().split("\t")[0])
+
     assert [table.find(key) for key in "abcd"] == [
         (2, b"a\tline 2"),
         (3, b"b\tline 3"),
@@ -260,6 +278,7 @@ def test_every_problem_is_found_and_the_first_are_named(tmp_path: Path) -> None:
     ]
     path = write_rows(tmp_path / "train.jsonl", rows)
     report = check(path)
+
     assert report.problems == [
         f"{path}:2: the id 'good' is line 1's already.",
         f"{path}:3: positives[0].image 'none.png' does not exist.",
@@ -288,6 +307,7 @@ def test_a_picture_that_is_cut_off_is_found_when_it_is_decoded(tmp_path: Path) -
     path = write_rows(
         tmp_path / "train.jsonl", [{"query": "q", "positives": [{"image": "cut.jpg"}]}]
     )
+
     assert not check(path).wrong
     assert check(path, decode=True).problems == [
         f"{path}:1: positives[0].image 'cut.jpg' cannot be read as PNG, JPEG or WEBP."
@@ -301,6 +321,7 @@ def test_contents_are_the_same_whatever_makes_no_difference_to_a_reader(tmp_path
         == "the first café here"
     )
     assert normalize_text("?!") != normalize_text("?")
+
     red, same, blue = (
         draw(tmp_path / f"{at}.png", colour) for at, colour in enumerate(("red", "red", "blue"))
     )
@@ -309,6 +330,7 @@ def test_contents_are_the_same_whatever_makes_no_difference_to_a_reader(tmp_path
         for pair in itertools.product((None, "a", "b"), (None, red, same, blue))
         if pair != (None, None)
     ]
+
     assert len(set(keys)) == len(keys) - 3  # red and same, with each of three texts
 
 
@@ -327,6 +349,7 @@ def test_no_query_is_in_both_parts_and_nothing_held_out_is_seen_in_training(tmp_
     done = split(source, train, dev, share=0.1, seed=3)
     kept = {example.id: example for example in read_examples(train)}
     held = {example.id: example for example in read_examples(dev)}
+
     assert (len(kept), len(held), done.train + done.dev + done.left_out) == (
         done.train,
         done.dev,
@@ -336,13 +359,17 @@ def test_no_query_is_in_both_parts_and_nothing_held_out_is_seen_in_training(tmp_
     assert not {row.query for row in kept.values()} & {row.query for row in held.values()}
     assert not {row.positives for row in kept.values()} & {row.positives for row in held.values()}
     assert leaks(train, dev).total == 0
+
     found = leaks(source, dev)
+
     assert found.queries == len(held) < found.positives
     assert found.negatives >= done.negatives_taken_out
+
     again = [
         is_held_out(row, 0.1, 3)
         for row in read_examples(write_rows(tmp_path / "b.jsonl", rows[::-1]))
     ]
+
     assert again[::-1] == [row["id"] in held for row in rows]
 
 
@@ -361,6 +388,7 @@ def test_a_near_copy_of_a_held_out_query_and_a_reversed_pair_are_leaks(tmp_path:
         ],
     )
     found = leaks(train, dev)
+
     assert (found.queries, found.positives, found.negatives) == (2, 0, 1)
     assert (
         found.sentences[2] == f"{train}:3: of its negatives, one is a held-out query or positive."
@@ -370,6 +398,7 @@ def test_a_near_copy_of_a_held_out_query_and_a_reversed_pair_are_leaks(tmp_path:
 def test_a_part_without_rows_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "all.jsonl", [{"query": "q", "positives": ["p"]}])
     before = written(tmp_path)
+
     with pytest.raises(
         DataError,
         match=r"with --share 0\.5 no row would be for training; a smaller --share gives it some",
@@ -389,9 +418,11 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         write_examples(path, rows())
     assert written(tmp_path) == {"out.jsonl": b"old"}
+
     elsewhere = Example(
         "i", None, Side(None, tmp_path.parent / "x.png"), (Side("p", None),), (), ""
     )
+
     with pytest.raises(DataError, match="the image lies outside"):
         write_examples(path, [elsewhere])
     assert written(tmp_path) == {"out.jsonl": b"old"}
@@ -419,5 +450,6 @@ def test_where_the_disk_takes_no_more_the_old_file_stays(tmp_path: Path) -> None
         check=True,
         env=os.environ,
     )
+
     assert done.stdout == f"{path}: it cannot be written (File too large).\n"
     assert written(tmp_path) == {"out.jsonl": b"old"}

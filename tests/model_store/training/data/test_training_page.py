@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ SHORTER = {
 def commands_of(text: str) -> list[list[str]]:
     """The words of each command of the `sh` blocks."""
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).splitlines()
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    return [words for words in commands if words]
 
 
 def rows_of(mark: str) -> Iterator[bytes]:
@@ -93,11 +95,13 @@ def run(words: list[str], environment: dict[str, str], digest: str) -> str:
         environment[name] = value
         return ""
     assert words[0] == "gmr"
+
     shorter = next(
         (more for start, more in SHORTER.items() if " ".join(words).startswith(start)), ""
     )
     arguments = [digest if re.fullmatch(r"[0-9a-f]{8}", word) else word for word in words[1:]]
     done = CliRunner().invoke(app, [*arguments, *shorter.split()], env=environment)
+
     assert done.exit_code == 0, (words, done.stderr[-2000:], done.exception)
     return done.stdout
 
@@ -111,21 +115,29 @@ def test_every_command_of_the_page_does_what_it_says(
     environment: dict[str, str] = {}
     digest, printed = "", {}
     for words in commands_of(PAGE):
-        said = run(words, environment, digest)
-        printed[" ".join(words)] = said
-        if found := re.search(r"@sha256:([0-9a-f]{8})", said):
+        output = run(words, environment, digest)
+        printed[" ".join(words)] = output
+        found = re.search(r"@sha256:([0-9a-f]{8})", output)
+        if found:
             digest = found[1]
+
     served = resolve("my-gmr@production", registry="registry", cache=tmp_path / "cache")
+
     assert manifest_digest(served.folder).startswith(digest)
     assert "24 rows, 48 documents and 45 images" in printed["gmr data sample rows"]
+
     train, dev = (list(read_examples(Path(f"data/{name}.jsonl"))) for name in ("train", "dev"))
+
     assert len(train) + len(dev) == 24
-    assert any(side.image for example in train for side in example.positives)
-    assert {negative.kind for example in train for negative in example.negatives} == {
-        "hard",
-        "random",
-    }
+
+    positives = list(chain.from_iterable(example.positives for example in train))
+    negatives = list(chain.from_iterable(example.negatives for example in train))
+
+    assert any(side.image for side in positives)
+    assert {negative.kind for negative in negatives} == {"hard", "random"}
+
     mixed = list(read_examples(Path("mixture.jsonl")))
+
     assert sorted(example.id for example in mixed) == ["T-IT/WebQA/2:11", "T-T/WebQA/2:10"]
     assert {modalities_of(example) for example in mixed} == {
         ("text", "text"),
@@ -137,9 +149,12 @@ def test_the_pages_rows_are_read(tmp_path: Path) -> None:
     write_sample(tmp_path / "rows")
     path = tmp_path / "rows/page.jsonl"
     path.write_bytes(b"".join(line + b"\n" for line in rows_of("json")))
+
     assert len(list(read_examples(path))) == 3
     assert not check(path, decode=True).wrong
+
     (document,) = rows_of("json corpus")
+
     assert parse_document(document, path, 1).id == "d09-0"
 
 
@@ -181,11 +196,14 @@ def test_the_pages_bounds_are_the_codes() -> None:
 def test_the_sample_is_what_our_code_draws(tmp_path: Path) -> None:
     rows, documents, images = write_sample(tmp_path / "shipped")
     draw_sample(tmp_path / "drawn")
+
     assert (rows, documents, images) == (24, 48, len(list((tmp_path / "drawn/images").iterdir())))
+
     for name in ("rows.jsonl", "rows.corpus.jsonl"):
         assert (tmp_path / "shipped" / name).read_bytes() == (
             tmp_path / "drawn" / name
         ).read_bytes()
+
     for path in sorted((tmp_path / "shipped/images").iterdir()):
         with (
             Image.open(path) as shipped,
@@ -195,9 +213,12 @@ def test_the_sample_is_what_our_code_draws(tmp_path: Path) -> None:
                 ImageChops.difference(shipped.convert("RGB"), drawn.convert("RGB")).getbbox()
                 is None
             ), path.name
+
     assert not check(tmp_path / "shipped/rows.jsonl", decode=True).wrong
+
     cells = {
         json.loads(line)["id"].split("/")[0]
         for line in (tmp_path / "shipped/rows.jsonl").open(encoding="utf-8")
     }
+
     assert len(cells) == 9

@@ -1,4 +1,4 @@
-"""gmr-tiny's training data: made by a seed, split by content, one relevant document each."""
+"""Generated examples: made by a seed, split by content, with one relevant document each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
 import numpy as np
@@ -34,17 +35,21 @@ def seeds(count: int) -> Iterator[tuple[Random, Split]]:
 
 
 def digest(example: Example) -> str:
-    """Of all that an example says and shows."""
+    """A digest of an example's texts and pictures."""
     content = hashlib.sha256(
         repr((example.cell, example.instruction, sorted(example.evidence))).encode()
     )
-    for part in (part for side in (example.query, *example.documents) for part in side):
-        content.update(
-            part.encode()
-            if isinstance(part, str)
-            else part.tobytes() + repr(sorted(part.info["words"])).encode()
-        )
+    for part in parts_of(example):
+        if isinstance(part, str):
+            content.update(part.encode())
+        else:
+            content.update(part.tobytes() + repr(sorted(part.info["words"])).encode())
     return content.hexdigest()
+
+
+def parts_of(example: Example) -> list[str | Image.Image]:
+    """The texts and pictures of all sides, in order."""
+    return list(chain(example.query, *example.documents))
 
 
 def words_of(side: Side) -> list[frozenset[str]]:
@@ -53,7 +58,7 @@ def words_of(side: Side) -> list[frozenset[str]]:
 
 @pytest.mark.parametrize("cell", cells.CELLS)
 class TestEveryCell:
-    """What holds for the nine cells alike."""
+    """Properties of all nine cells."""
 
     def test_the_same_seed_gives_the_same_example(self, cell: str) -> None:
         for split in SPLITS:
@@ -63,13 +68,12 @@ class TestEveryCell:
             assert one == again != other
 
     def test_modalities_are_those_of_its_name(self, cell: str) -> None:
-        asked, told = cell.split("-")
+        query, document = cell.split("-")
         for rng, split in seeds(10):
             example = cells.sample(cell, rng, split, NEGATIVES)
-            assert [kind_of(part) for part in example.query] == MODALITIES[asked]
-            assert [[kind_of(part) for part in document] for document in example.documents] == [
-                MODALITIES[told]
-            ] * (NEGATIVES + 1)
+            assert list(map(kind_of, example.query)) == MODALITIES[query]
+            kinds = [list(map(kind_of, shown)) for shown in example.documents]
+            assert kinds == [MODALITIES[document]] * (NEGATIVES + 1)
 
     def test_it_has_as_many_documents_as_asked_for(self, cell: str) -> None:
         for negatives in (1, 2, 19):
@@ -85,13 +89,9 @@ class TestEveryCell:
 
     def test_its_pictures_need_no_resizing(self, cell: str) -> None:
         example = cells.sample(cell, Random(5), "heldout", NEGATIVES)
-        for picture in (
-            part
-            for side in (example.query, *example.documents)
-            for part in side
-            if not isinstance(part, str)
-        ):
-            assert np.array_equal(fitted(picture), np.asarray(picture))
+        for part in parts_of(example):
+            if not isinstance(part, str):
+                assert np.array_equal(fitted(part), np.asarray(part))
 
 
 def kind_of(part: str | Image.Image) -> type:
@@ -102,13 +102,8 @@ def kind_of(part: str | Image.Image) -> type:
 def test_a_relevant_text_says_some_of_the_evidence(cell: str) -> None:
     for seed in range(20):
         example = cells.sample(cell, Random(seed), "heldout", NEGATIVES)
-        said = {
-            term
-            for part in example.documents[0]
-            if isinstance(part, str)
-            for term in lexical.terms(part)
-        }
-        assert said & example.evidence
+        text = " ".join(part for part in example.documents[0] if isinstance(part, str))
+        assert set(lexical.terms(text)) & example.evidence
 
 
 class TestOneRelevantDocument:
@@ -126,10 +121,10 @@ class TestOneRelevantDocument:
     def test_of_texts_only_it_has_all_the_words(self, task: Sampler, split: Split) -> None:
         for seed in range(100):
             (query,), documents = task(Random(seed), split, NEGATIVES)
-            told = [set(lexical.terms(str(document[0]))) for document in documents]
-            asked = set(lexical.terms(str(query))) & told[0]
-            assert asked
-            assert [asked <= terms for terms in told] == [True] + [False] * NEGATIVES
+            terms = [set(lexical.terms(str(document[0]))) for document in documents]
+            shared = set(lexical.terms(str(query))) & terms[0]
+            assert shared
+            assert [shared <= others for others in terms] == [True] + [False] * NEGATIVES
 
     def test_of_scenes_only_it_is_wanted(self) -> None:
         sampler = scenes.captions(lambda want, rng: (want,), lambda scene, rng: (scene,))
@@ -160,9 +155,9 @@ class TestOneRelevantDocument:
     def test_of_facts_only_it_is_about_both_thing_and_aspect(self) -> None:
         sampler = facts.facts(lambda fact, rng: (fact,), lambda fact, rng: (fact,))
         for rng, split in seeds(100):
-            (asked,), documents = sampler(rng, split, NEGATIVES)
-            assert [told == asked for (told,) in documents] == [True] + [False] * NEGATIVES
-            assert split_of((asked.thing.colour, asked.thing.shape, asked.aspect)) == split
+            (fact,), documents = sampler(rng, split, NEGATIVES)
+            assert [other == fact for (other,) in documents] == [True] + [False] * NEGATIVES
+            assert split_of((fact.thing.colour, fact.thing.shape, fact.aspect)) == split
 
     def test_of_pages_only_it_has_the_headline(self) -> None:
         for rng, split in seeds(20):
@@ -208,10 +203,9 @@ class TestParts:
 
 @pytest.mark.parametrize("headline", pages.HEADLINES)
 def test_a_headline_fits_its_page(headline: str) -> None:
-    for place, figure in enumerate(FIGURES):
-        drawn = np.asarray(
-            draw_page(Page((headline, headline), figure, 2029), Random(f"{headline}/{place}"))
-        )
+    for number, figure in enumerate(FIGURES):
+        page = Page((headline, headline), figure, 2029)
+        drawn = np.asarray(draw_page(page, Random(f"{headline}/{number}")))
         edges = (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1])
         assert all((edge == 255).all() for edge in edges)
 
@@ -220,7 +214,7 @@ def test_another_process_makes_the_same_examples() -> None:
     program = (
         "from random import Random\n"
         "from model_store.synthetic import cells\n"
-        "from tests.model_store.recipes.test_tiny_data import digest\n"
+        "from tests.model_store.synthetic.test_cells import digest\n"
         "print([digest(cells.sample(cell, Random(7), 'train', 5)) for cell in cells.CELLS])\n"
     )
     made = subprocess.run(

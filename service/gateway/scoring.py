@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
-from service.errors import BY_CODE, DeadlineExceeded, PairTooLong, RerankError, WorkerFailed
+from service.errors import DeadlineExceeded
 from service.gateway.chunks import (
     Chunks,
     Images,
@@ -37,7 +37,12 @@ from service.gateway.fleet.routing import balanced
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.decoders import DecodeBudget
 from service.gateway.media.reader import Media
-from service.wire import Pixels, Refused, ScoreCall, Scored, ScoreReply, WireItem, WorkerInfo
+from service.gateway.score_calls import (
+    expect_room_for_documents,
+    image_error,
+    outcome_of,
+    score_call,
+)
 
 PIXEL_BYTES = 64 * 2**20
 """Bytes of pixels that a request holds at most, those of its query and of a single document apart.
@@ -208,7 +213,7 @@ class _Job:
     ) -> None:
         """Decode the images of a chunk, and score its readable documents with one call."""
         images = await self._decode(*chunk.values()) | await query
-        error = _image_error(self._context.query, images)
+        error = image_error(self._context.query, images)
         if error:
             raise error
 
@@ -216,7 +221,7 @@ class _Job:
         if not readable:
             return
 
-        call = _score_call(self._context, list(readable.values()), images)
+        call = score_call(self._context, list(readable.values()), images)
         tokens = sum(self._tokens[key] for key in readable)
         try:
             reply = await dispatch.score(call, tokens, self._deadline)
@@ -224,16 +229,16 @@ class _Job:
             return
 
         self.digests.add(reply.digest)
-        _expect_room_for_documents(self._context.model, reply)
+        expect_room_for_documents(self._context.model, reply)
         for key, pair in zip(readable, reply.pairs, strict=True):
             if pair is not None:
-                self.outcomes[key] = _outcome(self._context.model, pair)
+                self.outcomes[key] = outcome_of(self._context.model, pair)
 
     def _readable(self, chunk: Documents, images: Images) -> Documents:
         """The documents whose images could be decoded; the others' outcomes are their errors."""
         readable: dict[bytes, Content] = {}
         for key, content in chunk.items():
-            error = _image_error(content, images)
+            error = image_error(content, images)
             if error:
                 self.outcomes[key] = error
             else:
@@ -249,61 +254,3 @@ class _Job:
             )
 
         return await self._shared.decoded(pictures_in(*contents), decode)
-
-
-def _score_call(context: ScoringContext, documents: list[Content], images: Images) -> ScoreCall:
-    """The call that scores some documents; each distinct picture is in it once."""
-    used = dict.fromkeys(picture.digest for picture in pictures_in(context.query, *documents))
-    indices = {digest: index for index, digest in enumerate(used)}
-    pixels = [images[digest] for digest in used]
-
-    return ScoreCall(
-        model=context.model.model,
-        instruction=context.instruction,
-        query=_wire_item(context.query, indices),
-        documents=[_wire_item(document, indices) for document in documents],
-        images=[image for image in pixels if isinstance(image, Pixels)],
-        truncate=context.truncate,
-        cache_salt=context.cache_salt,
-    )
-
-
-def _wire_item(content: Content, indices: dict[bytes, int]) -> WireItem:
-    """A content as a call has it: texts, and the indices of images."""
-    return [indices[part.digest] if isinstance(part, Picture) else part.text for part in content]
-
-
-def _image_error(content: Content, images: Images) -> RerankError | None:
-    """The error of the first picture of a content that could not be decoded, with its location."""
-    for picture in pictures_in(content):
-        image = images[picture.digest]
-        if isinstance(image, RerankError):
-            return image.at(picture.loc)
-    return None
-
-
-def _outcome(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
-    """A worker's score, or the error of its refusal."""
-    if isinstance(pair, Scored):
-        return pair
-    if pair.code == PairTooLong.code:
-        limit = model.max_pair_tokens
-        return PairTooLong(
-            f"Query and document have more than the {limit} tokens that the model reads."
-        )
-    return BY_CODE.get(pair.code, WorkerFailed)()
-
-
-_TOO_LONG_ALONE = {
-    "instruction": "This alone has more than the {} tokens that the model reads.",
-    "query": "This and the instruction have more than the {} tokens that the model reads.",
-}
-
-
-def _expect_room_for_documents(model: WorkerInfo, reply: ScoreReply) -> None:
-    """Raise `PairTooLong` where the query or the instruction is too long by itself: no document is
-    the reason then."""
-    for pair in reply.pairs:
-        if isinstance(pair, Refused) and pair.part in _TOO_LONG_ALONE:
-            message = _TOO_LONG_ALONE[pair.part].format(model.max_pair_tokens)
-            raise PairTooLong(message).at((pair.part,))

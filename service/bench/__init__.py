@@ -1,2 +1,1 @@
-"""`gmr bench`: ways of serving one checkpoint, compared in one run; what the gateway adds; whether
-memory grows."""
+"""`gmr bench`: measurements of the online half from outside, as any client makes them."""

@@ -1,1 +1,1 @@
-"""The scoring side: one checkpoint, one engine, no users."""
+"""The scoring side: one checkpoint and one engine; no users, tenants or caches."""

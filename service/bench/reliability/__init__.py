@@ -1,1 +1,1 @@
-"""Faults and memory: what callers notice when a part fails, and whether memory grows."""
+"""The effect of a failed part on callers, and the growth of memory over many requests."""

@@ -1,1 +1,1 @@
-"""The dearest requests within the limits, and their cost to other callers."""
+"""The most expensive requests within the limits, and their cost to other callers."""

@@ -37,7 +37,7 @@ def atomic_path(path: Path, *, sync_file: bool = True) -> Iterator[Path]:
     """Give a draft's path to a library that writes files itself; the draft replaces `path` when the
     block ends without an exception.
 
-    `sync_file` has the draft on the disk before it takes the name.
+    With `sync_file`, the draft is on the disk before it takes the name.
     """
     with _draft(path) as draft:
         yield draft

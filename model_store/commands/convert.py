@@ -14,21 +14,21 @@ import typer
 
 from model_store.commands.console import Advance, progress
 from model_store.commands.data import data, refusing_data
-from model_store.commands.options import ImageMode, Images, Seed
+from model_store.commands.options import ImageModeOption, Images, Seed
 
 if TYPE_CHECKING:
-    from model_store.training.data.converters.outcomes import Converted
+    from model_store.training.data.converters.outcomes import Outcomes
 
-MAX_BAD = 10_000_000
-MAX_GRADE = 1_000
-MAX_INSTRUCTION_CHARS = 10_000
+_MAX_BAD = 10_000_000
+_MAX_GRADE = 1_000
+_MAX_INSTRUCTION_CHARS = 10_000
 """As in `training.data`, which is imported only when a command runs."""
 
 
 def _instruction(text: str | None) -> str | None:
-    if text is not None and len(text) > MAX_INSTRUCTION_CHARS:
+    if text is not None and len(text) > _MAX_INSTRUCTION_CHARS:
         raise typer.BadParameter(
-            f"it has {len(text)} characters, and {MAX_INSTRUCTION_CHARS} are allowed"
+            f"it has {len(text)} characters, and {_MAX_INSTRUCTION_CHARS} are allowed"
         )
     return text
 
@@ -37,8 +37,8 @@ Out = Annotated[
     Path,
     typer.Argument(help="The .jsonl file to write; its corpus becomes *.corpus.jsonl beside it."),
 ]
-Rows = Annotated[Path, typer.Argument(help="The .jsonl file to write.")]
-Source = Annotated[
+RowsFile = Annotated[Path, typer.Argument(help="The .jsonl file to write.")]
+SourceFiles = Annotated[
     Path,
     typer.Argument(help="JSON lines (.jsonl, .jsonl.gz) or parquet; a file, or a folder of them."),
 ]
@@ -53,13 +53,13 @@ DefaultInstruction = Annotated[
 ]
 Root = Annotated[Path, typer.Option(help="Folder that image paths are relative to.")]
 MinGrade = Annotated[
-    int, typer.Option(min=1, max=MAX_GRADE, help="The least grade of a relevant document.")
+    int, typer.Option(min=1, max=_MAX_GRADE, help="The least grade of a relevant document.")
 ]
 MaxBad = Annotated[
     int,
     typer.Option(
         min=0,
-        max=MAX_BAD,
+        max=_MAX_BAD,
         help="Bad rows per file that are skipped and counted; one more ends the command.",
     ),
 ]
@@ -94,7 +94,7 @@ def mbeir(
         Path | None,
         typer.Option(help="query_instructions.tsv; each query draws one of its prompts."),
     ] = None,
-    images: Images = ImageMode.reference,
+    images: Images = ImageModeOption.reference,
     seed: Seed = 0,
     max_bad: MaxBad = 100,
 ) -> None:
@@ -217,8 +217,8 @@ def msmarco(
 
 @conversions.command()
 def flagembedding(
-    source: Source,
-    out: Rows,
+    source: SourceFiles,
+    out: RowsFile,
     instruction: DefaultInstruction = None,
     max_bad: MaxBad = 100,
 ) -> None:
@@ -236,12 +236,12 @@ def flagembedding(
 
 @conversions.command()
 def swift(
-    source: Source,
-    out: Rows,
+    source: SourceFiles,
+    out: RowsFile,
     *,
     root: Root = Path(),
     instruction: DefaultInstruction = None,
-    images: Images = ImageMode.link,
+    images: Images = ImageModeOption.link,
     max_bad: MaxBad = 100,
 ) -> None:
     """Convert ms-swift's rows: messages, positive_messages, negative_messages, and their images."""
@@ -264,7 +264,7 @@ def _converting(unit: str) -> AbstractContextManager[Advance]:
     return progress("converting", unit=unit)
 
 
-def _print_counts(out: Path, *converted: Converted) -> None:
+def _print_counts(out: Path, *converted: Outcomes) -> None:
     """Print what became of a source's rows; two counts are those of the corpus and the rows."""
     units = ("documents", "examples") if len(converted) == 2 else ("examples",)
     for unit, counts in zip(units, converted, strict=True):
@@ -275,7 +275,7 @@ def _print_counts(out: Path, *converted: Converted) -> None:
     typer.echo(f"Written to {out}")
 
 
-def _print_bad_rows(counts: Converted, unit: str) -> None:
+def _print_bad_rows(counts: Outcomes, unit: str) -> None:
     shown = len(counts.bad_rows)
     first = f" The first {shown}:" if counts.bad > shown else ""
     typer.echo(f"{counts.bad} bad rows among the source's {unit}.{first}", err=True)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from model_store.commands.console import FAILED, progress, refusing
-from model_store.commands.options import ImageMode, Images, Seed, finite
+from model_store.commands.options import ImageModeOption, Images, Seed, finite
 
 MAX_SCALE = 1_000.0
 
@@ -98,7 +98,7 @@ def split(
             min=0.0, max=1.0, callback=finite, help="Share of the queries that is held out."
         ),
     ] = 0.02,
-    images: Images = ImageMode.link,
+    images: Images = ImageModeOption.link,
     seed: Seed = 0,
 ) -> None:
     """Split rows by their queries, so that nothing held out is seen in training."""
@@ -133,7 +133,7 @@ def mix(
             help="Multiplies each task's number of rows in table 7.",
         ),
     ] = 1.0,
-    images: Images = ImageMode.link,
+    images: Images = ImageModeOption.link,
     seed: Seed = 0,
     partial: Annotated[
         bool, typer.Option("--partial", help="Accept that data sets are missing.")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from model_store.evaluation.results import Results
     from model_store.training.benchmark import Measured
 
-MAX_QUERIES = 2000
+_MAX_QUERIES = 2000
 _QUERIES = 50
 
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 
 Queries = Annotated[
     int | None,
-    typer.Option(help=f"Generated queries per cell; default: {_QUERIES}.", min=3, max=MAX_QUERIES),
+    typer.Option(help=f"Generated queries per cell; default: {_QUERIES}.", min=3, max=_MAX_QUERIES),
 ]
 RowsFile = Annotated[
     Path | None,
@@ -78,8 +78,7 @@ def evaluate(
 
 
 def _measure_cells(checkpoint: Checkpoint, queries: int) -> Results:
-    from model_store.evaluation.nine_cells import evaluate as evaluate_cells
-    from model_store.evaluation.nine_cells import refuse_text_only
+    from model_store.evaluation.nine_cells import evaluate_cells, refuse_text_only
     from model_store.recipes.tiny.scoring import open_scorer
     from model_store.synthetic.cells import CELLS
 

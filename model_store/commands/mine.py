@@ -14,7 +14,7 @@ import typer
 
 from model_store.commands.console import progress
 from model_store.commands.data import refusing_data
-from model_store.commands.options import ImageMode, Images, Seed, finite
+from model_store.commands.options import ImageModeOption, Images, Seed, finite
 
 if TYPE_CHECKING:
     from model_store.training.negatives.mining import Miner, Run
@@ -109,7 +109,7 @@ def mine(
     margin: Margin = None,
     relative_margin: RelativeMargin = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the rows' own negatives too.")] = False,
-    images: Images = ImageMode.link,
+    images: Images = ImageModeOption.link,
     seed: Seed = 0,
     shard: Annotated[
         str | None,

@@ -15,7 +15,7 @@ import typer
 MAX_SEED = 2**63 - 1
 
 
-class ImageMode(StrEnum):
+class ImageModeOption(StrEnum):
     """The treatment of images outside the folder of the rows that name them."""
 
     reference = "reference"
@@ -47,7 +47,7 @@ Cache = Annotated[
 Device = Literal["auto", "cpu", "cuda"]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Equal seeds give equal results.")]
 Images = Annotated[
-    ImageMode,
+    ImageModeOption,
     typer.Option(
         help=(
             "Images outside the folder of the written file: link or copy them into its images/, or"

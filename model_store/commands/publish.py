@@ -32,9 +32,9 @@ Learnt = Annotated[
         help="A finished run of `gmr train`, or a LoRA adapter's folder, as peft writes it."
     ),
 ]
-Output = Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")]
-Name = Annotated[
-    str | None, typer.Option(help="Name of the new checkpoint; default: the folder's name.")
+NewFolder = Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")]
+NewName = Annotated[
+    str | None, typer.Option(help="NewName of the new checkpoint; default: the folder's name.")
 ]
 Unmerged = Annotated[
     bool,
@@ -44,8 +44,8 @@ Dtype = Annotated[
     str | None,
     typer.Option(help="Stored weights: float32, bfloat16 or float16; default: as the base's."),
 ]
-Device = Annotated[str, typer.Option(help="Where golden pairs are scored: cpu or cuda.")]
-PythonVllm = Annotated[
+ScoringDevice = Annotated[str, typer.Option(help="Where golden pairs are scored: cpu or cuda.")]
+VllmInterpreter = Annotated[
     Path | None,
     typer.Option(help="An interpreter that has vLLM, whose scores are compared as well."),
 ]
@@ -72,19 +72,19 @@ UploadTo = Annotated[
         help="Folder or URL of a registry that the result is uploaded to as well.",
     ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Commit of a hub base, 40 hex digits.")]
+BaseRevision = Annotated[str | None, typer.Option(help="Commit of a hub base, 40 hex digits.")]
 
 
 def publish(
     base: Base,
     learnt: Learnt,
-    output: Output,
+    output: NewFolder,
     *,
-    name: Name = None,
+    name: NewName = None,
     unmerged: Unmerged = False,
     dtype: Dtype = None,
-    device: Device = "cpu",
-    python_vllm: PythonVllm = None,
+    device: ScoringDevice = "cpu",
+    python_vllm: VllmInterpreter = None,
     about: About = None,
     data: Data = None,
     licence: Licence = "not stated",
@@ -92,7 +92,7 @@ def publish(
     metrics: Metrics = None,
     golden: Golden = None,
     registry: UploadTo = None,
-    revision: Revision = None,
+    revision: BaseRevision = None,
     cache: Cache = None,
 ) -> None:
     """Merge a LoRA adapter into its base, check every way of scoring it, and write the folder."""

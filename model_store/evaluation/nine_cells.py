@@ -25,7 +25,7 @@ CANDIDATES = 20
 CUT = 10
 _QUERIES_AT_ONCE = 4
 
-Score = Callable[[list[Example]], list[list[float]]]
+ScoreExamples = Callable[[list[Example]], list[list[float]]]
 """Examples to the scores of their documents."""
 
 
@@ -62,9 +62,9 @@ def refuse_text_only(checkpoint: Checkpoint) -> None:
         )
 
 
-def evaluate(
+def evaluate_cells(
     checkpoint: Checkpoint,
-    score: Score,
+    score: ScoreExamples,
     queries: int,
     progress: Callable[[int], None] = lambda cells: None,
 ) -> Results:
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def cell_means(results: Results) -> list[CellMeans]:
-    """The means of each cell in results of `evaluate`."""
+    """The means of each cell in results of `evaluate_cells`."""
     return [_means(cell, list(values.values())) for cell, values in results.datasets.items()]
 
 
@@ -109,7 +109,7 @@ def _means(cell: str, values: Sequence[float]) -> CellMeans:
     )
 
 
-def _orders(score: Score, examples: list[Example]) -> list[list[float]]:
+def _orders(score: ScoreExamples, examples: list[Example]) -> list[list[float]]:
     """Relevances in ranked order, a list a query."""
     orders = []
     for start in range(0, len(examples), _QUERIES_AT_ONCE):

@@ -40,7 +40,11 @@ Brush = Callable[[Pen, float, float, float, Colour, Random], None]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Group:
-    """One to four equal shapes of a picture."""
+    """One to four equal shapes of a picture.
+
+    `examples.split_of` digests its `repr`: another name of the class or of a field would be other
+    training data.
+    """
 
     count: int
     colour: str

@@ -49,10 +49,10 @@ def content_terms(text: str) -> list[str]:
     return list(dict.fromkeys(content))
 
 
-class Bm25:
-    """Okapi BM25 (k1 = 1.2, b = 0.75) over a fixed collection.
+class PassageIndex:
+    """Okapi BM25 (k1 = 1.2, b = 0.75) over a fixed collection of texts.
 
-    gmr-tiny's data depends on its scores, to the bit, so no library's BM25 can replace it.
+    gmr-tiny's data depends on the last bit of its scores, so no library's BM25 can replace it.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -85,9 +85,9 @@ class Bm25:
 
 
 @cache
-def index(split: Split) -> Bm25:
-    """BM25 over the passages of one split."""
-    return Bm25(passages(split))
+def index(split: Split) -> PassageIndex:
+    """The index over the passages of one split."""
+    return PassageIndex(passages(split))
 
 
 def passages_task(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
@@ -112,7 +112,7 @@ def passages_task(rng: Random, split: Split, negatives: int) -> tuple[Side, list
 
 
 def _near_misses(
-    texts: Sequence[str], bm25: Bm25, relevant: int, query: Sequence[str]
+    texts: Sequence[str], bm25: PassageIndex, relevant: int, query: Sequence[str]
 ) -> list[int]:
     """Numbers of the best texts by BM25, without those that have all terms of the query."""
     scores = bm25.scores(" ".join(query))
@@ -124,7 +124,7 @@ def _near_misses(
     ]
 
 
-def _draw_terms(text: str, bm25: Bm25, rng: Random) -> list[str]:
+def _draw_terms(text: str, bm25: PassageIndex, rng: Random) -> list[str]:
     """One to six content terms of a text: a run of them, or single ones, where rare terms are more
     likely."""
     known = content_terms(text)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.checkpoint import Checkpoint
-from model_store.evaluation.nine_cells import Score
+from model_store.evaluation.nine_cells import ScoreExamples
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.folders.plain import refuse_quantised
 from model_store.networks.score_row import score_row
@@ -20,7 +20,7 @@ from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic.examples import Example
 
 
-def open_scorer(checkpoint: Checkpoint) -> Score:
+def open_scorer(checkpoint: Checkpoint) -> ScoreExamples:
     """Load a checkpoint in fp32; raises `CheckpointUnusable` where its weights are quantised."""
     refuse_quantised(
         checkpoint.name, checkpoint.folder, "and this measures with torch, which does not run them"
@@ -32,7 +32,7 @@ def open_scorer(checkpoint: Checkpoint) -> Score:
     return network_scores(network, PackedBatcher(checkpoint.family, tokenizer))
 
 
-def network_scores(network: Network, batcher: PackedBatcher) -> Score:
+def network_scores(network: Network, batcher: PackedBatcher) -> ScoreExamples:
     """Score with a network that is loaded."""
     row = score_row(network, batcher.readout, batcher.label_ids)
 

@@ -105,7 +105,7 @@ _QUESTION_SCREENSHOT = "Find a screenshot that relevant to the user's question."
 _MEME = "Retrieve the meme based on the given caption."
 _CAPTION = "Retrieve the caption based on the given meme."
 
-JUDGING = _by_part(
+EVALUATION = _by_part(
     {
         "T-T": {
             "ArguAna": "Given a claim, find documents that refute the claim.",

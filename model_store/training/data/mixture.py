@@ -22,7 +22,7 @@ from model_store.training.data.row_files import check_outputs, write_examples
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import MAX_ID_CHARS, DataError, Example, WrongUsage, modality_of
 
-Part = tuple[str, str]
+TaskDataset = tuple[str, str]
 """A task and a data set, such as `("T-IT", "WebQA")`."""
 
 
@@ -54,9 +54,9 @@ class Mixture:
     """Counts of a mixture: rows of each part, rows that each task lacks, and rows of each part's
     file that belong to another task."""
 
-    rows: dict[Part, int]
+    rows: dict[TaskDataset, int]
     short: dict[str, int]
-    of_other_tasks: dict[Part, int]
+    of_other_tasks: dict[TaskDataset, int]
 
 
 def divide_evenly(number: int, available: Sequence[int]) -> list[int]:
@@ -74,7 +74,7 @@ def divide_evenly(number: int, available: Sequence[int]) -> list[int]:
     return shares
 
 
-def parse_source(text: str) -> tuple[Part, Path]:
+def parse_source(text: str) -> tuple[TaskDataset, Path]:
     """The part and the file of `TASK/DATASET=FILE`; raises `WrongUsage`."""
     name, equals, path = text.partition("=")
     task, slash, dataset = name.partition("/")
@@ -83,9 +83,9 @@ def parse_source(text: str) -> tuple[Part, Path]:
     return (task, dataset), Path(path)
 
 
-def parse_sources(texts: Iterable[str]) -> dict[Part, Path]:
+def parse_sources(texts: Iterable[str]) -> dict[TaskDataset, Path]:
     """The file of each part; raises `WrongUsage` for a part that is given twice."""
-    sources: dict[Part, Path] = {}
+    sources: dict[TaskDataset, Path] = {}
     for text in texts:
         part, path = parse_source(text)
         if part in sources:
@@ -95,7 +95,7 @@ def parse_sources(texts: Iterable[str]) -> dict[Part, Path]:
 
 
 def mix(
-    sources: Mapping[Part, Path],
+    sources: Mapping[TaskDataset, Path],
     target: Path,
     *,
     scale: float = 1.0,
@@ -114,7 +114,7 @@ def mix(
     check_outputs(target, inputs=set(sources.values()))
     pools = {part: _Pool(part, path) for part, path in sources.items()}
 
-    counts: dict[Part, int] = {}
+    counts: dict[TaskDataset, int] = {}
     short: dict[str, int] = {}
     for task in TABLE_7:
         parts = [(task.task, dataset) for dataset in task.datasets if (task.task, dataset) in pools]
@@ -132,7 +132,7 @@ def mix(
 class _Pool:
     """The rows of a file that belong to a part's task, by index."""
 
-    def __init__(self, part: Part, path: Path) -> None:
+    def __init__(self, part: TaskDataset, path: Path) -> None:
         task, _ = part
         self.examples = Examples(path)
         self.rows = array("Q")
@@ -149,10 +149,10 @@ def modalities_of(example: Example) -> tuple[str, str] | None:
     return modality_of(example.query), positives.pop()
 
 
-def _check_sources(sources: Mapping[Part, Path], partial: bool) -> None:
+def _check_sources(sources: Mapping[TaskDataset, Path], partial: bool) -> None:
     """Raise `WrongUsage` where a part is unknown or missing, or would take another's rows."""
     known = {"/".join(part): part for part in TRAINING}
-    taken: dict[tuple[Path, tuple[str, str]], Part] = {}
+    taken: dict[tuple[Path, tuple[str, str]], TaskDataset] = {}
     for part, path in sources.items():
         if part not in TRAINING:
             nearest = get_close_matches("/".join(part), known, n=1)
@@ -171,9 +171,11 @@ def _check_sources(sources: Mapping[Part, Path], partial: bool) -> None:
         raise WrongUsage(f"The mixture lacks {', '.join(missing)}; --partial allows that.")
 
 
-def _draw(pools: Mapping[Part, _Pool], counts: Mapping[Part, int], seed: int) -> Iterator[Example]:
+def _draw(
+    pools: Mapping[TaskDataset, _Pool], counts: Mapping[TaskDataset, int], seed: int
+) -> Iterator[Example]:
     """`counts` rows of each part, in random order, with the paper's instructions."""
-    order: list[tuple[Part, int]] = []
+    order: list[tuple[TaskDataset, int]] = []
     for part in sorted(counts):
         rows = pools[part].rows
         chosen = Random(f"{seed}/{'/'.join(part)}").sample(range(len(rows)), counts[part])

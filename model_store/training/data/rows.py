@@ -28,7 +28,7 @@ MAX_PATH_CHARS = 1_024
 MAX_SIDES = 1_000
 """Positives of a row, and negatives of a row."""
 
-Kind = Literal["hard", "random"]
+NegativeKind = Literal["hard", "random"]
 
 
 class DataError(Exception):
@@ -60,7 +60,7 @@ class Negative:
     """An irrelevant document, and the kind of search that found it (paper, appendix C.3)."""
 
     side: Side
-    kind: Kind
+    kind: NegativeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class _SideRow(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _NegativeRow(_SideRow, forbid_unknown_fields=True):
-    kind: Kind = "hard"
+    kind: NegativeKind = "hard"
 
 
 class _Row(msgspec.Struct, forbid_unknown_fields=True):

@@ -18,16 +18,16 @@ from model_store.training.data.image_files import ImageMode
 from model_store.training.data.row_files import check_outputs, example_line, output_file
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 
-SHOWN = 20
+_SHOWN = 20
 
-Kind = Literal["queries", "positives", "negatives"]
+Role = Literal["queries", "positives", "negatives"]
 
 
 @dataclass(slots=True)
 class Leaks:
     """Counts of held-out content among training rows, by `identity.content_key`.
 
-    `sentences` are on the first `SHOWN` of them.
+    `sentences` are on the first `_SHOWN` of them.
     """
 
     queries: int = 0
@@ -40,7 +40,7 @@ class Leaks:
         """The number of leaks of every kind."""
         return self.queries + self.positives + self.negatives
 
-    def add(self, kind: Kind, location: str) -> None:
+    def add(self, kind: Role, location: str) -> None:
         """Count a leak of a row."""
         match kind:
             case "queries":
@@ -49,14 +49,14 @@ class Leaks:
                 self.positives += 1
             case "negatives":
                 self.negatives += 1
-        if len(self.sentences) < SHOWN:
+        if len(self.sentences) < _SHOWN:
             self.sentences.append(
                 f"{location}: of its {kind}, one is a held-out query or positive."
             )
 
 
 @dataclass(slots=True)
-class Split:
+class SplitCounts:
     """Counts of a split: rows written to each file, rows left out because they would leak, and
     negatives removed from rows for the same reason."""
 
@@ -137,7 +137,7 @@ def _cheap_key(side: Side) -> tuple[str, int | None]:
     return normalize_text(side.text or ""), size
 
 
-def _leaks_of(example: Example, held_out: set[bytes]) -> Iterator[Kind]:
+def _leaks_of(example: Example, held_out: set[bytes]) -> Iterator[Role]:
     """The role of each side of an example that is held out."""
     if content_key(example.query) in held_out:
         yield "queries"
@@ -157,7 +157,7 @@ def split(
     share: float,
     seed: int = 0,
     image_mode: ImageMode = "reference",
-) -> Split:
+) -> SplitCounts:
     """Write `source`'s rows to `train` and `dev` by their queries; both appear whole, `dev` last.
 
     A training row whose query or positive is held out is left out; a held-out negative is removed
@@ -169,7 +169,7 @@ def split(
         example for example in read_examples(source) if is_held_out(example, share, seed)
     )
 
-    counts = Split()
+    counts = SplitCounts()
     with output_file(dev) as write_dev, output_file(train) as write_train:
         for example in read_examples(source):
             if is_held_out(example, share, seed):
@@ -190,7 +190,7 @@ def split(
     return counts
 
 
-def _empty_file(source: Path, counts: Split, share: float) -> str:
+def _empty_file(source: Path, counts: SplitCounts, share: float) -> str:
     """The sentence for a file that would be empty, with the option that fills it."""
     rows, change = ("for training", "smaller") if counts.dev else ("held out", "larger")
     leaking = ""

@@ -23,7 +23,7 @@ MIN_SIDE = 2
 
 
 @dataclass(slots=True)
-class Report:
+class ValidationReport:
     """Counts of a file; `problems` are sentences, with file and line, on the first `SHOWN` of
     `wrong`."""
 
@@ -44,14 +44,14 @@ class Report:
 
 def check(
     path: Path, *, decode: bool = False, progress: Callable[[int], None] = lambda rows: None
-) -> Report:
+) -> ValidationReport:
     """Read a file to its end and collect its problems.
 
     The header of each image is read once; with `decode`, the whole image. Memory is 16 bytes and
     the overhead of a dictionary for each row and each image. `progress` is called for each row.
     Raises nothing: a file that cannot be read to its end is a problem of the report too.
     """
-    report, seen = Report(), _Seen()
+    report, seen = ValidationReport(), _Seen()
     try:
         for number, line in read_lines(path):
             report.rows += 1
@@ -74,7 +74,9 @@ class _Seen:
     images: dict[bytes, str | None] = field(default_factory=dict)
 
 
-def _check_row(example: Example, number: int, report: Report, seen: _Seen, decode: bool) -> None:
+def _check_row(
+    example: Example, number: int, report: ValidationReport, seen: _Seen, decode: bool
+) -> None:
     first = seen.ids.setdefault(_digest(example.id), number)
     if first != number:
         report.add(f"{example.location}: the id {example.id!r} is line {first}'s already.")
@@ -91,14 +93,16 @@ def _digest(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def _count_negatives(example: Example, report: Report) -> None:
+def _count_negatives(example: Example, report: ValidationReport) -> None:
     hard = sum(negative.kind == "hard" for negative in example.negatives)
     report.hard += hard
     report.random += len(example.negatives) - hard
     report.without_negatives += not example.negatives
 
 
-def _image_problems(example: Example, report: Report, seen: _Seen, decode: bool) -> Iterator[str]:
+def _image_problems(
+    example: Example, report: ValidationReport, seen: _Seen, decode: bool
+) -> Iterator[str]:
     """The problems of the example's images; a file is opened once, however many rows show it."""
     for name, side in _sides(example):
         if side.image is None:
@@ -133,7 +137,7 @@ def image_problem(path: Path, *, decode: bool = False) -> str | None:
     return None
 
 
-def _check_contents(example: Example, report: Report) -> None:
+def _check_contents(example: Example, report: ValidationReport) -> None:
     """Report each negative that is also a positive: training would learn both answers for it."""
     positives = {content_key(side): index for index, side in enumerate(example.positives)}
     for index, negative in enumerate(example.negatives):

@@ -11,7 +11,7 @@ from model_store.checkpoint import resolve
 from model_store.evaluation.nine_cells import (
     CANDIDATES,
     cell_means,
-    evaluate,
+    evaluate_cells,
     questions,
     refuse_text_only,
 )
@@ -34,7 +34,7 @@ def indifferent(examples: list[Example]) -> list[list[float]]:
 
 def test_results_name_the_checkpoint_the_benchmark_and_every_query() -> None:
     progress: list[int] = []
-    results = evaluate(resolve("gmr-tiny"), perfect, QUERIES, progress.append)
+    results = evaluate_cells(resolve("gmr-tiny"), perfect, QUERIES, progress.append)
 
     assert results.benchmark == "nine-cells-3"
     assert results.checkpoint == f"sha256:{manifest_digest(TINY)}"
@@ -45,12 +45,12 @@ def test_results_name_the_checkpoint_the_benchmark_and_every_query() -> None:
 
 
 def test_the_relevant_document_loses_ties() -> None:
-    results = evaluate(resolve("gmr-tiny"), indifferent, QUERIES)
+    results = evaluate_cells(resolve("gmr-tiny"), indifferent, QUERIES)
     assert results.score == 0.0  # it is the last of 20, and ten count
 
 
 def test_means_have_the_share_of_queries_whose_relevant_document_is_first() -> None:
-    means = cell_means(evaluate(resolve("gmr-tiny"), perfect, QUERIES))
+    means = cell_means(evaluate_cells(resolve("gmr-tiny"), perfect, QUERIES))
     assert [cell.cell for cell in means] == list(CELLS)
     assert {(cell.queries, cell.ndcg, cell.first) for cell in means} == {(QUERIES, 1.0, 1.0)}
     assert {cell.cell for cell in means if cell.bm25 is not None} == {"T-T"}

@@ -15,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped
+from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.identity import content_key
 from model_store.training.data.resumable import Note, Parts
@@ -35,7 +35,7 @@ CORPUS = ".corpus.jsonl"
 """The end of the name of a corpus that belongs to rows."""
 
 Item = TypeVar("Item")
-MakeRow = Callable[[Item, Converted], bytes]
+MakeRow = Callable[[Item, Outcomes], bytes]
 """Makes the row of an item and counts what it changed, or raises `Skipped` or `BadRow`."""
 ShowProgress = Callable[[str], AbstractContextManager[Callable[[int], None]]]
 """Opens a display of progress for a unit, such as "documents"; the display takes the number of
@@ -43,7 +43,7 @@ items since the last call."""
 
 
 @contextmanager
-def no_progress(unit: str) -> Iterator[Callable[[int], None]]:
+def without_progress(unit: str) -> Iterator[Callable[[int], None]]:
     """Progress that is not shown."""
     yield lambda count: None
 
@@ -70,10 +70,10 @@ def convert(
     make: MakeRow[Item],
     *,
     max_bad: int = 0,
-    before: Converted | None = None,
-    show_progress: ShowProgress = no_progress,
+    before: Outcomes | None = None,
+    show_progress: ShowProgress = without_progress,
     rows_a_part: int = ROWS_A_PART,
-) -> Converted:
+) -> Outcomes:
     """Write one row of `target` for each item.
 
     `described` identifies the conversion: where it wrote `target` already, nothing is done.
@@ -87,7 +87,7 @@ def convert(
         return finished
 
     parts = Parts(target.with_name(target.name + ".parts"), described)
-    total = before or Converted()
+    total = before or Outcomes()
     number = 0
     with show_progress("documents" if target.name.endswith(CORPUS) else "examples") as advance:
         for part in _chunks(items, rows_a_part):
@@ -119,7 +119,7 @@ def _write_part(
     max_bad: int,
     before: int,
 ) -> Note:
-    outcomes = Converted()
+    outcomes = Outcomes()
     with output_file(parts.path(number)) as write:
         for item in part:
             outcomes.read += 1
@@ -148,12 +148,12 @@ def _chunks(items: Iterable[Item], size: int) -> Iterator[Iterator[Item]]:
         yield chain([first], islice(iterator, size - 1))
 
 
-def _finished(report: Path, described: dict[str, Any]) -> Converted | None:
+def _finished(report: Path, described: dict[str, Any]) -> Outcomes | None:
     """The outcomes of this conversion from its report; None where there is none."""
     try:
         found = json.loads(report.read_text(encoding="utf-8"))
         if found["made_from"] == json.loads(json.dumps(described)):
-            outcomes = Converted()
+            outcomes = Outcomes()
             outcomes.add(found)
             return outcomes
     except FileNotFoundError:
@@ -166,17 +166,17 @@ def _finished(report: Path, described: dict[str, Any]) -> Converted | None:
     )
 
 
-def _reasons(total: Converted) -> str:
+def _reasons(total: Outcomes) -> str:
     """The reasons why no row was written, as the end of a sentence."""
     counts = ", ".join(f"{reason}: {count}" for reason, count in total.counts.items() if count)
     first = f"; {total.bad_rows[0]}" if total.bad_rows else ""
     return f"({counts or f'{total.bad} bad rows'}){first}"
 
 
-class Documents:
+class CorpusDocuments:
     """The corpus that a conversion wrote, for the examples that name its documents."""
 
-    def __init__(self, path: Path, converted: Converted, *, filtered: bool = False) -> None:
+    def __init__(self, path: Path, converted: Outcomes, *, filtered: bool = False) -> None:
         """A `filtered` corpus lacks documents of the source on purpose, so that a missing one is no
         bad row."""
         self._corpus, self._left_out, self._filtered = Corpus(path), converted.left_out, filtered
@@ -193,7 +193,7 @@ class Documents:
 
 
 def relation_line(
-    relation: Relation, documents: Documents, folder: Path, outcomes: Converted
+    relation: Relation, documents: CorpusDocuments, folder: Path, outcomes: Outcomes
 ) -> bytes:
     """A relation as a row of a file in `folder`.
 
@@ -228,7 +228,7 @@ def relation_line(
 
 
 def hard_negatives(
-    sides: Sequence[Side], positives: Iterable[Side], outcomes: Converted
+    sides: Sequence[Side], positives: Iterable[Side], outcomes: Outcomes
 ) -> tuple[Negative, ...]:
     """Sides that equal no positive, as hard negatives: no source states how it found them."""
     relevant = {content_key(side) for side in positives}
@@ -249,7 +249,7 @@ def valid_example_line(example: Example, folder: Path) -> bytes:
 
 
 def _find_documents(
-    names: Iterable[str], documents: Documents, outcomes: Converted
+    names: Iterable[str], documents: CorpusDocuments, outcomes: Outcomes
 ) -> tuple[list[Side], list[str]]:
     """At most `MAX_SIDES` documents that the corpus has, and the ids that the source lacks."""
     found: list[Side] = []
@@ -270,7 +270,7 @@ def _find_documents(
     return found, unknown
 
 
-def _unknown_document(name: str, relation: Relation, documents: Documents) -> str:
+def _unknown_document(name: str, relation: Relation, documents: CorpusDocuments) -> str:
     return f"{relation.location}: the document {name[:100]!r} is not in {documents.name}."
 
 

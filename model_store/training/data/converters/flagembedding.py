@@ -15,11 +15,16 @@ from model_store.training.data.converters.assemble import (
     ShowProgress,
     convert,
     hard_negatives,
-    no_progress,
     valid_example_line,
+    without_progress,
 )
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, clean_text
-from model_store.training.data.converters.records import Reader, Record, find_files, read_records
+from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped, clean_text
+from model_store.training.data.converters.records import (
+    Record,
+    RecordReader,
+    find_files,
+    read_records,
+)
 from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_SIDES, Example, Side
@@ -38,7 +43,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     neg_id: Any = None
 
 
-_rows = Reader(_Row, {"": _Row.__struct_fields__})
+_rows = RecordReader(_Row, {"": _Row.__struct_fields__})
 
 
 def convert_flagembedding(
@@ -47,13 +52,13 @@ def convert_flagembedding(
     *,
     instruction: str | None = None,
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> Converted:
+    show_progress: ShowProgress = without_progress,
+) -> Outcomes:
     """Write `target`; `instruction` is for rows without a `prompt`. Raises `DataError`."""
     files = find_files(source)
     check_outputs(target, inputs=files)
 
-    def example(record: Record, outcomes: Converted) -> bytes:
+    def example(record: Record, outcomes: Outcomes) -> bytes:
         row = _rows.read(record)
         text = clean_text(row.query, outcomes)
         if text is None:
@@ -92,7 +97,7 @@ def convert_flagembedding(
     )
 
 
-def _sides(texts: list[str], name: str, outcomes: Converted) -> list[Side]:
+def _sides(texts: list[str], name: str, outcomes: Outcomes) -> list[Side]:
     """The texts that are not empty, as sides."""
     cleaned = [clean_text(text, outcomes) for text in texts]
     outcomes.counts[f"empty {name} left out"] += cleaned.count(None)

@@ -17,23 +17,23 @@ from typing import Any
 import msgspec
 
 from model_store.training.data.converters.assemble import (
-    Documents,
+    CorpusDocuments,
     Relation,
     ShowProgress,
     convert,
     corpus_path_of,
-    no_progress,
     relation_line,
+    without_progress,
 )
 from model_store.training.data.converters.outcomes import (
     BadRow,
-    Converted,
+    Outcomes,
     Skipped,
     clean_text,
     row_of_document,
 )
 from model_store.training.data.converters.pictures import Pictures
-from model_store.training.data.converters.records import Reader, Record, read_records
+from model_store.training.data.converters.records import Record, RecordReader, read_records
 from model_store.training.data.converters.tables import read_table
 from model_store.training.data.corpus import Document, document_line
 from model_store.training.data.image_files import ImageMode
@@ -68,8 +68,8 @@ class _Candidate(msgspec.Struct, forbid_unknown_fields=True):
     src_content: Any = None
 
 
-_queries = Reader(_Query, {"": _Query.__struct_fields__})
-_candidates = Reader(_Candidate, {"": _Candidate.__struct_fields__})
+_queries = RecordReader(_Query, {"": _Query.__struct_fields__})
+_candidates = RecordReader(_Candidate, {"": _Candidate.__struct_fields__})
 
 
 def convert_mbeir(
@@ -83,8 +83,8 @@ def convert_mbeir(
     task: str | None = None,
     seed: int = 0,
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> tuple[Converted, Converted]:
+    show_progress: ShowProgress = without_progress,
+) -> tuple[Outcomes, Outcomes]:
     """Write `target` and its corpus beside it, `*.corpus.jsonl`; image paths are relative to
     `root`.
 
@@ -97,6 +97,7 @@ def convert_mbeir(
     )
     reader = _RowReader(task, Pictures(root, target.parent, image_mode), instructions, seed)
     described: dict[str, Any] = {"layout": "mbeir", "pool": file_identity(pool), "root": str(root)}
+    # Reports of finished conversions have this key: another name would convert them again.
     described |= {"keeping": image_mode, "task": task}
     converted = convert(
         corpus_path,
@@ -107,11 +108,11 @@ def convert_mbeir(
         show_progress=show_progress,
     )
 
-    documents = Documents(corpus_path, converted, filtered=task is not None)
+    documents = CorpusDocuments(corpus_path, converted, filtered=task is not None)
     described |= {"queries": file_identity(queries), "seed": seed}
     described |= {"instructions": file_identity(instructions) if instructions else None}
 
-    def example(record: Record, outcomes: Converted) -> bytes:
+    def example(record: Record, outcomes: Outcomes) -> bytes:
         relation = reader.relation(record, documents, outcomes)
         return relation_line(relation, documents, target.parent, outcomes)
 
@@ -135,7 +136,7 @@ class _RowReader:
         self._pictures, self._seed = pictures, seed
         self._prompts = read_prompts(instructions) if instructions else {}
 
-    def document(self, record: Record, outcomes: Converted) -> bytes:
+    def document(self, record: Record, outcomes: Outcomes) -> bytes:
         """A candidate as a document; raises `BadRow` and `Skipped`."""
         row = _candidates.read(record)
         with row_of_document(row.did):
@@ -148,7 +149,7 @@ class _RowReader:
             raise Skipped("another modality")
         return document_line(Document(row.did, side), self._pictures.folder)
 
-    def relation(self, record: Record, documents: Documents, outcomes: Converted) -> Relation:
+    def relation(self, record: Record, documents: CorpusDocuments, outcomes: Outcomes) -> Relation:
         """A query and its candidates' ids; raises `BadRow` and `Skipped`."""
         row, location = _queries.read(record), record.location
         if self._task and row.task_id not in (None, TASK_IDS[self._task]):
@@ -203,7 +204,7 @@ def read_prompts(path: Path) -> Prompts:
 
 
 def _draw_prompt(
-    row: _Query, prompts: Prompts, documents: Documents, seed: int, location: str
+    row: _Query, prompts: Prompts, documents: CorpusDocuments, seed: int, location: str
 ) -> str | None:
     """One of the prompts for the query's data set, its modality, and that of its first relevant
     candidate in the corpus; None where there is no such candidate."""
@@ -219,7 +220,7 @@ def _draw_prompt(
     return Random(f"{seed}/{row.qid}").choice(found)
 
 
-def _first_relevant(row: _Query, documents: Documents) -> Side | None:
+def _first_relevant(row: _Query, documents: CorpusDocuments) -> Side | None:
     for name in row.pos_cand_list:
         side = documents.find(name)
         if side is not None:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.data.converters.assemble import (
-    Documents,
+    CorpusDocuments,
     Relation,
     ShowProgress,
     convert,
     corpus_path_of,
-    no_progress,
     relation_line,
     valid_example_line,
+    without_progress,
 )
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, clean_text
+from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped, clean_text
 from model_store.training.data.converters.records import Record, is_records, read_records, read_row
 from model_store.training.data.converters.tables import read_qrels, split_cells
 from model_store.training.data.corpus import Document, document_line
@@ -43,8 +43,8 @@ def convert_msmarco(
     instruction: str | None = None,
     min_grade: int = 1,
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> tuple[Converted, Converted]:
+    show_progress: ShowProgress = without_progress,
+) -> tuple[Outcomes, Outcomes]:
     """Write `target` and its corpus beside it, `*.corpus.jsonl`.
 
     Queries without a relevant passage are left out. Raises `DataError`.
@@ -53,7 +53,7 @@ def convert_msmarco(
     check_outputs(target, corpus_path, inputs=(collection, queries, qrels))
     described: dict[str, Any] = {"layout": "msmarco", "collection": file_identity(collection)}
 
-    def document(record: Record, outcomes: Converted) -> bytes:
+    def document(record: Record, outcomes: Outcomes) -> bytes:
         name, text = _named_text(collection, record, outcomes)
         if text is None:
             raise Skipped("empty passage", name)
@@ -67,10 +67,10 @@ def convert_msmarco(
         max_bad=max_bad,
         show_progress=show_progress,
     )
-    documents = Documents(corpus_path, converted)
+    documents = CorpusDocuments(corpus_path, converted)
     relevant, judged = read_qrels(qrels, min_grade=min_grade, max_bad=max_bad)
 
-    def example(record: Record, outcomes: Converted) -> bytes:
+    def example(record: Record, outcomes: Outcomes) -> bytes:
         name, text = _named_text(queries, record, outcomes)
         if text is None:
             raise Skipped("empty query")
@@ -107,15 +107,15 @@ def convert_triples(
     *,
     instruction: str | None = None,
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> Converted:
+    show_progress: ShowProgress = without_progress,
+) -> Outcomes:
     """Write `target` from triples of texts; each becomes an example with one hard negative.
 
     Its id is the name of the file and the line. Raises `DataError`.
     """
     check_outputs(target, inputs=(triples,))
 
-    def example(item: tuple[int, bytes], outcomes: Converted) -> bytes:
+    def example(item: tuple[int, bytes], outcomes: Outcomes) -> bytes:
         number, line = item
         location = f"{triples}:{number}"
         texts = [clean_text(text, outcomes) for text in split_cells(line, location, 3)]
@@ -159,7 +159,7 @@ def _texts(path: Path) -> Iterator[Record]:
         yield Record(f"{path}:{number}", line)
 
 
-def _named_text(path: Path, record: Record, outcomes: Converted) -> tuple[str, str | None]:
+def _named_text(path: Path, record: Record, outcomes: Outcomes) -> tuple[str, str | None]:
     """An id and its text, after the title where there is one; raises `BadRow`."""
     location, content = record
     if isinstance(content, bytes) and not is_records(path):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from model_store.training.data.resumable import Note
 from model_store.training.data.rows import MAX_TEXT_CHARS, DataError
 
-SHOWN = 20
+_SHOWN = 20
 """Bad rows whose sentences are kept; further ones are counted only."""
 MAX_LEFT_OUT = 1_000_000
 """Ids of documents that the source has and the corpus lacks: about 100 MB."""
@@ -51,10 +51,10 @@ def row_of_document(name: str) -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class Converted:
+class Outcomes:
     """Counts of the source's rows: read, written, skipped or changed by reason, and bad.
 
-    `bad_rows` are sentences on the first `SHOWN` bad rows, and `last` on the last one. `left_out`
+    `bad_rows` are sentences on the first `_SHOWN` bad rows, and `last` on the last one. `left_out`
     are the ids of documents that the corpus lacks.
     """
 
@@ -70,7 +70,7 @@ class Converted:
         """Count a bad row."""
         self.bad += 1
         self.last = sentence
-        if len(self.bad_rows) < SHOWN:
+        if len(self.bad_rows) < _SHOWN:
             self.bad_rows.append(sentence)
 
     def check_bound(self, max_bad: int, before: int = 0) -> None:
@@ -85,7 +85,7 @@ class Converted:
         self.read += note["read"]
         self.counts.update(note["counts"])
         self.bad += note["bad"]
-        self.bad_rows.extend(note["bad_rows"][: SHOWN - len(self.bad_rows)])
+        self.bad_rows.extend(note["bad_rows"][: _SHOWN - len(self.bad_rows)])
         self.left_out.update(note["left_out"])
         if len(self.left_out) > MAX_LEFT_OUT:
             raise DataError(f"More than {MAX_LEFT_OUT:,} documents of the source are empty or bad.")
@@ -102,7 +102,7 @@ class Converted:
         }
 
 
-def clean_text(text: str | None, outcomes: Converted) -> str | None:
+def clean_text(text: str | None, outcomes: Outcomes) -> str | None:
     """A source's text as a side may have it: without NUL, cut to the bound, None where it is
     blank."""
     if text is None:

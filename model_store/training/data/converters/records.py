@@ -83,7 +83,7 @@ def read_row(record: Record) -> dict[str, Any]:
 _any_row: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
-class Reader(Generic[Layout]):
+class RecordReader(Generic[Layout]):
     """Records as rows of one layout; an unknown field is refused."""
 
     def __init__(self, layout: type[Layout], fields: Fields) -> None:

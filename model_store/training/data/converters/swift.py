@@ -17,12 +17,17 @@ from model_store.training.data.converters.assemble import (
     ShowProgress,
     convert,
     hard_negatives,
-    no_progress,
     valid_example_line,
+    without_progress,
 )
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped, clean_text
+from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped, clean_text
 from model_store.training.data.converters.pictures import Pictures
-from model_store.training.data.converters.records import Reader, Record, find_files, read_records
+from model_store.training.data.converters.records import (
+    Record,
+    RecordReader,
+    find_files,
+    read_records,
+)
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
@@ -60,7 +65,7 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _MESSAGE = _Message.__struct_fields__
-_rows = Reader(
+_rows = RecordReader(
     _Row,
     {
         "": _Row.__struct_fields__,
@@ -82,8 +87,8 @@ def convert_swift(
     instruction: str | None = None,
     image_mode: ImageMode = "reference",
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> Converted:
+    show_progress: ShowProgress = without_progress,
+) -> Outcomes:
     """Write `target`; image paths are relative to `root`, or absolute and below it.
 
     `instruction` is for rows without a `system` text. Raises `DataError`.
@@ -92,7 +97,7 @@ def convert_swift(
     check_outputs(target, inputs=files)
     pictures = Pictures(root, target.parent, image_mode)
 
-    def example(record: Record, outcomes: Converted) -> bytes:
+    def example(record: Record, outcomes: Outcomes) -> bytes:
         row = _rows.read(record)
         reader = _ConversationReader(pictures, record.location, outcomes)
         system, query = reader.read(row.messages, row.images or [], "messages")
@@ -119,6 +124,7 @@ def convert_swift(
         "files": [file_identity(path) for path in files],
         "root": str(root),
     }
+    # Reports of finished conversions have this key: another name would convert them again.
     described |= {"keeping": image_mode, "instruction": instruction}
     return convert(
         target,
@@ -133,7 +139,7 @@ def convert_swift(
 class _ConversationReader:
     """Reads one row's conversations as sides."""
 
-    def __init__(self, pictures: Pictures, location: str, outcomes: Converted) -> None:
+    def __init__(self, pictures: Pictures, location: str, outcomes: Outcomes) -> None:
         self._pictures, self._location, self._outcomes = pictures, location, outcomes
 
     def documents(

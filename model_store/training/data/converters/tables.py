@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from model_store.training.data.converters.judgements import Judgements
-from model_store.training.data.converters.outcomes import BadRow, Converted
+from model_store.training.data.converters.outcomes import BadRow, Outcomes
 from model_store.training.data.rows import DataError, read_lines
 
 _HEADER = ("query-id", "corpus-id", "score")
@@ -57,14 +57,14 @@ def _cells(line: bytes, location: str) -> list[str]:
         raise BadRow(f"{location}: this is not UTF-8.") from None
 
 
-def read_qrels(path: Path, *, min_grade: int = 1, max_bad: int = 0) -> tuple[Judgements, Converted]:
+def read_qrels(path: Path, *, min_grade: int = 1, max_bad: int = 0) -> tuple[Judgements, Outcomes]:
     """Relevant documents by query, and the outcomes of the file's lines.
 
     Lines have TREC's form (query, iteration, document, grade) or BEIR's (query, document, grade,
     after a line of names), with tabs or spaces between the cells. A document with a grade below
     `min_grade` is not relevant.
     """
-    relevant, outcomes = Judgements(), Converted()
+    relevant, outcomes = Judgements(), Outcomes()
     for number, line in read_lines(path):
         location = f"{path}:{number}"
         try:
@@ -83,7 +83,7 @@ def _parse_judgement(line: bytes, location: str, *, first: bool) -> tuple[str, s
     if len(cells) == 1:
         cells = cells[0].split()
     if first and cells[-1] == _HEADER[-1]:
-        return "", "", -math.inf  # of no grade
+        return "", "", -math.inf  # the header: below every grade
 
     if len(cells) not in (3, 4):
         raise BadRow(f"{location}: {len(cells)} cells, and a judgement has 4 (TREC) or 3 (BEIR).")

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from model_store.training.data.converters.assemble import (
-    Documents,
+    CorpusDocuments,
     Relation,
     ShowProgress,
     convert,
     corpus_path_of,
-    no_progress,
     relation_line,
+    without_progress,
 )
 from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.outcomes import (
     BadRow,
-    Converted,
+    Outcomes,
     Skipped,
     clean_text,
     row_of_document,
@@ -61,8 +61,8 @@ def convert_vidore(
     language: str | None = None,
     min_grade: int = 1,
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> tuple[Converted, Converted]:
+    show_progress: ShowProgress = without_progress,
+) -> tuple[Outcomes, Outcomes]:
     """Write `target` and its corpus from the folders `corpus`, `queries` and `qrels` of `source`;
     raises `DataError`."""
     folder, corpus_path = target.parent, corpus_path_of(target)
@@ -73,7 +73,7 @@ def convert_vidore(
 
     described: dict[str, Any] = {"layout": "vidore", "corpus": list(map(file_identity, corpora))}
 
-    def document(record: Record, outcomes: Converted) -> bytes:
+    def document(record: Record, outcomes: Outcomes) -> bytes:
         row = read_row(record)
         name = _read_id(row, "corpus-id", record.location)
         with row_of_document(name):
@@ -90,10 +90,10 @@ def convert_vidore(
         max_bad=max_bad,
         show_progress=show_progress,
     )
-    documents = Documents(corpus_path, converted)
+    documents = CorpusDocuments(corpus_path, converted)
     relevant, judged = _read_qrels(read_records(qrels), min_grade, max_bad)
 
-    def example(record: Record, outcomes: Converted) -> bytes:
+    def example(record: Record, outcomes: Outcomes) -> bytes:
         row = read_row(record)
         if language is not None and row.get("language") != language:
             raise Skipped("another language")
@@ -137,8 +137,8 @@ def convert_pages(
     *,
     instruction: str | None = None,
     max_bad: int = 0,
-    show_progress: ShowProgress = no_progress,
-) -> tuple[Converted, Converted]:
+    show_progress: ShowProgress = without_progress,
+) -> tuple[Outcomes, Outcomes]:
     """Write `target` and its corpus from rows of `query` and `image`, a file or a folder of files;
     raises `DataError`."""
     folder, corpus_path, files = target.parent, corpus_path_of(target), find_files(source)
@@ -148,7 +148,7 @@ def convert_pages(
         "files": list(map(file_identity, files)),
     }
 
-    def page(record: Record, outcomes: Converted) -> bytes:
+    def page(record: Record, outcomes: Outcomes) -> bytes:
         image = keep_image(read_row(record).get("image"), folder, record.location)
         return document_line(Document(image.stem, Side(None, image)), folder)
 
@@ -160,9 +160,9 @@ def convert_pages(
         max_bad=max_bad,
         show_progress=show_progress,
     )
-    documents = Documents(corpus_path, converted)
+    documents = CorpusDocuments(corpus_path, converted)
 
-    def example(record: Record, outcomes: Converted) -> bytes:
+    def example(record: Record, outcomes: Outcomes) -> bytes:
         row = read_row(record)
         text = _read_text(row, ("query",), record.location, outcomes)
         if text is None:
@@ -209,9 +209,9 @@ def _distinct_pages(files: list[Path]) -> Iterator[Record]:
 
 def _read_qrels(
     records: Iterable[Record], min_grade: int, max_bad: int
-) -> tuple[Judgements, Converted]:
+) -> tuple[Judgements, Outcomes]:
     """Relevant documents by query, and the outcomes of the judgements' rows."""
-    relevant, outcomes = Judgements(), Converted()
+    relevant, outcomes = Judgements(), Outcomes()
     for record in records:
         try:
             row = read_row(record)
@@ -244,7 +244,7 @@ def _read_side(
     columns: tuple[str, ...],
     folder: Path,
     location: str,
-    outcomes: Converted,
+    outcomes: Outcomes,
 ) -> Side:
     """The text of some columns and the image of a row.
 
@@ -267,7 +267,7 @@ def _has_bytes(value: Any) -> bool:
 
 
 def _read_text(
-    row: dict[str, Any], columns: tuple[str, ...], location: str, outcomes: Converted
+    row: dict[str, Any], columns: tuple[str, ...], location: str, outcomes: Outcomes
 ) -> str | None:
     """The texts of some columns, joined by spaces; None where all are blank."""
     texts = []

@@ -14,20 +14,20 @@ from pathlib import Path
 import pytest
 
 from model_store.training.data.converters.assemble import convert
-from model_store.training.data.converters.outcomes import BadRow, Converted, Skipped
+from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped
 from model_store.training.data.rows import DataError
 
 DESCRIBED = {"layout": "numbers"}
 
 
-def row(number: int, outcomes: Converted) -> bytes:
+def row(number: int, outcomes: Outcomes) -> bytes:
     """Every third number is skipped."""
     if number % 3 == 2:
         raise Skipped("every third")
     return f"{number}\n".encode()
 
 
-def numbers(target: Path, count: int = 10, **options: object) -> Converted:
+def numbers(target: Path, count: int = 10, **options: object) -> Outcomes:
     return convert(target, DESCRIBED, range(count), row, rows_a_part=4, **options)  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ def test_a_conversion_that_was_killed_goes_on_and_ends_the_same(tmp_path: Path) 
 
     made: list[int] = []
 
-    def counted(number: int, outcomes: Converted) -> bytes:
+    def counted(number: int, outcomes: Outcomes) -> bytes:
         made.append(number)
         return row(number, outcomes)
 
@@ -89,12 +89,12 @@ def test_what_is_finished_is_not_made_again(tmp_path: Path) -> None:
 def test_the_bound_is_the_same_over_parts_and_after_an_interruption(tmp_path: Path) -> None:
     target = tmp_path / "rows.jsonl"
 
-    def half_bad(number: int, outcomes: Converted) -> bytes:
+    def half_bad(number: int, outcomes: Outcomes) -> bytes:
         if number % 2:
             raise BadRow(f"source:{number}: it is odd.")
         return row(number * 3, outcomes)
 
-    def half(max_bad: int) -> Converted:
+    def half(max_bad: int) -> Outcomes:
         return convert(target, DESCRIBED, range(12), half_bad, max_bad=max_bad, rows_a_part=2)
 
     for allowed in (3, 5):  # the second goes on where the first ended

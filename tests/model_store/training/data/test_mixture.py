@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_store.training.data.identity import content_key
-from model_store.training.data.instructions import JUDGING, MODALITIES, TRAINING
+from model_store.training.data.instructions import EVALUATION, MODALITIES, TRAINING
 from model_store.training.data.mixture import (
     TABLE_7,
-    Part,
+    TaskDataset,
     divide_evenly,
     mix,
     modalities_of,
@@ -45,9 +45,9 @@ def test_the_tables_are_the_papers() -> None:
 
     assert sorted(parts) == sorted(TRAINING)
     assert sum(task.number for task in TABLE_7) == 270_750  # "approximately 270K"
-    assert Counter(task for task, _ in JUDGING) == TABLE_14
+    assert Counter(task for task, _ in EVALUATION) == TABLE_14
 
-    for text in (*TRAINING.values(), *JUDGING.values()):
+    for text in (*TRAINING.values(), *EVALUATION.values()):
         assert text == " ".join(text.split())
         assert text.endswith(".")
 
@@ -66,9 +66,9 @@ def test_a_number_is_shared_evenly_as_far_as_there_is_enough(
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> dict[Part, Path]:
+def sources(tmp_path: Path) -> dict[TaskDataset, Path]:
     draw(tmp_path / "images/a.png", "red")
-    files: dict[Part, Path] = {}
+    files: dict[TaskDataset, Path] = {}
     for order, (task, dataset) in enumerate(TRAINING):
         rows = [
             row_of(task, f"{dataset} {number}", f"{number}")
@@ -90,7 +90,7 @@ def side_of(modality: str, text: str) -> dict[str, str]:
 
 
 def test_a_mixture_has_the_papers_proportions_and_instructions(
-    tmp_path: Path, sources: dict[Part, Path]
+    tmp_path: Path, sources: dict[TaskDataset, Path]
 ) -> None:
     drawn = mix(sources, tmp_path / "mixture.jsonl", scale=10 / 30_000)
     examples = list(read_examples(tmp_path / "mixture.jsonl"))
@@ -113,7 +113,7 @@ def test_a_mixture_has_the_papers_proportions_and_instructions(
 
 
 def test_a_seed_gives_the_same_rows_and_another_seed_others(
-    tmp_path: Path, sources: dict[Part, Path]
+    tmp_path: Path, sources: dict[TaskDataset, Path]
 ) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         mix(sources, tmp_path / f"{name}.jsonl", scale=5 / 30_000, seed=seed)
@@ -124,7 +124,7 @@ def test_a_seed_gives_the_same_rows_and_another_seed_others(
     assert set(files["a.jsonl"].splitlines()) != set(files["c.jsonl"].splitlines())
 
 
-def test_what_is_missing_is_said(tmp_path: Path, sources: dict[Part, Path]) -> None:
+def test_what_is_missing_is_said(tmp_path: Path, sources: dict[TaskDataset, Path]) -> None:
     drawn = mix(sources, tmp_path / "all.jsonl", scale=20 / 30_000)
     assert drawn.short == {"T-T": 6, "T-VD": 8}
 
@@ -172,7 +172,7 @@ def test_a_file_of_two_tasks_gives_each_its_own_rows_and_none_twice(tmp_path: Pa
 
 
 def test_one_file_for_two_parts_of_the_same_modalities_is_refused(
-    tmp_path: Path, sources: dict[Part, Path]
+    tmp_path: Path, sources: dict[TaskDataset, Path]
 ) -> None:
     sources["IT-T", "OVEN"] = sources["IT-T", "LLaVA"]
     with pytest.raises(

@@ -12,8 +12,8 @@ import typer
 from model_store.commands.console import misuse, refusing
 
 if TYPE_CHECKING:
-    from model_store.sizing.network import Shape
-    from model_store.sizing.plan import Assumed, Fleet, Gpu, Load
+    from model_store.sizing.network import NetworkCost
+    from model_store.sizing.plan import Assumptions, Fleet, Gpu, Load
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
 
 def size(  # noqa: PLR0917 - each is an option with its own name
     model: Annotated[
-        str, typer.Argument(help="gmr-3b, gmr-7b, or a folder with a config.json.")
+        str,
+        typer.Argument(
+            help="A folder with a config.json, or one of gmr-3b, gmr-7b, qwen3-reranker-0.6b,"
+            " qwen3-reranker-4b, qwen3-reranker-8b."
+        ),
     ] = "gmr-3b",
     gpu: Annotated[
         str, typer.Option(help="b200, h200, h100, a100, a100-40gb, l40s, l4, a10.")
@@ -33,14 +37,14 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     query_tokens: Annotated[
         int,
         typer.Option(
-            help="Tokens before a document: template, instruction, query.", min=1, max=3200
+            help="Tokens before a document: template, instruction, query.", min=1, max=8192
         ),
     ] = 300,
     document_tokens: Annotated[
-        int, typer.Option(help="Tokens of a document's text.", min=1, max=3200)
+        int, typer.Option(help="Tokens of a document's text.", min=1, max=8192)
     ] = 130,
     image_pixels: Annotated[
-        int, typer.Option(help="Pixels of a document's image, 784 per token.", min=0, max=2_508_800)
+        int, typer.Option(help="Pixels of a document's image.", min=0, max=2_508_800)
     ] = 0,
     cached: Annotated[
         float, typer.Option(help="Share of the pairs that the score cache has.", min=0, max=0.999)
@@ -67,48 +71,52 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     """Estimate how many GPUs a load needs, how much memory, and what a million pairs cost.
 
     This is arithmetic: measure before you buy."""
-    from model_store.sizing.network import BadShape, shape_of
-    from model_store.sizing.plan import GPUS, Assumed, Load, plan
+    from model_store.sizing.network import ImagesNotRead, UnknownNetwork, network_cost
+    from model_store.sizing.plan import GPUS, Assumptions, Load, plan
 
     if gpu not in GPUS:
         misuse(f"--gpu is one of {', '.join(GPUS)}.")
-    with refusing(BadShape):
-        shape = shape_of(model)
+
+    with refusing(UnknownNetwork, usage=(ImagesNotRead,)):
+        network = network_cost(model)
+        image_tokens = image_pixels // network.token_pixels if image_pixels else 0
+
     load = Load(
-        requests, documents, query_tokens, document_tokens, image_pixels // 784, cached, images_seen
+        requests, documents, query_tokens, document_tokens, image_tokens, cached, images_seen
     )
-    assumed = Assumed(efficiency=efficiency)
-    fleet = plan(shape, GPUS[gpu], load, assumed, measured=pairs_per_second, price=price)
+    assumed = Assumptions(efficiency=efficiency)
+    fleet = plan(network, GPUS[gpu], load, assumed, measured=pairs_per_second, price=price)
+
     if as_json:
-        _print_json(shape, GPUS[gpu], load, assumed, fleet)
+        _print_json(network, GPUS[gpu], load, assumed, fleet)
         return
-    for line in _lines(
-        shape, GPUS[gpu], load, assumed, fleet, measured=pairs_per_second is not None
-    ):
+    measured = pairs_per_second is not None
+    for line in _lines(network, GPUS[gpu], load, assumed, fleet, measured=measured):
         typer.echo(line)
 
 
 def _lines(
-    shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fleet, *, measured: bool
+    network: NetworkCost,
+    gpu: Gpu,
+    load: Load,
+    assumed: Assumptions,
+    fleet: Fleet,
+    *,
+    measured: bool,
 ) -> list[str]:
     """The estimate as text."""
-    document = f"{load.document_tokens} tokens" + (
-        f" and an image of {load.image_tokens}" if load.image_tokens else ""
-    )
+    document = f"{load.document_tokens} tokens"
+    if load.image_tokens:
+        document += f" and an image of {load.image_tokens}"
+
     memory = fleet.memory
-    room = (
-        f"room for {memory.kv_tokens:,} tokens of KV cache"
-        if fleet.fits
-        else "too little is left for the KV cache"
-    )
-    source = (
-        "as measured"
-        if measured
-        else f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
-    )
+    room = "too little is left for the KV cache"
+    if fleet.fits:
+        room = f"room for {memory.kv_tokens:,} tokens of KV cache"
+
     lines = [
         (
-            f"{shape.name}: {shape.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
+            f"{network.name}: {network.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
             f" ({gpu.memory} GB), bf16"
         ),
         (
@@ -122,6 +130,10 @@ def _lines(
     ]
     if not fleet.fits:
         return [*lines, "workers    none: it does not fit; take a larger GPU"]
+
+    source = f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
+    if measured:
+        source = "as measured"
     lines += [
         (
             f"one worker {fleet.pairs_per_second:,.0f} pairs/s, a request alone"
@@ -138,17 +150,21 @@ def _lines(
     return lines
 
 
-def _print_json(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed, fleet: Fleet) -> None:
+def _print_json(
+    network: NetworkCost, gpu: Gpu, load: Load, assumed: Assumptions, fleet: Fleet
+) -> None:
     import json
     from dataclasses import asdict
 
-    described = {"model": shape.name, "parameters": shape.parameters, "gpu": gpu.name}
-    typer.echo(
-        json.dumps(
-            described | {"load": asdict(load), "assumed": asdict(assumed), "fleet": asdict(fleet)},
-            indent=2,
-        )
-    )
+    described = {
+        "model": network.name,
+        "parameters": network.parameters,
+        "gpu": gpu.name,
+        "load": asdict(load),
+        "assumed": asdict(assumed),
+        "fleet": asdict(fleet),
+    }
+    typer.echo(json.dumps(described, indent=2))
 
 
 def _gb(count: int) -> str:

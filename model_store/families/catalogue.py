@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from model_store.families.family import Family
 from model_store.families.gmr import Gmr
@@ -33,6 +34,14 @@ def kind_for(architecture: str) -> type[TemplateFamily]:
         if family.architecture == architecture:
             return family
     raise KeyError(architecture)
+
+
+def published_configs() -> dict[str, Mapping[str, Any]]:
+    """`config.json` of the models that the families' authors published, by name."""
+    configs: dict[str, Mapping[str, Any]] = {}
+    for family in FAMILIES.values():
+        configs |= family.published
+    return configs
 
 
 def readout_of(manifest: Manifest) -> ReadOut:

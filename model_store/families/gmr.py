@@ -8,6 +8,8 @@ the checkpoint's own chat template and processor give.
 
 from __future__ import annotations
 
+from typing import Any
+
 from model_store.families.readout import LabelPair, SingleLabel
 from model_store.families.template import ImageTemplate, TemplateFamily
 from model_store.manifest import PixelBounds
@@ -38,6 +40,40 @@ MAX_PIXELS = 1280 * CELL * CELL
 MAX_TOKENS = 3200
 """The paper's maximum input length (section 5.1)."""
 
+# Sizes of Qwen2.5-VL-3B and -7B, on which the paper's two models were trained (table 4).
+_NETWORK = {"architectures": ["Qwen2_5_VLForConditionalGeneration"], "model_type": "qwen2_5_vl"}
+_TOWER = {
+    "depth": 32,
+    "hidden_size": 1280,
+    "intermediate_size": 3420,
+    "window_size": 112,
+    "fullatt_block_indexes": [7, 15, 23, 31],
+}
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "gmr-3b": _NETWORK
+    | {
+        "vocab_size": 151_936,
+        "hidden_size": 2048,
+        "intermediate_size": 11_008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+        "vision_config": _TOWER | {"out_hidden_size": 2048},
+    },
+    "gmr-7b": _NETWORK
+    | {
+        "vocab_size": 152_064,
+        "hidden_size": 3584,
+        "intermediate_size": 18_944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+        "vision_config": _TOWER | {"out_hidden_size": 3584},
+    },
+}
+
 
 class Gmr(TemplateFamily):
     """Reads text, images, or both, on either side of a pair."""
@@ -55,3 +91,4 @@ class Gmr(TemplateFamily):
         cell=CELL,
         pixels=PixelBounds(min_pixels=MIN_PIXELS, max_pixels=MAX_PIXELS),
     )
+    published = _PUBLISHED

@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from model_store.families.family import CacheableSide, ImageRules
 from model_store.families.prompt import Item, PairTooLong, Prompt, Segment
@@ -71,6 +71,8 @@ class TemplateFamily:
     """Tokens of a pair, where a manifest states no other limit."""
     image_template: ClassVar[ImageTemplate | None]
     cacheable_side: ClassVar[CacheableSide] = "query"
+    published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """`config.json` of the models that its authors published, by name, as far as it has sizes."""
 
     def __init__(
         self,

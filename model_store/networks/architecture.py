@@ -9,12 +9,14 @@ architecture read the same tensors at the same positions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from model_store.families.prompt import Image, Segment
+from model_store.networks.decoder import DecoderSizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +27,31 @@ Positions = npt.NDArray[np.int64]
 """`[axes, tokens]`."""
 Pixels = npt.NDArray[np.uint8]
 """`[height, width, 3]`, RGB."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionSizes:
+    """The counts that a vision tower's work follows from."""
+
+    layers: int
+    full_layers: int
+    """Layers whose attention is over the whole image."""
+    window: int
+    """Patches that attend to each other in the other layers."""
+    width: int
+    inner: int
+    """Width inside the MLP."""
+    patch: int
+    """Pixels of a patch's side."""
+    patch_values: int
+    """Numbers of a patch: its pixels, colours and frames."""
+    merged: int
+    """Patches that become one token."""
+
+    @property
+    def token_pixels(self) -> int:
+        """Pixels of an image that become one token."""
+        return self.merged * self.patch**2
 
 
 class VisionTower(Protocol):
@@ -39,6 +66,10 @@ class VisionTower(Protocol):
     patches_input: str
     grids_input: str
     """Names under which transformers and vLLM take patches and grids."""
+
+    def sizes(self, config: Mapping[str, Any]) -> VisionSizes:
+        """Counts of the tower that a `config.json` describes; raises `ValueError`."""
+        ...
 
     def patches(self, rgb: Pixels) -> npt.NDArray[np.float32]:
         """Normalised patches of an image, `[patches, values]`, ready for `pixel_values`."""
@@ -83,6 +114,10 @@ class Architecture(Protocol):
 
     def is_tied(self, config: Mapping[str, Any]) -> bool:
         """Whether the output head is the input embeddings."""
+        ...
+
+    def decoder_sizes(self, config: Mapping[str, Any]) -> DecoderSizes:
+        """Counts of the decoder that a `config.json` describes; raises `ValueError`."""
         ...
 
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:

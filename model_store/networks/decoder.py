@@ -7,11 +7,45 @@ transformers creates for the same configuration (tests hold them equal for each 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 MAX_COUNT = 2**24
 MAX_LAYERS = 1024
 _LAYER_COUNTS = ("depth", "num_hidden_layers")
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSizes:
+    """The counts that every tensor of a decoder has its shape from."""
+
+    vocabulary: int
+    width: int
+    inner: int
+    """Width inside the MLP."""
+    layers: int
+    heads: int
+    key_heads: int
+    head: int
+    """Width of one head."""
+
+    @classmethod
+    def of_config(cls, config: Mapping[str, Any], defaults: Mapping[str, int]) -> DecoderSizes:
+        """Read from a `config.json`, with `defaults` for fields that it does not state.
+
+        Raises `ValueError` that names a field which is no count.
+        """
+        width = count(config, "hidden_size", defaults)
+        heads = count(config, "num_attention_heads", defaults)
+        return cls(
+            vocabulary=count(config, "vocab_size", defaults),
+            width=width,
+            inner=count(config, "intermediate_size", defaults),
+            layers=count(config, "num_hidden_layers", defaults),
+            heads=heads,
+            key_heads=_key_heads(config, heads, defaults),
+            head=_head_size(config, width // heads, defaults),
+        )
 
 
 def decoder_shapes(
@@ -27,18 +61,14 @@ def decoder_shapes(
     `defaults` stand in for fields that `config` does not state. `biases` are those of query, key
     and value; `head_norms` are the RMS norms over each head of query and key.
     """
-    vocabulary = count(config, "vocab_size", defaults)
-    width = count(config, "hidden_size", defaults)
-    inner = count(config, "intermediate_size", defaults)
-    layers = count(config, "num_hidden_layers", defaults)
-    heads = count(config, "num_attention_heads", defaults)
-    head = _head_size(config, width // heads, defaults)
-    queries, keys = heads * head, _key_heads(config, heads, defaults) * head
+    sizes = DecoderSizes.of_config(config, defaults)
+    width, inner, head = sizes.width, sizes.inner, sizes.head
+    queries, keys = sizes.heads * head, sizes.key_heads * head
 
-    yield f"{prefix}embed_tokens.weight", (vocabulary, width)
+    yield f"{prefix}embed_tokens.weight", (sizes.vocabulary, width)
     yield f"{prefix}norm.weight", (width,)
 
-    for number in range(layers):
+    for number in range(sizes.layers):
         layer = f"{prefix}layers.{number}."
         yield f"{layer}input_layernorm.weight", (width,)
         yield f"{layer}post_attention_layernorm.weight", (width,)

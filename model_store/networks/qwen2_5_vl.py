@@ -16,8 +16,8 @@ import numpy.typing as npt
 from model_store.families.prompt import Image, Segment
 from model_store.manifest import CheckpointUnusable
 from model_store.networks import qwen2_5_vl_images as images
-from model_store.networks.architecture import Pixels, Positions, Shapes
-from model_store.networks.decoder import count, decoder_shapes, mapping
+from model_store.networks.architecture import Pixels, Positions, Shapes, VisionSizes
+from model_store.networks.decoder import DecoderSizes, count, decoder_shapes, mapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,9 @@ _VISION_DEFAULTS = {
     "spatial_merge_size": 2,
     "out_hidden_size": 3584,
 }
+_WINDOW_DEFAULTS = {"window_size": 112}
+_FULL_ATTENTION = (7, 15, 23, 31)
+"""Layers of the tower with attention over the whole image, where a configuration is silent."""
 _GEOMETRY = {
     "patch_size": images.PATCH,
     "temporal_patch_size": images.TEMPORAL,
@@ -85,6 +88,26 @@ class QwenVisionTower:
         "image_std": images.DEVIATION.tolist(),
         "do_convert_rgb": True,
     }
+
+    def sizes(self, config: Mapping[str, Any]) -> VisionSizes:
+        """`window_size` is the side of a window in pixels."""
+        vision = mapping(config.get("vision_config") or {}, "vision_config")
+        counts = {name: count(vision, name, _VISION_DEFAULTS) for name in _VISION_DEFAULTS}
+        full_attention = vision.get("fullatt_block_indexes", _FULL_ATTENTION)
+        if not isinstance(full_attention, list | tuple):
+            raise ValueError("fullatt_block_indexes is no list")
+
+        patch = counts["patch_size"]
+        return VisionSizes(
+            layers=counts["depth"],
+            full_layers=len(full_attention),
+            window=(count(vision, "window_size", _WINDOW_DEFAULTS) // patch) ** 2,
+            width=counts["hidden_size"],
+            inner=counts["intermediate_size"],
+            patch=patch,
+            patch_values=counts["in_channels"] * counts["temporal_patch_size"] * patch**2,
+            merged=counts["spatial_merge_size"] ** 2,
+        )
 
     def patches(self, rgb: Pixels) -> npt.NDArray[np.float32]:
         return images.patches(rgb)
@@ -142,10 +165,12 @@ class Qwen25VL:
         nested = isinstance(text, Mapping) and text.get("tie_word_embeddings")
         return bool(config.get("tie_word_embeddings") or nested)
 
+    def decoder_sizes(self, config: Mapping[str, Any]) -> DecoderSizes:
+        return DecoderSizes.of_config(_text_config(config), _TEXT_DEFAULTS)
+
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
         """Takes a flat configuration as of 2025 or a nested one."""
-        text = config.get("text_config")
-        text = config if text is None else mapping(text, "text_config")
+        text = _text_config(config)
         vision = mapping(config.get("vision_config") or {}, "vision_config")
 
         shapes = dict(
@@ -203,6 +228,12 @@ class Qwen25VL:
 
 
 QWEN2_5_VL = Qwen25VL()
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The decoder's fields: nested under `text_config`, or flat as of 2025."""
+    text = config.get("text_config")
+    return config if text is None else mapping(text, "text_config")
 
 
 def _tower_shapes(vision: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:

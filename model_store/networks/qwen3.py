@@ -14,7 +14,7 @@ import numpy as np
 from model_store.families.prompt import Segment
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.architecture import Positions, Shapes, VisionTower
-from model_store.networks.decoder import decoder_shapes
+from model_store.networks.decoder import DecoderSizes, decoder_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,9 @@ class Qwen3:
 
     def is_tied(self, config: Mapping[str, Any]) -> bool:
         return bool(config.get("tie_word_embeddings"))
+
+    def decoder_sizes(self, config: Mapping[str, Any]) -> DecoderSizes:
+        return DecoderSizes.of_config(config, _DEFAULTS)
 
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
         shapes = dict(decoder_shapes(config, "model.", _DEFAULTS, biases=False, head_norms=True))

@@ -1,1 +1,1 @@
-"""How many GPUs a load needs: arithmetic over a network's shape, before anything is bought."""
+"""The GPUs that a load needs: arithmetic over a network's sizes, before anything is bought."""

@@ -1,80 +1,78 @@
-"""A network's shape, and what it costs to run: parameters, floating point operations, bytes a
-token.
+"""The cost of a network: parameters, floating point operations, and bytes a token.
 
-Knows Qwen2.5-VL's layers as its `config.json` describes them, no hardware. Invariant: counts are of
-the work that a rerank request needs when its query is read once and each document once, which is
-what both engines do.
+Depends on the counts that network adapters read from a `config.json`, not on hardware. Invariant:
+counts are of the work of a rerank request whose query is read once and each document once, which
+is what both engines do.
 """
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.networks.qwen2_5_vl import QWEN2_5_VL
+from model_store.families.catalogue import published_configs
+from model_store.manifest import CheckpointUnusable
+from model_store.networks.architecture import Architecture, VisionSizes
+from model_store.networks.catalogue import of_config
+from model_store.networks.decoder import DecoderSizes
 
 _BYTES = 2  # of a bf16 number
-_PATCH = 3 * 2 * 14 * 14  # colours, frames (an image counts as two), pixels
 _CONFIG_BYTES = 1 << 20
 
 
-class BadShape(Exception):
-    """A sentence about a `config.json` that describes no network of ours."""
+class UnknownNetwork(Exception):
+    """A model that is neither published by a known family nor a folder with a known network."""
 
 
-@dataclass(frozen=True)
-class Vision:
-    """The vision tower: a patch is 14 x 14 pixels, and four of them become one token."""
-
-    layers: int
-    width: int
-    inner: int
-    window: int
-    """Patches that see each other in a layer without full attention."""
-    full: int
-    """Layers with full attention."""
-
-    def parameters(self, out: int) -> int:
-        """Of the tower and of what turns its patches into tokens of width `out`."""
-        return _PATCH * self.width + self.layers * self._of_layer() + self._of_merger(out)
-
-    def operations(self, patches: int, out: int) -> float:
-        """Floating point operations for one image of `patches`."""
-        attended = (self.layers - self.full) * min(self.window, patches) + self.full * patches
-        a_patch = (
-            2 * (_PATCH * self.width + self.layers * self._of_layer()) + 4 * self.width * attended
-        )
-        return patches * a_patch + patches / 4 * 2 * self._of_merger(out)
-
-    def _of_layer(self) -> int:
-        return 4 * self.width**2 + 3 * self.width * self.inner
-
-    def _of_merger(self, out: int) -> int:
-        return (4 * self.width) ** 2 + 4 * self.width * out
+class ImagesNotRead(Exception):
+    """A load with images for a network that reads text only."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The language model, and its vision tower."""
+@dataclass(frozen=True, slots=True)
+class VisionCost:
+    """The work of a vision tower, whose tokens have width `out`."""
+
+    sizes: VisionSizes
+    out: int
+
+    def operations(self, tokens: int) -> float:
+        """Floating point operations for an image of so many tokens."""
+        sizes = self.sizes
+        patches = tokens * sizes.merged
+        windowed_layers = sizes.layers - sizes.full_layers
+        attended = windowed_layers * min(sizes.window, patches) + sizes.full_layers * patches
+
+        linear = 2 * (sizes.patch_values * sizes.width + sizes.layers * self._layer_weights())
+        attention = 4 * sizes.width * attended
+        return patches * (linear + attention) + tokens * 2 * self._merger_weights()
+
+    def step_values(self, tokens: int) -> int:
+        """Numbers that a layer holds at once for so many tokens."""
+        return self.sizes.merged * tokens * (3 * self.sizes.inner + 4 * self.sizes.width)
+
+    def _layer_weights(self) -> int:
+        return 4 * self.sizes.width**2 + 3 * self.sizes.width * self.sizes.inner
+
+    def _merger_weights(self) -> int:
+        """Weights of the MLP that turns merged patches into a token."""
+        merged = self.sizes.merged * self.sizes.width
+        return merged**2 + merged * self.out
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCost:
+    """The work and memory of a language model and, where it has one, its vision tower."""
 
     name: str
-    layers: int
-    width: int
-    inner: int
-    heads: int
-    kv_heads: int
-    head: int
-    vocabulary: int
-    tied: bool
-    vision: Vision
-
-    @property
-    def parameters(self) -> int:
-        """Of the whole checkpoint."""
-        words = self.vocabulary * self.width * (1 if self.tied else 2)
-        return self.layers * self._of_layer() + words + self.vision.parameters(self.width)
+    parameters: int
+    """Of all matrices; norms and biases are below a thousandth of a model that is in use."""
+    decoder: DecoderSizes
+    vision: VisionCost | None
+    """None: the network reads text only."""
 
     @property
     def weight_bytes(self) -> int:
@@ -84,80 +82,101 @@ class Shape:
     @property
     def kv_bytes(self) -> int:
         """Bytes that one token keeps in the KV cache, in bf16."""
-        return 2 * self.layers * self.kv_heads * self.head * _BYTES
+        return 2 * self.decoder.layers * self.decoder.key_heads * self.decoder.head * _BYTES
+
+    @property
+    def token_pixels(self) -> int:
+        """Pixels of an image that become one token; raises `ImagesNotRead`."""
+        return self.tower().sizes.token_pixels
+
+    def tower(self) -> VisionCost:
+        """The vision tower; raises `ImagesNotRead` where the network has none."""
+        if self.vision is None:
+            raise ImagesNotRead(f"{self.name} reads text only: no load with images fits it.")
+        return self.vision
 
     def step_bytes(self, tokens: int) -> int:
-        """Bytes that a layer fills on the way when `tokens` are read at once, or the tower for as
-        many image tokens."""
-        language = tokens * (3 * self.inner + 4 * self.width)
-        tower = 4 * tokens * (3 * self.vision.inner + 4 * self.vision.width)
-        return _BYTES * max(language, tower)
+        """Bytes that a layer holds at once for a step of so many tokens.
+
+        The larger of the decoder's and of the tower's, were they all tokens of images.
+        """
+        values = tokens * (3 * self.decoder.inner + 4 * self.decoder.width)
+        if self.vision is not None:
+            values = max(values, self.vision.step_values(tokens))
+        return _BYTES * values
 
     def operations(self, query: int, document: int, documents: int) -> float:
-        """Floating point operations of a request: `query` tokens once, then `documents` of
-        `document` tokens that see them."""
-        linear = 2 * self.layers * self._of_layer()
-        seen = 4 * self.layers * self.heads * self.head  # for each token that a token looks at
-        head = query * (linear + seen * query / 2)
-        return head + documents * document * (linear + seen * (query + document / 2))
+        """Floating point operations of a request.
 
-    def _of_layer(self) -> int:
-        attention = self.width * self.head * (2 * self.heads + 2 * self.kv_heads)
-        return attention + 3 * self.width * self.inner
+        The query's tokens are read once, and then `documents` of `document` tokens each, which
+        attend to the query.
+        """
+        sizes = self.decoder
+        linear = 2 * sizes.layers * self._layer_weights()
+        attention = 4 * sizes.layers * sizes.heads * sizes.head  # of two tokens
+
+        prefix = query * (linear + attention * query / 2)
+        suffix = document * (linear + attention * (query + document / 2))
+        return prefix + documents * suffix
+
+    def _layer_weights(self) -> int:
+        sizes = self.decoder
+        attention = sizes.width * sizes.head * (2 * sizes.heads + 2 * sizes.key_heads)
+        return attention + 3 * sizes.width * sizes.inner
 
 
-_TOWER = Vision(layers=32, width=1280, inner=3420, window=64, full=4)
-SHAPES = {
-    "gmr-3b": Shape("gmr-3b", 36, 2048, 11008, 16, 2, 128, 151_936, True, _TOWER),
-    "gmr-7b": Shape("gmr-7b", 28, 3584, 18944, 28, 4, 128, 152_064, False, _TOWER),
-}
-"""The paper's two models: Qwen2.5-VL-3B and -7B."""
+def network_cost(model: str) -> NetworkCost:
+    """The cost of a published model by its name, or of a folder by its `config.json`.
 
+    Raises `UnknownNetwork`.
+    """
+    published = published_configs()
+    if model in published:
+        return _from_config(model, published[model])
 
-def shape_of(model: str) -> Shape:
-    """`gmr-3b`, `gmr-7b`, or what the `config.json` of a folder says; raises `BadShape`."""
-    if model in SHAPES:
-        return SHAPES[model]
     file = Path(model) / "config.json"
     try:
         with file.open("rb") as opened:
-            config = json.loads(opened.read(_CONFIG_BYTES))
-        return _shape(Path(model).resolve().name, config)
+            content = opened.read(_CONFIG_BYTES)
     except OSError:
-        raise BadShape(
-            f"{model} is neither {' nor '.join(SHAPES)} nor a folder with a config.json."
+        raise UnknownNetwork(
+            f"{model} is no folder with a config.json, nor one of {', '.join(published)}."
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError):
-        raise BadShape(f"{file}: this does not describe a Qwen2.5-VL network.") from None
+
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError):
+        raise UnknownNetwork(f"{file} is not JSON.") from None
+    if not isinstance(config, dict):
+        raise UnknownNetwork(f"{file} is no JSON object.")
+    return _from_config(Path(model).resolve().name, config)
 
 
-def _shape(name: str, config: dict[str, Any]) -> Shape:
-    text, vision = config.get("text_config", config), config["vision_config"]
-    if vision["patch_size"] != 14 or vision["spatial_merge_size"] != 2:
-        raise ValueError("other patches")
-    tower = Vision(
-        layers=_count(vision["depth"]),
-        width=_count(vision["hidden_size"]),
-        inner=_count(vision["intermediate_size"]),
-        window=(_count(vision["window_size"]) // 14) ** 2,
-        full=len(vision["fullatt_block_indexes"]),
-    )
-    width, heads = _count(text["hidden_size"]), _count(text["num_attention_heads"])
-    return Shape(
-        name=name,
-        layers=_count(text["num_hidden_layers"]),
-        width=width,
-        inner=_count(text["intermediate_size"]),
-        heads=heads,
-        kv_heads=_count(text["num_key_value_heads"]),
-        head=_count(text.get("head_dim") or width // heads),
-        vocabulary=_count(text["vocab_size"]),
-        tied=QWEN2_5_VL.is_tied(config),
-        vision=tower,
-    )
+def _from_config(name: str, config: Mapping[str, Any]) -> NetworkCost:
+    try:
+        architecture = of_config(name, config)
+        architecture.refuse_other_arithmetic(name, config, max_tokens=0)
+        decoder = architecture.decoder_sizes(config)
+        return NetworkCost(
+            name=name,
+            parameters=_matrix_parameters(architecture, config),
+            decoder=decoder,
+            vision=_vision_cost(architecture, config, decoder),
+        )
+    except CheckpointUnusable as error:
+        raise UnknownNetwork(str(error)) from None
+    except ValueError as error:
+        raise UnknownNetwork(f"{name}: {error} in config.json.") from None
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 10_000_000:
-        raise ValueError("no count")
-    return value
+def _vision_cost(
+    architecture: Architecture, config: Mapping[str, Any], decoder: DecoderSizes
+) -> VisionCost | None:
+    tower = architecture.vision
+    return None if tower is None else VisionCost(tower.sizes(config), out=decoder.width)
+
+
+def _matrix_parameters(architecture: Architecture, config: Mapping[str, Any]) -> int:
+    """Parameters of every tensor that has more than one axis."""
+    shapes = architecture.tensor_shapes(config).values()
+    return sum(math.prod(shape) for shape in shapes if len(shape) > 1)

@@ -1,9 +1,8 @@
-"""From a load to a fleet: pairs a second of one GPU, workers, gateways, memory, and what a million
-pairs cost.
+"""The fleet for a load: workers, gateways, memory, and the cost of a million pairs.
 
-Knows arithmetic and the figures behind it, and which of them were measured. Invariant: nothing here
-was measured on a GPU; `Assumed` says what is taken for granted, and a measured `pairs_per_second`
-replaces it.
+Depends on arithmetic and on the figures behind it, and not on hardware. Invariant: nothing here was
+measured on a GPU; `Assumptions` states what is taken for granted, and a measured
+`pairs_per_second` replaces it.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from model_store.sizing.network import Shape
+from model_store.sizing.network import NetworkCost
 
 GIB = 1 << 30
+_MEMORY_SHARE = 0.9  # that vLLM takes by default
+_STEPS_AHEAD = 3  # that the engine is kept supplied with
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,17 @@ GPUS = {
 
 @dataclass(frozen=True)
 class Load:
-    """What is asked for."""
+    """Requests that arrive, and what each of them holds."""
 
     requests: float = 1.0
-    """A second."""
+    """Per second."""
     documents: int = 100
     query_tokens: int = 300
     """Instruction and template included; an image's tokens as well."""
     document_tokens: int = 130
     """Of text."""
     image_tokens: int = 0
-    """Of a document's image: its pixels over 784, within the model's bounds."""
+    """Of a document's image: its pixels over those of a token, within the model's bounds."""
     cached: float = 0.0
     """Share of the pairs whose score is known."""
     images_seen: float = 0.0
@@ -62,8 +63,8 @@ class Load:
 
 
 @dataclass(frozen=True)
-class Assumed:
-    """What stands in for a measurement."""
+class Assumptions:
+    """Figures that stand in for a measurement."""
 
     efficiency: float = 0.5
     """Share of the vendor's figure that the engine reaches. On a CPU, vLLM reached 0.88 of what
@@ -90,7 +91,7 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of GPU memory that a worker needs, and what fits besides."""
+    """Bytes of GPU memory that a worker needs, and the room for its KV cache."""
 
     weights: int
     step: int
@@ -101,7 +102,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What serves the load."""
+    """Processes that serve a load."""
 
     pairs_per_second: float
     """Of one worker on one GPU, working all the time."""
@@ -113,68 +114,72 @@ class Fleet:
     memory: Memory
     fits: bool
     cost: float | None
-    """Of a million pairs asked for, in the unit of the price; the spare worker is not counted."""
+    """Of a million requested pairs, in the unit of the price; the spare worker is not counted."""
 
 
 def plan(
-    shape: Shape,
+    network: NetworkCost,
     gpu: Gpu,
     load: Load,
-    assumed: Assumed,
+    assumptions: Assumptions,
     *,
     measured: float | None = None,
     price: float | None = None,
 ) -> Fleet:
-    """The fleet for a load; `measured` pairs a second of one worker stand above the arithmetic,
-    `price` is a GPU's an hour."""
-    rate = measured or load.documents / _seconds(shape, gpu, load, assumed)
-    asked = load.requests * load.documents
-    workers = max(1, math.ceil(asked * (1 - load.cached) / (rate * assumed.busy)))
-    memory = _memory(shape, gpu, assumed)
+    """The fleet for a load.
+
+    `measured` pairs a second of one worker take precedence over the arithmetic; `price` is that of
+    a GPU for an hour. Raises `ImagesNotRead` for a load with images on a network of text.
+    """
+    rate = measured or load.documents / _gpu_seconds(network, gpu, load, assumptions)
+    sustained_rate = rate * assumptions.busy
+    missed_pairs = load.requests * load.documents * (1 - load.cached)
+
+    gateway_load = load.requests * _gateway_seconds(network, load, assumptions)
+    gateway_capacity = assumptions.gateway_cores * assumptions.busy
+
+    cost = None
+    if price is not None:
+        cost = price / 3600 / sustained_rate * 1e6 * (1 - load.cached)
+
+    memory = _memory(network, gpu, assumptions)
     return Fleet(
         pairs_per_second=rate,
         request_seconds=load.documents / rate,
-        workers=workers,
+        workers=max(1, math.ceil(missed_pairs / sustained_rate)),
         spare=1,
-        gateways=max(
-            2,
-            math.ceil(
-                load.requests
-                * _gateway_seconds(load, assumed)
-                / (assumed.gateway_cores * assumed.busy)
-            ),
-        ),
+        gateways=max(2, math.ceil(gateway_load / gateway_capacity)),
         memory=memory,
-        fits=memory.kv_tokens >= 3 * assumed.step_tokens,  # the engine is kept three steps ahead
-        cost=None
-        if price is None
-        else price / 3600 / (rate * assumed.busy) * 1e6 * (1 - load.cached),
+        fits=memory.kv_tokens >= _STEPS_AHEAD * assumptions.step_tokens,
+        cost=cost,
     )
 
 
-def _seconds(shape: Shape, gpu: Gpu, load: Load, assumed: Assumed) -> float:
-    """Time of one request's pairs, all to be computed, on one GPU."""
-    read = shape.operations(
+def _gpu_seconds(network: NetworkCost, gpu: Gpu, load: Load, assumptions: Assumptions) -> float:
+    """Time of one request's pairs on one GPU, with none of them cached."""
+    operations = network.operations(
         load.query_tokens, load.document_tokens + load.image_tokens, load.documents
     )
-    seen = shape.vision.operations(4 * load.image_tokens, shape.width) if load.image_tokens else 0.0
-    total = read + load.documents * (1 - load.images_seen) * seen
-    return total / (gpu.bf16 * 1e12 * assumed.efficiency) + load.documents * assumed.pair_seconds
+    if load.image_tokens:
+        image = network.tower().operations(load.image_tokens)
+        operations += load.documents * (1 - load.images_seen) * image
+
+    rate = gpu.bf16 * 1e12 * assumptions.efficiency
+    return operations / rate + load.documents * assumptions.pair_seconds
 
 
-def _gateway_seconds(load: Load, assumed: Assumed) -> float:
+def _gateway_seconds(network: NetworkCost, load: Load, assumptions: Assumptions) -> float:
     """Processor time of one request in a gateway."""
-    megapixels = load.image_tokens * 784 / 1e6
-    image = (
-        assumed.gateway_image_seconds + megapixels * assumed.gateway_megapixel_seconds
-        if megapixels
-        else 0.0
-    )
-    return load.documents * (assumed.gateway_pair_seconds + image)
+    document = assumptions.gateway_pair_seconds
+    if load.image_tokens:
+        megapixels = load.image_tokens * network.token_pixels / 1e6
+        document += assumptions.gateway_image_seconds
+        document += megapixels * assumptions.gateway_megapixel_seconds
+    return load.documents * document
 
 
-def _memory(shape: Shape, gpu: Gpu, assumed: Assumed) -> Memory:
-    step = shape.step_bytes(assumed.step_tokens)
-    # vLLM takes nine tenths by default
-    rest = int(gpu.memory * 1e9 * 0.9) - shape.weight_bytes - step - assumed.reserve
-    return Memory(shape.weight_bytes, step, assumed.reserve, rest // shape.kv_bytes)
+def _memory(network: NetworkCost, gpu: Gpu, assumptions: Assumptions) -> Memory:
+    step = network.step_bytes(assumptions.step_tokens)
+    available = int(gpu.memory * 1e9 * _MEMORY_SHARE)
+    rest = available - network.weight_bytes - step - assumptions.reserve
+    return Memory(network.weight_bytes, step, assumptions.reserve, rest // network.kv_bytes)

@@ -1,22 +1,29 @@
-"""The arithmetic against what PyTorch executes and the paper's counts; the page against the
-command."""
+"""The arithmetic against PyTorch's count and the paper's; the page against the command."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Qwen2_5_VLForConditionalGeneration as Network
+from transformers import (
+    AutoConfig,
+    PreTrainedModel,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from typer.testing import CliRunner
 
-from model_store.sizing.network import SHAPES, BadShape, shape_of
-from model_store.sizing.plan import GPUS, Assumed, Load, plan
+from model_store.families.catalogue import published_configs
+from model_store.sizing.network import ImagesNotRead, UnknownNetwork, network_cost
+from model_store.sizing.plan import GPUS, Assumptions, Load, plan
 from service.cli.main import app
 from tests.conftest import TINY
 
@@ -31,39 +38,92 @@ def size(*arguments: str) -> str:
 
 @pytest.mark.parametrize(("model", "billions"), [("gmr-3b", 3.75), ("gmr-7b", 8.29)])
 def test_parameters_are_those_of_table_4(model: str, billions: float) -> None:
-    assert SHAPES[model].parameters / 1e9 == pytest.approx(billions, abs=0.01)
+    assert network_cost(model).parameters / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "billions"),
+    [("qwen3-reranker-0.6b", 0.6), ("qwen3-reranker-4b", 4.0), ("qwen3-reranker-8b", 8.2)],
+)
+def test_parameters_are_those_that_the_models_are_named_by(model: str, billions: float) -> None:
+    assert network_cost(model).parameters / 1e9 == pytest.approx(billions, abs=0.05)
+
+
+@pytest.mark.parametrize("model", published_configs())
+def test_parameters_are_those_that_transformers_makes(model: str) -> None:
+    network = network_on_meta(published_configs()[model])
+    # norms and biases are not counted
+    assert network_cost(model).parameters == pytest.approx(network.num_parameters(), rel=0.001)
+
+
+def network_on_meta(published: Any) -> PreTrainedModel:
+    config = AutoConfig.for_model(**published)
+    classes = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3": Qwen3ForCausalLM}
+    with torch.device("meta"):
+        network: PreTrainedModel = classes[config.model_type](config)
+    network.tie_weights()
+    return network
 
 
 @pytest.fixture(scope="module")
-def tiny() -> Network:
-    return Network.from_pretrained(TINY, dtype=torch.float32, attn_implementation="eager")
+def tiny() -> Qwen2_5_VLForConditionalGeneration:
+    return Qwen2_5_VLForConditionalGeneration.from_pretrained(
+        TINY, dtype=torch.float32, attn_implementation="eager"
+    )
 
 
-def test_parameters_are_those_of_a_real_network(tiny: Network) -> None:
-    # norms and biases are not counted
-    assert shape_of(str(TINY)).parameters == pytest.approx(tiny.num_parameters(), rel=0.02)
+def test_parameters_are_those_of_a_folder(tiny: Qwen2_5_VLForConditionalGeneration) -> None:
+    counted = network_cost(str(TINY)).parameters
+    assert counted == pytest.approx(tiny.num_parameters(), rel=0.02)
 
 
 @pytest.mark.parametrize("tokens", [64, 300])
-def test_operations_are_those_that_are_executed(tiny: Network, tokens: int) -> None:
+def test_operations_are_those_that_are_executed(
+    tiny: Qwen2_5_VLForConditionalGeneration, tokens: int
+) -> None:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tiny.model.language_model(
             input_ids=torch.ones(1, tokens, dtype=torch.long), use_cache=False
         )
-    counted = shape_of(str(TINY)).operations(tokens, 1, 0)
+
+    counted = network_cost(str(TINY)).operations(tokens, 1, 0)
     causal = counted + 4 * 4 * 256 * tokens**2 / 2  # PyTorch counts what the mask hides, too
     assert counter.get_total_flops() == pytest.approx(causal, rel=0.01)
 
 
-def test_an_images_operations_are_those_that_are_executed(tiny: Network) -> None:
+def test_operations_of_a_text_network_are_those_that_are_executed(tmp_path: Path) -> None:
+    config = Qwen3Config(
+        architectures=["Qwen3ForCausalLM"],
+        vocab_size=512,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        attn_implementation="eager",
+    )
+    config.save_pretrained(tmp_path)
+    tokens = 64
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ids = torch.ones(1, tokens, dtype=torch.long)
+        Qwen3ForCausalLM(config).model(input_ids=ids, use_cache=False)
+
+    counted = network_cost(str(tmp_path)).operations(tokens, 1, 0)
+    causal = counted + 4 * 3 * 4 * 64 * tokens**2 / 2
+    assert counter.get_total_flops() == pytest.approx(causal, rel=0.01)
+
+
+def test_an_images_operations_are_those_that_are_executed(
+    tiny: Qwen2_5_VLForConditionalGeneration,
+) -> None:
     side = 16
     patches = torch.zeros(side * side, 3 * 2 * 14 * 14)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tiny.model.visual(patches, grid_thw=torch.tensor([[1, side, side]]))
-    shape = shape_of(str(TINY))
-    assert counter.get_total_flops() == pytest.approx(
-        shape.vision.operations(side * side, shape.width), rel=0.01
-    )
+
+    counted = network_cost(str(TINY)).tower().operations(side * side // 4)
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
 
 
 @given(
@@ -75,14 +135,16 @@ def test_an_images_operations_are_those_that_are_executed(tiny: Network) -> None
 def test_more_work_never_needs_less(
     requests: float, documents: int, tokens: int, cached: float
 ) -> None:
-    def workers(load: Load) -> int:
-        return plan(SHAPES["gmr-3b"], GPUS["h100"], load, Assumed()).workers
+    network = network_cost("gmr-3b")
 
-    asked = workers(Load(requests, documents, 300, tokens, 64, cached))
-    assert asked <= workers(Load(2 * requests, documents, 300, tokens, 64, cached))
-    assert asked <= workers(Load(requests, documents, 300, tokens + 100, 64, cached))
-    assert asked <= workers(Load(requests, documents, 300, tokens, 128, cached))
-    assert asked <= workers(Load(requests, documents, 300, tokens, 64, cached / 2))
+    def workers(load: Load) -> int:
+        return plan(network, GPUS["h100"], load, Assumptions()).workers
+
+    fewest = workers(Load(requests, documents, 300, tokens, 64, cached))
+    assert fewest <= workers(Load(2 * requests, documents, 300, tokens, 64, cached))
+    assert fewest <= workers(Load(requests, documents, 300, tokens + 100, 64, cached))
+    assert fewest <= workers(Load(requests, documents, 300, tokens, 128, cached))
+    assert fewest <= workers(Load(requests, documents, 300, tokens, 64, cached / 2))
 
 
 def test_a_measurement_replaces_the_arithmetic() -> None:
@@ -96,35 +158,61 @@ def test_a_measurement_replaces_the_arithmetic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    ("arguments", "sentence", "exit_code"),
     [
-        (["--gpu", "abacus"], "--gpu is one of b200"),
-        (["elsewhere"], "elsewhere is neither gmr-3b nor gmr-7b nor a folder"),
-        (["--documents", "0"], "'--documents'"),
-        (["--image-pixels", "99999999"], "'--image-pixels'"),
+        (["--gpu", "abacus"], "--gpu is one of b200", 2),
+        (["elsewhere"], "elsewhere is no folder with a config.json, nor one of gmr-3b", 1),
+        (["--documents", "0"], "'--documents'", 2),
+        (["--image-pixels", "99999999"], "'--image-pixels'", 2),
+        (
+            ["qwen3-reranker-4b", "--image-pixels", "200704"],
+            "qwen3-reranker-4b reads text only: no load with images fits it.",
+            2,
+        ),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: list[str], sentence: str) -> None:
+def test_a_command_line_without_sense_is_refused(
+    arguments: list[str], sentence: str, exit_code: int
+) -> None:
     result = CliRunner().invoke(app, ["size", *arguments])
-    assert result.exit_code == (1 if arguments == ["elsewhere"] else 2)
+    assert result.exit_code == exit_code
     assert sentence in result.output
 
 
+def test_a_plan_with_images_on_a_text_network_is_refused() -> None:
+    with pytest.raises(ImagesNotRead, match="reads text only"):
+        plan(network_cost("qwen3-reranker-8b"), GPUS["h100"], Load(image_tokens=64), Assumptions())
+
+
 @pytest.mark.parametrize(
-    "content", ["{", "[]", "{}", '{"vision_config": {"patch_size": 14}}', "[" * 100_000]
+    ("content", "sentence"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "is no JSON object"),
+        ("{}", "checkpoints can be served"),
+        ('{"model_type": "bert"}', "checkpoints can be served"),
+        ('{"model_type": "qwen2_5_vl", "vision_config": {"patch_size": 16}}', "patch_size"),
+        ('{"model_type": "qwen2_5_vl", "vision_config": {"window_size": 0}}', "window_size"),
+        ('{"model_type": "qwen2_5_vl", "vision_config": {"fullatt_block_indexes": 4}}', "fullatt"),
+        ('{"model_type": "qwen3", "num_hidden_layers": "28"}', "num_hidden_layers is '28'"),
+    ],
 )
-def test_another_config_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_folder_of_another_network_is_refused(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(BadShape, match=r"does not describe a Qwen2\.5-VL network"):
-        shape_of(str(tmp_path))
+    with pytest.raises(UnknownNetwork, match=sentence):
+        network_cost(str(tmp_path))
 
 
-def test_the_page_shows_what_the_command_says() -> None:
+def test_the_page_shows_what_the_command_prints() -> None:
     page = PAGE.read_text()
     blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
+
     for block in blocks:
-        for shown in re.split(r"(?=^\$ gmr size )", block, flags=re.MULTILINE):
-            command, _, said = shown.partition("\n")
+        for example in re.split(r"(?=^\$ gmr size )", block, flags=re.MULTILINE):
+            command, _, output = example.partition("\n")
             if command:
-                assert said == size(*command.split()[3:]), command
+                assert output == size(*command.split()[3:]), command

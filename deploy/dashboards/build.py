@@ -11,10 +11,15 @@ from deploy.dashboards.grafana import as_json
 from deploy.dashboards.pages import Dashboard
 
 _PAGES = (overview.DASHBOARD, latency.DASHBOARD, workers.DASHBOARD, quality.DASHBOARD)
-DASHBOARDS = tuple(
-    replace(page, links=[linked.name for linked in _PAGES if linked is not page]) for page in _PAGES
-)
 FOLDER = Path(__file__).parent
+
+
+def _with_links(page: Dashboard) -> Dashboard:
+    """A dashboard with links to the other ones."""
+    return replace(page, links=[linked.name for linked in _PAGES if linked is not page])
+
+
+DASHBOARDS = tuple(map(_with_links, _PAGES))
 
 
 def file_of(dashboard: Dashboard) -> Path:

@@ -7,6 +7,7 @@ to right, and the viewer selects the data source.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from string import ascii_uppercase
 from typing import Any
 
@@ -62,6 +63,7 @@ def _layout(rows: Sequence[Row]) -> Iterator[Json]:
             "gridPos": position,
             "panels": [],
         }
+
         top, left, height = top + 1, 0, 0
         for panel in row.panels:
             if left + panel.width > COLUMNS:
@@ -70,6 +72,7 @@ def _layout(rows: Sequence[Row]) -> Iterator[Json]:
             position = {"x": left, "y": top, "w": panel.width, "h": panel.height}
             yield {"id": number, **_panel(panel), "gridPos": position}
             left, height = left + panel.width, max(height, panel.height)
+
         top += height
 
 
@@ -81,10 +84,7 @@ def _panel(panel: Panel) -> Json:
         "datasource": _SOURCE,
         "fieldConfig": {"defaults": _defaults(panel), "overrides": []},
         "options": _OPTIONS[panel.kind],
-        "targets": [
-            _target(panel, query, letter)
-            for query, letter in zip(panel.queries, ascii_uppercase, strict=False)
-        ],
+        "targets": list(map(partial(_target, panel), panel.queries, ascii_uppercase)),
         **({"transformations": [_columns(panel.columns)]} if panel.columns else {}),
     }
 

@@ -63,6 +63,18 @@ _ENGINE = {
         "maxLength": 65_536,
     }
 }
+_KEYWORDS = (
+    "type",
+    "enum",
+    "pattern",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+)
+"""Keywords of a setting's JSON schema that the chart's schema repeats."""
 _MAX_ITEMS = 256
 _STANDARD: dict[str, dict[str, Any]] = {
     "string": {"maxLength": 2_048},
@@ -98,6 +110,7 @@ def _parts(group: yaml.MappingNode, lines: list[str], path: str) -> Iterator[Val
         name = f"{path}.{key.value}" if path else key.value
         description, bounds = _comment(lines, key.start_mark.line, name)
         default = yaml.SafeLoader("").construct_object(node, deep=True)
+
         if isinstance(node, yaml.MappingNode) and not (node.flow_style or description or bounds):
             parts = tuple(_parts(node, lines, name))
             yield Value(name, default, _group(parts), parts)
@@ -124,6 +137,7 @@ def _comment(lines: list[str], line: int, name: str) -> tuple[str, dict[str, Any
 def _schema(name: str, node: yaml.Node, bounds: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in bounds:
         return {"allOf": [bounds]}
+
     kind = _TYPES[node.tag.rpartition(":")[2]]
     standard = _STANDARD.get(kind, {})
     if kind in ("integer", "number") and not {"minimum", "maximum"} <= bounds.keys():
@@ -140,37 +154,29 @@ def settings_schema(
     kind: type[BaseSettings], chart_sets: dict[str, str], patterns: dict[str, Any]
 ) -> dict[str, Any]:
     """The schema of the settings that the chart does not set, as environment variables."""
-    described = kind.model_json_schema()["properties"]
-    free = {
-        f"RERANK_{name.upper()}": _setting(field)
-        for name, field in sorted(described.items())
-        if name not in chart_sets
-    }
+    fields = kind.model_json_schema()["properties"]
+    properties = {}
+    for name in sorted(fields.keys() - chart_sets.keys()):
+        properties[f"RERANK_{name.upper()}"] = _setting(fields[name])
+
     schema = {
         "type": "object",
-        "properties": free,
+        "properties": properties,
         "additionalProperties": False,
         "maxProperties": _MAX_ITEMS,
     }
-    return schema | ({"patternProperties": patterns} if patterns else {})
+    if patterns:
+        schema["patternProperties"] = patterns
+    return schema
 
 
 def _setting(field: dict[str, Any]) -> dict[str, Any]:
     """The schema of one setting. Optional settings can be left out; lists are comma-separated."""
     choices = [choice for choice in field.get("anyOf", ()) if choice["type"] != "null"]
     kind = choices[0] if choices else field
-    kept = (
-        "type",
-        "enum",
-        "pattern",
-        "minimum",
-        "maximum",
-        "exclusiveMinimum",
-        "exclusiveMaximum",
-        "minLength",
-        "maxLength",
-    )
-    schema = {key: kind[key] for key in kept if key in kind} | {"description": field["description"]}
+    schema = {key: kind[key] for key in _KEYWORDS if key in kind}
+    schema["description"] = field["description"]
+
     if kind["type"] in ("array", "object"):
         schema["type"] = "string"
     if schema["type"] == "string" and "enum" not in schema:
@@ -188,6 +194,7 @@ def schema_of(values: tuple[Value, ...]) -> str:
         "type": "object",
         "description": "Values of a parent chart; not used.",
     }
+
     schema["definitions"] = {
         "gatewaySettings": settings_schema(GatewaySettings, GATEWAY_SETS, {}),
         "workerSettings": settings_schema(WorkerSettings, WORKER_SETS, _ENGINE),
@@ -198,8 +205,10 @@ def schema_of(values: tuple[Value, ...]) -> str:
 def tables(values: tuple[Value, ...]) -> str:
     """The tables of README.md, one per group."""
     single = Value("", None, {}, tuple(value for value in values if not value.parts))
-    groups = [single, *(value for value in values if value.parts)]
-    return "\n".join("\n".join((*_title(group), *_rows(group), "")) for group in groups)
+    lines: list[str] = []
+    for group in (single, *(value for value in values if value.parts)):
+        lines += [*_title(group), *_rows(group), ""]
+    return "\n".join(lines)
 
 
 def _title(group: Value) -> Iterator[str]:

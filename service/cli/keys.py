@@ -76,22 +76,20 @@ def list_(file: File) -> None:
         from service.gateway.admission.keys import read_keys
 
         known = read_keys(file).keys
-    for each in known:
-        words = {
-            "tenant": each.tenant,
-            "pairs/s": each.pairs_per_second,
-            "in flight": each.max_in_flight,
-            "models": ",".join(each.models or ()) or None,
-            "sha256": f"{each.sha256[:12]}...",
+
+    for entry in known:
+        columns = {
+            "tenant": entry.tenant,
+            "pairs/s": entry.pairs_per_second,
+            "in flight": entry.max_in_flight,
+            "models": ",".join(entry.models or ()) or None,
+            "sha256": f"{entry.sha256[:12]}...",
         }
-        typer.echo(
-            "  ".join(
-                [
-                    each.name or "-",
-                    *(f"{what}={value}" for what, value in words.items() if value is not None),
-                ]
-            )
-        )
+        line = [entry.name or "-"]
+        for column, value in columns.items():
+            if value is not None:
+                line.append(f"{column}={value}")
+        typer.echo("  ".join(line))
 
 
 @keys.command()
@@ -106,7 +104,7 @@ def revoke(
         from service.gateway.admission.keys import KeysUnusable, change_keys
 
         def without(known: tuple[KeyEntry, ...]) -> tuple[KeyEntry, ...]:
-            kept = tuple(each for each in known if name not in (each.name, each.sha256[:12]))
+            kept = tuple(entry for entry in known if name not in (entry.name, entry.sha256[:12]))
             if len(kept) == len(known):
                 raise KeysUnusable("There is no such key in the file.")
             return kept

@@ -1,5 +1,5 @@
-"""How the commands end: 0 done, 1 it could not be done and one sentence says why, 2 wrong usage,
-130 interrupted."""
+"""Exit codes of the commands: 0 success, 1 failure with one sentence, 2 wrong usage, 130
+interrupted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PRINTERS = {"settings", "metrics"}
 
 
 def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every command by its words, such as ("models", "list")."""
+    """Every command as a tuple of words, such as ("models", "list")."""
     for name, command in (group or get_command(app)).commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*path, name))
@@ -76,7 +76,7 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
 
 @pytest.fixture(autouse=True)
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty working folder, and none of the tests' settings."""
+    """An empty working folder, without the settings of other tests."""
     monkeypatch.chdir(tmp_path)
     for name in ("RERANK_DRAIN_SECONDS", "RERANK_REGISTRY", "RERANK_MODEL"):
         monkeypatch.delenv(name, raising=False)
@@ -249,8 +249,8 @@ def test_ctrl_c_while_the_engine_is_being_loaded_ends_with_130() -> None:
 
 
 def interrupted(command: list[str], *, after: str) -> tuple[int, bool]:
-    """The exit code of a process that is sent SIGINT soon after it has said something, and whether
-    it showed a traceback."""
+    """The exit code of a process that gets SIGINT after its first output, and whether it printed
+    a traceback."""
     process = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

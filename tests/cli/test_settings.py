@@ -1,4 +1,4 @@
-"""Settings whose name has changed: the old name ends each command with the new one."""
+"""Renamed settings: an old name ends each command with a sentence that has the new one."""
 
 from __future__ import annotations
 

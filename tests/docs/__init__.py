@@ -1,2 +1,2 @@
-"""The pages say what is so: each command, name, path and link in them is held to the code or to a
-running service."""
+"""The pages are correct: each command, name, path and link in them is checked against the code
+or a running service."""

@@ -1,5 +1,5 @@
-"""The pages of the project, read: code blocks, the commands in them, code within sentences, links
-and headings."""
+"""A parser for the project's pages: code blocks, the commands in them, inline code, links and
+headings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHELL = {"", "sh", "console"}
 
 @dataclass(frozen=True)
 class Command:
-    """One program's call: where it stands, what the environment gets, and its words."""
+    """A command line: its location, its environment variables, and its words."""
 
     place: str
     environment: tuple[str, ...]
@@ -74,7 +74,7 @@ def links(page: Path) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What a link to a heading of the page ends in, as GitHub makes it."""
+    """The anchors of the page's headings, as GitHub generates them."""
     headings = _HEADING.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
     return {
         re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).replace(" ", "-")
@@ -83,8 +83,8 @@ def anchors(page: Path) -> set[str]:
 
 
 def lines(page: Path) -> Iterator[str]:
-    """The lines that a reader types, with those that go on joined; of a session, those after the
-    prompt."""
+    """The lines that a reader types, with continued lines joined; of a console session, those
+    after the prompt."""
     for language, text in blocks(page):
         if language not in _SHELL:
             continue
@@ -96,20 +96,20 @@ def lines(page: Path) -> Iterator[str]:
 
 
 def commands(page: Path) -> Iterator[Command]:
-    """Each program's call in the page's code blocks."""
+    """The command lines in the page's code blocks."""
     text = "\n".join(lines(page))
     yield from parsed(name_of(page), text)
 
 
 def inline_commands(page: Path, program: str) -> Iterator[Command]:
-    """The calls of a program within sentences."""
+    """The command lines in inline code that begin with a program."""
     for code in inline(page):
         if re.match(rf"([A-Z0-9_]+=\S+ )*{program}( |$)", code):
             yield from parsed(name_of(page), code)
 
 
 def parsed(place: str, text: str) -> Iterator[Command]:
-    """The calls in shell text, the first word after what is set for it."""
+    """The command lines of shell text, without the variables that are set before them."""
     plain = _COMMENT.sub("", _PLACEHOLDER.sub(r"\1", text))
     reader = shlex.shlex(plain, posix=True, punctuation_chars="();|&\n")
     reader.commenters = ""

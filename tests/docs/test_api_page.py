@@ -1,4 +1,4 @@
-"""docs/api.md says of each field what the code does with it."""
+"""docs/api.md describes each field as the code treats it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Every command in the pages could be typed: programs, subcommands, options, make's targets,
-values, extras and files exist."""
+"""Every command in the pages works: programs, subcommands, options, make targets, values, extras
+and files exist."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ TOOLS = {
 
 
 def gmr_of(command: Command) -> tuple[str, ...] | None:
-    """The arguments of a call of `gmr`, None for another program's."""
+    """The arguments of a `gmr` command line; None for another program."""
     return command.words[1:] if command.words[0].rpartition("/")[2] == "gmr" else None
 
 
 def found(arguments: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
-    """The command that the words name, and the arguments that are left for it."""
+    """The command that the words name, and its remaining arguments."""
     command: Any = get_command(app)
     while arguments and hasattr(command, "commands"):
         assert arguments[0].startswith("-") or arguments[0] in command.commands, (

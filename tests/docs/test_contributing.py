@@ -1,5 +1,5 @@
-"""What people who join find: a README of a page, checks before a commit that are those of `make
-lint`, a workflow that runs what `.ci/run` runs, types in both packages, a dated release."""
+"""What new contributors need: a short README, pre-commit hooks equal to `make lint`, a workflow
+that runs `.ci/run`, types in both packages, a dated release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""docs/decisions: records are numbered without gaps, dated in order, built alike, and indexed."""
+"""docs/decisions: records have consecutive numbers, ascending dates, the same sections, and an
+index."""
 
 from __future__ import annotations
 

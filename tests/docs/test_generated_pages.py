@@ -1,4 +1,4 @@
-"""The pages that list what the code knows say what it knows."""
+"""Generated pages are up to date."""
 
 from __future__ import annotations
 

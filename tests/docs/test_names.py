@@ -1,5 +1,4 @@
-"""Every setting and every log message that the pages and the configuration name is one that the
-code has."""
+"""Every setting and log message that pages and configuration files name exists in the code."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ _NAMES_OLD_ONES = {ROOT / "service/cli/settings.py", ROOT / "CHANGELOG.md"}
 
 @cache
 def engine_arguments() -> str:
-    """Where the vLLM that is installed declares its engine arguments."""
+    """The source in which the installed vLLM declares its engine arguments."""
     script = "import importlib.util; print(importlib.util.find_spec('vllm').origin)"
     asked = subprocess.run(
         [ROOT / ".venv-vllm/bin/python", "-c", script], capture_output=True, text=True, check=True
@@ -54,7 +53,7 @@ def is_setting(name: str) -> bool:
 
 
 def said_in(file: Path) -> str:
-    """A file's text; of Python, what stands in its strings."""
+    """A file's text; for Python, the contents of its strings."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".py":
         return text
@@ -81,7 +80,7 @@ def test_a_setting_that_is_none_would_be_noticed() -> None:
 
 
 def messages() -> str:
-    """Every text in the code: what it logs or refuses with is among them."""
+    """Every string in the code, which includes log messages and errors."""
     return "\n".join(said_in(path) for path in SOURCES)
 
 

@@ -1,5 +1,5 @@
-"""What the pages say of a running service is true of one: its metrics, its routes, its log, and the
-tools in its image."""
+"""The pages agree with a running service: its metrics, routes and log, and the tools in its
+image."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _EXEC = re.compile(
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """A gateway and its worker, which have answered a request."""
+    """A gateway and its worker that have answered a request."""
     with fleet(tmp_path_factory.mktemp("pages"), 1) as running:
         assert running.gateway.rerank(query="q", documents=["d"]).status_code == 200
         yield running
 
 
 def exposed(fleet: Fleet) -> set[str]:
-    """Every metric's name in the two expositions, and those of a histogram's parts."""
+    """The names of all exposed metrics, including the parts of histograms."""
     found: set[str] = set()
     for process in (fleet.gateway, *fleet.workers):
         for name, kind in re.findall(
@@ -91,8 +91,8 @@ def test_routes_that_are_named_are_there(pair: Fleet) -> None:
 
 
 def test_what_is_searched_for_in_the_log_is_what_the_log_looks_like(tmp_path: Path) -> None:
-    """Every `| grep ...` of the pages leaves what matters of a real log, and leaves out the
-    rest."""
+    """Every `| grep ...` of the pages keeps the intended lines of a real log, and drops the
+    others."""
     keys = tmp_path / "keys.json"
     keys.write_text('{"keys": []}', encoding="utf-8")
     nowhere = f"http://127.0.0.1:{free_port()}"
@@ -116,7 +116,7 @@ def test_what_is_searched_for_in_the_log_is_what_the_log_looks_like(tmp_path: Pa
 
 
 def tools(dockerfile: Path) -> set[str]:
-    """What can be typed in an image: what it copies beside its Python."""
+    """The commands of an image: the files that it copies beside its Python."""
     text = dockerfile.read_text(encoding="utf-8")
     copied = re.findall(r"^COPY (?!--from).* /opt/gmr/bin/(\w+)$", text, re.MULTILINE)
     assert "apt-get" not in text, "then its packages are tools, too"

@@ -1,4 +1,4 @@
-"""What callers ask in the scene: every kind of request that a panel tells apart, good and bad."""
+"""The requests of the scene: every kind that a panel distinguishes, good and bad."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _mixed(dice: random.Random) -> list[Any]:
 
 
 def _repeated(client: httpx.Client, dice: random.Random) -> httpx.Response:
-    """What was asked before, by anybody: its pairs are in the cache."""
+    """A request that was sent before, by any caller: its pairs are in the cache."""
     known = random.Random(dice.randrange(4))
     return client.post(
         "/rerank",

@@ -1,5 +1,7 @@
-"""What a PromQL expression names: metrics with their matchers, and labels that it groups by. A
-parser for ours, not for all."""
+"""The metrics with their matchers in a PromQL expression, and the labels that it groups by.
+
+The parser handles the expressions of this project, not all of PromQL.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ _GROUPS = re.compile(r"\b(?:by|on|group_left)\s*\(([^()]*)\)")
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A metric as an expression names it, and the values that it asks of labels."""
+    """A metric in an expression, with the label values that it selects."""
 
     text: str
     metric: str

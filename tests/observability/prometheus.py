@@ -1,5 +1,5 @@
-"""A Prometheus of one's own: it scrapes what it is told every second, evaluates our rules, and
-answers as it would to Grafana."""
+"""A Prometheus server for tests: it scrapes its targets every second, evaluates the project's
+rules, and answers queries as for Grafana."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Series:
 
     @property
     def values(self) -> list[float]:
-        """What it has of numbers; NaN is no data."""
+        """The values, without NaN, which stands for missing data."""
         return [value for _, value in self.points if value == value]
 
     @property
@@ -44,7 +44,7 @@ class Series:
 
 
 def as_asked(expr: str, chosen: Mapping[str, str]) -> str:
-    """An expression of a panel as Grafana would send it, with its variables' values."""
+    """A panel's expression as Grafana sends it, with the values of its variables."""
     for name, value in (_WINDOWS | {f"${name}": value for name, value in chosen.items()}).items():
         expr = expr.replace(name, value)
     return expr
@@ -78,7 +78,7 @@ class Prometheus(Process):
         return super().end()
 
     def choose(self, variables: Iterable[Json]) -> dict[str, str]:
-        """The values of a dashboard's variables where All is chosen of each, as Grafana finds
+        """The values of a dashboard's variables if "All" is selected for each, as Grafana finds
         them."""
         chosen: dict[str, str] = {}
         for variable in variables:
@@ -93,7 +93,7 @@ class Prometheus(Process):
         return chosen
 
     def graph(self, expr: str, chosen: Mapping[str, str]) -> list[Series]:
-        """What a panel shows of all the time from the start until now."""
+        """The series of a panel from the start until now."""
         asked = {
             "query": as_asked(expr, chosen),
             "start": self.begun,
@@ -106,12 +106,12 @@ class Prometheus(Process):
         ]
 
     def table(self, expr: str, chosen: Mapping[str, str]) -> list[Series]:
-        """What it shows of this moment."""
+        """The values of a panel now."""
         found = self.ask("query", query=as_asked(expr, chosen))["result"]
         return [_series(each["metric"], [each["value"]]) for each in found]
 
     def ask(self, what: str, **fields: Any) -> Any:
-        """A part of its API; fails with its own words where it refuses."""
+        """A request to the HTTP API; fails with the error of Prometheus."""
         answer = self._client.post(what, data=fields) if fields else self._client.get(what)
         assert answer.status_code == httpx.codes.OK, f"{fields.get('query')}\n{answer.text}"
         return answer.json()["data"]
@@ -125,7 +125,8 @@ class Prometheus(Process):
 
 
 def _config(targets: Mapping[str, list[str]]) -> dict[str, Any]:
-    """As Prometheus' operator would write it: each address is a pod of the job's."""
+    """The configuration that the Prometheus operator would write: each address is a pod of its
+    job."""
     jobs = [
         {
             "job_name": job,

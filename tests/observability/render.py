@@ -1,11 +1,8 @@
-"""Draws the dashboards that ship from what a Prometheus answers, since no Grafana runs here: one
-PNG each, to be looked at.
+"""Draws the dashboards from the answers of a Prometheus, without Grafana, as one PNG each.
 
-    python -m tests.observability.render OUT [NAME ...]
-
-runs the service under a short load (`scene.py`) and draws these dashboards, or all, as
-OUT/dashboard-NAME.png. It reads the JSON as Grafana does: places, units, legends, thresholds; it
-draws plainly what Grafana would draw prettily.
+`python -m tests.observability.render OUT [NAME ...]` runs the service under a short load
+(`scene.py`) and draws the named dashboards, or all, as OUT/dashboard-NAME.png. It reads the JSON as
+Grafana does: positions, units, legends, thresholds.
 """
 
 from __future__ import annotations
@@ -59,7 +56,8 @@ _LEGEND_LINES, _COLORS = 7, 256
 
 
 def draw(dashboard: Json, prometheus: Prometheus, file: Path) -> None:
-    """One dashboard, with everything chosen, over all the time that Prometheus has seen."""
+    """Draw a dashboard, with "All" selected everywhere, over the whole time that Prometheus has
+    recorded."""
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in dashboard["panels"])
     style = {
         "font.size": 7,
@@ -90,7 +88,7 @@ def draw(dashboard: Json, prometheus: Prometheus, file: Path) -> None:
 
 
 def legend_of(target: Json, series: Series) -> str:
-    """How Grafana calls a series: by the legend with its labels filled in, else by its labels."""
+    """The name of a series in Grafana: the legend with its labels filled in, or else its labels."""
     if target["legendFormat"] == "__auto":
         return (
             ", ".join(
@@ -193,7 +191,7 @@ def _lines(axes: Axes, panel: Json, found: Sequence[tuple[str, Series]]) -> None
 
 
 def _heatmap(axes: Axes, panel: Json, found: Sequence[tuple[str, Series]]) -> None:
-    """Buckets as Prometheus counts them, each with all below it, taken apart again."""
+    """Draw a heat map from Prometheus' cumulative buckets."""
     unit = panel["fieldConfig"]["defaults"]["unit"]
     rows = sorted(
         ((float(series.labels["le"]), series) for _, series in found), key=lambda row: row[0]
@@ -285,7 +283,7 @@ def _table(card: Axes, panel: Json, rows: Sequence[Series]) -> None:
 
 
 def _times(found: Sequence[tuple[str, Series]]) -> list[int]:
-    """Every moment from the first point to the last: where there is no point there is a gap."""
+    """All times from the first point to the last, so that missing points are gaps."""
     moments = [round(when) for _, series in found for when, _ in series.points]
     return list(range(min(moments), max(moments) + 1, STEP))
 
@@ -296,7 +294,7 @@ def _heights(series: Series, times: Sequence[int]) -> np.ndarray:
 
 
 def _dates(times: Sequence[float]) -> list[float]:
-    """Moments as matplotlib counts them."""
+    """Times as matplotlib's dates."""
     return [when / 86_400 for when in times]
 
 
@@ -308,7 +306,7 @@ _ENDINGS = {"reqps": " req/s", "cps": " /s", "ops": " ops/s", "percent": "%", "w
 
 
 def said(value: float, unit: str, decimals: int | None = None) -> str:
-    """A value in its unit, as people read it."""
+    """A value with its unit, formatted for people."""
     if value != value:
         return "-"
     if math.isinf(value):

@@ -1,8 +1,7 @@
-"""A minute in the service's life, watched by a Prometheus: requests good and bad, a rush, Redis
-gone, a worker gone.
+"""A minute of the service under observation by a Prometheus: good and bad requests, overload, and
+the loss of Redis and of a worker.
 
-What is tested is what dashboards and alerts make of it; that the service behaves is tested
-elsewhere.
+It tests dashboards and alerts; the service's behaviour is tested elsewhere.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ _CALM_SECONDS, _ACT_SECONDS = 15, 4
 
 @contextmanager
 def scene(folder: Path) -> Iterator[Prometheus]:
-    """The Prometheus, once all is over and it has seen the end; gateway and one worker still
-    run."""
+    """The Prometheus, after the last act was scraped; the gateway and one worker still run."""
     keys = folder / "keys.json"
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer(folder))
@@ -66,8 +64,8 @@ def _address(url: str) -> str:
 
 
 def _play(served: Fleet, redis: RedisServer, key: str) -> None:
-    """Each act lasts as long as a picture needs, and until what it is about has happened, however
-    slow the machine is."""
+    """Run the acts. Each lasts long enough for a picture, and until its event is visible in the
+    metrics, however slow the machine is."""
     gateway = served.gateway
     with _visitor(gateway.url, key) as visitor:
         for ask in (*GOOD, *ODD):
@@ -94,7 +92,7 @@ def _visitor(url: str, key: str) -> httpx.Client:
 
 @contextmanager
 def _callers(url: str, key: str, count: int, *, pause: float) -> Iterator[None]:
-    """So many callers who ask for this and that."""
+    """A number of callers that send mixed requests."""
     over = threading.Event()
 
     def call(number: int) -> None:

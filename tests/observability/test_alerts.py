@@ -1,5 +1,5 @@
-"""Alerts fire when they should, by promtool, and not when they should not; each has its section in
-the runbook."""
+"""Alerts fire in the cases in which they should, and in no others, by promtool; each has a
+section in the runbook."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_alerts_fire_and_are_quiet_as_the_cases_say(cases: Path) -> None:
 
 
 def test_a_case_that_does_not_hold_is_noticed(tmp_path: Path) -> None:
-    """The silent ones are the ones to doubt: an alert that must not fire, and does."""
+    """A case in which an alert must not fire fails if it does."""
     (file,) = (each for each in CASES if each.stem == "worker")
     page = yaml.safe_load(file.read_text(encoding="utf-8"))
     page["rule_files"] = [str(each) for each in FILES]
@@ -47,8 +47,8 @@ def test_a_case_that_does_not_hold_is_noticed(tmp_path: Path) -> None:
 
 
 def asked() -> Iterator[tuple[Rule, set[str], set[str]]]:
-    """Every question of the cases about alerts: the question, those it is about, and those that it
-    says fire."""
+    """Every query for alerts in the test cases: the query, the alerts that it covers, and those
+    that fire."""
     for file in CASES:
         page = yaml.safe_load(file.read_text(encoding="utf-8"))
         there = {
@@ -99,7 +99,7 @@ def test_an_alert_says_all_that_its_reader_needs(alert: str) -> None:
 
 
 def test_the_command_of_the_page_makes_links_of_the_plain_rules(tmp_path: Path) -> None:
-    """A relative link leads nowhere in a notification: the page's command makes it absolute in
+    """Relative links do not work in notifications: the page's command makes them absolute in
     every rule."""
     (command,) = re.findall(
         r"^sed -i .*$",

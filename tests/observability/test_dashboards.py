@@ -1,4 +1,4 @@
-"""The dashboards that ship are what their sources say, and whole."""
+"""The dashboards' JSON is generated from its sources, and complete."""
 
 from __future__ import annotations
 

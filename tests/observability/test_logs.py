@@ -1,4 +1,4 @@
-"""What other libraries say comes through where it tells an operator something."""
+"""Messages of other libraries are logged if they are useful to an operator."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Every metric has a name that Prometheus' own linter likes, a closed set of series, and a place in
-the page that lists them."""
+"""Every metric has a name that passes Prometheus' linter, a bounded set of series, and an entry
+in the page of metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OBJECTIVES = {0.25, 0.5, 1.0, 2.5}
 
 
 def exported() -> dict[str, str]:
-    """Our metrics' types by name."""
+    """The types of the service's metrics by name."""
     families = {
         f"{each.name}_total" if each.type == "counter" else each.name: each.type
         for each in REGISTRY.collect()
@@ -39,8 +39,7 @@ def test_every_metric_states_its_labels() -> None:
 
 
 def test_the_first_increase_of_a_counter_is_seen() -> None:
-    """All its series are there before, at nothing: a series that appears at one has not
-    increased."""
+    """All series of a counter start at 0: a series that appears with 1 has no increase."""
     there = {
         (each.name, *each.labels.values())
         for family in REGISTRY.collect()

@@ -1,5 +1,4 @@
-"""No dashboard and no rule names a metric, a label or a label's value that the service does not
-have."""
+"""Dashboards and rules name only metrics, labels and label values that the service has."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ _DCGM = (
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Every expression that ships, with where it stands."""
+    """Every expression of a dashboard or rule, with its location."""
     for dashboard in DASHBOARDS:
         for variable in dashboard.variables:
             yield f"{dashboard.name}: ${variable.name}", variable.query
@@ -43,8 +42,8 @@ EXPRESSIONS = list(expressions())
 
 
 def labels_of(metric: str) -> dict[str, Sequence[str]]:
-    """The labels of a metric and their possible values, none where any is; fails where there is no
-    such metric."""
+    """The labels of a metric and their possible values, empty if any value is; fails for an
+    unknown metric."""
     base = re.sub(r"_(bucket|sum|count)$", "", metric)
     histogram = base != metric
     if base in LABELS or metric in LABELS:
@@ -59,7 +58,7 @@ def labels_of(metric: str) -> dict[str, Sequence[str]]:
 
 
 def vllm_source() -> str:
-    """Where the vLLM that is installed names its metrics."""
+    """The source file in which the installed vLLM names its metrics."""
     (file,) = (ROOT / ".venv-vllm").glob("lib/python*/site-packages/vllm/v1/metrics/loggers.py")
     return file.read_text(encoding="utf-8")
 

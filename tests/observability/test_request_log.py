@@ -1,5 +1,4 @@
-"""What a request leaves behind: one line in the log, its place in the metrics, and the times in its
-answer."""
+"""The log line, the metrics, and the `Server-Timing` header of a request."""
 
 from __future__ import annotations
 

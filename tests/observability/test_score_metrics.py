@@ -1,5 +1,5 @@
-"""Scores by the model that they are of: counted together as if one by one, and for the last few
-models alone."""
+"""Metrics of scores by model: added per request as if one by one, and kept for the most recent
+models only."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Clock:
 
 
 def samples(quality: ScoreMetrics) -> dict[tuple[str, ...], float]:
-    """What is exported, by name and labels' values."""
+    """The exported samples by name and label values."""
     registry = CollectorRegistry()
     registry.register(quality)
     return {
@@ -94,8 +94,8 @@ def test_relevance_scores_follow_the_models_transform() -> None:
 
 
 def _on_its_side(logit: float) -> float:
-    """A score on the side of each bound that its logit is on, where rounding would put it
-    elsewhere."""
+    """A score, corrected so that rounding does not move it across a bucket bound that its logit
+    is not beyond."""
     below = sum(math.log(bound / (1 - bound)) < logit for bound in BOUNDS[:-1])
     return BOUNDS[below]
 

@@ -1,5 +1,5 @@
-"""A real Prometheus that watches the real service under load has something to show in every panel,
-and runs every rule."""
+"""A real Prometheus that scrapes the service under load has data for every panel, and evaluates
+every rule."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BY_NAME = pytest.mark.parametrize("dashboard", DASHBOARDS, ids=lambda each: each
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """A Prometheus that has seen a minute of the service's life."""
+    """A Prometheus that has scraped the service for a minute."""
     with scene(tmp_path_factory.mktemp("scene")) as prometheus:
         yield prometheus
 
 
 def test_the_load_was_one_that_moves_the_needles(watched: Prometheus) -> None:
-    """Else a panel could show nothing but zeros, and nobody would know."""
+    """Otherwise panels could show only zeros without a failing test."""
     highest = {
         metric: max(
             value

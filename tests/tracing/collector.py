@@ -1,5 +1,5 @@
-"""A collector of traces for tests: takes OTLP over HTTP as real ones do, keeps what it was sent,
-and can be out of order."""
+"""A trace collector for tests: it accepts OTLP over HTTP, keeps the spans, and can be made to
+fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Got:
-    """A span as it arrived. `code` is its status: 0 unset, 2 error."""
+    """A received span. `code` is its status: 0 unset, 2 error."""
 
     service: str
     name: str
@@ -48,7 +48,7 @@ class Got:
 
 @dataclass(slots=True)
 class Collector:
-    """What came in, and how the next request is treated."""
+    """The received spans, and the treatment of the next request."""
 
     url: str
     raw: list[bytes] = field(default_factory=list, repr=False)
@@ -62,7 +62,7 @@ class Collector:
         return [span for span in self.spans if span.trace_id == trace_id]
 
     def await_span(self, name: str, trace_id: str | None = None) -> Got:
-        """The last span of that name, once it is there."""
+        """Wait for a span of that name, and return the last one."""
 
         def found() -> list[Got]:
             return [

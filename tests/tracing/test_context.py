@@ -1,4 +1,4 @@
-"""W3C trace context: what is believed of what a client sends, and what is handed on."""
+"""W3C trace context: what is accepted from a client, and what is propagated."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A gateway whose collector is away, hangs or refuses: it answers, it says so in its metrics, and
-it ends when it is told to."""
+"""A gateway whose collector is unreachable, hangs or refuses: it serves requests, counts the
+lost spans, and shuts down in time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED = 'rerank_trace_spans_total{outcome="ended"}'
 
 @contextmanager
 def gateway(folder: Path, **settings: str) -> Iterator[Gmr]:
-    """A gateway without a worker, which serves its pages."""
+    """A gateway without a worker, which serves its pages only."""
     with Gmr(
         "gateway",
         "--workers",

@@ -1,5 +1,4 @@
-"""Spans in one process, sent to a collector: who is recorded, who is not, what fails, what is
-linked, and what is dropped."""
+"""Spans of one process, sent to a collector: sampling, failures, links, and dropped spans."""
 
 from __future__ import annotations
 
@@ -43,7 +42,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture
 def traced(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
-    """Turns tracing on at a rate."""
+    """A function that enables tracing with a sampling rate."""
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
     started: list[OtlpTracer] = []
@@ -63,7 +62,7 @@ def traced(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
 def request(
     came_from: TraceContext | None = None, *, trusted: bool = True, path: str = "/rerank"
 ) -> Iterator[None]:
-    """A request that is served."""
+    """Handle a request."""
     headers = came_from.headers() if came_from else {}
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     with server_span(path, raw, trusted=trusted):
@@ -72,7 +71,7 @@ def request(
 
 
 def recorded(collector: Collector, tracer: OtlpTracer) -> list[str]:
-    """The traces that spans were sent of."""
+    """The trace ids of the spans that were sent."""
     tracer.close(10)
     return [got.trace_id for got in collector.spans]
 

@@ -1,5 +1,5 @@
-"""One trace over a gateway and its worker, each a process, as a collector gets it: whole,
-connected, and silent about content."""
+"""One trace over a gateway process and a worker process, as a collector receives it: complete,
+connected, and without content of requests."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ask(fleet: Fleet, headers: dict[str, str] | None = None, **body: Any) -> htt
 
 
 def trace_of(collector: Collector, answer: httpx.Response, fleet: Fleet) -> list[Got]:
-    """The answer's trace, once its last span has come: found by what the log says its id was."""
+    """The spans of an answer's trace, whose id is in the log, after the last one has arrived."""
     log, identity = fleet.gateway.said, answer.headers["x-request-id"]
     eventually(lambda: f'"request_id":"{identity}"' in log(), why=log)
     line = next(line for line in log().splitlines() if identity in line)

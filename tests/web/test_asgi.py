@@ -1,5 +1,5 @@
-"""What every route gets: an id, flat errors, a bound on the body, work that ends when its client
-leaves, health."""
+"""The HTTP behaviour of every route: request ids, flat errors, the limit of a body, work that ends
+when its client disconnects, and health."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CAP = 1_000
 ID = st.text("ABCXYZabcxyz0189._-", min_size=1, max_size=128)
 
 
-class House:
+class ExampleApp:
     """An app with a route for each kind of behaviour."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class House:
         self.started, self.cancelled = threading.Event(), threading.Event()
         self.app = FastAPI()
         add_common_routes(self.app, is_ready=lambda: self.ready, is_alive=lambda: self.alive)
-        for path in ("breaks", "breaks_midway", "says", "refuses", "teapot"):
+        for path in ("breaks", "breaks_midway", "greets", "refuses", "teapot"):
             self.app.get(f"/{path}")(getattr(self, path))
         self.app.post("/length")(self.length)
         self.app.post("/wait")(self.wait)
@@ -50,7 +50,7 @@ class House:
 
         return StreamingResponse(body())
 
-    async def says(self) -> Response:
+    async def greets(self) -> Response:
         return PlainTextResponse("well")
 
     async def refuses(self, code: str) -> Response:
@@ -77,8 +77,8 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def example() -> ExampleApp:
+    return ExampleApp()
 
 
 @contextmanager
@@ -99,19 +99,19 @@ def listening(app: FastAPI) -> Iterator[int]:
         thread.join()
 
 
-def asking(house: House) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(house.app), base_url="http://house")
+def client_of(example: ExampleApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(example.app), base_url="http://example")
 
 
-def flat(response: httpx.Response, error: type[RerankError], message: str | None = None) -> None:
+def is_flat(response: httpx.Response, error: type[RerankError], message: str | None = None) -> None:
     """The answer is this error's, flat, whole and nothing else."""
-    words = message or error.message
+    sentence = message or error.message
     identity = response.headers["x-request-id"]
     assert response.status_code == error.status
     assert response.json() == {
         "code": error.code,
-        "message": words,
-        "detail": words,
+        "message": sentence,
+        "detail": sentence,
         "request_id": identity,
     }
     assert response.headers["content-type"] == "application/json"
@@ -121,8 +121,8 @@ def flat(response: httpx.Response, error: type[RerankError], message: str | None
 @settings(max_examples=50, deadline=None)
 @given(ID)
 async def test_a_good_request_id_is_kept(identity: str) -> None:
-    async with asking(House()) as client:
-        for path in ("/says", "/breaks", "/nowhere"):
+    async with client_of(ExampleApp()) as client:
+        for path in ("/greets", "/breaks", "/nowhere"):
             assert (await client.get(path, headers={"x-request-id": identity})).headers[
                 "x-request-id"
             ] == identity
@@ -132,31 +132,31 @@ async def test_a_good_request_id_is_kept(identity: str) -> None:
     "identity",
     ["", " ", "a b", "a" * 129, "a/b", "ä".encode(), b"\xff", "a\tb", '"', "<script>", "a,b"],
 )
-async def test_a_bad_request_id_is_replaced(house: House, identity: str | bytes) -> None:
-    async with asking(house) as client:
+async def test_a_bad_request_id_is_replaced(example: ExampleApp, identity: str | bytes) -> None:
+    async with client_of(example) as client:
         given_ = identity if isinstance(identity, bytes) else identity.encode()
         ids = [
-            (await client.get("/says", headers={b"x-request-id": given_})).headers["x-request-id"]
+            (await client.get("/greets", headers={b"x-request-id": given_})).headers["x-request-id"]
             for _ in range(2)
         ]
     assert all(each.startswith("rr-") and each.encode() != given_ for each in ids)
     assert ids[0] != ids[1]
 
 
-async def test_each_request_without_an_id_gets_its_own(house: House) -> None:
-    async with asking(house) as client:
-        answers = await asyncio.gather(*(client.get("/says") for _ in range(20)))
+async def test_each_request_without_an_id_gets_its_own(example: ExampleApp) -> None:
+    async with client_of(example) as client:
+        answers = await asyncio.gather(*(client.get("/greets") for _ in range(20)))
     assert len({answer.headers["x-request-id"] for answer in answers}) == 20
 
 
 @pytest.mark.parametrize("code", BY_CODE)
-async def test_every_error_is_the_flat_body(house: House, code: str) -> None:
-    async with asking(house) as client:
-        flat(await client.get("/refuses", params={"code": code}), BY_CODE[code])
+async def test_every_error_is_the_flat_body(example: ExampleApp, code: str) -> None:
+    async with client_of(example) as client:
+        is_flat(await client.get("/refuses", params={"code": code}), BY_CODE[code])
 
 
-async def test_retry_after_is_whole_seconds_and_not_always_the_same(house: House) -> None:
-    async with asking(house) as client:
+async def test_retry_after_is_whole_seconds_and_not_always_the_same(example: ExampleApp) -> None:
+    async with client_of(example) as client:
         answers = [
             await client.get("/refuses", params={"code": Overloaded.code}) for _ in range(40)
         ]
@@ -166,17 +166,17 @@ async def test_retry_after_is_whole_seconds_and_not_always_the_same(house: House
 
 
 @pytest.mark.parametrize("path", ["/breaks", "/teapot"])
-async def test_an_exception_is_a_flat_500_that_tells_nothing(house: House, path: str) -> None:
-    async with asking(house) as client:
+async def test_an_exception_is_a_flat_500_without_its_text(example: ExampleApp, path: str) -> None:
+    async with client_of(example) as client:
         answer = await client.get(path)
-    flat(answer, BY_CODE["internal"])
+    is_flat(answer, BY_CODE["internal"])
     assert SECRET not in answer.text
 
 
 async def test_an_exception_is_in_the_log_with_its_request_id(
-    house: House, caplog: pytest.LogCaptureFixture
+    example: ExampleApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with asking(house) as client:
+    async with client_of(example) as client:
         await client.get("/breaks", headers={"x-request-id": "known"})
     (record,) = [each for each in caplog.records if each.exc_info]
     assert record.exc_info
@@ -184,16 +184,16 @@ async def test_an_exception_is_in_the_log_with_its_request_id(
     assert record.fields["request_id"] == "known"  # type: ignore[attr-defined]
 
 
-def test_an_answer_that_breaks_midway_is_cut_off(house: House) -> None:
-    with listening(house.app) as port, pytest.raises(httpx.RemoteProtocolError):
+def test_an_answer_that_breaks_midway_is_cut_off(example: ExampleApp) -> None:
+    with listening(example.app) as port, pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"http://127.0.0.1:{port}/breaks_midway")
 
 
-async def test_unknown_paths_and_methods_are_flat(house: House) -> None:
-    async with asking(house) as client:
-        flat(await client.get("/nowhere"), BY_CODE["not_found"])
+async def test_unknown_paths_and_methods_are_is_flat(example: ExampleApp) -> None:
+    async with client_of(example) as client:
+        is_flat(await client.get("/nowhere"), BY_CODE["not_found"])
         wrong = await client.delete("/length")
-    flat(wrong, BY_CODE["method_not_allowed"])
+    is_flat(wrong, BY_CODE["method_not_allowed"])
     assert wrong.headers["allow"] == "POST"
 
 
@@ -205,28 +205,28 @@ async def chunks(count: int | None, size: int = 100) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, CAP - 1, CAP])
-async def test_a_body_up_to_the_cap_is_read(house: House, size: int) -> None:
-    async with asking(house) as client:
+async def test_a_body_up_to_the_cap_is_read(example: ExampleApp, size: int) -> None:
+    async with client_of(example) as client:
         whole = await client.post("/length", content=bytes(size))
         streamed = await client.post("/length", content=chunks(size, 1))
     assert whole.text == streamed.text == str(size)
     assert "content-length" not in streamed.request.headers
 
 
-async def test_a_larger_body_is_refused(house: House) -> None:
-    async with asking(house) as client:
-        flat(await client.post("/length", content=bytes(CAP + 1)), BY_CODE["body_too_large"])
-        flat(await client.post("/length", content=chunks(CAP + 1, 1)), BY_CODE["body_too_large"])
+async def test_a_larger_body_is_refused(example: ExampleApp) -> None:
+    async with client_of(example) as client:
+        is_flat(await client.post("/length", content=bytes(CAP + 1)), BY_CODE["body_too_large"])
+        is_flat(await client.post("/length", content=chunks(CAP + 1, 1)), BY_CODE["body_too_large"])
 
 
-async def test_an_endless_body_is_cut_while_it_streams(house: House) -> None:
-    async with asking(house) as client:
-        flat(await client.post("/length", content=chunks(None)), BY_CODE["body_too_large"])
+async def test_an_endless_body_is_cut_while_it_streams(example: ExampleApp) -> None:
+    async with client_of(example) as client:
+        is_flat(await client.post("/length", content=chunks(None)), BY_CODE["body_too_large"])
 
 
 @pytest.mark.parametrize("announced", ["1001", "9" * 40, "9" * 5_000, "-1", "x"])
-async def test_a_body_that_is_announced_too_large_is_refused_unread(
-    house: House, announced: str
+async def test_a_body_announced_as_too_large_is_refused_unread(
+    example: ExampleApp, announced: str
 ) -> None:
     read = 0
 
@@ -235,39 +235,44 @@ async def test_a_body_that_is_announced_too_large_is_refused_unread(
         read += 1
         yield b"x"
 
-    async with asking(house) as client:
+    async with client_of(example) as client:
         answer = await client.post("/length", content=body(), headers={"content-length": announced})
-    flat(answer, BY_CODE["body_too_large"])
+    is_flat(answer, BY_CODE["body_too_large"])
     assert read == 0
 
 
-def test_over_a_socket_a_larger_body_is_refused_with_and_without_a_length(house: House) -> None:
-    with listening(house.app) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        flat(client.post("/length", content=bytes(CAP + 1)), BY_CODE["body_too_large"])
-        flat(client.post("/length", content=iter([bytes(CAP), b"x"])), BY_CODE["body_too_large"])
+def test_over_a_socket_a_larger_body_is_refused_with_and_without_a_length(
+    example: ExampleApp,
+) -> None:
+    with (
+        listening(example.app) as port,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        is_flat(client.post("/length", content=bytes(CAP + 1)), BY_CODE["body_too_large"])
+        is_flat(client.post("/length", content=iter([bytes(CAP), b"x"])), BY_CODE["body_too_large"])
         assert client.post("/length", content=iter([bytes(CAP - 1), b"x"])).text == str(CAP)
 
 
-async def test_work_is_cancelled_when_its_client_leaves(house: House) -> None:
-    with listening(house.app) as port:
+async def test_work_is_cancelled_when_its_client_disconnects(example: ExampleApp) -> None:
+    with listening(example.app) as port:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /wait HTTP/1.1\r\nhost: house\r\ncontent-length: 4\r\n\r\nbody")
-        assert await asyncio.to_thread(house.started.wait, 30)
-        assert not house.cancelled.is_set()
+        writer.write(b"POST /wait HTTP/1.1\r\nhost: example\r\ncontent-length: 4\r\n\r\nbody")
+        assert await asyncio.to_thread(example.started.wait, 30)
+        assert not example.cancelled.is_set()
         writer.close()
-        assert await asyncio.to_thread(house.cancelled.wait, 30)
-        assert httpx.get(f"http://127.0.0.1:{port}/says").text == "well"
+        assert await asyncio.to_thread(example.cancelled.wait, 30)
+        assert httpx.get(f"http://127.0.0.1:{port}/greets").text == "well"
 
 
-async def test_health_follows_what_the_app_knows_of_itself(house: House) -> None:
-    async with asking(house) as client:
+async def test_health_reports_the_state_of_the_app(example: ExampleApp) -> None:
+    async with client_of(example) as client:
         live, ready = "/health/live", "/health/ready"
         assert [(await client.get(path)).json() for path in (live, ready)] == [
             {"status": "live"},
             {"status": "ready"},
         ]
-        house.ready = False
+        example.ready = False
         assert (await client.get(live)).status_code == 200
-        flat(await client.get(ready), BY_CODE["no_worker"], "Not ready.")
-        house.alive = False
-        flat(await client.get(live), BY_CODE["no_worker"], "Not live.")
+        is_flat(await client.get(ready), BY_CODE["no_worker"], "Not ready.")
+        example.alive = False
+        is_flat(await client.get(live), BY_CODE["no_worker"], "Not live.")

@@ -1,4 +1,4 @@
-"""Which connections a server keeps."""
+"""The limit of open connections, and the connections that are evicted for others."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Client:
 
 
 @given(st.integers(1, 6), steps)
-def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(
+def test_no_more_than_the_limit_are_kept_and_only_idle_ones_are_evicted(
     limit: int, taken: list[tuple[str, int]]
 ) -> None:
     table = ConnectionTable(limit)
     clients: list[Client] = []
-    for step, place in taken:
+    for step, number in taken:
         present = [each for each in clients if not each.evicted]
         if step == "enter":
             client = Client()
@@ -48,7 +48,7 @@ def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(
             ]
             clients.append(client)
         elif present:
-            client = present[place % len(present)]
+            client = present[number % len(present)]
             if step == "leave":
                 table.remove(client)
                 clients.remove(client)
@@ -59,11 +59,11 @@ def test_no_more_than_the_limit_are_kept_and_none_at_work_gives_way(
                 table.mark_idle(client)
                 client.idle = not client.beyond
                 clients.remove(client)
-                clients.append(client)  # it is the last that gives way
+                clients.append(client)  # it is now the one that has been idle for the shortest time
         assert sum(not (each.beyond or each.evicted) for each in clients) <= limit
 
 
-def test_beyond_the_limit_the_oldest_gives_way_so_that_health_is_answered() -> None:
+def test_over_the_limit_the_oldest_is_evicted_so_that_health_is_answered() -> None:
     table = ConnectionTable(1)
     busy = Client()
     assert not table.add(busy)
@@ -86,7 +86,7 @@ def test_beyond_the_limit_the_oldest_gives_way_so_that_health_is_answered() -> N
         (256, 4_096, 4_096),
     ],
 )
-def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(
+def test_the_limit_leaves_other_files_and_raises_the_soft_limit(
     soft: int, hard: int, wanted: int
 ) -> None:
     program = (
@@ -95,10 +95,10 @@ def test_the_limit_leaves_files_for_others_and_is_raised_where_that_is_allowed(
         "from service.web.connection_limit import fit_to_open_files\n"
         f"print(fit_to_open_files({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))\n"
     )
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
-    fitted, soft_now, hard_now = map(int, said.split())
+    fitted, soft_now, hard_now = map(int, output.split())
     assert hard_now == hard
     assert soft <= soft_now <= hard
     assert 1 <= fitted <= wanted

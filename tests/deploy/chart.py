@@ -1,4 +1,4 @@
-"""The chart as helm renders it, without a cluster: objects, or what helm complains of."""
+"""The chart as helm renders it, without a cluster: its objects, or helm's error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TRAINER: Values = {
 
 
 def merged(*values: Values) -> Values:
-    """Several values files' worth of values, the later above the earlier."""
+    """Several sets of values merged, later ones overriding earlier ones."""
     result: Values = {}
     for each in values:
         for key, value in each.items():
@@ -57,7 +57,7 @@ def merged(*values: Values) -> Values:
 
 
 def helm(*arguments: str | Path, given: Values | None = None) -> subprocess.CompletedProcess[str]:
-    """The ended call of helm, with values on its standard input."""
+    """A finished helm process, with values on its standard input."""
     command = [str(HELM), *map(str, arguments), *(["--values", "-"] if given is not None else [])]
     return subprocess.run(
         command,
@@ -72,7 +72,7 @@ def helm(*arguments: str | Path, given: Values | None = None) -> subprocess.Comp
 def objects(
     given: Values | None = None, *files: str, kube: str = KUBE, release: str = "rerank"
 ) -> list[Object]:
-    """What a release would be made of; a failed assertion where helm refuses."""
+    """The objects of a release; a failed assertion if helm refuses the values."""
     text = _rendered(yaml.safe_dump(given or {}), files, kube, release)
     return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]  # safe, and in C
 
@@ -87,15 +87,15 @@ def _rendered(given: str, files: tuple[str, ...], kube: str, release: str) -> st
 
 
 def complaint(given: Values, *, kube: str = KUBE) -> str:
-    """What helm says against values; a failed assertion where it has nothing against them."""
+    """Helm's error about values; a failed assertion if there is none."""
     done = helm("template", "rerank", CHART, "--kube-version", kube, given=given)
     assert done.returncode != 0, done.stdout
     return done.stderr
 
 
 def expect_valid(found: list[Object], version: str) -> None:
-    """Each object by the strict schema of a Kubernetes version, but for operators' kinds, which it
-    does not know."""
+    """Validate each object with the strict schema of a Kubernetes version, except kinds of
+    operators."""
     for each in found:
         if not each["apiVersion"].startswith(_OPERATORS):
             _expect_valid(json.dumps(each, sort_keys=True), version.removesuffix(".0"))
@@ -114,7 +114,7 @@ def one(found: list[Object], kind: str, name: str) -> Object:
 
 
 def pods(found: list[Object]) -> Iterator[tuple[str, Object]]:
-    """Every pod that the objects make: (kind and name of who makes it, its spec)."""
+    """Every pod template of the objects: (kind and name of the object, the pod's spec)."""
     for each in found:
         name = f"{each['kind']} {each['metadata']['name']}"
         match each["kind"]:
@@ -135,5 +135,5 @@ def container(found: list[Object], deployment: str) -> Object:
 
 
 def environment(container: Object) -> dict[str, str]:
-    """A container's environment, as far as it is said in so many words."""
+    """A container's environment variables with literal values."""
     return {each["name"]: each.get("value", "") for each in container["env"]}

@@ -12,8 +12,7 @@ OURS = "ghcr.io/gmr-rerank"
 
 @pytest.fixture(scope="session")
 def engine() -> Engine:
-    """What builds and runs containers; the test is skipped, and says why, where this machine
-    cannot."""
+    """The container engine; the test is skipped, with the reason, on machines without one."""
     if reason := why_not():
         pytest.skip(reason)
     return Engine(ROOT / "build" / "containers")

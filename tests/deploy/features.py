@@ -1,4 +1,4 @@
-"""Values that switch each of the chart's features on, or off where it is on by default."""
+"""Values that enable each feature of the chart, or disable it if it is on by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real helm, pointed at a cluster of ours."""
+"""Real helm, with a simulated cluster."""
 
 from __future__ import annotations
 

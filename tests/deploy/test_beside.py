@@ -1,4 +1,4 @@
-"""What a release has beside its gateways and workers: its test, jobs, rules and dashboards."""
+"""The further objects of a release: its test, jobs, rules and dashboards."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The chart as it is rendered: whole for every feature, and valid on every Kubernetes that it
-names.
+"""The rendered chart: complete for every feature, and valid for every supported Kubernetes version.
 
-What it does on a cluster is tested by real installs, in test_install.py.
+Its behaviour on a cluster is tested by installs, in test_install.py.
 """
 
 from __future__ import annotations

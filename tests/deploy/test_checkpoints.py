@@ -1,5 +1,4 @@
-"""How a pod comes by its checkpoint: the containers before the worker, run as they are rendered,
-and what it loads then."""
+"""The checkpoint of a pod: the rendered init containers are run, and then the worker loads it."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ class Pod:
         )
 
     def start(self) -> subprocess.CompletedProcess[str]:
-        """What the worker does first: find its checkpoint, and verify it."""
+        """The worker's first steps: resolve its checkpoint, and verify it."""
         told = {name: self.here(value) for name, value in environment(self.worker).items()}
         command = [sys.executable, "-c", LOADING]
         return subprocess.run(

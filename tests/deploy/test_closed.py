@@ -1,4 +1,4 @@
-"""What pods may do, who may talk to whom, and what is secret."""
+"""Pod security, network policies, and secrets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The cluster that the chart's tests install on: what it must refuse, and what it must notice, or
-they would prove nothing."""
+"""The simulated cluster of the chart's tests: what it must refuse, and what its audit must find."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""docker-compose.yml as docker-compose reads it, in every profile, and the secrets that it is
-started with."""
+"""docker-compose.yml as docker-compose reads it, in every profile, and its secrets."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The images: linted, built on a stand-in for their base, and run as they should be: as nobody, on
-a read-only root."""
+"""The images: linted, built on a substitute for their base, and run unprivileged on a read-only
+root."""
 
 from __future__ import annotations
 

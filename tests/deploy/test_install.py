@@ -1,5 +1,5 @@
-"""The chart on a cluster: real helm against an API server of our own (`tests/deploy/cluster`),
-which runs no container."""
+"""The chart on a cluster: real helm with a simulated API server (`tests/deploy/cluster`), which
+runs no containers."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def findings(helm: Helm) -> list[str]:
 
 
 def assert_sound(helm: Helm, release: str = "rerank") -> None:
-    """`helm test` passes, and nothing is amiss that the API server lets through."""
+    """`helm test` passes, and the audit finds nothing."""
     assert "Phase:          Succeeded" in helm("test", release)
     assert findings(helm) == []
 
@@ -125,7 +125,7 @@ def secret(helm: Helm, name: str = "rerank-secrets") -> dict[str, str]:
 
 
 def left_over(helm: Helm) -> set[str]:
-    """What is in the namespace beside its own service account."""
+    """The objects of the namespace, except its own service account."""
     keys = helm.cluster.store.within(helm.namespace)
     return {f"{key.resource.kind} {key.name}" for key in keys} - {"ServiceAccount default"}
 
@@ -173,7 +173,7 @@ def test_the_previous_version_is_upgraded_and_comes_back(helm: Helm, tmp_path: P
 
 
 def test_an_upgrade_replaces_only_whom_it_concerns(helm: Helm, tmp_path: Path) -> None:
-    """Nobody where the chart alone is newer; gateways where a setting of theirs is."""
+    """No pod if only the chart's version changes; gateways if one of their settings does."""
     helm("install", "rerank", chart_under_version(tmp_path, "0.0.9"), *WAIT)
     before = names(helm.cluster.store.list(POD, SPACE))
     helm("upgrade", "rerank", CHART, *WAIT)

@@ -1,5 +1,5 @@
-"""Objects of operators' kinds: their published types decide, the TypeScript compiler on names,
-validators on values."""
+"""Objects of operators, checked with their published types: names by the TypeScript compiler,
+values by validators."""
 
 from __future__ import annotations
 

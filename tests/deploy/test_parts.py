@@ -1,4 +1,4 @@
-"""Gateways, workers, their checkpoint and their canary, as the chart makes them."""
+"""Gateways, workers, their checkpoint and their canary, as the chart renders them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Values that do not fit together are refused with a sentence each, all at once, before anything is
-made of them."""
+"""Contradictory values are refused with a sentence each, all at once, before anything is
+created."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ CASES: dict[str, Values] = {
 
 @pytest.fixture(scope="module")
 def said() -> dict[str, str]:
-    """What helm says to each case."""
+    """Helm's output for each case."""
     return {sentence: complaint(given, kube="1.30.0") for sentence, given in CASES.items()}
 
 

@@ -1,5 +1,5 @@
-"""The chart's Pods as processes: what it renders starts, finds its secrets, its Redis and its
-workers, and answers a question."""
+"""The chart's pods as processes: the rendered release starts, finds its secrets, Redis and
+workers, and answers a request."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The chart's values: their schema and table follow from values.yaml and the settings, of which
-none is missing or dead."""
+"""The chart's values: the schema and the tables agree with values.yaml and the settings, and no
+setting is missing or unused."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _other(schema: dict[str, Any], standard: object) -> object:
 
 
 def test_what_is_generated_is_as_it_would_be_generated_now() -> None:
-    """Where this fails: `python deploy/helm/generate.py`."""
+    """If this fails, run `python deploy/helm/generate.py`."""
     assert (CHART / "values.schema.json").read_text() == generate.schema_of(VALUES)
     readme = (CHART / "README.md").read_text()
     assert readme == generate.readme_of(VALUES, readme)
@@ -124,8 +124,8 @@ def test_every_list_number_and_text_has_an_upper_bound() -> None:
 def test_every_setting_of_the_classes_reaches_the_environment(
     part: str, kind: type[BaseSettings], chart_sets: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is set to another value than its default; what comes out of the chart is read by the
-    settings class itself."""
+    """Each setting is set to a value other than its default, and the rendered environment is
+    read by the settings class."""
     schema = generate.settings_schema(kind, chart_sets, {})["properties"]
     names = _names(kind, chart_sets)
     assert list(schema) == [f"RERANK_{name.upper()}" for name in names]

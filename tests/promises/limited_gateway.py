@@ -1,5 +1,4 @@
-"""A gateway as a process whose resources are limited, before a worker that scores at once and keeps
-nothing."""
+"""A gateway process with limited resources, and a worker that scores at once and keeps nothing."""
 
 from __future__ import annotations
 
@@ -58,8 +57,7 @@ def serving(app: Starlette) -> Iterator[str]:
 
 @contextmanager
 def limited_gateway(log: Path, limits: Mapping[int, int], **settings: str) -> Iterator[Gmr]:
-    """A gateway that is given so much of each resource (`resource.RLIMIT_AS`, ...), by its
-    number."""
+    """A gateway with these resource limits (`resource.RLIMIT_AS`, ...)."""
     with serving(Forgetful().app) as url:
         limiting = [sys.executable, "-c", _PROGRAM.format(limits=dict(limits))]
         with Gmr("gateway", "--workers", url, log=log, interpreter=limiting, **settings) as process:

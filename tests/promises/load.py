@@ -1,4 +1,4 @@
-"""Callers that ask a gateway without pause, and keep what they are told."""
+"""Callers that send requests to a gateway without pause, and keep the answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Body = dict[str, Any]
 
 
 class Load:
-    """What has been asked and answered by now; filled by several threads."""
+    """The requests and answers so far, from several threads."""
 
     def __init__(self) -> None:
         self.answers: list[tuple[Body, httpx.Response]] = []
         self.over = threading.Event()
 
     def more(self, count: int, *, why: Callable[[], str] = str) -> None:
-        """Wait for so many further answers."""
+        """Wait for that many further answers."""
         wanted = len(self.answers) + count
         eventually(lambda: len(self.answers) >= wanted, why=why)
 
@@ -33,8 +33,8 @@ class Load:
 
 @contextmanager
 def load(gateway: Gmr, bodies: Sequence[Body], callers: int) -> Iterator[Load]:
-    """So many callers at once, each with the next of the bodies over and over; an answer that never
-    comes fails."""
+    """A number of concurrent callers that send the bodies in rotation; a missing answer is a
+    failure."""
     result = Load()
 
     def call(first: int) -> None:

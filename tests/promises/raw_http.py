@@ -1,4 +1,4 @@
-"""HTTP written by hand, as those write it who mean no good."""
+"""Hand-written HTTP, as attackers send it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def dial(url: str, *, receive_buffer: int | None = None) -> socket.socket:
 
 
 def read_to_end(connection: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Read until the server closes the connection."""
     received = b""
     try:
         while chunk := connection.recv(65_536):
@@ -39,7 +39,8 @@ def read_to_end(connection: socket.socket) -> bytes:
 
 
 def send_raw(url: str, data: bytes) -> bytes:
-    """Send it all, as far as it is taken; gives all that comes until the server closes."""
+    """Send the data as far as the server accepts it; returns everything received until the
+    server closes."""
     with dial(url) as connection:
         with suppress(ConnectionError):
             connection.sendall(data)
@@ -47,7 +48,7 @@ def send_raw(url: str, data: bytes) -> bytes:
 
 
 def drip(connection: socket.socket, data: bytes, seconds: float = 0.05) -> bytes:
-    """Send byte by byte with pauses until the server says or ends something; gives what it said."""
+    """Send byte by byte with pauses until the server answers or closes; returns the answer."""
     for byte in data:
         if select.select([connection], [], [], seconds)[0]:
             break
@@ -59,7 +60,7 @@ def drip(connection: socket.socket, data: bytes, seconds: float = 0.05) -> bytes
 
 
 def answer_of(received: bytes) -> tuple[int, dict[str, Any]]:
-    """Status and JSON body of an answer, which tells nothing of the machine."""
+    """Status and JSON body of an answer, checked for details of the machine."""
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 "), received[:200]
     assert not _TELLTALE.search(body.decode("utf-8")), body
@@ -67,7 +68,8 @@ def answer_of(received: bytes) -> tuple[int, dict[str, Any]]:
 
 
 def is_flat(received: bytes, *statuses: int) -> None:
-    """The answer is a flat error of one of these statuses, and the last one."""
+    """Check that the answer is a flat error with one of these statuses, and that nothing
+    follows."""
     status, body = answer_of(received)
     assert status in statuses, received[:300]
     assert body.keys() - {"errors"} == FLAT, body

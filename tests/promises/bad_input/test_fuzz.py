@@ -1,5 +1,5 @@
-"""Whatever is sent: a valid answer or the flat error body, never a 5xx, and nothing of the
-service's insides."""
+"""Any request gets a valid answer or the flat error body, never a 5xx, and no internals of the
+service."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ VALID: dict[str, Any] = {
 
 
 def places(value: object, *place: str | int) -> list[tuple[str | int, ...]]:
-    """Where something stands in a JSON value."""
+    """The locations in a JSON value."""
     steps = (
         value.items()
         if isinstance(value, dict)
@@ -76,8 +76,8 @@ edits = st.lists(
 
 
 def edited(changes: list[tuple[tuple[str | int, ...], object, str]]) -> dict[str, Any]:
-    """A valid request with some values replaced or left out, and beside each an unknown field or a
-    further element."""
+    """A valid request with some values replaced or removed, and with further fields or elements
+    beside them."""
     body = copy.deepcopy(VALID)
     for place, value, name in changes:
         inner: Any = body
@@ -163,7 +163,7 @@ def test_any_text(rerank: Rerank, query: str, documents: list[str], times: int) 
 
 
 def repaired(png: bytes) -> bytes:
-    """A PNG whose checksums are right again, so that its chunks are read."""
+    """A PNG with corrected checksums, so that its chunks are read."""
     data = bytearray(png)
     start = 8
     while start + 12 <= len(data):

@@ -1,4 +1,4 @@
-"""Every limit and the capacity, over HTTP, where they are small."""
+"""Every limit and the capacity, over HTTP, with small values."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a server with small limits, which works on one request at a time and lets none
-    wait."""
+    """A client of a server with small limits, a capacity of one request, and no queue."""
     environment = {f"RERANK_{name.upper()}": str(value) for name, value in LIMITS.items()}
     environment |= {"RERANK_CAPACITY_TOKENS": "1", "RERANK_MAX_QUEUED_REQUESTS": "0"}
     with (
@@ -147,7 +146,7 @@ def test_a_request_beyond_capacity_is_told_when_to_come_again(small: httpx.Clien
 
 
 def in_flight(client: httpx.Client, number: int) -> None:
-    """Return when so many requests are being answered."""
+    """Return when that many requests are in flight."""
     for _ in range(2_000):
         if f"\nrerank_requests_in_flight {number}.0" in client.get("/metrics").text:
             return

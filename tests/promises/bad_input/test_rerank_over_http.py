@@ -1,5 +1,4 @@
-"""Every way a request can be wrong, over HTTP: its status, its code, its place, and the one flat
-body."""
+"""Every kind of wrong request, over HTTP: status, code, location, and the flat body."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ TOO_LONG = "word " * 15_000
 
 
 def expect(response: httpx.Response, status: int, code: str, *locs: list[str | int]) -> None:
-    """The one flat body, with these places in it."""
+    """Check for the flat body with these locations."""
     body = response.json()
     assert (response.status_code, body["code"]) == (status, code)
     assert body["message"] == body["detail"]
@@ -322,7 +321,7 @@ def test_an_instruction_or_a_query_that_is_too_long_by_itself_is_to_blame_not_th
 
 
 def test_a_chinese_text_is_cut_and_read(rerank: Rerank) -> None:
-    """gmr-tiny takes three tokens for a character: once, such a text was read as none."""
+    """gmr-tiny needs three tokens per character: such a text was once cut to nothing."""
     (result,) = rerank(query="q", documents=["\u7136" * 3_000]).json()["results"]
     assert result["meta"]["truncated"]
     assert 3_190 < result["meta"]["prompt_tokens"] <= 3_200
@@ -339,8 +338,8 @@ def test_time_that_does_not_suffice_is_a_deadline_exceeded(rerank: Rerank) -> No
 
 @pytest.mark.slow
 def test_what_was_scored_in_time_is_ranked_and_the_rest_is_listed(rerank: Rerank) -> None:
-    """Time is doubled until it suffices for some: scoring them all takes far more than twice the
-    time of the first."""
+    """The timeout is doubled until it suffices for some documents: scoring all takes far more
+    than twice the time of the first."""
     documents = [f"{number} {'word ' * 300}" for number in range(100)]
     for doubling in range(16):
         answer = rerank(

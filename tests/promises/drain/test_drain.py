@@ -1,5 +1,5 @@
-"""A process that is told to end: not ready at once, still serving, then finishing what it has; and
-gone within its grace."""
+"""A process that gets SIGTERM: not ready at once, still serving, then completing requests in
+flight, and ended within its grace period."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def short_request() -> dict[str, Any]:
 
 @contextmanager
 def in_flight(process: Gmr, **body: Any) -> Iterator[Future[httpx.Response]]:
-    """A request that is being worked on."""
+    """A request in flight."""
     with ThreadPoolExecutor(1) as thread:
         answer = thread.submit(httpx.post, f"{process.url}/rerank", json=body, timeout=120)
         eventually(lambda: process.metric("rerank_requests_in_flight") >= 1, why=process.said)
@@ -59,7 +59,7 @@ def is_unready(process: Gmr) -> bool:
 
 
 def test_while_it_drains_it_is_not_ready_and_serves(tmp_path: Path) -> None:
-    """And a second signal ends it at once."""
+    """A second signal ends it at once."""
     with Gmr("serve", log=tmp_path / "log", **CALM | ENDLESS) as process:
         process.await_ready()
         # one that is kept open from here on
@@ -100,7 +100,7 @@ def test_ctrl_c_does_not_drain_but_finishes_what_is_in_flight(tmp_path: Path) ->
 
 @pytest.fixture
 def waiting_gateway(tmp_path: Path) -> Iterator[tuple[Gmr, Gmr]]:
-    """A gateway that wants to be gone soon, and its worker."""
+    """A gateway with a short grace period, and its worker."""
     with (
         Gmr("worker", log=tmp_path / "worker", **CALM | ENDLESS) as worker,
         Gmr("gateway", "--workers", worker.url, log=tmp_path / "gateway", **IMPATIENT) as gateway,
@@ -128,7 +128,7 @@ def test_a_worker_that_drains_sends_gateways_elsewhere_and_scores_what_comes(
 def test_a_gateway_with_a_stuck_worker_is_gone_within_its_grace(
     waiting_gateway: tuple[Gmr, Gmr],
 ) -> None:
-    """Whoever still waits is told to come again."""
+    """Requests that still wait get a 503 with `Retry-After`."""
     gateway, worker = waiting_gateway
     with in_flight(gateway, **long_request("stuck")) as answer:
         worker.pause()
@@ -143,8 +143,8 @@ def test_a_gateway_with_a_stuck_worker_is_gone_within_its_grace(
 
 
 def test_a_worker_that_is_told_to_end_while_it_loads_ends(tmp_path: Path) -> None:
-    """The weights are a pipe that nobody writes into: it would load for ever, as from a file server
-    that hangs."""
+    """The weights are a pipe without a writer: loading takes forever, as from a file server that
+    hangs."""
     stuck = shutil.copytree(TINY, tmp_path / "stuck")
     (stuck / "model.safetensors").unlink()
     os.mkfifo(stuck / "model.safetensors")
@@ -205,7 +205,7 @@ HOLDING = """
 def test_a_thread_that_never_lets_go_of_the_interpreter_does_not_keep_the_process(
     tmp_path: Path,
 ) -> None:
-    """No line of Python runs any more, no timer's either: the system ends it."""
+    """No Python code runs any more, timers included: the operating system ends the process."""
     port = free_port()
     program = BLOCKED.format(block=HOLDING.strip(), port=port)
     with Process([sys.executable, "-c", program], tmp_path / "log") as process:

@@ -1,5 +1,5 @@
-"""Requests made up from the service's own description, sound and unsound: no answer is a 5xx, and
-each fits the description."""
+"""Requests generated from the service's OpenAPI page, valid and invalid: no answer is a 5xx, and
+each conforms to the page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A checkpoint that is not whole, not sound, or not what it says is never served; the log says why
-in one line."""
+"""A checkpoint that is incomplete, invalid, or not what its manifest describes is never served;
+the log has the reason in one line."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SECONDS = 120
 
 
 def edit(path: Path, change: Callable[[Any], object]) -> None:
-    """Change a JSON file; `change` works in place, or gives what is to stand there instead."""
+    """Change a JSON file; `change` edits in place, or returns the new content."""
     value = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(change(value) or value), encoding="utf-8")
 
 
 def sign(folder: Path) -> None:
-    """Make the manifest fit the files, as one would who publishes something unsound."""
+    """Update the manifest to the files, as the publication of a bad checkpoint would."""
     names = [
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -101,7 +101,7 @@ def noise_for_weights(folder: Path) -> None:
 
 
 def other_labels(folder: Path) -> None:
-    """Another vocabulary: yes stands where no stood."""
+    """Another vocabulary, with yes and no exchanged."""
 
     def swap(tokenizer: dict[str, Any]) -> None:
         vocabulary = tokenizer["model"]["vocab"]
@@ -182,7 +182,7 @@ def double_the_width(config: dict[str, Any]) -> None:
 
 
 class _Payload:
-    """What runs when a pickle is read."""
+    """Code that runs when a pickle is loaded."""
 
     def __init__(self, sentinel: Path) -> None:
         self._sentinel = sentinel
@@ -255,7 +255,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def why_never_ready(caplog: pytest.LogCaptureFixture, model: str) -> str:
-    """The one line with which a worker gives up; until then and after, it never was ready."""
+    """The line with which a worker gives up; it was never ready."""
     failed, ready = asyncio.Event(), asyncio.Event()
     settings = WorkerSettings(model=model, device="cpu", threads=1)
     app = create_worker(

@@ -1,5 +1,5 @@
-"""Bytes that are almost HTTP, or HTTP that lies: answered with the one error body or hung up on,
-and forgotten."""
+"""Bytes that are almost HTTP, and misleading HTTP: answered with the flat error body or
+disconnected, without any further effect."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
 
 @pytest.fixture(autouse=True)
 def _unharmed(served: Gmr) -> Iterator[None]:
-    """The process goes on as it was, and the next request is answered."""
+    """The process is unchanged, and the next request is answered."""
     before = psutil.Process(served.pid).memory_info().rss
     yield
     assert psutil.Process(served.pid).memory_info().rss - before < ROOM
@@ -134,8 +134,8 @@ def test_what_is_no_sound_http_is_refused(served: Gmr, case: str) -> None:
 
 
 def test_a_length_together_with_chunks_cannot_smuggle_a_request(served: Gmr) -> None:
-    """A proxy may go by the one, a server by the other: it is refused, and what hides behind is not
-    read."""
+    """A proxy may use one, a server the other: the request is refused, and no request behind it
+    is read."""
     hidden = get(b"/metrics")
     sent = (
         POST
@@ -243,7 +243,7 @@ def test_noise_is_never_answered_with_more_than_an_error(served: Gmr) -> None:
 
 
 def test_metrics_grow_with_nothing_that_clients_choose(served: Gmr) -> None:
-    """The first of each kind makes its series, a hundred others make none."""
+    """The first request of a kind creates its series; a hundred others create none."""
 
     def wander(seed: int) -> None:
         chosen = random.Random(seed)

@@ -1,9 +1,8 @@
-"""A hostile HTTPS server on loopback, and the two ends that cannot be real here: a resolver and a
-dialler that lead to it.
+"""A hostile HTTPS server on loopback, with a fake resolver and a fake dialler that lead to it.
 
-Everything between them is the real thing: reading the URL, checking what it resolves to, TLS, HTTP.
-The resolver says what a test tells it; the dialler writes down which address it was asked for, and
-connects to the server instead.
+Everything between them is real: the URL's checks, the checks of resolved addresses, TLS, HTTP. The
+resolver returns what a test configures; the dialler records the requested address, and connects to
+the server instead.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class Resolver:
-    """Says, lookup by lookup, what it was told; the last of it from then on. `asked` are the
+    """Returns the configured answers one by one, then the last one repeatedly. `asked` are the
     hosts."""
 
     def __init__(self, *answers: Iterable[str]) -> None:
@@ -67,8 +66,8 @@ class Dialler(httpcore.AsyncNetworkBackend):
 
 @dataclass(slots=True)
 class Hostile:
-    """The server: `answer` is what it does with each request, `heads` what it was sent, `open` how
-    many it still talks to."""
+    """The server: `answer` handles each request, `heads` are the requests received, `open` is
+    the number of open connections."""
 
     answer: Answer
     port: int = 0
@@ -103,7 +102,7 @@ async def hostile(answer: Answer, authority: trustme.CA, *names: str) -> AsyncIt
 
 
 def says(*pieces: bytes) -> Answer:
-    """A reply that is written as it stands."""
+    """A reply that is sent verbatim."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
@@ -114,7 +113,7 @@ def says(*pieces: bytes) -> Answer:
 
 
 def ok(body: bytes, *headers: str) -> Answer:
-    """A good reply, with these headers besides its length."""
+    """A 200 reply with further headers."""
     lines = "".join(f"{header}\r\n" for header in headers)
     return says(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n{lines}\r\n".encode(), body)
 

@@ -1,4 +1,4 @@
-"""A picture at a URL is the bytes that are there: scored, cached and refused as if they had been
+"""An image at a URL is treated as its bytes: scored, cached and refused as if they had been
 sent."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""An image URL is fetched from a public host or not at all, and whatever its host does, it costs
-its bytes and its time."""
+"""Image URLs are fetched from public hosts only, and whatever a host does, size and time are
+bounded."""
 
 from __future__ import annotations
 
@@ -410,7 +410,7 @@ async def test_a_host_without_tls_and_one_that_hangs_up_are_refused(
 async def test_nobody_is_told_more_than_once_or_anything_of_another(
     authority: trustme.CA, trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No cookie comes back, no proxy is asked, no credential is sent."""
+    """No cookie is returned, no proxy is used, no credential is sent."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://user:password@127.0.0.1:9")
     async with scene(ok(PNG, f"Set-Cookie: a=b; Domain={HOST}"), authority, trusted) as scene_:

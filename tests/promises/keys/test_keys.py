@@ -1,5 +1,5 @@
-"""A gateway that asks for keys gives nothing away without one, however a request is put, and
-follows its file. Real processes."""
+"""A gateway with API keys reveals nothing without one, whatever the form of the request, and
+follows changes of its file. Real processes."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ def test_a_key_that_is_sent_twice_is_no_key(served: Fleet, key: str) -> None:
 def test_who_sends_a_large_body_without_a_key_is_told_so_and_may_go_on(
     served: Fleet, key: str
 ) -> None:
-    """The answer is out before the body is in: what comes of it is passed over, not kept, and the
-    connection stays sound."""
+    """The answer is sent before the body has arrived: the rest of the body is discarded, and the
+    connection can be reused."""
     with httpx.Client(base_url=served.gateway.url, timeout=60) as client:
         assert client.post("/rerank", content=b"x" * 2**25).status_code == 401
         assert (

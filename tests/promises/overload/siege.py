@@ -1,4 +1,4 @@
-"""Callers that ask more than can be answered, over HTTP, and what became of each request."""
+"""A load above capacity, over HTTP, and the result of each request."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ _numbers = itertools.count()
 
 
 def request(*, picture: bool = False) -> dict[str, Any]:
-    """One that has not been asked before: six documents of forty words, or five of them and an
-    image."""
+    """A new request: six documents of forty words, or five and an image."""
     dice = random.Random(next(_numbers))
     texts: list[Any] = [" ".join(dice.choices(_WORDS, k=40)) for _ in range(DOCUMENTS)]
     if picture:
@@ -51,14 +50,14 @@ def request(*, picture: bool = False) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Tally:
-    """Answers by status, and what the refused were told."""
+    """Answers by status, and the `Retry-After` of refused requests."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     retry_after: list[str] = field(default_factory=list)
 
     def add(self, answer: httpx.Response) -> int | None:
-        """Count an answer; gives how long its sender is told to wait."""
+        """Count an answer; returns its `Retry-After`."""
         self.statuses[answer.status_code] += 1
         if answer.status_code == httpx.codes.OK:
             return None
@@ -78,7 +77,7 @@ def visitor(gateway: Gmr, key: str | None = None) -> httpx.AsyncClient:
 
 
 def bodies(*, picture_every: int = 0) -> Iterator[bytes]:
-    """Requests without end, some with a picture."""
+    """An endless sequence of requests, some with an image."""
     for number in itertools.count():
         yield json.dumps(
             request(picture=bool(picture_every) and number % picture_every == 0)
@@ -88,7 +87,7 @@ def bodies(*, picture_every: int = 0) -> Iterator[bytes]:
 async def closed_loop(
     gateway: Gmr, callers: int, seconds: float, *, key: str | None = None, picture_every: int = 0
 ) -> Tally:
-    """Each caller asks again as soon as it is answered, or as soon as it was told to."""
+    """Each caller sends its next request after the answer, or after `Retry-After`."""
     tally, source, until = Tally(), bodies(picture_every=picture_every), time.monotonic() + seconds
 
     async def call(client: httpx.AsyncClient) -> None:
@@ -106,7 +105,7 @@ async def closed_loop(
 async def open_loop(
     gateway: Gmr, rate: float, seconds: float, *, key: str | None = None, picture_every: int = 0
 ) -> Tally:
-    """`rate` requests a second, whatever becomes of those before."""
+    """`rate` requests per second, whatever the state of earlier ones."""
     tally, source, until = Tally(), bodies(picture_every=picture_every), time.monotonic() + seconds
 
     async def call(client: httpx.AsyncClient, body: bytes) -> None:

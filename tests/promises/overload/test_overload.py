@@ -1,6 +1,5 @@
-"""Far more load than a worker can take: every answer is a good one or a 503 that says when to come
-again; work goes on meanwhile, nothing of the refused is decoded, and when the load ends nothing of
-it is left. Real processes."""
+"""A load far above capacity: every answer is a 200 or a 503 with `Retry-After`, work continues,
+refused requests are not decoded, and afterwards nothing of the load is left. Real processes."""
 
 from __future__ import annotations
 
@@ -55,14 +54,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a worker can do."""
+    """The measured capacity of a worker."""
 
     per_second: float
     per_processor_second: float
 
 
 def large() -> dict[str, Any]:
-    """A request of many documents that has not been asked before."""
+    """A new request with many documents."""
     documents = [text for _ in range(LARGE // DOCUMENTS + 1) for text in request()["documents"]]
     return request() | {"documents": documents[:LARGE], "timeout_ms": 60_000}
 
@@ -74,7 +73,7 @@ def processor_seconds(worker: Gmr) -> float:
 
 @pytest.fixture(scope="module")
 def capacity(served: Fleet) -> Measured:
-    """Requests that are answered when three are asked at a time."""
+    """Requests answered with three callers."""
     worker = served.workers[0]
     asyncio.run(closed_loop(served.gateway, 3, 1, key=LOUD, picture_every=4))
     begun, used = time.monotonic(), processor_seconds(worker)
@@ -91,8 +90,8 @@ def nothing_is_held(gateway: Gmr) -> bool:
 
 @pytest.mark.parametrize("loop", ["closed", "open"])
 def test_ten_times_the_load(served: Fleet, capacity: Measured, loop: str) -> None:
-    """By the worker's processor time, which neighbours on the machine do not take: it does as much,
-    and is never without work."""
+    """Measured by the worker's CPU time, which other programs do not affect: the worker does as
+    much work as before, and is never idle."""
     gateway, worker = served.gateway, served.workers[0]
     images, used = gateway.metric("rerank_images_total"), processor_seconds(worker)
     if loop == "closed":
@@ -116,7 +115,7 @@ def test_ten_times_the_load(served: Fleet, capacity: Measured, loop: str) -> Non
 
 
 async def watched(gateway: Gmr, load: Coroutine[Any, Any, Tally]) -> tuple[Tally, list[float]]:
-    """What becomes of a load, and how many requests are inside at moments of its second half."""
+    """The results of a load, and the number of admitted requests during its second half."""
     inside: list[float] = []
 
     async def watch() -> None:
@@ -156,8 +155,8 @@ def test_a_quiet_tenant_is_served_while_another_floods(served: Fleet, capacity: 
 
 @pytest.mark.parametrize("tenant", ["quiet", "loud"])
 def test_two_large_requests_of_a_tenant_shut_no_small_one_out(served: Fleet, tenant: str) -> None:
-    """Each takes many times longer than anybody may wait; in between, small ones of others and of
-    its own are all answered."""
+    """Each takes many times longer than the maximum wait; meanwhile all small requests of its
+    own tenant and of others are answered."""
 
     async def story() -> tuple[list[httpx.Response], list[int]]:
         key = QUIET if tenant == "quiet" else LOUD
@@ -185,7 +184,7 @@ def test_two_large_requests_of_a_tenant_shut_no_small_one_out(served: Fleet, ten
 def test_clients_that_leave_leave_nothing_behind_and_no_answer_goes_to_another(
     served: Fleet,
 ) -> None:
-    """Half of all requests are broken off at some moment; the others get their own scores, under
+    """Half of all requests are cancelled at some time; the others get their own scores, with
     their own ids."""
     gateway, dice = served.gateway, random.Random(0)
     asked = {

@@ -1,5 +1,5 @@
-"""A picture that hangs its decoder or brings it down is refused, alone; sent again, it is refused
-unopened."""
+"""An image that hangs or kills its decoder is refused without an effect on others; if it is sent
+again, it is refused unopened."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Bench:
 
 
 def is_refused_unopened(loop: BlockingPortal, bench: Bench, poison: Picture) -> bool:
-    """Even while no child is free: it waits for none."""
+    """Also while no child process is free, because it does not need one."""
     before = metric_value("rerank_quarantined_images_total")
 
     async def decode_without_children() -> list[Pixels | RerankError]:
@@ -100,8 +100,8 @@ def test_a_picture_that_hangs_its_decoder(loop: BlockingPortal) -> None:
 
 @pytest.mark.slow
 def test_a_picture_that_brings_its_decoder_down(loop: BlockingPortal) -> None:
-    """As a bug in a C library would: each child that works on the picture is killed in the midst of
-    it."""
+    """As with a bug in a C library: each child process that decodes the image is killed during
+    its work."""
     bench, poison = Bench(decode_seconds=60), sent(POISON, SIDE)
     idle = loop.call(anyio.to_process.run_sync, os.getpid)
     done = threading.Event()

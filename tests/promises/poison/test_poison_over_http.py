@@ -1,5 +1,5 @@
-"""A poison document fails alone: it is named, and the logits of all others are the same to the last
-bit with and without it."""
+"""A poison document fails alone: the answer names it, and the logits of all others are bit-equal
+with and without it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PNG = encode(picture((64, 48)))
 
 
 def spoilt(data: bytes) -> bytes:
-    """A picture whose header is good, and whose pixels are not."""
+    """An image with a valid header and broken pixels."""
     return data[: len(data) // 2] + bytes(16) + data[len(data) // 2 + 16 :]
 
 

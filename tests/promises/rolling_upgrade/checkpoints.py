@@ -1,5 +1,5 @@
-"""A checkpoint beside gmr-tiny: the same name, other weights, other scores, published as any
-checkpoint is."""
+"""A second checkpoint like gmr-tiny: the same name, other weights and scores, published as any
+checkpoint."""
 
 from __future__ import annotations
 

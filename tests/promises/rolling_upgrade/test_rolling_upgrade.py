@@ -1,5 +1,5 @@
-"""While a fleet goes from one checkpoint to the next: no request fails, and every answer is one
-checkpoint's, as it says."""
+"""During a roll-out of a new checkpoint, no request fails, and every answer has the scores of
+one checkpoint, which it names."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def running(newer: Path, tmp_path: Path) -> Iterator[tuple[Gmr, list[Gmr], list[Gmr]]]:
-    """A gateway that knows four workers: two old ones, which run, and two newer ones, which do not
-    yet."""
+    """A gateway with four workers: two with the old checkpoint, which run, and two with the new
+    one, which do not run yet."""
     old = [Gmr("worker", log=tmp_path / f"old-{number}", **CALM) for number in range(2)]
     new = [
         Gmr("worker", log=tmp_path / f"new-{number}", **CALM, RERANK_MODEL=str(newer))

@@ -1,5 +1,5 @@
-"""More idle connections than a process may have files: everyone else is served, and the log stays
-short."""
+"""More idle connections than the limit of open files: other clients are served, and the log
+stays short."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_limit_of_connections_is_that_of_files_and_is_said(served: Gmr) -> N
 
 @pytest.mark.parametrize("said", [b"", HALF], ids=["silent", "half a request"])
 def test_connections_that_do_nothing_keep_nobody_out(served: Gmr, said: bytes) -> None:
-    """Idle ones are given up for others; beyond the limit of busy ones, health is answered."""
+    """Idle connections are evicted for others; over the limit of busy ones, health is answered."""
     lines = len(served.said().splitlines())
     with ExitStack() as stack:
         for _ in range(IDLE):

@@ -1,5 +1,5 @@
-"""Clients that send slowly, stop, or never read: each is cut off, costs nothing meanwhile, and
-disturbs nobody."""
+"""Clients that send slowly, stop, or never read: each is disconnected, uses few resources
+meanwhile, and does not affect others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BODY = b'{"query": "a list", "documents": ["sorted"]}'
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
-    """A server that waits a second for its clients."""
+    """A server with a read timeout of a second."""
     settings = {
         "READ_TIMEOUT_SECONDS": 1,
         "KEEP_ALIVE_SECONDS": 7,
@@ -40,7 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gmr]:
 
 @pytest.fixture(autouse=True)
 def _unharmed(served: Gmr) -> Iterator[None]:
-    """Whatever a client did: the process goes on, and nothing of it is left."""
+    """Whatever a client did, the process continues, and no connection is left."""
     before = open_files(served)
     yield
     # our own connection, which may be a new one
@@ -59,8 +59,8 @@ def test_a_client_that_says_nothing_is_hung_up_on(served: Gmr) -> None:
 
 
 def test_an_idle_connection_is_kept_longer_than_clients_keep_theirs(served: Gmr) -> None:
-    """httpx, and with it most SDKs, drops one after 5 s: whoever drops it at the same moment breaks
-    off a call now and then."""
+    """httpx, and with it most SDKs, closes one after 5 s; a server that closes it at the same
+    time breaks a call now and then."""
     with dial(served.url) as connection:
         for seconds in (6, 0):
             connection.sendall(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -107,7 +107,7 @@ def test_a_client_that_sends_too_slowly_or_stops_is_told_so_and_cut_off(
 
 
 def test_many_small_chunks_are_no_slow_client(served: Gmr) -> None:
-    """Nor is one that asks first whether its body is wanted."""
+    """Nor is a client that sends `Expect: 100-continue`."""
     chunks = b"".join(b"1\r\n" + bytes([byte]) + b"\r\n" for byte in BODY)
     with dial(served.url) as connection:
         connection.sendall(
@@ -128,7 +128,8 @@ def test_many_small_chunks_are_no_slow_client(served: Gmr) -> None:
 
 
 def test_a_body_without_end_is_cut_at_the_cap_and_takes_no_memory(served: Gmr) -> None:
-    """It goes on sending after its answer: for a while, that is read and thrown away."""
+    """The client continues to send after the answer: for a while, the data is read and
+    discarded."""
     process = psutil.Process(served.pid)
     before, sent, chunk = process.memory_info().rss, 0, b"10000\r\n" + b" " * 0x10000 + b"\r\n"
     with dial(served.url) as connection:
@@ -144,8 +145,8 @@ def test_a_body_without_end_is_cut_at_the_cap_and_takes_no_memory(served: Gmr) -
 
 
 def test_an_answer_that_nobody_reads_is_given_up(served: Gmr) -> None:
-    """Enough of them asked for at once that no kernel holds them all; the fixture sees that the
-    connection goes."""
+    """More answers are requested at once than the kernel buffers; the fixture checks that the
+    connection is closed."""
     with dial(served.url, receive_buffer=4_096) as connection:
         before = open_files(served)
         connection.setblocking(False)
@@ -159,8 +160,8 @@ def test_an_answer_that_nobody_reads_is_given_up(served: Gmr) -> None:
 
 
 def test_an_answer_that_the_system_holds_for_its_client_is_given_up_too(served: Gmr) -> None:
-    """So small that it has left the process, and too large for what the client's side takes
-    unread."""
+    """The answer is small enough to leave the process, and too large for the client's receive
+    buffer."""
     with dial(served.url, receive_buffer=4_096) as connection:
         served.status("/health/live")
         before = open_files(served)
@@ -171,7 +172,7 @@ def test_an_answer_that_the_system_holds_for_its_client_is_given_up_too(served: 
 
 
 def test_a_client_that_asks_little_again_and_again_is_no_slow_one(served: Gmr) -> None:
-    """At every look some answer is on its way to it, and never the same."""
+    """At every tick some answer is being sent, always another one."""
     with dial(served.url) as connection:
         until = time.monotonic() + 4
         while time.monotonic() < until:
@@ -185,7 +186,7 @@ def test_a_client_that_asks_little_again_and_again_is_no_slow_one(served: Gmr) -
 
 
 def test_a_client_that_takes_a_long_answer_at_its_own_pace_is_waited_for(served: Gmr) -> None:
-    """As much as it takes is made ready meanwhile, so that as much is left at every look."""
+    """As much is produced as the client reads, so the unsent rest is the same at every tick."""
     asked = 500
     with dial(served.url, receive_buffer=65_536) as connection:
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * (asked - 1))

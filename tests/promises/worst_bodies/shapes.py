@@ -1,5 +1,5 @@
-"""The dearest bodies of a size that the limits allow, or almost: what they cost is bounded,
-whatever they are answered."""
+"""The most expensive bodies within the limits, or almost: their cost is bounded, whatever the
+answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKS = 249_000
 
 
 def filled(before: bytes, unit: bytes, after: bytes) -> bytes:
-    """As many units as a body of the largest size holds."""
+    """As many units as fit into a body of the maximum size."""
     return before + unit * ((SIZE - len(before) - len(after)) // len(unit)) + after
 
 
@@ -36,7 +36,7 @@ def many_parts() -> bytes:
 
 
 def unknown_fields() -> bytes:
-    """Each of the documents is wrong in as many ways as there are marks left."""
+    """Each document has as many unknown fields as the limit of delimiters allows."""
     fields = b",".join(b'"n%d":0' % number for number in range(30))
     many = b",".join(b'"n%d":0' % number for number in range(200_000))
     wrong = b"{" + fields + b"},"
@@ -66,6 +66,6 @@ SHAPES: dict[str, Callable[[], bytes]] = {
 
 
 def bombs() -> dict[str, bytes]:
-    """Compressed bodies that become larger than any may."""
+    """Compressed bodies that exceed the limits when decompressed."""
     spaces = gzip.compress(b" " * (SIZE + 2**20))
     return {"spaces": spaces, "twice": gzip.compress(spaces)}

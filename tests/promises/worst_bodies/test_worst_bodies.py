@@ -1,8 +1,8 @@
-"""One body within the limits, of the dearest shapes there are, costs the gateway neither its memory
-nor its health.
+"""A body within the limits, of the most expensive shapes, exhausts neither the gateway's memory nor
+its health.
 
-The limit of memory is the chart's for a gateway, on the process's address space: harder than a
-container's.
+The memory limit is that of the chart for a gateway, applied to the process's address space, which
+is stricter than a container's.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def test_the_dearest_bodies_within_the_limits_are_answered(limited: Gmr, shape: 
 
 
 def test_several_at_once_fit_too_and_health_is_answered_meanwhile(limited: Gmr) -> None:
-    """What does not fit beside others is turned away."""
+    """Bodies that do not fit beside others are turned away."""
     done = threading.Event()
     healthy: list[int | None] = []
 
@@ -82,7 +82,7 @@ def test_several_at_once_fit_too_and_health_is_answered_meanwhile(limited: Gmr) 
 
 
 def test_an_answer_is_held_until_its_client_has_taken_it(limited: Gmr) -> None:
-    """Others' bodies have that much less room meanwhile."""
+    """The memory budget of other bodies is smaller meanwhile."""
     text = b"a b " * 10_000
     body = (
         b'{"query":"q","return_documents":true,"documents":['
@@ -115,8 +115,8 @@ def test_a_compressed_bomb_is_refused(limited: Gmr) -> None:
 def test_a_process_that_is_told_to_end_while_it_reads_the_dearest_bodies_ends(
     tmp_path: Path,
 ) -> None:
-    """With exit code 0, by its own: within a few of its graces, where a parse that held the
-    interpreter took a hundred."""
+    """It exits with 0 by itself, within a few grace periods; a parser that held the interpreter
+    took a hundred."""
     grace = 5.0
     with limited_gateway(tmp_path / "log", LIMITS, RERANK_GRACE_SECONDS=str(grace)) as process:
         bodies = [

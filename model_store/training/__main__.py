@@ -1,4 +1,4 @@
-"""`python -m model_store.training CONFIG`: what torchrun starts; the same as `gmr train CONFIG`."""
+"""`python -m model_store.training CONFIG`: `gmr train CONFIG` as a module, for torchrun."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ def main() -> None:
     except SystemExit as end:
         code = end.code
     if "RANK" in os.environ:
-        # Of several processes: torch's threads of a group whose weights were split may outlive the
-        # interpreter, which then aborts (seen once in 26 runs) although all work is done and
-        # written.
+        # One of several processes: threads of torch may outlive the interpreter where weights were
+        # split, and then abort the process (seen once in 26 runs) although all files are written.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else 1)

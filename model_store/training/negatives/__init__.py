@@ -1,2 +1,1 @@
-"""Irrelevant documents for training: some that a retriever takes for relevant, and some at
-random."""
+"""Mining: irrelevant documents for training, hard ones from a retriever and random ones."""

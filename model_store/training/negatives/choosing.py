@@ -1,8 +1,8 @@
-"""Which candidates become negatives (paper, appendix C.3): seeded, random k of those that are not
-relevant.
+"""The choice of negatives among candidates (paper, appendix C.3): a seeded, random k of those that
+are not relevant.
 
-Knows contents and scores, no library. A candidate is looked at only when it is drawn: most of a
-hundred need not be read. Invariant: no negative has the content of the query, of a positive, or of
+Depends on contents and scores, not on a library. A candidate is read only when it is drawn, since
+most of a hundred are not. Invariant: no negative has the content of the query, of a positive, or of
 another negative; the same example, candidates and seed give the same negatives.
 """
 
@@ -23,10 +23,10 @@ _MORE_DRAWS = 64
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How many of each kind, of how many candidates, and how far below a positive's score a
-    candidate must stay.
+    """Negatives of each kind, candidates, and the margin between a candidate's score and that of a
+    positive.
 
-    `absolute` is a distance; `relative` a share of the positive's score. None: no guard, as in the
+    `absolute` is a distance; `relative` a share of the positive's score. None: no margin, as in the
     paper.
     """
 
@@ -39,17 +39,17 @@ class Rules:
 
     @property
     def guarded(self) -> bool:
+        """True where candidates must keep a margin."""
         return self.absolute is not None or self.relative is not None
 
     @property
     def searches(self) -> bool:
-        """Whether the corpus is searched: for hard negatives, or to score what a margin is kept
-        from."""
+        """True where the corpus is searched: for hard negatives, or for scores to compare."""
         return self.hard > 0 or self.guarded
 
 
 def check_rules(rules: Rules, retriever: str) -> None:
-    """Raise `WrongUsage` where the rules ask for nothing, or for what a retriever cannot give."""
+    """Raise `WrongUsage` for rules without any negative, or that the retriever cannot serve."""
     if not rules.hard and not rules.random:
         raise WrongUsage("--hard 0 and --random 0 ask for no negative at all.")
     if retriever == "none" and rules.searches:
@@ -58,7 +58,7 @@ def check_rules(rules: Rules, retriever: str) -> None:
 
 @dataclass(slots=True)
 class Chosen:
-    """An example's negatives, the scores of the hard ones, and what was dropped on the way."""
+    """An example's negatives, the scores of the hard ones, and the candidates dropped by reason."""
 
     negatives: list[Negative] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
@@ -69,19 +69,22 @@ class Chosen:
 
 
 def ceiling(rules: Rules, positives: Iterable[float | None]) -> float | None:
-    """The highest score a negative may have: a margin below the positive that scores least; None
-    where there is no guard."""
+    """The highest score of a negative: a margin below the positive that scores least; None without
+    a margin."""
     scores = [score for score in positives if score is not None]
     if not rules.guarded or not scores:
         return None
     least = min(scores)
-    limits = [] if rules.absolute is None else [least - rules.absolute]
-    limits += [] if rules.relative is None else [least - abs(least) * rules.relative]
+    limits: list[float] = []
+    if rules.absolute is not None:
+        limits.append(least - rules.absolute)
+    if rules.relative is not None:
+        limits.append(least - abs(least) * rules.relative)
     return min(limits)
 
 
 Scores = Callable[[Sequence[int]], Sequence[float | None]]
-"""From places in the corpus to the scores of the documents there, None for one that has none."""
+"""From numbers of documents in the corpus to their scores, None for one without."""
 
 
 def choose(
@@ -92,37 +95,23 @@ def choose(
     rules: Rules,
     *,
     kept: bool = False,
-    scores: Scores = lambda places: [None] * len(places),
+    scores: Scores = lambda numbers: [None] * len(numbers),
 ) -> Chosen:
-    """New negatives, hard ones first; fewer where there are not enough. `limit` is `ceiling`'s.
+    """New negatives, hard ones first; fewer where the candidates do not suffice.
 
-    It holds for random ones too, whose `scores` are asked for. `kept`: the example's own negatives
-    stay, so none of them is given again.
+    `limit` is that of `ceiling`. It holds for random negatives too, whose `scores` are computed.
+    With `kept`, the example's own negatives stay, and none of them is chosen again.
     """
     chosen = Chosen()
     generator = Random(f"{rules.seed}/{example.id}")
-    known = {content_key(side) for side in (example.query, *example.positives)}
-    taken = set(known)
-    taken |= {content_key(negative.side) for negative in example.negatives} if kept else set()
-    candidates = list(
-        zip(found.places[: rules.top].tolist(), found.scores[: rules.top].tolist(), strict=True)
-    )
-    if limit is not None:
-        below = [(place, score) for place, score in candidates if score <= limit]
-        chosen.too_relevant = len(candidates) - len(below)
-        candidates = below
-    generator.shuffle(candidates)
-    for place, score in candidates:
-        if len(chosen.negatives) == rules.hard:
-            break
-        side = corpus[place].side
-        if (key := content_key(side)) in taken:
-            chosen.relevant += key in known
-            chosen.copies += key not in known
-            continue
-        taken.add(key)
-        chosen.negatives.append(Negative(side, "hard"))
-        chosen.scores.append(score)
+    relevant = {content_key(side) for side in (example.query, *example.positives)}
+    taken = set(relevant)
+    if kept:
+        taken |= {content_key(negative.side) for negative in example.negatives}
+
+    candidates = _candidates(chosen, found, limit, rules, generator)
+    _add_hard(chosen, corpus, candidates, relevant, taken, rules.hard)
+
     draws = min(rules.random * _DRAWS_A_RANDOM + _MORE_DRAWS, len(corpus)) if rules.random else 0
     drawn = generator.sample(range(len(corpus)), draws)
     above = set() if limit is None else _above(limit, drawn, scores)
@@ -130,10 +119,47 @@ def choose(
     return chosen
 
 
-def _above(limit: float, places: Sequence[int], scores: Scores) -> set[int]:
-    """The places whose documents score too much for a negative."""
-    pairs = zip(places, scores(places), strict=True)
-    return {place for place, score in pairs if score is not None and score > limit}
+def _candidates(
+    chosen: Chosen, found: Found, limit: float | None, rules: Rules, generator: Random
+) -> list[tuple[int, float]]:
+    """(number, score) of the candidates within the limit, in random order."""
+    numbers, scores = found.numbers[: rules.top].tolist(), found.scores[: rules.top].tolist()
+    candidates = list(zip(numbers, scores, strict=True))
+    if limit is not None:
+        below = [(number, score) for number, score in candidates if score <= limit]
+        chosen.too_relevant = len(candidates) - len(below)
+        candidates = below
+    generator.shuffle(candidates)
+    return candidates
+
+
+def _add_hard(
+    chosen: Chosen,
+    corpus: Corpus,
+    candidates: Sequence[tuple[int, float]],
+    relevant: set[bytes],
+    taken: set[bytes],
+    most: int,
+) -> None:
+    for number, score in candidates:
+        if len(chosen.negatives) == most:
+            return
+        side = corpus[number].side
+        key = content_key(side)
+        if key in relevant:
+            chosen.relevant += 1
+        elif key in taken:
+            chosen.copies += 1
+        else:
+            taken.add(key)
+            chosen.negatives.append(Negative(side, "hard"))
+            chosen.scores.append(score)
+
+
+def _above(limit: float, numbers: Sequence[int], scores: Scores) -> set[int]:
+    """Numbers of documents that score too much for a negative."""
+    pairs = zip(numbers, scores(numbers), strict=True)
+    return {number for number, score in pairs if score is not None and score > limit}
 
 
 def _add_random(
@@ -145,13 +171,14 @@ def _add_random(
     most: int,
 ) -> None:
     wanted = len(chosen.negatives) + most
-    for place in drawn:
+    for number in drawn:
         if len(chosen.negatives) == wanted:
             return
-        if place in above:
+        if number in above:
             chosen.random_too_relevant += 1
             continue
-        side = corpus[place].side
-        if (key := content_key(side)) not in taken:
+        side = corpus[number].side
+        key = content_key(side)
+        if key not in taken:
             taken.add(key)
             chosen.negatives.append(Negative(side, "random"))

@@ -1,8 +1,8 @@
-"""The same parts on a cluster, by Ray Data.
+"""Mining on a cluster, by Ray Data.
 
-Knows Ray and parts. Every actor opens the corpus and the retriever once and writes parts to a file
-system that all of them see; Ray moves part numbers alone, so a lost actor costs one part.
-Invariant: as in `mining` and `vectors`: the result is the one that a single process has.
+Depends on Ray and parts. Every actor opens the corpus and the retriever once, and writes parts to a
+file system that all actors share; Ray moves part numbers alone, so a lost actor costs one part.
+Invariant: as in `mining` and `vectors`, the result is that of a single process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import ray.data
 
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.row_index import Examples
-from model_store.training.negatives.mining import Miner, Run, parts_in
+from model_store.training.negatives.mining import Miner, Run
 from model_store.training.negatives.opening import Choice, open_embedder, open_retriever
 from model_store.training.negatives.vectors import embed_corpus, parts_of
 
@@ -25,16 +25,12 @@ class _Embedding:
     """An actor that makes vectors."""
 
     def __init__(self, run: Run, choice: Choice, folder: Path) -> None:
-        self._corpus, self._embedder, self._folder = (
-            Corpus(run.corpus),
-            open_embedder(choice),
-            folder,
-        )
+        self._corpus, self._embedder = Corpus(run.corpus), open_embedder(choice)
+        self._folder = folder
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        embed_corpus(
-            self._corpus, self._embedder, self._folder, parts=[int(part) for part in batch["part"]]
-        )
+        parts = [int(part) for part in batch["part"]]
+        embed_corpus(self._corpus, self._embedder, self._folder, parts=parts)
         return batch
 
 
@@ -59,15 +55,15 @@ def mine_on_cluster(
     gpus: float = 0,
     progress: Callable[[int], None] = lambda parts: None,
 ) -> None:
-    """Make the corpus's vectors, where the retriever has any, then all of the run's parts;
-    `Miner.finish` is the caller's.
+    """Make the corpus's vectors, where the retriever has any, then all parts of the run; the caller
+    calls `Miner.finish`.
 
-    `gpus` is each actor's share; `progress` is called with the mined parts. Joins the cluster that
-    Ray's environment names, or starts one on this machine. Raises `DataError` before that, and what
-    Ray raises after.
+    `gpus` is the share of each actor; `progress` is called with the number of parts mined since the
+    last call. Joins the cluster that Ray's environment names, or starts one on this machine. Raises
+    `DataError` before that, and Ray's own errors after.
     """
     choice.check()
-    parts = parts_in(len(Examples(run.source)))
+    parts = run.parts_of(len(Examples(run.source)))
     folder, documents = choice.vectors_of(run.corpus), len(Corpus(run.corpus))
     ray.init(ignore_reinit_error=True, logging_level="warning")
     spread = _Spread(actors, gpus)
@@ -79,13 +75,13 @@ def mine_on_cluster(
 
 
 class _Spread:
-    """How many actors, with which share of a GPU each."""
+    """A number of actors, each with a share of GPUs."""
 
     def __init__(self, actors: int, gpus: float) -> None:
         self._actors, self._gpus = actors, gpus
 
     def over(self, parts: int, kind: type, *given: Any) -> Iterator[dict[str, Any]]:
-        """Each part's row, when an actor of `kind` is done with it."""
+        """The row of each part, once an actor of `kind` has done it."""
         numbers = ray.data.from_items(
             [{"part": part} for part in range(parts)], override_num_blocks=parts
         )

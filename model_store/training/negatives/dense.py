@@ -1,7 +1,7 @@
 """Vectors of texts by any sentence-transformers model.
 
-Knows that library, no index. Invariant: a query is embedded with its instruction, where a form for
-it is given, and with the model's own prompt for queries where none is.
+Depends on that library, not on an index. Invariant: a query is embedded with its instruction, where
+a form for it is given, or else with the model's own prompt for queries.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Dense:
             _fill(query_form, "", "")
         try:
             self._model = SentenceTransformer(model, revision=revision, device=device)
-        except Exception as error:  # the library lets others' errors through, of any kind
+        except Exception as error:  # the library raises errors of other libraries
             raise DataError(
                 f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a"
                 " hub id that it can read."
@@ -47,29 +47,26 @@ class Dense:
             "embedder": "sentence-transformers",
             "model": model,
             "revision": revision,
-        }
-        self.described |= {
             "query_form": query_form,
             "sentence_transformers": sentence_transformers.__version__,
         }
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
-        texts = [_text(query.side, query.place) for query in queries]
+        texts = [_text(query.side, query.location) for query in queries]
         if self._form is None:
             return self._embed(self._model.encode_query, texts)
+
         filled = [
             _fill(self._form, query.instruction or "", text)
             for query, text in zip(queries, texts, strict=True)
         ]
         return self._embed(self._model.encode, filled, prompt="")
 
-    def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
+    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
         """As `Embedder.documents`."""
-        return self._embed(
-            self._model.encode_document,
-            [_text(side, place) for side, place in zip(sides, places, strict=True)],
-        )
+        texts = [_text(side, location) for side, location in zip(sides, locations, strict=True)]
+        return self._embed(self._model.encode_document, texts)
 
     def _embed(self, encode: Any, texts: list[str], **more: Any) -> Vectors:
         vectors = encode(
@@ -86,14 +83,14 @@ class Dense:
 def _fill(form: str, instruction: str, query: str) -> str:
     if "{query}" not in form:
         raise DataError(f"The query's form {form!r} has no {{query}}.")
-    # not `format`: a text may hold braces
+    # not `format`: a text may have braces
     return form.replace("{instruction}", instruction).replace("{query}", query)
 
 
-def _text(side: Side, place: str) -> str:
+def _text(side: Side, location: str) -> str:
     if side.text is None:
         raise DataError(
-            f"{place}: there is no text, and the retriever dense reads text alone; --retriever gme"
-            " reads images."
+            f"{location}: there is no text, and the retriever dense reads text alone; --retriever"
+            " gme reads images."
         )
     return side.text

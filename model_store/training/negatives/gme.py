@@ -1,10 +1,9 @@
-"""GME-Qwen2-VL, the retriever of the paper: how a side becomes its prompt, and its vectors by
-transformers.
+"""GME-Qwen2-VL, the retriever of the paper: prompts of sides, and vectors by transformers.
 
-Knows Qwen2-VL's and Qwen2.5-VL's tokens and patches, no index. The prompt is a chat turn that ends
-in `<|endoftext|>`, whose hidden state in the last layer, made of length 1, is the vector; a query's
-instruction is the system's text. Invariant: token ids are built here, so no text becomes a control
-token; what does not fit in `MAX_TOKENS` is cut off the text's end.
+Depends on the tokens and patches of Qwen2-VL and Qwen2.5-VL, not on an index. The prompt is a chat
+turn that ends in `<|endoftext|>`, whose hidden state in the last layer, normalised to length 1, is
+the vector; a query's instruction is the system's text. Invariant: token ids are built here, so no
+text becomes a control token. A text that exceeds `MAX_TOKENS` is cut at its end.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ PAIRS_A_PASS = 8
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A side as the model reads it: token ids with one placeholder for its picture, and the
-    picture, `[height, width, 3]`."""
+    """A side as model input: token ids with one placeholder for its picture, and the picture,
+    `[height, width, 3]`."""
 
     ids: list[int]
     picture: npt.NDArray[np.uint8] | None
 
 
 class Reader:
-    """Sides to prompts."""
+    """Makes prompts of sides."""
 
     def __init__(self, folder: Path, *, max_pixels: int = MAX_PIXELS) -> None:
         """Raises `DataError` where the folder's tokenizer lacks what the prompt needs."""
@@ -52,52 +51,48 @@ class Reader:
         try:
             self._tokenizer = LiteralTokenizer.load(folder)
             control = self._tokenizer.control
-            self._start, self._end, self._last = (
-                control("<|im_start|>"),
-                control("<|im_end|>"),
-                control("<|endoftext|>"),
-            )
+            self._start, self._end = control("<|im_start|>"), control("<|im_end|>")
+            self._last = control("<|endoftext|>")
             self._vision = control("<|vision_start|>"), control("<|vision_end|>")
             self.image_pad = control("<|image_pad|>")
         except (OSError, TokenizerMismatch) as error:
             raise DataError(f"{folder}: this is no GME model ({error}).") from None
 
-    def read(self, side: Side, instruction: str | None, place: str) -> Reading:
-        """A side's prompt; raises `DataError`, which says `place`, for a picture that cannot be
+    def read(self, side: Side, instruction: str | None, location: str) -> Reading:
+        """A side's prompt; raises `DataError`, which names `location`, for a picture that cannot be
         read."""
-        try:
-            picture = (
-                None
-                if side.image is None
-                else np.asarray(
-                    load_picture(
-                        side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
-                    )
-                )
-            )
-        except PictureUnreadable as error:
-            raise DataError(f"{place}: the image {side.image}: {error}.") from None
-        taken = (
-            0
-            if picture is None
-            else image_tokens(Image(b"", picture.shape[1], picture.shape[0])) - 1
-        )
-        text = side.text or ""
+        picture = self._picture(side, location)
+        image_ids = 0 if picture is None else image_tokens(_shape(picture)) - 1
         start, end = self._around(instruction, pictured=picture is not None)
-        room = MAX_TOKENS - taken - len(start) - len(end)
-        _, ids = self._tokenizer.fit("" if picture is not None else "user\n", text, "", room)
+        room = MAX_TOKENS - image_ids - len(start) - len(end)
+        before = "" if picture is not None else "user\n"
+        _, ids = self._tokenizer.fit(before, side.text or "", "", room)
         if len(ids) > room:
             raise DataError(
-                f"{place}: without any text it takes more than {MAX_TOKENS} tokens: the instruction"
-                " is too long."
+                f"{location}: without any text it takes more than {MAX_TOKENS} tokens: the"
+                " instruction is too long."
             )
         return Reading([*start, *ids, *end], picture)
 
+    def _picture(self, side: Side, location: str) -> npt.NDArray[np.uint8] | None:
+        if side.image is None:
+            return None
+        try:
+            loaded = load_picture(
+                side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
+            )
+        except PictureUnreadable as error:
+            raise DataError(f"{location}: the image {side.image}: {error}.") from None
+        return np.asarray(loaded)
+
     def _around(self, instruction: str | None, *, pictured: bool) -> tuple[list[int], list[int]]:
-        """The ids before and after the user's text, which is encoded with the `user` line unless a
-        picture stands between."""
-        told = instruction or DEFAULT_INSTRUCTION
-        system = f"system\n{told if told.endswith(('.', '!', '?')) else told + '.'}"
+        """The ids before and after the user's text.
+
+        The text is encoded together with the `user` line, unless a picture is between them.
+        """
+        text = instruction or DEFAULT_INSTRUCTION
+        sentence = text if text.endswith((".", "!", "?")) else f"{text}."
+        system = f"system\n{sentence}"
         system_ids, line, user, answer = self._tokenizer.encode(
             [system, "\n", "user\n", "assistant\n"]
         )
@@ -127,7 +122,7 @@ class Gme:
             network = AutoModel.from_pretrained(
                 folder, dtype=kind, attn_implementation="sdpa", local_files_only=True
             )
-        except Exception as error:  # the library lets others' errors through, of any kind
+        except Exception as error:  # the library raises errors of other libraries
             raise DataError(
                 f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a"
                 " hub id that it can read."
@@ -139,40 +134,42 @@ class Gme:
             "model": model,
             "revision": revision,
             "dtype": str(kind),
+            "max_pixels": max_pixels,
         }
-        self.described |= {"max_pixels": max_pixels}
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
         return self._embed(
-            [self._reader.read(query.side, query.instruction, query.place) for query in queries]
+            [self._reader.read(query.side, query.instruction, query.location) for query in queries]
         )
 
-    def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
+    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
         """As `Embedder.documents`; documents have the default instruction."""
         return self._embed(
             [
-                self._reader.read(side, None, place)
-                for side, place in zip(sides, places, strict=True)
+                self._reader.read(side, None, location)
+                for side, location in zip(sides, locations, strict=True)
             ]
         )
 
     def _embed(self, readings: Sequence[Reading]) -> Vectors:
-        passes = [readings[at : at + PAIRS_A_PASS] for at in range(0, len(readings), PAIRS_A_PASS)]
-        return np.concatenate([self._pass(some) for some in passes])
+        vectors: list[Vectors] = []
+        for start in range(0, len(readings), PAIRS_A_PASS):
+            vectors.append(self._pass(readings[start : start + PAIRS_A_PASS]))
+        return np.concatenate(vectors)
 
     @torch.inference_mode()
     def _pass(self, readings: Sequence[Reading]) -> Vectors:
         rows = [_expanded(reading, self._reader.image_pad) for reading in readings]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row)
         inputs: dict[str, Tensor] = {
             "input_ids": ids,
             "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
         }
-        # without these, positions would be those of text alone, and nothing would say so
+        # without these, positions would be those of text alone, without any error
         inputs["mm_token_type_ids"] = (ids == self._reader.image_pad).int()
         pictures = [reading.picture for reading in readings if reading.picture is not None]
         if pictures:
@@ -193,7 +190,7 @@ def folder_of(model: str, revision: str | None) -> Path:
         return Path(model)
     try:
         return Path(snapshot_download(model, revision=revision))
-    # the hub's client lets its transport's errors through, whichever that is
+    # the hub's client raises errors of its transport, whichever that is
     except Exception as error:
         raise DataError(
             f"The model {model!r} is no folder and cannot be had from the hub"
@@ -205,12 +202,9 @@ def _expanded(reading: Reading, pad: int) -> list[int]:
     """The ids with as many placeholders as the picture has tokens."""
     if reading.picture is None:
         return reading.ids
-    at = reading.ids.index(pad)
-    return [
-        *reading.ids[:at],
-        *[pad] * image_tokens(_shape(reading.picture)),
-        *reading.ids[at + 1 :],
-    ]
+    index = reading.ids.index(pad)
+    placeholders = [pad] * image_tokens(_shape(reading.picture))
+    return [*reading.ids[:index], *placeholders, *reading.ids[index + 1 :]]
 
 
 def _shape(picture: npt.NDArray[np.uint8]) -> Image:

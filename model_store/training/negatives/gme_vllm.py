@@ -1,7 +1,7 @@
-"""The same vectors as `gme`, by vLLM's pooling runner: many sides at once.
+"""The vectors of `gme` by vLLM's pooling runner, many sides at once.
 
-Knows vLLM's offline engine; prompts and pictures are `gme.Reader`'s. Invariant: vectors equal those
-of `gme` to the precision of the weights' type.
+Depends on vLLM's offline engine; prompts and pictures are those of `gme.Reader`. Invariant: vectors
+equal those of `gme` to the precision of the weights' dtype.
 """
 
 from __future__ import annotations
@@ -65,21 +65,22 @@ class VllmGme:
             "model": model,
             "revision": revision,
             "dtype": dtype,
+            "max_pixels": max_pixels,
+            "vllm": vllm.__version__,
         }
-        self.described |= {"max_pixels": max_pixels, "vllm": vllm.__version__}
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
         return self._embed(
-            [self._reader.read(query.side, query.instruction, query.place) for query in queries]
+            [self._reader.read(query.side, query.instruction, query.location) for query in queries]
         )
 
-    def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
+    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
         """As `Embedder.documents`; documents have the default instruction."""
         return self._embed(
             [
-                self._reader.read(side, None, place)
-                for side, place in zip(sides, places, strict=True)
+                self._reader.read(side, None, location)
+                for side, location in zip(sides, locations, strict=True)
             ]
         )
 

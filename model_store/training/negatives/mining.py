@@ -1,9 +1,9 @@
-"""Mines negatives for every example of a file, part by part.
+"""Mining: negatives for every example of a file, part by part.
 
-Knows examples, candidates and parts, no retriever by name. Several processes may do parts of one
-run, each its own shard, or all the same ones. Invariant: the file that is written is the same, byte
-for byte, however the work was shared and interrupted: a part holds the same examples in every run,
-and is searched as one batch.
+Depends on examples, candidates and parts, not on a retriever by name. Several processes may do
+parts of one run, each a shard of its own, or all the same ones. Invariant: the written file is the
+same, byte for byte, however the work was shared and interrupted, since a part has the same examples
+in every run and is searched as one batch.
 """
 
 from __future__ import annotations
@@ -28,19 +28,37 @@ from model_store.training.negatives.choosing import Chosen, Rules, ceiling, choo
 from model_store.training.negatives.retrievers import Found, Retriever, query_of
 
 EXAMPLES_A_PART = 256
-_LOOKED_AT = 1_000
+_COUNTS = (
+    "examples",
+    "hard",
+    "random",
+    "fewer_hard",
+    "fewer_random",
+    "without_negatives",
+    "dropped_as_relevant",
+    "dropped_as_copies",
+    "dropped_as_too_relevant",
+    "random_dropped_as_too_relevant",
+    "not_guarded",
+)
+_CHECKED_DOCUMENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What is mined, from what, by which rules, and where the result goes."""
+    """The files of a run and its rules.
+
+    `keep` keeps the source's own negatives, before the new ones; `images` is for images outside the
+    target's folder.
+    """
 
     source: Path
     corpus: Path
     target: Path
     rules: Rules
-    keep: bool = False  # what the source has as negatives stays, before those that are found
-    images: ImageMode = "reference"  # of images outside the target's folder
+    keep: bool = False
+    images: ImageMode = "reference"
+    examples_a_part: int = EXAMPLES_A_PART
 
     @property
     def parts_folder(self) -> Path:
@@ -50,27 +68,25 @@ class Run:
     def report(self) -> Path:
         return self.target.with_name(self.target.name + ".report.json")
 
-
-def parts_in(examples: int) -> int:
-    """How many parts so many examples are."""
-    return -(-examples // EXAMPLES_A_PART)
+    def parts_of(self, examples: int) -> int:
+        """Number of parts of so many examples."""
+        return -(-examples // self.examples_a_part)
 
 
 def check_before(run: Run) -> None:
-    """What can be known to be wrong before hours of embedding; raises `DataError`.
+    """Check all that can be checked before hours of embedding; raises `DataError`.
 
-    Whether the target can be written, every row of the source, and whether rows at the target can
-    name the images of the source and of the corpus's beginning.
+    The target must be writable, every row of the source readable, and rows at the target able to
+    name the images of the source and of the first documents of the corpus.
     """
     check_outputs(run.target, run.report, inputs=(run.source, run.corpus))
     for example in read_examples(run.source):
-        for side in (
-            example.query,
-            *example.positives,
-            *(negative.side for negative in example.negatives),
-        ):
+        sides = [example.query, *example.positives]
+        sides += [negative.side for negative in example.negatives]
+        for side in sides:
             _check_side(run, side)
-    for number, row in islice(read_lines(run.corpus), _LOOKED_AT):
+
+    for number, row in islice(read_lines(run.corpus), _CHECKED_DOCUMENTS):
         _check_side(run, parse_document(row, run.corpus, number).side)
 
 
@@ -80,44 +96,43 @@ def _check_side(run: Run, side: Side) -> None:
 
 
 class Miner:
-    """One process's hold of a run."""
+    """Mines parts of a run in one process."""
 
     def __init__(self, run: Run, corpus: Corpus, retriever: Retriever) -> None:
-        """Raises `DataError` where there is nothing to mine for."""
+        """Raises `DataError` for a source without examples."""
         self._run, self._corpus, self._retriever = run, corpus, retriever
         self._examples = Examples(run.source)
         if not len(self._examples):
             raise DataError(f"{run.source}: there are no examples.")
-        described: dict[str, Any] = {
+        self._described: dict[str, Any] = {
             "source": file_identity(run.source),
             "corpus": file_identity(run.corpus),
             "rules": asdict(run.rules),
-        }
-        described |= {"keep": run.keep, "images": run.images}
-        self._described = described | {
+            "keep": run.keep,
+            "images": run.images,
             "retriever": retriever.described,
-            "examples_a_part": EXAMPLES_A_PART,
+            "examples_a_part": run.examples_a_part,
         }
 
     @cached_property
     def _parts(self) -> Parts:
-        """Raises `DataError` where the target's parts are those of another run."""
+        """The parts at the target; raises `DataError` where they are another run's."""
         return Parts(self._run.parts_folder, self._described)
 
     @property
     def parts(self) -> int:
-        return parts_in(len(self._examples))
+        return self._run.parts_of(len(self._examples))
 
     @property
     def examples(self) -> int:
         return len(self._examples)
 
     def shard(self, number: int, of: int) -> range:
-        """The parts of shard `number`, from 0, of `of`."""
+        """Parts of shard `number`, from 0, of `of` shards."""
         return range(self.parts * number // of, self.parts * (number + 1) // of)
 
     def finished(self) -> dict[str, Any] | None:
-        """The report of this very run, where it was finished before; raises `DataError` for one
+        """The report of the same run, if it was finished before; raises `DataError` for a report
         that cannot be read."""
         try:
             report: dict[str, Any] = json.loads(self._run.report.read_text(encoding="utf-8"))
@@ -131,18 +146,18 @@ class Miner:
         return report if same and self._run.target.exists() else None
 
     def mine(self, parts: range, progress: Callable[[int], None] = lambda examples: None) -> None:
-        """Do those of `parts` that nobody has done; `progress` is called with the examples of each
-        part."""
+        """Do those of `parts` that are not done; `progress` is called with the number of examples
+        of each part."""
         for part in parts:
-            first = part * EXAMPLES_A_PART
-            places = range(first, min(first + EXAMPLES_A_PART, len(self._examples)))
+            first = part * self._run.examples_a_part
+            numbers = range(first, min(first + self._run.examples_a_part, len(self._examples)))
             if self._parts.note(part) is None:
-                self._mine_part(part, [self._examples[place] for place in places])
-            progress(len(places))
+                self._mine_part(part, [self._examples[number] for number in numbers])
+            progress(len(numbers))
 
     def finish(self) -> dict[str, Any]:
-        """Put the parts together, write the report last, and take the parts away; raises
-        `DataError` where one is not done."""
+        """Join the parts, write the report last, and remove the parts; raises `DataError` where
+        one is not done."""
         total: Note = {}
         for note in self._parts.notes(self.parts):
             _add(total, note)
@@ -153,18 +168,14 @@ class Miner:
         return report
 
     def _mine_part(self, part: int, examples: list[Example]) -> None:
-        found = self._retriever.search(
-            [query_of(example) for example in examples], self._run.rules.top
-        )
+        queries = [query_of(example) for example in examples]
+        found = self._retriever.search(queries, self._run.rules.top)
         note: Note = _empty(self._run.rules, self._retriever.bin_width)
+        folder, images = self._run.target.parent, self._run.images
 
         def lines() -> Iterator[bytes]:
             for example, candidates in zip(examples, found, strict=True):
-                yield example_line(
-                    self._mined(example, candidates, note),
-                    self._run.target.parent,
-                    self._run.images,
-                )
+                yield example_line(self._mined(example, candidates, note), folder, images)
 
         self._parts.write(part, lines(), note)
 
@@ -174,8 +185,8 @@ class Miner:
         scores = self._retriever.score(query, example.positives) if rules.guarded else []
         limit = ceiling(rules, scores)
 
-        def score(places: Sequence[int]) -> list[float | None]:
-            return self._retriever.score_documents(query, places)
+        def score(numbers: Sequence[int]) -> list[float | None]:
+            return self._retriever.score_documents(query, numbers)
 
         chosen = choose(
             example, self._corpus, found, limit, rules, kept=self._run.keep, scores=score
@@ -186,24 +197,10 @@ class Miner:
 
 
 def _empty(rules: Rules, bin_width: float) -> Note:
-    counts = (
-        "examples",
-        "hard",
-        "random",
-        "fewer_hard",
-        "fewer_random",
-        "without_negatives",
-        "dropped_as_relevant",
-        "dropped_as_copies",
-    )
-    guard = ("dropped_as_too_relevant", "random_dropped_as_too_relevant", "not_guarded")
-    note: Note = dict.fromkeys((*counts, *guard), 0)
-    return note | {
-        "wanted": rules.hard,
-        "bin_width": bin_width,
-        "hard_scores": {},
-        "positive_scores": {},
-    }
+    note: Note = dict.fromkeys(_COUNTS, 0)
+    note |= {"wanted": rules.hard, "bin_width": bin_width}
+    note |= {"hard_scores": {}, "positive_scores": {}}
+    return note
 
 
 def _count(
@@ -223,16 +220,15 @@ def _count(
     note["random_dropped_as_too_relevant"] += chosen.random_too_relevant
     note["not_guarded"] += unguarded
     for name, scores in (("hard_scores", chosen.scores), ("positive_scores", positives)):
-        bins = Counter(
-            f"{floor(score / note['bin_width']) * note['bin_width']:.2f}"
-            for score in scores
-            if score is not None
-        )
+        bins: Counter[str] = Counter()
+        for score in scores:
+            if score is not None:
+                bins[f"{floor(score / note['bin_width']) * note['bin_width']:.2f}"] += 1
         note[name] = dict(Counter(note[name]) + bins)
 
 
 def _add(total: Note, note: Note) -> None:
-    """Sum the counts of two notes; what describes the run is the same in both."""
+    """Add the counts of `note` to `total`; fields that describe the run are equal in both."""
     for name, value in note.items():
         if name in ("wanted", "bin_width"):
             total[name] = value

@@ -1,7 +1,7 @@
-"""Names the retrievers, and opens the one that was asked for.
+"""The retrievers by name.
 
-Knows every retriever's module, imports only the one that is needed. Invariant: what
-`open_retriever` gives is ready to search: a corpus without vectors gets them first.
+Depends on the module of every retriever, and imports only the one that is opened. Invariant: a
+retriever from `open_retriever` is ready to search, since a corpus without vectors gets them first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ WITHOUT_MODEL = ("bm25", "none")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which retriever, with which model; `vectors` is where the corpus's are kept, and `device` is
-    torch's name of one."""
+    """A retriever by name, and its model; `vectors` is the folder of the corpus's vectors, `device`
+    torch's name of a device."""
 
     name: str
     model: str | None = None
@@ -31,7 +31,7 @@ class Choice:
     vectors: Path | None = None
 
     def check(self) -> None:
-        """Raises `WrongUsage` where the parts of the choice do not fit."""
+        """Raise `WrongUsage` where the parts of the choice do not fit each other."""
         if self.name not in NAMES:
             raise WrongUsage(
                 f"There is no retriever {self.name!r}: it is one of {', '.join(NAMES)}."
@@ -46,14 +46,14 @@ class Choice:
             raise WrongUsage(f"Only the retriever dense has a --query-form, not {self.name}.")
 
     def vectors_of(self, corpus: Path) -> Path | None:
-        """Where the vectors of a corpus's file are kept; None for a retriever that has none."""
+        """The folder of a corpus's vectors; None for a retriever without vectors."""
         if self.name in WITHOUT_MODEL:
             return None
         return self.vectors or corpus.with_name(corpus.name + ".vectors")
 
 
 def open_embedder(choice: Choice) -> Embedder:
-    """The model that makes vectors; raises `DataError`."""
+    """Load the model that makes vectors; raises `DataError`."""
     choice.check()
     assert choice.model is not None
     match choice.name:
@@ -79,12 +79,16 @@ def open_embedder(choice: Choice) -> Embedder:
 def open_retriever(
     choice: Choice, corpus: Corpus, progress: Callable[[int], None] = lambda documents: None
 ) -> Retriever:
-    """The retriever over `corpus`; `progress` is called with the documents whose vectors were made.
-    Raises `DataError`."""
+    """Open the retriever over `corpus`; raises `DataError`.
+
+    `progress` is called with the number of documents whose vectors were made since the last call.
+    """
     choice.check()
     if choice.name == "none":
         return NoRetriever()
-    if (folder := choice.vectors_of(corpus.path)) is None:
+
+    folder = choice.vectors_of(corpus.path)
+    if folder is None:
         from model_store.training.negatives.bm25 import Bm25
 
         return Bm25(corpus)

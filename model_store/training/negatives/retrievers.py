@@ -1,7 +1,7 @@
-"""What mining asks of a retriever, and of a model that turns sides into vectors.
+"""The protocols of a retriever, and of a model that turns sides into vectors.
 
-Knows no library. Invariant: a retriever gives its candidates best first, and scores a pair as it
-does in a search.
+Depends on no library of either. Invariant: a retriever returns its candidates best first, and gives
+a pair the score that it has in a search.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ Vectors = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is searched for; `place` is `file:line`."""
+    """A query for a search; `location` is `file:line` of its row."""
 
     instruction: str | None
     side: Side
-    place: str
+    location: str
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A query's candidates: places in the corpus, and scores, best first. Equal scores are in the
-    order of their places."""
+    """A query's candidates, best first: numbers of documents in the corpus, and scores.
 
-    places: npt.NDArray[np.int64]
+    Equal scores are in the order of their numbers.
+    """
+
+    numbers: npt.NDArray[np.int64]
     scores: Vectors
 
 
@@ -40,9 +42,9 @@ class Retriever(Protocol):
     """Finds documents of one corpus."""
 
     described: dict[str, Any]
-    """What decides its results beside the corpus, as JSON."""
+    """Settings and versions that decide its results beside the corpus, as JSON."""
     bin_width: float
-    """Of a histogram of its scores."""
+    """Width of a bin in histograms of its scores."""
 
     def search(self, queries: Sequence[Query], most: int) -> list[Found]:
         """At most `most` candidates for each query; raises `DataError` for a query it cannot
@@ -54,14 +56,14 @@ class Retriever(Protocol):
         score."""
         ...
 
-    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
-        """The same for documents of the corpus, by their places; None for one that it would not
-        find."""
+    def score_documents(self, query: Query, numbers: Sequence[int]) -> list[float | None]:
+        """The same for documents of the corpus, by their numbers; None for one that a search would
+        not find."""
         ...
 
 
 class NoRetriever:
-    """Finds nothing and scores nothing: for random negatives alone, of any corpus."""
+    """Finds and scores no document: for random negatives alone, of any corpus."""
 
     bin_width = 1.0
 
@@ -76,33 +78,34 @@ class NoRetriever:
         """No score for any side."""
         return [None] * len(sides)
 
-    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
+    def score_documents(self, query: Query, numbers: Sequence[int]) -> list[float | None]:
         """No score for any document."""
-        return [None] * len(places)
+        return [None] * len(numbers)
 
 
 class Embedder(Protocol):
     """Turns sides into vectors of length 1, whose inner product is the score."""
 
     described: dict[str, Any]
+    """Settings and versions that decide its vectors, as JSON."""
     dimensions: int
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """`[queries, dimensions]`; raises `DataError` for a query it cannot read."""
         ...
 
-    def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
-        """`[sides, dimensions]`; raises `DataError`, which says the side's place, for one it cannot
-        read."""
+    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
+        """`[sides, dimensions]`; raises `DataError`, which names the location of a side that it
+        cannot read."""
         ...
 
 
 def query_of(example: Example) -> Query:
-    """What an example asks."""
+    """The query of an example."""
     return Query(example.instruction, example.query, example.location)
 
 
-def in_order(places: npt.NDArray[np.int64], scores: Vectors) -> Found:
-    """Candidates sorted by score, the best first, and by place where scores are equal."""
-    order = np.lexsort((places, -scores))
-    return Found(places[order], scores[order])
+def in_order(numbers: npt.NDArray[np.int64], scores: Vectors) -> Found:
+    """Candidates by falling score, and by number where scores are equal."""
+    order = np.lexsort((numbers, -scores))
+    return Found(numbers[order], scores[order])

@@ -1,8 +1,8 @@
 """A corpus as vectors: made in parts, kept in files, searched with FAISS.
 
-Knows numbers and files, no model. Invariant: the vectors of a folder are of one corpus and one
-model, and part p holds documents p * `DOCUMENTS_A_PART` onwards, so that several processes may make
-them and an interrupted one goes on.
+Depends on numbers and files, not on a model. Invariant: the vectors of a folder are of one corpus
+and one model, and part p begins at document p * `documents_a_part`, so that several processes may
+make them and an interrupted one continues.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ from model_store.training.negatives.retrievers import Embedder, Found, Query, Ve
 DOCUMENTS_A_PART = 4_096
 BATCH = 32
 FLAT_UP_TO = 1_000_000
-"""More documents than this are searched in cells (IVF): exact search reads every vector for every
-query."""
+"""Larger corpora are searched in cells (IVF): exact search reads every vector for every query."""
 _SAMPLES_A_CELL = 64
 _SEED = 1234
 
 
-def parts_of(documents: int) -> int:
-    """How many parts the vectors of so many documents have."""
-    return -(-documents // DOCUMENTS_A_PART)
+def parts_of(documents: int, documents_a_part: int = DOCUMENTS_A_PART) -> int:
+    """Number of parts of so many documents' vectors."""
+    return -(-documents // documents_a_part)
 
 
 def embed_corpus(
@@ -40,38 +39,41 @@ def embed_corpus(
     folder: Path,
     *,
     parts: Iterable[int] | None = None,
+    documents_a_part: int = DOCUMENTS_A_PART,
     progress: Callable[[int], None] = lambda documents: None,
 ) -> None:
-    """Make the vectors that `folder` lacks, of `parts` or of all; `progress` is called with the
-    documents of each part."""
+    """Make the vectors that `folder` lacks, of `parts` or of all parts.
+
+    `progress` is called with the number of documents of each part. Raises `DataError`.
+    """
     work = _work(corpus, embedder, folder)
-    for part in range(parts_of(len(corpus))) if parts is None else parts:
-        first = part * DOCUMENTS_A_PART
-        last = min(first + DOCUMENTS_A_PART, len(corpus))
+    if parts is None:
+        parts = range(parts_of(len(corpus), documents_a_part))
+
+    for part in parts:
+        first = part * documents_a_part
+        last = min(first + documents_a_part, len(corpus))
         if work.note(part) is None:
-            vectors = np.concatenate(
-                [
-                    _embedded(corpus, embedder, range(at, min(at + BATCH, last)))
-                    for at in range(first, last, BATCH)
-                ]
-            )
+            batches: list[Vectors] = []
+            for start in range(first, last, BATCH):
+                numbers = range(start, min(start + BATCH, last))
+                batches.append(_embedded(corpus, embedder, numbers))
+            vectors = np.concatenate(batches)
             with output_file(work.path(part, ".f32")) as write:
                 write(vectors.tobytes())
             work.finish(part, {"documents": last - first})
         progress(last - first)
 
 
-def _embedded(corpus: Corpus, embedder: Embedder, places: range) -> Vectors:
-    documents = [corpus[place] for place in places]
-    return checked(
-        embedder.documents([d.side for d in documents], [d.location for d in documents]),
-        len(documents),
-        embedder,
-    )
+def _embedded(corpus: Corpus, embedder: Embedder, numbers: range) -> Vectors:
+    documents = [corpus[number] for number in numbers]
+    sides = [document.side for document in documents]
+    locations = [document.location for document in documents]
+    return checked(embedder.documents(sides, locations), len(documents), embedder)
 
 
 def checked(vectors: Vectors, rows: int, embedder: Embedder) -> Vectors:
-    """The same vectors; raises `DataError` where they are not what an embedder promises."""
+    """The same vectors; raises `DataError` where their shape or a value breaks the protocol."""
     if vectors.shape != (rows, embedder.dimensions) or not np.isfinite(vectors).all():
         raise DataError(
             f"The model gives vectors that are not finite, or not {embedder.dimensions} long:"
@@ -90,59 +92,69 @@ def _work(corpus: Corpus, embedder: Embedder, folder: Path) -> Parts:
 
 
 class VectorSearch:
-    """A retriever by inner product: exact up to `flat_up_to` documents, beyond that in FAISS's
-    cells."""
+    """A retriever by inner product: exact up to `flat_up_to` documents, beyond that in cells of
+    FAISS."""
 
     bin_width = 0.05
 
     def __init__(
-        self, corpus: Corpus, embedder: Embedder, folder: Path, *, flat_up_to: int = FLAT_UP_TO
+        self,
+        corpus: Corpus,
+        embedder: Embedder,
+        folder: Path,
+        *,
+        flat_up_to: int = FLAT_UP_TO,
+        documents_a_part: int = DOCUMENTS_A_PART,
     ) -> None:
-        """Read the vectors that `embed_corpus` made; raises `DataError` where some are missing."""
+        """Read the vectors that `embed_corpus` made with the same `documents_a_part`; raises
+        `DataError` where some are missing."""
         work = _work(corpus, embedder, folder)
-        for _ in work.notes(parts_of(len(corpus))):
+        parts = parts_of(len(corpus), documents_a_part)
+        for _ in work.notes(parts):
             pass
+        self._documents_a_part = documents_a_part
         self._embedder = embedder
         self._last: tuple[Query, Vectors] | None = None
-        self._files = [work.path(part, ".f32") for part in range(parts_of(len(corpus)))]
+        self._files = [work.path(part, ".f32") for part in range(parts)]
         self._index, kind = self._built(len(corpus), flat_up_to)
         self.described: dict[str, Any] = {
             "retriever": "vectors",
             "model": embedder.described,
             "index": kind,
+            "faiss": faiss.__version__,
         }
-        self.described["faiss"] = faiss.__version__
 
     def search(self, queries: Sequence[Query], most: int) -> list[Found]:
         """As `Retriever.search`."""
         vectors = checked(self._embedder.queries(queries), len(queries), self._embedder)
-        scores, places = self._index.search(vectors, most)
-        # -1: no more
-        return [
-            in_order(row[row >= 0], at[row >= 0]) for row, at in zip(places, scores, strict=True)
-        ]
+        all_scores, all_numbers = self._index.search(vectors, most)
+        found: list[Found] = []
+        for numbers, scores in zip(all_numbers, all_scores, strict=True):
+            filled = numbers >= 0  # FAISS fills up with -1
+            found.append(in_order(numbers[filled], scores[filled]))
+        return found
 
     def score(self, query: Query, sides: Sequence[Side]) -> list[float | None]:
-        """As `Retriever.score`: the sides are embedded anew, whether they are in the corpus or
-        not."""
-        vectors = checked(
-            self._embedder.documents(sides, [query.place] * len(sides)), len(sides), self._embedder
-        )
+        """As `Retriever.score`; sides are embedded anew, also those of the corpus."""
+        made = self._embedder.documents(sides, [query.location] * len(sides))
+        vectors = checked(made, len(sides), self._embedder)
         return [float(score) for score in vectors @ self._vector(query)]
 
-    def score_documents(self, query: Query, places: Sequence[int]) -> list[float | None]:
+    def score_documents(self, query: Query, numbers: Sequence[int]) -> list[float | None]:
         """As `Retriever.score_documents`, from the vectors that were made."""
-        rows = [self._row(place) for place in places]
-        return [float(score) for score in np.stack(rows) @ self._vector(query)] if rows else []
+        if not numbers:
+            return []
+        rows = np.stack([self._row(number) for number in numbers])
+        return [float(score) for score in rows @ self._vector(query)]
 
     def _vector(self, query: Query) -> Vectors:
-        """The query's vector; of the query that was last asked for, it is not made anew."""
+        """The query's vector; that of the latest query is kept."""
         if self._last is None or self._last[0] != query:
             self._last = (query, checked(self._embedder.queries([query]), 1, self._embedder)[0])
         return self._last[1]
 
-    def _row(self, place: int) -> Vectors:
-        part, row = divmod(place, DOCUMENTS_A_PART)
+    def _row(self, number: int) -> Vectors:
+        part, row = divmod(number, self._documents_a_part)
         try:
             vectors = np.memmap(self._files[part], np.float32, mode="r").reshape(
                 -1, self._embedder.dimensions
@@ -167,13 +179,12 @@ class VectorSearch:
 
     def _sample(self, documents: int, wanted: int) -> Vectors:
         chosen = np.sort(np.random.default_rng(_SEED).choice(documents, wanted, replace=False))
-        parts = chosen // DOCUMENTS_A_PART
-        return np.concatenate(
-            [
-                self._read(self._files[part])[chosen[parts == part] % DOCUMENTS_A_PART]
-                for part in np.unique(parts)
-            ]
-        )
+        parts = chosen // self._documents_a_part
+        samples: list[Vectors] = []
+        for part in np.unique(parts):
+            rows = chosen[parts == part] % self._documents_a_part
+            samples.append(self._read(self._files[part])[rows])
+        return np.concatenate(samples)
 
     def _read(self, file: Path) -> Vectors:
         try:

@@ -1,2 +1,1 @@
-"""From a base and a LoRA adapter to a folder that is served: merged or alone, checked, described,
-and then visible."""
+"""Publishing: a base and a LoRA adapter as a checked, described folder that is served."""

@@ -1,8 +1,8 @@
-"""What a checkpoint's vocabulary makes of the world's scripts: measured on one sentence in each.
+"""The tokens that a checkpoint's vocabulary takes for the world's scripts, one sentence of each.
 
-Knows a tokenizer, no network. Invariant: the figures are of the text as the service encodes it. The
-sentences are the first of article 1 of the Universal Declaration of Human Rights, as the United
-Nations publish it.
+Depends on a tokenizer, not on a network. Invariant: the figures are of the text as the service
+encodes it. The sentences are the first of article 1 of the Universal Declaration of Human Rights,
+as the United Nations publish it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from model_store.families.tokens import LiteralTokenizer
 
 SENTENCES = Path(__file__).with_name("scripts.json")
 BY_BYTES = 0.75
-"""Tokens a byte from which a script is read byte by byte: its characters have next to no tokens of
-their own, so hardly any text in it was there when the vocabulary was learnt."""
+"""Tokens a byte from which a script counts as read byte by byte: its characters have almost no tokens
+of their own, so the vocabulary was learnt on almost no text in it."""
 
 _MEANING = """\
 Any text can be encoded. How many tokens a script takes says how much of it was there when the
@@ -27,7 +27,7 @@ longer is cut, between characters as readers see them.
 
 @dataclass(frozen=True, slots=True)
 class ScriptCost:
-    """What a sentence of a script takes, in tokens a character (code point) and a byte of UTF-8."""
+    """The cost of a script in tokens a character (code point) and tokens a byte of UTF-8."""
 
     script: str
     a_character: float
@@ -61,11 +61,11 @@ def section(tokenizer: LiteralTokenizer, max_tokens: int) -> list[str]:
         "| --- | --- | --- | --- |",
         *rows,
         "",
-        f"{_told(unknown)} One sentence of each was measured.",
+        f"{_summary(unknown)} One sentence of each was measured.",
     ]
 
 
-def _told(unknown: list[str]) -> str:
+def _summary(unknown: list[str]) -> str:
     if not unknown:
         return "No script is read byte by byte."
     names = ", ".join(unknown)

@@ -24,7 +24,6 @@ from model_store.training.data.identity import content_key
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.rows import DataError, Example, Side, read_examples
 from model_store.training.data.validation import check
-from model_store.training.negatives import mining
 from model_store.training.negatives.bm25 import Bm25
 from model_store.training.negatives.choosing import Rules, ceiling, choose
 from model_store.training.negatives.mining import Miner, Run, check_before
@@ -164,16 +163,16 @@ def test_bm25_finds_what_shares_rare_words_and_scores_as_it_finds(run: Run) -> N
     retriever = Bm25(corpus)
     query = Query(None, Side(f"The {document(17)}?", None), "here")
     (found,) = retriever.search([query], 5)
-    assert found.places[:2].tolist() == [17, 47]
+    assert found.numbers[:2].tolist() == [17, 47]
     assert np.all(np.diff(found.scores) <= 0)
     assert retriever.score(query, [Side(document(17).upper(), None), Side("not there", None)]) == [
         pytest.approx(float(found.scores[0])),
         None,
     ]
     (nothing,) = retriever.search([Query(None, Side("zebra", None), "here")], 5)
-    assert nothing.places.tolist() == []
-    assert [one.places.tolist() for one in retriever.search([query] * 2, 60)] == [
-        retriever.search([query], 60)[0].places.tolist()
+    assert nothing.numbers.tolist() == []
+    assert [one.numbers.tolist() for one in retriever.search([query] * 2, 60)] == [
+        retriever.search([query], 60)[0].numbers.tolist()
     ] * 2
 
 
@@ -256,10 +255,8 @@ def test_a_ceiling_is_below_the_positive_that_scores_least() -> None:
     assert ceiling(Rules(absolute=0.1, relative=0.5), [0.5]) == pytest.approx(0.25)
 
 
-def test_shards_together_give_what_one_process_gives(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mining, "EXAMPLES_A_PART", 4)
+def test_shards_together_give_what_one_process_gives(run: Run) -> None:
+    run = replace(run, examples_a_part=4)
     mine(run)
     together = replace(run, target=run.target.with_name("together.jsonl"))
     for number in (2, 0, 1):
@@ -279,26 +276,27 @@ def test_shards_together_give_what_one_process_gives(
 
 KILLED = """
 import os, pickle, signal, sys
-from model_store.training.data.image_files import ImageMode
-from model_store.training.negatives import mining
-from tests.model_store.training.test_negatives import mine
-mining.EXAMPLES_A_PART = 4
+from model_store.training.data.corpus import Corpus
+from model_store.training.negatives.bm25 import Bm25
+from model_store.training.negatives.mining import Miner
 run, count = pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2])
-choose = mining.choose
-def until_then(*given, **named):
-    global count
-    count -= 1
-    if not count: os.kill(os.getpid(), signal.SIGKILL)
-    return choose(*given, **named)
-mining.choose = until_then
-mine(run)
+
+class Killing(Bm25):
+    scored = 0
+    def score(self, query, sides):
+        self.scored += 1
+        if self.scored == count: os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(query, sides)
+
+corpus = Corpus(run.corpus)
+miner = Miner(run, corpus, Killing(corpus))
+miner.mine(range(miner.parts))
 """
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_the_same(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(mining, "EXAMPLES_A_PART", 4)
+def test_a_run_that_was_killed_goes_on_and_ends_the_same(run: Run) -> None:
+    """A margin that no candidate misses has the retriever score each example's positives."""
+    run = replace(run, examples_a_part=4, rules=replace(run.rules, absolute=-1000.0))
     mine(run)
     again = replace(run, target=run.target.with_name("again.jsonl"))
     # within the second part; then, two parts later, within another

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGene
 
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.rows import DataError, Side, read_examples
-from model_store.training.negatives import gme, vectors
+from model_store.training.negatives import gme
 from model_store.training.negatives.choosing import Rules
 from model_store.training.negatives.dense import Dense
 from model_store.training.negatives.gme import Gme, Reader
@@ -119,12 +119,12 @@ def asked(*texts: str, instruction: str | None = None) -> list[Query]:
 
 
 def test_the_search_is_exact_and_scores_pairs_as_it_finds_them(
-    tmp_path: Path, sentence_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sentence_model: Path
 ) -> None:
-    monkeypatch.setattr(vectors, "DOCUMENTS_A_PART", 16)
     corpus = corpus_of(tmp_path, 50)
     embedder = Dense(str(sentence_model), device="cpu")
-    search = open_retriever(Choice("dense", str(sentence_model), device="cpu"), corpus)
+    embed_corpus(corpus, embedder, tmp_path / "parts", documents_a_part=16)
+    search = VectorSearch(corpus, embedder, tmp_path / "parts", documents_a_part=16)
     queries = asked("red square", "sort a list", "north")
     documents = embedder.documents(
         [document.side for document in corpus], [document.location for document in corpus]
@@ -133,13 +133,13 @@ def test_the_search_is_exact_and_scores_pairs_as_it_finds_them(
     assert np.allclose(np.linalg.norm(documents, axis=1), 1, atol=1e-6)
     for query, row, found in zip(queries, scores, search.search(queries, 10), strict=True):
         assert found.scores == pytest.approx(np.sort(row)[::-1][:10], abs=1e-6)
-        assert row[found.places] == pytest.approx(found.scores, abs=1e-6)
-        sides = [corpus[place].side for place in found.places.tolist()]
+        assert row[found.numbers] == pytest.approx(found.scores, abs=1e-6)
+        sides = [corpus[place].side for place in found.numbers.tolist()]
         assert search.score(query, sides) == pytest.approx(found.scores.tolist(), abs=1e-6)
-        assert search.score_documents(query, found.places.tolist()) == pytest.approx(
+        assert search.score_documents(query, found.numbers.tolist()) == pytest.approx(
             found.scores.tolist(), abs=1e-6
         )
-    assert len(search.search(queries, 80)[0].places) == 50  # no more than there are
+    assert len(search.search(queries, 80)[0].numbers) == 50  # no more than there are
 
 
 def test_many_documents_are_searched_in_cells(tmp_path: Path, sentence_model: Path) -> None:
@@ -164,16 +164,13 @@ def test_many_documents_are_searched_in_cells(tmp_path: Path, sentence_model: Pa
     assert np.mean(shared) > 0.7
 
 
-def test_vectors_that_are_there_are_not_made_again(
-    tmp_path: Path, sentence_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vectors, "DOCUMENTS_A_PART", 8)
+def test_vectors_that_are_there_are_not_made_again(tmp_path: Path, sentence_model: Path) -> None:
     corpus = corpus_of(tmp_path, 20)
     embedder = Counting(str(sentence_model))
-    embed_corpus(corpus, embedder, tmp_path / "vectors", parts=[1])
+    embed_corpus(corpus, embedder, tmp_path / "vectors", parts=[1], documents_a_part=8)
     with pytest.raises(DataError, match="part 0 of 3 is not done"):
-        VectorSearch(corpus, embedder, tmp_path / "vectors")
-    embed_corpus(corpus, embedder, tmp_path / "vectors")
+        VectorSearch(corpus, embedder, tmp_path / "vectors", documents_a_part=8)
+    embed_corpus(corpus, embedder, tmp_path / "vectors", documents_a_part=8)
     assert embedder.asked == 20
     made = np.concatenate(
         [np.fromfile(file, np.float32) for file in sorted((tmp_path / "vectors").glob("*.f32"))]
@@ -188,9 +185,9 @@ def test_vectors_that_are_there_are_not_made_again(
 class Counting(Dense):
     asked = 0
 
-    def documents(self, sides: Sequence[Side], places: Sequence[str]) -> Vectors:
+    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
         self.asked += len(sides)
-        return super().documents(sides, places)
+        return super().documents(sides, locations)
 
 
 def test_a_query_has_the_form_that_is_given(sentence_model: Path) -> None:

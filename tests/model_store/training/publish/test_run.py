@@ -29,7 +29,7 @@ from model_store.training.publish.run import PublishJob, publish
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
 from service.worker.settings import WorkerSettings
-from tests.model_store.registry.published import no_file_over
+from tests.model_store.disk import file_size_limit
 from tests.model_store.training.publish.conftest import CELLS, MakeJob, write_adapter
 from tests.worker.engines.vllm.adapters import dated
 
@@ -431,7 +431,7 @@ class TestRefused:
         assert "the option use_dora" in refusal(job(adapter=dora), merged=False)
 
     def test_a_disk_that_takes_no_more(self, job: MakeJob) -> None:
-        with no_file_over(2**20):
+        with file_size_limit(2**20):
             assert "cannot be written" in refusal(job())
 
     @pytest.mark.parametrize(

@@ -101,13 +101,14 @@ def publish(
     from model_store.golden import read_golden
     from model_store.manifest import CheckpointUnusable
     from model_store.synthetic.questions import golden_questions
-    from model_store.training.publish import run
     from model_store.training.publish.card import read_story
+    from model_store.training.publish.job import DTYPES, PublishJob
     from model_store.training.publish.pairs import PublishRefused
+    from model_store.training.publish.run import publish as publish_job
     from model_store.training.publish.runs import open_run
 
-    if dtype not in (None, *run.DTYPES):
-        misuse(f"--dtype is one of {', '.join(run.DTYPES)}.")
+    if dtype not in (None, *DTYPES):
+        misuse(f"--dtype is one of {', '.join(DTYPES)}.")
 
     with refusing(CheckpointUnusable, PublishRefused):
         checkpoint = resolve(base, revision=revision, cache=cache, registry=registry)
@@ -115,7 +116,7 @@ def publish(
             about=about, data=data or (), licence=licence, config=config, metrics=metrics
         )
         trained = open_run(learnt, checkpoint, story)
-        job = run.PublishJob(
+        job = PublishJob(
             base=checkpoint,
             adapter=trained.folder,
             output=output,
@@ -127,7 +128,7 @@ def publish(
             python_vllm=python_vllm,
             questions=read_golden(golden) if golden else golden_questions(),
         )
-        run.publish(job, merged=not unmerged, report=lambda line: typer.echo(line, err=True))
+        publish_job(job, merged=not unmerged, report=lambda line: typer.echo(line, err=True))
         typer.echo(f"{job.name} is in {output}.")
         if registry:
             _upload(output, registry)

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NoReturn
 
 import torch
@@ -112,9 +113,9 @@ class Loop:
         """Learn from a step's units; returns what is logged, and the signal received, or 0."""
         settings = self.config.optimizer
         statistics = learner.learn(units, step, self.config.batch.examples)
-        trained = [
-            parameter for group in self.optimizer.param_groups for parameter in group["params"]
-        ]
+        trained: list[Tensor] = []
+        for group in self.optimizer.param_groups:
+            trained += group["params"]
         norm = _norm(nn.utils.clip_grad_norm_(trained, settings.clip))
         *totals, terminated, interrupted, broken = self.processes.total(
             [
@@ -127,8 +128,8 @@ class Loop:
         if broken:
             self._refuse(statistics.not_finite, f"Step {step}: the loss is not finite")
         if not math.isfinite(norm):
-            named = [name for unit in units for name in unit.names]
-            self._refuse(named, f"Step {step}: the gradient is not finite")
+            names = list(chain.from_iterable(unit.names for unit in units))
+            self._refuse(names, f"Step {step}: the gradient is not finite")
 
         rate = learning_rate(step, steps, settings)
         for group in self.optimizer.param_groups:

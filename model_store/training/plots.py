@@ -42,9 +42,8 @@ def draw(folder: Path) -> Path:
         style = {"color": "tab:green", "markersize": 4}
         axes[0].plot(at, losses, "o-", label="SFT, held out", **style)
         axes[2].plot(at, gains, "o-", **style)
-    axes[0].set(
-        title="loss, a group", yscale="log" if _positive(trained, ("sft", "cl")) else "linear"
-    )
+    lowest = min(min(row["sft"], row["cl"]) for row in trained)
+    axes[0].set(title="loss, a group", yscale="log" if lowest > 0 else "linear")
     for name, label, color in (
         ("positive_weight", "W+", "tab:green"),
         ("negative_weight", "W-", "tab:red"),
@@ -78,7 +77,3 @@ def _curve(
         means.append(sum(window) / len(window))
     axis.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)  # type: ignore[attr-defined]
     axis.plot(steps, means, color=color, label=label)  # type: ignore[attr-defined]
-
-
-def _positive(rows: Sequence[dict[str, float]], names: Sequence[str]) -> bool:
-    return all(min(row[name] for name in names) > 0 for row in rows)

@@ -217,9 +217,12 @@ def _by_cell(summary: Summary, comparison: Comparison) -> tuple[Sequence[str], l
     for row in comparison.rows:
         runs = _runs(summary, row)
         if runs:
-            means = [100 * fmean(run.cells[cell] for run in runs) for cell in cells]
-            rows.append((row.label, *(f"{mean:.1f}" for mean in means)))
+            rows.append((row.label, *(_cell_mean(runs, cell) for cell in cells)))
     return ("", *cells), rows
+
+
+def _cell_mean(runs: Sequence[RunSummary], cell: str) -> str:
+    return f"{100 * fmean(run.cells[cell] for run in runs):.1f}"
 
 
 def _courses(runs: Sequence[RunSummary]) -> Iterator[str]:

@@ -281,7 +281,7 @@ def _advance(
         progress = (step - warmup) / max(1, steps - warmup)
         share = 0.05 + 0.475 * (1 + math.cos(math.pi * progress))
 
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    groups = list(chain.from_iterable(optimizer.param_groups for optimizer in optimizers))
     for group in groups:
         for parameter in group["params"]:
             parameter.grad = None

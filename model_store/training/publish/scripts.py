@@ -15,8 +15,8 @@ from model_store.families.tokens import LiteralTokenizer
 
 SENTENCES = Path(__file__).with_name("scripts.json")
 BY_BYTES = 0.75
-"""Tokens a byte from which a script counts as read byte by byte: its characters have almost no tokens
-of their own, so the vocabulary was learnt on almost no text in it."""
+"""Tokens a byte from which a script counts as read byte by byte: its characters have almost no
+tokens of their own, so the vocabulary was learnt on almost no text in it."""
 
 _MEANING = """\
 Any text can be encoded. How many tokens a script takes says how much of it was there when the

@@ -1,7 +1,7 @@
 """A sample of training rows that ships: 24 rows of nine tasks, with pictures, and a corpus to mine.
 
 Its files were drawn by `python -m model_store.recipes.tiny.sample`, and are under the licence of
-this repository. Knows files, not what is in them.
+this repository. Depends on files, not on their content. Invariant: the sample is copied as a whole.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from model_store.checkpoint import Checkpoint, resolve
 from model_store.golden import read_golden, write_golden
 from model_store.manifest import digest_files, read_manifest, write_manifest
 from model_store.training.publish.card import Story
-from model_store.training.publish.run import PublishJob
+from model_store.training.publish.job import PublishJob
 from tests.conftest import TINY
 
 CELLS = ("T-T", "T-I", "IT-IT")

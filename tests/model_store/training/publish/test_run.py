@@ -23,9 +23,10 @@ from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable, read_manifest, verify
 from model_store.training.publish.adapters import apply_adapter, load_base
 from model_store.training.publish.card import Story
+from model_store.training.publish.job import PublishJob
 from model_store.training.publish.pairs import PublishRefused, logits_of
 from model_store.training.publish.parity import TOLERANCE
-from model_store.training.publish.run import PublishJob, publish
+from model_store.training.publish.run import publish
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
 from service.worker.settings import WorkerSettings

@@ -1,0 +1,158 @@
+"""One publication at work in its draft: score, write, read again, and compare.
+
+Depends on networks, adapters and parity, not on the card or the manifest. Invariant: a way of
+scoring that disagrees with the one before it stops the publication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from model_store.adapters.folder import LoraFolder, read_adapter
+from model_store.checkpoint import Checkpoint
+from model_store.evaluation import naive
+from model_store.evaluation.naive import NaiveReranker
+from model_store.golden import GoldenPair, write_golden
+from model_store.training.publish.adapters import apply_adapter, load_base, write_today
+from model_store.training.publish.folder import copy_reading
+from model_store.training.publish.job import DTYPES, PublishJob
+from model_store.training.publish.other_engine import vllm_logits_of
+from model_store.training.publish.pairs import PublishRefused, logits_of, model_card_logit
+from model_store.training.publish.parity import ROUNDING, Parity
+
+Report = Callable[[str], None]
+"""Takes a line on each stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One job at work in its draft."""
+
+    job: PublishJob
+    adapter: LoraFolder
+    target: Checkpoint
+    parity: Parity
+    draft: Path
+    report: Report
+
+    def score_adapter(self) -> Any:
+        """The base with the adapter applied, after both were scored."""
+        job = self.job
+        self.report(f"loading {job.base.name}")
+        network = load_base(job.base, job.device)
+        self.report("scoring the base")
+        self.parity.add("base", self._logits(network))
+        self.report("scoring the base with the adapter beside it")
+        adapted = apply_adapter(network, self.adapter, job.base.architecture)
+        self.parity.add("adapter", self._logits(adapted.get_base_model()))
+        if self.parity.logits["adapter"] == self.parity.logits["base"]:
+            raise PublishRefused(
+                f"{self.adapter.folder.name} changes no golden pair's logit: it was not trained,"
+                " or is not for this base."
+            )
+        return adapted
+
+    def write_merged(self, adapted: Any) -> list[GoldenPair]:
+        """Merge, save in the dtype that is stored, and score each on the way; returns the golden
+        pairs."""
+        dtype = self.job.stored_dtype
+        self.report("merging")
+        try:
+            network = adapted.merge_and_unload(safe_merge=True)
+        except ValueError:
+            raise PublishRefused(
+                f"{self.adapter.folder.name} cannot be merged: it has weights that are not finite."
+            ) from None
+        self.parity.add("merged", self._logits(network), against="adapter")
+
+        self.report(f"saving in {dtype}")
+        # buffers stay in fp32, in which a network that is loaded makes them
+        for parameter in network.parameters():
+            parameter.data = parameter.data.to(DTYPES[dtype])
+        for config in _configs(network):
+            config.dtype = DTYPES[dtype]
+        network.save_pretrained(self.draft)
+        copy_reading(self.job.base, self.draft)
+
+        for parameter in network.parameters():
+            parameter.data = parameter.data.float()
+        rounded = self._logits(network)
+        self.parity.add("rounded", rounded, against="merged", tolerance=ROUNDING[dtype])
+        del network, adapted
+
+        self.report("reading it again")
+        published = replace(self.target, name=self.job.name, folder=self.draft)
+        reread = load_base(published, self.job.device)
+        found = self._logits(reread, by_score_row=True)
+        del reread
+        self.parity.add("reloaded", found, against="rounded")
+        if _has_model_card_loop(self.target):
+            self.parity.add("model card", self._model_card_logits(), against="reloaded")
+        return self._write_golden(found)
+
+    def write_adapter(self, adapted: Any) -> list[GoldenPair]:
+        """Copy the adapter with the name of its base, and score it; returns the golden pairs."""
+        del adapted
+        job = self.job
+        base = load_base(job.base, job.device)
+        write_today(self.adapter, base, self.draft, job.base)
+        self.report("reading it again")
+        reread = apply_adapter(base, read_adapter(self.draft), job.base.architecture)
+        found = self._logits(reread.get_base_model(), by_score_row=True)
+        self.parity.add("reloaded", found, against="adapter")
+        return self._write_golden(found)
+
+    def score_by_vllm(self, golden: Sequence[GoldenPair], *, merged: bool) -> None:
+        """Score by vLLM, where the job has an interpreter for it."""
+        job = self.job
+        if job.python_vllm is None:
+            return
+        self.report("asking vLLM")
+        if merged:
+            served = replace(self.target, name=job.name, folder=self.draft)
+            found = vllm_logits_of(job.python_vllm, served, golden, self.draft)
+        else:
+            rank = self.adapter.rank
+            found = vllm_logits_of(
+                job.python_vllm, job.base, golden, self.draft, adapter=self.draft, rank=rank
+            )
+        self.parity.add("vllm", found, against="reloaded")
+
+    def _logits(self, network: PreTrainedModel, *, by_score_row: bool = False) -> list[float]:
+        return logits_of(network, self.target, self.parity.pairs, by_score_row=by_score_row)
+
+    def _model_card_logits(self) -> list[float]:
+        """Logits by the loop of model cards; raises `PublishRefused` where that cannot read the
+        folder."""
+        try:
+            loop = NaiveReranker(self.draft, device=self.job.device)
+            return [model_card_logit(loop, pair) for pair in self.parity.pairs]
+        except Exception as error:  # transformers and Jinja raise many kinds
+            raise PublishRefused(
+                f"{self.job.base.name}: transformers cannot read its tokenizer, chat template or"
+                f" processor ({type(error).__name__})."
+            ) from None
+
+    def _write_golden(self, logits: Sequence[float]) -> list[GoldenPair]:
+        golden: list[GoldenPair] = []
+        for pair, logit in zip(self.parity.pairs, logits, strict=True):
+            golden.append(replace(pair, logit=logit))
+        write_golden(self.draft, golden)
+        return golden
+
+
+def _has_model_card_loop(target: Checkpoint) -> bool:
+    """True for the prompt and the read-out of the loop in `evaluation.naive`."""
+    reads = (target.manifest.family, target.manifest.template, target.readout.name)
+    return reads == (naive.FAMILY, naive.TEMPLATE, naive.READ_OUT)
+
+
+def _configs(network: Any) -> list[Any]:
+    """The configuration of a network, and those of its parts."""
+    config = network.config
+    return [config, *(getattr(config, name) for name in config.sub_configs)]

@@ -1,5 +1,4 @@
-"""The house rules: who may import whom, how long things may get, and that the map draws the real
-tree."""
+"""The rules of the code: import contracts, budgets of length, and a map of the real tree."""
 
 from __future__ import annotations
 
@@ -15,9 +14,7 @@ import pytest
 from service.errors import BY_CODE
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted(
-    path for room in ("service", "model_store") for path in (ROOT / room).rglob("*.py")
-)
+SOURCES = sorted([*(ROOT / "service").rglob("*.py"), *(ROOT / "model_store").rglob("*.py")])
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 60
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "core", "manager", "handler", "misc"}

@@ -57,11 +57,12 @@ def test_a_share_of_throughput_is_lost() -> None:
 
 def test_an_interval_contains_the_median_and_is_wider_where_samples_differ() -> None:
     rng = Random(1)
-    alike = [[rng.gauss(0.03, 0.01) for _ in range(20)] for _ in range(5)]
-    apart = [
-        [value + shift for value in rounds]
-        for rounds, shift in zip(alike, (-0.1, -0.05, 0, 0.05, 0.1), strict=True)
-    ]
+    alike, apart = [], []
+    for shift in (-0.1, -0.05, 0, 0.05, 0.1):
+        rounds = [rng.gauss(0.03, 0.01) for _ in range(20)]
+        alike.append(rounds)
+        apart.append([value + shift for value in rounds])
+
     low, high = median_interval(alike, Random(0))
     lower, higher = median_interval(apart, Random(0))
     assert 0.02 < low < 0.03 < high < 0.04

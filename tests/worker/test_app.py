@@ -125,6 +125,7 @@ async def test_a_reply_has_the_scores_of_the_engine(
     assert len(answered.pairs) == len(call.documents)
     assert all(map(same, answered.pairs, wanted))
     assert all(isinstance(pair, Scored) for pair in answered.pairs)
+
     (info,) = msgspec.json.decode((await worker.get("/info")).content, type=list[WorkerInfo])
     assert (answered.digest, info.model) == (info.digest, "gmr-tiny")
 
@@ -191,6 +192,7 @@ async def test_a_full_worker_turns_calls_away_and_has_room_again_when_one_is_can
     turned_away, large = (first, second) if first.done() else (second, first)
     assert is_error(turned_away.result(), "overloaded")
     assert int(turned_away.result().headers["retry-after"]) >= 1
+
     large.cancel()
     await asyncio.gather(large, return_exceptions=True)
     assert len(reply(await send(worker, SHORT)).pairs) == 1
@@ -203,12 +205,13 @@ async def test_a_deadline_gives_what_was_scored_until_then(
     while not any(some.pairs):
         milliseconds *= 2
         some = reply(await send(worker, LONG, str(milliseconds)))
+
     assert None in some.pairs
     assert len(some.pairs) == len(LONG.documents)
+
     done = [index for index, pair in enumerate(some.pairs) if pair]
-    wanted = await verdicts(
-        engine, structs.replace(LONG, documents=[LONG.documents[index] for index in done])
-    )
+    documents = [LONG.documents[index] for index in done]
+    wanted = await verdicts(engine, structs.replace(LONG, documents=documents))
     assert all(map(same, [some.pairs[index] for index in done], wanted))
 
 
@@ -234,6 +237,7 @@ async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None
         ):
             assert is_error(answer, "no_worker")
             assert "retry-after" in answer.headers
+
         assert (await worker.get("/health/live")).status_code == 200
         assert is_error(await send(worker, b"noise"), "invalid_request")
 
@@ -248,5 +252,6 @@ async def test_a_ready_worker_reports_its_model(worker: httpx.AsyncClient) -> No
         "float32",
     )
     assert info.digest.startswith("sha256:")
+
     metrics = (await worker.get("/metrics")).text
     assert f'digest="{short_digest(info.digest)}"' in metrics

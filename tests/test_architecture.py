@@ -143,17 +143,11 @@ def test_the_gateways_services_are_constructed_in_its_app_alone(path: Path) -> N
 
 
 PRIVATE_READS_OF_OTHERS = {
-    "tests/bench/overhead/test_observability.py",
     "tests/model_store/families/test_cut.py",
     "tests/model_store/families/test_gmr.py",
-    "tests/model_store/recipes/test_tiny_batches.py",
     "tests/model_store/registry/test_versions.py",
     "tests/model_store/training/publish/test_run.py",
-    "tests/model_store/training/test_benchmark.py",
     "tests/model_store/training/test_negatives_vectors.py",
-    "tests/model_store/training/test_train.py",
-    "tests/model_store/training/test_train_gradient.py",
-    "tests/promises/limited_gateway.py",
     "tests/worker/engines/test_isolation.py",
     "tests/worker/engines/torch/test_engine.py",
 }

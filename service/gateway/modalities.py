@@ -1,4 +1,4 @@
-"""What a model can read: images for a model of text are refused before anything is fetched.
+"""Modalities of a model: images for a model of text are refused before anything is fetched.
 
 Depends on the query and the model's description alone. Invariant: a query that passes has images
 only where its model reads images.

@@ -29,6 +29,7 @@ from service.gateway.domain import (
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.media.content import Content
 from service.gateway.media.reader import Media
+from service.gateway.modalities import expect_readable
 from service.gateway.parsing.items import RequestContents
 from service.gateway.scoring import UNBOUNDED, Scoring, Turns
 from service.gateway.single_flight import FlightResult, SingleFlight
@@ -76,8 +77,18 @@ class Reranker:
         replaced a second time.
         """
         model = self._pool.model(query.model)
+        # while the request waited, the model may have been replaced by one that reads text only
+        query = expect_readable(query, model)
         contents = await self._resolve(query, deadline)
-        request = _Request(query, contents, deadline, self._cache_salt(scope), turns)
+        request = _Request(
+            query,
+            contents.query,
+            contents.documents,
+            contents.errors,
+            deadline,
+            self._cache_salt(scope),
+            turns,
+        )
 
         try:
             return await self._attempt(model, request)
@@ -85,7 +96,7 @@ class Reranker:
             model = self._pool.model(query.model, replaced.digest)
 
         try:
-            return await self._attempt(model, request.without_cache_hits())
+            return await self._attempt(model, request.for_new_model(model))
         except _ModelReplaced:
             raise WorkerFailed from None
 
@@ -158,7 +169,7 @@ class Reranker:
         return ScoringContext(
             model,
             query.instruction or model.default_instruction,
-            request.contents.query,
+            request.query_content,
             query.truncate,
             request.cache_salt,
         )
@@ -177,24 +188,34 @@ class Reranker:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """A query, its contents, and the bounds that every attempt to answer it has."""
+    """A query, the contents of its items, and the bounds that every attempt to answer it has.
+
+    `documents` are the readable ones, by index; `errors` those of the others.
+    """
 
     query: RerankQuery
-    contents: RequestContents
+    query_content: Content
+    documents: Mapping[int, Content]
+    errors: Mapping[int, RerankError]
     deadline: float
     cache_salt: str
     turns: Turns
 
-    @property
-    def documents(self) -> Mapping[int, Content]:
-        """The contents of the readable documents, by index."""
-        return self.contents.documents
+    def for_new_model(self, model: WorkerInfo) -> _Request:
+        """The same request without cached scores, and without what another model cannot read."""
+        query = expect_readable(self.query, model)
+        if query.cache == "use":
+            query = replace(query, cache="refresh")
 
-    def without_cache_hits(self) -> _Request:
-        """The same request, all of whose pairs are scored."""
-        if self.query.cache != "use":
-            return self
-        return replace(self, query=replace(self.query, cache="refresh"))
+        documents: dict[int, Content] = {}
+        errors = dict(self.errors)
+        for index, content in self.documents.items():
+            document = query.documents[index]
+            if isinstance(document, RerankError):
+                errors[index] = document
+            else:
+                documents[index] = content
+        return replace(self, query=query, documents=documents, errors=errors)
 
 
 class _ModelReplaced(Exception):
@@ -230,7 +251,7 @@ def _order(
     outcomes = [found[key] for key in keys.values()]
 
     ranked: list[ScoredDocument] = []
-    errors = dict(request.contents.errors)
+    errors = dict(request.errors)
     for (index, key), outcome in zip(keys.items(), outcomes, strict=True):
         if isinstance(outcome, Scored):
             ranked.append(ScoredDocument(index, outcome, cached=key not in scored.fresh))

@@ -21,6 +21,7 @@ from service.errors import (
     DeadlineExceeded,
     EmptyItem,
     InvalidImage,
+    InvalidRequest,
     ModelNotFound,
     PairTooLong,
     RerankError,
@@ -44,6 +45,11 @@ class House:
 
     reranker: Reranker
     worker: Reader
+    pool: WorkerPool
+
+    async def worker_is_probed(self) -> None:
+        (member,) = self.pool.members
+        await member.probe()
 
     async def rerank(
         self, *documents: str | Item | RerankError, seconds: float = 30, **fields: Any
@@ -54,7 +60,7 @@ class House:
 
 
 def opened(workers: WorkerPool, worker: Reader) -> House:
-    return House(reranker(workers), worker)
+    return House(reranker(workers), worker, workers)
 
 
 @pytest.fixture
@@ -203,6 +209,32 @@ async def test_two_models_in_each_of_two_attempts_are_a_failure(house: House) ->
     with pytest.raises(WorkerFailed):
         await house.rerank("a text", LARGE)
     assert len(house.worker.calls) == 4
+
+
+TEXT_ONLY = structs.replace(INFO, digest="sha256:text", images=None)
+
+
+async def test_an_image_for_a_model_of_text_is_refused_before_it_is_opened(house: House) -> None:
+    house.worker.becomes(TEXT_ONLY, more=0)
+    await house.worker_is_probed()
+    with pytest.raises(InvalidRequest) as raised:
+        await house.rerank("1", picture("red", keep=70))
+    assert [problem.loc for problem in raised.value.problems] == [("documents", 1)]
+    assert house.worker.seen() == []
+
+
+async def test_a_new_model_of_text_lists_the_images_as_errors_or_refuses_them(house: House) -> None:
+    await house.rerank("1")
+    house.worker.becomes(TEXT_ONLY, more=100)
+    outcome = await house.rerank("1", "2", picture("red"), skip_errors=True)
+    assert (logits(outcome), cached(outcome), outcome.model) == ([102, 101], [], TEXT_ONLY)
+    assert codes(outcome) == [(2, "invalid_request")]
+
+    house.worker.becomes(INFO, more=0)
+    await house.worker_is_probed()
+    house.worker.becomes(TEXT_ONLY, more=100)
+    with pytest.raises(InvalidRequest):
+        await house.rerank("1", "3", picture("red"))
 
 
 async def test_bad_documents_fail_the_request_naming_each(house: House) -> None:

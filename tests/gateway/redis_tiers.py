@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prometheus_client import REGISTRY
-
 from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.redis_client import open_client
 from service.gateway.cache.redis_tier import RedisTier
@@ -18,6 +16,7 @@ from service.wire import Scored
 from tests.metrics import metric_value
 
 SECRET = b"a secret that gateways share"
+FAILURE_KINDS = ("auth", "connection", "oom", "other", "pool", "readonly", "timeout")
 BUDGET = 5.0
 """Seconds; generous where a test is not about time: this machine may be busy with others."""
 
@@ -56,10 +55,12 @@ async def pretender(
             for _ in range(int(line[1:])):
                 size = int((await reader.readline())[1:])
                 words.append((await reader.readexactly(size + 2))[:-2])
+
             heard.append(words)
             reply = answer(words)
             writer.write(reply or b"")
             await writer.drain()
+
         writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
@@ -100,14 +101,12 @@ def calls(operation: str) -> float:
 
 def failures(operation: str) -> dict[str, float]:
     """Failed calls by kind."""
-    found = {
-        sample.labels["kind"]: sample.value
-        for metric in REGISTRY.collect()
-        if metric.name == "rerank_cache_failures"
-        for sample in metric.samples
-        if sample.name.endswith("_total") and sample.labels["operation"] == operation
-    }
-    return {kind: value for kind, value in found.items() if value}
+    found: dict[str, float] = {}
+    for kind in FAILURE_KINDS:
+        value = metric_value("rerank_cache_failures_total", operation=operation, kind=kind)
+        if value:
+            found[kind] = value
+    return found
 
 
 class Since:

@@ -9,6 +9,7 @@ longer than one entry, or a few hundredths of a second, takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from typing import Any
 
@@ -35,7 +36,8 @@ CHUNK_BYTES = 2**20
 _UNSCANNED = bytes(range(256)).translate(None, b'"[]{},')
 _BELOW_ASTRAL = bytes(range(0xF0))
 """All bytes but those that start a character of four bytes in UTF-8."""
-_SURROGATES = tuple(rf"\u{d}{digit}".encode() for d in "dD" for digit in "89abAB")
+_HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
+"""The escape that starts a character beyond the Basic Multilingual Plane."""
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -138,7 +140,7 @@ def _max_character_bytes(value: bytes) -> int:
         return len(value)
 
     has_astral = bool(value.translate(None, _BELOW_ASTRAL))
-    has_surrogate = any(surrogate in value for surrogate in _SURROGATES)
+    has_surrogate = _HIGH_SURROGATE.search(value) is not None
     return len(value) * (4 if has_astral or has_surrogate else 2)
 
 

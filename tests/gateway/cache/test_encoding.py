@@ -32,6 +32,7 @@ def test_what_is_encoded_is_decoded_bit_by_bit(
 ) -> None:
     value = CODEC.encode(key, score, written_at)
     found = ScoreCodec(b"secret").decode(key, value)
+
     assert len(value) == ENCODED_BYTES
     assert found == score == unpack(pack(score))
     assert isinstance(found, Scored)
@@ -44,6 +45,7 @@ def test_what_is_encoded_is_decoded_bit_by_bit(
 def test_one_flipped_bit_is_seen(score: Scored, bit: int) -> None:
     value = bytearray(CODEC.encode(KEY, score, 1e9))
     value[bit // 8] ^= 1 << bit % 8
+
     assert CODEC.decode(KEY, bytes(value)) == ("schema" if bit < 8 else "mac")
 
 
@@ -81,6 +83,7 @@ def test_more_image_tokens_than_tokens_are_nonsense() -> None:
 def test_the_time_of_writing_is_stored_and_decides_nothing() -> None:
     score = Scored(1.5, 2, 1, truncated=True)
     values = [CODEC.encode(KEY, score, written_at) for written_at in (-1.0, 0.0, 1.7e9, 4e9, 1e12)]
+
     assert [struct.unpack_from("<I", value, 14)[0] for value in values] == [
         0,
         0,

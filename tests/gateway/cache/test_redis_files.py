@@ -53,6 +53,7 @@ def test_a_file_that_turns_bad_is_seen_and_so_is_its_end(
         assert path
         good = path.read_bytes()
         path.unlink() if content is None else path.write_bytes(content)
+
         assert {name for name, value in readable().items() if not value} == {of}
         path.write_bytes(good)
         assert all(readable().values())

@@ -56,6 +56,7 @@ async def test_another_secrets_scores_are_not_believed(redis: RedisServer) -> No
     async with tier_on(redis.url) as one, tier_on(redis.url, secret=b"another") as other:
         await written(one, "a")
         assert await other.get_many([key_of("a")]) == [None]
+
     assert metric_value("rerank_cache_rejected_total", reason="mac") == before + 1
 
 
@@ -86,8 +87,11 @@ async def test_a_request_costs_one_read_and_one_write(redis: RedisServer) -> Non
         before = calls("get"), calls("set")
         await tier.get_many([key_of(each) for each in range(100)])
         await written(tier, *range(100))
+
         assert (calls("get"), calls("set")) == (before[0] + 1, before[1] + 1)
+
     said = redis.command("INFO", "commandstats")
+
     assert "cmdstat_mget:calls=1," in said
     assert "cmdstat_set:calls=100," in said
 
@@ -97,6 +101,7 @@ async def test_more_keys_than_one_read_takes_are_misses(redis: RedisServer) -> N
     async with tier_on(redis.url, limits=limits) as tier:
         await written(tier, *range(5))
         found = await tier.get_many([key_of(each) for each in range(5)])
+
     assert found == [score_of(0), score_of(1), score_of(2), None, None]
     assert redis.command("DBSIZE") == "5"
 
@@ -106,6 +111,7 @@ async def test_two_hundred_at_once_share_few_connections(redis: RedisServer) -> 
         await written(tier, *range(200))
         before = Since()
         found = await asyncio.gather(*(tier.get_many([key_of(each)]) for each in range(200)))
+
         assert found == [[score_of(each)] for each in range(200)]
         assert before("get") == {}
         assert (
@@ -130,7 +136,9 @@ async def test_our_own_slowness_is_not_held_against_redis(redis: RedisServer) ->
                 await asyncio.sleep(0)
             # block the event loop while the reply waits in the socket
             time.sleep(0.08)
+
             assert await read == [score_of("a")]
+
         assert before("get") == {}
 
 
@@ -152,6 +160,7 @@ async def test_a_new_connection_says_no_more_than_it_must(
     async with pretender(answer) as (where, heard), tier_on(f"{url}{where}/{database}") as tier:
         assert await tier.get_many([key_of("a")]) == await tier.get_many([key_of("a")]) == [None]
     asked = [b"MGET", stored_as(key_of("a"))]
+
     assert heard == [
         [],
         *first,

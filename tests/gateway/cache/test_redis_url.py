@@ -89,6 +89,7 @@ def test_any_text_is_read_or_refused(text: str, start: str) -> None:
         said, nodes = str(refusal), tuple[tuple[str, int], ...]()
     else:
         said, nodes = repr(address), address.nodes
+
     assert "hunter2" not in said
     assert all(host and 1 <= port <= 65_535 for host, port in nodes)
 
@@ -130,6 +131,7 @@ def test_secrets_may_be_in_files(tmp_path: Path) -> None:
         redis_password_file=tmp_path / "password",
         cache_key_secret_file=tmp_path / "secret",
     )
+
     assert read.redis_password
     assert read.cache_key_secret
     assert (read.redis_password.get_secret_value(), read.cache_key_secret.get_secret_value()) == (

@@ -88,6 +88,7 @@ def test_moving_text_between_scope_and_neighbours_changes_the_key(
         for _ in range(2)
     ]
     keys = [key(question(text[:a], text[b:], salt=text[a:b]), (Text("d"),)) for a, b in cuts]
+
     assert (keys[0] == keys[1]) == (cuts[0] == cuts[1])
 
 
@@ -100,6 +101,7 @@ def test_moving_a_part_between_query_and_document_changes_the_key(
     first, second = (
         key(question(query=tuple(parts[:at])), tuple(parts[at:])) for at in (one, other)
     )
+
     assert (first == second) == (one == other)
 
 
@@ -114,6 +116,7 @@ def test_moving_text_between_any_two_fields_changes_the_key(text: str, data: st.
         key(question(text[:a], text[a:b], (Text(text[b:c]),)), (Text(text[c:]),))
         for a, b, c in cuts
     ]
+
     assert (keys[0] == keys[1]) == (cuts[0] == cuts[1])
 
 
@@ -174,12 +177,14 @@ def test_what_a_model_is_called_and_where_it_runs_changes_no_key() -> None:
             told.model, model="other", device="cuda", default_instruction="other"
         ),
     )
+
     assert key(elsewhere, (Text("d"),)) == key(told, (Text("d"),))
 
 
 def test_other_documents_change_no_key() -> None:
     one, two, three = ((Text(name),) for name in "abc")
     alone = pair_keys(b"s", question(), [two])
+
     assert (
         pair_keys(b"s", question(), [one, two, three])[1:2]
         == pair_keys(b"s", question(), [three, two])[1:]
@@ -192,6 +197,7 @@ def test_other_documents_change_no_key() -> None:
 def test_keys_of_one_question_lie_together(one: Pair, other: Pair) -> None:
     digest, salt, words, query, cut, document = one
     asked = question(digest, words, query, truncate=cut, salt=salt)
+
     assert len({made[:TAG_BYTES] for made in pair_keys(b"s", asked, [document, other[-1]])}) == 1
 
 
@@ -204,6 +210,7 @@ def test_documents_and_secrets_have_keys_of_their_own() -> None:
         (picture(b"d"), Text("d")),
     ]
     keys = pair_keys(b"s", question(), documents) + pair_keys(b"t", question(), documents)
+
     assert len(set(keys)) == 2 * len(documents)
 
 
@@ -223,6 +230,7 @@ async def test_a_score_survives_bit_by_bit(
     cache = ScoreCache([MemoryTier(10_000)])
     await cache.set_many({b"key": score})
     found = (await cache.get_many([b"key"]))[b"key"]
+
     assert found == score
     assert struct.pack("<f", found.logit) == struct.pack("<f", logit)
     assert type(found.truncated) is bool
@@ -233,6 +241,7 @@ async def test_a_later_tier_fills_the_earlier_one_with_what_it_lacked() -> None:
     await ScoreCache([near]).set_many({b"a": scored(1)})
     await ScoreCache([far]).set_many({b"a": scored(-1), b"b": scored(2), b"c": scored(3)})
     both = await ScoreCache([near, far]).get_many([b"a", b"b", b"nowhere"])
+
     assert both == {b"a": scored(1), b"b": scored(2)}
     assert await ScoreCache([near]).get_many([b"a", b"b", b"c", b"nowhere"]) == {
         b"a": scored(1),
@@ -252,6 +261,7 @@ async def test_a_tier_is_asked_only_for_what_the_earlier_ones_lack() -> None:
     near = MemoryTier(10_000)
     await near.set_many({b"a": scored(1)})
     far.go.set()
+
     assert await ScoreCache([near, far]).get_many([b"a", b"b", b"a"]) == {b"a": scored(1)}
     assert await ScoreCache([near, far]).get_many([b"a"]) == {b"a": scored(1)}
     assert far.asked == [[b"b"]]
@@ -263,6 +273,7 @@ async def test_what_is_scored_while_a_far_tier_is_asked_is_found() -> None:
     await far.started.wait()
     await near.set_many({b"b": scored(2)})
     far.go.set()
+
     assert await looking == {b"b": scored(2)}
 
 
@@ -302,10 +313,13 @@ async def test_what_stays_is_what_was_used_last(operations: list[tuple[bool, int
             used.move_to_end(name)
         elif (await tier.get_many([name]))[0] is not None:
             used.move_to_end(name)
+
         while len(used) > ROOM:
             used.popitem(last=False)
+
     names = [bytes([number]) for number in range(8)]
     found = dict(zip(names, await tier.get_many(names), strict=True))
+
     assert {name: score.logit for name, score in found.items() if score} == used
 
 
@@ -314,12 +328,14 @@ async def test_writing_one_key_again_and_again_takes_no_room_from_others() -> No
     await tier.set_many({b"o": scored(7)})
     for turn in range(50):
         await tier.set_many({b"s": scored(turn)})
+
     assert await tier.get_many([b"o", b"s"]) == [scored(7), scored(49)]
 
 
 async def test_a_tier_without_room_keeps_nothing() -> None:
     tier = MemoryTier(0)
     await tier.set_many({b"key": scored(1)})
+
     assert await tier.get_many([b"key"]) == [None]
 
 
@@ -338,4 +354,5 @@ async def test_an_entry_takes_about_what_it_is_said_to_take() -> None:
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
+
     assert 0.6 < taken / (20_000 * entry_bytes(bytes(36), bytes(13))) < 1.4

@@ -84,6 +84,7 @@ def breaches(schema: dict[str, Any]) -> Iterator[tuple[object, str, Loc]]:
         yield from (
             (value, "must be", ()) for value in wrong if value != 7 or "integer" not in types
         )
+
     for branch in known:
         yield from out_of_bounds(branch, "integer" if len(types) > 1 else None)
         if branch.get("type") == "array" and "$ref" not in str(branch["items"]):
@@ -139,7 +140,9 @@ def sentence(body: Body) -> str:
         read = native.read(body, LIMITS)
     except BadRequest as error:
         return error.sentence()
+
     refused = [each for each in read.documents if isinstance(each, RerankError)]
+
     assert refused, body
     return refused[0].sentence()
 
@@ -159,6 +162,7 @@ def test_the_walk_comes_everywhere() -> None:
     walked = {each[2] for each in FOUND}
     for name in RerankRequest.model_fields.keys() - {"query", "documents"}:
         assert any(loc[0] == name for loc in walked), name
+
     assert ("documents", 1, "content", 1, "image_url", "detail") in walked
     assert ("query", "metadata") in walked
 
@@ -240,6 +244,7 @@ def test_an_object_of_many_fields_is_not_looked_into() -> None:
 def test_one_document_lists_a_bounded_number_of_places() -> None:
     parts = [TEXT | {f"field{number}": 1 for number in range(14)}] * 64
     (refused,) = native.read({"query": "q", "documents": {"content": parts}}, LIMITS).documents
+
     assert isinstance(refused, InvalidRequest)
     assert len(refused.problems) == MAX_PROBLEMS
     assert (

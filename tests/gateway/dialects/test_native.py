@@ -26,6 +26,7 @@ def refusal(**fields: Any) -> tuple[str, list[tuple[str | int, ...]]]:
     """The code of the error that a body is refused with, and its locations."""
     with pytest.raises(BadRequest) as caught:
         ask(**fields)
+
     assert all(problem.message for problem in caught.value.problems)
     return caught.value.code, [problem.loc for problem in caught.value.problems]
 

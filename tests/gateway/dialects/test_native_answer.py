@@ -52,6 +52,7 @@ def test_an_answer_has_every_field() -> None:
     asked = asking(documents=[{"text": "a", "id": "p7"}, "b", "c"])
     result = {"index": 0, "relevance_score": 0.5, "logit": 0.0, "id": "p7"}
     wrong = InvalidImage(problems=[Problem(("documents", 2), "Bad.")])
+
     assert answer(asked, [0.0, -800.0], errors=[(2, wrong)]) == {
         "id": "rr-1",
         "object": "rerank",

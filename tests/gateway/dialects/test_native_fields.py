@@ -121,6 +121,7 @@ json_values = st.recursive(
 def test_metadata_comes_back_as_it_was_sent(sent: list[dict[str, Any]]) -> None:
     body = {"query": "q", "documents": [{"text": "d", "metadata": each} for each in sent]}
     read = native.read(from_json(json.dumps(body)), LIMITS)
+
     assert [each["metadata"] for each in answered(read)["results"]] == json.loads(json.dumps(sent))
     assert texts(read) == ["d"] * len(sent)
 
@@ -171,6 +172,7 @@ def test_unknown_fields_are_named_in_warnings_and_change_nothing() -> None:
 def test_warnings_are_few_and_short_whatever_is_sent(names: list[str]) -> None:
     body = {"query": "q", "documents": ["d"]} | {f"x{name}": VALUE for name in names}
     warnings = native.read(body, LIMITS).warnings
+
     assert len(warnings) == min(len(names), MAX_WARNINGS + 1)
     for warning in warnings:
         assert len(warning) < 64 * 12 + 120  # each character may be escaped
@@ -199,8 +201,10 @@ def test_rank_fields_say_what_is_read_of_a_document_and_in_which_order() -> None
         "image": "aaaa",
     }
     read = ask(documents=[book, "plain"], rank_fields=["title", "text"])
+
     assert texts(read) == ["A title\nIts text.", "plain"]
     assert texts(ask(documents=[book], rank_fields=["text", "author"])) == ["Its text.\nClara"]
+
     (document,) = ask(documents=[book], rank_fields=["title", "image"]).documents
     assert isinstance(document, Item)
     assert (document.text, document.image, document.id) == ("A title", "aaaa", 7)
@@ -218,6 +222,7 @@ def test_rank_fields_that_a_document_lacks() -> None:
     )
     assert texts(read) == ["A title", None, None, "t"]
     assert isinstance(read.documents[1], EmptyItem)
+
     wrong = read.documents[2]
     assert isinstance(wrong, InvalidRequest)
     assert wrong.sentence() == "documents[2].title must be a string: rank_fields names it."

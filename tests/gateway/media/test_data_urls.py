@@ -92,6 +92,7 @@ def test_base64_is_read_in_either_alphabet_with_or_without_padding(
 ) -> None:
     encoded = (base64.urlsafe_b64encode if safe else base64.b64encode)(data).decode()
     encoded = encoded if padded else encoded.rstrip("=")
+
     assert (
         decode("\n".join(encoded[start : start + line] for start in range(0, len(encoded), line)))
         == data

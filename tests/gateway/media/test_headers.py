@@ -156,6 +156,7 @@ def test_of_base64_in_lines_the_size_is_unknown_beyond_the_first() -> None:
     """An offset in the image is then no offset in the text."""
     data = made.encode(Image.new("RGB", (640, 480)), "JPEG", icc_profile=b"p" * 5_000)
     lines = "\n".join(bare(data)[start : start + 76] for start in range(0, len(bare(data)), 76))
+
     assert size_in_base64(lines) is None
 
 
@@ -177,6 +178,7 @@ PROFILES = made.png_of_profiles(900)
 def test_nothing_is_unpacked_to_read_a_size() -> None:
     begun = time.process_time()
     (seen,) = Media(Limits(), Decoders()).resolve(Item(image=bare(PROFILES)), ("query",))
+
     assert time.process_time() - begun < 0.3, "it took CPU seconds"
     assert isinstance(seen, Picture)
     assert seen.size == (48, 40)
@@ -191,6 +193,7 @@ def test_a_decoder_unpacks_no_profile_either(loop: BlockingPortal) -> None:
     )
     found = loop.call(reader.decode, [heavy, plain], RULE, budget)
     one, other = found.values()
+
     assert isinstance(one, Pixels)
     assert isinstance(other, Pixels)
     assert one.rgb == other.rgb

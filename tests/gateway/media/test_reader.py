@@ -81,6 +81,7 @@ def test_pixels_are_the_processors(
     expected = processor.resize(
         rgb.transpose(2, 0, 1), size, PILImageResampling.BICUBIC, CELL
     ).transpose(1, 2, 0)
+
     assert np.array_equal(pixels(loop, encode(Image.fromarray(rgb)), RULE), expected)
 
 
@@ -91,6 +92,7 @@ def test_every_good_picture_is_read(loop: BlockingPortal, kind: str) -> None:
     expected = Picture(
         data, hashlib.sha256(data).digest(), (*LOC, "image"), header.size, header.passes
     )
+
     assert resolve({"image": bare(data)}) == (expected,)
     rgb = pixels(loop, data, RULE)
     assert rgb.shape[0] % CELL == rgb.shape[1] % CELL == 0
@@ -112,6 +114,7 @@ def test_parts_stay_in_order() -> None:
     image = {"type": "image_url", "image_url": {"url": data_url(PNG)}}
     text = {"type": "text", "text": "between"}
     first, between, second = resolve({"content": [image, text, image]})
+
     assert between == Text("between")
     assert isinstance(first, Picture)
     assert isinstance(second, Picture)
@@ -156,7 +159,9 @@ def test_a_damaged_picture_is_pixels_or_refused_in_our_own_words(
         resolved = resolve({"image": bare(bytes(data))})
     except BadRequest:
         return
+
     (part,) = resolved
+
     assert isinstance(part, Picture)
     (outcome,) = loop.call(Media(Limits(), Decoders()).decode, [part], RULE).values()
     assert isinstance(outcome, Pixels) or str(outcome) in (
@@ -243,10 +248,12 @@ def test_sides_are_neither_tiny_nor_too_unequal(size: made.Size, fine: bool) -> 
 def test_limits_are_those_of_the_settings() -> None:
     image = {"type": "image_url", "image_url": {"url": bare(PNG)}}
     text = {"type": "text", "text": "12345"}
+
     assert refusal({"content": [image] * 3}, max_images_per_item=2) == ("invalid_request", ())
     assert len(resolve({"content": [image] * 2}, max_images_per_item=2)) == 2
     assert refusal({"content": [text] * 3}, max_text_chars=14) == ("invalid_request", ())
     assert len(resolve({"content": [text] * 3}, max_text_chars=15)) == 3
+
     noise = encode(Image.effect_noise((40, 40), 80))
     assert refusal({"image": bare(noise)}, max_image_bytes=1024) == ("image_too_large", ("image",))
     assert resolve({"image": bare(noise)}, max_image_bytes=len(noise))
@@ -265,6 +272,7 @@ def test_a_turned_photo_stands_upright(loop: BlockingPortal) -> None:
     ]:
         upright = picture() if turn is None else picture().transpose(turn)
         turned = encode(picture(), exif=made.exif(orientation))
+
         assert np.array_equal(pixels(loop, turned), np.asarray(upright))
 
 
@@ -278,8 +286,10 @@ def test_transparency_becomes_white(loop: BlockingPortal) -> None:
     palette.putpalette([255, 0, 0, 0, 0, 255])
     palette.putpixel((0, 0), 1)
     rgb = pixels(loop, encode(palette, transparency=0))
+
     assert rgb[0, 0].tolist() == [0, 0, 255]
     assert (rgb[1:] == 255).all()
+
     veil = pixels(loop, encode(Image.new("RGBA", (4, 4), (0, 0, 0, 128))))
     assert np.abs(veil.astype(int) - 127).max() <= 1
 
@@ -316,16 +326,19 @@ def test_a_picture_that_takes_too_long_costs_its_child_and_no_other(loop: Blocki
     (outcome,) = loop.call(
         Media(Limits(), Decoders(decode_seconds=0.02)).decode, slow, RULE
     ).values()
+
     assert isinstance(outcome, InvalidImage)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
     (outcome,) = loop.call(Media(Limits(), Decoders()).decode, slow, RULE).values()
+
     assert isinstance(outcome, Pixels)
 
 
 def test_a_child_that_was_killed_meanwhile_costs_no_picture(loop: BlockingPortal) -> None:
     child = loop.call(anyio.to_process.run_sync, os.getpid)
     os.kill(child, signal.SIGKILL)
+
     assert isinstance(decoded(loop, encode(picture()), RULE), Pixels)
 
 
@@ -344,6 +357,7 @@ def test_a_broken_picture_costs_no_other_of_its_batch(loop: BlockingPortal) -> N
         )
     )
     outcome = loop.call(Media(Limits(), Decoders()).decode, batch, AS_IT_IS)
+
     assert list(outcome) == [each.digest for each in batch]
     for number, each in enumerate(outcome.values()):
         if number % 3 == 1:
@@ -360,6 +374,7 @@ def test_a_child_that_dies_with_a_batch_costs_no_picture(loop: BlockingPortal) -
     child = loop.call(anyio.to_process.run_sync, os.getpid)
     decoding = loop.start_task_soon(Media(Limits(), Decoders()).decode, batch, RULE)
     os.kill(child, signal.SIGKILL)
+
     assert all(isinstance(each, Pixels) for each in decoding.result(60).values())
 
 
@@ -372,6 +387,7 @@ def test_batches_are_bounded_and_hold_every_picture_once_and_in_order(
 ) -> None:
     wanted = [Picture(b"", b"%d" % number, LOC, size) for number, size in enumerate(sizes)]
     made_up = list(batches(wanted, children))
+
     assert list(chain.from_iterable(made_up)) == wanted
     for batch in made_up:
         assert 1 <= len(batch) <= min(BATCH_IMAGES, -(-len(wanted) // children))
@@ -385,5 +401,6 @@ def test_pixels_take_what_the_header_foretells(
 ) -> None:
     (turned,) = sent(encode(picture((width, height)), exif=made.exif(orientation)))
     (outcome,) = loop.call(Media(Limits(), Decoders()).decode, [turned], RULE).values()
+
     assert isinstance(outcome, Pixels)
     assert len(outcome.rgb) == pixel_bytes(turned, RULE)

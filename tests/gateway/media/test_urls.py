@@ -123,6 +123,7 @@ def test_any_text_is_a_name_or_refused(text: str) -> None:
         target = read_url(f"https://{text}")
     except InvalidImage:
         return
+
     assert target.host.isascii()
     assert target.host == target.host.lower()
     assert not set(target.host) & set("@:/\\[]%?# ")

@@ -61,6 +61,7 @@ async def test_large_bodies_are_read_one_at_a_time_and_small_ones_beside_them() 
     await asyncio.gather(
         read("a", LARGE_BYTES + 1), read("b", LARGE_BYTES + 1), read("small", LARGE_BYTES)
     )
+
     assert [name for name in inside if name != "small"] == ["a", "a", "b", "b"]
     assert inside.index("small") < inside.index("b")
 
@@ -69,7 +70,9 @@ async def test_too_many_documents_are_refused_by_name() -> None:
     parser = BodyParser(Limits(max_documents=5))
     with pytest.raises(InvalidRequest) as caught:
         await parser.outline(bytearray(b'{"documents":[0,1,2,3,4,5]}'), READ)
+
     assert caught.value.message == "A request takes 1 to 5 documents."
     assert caught.value.problems[0].loc == ("documents",)
+
     ignored = await parser.outline(bytearray(b'{"documents":[0],"stop":[0,1,2,3,4,5]}'), READ)
     assert ignored.build() == {"documents": [0], "stop": [0, 1, 2, 3, 4, 5]}

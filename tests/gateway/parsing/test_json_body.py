@@ -54,10 +54,12 @@ def test_a_body_is_what_the_parser_says_and_its_delimiters_are_counted(
     body = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
     count = delimiters_in(value)
     outline = JsonBody(body, count, value, chunk_bytes=chunk)
+
     assert outline.entries == {
         name: len(each) for name, each in value.items() if isinstance(each, list)
     }
     assert outline.build() == value
+
     if count > 1:
         assert (
             refusal(body, count - 1, chunk_bytes=chunk)
@@ -123,6 +125,7 @@ def test_a_body_of_too_many_values_is_refused_before_any_is_built(shape: bytes) 
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
+
     assert most < 16 * 2**20, "the first chunk alone is looked at"
 
 
@@ -148,6 +151,7 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
 def test_of_a_long_field_that_nobody_reads_the_name_is_left() -> None:
     long = b"a" * IGNORED_BYTES
     outline = JsonBody(b'{"query":"%s","x":["%s"],"y":["z"]}' % (long, long), MOST, ALL)
+
     assert outline.memory < 2.5 * IGNORED_BYTES
     assert outline.entries == {}
     assert outline.build() == {"query": long.decode(), "x": None, "y": ["z"]}

@@ -96,6 +96,7 @@ async def test_without_the_right_password_everything_is_a_miss(
     async with tier_on(addressed(redis, credentials)) as tier:
         await written(tier, "a")
         assert await tier.get_many(A) == [None]
+
     assert (before("get"), before("set")) == ({"auth": 1}, {"auth": 1})
 
 
@@ -109,7 +110,9 @@ async def test_the_user_needs_to_be_allowed_no_more_than_is_documented(
     async with tier_on(f"redis://gmr:hunter2@127.0.0.1:{redis.port}/{database}") as tier:
         await tier.warm_up()
         await written(tier, "a")
+
         assert await tier.get_many(A) == [score_of("a")]
+
     assert (before("get"), before("set")) == ({}, {})
     assert redis.command("ACL", "LOG") == ""
 
@@ -125,6 +128,7 @@ async def test_keys_or_commands_that_are_not_allowed_are_misses(redis: RedisServ
     ):
         await written(tier, "a")
         assert await tier.get_many(A) == await other.get_many(A) == [None]
+
     assert (before("get"), before("set")) == ({"auth": 1}, {"auth": 1})
 
 
@@ -153,6 +157,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
     ):
         issued.private_key_pem.write_to_path(folder / f"{name}.key")
         issued.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+
     authority.cert_pem.write_to_path(folder / "ca.pem")
     foreign.cert_pem.write_to_path(folder / "foreign.pem")
     port = free_port()
@@ -176,6 +181,7 @@ async def test_tls_with_certificates_on_both_sides(secure: Secure) -> None:
     async with tier_on(secure.url, client=secure.client()) as tier:
         await written(tier, "a")
         assert await tier.get_many(A) == [score_of("a")]
+
     assert (before("get"), before("set")) == ({}, {})
 
 
@@ -197,6 +203,7 @@ async def test_without_the_right_certificate_there_is_no_connection(
     )
     async with tier_on(secure.url.replace("localhost", host), client=client) as tier:
         assert await tier.get_many(A) == [None]
+
     assert before("get") == {"connection": 1}
 
 
@@ -205,6 +212,7 @@ async def test_no_plain_text_is_sent_where_tls_was_asked_for(redis: RedisServer)
     async with tier_on(redis.url.replace("redis://", "rediss://")) as tier:
         await written(tier, "a")
         assert await tier.get_many(A) == [None]
+
     assert set(before("get")) <= {"connection", "timeout"}
     assert sum(before("get").values()) == 1
     assert redis.command("DBSIZE") == "0"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,7 @@ pytestmark = pytest.mark.slow
 SECRET = "a secret that gateways share"
 DOCUMENTS = [
     f"{shape} of {color} on a {ground} ground"
-    for shape in ("circle", "square")
-    for color in ("red", "blue")
-    for ground in ("grey", "white")
+    for shape, color, ground in product(("circle", "square"), ("red", "blue"), ("grey", "white"))
 ]
 SKIPPED = 'rerank_cache_skipped_total{operation="get",reason="circuit_open"}'
 MADE = 'rerank_cache_call_duration_seconds_count{operation="get"}'
@@ -79,6 +78,7 @@ def test_a_second_gateway_is_told_what_the_first_has_scored(
         first = ask(house.gateway, "a red circle", cache="refresh")
         eventually(lambda: redis.command("DBSIZE") == str(len(DOCUMENTS)))
         told = ask(second, "a red circle")
+
         assert (cached(first), cached(told)) == (0, len(DOCUMENTS))
         assert scores(told) == scores(first) == truth(house.gateway, "a red circle")
         assert all(each["meta"]["cached"] for each in told["results"])
@@ -163,7 +163,9 @@ def test_a_fault_changes_no_answer_and_fails_no_request(
                     range(40),
                 )
             )
+
         assert gateway.status("/health/ready") == 200
+
     for query, answer in answers:
         assert scores(answer) == without[query]
 
@@ -184,6 +186,7 @@ def test_a_redis_that_is_gone_is_asked_now_and_then(house: Fleet, redis: RedisSe
         for _ in range(60):
             ask(gateway, "a white ground")
         made, skipped = gateway.metric(MADE) - made, gateway.metric(SKIPPED) - skipped
+
         assert made + skipped == 60
         assert gateway.metric('rerank_cache_circuit_state{operation="get"}') > 0
         assert (
@@ -201,8 +204,10 @@ def test_a_gateway_starts_without_its_redis(house: Fleet, tmp_path: Path) -> Non
     ) as gateway:
         gateway.await_ready()
         first, second = ask(gateway, "a red square"), ask(gateway, "a red square")
+
         assert (cached(first), cached(second)) == (0, len(DOCUMENTS))  # its own memory
         assert scores(first) == scores(second)
+
         eventually(lambda: "does not answer" in gateway.said())
 
 

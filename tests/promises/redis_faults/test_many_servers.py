@@ -65,6 +65,7 @@ async def test_a_failover_costs_misses_and_no_more(tmp_path: Path) -> None:
             await written(tier, "a", "b")
             # the link is up before the writes have arrived
             eventually(lambda: replica.command("DBSIZE") == "2")
+
             assert await tier.get_many([key_of("a"), key_of("b")]) == [score_of("a"), score_of("b")]
             master.kill()
 
@@ -75,6 +76,7 @@ async def test_a_failover_costs_misses_and_no_more(tmp_path: Path) -> None:
 
             await holds(found_again)
             await holds(lambda: back(tier, "c"))
+
             assert "role:master" in replica.command("INFO", "replication")
             master.start()  # empty, and still sure that it is the master
             assert await tier.get_many([key_of("a"), key_of("c")]) == [score_of("a"), score_of("c")]
@@ -115,6 +117,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
                 nodes[0].command("CLUSTER", "MEET", "127.0.0.1", str(node.port), str(buses[number]))
                 == "OK"
             )
+
         eventually(
             lambda: all(
                 "cluster_known_nodes:3" in node.command("CLUSTER", "INFO") for node in nodes
@@ -163,6 +166,7 @@ async def test_each_question_lives_in_one_place(cluster: list[RedisServer], url:
             assert await tier.get_many([key_of(each, tag) for each in range(50)]) == [
                 score_of(each) for each in range(50)
             ]
+
     assert sum(calls(cluster, "mget")) == len(QUESTIONS)  # one each, although there are fifty keys
     assert all(calls(cluster, "mget"))  # and every node has some
     assert sum(int(node.command("DBSIZE")) for node in cluster) == 50 * len(QUESTIONS)
@@ -180,9 +184,11 @@ async def test_a_slot_that_moves_is_followed(cluster: list[RedisServer], url: st
         home.command("FLUSHALL")
         for node in (target, *cluster):
             assert node.command("CLUSTER", "SETSLOT", slot, "NODE", identity) == "OK"
+
         assert await tier.get_many([key_of("a")]) == [None]
         assert await back(tier, "a")
         assert target.command("DBSIZE") == "1"
+
     assert (before("get"), before("set")) == ({}, {})
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import random
 import struct
+from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import httpx
@@ -76,8 +78,7 @@ async def test_cancelled_requests_leave_no_reply_to_others(redis: RedisServer) -
         for _ in range(60):
             reads = {
                 asyncio.create_task(tier.get_many([key_of(name)] * size)): (name, size)
-                for name in "ab"
-                for size in range(1, 9)
+                for name, size in product("ab", range(1, 9))
             }
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
@@ -89,6 +90,7 @@ async def test_cancelled_requests_leave_no_reply_to_others(redis: RedisServer) -
                     answers += 1
                 except asyncio.CancelledError:
                     cancelled += 1
+
         assert cancelled > 400
         assert answers > 400
         await holds(lambda: not tier.pending("get"))
@@ -98,6 +100,7 @@ async def test_cancelled_requests_leave_no_reply_to_others(redis: RedisServer) -
         redis.command("CLIENT", "PAUSE", "60000")
         await asyncio.gather(*(tier.get_many([key_of("a")]) for _ in range(8)))
         redis.command("CLIENT", "UNPAUSE")
+
         assert before("get") == {"timeout": 8}
 
 
@@ -109,12 +112,15 @@ async def test_a_dead_redis_is_a_miss_and_is_found_again(own: RedisServer, fault
         own.kill() if fault == "killed" else own.pause()
         for _ in range(BREAKER_FAILURES):
             assert await tier.get_many([key_of("a")]) == [None]
+
         assert sum(before("get").values()) == BREAKER_FAILURES
         assert set(before("get")) <= (
             {"connection", "timeout"} if fault == "killed" else {"timeout"}
         )
+
         own.start() if fault == "killed" else own.resume()
         await holds(lambda: back(tier))
+
         assert breaker_state("get") == CLOSED
 
 
@@ -126,9 +132,12 @@ async def test_a_dead_redis_is_not_asked_again_and_again(own: RedisServer, fault
         for name in range(BREAKER_FAILURES):
             assert await tier.get_many([key_of("a")]) == [None]
             await tier.set_many({key_of(name): score_of(name)})
+
         await holds(lambda: not tier.pending("set"))
+
         assert breaker_state("get") == OPEN
         assert breaker_state("set") == OPEN
+
         made = calls("get"), calls("set")
         skipped = [
             metric_value("rerank_cache_skipped_total", operation=each, reason="circuit_open")
@@ -137,6 +146,7 @@ async def test_a_dead_redis_is_not_asked_again_and_again(own: RedisServer, fault
         for name in range(1000):
             assert await tier.get_many([key_of("a")]) == [None]
             await tier.set_many({key_of(name): score_of(name)})
+
         assert (calls("get"), calls("set")) == made
         now = [
             metric_value("rerank_cache_skipped_total", operation=each, reason="circuit_open")
@@ -151,10 +161,12 @@ async def test_no_request_waits_for_a_probe(own: RedisServer) -> None:
         own.pause()
         await asyncio.gather(*(tier.get_many([key_of("a")]) for _ in range(BREAKER_FAILURES)))
         own.resume()
+
         assert breaker_state("get") == HALF_OPEN
 
         # although Redis answers: this read is the probe that finds it out
         assert await tier.get_many([key_of("a")]) == [None]
+
         await holds(lambda: not tier.pending("get"))
         assert await tier.get_many([key_of("a")]) == [score_of("a")]
 
@@ -178,6 +190,7 @@ async def test_late_replies_are_nobodys(own: RedisServer) -> None:
     async with tier_on(own.url, budget_seconds=0.05, connections=4) as tier:
         await written(tier, *range(64))
         own.pause()
+
         assert (
             await asyncio.gather(*(tier.get_many([key_of(each)]) for each in range(64)))
             == [[None]] * 64
@@ -189,6 +202,7 @@ async def test_late_replies_are_nobodys(own: RedisServer) -> None:
             assert score in (None, score_of(turn % 64))
             seen += score is not None
             await asyncio.sleep(0.005)
+
         assert seen
 
 
@@ -200,9 +214,11 @@ async def test_writes_to_a_stalled_redis_are_bounded_and_dropped(own: RedisServe
         for name in range(500):
             await tier.set_many({key_of(name): score_of(name)})
             assert tier.pending("set") <= RedisLimits().pending_writes
+
         dropped = (
             metric_value("rerank_cache_skipped_total", operation="set", reason="backlog") - before
         )
+
         assert dropped >= 500 - RedisLimits().pending_writes
         own.resume()
         await holds(lambda: not tier.pending("set"))
@@ -216,6 +232,7 @@ async def test_a_full_redis_takes_nothing_and_still_answers(own: RedisServer) ->
         own.command("CONFIG", "SET", "maxmemory", "1")
         before = Since()
         await written(tier, "b", "c")
+
         assert before("set") == {"oom": 1}
         assert await tier.get_many([key_of("a"), key_of("b")]) == [score_of("a"), None]
         assert before("get") == {}
@@ -227,6 +244,7 @@ async def test_writes_that_fail_do_not_stop_reads(own: RedisServer) -> None:
         own.command("CONFIG", "SET", "maxmemory", "1")
         for name in range(2 * BREAKER_FAILURES):
             await written(tier, name)
+
         assert breaker_state("set") != CLOSED
         assert breaker_state("get") == CLOSED
         assert await tier.get_many([key_of("a")]) == [score_of("a")]
@@ -241,6 +259,7 @@ async def test_a_redis_that_evicts_forgets_and_never_errs(own: RedisServer) -> N
         for first in range(0, 5_000, 500):
             await written(tier, *range(first, first + 500))
         scores = await tier.get_many([key_of(name) for name in range(5_000)])
+
     assert int(own.command("INFO", "stats").split("evicted_keys:")[1].split()[0]) > 0
     kept = {name: score for name, score in enumerate(scores) if score}
     assert 0 < len(kept) < 5_000
@@ -256,6 +275,7 @@ async def test_a_replica_is_read_and_not_written(own: RedisServer, redis: RedisS
         await holds(lambda: "master_link_status:up" in own.command("INFO", "replication"))
         before = Since()
         await written(tier, "b")
+
         assert before("set") == {"readonly": 1}
         assert await tier.get_many([key_of("a"), key_of("b")]) == [score_of("a"), None]
 
@@ -298,9 +318,7 @@ async def test_what_is_not_ours_is_no_score_until_it_is_written_over(redis: Redi
             reason: metric_value("rerank_cache_rejected_total", reason=reason) - before[reason]
             for reason in reasons
         }
-        assert after == {
-            reason: [each for each, _ in poison.values()].count(reason) for reason in reasons
-        }
+        assert after == Counter(reason for reason, _ in poison.values())
         await written(tier, *names)
         assert await tier.get_many([key_of(name) for name in names]) == [
             score_of(name) for name in names
@@ -321,6 +339,7 @@ async def test_who_is_cancelled_while_redis_is_probed_does_not_leave_it_alone_fo
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         await holds(lambda: not tier.pending("get"))
+
         assert breaker_state("get") != CLOSED  # they were counted all the same
         own.resume()
         await holds(lambda: found(tier))
@@ -338,8 +357,10 @@ async def test_a_gateway_that_ends_writes_what_it_has_scored(redis: RedisServer)
         while (await client.get("/health/ready")).is_error:
             await asyncio.sleep(0.01)
         redis.command("CLIENT", "PAUSE", "300", "WRITE")
+
         assert (
             await client.post("/rerank", json={"query": "q", "documents": ["a", "b"]})
         ).status_code == 200
         assert redis.command("DBSIZE") == "0"
+
     assert redis.command("DBSIZE") == "2"

@@ -148,8 +148,6 @@ PRIVATE_READS_OF_OTHERS = {
     "tests/model_store/registry/test_versions.py",
     "tests/model_store/training/publish/test_run.py",
     "tests/model_store/training/test_negatives_vectors.py",
-    "tests/worker/engines/test_isolation.py",
-    "tests/worker/engines/torch/test_engine.py",
 }
 """Tests that still read another object's private attributes, to be emptied room by room."""
 PUBLIC_IN_SPITE_OF_THEIR_NAME = {"_asdict", "_fields", "_make", "_replace"}

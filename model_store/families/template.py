@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from model_store.families.family import CacheableSide, ImageRules
-from model_store.families.prompt import Item, PairTooLong, Prompt, Segment
+from model_store.families.prompt import Item, PairTooLong, Prompt, Rendering, Segment
 from model_store.families.readout import ReadOut
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import ImageTokens, Part, Row, RowEncoder, Run
@@ -118,7 +118,7 @@ class TemplateFamily:
         """
         return self.renderer(instruction, query, truncate=truncate).prompts(documents)
 
-    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Renderer:
+    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
         """An object that renders a question's documents as `render` does, a few at a time."""
         question = Question(
             prefix=self._prefix_row(instruction, query),

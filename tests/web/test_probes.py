@@ -16,7 +16,7 @@ from service.gateway.settings import GatewaySettings
 from service.observability.exposition import metrics_page
 from service.web.asgi import OVER_CONNECTION_LIMIT, add_common_routes
 from service.worker.app import create_worker
-from service.worker.engines.torch.engine import TorchEngine
+from service.worker.engines.loading import create_engine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 
@@ -29,7 +29,7 @@ def unready_gateway() -> FastAPI:
 
 def unready_worker() -> FastAPI:
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1)
-    return create_worker(settings, TorchEngine(settings))
+    return create_worker(settings, create_engine(settings))
 
 
 def stuck() -> FastAPI:

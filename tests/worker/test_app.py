@@ -27,6 +27,7 @@ from service.wire import (
     WorkerInfo,
 )
 from service.worker.app import create_worker
+from service.worker.engines.loading import create_engine
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
@@ -62,13 +63,13 @@ LONG = structs.replace(
 
 @pytest.fixture(scope="module")
 async def worker() -> AsyncIterator[httpx.AsyncClient]:
-    async with ready_worker(SETTINGS, TorchEngine(SETTINGS)) as client:
+    async with ready_worker(SETTINGS, create_engine(SETTINGS)) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 async def engine() -> AsyncIterator[TorchEngine]:
-    engine = TorchEngine(SETTINGS)
+    engine = TorchEngine(device="cpu", threads=1)
     await engine.start(resolve(str(TINY)))
     yield engine
     await engine.close()
@@ -228,7 +229,7 @@ async def test_a_timeout_that_is_no_number_of_ms_is_no_timeout(
 
 
 async def test_a_worker_that_has_not_loaded_yet_is_alive_and_not_ready() -> None:
-    app = create_worker(SETTINGS, TorchEngine(SETTINGS))
+    app = create_worker(SETTINGS, create_engine(SETTINGS))
     async with client_of(app) as worker:
         for answer in (
             await send(worker, SHORT),

@@ -23,6 +23,7 @@ from service.observability.score_metrics import short_digest
 from service.wire import ScoreCall, Scored
 from service.worker.app import create_worker
 from service.worker.engines.base import Begin, PairVerdict, no_callback
+from service.worker.engines.loading import create_engine
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY, free_port
@@ -110,7 +111,9 @@ async def test_a_broken_checkpoint_never_turns_ready(
     damage(checkpoint)
     ready, failed = asyncio.Event(), asyncio.Event()
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1)
-    app = create_worker(settings, TorchEngine(settings), on_ready=ready.set, on_failure=failed.set)
+    app = create_worker(
+        settings, create_engine(settings), on_ready=ready.set, on_failure=failed.set
+    )
     async with app.router.lifespan_context(app), client_of(app) as client:
         await asyncio.wait_for(failed.wait(), READY_SECONDS)
         for path in ("/health/ready", "/info"):
@@ -127,7 +130,7 @@ async def test_a_broken_checkpoint_never_turns_ready(
 async def test_a_deviation_within_the_tolerance_is_accepted(checkpoint: Path) -> None:
     wrong_logit(checkpoint)
     settings = WorkerSettings(model=str(checkpoint), device="cpu", threads=1, golden_tolerance=0.1)
-    async with ready_worker(settings, TorchEngine(settings)) as client:
+    async with ready_worker(settings, create_engine(settings)) as client:
         assert (await client.get("/health/ready")).status_code == 200
 
 
@@ -185,7 +188,7 @@ async def test_a_folder_without_golden_pairs_is_served_with_a_warning(
         model=str(folder), device="cpu", threads=1, golden_check_seconds=0.01, log_level="info"
     )
     with caplog.at_level("INFO"):
-        async with ready_worker(settings, TorchEngine(settings)) as client:
+        async with ready_worker(settings, create_engine(settings)) as client:
             await asyncio.sleep(0.05)
             (info,) = (await client.get("/info")).json()
             page = (await client.get("/metrics")).text
@@ -203,7 +206,7 @@ async def test_a_folder_without_golden_pairs_is_served_with_a_warning(
 
 async def test_the_number_of_golden_pairs_is_reported() -> None:
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1)
-    async with ready_worker(settings, TorchEngine(settings)) as client:
+    async with ready_worker(settings, create_engine(settings)) as client:
         (info,) = (await client.get("/info")).json()
     labels = {"model": "gmr-tiny", "digest": short_digest(info["digest"])}
     count = len(read_golden(TINY))

@@ -1,7 +1,7 @@
-"""A pair that the network cannot score fails alone: its batch is halved until it is found.
+"""Isolation of pairs that the network fails for: a failing batch is halved until they are found.
 
-Knows rows and functions over them, no tensors. Invariant: a row is without a logit only if the
-network failed for it alone, and did not fail for a pair that is known to be good.
+Depends on rows and functions over them, not on tensors. Invariant: a row has no logit only where
+the network failed for that row alone while it still scored a pair known to work.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from typing import TypeVar
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
-MOST_LOGIT = 1e30
-"""No network that works comes near, and no reply holds larger ones."""
+MAX_LOGIT = 1e30
+"""Logits beyond this are an error: no working network comes near, and replies cannot hold them."""
 
 
 def attempt(work: Callable[[], Result], works: Callable[[], bool]) -> Result | None:
-    """`work`'s result, None where it failed. Where `works` says that nothing works, raises what
-    `work` raised."""
+    """Run `work`; returns None where it fails and `works` reports that the network still works.
+
+    Raises the exception of `work` where the network no longer works.
+    """
     try:
         return work()
-    except Exception as failure:  # of any kind: a network documents none
-        # whose frames hold on to the tensors of the pass that failed
+    except Exception as failure:  # the network documents no narrower kind
+        # the traceback's frames would keep the failed pass's tensors alive
         cause = failure.with_traceback(None)
+
     if not works():
         raise cause
     return None
@@ -34,16 +37,20 @@ def attempt(work: Callable[[], Result], works: Callable[[], bool]) -> Result | N
 def isolated(
     rows: Sequence[Row], score: Callable[[Sequence[Row]], list[float]], works: Callable[[], bool]
 ) -> list[float | None]:
-    """`score`'s logit for each row, None for a row that has none; raises as `attempt` does."""
+    """The logit of each row, or None for a row that the network fails for.
+
+    Raises as `attempt` does.
+    """
     logits = attempt(partial(score, rows), works)
     if logits is not None:
         return [logit if is_logit(logit) else None for logit in logits]
     if len(rows) == 1:
         return [None]
+
     middle = len(rows) // 2
     return [*isolated(rows[:middle], score, works), *isolated(rows[middle:], score, works)]
 
 
 def is_logit(value: float) -> bool:
-    """Whether a number can be a score."""
-    return math.isfinite(value) and abs(value) <= MOST_LOGIT
+    """Whether a number can be a score: finite, and at most `MAX_LOGIT` in size."""
+    return math.isfinite(value) and abs(value) <= MAX_LOGIT

@@ -1,4 +1,4 @@
-"""The only place that names the engines."""
+"""Choice of an engine by the settings: the only module that names the engines."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from service.worker.settings import WorkerSettings
 
 
 def create_engine(settings: WorkerSettings) -> Engine:
-    """The engine that the settings ask for, not started yet."""
+    """The engine that the settings name, not started yet."""
     match settings.engine:
         case "torch":
             from service.worker.engines.torch.engine import TorchEngine
 
-            return TorchEngine(settings)
+            return TorchEngine(
+                device=settings.device,
+                threads=settings.threads,
+                batch_tokens=settings.batch_tokens,
+                stall_seconds=settings.stall_seconds,
+            )
         case "vllm":
             from service.worker.engines.vllm.engine import VllmEngine
 
-            return VllmEngine(settings)
+            return VllmEngine(settings.engine_arguments, stall_seconds=settings.stall_seconds)

@@ -1,8 +1,8 @@
-"""What every engine does alike: documents into prompts, logits into verdicts, a checkpoint into its
-description.
+"""Steps that every engine shares: documents into prompts, logits into verdicts, a checkpoint into
+its description.
 
-Knows calls and the checkpoint's family, no engine. Invariant: two engines given one call read the
-same token ids.
+Depends on calls and the checkpoint's family, not on an engine. Invariant: two engines that get one
+call read the same token ids.
 """
 
 from __future__ import annotations
@@ -26,16 +26,20 @@ from service.wire import (
 )
 
 PIECE_CHARACTERS = 2**16
-"""What one piece of a call's rendering reads, about: some 20 ms of a core. A call gives way to
-others after each piece, and one that is abandoned stops after the piece that is being rendered."""
+"""Characters that one piece of rendering reads, which take some 20 ms of a core. A call gives way
+to others after each piece, and a call that is abandoned stops after the current one."""
 _PART_CHARACTERS = 64
-"""What a document or an image takes besides texts, in characters' time."""
+"""Time that a document or an image takes besides its texts, in characters."""
 CUT = "cut 2"
-"""How a text that is too long is cut: a part of every model's digest, for it decides scores."""
+"""Version of the rule by which long texts are cut. It decides scores, so it is part of every
+model's digest."""
 
 
 class CallRenderer:
-    """Makes one call's prompts, a piece at a time. Its methods block: call them off the loop."""
+    """Renders the prompts of one call, some documents at a time.
+
+    Its methods block: call them off the event loop, one at a time.
+    """
 
     def __init__(self, checkpoint: Checkpoint, call: ScoreCall) -> None:
         self._checkpoint, self._call = checkpoint, call
@@ -43,25 +47,30 @@ class CallRenderer:
 
     def prompts(self, documents: Sequence[WireItem]) -> list[Prompt | PairTooLong]:
         """One prompt for each of some of the call's documents, in order."""
-        call = self._call
         if self._rendering is None:
-            default = self._checkpoint.manifest.default_instruction
-            instruction = call.instruction if call.instruction is not None else default
-            query = _item(call.query, call.images)
-            family = self._checkpoint.family
-            self._rendering = family.renderer((instruction,), query, truncate=call.truncate)
-        return self._rendering.prompts([_item(document, call.images) for document in documents])
+            self._rendering = self._open()
+        return self._rendering.prompts([_item(item, self._call.images) for item in documents])
+
+    def _open(self) -> Rendering:
+        call = self._call
+        instruction = call.instruction
+        if instruction is None:
+            instruction = self._checkpoint.manifest.default_instruction
+
+        query = _item(call.query, call.images)
+        return self._checkpoint.family.renderer((instruction,), query, truncate=call.truncate)
 
 
 def pieces(documents: Sequence[WireItem]) -> Iterator[range]:
-    """Runs of documents by index, each of `PIECE_CHARACTERS` at most or of one document."""
+    """Runs of documents by index, each of at most `PIECE_CHARACTERS` or of one document."""
     first, characters = 0, 0
     for index, document in enumerate(documents):
-        size = _PART_CHARACTERS + sum(_characters(part) for part in document)
+        size = _PART_CHARACTERS + sum(map(_characters, document))
         if first < index and characters + size > PIECE_CHARACTERS:
             yield range(first, index)
             first, characters = index, 0
         characters += size
+
     if documents:
         yield range(first, len(documents))
 
@@ -71,15 +80,14 @@ def refused(pair: PairTooLong) -> Refused:
     return Refused(PairTooLongError.code, "" if pair.part == "pair" else pair.part)
 
 
-def image(pixels: Pixels) -> Image:
-    """An image as the family knows it."""
+def prompt_image(pixels: Pixels) -> Image:
+    """The image of a prompt that some pixels of a call stand for."""
     return Image(pixels.digest, pixels.width, pixels.height)
 
 
 def scored(family: Family, prompt: Prompt, logit: float, reused_tokens: int = 0) -> Scored:
     """The verdict on a prompt that has a score, with the prompt's cost."""
-    rules = family.images
-    image_tokens = sum(rules.tokens(shown) for shown in prompt.images) if rules else 0
+    image_tokens = sum(map(family.images.tokens, prompt.images)) if family.images else 0
     return Scored(
         logit,
         len(prompt.prefix.ids) + len(prompt.suffix.ids),
@@ -97,15 +105,20 @@ def describe(
     engine: str,
     dtype: str,
     device: str,
+    cut: str = CUT,
 ) -> WorkerInfo:
-    """A model as it is served. Its digest covers files, engine and dtype, and `parts`: what else
-    decides a score."""
+    """A served model.
+
+    Its digest covers files, engine, dtype and the `cut` rule, and `parts`: further arguments that
+    decide a score.
+    """
     manifest, model = checkpoint.manifest, adapter or checkpoint
+    digested = [checkpoint.digest, engine, dtype, cut, *parts]
+    if adapter:
+        digested.append(adapter.digest)
+    digest = hashlib.sha256("\n".join(digested).encode()).hexdigest()
+
     transform = checkpoint.transform
-    parts = (CUT, *parts, adapter.digest) if adapter else (CUT, *parts)
-    digest = hashlib.sha256(
-        "\n".join((checkpoint.digest, engine, dtype, *parts)).encode()
-    ).hexdigest()
     return WorkerInfo(
         model=model.name,
         digest=f"sha256:{digest}",
@@ -134,4 +147,5 @@ def _characters(part: str | int) -> int:
 
 
 def _item(item: WireItem, images: Sequence[Pixels]) -> Item:
-    return tuple(part if isinstance(part, str) else image(images[part]) for part in item)
+    """A side of a pair as the family takes it: images in the place of their indexes."""
+    return tuple(part if isinstance(part, str) else prompt_image(images[part]) for part in item)

@@ -23,7 +23,6 @@ from model_store.training.sources import open_sources
 from model_store.training.train import train
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
-from service.worker.settings import WorkerSettings
 from tests.model_store.training.rows import draw, write_rows
 from tests.qwen3 import AuthorsCode, write_qwen3
 
@@ -120,7 +119,7 @@ async def test_the_torch_engine_has_the_parity_files_logits(published: Path) -> 
     assert [pair.logit for pair in golden] == [
         pair["logits"]["reloaded"] for pair in record["pairs"]
     ]
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(published)))
     assert await check_golden(engine, info, golden, None) < TOLERANCE
     await engine.close()

@@ -4,8 +4,8 @@ call."""
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -13,16 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model_store.checkpoint import resolve
+from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.prompt import Segment
-from service.observability.engine_metrics import ISOLATED_PAIRS
 from service.wire import Pixels, Refused, ScoreCall, Scored
-from service.worker.engines.isolation import MOST_LOGIT, isolated
+from service.worker.engines.isolation import MAX_LOGIT, isolated
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.engines.torch.network import Network
 from service.worker.engines.torch.shared_prefix import Prefix
-from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
+from tests.metrics import metric_value
 from tests.worker.calls import as_call, pictures, verdicts
 
 MARK = "zebra"
@@ -38,19 +37,19 @@ FAILURES = [
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 20))
-def test_those_that_fail_and_no_others_have_no_logit(poisoned: list[bool], most: int) -> None:
+def test_those_that_fail_and_no_others_have_no_logit(poisoned: list[bool], max_rows: int) -> None:
     """The function also fails for many rows at once, as one that runs out of memory does."""
     rows = list(enumerate(poisoned))
 
-    def score(some: Sequence[tuple[int, bool]]) -> list[float]:
-        if len(some) > most or any(bad for _, bad in some):
+    def score(batch: Sequence[tuple[int, bool]]) -> list[float]:
+        if len(batch) > max_rows or any(bad for _, bad in batch):
             raise RuntimeError
-        return [float(number) for number, _ in some]
+        return [float(number) for number, _ in batch]
 
     assert isolated(rows, score, lambda: True) == [None if bad else number for number, bad in rows]
 
 
-@pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf, MOST_LOGIT * 10])
+@pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf, MAX_LOGIT * 10])
 def test_what_is_no_logit_is_none(logit: float) -> None:
     assert isolated(
         "abc", lambda rows: [logit if row == "b" else 1.0 for row in rows], lambda: True
@@ -70,38 +69,30 @@ def test_what_fails_for_a_good_pair_too_is_raised_at_once() -> None:
     assert passes == 1
 
 
-class Sick:
-    """A loaded network that raises what it is told to, where a marked token or an image is among
-    what it is given."""
+class FailingNetwork(Network):
+    """A loaded network that fails on request, where a marked token or an image is in its input."""
 
-    def __init__(self, network: Network, mark: int) -> None:
-        self._network = network
-        self._mark = mark
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(checkpoint, device, dtype)
+        self.mark = marked_token(checkpoint)
+        self.restore()
+
+    def restore(self) -> None:
+        """Fail for marked tokens alone, as at first."""
         self.failure: Exception = RuntimeError()
         self.bad_image = b""
-        self.well = True
-        self.answers: float | None = None
-        self.most_rows = 10**6
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._network, name)
-
-    def _look_at(self, segments: Sequence[Segment]) -> None:
-        if (
-            not self.well
-            or len(segments) > self.most_rows
-            or any(self._mark in segment.ids for segment in segments)
-        ):
-            raise self.failure
+        self.works = True
+        self.marked_logit: float | None = None
+        self.max_rows = 10**6
 
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
         if any(image.digest == self.bad_image for image in images):
             raise self.failure
-        return self._network.encode(images)
+        return super().encode(images)
 
     def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> tuple[Prefix, int]:
-        self._look_at([segment])
-        return self._network.read_prefix(segment, images)
+        self._fail_for([segment])
+        return super().read_prefix(segment, images)
 
     def score(
         self,
@@ -110,31 +101,62 @@ class Sick:
         suffixes: Sequence[Segment],
         images: Mapping[bytes, Tensor],
     ) -> list[float]:
-        if self.answers is None:
-            self._look_at(suffixes)
-        logits = self._network.score(prefix, start, suffixes, images)
-        marked = [self._mark in suffix.ids for suffix in suffixes]
-        return [
-            self.answers if bad and self.answers is not None else logit
-            for bad, logit in zip(marked, logits, strict=True)
-        ]
+        if self.marked_logit is None:
+            self._fail_for(suffixes)
+            return super().score(prefix, start, suffixes, images)
+
+        logits = super().score(prefix, start, suffixes, images)
+        for row, suffix in enumerate(suffixes):
+            if self.mark in suffix.ids:
+                logits[row] = self.marked_logit
+        return logits
+
+    def _fail_for(self, segments: Sequence[Segment]) -> None:
+        marked = any(self.mark in segment.ids for segment in segments)
+        if marked or not self.works or len(segments) > self.max_rows:
+            raise self.failure
+
+
+def marked_token(checkpoint: Checkpoint) -> int:
+    """A token of `MARK` that no other text of these tests has."""
+    encode = checkpoint.family.tokenizer.encode
+    common: set[int] = set()
+    for ids in encode(["a", "b", "<Document>:", "<Document>:a", "<Document>:b", *TEXTS]):
+        common.update(ids)
+    return max(set(encode([f"<Document>:{MARK}"])[0]) - common)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    engine: TorchEngine
+    network: FailingNetwork
 
 
 @pytest.fixture(scope="module")
-async def engine() -> AsyncIterator[TorchEngine]:
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+async def loaded() -> AsyncIterator[Loaded]:
+    networks: list[FailingNetwork] = []
+
+    def load_network(
+        checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    ) -> FailingNetwork:
+        networks.append(FailingNetwork(checkpoint, device, dtype))
+        return networks[0]
+
+    engine = TorchEngine(device="cpu", threads=1, load_network=load_network)
     await engine.start(resolve(str(TINY)))
-    yield engine
+    yield Loaded(engine, networks[0])
     await engine.close()
 
 
 @pytest.fixture
-def sick(engine: TorchEngine, monkeypatch: pytest.MonkeyPatch) -> Sick:
-    suffix = engine._checkpoint.family.suffix
-    common = {token for text in ("a", "b", *TEXTS) for token in suffix((text,)).ids}
-    sick = Sick(engine._network, max(set(suffix((MARK,)).ids) - common))
-    monkeypatch.setattr(engine, "_network", sick)
-    return sick
+def engine(loaded: Loaded) -> TorchEngine:
+    return loaded.engine
+
+
+@pytest.fixture
+def network(loaded: Loaded) -> Iterator[FailingNetwork]:
+    yield loaded.network
+    loaded.network.restore()
 
 
 def call_of(texts: Sequence[str]) -> ScoreCall:
@@ -143,46 +165,46 @@ def call_of(texts: Sequence[str]) -> ScoreCall:
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
 async def test_a_pair_that_makes_the_network_fail_is_refused_alone(
-    engine: TorchEngine, sick: Sick, failure: Exception
+    engine: TorchEngine, network: FailingNetwork, failure: Exception
 ) -> None:
     wanted = await verdicts(engine, call_of(TEXTS))
-    sick.failure = failure
-    before = ISOLATED_PAIRS._value.get()
+    network.failure = failure
+    before = metric_value("rerank_isolated_pairs_total")
     poisoned = [*TEXTS[:7], MARK, *TEXTS[7:40], f"{MARK} again", *TEXTS[40:]]
     found = await verdicts(engine, call_of(poisoned))
-    assert [index for index, each in enumerate(found) if each == REFUSED] == [7, 41]
-    assert [each for each in found if each != REFUSED] == wanted  # to the last bit
-    assert ISOLATED_PAIRS._value.get() == before + 2
+    assert [index for index, verdict in enumerate(found) if verdict == REFUSED] == [7, 41]
+    assert [verdict for verdict in found if verdict != REFUSED] == wanted  # to the last bit
+    assert metric_value("rerank_isolated_pairs_total") == before + 2
     assert engine.healthy()
 
 
-async def test_a_pair_alone_is_refused_too(engine: TorchEngine, sick: Sick) -> None:
+async def test_a_pair_alone_is_refused_too(engine: TorchEngine, network: FailingNetwork) -> None:
     assert await verdicts(engine, call_of([MARK])) == [REFUSED]
 
 
 async def test_an_image_that_makes_the_network_fail_is_refused_alone(
-    engine: TorchEngine, sick: Sick
+    engine: TorchEngine, network: FailingNetwork
 ) -> None:
-    call = as_call("find", ("q",), [*pictures(5, "sick"), ("text",)])
+    call = as_call("find", ("q",), [*pictures(5, "failing"), ("text",)])
     wanted = await verdicts(engine, call)
-    sick.bad_image = call.images[2].digest
+    network.bad_image = call.images[2].digest
     found = await verdicts(engine, call)
     assert found == [*wanted[:2], REFUSED, *wanted[3:]]
 
 
 async def test_a_query_that_makes_the_network_fail_costs_its_own_pairs(
-    engine: TorchEngine, sick: Sick
+    engine: TorchEngine, network: FailingNetwork
 ) -> None:
     assert await verdicts(engine, as_call("find", (MARK,), [("a",), ("b",)])) == [REFUSED, REFUSED]
     assert engine.healthy()
     assert isinstance((await verdicts(engine, call_of(["a"])))[0], Scored)
 
 
-@pytest.mark.parametrize("answer", [math.nan, math.inf, -1e31])
+@pytest.mark.parametrize("logit", [math.nan, math.inf, -1e31])
 async def test_a_pair_whose_logit_is_no_number_is_refused_alone(
-    engine: TorchEngine, sick: Sick, answer: float
+    engine: TorchEngine, network: FailingNetwork, logit: float
 ) -> None:
-    sick.answers = answer
+    network.marked_logit = logit
     found = await verdicts(engine, call_of(["a", MARK, "b"]))
     assert found[1] == REFUSED
     assert isinstance(found[0], Scored)
@@ -190,20 +212,20 @@ async def test_a_pair_whose_logit_is_no_number_is_refused_alone(
 
 
 async def test_batches_that_are_too_much_at_once_are_halved_until_they_fit(
-    engine: TorchEngine, sick: Sick
+    engine: TorchEngine, network: FailingNetwork
 ) -> None:
     wanted = await verdicts(engine, call_of(TEXTS))
-    sick.failure, sick.most_rows = torch.OutOfMemoryError(), 3
+    network.failure, network.max_rows = torch.OutOfMemoryError(), 3
     assert await verdicts(engine, call_of(TEXTS)) == wanted
 
 
 async def test_a_network_that_fails_for_all_fails_the_call_and_is_not_healthy_until_it_works(
-    engine: TorchEngine, sick: Sick
+    engine: TorchEngine, network: FailingNetwork
 ) -> None:
-    sick.well = False
+    network.works = False
     with pytest.raises(RuntimeError):
         await verdicts(engine, call_of(TEXTS))
     assert not engine.healthy()
-    sick.well = True
-    assert all(isinstance(each, Scored) for each in await verdicts(engine, call_of(TEXTS)))
+    network.works = True
+    assert all(isinstance(verdict, Scored) for verdict in await verdicts(engine, call_of(TEXTS)))
     assert engine.healthy()

@@ -28,7 +28,6 @@ from model_store.golden import GoldenPair, Pixels, read_golden
 from service.wire import Scored
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import golden_drift
-from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, write_layout
 from tests.worker.calls import as_call
@@ -100,7 +99,7 @@ def expected_pairs(layout: Layout) -> list[GoldenPair]:
 @pytest.mark.parametrize("name", LAYOUTS)
 async def test_transformers_reads_it(folders: dict[str, Path], name: str) -> None:
     layout = LAYOUTS[name]
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(folders[name])))
     drift = await golden_drift(engine, info, expected_pairs(layout))
     await engine.close()

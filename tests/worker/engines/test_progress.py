@@ -1,22 +1,23 @@
-"""A worker is alive while work gets on: not because it answers, and not only while somebody
-waits."""
+"""A worker is alive while its work makes progress, whether or not it answers and a caller waits."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+import torch
 
-from model_store.checkpoint import Adapter, Checkpoint
-from service.wire import ScoreCall, ScoreReply, WorkerInfo
+from model_store.checkpoint import Checkpoint
+from service.wire import ScoreCall, ScoreReply
 from service.worker.app import create_worker
-from service.worker.engines.base import Progress
+from service.worker.engines.progress import Progress
 from service.worker.engines.torch.engine import TorchEngine
+from service.worker.engines.torch.network import Network
 from service.worker.settings import WorkerSettings
 
 CALL = ScoreCall(
@@ -84,35 +85,41 @@ def test_callers_who_give_up_early_add_up_until_something_is_done() -> None:
     assert progress.stalled_seconds() == 0
 
 
-class Stuck(TorchEngine):
-    """A real engine whose forward passes wait for `free`."""
+class Gate:
+    """Holds forward passes back while `free` is not set."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(settings)
-        self.free, self.waits = threading.Event(), threading.Event()
+    def __init__(self) -> None:
+        self.free, self.waiting = threading.Event(), threading.Event()
         self.free.set()
 
-    async def start(
-        self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
-    ) -> list[WorkerInfo]:
-        served = await super().start(checkpoint, adapters)
-        forward = self._network.score
+    def load_network(
+        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+    ) -> Network:
+        return GatedNetwork(checkpoint, device, dtype, self)
 
-        def waiting(*args: Any, **kwargs: Any) -> list[float]:
-            self.waits.set()
-            self.free.wait()
-            self.waits.clear()
-            return forward(*args, **kwargs)
+    def wait(self) -> None:
+        self.waiting.set()
+        self.free.wait()
+        self.waiting.clear()
 
-        self._network.score = waiting  # type: ignore[method-assign]
-        return served
+
+class GatedNetwork(Network):
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, gate: Gate
+    ) -> None:
+        super().__init__(checkpoint, device, dtype)
+        self._gate = gate
+
+    def score(self, *args: Any, **kwargs: Any) -> list[float]:
+        self._gate.wait()
+        return super().score(*args, **kwargs)
 
 
 class Running:
-    """A worker in this process, and how it is asked."""
+    """A worker in this process, its client, and the gate of its engine."""
 
-    def __init__(self, engine: Stuck, client: httpx.AsyncClient) -> None:
-        self.engine = engine
+    def __init__(self, gate: Gate, client: httpx.AsyncClient) -> None:
+        self.gate = gate
         self.client = client
 
     async def status(self, path: str) -> int:
@@ -132,26 +139,26 @@ class Running:
 
 @pytest.fixture(scope="module")
 async def worker() -> AsyncIterator[Running]:
-    settings = WorkerSettings(device="cpu", threads=1, stall_seconds=1)
-    engine = Stuck(settings)
-    app = create_worker(settings, engine)
+    gate = Gate()
+    engine = TorchEngine(device="cpu", threads=1, stall_seconds=1, load_network=gate.load_network)
+    app = create_worker(WorkerSettings(), engine)
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://worker")
     async with client, app.router.lifespan_context(app):
-        running = Running(engine, client)
+        running = Running(gate, client)
         try:
             await running.becomes(200, "/health/ready")
             yield running
         finally:
-            engine.free.set()
+            gate.free.set()
 
 
 async def test_a_stuck_forward_pass_ends_health_until_it_is_over(worker: Running) -> None:
-    worker.engine.free.clear()
+    worker.gate.free.clear()
     asked = asyncio.create_task(worker.score())
     await worker.becomes(503)
     assert [await worker.status(path) for path in ("/health/ready", "/info")] == [503, 503]
     assert not asked.done()
-    worker.engine.free.set()
+    worker.gate.free.set()
     assert all((await asked).pairs)
     assert [await worker.status(path) for path in ("/health/live", "/health/ready", "/info")] == [
         200,
@@ -161,13 +168,13 @@ async def test_a_stuck_forward_pass_ends_health_until_it_is_over(worker: Running
 
 
 async def test_it_is_stuck_although_nobody_waits_any_more(worker: Running) -> None:
-    worker.engine.free.clear()
+    worker.gate.free.clear()
     asked = asyncio.create_task(worker.score())
-    await asyncio.to_thread(worker.engine.waits.wait)
+    await asyncio.to_thread(worker.gate.waiting.wait)
     asked.cancel()
     await asyncio.gather(asked, return_exceptions=True)
     await worker.becomes(503)
-    worker.engine.free.set()
+    worker.gate.free.set()
     await worker.becomes(200)
     assert all((await worker.score()).pairs)
 

@@ -3,14 +3,12 @@ digest."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from model_store.checkpoint import resolve
 from service.wire import ScoreCall, WireItem, WorkerInfo
-from service.worker.engines import prompts
-from service.worker.engines.prompts import PIECE_CHARACTERS, CallRenderer, describe, pieces
+from service.worker.engines.prompts import CUT, PIECE_CHARACTERS, CallRenderer, describe, pieces
 from tests.conftest import TINY
 
 lengths = st.integers(0, 3) | st.integers(0, 2 * PIECE_CHARACTERS)
@@ -48,13 +46,13 @@ def test_a_call_rendered_in_pieces_is_the_call_rendered_at_once() -> None:
     assert found == CallRenderer(checkpoint, call).prompts(given)
 
 
-def test_another_way_to_cut_is_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores that were remembered from texts that were cut otherwise are not used."""
+def test_another_rule_of_cutting_is_another_model() -> None:
+    """Cached scores of texts that were cut by another rule are not used."""
 
-    def described() -> WorkerInfo:
-        return describe(resolve(str(TINY)), parts=(), engine="torch", dtype="float32", device="cpu")
+    def described(**options: str) -> WorkerInfo:
+        return describe(
+            resolve(str(TINY)), parts=(), engine="torch", dtype="float32", device="cpu", **options
+        )
 
-    before = described()
-    assert described() == before
-    monkeypatch.setattr(prompts, "CUT", "as it was")
-    assert described().digest != before.digest
+    assert described() == described(cut=CUT)
+    assert described(cut="another").digest != described().digest

@@ -17,7 +17,6 @@ from model_store.golden import GoldenPair, read_golden, write_golden
 from model_store.manifest import CheckpointUnusable, digest_files, read_manifest, write_manifest
 from service.wire import Pixels, ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
-from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.qwen3 import INSTRUCTION, AuthorsCode, write_qwen3
 from tests.worker.calls import verdicts
@@ -84,7 +83,7 @@ def expect_described(info: WorkerInfo) -> None:
 
 
 async def test_torch_scores_qwen3_as_its_authors_do(qwen3: Path, expected: list[float]) -> None:
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(qwen3)))
     expect_described(info)
     found = await verdicts(engine, call_of(info.model))
@@ -124,7 +123,7 @@ def single_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_torch_reads_a_single_label(single_label: Path) -> None:
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(single_label)))
     assert info.read_out == "yes"
     for pair in read_golden(single_label):

@@ -42,7 +42,7 @@ class Prefix:
         return self.layers[0][0].shape[2]
 
 
-def keys(prefix: int, suffix: int) -> int:
+def padded_keys(prefix: int, suffix: int) -> int:
     """Keys that a candidate's attention is computed over, from tokens: those that it sees, and some
     that it does not."""
     ends = suffix + -suffix % ROW_TILE
@@ -83,7 +83,7 @@ class SharedPrefixDecoder:
         """
         rotary = self._rotary(self._model, embeddings, positions)
         rows, longest, _ = embeddings.shape
-        seen_by_all = keys(prefix.tokens, int(lengths.max()))
+        seen_by_all = padded_keys(prefix.tokens, int(lengths.max()))
         beyond = seen_by_all - prefix.tokens - longest
         mask = torch.ones(longest, seen_by_all, dtype=torch.bool, device=embeddings.device).tril(
             prefix.tokens

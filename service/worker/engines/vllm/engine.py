@@ -1,18 +1,17 @@
-"""Scoring with vLLM, for production: what a call is made into, and in which order the engine gets
-it.
+"""Scoring with vLLM, for production: prompts of calls, and the order in which the engine gets them.
 
-Knows calls, prompts and one `VllmRuntime`, nothing of HTTP. A call's documents go through in
+Depends on calls, prompts and one `VllmRuntime`, not on HTTP. A call's documents go through in
 chunks, shortest first: while the engine works on one chunk, the next is rendered on another thread
-and its new images are encoded. The query's prefix goes in with the first document and is in the
-prefix cache for all others. Invariant: a pair's logit does not depend on chunks, order or company,
-and closing a call takes its unscored pairs out of the engine.
+and its new images are encoded. The query's prefix is sent with the first document, and the others
+take it from the prefix cache. Invariant: a pair's logit does not depend on chunks, on order or on
+other calls, and closing a call takes its unscored pairs out of the engine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,89 +20,91 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from model_store.checkpoint import Adapter, Checkpoint
-from model_store.families.family import ImageRules
-from model_store.families.prompt import Image, Prompt, Segment
-from model_store.families.prompt import PairTooLong as TooLong
+from model_store.families.prompt import Image, PairTooLong, Prompt, Segment
 from service.cores import cores
 from service.errors import NoWorker, WorkerFailed
 from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_PAIRS
-from service.wire import Pixels, Refused, ScoreCall, WireItem, WorkerInfo
+from service.wire import Refused, ScoreCall, WorkerInfo
 from service.worker.engines.base import Begin, EngineRefused, PairVerdict, no_callback
 from service.worker.engines.isolation import is_logit
-from service.worker.engines.prompts import CallRenderer, describe, image, pieces, refused, scored
+from service.worker.engines.prompts import CallRenderer, describe, pieces, refused, scored
 from service.worker.engines.vllm.arguments import decides_scores, quiet, supported_version
+from service.worker.engines.vllm.chunks import chunks
+from service.worker.engines.vllm.image_encoder import ImageEncoder
 from service.worker.engines.vllm.window import Window
-from service.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from service.worker.engines.vllm.runtime import VllmRuntime
 
-_STEPS_AHEAD = 3
+_WINDOW_STEPS = 3
 """Engine steps' worth of tokens that are inside the engine at once: enough that it never waits for
-us, and no more, so that a call that comes later is soon served."""
-_FIRST_SHARE = 4
-"""The first chunk of a call is this much smaller than a step, so that the engine begins early."""
-_CHARACTERS_A_TOKEN = 4
-"""Of English; of other texts each character counts as one."""
+prompts, and few enough that a later call is served soon."""
 _RENDERING_THREADS = 4
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
+Report = Callable[[PairVerdict], None]
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Some of a call's documents by index, rendered, with the embeddings of those of their images
-    that the engine lacked."""
+    """Rendered documents by index, and the embeddings of their images that the engine lacked."""
 
-    prompts: dict[int, Prompt | TooLong]
+    prompts: dict[int, Prompt | PairTooLong]
     embeddings: dict[Image, Tensor]
 
 
 class VllmEngine:
-    """Runs a checkpoint, and LoRA adapters on top of it, in a vLLM engine of its own."""
+    """Runs a checkpoint, and LoRA adapters on top of it, in a vLLM engine of its own.
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
+    `arguments` are engine arguments of vLLM by name. After `stall_seconds` of work without progress
+    the engine reports that it is not healthy.
+    """
+
+    def __init__(self, arguments: Mapping[str, str], *, stall_seconds: float = 60) -> None:
+        self._arguments = arguments
+        self._stall_seconds = stall_seconds
         threads = min(_RENDERING_THREADS, cores())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prompts")
         self._loading: Future[VllmRuntime] | None = None
         self._started = False
-        self._runtime: VllmRuntime
         self._checkpoint: Checkpoint
+        self._runtime: VllmRuntime
         self._window: Window
-        self._encoding: dict[Image, asyncio.Future[dict[Image, Tensor]]] = {}
+        self._encoder: ImageEncoder
 
     async def start(
         self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
     ) -> list[WorkerInfo]:
         """Start the engine, which takes from half a minute to many; raises `CannotLoad`."""
-        engine_version = supported_version()
+        engine = f"vllm {supported_version()}, torch {version('torch').partition('+')[0]}"
         self._checkpoint = checkpoint
         self._loading = self._threads.submit(self._load, checkpoint, adapters)
         self._runtime = runtime = await asyncio.wrap_future(self._loading)
-        self._window = Window(_STEPS_AHEAD * runtime.step_tokens)
+        self._window = Window(_WINDOW_STEPS * runtime.step_tokens)
+        self._encoder = ImageEncoder(runtime.encode)
         await runtime.warm_up()
         self._started = True
 
-        def info(adapter: Adapter | None = None) -> WorkerInfo:
-            return describe(
+        served: list[WorkerInfo] = []
+        for adapter in (None, *adapters):
+            info = describe(
                 checkpoint,
                 adapter,
-                parts=decides_scores(self._settings.engine_arguments),
-                engine=f"vllm {engine_version}, torch {version('torch').partition('+')[0]}",
+                parts=decides_scores(self._arguments),
+                engine=engine,
                 dtype=runtime.dtype,
                 device=runtime.device,
             )
-
-        return [info(), *map(info, adapters)]
+            served.append(info)
+        return served
 
     def healthy(self) -> bool:
         if not self._started:
             return True
-        return not self._runtime.dead and self.stalled_seconds() <= self._settings.stall_seconds
+        return not self._runtime.dead and self.stalled_seconds() <= self._stall_seconds
 
     def stalled_seconds(self) -> float:
         return self._runtime.stalled_seconds() if self._started else 0.0
@@ -112,13 +113,17 @@ class VllmEngine:
         return self._started and self._runtime.dead
 
     async def close(self) -> None:
-        """End the engine, or its loading: vLLM's processes would not notice that this one is gone
-        before they are ready."""
+        """End the engine, or its loading.
+
+        Processes that vLLM has started would outlive this one until they are ready, so they are
+        ended first.
+        """
         loading = self._loading
         while loading and not loading.done():
             for child in multiprocessing.active_children():
                 child.terminate()
-            await asyncio.wait((asyncio.wrap_future(loading),), timeout=_LOOK_SECONDS)
+            await asyncio.wait((asyncio.wrap_future(loading),), timeout=_POLL_SECONDS)
+
         if loading and not loading.cancelled() and not loading.exception():
             await self._in_thread(loading.result().close)
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -126,12 +131,12 @@ class VllmEngine:
     async def score(
         self, call: ScoreCall, begin: Begin = no_callback
     ) -> AsyncGenerator[PairVerdict, None]:
-        """A verdict on each document, as they come; raises `NoWorker` when the engine dies."""
-        told: asyncio.Queue[PairVerdict | None] = asyncio.Queue()
-        feeding = asyncio.create_task(self._feed(call, told.put_nowait, begin))
-        feeding.add_done_callback(lambda _: told.put_nowait(None))
+        """Yield a verdict on each document; raises `NoWorker` when the engine dies."""
+        verdicts: asyncio.Queue[PairVerdict | None] = asyncio.Queue()
+        feeding = asyncio.create_task(self._feed(call, verdicts.put_nowait, begin))
+        feeding.add_done_callback(lambda _: verdicts.put_nowait(None))
         try:
-            while (verdict := await told.get()) is not None:
+            while (verdict := await verdicts.get()) is not None:
                 yield verdict
             if failure := feeding.exception():
                 raise NoWorker if self._runtime.dead else failure
@@ -143,27 +148,26 @@ class VllmEngine:
         quiet()
         from service.worker.engines.vllm.runtime import VllmRuntime
 
-        return VllmRuntime(checkpoint, adapters, self._settings.engine_arguments)
+        return VllmRuntime(checkpoint, adapters, self._arguments)
 
-    async def _feed(
-        self, call: ScoreCall, tell: Callable[[PairVerdict], None], begin: Begin
-    ) -> None:
-        """Hand the engine one pair after the other, as it has room."""
-        met: set[Segment] = set()
-        async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as chunks:
-            async for chunk in chunks:
+    async def _feed(self, call: ScoreCall, report: Report, begin: Begin) -> None:
+        """Send the engine one pair after another, as the window has room."""
+        sent_prefixes: set[Segment] = set()
+        async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as prepared:
+            async for chunk in prepared:
                 for index, prompt in chunk.prompts.items():
-                    if isinstance(prompt, TooLong):
-                        tell((index, refused(prompt)))
+                    if isinstance(prompt, PairTooLong):
+                        report((index, refused(prompt)))
                         continue
-                    cost = len(prompt.suffix.ids) + (
-                        0 if prompt.prefix in met else len(prompt.prefix.ids)
-                    )
-                    met.add(prompt.prefix)
+
+                    cost = len(prompt.suffix.ids)
+                    if prompt.prefix not in sent_prefixes:
+                        sent_prefixes.add(prompt.prefix)
+                        cost += len(prompt.prefix.ids)
                     await self._window.enter(cost)
                     begin()
                     pair = pairs.create_task(
-                        self._score(call, index, prompt, chunk.embeddings, tell)
+                        self._score(call, index, prompt, chunk.embeddings, report)
                     )
                     pair.add_done_callback(partial(self._leave, cost))
 
@@ -176,13 +180,14 @@ class VllmEngine:
         index: int,
         prompt: Prompt,
         embeddings: Mapping[Image, Tensor],
-        tell: Callable[[PairVerdict], None],
+        report: Report,
     ) -> None:
-        """One pair. What the engine cannot do with it concerns this pair alone."""
+        """Score one pair and report its verdict. An engine's refusal concerns this pair alone."""
         try:
-            # the engine let go of an image meanwhile
+            # the engine may have evicted an image since the chunk was prepared
             while missing := self._runtime.lacks(prompt.images) - embeddings.keys():
-                embeddings = {**embeddings, **await self._encoded(call, missing)}
+                added = await self._encoder.embeddings(missing, call.images)
+                embeddings = {**embeddings, **added}
             output = await self._runtime.logit(
                 prompt, embeddings, adapter=call.model, salt=call.cache_salt
             )
@@ -190,94 +195,54 @@ class VllmEngine:
                 raise EngineRefused
         except EngineRefused:
             ISOLATED_PAIRS.inc()
-            tell((index, Refused(WorkerFailed.code)))
-        else:
-            tell(
-                (index, scored(self._checkpoint.family, prompt, output.logit, output.reused_tokens))
-            )
+            report((index, Refused(WorkerFailed.code)))
+            return
+
+        family = self._checkpoint.family
+        report((index, scored(family, prompt, output.logit, output.reused_tokens)))
 
     async def _prepared(self, call: ScoreCall) -> AsyncGenerator[_Chunk, None]:
-        """A call's chunks, each prepared while the one before is worked on."""
-        ahead: asyncio.Task[_Chunk] | None = None
+        """A call's chunks, each prepared while the engine works on the one before."""
         renderer = CallRenderer(self._checkpoint, call)
+        rules = self._checkpoint.family.images
+        preparing: asyncio.Task[_Chunk] | None = None
         try:
-            rules = self._checkpoint.family.images
-            for following in (*_chunks(call, self._runtime.step_tokens, rules), None):
-                chunk = await ahead if ahead else None
-                ahead = (
-                    asyncio.create_task(self._prepare(call, renderer, following))
-                    if following
-                    else None
-                )
+            for indexes in chunks(call, self._runtime.step_tokens, rules):
+                # one at a time: a renderer serves one thread
+                chunk = await preparing if preparing else None
+                preparing = asyncio.create_task(self._prepare(call, renderer, indexes))
                 if chunk:
                     yield chunk
+            if preparing:
+                yield await preparing
         finally:
-            if ahead:
-                ahead.cancel()
-                await asyncio.gather(ahead, return_exceptions=True)
+            if preparing:
+                preparing.cancel()
+                await asyncio.gather(preparing, return_exceptions=True)
 
     async def _prepare(
         self, call: ScoreCall, renderer: CallRenderer, indexes: Sequence[int]
     ) -> _Chunk:
+        """Render the documents at `indexes` and encode the images that the engine lacks."""
         documents = [call.documents[index] for index in indexes]
-        prompts: list[Prompt | TooLong] = []
+        prompts: list[Prompt | PairTooLong] = []
         for piece in pieces(documents):
             prompts += await self._in_thread(renderer.prompts, documents[piece.start : piece.stop])
-        readable = [prompt for prompt in prompts if isinstance(prompt, Prompt)]
-        missing = set[Image]().union(*(self._runtime.lacks(prompt.images) for prompt in readable))
-        IMAGE_CACHE_LOOKUPS.labels("hit").inc(
-            len({shown for prompt in readable for shown in prompt.images} - missing)
-        )
+
+        images: set[Image] = set()
+        missing: set[Image] = set()
+        for prompt in prompts:
+            if isinstance(prompt, Prompt):
+                images.update(prompt.images)
+                missing |= self._runtime.lacks(prompt.images)
+        IMAGE_CACHE_LOOKUPS.labels("hit").inc(len(images - missing))
         IMAGE_CACHE_LOOKUPS.labels("miss").inc(len(missing))
+
         try:
-            embeddings = await self._encoded(call, missing)
-        except EngineRefused:  # which of them it was shows when each pair asks for its own
+            embeddings = await self._encoder.embeddings(missing, call.images)
+        except EngineRefused:  # each pair then asks for its own images, and fails by itself
             embeddings = {}
         return _Chunk(dict(zip(indexes, prompts, strict=True)), embeddings)
 
-    async def _encoded(self, call: ScoreCall, images: Collection[Image]) -> dict[Image, Tensor]:
-        """Embeddings of some of a call's images. What another call is having encoded is waited
-        for."""
-        wanted = set(images) - self._encoding.keys()
-        new = (
-            {shown: pixels.rgb for pixels in call.images if (shown := image(pixels)) in wanted}
-            if wanted
-            else {}
-        )
-        if new:
-            encoding = asyncio.ensure_future(self._runtime.encode(new))
-            self._encoding |= dict.fromkeys(new, encoding)
-            encoding.add_done_callback(lambda _: [self._encoding.pop(shown, None) for shown in new])
-        under_way = {self._encoding[shown] for shown in images}
-        found = await asyncio.gather(*map(asyncio.shield, under_way))
-        return {shown: rows for embeddings in found for shown, rows in embeddings.items()}
-
     async def _in_thread(self, work: Callable[..., Result], *args: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: work(*args))
-
-
-def _chunks(call: ScoreCall, step_tokens: int, rules: ImageRules | None) -> Iterator[list[int]]:
-    """A call's documents, shortest first, in runs of about a step's tokens; the first is
-    shorter."""
-    chunk: list[int] = []
-    limit, filled = step_tokens // _FIRST_SHARE, 0
-    sizes = [_about(document, call.images, rules) for document in call.documents]
-    for index in sorted(range(len(sizes)), key=sizes.__getitem__):
-        if chunk and filled + sizes[index] > limit:
-            yield chunk
-            limit, chunk, filled = step_tokens, [], 0
-        chunk.append(index)
-        filled += sizes[index]
-    if chunk:
-        yield chunk
-
-
-def _about(document: WireItem, images: Sequence[Pixels], rules: ImageRules | None) -> int:
-    """A document's length in tokens, estimated from sizes alone."""
-    tokens = 0
-    for part in document:
-        if isinstance(part, str):
-            tokens += len(part) // _CHARACTERS_A_TOKEN if part.isascii() else len(part)
-        elif rules:
-            tokens += rules.tokens(image(images[part]))
-    return tokens
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

@@ -29,7 +29,8 @@ from model_store.checkpoint import Adapter, Checkpoint
 from model_store.families.prompt import Image, Prompt
 from service.observability.logs import log
 from service.observability.tracing import current_span, propagation_headers
-from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused, Progress
+from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused
+from service.worker.engines.progress import Progress
 from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
 from service.worker.engines.vllm.images import EngineImages
 from service.worker.engines.vllm.overruled import overruled

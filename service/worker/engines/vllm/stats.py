@@ -12,7 +12,8 @@ from typing import Any
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats
 
-from service.worker.engines.base import CannotLoad, count_step
+from service.worker.engines.base import CannotLoad
+from service.worker.engines.progress import count_step
 
 
 class StepStats(StatLoggerBase):  # type: ignore[misc]

@@ -29,7 +29,6 @@ from model_store.training.publish.parity import TOLERANCE
 from model_store.training.publish.run import publish
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
-from service.worker.settings import WorkerSettings
 from tests.model_store.disk import file_size_limit
 from tests.model_store.training.publish.conftest import CELLS, MakeJob, write_adapter
 from tests.worker.engines.vllm.adapters import dated
@@ -159,7 +158,7 @@ class TestMerged:
         )
 
     async def test_a_worker_takes_it(self, folder: Path) -> None:
-        engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+        engine = TorchEngine(device="cpu", threads=1)
         (info,) = await engine.start(resolve(str(folder)))
         assert await check_golden(engine, info, read_golden(folder), None) < TOLERANCE
         await engine.close()
@@ -473,7 +472,7 @@ async def test_an_adapter_of_contrastive_learning_is_served_by_its_yes_alone(
     both = logits_of(network, replace(published, manifest=base.manifest), read_golden(made.output))
     golden = read_golden(made.output)
     assert all(abs(pair.logit - pairs) > 0.1 for pair, pairs in zip(golden, both, strict=True))
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(published)
     assert await check_golden(engine, info, golden, None) < TOLERANCE
     await engine.close()

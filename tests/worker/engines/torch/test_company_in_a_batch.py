@@ -12,7 +12,6 @@ from model_store.checkpoint import resolve
 from model_store.synthetic.examples import Side
 from service.wire import ScoreCall, Scored
 from service.worker.engines.torch.engine import TorchEngine
-from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.worker.calls import as_call, pictures, verdicts
 
@@ -34,7 +33,7 @@ SIZES = (1, 2, 3, 5, 9, 17, 40)
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one thread", "two threads"])
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[TorchEngine]:
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=request.param))
+    engine = TorchEngine(device="cpu", threads=request.param)
     await engine.start(resolve(str(TINY)))
     yield engine
     await engine.close()

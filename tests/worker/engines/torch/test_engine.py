@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from random import Random
 
@@ -13,18 +15,19 @@ import numpy as np
 import pytest
 from msgspec import structs
 from PIL import Image as Pil
+from transformers import AutoTokenizer
 
-from model_store.checkpoint import resolve
+from model_store.checkpoint import Checkpoint, resolve
 from model_store.evaluation.naive import NaiveReranker
-from model_store.families.prompt import PairTooLong, Prompt
-from model_store.manifest import CheckpointUnusable
+from model_store.families.gmr import Gmr
+from model_store.families.prompt import Item, PairTooLong, Prompt, Rendering
+from model_store.families.tokens import LiteralTokenizer
+from model_store.manifest import CheckpointUnusable, Manifest
 from model_store.synthetic import cells
 from model_store.synthetic.examples import Side
-from service.wire import Refused, ScoreCall, Scored, WireItem
+from service.wire import Refused, ScoreCall, Scored
 from service.worker.engines.base import CannotLoad
-from service.worker.engines.prompts import CallRenderer
 from service.worker.engines.torch.engine import TorchEngine
-from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, put, stated, write_layout
 from tests.worker.calls import as_call, verdicts
@@ -33,7 +36,7 @@ TOLERANCE = 1e-4
 
 
 async def make_engine(**settings: object) -> TorchEngine:
-    engine = TorchEngine(WorkerSettings(device="cpu", **settings))
+    engine = TorchEngine(device="cpu", **settings)
     await engine.start(resolve(str(TINY)))
     return engine
 
@@ -53,8 +56,8 @@ def reference() -> NaiveReranker:
 async def logits(engine: TorchEngine, call: ScoreCall) -> list[float]:
     verdicts = {index: verdict async for index, verdict in engine.score(call)}
     found = [verdicts[index] for index in range(len(call.documents))]
-    assert all(isinstance(each, Scored) for each in found)
-    return [each.logit for each in found if isinstance(each, Scored)]
+    assert all(isinstance(verdict, Scored) for verdict in found)
+    return [verdict.logit for verdict in found if isinstance(verdict, Scored)]
 
 
 @pytest.mark.parametrize("cell", cells.CELLS)
@@ -97,16 +100,16 @@ async def test_one_document_equals_a_hundred(engine: TorchEngine, reference: Nai
     shuffled = list(range(len(documents)))
     rng.shuffle(shuffled)
     in_other_order = await logits(
-        engine, as_call("find", query, [documents[place] for place in shuffled])
+        engine, as_call("find", query, [documents[index] for index in shuffled])
     )
     assert (
-        np.abs(np.subtract(in_other_order, [together[place] for place in shuffled])).max()
+        np.abs(np.subtract(in_other_order, [together[index] for index in shuffled])).max()
         < TOLERANCE
     )
-    for place in (0, 40, 98, 99):
-        (alone,) = await logits(engine, as_call("find", query, [documents[place]]))
-        assert alone == pytest.approx(together[place], abs=TOLERANCE)
-        assert reference.logit("find", query, documents[place]) == pytest.approx(
+    for index in (0, 40, 98, 99):
+        (alone,) = await logits(engine, as_call("find", query, [documents[index]]))
+        assert alone == pytest.approx(together[index], abs=TOLERANCE)
+        assert reference.logit("find", query, documents[index]) == pytest.approx(
             alone, abs=TOLERANCE
         )
 
@@ -141,7 +144,7 @@ async def test_token_counts_are_those_of_the_prompt(
 ) -> None:
     example = cells.sample("T-I", Random("counts"), "heldout", 1)
     call = as_call("find", example.query, [example.documents[0]])
-    ((_, verdict),) = [each async for each in engine.score(call)]
+    ((_, verdict),) = [verdict async for verdict in engine.score(call)]
     assert isinstance(verdict, Scored)
     pixels = call.images[0]
     assert verdict.image_tokens == pixels.width * pixels.height // 28**2
@@ -149,7 +152,7 @@ async def test_token_counts_are_those_of_the_prompt(
         "<Instruct>:"
         f" find<Query>:{example.query[0]}\n<Document>:<|vision_start|><|image_pad|><|vision_end|>"
     )
-    system = reference._tokenizer.apply_chat_template(
+    system = AutoTokenizer.from_pretrained(TINY).apply_chat_template(
         [{"role": "system", "content": ""}], tokenize=False
     )
     assert verdict.prompt_tokens > len(
@@ -185,20 +188,51 @@ async def test_calls_take_turns(engine: TorchEngine) -> None:
     assert finished == ["small", "large"]
 
 
-class Watched:
-    """Counts what `CallRenderer` makes: the sizes of the pieces of each call, in their order."""
+class WatchedFamily(Gmr):
+    """GMR that records each call's query and the number of documents in each of its pieces."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, tokenizer: LiteralTokenizer, manifest: Manifest) -> None:
+        super().__init__(tokenizer, template=manifest.template, pixels=manifest.pixels)
         self.pieces: list[tuple[str, int]] = []
-        prompts = CallRenderer.prompts
 
-        def counted(
-            renderer: CallRenderer, documents: Sequence[WireItem]
-        ) -> list[Prompt | PairTooLong]:
-            self.pieces.append((str(renderer._call.query[0]), len(documents)))
-            return prompts(renderer, documents)
+    def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
+        rendering = super().renderer(instruction, query, truncate=truncate)
+        return WatchedRendering(rendering, str(query[0]), self.pieces)
 
-        patch.setattr(CallRenderer, "prompts", counted)
+
+@dataclass(frozen=True)
+class WatchedRendering:
+    rendering: Rendering
+    query: str
+    pieces: list[tuple[str, int]]
+
+    def prompts(self, documents: Sequence[Item]) -> list[Prompt | PairTooLong]:
+        self.pieces.append((self.query, len(documents)))
+        return self.rendering.prompts(documents)
+
+
+class WatchedCheckpoint(Checkpoint):
+    @cached_property
+    def family(self) -> WatchedFamily:
+        return WatchedFamily(LiteralTokenizer.load(self.folder), self.manifest)
+
+
+@dataclass(frozen=True)
+class Watched:
+    engine: TorchEngine
+    pieces: list[tuple[str, int]]
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Watched]:
+    """An engine, and the pieces that it has rendered."""
+    tiny = resolve(str(TINY))
+    checkpoint = WatchedCheckpoint(tiny.name, tiny.folder, tiny.manifest)
+    engine = TorchEngine(device="cpu")
+    await engine.start(checkpoint)
+    checkpoint.family.pieces.clear()
+    yield Watched(engine, checkpoint.family.pieces)
+    await engine.close()
 
 
 LONG = as_call(
@@ -210,12 +244,11 @@ SMALL = as_call("find", ("small",), [("short",)])
 
 
 async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
-    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+    watched: Watched,
 ) -> None:
-    watched = Watched(monkeypatch)
-    large = asyncio.create_task(logits(engine, LONG))
+    large = asyncio.create_task(logits(watched.engine, LONG))
     await asyncio.sleep(0)
-    await logits(engine, SMALL)
+    await logits(watched.engine, SMALL)
     large.cancel()
     await asyncio.gather(large, return_exceptions=True)
     assert ("small", 1) in watched.pieces[:3]
@@ -223,16 +256,15 @@ async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
 
 
 async def test_a_call_that_is_cancelled_is_rendered_no_further(
-    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+    watched: Watched,
 ) -> None:
-    watched = Watched(monkeypatch)
-    large = asyncio.create_task(logits(engine, LONG))
+    large = asyncio.create_task(logits(watched.engine, LONG))
     while not watched.pieces:
         await asyncio.sleep(0.001)
     large.cancel()
     await asyncio.gather(large, return_exceptions=True)
     begun = len(watched.pieces)
-    await logits(engine, SMALL)
+    await logits(watched.engine, SMALL)
     assert [query for query, _ in watched.pieces[begun:]] in (["small"], ["large", "small"])
 
 
@@ -249,7 +281,7 @@ async def test_what_is_too_long_by_itself_is_named(engine: TorchEngine, part: st
 
 
 async def test_a_gpu_that_is_not_there_is_said_so() -> None:
-    engine = TorchEngine(WorkerSettings(device="cuda"))
+    engine = TorchEngine(device="cuda")
     with pytest.raises(CannotLoad, match="no usable GPU"):
         await engine.start(resolve(str(TINY)))
 
@@ -277,7 +309,7 @@ async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(
     folder = write_layout(tmp_path / "mine", Layout())
     put(folder, "config.json", stated("config.json") | {"quantization_config": quantised})
     with pytest.raises(CheckpointUnusable) as refused:
-        await TorchEngine(WorkerSettings(device="cpu", threads=1)).start(resolve(str(folder)))
+        await TorchEngine(device="cpu", threads=1).start(resolve(str(folder)))
     method = quantised["quant_method"]
     assert str(refused.value).startswith(
         f"mine: its weights are quantised ({method}), which the torch engine does not run: "

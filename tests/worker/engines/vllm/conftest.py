@@ -9,7 +9,6 @@ import pytest
 
 from model_store.checkpoint import resolve
 from service.worker.engines.torch.engine import TorchEngine
-from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.tracing.collector import QUICK, Collector, collecting
 from tests.worker.engines.vllm.adapters import dated, make_adapter
@@ -101,7 +100,7 @@ def worker(request: pytest.FixtureRequest) -> EngineWorker:
 @pytest.fixture(scope="session")
 async def oracle() -> AsyncIterator[TorchEngine]:
     """transformers in this process, in fp32."""
-    engine = TorchEngine(WorkerSettings(device="cpu", threads=1))
+    engine = TorchEngine(device="cpu", threads=1)
     await engine.start(resolve(str(TINY)))
     yield engine
     await engine.close()

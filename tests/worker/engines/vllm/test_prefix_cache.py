@@ -7,7 +7,7 @@ from msgspec import structs
 
 from model_store.checkpoint import resolve
 from service.wire import ScoreCall, Scored
-from service.worker.engines.prompts import image
+from service.worker.engines.prompts import prompt_image
 from tests.conftest import TINY
 from tests.worker.calls import as_call, pictures
 from tests.worker.engines.vllm.agreement import drift
@@ -26,7 +26,7 @@ def call(seed: str) -> tuple[ScoreCall, int]:
     asked = as_call(
         "find", (text, picture), [(f"document {number} " * (number + 1),) for number in range(30)]
     )
-    prefix = resolve(str(TINY)).family.prefix(("find",), (text, image(asked.images[0])))
+    prefix = resolve(str(TINY)).family.prefix(("find",), (text, prompt_image(asked.images[0])))
     return asked, len(prefix.ids)
 
 

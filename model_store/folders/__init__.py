@@ -1,1 +1,1 @@
-"""A checkpoint's folder as hubs have it: which files count, and whether they fit together."""
+"""A checkpoint's folder as hubs have it: the files that count, and the checks of their fit."""

@@ -1,11 +1,9 @@
-"""Which files of a checkpoint's folder loaders read by themselves, and that a digest covers each of
-them.
+"""The files of a checkpoint's folder that loaders read by themselves: the digest covers each.
 
-Knows names of files. Invariant: in a folder that passes, nothing that transformers, tokenizers or
-vLLM read is outside of the digest, and nothing is there that one of them applies and another does
-not.
+Depends on names of files. Invariant: in a folder that passes, the digest covers every file that
+transformers, tokenizers or vLLM read, and no file is applied by one of them and not by another.
 
-What they read of a folder that they are given, with code of the folder's own switched off:
+With code of the folder's own switched off, loaders read these files of a folder:
 `config.json` and the files it names (`config.4.0.0.json`), `generation_config.json`,
 `adapter_config.json` with the adapter's weights, `*.safetensors` with their index,
 `tokenizer*.json`, `vocab.*`, `merges.txt`, `*.model`, `added_tokens.json`,
@@ -13,7 +11,7 @@ What they read of a folder that they are given, with code of the folder's own sw
 `preprocessor_config.json`, `processor_config.json`, `video_preprocessor_config.json`,
 `*quant*_config.json`, and of sentence-transformers `modules.json`, `sentence_*_config.json` and the
 folders that it names. All end in one of `_READ`. Pickled weights (`*.bin`, `*.pt`) and code
-(`*.py`) are never opened: both loaders are told so.
+(`*.py`) are never opened: both loaders are configured so.
 """
 
 from __future__ import annotations
@@ -35,27 +33,25 @@ _POINTER_BYTES = 64
 def files_read(folder: Path) -> list[str]:
     """The files that a loader could read, in the folder and below, as paths inside it.
 
-    Hidden ones are read by none.
+    No loader reads hidden files.
     """
-    found = []
+    files = set()
     for path in folder.rglob("*"):
         inside = path.relative_to(folder)
-        if (
-            path.suffix in _READ
-            and path.is_file()
-            and not any(part.startswith(".") for part in inside.parts)
-        ):
-            found.append(inside.as_posix())
-    return sorted(set(found) - {MANIFEST})
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.suffix in _READ and path.is_file() and not hidden:
+            files.add(inside.as_posix())
+    return sorted(files - {MANIFEST})
 
 
 def refuse_adapter(name: str, folder: Path) -> None:
-    """Raises `CheckpointUnusable` for an adapter alone, and for one beside weights.
+    """Raise `CheckpointUnusable` for an adapter alone, and for one beside weights.
 
     transformers would apply the latter where peft is installed, vLLM never.
     """
     if not (folder / ADAPTER_CONFIG).exists():
         return
+
     if not (folder / "config.json").exists():
         raise CheckpointUnusable(
             f"{name} is a LoRA adapter: serve its base and name it in RERANK_ADAPTERS, or merge it"
@@ -69,8 +65,7 @@ def refuse_adapter(name: str, folder: Path) -> None:
 
 
 def refuse_unlisted(name: str, folder: Path, listed: Collection[str]) -> None:
-    """Raises `CheckpointUnusable` for a file that loaders could read and the manifest does not
-    list."""
+    """Raise `CheckpointUnusable` for a file that loaders could read and no manifest lists."""
     for file in files_read(folder):
         if file not in listed:
             raise CheckpointUnusable(
@@ -80,9 +75,9 @@ def refuse_unlisted(name: str, folder: Path, listed: Collection[str]) -> None:
 
 
 def refuse_pooling(name: str, folder: Path) -> None:
-    """Raises `CheckpointUnusable` for an embedding model of sentence-transformers.
+    """Raise `CheckpointUnusable` for an embedding model of sentence-transformers.
 
-    vLLM would pool as its `modules.json` says.
+    vLLM would pool by its `modules.json`.
     """
     try:
         with (folder / _MODULES).open("rb") as file:
@@ -92,6 +87,7 @@ def refuse_pooling(name: str, folder: Path) -> None:
         return
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise CheckpointUnusable(f"{name}: {_MODULES} cannot be read.") from None
+
     for kind in ("Pooling", "Normalize", "Dense"):
         if kind in kinds:
             raise CheckpointUnusable(
@@ -100,8 +96,7 @@ def refuse_pooling(name: str, folder: Path) -> None:
 
 
 def refuse_pointers(name: str, folder: Path, files: Collection[str]) -> None:
-    """Raises `CheckpointUnusable` where a file is still the pointer that git-lfs puts in its
-    place."""
+    """Raise `CheckpointUnusable` for a file that is still the pointer of git-lfs to it."""
     for file in files:
         try:
             with (folder / file).open("rb") as opened:

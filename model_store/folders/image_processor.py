@@ -1,8 +1,8 @@
-"""A checkpoint's image processor, from the files that transformers reads, in its order.
+"""The image processor of a checkpoint, from the files that transformers reads, in its order.
 
-Depends on two files. Invariant: an image is resized here as transformers resizes it for the same
-folder, up to the family's own bound on an image's area; settings that this service does not apply
-are refused.
+Depends on two files and not on a network. Invariant: an image is resized here as transformers
+resizes it for the same folder, up to the family's own bound on an image's area; settings that this
+service does not apply are refused.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _NESTED = "image_processor"
 
 
 def image_settings(name: str, folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """(the file, its settings): what transformers 5 nests in `processor_config.json` goes before
-    `preprocessor_config.json`.
+    """The file with the settings of the image processor, and the settings; None without one.
 
-    None where there is neither. Raises `CheckpointUnusable` where a file cannot be read.
+    Those that transformers 5 nests in `processor_config.json` take precedence over
+    `preprocessor_config.json`. Raises `CheckpointUnusable` where a file cannot be read.
     """
     processor = read_json(name, folder, PROCESSOR)
     if processor is not None and _NESTED in processor:
@@ -38,14 +38,16 @@ def image_settings(name: str, folder: Path) -> tuple[str, dict[str, Any]] | None
 
 
 def has_processor(name: str, folder: Path) -> bool:
-    """Whether transformers can make the whole processor, videos included, as vLLM has it do even if
-    no video ever comes."""
+    """True where transformers can make the whole processor, videos included.
+
+    vLLM makes all of it, even if no video is ever sent.
+    """
     if (folder / PREPROCESSOR).is_file():
         return True
+
     processor = read_json(name, folder, PROCESSOR) or {}
-    has_video = (
-        "video_processor" in processor or (folder / "video_preprocessor_config.json").is_file()
-    )
+    video_file = folder / "video_preprocessor_config.json"
+    has_video = "video_processor" in processor or video_file.is_file()
     return _NESTED in processor and has_video
 
 
@@ -55,13 +57,14 @@ def pixel_bounds(
     """The smallest and the largest area of an image in pixels, as the checkpoint states them.
 
     `arithmetic` are the settings of the processor that is computed here. `default` stands in for a
-    bound that is not stated; its largest area is the most that the family's authors read. Raises
+    bound that is not stated; its largest area is the largest that the family's authors read. Raises
     `CheckpointUnusable` that names the file and the setting which cannot be followed.
     """
-    found = image_settings(name, folder)
-    if found is None:
+    file_settings = image_settings(name, folder)
+    if file_settings is None:
         return default
-    file, stated = found
+
+    file, stated = file_settings
     _refuse_other_arithmetic(name, file, stated, arithmetic)
 
     size = stated.get("size")
@@ -70,26 +73,29 @@ def pixel_bounds(
             f"{name}: size of {file} is {size!r:.40}, not an object with shortest_edge and"
             " longest_edge."
         )
+
     stated = {**stated, "size": size or {}}
-    least = _area(name, file, stated, ("min_pixels", "shortest_edge"), default.min_pixels)
-    most = _area(name, file, stated, ("max_pixels", "longest_edge"), default.max_pixels)
-    if least > most:
+    smallest = _area(name, file, stated, ("min_pixels", "shortest_edge"), default.min_pixels)
+    largest = _area(name, file, stated, ("max_pixels", "longest_edge"), default.max_pixels)
+    if smallest > largest:
         raise CheckpointUnusable(
-            f"{name}: by {file} min_pixels is {least}, more than max_pixels, {most}."
+            f"{name}: by {file} min_pixels is {smallest}, more than max_pixels, {largest}."
         )
-    if least > default.max_pixels:
+    if smallest > default.max_pixels:
         raise CheckpointUnusable(
-            f"{name}: by {file} min_pixels is {least}, and pictures are read at"
+            f"{name}: by {file} min_pixels is {smallest}, and pictures are read at"
             f" {default.max_pixels} at most."
         )
-    return PixelBounds(min_pixels=least, max_pixels=min(most, default.max_pixels))
+    return PixelBounds(min_pixels=smallest, max_pixels=min(largest, default.max_pixels))
 
 
 def _area(
     name: str, file: str, stated: Mapping[str, Any], keys: tuple[str, str], default: int
 ) -> int:
-    """A bound as the image processor takes it: its own name, then its name in `size`, then the
-    family's default."""
+    """A bound as the image processor takes it.
+
+    Its own name comes first, then its names in `size`, then the family's default.
+    """
     own, edge = keys
     for settings, key in ((stated, own), (stated["size"], edge), (stated["size"], own)):
         value = settings.get(key)
@@ -107,18 +113,22 @@ def _area(
 def _refuse_other_arithmetic(
     name: str, file: str, stated: Mapping[str, Any], arithmetic: Mapping[str, Any]
 ) -> None:
-    for key, due in arithmetic.items():
+    for key, applied in arithmetic.items():
         value = stated.get(key)
-        if value is not None and not _equal(value, due):
+        if value is not None and not _equal(value, applied):
             raise CheckpointUnusable(
-                f"{name}: {key} of {file} is {value!r:.60}, and pictures are read with {due!r:.60}"
-                " only."
+                f"{name}: {key} of {file} is {value!r:.60}, and pictures are read with"
+                f" {applied!r:.60} only."
             )
 
 
-def _equal(value: object, due: object) -> bool:
-    if isinstance(due, list):
-        return isinstance(value, list) and len(value) == len(due) and all(map(_equal, value, due))
-    if isinstance(due, float):
-        return isinstance(value, int | float) and math.isclose(value, due, rel_tol=1e-6)
-    return value == due
+def _equal(value: object, applied: object) -> bool:
+    """Equality of settings, with a tolerance for numbers that were written as decimals."""
+    if isinstance(applied, list):
+        if not isinstance(value, list) or len(value) != len(applied):
+            return False
+        return all(map(_equal, value, applied))
+
+    if isinstance(applied, float):
+        return isinstance(value, int | float) and math.isclose(value, applied, rel_tol=1e-6)
+    return value == applied

@@ -1,8 +1,7 @@
-"""A checkpoint's JSON files, read under a bound, with one sentence for each way in which one cannot
-be read.
+"""The JSON files of a checkpoint, read under a bound, with one sentence for each kind of failure.
 
-Knows files and bytes, not what they mean. Invariant: what is read here is what transformers and
-vLLM read.
+Depends on files and bytes, not on their meaning. Invariant: the object that is read is the one that
+transformers and vLLM read.
 """
 
 from __future__ import annotations
@@ -19,8 +18,10 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_json(name: str, folder: Path, file: str) -> dict[str, Any] | None:
-    """A file's object; None where there is no such file. Raises `CheckpointUnusable` that names the
-    model and the file."""
+    """The object of a file; None where there is no such file.
+
+    Raises `CheckpointUnusable` that names the model and the file.
+    """
     try:
         with (folder / file).open("rb") as opened:
             content = opened.read(MAX_JSON_BYTES + 1)
@@ -48,7 +49,7 @@ def read_json(name: str, folder: Path, file: str) -> dict[str, Any] | None:
 
 
 def refuse_pointer(name: str, file: str, beginning: bytes) -> None:
-    """Raises `CheckpointUnusable` where a file's beginning is that of a git-lfs pointer."""
+    """Raise `CheckpointUnusable` where a file begins as a git-lfs pointer does."""
     if beginning.startswith(_LFS):
         raise CheckpointUnusable(
             f"{name}: {file} is a git-lfs pointer, not the file itself: run `git lfs pull` in the"

@@ -1,8 +1,7 @@
-"""A folder without a manifest, as a model's authors publish it: whether it can be served, and the
-manifest that it would have.
+"""A folder without a manifest, as a model's authors publish it, and the manifest that describes it.
 
-Depends on the layouts that hubs have and on headers of files, loads no network. Invariant: both
-engines load what is described here.
+Depends on the layouts that hubs have and on headers of files, and loads no network. Invariant: both
+engines load every folder that is described here.
 """
 
 from __future__ import annotations
@@ -31,13 +30,16 @@ CONFIG = "config.json"
 
 
 def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifest:
-    """The manifest of a folder that has none; raises `CheckpointUnusable` where it cannot be
-    served."""
+    """The manifest that describes a folder without one.
+
+    Raises `CheckpointUnusable` where the folder cannot be served.
+    """
     if (folder / GOLDEN).exists():
         raise CheckpointUnusable(
             f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end."
         )
     refuse_unloadable(name, folder, weights=weights)
+
     architecture = architecture_of(name, folder)
     family = kind_for(architecture.name)
     images, tower = family.image_template, architecture.vision
@@ -51,6 +53,7 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
         raise CheckpointUnusable(
             f"{name}: a file of the folder cannot be read ({error.strerror})."
         ) from None
+
     return Manifest(
         name=name,
         family=family.name,
@@ -65,13 +68,13 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
 def refuse_unloadable(
     name: str, folder: Path, listed: Manifest | None = None, *, weights: bool = True
 ) -> None:
-    """Raises `CheckpointUnusable` for a folder that one of the engines cannot load, or that they
-    would load differently.
+    """Raise `CheckpointUnusable` for a folder that an engine cannot load or would load differently.
 
     `listed` is the folder's manifest, where it has one. Without `weights` the folder may lack them.
     """
     refuse_adapter(name, folder)
     config = read_config(name, folder)
+
     if listed is not None:
         refuse_unlisted(name, folder, listed.files)
     refuse_pointers(name, folder, files_read(folder))
@@ -81,11 +84,10 @@ def refuse_unloadable(
 
 
 def refuse_quantised(name: str, folder: Path, consequence: str) -> None:
-    """Raises `CheckpointUnusable` for quantised weights, with what follows from that for the
-    caller's purpose.
+    """Raise `CheckpointUnusable` for quantised weights, with the `consequence` for the caller.
 
-    transformers would need another library for them, or would unpack them to another dtype in
-    silence.
+    transformers would need another library for them, or would unpack them silently to another
+    dtype.
     """
     method = quantization_of(folder, read_config(name, folder))
     if method:
@@ -93,10 +95,10 @@ def refuse_quantised(name: str, folder: Path, consequence: str) -> None:
 
 
 def refuse_other_tokens(name: str, folder: Path, tokenizer: LiteralTokenizer) -> None:
-    """Raises `CheckpointUnusable` where a tokenizer gives ids that the network of the same folder
-    has no place for.
+    """Raise `CheckpointUnusable` where a tokenizer does not fit the network of the same folder.
 
-    vLLM finds images by the id that `config.json` states, this service by the tokenizer's.
+    Its ids must be rows of the embeddings. vLLM finds images by the id that `config.json` states,
+    and this service by the tokenizer's, so the two must be equal.
     """
     config = read_config(name, folder)
     architecture = of_config(name, config)
@@ -105,12 +107,13 @@ def refuse_other_tokens(name: str, folder: Path, tokenizer: LiteralTokenizer) ->
         raise CheckpointUnusable(
             f"{name}: its tokenizer has {tokenizer.size} tokens, and the network {vocabulary}."
         )
+
     for field, (default, token) in architecture.stated_tokens.items():
-        stated, found = config.get(field, default), tokenizer.control(token)
-        if stated != found:
+        stated, token_id = config.get(field, default), tokenizer.control(token)
+        if stated != token_id:
             raise CheckpointUnusable(
                 f"{name}: {field} of {CONFIG} is {stated!r:.40}, and the tokenizer has {token} at"
-                f" {found}."
+                f" {token_id}."
             )
 
 

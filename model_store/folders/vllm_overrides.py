@@ -1,7 +1,7 @@
 """Overrides of a checkpoint's `config.json`, the same wherever this project starts vLLM.
 
-Depends on vLLM's `hf_overrides`, not on vLLM. Invariant: with these, one folder gives the same
-network and read-out in all layouts of `config.json` that hubs have.
+Depends on the form of vLLM's `hf_overrides`, not on vLLM. Invariant: with them, all layouts of
+`config.json` that hubs have give the same network and read-out.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def vllm_overrides(name: str, folder: Path, readout: ReadOut) -> dict[str, Any]:
 
     text = network.get("text_config")
     if text is not None and isinstance(readout, SingleLabel):
-        # for this method vLLM looks for the token in the text's configuration alone
+        # for this method vLLM reads the token from the text's configuration alone
         text["classifier_from_token"] = classifier["classifier_from_token"]
     return {"architectures": [architecture.name], **classifier, **network}

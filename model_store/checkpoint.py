@@ -1,7 +1,7 @@
-"""From a model's name to a checkpoint that can be loaded: one that ships, a local folder, a
-registry's, or a model hub's.
+"""A model's name to a checkpoint that can be loaded.
 
-Knows where checkpoints lie and whether they are whole, nothing of networks. Invariant: what
+A name is that of a checkpoint that ships, a local folder, a version in a registry, or a model of a
+hub. Depends on folders, registry and hub, and loads no network. Invariant: a checkpoint that
 `resolve` returns was verified file by file, or comes from a hub at a pinned commit.
 """
 
@@ -44,7 +44,7 @@ from model_store.networks.catalogue import by_name
 from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-_HUB_SAYS = {
+_HUB_FAILURES = {
     "LocalEntryNotFoundError": (
         "the hub is not reached from here, and the model is not in the cache"
     ),
@@ -62,7 +62,7 @@ _HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MO
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with weights, and how they are to be used."""
+    """A folder with weights, and the manifest that describes their use."""
 
     name: str
     folder: Path
@@ -70,12 +70,14 @@ class Checkpoint:
 
     @cached_property
     def family(self) -> Family:
-        """The family of the manifest around the folder's tokenizer; raises `CheckpointUnusable`
-        where they do not fit."""
+        """The family of the manifest around the folder's tokenizer.
+
+        Raises `CheckpointUnusable` where they do not fit.
+        """
         return self.open_family()
 
     def open_family(self, *, max_tokens: int | None = None) -> Family:
-        """As `family`, with a lower limit of tokens a pair, for training on shorter pairs."""
+        """As `family`, with a lower limit of tokens of a pair, for training on shorter pairs."""
         try:
             tokenizer = LiteralTokenizer.load(self.folder)
             refuse_other_tokens(self.name, self.folder, tokenizer)
@@ -95,12 +97,13 @@ class Checkpoint:
 
     @property
     def readout(self) -> ReadOut:
-        """How the last hidden state becomes a score, by the manifest or the family's default."""
+        """The read-out that the manifest names, or the family's default."""
         return readout_of(self.manifest)
 
     @property
     def transform(self) -> Sigmoid:
-        """From a raw score to a probability; raises `CheckpointUnusable` for one not known."""
+        """The transform of a raw score to a probability; raises `CheckpointUnusable` for one that
+        is not known."""
         try:
             return TRANSFORMS[self.manifest.transform]
         except KeyError:
@@ -111,18 +114,16 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """Of all that decides a score but the engine: files, family, template, limits."""
+        """The digest of all that decides a score but the engine: files, prompt, limits."""
         manifest = self.manifest
-        described = manifest.model_dump(exclude=manifest.unstated | {"lineage", "name", "base"}) | {
-            "prompt": self.family.fingerprint
-        }
+        described = manifest.model_dump(exclude=manifest.unstated | {"lineage", "name", "base"})
+        described["prompt"] = self.family.fingerprint
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter (peft's folder) that is served under a name of its own on top of a
-    checkpoint."""
+    """A LoRA adapter (peft's folder) that is served under its own name, on top of a checkpoint."""
 
     name: str
     folder: Path
@@ -140,13 +141,14 @@ def resolve(
 ) -> Checkpoint:
     """The checkpoint of a name.
 
-    That is one that ships; a folder's path; `NAME@production` or `NAME@sha256:...` in `registry`, a
-    folder or URL; the same with the registry's URL before it; or a hub id such as
-    `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a commit. A folder may
-    lack `weights` where the caller can do without, as for sizing. Raises `CheckpointUnusable` with
-    one sentence.
+    A name is one of those that ship; a folder's path; `NAME@production` or `NAME@sha256:...` in
+    `registry`, a folder or URL; the same with the registry's URL before it; or a hub id such as
+    `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a commit. With `weights`
+    off the folder may lack them, for measurements with random weights. Raises `CheckpointUnusable`
+    with one sentence.
     """
     expect_named(name, revision)
+
     if name in shipped():
         return _local(name, SHIPPED / name)
     if Path(name).is_dir():
@@ -159,10 +161,10 @@ def resolve(
 
 
 def expect_named(name: str, revision: str | None = None) -> None:
-    """Raise `CheckpointUnusable` where `resolve` could not find a model of this name. Nothing is
-    read or asked for it."""
+    """Raise `CheckpointUnusable` for a name that `resolve` could not find, without any request."""
     if name in shipped() or Path(name).is_dir() or is_reference(name):
         return
+
     if name.count("/") != 1 or name.startswith((".", "/", "~")) or name.endswith("/"):
         raise CheckpointUnusable(
             f"There is no model {name!r}: it is no folder, no hub id, and none of"
@@ -187,14 +189,15 @@ def resolve_adapter(
     registry: str | None = None,
     model: Checkpoint | None = None,
 ) -> Adapter:
-    """An adapter's folder, or one that a registry has (as for `resolve`), verified where it has a
-    manifest.
+    """The adapter in a folder, or in a registry as for `resolve`.
 
-    Raises `CheckpointUnusable` with one sentence, also where its manifest names another base than
-    `model`, and where a tensor or an option of it has no place beside `model`.
+    It is verified where it has a manifest. Raises `CheckpointUnusable` with one sentence, also
+    where the manifest names another base than `model`, and where `model` has no place for one of
+    the adapter's tensors or options.
     """
     if not folder.is_dir() and is_reference(str(folder)):
         folder, _ = fetch(str(folder), registry, cache)
+
     manifest = read_manifest(folder)
     if manifest is not None:
         verify(folder, manifest)
@@ -203,27 +206,27 @@ def resolve_adapter(
                 f"{name} was trained on another checkpoint than {model.name} (its manifest's base"
                 " differs)."
             )
-    found = read_adapter(folder)
+
+    adapter = read_adapter(folder)
     if model:
-        refuse_unless_read_alike(found, name, model.readout)
-        refuse_unless_fits(found, name, model.folder)
+        refuse_unless_read_alike(adapter, name, model.readout)
+        refuse_unless_fits(adapter, name, model.folder)
+
     files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])
     described = {file: digest.sha256 for file, digest in files.items()}
-    return Adapter(
-        name,
-        folder,
-        found.rank,
-        hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest(),
-    )
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return Adapter(name, folder, adapter.rank, digest)
 
 
 def version_of(served: Checkpoint | Adapter) -> str:
-    """What a registry lists it under; empty where it has no manifest."""
-    return f"sha256:{manifest_digest(served.folder)}" if (served.folder / MANIFEST).exists() else ""
+    """The version that a registry lists it under; empty where it has no manifest."""
+    if not (served.folder / MANIFEST).exists():
+        return ""
+    return f"sha256:{manifest_digest(served.folder)}"
 
 
 def shipped() -> list[str]:
-    """The names that come with the code."""
+    """The names of the checkpoints that ship."""
     return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 
 
@@ -238,11 +241,13 @@ def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
 def _published(folder: Path, manifest: Manifest) -> Checkpoint:
     """A verified folder as a checkpoint; raises `CheckpointUnusable` where it cannot be loaded."""
     refuse_unloadable(manifest.name, folder, manifest)
-    found, needed = architecture_of(manifest.name, folder).name, kind_of(manifest).architecture
-    if found != needed:
+
+    stored = architecture_of(manifest.name, folder).name
+    needed = kind_of(manifest).architecture
+    if stored != needed:
         raise CheckpointUnusable(
             f"{manifest.name}: its family {manifest.family} runs on {needed}, and config.json"
-            f" describes {found}."
+            f" describes {stored}."
         )
     return Checkpoint(manifest.name, folder, manifest)
 
@@ -260,24 +265,23 @@ def _from_hub(name: str, revision: str, cache: Path | None) -> Checkpoint:
 
     try:
         with _quiet_hub():
-            folder = Path(
-                snapshot_download(
-                    name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)
-                )
+            folder = snapshot_download(
+                name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)
             )
-    # the hub's client lets its transport's errors through, whichever that is
-    except Exception as error:
+    except Exception as error:  # errors of the client's transport pass through the client
         kind = type(error).__name__
         raise CheckpointUnusable(
-            f"{name} at {revision} cannot be had from the hub: {_HUB_SAYS.get(kind, kind)}."
+            f"{name} at {revision} cannot be had from the hub: {_HUB_FAILURES.get(kind, kind)}."
         ) from None
-    return replace(_local(name, folder), name=name)
+    return replace(_local(name, Path(folder)), name=name)
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """The hub's client logs each failed try, twice where the process has a log of its own; its
-    failure is told once, by us."""
+    """Silence the hub's client, whose failure is reported once, as `CheckpointUnusable`.
+
+    It logs each failed attempt, and twice where the process has handlers of its own.
+    """
     client = logging.getLogger("huggingface_hub")
     before = client.level
     client.setLevel(logging.CRITICAL)

@@ -1,8 +1,7 @@
-"""Golden pairs: a few pairs of every modality with the logits they must have, kept beside the
-weights.
+"""Golden pairs: pairs of every modality with their reference scores, kept beside the weights.
 
-Knows files, not engines. Invariant: golden pictures are already of the size the model reads, so
-that no resizing stands between the file and the score.
+Depends on files, not on engines. Invariant: the images of golden pairs already have the size that
+the model reads, so that a score does not depend on resizing.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ GOLDEN = "golden.json"
 
 Pixels = npt.NDArray[np.uint8]
 Side = tuple[str | Pixels, ...]
-"""Texts, and pictures as `[height, width, 3]` bytes, in order."""
+"""Texts, and images as `[height, width, 3]` bytes, in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenPair:
-    """One pair, and its logit(yes) - logit(no) as the published weights give it in fp32."""
+    """One pair, and its raw score as the published weights give it in fp32."""
 
     cell: str
     instruction: str
@@ -40,55 +39,64 @@ def read_golden(folder: Path) -> list[GoldenPair]:
     path = folder / GOLDEN
     if not path.exists():
         return []
-    return [
-        GoldenPair(
+
+    pairs = []
+    for entry in json.loads(path.read_text(encoding="utf-8")):
+        pair = GoldenPair(
             cell=entry["cell"],
             instruction=entry["instruction"],
             query=_side(entry["query"], folder),
             document=_side(entry["document"], folder),
             logit=float(entry["logit"]),
         )
-        for entry in json.loads(path.read_text(encoding="utf-8"))
-    ]
+        pairs.append(pair)
+    return pairs
 
 
 def write_golden(folder: Path, pairs: Sequence[GoldenPair]) -> list[str]:
-    """Write the pairs and their pictures; gives the names of the files, for the manifest."""
-    pictures: dict[str, Pixels] = {}
-    entries = [
-        {
+    """Write the pairs and their images; returns the names of the files, for the manifest."""
+    images: dict[str, Pixels] = {}
+    entries = []
+    for pair in pairs:
+        entry = {
             "cell": pair.cell,
             "instruction": pair.instruction,
-            "query": _parts(pair.query, pictures),
-            "document": _parts(pair.document, pictures),
+            "query": _parts(pair.query, images),
+            "document": _parts(pair.document, images),
             "logit": pair.logit,
         }
-        for pair in pairs
-    ]
-    for name, pixels in pictures.items():
+        entries.append(entry)
+
+    for name, pixels in images.items():
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(folder / name, optimize=True)
+
     (folder / GOLDEN).write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-    return [GOLDEN, *pictures]
+    return [GOLDEN, *images]
 
 
-def _parts(side: Side, pictures: dict[str, Pixels]) -> list[dict[str, str]]:
+def _parts(side: Side, images: dict[str, Pixels]) -> list[dict[str, str]]:
+    """A side as JSON. Its images are added to `images`, by the names of their files."""
     parts = []
     for part in side:
         if isinstance(part, str):
             parts.append({"text": part})
-        else:
-            content = repr(part.shape).encode() + part.tobytes()
-            name = f"golden/{hashlib.sha256(content).hexdigest()[:12]}.png"
-            pictures[name] = part
-            parts.append({"image": name})
+            continue
+
+        content = repr(part.shape).encode() + part.tobytes()
+        name = f"golden/{hashlib.sha256(content).hexdigest()[:12]}.png"
+        images[name] = part
+        parts.append({"image": name})
     return parts
 
 
 def _side(parts: list[dict[str, str]], folder: Path) -> Side:
-    return tuple(
-        part["text"]
-        if "text" in part
-        else np.asarray(Image.open(folder / part["image"]).convert("RGB"))
-        for part in parts
-    )
+    """A side from JSON, with its images read from `folder`."""
+    side: list[str | Pixels] = []
+    for part in parts:
+        if "text" in part:
+            side.append(part["text"])
+        else:
+            image = Image.open(folder / part["image"])
+            side.append(np.asarray(image.convert("RGB")))
+    return tuple(side)

@@ -1,8 +1,7 @@
-"""What a checkpoint is: a folder whose `manifest.json`, written last, names its family, its limits,
-and every file's SHA-256.
+"""The manifest of a checkpoint: its family, its limits, and every file's SHA-256.
 
-Knows files and their digests, nothing of networks. Invariant: a folder whose manifest verifies is
-complete and unchanged.
+Depends on files and their digests, not on networks. A folder's `manifest.json` is written last.
+Invariant: a folder whose manifest verifies is complete and unchanged.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ MAX_FILE_BYTES = 2**41
 
 
 class CheckpointUnusable(Exception):
-    """A checkpoint that must not be served; its text is one sentence for the operator."""
+    """A checkpoint that must not be served; the text is one sentence for the operator."""
 
 
 class FileDigest(BaseModel):
-    """What a file must be, to the byte."""
+    """The size and SHA-256 of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +35,7 @@ class FileDigest(BaseModel):
 
 
 class PixelBounds(BaseModel):
-    """The smallest and the largest area an image is resized to, in pixels."""
+    """The smallest and the largest area that an image is resized to, in pixels."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,16 +44,11 @@ class PixelBounds(BaseModel):
 
 
 def _inside(name: str) -> str:
-    """A file's name as a plain path that cannot lead out of the folder."""
+    """Validate a file's name: a plain relative path that cannot lead out of the folder."""
     path = PurePosixPath(name)
-    if (
-        str(path) != name
-        or path.is_absolute()
-        or ".." in path.parts
-        or not path.parts
-        or "\\" in name
-        or "\0" in name
-    ):
+    normal = str(path) == name and bool(path.parts)
+    leads_out = path.is_absolute() or ".." in path.parts
+    if not normal or leads_out or "\\" in name or "\0" in name:
         raise ValueError("not a path inside the folder")
     return name
 
@@ -95,9 +89,9 @@ class Manifest(BaseModel):
 
     @property
     def unstated(self) -> set[str]:
-        """Fields that have their default and came after the first published manifests.
+        """Fields that have their default and were added after the first manifests were published.
 
-        They are left out of files and digests, so that those of before stay valid.
+        They are left out of files and digests, so that earlier ones stay valid.
         """
         defaults = {"pixels": None, "read_out": "", "transform": "sigmoid"}
         return {name for name, default in defaults.items() if getattr(self, name) == default}
@@ -109,18 +103,22 @@ def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Put the manifest in its place in one step: before, the folder is no checkpoint; after, it is
-    complete."""
-    described = manifest.model_dump(
-        exclude=manifest.unstated | (set() if manifest.base else {"base"})
-    )
+    """Write the manifest atomically.
+
+    Before this step the folder is no checkpoint, and after it the checkpoint is complete.
+    """
+    left_out = manifest.unstated
+    if not manifest.base:
+        left_out.add("base")
+
+    described = manifest.model_dump(exclude=left_out)
     text = json.dumps(described, indent=2, sort_keys=True) + "\n"
     write_atomically(folder / MANIFEST, text.encode())
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The folder's manifest; None where there is none, `CheckpointUnusable` where it cannot be
-    read."""
+    """The folder's manifest, or None without one; raises `CheckpointUnusable` for one that cannot
+    be read."""
     try:
         with (folder / MANIFEST).open("rb") as file:
             return parse_manifest(file.read(MAX_MANIFEST_BYTES + 1), folder.name)
@@ -134,6 +132,7 @@ def parse_manifest(content: bytes, name: str) -> Manifest:
     """A manifest from its bytes; raises `CheckpointUnusable` that names `name`."""
     if len(content) > MAX_MANIFEST_BYTES:
         raise CheckpointUnusable(f"{name}/{MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes.")
+
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -143,8 +142,10 @@ def parse_manifest(content: bytes, name: str) -> Manifest:
 
 
 def manifest_digest(folder: Path) -> str:
-    """The SHA-256 of the manifest's bytes, which stands for all files that it lists;
-    `CheckpointUnusable` where there is none."""
+    """The SHA-256 of the manifest's bytes, which stands for all files that it lists.
+
+    Raises `CheckpointUnusable` where there is no manifest.
+    """
     try:
         return sha256(folder / MANIFEST)
     except OSError:
@@ -152,14 +153,17 @@ def manifest_digest(folder: Path) -> str:
 
 
 def verify(folder: Path, manifest: Manifest) -> None:
-    """Compare every file with the manifest; raises `CheckpointUnusable` that names the first one
-    that differs."""
+    """Compare every file with the manifest.
+
+    Raises `CheckpointUnusable` that names the first file which differs or is missing.
+    """
     for name, expected in sorted(manifest.files.items()):
         try:
-            found = _digest(folder / name)
+            digest = _digest(folder / name)
         except OSError:
             raise CheckpointUnusable(f"{folder.name}: {name} is missing.") from None
-        if found != expected:
+
+        if digest != expected:
             raise CheckpointUnusable(
                 f"{folder.name}: {name} is not the file that was published (SHA-256 differs)."
             )

@@ -1,1 +1,1 @@
-"""LoRA adapters: what is in their folders, and whether they fit a base."""
+"""LoRA adapters: the contents of their folders, and the fit to a base."""

@@ -1,8 +1,7 @@
-"""A LoRA adapter's folder, as peft writes it: its settings, its tensors' names and shapes, what its
-header says.
+"""The folder of a LoRA adapter, as peft writes it: settings, tensors' names and shapes, metadata.
 
-Knows peft's files and the two layouts of tensors' names. Loads no weights.
-Invariant: an adapter that was read is LoRA in safetensors; nothing is unpickled.
+Depends on peft's files and on the network's names of tensors, and loads no weights. Invariant: an
+adapter that was read is LoRA in safetensors; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -24,11 +23,12 @@ MAX_RANK = 512
 MAX_TENSORS = 100_000
 MAX_CONFIG_BYTES = 2**20
 READ_OUT, ROWS = "gmr.read_out", "gmr.head"
-"""Keys in the header of the weights: how the score is read, and whose rows read it."""
+"""Keys in the metadata of the weights: the read-out, and the origin of its rows."""
 FROZEN_ROWS = "tokens"
-"""The value of `ROWS` where the vocabulary's own rows of yes and no read the score."""
+"""The value of `ROWS` where the read-out's rows are the vocabulary's own."""
 
 WRAPPED = "base_model.model."
+"""The beginning of every name of a tensor that peft writes."""
 _DTYPES = ("F32", "F16", "BF16")
 
 Shape = tuple[int, ...]
@@ -36,11 +36,12 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class LoraFolder:
-    """An adapter that was looked at, not loaded. `shapes` are by the tensors' names in the file."""
+    """An adapter whose settings and headers were read, without its weights."""
 
     folder: Path
     config: Mapping[str, Any]
     shapes: Mapping[str, Shape]
+    """By the tensors' names in the file."""
     metadata: Mapping[str, str]
     other_dtype: str | None = None
     """The first tensor that holds other numbers than float32, float16 or bfloat16."""
@@ -55,7 +56,7 @@ class LoraFolder:
         return self.metadata.get(READ_OUT, "")
 
     def dated(self, architecture: Architecture) -> bool:
-        """Whether some of its tensors have older names than today's transformers gives them."""
+        """True where a tensor has an older name than the one that today's transformers gives."""
         return any(canonical(name, architecture) not in (name, None) for name in self.shapes)
 
 
@@ -76,21 +77,20 @@ def read_adapter(folder: Path) -> LoraFolder:
             f"{folder.name} is no LoRA adapter ({ADAPTER_CONFIG} and {ADAPTER_WEIGHTS})."
         ) from None
 
-    place = f"{folder.name}/{ADAPTER_CONFIG}"
+    file_name = f"{folder.name}/{ADAPTER_CONFIG}"
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise CheckpointUnusable(f"{place} is not that of a LoRA adapter.")
+        raise CheckpointUnusable(f"{file_name} is not that of a LoRA adapter.")
 
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MAX_RANK:
-        raise CheckpointUnusable(f"{place}: the rank r must be from 1 to {MAX_RANK}.")
+        raise CheckpointUnusable(f"{file_name}: the rank r must be from 1 to {MAX_RANK}.")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise CheckpointUnusable(f"{place}: lora_alpha must be a finite number.")
+        raise CheckpointUnusable(f"{file_name}: lora_alpha must be a finite number.")
     return LoraFolder(folder, config, shapes, metadata, other_dtype)
 
 
 def canonical(name: str, architecture: Architecture) -> str | None:
-    """A tensor's name as peft writes it for today's network; None where the network has no such
-    name."""
+    """The name that peft gives a tensor of today's network; None where the network has none."""
     if not name.startswith(WRAPPED):
         return None
     inner = architecture.current_name(name.removeprefix(WRAPPED))
@@ -101,8 +101,10 @@ def canonical(name: str, architecture: Architecture) -> str | None:
 
 
 def with_sorted_metadata(content: bytes) -> bytes:
-    """A safetensors file's bytes with its metadata in the order of its keys: the library's own
-    order is another each time."""
+    """The bytes of a safetensors file with its metadata sorted by key.
+
+    The library writes metadata in an order that varies from one run to the next.
+    """
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
@@ -119,10 +121,11 @@ def _header(path: Path) -> tuple[dict[str, Shape], dict[str, str], str | None]:
             raise ValueError
 
         shapes: dict[str, Shape] = {}
-        other: str | None = None
+        other_dtype: str | None = None
         for name in names:
             tensor = weights.get_slice(name)
             shapes[name] = tuple(tensor.get_shape())
-            if other is None and tensor.get_dtype() not in _DTYPES:
-                other = name
-        return shapes, dict(weights.metadata() or {}), other
+            if other_dtype is None and tensor.get_dtype() not in _DTYPES:
+                other_dtype = name
+
+        return shapes, dict(weights.metadata() or {}), other_dtype

@@ -46,6 +46,7 @@ _TOWER = {
     "depth": 32,
     "hidden_size": 1280,
     "intermediate_size": 3420,
+    "num_heads": 16,
     "window_size": 112,
     "fullatt_block_indexes": [7, 15, 23, 31],
 }

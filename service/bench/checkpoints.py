@@ -1,7 +1,6 @@
-"""The checkpoint of a benchmark: one by name, one generated, or a large model's shapes without
-weights.
+"""The checkpoint of a benchmark: one by name, one generated, or a large model without weights.
 
-Knows folders, no servers. Invariant: all contenders read one folder.
+Depends on folders, not on servers. Invariant: all contenders read one folder.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from service.bench.plan import GENERATED, SIZES, Plan
 
 
 def make_checkpoint(plan: Plan, scratch: Path) -> Checkpoint:
-    """What a plan names, ready to be served; raises `CheckpointUnusable`."""
+    """The checkpoint that a plan names, ready to be served; raises `CheckpointUnusable`."""
     folder = scratch / "checkpoint"
     if plan.model == GENERATED:
         generate_checkpoint(SHIPPED / "gmr-tiny", folder)
         return resolve(str(folder))
+
     if plan.model in SIZES:
         write_shapes(SHIPPED / "gmr-tiny", folder, plan.model)
         return resolve(str(folder), weights=False)

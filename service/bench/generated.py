@@ -1,7 +1,7 @@
-"""Checkpoints for timing only: one of about 40 M random weights, in which arithmetic rules over
-overhead, and large ones' shapes.
+"""Checkpoints for timing only: random weights, or a large model's sizes without weights.
 
-Knows configs and files. Invariant: all have another checkpoint's tokenizer, so that a text has the
+The random one has about 40 M parameters, enough that arithmetic outweighs overhead. Depends on
+configurations and files. Invariant: all have another checkpoint's tokenizer, so that a text has the
 same ids in each.
 """
 
@@ -16,11 +16,10 @@ from typing import Any
 import torch
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from model_store.families.gmr import CELL, MAX_PIXELS, MIN_PIXELS, Gmr
+
 _COPIED = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 _MAX_IMAGE_TOKENS = 256
-_LARGE_MAX_IMAGE_TOKENS = 1280
-
-
 _TEXT = {
     "hidden_size": 512,
     "intermediate_size": 1536,
@@ -37,54 +36,34 @@ _VISION = {
     "window_size": 112,
     "fullatt_block_indexes": [2, 5],
 }
-_LARGE_VISION = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "window_size": 112,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-}
-# Qwen2.5-VL's own shapes; the tokenizer's vocabulary is padded to theirs.
-_LARGE_TEXT = {
-    "3b": {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151_936,
-    },
-    "7b": {
-        "hidden_size": 3584,
-        "intermediate_size": 18944,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "vocab_size": 152_064,
-    },
-}
 _LARGE_MROPE = {"rope_type": "default", "rope_theta": 1_000_000.0, "mrope_section": [16, 24, 24]}
 
 
 def generate_checkpoint(tokenizer_from: Path, folder: Path) -> None:
-    """Write a random Qwen2.5-VL with the tokenizer of another checkpoint. The same seed, the same
-    weights."""
+    """Write a Qwen2.5-VL with another checkpoint's tokenizer and random weights of a fixed seed."""
     _copy_tokenizer(tokenizer_from, folder)
-    _write_preprocessor(tokenizer_from, folder, _MAX_IMAGE_TOKENS * 28 * 28)
+    _write_preprocessor(tokenizer_from, folder, _MAX_IMAGE_TOKENS * CELL**2)
+
     config = _config(tokenizer_from, _TEXT, _VISION, tied=True)
     torch.manual_seed(0)
     Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
 
 
 def write_shapes(tokenizer_from: Path, folder: Path, size: str) -> None:
-    """Write all of a Qwen2.5-VL of `size`, "3b" or "7b", but its weights."""
+    """Write all files of a GMR of `size`, "3b" or "7b", but its weights.
+
+    The tokenizer is another checkpoint's, whose vocabulary is padded to the model's.
+    """
     _copy_tokenizer(tokenizer_from, folder)
-    _write_preprocessor(tokenizer_from, folder, _LARGE_MAX_IMAGE_TOKENS * 28 * 28)
-    text = _LARGE_TEXT[size] | {"max_position_embeddings": 32_768, "rope_parameters": _LARGE_MROPE}
-    vision = _LARGE_VISION | {"out_hidden_size": text["hidden_size"]}
-    config = _config(tokenizer_from, text, vision, tied=size == "3b")
-    config.architectures = ["Qwen2_5_VLForConditionalGeneration"]
+    _write_preprocessor(tokenizer_from, folder, MAX_PIXELS)
+
+    published = Gmr.published[f"gmr-{size}"]
+    text = {field: published[field] for field in ("vocab_size", *_TEXT)}
+    text |= {"max_position_embeddings": 32_768, "rope_parameters": _LARGE_MROPE}
+    config = _config(
+        tokenizer_from, text, published["vision_config"], tied=published["tie_word_embeddings"]
+    )
+    config.architectures = published["architectures"]
     config.dtype = "bfloat16"
     config.save_pretrained(folder)
 
@@ -92,7 +71,7 @@ def write_shapes(tokenizer_from: Path, folder: Path, size: str) -> None:
 def _config(
     tokenizer_from: Path, text: Mapping[str, Any], vision: Mapping[str, Any], *, tied: bool
 ) -> Any:
-    """Another checkpoint's config with other layers."""
+    """Another checkpoint's configuration with the layers of `text` and `vision`."""
     small = Qwen2_5_VLConfig.from_pretrained(tokenizer_from)
     layers = {
         "layer_types": ["full_attention"] * text["num_hidden_layers"],
@@ -116,11 +95,11 @@ def _copy_tokenizer(tokenizer_from: Path, folder: Path) -> None:
 
 
 def _write_preprocessor(tokenizer_from: Path, folder: Path, max_pixels: int) -> None:
-    processor = json.loads(
-        (tokenizer_from / "preprocessor_config.json").read_text(encoding="utf-8")
-    )
-    processor |= {"min_pixels": 4 * 28 * 28, "max_pixels": max_pixels}
+    """Write another checkpoint's image processor with the bounds of this one."""
+    content = (tokenizer_from / "preprocessor_config.json").read_text(encoding="utf-8")
+    processor = json.loads(content)
+    processor |= {"min_pixels": MIN_PIXELS, "max_pixels": max_pixels}
     processor.pop("size", None)
-    (folder / "preprocessor_config.json").write_text(
-        json.dumps(processor, indent=2), encoding="utf-8"
-    )
+
+    text = json.dumps(processor, indent=2)
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The requests that are timed: four shapes of work, each pair with its text and images at hand.
+"""The requests that are timed: four kinds of queries and documents, texts or images.
 
-Knows texts, pictures and a tokenizer's lengths, nothing of servers or networks. Invariant: a
+Depends on texts, images and a tokenizer's lengths, not on servers or networks. Invariant: a
 workload depends on its letter, its size, its seed and the tokenizer alone.
 """
 
@@ -20,26 +20,27 @@ from PIL import Image, ImageDraw
 from model_store.families.tokens import LiteralTokenizer
 
 Part = str | Image.Image
-"""A query or a document: a text, or a picture."""
+"""A query or a document: a text, or an image."""
 
 QUERY_TOKENS = 300
+TEMPLATE_TOKENS = 70
+"""Tokens of `QUERY_TOKENS` that the template and the instruction have, about."""
 DOCUMENT_TOKENS = 130
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One query with its documents, each a text or a picture. The first `repeated` of them were
-    asked about before."""
+    """One query with its documents, each a text or an image."""
 
     query: Part
     documents: list[Part]
     cache: str = "bypass"
     repeated: int = 0
+    """Documents, from the first on, that an earlier request had."""
 
     def body(self) -> dict[str, Any]:
-        """The request as JSON for `POST /rerank`, past the score cache unless `cache` says
-        otherwise."""
+        """The body for `POST /rerank`. It bypasses the score cache, unless `cache` is set."""
         return {
             "query": _item(self.query),
             "documents": [_item(document) for document in self.documents],
@@ -50,56 +51,75 @@ class Request:
 
 def make_request(letter: str, documents: int, seed: int, tokenizer: LiteralTokenizer) -> Request:
     """A request of workload T, Q, L or C."""
-    rng = Random(f"{letter}/{seed}")
-    query, document = WORKLOADS[letter]
-    text = _Text(rng, tokenizer)
-    return Request(query(text, rng), [document(text, rng) for _ in range(documents)])
+    generator = _Generator(Random(f"{letter}/{seed}"), tokenizer)
+    make_query, make_document = WORKLOADS[letter]
+    query = make_query(generator)
+    return Request(query, [make_document(generator) for _ in range(documents)])
 
 
-class _Text:
-    """English of a wanted number of tokens."""
+class _Generator:
+    """Random texts and images."""
 
     def __init__(self, rng: Random, tokenizer: LiteralTokenizer) -> None:
-        self._rng, self._tokenizer = rng, tokenizer
-        self._words = re.findall(
-            r"[A-Za-z]+[.,]?",
-            " ".join(text for _, text in sorted(pydoc_data.topics.topics.items())),
-        )
+        self._rng = rng
+        self._tokenizer = tokenizer
+        texts = [text for _, text in sorted(pydoc_data.topics.topics.items())]
+        self._words = re.findall(r"[A-Za-z]+[.,]?", " ".join(texts))
 
-    def of(self, tokens: int) -> str:
+    def text(self, tokens: int) -> str:
+        """English of so many tokens."""
         start = self._rng.randrange(len(self._words) - 2 * tokens)
-        return self._tokenizer.cut(" ".join(self._words[start : start + 2 * tokens]), tokens)
+        words = self._words[start : start + 2 * tokens]
+        return self._tokenizer.cut(" ".join(words), tokens)
+
+    def long_tailed_text(self) -> str:
+        """English of 16 to 512 tokens, most often about 80."""
+        tokens = round(self._rng.lognormvariate(4.4, 0.9))
+        return self.text(max(16, min(512, tokens)))
+
+    def image(self, side: int) -> Image.Image:
+        """A square of 24 discs, which no image format compresses to almost nothing."""
+        image = Image.new("RGB", (side, side), self._colour())
+        pen = ImageDraw.Draw(image)
+        for _ in range(24):
+            x, y = self._rng.randrange(side), self._rng.randrange(side)
+            radius = self._rng.randrange(4, side // 3)
+            box = (x - radius, y - radius, x + radius, y + radius)
+            pen.ellipse(box, fill=self._colour())
+        return image
+
+    def _colour(self) -> tuple[int, int, int]:
+        return self._rng.randrange(256), self._rng.randrange(256), self._rng.randrange(256)
 
 
-def _picture(rng: Random, side: int) -> Image.Image:
-    """A picture with enough in it that no encoder finds it trivial."""
-    image = Image.new(
-        "RGB", (side, side), (rng.randrange(256), rng.randrange(256), rng.randrange(256))
-    )
-    pen = ImageDraw.Draw(image)
-    for _ in range(24):
-        x, y, reach = rng.randrange(side), rng.randrange(side), rng.randrange(4, side // 3)
-        pen.ellipse(
-            (x - reach, y - reach, x + reach, y + reach),
-            fill=(rng.randrange(256), rng.randrange(256), rng.randrange(256)),
-        )
-    return image
+def _query_text(generator: _Generator) -> Part:
+    return generator.text(QUERY_TOKENS - TEMPLATE_TOKENS)
 
 
-def _long_tailed(rng: Random) -> int:
-    return max(16, min(512, round(rng.lognormvariate(4.4, 0.9))))
+def _document_text(generator: _Generator) -> Part:
+    return generator.text(DOCUMENT_TOKENS)
 
 
-_Maker = Callable[[_Text, Random], Part]
+def _long_tailed_text(generator: _Generator) -> Part:
+    return generator.long_tailed_text()
+
+
+def _query_image(generator: _Generator) -> Part:
+    return generator.image(448)
+
+
+def _document_image(generator: _Generator) -> Part:
+    return generator.image(280)
+
+
+_Maker = Callable[[_Generator], Part]
 WORKLOADS: dict[str, tuple[_Maker, _Maker]] = {
-    "T": (lambda text, rng: text.of(QUERY_TOKENS - 70), lambda text, rng: text.of(DOCUMENT_TOKENS)),
-    "Q": (lambda text, rng: _picture(rng, 448), lambda text, rng: text.of(DOCUMENT_TOKENS)),
-    "L": (
-        lambda text, rng: text.of(QUERY_TOKENS - 70),
-        lambda text, rng: text.of(_long_tailed(rng)),
-    ),
-    "C": (lambda text, rng: text.of(QUERY_TOKENS - 70), lambda text, rng: _picture(rng, 280)),
+    "T": (_query_text, _document_text),
+    "Q": (_query_image, _document_text),
+    "L": (_query_text, _long_tailed_text),
+    "C": (_query_text, _document_image),
 }
+"""Makers of the query and of each document, by letter."""
 DESCRIPTIONS = {
     "T": "300-token query side x texts of 130 tokens",
     "Q": "448 x 448 image query x texts of 130 tokens",
@@ -109,6 +129,7 @@ DESCRIPTIONS = {
 
 
 def _item(part: Part) -> Any:
+    """A part as the item of a request."""
     if isinstance(part, str):
         return part
     buffer = io.BytesIO()

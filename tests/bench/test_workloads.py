@@ -122,21 +122,18 @@ def test_a_body_is_json_past_the_cache_with_decodable_pictures(tokenizer: Litera
     for letter in WORKLOADS:
         request = make_request(letter, 2, 1, tokenizer)
         body = json.loads(json.dumps(request.body()))
-        assert (body["cache"], body["instruction"], len(body["documents"])) == (
-            "bypass",
-            INSTRUCTION,
-            2,
-        )
-        for item, part in zip(
-            (body["query"], *body["documents"]), (request.query, *request.documents), strict=True
-        ):
+        assert body["cache"] == "bypass"
+        assert body["instruction"] == INSTRUCTION
+        assert len(body["documents"]) == 2
+
+        items = (body["query"], *body["documents"])
+        parts = (request.query, *request.documents)
+        for item, part in zip(items, parts, strict=True):
             if isinstance(part, str):
                 assert item == part
-            else:
-                assert (
-                    Image.open(io.BytesIO(base64.b64decode(item["image"], validate=True))).size
-                    == part.size
-                )
+                continue
+            image = Image.open(io.BytesIO(base64.b64decode(item["image"], validate=True)))
+            assert image.size == part.size
 
 
 @pytest.mark.slow
@@ -144,9 +141,9 @@ def test_the_generated_checkpoint_has_about_forty_million_parameters(tmp_path: P
     folder = tmp_path / "generated"
     generate_checkpoint(TINY, folder)
     generate_checkpoint(TINY, tmp_path / "again")
-    assert digest_files(folder, ["model.safetensors"]) == digest_files(
-        tmp_path / "again", ["model.safetensors"]
-    )
+    weights = ["model.safetensors"]
+    assert digest_files(folder, weights) == digest_files(tmp_path / "again", weights)
+
     assert AutoConfig.from_pretrained(folder).model_type == "qwen2_5_vl"
     network, notes = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, output_loading_info=True
@@ -154,6 +151,8 @@ def test_the_generated_checkpoint_has_about_forty_million_parameters(tmp_path: P
     assert 30e6 <= network.num_parameters() <= 60e6
     assert not notes["missing_keys"]
     assert not notes["unexpected_keys"]
+
     checkpoint = resolve(str(folder))
     assert checkpoint.family.label_ids == resolve("gmr-tiny").family.label_ids
+    assert checkpoint.manifest.pixels is not None
     assert checkpoint.manifest.pixels.max_pixels == 256 * 28 * 28

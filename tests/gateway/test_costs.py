@@ -8,13 +8,13 @@ from msgspec import structs
 
 from service.api import Item
 from service.gateway.costs import (
-    BYTES_A_TOKEN,
-    DECODED_A_TOKEN,
-    MOST_READ,
-    READ_A_TOKEN,
+    BYTES_PER_TOKEN,
+    DECODED_PIXELS_PER_TOKEN,
+    MAX_BYTES_PER_PAIR_TOKEN,
     SUFFIX_TOKENS,
     TEMPLATE_TOKENS,
-    UNSEEN_PIXELS,
+    TOKENIZED_BYTES_PER_TOKEN,
+    UNKNOWN_IMAGE_PIXELS,
     admission_cost,
     document_cost,
     once_and_each,
@@ -30,6 +30,7 @@ from service.limits import Limits
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import INFO
 
+assert INFO.images is not None
 LARGEST = INFO.images.max_pixels // INFO.images.cell**2
 
 
@@ -69,7 +70,7 @@ def test_images_cost_nothing_for_a_model_of_text() -> None:
     st.integers(2, 5_000),
     st.integers(2, 5_000),
 )
-def test_no_pair_is_thought_longer_than_the_model_reads(
+def test_no_pair_is_estimated_longer_than_the_model_reads(
     texts: list[str], width: int, height: int
 ) -> None:
     content: Content = (shown(width, max(height, width // 200 + 1)), *map(Text, texts))
@@ -78,42 +79,38 @@ def test_no_pair_is_thought_longer_than_the_model_reads(
     assert 0 < prefix_tokens(texts[0], content, small) <= 50
 
 
-def test_admission_counts_what_is_not_looked_at_yet_as_a_large_one() -> None:
-    unseen = LARGEST + UNSEEN_PIXELS // DECODED_A_TOKEN
-    query, documents = (
-        Item(text="q" * 400),
-        [Item(text="d" * 40), Item(image="aaaa"), Item(text="t" * 4, image="aaaa")],
-    )
-    texts = 100 + 400 // READ_A_TOKEN + 10 + 1 + 1
+def test_admission_counts_an_image_without_a_header_as_a_large_one() -> None:
+    unknown = LARGEST + UNKNOWN_IMAGE_PIXELS // DECODED_PIXELS_PER_TOKEN
+    query = Item(text="q" * 400)
+    documents = [Item(text="d" * 40), Item(image="aaaa"), Item(text="t" * 4, image="aaaa")]
+    texts = 100 + 400 // TOKENIZED_BYTES_PER_TOKEN + 10 + 1 + 1
 
-    assert (
-        admission_cost("", query, documents, INFO)
-        == TEMPLATE_TOKENS + 3 * SUFFIX_TOKENS + texts + 2 * unseen
-    )
+    expected = TEMPLATE_TOKENS + 3 * SUFFIX_TOKENS + texts + 2 * unknown
+    assert admission_cost("", query, documents, INFO) == expected
 
 
-def test_a_long_text_costs_what_may_be_read_of_it_and_no_more() -> None:
+def text_cost(text: str) -> int:
+    return document_cost((Text(text),), INFO)
+
+
+def test_a_long_text_costs_the_part_that_may_be_read() -> None:
     """Three hundred texts that are truncated anyway take long to tokenize, in any script."""
-    fits, cut, longer = (
-        document_cost((Text("word " * size),), INFO) for size in (2_500, 19_000, 10**6)
-    )
-    assert fits == SUFFIX_TOKENS + 12_500 // BYTES_A_TOKEN + 12_500 // READ_A_TOKEN
-    assert (
-        cut
-        == longer
-        == SUFFIX_TOKENS + INFO.max_pair_tokens + INFO.max_pair_tokens * MOST_READ // READ_A_TOKEN
-    )
+    fits, cut, longer = (text_cost("word " * size) for size in (2_500, 19_000, 10**6))
+    assert fits == SUFFIX_TOKENS + 12_500 // BYTES_PER_TOKEN + 12_500 // TOKENIZED_BYTES_PER_TOKEN
+
+    read = INFO.max_pair_tokens * MAX_BYTES_PER_PAIR_TOKEN // TOKENIZED_BYTES_PER_TOKEN
+    assert cut == longer == SUFFIX_TOKENS + INFO.max_pair_tokens + read
     assert 300 * cut > 10**6, "three hundred of them take turns for about a thousand slices"
-    assert document_cost((Text("\u6f22" * 100),), INFO) == document_cost((Text("x" * 300),), INFO)
+    assert text_cost("\u6f22" * 100) == text_cost("x" * 300)
 
 
 def test_a_picture_costs_its_pixels_however_few_bytes_it_has() -> None:
     small, bomb = (document_cost((shown(side, side),), INFO) for side in (1_000, 4_000))
-    assert bomb - small >= 15_000_000 // DECODED_A_TOKEN - 1
+    assert bomb - small >= 15_000_000 // DECODED_PIXELS_PER_TOKEN - 1
+
     many_scans = Picture(b"", b"", (), (1_000, 1_000), passes=10)
-    assert document_cost((many_scans,), INFO) - small == 9 * 1_000_000 // DECODED_A_TOKEN + (
-        1_000_000 % DECODED_A_TOKEN > 0
-    )
+    nine_more = 9 * 1_000_000 // DECODED_PIXELS_PER_TOKEN
+    assert document_cost((many_scans,), INFO) - small in (nine_more, nine_more + 1)
 
 
 SEEN = bare(encode(picture((300, 200))))
@@ -126,11 +123,12 @@ SEEN = bare(encode(picture((300, 200))))
 def test_a_request_costs_what_its_query_and_documents_cost(
     instruction: str, sources: list[str]
 ) -> None:
-    """So that a small request needs no other turn than the one that it was admitted with."""
-    items = [Item(image=each) if each == SEEN else Item(text=each) for each in ("q", *sources)]
-    query, *documents = (Media(Limits(), Decoders()).resolve(item, ()) for item in items)
-    costs = query_cost(instruction, query, INFO) + sum(
-        document_cost(each, INFO) for each in documents
-    )
+    """So a small request needs no turn besides the one that it was admitted with."""
+    query_item = Item(text="q")
+    items = [Item(image=source) if source == SEEN else Item(text=source) for source in sources]
 
-    assert admission_cost(instruction, items[0], items[1:], INFO) == costs
+    media = Media(Limits(), Decoders())
+    costs = query_cost(instruction, media.resolve(query_item, ()), INFO)
+    for item in items:
+        costs += document_cost(media.resolve(item, ()), INFO)
+    assert admission_cost(instruction, query_item, items, INFO) == costs

@@ -18,12 +18,13 @@ from rich.console import Console
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.tokens import LiteralTokenizer
+from model_store.sizing.network import NetworkCost, network_cost
 from service.bench.checkpoints import make_checkpoint
 from service.bench.comparison.chart import draw
 from service.bench.comparison.contenders import Contender, pause
 from service.bench.comparison.measure import idle_cores, take_sample
 from service.bench.comparison.report import Comparison, summarise, tables, voided
-from service.bench.comparison.roofline import Network, work
+from service.bench.comparison.roofline import layer_matrices, least_work
 from service.bench.comparison.starting import start
 from service.bench.machine import describe, matmul_rates
 from service.bench.plan import Plan
@@ -53,9 +54,10 @@ def run_bench(plan: Plan) -> int:
     ):
         scratch = Path(folder)
         checkpoint = make_checkpoint(plan, scratch)
-        network = Network(checkpoint.folder)
+        network = network_cost(str(checkpoint.folder))
         contenders, idle = _start_all(plan, checkpoint, scratch, stack, console)
-        rates = matmul_rates(plan, [contender.dtype for contender in contenders], network.matrices)
+        dtypes = [contender.dtype for contender in contenders]
+        rates = matmul_rates(plan, dtypes, layer_matrices(network))
 
         for callers in plan.callers:
             for letter in plan.workloads:
@@ -101,7 +103,7 @@ def _compare(
     letter: str,
     callers: int,
     checkpoint: Checkpoint,
-    network: Network,
+    network: NetworkCost,
 ) -> Comparison:
     """All samples of one workload at one number of callers."""
     able = [contender for contender in contenders if contender.concurrent or callers == 1]
@@ -115,7 +117,7 @@ def _compare(
 
     for sample in range(plan.samples):
         sent = requests(letter, plan.documents, callers, sample, tokenizer)
-        comparison.work.append(work(sent, checkpoint, network))
+        comparison.work.append(least_work(sent, checkpoint, network))
         first = sample % len(able)
         for contender in (*able[first:], *able[:first]):
             comparison.samples[contender.name].append(take_sample(contender, sent))

@@ -1,8 +1,7 @@
-"""vLLM's own server: how it is started, with a score template that gives our prompts, and what it
-is sent and answers.
+"""vLLM's own server: its command line, a score template with our prompts, requests and answers.
 
-Knows vLLM's command line and its scoring API. Invariant: for ordinary text the template's prompt
-has the token ids of our own.
+Depends on vLLM's command line and its scoring API. Invariant: for ordinary text the template's
+prompt has the token ids of our own.
 """
 
 from __future__ import annotations
@@ -38,40 +37,21 @@ _SLOTS = {
 def command(
     plan: Plan, checkpoint: Checkpoint, port: str, template: Path, *, tuned: bool
 ) -> list[str]:
-    """The command line: as vLLM's documentation starts a Qwen reranker, or tuned with all that our
-    worker has.
+    """The command line: that of vLLM's documentation for a Qwen reranker, or `tuned`.
 
-    The documentation names no dtype; it is given here, since vLLM would choose one in which it is
-    far slower on a CPU. Statistics stay on, which our worker has off: they are how tokens are
-    counted.
+    A tuned server has all settings of our worker. The documentation names no dtype; one is given
+    here, since vLLM would choose one in which it is far slower on a CPU. Statistics, which our
+    worker switches off, stay on, because tokens are counted by them.
     """
     template.write_text(score_template(checkpoint.manifest), encoding="utf-8")
     overrides = vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout)
-    line = [
-        plan.python_vllm,
-        "-m",
-        _MODULE,
-        "--model",
-        str(checkpoint.folder),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-    ]
-    line += [
-        "--runner",
-        "pooling",
-        "--convert",
-        "classify",
-        "--hf-overrides",
-        json.dumps(overrides),
-    ]
-    line += [
-        "--chat-template",
-        str(template),
-        "--max-model-len",
-        str(checkpoint.manifest.max_tokens),
-    ]
+    line = [plan.python_vllm, "-m", _MODULE, "--model", str(checkpoint.folder)]
+    line += ["--host", "127.0.0.1", "--port", port]
+    line += ["--runner", "pooling", "--convert", "classify"]
+    line += ["--hf-overrides", json.dumps(overrides)]
+    line += ["--chat-template", str(template)]
+    line += ["--max-model-len", str(checkpoint.manifest.max_tokens)]
+
     settings = plan.engine_settings() if tuned else plan.common_settings()
     for name, value in settings.items():
         option = name.replace("_", "-")
@@ -79,89 +59,103 @@ def command(
             line.append(f"--{option}" if value.lower() == "true" else f"--no-{option}")
         else:
             line.append(f"--{option}={value}")
-    return line + ["--enable-prefix-caching", "--disable-uvicorn-access-log"] * tuned
+
+    if tuned:
+        line += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
+    return line
 
 
 def score_template(manifest: Manifest) -> str:
-    """A checkpoint's template in Jinja, all fixed text as literals: Jinja would drop the last line
-    break of a bare text."""
+    """A checkpoint's template in Jinja.
+
+    All fixed text is in literals, since Jinja would drop the last line break of a bare text.
+    """
     halves = kind_of(manifest).templates[manifest.template]
-    pieces = re.split(r"\{(\w+)\}", "".join(halves))
-    return "".join(
-        f"{{{{ {_SLOTS[piece] if place % 2 else json.dumps(piece)} }}}}"
-        for place, piece in enumerate(pieces)
-    )
+    template = ""
+    for index, piece in enumerate(re.split(r"\{(\w+)\}", "".join(halves))):
+        is_slot = index % 2 == 1
+        expression = _SLOTS[piece] if is_slot else json.dumps(piece)
+        template += f"{{{{ {expression} }}}}"
+    return template
 
 
 def rerank_body(request: Request) -> bytes:
-    """A request as `POST /rerank`. The raw logit is asked for instead of the probability, so that
-    it can be compared."""
+    """A request as `POST /rerank`, for raw scores instead of probabilities, to compare them."""
     body = request.body()
-    documents = [_content(item) for item in body["documents"]]
-    asked = {
+    translated = {
         "query": _content(body["query"]),
-        "documents": documents,
+        "documents": [_content(item) for item in body["documents"]],
         "instruction": INSTRUCTION,
         "use_activation": False,
     }
-    return json.dumps(asked).encode()
+    return json.dumps(translated).encode()
 
 
-def score_bodies(request: Request, rules: ImageRules | None, most: int) -> list[bytes]:
-    """A request as several of `POST /score`, with at most so many documents each, and pictures of
-    the size the model reads."""
+def score_bodies(request: Request, rules: ImageRules | None, max_documents: int) -> list[bytes]:
+    """A request as several of `POST /score`, with at most `max_documents` documents each.
+
+    Images have the size that the model reads.
+    """
     body = request.body()
-    query, *documents = (
-        _content(_resized(item, rules)) for item in (body["query"], *body["documents"])
-    )
-    parts = (documents[start : start + most] for start in range(0, len(documents), most))
-    fixed = {"queries": query, "instruction": INSTRUCTION, "use_activation": False}
-    return [json.dumps(fixed | {"documents": part}).encode() for part in parts]
+    query = _content(_resized(body["query"], rules))
+    documents = [_content(_resized(item, rules)) for item in body["documents"]]
+
+    bodies = []
+    for start in range(0, len(documents), max_documents):
+        part = {
+            "queries": query,
+            "instruction": INSTRUCTION,
+            "use_activation": False,
+            "documents": documents[start : start + max_documents],
+        }
+        bodies.append(json.dumps(part).encode())
+    return bodies
 
 
 def read_logits(answers: Sequence[bytes]) -> list[float]:
-    """One a document in order, from the answers of either route."""
+    """The scores of all documents in order, from the answers of either route."""
     logits: list[float] = []
     for answer in map(json.loads, answers):
-        results = answer.get("results") or answer["data"]
-        scores = {
-            result["index"]: float(result.get("relevance_score", result.get("score")))
-            for result in results
-        }
+        scores: dict[int, float] = {}
+        for result in answer.get("results") or answer["data"]:
+            score = result.get("relevance_score", result.get("score"))
+            scores[result["index"]] = float(score)
         logits += [scores[index] for index in range(len(scores))]
     return logits
 
 
 def _content(item: Any) -> Any:
-    """A query or document of ours as vLLM wants it: a text, or content parts."""
+    """A query or document in vLLM's form: a text, or content parts."""
     if isinstance(item, str):
         return item
     kind = "png" if item["image"].startswith("iVBOR") else "jpeg"
-    return {
-        "content": [
-            {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{item['image']}"}}
-        ]
-    }
+    url = f"data:image/{kind};base64,{item['image']}"
+    return {"content": [{"type": "image_url", "image_url": {"url": url}}]}
 
 
 def _resized(item: Any, rules: ImageRules | None) -> Any:
-    """A picture that is not of the size the model reads, resized as its processor does, without
-    loss; else as it is."""
+    """An image in the size that the model reads, resized as its processor does, without loss.
+
+    Texts, and images of that size, are returned as they are.
+    """
     if isinstance(item, str) or rules is None:
         return item
+
     image = Image.open(io.BytesIO(base64.b64decode(item["image"])))
     size = model_size(image.size, rules)
     if size == image.size:
         return item
+
+    resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
-    image.convert("RGB").resize(size, Image.Resampling.BICUBIC).save(
-        buffer, "PNG", compress_level=1
-    )
+    resized.save(buffer, "PNG", compress_level=1)
     return {"image": base64.b64encode(buffer.getvalue()).decode()}
 
 
 def model_size(size: tuple[int, int], rules: ImageRules) -> tuple[int, int]:
-    """The (width, height) that the processor gives a picture."""
+    """The (width, height) that the processor gives an image."""
     width, height = size
-    high, wide = smart_resize(height, width, rules.cell, rules.min_pixels, rules.max_pixels)
-    return wide, high
+    resized_height, resized_width = smart_resize(
+        height, width, rules.cell, rules.min_pixels, rules.max_pixels
+    )
+    return resized_width, resized_height

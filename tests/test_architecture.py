@@ -143,8 +143,8 @@ def test_the_gateways_services_are_constructed_in_its_app_alone(path: Path) -> N
 
 
 PRIVATE_READS_OF_OTHERS = {
-    "tests/model_store/families/test_cut.py",
-    "tests/model_store/families/test_gmr.py",
+    "tests/bench/overhead/test_observability.py",
+    "tests/model_store/recipes/test_tiny_batches.py",
     "tests/model_store/registry/test_versions.py",
     "tests/model_store/training/publish/test_run.py",
     "tests/model_store/training/test_negatives_vectors.py",

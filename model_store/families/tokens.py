@@ -1,7 +1,7 @@
-"""Text to token ids, literally: no text a user can type becomes a control token.
+"""Literal tokenization: no text that a user can type becomes a control token.
 
-Knows the tokenizer file and nothing of prompts. Invariant: `encode` never returns the id of an
-added token, and `control` returns nothing else. Hugging Face's own switches do not give this
+Depends on the tokenizer file, not on prompts. Invariant: `encode` never returns the id of an added
+token, and `control` returns nothing else. Hugging Face's own switches do not guarantee this
 (`split_special_tokens` still parses added tokens that are not flagged special, such as
 `<tool_call>`), so the added tokens are taken out of the pipeline that reads user text.
 """
@@ -9,7 +9,7 @@ added token, and `control` returns nothing else. Hugging Face's own switches do 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import regex
@@ -21,15 +21,18 @@ from model_store.families.qwen2_tokenizer import has_parts, serialized_from_part
 TOKENIZER_FILE = "tokenizer.json"
 
 BYTES_A_TOKEN = 6
-"""Bytes of UTF-8 that are read at first for each token that a text may have: more than nearly all
-texts need, so that most are read once."""
+"""Bytes of UTF-8 that are read at first for each token that a text may have. Nearly all texts need
+fewer, so that most are read once."""
 _SAMPLE = 1_024
 MARGIN = 64
-"""Tokens that a beginning must have beyond the limit. What follows a beginning can change its last
-tokens only where it ends inside a word, and then few of them."""
+"""Tokens that a beginning must have beyond the limit. The text after a beginning can change its
+last tokens only where it ends inside a word, and then few of them."""
 _WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=[\s\p{P}\p{S}])(?!['\u2019])")
-"""Where pre-tokenizers of the GPT-2 family end a piece, whatever comes after it."""
-_PATIENT_STEPS = 3
+"""Matches where pre-tokenizers of the GPT-2 family end a piece, whatever comes after it."""
+_SINGLE_STEPS = 3
+"""Attempts at a cut that go back by one token each; later steps double."""
+
+Parse = Callable[[str], Tokenizer]
 
 
 class TokenizerMismatch(ValueError):
@@ -42,24 +45,37 @@ class LiteralTokenizer:
     Reads `tokenizer.json` (the `tokenizers` format). Normalisation, pre-tokenisation and merges are
     the checkpoint's own, so text without added tokens gets exactly the ids that its `AutoTokenizer`
     gives.
+
+    `bytes_a_token` decides how much of a long text is read at first; `parse` makes the pipeline
+    that reads user text. Raises `TokenizerMismatch` at construction for a file that is unreadable.
     """
 
-    def __init__(self, serialized: str) -> None:
+    def __init__(
+        self,
+        serialized: str,
+        *,
+        bytes_a_token: int = BYTES_A_TOKEN,
+        parse: Parse = Tokenizer.from_str,
+    ) -> None:
+        self._bytes_a_token = bytes_a_token
         try:
             spec = json.loads(serialized)
-            self._controls: dict[str, int] = {
-                token["content"]: token["id"] for token in spec["added_tokens"]
-            }
+            self._controls: dict[str, int] = {}
+            for token in spec["added_tokens"]:
+                self._controls[token["content"]] = token["id"]
+
             spec["added_tokens"] = []
             spec["post_processor"] = None
-            self._text = Tokenizer.from_str(json.dumps(spec))
+            self._pipeline = parse(json.dumps(spec))
         except Exception as error:  # `tokenizers` raises no narrower kind
             raise TokenizerMismatch(f"{TOKENIZER_FILE} holds no readable tokenizer") from error
 
     @classmethod
     def load(cls, folder: Path) -> LiteralTokenizer:
-        """Read `folder/tokenizer.json`, or `vocab.json` and `merges.txt`; raises
-        `FileNotFoundError` where there are neither."""
+        """Read `folder/tokenizer.json`, or `vocab.json` and `merges.txt`.
+
+        Raises `FileNotFoundError` where neither exists.
+        """
         path = folder / TOKENIZER_FILE
         if not path.is_file() and has_parts(folder):
             return cls(serialized_from_parts(folder))
@@ -67,10 +83,9 @@ class LiteralTokenizer:
 
     @property
     def size(self) -> int:
-        """One more than the largest id that it gives."""
-        return max(
-            [self._text.get_vocab_size(), *(number + 1 for number in self._controls.values())]
-        )
+        """One more than the largest id of any token."""
+        last_control = max(self._controls.values(), default=-1)
+        return max(self._pipeline.get_vocab_size(), last_control + 1)
 
     @property
     def controls(self) -> dict[str, int]:
@@ -93,19 +108,17 @@ class LiteralTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in one parallel batch; an empty text has no ids."""
-        return [
-            encoding.ids
-            for encoding in self._text.encode_batch_fast(list(texts), add_special_tokens=False)
-        ]
+        encodings = self._pipeline.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
 
     def encode_within(self, texts: Sequence[str], limit: int) -> list[list[int] | None]:
         """Ids of each text, as `encode` gives them; None where a text has more than `limit`.
 
-        Of a long text only as much is read as shows that: about `BYTES_A_TOKEN * limit`
-        bytes, unless its tokens are longer than that.
+        Of a long text only a beginning is read: about `bytes_a_token * limit` bytes, unless its
+        tokens are longer than that.
         """
         found: list[list[int] | None] = [None] * len(texts)
-        sizes = [_first_size(text, limit) for text in texts]
+        sizes = [self._first_size(text, limit) for text in texts]
         unread = list(range(len(texts)))
         while unread:
             ends = [_reading_end(texts[index], sizes[index]) for index in unread]
@@ -121,7 +134,7 @@ class LiteralTokenizer:
         return found
 
     def cut(self, text: str, limit: int) -> str:
-        """The beginning of `text` that `fit` finds, where nothing stands around the text."""
+        """The beginning of `text` that `fit` finds for a text without neighbours."""
         return self.fit("", text, "", limit)[0]
 
     def fit(self, before: str, text: str, after: str, limit: int) -> tuple[str, list[int]]:
@@ -142,16 +155,16 @@ class LiteralTokenizer:
         tail = len(self.encode([after])[0]) if after else 0
         kept, steps = min(max(limit - tail, 0), len(beginning)), 0
         while (end := _end(beginning, kept, read)) > len(before):
-            place = max(boundary(joined, end), len(before))
-            (ids,) = self.encode([joined[:place] + after])
+            cut = max(boundary(joined, end), len(before))
+            (ids,) = self.encode([joined[:cut] + after])
             if len(ids) <= limit:
-                return joined[len(before) : place], ids
+                return joined[len(before) : cut], ids
 
-            # A context around the cut has changed the ids. That is rare; a tokenizer for which it
-            # is not gets longer steps, so that the number of attempts is bounded.
+            # The text after the cut had changed the ids. That is rare; longer steps bound the
+            # number of attempts for tokenizers with which it is not.
             steps += 1
-            kept = max(0, kept - (1 << max(0, steps - _PATIENT_STEPS)))
-            while kept > 0 and _end(beginning, kept, read) >= place:
+            kept = max(0, kept - (1 << max(0, steps - _SINGLE_STEPS)))
+            while kept > 0 and _end(beginning, kept, read) >= cut:
                 kept -= 1
         return "", self.encode([before + after])[0]
 
@@ -160,28 +173,27 @@ class LiteralTokenizer:
 
         Returns it with the beginning's length.
         """
-        size = _first_size(text, limit)
+        size = self._first_size(text, limit)
         while True:
             end = _reading_end(text, size)
-            # In a batch, because that does not hold Python's interpreter lock.
-            (encoding,) = self._text.encode_batch([text[:end]], add_special_tokens=False)
+            # a batch of one, because batches are encoded without Python's interpreter lock
+            (encoding,) = self._pipeline.encode_batch([text[:end]], add_special_tokens=False)
             if end == len(text) or len(encoding) > limit + MARGIN:
                 return encoding, end
             size *= 2
 
+    def _first_size(self, text: str, limit: int) -> int:
+        """Characters of `text` to read at first, by the number of bytes that a sample takes."""
+        size = self._bytes_a_token * (max(limit, 0) + MARGIN)
+        if text.isascii():
+            return size
 
-def _first_size(text: str, limit: int) -> int:
-    """Characters of `text` to read at first, going by how many bytes its first ones take."""
-    size = BYTES_A_TOKEN * (max(limit, 0) + MARGIN)
-    if text.isascii():
-        return size
-
-    sample = text[:_SAMPLE]
-    return size * len(sample) // len(sample.encode("utf-8", "surrogatepass"))
+        sample = text[:_SAMPLE]
+        return size * len(sample) // len(sample.encode("utf-8", "surrogatepass"))
 
 
 def _reading_end(text: str, size: int) -> int:
-    """Where to stop reading `text` after about `size` characters: at the end of a word, if any."""
+    """The end of a word of `text` near `size` characters, or `size` where there is none."""
     if size >= len(text):
         return len(text)
     word_end = _WORD_END.search(text, size // 2, size)
@@ -189,13 +201,13 @@ def _reading_end(text: str, size: int) -> int:
 
 
 def _end(encoding: Encoding, count: int, read: int) -> int:
-    """The last place in a text of `read` characters that the first `count` tokens reach.
+    """The last index in a text of `read` characters that the first `count` tokens reach.
 
-    That is where the next token begins: it may be a character of which `count` tokens hold some
+    It is where the next token begins. That may be a character of which the `count` tokens hold some
     bytes, and characters between two tokens were composed with the one before them.
     """
     if count >= len(encoding):
         return read
     characters = encoding.token_to_chars(count)
-    assert characters is not None  # that is for tokens of no text, such as a post-processor's
+    assert characters is not None  # only tokens without text, such as a post-processor's, have none
     return characters[0]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import Encoding, Tokenizer
 
 from model_store.families.graphemes import LONGEST_CLUSTER, boundary
 from model_store.families.tokens import BYTES_A_TOKEN, MARGIN, LiteralTokenizer
-from tests.model_store.families.vocabularies import NAMES, english, prose, vocabulary
+from tests.model_store.families.vocabularies import NAMES, english, prose, serialized, vocabulary
 
 CLUSTER = regex.compile(r"\X")
 FAMILY = "\U0001f469\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
@@ -92,7 +94,7 @@ def test_a_cut_loses_less_than_one_cluster_and_breaks_none(
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=50, deadline=None)
 @given(text=written, limit=st.integers(-1, 120))
-def test_a_text_is_cut_for_the_place_where_it_stands(name: str, text: str, limit: int) -> None:
+def test_a_text_is_cut_to_fit_between_its_neighbours(name: str, text: str, limit: int) -> None:
     """The ids are those of the texts joined, and the query's line break after it counts."""
     tokenizer = vocabulary(name)
     before, after = "<Instruct>: find<Query>:", "\n"
@@ -117,8 +119,8 @@ def test_every_character_of_unicode_is_cut_well(name: str) -> None:
         for code in range(0x110000)
         if unicodedata.category(chr(code)) not in ("Cs", "Cn", "Co")
     )
-    for place in range(0, len(assigned), 400):
-        expect_a_good_cut(tokenizer, assigned[place : place + 400], 250)
+    for start in range(0, len(assigned), 400):
+        expect_a_good_cut(tokenizer, assigned[start : start + 400], 250)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,9 +135,11 @@ def test_a_long_text_of_any_script_fills_the_limit(name: str, script: str) -> No
         assert limit - 24 < kept <= limit
 
 
-def cut_as_it_was(tokenizer: LiteralTokenizer, text: str, limit: int) -> str:
-    """What the service did before: right for texts whose characters are at most a token each."""
-    offsets = tokenizer._text.encode(text, add_special_tokens=False).offsets
+def cut_by_offsets(name: str, text: str, limit: int) -> str:
+    """The service's first rule, right for texts whose characters are at most a token each."""
+    tokenizer = vocabulary(name)
+    plain = Tokenizer.from_str(serialized(name))
+    offsets = plain.encode(text, add_special_tokens=False).offsets
     while limit > 0:
         head = text[: offsets[limit - 1][1]] if limit <= len(offsets) else text
         excess = tokens(tokenizer, head) - limit
@@ -151,7 +155,7 @@ def test_english_is_cut_where_it_was_cut(name: str) -> None:
     for seed in range(3):
         text = english(9_000, seed)
         for limit in (*range(12), 100, 101, 500, 777, 1_000, 1_500, 1_501, 1_502, 1_503):
-            assert tokenizer.cut(text, limit) == cut_as_it_was(tokenizer, text, limit)
+            assert tokenizer.cut(text, limit) == cut_by_offsets(name, text, limit)
 
 
 pieces = st.sampled_from(
@@ -178,30 +182,37 @@ def test_what_is_not_read_changes_nothing(name: str, text: str, limit: int) -> N
     tokenizer = vocabulary(name)
     bounded = tokenizer.fit("<Document>:", text, "\n", limit)
     within = tokenizer.encode_within([text], limit)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model_store.families.tokens.BYTES_A_TOKEN", 2**20)
-        assert tokenizer.fit("<Document>:", text, "\n", limit) == bounded
+    unbounded = LiteralTokenizer(serialized(name), bytes_a_token=2**20)
+    assert unbounded.fit("<Document>:", text, "\n", limit) == bounded
     ids = tokenizer.encode([text])
     assert within == (ids if len(ids[0]) <= limit else [None])
 
 
+class CountingPipeline:
+    """A pipeline that counts the characters of the texts that it encodes."""
+
+    def __init__(self, serialized_pipeline: str) -> None:
+        self._pipeline = Tokenizer.from_str(serialized_pipeline)
+        self.characters = 0
+
+    def encode_batch(self, texts: list[str], **options: bool) -> list[Encoding]:
+        self.characters += sum(map(len, texts))
+        return self._pipeline.encode_batch(texts, **options)
+
+    encode_batch_fast = encode_batch
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_only_as_much_as_could_fit_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Characters that the tokenizer sees for a text that is far too long, counted."""
-    tokenizer = vocabulary(name)
-    read = 0
+def test_a_text_is_read_only_as_far_as_it_could_fit(name: str) -> None:
+    """Characters that the tokenizer reads of a text that is far too long are bounded."""
+    pipelines: list[CountingPipeline] = []
 
-    class Counting:
-        def __getattr__(self, method: str) -> object:
-            def call(texts: list[str], **options: bool) -> object:
-                nonlocal read
-                read += sum(map(len, texts))
-                return getattr(real, method)(texts, **options)
+    def parse(serialized_pipeline: str) -> Any:
+        pipelines.append(CountingPipeline(serialized_pipeline))
+        return pipelines[0]
 
-            return call
-
-    real = tokenizer._text
-    monkeypatch.setattr(tokenizer, "_text", Counting())
+    tokenizer = LiteralTokenizer(serialized(name), parse=parse)
+    (pipeline,) = pipelines
     limit = 800
     most = 2 * BYTES_A_TOKEN * (limit + MARGIN)
     for text in (
@@ -211,12 +222,12 @@ def test_only_as_much_as_could_fit_is_read(name: str, monkeypatch: pytest.Monkey
         "🜁" * 95_000,
         "e" + "\u0301" * 95_000,
     ):
-        read = 0
+        pipeline.characters = 0
         assert tokenizer.encode_within([text], limit) == [None]
-        assert read <= most
-        read = 0
+        assert pipeline.characters <= most
+        pipeline.characters = 0
         tokenizer.cut(text, limit)
-        assert read <= 2 * most
+        assert pipeline.characters <= 2 * most
 
 
 def test_a_run_longer_than_any_estimate_is_read_on() -> None:
@@ -229,19 +240,19 @@ def test_a_run_longer_than_any_estimate_is_read_on() -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(text=written, place=st.integers(-2, 900))
-def test_a_boundary_is_the_last_end_of_a_cluster(text: str, place: int) -> None:
-    found = boundary(text, place)
-    wanted = max(end for end in cluster_ends(text) if end <= max(place, 0))
-    assert found == wanted or (found == place and place - wanted >= LONGEST_CLUSTER)
+@given(text=written, index=st.integers(-2, 900))
+def test_a_boundary_is_the_last_end_of_a_cluster(text: str, index: int) -> None:
+    found = boundary(text, index)
+    wanted = max(end for end in cluster_ends(text) if end <= max(index, 0))
+    assert found == wanted or (found == index and index - wanted >= LONGEST_CLUSTER)
 
 
 def test_flags_are_cut_in_pairs_and_in_time() -> None:
     text = "x" + "\U0001f1e9\U0001f1ea" * 50_000
-    assert [boundary(text, place) for place in (99_998, 99_999, 100_000)] == [
+    assert [boundary(text, index) for index in (99_998, 99_999, 100_000)] == [
         99_997,
         99_999,
         99_999,
     ]
-    assert all(boundary("\u0301" * 1_000, place) == place for place in range(100, 1_000))
+    assert all(boundary("\u0301" * 1_000, index) == index for index in range(100, 1_000))
     assert list(pairwise([boundary(text, 11), boundary(text, 12)])) == [(11, 11)]

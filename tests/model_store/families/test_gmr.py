@@ -3,11 +3,15 @@ structure."""
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pil
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from model_store.evaluation.naive import SYSTEM, NaiveReranker
 from model_store.families.gmr import TEMPLATES, Gmr
@@ -38,6 +42,11 @@ def reference() -> NaiveReranker:
     return NaiveReranker(TINY)
 
 
+@cache
+def chat_tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(TINY)
+
+
 def reference_ids(
     reference: NaiveReranker, template: str, instruction: Item, query: Item, document: Item
 ) -> list[int]:
@@ -53,7 +62,7 @@ def reference_ids(
                 content.append({"type": "image"})
                 pictures.append(Pil.new("RGB", (part.width, part.height)))
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
-    text = reference._tokenizer.apply_chat_template(
+    text = chat_tokenizer().apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True
     )
     return reference.ids(text, pictures)

@@ -1,5 +1,4 @@
-"""Byte-level vocabularies of several sizes, learnt from texts that are at hand, with Qwen's
-rules."""
+"""Byte-level vocabularies of several sizes, learnt from generated texts, with Qwen's rules."""
 
 from __future__ import annotations
 
@@ -27,9 +26,15 @@ _ALPHABETS = {
 
 @cache
 def vocabulary(name: str) -> LiteralTokenizer:
-    """One of `NAMES`."""
+    """The literal tokenizer of one of `NAMES`."""
+    return LiteralTokenizer(serialized(name))
+
+
+@cache
+def serialized(name: str) -> str:
+    """The `tokenizer.json` of one of `NAMES`."""
     if name == "gmr-tiny":
-        return LiteralTokenizer.load(TINY)
+        return (TINY / TOKENIZER_FILE).read_text(encoding="utf-8")
     sizes = {
         "bytes alone": 256,
         "few merges": 500,
@@ -37,15 +42,16 @@ def vocabulary(name: str) -> LiteralTokenizer:
         "GPT-2's rule": 2_000,
         "no rule": 1_500,
     }
-    return _learnt(sizes[name], rule={"GPT-2's rule": "gpt2", "no rule": "none"}.get(name, "qwen"))
+    rules = {"GPT-2's rule": "gpt2", "no rule": "none"}
+    return _learn(sizes[name], rules.get(name, "qwen"))
 
 
 def prose(script: str, characters: int, seed: int = 0) -> str:
-    """A text of a script: words drawn from a closed list, the first ones most often."""
+    """A text of a script: words drawn from a closed list, the first of which are most frequent."""
     rng = Random(f"{script}/{seed}")
     letters = [chr(code) for code in _ALPHABETS[script]]
     words = ["".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(300)]
-    weights = [1 / (place + 1) for place in range(len(words))]
+    weights = [1 / rank for rank in range(1, len(words) + 1)]
     joined = "".join(
         word + rng.choice(("", "", " ", "\uff0c", "\u3002\n"))
         for word in rng.choices(words, weights, k=characters)
@@ -62,7 +68,7 @@ def english(characters: int, seed: int = 0) -> str:
     return "\n\n".join(paragraphs)[:characters]
 
 
-def _learnt(size: int, rule: str) -> LiteralTokenizer:
+def _learn(size: int, rule: str) -> str:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     if rule == "qwen":
@@ -88,4 +94,4 @@ def _learnt(size: int, rule: str) -> LiteralTokenizer:
     for script in _ALPHABETS:
         lines += prose(script, 12_000).splitlines(keepends=True)
     tokenizer.train_from_iterator(lines, trainer)
-    return LiteralTokenizer(tokenizer.to_str())
+    return tokenizer.to_str()

@@ -142,6 +142,51 @@ def test_the_gateways_services_are_constructed_in_its_app_alone(path: Path) -> N
     assert constructed_in(path) & services == set()
 
 
+ONE_FAMILY = re.compile(
+    r"model_store\.(families\.(gmr|qwen3_reranker)|networks\.(qwen2_5_vl(_images)?|qwen3))"
+)
+"""Modules of one model family or one network architecture."""
+MAY_IMPORT_ONE_FAMILY = {
+    # the two lists of what is known
+    "model_store/families/catalogue.py",
+    "model_store/networks/catalogue.py",
+    # a family and a network that share constants or arithmetic with another file of theirs
+    "model_store/families/qwen3_reranker.py",
+    "model_store/networks/qwen2_5_vl.py",
+    # gmr-tiny, the data that it is made from, and a bench of its network
+    "model_store/recipes/tiny/base.py",
+    "model_store/recipes/tiny/packed_batches.py",
+    "model_store/recipes/tiny/publish.py",
+    "model_store/recipes/tiny/tokenizer.py",
+    "model_store/synthetic/cells.py",
+    "model_store/synthetic/pictures.py",
+    "service/bench/comparison/roofline.py",
+    # GME, a retriever on Qwen2-VL
+    "model_store/training/negatives/gme.py",
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """The modules that a module imports, and the names that it imports from packages."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules.update(name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules.add(node.module)
+            modules.update(f"{node.module}.{name.name}" for name in node.names)
+    return modules
+
+
+def test_only_a_few_modules_depend_on_one_family() -> None:
+    """A further model family is one file, at most one network adapter, and its tests."""
+    importers: set[str] = set()
+    for path in SOURCES:
+        if any(ONE_FAMILY.fullmatch(module) for module in imported_modules(path)):
+            importers.add(name_of(path))
+    assert importers == MAY_IMPORT_ONE_FAMILY
+
+
 PRIVATE_READS_OF_OTHERS = {
     "tests/bench/overhead/test_observability.py",
     "tests/model_store/recipes/test_tiny_batches.py",

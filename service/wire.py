@@ -1,7 +1,7 @@
-"""What gateway and worker say to each other: msgspec structs, sent as MessagePack.
+"""Messages between gateway and worker: msgspec structs, sent as MessagePack.
 
-Pixels travel as bytes, which JSON would not carry. The module knows shapes, no HTTP and no models.
-Invariant: a `ScoreReply` has one entry a document of its `ScoreCall`, in order.
+Pixels travel as bytes, which JSON cannot carry. Depends on neither HTTP nor models. Invariant: a
+`ScoreReply` has one entry for each document of its `ScoreCall`, in order.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from typing import Annotated, Literal
 import msgspec
 
 WireItem = list[str | int]
-"""Texts as they are, images by their place in the call's `images`."""
+"""One query or document: texts, and images by their index in the call's `images`."""
 
 
 class Pixels(msgspec.Struct, array_like=True, frozen=True):
-    """A decoded image of the size the model reads: rows of RGB bytes. `digest` is the SHA-256 of
-    the bytes it was sent as."""
+    """A decoded image of the size that the model reads, as rows of RGB bytes.
+
+    `digest` is the SHA-256 of the encoded image that the client sent.
+    """
 
     digest: bytes
     width: int
@@ -26,8 +28,10 @@ class Pixels(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ImageRule(msgspec.Struct, frozen=True):
-    """How a model wants its images resized: sides are multiples of `cell`, the area is between the
-    bounds, in pixels."""
+    """The sizes of images that a model reads, in pixels.
+
+    Sides are multiples of `cell`, and the area is within the bounds.
+    """
 
     cell: int
     min_pixels: int
@@ -36,7 +40,7 @@ class ImageRule(msgspec.Struct, frozen=True):
 
 MAX_CALL_DOCUMENTS = 100_000
 MAX_CALL_IMAGES = 100_000
-"""Bounds of one call to a worker, whatever a gateway's own limits are."""
+"""Bounds of one call to a worker, independent of a gateway's own limits."""
 
 
 class ScoreCall(msgspec.Struct, frozen=True):
@@ -57,7 +61,7 @@ Count = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
-    """A pair's score, and what it cost."""
+    """A pair's raw score, and its cost."""
 
     logit: Logit
     prompt_tokens: Count
@@ -68,10 +72,11 @@ class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
 
 
 class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """A pair that cannot be scored: an error code of this service.
+    """A pair that cannot be scored, with an error code of this service.
 
-    `part` says what of the question is too long by itself, so that no document can be scored with
-    it; empty where that is not the cause. Workers before it send none.
+    `part` names a part of the question (instruction or query) that is too long by itself, so that
+    no document can be scored with it. It is empty for any other cause, and from workers that are
+    older than this field.
     """
 
     code: str
@@ -79,7 +84,7 @@ class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
 
 
 class ScoreReply(msgspec.Struct, frozen=True):
-    """One entry a document, in order; None is a pair that time did not suffice for."""
+    """One entry for each document, in order; None for a pair that the deadline left unscored."""
 
     digest: str
     pairs: list[Scored | Refused | None]
@@ -87,7 +92,7 @@ class ScoreReply(msgspec.Struct, frozen=True):
 
 
 class Sigmoid(msgspec.Struct, frozen=True):
-    """From a raw score to a probability: sigmoid((score - shift) / scale)."""
+    """The transform of a raw score to a probability: sigmoid((score - shift) / scale)."""
 
     scale: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     shift: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
@@ -106,7 +111,7 @@ class Sigmoid(msgspec.Struct, frozen=True):
 class WorkerInfo(msgspec.Struct, frozen=True):
     """A model that a ready worker serves. A worker's `/info` lists them, the default one first.
 
-    `digest` stands for all that decides a score: files, limits, engine, dtype.
+    `digest` covers everything that decides a score: files, limits, engine and dtype.
     """
 
     model: str
@@ -124,19 +129,20 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     """The digest that a registry lists the checkpoint or adapter under; empty where it has no
     manifest."""
     read_out: str = ""
-    """How the last hidden state becomes the raw score, such as "yes - no"; empty from a worker that
-    is older than this field."""
+    """The name of the read-out, such as "yes - no"; empty from a worker that is older than this
+    field."""
     probability: Sigmoid = Sigmoid()
     cacheable_side: Literal["query", "document", "none"] = "query"
-    """The side that a prompt begins with, so that its keys and values serve several pairs."""
+    """The side that a prompt begins with, so that pairs can share its keys and values."""
     golden_pairs: int = 0
-    """How many golden pairs were scored before it turned ready; 0: it has none, and that check was
-    skipped."""
+    """Golden pairs that were scored before the worker turned ready; 0 where the model has none and
+    the check was skipped."""
 
 
 MSGPACK = "application/msgpack"
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec's decoders raise for bytes that are not the message that was expected."""
+"""Exceptions of msgspec's decoders for bytes that are not the expected message."""
 TIMEOUT_HEADER = "x-rerank-timeout-ms"
-"""How much time a worker has from the moment it reads the call; durations need no common clock."""
+"""Milliseconds that a worker has from the moment it reads the call. A duration, unlike a point in
+time, needs no common clock."""
 REQUEST_ID_HEADER = "x-request-id"

@@ -1,1 +1,1 @@
-"""What runs the network: one engine contract and its implementations."""
+"""Engines that run the network: one contract and its implementations."""

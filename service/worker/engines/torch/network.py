@@ -1,8 +1,7 @@
-"""A loaded checkpoint and the three things an engine asks of it: encode images, read a prefix,
-score suffixes.
+"""A loaded network with its three operations: encode images, read a prefix, score suffixes.
 
 Depends on tensors, prompts and an architecture's adapter, not on calls or threads. Invariant:
-weights are used in the dtype asked for, the read-out's row always in fp32.
+weights are used in the requested dtype, and the read-out's row always in fp32.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from model_store.networks.score_row import score_row
 from service.wire import Pixels
 from service.worker.engines.torch.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
 
-_SENT_ON = (
+_OTHER_ENGINE = (
     "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they"
     " were made from"
 )
@@ -48,30 +47,36 @@ class Network:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
-        """Embeddings of each image as they stand in a prompt, `[tokens, hidden]`."""
+        """Embeddings of each image as a prompt takes them, `[tokens, hidden]`."""
         tower, rules = self._architecture.vision, self._images
         assert tower is not None
         assert rules is not None
 
         patches: list[np.ndarray] = []
-        shapes: list[Image] = []
-        for image in images:
-            rgb = np.frombuffer(image.rgb, np.uint8).reshape(image.height, image.width, 3)
+        grids: list[tuple[int, int, int]] = []
+        tokens: list[int] = []
+        for pixels in images:
+            rgb = np.frombuffer(pixels.rgb, np.uint8).reshape(pixels.height, pixels.width, 3)
+            image = Image(pixels.digest, pixels.width, pixels.height)
             patches.append(tower.patches(rgb))
-            shapes.append(Image(b"", image.width, image.height))
+            grids.append(tower.grid(image))
+            tokens.append(rules.tokens(image))
 
-        embedded = tower.embed(
+        embeddings = tower.embed(
             self._visual,
             torch.from_numpy(np.concatenate(patches)).to(self._device),
-            torch.tensor([tower.grid(shape) for shape in shapes], device=self._device),
+            torch.tensor(grids, device=self._device),
         )
-        return list(embedded.split([rules.tokens(shape) for shape in shapes]))
+        return list(embeddings.split(tokens))
 
     @torch.inference_mode()
     def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> tuple[Prefix, int]:
-        """The prefix's keys and values, and the position at which a suffix begins."""
+        """The prefix's keys and values, and the position at which a suffix begins.
+
+        `images` has the embeddings of all images of the segment, by key.
+        """
         positions, end = self._architecture.positions(segment, self._image_token)
-        embeddings, _ = self._embedded([segment], images)
+        embeddings, _ = self._embed_rows([segment], images)
         prefix = self._decoder.prefix(
             embeddings, torch.from_numpy(positions)[:, None].to(self._device)
         )
@@ -85,26 +90,29 @@ class Network:
         suffixes: Sequence[Segment],
         images: Mapping[bytes, Tensor],
     ) -> list[float]:
-        """The raw score at the end of each suffix, read after the prefix, whose last position is
-        `start` - 1."""
-        embeddings, lengths = self._embedded(suffixes, images, ROW_TILE)
+        """The raw score at the end of each suffix.
+
+        The suffixes begin at position `start`, where the prefix ends. `images` has the embeddings
+        of all their images, by key.
+        """
+        embeddings, lengths = self._embed_rows(suffixes, images, ROW_TILE)
         positions = self._positions(suffixes, start, embeddings.shape[1])
         hidden = self._decoder.last_hidden(prefix, embeddings, positions, lengths)
 
-        # as a product, its last bits would depend on how many rows there are
+        # the last bits of a matrix product would depend on the number of rows
         scores: list[float] = (hidden.float() * self._row).sum(-1).tolist()
         return scores
 
     def release_memory(self) -> None:
-        """Give back what failed passes have left on a GPU."""
+        """Free the memory that failed passes have left on a GPU."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     @staticmethod
     def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-        """transformers' model of the folder, with every tensor read and in the dtype asked for."""
+        """transformers' model of the folder, with every tensor read, in the requested dtype."""
         disable_progress_bar()
-        refuse_quantised(checkpoint.name, checkpoint.folder, _SENT_ON)
+        refuse_quantised(checkpoint.name, checkpoint.folder, _OTHER_ENGINE)
         model, report = checkpoint.architecture.model_class().from_pretrained(
             checkpoint.folder,
             dtype=dtype,
@@ -114,7 +122,8 @@ class Network:
             output_loading_info=True,
         )
 
-        if missing := report["missing_keys"]:  # which transformers has filled with random numbers
+        # transformers fills missing tensors with random numbers
+        if missing := report["missing_keys"]:
             raise CheckpointUnusable(
                 f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in"
                 " all)."
@@ -142,13 +151,13 @@ class Network:
             rows.append(row)
         return torch.stack(rows, dim=1).to(self._device)
 
-    def _embedded(
+    def _embed_rows(
         self, segments: Sequence[Segment], images: Mapping[bytes, Tensor], tile: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Rows of embeddings padded on the right, `[segments, longest, hidden]`, images in their
-        places; and the lengths.
+        """Embeddings of segments, with images in the place of placeholders, and their lengths.
 
-        The longest is a multiple of `tile`.
+        Returns `[segments, longest, hidden]`, padded on the right to a multiple of `tile`, and
+        `[segments]`.
         """
         lengths = [len(segment.ids) for segment in segments]
         longest = max(lengths)
@@ -158,9 +167,9 @@ class Network:
         ids = ids.to(self._device)
         embeddings = self._embed(ids)
 
-        pictures: list[Tensor] = []
+        image_rows: list[Tensor] = []
         for segment in segments:
-            pictures += [images[image.key] for image in segment.images]
-        if pictures:
-            embeddings[ids == self._image_token] = torch.cat(pictures).to(embeddings.dtype)
+            image_rows += [images[image.key] for image in segment.images]
+        if image_rows:
+            embeddings[ids == self._image_token] = torch.cat(image_rows).to(embeddings.dtype)
         return embeddings, torch.tensor(lengths, device=self._device)

@@ -1,15 +1,15 @@
-"""A decoder over candidates that share a prefix: the prefix is computed once, and only last
-positions come out.
+"""A decoder over candidates that share a prefix: it computes the prefix once and returns the hidden
+state of each candidate's last position.
 
 Runs the modules of a loaded transformers decoder of the Llama kind in their own order; does not
 depend on text, images or calls. Invariant: the result for a candidate equals the plain forward of
 prefix + candidate to fp32 rounding, because rows are padded on the right and attend to the prefix
-and to themselves alone. On a CPU it is the same to the last bit, whatever else is in the batch,
-where all of a batch need as many `keys`: kernels add up the incomplete end of a tile in another
-order, and so no tensor ends within one.
+and to themselves alone. On a CPU it is the same to the last bit in every batch whose rows need the
+same number of `padded_keys`: kernels add up the incomplete end of a tile in another order, and so
+no tensor ends within a tile.
 
-What is saved against a plain forward: the prefix's positions for all candidates but one, and, in
-the last layer, everything but keys and values for all positions but the last (nothing reads those).
+A plain forward also computes the prefix for every candidate, and in the last layer queries and the
+MLP of every position, although nothing reads those of any position but the last.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 ROW_TILE = 16
-"""Rows of a matrix product, and queries of an attention, come in multiples of this."""
+"""The rows of matrix products, and the queries of an attention, are a multiple of this."""
 KEY_TILE = 64
-"""Keys of an attention come in multiples of this."""
+"""The keys of an attention are a multiple of this."""
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of positions, `[rows, tokens, head]` each."""
@@ -43,16 +43,18 @@ class Prefix:
 
 
 def padded_keys(prefix: int, suffix: int) -> int:
-    """Keys that a candidate's attention is computed over, from tokens: those that it sees, and some
-    that it does not."""
-    ends = suffix + -suffix % ROW_TILE
-    return prefix + ends + -(prefix + ends) % KEY_TILE
+    """Keys that a candidate's attention is computed over, padding included.
+
+    `prefix` and `suffix` are numbers of tokens.
+    """
+    own = suffix + -suffix % ROW_TILE
+    return prefix + own + -(prefix + own) % KEY_TILE
 
 
 class SharedPrefixDecoder:
     """Runs a decoder with `layers`, `norm` and grouped-query attention.
 
-    `rotary` is (decoder, embeddings, positions) to cosines and sines, as an architecture has it.
+    `rotary` maps (decoder, embeddings, positions) to cosines and sines, as `Architecture.rotary`.
     """
 
     def __init__(self, model: Any, rotary: Callable[[Any, Tensor, Tensor], Rotary]) -> None:
@@ -65,12 +67,14 @@ class SharedPrefixDecoder:
         hidden = embeddings
         for layer in self._model.layers:
             normed = layer.input_layernorm(hidden)
-            key, value = _keys(layer, normed, rotary)
+            key, value = _keys_and_values(layer, normed, rotary)
             layers.append((key, value))
+
             # nothing reads the last layer's output for a prefix
             if len(layers) < len(self._model.layers):
                 query = _queries(layer, normed, rotary)
-                hidden = _finish(layer, hidden, _attend(query, key, value, mask=None, causal=True))
+                attended = _attend(query, key, value, mask=None, causal=True)
+                hidden = _finish(layer, hidden, attended)
         return Prefix(layers)
 
     def last_hidden(
@@ -83,28 +87,30 @@ class SharedPrefixDecoder:
         """
         rotary = self._rotary(self._model, embeddings, positions)
         rows, longest, _ = embeddings.shape
-        seen_by_all = padded_keys(prefix.tokens, int(lengths.max()))
-        beyond = seen_by_all - prefix.tokens - longest
-        mask = torch.ones(longest, seen_by_all, dtype=torch.bool, device=embeddings.device).tril(
-            prefix.tokens
-        )
+        all_keys = padded_keys(prefix.tokens, int(lengths.max()))
+        padding = all_keys - prefix.tokens - longest
+        mask = torch.ones(longest, all_keys, dtype=torch.bool, device=embeddings.device)
+        mask = mask.tril(prefix.tokens)
+
         hidden = embeddings
         *early, final = zip(self._model.layers, prefix.layers, strict=True)
-        for layer, seen in early:
+        for layer, shared in early:
             normed = layer.input_layernorm(hidden)
-            key, value = _joined(seen, _keys(layer, normed, rotary), beyond)
-            hidden = _finish(
-                layer, hidden, _attend(_queries(layer, normed, rotary), key, value, mask=mask)
-            )
-        layer, seen = final
+            key, value = _joined(shared, _keys_and_values(layer, normed, rotary), padding)
+            attended = _attend(_queries(layer, normed, rotary), key, value, mask=mask)
+            hidden = _finish(layer, hidden, attended)
+
+        layer, shared = final
         normed = layer.input_layernorm(hidden)
-        key, value = _joined(seen, _keys(layer, normed, rotary), beyond)
-        # a row a candidate, then some of them again
+        key, value = _joined(shared, _keys_and_values(layer, normed, rotary), padding)
+
+        # one row per candidate, then the first ones again, up to a whole tile
         row = torch.arange(rows + -rows % ROW_TILE, device=lengths.device) % rows
         last = lengths[row] - 1
         rotary_last = (rotary[0][row, last][:, None], rotary[1][row, last][:, None])
         query = _queries(layer, normed[row, last][:, None], rotary_last)
-        # threads would split the keys of a single query by how many rows there are
+
+        # with a single query, threads would split the keys by the number of rows
         twice = query.expand(-1, -1, 2, -1)
         attended = _attend(twice, key[row], value[row], mask=mask[last][:, None, None])[:, :1]
         hidden = _finish(layer, hidden[row, last][:, None], attended)
@@ -120,7 +126,7 @@ def _queries(layer: Any, normed: Tensor, rotary: Rotary) -> Tensor:
     return _rotated(query.transpose(1, 2), rotary)
 
 
-def _keys(layer: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+def _keys_and_values(layer: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
     attention = layer.self_attn
     key = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim))
     value = attention.v_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
@@ -137,15 +143,14 @@ def _rotated(heads: Tensor, rotary: Rotary) -> Tensor:
 
 
 def _joined(
-    seen: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], beyond: int
+    shared: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], padding: int
 ) -> tuple[Tensor, Tensor]:
-    """The prefix's keys and values before each row's own, and as many zeros after them as `beyond`
-    says."""
+    """The prefix's keys and values, each row's own after them, and then `padding` zeros."""
     rows, heads, _, size = own[0].shape
-    end = own[0].new_zeros(1, 1, 1, 1).expand(rows, heads, beyond, size)
+    zeros = own[0].new_zeros(1, 1, 1, 1).expand(rows, heads, padding, size)
     key, value = (
-        torch.cat((old.expand(rows, -1, -1, -1), new, end), dim=2)
-        for old, new in zip(seen, own, strict=True)
+        torch.cat((prefix.expand(rows, -1, -1, -1), row, zeros), dim=2)
+        for prefix, row in zip(shared, own, strict=True)
     )
     return key, value
 

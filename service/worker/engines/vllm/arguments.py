@@ -1,8 +1,8 @@
-"""From settings to vLLM's engine arguments: which version runs, what scoring fixes, what the
-operator may choose.
+"""vLLM's engine arguments: those that scoring fixes, those that the operator sets, and defaults.
 
-Knows vLLM's argument names and its command line's types, starts nothing. Invariant: an argument
-that vLLM does not have, or that scoring depends on, ends in one sentence and never in an engine.
+Depends on vLLM's argument names and its command line's types, and starts nothing. Invariant: an
+argument that vLLM does not have, or that scoring depends on, ends in one sentence and never in an
+engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
@@ -33,8 +33,8 @@ _CPU = {
     "kv_cache_memory_bytes": str(2**31),
     "skip_mm_profiling": "true",
 }
-"""On a CPU vLLM's blocks have 128 tokens unless told otherwise, and what candidates share is
-counted in whole blocks; and its cache takes nearly all memory."""
+"""By itself vLLM has blocks of 128 tokens on a CPU, and candidates share whole blocks only; and its
+cache takes nearly all memory."""
 _GPU = {"dtype": "bfloat16", "max_num_batched_tokens": "16384", "max_num_seqs": "1024"}
 _LATENCIES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BOTH = {
@@ -49,8 +49,8 @@ _TRACES = {
     "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
     "OTEL_SERVICE_NAME": "gmr-rerank-engine",
 }
-"""Of vLLM's own traces, where it is told to send some (`otlp_traces_endpoint`): pairs of calls that
-are traced, and no others."""
+"""Settings of vLLM's own traces, which it sends where `otlp_traces_endpoint` is set: those of pairs
+whose calls are traced, and no others."""
 
 _DECIDES_SCORES = (
     "quantization",
@@ -73,8 +73,8 @@ _SETTLED = frozenset(
         "tokenizer_revision",
     )
 )
-"""What would make vLLM read other files than the checkpoint's, or read them in another way; the
-digest covers none of it."""
+"""Arguments with which vLLM would read other files than the checkpoint's, or read them in another
+way. The digest covers none of them."""
 _SAFETENSORS_FORMATS = (
     "auto",
     "safetensors",
@@ -96,8 +96,7 @@ _EXTENSION = "service.worker.engines.vllm.vision.VisionExtension"
 
 
 def supported_version() -> str:
-    """The version of vLLM that is installed; raises `CannotLoad` where there is none, or one this
-    adapter was not made for."""
+    """The installed version of vLLM; raises `CannotLoad` for none, or for one not supported."""
     for name in _DISTRIBUTIONS:
         try:
             installed = version(name)
@@ -116,18 +115,20 @@ def supported_version() -> str:
 
 
 def prepare_environment(*, on_cpu: bool) -> None:
-    """What vLLM reads from the environment alone, unless the operator has set it."""
+    """Set the variables that vLLM reads from the environment alone, unless the operator did."""
     for name, value in (_TRACES | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}).items():
         os.environ.setdefault(name, value)
-    if on_cpu:  # left to itself, vLLM keeps a core free, on which its scheduler then spins
-        os.environ.setdefault(
-            "VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        )
+
+    if on_cpu:  # by itself vLLM keeps a core free, on which its scheduler then spins
+        cpus = map(str, sorted(os.sched_getaffinity(0)))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(cpus))
 
 
 def quiet() -> None:
-    """Only warnings in vLLM's log, unless the operator has set a level. To be called before vLLM is
-    imported."""
+    """Limit vLLM's log to warnings, unless the operator has set a level.
+
+    Has an effect only before vLLM is imported.
+    """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
@@ -144,54 +145,74 @@ def engine_arguments(
     *,
     on_cpu: bool,
 ) -> Any:
-    """An instance of `kind` (vLLM's `AsyncEngineArgs`) from what scoring fixes, what was chosen,
-    and our defaults."""
+    """vLLM's `AsyncEngineArgs` from fixed arguments, `chosen` ones and defaults.
+
+    `kind` is that class. Raises `CannotLoad` for arguments that cannot be.
+    """
     if checkpoint.family.images and not has_processor(checkpoint.name, checkpoint.folder):
         raise CannotLoad(
             f"{checkpoint.name}: there is no {PREPROCESSOR}, which vLLM needs: add that of the"
             " checkpoint's base model."
         )
     known = {field.name for field in dataclasses.fields(kind)}
-    fixed = {
-        name: value
-        for name, value in _fixed(checkpoint, adapters, on_cpu=on_cpu).items()
-        if name in known
-    }
-    for name in sorted(chosen):
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise CannotLoad(
-                "vLLM has no engine argument"
-                f" {_setting(name)}{f'; {_setting(near[0])}?' if near else '.'}"
-            )
-        if name in fixed or name in _SETTLED:
-            raise CannotLoad(f"{_setting(name)} cannot be set: scoring depends on it.")
-    if chosen.get("load_format", "auto") not in _SAFETENSORS_FORMATS:
-        raise CannotLoad(
-            f"{_setting('load_format')} is one of {', '.join(_SAFETENSORS_FORMATS)}: others read"
-            " unchecked files."
-        )
-    ours = _BOTH | (
-        _CPU if on_cpu else _GPU | {"max_loras": str(min(max(len(adapters), 1), _LORAS_AT_ONCE))}
-    )
-    if not on_cpu and len(adapters) > _LORAS_AT_ONCE and "max_loras" not in chosen:
-        # vLLM reads one that it let go of from its folder again, unverified
-        ours["max_cpu_loras"] = str(len(adapters))
-    defaults = {name: value for name, value in ours.items() if name in known and name not in fixed}
-    read = _read(kind, defaults | dict(chosen))
+    fixed = _fixed(checkpoint, adapters, on_cpu=on_cpu)
+    for name in fixed.keys() - known:
+        del fixed[name]
+    _refuse_wrong(chosen, known, fixed)
+
+    arguments: dict[str, str] = {}
+    for name, value in _defaults(adapters, chosen, on_cpu=on_cpu).items():
+        if name in known and name not in fixed:
+            arguments[name] = value
+    read = _read(kind, arguments | dict(chosen))
     if all(getattr(read, name, None) for name in ("otlp_traces_endpoint", "disable_log_stats")):
-        # vLLM would end with the first pair.
+        # vLLM would end with the first pair
         raise CannotLoad(
             f"{_setting('otlp_traces_endpoint')} needs {_setting('disable_log_stats')}=false."
         )
+
     for name, value in fixed.items():
         setattr(read, name, value)
     return kind.from_cli_args(read)
 
 
+def _refuse_wrong(chosen: Mapping[str, str], known: Collection[str], fixed: Container[str]) -> None:
+    """Raise `CannotLoad` for a chosen argument that vLLM lacks or that cannot be set."""
+    for name in sorted(chosen):
+        if name not in known:
+            similar = difflib.get_close_matches(name, known, 1)
+            suggestion = f"; {_setting(similar[0])}?" if similar else "."
+            raise CannotLoad(f"vLLM has no engine argument {_setting(name)}{suggestion}")
+        if name in fixed or name in _SETTLED:
+            raise CannotLoad(f"{_setting(name)} cannot be set: scoring depends on it.")
+
+    if chosen.get("load_format", "auto") not in _SAFETENSORS_FORMATS:
+        raise CannotLoad(
+            f"{_setting('load_format')} is one of {', '.join(_SAFETENSORS_FORMATS)}: others read"
+            " unchecked files."
+        )
+
+
+def _defaults(
+    adapters: Sequence[Adapter], chosen: Mapping[str, str], *, on_cpu: bool
+) -> dict[str, str]:
+    """Arguments for which this project has another default than vLLM."""
+    if on_cpu:
+        return _BOTH | _CPU
+
+    defaults = _BOTH | _GPU
+    defaults["max_loras"] = str(min(max(len(adapters), 1), _LORAS_AT_ONCE))
+    if len(adapters) > _LORAS_AT_ONCE and "max_loras" not in chosen:
+        # an adapter that vLLM has evicted is read from its folder again, unverified
+        defaults["max_cpu_loras"] = str(len(adapters))
+    return defaults
+
+
 def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool) -> dict[str, Any]:
-    """Arguments that scoring depends on: vLLM reads the last position only, by the row of the
-    checkpoint's read-out."""
+    """Arguments that scoring depends on.
+
+    With them vLLM computes the product of the last position and the read-out's row.
+    """
     fixed: dict[str, Any] = {
         "model": str(checkpoint.folder.resolve()),
         "runner": "pooling",
@@ -205,22 +226,27 @@ def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool)
     if checkpoint.family.images:
         fixed |= _IMAGES
     if adapters:
-        most = max(adapter.rank for adapter in adapters)
-        rank = next((rank for rank in _LORA_RANKS if rank >= most), None)
-        if rank is None:
-            raise CannotLoad(
-                f"An adapter of rank {most} cannot be served: vLLM stops at {_LORA_RANKS[-1]}."
-            )
-        fixed |= {"enable_lora": True, "max_lora_rank": rank}
-        # there the model itself is given the last slot's weights in a mixed batch: one slot must
-        # stay empty
+        fixed |= {"enable_lora": True, "max_lora_rank": _lora_rank(adapters)}
         if on_cpu:
+            # in a mixed batch vLLM gives the model itself the last slot's weights: one slot more
+            # than adapters stays empty
             fixed["max_loras"] = len(adapters) + 1
     return fixed
 
 
+def _lora_rank(adapters: Sequence[Adapter]) -> int:
+    """The least rank that vLLM accepts and all adapters fit in; raises `CannotLoad`."""
+    highest = max(adapter.rank for adapter in adapters)
+    for rank in _LORA_RANKS:
+        if rank >= highest:
+            return rank
+    raise CannotLoad(
+        f"An adapter of rank {highest} cannot be served: vLLM stops at {_LORA_RANKS[-1]}."
+    )
+
+
 def _read(kind: Any, arguments: Mapping[str, str]) -> Namespace:
-    """Arguments as vLLM's own command line reads them."""
+    """Arguments parsed by vLLM's own command line."""
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     class Parser(FlexibleArgumentParser):  # type: ignore[misc]
@@ -234,7 +260,7 @@ def _read(kind: Any, arguments: Mapping[str, str]) -> Namespace:
         match value.lower():
             case "true":
                 line.append(f"--{option}")
-            # not every switch that is off by itself can be switched off
+            # not every switch that is off by default has an option that turns it off
             case "false" if name in off:
                 pass
             case "false":

@@ -1,10 +1,10 @@
-"""Images of prompts as vLLM takes them: embeddings under our own digests.
+"""Images of prompts as vLLM takes them: embeddings under the digests of this project.
 
 vLLM's multimodal cache keeps what was sent, by digest and bounded by bytes
-(`mm_processor_cache_gb`), and its sending half says what the engine still holds. Since our items
-are embeddings, that cache is one of the vision tower's work: an image that was seen before costs
-neither encoding nor transport. Invariant: both halves of the cache see the same images in the same
-order, because everything up to sending happens without a pause.
+(`mm_processor_cache_gb`), and its sending half reports what the engine still holds. The items are
+embeddings, so an image that was sent before costs neither encoding nor transport. Depends on vLLM's
+cache and a vision tower's arithmetic, not on an engine. Invariant: both halves of the cache see the
+same images in the same order, because everything up to sending happens without a pause.
 """
 
 from __future__ import annotations
@@ -43,29 +43,29 @@ class EngineImages:
         self._cache_tokens = cache_bytes / token_bytes
 
     def lacks(self, images: Sequence[Image]) -> set[Image]:
-        """Those of one prompt's images whose embeddings are needed to send it.
+        """The images of one prompt whose embeddings are needed to send it.
 
-        They are those that the engine does not hold, but all of them where they nearly fill the
-        cache, since sending one may push another out.
+        They are the images that the engine does not hold. Where a prompt's images nearly fill the
+        cache they are all its images, since sending one may evict another.
         """
-        gone = {image for image in images if not self._holds(image)}
+        missing = {image for image in images if not self._holds(image)}
         crowded = 2 * sum(map(self._rules.tokens, images)) > self._cache_tokens
-        return set(images) if gone and crowded else gone
+        return set(images) if missing and crowded else missing
 
     def split(self, images: Sequence[Image], embeddings: Tensor) -> dict[Image, Tensor]:
-        """Embeddings of several images one after the other, by image."""
+        """Embeddings by image, from those of all images in one tensor, `[tokens, hidden]`."""
         parts = embeddings.split([self._rules.tokens(image) for image in images])
         return dict(zip(images, parts, strict=True))
 
     def inputs(
         self, prompt: Prompt, ids: Sequence[int], embeddings: Mapping[Image, Tensor]
     ) -> dict[str, Any]:
-        """The multimodal part of a prompt, as vLLM's own renderer would hand it on.
+        """The multimodal part of a prompt, in the form that vLLM's own renderer gives it.
 
         `embeddings` has those of the prompt's images that the engine lacks.
         """
         if self._cache is not None:
-            # the receiving half does so first, too: what one has to push out is the same for both
+            # the receiving half also touches all images first, so that both evict the same ones
             for image in prompt.images:
                 self._cache.touch_sender_cache_item(_name(image))
 

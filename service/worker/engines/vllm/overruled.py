@@ -31,7 +31,7 @@ class Overruled:
     actual: object
 
     def sentence(self) -> str:
-        """The difference in the words of the operator's settings."""
+        """The difference under the name of the operator's setting."""
         setting = ENGINE_PREFIX + self.name.upper()
         return (
             f"{setting}={_text(self.chosen)} is overruled by vLLM, which uses {_text(self.actual)}."
@@ -41,9 +41,9 @@ class Overruled:
 def overruled(chosen: Mapping[str, object], vllm_config: Any) -> list[Overruled]:
     """The chosen arguments whose value in `vllm_config` is another one.
 
-    `chosen` has the values as vLLM's command line reads them. An argument that leaves the decision
-    to vLLM (`auto`), that is no number, switch or word, or that has no field of its own, is left
-    out.
+    `chosen` has the values as vLLM's command line parses them. Left out are arguments that leave
+    the decision to vLLM (`auto`), those that are no number, switch or word, and those without a
+    field of their own.
     """
     differences: list[Overruled] = []
     for name, value in chosen.items():

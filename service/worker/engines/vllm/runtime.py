@@ -1,8 +1,8 @@
 """A running vLLM engine over one checkpoint: raw scores of prompts, and embeddings of images.
 
 Depends on vLLM 0.26 to 0.33, not on calls, fairness or HTTP. Invariant: prompts go in as token ids
-and images as embeddings under our own content digest, so that vLLM parses nothing a user sent; the
-result is the raw score of the checkpoint's read-out.
+and images as embeddings under their content digest, so that vLLM parses nothing that a user sent;
+the result is the raw score of the checkpoint's read-out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from service.worker.engines.vllm.images import EngineImages
 from service.worker.engines.vllm.overruled import overruled
 from service.worker.engines.vllm.stats import StepStats
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 _REASON_CHARS = 200
 
 
@@ -58,25 +58,18 @@ class VllmRuntime:
         prepare_environment(on_cpu=on_cpu)
         self._architecture = checkpoint.architecture
         self._params = PoolingParams(task="classify", use_activation=False)
-        self._adapters = {
-            adapter.name: LoRARequest(adapter.name, number, str(adapter.folder.resolve()))
-            for number, adapter in enumerate(adapters, start=1)
-        }
-        chosen = engine_arguments(AsyncEngineArgs, checkpoint, adapters, arguments, on_cpu=on_cpu)
-        wanted = {name: getattr(chosen, name) for name in arguments}
-        try:
-            self._llm = AsyncLLM.from_engine_args(
-                chosen, stat_loggers=None if chosen.disable_log_stats else [StepStats]
-            )
-        except CannotLoad:
-            raise
-        except Exception as error:  # of any kind
-            raise CannotLoad(
-                f"{checkpoint.name}: vLLM could not load it ({_reason(error)})."
-            ) from error
+        self._adapters: dict[str, LoRARequest] = {}
+        for number, adapter in enumerate(adapters, start=1):
+            folder = str(adapter.folder.resolve())
+            self._adapters[adapter.name] = LoRARequest(adapter.name, number, folder)
+
+        read = engine_arguments(AsyncEngineArgs, checkpoint, adapters, arguments, on_cpu=on_cpu)
+        chosen = {name: getattr(read, name) for name in arguments}
+        self._llm = _start(checkpoint, read)
         config = self._llm.vllm_config
-        for difference in overruled(wanted, config):
+        for difference in overruled(chosen, config):
             log(difference.sentence(), logging.WARNING)
+
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
         self.device = str(current_platform.device_type)
         self.step_tokens = int(config.scheduler_config.max_num_batched_tokens)
@@ -86,17 +79,16 @@ class VllmRuntime:
         self._progress = Progress()
 
     async def warm_up(self) -> None:
-        """Ask once what vLLM asks before its first prompt, so that from then on a prompt is sent
-        without a pause.
+        """Make the requests that vLLM makes before its first prompt, and load every adapter.
 
-        Loads every adapter: one that vLLM loads with the first request for it would end the engine
-        if it could not. Raises `CannotLoad`.
+        From then on a prompt is sent without a pause. An adapter that vLLM loaded with its first
+        prompt, and failed to, would end the engine. Raises `CannotLoad`.
         """
         await self._llm.get_supported_tasks()
         for name, request in self._adapters.items():
             try:
                 await self._llm.add_lora(request)
-            except Exception as error:  # of any kind, as above
+            except Exception as error:  # vLLM documents no closed set
                 raise CannotLoad(
                     f"{name}: vLLM could not load the adapter ({type(error).__name__})."
                 ) from error
@@ -107,24 +99,25 @@ class VllmRuntime:
         return bool(self._llm.errored)
 
     def stalled_seconds(self) -> float:
-        """How long there has been work of which nothing was done."""
+        """Seconds of pending work without progress; 0 without work."""
         return self._progress.stalled_seconds()
 
     def lacks(self, images: Sequence[Image]) -> set[Image]:
-        """Those of one prompt's images whose embeddings are needed to send it."""
+        """The images of one prompt whose embeddings are needed to send it."""
         return self._images.lacks(images) if self._images else set()
 
     async def encode(self, images: Mapping[Image, bytes]) -> dict[Image, Tensor]:
-        """The embeddings of images given as rows of RGB bytes, `[tokens, hidden]` in the engine's
-        dtype."""
+        """The embeddings of images given as rows of RGB bytes.
+
+        They are `[tokens, hidden]` each, in the engine's dtype.
+        """
         assert self._images is not None
         sizes = [(image.width, image.height) for image in images]
+        arguments = (self._architecture.name, sizes, list(images.values()))
         with self._working():
-            results = await self._unless_dead(
-                self._llm.collective_rpc(
-                    "gmr_encode", args=(self._architecture.name, sizes, list(images.values()))
-                )
-            )
+            encoding = self._llm.collective_rpc("gmr_encode", args=arguments)
+            results = await self._unless_dead(encoding)
+
         dtype, hidden, rows = results[0]
         embeddings = torch.frombuffer(bytearray(rows), dtype=getattr(torch, dtype)).view(-1, hidden)
         return self._images.split(list(images), embeddings)
@@ -135,16 +128,16 @@ class VllmRuntime:
         """Score one prompt; cancelling this takes it out of the engine.
 
         `embeddings` has those of the prompt's images that the engine lacks. Everything up to
-        sending happens before the first pause, which is what keeps vLLM's two halves of the cache
-        in step.
+        sending happens before the first pause, which keeps the two halves of vLLM's cache in step.
         """
+        traced = self._traces and current_span()
         with self._working():
             outputs = self._llm.encode(
                 self._input(prompt, embeddings, salt),
                 self._params,
                 request_id=str(next(self._numbers)),
                 lora_request=self._adapters.get(adapter),
-                trace_headers=propagation_headers() if self._traces and current_span() else None,
+                trace_headers=propagation_headers() if traced else None,
             )
             async for output in outputs:
                 last = output
@@ -155,35 +148,38 @@ class VllmRuntime:
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        """Keep account of work and progress; vLLM's exceptions become ours here, and only here."""
+        """Count work and progress, and translate vLLM's exceptions: here, and nowhere else."""
         self._progress.begin()
         done = False
         try:
             yield
             done = True
         except Exception as error:  # vLLM documents no closed set
-            raise (
-                EngineDead if self.dead or isinstance(error, EngineDeadError) else EngineRefused
-            ) from error
+            if self.dead or isinstance(error, EngineDeadError):
+                raise EngineDead from error
+            raise EngineRefused from error
         finally:
             self._progress.end(done=done)
 
     async def _unless_dead(self, call: Coroutine[Any, Any, Any]) -> Any:
-        """A call to vLLM's workers; vLLM itself would wait forever for one whose engine has
-        died."""
-        calling = asyncio.ensure_future(call)
+        """The result of a call to vLLM's workers; raises `EngineDead` where the engine dies.
+
+        vLLM itself would wait for such a call forever.
+        """
+        task = asyncio.ensure_future(call)
         try:
-            while not (await asyncio.wait((calling,), timeout=_LOOK_SECONDS))[0]:
-                if self.dead:
+            while not task.done():
+                await asyncio.wait((task,), timeout=_POLL_SECONDS)
+                if not task.done() and self.dead:
                     raise EngineDead
-            return calling.result()
+            return task.result()
         finally:
-            calling.cancel()
+            task.cancel()
 
     def _input(
         self, prompt: Prompt, embeddings: Mapping[Image, Tensor], salt: str
     ) -> dict[str, Any]:
-        """A prompt as vLLM's own renderer would hand it on."""
+        """A prompt in the form that vLLM's own renderer gives it."""
         ids = [*prompt.prefix.ids, *prompt.suffix.ids]
         plain: dict[str, Any] = {"prompt_token_ids": ids}
         if salt:
@@ -194,7 +190,7 @@ class VllmRuntime:
         return plain | {"type": "multimodal"} | self._images.inputs(prompt, ids, embeddings)
 
     def _engine_images(self, checkpoint: Checkpoint, config: Any) -> EngineImages | None:
-        """None where the model reads text only."""
+        """The engine's images; None where the model reads text only."""
         tower, rules = self._architecture.vision, checkpoint.family.images
         if tower is None or rules is None:
             return None
@@ -209,12 +205,21 @@ class VllmRuntime:
         )
 
 
+def _start(checkpoint: Checkpoint, arguments: Any) -> AsyncLLM:
+    """Start vLLM with its engine arguments; raises `CannotLoad`."""
+    stat_loggers = None if arguments.disable_log_stats else [StepStats]
+    try:
+        return AsyncLLM.from_engine_args(arguments, stat_loggers=stat_loggers)
+    except CannotLoad:
+        raise
+    except Exception as error:  # vLLM documents no closed set
+        raise CannotLoad(
+            f"{checkpoint.name}: vLLM could not load it ({_reason(error)})."
+        ) from error
+
+
 def _reason(error: Exception) -> str:
-    """An exception's kind and the beginning of its text, for the operator's log: most of vLLM's say
-    what it lacks."""
-    told = " ".join(str(error).split())
-    return (
-        f"{type(error).__name__}: {told[:_REASON_CHARS].rstrip('. ')}"
-        if told
-        else type(error).__name__
-    )
+    """An exception's kind and the beginning of its text, for the operator's log."""
+    kind = type(error).__name__
+    text = " ".join(str(error).split())
+    return f"{kind}: {text[:_REASON_CHARS].rstrip('. ')}" if text else kind

@@ -1,8 +1,8 @@
-"""What vLLM says of each of its steps, as our own metrics of an engine.
+"""vLLM's statistics of its steps, as this project's metrics of an engine.
 
-Knows vLLM's statistics, which are no stable interface, nothing of calls or prompts. Invariant: what
-is read of a step later was read once before the engine starts, so that a version that says it
-differently does not load, rather than fail while it serves.
+Depends on vLLM's statistics, which are no stable interface, not on calls or prompts. Invariant:
+every field that is read of a step was read once before the engine starts, so that a version of vLLM
+without it does not load, rather than fail while it serves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from service.worker.engines.progress import count_step
 
 
 class StepStats(StatLoggerBase):  # type: ignore[misc]
-    """Counts steps for one engine. vLLM makes it and tells it everything; raises `CannotLoad`."""
+    """Counts the steps of one engine. vLLM constructs it and calls `record`.
+
+    Raises `CannotLoad` at construction where the statistics lack a field.
+    """
 
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
         self._budget = int(vllm_config.scheduler_config.max_num_batched_tokens)
@@ -25,8 +28,8 @@ class StepStats(StatLoggerBase):  # type: ignore[misc]
             _scored(IterationStats())
         except (AttributeError, TypeError):
             raise CannotLoad(
-                "This vLLM tells of its steps in another way: set"
-                " RERANK_ENGINE_DISABLE_LOG_STATS=true to do without."
+                "This version of vLLM has other statistics: set"
+                " RERANK_ENGINE_DISABLE_LOG_STATS=true to serve without metrics of steps."
             ) from None
 
     def record(
@@ -40,14 +43,15 @@ class StepStats(StatLoggerBase):  # type: ignore[misc]
         """Count a step, if it scored pairs."""
         if iteration_stats is None:
             return
+
         pairs, tokens = _scored(iteration_stats)
         if pairs:
             count_step(pairs, tokens, tokens / self._budget)
 
     def log_engine_initialized(self) -> None:
-        """Nothing to say."""
+        """Log nothing."""
 
 
 def _scored(stats: Any) -> tuple[int, int]:
-    """Pairs that a step finished, and the prompt tokens that were computed for them."""
+    """The pairs that a step finished, and the prompt tokens that it computed."""
     return len(stats.finished_requests), int(stats.prompt_token_stats.computed)

@@ -1,12 +1,11 @@
-"""What runs inside vLLM's own worker process: the vision tower, asked for an image's embeddings
-outside of any prompt.
+"""The vision tower inside vLLM's own worker process: it encodes images outside of any prompt.
 
-vLLM mixes this class into its worker (`worker_extension_cls`) and reaches it by `collective_rpc`.
-Knows pixels and a loaded Qwen2.5-VL, no prompts. Invariant: embeddings are those that the engine
-would compute inside a prompt: same weights, same dtype, same arithmetic; an image's do not depend
-on what it is encoded with.
+vLLM mixes the class into its worker (`worker_extension_cls`) and calls it by `collective_rpc`.
+Depends on pixels and a loaded network, not on prompts. Invariant: embeddings are those that the
+engine would compute inside a prompt, with the same weights, dtype and arithmetic, and those of an
+image do not depend on other images of the same call.
 
-It also sees to it that an engine does not outlive its front end, and hold on to a GPU that nobody
+The extension also ends the engine with its front end, so that no engine keeps a GPU that no process
 can reach.
 """
 
@@ -26,7 +25,7 @@ from model_store.networks.catalogue import by_name
 
 
 class VisionExtension:
-    """Added to vLLM's worker. `get_model` is the worker's own."""
+    """Methods added to vLLM's worker, which has `get_model`."""
 
     get_model: Any
 
@@ -63,14 +62,17 @@ class VisionExtension:
         )
 
     def gmr_follow(self, pid: int) -> None:
-        """From now on, end with a process of this machine, however that ends. vLLM's other
-        processes end with this one."""
+        """End this process when the process `pid` of the same machine ends, however it ends.
+
+        vLLM's other processes end with this one.
+        """
         descriptor = os.pidfd_open(pid)
         threading.Thread(target=_follow, args=(descriptor,), name="follow", daemon=True).start()
 
 
 def _follow(descriptor: int) -> None:
-    gone = select.poll()
-    gone.register(descriptor, select.POLLIN)
-    gone.poll()
+    """Wait until a process has ended, then end this one."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll()
     os.kill(os.getpid(), signal.SIGKILL)

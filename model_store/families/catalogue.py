@@ -1,4 +1,8 @@
-"""The families that are known: by a manifest's name, and by the network of a plain folder."""
+"""The list of families: by the name in a manifest, and by the network of a plain folder.
+
+Depends on every family, and is the only module that does. Invariant: each family has a name and an
+architecture of its own.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +64,10 @@ def readout_of(manifest: Manifest) -> ReadOut:
 
 
 def trained_readout(manifest: Manifest, direction: str) -> ReadOut:
-    """The read-out that a loss teaches along `direction`: `sft` or `cl` (paper, equations 1 and
-    2)."""
+    """The read-out that a loss trains along `direction`, `sft` or `cl`.
+
+    The two are equations 1 and 2 of the paper.
+    """
     supervised, contrastive = kind_of(manifest).readouts
     return supervised if direction == "sft" else contrastive
 

@@ -1,7 +1,8 @@
-"""The family seam: what differs between reranker models, and who may ask for it.
+"""The family seam: everything that differs between reranker models.
 
-Gateway, worker, engines, trainer and publisher depend on a `Family`, never on one of them by name.
-Invariant: training and serving use the same object, so both read the same token ids.
+Engines, trainer, publisher, sizing and bench depend on a `Family`, not on a particular one.
+Invariant: training and serving render prompts with the same object, so both read the same token
+ids.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from model_store.families.readout import ReadOut
 from model_store.families.tokens import LiteralTokenizer
 
 CacheableSide = Literal["query", "document", "none"]
+"""The side that a causal prompt begins with, so that pairs can share its keys and values."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRules:
-    """The sizes of images that a family reads, and the tokens that stand for them."""
+    """The sizes of images that a family reads, and the number of their tokens."""
 
     cell: int
-    """Both sides of an image are multiples of this many pixels; each cell is one token."""
+    """Pixels of a cell's side. An image is a grid of cells, and each cell is one token."""
     min_pixels: int
     max_pixels: int
+    """Bounds on an image's area."""
     token_id: int
     """Id of every placeholder of an image in a prompt."""
 
@@ -38,7 +41,7 @@ class Family(Protocol):
 
     tokenizer: LiteralTokenizer
     max_tokens: int
-    """Tokens of a pair at most."""
+    """The limit of a pair's tokens."""
     images: ImageRules | None
     """None: the family reads text only."""
     readout: ReadOut
@@ -46,7 +49,9 @@ class Family(Protocol):
     """Vocabulary ids of the read-out's labels, in their order."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The family as manifests state it."""
+        ...
 
     @property
     def architecture(self) -> str:
@@ -54,7 +59,9 @@ class Family(Protocol):
         ...
 
     @property
-    def default_instruction(self) -> str: ...
+    def default_instruction(self) -> str:
+        """The instruction of calls without one."""
+        ...
 
     @property
     def readouts(self) -> tuple[ReadOut, ...]:
@@ -63,8 +70,7 @@ class Family(Protocol):
 
     @property
     def cacheable_side(self) -> CacheableSide:
-        """The side that a causal prompt begins with, so that its keys and values serve several
-        pairs."""
+        """The side that prompts begin with."""
         ...
 
     @property
@@ -74,15 +80,15 @@ class Family(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the prompt's fixed text: another wording is another model."""
+        """Digest of the prompt's fixed text, since a model with another wording is another one."""
         ...
 
     def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
-        """An object that renders a question's documents, a few at a time."""
+        """An object that renders the documents of one question, some at a time."""
         ...
 
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
     ) -> list[Prompt | PairTooLong]:
-        """All documents at once: one entry a document, in order."""
+        """A prompt or a refusal for each document, in order."""
         ...

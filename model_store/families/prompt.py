@@ -1,7 +1,7 @@
-"""What every family speaks: items in, prompts out.
+"""The input and output types of every family: items and prompts.
 
-Knows nothing of templates, tokenizers or networks. Invariant: a `Segment`'s image placeholders and
-its `images` agree in number and order.
+Depends on neither templates nor tokenizers nor networks. Invariant: a `Segment`'s image
+placeholders and its `images` agree in number and order.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as the model will see it: already resized, so both sides are multiples of the
-    family's cell.
+    """An image of the size that the model reads: both sides are multiples of the family's cell.
 
-    `key` names its content (equal keys, equal pixels); `width` and `height` are in pixels.
+    `key` identifies its content: equal keys have equal pixels. `width` and `height` are in pixels.
     """
 
     key: bytes
@@ -25,13 +24,13 @@ class Image:
 
 
 Item = tuple[str | Image, ...]
-"""One side of a pair: texts and images in the order they were written. The empty item renders as
-nothing."""
+"""One side of a pair: texts and images in the order of the request. An empty item renders as an
+empty text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A run of token ids, and the images whose placeholders stand in it, in order."""
+    """A run of token ids, and the images whose placeholders it contains, in order."""
 
     ids: tuple[int, ...]
     images: tuple[Image, ...] = ()
@@ -39,11 +38,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One pair as model input: `prefix` holds instruction and query, `suffix` the document and the
-    answer's place.
+    """One pair as model input: `prefix` has instruction and query, `suffix` the document.
 
-    The model reads `prefix.ids + suffix.ids`. Pairs of one query share one `prefix` object, unless
-    the query had to be cut.
+    The model reads `prefix.ids + suffix.ids`, and its answer follows the last id. Pairs of one
+    query share one `prefix` object, unless the query was cut.
     """
 
     prefix: Segment
@@ -60,15 +58,14 @@ class Prompt:
 
 
 TooLongPart = Literal["instruction", "query", "pair"]
-"""What is too long: the instruction alone, instruction and query with its images, or the pair."""
+"""The part that is too long: the instruction alone, instruction and query together, or the pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairTooLong:
-    """A pair of more than `limit` tokens, in the place of its `Prompt`, and the part that is to
-    blame.
+    """The result instead of a `Prompt` for a pair of more than `limit` tokens.
 
-    How many tokens it has is not known: a long text is not read to its end.
+    It does not have the pair's length, because a long text is not read to its end.
     """
 
     limit: int
@@ -76,8 +73,8 @@ class PairTooLong:
 
 
 class Rendering(Protocol):
-    """Renders documents for one question, some at a time; not for several threads at a time."""
+    """Renders the documents of one question, some at a time. It serves one thread at a time."""
 
     def prompts(self, documents: Sequence[Item]) -> list[Prompt | PairTooLong]:
-        """One entry a document, in order."""
+        """A prompt or a refusal for each document, in order."""
         ...

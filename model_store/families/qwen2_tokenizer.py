@@ -1,7 +1,6 @@
-"""Qwen2's tokenizer from `vocab.json` and `merges.txt`, for a folder without the `tokenizer.json`
-that says the same in one file.
+"""Qwen2's tokenizer from `vocab.json` and `merges.txt`, for a folder without `tokenizer.json`.
 
-Knows the two files, and where added tokens are listed: `tokenizer_config.json`, or, before that,
+Depends on the two files and on the list of added tokens in `tokenizer_config.json`, or in the older
 `added_tokens.json`. Invariant: ids equal those of transformers' `Qwen2Tokenizer` for the same
 folder.
 """
@@ -57,16 +56,16 @@ def has_parts(folder: Path) -> bool:
 
 
 def serialized_from_parts(folder: Path) -> str:
-    """The text of the `tokenizer.json` that the two files stand for.
+    """The text of a `tokenizer.json` that is equal to the two files.
 
     Raises `OSError` or `ValueError` where one cannot be read.
     """
     vocabulary = json.loads(_read(folder / VOCABULARY))
-    merges = [
-        line
-        for line in _read(folder / MERGES).split("\n")
-        if line.strip() and not line.startswith("#version")
-    ]
+    merges: list[str] = []
+    for line in _read(folder / MERGES).split("\n"):
+        if line.strip() and not line.startswith("#version"):
+            merges.append(line)
+
     model = {
         "type": "BPE",
         "dropout": None,
@@ -83,7 +82,7 @@ def serialized_from_parts(folder: Path) -> str:
 
 
 def _added_tokens(folder: Path) -> list[dict[str, Any]]:
-    usual = {
+    defaults = {
         "single_word": False,
         "lstrip": False,
         "rstrip": False,
@@ -92,18 +91,21 @@ def _added_tokens(folder: Path) -> list[dict[str, Any]]:
     }
     listed = _object(folder / "tokenizer_config.json").get("added_tokens_decoder")
     if listed:
-        return [usual | dict(token) | {"id": int(number)} for number, token in listed.items()]
+        return [defaults | dict(token) | {"id": int(number)} for number, token in listed.items()]
+
     older = _object(folder / "added_tokens.json")
-    return [usual | {"content": content, "id": int(number)} for content, number in older.items()]
+    return [defaults | {"content": text, "id": int(number)} for text, number in older.items()]
 
 
 def _object(path: Path) -> dict[str, Any]:
+    """The object of a JSON file; empty where there is no file."""
     if not path.is_file():
         return {}
-    stated = json.loads(_read(path))
-    if not isinstance(stated, dict):
+
+    content = json.loads(_read(path))
+    if not isinstance(content, dict):
         raise ValueError(f"{path.name} is no JSON object")  # a value of a file, not of the program
-    return stated
+    return content
 
 
 def _read(path: Path) -> str:

@@ -41,7 +41,7 @@ class LabelPair:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Words whose rows of the output embeddings `combine` takes, in its order."""
+        """Words whose rows of the output embeddings `combine` expects, in its order."""
         return self.positive, self.negative
 
     def combine(self, values: Sequence[Value]) -> Value:

@@ -1,8 +1,8 @@
 """Half a prompt before it has token ids: control tokens, images, and runs of text that may be cut.
 
-Knows a tokenizer and a limit, no template. Invariant: of a run only `text` is ever cut, from its
-end, and the ids of a run are those of its remaining texts joined, so a cut run reads as if the user
-had sent the shorter text.
+Depends on a tokenizer and a limit, not on a template. Invariant: only the `text` of a run is ever
+cut, from its end, and the ids of a run are those of its remaining texts joined, so a cut run reads
+as if the user had sent the shorter text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model_store.families.tokens import LiteralTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Texts that are encoded as one: the template's before, then `text`, which may be cut."""
+    """Texts that are encoded as one. `text` may be cut; the template's around it may not."""
 
     before: str
     text: str = ""
@@ -25,7 +25,7 @@ class Run:
 
     @property
     def joined(self) -> str:
-        """All three."""
+        """The three texts as one."""
         return self.before + self.text + self.after
 
     def then_fixed(self, text: str) -> Run:
@@ -35,7 +35,7 @@ class Run:
         return Run(self.before + text)
 
     def then(self, text: str) -> Run:
-        """The run with more text that may be cut. What follows a cut text cannot be cut as well."""
+        """The run with more text that may be cut."""
         return Run(self.before, self.text + text)
 
 
@@ -46,61 +46,65 @@ Row = Sequence[Part]
 
 @dataclass(frozen=True, slots=True)
 class ImageTokens:
-    """The control tokens around an image's placeholders, and how many placeholders there are."""
+    """The control tokens around an image's placeholders, and the rules of their number."""
 
     start: int
     end: int
     rules: ImageRules
 
     def ids(self, image: Image) -> list[int]:
-        """All ids of an image."""
+        """An image's ids: the placeholders between the control tokens."""
         return [self.start, *[self.rules.token_id] * self.rules.tokens(image), self.end]
 
 
 class RowEncoder:
-    """Turns rows into segments. Reads no more of a text than could have `limit` tokens.
+    """Encodes rows. It reads no more of a text than could have `limit` tokens.
 
-    Without `images` no row may hold an image.
+    Without `images` no row may contain an image.
     """
 
     def __init__(self, tokenizer: LiteralTokenizer, images: ImageTokens | None, limit: int) -> None:
         self._tokenizer, self._images, self._limit = tokenizer, images, limit
 
     def segments(self, rows: Sequence[Row]) -> list[Segment | None]:
-        """The segment of each row; None for one of which a run alone has more than `limit` tokens.
+        """The segment of each row; None for a row with a run of more than `limit` tokens.
 
         All runs of all rows go through the tokenizer in one batch.
         """
-        runs = [part.joined for row in rows for part in row if isinstance(part, Run)]
+        runs: list[str] = []
+        for row in rows:
+            runs += [part.joined for part in row if isinstance(part, Run)]
         encoded = iter(self._tokenizer.encode_within(runs, self._limit))
-        found: list[Segment | None] = []
+
+        segments: list[Segment | None] = []
         for row in rows:
             ids = [next(encoded) if isinstance(part, Run) else self._fixed(part) for part in row]
-            found.append(_segment(row, ids))
-        return found
+            segments.append(_segment(row, ids))
+        return segments
 
     def cut(self, row: Row, limit: int) -> Segment | None:
         """The segment of `row` without the end of its text, of at most `limit` tokens if possible.
 
-        The last text is cut first, then the one before it; images stay. None where a text that
-        may not be cut has more tokens than the encoder's own limit.
+        The last text is cut first, then the one before it; images stay. Returns None where a text
+        that may not be cut has more tokens than the encoder's own limit.
         """
         runs = [index for index, part in enumerate(row) if isinstance(part, Run) and part.text]
         last = runs[-1:]
 
         ids: list[list[int] | None] = []
         for index, part in enumerate(row):
-            # the run that is cut first is not read before it is cut
+            # the last run is cut first, and not read before
             ids.append([] if index in last else self._read(part))
 
         for index in reversed(runs):
-            run, others = row[index], _total([*ids[:index], *ids[index + 1 :]])
+            run = row[index]
             assert isinstance(run, Run)
-            if others is None or others >= limit:
+            rest = _total([*ids[:index], *ids[index + 1 :]])
+            if rest is None or rest >= limit:
                 ids[index] = self._read(Run(run.before + run.after))
                 continue
 
-            _, ids[index] = self._tokenizer.fit(run.before, run.text, run.after, limit - others)
+            _, ids[index] = self._tokenizer.fit(run.before, run.text, run.after, limit - rest)
             if _fits(ids, limit):
                 break
         return _segment(row, ids)
@@ -118,12 +122,12 @@ class RowEncoder:
 
 
 def _total(ids: Sequence[list[int] | None]) -> int | None:
-    """How many ids there are; None where there are more than were read."""
+    """The number of ids of all parts; None where a part was not read to its end."""
     total = 0
-    for some in ids:
-        if some is None:
+    for part_ids in ids:
+        if part_ids is None:
             return None
-        total += len(some)
+        total += len(part_ids)
     return total
 
 
@@ -134,8 +138,10 @@ def _fits(ids: Sequence[list[int] | None], limit: int) -> bool:
 
 def _segment(row: Row, ids: Sequence[list[int] | None]) -> Segment | None:
     joined: list[int] = []
-    for some in ids:
-        if some is None:
+    for part_ids in ids:
+        if part_ids is None:
             return None
-        joined += some
-    return Segment(tuple(joined), tuple(part for part in row if isinstance(part, Image)))
+        joined += part_ids
+
+    images = tuple(part for part in row if isinstance(part, Image))
+    return Segment(tuple(joined), images)

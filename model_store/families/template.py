@@ -27,7 +27,7 @@ _NO_LIMIT = 2**40
 
 @dataclass(frozen=True, slots=True)
 class ImageTemplate:
-    """How a template spells an image, and how large images may be."""
+    """The control tokens of an image in a template, and the sizes of images."""
 
     start: str
     placeholder: str
@@ -103,23 +103,23 @@ class TemplateFamily:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the prompt's fixed text: another wording is another model."""
+        """Digest of the prompt's fixed text, since a model with another wording is another one."""
         return hashlib.sha256(repr((self._prefix_form, self._suffix_form)).encode()).hexdigest()
 
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
     ) -> list[Prompt | PairTooLong]:
-        """One prompt a document, in order. A pair over `max_tokens` is cut, or refused where
-        `truncate` is off.
+        """A prompt or a refusal for each document, in order.
 
-        Only text is cut, from its end: the document's first, then the query's, so that the document
-        keeps a quarter of the budget. A query that is cut is cut alike for all documents that allow
-        it, so that they go on sharing their prefix.
+        A pair of more than `max_tokens` is cut, or refused where `truncate` is off. Only text is
+        cut, from its end: the document's first, then the query's, so that the document keeps a
+        quarter of the budget. A query is cut in the same way for all documents that allow it, so
+        that they still share their prefix.
         """
         return self.renderer(instruction, query, truncate=truncate).prompts(documents)
 
     def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
-        """An object that renders a question's documents as `render` does, a few at a time."""
+        """An object that renders the documents of one question as `render` does, some at a time."""
         question = Question(
             prefix=self._prefix_row(instruction, query),
             without_query=self._prefix_row(instruction, ()),
@@ -128,11 +128,11 @@ class TemplateFamily:
         return Renderer(self._encoder, question, self.max_tokens, truncate=truncate)
 
     def prefix(self, instruction: Item, query: Item) -> Segment:
-        """The part of the prompt that all documents of a query share, however long."""
+        """The part of the prompt that all documents of a query share, without a limit."""
         return self._uncut(self._prefix_row(instruction, query))
 
     def suffix(self, document: Item) -> Segment:
-        """The part of the prompt from the document to the answer's position, however long."""
+        """The part of the prompt from the document to its end, without a limit."""
         return self._uncut(self._suffix_row(document))
 
     def _uncut(self, row: Row) -> Segment:
@@ -179,10 +179,10 @@ class TemplateFamily:
 
 
 def _filled(form: Sequence[str | _Control | _Slot], cut: str, **items: Item) -> Row:
-    """A template's half with its slots filled. Neighbouring texts are joined: the template joins
-    them before it tokenizes.
+    """A template's half with its slots filled.
 
-    Only texts of the slot `cut` may be cut.
+    Neighbouring texts are joined, as a template joins them before they are tokenized. Only texts of
+    the slot `cut` may be cut.
     """
     row: list[Part] = []
     for piece in form:
@@ -201,7 +201,7 @@ def _filled(form: Sequence[str | _Control | _Slot], cut: str, **items: Item) -> 
 
 
 def _join(row: list[Part], text: str, *, may_cut: bool) -> None:
-    """Add a text to a row: to the run that the row ends with, if it does."""
+    """Add a text to a row, and join it with the run at the row's end, if any."""
     run = row.pop() if row and isinstance(row[-1], Run) else Run("")
     assert isinstance(run, Run)
     row.append(run.then(text) if may_cut else run.then_fixed(text))

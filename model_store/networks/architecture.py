@@ -1,9 +1,9 @@
-"""The network seam: what engines, trainer and folder checks ask of an architecture.
+"""The network seam: the tensors, positions and modules of an architecture.
 
-A family says which architecture it runs on; one adapter (`qwen2_5_vl`, `qwen3`) says how that
-architecture stores its tensors, numbers its positions and names its modules. Nothing here imports
-torch: adapters load transformers' classes when a network is loaded. Invariant: all users of one
-architecture read the same tensors at the same positions.
+A family names the architecture that it runs on, and each architecture has one adapter, which
+engines, trainer and folder checks use. Does not depend on torch: adapters load transformers'
+classes when a network is loaded. Invariant: all users of one architecture read the same tensors at
+the same positions.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class VisionSizes:
 
 
 class VisionTower(Protocol):
-    """How an architecture reads images: the arithmetic of its processor, and its patches."""
+    """The image half of an architecture: the arithmetic of its processor, and its patches."""
 
     prefix: str
-    """Of the names of its tensors and modules."""
+    """Prefix of the names of its tensors and modules."""
     processor: Mapping[str, Any]
     """Settings of an image processor that has this arithmetic, under transformers' names."""
     preprocessor: Mapping[str, Any]
@@ -80,9 +80,9 @@ class VisionTower(Protocol):
         ...
 
     def embed(self, module: Any, patches: Tensor, grids: Tensor) -> Tensor:
-        """Embeddings of images as they stand in a prompt, `[tokens of all, hidden]`.
+        """Embeddings of images as a prompt takes them, `[tokens of all, hidden]`.
 
-        `patches` are those of all images one after the other, `grids` is `[images, 3]`.
+        `patches` has those of all images in order, and `grids` is `[images, 3]`.
         """
         ...
 
@@ -97,7 +97,7 @@ class Architecture(Protocol):
     head: str
     """Name of the output head's tensor; absent from the weights where it is tied."""
     language_prefix: str
-    """Of the names of the language model's tensors and modules."""
+    """Prefix of the names of the language model's tensors and modules."""
     stated_tokens: Mapping[str, tuple[int, str]]
     """Fields of `config.json` that name a token: transformers' default, and the token's text."""
 
@@ -121,18 +121,18 @@ class Architecture(Protocol):
         ...
 
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
-        """Every tensor of the network under its current name; without the head where it is tied.
+        """Every tensor of the network under its current name, without a tied head.
 
-        Raises `ValueError` that names a field which is no count.
+        Raises `ValueError` with the name of a field that is no count.
         """
         ...
 
     def current_name(self, tensor: str) -> str:
-        """A tensor's or a module's name in today's transformers, from that or an older one."""
+        """The name in current transformers of a tensor or module that has this or an older name."""
         ...
 
     def dated_name(self, module: str) -> str:
-        """The oldest name of a module that checkpoints and adapters still have."""
+        """The oldest name of a module in published checkpoints and adapters."""
         ...
 
     def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Architecture(Protocol):
     def positions(
         self, segment: Segment, image_token_id: int | None, start: int = 0
     ) -> tuple[Positions, int]:
-        """Positions of a segment that begins at `start`, and where the next segment begins."""
+        """Positions of a segment that begins at `start`, and the position of the next segment."""
         ...
 
     def model_class(self) -> Any:

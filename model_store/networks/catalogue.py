@@ -1,4 +1,4 @@
-"""The architectures that are known, by name and by `config.json`."""
+"""The list of architectures: by name, and by `config.json`."""
 
 from __future__ import annotations
 

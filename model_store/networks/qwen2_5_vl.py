@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LANGUAGE, _VISION = "model.language_model.", "model.visual."
 _BICUBIC = 3
 
-# What transformers takes where a configuration is silent.
+# transformers' defaults for fields that a configuration does not state
 _TEXT_DEFAULTS = {
     "vocab_size": 152_064,
     "hidden_size": 8192,
@@ -54,11 +54,11 @@ _GEOMETRY = {
     "in_channels": 3,
     "in_chans": 3,
 }
-"""Fields of `vision_config` that patches are cut by."""
+"""Fields of `vision_config` that decide patches, and their only supported values."""
 
 
 class QwenVisionTower:
-    """Qwen2-VL's and Qwen2.5-VL's: 14-pixel patches, four of which become one token."""
+    """The tower of Qwen2-VL and Qwen2.5-VL: 14-pixel patches, four of which become one token."""
 
     prefix = _VISION
     patches_input, grids_input = "pixel_values", "image_grid_thw"

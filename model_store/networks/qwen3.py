@@ -19,7 +19,7 @@ from model_store.networks.decoder import DecoderSizes, decoder_shapes
 if TYPE_CHECKING:
     from torch import Tensor
 
-# What transformers takes where a configuration is silent.
+# transformers' defaults for fields that a configuration does not state
 _DEFAULTS = {
     "vocab_size": 151_936,
     "hidden_size": 4096,
@@ -30,7 +30,7 @@ _DEFAULTS = {
     "head_dim": 128,
 }
 _ROPE_BY_LENGTH = ("dynamic", "longrope")
-"""Kinds of rotary embedding whose angles depend on how long the whole text is."""
+"""Kinds of rotary embedding whose angles depend on the length of the whole text."""
 
 
 class Qwen3:

@@ -1,4 +1,4 @@
-"""The row of weights that a read-out multiplies the last hidden state with."""
+"""The row of weights whose product with the last hidden state is the raw score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def score_row(model: Any, readout: ReadOut, label_ids: Sequence[int]) -> Tensor:
-    """The row in fp32, `[hidden]`: `hidden @ row` is a pair's raw score.
+    """The row of a read-out in fp32, `[hidden]`: `hidden @ row` is a pair's raw score.
 
     `model` is a loaded network; `label_ids` are the vocabulary ids of the read-out's labels.
     """

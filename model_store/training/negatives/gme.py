@@ -127,8 +127,8 @@ class Gme:
                 f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a"
                 " hub id that it can read."
             ) from None
-        self._network = network.to(self._device).eval()
-        self.dimensions = int(self._network.get_input_embeddings().embedding_dim)
+        self.network = network.to(self._device).eval()
+        self.dimensions = int(self.network.get_input_embeddings().embedding_dim)
         self.described: dict[str, Any] = {
             "embedder": "gme",
             "model": model,
@@ -178,7 +178,7 @@ class Gme:
             )
             inputs["image_grid_thw"] = torch.tensor([grid(_shape(picture)) for picture in pictures])
         moved = {name: value.to(self._device) for name, value in inputs.items()}
-        hidden = self._network(**moved, use_cache=False).last_hidden_state
+        hidden = self.network(**moved, use_cache=False).last_hidden_state
         last = hidden[torch.arange(len(rows)), lengths.to(self._device) - 1].float()
         vectors: Vectors = torch.nn.functional.normalize(last, dim=1).cpu().numpy()
         return vectors

@@ -304,7 +304,7 @@ def test_positions_of_pictures_reach_the_network(gme_model: Path, sides: list[Si
     """Without token types the network would read a picture as a line of text, and nothing would say
     so."""
     embedder = Gme(str(gme_model), device="cpu")
-    network = embedder._network
+    network = embedder.network
     seen: list[dict[str, Any]] = []
     network.language_model.register_forward_pre_hook(
         lambda module, given, named: seen.append(named), with_kwargs=True

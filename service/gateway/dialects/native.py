@@ -40,7 +40,6 @@ from service.gateway.dialects.validation import (
 )
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.limits import Limits
-from service.wire import Sigmoid
 
 NAME = "native"
 OnError = Literal["fail", "skip"]
@@ -87,18 +86,12 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Re
 
 def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAnswer:
     """The answer to a query."""
-    ranked = result.ranked
-    returned = ranked
-    probability = result.model.probability
-    if query.min_score is not None:
-        returned = [each for each in ranked if probability(each.score.logit) >= query.min_score]
-
-    tokens = sum(each.score.prompt_tokens for each in ranked)
+    tokens = sum(document.score.prompt_tokens for document in result.ranked)
     search_units = math.ceil(len(query.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
     return RerankAnswer(
         id=request_id,
         model=result.model.model,
-        results=[_result(query, each, probability) for each in returned[: query.top_n]],
+        results=_results(query, result),
         errors=[
             DocumentError(index=index, code=error.code, message=error.sentence())
             for index, error in result.errors
@@ -106,7 +99,7 @@ def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAn
         usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
         meta=AnswerMeta(
             model_digest=result.model.digest,
-            cached_pairs=sum(each.cached for each in ranked),
+            cached_pairs=sum(document.cached for document in result.ranked),
             tokens={"input_tokens": tokens},
             billed_units={"search_units": search_units},
             warnings=list(query.warnings) or None,
@@ -114,11 +107,21 @@ def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAn
     )
 
 
-def _result(query: RerankQuery, ranked: ScoredDocument, probability: Sigmoid) -> Result:
+def _results(query: RerankQuery, result: RerankResult) -> list[Result]:
+    """The best `top_n` results with a relevance score of at least `min_score`."""
+    results: list[Result] = []
+    for document in result.ranked[: query.top_n]:
+        relevance = result.model.probability(document.score.logit)
+        if query.min_score is None or relevance >= query.min_score:
+            results.append(_result(query, document, relevance))
+    return results
+
+
+def _result(query: RerankQuery, ranked: ScoredDocument, relevance: float) -> Result:
     document, score = query.documents[ranked.index], ranked.score
     result = Result(
         index=ranked.index,
-        relevance_score=probability(score.logit),
+        relevance_score=relevance,
         logit=score.logit,
         meta=ResultMeta(
             prompt_tokens=score.prompt_tokens,

@@ -26,7 +26,7 @@ _ABOUT_IMAGES = ("image_token_id", "video_token_id", "vision_start_token_id", "v
 
 @dataclass(frozen=True)
 class Layout:
-    """What a folder looks like; the defaults are gmr-tiny's own."""
+    """The files of a folder, by their variants; the defaults are gmr-tiny's own."""
 
     config: Literal["nested", "flat", "nested of 2025"] = "nested"
     tied: Literal["top", "text", "both", "no", "not said"] = "both"

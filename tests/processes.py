@@ -135,7 +135,7 @@ class Gmr(Process):
         self.end()
 
     def ready(self) -> bool:
-        """Whether it reports ready; a failed assertion where it has ended instead."""
+        """True if it reports ready; a failed assertion where it has ended instead."""
         assert self.running(), self.said()
         return self.status("/health/ready") == httpx.codes.OK
 

@@ -43,7 +43,7 @@ def get(url: str, path: str) -> bytes:
 
 
 def answers(url: str, path: str) -> bool:
-    """Whether a path answers with status 200; raises `OSError` where nothing listens."""
+    """True if a path answers with status 200; raises `OSError` where nothing listens."""
     try:
         get(url, path)
     except CallFailed:

@@ -87,12 +87,12 @@ class Plan:
 
     @property
     def on_vllm(self) -> bool:
-        """Whether a contender runs on vLLM."""
+        """True if a contender runs on vLLM."""
         return any(name in ON_VLLM for name in self.contenders)
 
     @property
     def random_weights(self) -> bool:
-        """Whether the checkpoint is a size without weights: then only times are compared."""
+        """True if the checkpoint is a size without weights: then only times are compared."""
         return self.model in SIZES
 
 

@@ -80,7 +80,7 @@ def gmr(python: str, *arguments: str, url: str) -> list[str]:
 
 
 def is_ready(url: str) -> bool:
-    """Whether a gateway or a worker reports ready; raises `OSError` where nothing listens."""
+    """True if a gateway or a worker reports ready; raises `OSError` where nothing listens."""
     return calls.answers(url, "/health/ready")
 
 

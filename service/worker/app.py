@@ -106,8 +106,8 @@ def create_worker(
 
     @app.get("/info")
     async def info() -> Response:
-        """The models that are served, the default one first; 503 once the process was told to end,
-        so that gateways send no further calls."""
+        """The models that are served, the default one first; 503 once the process drains, so that
+        gateways send no further calls."""
         if not is_ready() or draining(app):
             return error_response(NoWorker())  # a gateway's probe: no request has failed
 

@@ -116,8 +116,7 @@ async def _load(engine: Engine, settings: WorkerSettings) -> list[_Loaded]:
 
 
 async def _resolve_checkpoint(settings: WorkerSettings) -> Checkpoint:
-    """The checkpoint that the settings name. Its checksums are abandoned when the process is told
-    to end."""
+    """The checkpoint that the settings name. Its checksums are abandoned when the process ends."""
     find = partial(
         resolve,
         settings.model,

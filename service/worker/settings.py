@@ -130,7 +130,7 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
 
     @property
     def random_weights(self) -> bool:
-        """Whether vLLM loads random weights (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a model
+        """True if vLLM loads random weights (`RERANK_ENGINE_LOAD_FORMAT=dummy`), to time a model
         whose weights are not at hand."""
         return self.engine == "vllm" and self.engine_arguments.get("load_format") == "dummy"
 

@@ -23,7 +23,7 @@ ISOLATED = {"PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
 
 
 def run(command: list[str], folder: Path) -> str:
-    """What a command prints that is run in `folder` and succeeds."""
+    """The output of a command that is run in `folder` and succeeds."""
     done = subprocess.run(
         command,
         cwd=folder,

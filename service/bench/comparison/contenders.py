@@ -23,7 +23,7 @@ from service.bench.service import is_ready
 from service.bench.workloads import Request
 
 _SETTLE_SECONDS = 0.5
-"""Time after a pause in which a contender mends what timed out meanwhile, before it is measured."""
+"""Time in which a contender recovers from timeouts of a pause, before it is measured."""
 _SUB_CALL_DOCUMENTS = 25
 _SUB_CALLS = 64
 
@@ -42,14 +42,14 @@ class Contender(Protocol):
     name: str
     dtype: str
     concurrent: bool
-    """Whether several callers can call it at once."""
+    """True if several callers can call it at once."""
     programs: list[Program]
 
     def prepare(self, request: Request) -> list[bytes]:
         """A request as it will be sent; not measured."""
         ...
 
-    def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
+    def send(self, prepared: Sequence[bytes]) -> list[bytes]:
         """Send and wait; this is measured. May be called from several threads."""
         ...
 
@@ -73,13 +73,13 @@ class Service:
     programs: list[Program]
     url: str
     counts_reuse: bool = True
-    """Whether its engine reports tokens from the prefix cache; torch does not."""
+    """False for torch, whose engine reports no tokens from a prefix cache."""
     concurrent: bool = True
 
     def prepare(self, request: Request) -> list[bytes]:
         return [json.dumps(request.body()).encode()]
 
-    def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
+    def send(self, prepared: Sequence[bytes]) -> list[bytes]:
         return [calls.post(self.url, "/rerank", body) for body in prepared]
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
@@ -120,7 +120,7 @@ class VllmServer:
             return [vllm_server.rerank_body(request)]
         return vllm_server.score_bodies(request, self.checkpoint.family.images, _SUB_CALL_DOCUMENTS)
 
-    def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
+    def send(self, prepared: Sequence[bytes]) -> list[bytes]:
         path = "/score" if self.tuned else "/rerank"
         if len(prepared) == 1:
             return [calls.post(self.url, path, prepared[0])]
@@ -153,7 +153,7 @@ class Loop:
     def prepare(self, request: Request) -> list[bytes]:
         return [json.dumps(request.body()).encode() + b"\n"]
 
-    def ask(self, prepared: Sequence[bytes]) -> list[bytes]:
+    def send(self, prepared: Sequence[bytes]) -> list[bytes]:
         with self._lock:
             return [self._answer(line) for line in prepared]
 

@@ -92,7 +92,7 @@ def idle_cores(contender: Contender, seconds: float) -> float:
 
 def _timed(contender: Contender, prepared: Sequence[bytes]) -> tuple[float, list[bytes]]:
     start = time.perf_counter()
-    answers = contender.ask(prepared)
+    answers = contender.send(prepared)
     return time.perf_counter() - start, answers
 
 

@@ -191,8 +191,8 @@ def _cost(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def _arithmetic(samples: Sequence[Sample], works: Sequence[Work], rate: float) -> dict[str, Any]:
-    """Tokens, and the least arithmetic as a share of what matrix products at `rate` could have done
-    in the time."""
+    """Tokens, and the least arithmetic as a share of that of matrix products at `rate` in the same
+    time."""
     shares = []
     for work, sample in zip(works, samples, strict=True):
         shares.append(work.operations / sample.seconds / rate)

@@ -57,8 +57,8 @@ class Extent:
 class Row:
     """Callers' view of one fault.
 
-    `failed` counts requests with neither scores nor a status that asks to come again. `extra_work`
-    is the calls to workers that gave no scores, over those that gave some.
+    `failed` counts requests with neither scores nor an invitation to retry. `extra_work` is the
+    calls to workers that gave no scores, over those that gave some.
     """
 
     fault: str

@@ -140,8 +140,8 @@ def open_loop(url: str, traffic: Traffic, rate: float, seconds: float) -> list[O
 
 
 def wrong_answers(url: str, outcomes: Sequence[Outcome], most: int, tolerance: float) -> int:
-    """Of at most `most` answers, the number of those with a logit that differs from what an
-    undisturbed service computes without its cache."""
+    """The number of answers, of at most `most`, with a logit that differs from that of an
+    undisturbed service without its cache."""
     scored = [outcome for outcome in outcomes if outcome.logits]
     wrong = 0
     for outcome in scored[:: max(1, len(scored) // most)]:

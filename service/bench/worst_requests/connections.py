@@ -73,6 +73,6 @@ def _unread(url: str, key: str, size: int) -> None:
 
 
 CONNECTIONS = {
-    "idle": Holding("connections that begin a request and say no more", _idle),
+    "idle": Holding("connections that begin a request and send nothing more", _idle),
     "unread": Holding("an answer that repeats all documents and is not read", _unread),
 }

@@ -82,7 +82,7 @@ def row(name: str, description: str, body_bytes: int, measured: Measured) -> dic
     broken = [name for name, bound in BOUNDS.items() if figures[name] > bound]
     return {
         "shape": name,
-        "says": description,
+        "description": description,
         "body_mib": round(body_bytes / 2**20, 2),
         "status": measured.status,
         "answered_s": round(measured.answered_seconds, 2),
@@ -110,5 +110,5 @@ def table(rows: Sequence[dict[str, Any]]) -> Table:
     for row in rows:
         made.add_row(*(str(row[name]) for name in _HEADINGS))
 
-    made.caption = "\n".join(f"{row['shape']}: {row['says']}" for row in rows)
+    made.caption = "\n".join(f"{row['shape']}: {row['description']}" for row in rows)
     return made

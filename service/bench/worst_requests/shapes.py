@@ -33,7 +33,7 @@ _LABEL = "data:image/png;base64,"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A request's body by its size, and a few words on what is special about it."""
+    """A request's body by its size, with a description in a few words."""
 
     name: str
     description: str

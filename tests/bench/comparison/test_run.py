@@ -33,7 +33,7 @@ def run(options: str, *more: str, **environment: str) -> subprocess.CompletedPro
 
 
 def measured(options: str, output: Path, **environment: str) -> tuple[str, dict[str, Any]]:
-    """What a run that succeeds prints, and its report."""
+    """The output and the report of a run that succeeds."""
     done = run(options, "--output", str(output), **environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, json.loads(output.read_text(encoding="utf-8"))

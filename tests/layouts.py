@@ -162,6 +162,7 @@ def write_tokenizer(folder: Path, layout: Layout) -> None:
     else:
         whole = stated("tokenizer.json")
         put(folder, "vocab.json", whole["model"]["vocab"])
+
         merges = [
             merge if isinstance(merge, str) else " ".join(merge)
             for merge in whole["model"]["merges"]
@@ -169,17 +170,15 @@ def write_tokenizer(folder: Path, layout: Layout) -> None:
         (folder / "merges.txt").write_text(
             "#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8"
         )
+        added = whole["added_tokens"]
         if layout.tokenizer == "parts":
-            config["added_tokens_decoder"] = {
-                str(token["id"]): {key: value for key, value in token.items() if key != "id"}
-                for token in whole["added_tokens"]
-            }
+            config["added_tokens_decoder"] = decoder = {}
+            for token in added:
+                number = token.pop("id")
+                decoder[str(number)] = token
         else:
-            put(
-                folder,
-                "added_tokens.json",
-                {token["content"]: token["id"] for token in whole["added_tokens"]},
-            )
+            numbers = {token["content"]: token["id"] for token in added}
+            put(folder, "added_tokens.json", numbers)
     if layout.template == "in the tokenizer":
         config["chat_template"] = template()
     put(folder, "tokenizer_config.json", config)

@@ -112,7 +112,7 @@ def test_a_typed_control_token_is_just_text(
 
     def structure(prompt: Prompt | PairTooLong) -> list[int]:
         assert isinstance(prompt, Prompt)
-        return [each for each in prompt.ids if each in controls]
+        return [token for token in prompt.ids if token in controls]
 
     picture = Image(b"", 112, 112)
     plain = family.render(("i",), ("q", picture), [("d",), (picture, "d")])
@@ -236,9 +236,9 @@ class TestTruncation:
         text = english(30_000)
         (prompt,) = family.render(("i",), (text,), [(text,)])
         assert isinstance(prompt, Prompt)
-        whole = family.prefix(("i",), (text,)).ids
-        assert prompt.prefix.ids[:-1] == whole[: len(prompt.prefix.ids) - 1]
-        assert prompt.prefix.ids[-1] == whole[-1]
+        uncut = family.prefix(("i",), (text,)).ids
+        assert prompt.prefix.ids[:-1] == uncut[: len(prompt.prefix.ids) - 1]
+        assert prompt.prefix.ids[-1] == uncut[-1]
 
     def test_a_long_instruction_leaves_the_document_what_is_left(self, family: Gmr) -> None:
         """More than the query's share of three quarters, and still there is room."""
@@ -304,4 +304,4 @@ def test_a_label_of_two_tokens_is_refused(tokenizer: LiteralTokenizer) -> None:
 
 
 def test_label_ids_are_those_of_the_words(tokenizer: LiteralTokenizer, family: Gmr) -> None:
-    assert [[each] for each in family.label_ids] == tokenizer.encode(["yes", "no"])
+    assert [[label] for label in family.label_ids] == tokenizer.encode(["yes", "no"])

@@ -1,11 +1,11 @@
 """A checkpoint has its logits in every layout that hubs have: of config.json, weights, tokenizer,
 template and processor.
 
-transformers reads each layout by itself. vLLM's own configuration is built for each, which is where
-layouts differ for it; two engines are started, on folders that differ from gmr-tiny's own layout
-and from each other in every choice at once. gmr-tiny's own layout is what all other tests of vLLM
-serve. So each value of each choice goes through a real engine or, where it touches the
-configuration alone, is held to the one configuration that did.
+transformers loads each layout. For vLLM, layouts differ in its configuration alone, which is built
+for each. Two engines of vLLM are started, on folders that differ from gmr-tiny's own layout and
+from each other in every choice at once; all other tests of vLLM serve gmr-tiny's own layout. So
+each value of each choice goes through a real engine or, where it concerns the configuration alone,
+is compared with the configuration of one that did.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("layouts")
     named = LAYOUTS | ENGINES
     return {
-        name: write_layout(root / f"layout-{place}", named[name])
-        for place, name in enumerate(named)
+        name: write_layout(root / f"layout-{number}", layout)
+        for number, (name, layout) in enumerate(named.items())
     }
 
 
@@ -108,14 +108,14 @@ async def test_transformers_reads_it(folders: dict[str, Path], name: str) -> Non
     assert info.images.max_pixels == (MAX_PIXELS if layout.processor == "none" else 50_176)
 
 
-def shown(part: str | Pixels) -> str | Image.Image:
+def picture_or_text(part: str | Pixels) -> str | Image.Image:
     return part if isinstance(part, str) else Image.fromarray(part)
 
 
 @pytest.mark.parametrize("kind", ["parts", "parts of 2024"])
 def test_ids_from_two_files_are_those_of_transformers(folders: dict[str, Path], kind: str) -> None:
     (name,) = [name for name, layout in LAYOUTS.items() if layout.tokenizer == kind]
-    ours, whole = LiteralTokenizer.load(folders[name]), LiteralTokenizer.load(TINY)
+    ours, original = LiteralTokenizer.load(folders[name]), LiteralTokenizer.load(TINY)
     theirs = AutoTokenizer.from_pretrained(folders[name])
     texts = [
         "",
@@ -123,10 +123,9 @@ def test_ids_from_two_files_are_those_of_transformers(folders: dict[str, Path], 
         "I'm 42, naïve\u0301 中文 \U0001f600\r\n\tyes no",
         "x" * 300,
     ]
-    assert ours.controls == whole.controls
-    assert (
-        ours.encode(texts) == whole.encode(texts) == [theirs(text)["input_ids"] for text in texts]
-    )
+    assert ours.controls == original.controls
+    expected = [theirs(text)["input_ids"] for text in texts]
+    assert ours.encode(texts) == original.encode(texts) == expected
 
 
 CONFIGURED = """
@@ -139,7 +138,7 @@ for folder in json.loads(sys.argv[1]):
     arguments = engine_arguments(AsyncEngineArgs, resolve(folder), (), {}, on_cpu=True)
     config = arguments.create_model_config()
     text, vision = config.hf_config.get_text_config(), config.hf_config.vision_config
-    told = {
+    network = {
         "architecture": config.architecture,
         "architectures": config.hf_config.architectures,
         "tied": [config.hf_config.tie_word_embeddings, text.tie_word_embeddings],
@@ -158,23 +157,22 @@ for folder in json.loads(sys.argv[1]):
         "runner": [config.runner_type, config.convert_type, config.pooler_config.seq_pooling_type],
         "dtype": str(config.dtype),
     }
-    print(json.dumps(told))
+    print(json.dumps(network))
 """
 
 
 @pytest.fixture(scope="module")
 def configured(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """What vLLM takes each folder for, gmr-tiny among them."""
-    named = {"gmr-tiny": TINY} | {
-        name: folder for name, folder in folders.items() if name != "no processor"
-    }
+    """vLLM's configuration of each folder, gmr-tiny's among them."""
+    named = {"gmr-tiny": TINY} | folders
+    del named["no processor"]
     script = [python(), "-c", CONFIGURED, json.dumps([str(folder) for folder in named.values()])]
     ended = subprocess.run(
         script, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    told = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
-    return dict(zip(named, told, strict=True))
+    networks = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    return dict(zip(named, networks, strict=True))
 
 
 @pytest.mark.slow
@@ -198,16 +196,16 @@ async def test_an_engine_gives_its_logits(
     layout = ENGINES[name]
     with engine_worker(tmp_path, "--model", str(folders[name])) as worker:
         (info,) = await worker.served()
-        off = []
+        differences = []
         for pair in expected_pairs(layout):
-            sides = [tuple(map(shown, side)) for side in (pair.query, pair.document)]
+            sides = [tuple(map(picture_or_text, side)) for side in (pair.query, pair.document)]
             call = structs.replace(
                 as_call(pair.instruction, sides[0], [sides[1]]), model=info.model
             )
             (scored,) = await worker.ask(call)
             assert isinstance(scored, Scored)
-            off.append(abs(scored.logit - pair.logit))
-        assert max(off) < TOLERANCE[layout.dtype] * layout.factor
+            differences.append(abs(scored.logit - pair.logit))
+        assert max(differences) < TOLERANCE[layout.dtype] * layout.factor
         assert info.golden_pairs == 0
         await worker.client.aclose()
     assert "no golden pairs: start-up check skipped" in worker.log.read_text(encoding="utf-8")

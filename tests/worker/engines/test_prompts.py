@@ -1,4 +1,4 @@
-"""A call is rendered in pieces of bounded size, and how texts are cut is a part of the model's
+"""A call is rendered in pieces of bounded size, and the rule of cutting is a part of the model's
 digest."""
 
 from __future__ import annotations
@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model_store.checkpoint import resolve
+from model_store.families.prompt import PairTooLong, Prompt
 from service.wire import ScoreCall, WireItem, WorkerInfo
 from service.worker.engines.prompts import CUT, PIECE_CHARACTERS, CallRenderer, describe, pieces
 from tests.conftest import TINY
@@ -19,13 +20,14 @@ documents = st.lists(
 
 @given(documents=documents)
 def test_pieces_hold_every_document_once_and_are_bounded(documents: list[WireItem]) -> None:
-    found = list(pieces(documents))
-    assert [index for piece in found for index in piece] == list(range(len(documents)))
-    for piece in found:
-        read = sum(
-            len(part) for index in piece for part in documents[index] if isinstance(part, str)
-        )
-        assert len(piece) == 1 or read <= PIECE_CHARACTERS
+    seen: list[int] = []
+    for piece in pieces(documents):
+        seen += piece
+        texts: list[str] = []
+        for index in piece:
+            texts += [part for part in documents[index] if isinstance(part, str)]
+        assert len(piece) == 1 or sum(map(len, texts)) <= PIECE_CHARACTERS
+    assert seen == list(range(len(documents)))
 
 
 def test_many_tiny_documents_are_more_than_one_piece() -> None:
@@ -37,11 +39,9 @@ def test_a_call_rendered_in_pieces_is_the_call_rendered_at_once() -> None:
     given: list[WireItem] = [["word " * (300 * number)] for number in range(40)]
     call = ScoreCall("gmr-tiny", None, ["query " * 4_000], given, [], truncate=True)
     renderer = CallRenderer(checkpoint, call)
-    found = [
-        prompt
-        for piece in pieces(given)
-        for prompt in renderer.prompts(given[piece.start : piece.stop])
-    ]
+    found: list[Prompt | PairTooLong] = []
+    for piece in pieces(given):
+        found += renderer.prompts(given[piece.start : piece.stop])
     assert len(list(pieces(given))) > 10
     assert found == CallRenderer(checkpoint, call).prompts(given)
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from argparse import Namespace
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
@@ -94,12 +94,17 @@ _LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXTENSION = "service.worker.engines.vllm.vision.VisionExtension"
 
+FindVersion = Callable[[str], str]
 
-def supported_version() -> str:
-    """The installed version of vLLM; raises `CannotLoad` for none, or for one not supported."""
+
+def supported_version(find_version: FindVersion = version) -> str:
+    """The installed version of vLLM; raises `CannotLoad` for none, or for one not supported.
+
+    `find_version` is `importlib.metadata.version`, or a function with its contract.
+    """
     for name in _DISTRIBUTIONS:
         try:
-            installed = version(name)
+            installed = find_version(name)
         except PackageNotFoundError:
             continue
         numbers = re.match(r"(\d+)\.(\d+)", installed)

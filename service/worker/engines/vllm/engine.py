@@ -28,7 +28,12 @@ from service.wire import Refused, ScoreCall, WorkerInfo
 from service.worker.engines.base import Begin, EngineRefused, PairVerdict, no_callback
 from service.worker.engines.isolation import is_logit
 from service.worker.engines.prompts import CallRenderer, describe, pieces, refused, scored
-from service.worker.engines.vllm.arguments import decides_scores, quiet, supported_version
+from service.worker.engines.vllm.arguments import (
+    FindVersion,
+    decides_scores,
+    quiet,
+    supported_version,
+)
 from service.worker.engines.vllm.chunks import chunks
 from service.worker.engines.vllm.image_encoder import ImageEncoder
 from service.worker.engines.vllm.window import Window
@@ -60,12 +65,20 @@ class VllmEngine:
     """Runs a checkpoint, and LoRA adapters on top of it, in a vLLM engine of its own.
 
     `arguments` are engine arguments of vLLM by name. After `stall_seconds` of work without progress
-    the engine reports that it is not healthy.
+    the engine reports that it is not healthy. `find_version` gives the version of an installed
+    distribution.
     """
 
-    def __init__(self, arguments: Mapping[str, str], *, stall_seconds: float = 60) -> None:
+    def __init__(
+        self,
+        arguments: Mapping[str, str],
+        *,
+        stall_seconds: float = 60,
+        find_version: FindVersion = version,
+    ) -> None:
         self._arguments = arguments
         self._stall_seconds = stall_seconds
+        self._find_version = find_version
         threads = min(_RENDERING_THREADS, cores())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prompts")
         self._loading: Future[VllmRuntime] | None = None
@@ -79,7 +92,8 @@ class VllmEngine:
         self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
     ) -> list[WorkerInfo]:
         """Start the engine, which takes from half a minute to many; raises `CannotLoad`."""
-        engine = f"vllm {supported_version()}, torch {version('torch').partition('+')[0]}"
+        vllm_version = supported_version(self._find_version)
+        engine = f"vllm {vllm_version}, torch {version('torch').partition('+')[0]}"
         self._checkpoint = checkpoint
         self._loading = self._threads.submit(self._load, checkpoint, adapters)
         self._runtime = runtime = await asyncio.wrap_future(self._loading)

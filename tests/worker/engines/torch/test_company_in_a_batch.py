@@ -1,4 +1,4 @@
-"""On a CPU a pair's logit is the same to the last bit, whatever else is in its call."""
+"""On a CPU a pair's logit is the same to the last bit in every call and batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from msgspec import structs
 
 from model_store.checkpoint import resolve
 from model_store.synthetic.examples import Side
-from service.wire import ScoreCall, Scored
+from service.wire import ScoreCall, Scored, WireItem
 from service.worker.engines.torch.engine import TorchEngine
 from tests.conftest import TINY
 from tests.worker.calls import as_call, pictures, verdicts
@@ -46,45 +46,46 @@ def written(rng: Random, words: int) -> str:
 def mixed(rng: Random) -> list[Side]:
     """Texts of every length, pictures, and both, in any order."""
     texts: list[Side] = [(written(rng, words),) for words in (*range(1, 60, 2), 100, 300, 900)]
-    seen = pictures(24, f"company {rng.random()}")
-    documents = [
-        *texts,
-        *seen[:12],
-        *((shown[0], written(rng, 5 + place)) for place, shown in enumerate(seen[12:])),
-    ]
+    images = pictures(24, f"company {rng.random()}")
+    documents = [*texts, *images[:12]]
+    for number, (image,) in enumerate(images[12:]):
+        documents.append((image, written(rng, 5 + number)))
     rng.shuffle(documents)
     return documents
 
 
-def some_of(call: ScoreCall, places: list[int]) -> ScoreCall:
-    """The call with those documents alone, and the images that they show."""
-    documents = [call.documents[place] for place in places]
-    shown = [part for item in (call.query, *documents) for part in item if isinstance(part, int)]
-    used = list(dict.fromkeys(shown))
-    renamed = [
-        [used.index(part) if isinstance(part, int) else part for part in item]
-        for item in (call.query, *documents)
-    ]
-    return structs.replace(
-        call, query=renamed[0], documents=renamed[1:], images=[call.images[place] for place in used]
-    )
+def with_documents(call: ScoreCall, indexes: list[int]) -> ScoreCall:
+    """The call with these documents alone, and their images."""
+    used: list[int] = []
+
+    def renumbered(item: WireItem) -> WireItem:
+        parts: WireItem = []
+        for part in item:
+            if isinstance(part, int) and part not in used:
+                used.append(part)
+            parts.append(used.index(part) if isinstance(part, int) else part)
+        return parts
+
+    query = renumbered(call.query)
+    documents = [renumbered(call.documents[index]) for index in indexes]
+    images = [call.images[index] for index in used]
+    return structs.replace(call, query=query, documents=documents, images=images)
 
 
 async def logits(engine: TorchEngine, call: ScoreCall) -> list[float]:
     found = await verdicts(engine, call)
-    assert all(isinstance(each, Scored) for each in found)
-    return [each.logit for each in found if isinstance(each, Scored)]
+    assert all(isinstance(verdict, Scored) for verdict in found)
+    return [verdict.logit for verdict in found if isinstance(verdict, Scored)]
 
 
 @pytest.mark.parametrize("query_words", [1, 30, 300])
 async def test_a_logit_is_the_same_in_every_company(engine: TorchEngine, query_words: int) -> None:
     rng = Random(f"company of {query_words}")
-    (shown,) = pictures(1, "query")
-    for query in ((written(rng, query_words),), (shown[0], written(rng, query_words))):
-        whole = as_call("find", query, mixed(rng))
-        wanted = await logits(engine, whole)
+    ((image,),) = pictures(1, "query")
+    for query in ((written(rng, query_words),), (image, written(rng, query_words))):
+        call = as_call("find", query, mixed(rng))
+        expected = await logits(engine, call)
         for size in SIZES:
-            places = rng.sample(range(len(wanted)), size)
-            assert await logits(engine, some_of(whole, places)) == [
-                wanted[place] for place in places
-            ]
+            indexes = rng.sample(range(len(expected)), size)
+            found = await logits(engine, with_documents(call, indexes))
+            assert found == [expected[index] for index in indexes]

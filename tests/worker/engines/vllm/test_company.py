@@ -97,11 +97,11 @@ async def test_a_deadline_gives_what_was_scored_until_then(
         done = [index for index, pair in enumerate(pairs) if pair]
         partial = len(done) if len(done) < len(pairs) else 0
         milliseconds *= 2
-    some = done[:60]
+    first = done[:60]
     wanted = await verdicts(
-        oracle, structs.replace(call, documents=[call.documents[index] for index in some])
+        oracle, structs.replace(call, documents=[call.documents[index] for index in first])
     )
-    assert all(same(pairs[index], each) for index, each in zip(some, wanted, strict=True))
+    assert all(same(pairs[index], pair) for index, pair in zip(first, wanted, strict=True))
     assert await is_idle(cached, oracle)
     assert all(isinstance(pair, Scored) for pair in await cached.ask(call))
 

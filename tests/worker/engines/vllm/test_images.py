@@ -85,8 +85,8 @@ async def test_pictures_that_push_each_other_out(
     calls = []
     for turn in range(6):
         documents: list[Side] = [
-            (shown[place % 9], "and", shown[(place + turn) % 9], shown[(place * turn) % 9])
-            for place in range(9)
+            (shown[index % 9], "and", shown[(index + turn) % 9], shown[(index * turn) % 9])
+            for index in range(9)
         ]
         calls.append(as_call("find", (shown[turn], "like this"), documents))
     assert all(await asyncio.gather(*(agree(chunked, oracle, asked) for asked in calls)))

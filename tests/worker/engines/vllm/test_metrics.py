@@ -37,11 +37,11 @@ async def scrape(worker: EngineWorker) -> dict[str, float]:
 
 
 async def test_steps_tokens_and_images_are_counted(cached: EngineWorker) -> None:
-    shown = pictures(5, "metrics")
+    images = pictures(5, "metrics")
     call = as_call(
         "find",
         ("metrics of two red circles",),
-        [*shown, *((f"metrics {number} " * 20,) for number in range(20))],
+        [*images, *((f"metrics {number} " * 20,) for number in range(20))],
     )
     before = await scrape(cached)
     pairs = await cached.ask(call)
@@ -52,7 +52,7 @@ async def test_steps_tokens_and_images_are_counted(cached: EngineWorker) -> None
     scored = [pair for pair in pairs if isinstance(pair, Scored)]
     assert len(scored) == len(call.documents)
     assert grown["rerank_batch_pairs_sum"] == 2 * len(scored)
-    assert grown['rerank_image_cache_lookups_total{result="miss"}'] == len(shown)
+    assert grown['rerank_image_cache_lookups_total{result="miss"}'] == len(images)
     computed, prefix = (
         grown[f'rerank_engine_prompt_tokens_total{{source="{source}"}}']
         for source in ("computed", "prefix")

@@ -68,12 +68,12 @@ async def test_one_document_and_a_hundred_in_any_order(
     together = await worker.ask(call)
     rng.shuffle(order)
     shuffled = await worker.ask(
-        structs.replace(call, documents=[call.documents[place] for place in order])
+        structs.replace(call, documents=[call.documents[index] for index in order])
     )
-    assert all(same(found, together[place]) for found, place in zip(shuffled, order, strict=True))
-    for place in (0, 40, 99):
-        alone = await worker.ask(structs.replace(call, documents=[call.documents[place]]))
-        assert same(alone[0], together[place])
+    assert all(same(found, together[index]) for found, index in zip(shuffled, order, strict=True))
+    for index in (0, 40, 99):
+        alone = await worker.ask(structs.replace(call, documents=[call.documents[index]]))
+        assert same(alone[0], together[index])
 
 
 async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchEngine) -> None:

@@ -1,5 +1,5 @@
-"""The engine's window is never overfull, is entered in turns, and forgets nobody who leaves it or
-gives up waiting."""
+"""The engine's window is never overfull, is entered in turns, and frees the room of tasks that
+leave it or are cancelled."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _OFTEN = 60
 
 
 class Crowd:
-    """Tasks that each enter a window, and what is known of them from outside."""
+    """Tasks that each enter a window, and the indexes of those inside."""
 
     def __init__(self, costs: list[int]) -> None:
         self.window = Window(ROOM)
         self.costs = costs
         self.inside: list[int] = []
         self.order: list[int] = []
-        self.tasks = [asyncio.create_task(self._enter(place)) for place in range(len(costs))]
+        self.tasks = [asyncio.create_task(self._enter(index)) for index in range(len(costs))]
 
-    async def _enter(self, place: int) -> None:
-        await self.window.enter(self.costs[place])
-        self.inside.append(place)
-        self.order.append(place)
+    async def _enter(self, index: int) -> None:
+        await self.window.enter(self.costs[index])
+        self.inside.append(index)
+        self.order.append(index)
 
-    def leave(self, place: int) -> None:
-        self.inside.remove(place)
-        self.window.leave(self.costs[place])
+    def leave(self, index: int) -> None:
+        self.inside.remove(index)
+        self.window.leave(self.costs[index])
 
     async def settle(self) -> None:
-        """Let everybody go as far as they can, and see that there are not too many inside."""
+        """Let every task go as far as it can, and check that not too many are inside."""
         for _ in range(_OFTEN):
             await asyncio.sleep(0)
-        assert sum(self.costs[place] for place in self.inside) <= ROOM or len(self.inside) == 1
+        assert sum(self.costs[index] for index in self.inside) <= ROOM or len(self.inside) == 1
 
     async def empty(self) -> None:
-        """All who wait get in, as those who are inside leave."""
+        """Empty the window, and check that every waiting task has entered."""
         await self.settle()
         while self.inside:
             self.leave(self.inside[0])
@@ -69,9 +69,9 @@ def test_all_enter_in_the_order_they_came_and_never_too_many(costs: list[int], r
 
 
 @given(Costs, st.data())
-def test_those_who_give_up_take_no_room(costs: list[int], data: st.DataObject) -> None:
-    """Whoever gives up, at any moment, before or after a turn: the others still get in, and all
-    room is there in the end."""
+def test_cancelled_tasks_take_no_room(costs: list[int], data: st.DataObject) -> None:
+    """Tasks are cancelled at any moment, before or after their turn: the others still enter, and in
+    the end the window is empty."""
 
     async def test() -> None:
         crowd = Crowd(costs)
@@ -83,8 +83,8 @@ def test_those_who_give_up_take_no_room(costs: list[int], data: st.DataObject) -
             else:
                 crowd.tasks[data.draw(st.integers(0, len(costs) - 1))].cancel()
         await crowd.empty()
-        gave_up = [place for place, task in enumerate(crowd.tasks) if task.cancelled()]
-        assert sorted([*crowd.order, *gave_up]) == list(range(len(costs)))
+        cancelled = [index for index, task in enumerate(crowd.tasks) if task.cancelled()]
+        assert sorted([*crowd.order, *cancelled]) == list(range(len(costs)))
         assert crowd.order == sorted(crowd.order)
         await asyncio.wait_for(crowd.window.enter(ROOM), 10)
         waiting = asyncio.create_task(crowd.window.enter(1))
@@ -96,7 +96,7 @@ def test_those_who_give_up_take_no_room(costs: list[int], data: st.DataObject) -
     run(test)
 
 
-def test_what_is_larger_than_the_window_enters_alone() -> None:
+def test_a_task_larger_than_the_window_enters_alone() -> None:
     async def test() -> None:
         crowd = Crowd([3, 25, 2])
         await crowd.settle()

@@ -52,6 +52,7 @@ class Verdict:
             comparison = "better than"
         else:
             comparison = "not worse than"
+
         return (
             f"The candidate is {comparison} the promoted version on {self.benchmark}: {self.metric}"
             f" {self.candidate:.4f} against {self.promoted:.4f}, difference {self.difference:+.4f},"

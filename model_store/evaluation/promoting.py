@@ -115,6 +115,7 @@ def _promoted_results(
             f"{name} was promoted without an evaluation: give its results as --baseline, or"
             " --force."
         )
+
     _check_checkpoint(results, before.digest, source)
     return results
 

@@ -90,6 +90,7 @@ def promote(
 ) -> Promotion:
     """Put a version in force, if `after` still is; raises `PromotionConflict` where it is not."""
     before = after.number if after else 0
+
     record = Promotion(
         number=before + 1,
         digest=digest,

@@ -67,6 +67,7 @@ def example_line(example: Example, folder: Path, image_mode: ImageMode = "refere
     row: dict[str, Any] = {"id": example.id}
     if example.instruction is not None:
         row["instruction"] = example.instruction
+
     row["query"] = _side_row(example.query, folder, image_mode)
     row["positives"] = [_side_row(side, folder, image_mode) for side in example.positives]
     row["negatives"] = [

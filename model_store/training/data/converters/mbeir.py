@@ -143,6 +143,7 @@ class _RowReader:
             image = self._pictures.keep(row.img_path, record.location)
             side = Side(clean_text(row.txt, outcomes), image)
             _check_image(side, row.modality, record.location)
+
         if side == Side(None, None):
             raise Skipped("empty candidate", row.did)
         if self._modalities and modality_of(side) != self._modalities[1]:

@@ -101,6 +101,7 @@ def image_bytes(value: Any, location: str) -> bytes:
             data = base64.b64decode(data, validate=True)
         except (binascii.Error, ValueError):
             raise BadRow(f"{location}: the image is no base64.") from None
+
     if not isinstance(data, bytes) or not data:
         raise BadRow(f"{location}: there is no image.")
     return data

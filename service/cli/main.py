@@ -26,6 +26,7 @@ from service.cli.serving import check_model, open_server, run, start_log, welcom
 from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
 
 app = typer.Typer(
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
     name="gmr",
     cls=Commands,
     no_args_is_help=True,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from model_store.training.data.converters.assemble import (
     relation_line,
     without_progress,
 )
+from model_store.training.data.converters.columns import read_id, read_side, read_text
 from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.outcomes import (
     BadRow,
     Outcomes,
     Skipped,
-    clean_text,
     row_of_document,
 )
 from model_store.training.data.converters.pictures import image_bytes, keep_image
@@ -38,7 +39,7 @@ from model_store.training.data.converters.tables import parse_grade
 from model_store.training.data.corpus import Document, document_line
 from model_store.training.data.resumable import file_identity
 from model_store.training.data.row_files import check_outputs
-from model_store.training.data.rows import MAX_ID_CHARS, Side
+from model_store.training.data.rows import Side
 
 _EMPTY = Side(None, None)
 QRELS = ("qrels", "default")
@@ -73,20 +74,11 @@ def convert_vidore(
 
     described: dict[str, Any] = {"layout": "vidore", "corpus": list(map(file_identity, corpora))}
 
-    def document(record: Record, outcomes: Outcomes) -> bytes:
-        row = read_row(record)
-        name = _read_id(row, "corpus-id", record.location)
-        with row_of_document(name):
-            side = _read_side(row, ("title", "text"), folder, record.location, outcomes)
-            if side == _EMPTY:
-                raise BadRow(f"{record.location}: there is no image, and no text.")
-        return document_line(Document(name, side), folder)
-
     converted = convert(
         corpus_path,
         described,
         read_records(corpora),
-        document,
+        partial(_document_line, folder),
         max_bad=max_bad,
         show_progress=show_progress,
     )
@@ -97,9 +89,9 @@ def convert_vidore(
         row = read_row(record)
         if language is not None and row.get("language") != language:
             raise Skipped("another language")
-        name = _read_id(row, "query-id", record.location)
+        name = read_id(row, "query-id", record.location)
         column = "query" if row.get("query") is not None else "text"
-        query = _read_side(row, (column,), folder, record.location, outcomes)
+        query = read_side(row, (column,), folder, record.location, outcomes)
         if query == _EMPTY:
             raise Skipped("empty query")
 
@@ -129,6 +121,17 @@ def convert_vidore(
         before=judged,
         show_progress=show_progress,
     )
+
+
+def _document_line(folder: Path, record: Record, outcomes: Outcomes) -> bytes:
+    """A document of a benchmark's corpus."""
+    row = read_row(record)
+    name = read_id(row, "corpus-id", record.location)
+    with row_of_document(name):
+        side = read_side(row, ("title", "text"), folder, record.location, outcomes)
+        if side == _EMPTY:
+            raise BadRow(f"{record.location}: there is no image, and no text.")
+    return document_line(Document(name, side), folder)
 
 
 def convert_pages(
@@ -164,7 +167,7 @@ def convert_pages(
 
     def example(record: Record, outcomes: Outcomes) -> bytes:
         row = read_row(record)
-        text = _read_text(row, ("query",), record.location, outcomes)
+        text = read_text(row, ("query",), record.location, outcomes)
         if text is None:
             raise Skipped("empty query")
         name = hashlib.sha256(image_bytes(row.get("image"), record.location)).hexdigest()
@@ -215,8 +218,8 @@ def _read_qrels(
     for record in records:
         try:
             row = read_row(record)
-            query = _read_id(row, "query-id", record.location)
-            document = _read_id(row, "corpus-id", record.location)
+            query = read_id(row, "query-id", record.location)
+            document = read_id(row, "corpus-id", record.location)
             grade = parse_grade(row.get("score", 1), record.location)
         except BadRow as bad:
             outcomes.add_bad(str(bad))
@@ -225,56 +228,3 @@ def _read_qrels(
         if grade >= min_grade:
             relevant.add(query, document, record.location)
     return relevant, outcomes
-
-
-def _read_id(row: dict[str, Any], column: str, location: str) -> str:
-    """An id, whichever of its names the column has; raises `BadRow` where it is missing or too
-    long."""
-    names = (column, column.replace("-", "_"), "_id", "id")
-    values = [row[name] for name in names if row.get(name) is not None]
-    if not values:
-        raise BadRow(f"{location}: there is no {column!r}.")
-    if not 1 <= len(str(values[0])) <= MAX_ID_CHARS:
-        raise BadRow(f"{location}: {column} must have 1 to {MAX_ID_CHARS} characters.")
-    return str(values[0])
-
-
-def _read_side(
-    row: dict[str, Any],
-    columns: tuple[str, ...],
-    folder: Path,
-    location: str,
-    outcomes: Outcomes,
-) -> Side:
-    """The text of some columns and the image of a row.
-
-    Raises `BadRow` for bytes in a column of another name, which would be left out silently.
-    """
-    for name, value in row.items():
-        if name != "image" and _has_bytes(value):
-            raise BadRow(
-                f"{location}: the column {name[:40]!r} holds bytes, and nothing reads it: is it"
-                " 'image'?"
-            )
-
-    image = row.get("image")
-    text = _read_text(row, columns, location, outcomes)
-    return Side(text, None if image is None else keep_image(image, folder, location))
-
-
-def _has_bytes(value: Any) -> bool:
-    return isinstance(value, bytes) or (isinstance(value, dict) and bool(value.get("bytes")))
-
-
-def _read_text(
-    row: dict[str, Any], columns: tuple[str, ...], location: str, outcomes: Outcomes
-) -> str | None:
-    """The texts of some columns, joined by spaces; None where all are blank."""
-    texts = []
-    for column in columns:
-        value = row.get(column)
-        if value is not None and not isinstance(value, str):
-            raise BadRow(f"{location}: {column} is no text.")
-        if value and value.strip():
-            texts.append(value)
-    return clean_text(" ".join(texts), outcomes)

@@ -49,6 +49,7 @@ def test_large_checkpoints_have_the_layers_of_qwens_own(
     checkpoint = make_checkpoint(plan(model=size, contenders="ours"), tmp_path)
     assert not list(checkpoint.folder.rglob("*.safetensors"))
     assert checkpoint.family.label_ids == resolve("gmr-tiny").family.label_ids
+
     with torch.device("meta"):
         network = Qwen2_5_VLForConditionalGeneration(AutoConfig.from_pretrained(checkpoint.folder))
     assert network.num_parameters() / 1e9 == pytest.approx(billions, abs=0.01)
@@ -59,4 +60,5 @@ def test_large_checkpoints_have_the_layers_of_qwens_own(
     for name, parameter in network.model.language_model.layers.named_parameters():
         if name.endswith("proj.weight"):
             counted += parameter.numel()
+
     assert layers * layer == counted

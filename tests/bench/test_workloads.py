@@ -1,4 +1,4 @@
-"""A workload is the same for everybody, and as large as it says."""
+"""A workload is reproducible, and has the sizes of its description."""
 
 from __future__ import annotations
 
@@ -49,23 +49,21 @@ def content(request: Request) -> list[str | tuple[tuple[int, int], bytes]]:
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
 def test_the_same_seed_gives_the_same_request(letter: str) -> None:
-    one, again = (make_request(letter, 3, 5, LiteralTokenizer.load(TINY)) for _ in range(2))
-    assert content(one) == content(again)
-    assert one.body() == again.body()
+    first, second = (make_request(letter, 3, 5, LiteralTokenizer.load(TINY)) for _ in range(2))
+    assert content(first) == content(second)
+    assert first.body() == second.body()
 
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
 def test_another_seed_gives_another_request(tokenizer: LiteralTokenizer, letter: str) -> None:
-    one, other = (make_request(letter, 3, seed, tokenizer) for seed in (1, 2))
-    assert not set(content(one)) & set(content(other))
+    first, second = (make_request(letter, 3, seed, tokenizer) for seed in (1, 2))
+    assert not set(content(first)) & set(content(second))
 
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
 def test_fewer_documents_are_the_first_of_more(tokenizer: LiteralTokenizer, letter: str) -> None:
-    assert (
-        content(make_request(letter, 2, 1, tokenizer))
-        == content(make_request(letter, 6, 1, tokenizer))[:3]
-    )
+    few, many = (make_request(letter, count, 1, tokenizer) for count in (2, 6))
+    assert content(few) == content(many)[:3]
 
 
 @pytest.mark.parametrize("letter", list(WORKLOADS))
@@ -92,9 +90,8 @@ def test_documents_have_the_stated_tokens(tokenizer: LiteralTokenizer, letter: s
 
 
 def test_long_tailed_documents_have_a_long_tail(tokenizer: LiteralTokenizer) -> None:
-    lengths = [
-        length(tokenizer, document) for document in make_request("L", 300, 1, tokenizer).documents
-    ]
+    documents = make_request("L", 300, 1, tokenizer).documents
+    lengths = [length(tokenizer, document) for document in documents]
     assert 14 <= min(lengths) < 30
     assert 60 < median(lengths) < 110
     assert 480 < max(lengths) <= 512
@@ -142,9 +139,11 @@ def test_the_generated_checkpoint_has_about_forty_million_parameters(tmp_path: P
     generate_checkpoint(TINY, folder)
     generate_checkpoint(TINY, tmp_path / "again")
     weights = ["model.safetensors"]
+
     assert digest_files(folder, weights) == digest_files(tmp_path / "again", weights)
 
     assert AutoConfig.from_pretrained(folder).model_type == "qwen2_5_vl"
+
     network, notes = Qwen2_5_VLForConditionalGeneration.from_pretrained(
         folder, output_loading_info=True
     )

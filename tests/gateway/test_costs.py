@@ -131,4 +131,5 @@ def test_a_request_costs_what_its_query_and_documents_cost(
     costs = query_cost(instruction, media.resolve(query_item, ()), INFO)
     for item in items:
         costs += document_cost(media.resolve(item, ()), INFO)
+
     assert admission_cost(instruction, query_item, items, INFO) == costs

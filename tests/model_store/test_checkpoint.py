@@ -1,4 +1,4 @@
-"""A name becomes a whole checkpoint, or one sentence that says why not."""
+"""A name resolves to a whole checkpoint, or is refused in one sentence with the reason."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from hypothesis import strategies as st
 from model_store.checkpoint import resolve
 from model_store.families.gmr import DEFAULT_INSTRUCTION, MAX_PIXELS, MAX_TOKENS, MIN_PIXELS
 from model_store.families.readout import SingleLabel
-from model_store.manifest import MANIFEST, CheckpointUnusable, read_manifest, write_manifest
+from model_store.manifest import (
+    MANIFEST,
+    CheckpointUnusable,
+    PixelBounds,
+    read_manifest,
+    write_manifest,
+)
 from tests.conftest import TINY
 
 PLAIN = ("config.json", "preprocessor_config.json", "tokenizer.json", "model.safetensors")
 
 
-def refusal(name: str, **how: object) -> str:
+def refusal(name: str) -> str:
     """The one sentence with which a name is refused."""
     with pytest.raises(CheckpointUnusable) as caught:
-        resolve(name, **how)
+        resolve(name)
     sentence = str(caught.value)
     assert re.fullmatch(r"[^\n]+\.", sentence)
     assert str(Path.home()) not in sentence
@@ -60,9 +66,7 @@ def test_a_folder_resolves_under_its_manifests_name(published: Path) -> None:
     assert resolve(str(published)).digest == resolve("gmr-tiny").digest
 
 
-def test_a_dot_is_the_folder_one_stands_in(
-    published: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dot_is_the_current_folder(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(published)
     assert resolve(".").folder.samefile(published)
 
@@ -100,8 +104,10 @@ def test_image_limits_are_the_processors_up_to_the_familys(
     (released / "preprocessor_config.json").unlink()
     if stated is not None:
         (released / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
-    pixels = resolve(str(released)).manifest.pixels
-    assert (pixels.min_pixels, pixels.max_pixels) == expected
+
+    smallest, largest = expected
+    pixels = PixelBounds(min_pixels=smallest, max_pixels=largest)
+    assert resolve(str(released)).manifest.pixels == pixels
 
 
 @pytest.mark.parametrize(
@@ -111,11 +117,9 @@ def test_an_unknown_name_is_refused(name: str) -> None:
     assert refusal(name)
 
 
-def test_an_unknown_name_is_told_what_ships() -> None:
-    assert (
-        refusal("gmr-huge")
-        == "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny."
-    )
+def test_an_unknown_name_is_refused_with_the_names_that_ship() -> None:
+    expected = "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny."
+    assert refusal("gmr-huge") == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,7 +130,7 @@ def test_any_name_that_is_no_model_gets_a_sentence(name: str) -> None:
 
 
 class TestUnusable:
-    """A folder that is not whole is never served."""
+    """Folders that are incomplete or changed, and are never served."""
 
     @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "golden.json"])
     def test_a_changed_file(self, published: Path, name: str) -> None:
@@ -148,7 +152,7 @@ class TestUnusable:
         assert "config.json" in refusal(str(tmp_path))
 
     @pytest.mark.parametrize("config", ["", "[]", "null", "{", "\x00", '"x"', "[" * 10_000])
-    def test_a_config_that_is_none(self, released: Path, config: str) -> None:
+    def test_a_config_that_is_no_object(self, released: Path, config: str) -> None:
         (released / "config.json").write_text(config, encoding="utf-8")
         assert refusal(str(released)) in (
             "released: config.json is not valid JSON in UTF-8.",
@@ -230,7 +234,7 @@ class TestUnusable:
 
 
 class TestDigest:
-    """Names what decides a score, and nothing else."""
+    """The digest covers all that decides a score, and nothing else."""
 
     @pytest.mark.parametrize("change", [{"name": "other"}, {"lineage": {"seed": 5}}])
     def test_it_ignores_name_and_lineage(self, published: Path, change: dict[str, object]) -> None:
@@ -292,9 +296,11 @@ def test_the_default_read_out_is_in_no_digest_and_another_one_is_by_name(
 ) -> None:
     manifest = read_manifest(published)
     assert manifest
+
     described = manifest.model_dump(exclude={"lineage", "name", "base", "read_out", "transform"})
     described["prompt"] = resolve("gmr-tiny").family.fingerprint
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
     assert resolve(str(published)).digest == digest
 
     write_manifest(published, manifest.model_copy(update={"read_out": "yes"}))

@@ -1,4 +1,4 @@
-"""Hub models come at a pinned commit, whole, and once; the hub is a real HTTP server on
+"""Hub models are pulled at a pinned commit, whole, and once; the hub is an HTTP server on
 loopback."""
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.folder = folder
-        self.asked: list[str] = []
-        self.ill = ""
+        self.requested: list[str] = []
+        self.failure = ""
 
     @property
     def url(self) -> str:
@@ -47,33 +47,33 @@ class Answer(BaseHTTPRequestHandler):
     server: Hub
 
     def log_message(self, format: str, *args: object) -> None:
-        self.server.asked.append(self.path.split("?")[0])
+        self.server.requested.append(self.path.split("?")[0])
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0].strip("/")
-        if self.server.ill == "500":
+        if self.server.failure == "500":
             self.reply(500)
         elif found := re.fullmatch(rf"{MODEL}/resolve/{COMMIT}/(.+)", path):
             self.reply_file(found[1])
         elif not path.startswith(f"api/models/{MODEL}/"):
             self.reply(404, code="RepoNotFound")
         elif path == f"api/models/{MODEL}/tree/{COMMIT}":
-            files = [each for each in self.server.folder.rglob("*") if each.is_file()]
-            entries = [
-                {
-                    "type": "file",
-                    "path": each.relative_to(self.server.folder).as_posix(),
-                    "size": each.stat().st_size,
-                    "oid": "0",
-                }
-                for each in files
-            ]
-            self.reply(200, json.dumps(entries).encode())
+            self.reply(200, json.dumps(self.entries()).encode())
         else:
             self.reply(404, code="RevisionNotFound")
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def entries(self) -> list[dict[str, object]]:
+        """The files of the repository, as the hub lists them."""
+        entries: list[dict[str, object]] = []
+        for path in self.server.folder.rglob("*"):
+            if path.is_file():
+                name = path.relative_to(self.server.folder).as_posix()
+                size = path.stat().st_size
+                entries.append({"type": "file", "path": name, "size": size, "oid": "0"})
+        return entries
 
     def reply_file(self, name: str) -> None:
         body = (self.server.folder / name).read_bytes()
@@ -91,8 +91,11 @@ class Answer(BaseHTTPRequestHandler):
             if value:
                 self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body[: len(body) // 2] if self.server.ill == "cut" and etag else body)
+        if self.command != "GET":
+            return
+        if self.server.failure == "cut" and etag:
+            body = body[: len(body) // 2]
+        self.wfile.write(body)
 
 
 @pytest.fixture
@@ -155,9 +158,9 @@ def test_a_released_model_is_pulled_and_described(hub: Hub, tmp_path: Path) -> N
 
 def test_only_the_files_that_serving_reads_are_pulled(hub: Hub, tmp_path: Path) -> None:
     assert {path.name for path in pull(tmp_path).folder.iterdir()} == set(PLAIN)
-    assert not [
-        path for path in hub.asked if path.endswith(("README.md", ".bin", ".gitattributes"))
-    ]
+
+    unwanted = ("README.md", ".bin", ".gitattributes")
+    assert not [path for path in hub.requested if path.endswith(unwanted)]
 
 
 def test_its_digest_is_that_of_the_same_files_in_a_folder(hub: Hub, tmp_path: Path) -> None:
@@ -166,6 +169,7 @@ def test_its_digest_is_that_of_the_same_files_in_a_folder(hub: Hub, tmp_path: Pa
     folder.mkdir()
     for name in PLAIN:
         shutil.copy(hub.folder / name, folder / name)
+
     assert checkpoint.digest == resolve(str(folder)).digest
 
 
@@ -186,10 +190,10 @@ def test_a_published_checkpoint_with_a_changed_file_is_refused(hub: Hub, tmp_pat
 
 def test_a_pulled_model_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     before = pull(tmp_path).digest
-    hub.asked.clear()
-    hub.ill = "500"
+    hub.requested.clear()
+    hub.failure = "500"
     assert pull(tmp_path).digest == before
-    assert hub.asked == []
+    assert hub.requested == []
 
 
 def test_a_pulled_model_serves_offline(
@@ -198,7 +202,7 @@ def test_a_pulled_model_serves_offline(
     before = pull(tmp_path).digest
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert pull(tmp_path).digest == before
-    assert "cannot be had from the hub" in refusal(tmp_path / "another place")
+    assert "cannot be had from the hub" in refusal(tmp_path / "another folder")
 
 
 @pytest.mark.parametrize(
@@ -215,11 +219,11 @@ def test_a_pulled_model_serves_offline(
         "../x",
     ],
 )
-def test_a_revision_that_is_no_commit_is_refused_unasked(
+def test_a_revision_that_is_no_commit_is_refused_without_a_request(
     hub: Hub, tmp_path: Path, revision: str | None
 ) -> None:
     assert "RERANK_MODEL_REVISION" in refusal(tmp_path, revision=revision)
-    assert hub.asked == []
+    assert hub.requested == []
 
 
 def test_a_commit_that_the_hub_does_not_have_is_refused(hub: Hub, tmp_path: Path) -> None:
@@ -235,11 +239,11 @@ def test_a_model_that_the_hub_does_not_have_is_refused(hub: Hub, tmp_path: Path,
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize("ill", ["500", "cut"])
-def test_a_hub_that_is_ill_is_one_sentence(hub: Hub, tmp_path: Path, ill: str) -> None:
-    hub.ill = ill
+@pytest.mark.parametrize("failure", ["500", "cut"])
+def test_a_hub_that_fails_is_one_sentence(hub: Hub, tmp_path: Path, failure: str) -> None:
+    hub.failure = failure
     assert "cannot be had from the hub" in refusal(tmp_path)
-    hub.ill = ""
+    hub.failure = ""
     assert pull(tmp_path).digest
 
 
@@ -260,19 +264,21 @@ def test_a_hub_that_is_down_is_one_sentence_and_nothing_else(
     assert "Retrying" not in capfd.readouterr().err
 
 
-def test_what_the_hub_does_not_have_is_told_apart(hub: Hub, tmp_path: Path) -> None:
+def test_a_missing_commit_and_a_missing_model_have_sentences_of_their_own(
+    hub: Hub, tmp_path: Path
+) -> None:
     assert "the hub has no such commit of it" in refusal(tmp_path, revision="f" * 40)
     assert "the hub has no such model" in refusal(tmp_path, "vec-ai/nothing")
 
 
 @pytest.mark.parametrize(
-    ("lost", "said"), [("config.json", "config.json"), ("model.safetensors", "safetensors")]
+    ("missing", "named"), [("config.json", "config.json"), ("model.safetensors", "safetensors")]
 )
-def test_a_model_without_what_serving_needs_is_refused(
-    hub: Hub, tmp_path: Path, lost: str, said: str
+def test_a_model_without_a_file_that_serving_needs_is_refused(
+    hub: Hub, tmp_path: Path, missing: str, named: str
 ) -> None:
-    (hub.folder / lost).unlink()
-    assert said in refusal(tmp_path)
+    (hub.folder / missing).unlink()
+    assert named in refusal(tmp_path)
 
 
 @pytest.mark.slow
@@ -289,5 +295,6 @@ def test_a_service_serves_a_hub_model(hub: Hub, tmp_path: Path) -> None:
         answer = httpx.post(
             f"{url}/rerank", json={"query": "q", "documents": ["a", "b"]}, timeout=60
         ).json()
+
     assert answer["model"] == MODEL
     assert sorted(result["index"] for result in answer["results"]) == [0, 1]

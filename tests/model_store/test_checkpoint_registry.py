@@ -1,4 +1,4 @@
-"""A name in a registry becomes a whole checkpoint on this machine, or one sentence."""
+"""A name in a registry resolves to a whole, local checkpoint, or is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def version(storage: Storage) -> Version:
     return version
 
 
-def refusal(name: str, **how: object) -> str:
+def refusal(name: str, *, registry: str | None = None, cache: Path | None = None) -> str:
     with pytest.raises(CheckpointUnusable) as caught:
-        resolve(name, **how)
+        resolve(name, registry=registry, cache=cache)
     sentence = str(caught.value)
     assert re.fullmatch(r"[^\n]+\.", sentence)
     return sentence
@@ -64,27 +64,23 @@ def test_a_channel_follows_its_promotions(
     folder = Path(shutil.copytree(TINY, tmp_path / "copy"))
     manifest = read_manifest(folder)
     assert manifest
+
     write_manifest(folder, manifest.model_copy(update={"max_tokens": 3000}))
     second = upload(storage, folder)
-    promote(
-        storage,
-        "gmr-tiny",
-        "production",
-        second.digest,
-        after=current(storage, "gmr-tiny", "production"),
-    )
-    assert (
-        resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens
-        == 3000
-    )
+
+    def max_tokens() -> int:
+        checkpoint = resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache")
+        return checkpoint.manifest.max_tokens
+
+    before = current(storage, "gmr-tiny", "production")
+    promote(storage, "gmr-tiny", "production", second.digest, after=before)
+    assert max_tokens() == 3000
+
     rollback(storage, "gmr-tiny", "production")
-    assert (
-        resolve("gmr-tiny@production", registry=root, cache=tmp_path / "cache").manifest.max_tokens
-        == 3200
-    )
+    assert max_tokens() == 3200
 
 
-def test_what_does_not_verify_is_refused(
+def test_a_version_that_does_not_verify_is_refused(
     root: str, storage: Storage, version: Version, tmp_path: Path
 ) -> None:
     (tmp_path / "other").write_bytes(b"{}")
@@ -105,7 +101,7 @@ def test_what_does_not_verify_is_refused(
         "../x@production",
     ],
 )
-def test_what_is_not_there_is_one_sentence(
+def test_a_missing_version_is_one_sentence(
     version: Version, root: str, tmp_path: Path, name: str
 ) -> None:
     assert refusal(name, registry=root, cache=tmp_path / "cache")
@@ -131,7 +127,7 @@ def test_a_registry_must_be_named(tmp_path: Path) -> None:
 
 
 class TestAdapters:
-    """Published alone, for one base."""
+    """Adapters that are published alone, for one base."""
 
     @pytest.fixture
     def adapter(self, tmp_path: Path) -> Path:
@@ -163,15 +159,15 @@ class TestAdapters:
         self, adapter: Path, storage: Storage, root: str, tmp_path: Path
     ) -> None:
         promote(storage, "small-lora", "production", upload(storage, adapter).digest, after=None)
-        found = resolve_adapter(
+        resolved = resolve_adapter(
             "x",
             Path("small-lora@production"),
             registry=root,
             cache=tmp_path / "cache",
             model=resolve("gmr-tiny"),
         )
-        assert (found.name, found.rank) == ("x", 4)
-        assert found.digest == resolve_adapter("x", adapter).digest
+        assert (resolved.name, resolved.rank) == ("x", 4)
+        assert resolved.digest == resolve_adapter("x", adapter).digest
 
     def test_another_base_is_refused(self, adapter: Path, tmp_path: Path) -> None:
         folder = Path(shutil.copytree(TINY, tmp_path / "other"))

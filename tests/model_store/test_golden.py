@@ -1,5 +1,4 @@
-"""Golden pairs come back exactly as they were written, and the shipped ones have the logits they
-claim."""
+"""Golden pairs are read back exactly as they were written; those that ship have their logits."""
 
 from __future__ import annotations
 
@@ -29,25 +28,32 @@ logits = st.floats(allow_nan=False, allow_infinity=False)
 pairs = st.builds(GoldenPair, texts, texts, sides, sides, logits)
 
 
-def same(one: Side, other: Side) -> bool:
-    return len(one) == len(other) and all(
-        left == right
-        if isinstance(left, str) or isinstance(right, str)
-        else np.array_equal(left, right)
-        for left, right in zip(one, other, strict=True)
-    )
+def same_part(left: str | Pixels, right: str | Pixels) -> bool:
+    if isinstance(left, str) or isinstance(right, str):
+        return left is right or (isinstance(left, str) and left == right)
+    return np.array_equal(left, right)
 
 
-def assert_equal(found: list[GoldenPair], written: list[GoldenPair]) -> None:
-    assert len(found) == len(written)
-    for one, other in zip(found, written, strict=True):
-        assert (one.cell, one.instruction, one.logit) == (
-            other.cell,
-            other.instruction,
-            other.logit,
-        )
-        assert same(one.query, other.query)
-        assert same(one.document, other.document)
+def same_side(left: Side, right: Side) -> bool:
+    return len(left) == len(right) and all(map(same_part, left, right))
+
+
+def assert_equal(read: list[GoldenPair], written: list[GoldenPair]) -> None:
+    assert len(read) == len(written)
+    for left, right in zip(read, written, strict=True):
+        assert left.cell == right.cell
+        assert left.instruction == right.instruction
+        assert left.logit == right.logit
+        assert same_side(left.query, right.query)
+        assert same_side(left.document, right.document)
+
+
+def parts_of(pairs: list[GoldenPair]) -> list[str | Pixels]:
+    """Texts and images of both sides of all pairs."""
+    parts: list[str | Pixels] = []
+    for pair in pairs:
+        parts += [*pair.query, *pair.document]
+    return parts
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,9 +64,9 @@ def test_pairs_come_back_exactly(
     folder = tmp_path_factory.mktemp("golden")
     names = write_golden(folder, written)
     assert_equal(read_golden(folder), written)
-    assert {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    } == set(names)
+
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == set(names)
 
 
 def test_pictures_of_equal_bytes_and_other_shape_stay_apart(tmp_path: Path) -> None:
@@ -85,15 +91,14 @@ def test_the_same_pairs_are_the_same_bytes(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     names = write_golden(tmp_path / "a", golden)
+
     assert names == write_golden(tmp_path / "b", golden)
-    assert all(
-        (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-        for name in names
-    )
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 class TestShipped:
-    """What gmr-tiny brings along."""
+    """The golden pairs of gmr-tiny."""
 
     def test_every_cell_has_two_pairs(self) -> None:
         assert sorted(pair.cell for pair in read_golden(TINY)) == sorted(CELLS * 2)
@@ -102,46 +107,43 @@ class TestShipped:
         golden = read_golden(TINY)
         for first, second in zip(golden[::2], golden[1::2], strict=True):
             assert first.cell == second.cell
-            assert same(first.query, second.query)
-            assert not same(first.document, second.document)
+            assert same_side(first.query, second.query)
+            assert not same_side(first.document, second.document)
 
-    def test_every_picture_is_as_the_model_sees_it(self) -> None:
+    def test_every_picture_has_a_size_that_the_model_reads(self) -> None:
         manifest = read_manifest(TINY)
         assert manifest
-        seen = [
-            part
-            for pair in read_golden(TINY)
-            for part in (*pair.query, *pair.document)
-            if not isinstance(part, str)
-        ]
-        assert seen
-        for picture in seen:
-            height, width, channels = picture.shape
+
+        bounds = manifest.pixels
+        assert bounds
+
+        images = [part for part in parts_of(read_golden(TINY)) if not isinstance(part, str)]
+        assert images
+
+        for image in images:
+            height, width, channels = image.shape
             assert (height % CELL, width % CELL, channels) == (0, 0, 3)
-            assert manifest.pixels.min_pixels <= height * width <= manifest.pixels.max_pixels
+            assert bounds.min_pixels <= height * width <= bounds.max_pixels
 
     def test_every_file_is_in_the_manifest(self) -> None:
         manifest = read_manifest(TINY)
         assert manifest
-        entries = json.loads((TINY / GOLDEN).read_text(encoding="utf-8"))
-        named = {
-            part["image"]
-            for entry in entries
-            for part in (*entry["query"], *entry["document"])
-            if "image" in part
-        }
-        assert {GOLDEN, *named} <= set(manifest.files)
+
+        files = {GOLDEN}
+        for entry in json.loads((TINY / GOLDEN).read_text(encoding="utf-8")):
+            for part in (*entry["query"], *entry["document"]):
+                if "image" in part:
+                    files.add(part["image"])
+        assert files <= set(manifest.files)
 
     @pytest.mark.slow
     def test_a_plain_transformers_loop_gives_their_logits(self) -> None:
         reference = NaiveReranker(TINY)
         for pair in read_golden(TINY):
-            query, document = (
-                [as_part(part) for part in side] for side in (pair.query, pair.document)
-            )
-            found = reference.logit(pair.instruction, query, document)
-            assert math.isclose(found, pair.logit, abs_tol=1e-4), pair.cell
+            query, document = with_images(pair.query), with_images(pair.document)
+            logit = reference.logit(pair.instruction, query, document)
+            assert math.isclose(logit, pair.logit, abs_tol=1e-4), pair.cell
 
 
-def as_part(part: str | Pixels) -> str | Image.Image:
-    return part if isinstance(part, str) else Image.fromarray(part)
+def with_images(side: Side) -> list[str | Image.Image]:
+    return [part if isinstance(part, str) else Image.fromarray(part) for part in side]

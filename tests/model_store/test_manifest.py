@@ -1,5 +1,4 @@
-"""A folder whose manifest verifies is complete and unchanged; any other is refused with one
-sentence."""
+"""A folder whose manifest verifies is complete and unchanged, or it is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -90,10 +89,8 @@ def test_digests_are_sha256_and_size(folder: Path) -> None:
     digests = digest_files(folder, FILES)
     assert list(digests) == sorted(FILES)
     for name, content in FILES.items():
-        assert (digests[name].sha256, digests[name].bytes) == (
-            hashlib.sha256(content).hexdigest(),
-            len(content),
-        )
+        assert digests[name].sha256 == hashlib.sha256(content).hexdigest()
+        assert digests[name].bytes == len(content)
 
 
 def test_a_file_larger_than_a_chunk_is_digested_whole(tmp_path: Path) -> None:
@@ -111,9 +108,11 @@ def test_any_changed_byte_is_found(
     (folder / "weights").write_bytes(content)
     manifest = read(TINY).model_copy(update={"files": digest_files(folder, ["weights"])})
     verify(folder, manifest)
-    place = data.draw(st.integers(0, len(content) - 1))
-    flipped = content[place] ^ data.draw(st.integers(1, 255))
-    (folder / "weights").write_bytes(content[:place] + bytes([flipped]) + content[place + 1 :])
+
+    changed = bytearray(content)
+    changed[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    (folder / "weights").write_bytes(changed)
+
     with pytest.raises(CheckpointUnusable, match="weights is not the file"):
         verify(folder, manifest)
 
@@ -200,6 +199,7 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(folder: Path, name: str)
     (folder / "x").write_bytes(b"out")
     digest = digest_files(folder, ["x"])["x"].model_dump()
     change(folder, files={name: digest})
+
     with pytest.raises(CheckpointUnusable, match="not a valid manifest"):
         read_manifest(folder)
 
@@ -227,7 +227,7 @@ def test_a_folder_without_a_manifest_has_none(folder: Path) -> None:
 
 
 class TestWriting:
-    """In one step: a reader sees the old manifest or the new one, never a part."""
+    """A manifest is written atomically: a reader sees the old one or the new one."""
 
     def test_the_old_file_is_replaced_not_overwritten(self, folder: Path) -> None:
         with (folder / MANIFEST).open(encoding="utf-8") as old:
@@ -237,10 +237,8 @@ class TestWriting:
 
     def test_nothing_is_left_beside_it(self, folder: Path) -> None:
         write_manifest(folder, make_manifest(folder))
-        assert {path.name for path in folder.iterdir()} == {
-            MANIFEST,
-            *(name.split("/")[0] for name in FILES),
-        }
+        names = {name.split("/")[0] for name in FILES}
+        assert {path.name for path in folder.iterdir()} == names | {MANIFEST}
 
     def test_a_write_that_fails_leaves_the_old_one(self, folder: Path) -> None:
         before = read(folder)
@@ -257,33 +255,35 @@ class TestWriting:
         done = threading.Event()
         seen: set[str] = set()
 
-        def look() -> None:
+        def read_all_the_time() -> None:
             while not done.is_set():
                 try:
                     seen.add(read(folder).name)
                 except (CheckpointUnusable, AssertionError):
                     seen.add("a part, or nothing")
 
-        reader = threading.Thread(target=look)
+        reader = threading.Thread(target=read_all_the_time)
         reader.start()
+
+        lineage = {"padding": "x" * 100_000}
         for turn in range(100):
-            write_manifest(
-                folder,
-                make_manifest(folder, name=f"turn {turn}", lineage={"padding": "x" * 100_000}),
-            )
+            write_manifest(folder, make_manifest(folder, name=f"turn {turn}", lineage=lineage))
         done.set()
         reader.join()
+
         assert seen
         assert seen <= {"small", *(f"turn {turn}" for turn in range(100))}
 
 
-def test_the_read_out_is_named_where_it_is_another_than_ever_before(folder: Path) -> None:
-    """Manifests of before it had a name, and their digests, stay what they were."""
+def test_a_read_out_is_written_where_it_is_not_the_default(folder: Path) -> None:
+    """Manifests from before the field existed, and their digests, do not change."""
     before = (folder / MANIFEST).read_bytes()
     assert b"read_out" not in before
     assert read(folder).read_out == ""
+
     write_manifest(folder, read(folder))
     assert (folder / MANIFEST).read_bytes() == before
+
     write_manifest(folder, make_manifest(folder, read_out="yes"))
     assert json.loads((folder / MANIFEST).read_bytes())["read_out"] == "yes"
     assert read(folder).read_out == "yes"

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.catalogue import kind_of
 from model_store.families.family import ImageRules
+from model_store.families.images import smart_resize
 from model_store.folders.vllm_overrides import vllm_overrides
 from model_store.manifest import Manifest
 from service.bench.plan import Plan
@@ -155,7 +155,10 @@ def _resized(item: Any, rules: ImageRules | None) -> Any:
 def model_size(size: tuple[int, int], rules: ImageRules) -> tuple[int, int]:
     """The (width, height) that the processor gives an image."""
     width, height = size
-    resized_height, resized_width = smart_resize(
-        height, width, rules.cell, rules.min_pixels, rules.max_pixels
+    return smart_resize(
+        width,
+        height,
+        cell=rules.cell,
+        min_pixels=rules.min_pixels,
+        max_pixels=rules.max_pixels,
     )
-    return resized_width, resized_height

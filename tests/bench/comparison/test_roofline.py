@@ -74,7 +74,9 @@ def test_a_picture_s_products_are_those_that_torch_counts(
     count, hidden = 16 * 12, 128
     attended = 2 * count + 2 * 64  # two full layers, two with windows of 8 x 8 patches
     rules = checkpoint.family.images
+
     assert rules is not None
+
     attention = 4 * hidden * count * attended
     assert image_operations(network, rules, image) == products(counter) + attention
 
@@ -96,6 +98,7 @@ def test_a_flat_config_is_read_as_a_nested_one(
     config = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
     flat = config.pop("text_config") | config
     (folder / "config.json").write_text(json.dumps(flat), encoding="utf-8")
+
     assert text_operations(network_cost(str(folder)), 30, [10, 20]) == text_operations(
         network, 30, [10, 20]
     )
@@ -108,6 +111,7 @@ def test_a_request_needs_its_unique_tokens_and_pictures(
     request = make_request(letter, 3, 1, TOKENIZER)
     prefix, suffixes = lengths_of(request, checkpoint)
     rules = checkpoint.family.images
+
     assert rules is not None
 
     needed = least_work([request], checkpoint, network)

@@ -1,4 +1,4 @@
-"""vLLM's own server reads our prompts, and gets the requests that our gateway gets."""
+"""vLLM's own server computes our prompts, and is sent the requests that our gateway is sent."""
 
 from __future__ import annotations
 
@@ -53,15 +53,18 @@ def test_the_template_gives_our_token_ids(
     picture = Image(b"", 28, 28)  # one placeholder, as in a template
     family = Gmr(TOKENIZER, template=template)
     (ours,) = family.render((INSTRUCTION,), (query or picture,), [(document or picture,)])
+
     assert isinstance(ours, Prompt)
+
     messages = [
-        {"role": role, "content": text or PLACEHOLDER}
-        for role, text in (("query", query), ("document", document))
+        {"role": "query", "content": query or PLACEHOLDER},
+        {"role": "document", "content": document or PLACEHOLDER},
     ]
     tokenizer = AutoTokenizer.from_pretrained(TINY)
     text = tokenizer.apply_chat_template(
         messages, chat_template=score_template(manifest), tokenize=False, instruction=INSTRUCTION
     )
+
     assert tokenizer(text)["input_ids"] == list(ours.ids)
 
 
@@ -69,9 +72,11 @@ def test_a_request_goes_out_whole_or_in_parts() -> None:
     request = make_request("C", 5, 1, TOKENIZER)
     whole = json.loads(rerank_body(request))
     parts = list(map(json.loads, score_bodies(request, ANY_SIZE, 2)))
+
     assert [len(part["documents"]) for part in parts] == [2, 2, 1]
     assert list(chain.from_iterable(part["documents"] for part in parts)) == whole["documents"]
     assert {part["queries"] for part in parts} == {whole["query"]} == {request.query}
+
     for body in (whole, *parts):
         assert body["instruction"] == INSTRUCTION
         assert not body["use_activation"]
@@ -108,6 +113,7 @@ def test_logits_are_read_in_the_order_of_documents() -> None:
     }
     first = {"data": [{"index": 0, "score": 1.0}, {"index": 1, "score": 0.0}]}
     second = {"data": [{"index": 0, "score": -2.0}]}
+
     assert read_logits([json.dumps(rerank).encode()]) == [-1.0, 3.5]
     assert read_logits([json.dumps(body).encode() for body in (first, second)]) == [1.0, 0.0, -2.0]
 
@@ -117,11 +123,11 @@ def test_only_the_tuned_server_is_tuned(tmp_path: Path, monkeypatch: pytest.Monk
     template = tmp_path / "score.jinja"
     plain = command(plan(), CHECKPOINT, "8000", template, tuned=False)
     tuned = command(plan(), CHECKPOINT, "8000", template, tuned=True)
+
     assert template.read_text(encoding="utf-8") == score_template(CHECKPOINT.manifest)
+
     added = {"--block-size=32", "--max-num-batched-tokens=2048", "--enforce-eager"}
-    assert set(tuned) - set(plain) == added | {
-        "--enable-prefix-caching",
-        "--disable-uvicorn-access-log",
-    }
+    added |= {"--enable-prefix-caching", "--disable-uvicorn-access-log"}
+    assert set(tuned) - set(plain) == added
     assert set(plain) <= set(tuned)
     assert "--dtype=float32" in plain

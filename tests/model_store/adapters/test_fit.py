@@ -1,5 +1,5 @@
-"""An adapter is served beside a base only where every tensor has its place and every option is
-heeded, on either engine."""
+"""An adapter is served beside a base only where both engines apply each of its tensors and
+options."""
 
 from __future__ import annotations
 
@@ -79,8 +79,9 @@ def refusal(folder: Path) -> str:
 
 def moved(old: str, new: str) -> Callable[[Tensors], None]:
     def change(tensors: Tensors) -> None:
-        for name in [name for name in tensors if old in name]:
-            tensors[name.replace(old, new)] = tensors.pop(name)
+        for name in list(tensors):
+            if old in name:
+                tensors[name.replace(old, new)] = tensors.pop(name)
 
     return change
 
@@ -89,7 +90,7 @@ def put(name: str, *shape: int, dtype: torch.dtype = torch.float32) -> Callable[
     return lambda tensors: tensors.update({name: torch.zeros(shape, dtype=dtype)})
 
 
-def test_what_peft_writes_today_and_wrote_in_2025_is_taken(sound: Path, tmp_path: Path) -> None:
+def test_names_of_peft_today_and_of_2025_are_accepted(sound: Path, tmp_path: Path) -> None:
     assert resolve_adapter("legal", sound, model=BASE).rank == 4
     old = dated(sound, tmp_path / "old")
     assert resolve_adapter("legal", old, model=BASE).rank == 4
@@ -117,7 +118,7 @@ def test_what_peft_writes_today_and_wrote_in_2025_is_taken(sound: Path, tmp_path
         {"init_lora_weights": "gaussian"},
     ],
 )
-def test_options_that_both_engines_heed_are_taken(
+def test_options_that_both_engines_apply_are_accepted(
     changed: Callable[..., Path], options: dict[str, Any]
 ) -> None:
     resolve_adapter("legal", changed(**options), model=BASE)
@@ -148,12 +149,12 @@ def test_options_that_both_engines_heed_are_taken(
         (put("base_model.model.score.weight", 1, 256), "score.weight"),
     ],
 )
-def test_a_tensor_without_a_place_is_named(
+def test_a_tensor_that_the_network_lacks_is_named(
     changed: Callable[..., Path], change: Any, named: str
 ) -> None:
-    said = refusal(changed(change))
-    assert said.startswith("legal: the network has no place for ")
-    assert named in said
+    sentence = refusal(changed(change))
+    assert sentence.startswith("legal: the network has no place for ")
+    assert named in sentence
 
 
 @pytest.mark.parametrize(
@@ -165,19 +166,17 @@ def test_a_tensor_without_a_place_is_named(
         ("base_model.model.model.embed_tokens.lora_embedding_A", "the vocabulary"),
     ],
 )
-def test_what_is_served_without_adapters_is_said_to_be(
+def test_a_tensor_of_a_part_that_is_never_adapted_is_named(
     changed: Callable[..., Path], name: str, part: str
 ) -> None:
-    said = refusal(changed(put(name, 4, 256)))
-    assert (
-        said
-        == f"legal: {name} adapts {part}, which is not done beside a base; merge the adapter with"
+    assert refusal(changed(put(name, 4, 256))) == (
+        f"legal: {name} adapts {part}, which is not done beside a base; merge the adapter with"
         " `gmr publish`."
     )
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         (
             put(FIRST, 4, 255),
@@ -207,8 +206,10 @@ def test_what_is_served_without_adapters_is_said_to_be(
         ),
     ],
 )
-def test_shapes_and_missing_tensors(changed: Callable[..., Path], change: Any, said: str) -> None:
-    assert said in refusal(changed(change))
+def test_shapes_and_missing_tensors(
+    changed: Callable[..., Path], change: Any, sentence: str
+) -> None:
+    assert sentence in refusal(changed(change))
 
 
 @pytest.mark.parametrize(
@@ -229,17 +230,17 @@ def test_shapes_and_missing_tensors(changed: Callable[..., Path], change: Any, s
         {"an_option_of_tomorrow": 1},
     ],
 )
-def test_an_option_that_an_engine_would_not_heed_is_named(
+def test_an_option_that_an_engine_would_ignore_is_named(
     changed: Callable[..., Path], option: dict[str, Any]
 ) -> None:
-    said = refusal(changed(**option))
-    assert said.startswith("legal: ")
-    assert next(iter(option)) in said
-    assert "`gmr publish`" in said
+    sentence = refusal(changed(**option))
+    assert sentence.startswith("legal: ")
+    assert next(iter(option)) in sentence
+    assert "`gmr publish`" in sentence
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "sentence"),
     [
         ({"r": 0}, "the rank r must be from 1 to 512."),
         ({"r": True}, "the rank r must be from 1 to 512."),
@@ -251,14 +252,14 @@ def test_an_option_that_an_engine_would_not_heed_is_named(
         ({"target_modules": None}, "target_modules must be a list or a regular expression."),
     ],
 )
-def test_settings_that_are_none(
-    changed: Callable[..., Path], options: dict[str, Any], said: str
+def test_settings_that_are_invalid(
+    changed: Callable[..., Path], options: dict[str, Any], sentence: str
 ) -> None:
-    assert said in refusal(changed(**options))
+    assert sentence in refusal(changed(**options))
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "sentence"),
     [
         (
             {READ_OUT: "yes"},
@@ -268,9 +269,9 @@ def test_settings_that_are_none(
     ],
 )
 def test_another_score_than_the_bases_is_refused(
-    changed: Callable[..., Path], header: dict[str, str], said: str
+    changed: Callable[..., Path], header: dict[str, str], sentence: str
 ) -> None:
-    assert said in refusal(changed(header=header))
+    assert sentence in refusal(changed(header=header))
 
 
 def test_names_of_2025_are_those_of_today_and_back() -> None:
@@ -291,12 +292,15 @@ def test_sorting_the_metadata_changes_nothing_else(header: dict[str, str], count
     content = with_sorted_metadata(save(tensors, header))
     assert content == with_sorted_metadata(content)
     assert content == with_sorted_metadata(save(tensors, dict(reversed(header.items()))))
-    found = load(content)
-    assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+    loaded = load(content)
+    assert loaded.keys() == tensors.keys()
+
+    for name, tensor in tensors.items():
+        assert torch.equal(loaded[name], tensor)
 
 
-def test_the_torch_engine_says_it_at_start(
+def test_the_torch_engine_logs_the_refusal_at_start(
     changed: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = changed(moved("self_attn.q_proj", "attention.wq"))
@@ -309,8 +313,7 @@ def test_the_torch_engine_says_it_at_start(
             await asyncio.wait_for(failed.wait(), 60)
 
     asyncio.run(start())
-    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
-    assert (
-        record.getMessage()
-        == f"legal: the network has no place for {LANGUAGE}attention.wq.lora_A.weight."
-    )
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    missing = f"{LANGUAGE}attention.wq.lora_A.weight"
+
+    assert error.getMessage() == f"legal: the network has no place for {missing}."

@@ -42,8 +42,8 @@ def bounds_of(folder: Path) -> PixelBounds:
 def test_bounds_are_those_of_transformers(
     preprocessor: dict[str, Any] | None, processor: dict[str, Any] | None
 ) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
         for name, content in ((PREPROCESSOR, preprocessor), (PROCESSOR, processor)):
             if content is not None:
                 put(folder, name, content)
@@ -52,13 +52,14 @@ def test_bounds_are_those_of_transformers(
         except OSError:
             assert bounds_of(folder).max_pixels == MAX_PIXELS
             return
+
         shortest, longest = size["shortest_edge"], size["longest_edge"]
         if shortest > min(longest, MAX_PIXELS):
             with pytest.raises(CheckpointUnusable, match="min_pixels is"):
                 bounds_of(folder)
         else:
-            found = bounds_of(folder)
-            assert (found.min_pixels, found.max_pixels) == (shortest, min(longest, MAX_PIXELS))
+            expected = PixelBounds(min_pixels=shortest, max_pixels=min(longest, MAX_PIXELS))
+            assert bounds_of(folder) == expected
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_whole_processor_reads_videos_too(
 
 
 @pytest.mark.parametrize("nested", [None, [], "x"])
-def test_a_nested_processor_that_is_none(tmp_path: Path, nested: object) -> None:
+def test_a_nested_processor_that_is_no_object(tmp_path: Path, nested: object) -> None:
     put(tmp_path, PROCESSOR, {"image_processor": nested})
     put(tmp_path, PREPROCESSOR, stated(PREPROCESSOR))
     with pytest.raises(

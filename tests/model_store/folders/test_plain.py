@@ -1,5 +1,4 @@
-"""A folder that engines would read differently, in part or not at all is refused in a sentence that
-says what to do."""
+"""Folders that engines would read differently, in part, or not at all get one sentence each."""
 
 from __future__ import annotations
 
@@ -53,7 +52,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, change: Callable[[Tensors], Tensors | None]) -> None:
-    """Replace the weights by what a function makes of them."""
+    """Replace the weights by the result of a function, or by the tensors that it changed."""
     tensors = load_file(folder / WEIGHTS)
     changed = change(tensors)
     save_file(tensors if changed is None else changed, folder / WEIGHTS, metadata={"format": "pt"})
@@ -85,22 +84,23 @@ def test_the_tensors_of_a_configuration_are_those_of_transformers(
             level.pop(field, None)
     with torch.device("meta"):
         network = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**deepcopy(config)))
+
     assert QWEN2_5_VL.tensor_shapes(config) == {
         name: tuple(parameter.shape) for name, parameter in network.named_parameters()
     }
 
 
-def test_gmr_tinys_header_is_what_safetensors_reads() -> None:
+def test_gmr_tinys_tensors_are_those_of_its_configuration() -> None:
+    shapes = {}
     with safe_open(TINY / WEIGHTS, framework="pt") as file:
-        found = {
-            QWEN2_5_VL.current_name(name): tuple(file.get_slice(name).get_shape())
-            for name in file.keys()  # noqa: SIM118 - it is no mapping
-        }
-    assert QWEN2_5_VL.tensor_shapes(stated("config.json")) == found
+        for name in file.keys():  # noqa: SIM118 - it is no mapping
+            shape = file.get_slice(name).get_shape()
+            shapes[QWEN2_5_VL.current_name(name)] = tuple(shape)
+    assert QWEN2_5_VL.tensor_shapes(stated("config.json")) == shapes
 
 
 class TestWeights:
-    """Complete, all of them read, and by every loader."""
+    """Weights that are incomplete, or that a loader would not read."""
 
     @pytest.mark.parametrize(
         ("name", "sentence"),
@@ -240,7 +240,7 @@ class TestWeights:
         "header",
         [b"[]", b"{}}", b'{"a": 5}', b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}'],
     )
-    def test_a_file_that_is_none(self, folder: Path, header: bytes) -> None:
+    def test_a_file_of_another_format(self, folder: Path, header: bytes) -> None:
         (folder / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
         assert "model.safetensors is no safetensors file, or is damaged" in refusal(str(folder))
 
@@ -250,12 +250,13 @@ class TestWeights:
 
 
 class TestFiles:
-    """Nothing affects scores that the digest does not cover."""
+    """Files that loaders read and the digest does not cover."""
 
     @pytest.fixture(params=["plain", "published"])
     def either(self, request: pytest.FixtureRequest) -> Path:
-        found: Path = request.getfixturevalue("folder" if request.param == "plain" else "published")
-        return found
+        fixture = "folder" if request.param == "plain" else "published"
+        folder: Path = request.getfixturevalue(fixture)
+        return folder
 
     def test_an_adapter_beside_the_weights(self, either: Path) -> None:
         put(either, "adapter_config.json", {"peft_type": "LORA", "r": 4})
@@ -301,7 +302,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         "name", ["README.md", "LICENSE", ".gitattributes", ".cache/x.json", "modeling.py"]
     )
-    def test_what_no_loader_reads_may_lie_there(self, published: Path, name: str) -> None:
+    def test_files_that_no_loader_reads_are_allowed(self, published: Path, name: str) -> None:
         (published / name).parent.mkdir(exist_ok=True)
         (published / name).write_text("{}", encoding="utf-8")
         assert resolve(str(published)).digest == resolve("gmr-tiny").digest
@@ -329,7 +330,7 @@ class TestFiles:
         )
 
     def test_a_link_to_nowhere(self, folder: Path) -> None:
-        """As a cache of a hub has them whose files were removed."""
+        """A hub's cache has such links where its files were removed."""
         (folder / WEIGHTS).unlink()
         (folder / WEIGHTS).symlink_to(folder / "blobs" / "gone")
         assert (
@@ -344,7 +345,7 @@ class TestFiles:
 
 
 class TestConfig:
-    """Of a network that is known, and of one only."""
+    """Configurations of networks that cannot be served."""
 
     @pytest.mark.parametrize(
         "changes",
@@ -360,7 +361,7 @@ class TestConfig:
         assert "only Qwen2_5_VLForConditionalGeneration" in refusal(str(folder))
 
     @pytest.mark.parametrize("value", [0, -1, 2**40, 4.0, "4", True])
-    def test_a_count_that_is_none(self, folder: Path, value: object) -> None:
+    def test_a_field_that_is_no_count(self, folder: Path, value: object) -> None:
         reconfigure(
             folder, text_config=stated("config.json")["text_config"] | {"num_hidden_layers": value}
         )
@@ -393,9 +394,11 @@ class TestConfig:
             _ = resolve(str(folder)).family
 
     def test_a_tokenizer_with_more_tokens_than_the_network(self, folder: Path) -> None:
-        told = stated("tokenizer.json")
-        told["added_tokens"].append(told["added_tokens"][0] | {"id": 16384, "content": "<|more|>"})
-        put(folder, "tokenizer.json", told)
+        tokenizer = stated("tokenizer.json")
+        tokens = tokenizer["added_tokens"]
+        tokens.append(tokens[0] | {"id": 16384, "content": "<|more|>"})
+        put(folder, "tokenizer.json", tokenizer)
+
         with pytest.raises(
             CheckpointUnusable,
             match=r"^mine: its tokenizer has 16385 tokens, and the network 16384\.$",
@@ -408,7 +411,7 @@ class TestConfig:
 
 
 class TestQuantised:
-    """Weights in fewer bits are for the engine that has their kernels."""
+    """Quantised weights, which need an engine with kernels for them."""
 
     @pytest.fixture(params=["awq", "gptq", "fp8", "bitsandbytes", "compressed-tensors"])
     def method(self, request: pytest.FixtureRequest) -> str:
@@ -421,23 +424,24 @@ class TestQuantised:
         ):
             assert quantization_of(folder, config) == method
         assert quantization_of(folder, stated("config.json")) == ""
+
         put(folder, "hf_quant_config.json", {})
         assert quantization_of(folder, stated("config.json")) == "as hf_quant_config.json says"
 
     def test_tensors_of_a_quantised_matrix_are_read(self, folder: Path) -> None:
         matrix = "model.layers.0.mlp.up_proj."
 
-        def quantise(tensors: Tensors) -> Tensors:
-            kept = {name: tensor for name, tensor in tensors.items() if name != matrix + "weight"}
-            return kept | {
-                matrix + part: torch.zeros(2, dtype=torch.int32)
-                for part in ("qweight", "qzeros", "scales")
-            }
+        def quantise(tensors: Tensors) -> None:
+            tensors.pop(f"{matrix}weight")
+            for part in ("qweight", "qzeros", "scales"):
+                tensors[matrix + part] = torch.zeros(2, dtype=torch.int32)
 
         rewrite(folder, quantise)
         assert "which nothing reads" in refusal(str(folder))
+
         reconfigure(folder, quantization_config={"quant_method": "awq", "bits": 4})
         assert resolve(str(folder))
+
         rewrite(folder, lambda tensors: tensors | {"score.weight": torch.zeros(1)})
         assert "the weights hold score.weight, which nothing reads (1 in all)" in refusal(
             str(folder)

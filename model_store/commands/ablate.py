@@ -100,10 +100,10 @@ def _settle(precision: Asked, device: str) -> Precision:
     """The precision that this machine trains in; prints the warning that comes with it, if any."""
     import torch
 
-    from model_store.training.precision import settle
+    from model_store.training.precision import choose_precision
 
     on_gpu = device != "cpu" and torch.cuda.is_available()
-    settled, warning = settle(precision, "cuda" if on_gpu else "cpu")
+    settled, warning = choose_precision(precision, "cuda" if on_gpu else "cpu")
     if warning:
         _print(warning)
     return settled

@@ -194,7 +194,7 @@ class TrainConfig(_Section):
             raise ValueError("head.words needs two words at least")
         return self
 
-    def deciding(self) -> dict[str, Any]:
+    def decisive_settings(self) -> dict[str, Any]:
         """Settings that decide the weights, by dotted key; the others may change at a resume."""
         free = {
             "output",

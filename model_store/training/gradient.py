@@ -118,8 +118,8 @@ class Learner:
 
     @contextmanager
     def _equal_runs(self, units: Sequence[Unit], runs: int) -> Iterator[None]:
-        """Around `runs` runs of the model without a gradient: more of them, until every process has
-        run it equally often, where the processes need that."""
+        """Around `runs` runs of the model without a gradient: add idle runs at the end, so that all
+        processes run it equally often where they must."""
         idle = self._processes.idle_runs(runs)
         yield
         with torch.no_grad():

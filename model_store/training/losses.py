@@ -103,7 +103,7 @@ def loss_weights(
             return _base(scores, beta) * _sft(scores)
         case "base_masked":
             assert tau is not None
-            return _base(scores, beta) * _unmastered(scores, tau)
+            return _base(scores, beta) * _mask(scores, tau)
 
 
 def _relevance(scores: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def _base(scores: Tensor, beta: float) -> Tensor:
     return torch.cat([torch.ones_like(others[:, :1]), others], dim=1)
 
 
-def _unmastered(scores: Tensor, tau: float) -> Tensor:
+def _mask(scores: Tensor, tau: float) -> Tensor:
     """The mask of section 4.1: 0 for a document that the model classifies well already, else 1."""
     relevance = _relevance(scores)
     return torch.cat([relevance[:, :1] <= 1 - tau, relevance[:, 1:] >= tau], dim=1).to(scores.dtype)

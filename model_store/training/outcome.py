@@ -46,11 +46,11 @@ def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
         return False
     except (OSError, ValueError, KeyError, TypeError):
         raise TrainingError(f"{path}: this is no manifest of a training run.") from None
-    same_run(run, facts, folder)
+    refuse_other_run(run, facts, folder)
     return True
 
 
-def same_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
+def refuse_other_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> None:
     """Raise `TrainingError` that names the first fact in which the run that was begun differs."""
     for key in sorted({*run, *facts}):
         if run.get(key) != facts.get(key):
@@ -61,7 +61,7 @@ def same_run(run: Mapping[str, Any], facts: Mapping[str, Any], folder: Path) -> 
             )
 
 
-def leave(
+def write_outcome(
     folder: Path,
     network: PeftModel,
     weights: Mapping[str, Tensor],

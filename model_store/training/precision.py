@@ -19,7 +19,9 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 """As Linux names the instructions of x86 and, the last one, of Arm."""
 
 
-def settle(asked: Asked, device: str, cpuinfo: Path = CPUINFO) -> tuple[Precision, str | None]:
+def choose_precision(
+    asked: Asked, device: str, cpuinfo: Path = CPUINFO
+) -> tuple[Precision, str | None]:
     """The precision for a device's type (cpu or cuda), and a notice, if any.
 
     bf16 without its instructions is several times slower than fp32 on a CPU.

@@ -20,9 +20,9 @@ import torch
 from model_store.training import state
 from model_store.training.config import TrainConfig
 from model_store.training.loop import STATES, Loop
-from model_store.training.outcome import finished, leave, same_run
+from model_store.training.outcome import finished, refuse_other_run, write_outcome
 from model_store.training.plots import draw
-from model_store.training.precision import CPUINFO, settle
+from model_store.training.precision import CPUINFO, choose_precision
 from model_store.training.processes import Processes, set_moments, set_weights, weights_of
 from model_store.training.progress import ProgressLog
 from model_store.training.reranker import load_reranker
@@ -52,7 +52,7 @@ def train(
         try:
             config, notice = _with_precision(config, processes, cpuinfo)
             sources = open_sources(config, processes.share.world)
-            facts = {**sources.config.deciding(), **sources.facts()}
+            facts = {**sources.config.decisive_settings(), **sources.facts()}
             if not finished(config.output, facts):
                 processes.alone(sources.check)
                 _learn(processes, sources, facts, signals, stream, notice=notice)
@@ -72,7 +72,7 @@ def _with_precision(
     config: TrainConfig, processes: Processes, cpuinfo: Path
 ) -> tuple[TrainConfig, str | None]:
     """The configuration with one precision for all processes, and a notice on the choice."""
-    precision, notice = settle(config.precision, processes.device.type, cpuinfo)
+    precision, notice = choose_precision(config.precision, processes.device.type, cpuinfo)
     if "fp32" in processes.collect([precision]):
         precision = "fp32"
     return config.model_copy(update={"precision": precision}), notice
@@ -90,7 +90,7 @@ def _learn(
     config = sources.config
     saved, damaged = state.latest(config.output / STATES)
     if saved is not None:
-        same_run(saved.run, facts, config.output)
+        refuse_other_run(saved.run, facts, config.output)
 
     reranker = load_reranker(config, sources.checkpoint, processes.device)
     model = processes.spread(reranker)
@@ -124,7 +124,7 @@ def _learn(
 
     def finish() -> None:
         draw(config.output)
-        leave(
+        write_outcome(
             config.output,
             reranker.network,
             weights,

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from model_store.evaluation.results import Results
 from model_store.training.config import TrainingError
 from model_store.training.data.row_files import output_file
-from model_store.training.outcome import same_run
+from model_store.training.outcome import refuse_other_run
 
 MAX_BYTES = 2**24
 MAX_RUNS = 10_000
@@ -91,7 +91,7 @@ def summarise(folder: Path, facts: Mapping[str, Any]) -> Summary:
     runs: list[RunSummary] = []
     for path in paths:
         outcome = read(path, Outcome)
-        same_run(outcome.facts, facts, path)
+        refuse_other_run(outcome.facts, facts, path)
         cells: dict[str, float] = {}
         for cell, values in outcome.results.datasets.items():
             cells[cell] = round(fmean(values.values()), 5)

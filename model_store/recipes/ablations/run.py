@@ -25,7 +25,7 @@ from model_store.recipes.ablations.results import Outcome, Summary, course, read
 from model_store.recipes.ablations.variants import Variant
 from model_store.training.config import TrainingError
 from model_store.training.journal import read_metrics
-from model_store.training.outcome import same_run
+from model_store.training.outcome import refuse_other_run
 from model_store.training.train import train
 
 RESULTS = "results"
@@ -102,7 +102,7 @@ def _done(plan: AblationPlan, path: Path) -> bool:
     """True if the result exists; raises `TrainingError` where it is another plan's."""
     if not path.exists():
         return False
-    same_run(read(path, Outcome).facts, plan.facts(), path)
+    refuse_other_run(read(path, Outcome).facts, plan.facts(), path)
     return True
 
 

@@ -54,7 +54,10 @@ def test_shipped_configurations_are_the_papers(name: str) -> None:
 
 
 def test_the_ablations_have_four_negatives_and_nothing_else_of_their_own() -> None:
-    ours, papers = load_config("ablation").deciding(), load_config("gmr-3b").deciding()
+    ours, papers = (
+        load_config("ablation").decisive_settings(),
+        load_config("gmr-3b").decisive_settings(),
+    )
     assert {key for key in ours if ours[key] != papers[key]} == {"data.negatives", "data.train"}
     assert ours["data.negatives"] == 4
 
@@ -127,7 +130,9 @@ def test_what_decides_the_weights() -> None:
         LEAST | {"output": "elsewhere", "keep": 9, "device": "cpu", "save_every": 7}
     )
     other = TrainConfig.model_validate(LEAST | {"seed": 1})
-    assert config.deciding() == free.deciding()
-    assert {key for key, value in other.deciding().items() if config.deciding()[key] != value} == {
-        "seed"
-    }
+    assert config.decisive_settings() == free.decisive_settings()
+    assert {
+        key
+        for key, value in other.decisive_settings().items()
+        if config.decisive_settings()[key] != value
+    } == {"seed"}

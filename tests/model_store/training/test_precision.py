@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model_store.training.config import load_config
-from model_store.training.precision import settle
+from model_store.training.precision import choose_precision
 from model_store.training.train import train
 from tests.model_store.training.test_train import config
 
@@ -30,7 +30,7 @@ def listed(folder: Path, text: str) -> Path:
 def test_a_cpu_without_the_instructions_computes_in_fp32(
     tmp_path: Path, text: str, wanted: str
 ) -> None:
-    chosen, said = settle("auto", "cpu", listed(tmp_path, text))
+    chosen, said = choose_precision("auto", "cpu", listed(tmp_path, text))
     assert chosen == wanted
     assert (
         said == f"precision auto: {wanted}, since this CPU has {'no ' * (wanted == 'fp32')}bf16"
@@ -39,16 +39,16 @@ def test_a_cpu_without_the_instructions_computes_in_fp32(
 
 
 def test_what_was_asked_for_is_kept_and_said_to_be_slow(tmp_path: Path) -> None:
-    assert settle("fp32", "cpu", listed(tmp_path, NEW)) == ("fp32", None)
-    assert settle("bf16", "cpu", listed(tmp_path, NEW)) == ("bf16", None)
-    chosen, said = settle("bf16", "cpu", listed(tmp_path, OLD))
+    assert choose_precision("fp32", "cpu", listed(tmp_path, NEW)) == ("fp32", None)
+    assert choose_precision("bf16", "cpu", listed(tmp_path, NEW)) == ("bf16", None)
+    chosen, said = choose_precision("bf16", "cpu", listed(tmp_path, OLD))
     assert chosen == "bf16"
     assert said
     assert "several times faster" in said
 
 
 def test_no_list_of_processors_means_fp32(tmp_path: Path) -> None:
-    assert settle("auto", "cpu", tmp_path / "nowhere")[0] == "fp32"
+    assert choose_precision("auto", "cpu", tmp_path / "nowhere")[0] == "fp32"
 
 
 @pytest.mark.parametrize("has", [True, False])
@@ -56,7 +56,7 @@ def test_a_gpu_is_asked_by_torch(monkeypatch: pytest.MonkeyPatch, has: bool) -> 
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation
     )
-    assert settle("auto", "cuda")[0] == ("bf16" if has else "fp32")
+    assert choose_precision("auto", "cuda")[0] == ("bf16" if has else "fp32")
 
 
 def test_gmr_tinys_configuration_leaves_it_to_the_machine() -> None:

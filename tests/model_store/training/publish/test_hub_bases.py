@@ -66,7 +66,10 @@ def test_a_base_without_a_template_is_refused_before_anything_is_computed(tmp_pa
     folder = write_layout(tmp_path / "base", Layout(template="none"))
     with pytest.raises(
         PublishRefused,
-        match=r"^base has no chat template: .*Add Qwen2\.5-VL's chat_template\.jinja to it\.$",
+        match=(
+            r"^base has no chat template: .*Add the chat_template\.jinja of"
+            r" Qwen2_5_VLForConditionalGeneration to it\.$"
+        ),
     ):
         servable(folder)
 

@@ -51,7 +51,7 @@ _PIPELINE: dict[str, Any] = {
 
 
 def has_parts(folder: Path) -> bool:
-    """Whether a folder has a tokenizer in two files."""
+    """True for a folder with a tokenizer in two files."""
     return (folder / VOCABULARY).is_file() and (folder / MERGES).is_file()
 
 

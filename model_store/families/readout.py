@@ -75,7 +75,7 @@ class SingleLabel:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The one word."""
+        """The label alone."""
         return (self.label,)
 
     def combine(self, values: Sequence[Value]) -> Value:
@@ -84,7 +84,7 @@ class SingleLabel:
         return value
 
     def vllm_classifier(self) -> dict[str, Any]:
-        """As for `LabelPair`."""
+        """The part of vLLM's `hf_overrides` that makes its classifier read this score."""
         return {"method": "no_post_processing", "classifier_from_token": [self.label]}
 
 
@@ -102,7 +102,7 @@ class ScoreHead:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """No words: the row is `tensor`."""
+        """Empty: the row is `tensor`."""
         return ()
 
     def combine(self, values: Sequence[Value]) -> Value:

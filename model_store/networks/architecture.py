@@ -113,7 +113,7 @@ class Architecture(Protocol):
         ...
 
     def is_tied(self, config: Mapping[str, Any]) -> bool:
-        """Whether the output head is the input embeddings."""
+        """True where the output head is the input embeddings."""
         ...
 
     def decoder_sizes(self, config: Mapping[str, Any]) -> DecoderSizes:

@@ -1,6 +1,6 @@
 """Qwen2.5-VL: a decoder with three-dimensional positions, and a vision tower.
 
-Depends on names and numbers, and loads transformers' class only when asked to. Invariant:
+Depends on names and numbers, and imports transformers only when a network is loaded. Invariant:
 `tensor_shapes` equals the parameters of `Qwen2_5_VLForConditionalGeneration` for the same
 configuration, in both layouts of `config.json` that hubs have.
 """
@@ -197,7 +197,8 @@ class Qwen25VL:
     def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """vLLM's loader of classifiers reads `tie_word_embeddings` of the text's configuration.
 
-        transformers since 5.4 knows that field at the top alone, where checkpoints of 2025 have it.
+        transformers since 5.4 reads that field at the top level alone, where checkpoints of 2025
+        have it.
         """
         tied = self.is_tied(config)
         return {"tie_word_embeddings": tied, "text_config": {"tie_word_embeddings": tied}}

@@ -1,6 +1,6 @@
 """Qwen3: a decoder of text, with RMS norms over each head of query and key.
 
-Depends on names and numbers, and loads transformers' class only when asked to. Invariant:
+Depends on names and numbers, and imports transformers only when a network is loaded. Invariant:
 `tensor_shapes` equals the parameters of `Qwen3ForCausalLM` for the same configuration.
 """
 

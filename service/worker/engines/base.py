@@ -50,7 +50,7 @@ class Engine(Protocol):
         ...
 
     def healthy(self) -> bool:
-        """Whether the engine makes progress while there is work."""
+        """True while the engine makes progress, or has no work."""
         ...
 
     def stalled_seconds(self) -> float:
@@ -58,7 +58,7 @@ class Engine(Protocol):
         ...
 
     def ended(self) -> bool:
-        """Whether the engine can never score again, so that the process must be replaced."""
+        """True once the engine can never score again, so that the process must be replaced."""
         ...
 
     async def close(self) -> None:

@@ -52,5 +52,5 @@ def isolated(
 
 
 def is_logit(value: float) -> bool:
-    """Whether a number can be a score: finite, and at most `MAX_LOGIT` in size."""
+    """True for a number that can be a score: finite, and at most `MAX_LOGIT` in size."""
     return math.isfinite(value) and abs(value) <= MAX_LOGIT

@@ -50,7 +50,7 @@ def chat_tokenizer() -> Any:
 def reference_ids(
     reference: NaiveReranker, template: str, instruction: Item, query: Item, document: Item
 ) -> list[int]:
-    """What the checkpoint's chat template, tokenizer and image processor make of a triple."""
+    """The ids of a triple by the checkpoint's chat template, tokenizer and image processor."""
     content: list[dict[str, str]] = []
     pictures = []
     for words, item in zip(SPELLINGS[template], (instruction, query, document), strict=True):
@@ -249,7 +249,7 @@ class TestTruncation:
 
 
 class TestBlame:
-    """What is too long by itself is named, before any document is read."""
+    """A part that is too long by itself is named, before any document is read."""
 
     PICTURE = Image(b"", 28 * 40, 28 * 40)
 

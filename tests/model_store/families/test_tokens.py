@@ -1,4 +1,4 @@
-"""Text becomes ids literally: whatever a user types, no control token comes out."""
+"""Text becomes ids literally: no text that a user types gives a control token."""
 
 from __future__ import annotations
 

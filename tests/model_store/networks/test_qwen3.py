@@ -1,5 +1,5 @@
-"""Tensors that are expected of a Qwen3 are those that transformers creates, and configurations that
-are computed differently are refused."""
+"""The expected tensors of a Qwen3 are those that transformers creates, and configurations with
+other arithmetic are refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_is_computed_differently_is_refused(
 
 
 def test_a_manifest_of_another_family_is_refused(tmp_path: Path) -> None:
-    """A Qwen3 folder whose manifest says GMR would be read with prompts of images."""
+    """A Qwen3 folder whose manifest names GMR would be read with prompts of images."""
     folder = write_qwen3(tmp_path / "qwen3-small")
     manifest = resolve(str(folder)).manifest.model_copy(
         update={

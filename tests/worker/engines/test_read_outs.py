@@ -1,5 +1,5 @@
 """Both engines give the logits of the checkpoint's own family and read-out: Qwen3-Reranker's as its
-authors' code computes them, and GMR's logit(yes) alone where a manifest says so."""
+authors' code computes them, and GMR's logit(yes) alone where a manifest states it."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ class TorchEngine:
         return logits
 
     def _works(self) -> bool:
-        """Whether the network still scores a pair that any working network scores."""
+        """Score the probe; returns False where the network itself has failed."""
         self._network.release_memory()
         try:
             prefix = self._network.read_prefix(self._probe.prefix, {})
@@ -248,7 +248,7 @@ class TorchEngine:
 
 
 def _probe(checkpoint: Checkpoint) -> Prompt:
-    """A short pair, to tell a pair that fails from a network that fails."""
+    """A short pair, which distinguishes a failing network from a failing pair."""
     call = ScoreCall(checkpoint.name, None, ["a"], [["b"]], [], truncate=True)
     (prompt,) = CallRenderer(checkpoint, call).prompts(call.documents)
     assert isinstance(prompt, Prompt)

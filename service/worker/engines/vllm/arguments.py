@@ -88,7 +88,7 @@ _IMAGES = {
     "enable_mm_embeds": True,
     "enable_tower_connector_lora": False,
     "mm_device_do_normalize": False,  # the vision tower gets pixels that are normalised already
-    "mm_processor_cache_type": "lru",  # the kind whose sending half says what the engine holds
+    "mm_processor_cache_type": "lru",  # its sending half reports what the engine holds
 }
 _LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

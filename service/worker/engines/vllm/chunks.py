@@ -15,7 +15,7 @@ from service.worker.engines.prompts import prompt_image
 _FIRST_SHARE = 4
 """The first chunk is this many times smaller than the others, so that the engine begins early."""
 _CHARACTERS_A_TOKEN = 4
-"""Of ASCII text. In other texts each character counts as one token."""
+"""An estimate for ASCII text. In other texts each character counts as one token."""
 
 
 def chunks(call: ScoreCall, chunk_tokens: int, rules: ImageRules | None) -> Iterator[list[int]]:

@@ -254,7 +254,8 @@ class VllmEngine:
 
         try:
             embeddings = await self._encoder.embeddings(missing, call.images)
-        except EngineRefused:  # each pair then asks for its own images, and fails by itself
+        except EngineRefused:
+            # each pair then encodes its own images, so that only those with a bad image fail
             embeddings = {}
         return _Chunk(dict(zip(indexes, prompts, strict=True)), embeddings)
 

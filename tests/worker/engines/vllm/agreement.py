@@ -1,4 +1,4 @@
-"""What it means that two engines agree on a call."""
+"""Agreement of two engines on a call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def logit(pair: Pair) -> float:
 
 
 def drift(found: Sequence[Pair], wanted: Sequence[Pair]) -> float:
-    """How far logits are apart at most."""
+    """The largest difference of logits."""
     return max(abs(logit(one) - logit(other)) for one, other in zip(found, wanted, strict=True))
 
 

@@ -66,7 +66,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineWorker]:
 
 @pytest.fixture(scope="session")
 def collector() -> Iterator[Collector]:
-    """Where the traces of `chunked` go."""
+    """The collector of the traces of `chunked`."""
     with collecting() as running:
         yield running
 
@@ -78,7 +78,7 @@ def chunked(
     """A worker that computes 256 tokens at a time, so that prompts and images are cut, and holds an
     image or two.
 
-    It and its engine send traces of calls whose callers say so.
+    It and its engine send traces of calls that their callers trace.
     """
     settings = {
         "RERANK_ENGINE_MAX_NUM_BATCHED_TOKENS": "256",

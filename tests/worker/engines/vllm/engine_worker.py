@@ -55,7 +55,7 @@ class EngineWorker:
         )
 
     async def ask(self, call: ScoreCall, timeout_ms: int | None = None) -> list[Pair]:
-        """What became of each document."""
+        """The verdict on each document."""
         response = await self.post(call, timeout_ms)
         assert response.status_code == httpx.codes.OK, response.text
         pairs = msgspec.msgpack.decode(response.content, type=ScoreReply).pairs

@@ -1,5 +1,4 @@
-"""A call gets its scores whatever else goes on: other calls, callers that leave, and time that runs
-out."""
+"""A call gets its scores beside other calls, callers that leave, and deadlines that expire."""
 
 from __future__ import annotations
 
@@ -74,7 +73,7 @@ async def test_callers_that_leave_leave_nothing_behind(
 
 
 async def no_call_is_left(worker: EngineWorker) -> None:
-    """Wait until the worker has noticed that callers have left: it turns nobody away any more."""
+    """Wait until the calls of callers that have left no longer count against the limit."""
     short = cell_call("T-T", "short", 1)
     while True:
         answers = await asyncio.gather(*(worker.post(short) for _ in range(MAX_CALLS)))

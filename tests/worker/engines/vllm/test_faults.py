@@ -1,5 +1,5 @@
-"""An engine that dies takes its worker with it, soon and completely; one that only pauses is seen
-to, and comes back."""
+"""An engine that dies ends its worker, soon and completely; one that pauses makes the worker
+unhealthy until it continues."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_an_engine_that_pauses_and_then_dies(tmp_path: Path, oracle: Torch
 
 
 async def test_the_engines_own_worker_dies_mid_batch(tmp_path: Path) -> None:
-    """Weights made up, as for sizing: the worker says so, and is as mortal as any other."""
+    """The worker runs on random weights, as for sizing, and logs a warning of it."""
     with engine_worker(tmp_path, RERANK_ENGINE_LOAD_FORMAT="dummy") as worker:
         (warning,) = [
             line
@@ -113,7 +113,7 @@ async def test_the_engines_own_worker_dies_mid_batch(tmp_path: Path) -> None:
 async def test_a_worker_that_is_told_to_end_finishes_its_calls_first(
     tmp_path: Path, oracle: TorchEngine
 ) -> None:
-    """In bfloat16: its golden pairs came out well enough, or it would not be ready."""
+    """The engine runs in bfloat16, and its golden pairs are within the tolerance."""
     with engine_worker(
         tmp_path, RERANK_ENGINE_DTYPE="bfloat16", RERANK_GRACE_SECONDS="600"
     ) as worker:

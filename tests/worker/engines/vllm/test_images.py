@@ -1,5 +1,4 @@
-"""An image is encoded once, whoever shows it and however often; which image it is, its digest and
-size say."""
+"""An image is encoded once for all calls and documents; its digest and size identify it."""
 
 from __future__ import annotations
 

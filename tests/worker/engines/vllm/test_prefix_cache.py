@@ -1,4 +1,4 @@
-"""What all candidates begin with is computed once, for one tenant at a time."""
+"""The prefix of all candidates is computed once, for each tenant by itself."""
 
 from __future__ import annotations
 

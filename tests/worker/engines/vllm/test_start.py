@@ -1,5 +1,5 @@
 """A worker whose checkpoint or arguments are wrong ends with a failure and one sentence, whatever
-vLLM has to say about it."""
+vLLM logs."""
 
 from __future__ import annotations
 
@@ -87,8 +87,7 @@ for chosen in json.loads(sys.argv[1]):
 
 
 def read_by_vllm(*chosen: dict[str, str]) -> list[Any]:
-    """What vLLM's own arguments come to, one entry a choice: values, or the sentence that refuses
-    it."""
+    """vLLM's own arguments for each choice: values, or the sentence that refuses the choice."""
     script = [python(), "-c", ARGUMENTS, json.dumps(chosen)]
     ended = subprocess.run(
         script, env=environment(), capture_output=True, text=True, timeout=300, check=True

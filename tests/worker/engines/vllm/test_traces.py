@@ -1,5 +1,5 @@
-"""A traced call's spans go down into the engine: ours of the call, and where vLLM is told to send
-some, its own of every pair."""
+"""A traced call has spans down into the engine: the worker's of the call and, where vLLM is set to
+send traces, its own of every pair."""
 
 from __future__ import annotations
 

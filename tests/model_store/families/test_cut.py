@@ -61,6 +61,7 @@ def expect_a_good_cut(tokenizer: LiteralTokenizer, text: str, limit: int) -> Non
     assert text.startswith(head)
     kept = tokens(tokenizer, head)
     assert kept <= max(limit, 0)
+
     if head == text:
         return
     rest = text[len(head) :]
@@ -101,6 +102,7 @@ def test_a_text_is_cut_to_fit_between_its_neighbours(name: str, text: str, limit
     head, ids = tokenizer.fit(before, text, after, limit)
     assert text.startswith(head)
     assert [ids] == tokenizer.encode([before + head + after])
+
     around = tokens(tokenizer, before + after)
     assert len(ids) <= max(limit, around)
     if head != text and limit > around:
@@ -146,6 +148,7 @@ def cut_by_offsets(name: str, text: str, limit: int) -> str:
         if excess <= 0:
             return head
         limit -= excess
+
     return ""
 
 
@@ -184,6 +187,7 @@ def test_what_is_not_read_changes_nothing(name: str, text: str, limit: int) -> N
     within = tokenizer.encode_within([text], limit)
     unbounded = LiteralTokenizer(serialized(name), bytes_a_token=2**20)
     assert unbounded.fit("<Document>:", text, "\n", limit) == bounded
+
     ids = tokenizer.encode([text])
     assert within == (ids if len(ids[0]) <= limit else [None])
 
@@ -235,6 +239,7 @@ def test_a_run_longer_than_any_estimate_is_read_on() -> None:
     tokenizer = vocabulary("gmr-tiny")
     text = "highlightbackground InteractiveInterpreter " * 4_000
     kept = tokens(tokenizer, tokenizer.cut(text, 3_000))
+
     assert kept == 3_000
     assert tokenizer.encode_within([text[:20_000]], 3_000) == tokenizer.encode([text[:20_000]])
 

@@ -61,6 +61,7 @@ def reference_ids(
             else:
                 content.append({"type": "image"})
                 pictures.append(Pil.new("RGB", (part.width, part.height)))
+
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
     text = chat_tokenizer().apply_chat_template(
         messages, tokenize=False, add_generation_prompt=True
@@ -121,6 +122,7 @@ def test_a_typed_control_token_is_just_text(
         typed = family.render((text,), (text, picture), [(text,), (picture, text)])
         assert list(map(structure, typed)) == list(map(structure, plain))
     split = family.render((token[:2],), (token[2:], picture), [(token[:2],), (picture, token[2:])])
+
     assert list(map(structure, split)) == list(map(structure, plain))
 
 
@@ -154,6 +156,7 @@ class TestTruncation:
             cut.suffix.ids, skip_special_tokens=True
         )
         head = read.removeprefix("<Document>:").removesuffix("\nassistant\n")
+
         assert self.LONG.startswith(head)
         assert family.suffix((head,)) == cut.suffix
 
@@ -229,6 +232,7 @@ class TestTruncation:
         (prompt,) = family.render(("i",), ("q",), [document])
         assert isinstance(prompt, Prompt)
         kept = len(prompt.suffix.ids) - 30  # an image, the turn's end, and the answer's place
+
         assert len(prompt.ids) == family.max_tokens
         assert prompt.suffix.ids[:kept] == family.suffix((document[0],)).ids[:kept]
 
@@ -236,6 +240,7 @@ class TestTruncation:
         text = english(30_000)
         (prompt,) = family.render(("i",), (text,), [(text,)])
         assert isinstance(prompt, Prompt)
+
         uncut = family.prefix(("i",), (text,)).ids
         assert prompt.prefix.ids[:-1] == uncut[: len(prompt.prefix.ids) - 1]
         assert prompt.prefix.ids[-1] == uncut[-1]
@@ -293,6 +298,7 @@ def test_documents_rendered_a_few_at_a_time_are_those_rendered_at_once(family: G
     ]
     query = (english(12_000),)
     renderer = family.renderer(("i",), query)
+
     assert renderer.prompts(documents[:2]) + renderer.prompts(documents[2:]) == family.render(
         ("i",), query, documents
     )

@@ -64,6 +64,7 @@ def test_the_size_is_the_processors(
     width, height = min(width, 200 * height), min(height, 200 * width)
     bounds = {"min_pixels": few * cell**2, "max_pixels": (few + more) * cell**2}
     high, wide = reference.smart_resize(height, width, factor=cell, **bounds)
+
     assert smart_resize(width, height, cell=cell, **bounds) == (wide, high)
 
 

@@ -87,6 +87,7 @@ def test_only_document_text_is_cut_and_the_tail_stays(folder: Path) -> None:
     assert cut.truncated
     assert len(cut.ids) <= 200
     assert cut.prefix == whole.prefix
+
     tail = [*whole.suffix.ids][-9:]
     assert [*cut.suffix.ids][-9:] == tail
 

@@ -54,6 +54,7 @@ def test_the_row_of_labels_gives_their_logits(readout: ReadOut, ids: tuple[int, 
         hidden = model.model(tokens).last_hidden_state[0, -1]
         logits = model(tokens).logits[0, -1, list(ids)].tolist()
         score = float(hidden @ score_row(model, readout, ids))
+
     assert score == pytest.approx(readout.combine(logits), abs=1e-5)
 
 
@@ -66,6 +67,7 @@ def test_a_score_head_is_the_networks_own() -> None:
         hidden = model.model(tokens).last_hidden_state[0, -1]
         score = float(hidden @ score_row(model, ScoreHead(), ()))
         expected = float(model(tokens).logits[0, 0])
+
     assert score == pytest.approx(expected, abs=1e-5)
 
 

@@ -83,6 +83,7 @@ def _learn(size: int, rule: str) -> str:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(
             add_prefix_space=False, use_regex=rule == "gpt2"
         )
+
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,

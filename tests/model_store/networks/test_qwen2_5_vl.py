@@ -61,4 +61,5 @@ def test_positions_are_those_of_get_rope_index(
     )
     before, start = positions(prefix, PAD)
     after, _ = positions(suffix, PAD, start)
+
     assert np.concatenate([before, after], axis=1).tolist() == expected[:, 0].tolist()

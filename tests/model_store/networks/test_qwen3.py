@@ -61,6 +61,7 @@ def test_what_is_computed_differently_is_refused(
     (folder / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
     with pytest.raises(CheckpointUnusable) as refused:
         resolve(str(folder))
+
     assert sentence in str(refused.value)
 
 

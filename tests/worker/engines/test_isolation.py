@@ -172,6 +172,7 @@ async def test_a_pair_that_makes_the_network_fail_is_refused_alone(
     before = metric_value("rerank_isolated_pairs_total")
     poisoned = [*TEXTS[:7], MARK, *TEXTS[7:40], f"{MARK} again", *TEXTS[40:]]
     found = await verdicts(engine, call_of(poisoned))
+
     assert [index for index, verdict in enumerate(found) if verdict == REFUSED] == [7, 41]
     assert [verdict for verdict in found if verdict != REFUSED] == wanted  # to the last bit
     assert metric_value("rerank_isolated_pairs_total") == before + 2
@@ -189,6 +190,7 @@ async def test_an_image_that_makes_the_network_fail_is_refused_alone(
     wanted = await verdicts(engine, call)
     network.bad_image = call.images[2].digest
     found = await verdicts(engine, call)
+
     assert found == [*wanted[:2], REFUSED, *wanted[3:]]
 
 
@@ -226,6 +228,7 @@ async def test_a_network_that_fails_for_all_fails_the_call_and_is_not_healthy_un
     with pytest.raises(RuntimeError):
         await verdicts(engine, call_of(TEXTS))
     assert not engine.healthy()
+
     network.works = True
     assert all(isinstance(verdict, Scored) for verdict in await verdicts(engine, call_of(TEXTS)))
     assert engine.healthy()

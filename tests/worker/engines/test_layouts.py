@@ -103,6 +103,7 @@ async def test_transformers_reads_it(folders: dict[str, Path], name: str) -> Non
     (info,) = await engine.start(resolve(str(folders[name])))
     drift = await golden_drift(engine, info, expected_pairs(layout))
     await engine.close()
+
     assert drift < TOLERANCE[layout.dtype] * layout.factor
     assert info.dtype == "float32"
     assert info.images.max_pixels == (MAX_PIXELS if layout.processor == "none" else 50_176)
@@ -124,6 +125,7 @@ def test_ids_from_two_files_are_those_of_transformers(folders: dict[str, Path], 
         "x" * 300,
     ]
     assert ours.controls == original.controls
+
     expected = [theirs(text)["input_ids"] for text in texts]
     assert ours.encode(texts) == original.encode(texts) == expected
 
@@ -171,6 +173,7 @@ def configured(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
         script, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
     networks = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
     return dict(zip(named, networks, strict=True))
 
@@ -183,6 +186,7 @@ def test_vllm_takes_it_for_the_same_network(
     layout = (LAYOUTS | ENGINES)[name]
     expected, found = dict(configured["gmr-tiny"]), dict(configured[name])
     tied = not layout.untied
+
     assert found.pop("tied") == [tied, tied]
     assert expected.pop("tied") == [True, True]
     assert found == expected
@@ -205,7 +209,9 @@ async def test_an_engine_gives_its_logits(
             (scored,) = await worker.ask(call)
             assert isinstance(scored, Scored)
             differences.append(abs(scored.logit - pair.logit))
+
         assert max(differences) < TOLERANCE[layout.dtype] * layout.factor
         assert info.golden_pairs == 0
         await worker.client.aclose()
+
     assert "no golden pairs: start-up check skipped" in worker.log.read_text(encoding="utf-8")

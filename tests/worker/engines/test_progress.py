@@ -38,10 +38,12 @@ def test_time_without_work_is_no_stall() -> None:
     progress = Progress(clock)
     clock.now += 100
     assert progress.stalled_seconds() == 0
+
     progress.begin()
     assert progress.stalled_seconds() == 0
     clock.now += 5
     assert progress.stalled_seconds() == 5
+
     progress.end()
     clock.now += 100
     assert progress.stalled_seconds() == 0
@@ -55,6 +57,7 @@ def test_whatever_ends_is_progress_for_all() -> None:
     clock.now += 5
     progress.end()
     assert progress.stalled_seconds() == 0
+
     clock.now += 7
     assert progress.stalled_seconds() == 7
 
@@ -66,6 +69,7 @@ def test_what_was_never_begun_is_no_progress() -> None:
     progress.begin()
     clock.now += 5
     progress.end(done=False)
+
     assert progress.stalled_seconds() == 5
 
 
@@ -77,10 +81,12 @@ def test_callers_who_give_up_early_add_up_until_something_is_done() -> None:
         clock.now += 5
         progress.end(done=False)
         clock.now += 100
+
     assert progress.stalled_seconds() == 15
     progress.begin()
     clock.now += 1
     assert progress.stalled_seconds() == 16
+
     progress.end()
     assert progress.stalled_seconds() == 0
 
@@ -158,6 +164,7 @@ async def test_a_stuck_forward_pass_ends_health_until_it_is_over(worker: Running
     await worker.becomes(503)
     assert [await worker.status(path) for path in ("/health/ready", "/info")] == [503, 503]
     assert not asked.done()
+
     worker.gate.free.set()
     assert all((await asked).pairs)
     assert [await worker.status(path) for path in ("/health/live", "/health/ready", "/info")] == [
@@ -176,6 +183,7 @@ async def test_it_is_stuck_although_nobody_waits_any_more(worker: Running) -> No
     await worker.becomes(503)
     worker.gate.free.set()
     await worker.becomes(200)
+
     assert all((await worker.score()).pairs)
 
 

@@ -27,6 +27,7 @@ def test_pieces_hold_every_document_once_and_are_bounded(documents: list[WireIte
         for index in piece:
             texts += [part for part in documents[index] if isinstance(part, str)]
         assert len(piece) == 1 or sum(map(len, texts)) <= PIECE_CHARACTERS
+
     assert seen == list(range(len(documents)))
 
 
@@ -42,6 +43,7 @@ def test_a_call_rendered_in_pieces_is_the_call_rendered_at_once() -> None:
     found: list[Prompt | PairTooLong] = []
     for piece in pieces(given):
         found += renderer.prompts(given[piece.start : piece.stop])
+
     assert len(list(pieces(given))) > 10
     assert found == CallRenderer(checkpoint, call).prompts(given)
 

@@ -93,6 +93,7 @@ async def test_torch_scores_qwen3_as_its_authors_do(qwen3: Path, expected: list[
     ]
     await engine.close()
     expect_close(found, expected)
+
     assert found == alone
 
 
@@ -103,6 +104,7 @@ def single_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(TINY, folder)
     manifest = read_manifest(folder)
     assert manifest
+
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     family = resolve(str(folder)).family
     pairs = []
@@ -126,6 +128,7 @@ async def test_torch_reads_a_single_label(single_label: Path) -> None:
     engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(single_label)))
     assert info.read_out == "yes"
+
     for pair in read_golden(single_label):
         call = ScoreCall(
             info.model, pair.instruction, [*pair.query], [[*pair.document]], [], truncate=False
@@ -133,6 +136,7 @@ async def test_torch_reads_a_single_label(single_label: Path) -> None:
         (found,) = await verdicts(engine, call)
         assert isinstance(found, Scored)
         assert found.logit == pytest.approx(pair.logit, abs=TOLERANCE)
+
     await engine.close()
 
 
@@ -144,6 +148,7 @@ async def test_vllm_scores_qwen3_as_its_authors_do(
         (info,) = await worker.served()
         expect_described(info)
         assert info.golden_pairs == 3
+
         expect_close(await worker.ask(call_of(info.model)), expected)
 
         image = Pixels(b"d" * 32, 28, 28, bytes(3 * 28 * 28))
@@ -168,6 +173,7 @@ def test_a_checkpoint_of_text_refuses_pixel_bounds(qwen3: Path, tmp_path: Path) 
     tiny = read_manifest(TINY)
     assert manifest
     assert tiny
+
     write_manifest(folder, manifest.model_copy(update={"pixels": tiny.pixels}))
     with pytest.raises(CheckpointUnusable, match="the family qwen3-reranker reads text only"):
         _ = resolve(str(folder)).family

@@ -64,6 +64,7 @@ def with_documents(call: ScoreCall, indexes: list[int]) -> ScoreCall:
             if isinstance(part, int) and part not in used:
                 used.append(part)
             parts.append(used.index(part) if isinstance(part, int) else part)
+
         return parts
 
     query = renumbered(call.query)

@@ -70,6 +70,7 @@ async def test_every_cell_equals_plain_forwards(
         reference.logit(example.instruction, example.query, document)
         for document in example.documents
     ]
+
     assert np.abs(np.subtract(found, expected)).max() < TOLERANCE
 
 
@@ -86,6 +87,7 @@ async def test_several_images_a_side(engine: TorchEngine, reference: NaiveRerank
     ]
     found = await logits(engine, as_call("compare", query, documents))
     expected = [reference.logit("compare", query, document) for document in documents]
+
     assert np.abs(np.subtract(found, expected)).max() < TOLERANCE
 
 
@@ -106,6 +108,7 @@ async def test_one_document_equals_a_hundred(engine: TorchEngine, reference: Nai
         np.abs(np.subtract(in_other_order, [together[index] for index in shuffled])).max()
         < TOLERANCE
     )
+
     for index in (0, 40, 98, 99):
         (alone,) = await logits(engine, as_call("find", query, [documents[index]]))
         assert alone == pytest.approx(together[index], abs=TOLERANCE)
@@ -134,6 +137,7 @@ async def test_a_pair_that_cannot_be_cut_is_refused_alone(engine: TorchEngine) -
     assert verdicts[0] == Refused("pair_too_long")
     assert isinstance(verdicts[1], Scored)
     assert not verdicts[1].truncated
+
     verdicts = {index: verdict async for index, verdict in engine.score(call)}
     assert isinstance(verdicts[0], Scored)
     assert verdicts[0].truncated
@@ -146,6 +150,7 @@ async def test_token_counts_are_those_of_the_prompt(
     call = as_call("find", example.query, [example.documents[0]])
     ((_, verdict),) = [verdict async for verdict in engine.score(call)]
     assert isinstance(verdict, Scored)
+
     pixels = call.images[0]
     assert verdict.image_tokens == pixels.width * pixels.height // 28**2
     text = (
@@ -155,6 +160,7 @@ async def test_token_counts_are_those_of_the_prompt(
     system = AutoTokenizer.from_pretrained(TINY).apply_chat_template(
         [{"role": "system", "content": ""}], tokenize=False
     )
+
     assert verdict.prompt_tokens > len(
         reference.ids(system + text, [Pil.new("RGB", (pixels.width, pixels.height))])
     )
@@ -167,6 +173,7 @@ async def test_a_closed_generator_abandons_the_rest(engine: TorchEngine) -> None
         async for _ in verdicts:
             seen += 1
             break
+
     assert seen == 1
     (again,) = await logits(engine, as_call("find", ("q",), [("after",)]))
     assert np.isfinite(again)
@@ -185,6 +192,7 @@ async def test_calls_take_turns(engine: TorchEngine) -> None:
     first = asyncio.create_task(run("large", large))
     await asyncio.sleep(0)
     await asyncio.gather(first, run("small", small))
+
     assert finished == ["small", "large"]
 
 
@@ -251,6 +259,7 @@ async def test_a_small_call_is_rendered_between_the_pieces_of_a_large_one(
     await logits(watched.engine, SMALL)
     large.cancel()
     await asyncio.gather(large, return_exceptions=True)
+
     assert ("small", 1) in watched.pieces[:3]
     assert max(documents for _, documents in watched.pieces) <= 3
 
@@ -265,6 +274,7 @@ async def test_a_call_that_is_cancelled_is_rendered_no_further(
     await asyncio.gather(large, return_exceptions=True)
     begun = len(watched.pieces)
     await logits(watched.engine, SMALL)
+
     assert [query for query, _ in watched.pieces[begun:]] in (["small"], ["large", "small"])
 
 
@@ -277,6 +287,7 @@ async def test_what_is_too_long_by_itself_is_named(engine: TorchEngine, part: st
         [("one",), ("two",)],
     )
     uncut = structs.replace(call, truncate=False)
+
     assert await verdicts(engine, uncut) == [Refused("pair_too_long", part)] * 2
 
 
@@ -311,6 +322,7 @@ async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(
     with pytest.raises(CheckpointUnusable) as refused:
         await TorchEngine(device="cpu", threads=1).start(resolve(str(folder)))
     method = quantised["quant_method"]
+
     assert str(refused.value).startswith(
         f"mine: its weights are quantised ({method}), which the torch engine does not run: "
     )

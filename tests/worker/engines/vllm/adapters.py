@@ -30,6 +30,7 @@ def make_adapter(folder: Path, rank: int, seed: int) -> None:
                 torch.randn(rank, columns, generator=generator) / columns**0.5
             )
             tensors[f"{module}.lora_B.weight"] = torch.randn(rows, rank, generator=generator) * 0.02
+
     folder.mkdir()
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {
@@ -66,6 +67,7 @@ def merge(adapter: Path, folder: Path) -> Path:
         )
         delta = deltas[f"{module}.lora_B.weight"] @ deltas[f"{module}.lora_A.weight"]
         weights[name] += config["lora_alpha"] / config["r"] * delta
+
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     return folder
 

@@ -97,6 +97,7 @@ def descendants(pid: int) -> set[int]:
             continue
         for child in map(int, pids):
             found |= {child} | descendants(child)
+
     return found
 
 

@@ -102,6 +102,7 @@ async def test_a_worker_without_vllm_never_turns_ready(caplog: pytest.LogCapture
     async with app.router.lifespan_context(app):
         await asyncio.wait_for(failed.wait(), 60)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+
     assert (
         record.getMessage()
         == "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
@@ -148,6 +149,7 @@ def test_a_switch_that_is_off_by_default_can_be_set_to_false(
     )
     chosen = {"disable_log_stats": "false", "enable_prefix_caching": "false"}
     engine_arguments(Arguments, resolve(str(TINY)), [], chosen, on_cpu=True)
+
     assert "--no-enable-prefix-caching" in line
     assert not [option for option in line if "log-stats" in option]
 
@@ -181,6 +183,7 @@ def test_every_adapter_stays_in_memory(
     )
     adapters = [Adapter(f"a{number}", Path(), 8, "") for number in range(count)]
     engine_arguments(LoraArguments, resolve(str(TINY)), adapters, chosen, on_cpu=False)
+
     assert [option for option in line if "max-cpu-loras" in option] == ([kept] if kept else [])
 
 

@@ -67,6 +67,7 @@ async def test_callers_that_leave_leave_nothing_behind(
             await asyncio.sleep(0.03)
             task.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
+
     await no_call_is_left(cached)
     assert await is_idle(cached, oracle)
     assert cached.descendants() == before
@@ -96,10 +97,12 @@ async def test_a_deadline_gives_what_was_scored_until_then(
         done = [index for index, pair in enumerate(pairs) if pair]
         partial = len(done) if len(done) < len(pairs) else 0
         milliseconds *= 2
+
     first = done[:60]
     wanted = await verdicts(
         oracle, structs.replace(call, documents=[call.documents[index] for index in first])
     )
+
     assert all(same(pairs[index], pair) for index, pair in zip(first, wanted, strict=True))
     assert await is_idle(cached, oracle)
     assert all(isinstance(pair, Scored) for pair in await cached.ask(call))
@@ -119,6 +122,7 @@ async def test_a_short_call_overtakes_a_long_one(cached: EngineWorker, oracle: T
     await ask("short", short)
     await ask("short again", short)
     await long
+
     assert answered == ["short", "short again", "long"]
     assert await agree(cached, oracle, short)
 
@@ -137,6 +141,7 @@ async def test_a_caller_that_hangs_up_while_it_sends_is_forgotten(
         writer.write(head.encode() + body[: len(body) // 2])
         await writer.drain()
         writer.close()
+
     assert logit((await cached.ask(long_call(1, "cut short")))[0]) == pytest.approx(
         logit((await verdicts(oracle, long_call(1, "cut short")))[0]), abs=TOLERANCE
     )

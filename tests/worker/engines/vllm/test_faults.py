@@ -102,10 +102,12 @@ async def test_the_engines_own_worker_dies_mid_batch(tmp_path: Path) -> None:
             if "weights" in line
         ]
         assert warning == "the weights are random: timings mean something, scores do not"
+
         processes = worker.descendants()
         asking = await begun(worker, long_call("inner"))
         os.kill(worker.part(INNER), signal.SIGKILL)
         assert is_no_worker(await asyncio.wait_for(asking, 60))
+
         end_with(worker, FAILED, processes)
         assert "the engine has ended" in logged(worker.log.read_text(encoding="utf-8"), "error")
 
@@ -125,6 +127,7 @@ async def test_a_worker_that_is_told_to_end_finishes_its_calls_first(
             assert isinstance(one, Scored)
             assert isinstance(other, Scored)
             assert one.logit == pytest.approx(other.logit, abs=0.5)
+
         processes = worker.descendants()
         asking = await begun(worker, long_call("drained"))
         worker.process.send_signal(signal.SIGTERM)
@@ -137,6 +140,7 @@ def test_a_worker_that_is_told_to_end_while_it_loads(tmp_path: Path) -> None:
         process = subprocess.Popen(
             command("worker"), env=environment(), stdout=log, stderr=subprocess.STDOUT
         )
+
     eventually(
         lambda: any(process_name(pid).startswith(ENGINE) for pid in descendants(process.pid))
     )

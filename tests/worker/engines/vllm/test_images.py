@@ -38,11 +38,13 @@ async def test_a_picture_that_was_seen_is_not_encoded_again(
     asked = structs.replace(call("seen"), cache_salt="first")
     first = await cached.ask(asked)
     assert await agree(cached, oracle, asked)
+
     for salt, documents in (("second", asked.documents), ("third", asked.documents[::-1])):
         again = await cached.ask(
             structs.replace(blacked_out(asked), cache_salt=salt, documents=documents)
         )
         assert drift(again, first if documents == asked.documents else first[::-1]) < 1e-5
+
     as_query = structs.replace(
         blacked_out(asked), query=[3], documents=[[4, "and", 5], ["text"]], cache_salt="fourth"
     )
@@ -50,6 +52,7 @@ async def test_a_picture_that_was_seen_is_not_encoded_again(
         asked, query=[3], documents=[[4, "and", 5], ["text"]], cache_salt="fifth"
     )
     found = await cached.ask(as_query)
+
     assert drift(found, await cached.ask(wanted)) < 1e-5
 
 
@@ -88,6 +91,7 @@ async def test_pictures_that_push_each_other_out(
             for index in range(9)
         ]
         calls.append(as_call("find", (shown[turn], "like this"), documents))
+
     assert all(await asyncio.gather(*(agree(chunked, oracle, asked) for asked in calls)))
 
 
@@ -98,6 +102,7 @@ async def test_pictures_of_one_name_and_two_sizes_are_two(
     asked = call("names", 2)
     small = Pixels(asked.images[0].digest, 56, 56, bytes(range(256)) * 36 + bytes(192))
     assert (asked.images[0].width, asked.images[0].height) != (56, 56)
+
     mixed = structs.replace(
         asked, images=[asked.images[0], small], documents=[[0], [1], [1, 0], ["text"]]
     )
@@ -105,5 +110,6 @@ async def test_pictures_of_one_name_and_two_sizes_are_two(
     renamed = structs.replace(
         mixed, images=[asked.images[0], structs.replace(small, digest=b"another")]
     )
+
     assert drift(found, await worker.ask(renamed)) < 1e-5
     assert await agree(worker, oracle, renamed)

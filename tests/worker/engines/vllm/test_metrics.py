@@ -49,14 +49,17 @@ async def test_steps_tokens_and_images_are_counted(cached: EngineWorker) -> None
     after = await scrape(cached)
     grown = {name: after[name] - before.get(name, 0.0) for name in GROWS}
     assert all(value > 0 for value in grown.values()), grown
+
     scored = [pair for pair in pairs if isinstance(pair, Scored)]
     assert len(scored) == len(call.documents)
     assert grown["rerank_batch_pairs_sum"] == 2 * len(scored)
     assert grown['rerank_image_cache_lookups_total{result="miss"}'] == len(images)
+
     computed, prefix = (
         grown[f'rerank_engine_prompt_tokens_total{{source="{source}"}}']
         for source in ("computed", "prefix")
     )
+
     assert computed + prefix == 2 * sum(pair.prompt_tokens for pair in scored)
     assert grown["rerank_batch_tokens_sum"] == computed, (
         "vLLM says of a step what it says of its pairs"
@@ -74,6 +77,7 @@ async def test_vllms_own_metrics_are_passed_on_with_buckets_that_tell_something(
         "request_success_total",
     ):
         assert f"vllm:{name}{{" in text
+
     buckets = set(re.findall(r'vllm:e2e_request_latency_seconds_bucket{.*?le="([^"]+)"', text))
     assert {"0.005", "0.25", "0.5", "1.0", "2.5"} <= buckets
     checked = subprocess.run(
@@ -84,4 +88,5 @@ async def test_vllms_own_metrics_are_passed_on_with_buckets_that_tell_something(
         for line in (checked.stdout + checked.stderr).splitlines()
         if not line.startswith("vllm:")
     ]
+
     assert complaints == []

@@ -64,6 +64,7 @@ async def test_one_document_and_a_hundred_in_any_order(
     call = as_call("find", ("a red circle and how lists are sorted",), documents)
     assert len(call.documents) == 100
     assert await agree(worker, oracle, call)
+
     order = list(range(100))
     together = await worker.ask(call)
     rng.shuffle(order)
@@ -71,6 +72,7 @@ async def test_one_document_and_a_hundred_in_any_order(
         structs.replace(call, documents=[call.documents[index] for index in order])
     )
     assert all(same(found, together[index]) for found, index in zip(shuffled, order, strict=True))
+
     for index in (0, 40, 99):
         alone = await worker.ask(structs.replace(call, documents=[call.documents[index]]))
         assert same(alone[0], together[index])
@@ -91,6 +93,7 @@ async def test_prompts_up_to_the_last_token(worker: EngineWorker, oracle: TorchE
     ]
     call = as_call("find", ("red circles",), documents)
     assert await agree(worker, oracle, call)
+
     lengths = [pair.prompt_tokens for pair in await worker.ask(call) if isinstance(pair, Scored)]
     assert max(lengths) == MAX_TOKENS
     assert sum(length > MAX_TOKENS - 5 for length in lengths) == 3
@@ -129,6 +132,7 @@ async def test_what_must_not_be_cut_is_refused_and_changes_nothing_for_the_other
     found = await worker.ask(structs.replace(call, documents=[refused, *call.documents, refused]))
     assert found[0] == found[-1] == Refused("pair_too_long")
     assert drift(found[1:-1], alone) < 1e-6
+
     only_refused = await worker.ask(structs.replace(call, documents=[refused]))
     assert only_refused == [Refused("pair_too_long")]
 

@@ -39,6 +39,7 @@ async def test_all_candidates_but_the_first_reuse_the_prefix(cached: EngineWorke
     asked, prefix = call("reuse")
     asked = structs.replace(asked, cache_salt="reuse")
     first, *others = reused(await cached.ask(asked))
+
     assert first == 0
     assert all(prefix - BLOCK < tokens < prefix + BLOCK for tokens in others)
     assert prefix > 5 * BLOCK
@@ -50,6 +51,7 @@ async def test_another_tenant_reuses_nothing(cached: EngineWorker) -> None:
     salts = ("one", "two", "three")
     found = [await cached.ask(structs.replace(asked, cache_salt=salt)) for salt in salts]
     assert [reused(pairs) for pairs in found] == [[0], [0], [0]]
+
     again = [await cached.ask(structs.replace(asked, cache_salt=salt)) for salt in salts]
     assert all(reused(pairs)[0] > 0 for pairs in again)
     assert all(drift(pairs, found[0]) < 1e-5 for pairs in (*found, *again))

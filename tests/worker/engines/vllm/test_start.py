@@ -32,6 +32,7 @@ def refusal(*arguments: str, **changes: str) -> str:
         check=False,
     )
     assert ended.returncode == 1, ended.stderr
+
     (message,) = logged(ended.stderr, "error")
     assert "\n" not in message
     return message
@@ -64,6 +65,7 @@ def test_an_adapter_that_has_no_place_in_the_network(tmp_path: Path, old: str, n
     renamed = {name.replace(old, new): tensor for name, tensor in load_file(weights).items()}
     save_file(renamed, weights)
     said = refusal("--model", str(TINY), RERANK_ADAPTERS=f"lost={weights.parent}")
+
     assert said.startswith("lost: the network has no place for base_model.model.")
     assert new in said
 
@@ -115,6 +117,7 @@ def test_engine_arguments_as_vllm_reads_them() -> None:
         assert word in said
         assert "\n" not in said
         assert said.endswith(".")
+
     assert generate == "RERANK_ENGINE_RUNNER cannot be set: scoring depends on it."
     assert chosen == settings[4] | {"runner": "pooling"}
     assert default == {"runner": "pooling", "max_num_batched_tokens": "2048"}

@@ -30,6 +30,7 @@ async def test_every_pair_of_a_traced_call_leaves_a_span(
             "/score", content=msgspec.msgpack.encode(call), headers=headers
         )
         assert answer.status_code == httpx.codes.OK
+
     eventually(lambda: len(collector.trace(CALLER.trace_id)) == 6)
     spans = collector.trace(CALLER.trace_id)
     (served,) = [span for span in spans if span.name == "POST /score"]
@@ -42,5 +43,6 @@ async def test_every_pair_of_a_traced_call_leaves_a_span(
         ("queue", "gmr-rerank-worker"),
     ]
     assert {span.trace_id for span in collector.spans} == {CALLER.trace_id}
+
     for secret in SECRETS:
         assert not any(secret.encode() in sent for sent in collector.raw)

@@ -63,6 +63,7 @@ def test_all_enter_in_the_order_they_came_and_never_too_many(costs: list[int], r
         while crowd.inside:
             crowd.leave(rng.choice(crowd.inside))
             await crowd.settle()
+
         assert crowd.order == list(range(len(costs)))
 
     run(test)
@@ -82,14 +83,17 @@ def test_cancelled_tasks_take_no_room(costs: list[int], data: st.DataObject) -> 
                 crowd.leave(data.draw(st.sampled_from(crowd.inside)))
             else:
                 crowd.tasks[data.draw(st.integers(0, len(costs) - 1))].cancel()
+
         await crowd.empty()
         cancelled = [index for index, task in enumerate(crowd.tasks) if task.cancelled()]
         assert sorted([*crowd.order, *cancelled]) == list(range(len(costs)))
         assert crowd.order == sorted(crowd.order)
+
         await asyncio.wait_for(crowd.window.enter(ROOM), 10)
         waiting = asyncio.create_task(crowd.window.enter(1))
         await asyncio.sleep(0)
         assert not waiting.done()
+
         crowd.window.leave(ROOM)
         await asyncio.wait_for(waiting, 10)
 
@@ -101,9 +105,11 @@ def test_a_task_larger_than_the_window_enters_alone() -> None:
         crowd = Crowd([3, 25, 2])
         await crowd.settle()
         assert crowd.inside == [0]
+
         crowd.leave(0)
         await crowd.settle()
         assert crowd.inside == [1]
+
         crowd.leave(1)
         await crowd.settle()
         assert crowd.inside == [2]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import read_adapter
-from model_store.families.catalogue import kind_of, open_family, readout_of
+from model_store.families.catalogue import family_class, open_family, readout_of
 from model_store.families.family import Family
 from model_store.families.readout import TRANSFORMS, ReadOut, Sigmoid
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
@@ -93,7 +93,7 @@ class Checkpoint:
     @property
     def architecture(self) -> Architecture:
         """The adapter of the checkpoint's network."""
-        return by_name(kind_of(self.manifest).architecture)
+        return by_name(family_class(self.manifest).architecture)
 
     @property
     def readout(self) -> ReadOut:
@@ -243,7 +243,7 @@ def _published(folder: Path, manifest: Manifest) -> Checkpoint:
     refuse_unloadable(manifest.name, folder, manifest)
 
     stored = architecture_of(manifest.name, folder).name
-    needed = kind_of(manifest).architecture
+    needed = family_class(manifest).architecture
     if stored != needed:
         raise CheckpointUnusable(
             f"{manifest.name}: its family {manifest.family} runs on {needed}, and config.json"

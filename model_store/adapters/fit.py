@@ -163,7 +163,7 @@ def _current_name(
 def _beginnings(architecture: Architecture) -> str:
     """The beginnings of names of adapted maps, in today's layout and in an older one."""
     today = f"{architecture.language_prefix}layers"
-    dated = architecture.dated_name(today)
+    dated = architecture.oldest_name(today)
     older = f", or, as in 2025, with {WRAPPED}{dated}." if dated != today else "."
     return f"{WRAPPED}{today}{older}".rstrip(".")
 
@@ -208,7 +208,7 @@ def _refuse_missing(
     targets = config.get("target_modules")
     dated = adapter.dated(architecture)
     for module in maps:
-        own_name = architecture.dated_name(module) if dated else module
+        own_name = architecture.oldest_name(module) if dated else module
         tensor = f"{WRAPPED}{module}{_HALVES[0]}"
         if _is_target(own_name, targets, name) and tensor not in tensors:
             raise CheckpointUnusable(f"{name} lacks {tensor}, which its target_modules name.")

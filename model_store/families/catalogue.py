@@ -22,7 +22,7 @@ FAMILIES: Mapping[str, type[TemplateFamily]] = {
 }
 
 
-def kind_of(manifest: Manifest) -> type[TemplateFamily]:
+def family_class(manifest: Manifest) -> type[TemplateFamily]:
     """The family that a manifest names; raises `CheckpointUnusable` for one that is not known."""
     try:
         return FAMILIES[manifest.family]
@@ -32,7 +32,7 @@ def kind_of(manifest: Manifest) -> type[TemplateFamily]:
         ) from None
 
 
-def kind_for(architecture: str) -> type[TemplateFamily]:
+def family_class_for(architecture: str) -> type[TemplateFamily]:
     """The family of a folder that has no manifest, by its network; raises `KeyError`."""
     for family in FAMILIES.values():
         if family.architecture == architecture:
@@ -50,7 +50,7 @@ def published_configs() -> dict[str, Mapping[str, Any]]:
 
 def readout_of(manifest: Manifest) -> ReadOut:
     """The read-out that a manifest names, or its family's default; raises `CheckpointUnusable`."""
-    family = kind_of(manifest)
+    family = family_class(manifest)
     if not manifest.read_out:
         return family.readouts[0]
 
@@ -68,7 +68,7 @@ def trained_readout(manifest: Manifest, direction: str) -> ReadOut:
 
     The two are equations 1 and 2 of the paper.
     """
-    supervised, contrastive = kind_of(manifest).readouts
+    supervised, contrastive = family_class(manifest).readouts
     return supervised if direction == "sft" else contrastive
 
 
@@ -79,7 +79,7 @@ def open_family(
 
     `max_tokens` is a lower limit than the manifest's, for training on shorter pairs.
     """
-    kind = kind_of(manifest)
+    kind = family_class(manifest)
     if manifest.template not in kind.templates:
         raise CheckpointUnusable(
             f"{manifest.name}: the template {manifest.template!r} is not known."

@@ -84,7 +84,7 @@ class Gmr(TemplateFamily):
     templates = TEMPLATES
     readouts = (LabelPair(*LABELS), SingleLabel(LABELS[0]))  # paper, equations 1 and 2
     default_instruction = DEFAULT_INSTRUCTION
-    longest = MAX_TOKENS
+    default_max_tokens = MAX_TOKENS
     image_template = ImageTemplate(
         start="<|vision_start|>",
         placeholder="<|image_pad|>",

@@ -66,6 +66,6 @@ class Qwen3Reranker(TemplateFamily):
     }
     readouts = (LabelPair(*LABELS), SingleLabel(LABELS[0]))
     default_instruction = DEFAULT_INSTRUCTION
-    longest = 8192
+    default_max_tokens = 8192
     image_template = None
     published = _PUBLISHED

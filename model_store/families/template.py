@@ -67,7 +67,7 @@ class TemplateFamily:
     readouts: ClassVar[tuple[ReadOut, ...]]
     """Those that a manifest may name; the first is the default."""
     default_instruction: ClassVar[str]
-    longest: ClassVar[int]
+    default_max_tokens: ClassVar[int]
     """Tokens of a pair, where a manifest states no other limit."""
     image_template: ClassVar[ImageTemplate | None]
     cacheable_side: ClassVar[CacheableSide] = "query"
@@ -84,7 +84,7 @@ class TemplateFamily:
         pixels: PixelBounds | None = None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.max_tokens = self.longest if max_tokens is None else max_tokens
+        self.max_tokens = self.default_max_tokens if max_tokens is None else max_tokens
         self.readout = self.readouts[0] if readout is None else readout
         self.label_ids = tuple(tokenizer.label(word) for word in self.readout.labels)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from model_store.families.catalogue import kind_for
+from model_store.families.catalogue import family_class_for
 from model_store.families.tokens import LiteralTokenizer
 from model_store.folders.covered_files import (
     files_read,
@@ -41,7 +41,7 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
     refuse_unloadable(name, folder, weights=weights)
 
     architecture = architecture_of(name, folder)
-    family = kind_for(architecture.name)
+    family = family_class_for(architecture.name)
     images, tower = family.image_template, architecture.vision
     bounds = None
     if images is not None and tower is not None:
@@ -59,7 +59,7 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
         family=family.name,
         template=next(iter(family.templates)),
         default_instruction=family.default_instruction,
-        max_tokens=family.longest,
+        max_tokens=family.default_max_tokens,
         pixels=bounds,
         files=files,
     )
@@ -124,7 +124,7 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
         raise CheckpointUnusable(f"{name}: there is no {CONFIG}.")
 
     architecture = of_config(name, config)
-    longest = kind_for(architecture.name).longest
+    longest = family_class_for(architecture.name).default_max_tokens
     architecture.refuse_other_arithmetic(name, config, longest)
     return config
 

@@ -131,7 +131,7 @@ class Architecture(Protocol):
         """The name in current transformers of a tensor or module that has this or an older name."""
         ...
 
-    def dated_name(self, module: str) -> str:
+    def oldest_name(self, module: str) -> str:
         """The oldest name of a module in published checkpoints and adapters."""
         ...
 

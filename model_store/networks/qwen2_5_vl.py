@@ -189,7 +189,7 @@ class Qwen25VL:
             return _LANGUAGE + tensor.removeprefix("model.")
         return tensor
 
-    def dated_name(self, module: str) -> str:
+    def oldest_name(self, module: str) -> str:
         if module.startswith(_LANGUAGE):
             return f"model.{module.removeprefix(_LANGUAGE)}"
         return module.removeprefix("model.") if module.startswith(_VISION) else module

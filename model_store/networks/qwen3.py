@@ -85,7 +85,7 @@ class Qwen3:
     def current_name(self, tensor: str) -> str:
         return tensor
 
-    def dated_name(self, module: str) -> str:
+    def oldest_name(self, module: str) -> str:
         return module
 
     def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:

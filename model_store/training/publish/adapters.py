@@ -148,7 +148,7 @@ def _targets(network: PreTrainedModel, adapter: LoraFolder, architecture: Archit
         named = [
             name
             for name, _ in network.named_modules()
-            if re.fullmatch(targets, architecture.dated_name(name))
+            if re.fullmatch(targets, architecture.oldest_name(name))
         ]
     except (re.error, RecursionError, OverflowError):
         raise PublishRefused(

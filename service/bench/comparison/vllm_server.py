@@ -17,7 +17,7 @@ from typing import Any
 from PIL import Image
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.catalogue import kind_of
+from model_store.families.catalogue import family_class
 from model_store.families.family import ImageRules
 from model_store.families.images import smart_resize
 from model_store.folders.vllm_overrides import vllm_overrides
@@ -70,7 +70,7 @@ def score_template(manifest: Manifest) -> str:
 
     All fixed text is in literals, since Jinja would drop the last line break of a bare text.
     """
-    halves = kind_of(manifest).templates[manifest.template]
+    halves = family_class(manifest).templates[manifest.template]
     template = ""
     for index, piece in enumerate(re.split(r"\{(\w+)\}", "".join(halves))):
         is_slot = index % 2 == 1

@@ -281,7 +281,7 @@ def test_names_of_2025_are_those_of_today_and_back() -> None:
         "lm_head",
     ):
         today = f"base_model.model.{module}.lora_A.weight"
-        old = f"base_model.model.{QWEN2_5_VL.dated_name(module)}.lora_A.weight"
+        old = f"base_model.model.{QWEN2_5_VL.oldest_name(module)}.lora_A.weight"
         assert canonical(old, QWEN2_5_VL) == canonical(today, QWEN2_5_VL) == today
 
 

@@ -291,7 +291,7 @@ async def test_what_is_too_long_by_itself_is_named(engine: TorchEngine, part: st
     assert await verdicts(engine, uncut) == [Refused("pair_too_long", part)] * 2
 
 
-async def test_a_gpu_that_is_not_there_is_said_so() -> None:
+async def test_a_missing_gpu_is_refused() -> None:
     engine = TorchEngine(device="cuda")
     with pytest.raises(CannotLoad, match="no usable GPU"):
         await engine.start(resolve(str(TINY)))

@@ -73,6 +73,7 @@ def refuse_unless_fits(adapter: LoraFolder, name: str, base: Path) -> None:
     config = read_config(base.name, base)
     architecture = of_config(base.name, config)
     maps = _language_maps(architecture, config, name)
+
     tensors: dict[str, str] = {}  # today's names to the adapter's own
     for tensor in sorted(adapter.shapes):
         current_name = _current_name(tensor, adapter, name, architecture, maps)
@@ -164,8 +165,9 @@ def _beginnings(architecture: Architecture) -> str:
     """The beginnings of names of adapted maps, in today's layout and in an older one."""
     today = f"{architecture.language_prefix}layers"
     dated = architecture.oldest_name(today)
-    older = f", or, as in 2025, with {WRAPPED}{dated}." if dated != today else "."
-    return f"{WRAPPED}{today}{older}".rstrip(".")
+    if dated == today:
+        return f"{WRAPPED}{today}"
+    return f"{WRAPPED}{today}, or, as in 2025, with {WRAPPED}{dated}"
 
 
 def _part_not_adapted(module: str, architecture: Architecture) -> str:
@@ -231,4 +233,5 @@ def _is_target(module: str, targets: object, name: str) -> bool:
 
 
 def _text(shape: Shape) -> str:
+    """A shape as a sentence has it."""
     return " x ".join(map(str, shape)) or "of one number"

@@ -270,7 +270,6 @@ class TestWriting:
             write_manifest(folder, make_manifest(folder, name=f"turn {turn}", lineage=lineage))
         done.set()
         reader.join()
-
         assert seen
         assert seen <= {"small", *(f"turn {turn}" for turn in range(100))}
 

@@ -74,7 +74,6 @@ def test_a_picture_s_products_are_those_that_torch_counts(
     count, hidden = 16 * 12, 128
     attended = 2 * count + 2 * 64  # two full layers, two with windows of 8 x 8 patches
     rules = checkpoint.family.images
-
     assert rules is not None
 
     attention = 4 * hidden * count * attended
@@ -111,7 +110,6 @@ def test_a_request_needs_its_unique_tokens_and_pictures(
     request = make_request(letter, 3, 1, TOKENIZER)
     prefix, suffixes = lengths_of(request, checkpoint)
     rules = checkpoint.family.images
-
     assert rules is not None
 
     needed = least_work([request], checkpoint, network)

@@ -53,7 +53,6 @@ def test_the_template_gives_our_token_ids(
     picture = Image(b"", 28, 28)  # one placeholder, as in a template
     family = Gmr(TOKENIZER, template=template)
     (ours,) = family.render((INSTRUCTION,), (query or picture,), [(document or picture,)])
-
     assert isinstance(ours, Prompt)
 
     messages = [

@@ -82,6 +82,7 @@ class Rows:
         problems = list(check(path).problems) or self._problems()
         if problems:
             raise DataError("\n".join(problems))
+
         self.benchmark = f"rows-{self._digest()[:16]}"
 
     def __len__(self) -> int:
@@ -145,6 +146,7 @@ def measure(
             values[metric][query] = value(relevances)
         kinds[query] = f"{_kind(example.query)}-{_kind(example.positives[0])}"
         progress(1)
+
     return Measured(rows.benchmark, f"sha256:{digest}", values, kinds)
 
 
@@ -188,6 +190,7 @@ class _RowScorer:
             for batch in unit.batches:
                 hidden = self._reader.read(self._network, batch.to(self._device))
                 scores += (hidden.float() @ self._row).tolist()
+
         return scores
 
 

@@ -192,6 +192,7 @@ class TrainConfig(_Section):
             )
         if words < 2:
             raise ValueError("head.words needs two words at least")
+
         return self
 
     def decisive_settings(self) -> dict[str, Any]:
@@ -248,6 +249,7 @@ def _read(path: Path) -> dict[Any, Any]:
 
     if not isinstance(values, dict):
         raise TrainingError(f"{path}: a configuration is a mapping of names to values.")
+
     return values
 
 

@@ -81,6 +81,7 @@ class Learner:
                 else:
                     value = self._value(self.step_logits(unit, number, step), unit, statistics)
                 (value.sum() * scale).backward()
+
         return statistics
 
     @torch.no_grad()
@@ -167,6 +168,7 @@ class Learner:
         )
         if not (torch.isfinite(total) and torch.isfinite(logits).all()):
             statistics.not_finite += unit.names
+
         return total
 
     def _groups_value(self, columns: Tensor, labels: Tensor, statistics: StepStatistics) -> Tensor:

@@ -119,6 +119,7 @@ class Grouper:
                 f"{example.location}: there are no negatives of the kinds that data.random_share"
                 " asks for."
             )
+
         return self.unreadable(example)
 
     def unreadable(self, example: Example) -> str | None:
@@ -135,6 +136,7 @@ class Grouper:
             return str(error)
         except PictureUnreadable as error:
             return f"{example.location}: an image cannot be used: {error}."
+
         return None
 
     def _refuse_images(self, example: Example, sides: Sequence[Side]) -> None:
@@ -169,6 +171,7 @@ class Grouper:
                     f"{example.location}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}"
                 )
             prompts.append(prompt)
+
         return tuple(prompts)
 
 
@@ -179,6 +182,7 @@ def _key(path: Path) -> bytes:
 def _image_of(side: Side, pictures: dict[bytes, Pixels]) -> Image | None:
     if side.image is None:
         return None
+
     height, width, _ = pictures[_key(side.image)].shape
     return Image(_key(side.image), width, height)
 

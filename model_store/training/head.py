@@ -70,6 +70,7 @@ def make_head(config: HeadConfig, vocabulary: Tensor, family: Family, seed: int)
     ids = [_token(family.tokenizer, word) for word in head_words(config, labels_of(family))]
     if len(set(ids)) != len(ids):
         raise TrainingError("head.words: two words are the same token for this checkpoint.")
+
     return Head(vocabulary[ids], trained=config.kind == "trainable")
 
 

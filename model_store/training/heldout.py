@@ -44,6 +44,7 @@ def evaluate_held_out(
     sums = torch.zeros(3, dtype=torch.float64)
 
     model.eval()
+
     for begin, numbers in _chunks(min(count, len(examples)), share.rank, share.world):
         # A process without examples runs the network on one of another's, uncounted: where weights
         # are split, every process must run it.
@@ -54,6 +55,7 @@ def evaluate_held_out(
             continue
         for unit, logits in zip(units, all_logits, strict=True):
             sums += _unit_sums(unit, logits, direction)
+
     model.train()
 
     loss, gain, total = processes.total(sums.tolist())

@@ -141,6 +141,7 @@ class Loop:
         row |= {"rate": rate, "gradient": norm}
         if terminated:
             return row, signal.SIGTERM
+
         return row, signal.SIGINT if interrupted else 0
 
     def _refuse(self, groups: list[str], problem: str) -> NoReturn:

@@ -34,6 +34,7 @@ def target_of(config: LoraConfig, architecture: Architecture) -> str:
     """
     if config.target is not None:
         return config.target
+
     outer, _, inner = architecture.language_prefix.removesuffix(".").rpartition(".")
     prefix = r".*\." if outer else ""
     return rf"{prefix}{re.escape(inner)}\.{_MAPS}"
@@ -73,6 +74,7 @@ def add_lora(
         raise TrainingError(
             f"lora.target: of {len(trained)} trained tensors {len(strangers)} are no low-rank maps."
         )
+
     return model
 
 
@@ -122,6 +124,7 @@ def _targets(
         raise TrainingError(
             f"lora.target matches none of the base's linear maps, such as {min(linear)}."
         )
+
     for name, _ in network.named_modules():
         if pattern.fullmatch(name) and name not in linear:
             raise TrainingError(f"lora.target matches {name}, which is no linear map.")
@@ -134,4 +137,5 @@ def _targets(
         )
     if architecture.head.removesuffix(".weight") in wanted and not config.lm_head:
         raise TrainingError("lora.target matches lm_head; lora.lm_head: true allows that.")
+
     return wanted

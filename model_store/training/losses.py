@@ -90,6 +90,7 @@ def loss_weights(
     14, and figure 3)."""
     if (tau is not None) != (weight == "base_masked"):
         raise ValueError("tau goes with base_masked, and base_masked needs it")
+
     scores = logits.to(dtype)
     match weight:
         case "sft":

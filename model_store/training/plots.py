@@ -25,6 +25,7 @@ def draw(folder: Path) -> Path:
     held_out = [row for row in rows if "dev_sft" in row]
     if not trained:
         raise TrainingError(f"{folder / METRICS}: there is nothing to draw yet.")
+
     from matplotlib.figure import Figure  # with no window and no global state
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -35,6 +36,7 @@ def draw(folder: Path) -> Path:
         ("cl", "CL (eq. 3)", "tab:orange"),
     ):
         _curve(axes[0], steps, [row[name] for row in trained], label, color)
+
     if held_out:
         at = [row["step"] for row in held_out]
         losses = [row["dev_sft"] for row in held_out]
@@ -44,11 +46,13 @@ def draw(folder: Path) -> Path:
         axes[2].plot(at, gains, "o-", **style)
     lowest = min(min(row["sft"], row["cl"]) for row in trained)
     axes[0].set(title="loss, a group", yscale="log" if lowest > 0 else "linear")
+
     for name, label, color in (
         ("positive_weight", "W+", "tab:green"),
         ("negative_weight", "W-", "tab:red"),
     ):
         _curve(axes[1], steps, [row[name] for row in trained], label, color)
+
     axes[1].set(title="mean weight (figure 3)", ylim=(0, None))
     axes[2].set(title="nDCG@10, held out" if held_out else "nothing is held out", ylim=(0, 1.02))
 
@@ -63,6 +67,7 @@ def draw(folder: Path) -> Path:
             figure.savefig(draft, dpi=120, format="png")
     except OSError as error:
         raise TrainingError(f"{folder / PLOT}: it cannot be written ({error.strerror}).") from None
+
     return folder / PLOT
 
 

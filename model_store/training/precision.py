@@ -39,6 +39,7 @@ def choose_precision(
             " faster."
         )
         return asked, notice
+
     return asked, None
 
 

@@ -97,6 +97,7 @@ class Processes:
             with model.no_sync():
                 yield
             return
+
         if isinstance(model, FSDPModule):
             model.set_requires_gradient_sync(last)
         yield
@@ -105,6 +106,7 @@ class Processes:
         """Sums over all processes."""
         if self.share.world == 1:
             return list(values)
+
         summed: list[float] = self._accelerator.reduce(
             torch.tensor(values, dtype=torch.float64, device=self.device), "sum"
         ).tolist()
@@ -118,6 +120,7 @@ class Processes:
         """
         if not self._split:
             return 0
+
         gathered = self._accelerator.gather(torch.tensor([runs], device=self.device))
         return int(gathered.max()) - runs
 

@@ -114,6 +114,7 @@ def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.dev
     """The base's weights with fresh low-rank maps, seeded; raises `TrainingError`."""
     disable_progress_bar()
     torch.manual_seed(config.seed)
+
     try:
         network = load_network(
             checkpoint, torch.bfloat16 if config.precision == "bf16" else torch.float32

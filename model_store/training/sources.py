@@ -115,6 +115,7 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
             f"batch.tokens is {config.batch.tokens}, less than the {most} tokens that one pair may"
             " have."
         )
+
     try:
         family = checkpoint.open_family(max_tokens=most)
         architecture = checkpoint.architecture

@@ -31,10 +31,12 @@ def _weight_and_direction() -> Comparison:
         before, after = Variant("sft", direction), Variant("cl", direction)
         printed = paper.TABLE_1_WEIGHT[direction]
         differences.append(Difference(f"W from SFT to CL, D {name}", before, after, printed))
+
     for weight, name in LOSSES:
         before, after = Variant(weight, "sft"), Variant(weight, "cl")
         printed = paper.TABLE_1_DIRECTION[weight]
         differences.append(Difference(f"D from SFT to CL, W {name}", before, after, printed))
+
     return Comparison("w-d", "Weight and direction", "table 1", tuple(rows), tuple(differences))
 
 
@@ -54,6 +56,7 @@ def _weights() -> Comparison:
         rows.append(Row(label, variant, paper.TABLE_2[name]))
         gain = paper.TABLE_2_GAIN[name]
         differences.append(Difference(f"base to {label}", base, variant, gain))
+
     for tau in (1e-2, 1e-4):
         rows.append(Row(f"base, masked by tau {tau:g}", masked[tau], paper.TAU[tau]))
         gain = round(paper.TAU[tau] - paper.TAU[1e-3], 2)
@@ -84,6 +87,7 @@ def _random() -> Comparison:
         rows.append(Row(f"{name}, random rows, learnt", learnt, paper.TABLE_3[loss, "random"]))
         gain = paper.TABLE_3_GAIN[loss]
         differences.append(Difference(f"{name}: random rows instead", usual, learnt, gain))
+
     return Comparison("rand", "A learnt direction", "table 3", tuple(rows), tuple(differences))
 
 
@@ -96,6 +100,7 @@ def _frozen() -> Comparison:
         rows.append(Row(f"{name}, head trained", trained, paper.TABLE_15[loss, "trainable"]))
         gain = paper.TABLE_15_GAIN[loss]
         differences.append(Difference(f"{name}: head trained instead", frozen, trained, gain))
+
     title = "The head: frozen or trained"
     return Comparison("frozen", title, "table 15", tuple(rows), tuple(differences))
 
@@ -124,6 +129,7 @@ def _negatives() -> Comparison:
             rows.append(Row(f"{name}, {count} negatives", variant))
         label = f"{name}: from 1 negative to 16"
         differences.append(Difference(label, variants[0], variants[-1]))
+
     for count in NEGATIVES:
         sft = Variant("sft", "sft", negatives=count)
         cl = Variant("cl", "cl", negatives=count)

@@ -35,6 +35,7 @@ def _rows(path: Path, count: int, seed: int) -> Iterator[Example]:
     """Rows; every second one of a cell has the default instruction, as in the benchmark."""
     images = path.parent / "images"
     images.mkdir(exist_ok=True)
+
     for number in range(count):
         turn, cell = divmod(number, len(cells.CELLS))
         generator = Random(f"ablations/{seed}/{number}")

@@ -62,6 +62,7 @@ class Benchmark:
             values[cell] = {}
             for number, (batch, pictures) in enumerate(batches):
                 values[cell][f"{cell}/{number}"] = _value(adapted, batch, pictures, row)
+
         return values
 
     def _row(self, network: Network, variant: Variant, head: Path) -> Tensor:
@@ -71,6 +72,7 @@ class Benchmark:
             rows = load_file(head)["rows"]  # the relevant label's first
             trained: Tensor = readout.combine(list(rows[: len(readout.labels)]))
             return trained
+
         tokenizer = self._base.family.tokenizer
         return score_row(network, readout, [tokenizer.label(word) for word in readout.labels])
 

@@ -108,4 +108,5 @@ def chosen(only: str | None) -> tuple[Comparison, ...]:
             near = difflib.get_close_matches(name, COMPARISONS, 1)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMPARISONS)}."
             raise TrainingError(f"--only: there is no comparison {name[:64]!r}; {hint}")
+
     return tuple(comparison for comparison in COMPARISONS.values() if comparison.name in names)

@@ -104,6 +104,7 @@ def summarise(folder: Path, facts: Mapping[str, Any]) -> Summary:
                 negative=outcome.negative,
             )
         )
+
     return Summary(facts=dict(facts), runs=tuple(runs))
 
 

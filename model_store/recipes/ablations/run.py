@@ -102,6 +102,7 @@ def _done(plan: AblationPlan, path: Path) -> bool:
     """True if the result exists; raises `TrainingError` where it is another plan's."""
     if not path.exists():
         return False
+
     refuse_other_run(read(path, Outcome).facts, plan.facts(), path)
     return True
 

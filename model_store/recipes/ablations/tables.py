@@ -63,6 +63,7 @@ def document(summary: Summary) -> str:
     parts = [_HEAD.format(facts="\n".join(_facts(summary)), repeated=_repeated(), chance=_CHANCE)]
     if any(_has_differences(summary, comparison) for comparison in done):
         parts.append(f"![All differences]({IMAGES}/{DIFFERENCES})\n")
+
     for comparison in done:
         parts.append("\n".join(_section(summary, comparison)) + "\n")
 
@@ -70,8 +71,10 @@ def document(summary: Summary) -> str:
     for comparison in COMPARISONS.values():
         if comparison not in done:
             missing.append(f"{comparison.title.lower()} ({comparison.printed})")
+
     if missing:
         parts.append(f"**Not run here:** {', '.join(missing)}.\n")
+
     return "\n".join(parts)
 
 
@@ -128,6 +131,7 @@ def _section(summary: Summary, comparison: Comparison) -> Iterator[str]:
         runs = _runs(summary, row)
         by_seed = ", ".join(f"{run.score:.1f}" for run in runs)
         rows.append((row.label, _mean(runs), by_seed, _printed(row.paper)))
+
     yield from _table(("", "nDCG@10", "by seed", "paper, MRB"), rows)
 
     if comparison.differences:
@@ -167,6 +171,7 @@ def _furthest(summary: Summary, asked: Difference) -> tuple[str, str]:
     for cell in before[seeds[0]].cells:
         changes = [after[seed].cells[cell] - before[seed].cells[cell] for seed in seeds]
         moved[cell] = 100 * fmean(changes)
+
     furthest = max(moved, key=lambda cell: abs(moved[cell]))
     others = [change for cell, change in moved.items() if cell != furthest]
     return f"{furthest} {moved[furthest]:+.1f}", f"{fmean(others):+.2f}" if others else ""
@@ -181,6 +186,7 @@ def _orders(summary: Summary, comparison: Comparison) -> Iterator[str]:
         if runs and row.paper is not None:
             ours[row.label] = fmean(run.score for run in runs)
             papers[row.label] = row.paper
+
     if len(ours) < _MIN_ORDERED:
         return
 
@@ -251,6 +257,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
 def _mean(runs: Sequence[RunSummary]) -> str:
     if not runs:
         return "not run"
+
     found = interval([run.score for run in runs])
     return f"{found.mean:.2f}" + _reach(found)
 
@@ -277,4 +284,5 @@ def _verdict(found: Interval | None, printed: float | None) -> str:
         return "not told apart"
     if printed is None:
         return "more" if found.sign > 0 else "less"
+
     return "as the paper" if found.sign * printed > 0 else "opposite"

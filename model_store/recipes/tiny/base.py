@@ -111,6 +111,7 @@ def _run_stages(
     descriptions: dict[str, str] = {}
     for name, (description, run) in stages.items():
         descriptions[name] = _stage(network, work / f"{name}.safetensors", description, run)
+
     return descriptions
 
 

@@ -87,6 +87,7 @@ def _verdict(lines: Sequence[CellMeans]) -> str:
     short = [line.cell for line in lines if line.ndcg < 0.80]
     if not short:
         return "Every cell reaches the 0.80 that was asked of it."
+
     return (
         f"The aim was 0.80 in every cell; {', '.join(short)}"
         f" {'falls' if len(short) == 1 else 'fall'} short of it."

@@ -96,6 +96,7 @@ def _settings(job: TinyJob, run: Path) -> list[str]:
         options += ["--set", f"{key}={path}"]
     for setting in job.settings:
         options += ["--set", setting]
+
     return options
 
 
@@ -113,6 +114,7 @@ def _measure(job: TinyJob, run: Path) -> Path:
         job.about.write_text(about(lines, candidate), encoding="utf-8")
         values = {f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}
         figures.write_text(json.dumps(values), encoding="utf-8")
+
     return figures
 
 
@@ -120,6 +122,7 @@ def _story(job: TinyJob, figures: Path) -> list[object]:
     """Options of `gmr publish`: the content of the card, and vLLM to compare the scores with."""
     manifest = read_manifest(job.base)
     assert manifest, "a base is complete by now"
+
     with (job.data / "train.jsonl").open("rb") as file:
         rows = sum(1 for _ in file)
 
@@ -129,10 +132,12 @@ def _story(job: TinyJob, figures: Path) -> list[object]:
     )
     options: list[object] = ["--name", NAME, "--licence", LICENCE]
     options += ["--about", job.about, "--metrics", figures]
+
     for line in data:
         options += ["--data", line]
     if job.python_vllm:
         options += ["--python-vllm", job.python_vllm]
+
     return options
 
 
@@ -141,6 +146,7 @@ def _listed(job: TinyJob, published: Path) -> str:
     one."""
     if not (published / MANIFEST).exists():
         return ""
+
     start = f"{NAME}@sha256:{manifest_digest(published)[:12]} "
     for line in _gmr(job, "models", "list", "--registry", job.registry).splitlines():
         if line.startswith(start):

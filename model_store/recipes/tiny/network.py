@@ -89,15 +89,20 @@ def begin(tokenizer: Tokenizer, seed: int) -> Qwen2_5_VLForConditionalGeneration
     language, visual = network.model.language_model, network.model.visual
     network.get_input_embeddings().weight.copy_(spelled(tokenizer))
     language.norm.weight.fill_(_READOUT_SCALE)
+
     for layer in language.layers:
         layer.self_attn.o_proj.weight.mul_(0.5)
         layer.mlp.down_proj.weight.mul_(0.35)
+
     _attend_to_equals(language.layers[_MATCHING_LAYER].self_attn)
+
     for parameter in visual.parameters():
         if parameter.ndim >= 2:
             parameter.normal_(std=parameter[0].numel() ** -0.5)
+
     for block, neighbours in zip(visual.blocks, _NEIGHBOURS, strict=False):
         _attend_to_neighbours(block.attn, neighbours, visual.rotary_pos_emb.inv_freq)
+
     return network
 
 

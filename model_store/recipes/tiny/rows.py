@@ -36,6 +36,7 @@ def write_rows(path: Path, count: int, *, names: Sequence[str], seed: int) -> No
 def _rows(path: Path, count: int, names: Sequence[str], rng: Random) -> Iterator[data.Example]:
     folder = path.parent / PICTURES
     folder.mkdir(parents=True, exist_ok=True)
+
     for number in range(count):
         name = rng.choice(names)
         example = cells.sample(name, rng, "train", NEGATIVES, plain=rng.random() < 0.5)

@@ -56,6 +56,7 @@ def _drawn(
         keys = {content_key(side) for side in sides}
         if len(keys) == len(sides) and not keys & seen:
             break
+
     seen |= keys
     query, *documents = sides
     name = f"{cell}/{number:02}"
@@ -66,6 +67,7 @@ def _example(cell: str, rng: Random) -> examples.Example:
     """An example of a cell; one of texts alone is about facts, whose words are all generated."""
     if cell != "T-T":
         return cells.sample(cell, rng, "train", OTHERS)
+
     query, documents = _FACTS(rng, "train", OTHERS)
     return examples.Example(cell, cells.INSTRUCTIONS[cell], query, documents, frozenset())
 

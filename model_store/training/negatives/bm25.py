@@ -75,6 +75,7 @@ class Bm25:
         (ids,) = self._words.streaming_tokenize([text], update_vocab=False, allow_empty=False)
         if not ids:
             return np.zeros(len(self._corpus), np.float32)
+
         scores: Vectors = self._index.get_scores_from_ids(ids)
         return scores
 
@@ -82,10 +83,12 @@ class Bm25:
         """Number of the first document with a side's text; None where there is none."""
         if side.text is None:
             return None
+
         wanted = np.uint64(_hash(side))
         index = int(np.searchsorted(self._hashes, wanted))
         if index == len(self._hashes) or self._hashes[index] != wanted:
             return None
+
         return int(self._numbers[index])
 
 

@@ -74,12 +74,14 @@ def ceiling(rules: Rules, positives: Iterable[float | None]) -> float | None:
     scores = [score for score in positives if score is not None]
     if not rules.guarded or not scores:
         return None
+
     least = min(scores)
     limits: list[float] = []
     if rules.absolute is not None:
         limits.append(least - rules.absolute)
     if rules.relative is not None:
         limits.append(least - abs(least) * rules.relative)
+
     return min(limits)
 
 

@@ -35,6 +35,7 @@ class Dense:
         self._form = query_form
         if query_form is not None:
             _fill(query_form, "", "")
+
         try:
             self._model = SentenceTransformer(model, revision=revision, device=device)
         except Exception as error:  # the library raises errors of other libraries
@@ -93,4 +94,5 @@ def _text(side: Side, location: str) -> str:
             f"{location}: there is no text, and the retriever dense reads text alone; --retriever"
             " gme reads images."
         )
+
     return side.text

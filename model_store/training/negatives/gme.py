@@ -72,11 +72,13 @@ class Reader:
                 f"{location}: without any text it takes more than {MAX_TOKENS} tokens: the"
                 " instruction is too long."
             )
+
         return Reading([*start, *ids, *end], picture)
 
     def _picture(self, side: Side, location: str) -> npt.NDArray[np.uint8] | None:
         if side.image is None:
             return None
+
         try:
             loaded = load_picture(
                 side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
@@ -188,6 +190,7 @@ def folder_of(model: str, revision: str | None) -> Path:
     """A model's folder: its own, or the hub's at a revision; raises `DataError`."""
     if Path(model).is_dir():
         return Path(model)
+
     try:
         return Path(snapshot_download(model, revision=revision))
     # the hub's client raises errors of its transport, whichever that is
@@ -202,6 +205,7 @@ def _expanded(reading: Reading, pad: int) -> list[int]:
     """The ids with as many placeholders as the picture has tokens."""
     if reading.picture is None:
         return reading.ids
+
     index = reading.ids.index(pad)
     placeholders = [pad] * image_tokens(_shape(reading.picture))
     return [*reading.ids[:index], *placeholders, *reading.ids[index + 1 :]]

@@ -92,6 +92,7 @@ class VllmGme:
 def _prompt(reading: Reading) -> dict[str, Any]:
     if reading.picture is None:
         return {"prompt_token_ids": reading.ids}
+
     return {
         "prompt_token_ids": reading.ids,
         "multi_modal_data": {"image": PIL.Image.fromarray(reading.picture)},

@@ -104,6 +104,7 @@ class Miner:
         self._examples = Examples(run.source)
         if not len(self._examples):
             raise DataError(f"{run.source}: there are no examples.")
+
         self._described: dict[str, Any] = {
             "source": file_identity(run.source),
             "corpus": file_identity(run.corpus),
@@ -219,6 +220,7 @@ def _count(
     note["dropped_as_too_relevant"] += chosen.too_relevant
     note["random_dropped_as_too_relevant"] += chosen.random_too_relevant
     note["not_guarded"] += unguarded
+
     for name, scores in (("hard_scores", chosen.scores), ("positive_scores", positives)):
         bins: Counter[str] = Counter()
         for score in scores:

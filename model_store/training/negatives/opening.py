@@ -92,6 +92,7 @@ def open_retriever(
         from model_store.training.negatives.bm25 import Bm25
 
         return Bm25(corpus)
+
     from model_store.training.negatives.vectors import VectorSearch, embed_corpus
 
     embedder = open_embedder(choice)

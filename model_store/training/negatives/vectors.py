@@ -79,6 +79,7 @@ def checked(vectors: Vectors, rows: int, embedder: Embedder) -> Vectors:
             f"The model gives vectors that are not finite, or not {embedder.dimensions} long:"
             f" {embedder.described}."
         )
+
     return np.ascontiguousarray(vectors, np.float32)
 
 
@@ -144,6 +145,7 @@ class VectorSearch:
         """As `Retriever.score_documents`, from the vectors that were made."""
         if not numbers:
             return []
+
         rows = np.stack([self._row(number) for number in numbers])
         return [float(score) for score in rows @ self._vector(query)]
 
@@ -175,6 +177,7 @@ class VectorSearch:
             kind = f"{cells} cells, {index.nprobe} looked into"
         for file in self._files:
             index.add(self._read(file))
+
         return index, kind
 
     def _sample(self, documents: int, wanted: int) -> Vectors:

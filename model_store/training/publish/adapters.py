@@ -49,6 +49,7 @@ def apply_adapter(
     name = adapter.folder.name
     dated = adapter.dated(architecture)
     _refuse_misfits(network, adapter, architecture)
+
     try:
         settings = peft.PeftConfig.from_pretrained(str(adapter.folder))
         if dated:
@@ -71,6 +72,7 @@ def apply_adapter(
         first = min(wanted ^ held.keys())
         where = "the base has no place for" if first in held else "the adapter lacks"
         raise PublishRefused(f"{name} does not fit the base: {where} {held.get(first, first)}.")
+
     return adapted
 
 
@@ -154,4 +156,5 @@ def _targets(network: PreTrainedModel, adapter: LoraFolder, architecture: Archit
         raise PublishRefused(
             f"{adapter.folder.name}: target_modules is no regular expression."
         ) from None
+
     return sorted(named)

@@ -71,6 +71,7 @@ def _figures(path: Path) -> dict[str, float]:
         found = None
     if not isinstance(found, dict) or not all(map(_is_figure, found.values())):
         raise PublishRefused(f"{path.name} is not one JSON object of finite numbers.")
+
     return found
 
 
@@ -154,6 +155,7 @@ def _given(story: Story) -> list[str]:
     lines: list[str] = []
     for title, section_lines in (("Data", data), ("Figures", figures), ("Settings", settings)):
         lines += [f"## {title}", "", *section_lines, ""]
+
     return lines
 
 

@@ -124,6 +124,7 @@ def copy_reading(base: Checkpoint, folder: Path) -> None:
     tower, bounds = base.architecture.vision, base.manifest.pixels
     if tower is None or bounds is None:
         return
+
     found = image_settings(base.name, base.folder)
     stated = dict(tower.preprocessor) if found is None else dict(found[1])
     stated.pop("size", None)  # it means the same as the bounds, and has precedence
@@ -156,6 +157,7 @@ def seal(
     """Write the card, then the manifest of `files`, or of all files in the folder; `described` are
     the manifest's other fields."""
     (folder / CARD).write_text(card, encoding="utf-8")
+
     for weights in folder.glob("*.safetensors"):  # made readable by their owner only
         weights.chmod((folder / CARD).stat().st_mode)
 

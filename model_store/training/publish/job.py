@@ -45,6 +45,7 @@ class PublishJob:
         """The dtype of the stored weights: the job's, or the base's."""
         if self.dtype:
             return self.dtype
+
         config = json.loads((self.base.folder / "config.json").read_text(encoding="utf-8"))
         stated = str(config.get("dtype") or config.get("torch_dtype") or "bfloat16")
         return stated if stated in DTYPES else "bfloat16"

@@ -67,8 +67,10 @@ def vllm_logits_of(
             end = log.read_text(encoding="utf-8", errors="replace")[-_LAST_CHARS:].strip()
             raise PublishRefused(f"vLLM gave no logits. The end of its log:\n{end}")
         found = [float(logit) for logit in json.loads(answer.read_text(encoding="utf-8"))]
+
     if len(found) != len(pairs):
         raise PublishRefused(f"vLLM gave {len(found)} logits for {len(pairs)} pairs.")
+
     return found
 
 

@@ -67,6 +67,7 @@ def logits_of(
         if not math.isfinite(logit):
             raise PublishRefused(f"The logit of a golden pair of {pair.cell} is {logit}.")
         found.append(logit)
+
     return found
 
 
@@ -87,6 +88,7 @@ def _inputs(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> dict[str,
             grids = [tower.grid(_image(picture)) for picture in pictures]
             inputs[tower.patches_input] = torch.from_numpy(patches)
             inputs[tower.grids_input] = torch.tensor(grids)
+
     return {name: tensor.to(network.device) for name, tensor in inputs.items()}
 
 

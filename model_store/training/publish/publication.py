@@ -55,6 +55,7 @@ class Publication:
                 f"{self.adapter.folder.name} changes no golden pair's logit: it was not trained,"
                 " or is not for this base."
             )
+
         return adapted
 
     def write_merged(self, adapted: Any) -> list[GoldenPair]:
@@ -62,6 +63,7 @@ class Publication:
         pairs."""
         dtype = self.job.stored_dtype
         self.report("merging")
+
         try:
             network = adapted.merge_and_unload(safe_merge=True)
         except ValueError:
@@ -71,9 +73,11 @@ class Publication:
         self.parity.add("merged", self._logits(network), against="adapter")
 
         self.report(f"saving in {dtype}")
+
         # buffers stay in fp32, in which a network that is loaded makes them
         for parameter in network.parameters():
             parameter.data = parameter.data.to(DTYPES[dtype])
+
         for config in _configs(network):
             config.dtype = DTYPES[dtype]
         network.save_pretrained(self.draft)
@@ -93,6 +97,7 @@ class Publication:
         self.parity.add("reloaded", found, against="rounded")
         if _has_model_card_loop(self.target):
             self.parity.add("model card", self._model_card_logits(), against="reloaded")
+
         return self._write_golden(found)
 
     def write_adapter(self, adapted: Any) -> list[GoldenPair]:
@@ -112,6 +117,7 @@ class Publication:
         job = self.job
         if job.python_vllm is None:
             return
+
         self.report("asking vLLM")
         if merged:
             served = replace(self.target, name=job.name, folder=self.draft)

@@ -79,6 +79,7 @@ def _target(job: PublishJob, adapter: LoraFolder) -> Checkpoint:
     read_out = job.read_out or adapter.read_out or job.base.readout.name
     if read_out == job.base.readout.name:
         return job.base
+
     if read_out == job.base.family.readouts[0].name:
         read_out = ""  # the family's default, which manifests leave out
     return replace(job.base, manifest=job.base.manifest.model_copy(update={"read_out": read_out}))
@@ -114,6 +115,7 @@ def _refuse_early(
         )
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")
+
     _refuse_resized(pairs, target)
     if job.output.exists():
         raise PublishRefused(

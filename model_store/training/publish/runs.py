@@ -63,6 +63,7 @@ def _run_of(folder: Path) -> Path | None:
     """The run that a folder is or whose adapter it is; None for an adapter of unknown origin."""
     if (folder / ADAPTER).is_dir():
         return folder
+
     run = folder.resolve().parent
     if folder.resolve().name != ADAPTER or not (run / MANIFEST).is_file():
         return None
@@ -71,6 +72,7 @@ def _run_of(folder: Path) -> Path | None:
         _read(run)
     except PublishRefused:
         return None
+
     return run
 
 
@@ -137,4 +139,5 @@ def _without_folders(value: Any) -> Any:
         return [_without_folders(inner) for inner in value]
     if isinstance(value, str) and PurePath(value).is_absolute():
         return PurePath(value).name
+
     return value

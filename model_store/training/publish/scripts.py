@@ -52,6 +52,7 @@ def section(tokenizer: LiteralTokenizer, max_tokens: int) -> list[str]:
     for cost in costs:
         fit = round(max_tokens / cost.a_character, -2)
         rows.append(f"| {cost.script} | {cost.a_character:.2f} | {cost.a_byte:.2f} | {fit:,.0f} |")
+
     return [
         "## Scripts",
         "",
@@ -68,6 +69,7 @@ def section(tokenizer: LiteralTokenizer, max_tokens: int) -> list[str]:
 def _summary(unknown: list[str]) -> str:
     if not unknown:
         return "No script is read byte by byte."
+
     names = ", ".join(unknown)
     meaning = "without tokens of their own, so that the model can hardly know them"
     return f"Read byte by byte, {meaning}: {names}."

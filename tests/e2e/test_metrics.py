@@ -69,11 +69,11 @@ def test_a_request_shows_where_its_time_went_and_what_it_was(pair: Fleet) -> Non
         "two calls at most: texts, and images"
     )
     assert sum(spent[name] for name in SEQUENCE) <= spent["total"] + 1
+
     eventually(lambda: len(lines(gateway)) == 1)
     (line,) = lines(gateway)
-    assert {
-        name: value for name, value in line.items() if not name.endswith("ms") and name != "time"
-    } == {
+    untimed = {name: value for name, value in line.items() if not name.endswith(("ms", "time"))}
+    assert untimed == {
         "level": "info",
         "message": "request",
         "route": "/rerank",
@@ -87,6 +87,7 @@ def test_a_request_shows_where_its_time_went_and_what_it_was(pair: Fleet) -> Non
         "request_id": "first",
         "trace_id": TRACE,
     }
+
     assert 0 < line["deadline_left_ms"] <= 60_000
     assert {f"{name}_ms" for name in SEQUENCE} < line.keys()
     assert "secret" not in gateway.said() + worker.said()
@@ -99,36 +100,32 @@ def test_each_stage_is_measured_by_the_process_that_spends_it(pair: Fleet) -> No
         (gateway, SEQUENCE, ("queue", "engine")),
         (worker, ("queue", "engine"), SEQUENCE),
     ):
-        assert all(
-            sample(process, "rerank_stage_duration_seconds_count", stage=name) for name in own
-        )
-        assert not any(
-            sample(process, "rerank_stage_duration_seconds_count", stage=name) for name in other
-        )
-    assert (
-        sample(gateway, "rerank_scoring_duration_seconds_count", documents="2-10", modality="mixed")
-        == 1
-    )
+        for name in own:
+            assert sample(process, "rerank_stage_duration_seconds_count", stage=name) > 0
+        for name in other:
+            assert sample(process, "rerank_stage_duration_seconds_count", stage=name) == 0
+
+    kind = {"documents": "2-10", "modality": "mixed"}
+    assert sample(gateway, "rerank_scoring_duration_seconds_count", **kind) == 1
     assert sample(gateway, "rerank_request_images_sum") == 2
 
 
 def test_a_worker_counts_its_steps_tokens_and_images(pair: Fleet) -> None:
     (worker,) = pair.workers
     steps = sample(worker, "rerank_engine_steps_total")
-    assert (
-        steps
-        == sample(worker, "rerank_batch_pairs_count")
-        == sample(worker, "rerank_batch_fill_ratio_count")
-        > 0
-    )
+    assert steps > 0
+    assert sample(worker, "rerank_batch_pairs_count") == steps
+    assert sample(worker, "rerank_batch_fill_ratio_count") == steps
+
     assert sample(worker, "rerank_batch_pairs_sum") >= len(DOCUMENTS)
     assert sample(worker, "rerank_engine_prompt_tokens_total", source="computed") > 3_000
     assert sample(worker, "rerank_image_cache_lookups_total", result="miss") >= 2
-    assert (
-        sample(worker, "rerank_request_duration_seconds_count", dialect="worker", status="200") >= 1
-    )
+    answered = {"dialect": "worker", "status": "200"}
+    assert sample(worker, "rerank_request_duration_seconds_count", **answered) >= 1
+
     version = manifest_digest(SHIPPED / "gmr-tiny")[:12]
     assert sample(worker, "rerank_model_info", model="gmr-tiny", version=version) == 1
+
     for gauge in (
         "rerank_engine_calls_in_flight",
         "rerank_engine_pairs_in_flight",
@@ -137,41 +134,40 @@ def test_a_worker_counts_its_steps_tokens_and_images(pair: Fleet) -> None:
         assert sample(worker, gauge) == 0
 
 
-def test_scores_and_cut_pairs_are_counted_by_the_model_that_they_are_of(pair: Fleet) -> None:
+def pairs_by_result(gateway: Gmr, digest: str) -> dict[str, float]:
+    pairs = {}
+    for result in ("computed", "cached"):
+        pairs[result] = sample(gateway, "rerank_pairs_total", digest=digest, result=result)
+    return pairs
+
+
+def test_scores_and_truncated_pairs_are_counted_by_model(pair: Fleet) -> None:
     gateway = pair.gateway
     digest = short_digest(gateway.client.get("/info").json()["model_digest"])
-    before = {
-        result: sample(gateway, "rerank_pairs_total", digest=digest, result=result)
-        for result in ("computed", "cached")
-    }
+    before = pairs_by_result(gateway, digest)
     scores = sample(gateway, "rerank_relevance_score_sum", digest=digest)
     answer = gateway.rerank(query="a blue square", documents=["a blue square", "a dog"])
     again = gateway.rerank(query="a blue square", documents=["a blue square", "a dog"])
     assert (answer.status_code, again.status_code) == (200, 200)
-    after = {
-        result: sample(gateway, "rerank_pairs_total", digest=digest, result=result)
-        for result in ("computed", "cached")
-    }
-    assert {result: after[result] - before[result] for result in before} == {
-        "computed": 2,
-        "cached": 2,
-    }
-    found = [result["relevance_score"] for result in answer.json()["results"]]
-    assert sample(gateway, "rerank_relevance_score_sum", digest=digest) - scores == pytest.approx(
-        2 * sum(found), abs=1e-6
-    )
+
+    after = pairs_by_result(gateway, digest)
+    assert after["computed"] - before["computed"] == 2
+    assert after["cached"] - before["cached"] == 2
+
+    added = sample(gateway, "rerank_relevance_score_sum", digest=digest) - scores
+    answered = sum(result["relevance_score"] for result in answer.json()["results"])
+    assert added == pytest.approx(2 * answered, abs=1e-6)
     assert sample(gateway, "rerank_truncated_pairs_total", digest=digest) == 1
     assert sample(gateway, "rerank_model_workers", model="gmr-tiny", digest=digest) == 1
 
 
-def test_each_process_says_what_it_is_and_how_it_fares(pair: Fleet) -> None:
+def test_each_process_exports_its_build_and_its_resources(pair: Fleet) -> None:
     for process, role in ((pair.gateway, "gateway"), (pair.workers[0], "worker")):
         assert sample(process, "rerank_build_info", role=role) == 1
         assert sample(process, "process_resident_memory_bytes") > 2**20
         assert sample(process, "rerank_event_loop_lag_seconds_count") > 0
-        assert (
-            1 <= sample(process, "rerank_connections") < sample(process, "rerank_connections_limit")
-        )
+        limit = sample(process, "rerank_connections_limit")
+        assert 1 <= sample(process, "rerank_connections") < limit
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
@@ -190,7 +186,7 @@ def test_both_scrapes_are_clean(pair: Fleet, accept: str) -> None:
             assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_what_is_no_http_is_told_its_time_too(pair: Fleet) -> None:
+def test_an_answer_to_what_is_no_http_has_its_time_too(pair: Fleet) -> None:
     done = subprocess.run(
         ["curl", "-s", "-i", "-X", "GET POST", f"{pair.gateway.url}/rerank"],
         capture_output=True,

@@ -123,12 +123,14 @@ def is_flat_failure(answer: httpx.Response) -> bool:
 def test_a_killed_worker_is_a_flat_error_until_it_is_back(pair: Fleet) -> None:
     gateway, (worker,) = pair.gateway, pair.workers
     before = ask(gateway).json()["results"]
+
     worker.kill()
     assert is_flat_failure(ask(gateway))
     eventually(lambda: gateway.status("/health/ready") == 503)
     assert is_flat_failure(ask(gateway))
     assert is_flat_failure(gateway.client.get("/info"))
     assert gateway.status("/health/live") == 200
+
     worker.start()
     gateway.await_ready()
     assert ask(gateway).json()["results"] == before
@@ -142,6 +144,7 @@ def test_a_worker_killed_while_it_scores_fails_its_requests(pair: Fleet) -> None
         eventually(lambda: gateway.metric("rerank_requests_in_flight") == 1)
         worker.kill()
         assert is_flat_failure(asking.result())
+
     worker.start()
     eventually(lambda: ask(gateway).status_code == 200)
 
@@ -154,12 +157,15 @@ def test_a_share_whose_worker_is_killed_is_scored_by_the_other(both: Fleet) -> N
         eventually(lambda: doomed.metric("rerank_engine_calls_in_flight") >= 1)
         doomed.kill()
         answer = asking.result()
+
     assert answer.status_code == 200
     assert sorted(result["index"] for result in answer.json()["results"]) == list(range(200))
     assert gateway.metric('rerank_worker_extra_calls_total{kind="retry"}') >= 1
+
     before = shares(gateway)
     assert ask(gateway, documents=documents[:4]).status_code == 200
     assert shares(gateway) - before == 1
+
     doomed.start()
     doomed.await_ready()
     eventually(

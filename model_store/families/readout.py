@@ -7,7 +7,6 @@ every engine and trainer computes the score as the product with that row, in fp3
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -118,34 +117,12 @@ class ScoreHead:
 ReadOut = LabelPair | SingleLabel | ScoreHead
 
 
-def parse_readout(name: str) -> ReadOut:
-    """The read-out that a manifest names: "yes - no", "yes" or "score head".
-
-    Raises `ValueError` where the name is none of these forms.
-    """
-    if name == SCORE_HEAD:
-        return ScoreHead()
-
-    labels = name.split(_SEPARATOR)
-    if "" in labels or len(labels) > 2:
-        raise ValueError(f"no read-out is called {name!r:.60}")
-    return SingleLabel(labels[0]) if len(labels) == 1 else LabelPair(*labels)
-
-
 @dataclass(frozen=True, slots=True)
 class Sigmoid:
     """The transform of a raw score to a probability: sigmoid((score - shift) / scale)."""
 
     scale: float = 1.0
     shift: float = 0.0
-
-    def __call__(self, score: float) -> float:
-        """A probability between 0 and 1."""
-        value = (score - self.shift) / self.scale
-        if value >= 0:
-            return 1 / (1 + math.exp(-value))
-        exponential = math.exp(value)
-        return exponential / (1 + exponential)
 
 
 TRANSFORMS = {"sigmoid": Sigmoid()}

@@ -251,19 +251,28 @@ def test_ctrl_c_while_the_engine_is_being_loaded_ends_with_130() -> None:
 def interrupted(command: list[str], *, after: str) -> tuple[int, bool]:
     """The exit code of a process that gets SIGINT after its first output, and whether it printed
     a traceback."""
+    # what a shell starts in the background ignores SIGINT, and so do its children
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ["env", "--default-signal=INT", *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stderr
-    said = ""
-    for line in process.stderr:
-        said += line
-        if after in line:
-            time.sleep(0.5)
-            process.send_signal(signal.SIGINT)
-            break
-    said += process.stderr.read()
-    return process.wait(60), "Traceback" in said
+    try:
+        output = ""
+        for line in process.stderr:
+            output += line
+            if after in line:
+                time.sleep(0.5)
+                process.send_signal(signal.SIGINT)
+                break
+
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, "Traceback" in output + (rest or "")
 
 
 def test_each_extra_brings_the_module_that_it_is_named_for() -> None:

@@ -84,6 +84,10 @@ class VllmGme:
             ]
         )
 
+    def close(self) -> None:
+        """Stop the engine, which otherwise ends with this process."""
+        self._engine.llm_engine.engine_core.shutdown()
+
     def _embed(self, readings: Sequence[Reading]) -> Vectors:
         outputs = self._engine.embed([_prompt(reading) for reading in readings], use_tqdm=False)
         return np.array([output.outputs.embedding for output in outputs], np.float32)

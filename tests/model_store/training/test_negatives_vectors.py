@@ -348,7 +348,7 @@ def test_pictures_are_mined_and_no_copy_of_a_positive_is_taken(
 
 
 BY_VLLM = """
-import json, pickle, sys
+import json, os, pickle, sys
 from pathlib import Path
 from model_store.training.negatives.gme_vllm import VllmGme
 if __name__ == "__main__":
@@ -356,6 +356,8 @@ if __name__ == "__main__":
     embedder = VllmGme(sys.argv[1], max_pixels=50_176)
     vectors = embedder.documents(sides, [""] * len(sides))
     Path(sys.argv[3]).write_text(json.dumps([embedder.dimensions, vectors.tolist()]))
+    embedder.close()
+    os._exit(0)  # native threads of vLLM's processor can abort the end of a program this short
 """
 
 

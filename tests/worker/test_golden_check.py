@@ -155,7 +155,7 @@ async def test_golden_pairs_are_scored_again_and_their_drift_is_exported(
 ) -> None:
     """An engine whose scores change later is reported, and stays in service."""
     settings = WorkerSettings(model=str(TINY), device="cpu", threads=1, golden_check_seconds=0.05)
-    engine = DriftingEngine(settings)
+    engine = DriftingEngine(device="cpu", threads=1)
     async with asyncio.timeout(READY_SECONDS), ready_worker(settings, engine) as client:
         (info,) = (await client.get("/info")).json()
         labels = {"model": "gmr-tiny", "digest": short_digest(info["digest"])}

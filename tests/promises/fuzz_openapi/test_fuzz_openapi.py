@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
@@ -21,7 +22,7 @@ from tests.processes import Gmr
 pytestmark = pytest.mark.slow
 
 EXAMPLES = 60
-CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance]
+CHECKS = (not_a_server_error, content_type_conformance, response_schema_conformance)
 FLAT = {"code", "message", "detail", "request_id"}
 
 
@@ -45,10 +46,18 @@ described = schemathesis.openapi.from_dict(create_gateway(GatewaySettings(), [])
 )
 def test_every_answer_is_described_and_none_is_a_failure_of_ours(case: Case, url: str) -> None:
     answer = case.call(base_url=url)
-    case.validate_response(answer, checks=CHECKS)
+    checks = list(CHECKS)
+    if answer.status_code == httpx.codes.GATEWAY_TIMEOUT and _sets_a_deadline(case):
+        checks.remove(not_a_server_error)  # the request itself allowed too little time
+    case.validate_response(answer, checks=checks)
+
     if answer.status_code >= 400:
         body = answer.json()
         assert body.keys() - {"errors"} == FLAT
         assert answer.status_code == BY_CODE[body["code"]].status
         assert body["message"] == body["detail"]
         assert answer.headers["x-request-id"] == [body["request_id"]]
+
+
+def _sets_a_deadline(case: Case) -> bool:
+    return isinstance(case.body, dict) and case.body.get("timeout_ms") is not None

@@ -1,5 +1,5 @@
-"""What new contributors need: a short README, pre-commit hooks equal to `make lint`, a workflow
-that runs `.ci/run`, types in both packages, a dated release."""
+"""New contributors find a short README, pre-commit hooks equal to `make lint`, a workflow that runs
+`.ci/run`, types in both packages, and a dated release."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The base of gmr-tiny, from nothing: a vision tower that names what a picture shows, and a language
-model that reads signs.
+"""The base of gmr-tiny, from nothing: a vision tower that names the contents of a picture, and a
+language model that reads signs.
 
 Depends on the order of its stages and their files. Invariant: no stage trains the base to answer. A
 stage's file exists once the stage is complete, and its metadata has the stage's description.
@@ -32,7 +32,8 @@ from model_store.synthetic import cells
 NAME = "gmr-tiny-base"
 SEED = 20261121
 SHARES = (*cells.CELLS, *["T-VD"] * 2, "T-I", "IT-I", "T-T", "I-T")
-"""Cells in proportion to their use: reading two printed words takes longest to learn, then scenes."""
+"""Cells in proportion to their use: reading two printed words takes longest to learn, then scenes.
+"""
 
 _CARD = """\
 # {name}

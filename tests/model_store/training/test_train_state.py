@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from model_store.training.journal import METRICS, Journal, read_metrics
 from model_store.training.plots import draw
 from model_store.training.schedule import learning_rate
 from model_store.training.state import MOMENTS, WEIGHTS, latest, save
+from tests.model_store.disk import file_size_limit
 
 RUN = {"seed": 1}
 
@@ -32,17 +30,6 @@ def tensors(step: int, size: int = 3) -> tuple[dict[str, Tensor], dict[str, Any]
 def saved(root: Path, *steps: int, keep: int = 2) -> None:
     for step in steps:
         save(root, step, RUN, *tensors(step), keep=keep)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """The kernel refuses every write beyond `size`, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_newest_states_are_kept_and_read_back(tmp_path: Path) -> None:
@@ -85,7 +72,7 @@ def test_a_full_disk_leaves_the_states_before(tmp_path: Path) -> None:
     weights, moments = tensors(10, size=100_000)
     for large in ((weights, tensors(10)[1]), (tensors(10)[0], moments)):
         with (
-            largest_file(50_000),
+            file_size_limit(50_000),
             pytest.raises(
                 TrainingError, match=r"step 10 cannot be written.*the states before it stay"
             ),
@@ -124,7 +111,7 @@ def test_the_journal_goes_on_after_the_step_that_was_saved(tmp_path: Path) -> No
 def test_the_journal_names_a_full_disk(tmp_path: Path) -> None:
     journal = Journal(tmp_path, 0)
     with (
-        largest_file(10),
+        file_size_limit(10),
         pytest.raises(
             TrainingError, match=r"metrics\.jsonl: it cannot be written \(File too large\)"
         ),

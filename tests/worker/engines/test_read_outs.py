@@ -97,6 +97,19 @@ async def test_torch_scores_qwen3_as_its_authors_do(qwen3: Path, expected: list[
     assert found == alone
 
 
+async def test_a_head_of_its_own_is_read(tmp_path: Path) -> None:
+    """The 8B checkpoint has an output head beside its embeddings."""
+    folder = write_qwen3(tmp_path / "qwen3-untied", seed=4, tied=False)
+    yes, no = AuthorsCode(folder).logits(INSTRUCTION, QUERY, DOCUMENTS[0])
+
+    engine = TorchEngine(device="cpu", threads=1)
+    (info,) = await engine.start(resolve(str(folder)))
+    (found,) = await verdicts(engine, call_of(info.model, documents=[[DOCUMENTS[0]]]))
+    await engine.close()
+    assert isinstance(found, Scored)
+    assert found.logit == pytest.approx(yes - no, abs=TOLERANCE)
+
+
 @pytest.fixture(scope="module")
 def single_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """gmr-tiny as if contrastive learning had trained it: its score is logit(yes) alone."""

@@ -1,7 +1,7 @@
 """Preferences among workers: which of several eligible ones a call should go to.
 
-Depends on the state of each worker, not on loads or keys. Invariant: preferences never leave no
-worker of some.
+Depends on the state of each worker, not on loads or keys. Invariant: preferences narrow a choice
+and never empty it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from service.gateway.fleet.member import PoolMember
 from service.wire import WorkerInfo
 
 Preference = Callable[[list[PoolMember]], list[PoolMember]]
-"""Those of some workers that are better than the others, perhaps none."""
+"""From workers to the preferred ones among them, perhaps none."""
 
 
 def prefer(workers: list[PoolMember], *preferences: Preference) -> list[PoolMember]:
@@ -32,7 +32,8 @@ def admitting(workers: list[PoolMember]) -> list[PoolMember]:
 
 
 def of_one_digest(model: WorkerInfo, workers: list[PoolMember]) -> list[PoolMember]:
-    """The workers that have a model in its own digest or, where none has, in that of most."""
+    """The workers that serve a model in its own digest or, where none does, in the digest that most
+    of them have."""
     digests: dict[PoolMember, str] = {}
     for worker in workers:
         served = worker.model(model.model)

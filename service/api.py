@@ -6,12 +6,13 @@ send or receive is here, and `docs/api.md` has what a schema cannot express.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from service.errors import Loc
+from service.errors import Loc, RerankError
 from service.fields import MAX_ITEM_PARTS, Identifier, Metadata, RankFields, Score, TimeoutMs, TopN
 
 
@@ -261,3 +262,24 @@ class ErrorBody(BaseModel):
     detail: str
     request_id: str
     errors: list[ErrorPlace] | None = None
+
+
+WriteError = Callable[[RerankError, str], Any]
+"""Makes the JSON body of an error's answer of the error and the request's id. The status is the
+error's own."""
+
+
+def flat_body(error: RerankError, request_id: str) -> dict[str, Any]:
+    """The service's own body of an error's answer, as JSON's types."""
+    sentence = error.sentence()
+    places = [
+        ErrorPlace(loc=list(problem.loc), message=problem.sentence()) for problem in error.listed()
+    ]
+    body = ErrorBody(
+        code=error.code,
+        message=sentence,
+        detail=sentence,
+        request_id=request_id,
+        errors=places or None,
+    )
+    return body.model_dump(exclude_none=True)

@@ -123,6 +123,7 @@ def create_gateway(
         admission=admission,
         reranker=reranker,
         default_timeout=settings.default_timeout_ms / 1000,
+        on_error=settings.on_error,
         cache_shared=settings.cache_shared,
     )
 
@@ -135,7 +136,6 @@ def create_gateway(
             pool,
             names,
             limits,
-            on_error=settings.on_error,
             metrics_public=settings.metrics_public,
         )
     )

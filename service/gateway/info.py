@@ -19,7 +19,8 @@ from service.wire import WorkerInfo
 
 TITLE = "gmr-rerank"
 OPENAPI_PATH = "/openapi.json"
-RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
+_RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
+"""Paths whose requests may be in the service's own shape."""
 _PATHS_WITHOUT_KEY = ("/health/live", "/health/ready")
 
 
@@ -69,7 +70,7 @@ def openapi_page(app: FastAPI, *, keys: bool) -> dict[str, Any]:
     page["components"]["schemas"] |= schema.pop("$defs") | {"RerankRequest": schema}
 
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/RerankRequest"}}}
-    for path in RERANK_PATHS:
+    for path in _RERANK_PATHS:
         page["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
 
     if keys:

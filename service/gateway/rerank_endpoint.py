@@ -8,13 +8,12 @@ released, however the request ends.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import anyio.to_thread
 from fastapi import Request, Response
-from pydantic import BaseModel
+from pydantic_core import to_json
 
 from service.api import Item
 from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
@@ -22,6 +21,8 @@ from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas, QuotaTicket
 from service.gateway.costs import admission_cost
+from service.gateway.dialects.catalogue import choose
+from service.gateway.dialects.dialect import Dialect, OnError, RequestMarks
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.modalities import expect_readable
@@ -35,20 +36,16 @@ from service.observability.request_context import add_log_fields, request_id, st
 from service.observability.score_metrics import short_digest
 from service.web.asgi import until_answered, until_disconnect
 from service.web.body_budget import BodyBudget, Reservation
+from service.web.error_response import set_error_writer
 from service.web.request_body import announced_bytes, read_body
 from service.wire import WorkerInfo
-
-Read = Callable[[dict[str, Any], Limits], RerankQuery]
-"""Makes a query of a JSON body, as a dialect has it."""
-Write = Callable[[RerankQuery, RerankResult, str], BaseModel]
-"""Makes a dialect's answer of a query, its result and the request's id."""
 
 
 class RerankEndpoint:
     """Answers rerank requests of every dialect.
 
-    `default_timeout` (seconds) holds for requests that name none. With `cache_shared`, tenants
-    share cached scores.
+    `default_timeout` (seconds) and `on_error` hold for requests that name none. With
+    `cache_shared`, tenants share cached scores.
     """
 
     def __init__(
@@ -63,6 +60,7 @@ class RerankEndpoint:
         admission: AdmissionQueue,
         reranker: Reranker,
         default_timeout: float,
+        on_error: OnError = "fail",
         cache_shared: bool = False,
     ) -> None:
         self._limits = limits
@@ -74,20 +72,16 @@ class RerankEndpoint:
         self._admission = admission
         self._reranker = reranker
         self._default_timeout = default_timeout
+        self._on_error = on_error
         self._cache_shared = cache_shared
 
-    async def serve(
-        self, request: Request, dialect: str, fields: Container[str], read: Read, write: Write
-    ) -> Response:
-        """Answer a request that `read` and `write` translate; raises a `RerankError` where the
-        request fails.
-
-        `fields` are the fields whose values `read` uses; values of other fields are not built.
-        """
+    async def serve(self, request: Request, dialects: Sequence[Dialect]) -> Response:
+        """Answer a request in the first of some dialects that matches it; raises a `RerankError`
+        where the request fails."""
         clock = asyncio.get_running_loop().time
         arrived = clock()
         caller = caller_of(request)
-        add_log_fields(dialect=dialect, tenant=caller.name())
+        add_log_fields(tenant=caller.name())
 
         _expect_json(request)
         self._expect_room(caller)
@@ -99,7 +93,7 @@ class RerankEndpoint:
             )
             try:
                 with stage("parse"):
-                    query = await self._read(request, held, ticket, fields, read)
+                    dialect, query = await self._read(request, held, ticket, dialects)
                 count_query(query)
                 model = self._names.find(caller, query.model)
                 query = expect_readable(replace(query, model=model.model), model)
@@ -111,15 +105,16 @@ class RerankEndpoint:
             deadline = arrived + timeout
             add_log_fields(model=model.model, digest=short_digest(model.digest))
             try:
-                answer = self._answer(caller, query, model, deadline)
-                result = await until_disconnect(request, answer)
+                work = self._answer(caller, query, model, deadline)
+                result = await until_disconnect(request, work)
             finally:
                 add_log_fields(deadline_left_ms=round((deadline - clock()) * 1000))
 
             count_result(query, result, clock() - arrived)
             with stage("order"):
-                page = write(query, result, request_id.get()).model_dump_json(exclude_none=True)
-            return Response(held.replace_with(page.encode()), media_type="application/json")
+                answer = dialect.write(query, result, request_id.get())
+                page = to_json(answer, exclude_none=True)
+            return Response(held.replace_with(page), media_type="application/json")
 
     def _expect_room(self, caller: Caller) -> None:
         """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
@@ -133,18 +128,25 @@ class RerankEndpoint:
         request: Request,
         held: Reservation,
         ticket: QuotaTicket,
-        fields: Container[str],
-        read: Read,
-    ) -> RerankQuery:
-        """Read the body, charge the quota with its number of documents, and build the query."""
+        dialects: Sequence[Dialect],
+    ) -> tuple[Dialect, RerankQuery]:
+        """Read the body, choose its dialect, charge the quota with its number of documents, and
+        build the query."""
         body = await read_body(request, self._limits.max_body_bytes, held)
         async with self._body_parser.turn(len(body)):
-            outline = await self._body_parser.outline(body, fields)
+            outline = await self._body_parser.outline(body, _fields(dialects))
             del body  # the outline has what is left of it
 
+            dialect = choose(dialects, RequestMarks(outline.names, request.headers))
+            set_error_writer(request, dialect.write_error)
+            add_log_fields(dialect=dialect.name)
+
             held.grow(outline.memory)
-            ticket.charge(outline.entries.get("documents", 1))
-            return await self._body_parser.build(outline, read)
+            ticket.charge(outline.entries.get(dialect.documents, 1))
+            query = await self._body_parser.build(
+                outline, lambda body, limits: dialect.read(body, limits, self._on_error)
+            )
+            return dialect, query
 
     async def _answer(
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
@@ -180,6 +182,11 @@ class RerankEndpoint:
             computed = sum(not document.cached for document in result.ranked)
             admitted.computed = computed / len(query.documents)
             return result
+
+
+def _fields(dialects: Sequence[Dialect]) -> frozenset[str]:
+    """The fields whose values a dialect of a path may read."""
+    return frozenset().union(*(dialect.fields for dialect in dialects))
 
 
 def _expect_json(request: Request) -> None:

@@ -3,8 +3,8 @@ has keys."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -13,14 +13,15 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from service.api import ErrorBody, RerankAnswer
 from service.errors import Forbidden, NoWorker
 from service.gateway.admission.authentication import Authenticator, caller_of
-from service.gateway.dialects import native
-from service.gateway.dialects.field_names import READ
+from service.gateway.dialects.catalogue import DIALECTS
+from service.gateway.dialects.dialect import Dialect
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.info import OPENAPI_PATH, RERANK_PATHS, TITLE, model_entry, model_info
+from service.gateway.info import OPENAPI_PATH, TITLE, model_entry, model_info
 from service.gateway.model_names import ModelNames
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.limits import Limits
 from service.observability.exposition import metrics_page
+from service.web.error_response import set_error_writer
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody},
@@ -35,17 +36,18 @@ def gateway_routes(
     names: ModelNames,
     limits: Limits,
     *,
-    on_error: Literal["fail", "skip"] = "fail",
     metrics_public: bool = False,
 ) -> APIRouter:
     """Every route of the gateway except those of health.
 
-    `on_error` holds for requests that name none; with `metrics_public`, `/metrics` requires no
-    key.
+    With `metrics_public`, `/metrics` requires no key.
     """
     requires_key = [Depends(authenticator.authenticate)]
+    reranking = APIRouter()
+    for path, dialects in DIALECTS.items():
+        _add_reranking(reranking, path, dialects, endpoint, authenticator)
+
     guarded = APIRouter(dependencies=requires_key)
-    _add_reranking(guarded, endpoint, on_error)
     _add_models(guarded, pool, names)
     _add_info(guarded, pool, limits)
     _add_pages(guarded)
@@ -54,30 +56,47 @@ def gateway_routes(
     _add_metrics(measured)
 
     router = APIRouter()
+    router.include_router(reranking)
     router.include_router(guarded)
     router.include_router(measured)
     return router
 
 
 def _add_reranking(
-    router: APIRouter, endpoint: RerankEndpoint, on_error: Literal["fail", "skip"]
+    router: APIRouter,
+    path: str,
+    dialects: Sequence[Dialect],
+    endpoint: RerankEndpoint,
+    authenticator: Authenticator,
 ) -> None:
-    read = partial(native.read, on_error=on_error)
+    """Add the route of a path. Errors before the body is read are written in its last dialect."""
 
     async def rerank(request: Request) -> Response:
         """Order documents by their relevance to a query; texts, images, or both on either side."""
-        return await endpoint.serve(request, native.NAME, READ, read, native.write)
+        return await endpoint.serve(request, dialects)
 
-    for path in RERANK_PATHS:
-        router.add_api_route(
-            path,
-            rerank,
-            methods=["POST"],
-            response_model=RerankAnswer,
-            responses=_ERRORS,
-            tags=["rerank"],
-            name=f"rerank {path}",
-        )
+    router.add_api_route(
+        path,
+        rerank,
+        methods=["POST"],
+        dependencies=[
+            Depends(_errors_written_by(dialects[-1])),
+            Depends(authenticator.authenticate),
+        ],
+        response_model=RerankAnswer,
+        responses=_ERRORS,
+        tags=["rerank"],
+        name=f"rerank {path}",
+    )
+
+
+def _errors_written_by(dialect: Dialect) -> Callable[[Request], Awaitable[None]]:
+    """A dependency that has a request's errors written in a dialect."""
+
+    async def set_writer(request: Request) -> None:
+        set_error_writer(request, dialect.write_error)
+
+    return set_writer
 
 
 def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:

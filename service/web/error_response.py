@@ -15,10 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.api import ErrorBody, ErrorPlace
+from service.api import WriteError, flat_body
 from service.errors import Internal, MethodNotAllowed, NotFound, RerankError, Unauthorized
 from service.observability.metrics import ERRORS
 from service.observability.request_context import add_log_fields, request_id
+
+_ERROR_WRITER = "rerank.error_writer"
+"""The key in a request's scope of the function that writes its errors; by default `flat_body`."""
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -33,41 +36,35 @@ def record_error(error: RerankError) -> None:
     add_log_fields(code=error.code)
 
 
-def error_response(error: RerankError) -> Response:
-    """The answer to an error: the flat error body, its status and headers.
+def error_response(error: RerankError, write: WriteError = flat_body) -> Response:
+    """The answer to an error: its body, its status and headers.
 
     It records nothing, because it also answers probes; `record_error` counts and logs.
     """
-    sentence = error.sentence()
-    places = [
-        ErrorPlace(loc=list(problem.loc), message=problem.sentence()) for problem in error.listed()
-    ]
-    body = ErrorBody(
-        code=error.code,
-        message=sentence,
-        detail=sentence,
-        request_id=request_id.get(),
-        errors=places or None,
-    )
-
     headers = {}
     if error.retry:
         headers["retry-after"] = str(error.retry_after or random.randint(1, 3))
     if isinstance(error, Unauthorized):
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(
-        body.model_dump(exclude_none=True), status_code=error.status, headers=headers
-    )
+
+    body = write(error, request_id.get())
+    return JSONResponse(body, status_code=error.status, headers=headers)
 
 
-def failure_response(error: RerankError) -> Response:
+def failure_response(error: RerankError, write: WriteError = flat_body) -> Response:
     """Record a failed request, and make its answer."""
     record_error(error)
-    return error_response(error)
+    return error_response(error, write)
+
+
+def set_error_writer(request: Request, write: WriteError) -> None:
+    """Have errors of a request, from now on, answered with the bodies that `write` makes."""
+    request.scope[_ERROR_WRITER] = write
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    return failure_response(error if isinstance(error, RerankError) else Internal())
+    write = request.scope.get(_ERROR_WRITER, flat_body)
+    return failure_response(error if isinstance(error, RerankError) else Internal(), write)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

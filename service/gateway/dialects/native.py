@@ -1,14 +1,13 @@
 """The service's own dialect, which clients of Cohere, Jina, Infinity, Xinference and vLLM use too.
 
-It is two pure functions: `read` from a body to a `RerankQuery`, `write` from a `RerankResult` to
-the answer. They depend on no HTTP. Invariant: every message is written in this package, and of a
-request, only field names, ids and metadata are repeated.
+It depends on no HTTP. Invariant: every message is written in this package, and of a request, only
+field names, ids and metadata are repeated.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,9 +21,12 @@ from service.api import (
     ResultMeta,
     ReturnedDocument,
     Usage,
+    flat_body,
 )
 from service.errors import BadRequest, RerankError
+from service.gateway.dialects.dialect import Dialect, OnError, any_request
 from service.gateway.dialects.field_names import (
+    READ,
     refuse_steering_fields,
     unknown_field_warnings,
     with_instruction,
@@ -40,9 +42,6 @@ from service.gateway.dialects.validation import (
 )
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.limits import Limits
-
-NAME = "native"
-OnError = Literal["fail", "skip"]
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100
 _MAX_RANKED_FIELDS = 1_000
@@ -156,3 +155,13 @@ def _document(value: Any, rank_fields: list[str], index: int) -> Item | RerankEr
         return item_or_error(with_text(value, rank_fields, at), at)
     except BadRequest as error:
         return error.with_traceback(None)
+
+
+NATIVE = Dialect(
+    name="native",
+    matches=any_request,
+    fields=READ,
+    read=read,
+    write=write,
+    write_error=flat_body,
+)

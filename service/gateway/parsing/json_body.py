@@ -46,8 +46,8 @@ _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 class JsonBody:
     """A JSON object whose fields are counted and not built yet.
 
-    `memory` is an upper bound of its bytes in memory once it is built. `entries` is the length of
-    each needed field that is a list, by name.
+    `memory` is an upper bound of its bytes in memory once it is built. `names` are the names of its
+    fields. `entries` is the length of each needed field that is a list, by name.
     """
 
     def __init__(
@@ -65,6 +65,7 @@ class JsonBody:
         """
         delimiters = _count_delimiters(body, max_delimiters, chunk_bytes)
         self._fields = _split_fields(body, needed)
+        self.names = frozenset(self._fields)
         self.entries: dict[str, int] = {}
         for name, field in self._fields.items():
             if name in needed and isinstance(field, list):

@@ -1,0 +1,24 @@
+"""The dialects of each path, in the order in which they are tried.
+
+The module depends on every dialect, and no dialect depends on it. Invariant: the last dialect of a
+path matches every request; errors that come before the body is read are written in its shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from service.gateway.dialects.dialect import Dialect, RequestMarks
+from service.gateway.dialects.native import NATIVE
+
+DIALECTS: Mapping[str, Sequence[Dialect]] = {
+    "/rerank": (NATIVE,),
+    "/v1/rerank": (NATIVE,),
+    "/v2/rerank": (NATIVE,),
+}
+"""The dialects by path; a path may have parameters, as FastAPI writes them."""
+
+
+def choose(dialects: Sequence[Dialect], marks: RequestMarks) -> Dialect:
+    """The first of a path's dialects that matches a request."""
+    return next(dialect for dialect in dialects if dialect.matches(marks))

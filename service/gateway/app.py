@@ -49,6 +49,7 @@ from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
 from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
+from service.web.cors import CrossOrigin
 
 _CONNECT_SECONDS = 2.0
 _KEEP_ALIVE_SECONDS = 2.0
@@ -140,7 +141,11 @@ def create_gateway(
         )
     )
     add_common_routes(
-        app, is_ready=pool.ready, trusts_traces=settings.trace_trust, log_sample=settings.log_sample
+        app,
+        is_ready=pool.ready,
+        trusts_traces=settings.trace_trust,
+        log_sample=settings.log_sample,
+        cross_origin=CrossOrigin(settings.cors_origins),
     )
     app.openapi = lambda: openapi_page(  # type: ignore[method-assign]
         app, keys=authenticator.requires_key

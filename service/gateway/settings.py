@@ -16,12 +16,14 @@ from service.gateway.media.fetching import FetchRules
 from service.gateway.media.urls import is_host_rule
 from service.limits import Limits
 from service.observability.settings import TracingSettings
-from service.web.settings import ServerSettings
+from service.web.settings import BrowserSettings, ServerSettings
 
 MAX_MODEL_NAME = 256
 
 
-class GatewaySettings(Limits, CacheSettings, ServerSettings, TracingSettings, BaseSettings):
+class GatewaySettings(
+    Limits, CacheSettings, ServerSettings, BrowserSettings, TracingSettings, BaseSettings
+):
     """All settings of the gateway, the limits of a request among them."""
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")

@@ -24,14 +24,19 @@ from service.observability.request_context import (
     trace_id,
 )
 
-_QUIET = ("/health", "/metrics", "/info", "/score")
-"""Routes logged at debug level: probes and scrapes are frequent, and a worker's `/score` is part of
-a request that the gateway logs."""
+OPTIONS = "options"
+"""The route, in metrics and logs, of requests that ask for a path's methods."""
+_QUIET = ("/health", "/metrics", "/info", "/score", OPTIONS)
+"""Routes logged at debug level: probes, scrapes and preflight requests are frequent, and a worker's
+`/score` is part of a request that the gateway logs."""
 NO_DIALECT = "none"
 
 
 def route_of(scope: Scope) -> str:
-    """The path of the route that matched, as it was declared; `unknown` if none did."""
+    """The path of the route that matched, as it was declared; `unknown` if none did, and `options`
+    where no route has to match."""
+    if scope["method"] == "OPTIONS":
+        return OPTIONS
     return getattr(scope.get("route"), "path", "unknown")
 
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,8 +31,16 @@ from service.observability.request_context import (
     timed_request,
 )
 from service.observability.request_log import finish_request, route_of
-from service.web.error_response import add_error_handlers, error_response, failure_response
+from service.web.cors import CrossOrigin
+from service.web.error_response import (
+    add_error_handlers,
+    error_response,
+    failure_response,
+    no_route,
+)
+from service.web.request_target import in_order
 from service.web.response_pieces import in_pieces
+from service.web.route_table import methods_at
 from service.wire import REQUEST_ID_HEADER
 
 Result = TypeVar("Result")
@@ -65,24 +73,25 @@ def add_common_routes(
     is_alive: Callable[[], bool] = lambda: True,
     trusts_traces: bool = True,
     log_sample: float = 1.0,
+    cross_origin: CrossOrigin | None = None,
 ) -> None:
     """Add the error handlers, the health routes, and the outermost middleware to an app.
 
     With `trusts_traces`, a caller's `traceparent` decides whether a request is traced. `log_sample`
-    is the share of requests to log.
+    is the share of requests to log. `cross_origin` names the origins whose pages may call the app;
+    by default none may.
     """
     app.state.draining, app.state.is_ready = False, is_ready
     app.state.trusts_traces, app.state.log_sample = trusts_traces, log_sample
+    app.state.cross_origin = cross_origin or CrossOrigin()
     add_error_handlers(app)
     app.add_middleware(_RequestMiddleware)
 
-    @app.head("/health/live", include_in_schema=False)
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """200 while the process makes progress."""
         return _health_response("live", ok=is_alive())
 
-    @app.head("/health/ready", include_in_schema=False)
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """200 when requests can be answered."""
@@ -136,8 +145,8 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class _RequestMiddleware:
-    """The outermost middleware: request id, log line, metrics and span of every request, and the
-    answer to exceptions that no handler caught."""
+    """The outermost middleware: request id, log line, metrics and span of every request, the
+    answers to `HEAD` and `OPTIONS`, and to exceptions that no handler caught."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -147,7 +156,7 @@ class _RequestMiddleware:
             await self._app(scope, receive, send)
             return
 
-        _drop_trailing_slash(scope)
+        scope = in_order(scope)
         settings = scope["app"].state
         identity = accept_request_id(Request(scope).headers.get(REQUEST_ID_HEADER))
         span = tracing.server_span(scope["path"], scope["headers"], trusted=settings.trusts_traces)
@@ -160,15 +169,20 @@ class _RequestMiddleware:
                 pass
             finally:
                 route = route_of(scope)
-                tracing.set_response(scope["method"], route, response.status, context.log_fields)
+                tracing.set_response(response.method, route, response.status, context.log_fields)
                 finish_request(context, route, response.status, settings.log_sample)
 
     async def _respond(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
-        """Let the app respond, and answer in its place if it raises."""
+        """Let the app respond, and answer in its place to `OPTIONS` and if it raises."""
+        if scope["method"] == "OPTIONS":
+            await _options_response(scope)(scope, receive, response.send)
+            return
         if response.over_limit and not scope["path"].startswith("/health/"):
             SHED.labels("connections").inc()
             await failure_response(Overloaded())(scope, receive, response.send)
             return
+        if scope["method"] == "HEAD":
+            scope["method"] = "GET"  # the answer is that of GET, without its body
 
         try:
             await self._app(scope, receive, response.send)
@@ -187,13 +201,19 @@ class _RequestMiddleware:
             await answer(scope, receive, response.send)
 
 
-def _drop_trailing_slash(scope: Scope) -> None:
-    """Treat a path with a trailing slash as the path without it: clients' base URLs often end in
-    one."""
-    path = scope["path"]
-    if len(path) > 1 and path.endswith("/"):
-        scope["path"] = path[:-1]
-        scope["raw_path"] = scope.get("raw_path", b"").removesuffix(b"/")
+def _options_response(scope: Scope) -> Response:
+    """The answer to `OPTIONS`, with the methods of the path: it requires no key, because browsers
+    send none with a preflight request."""
+    app, path = scope["app"], scope["path"]
+    if path == "*":  # a question about the server as a whole (RFC 9110, 9.3.7)
+        return Response(status_code=204)
+
+    methods = methods_at(app, scope)
+    if not methods:
+        return failure_response(no_route(app, path))
+    headers = {"allow": ", ".join(methods)}
+    headers |= app.state.cross_origin.preflight_headers(Headers(scope=scope), methods)
+    return Response(status_code=204, headers=headers)
 
 
 class _ResponseSender:
@@ -203,6 +223,9 @@ class _ResponseSender:
         self._app: FastAPI = scope["app"]
         self._send = send
         self._context = context
+        self._request_headers = Headers(scope=scope)
+        self.method: str = scope["method"]
+        """The method that the client used."""
         self.over_limit = OVER_CONNECTION_LIMIT in scope.get("state", {})
         self.status = CLIENT_DISCONNECTED
 
@@ -215,8 +238,11 @@ class _ResponseSender:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers.update(common_headers(self._context))
+            self._app.state.cross_origin.add_headers(self._request_headers, headers)
             if self.over_limit or draining(self._app):
                 headers["connection"] = "close"
+        elif self.method == "HEAD":
+            message = {**message, "body": b""}
 
         for piece in in_pieces(message):
             await self._send(piece)

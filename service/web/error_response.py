@@ -19,6 +19,7 @@ from service.api import WriteError, flat_body
 from service.errors import Internal, MethodNotAllowed, NotFound, RerankError, Unauthorized
 from service.observability.metrics import ERRORS
 from service.observability.request_context import add_log_fields, request_id
+from service.web.route_table import methods_at, probably_meant
 
 _ERROR_WRITER = "rerank.error_writer"
 """The key in a request's scope of the function that writes its errors; by default `flat_body`."""
@@ -69,14 +70,19 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an error of the framework, such as an unknown path, with the flat error body."""
-    status = getattr(error, "status_code", 500)
-    kinds: dict[int, type[RerankError]] = {
-        HTTPStatus.NOT_FOUND: NotFound,
-        HTTPStatus.METHOD_NOT_ALLOWED: MethodNotAllowed,
-    }
-    response = failure_response(kinds.get(status, Internal)())
+    status = getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR)
+    if status == HTTPStatus.NOT_FOUND:
+        return failure_response(no_route(request.app, request.url.path))
+    if status != HTTPStatus.METHOD_NOT_ALLOWED:
+        return failure_response(Internal())
 
-    allow = (getattr(error, "headers", None) or {}).get("Allow")
-    if allow:
-        response.headers["allow"] = allow
+    methods = methods_at(request.app, request.scope)
+    response = failure_response(MethodNotAllowed())
+    response.headers["allow"] = ", ".join(methods)
     return response
+
+
+def no_route(app: FastAPI, path: str) -> NotFound:
+    """The error of a path that has no route, with the route that was probably meant."""
+    meant = probably_meant(app, path)
+    return NotFound(f"{NotFound.message} Did you mean {meant}?" if meant else None)

@@ -1,12 +1,19 @@
-"""The settings of a process's HTTP server: its shutdown, and its limits for clients.
+"""The settings of a process's HTTP server: its shutdown, its limits for clients, and browsers.
 
-Does not depend on HTTP. Invariant: the drain period ends before the grace period does, so that a
-process that receives SIGTERM ends within its grace period.
+Does not depend on HTTP. Invariants: the drain period ends before the grace period does, so that a
+process that receives SIGTERM ends within its grace period; an origin in the settings is one that a
+browser can send.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
+
+from service.web.cors import BadOrigin, parse_origins
 
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 
@@ -71,3 +78,32 @@ class ServerSettings(BaseModel):
     def draining_seconds(self) -> float:
         """The drain period, shortened if it does not fit into the grace period."""
         return min(self.drain_seconds, self.grace_seconds - self.closing_seconds)
+
+
+class BrowserSettings(BaseModel):
+    """The settings of a gateway for browsers (`RERANK_CORS_ORIGINS`, ...)."""
+
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description=(
+            "Origins whose web pages may call the service, such as https://app.example.com, "
+            "comma-separated; * allows every page; default: none."
+        ),
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, value: object) -> object:
+        """Split a comma-separated list, as the environment has it."""
+        if not isinstance(value, str):
+            return value
+        parts = [part.strip() for part in value.split(",")]
+        return tuple(part for part in parts if part)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return parse_origins(value)
+        except BadOrigin as refusal:
+            raise PydanticCustomError("origin", "{sentence}", {"sentence": str(refusal)}) from None

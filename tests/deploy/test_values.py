@@ -130,6 +130,7 @@ def test_every_setting_of_the_classes_reaches_the_environment(
     names = _names(kind, chart_sets)
     assert list(schema) == [f"RERANK_{name.upper()}" for name in names]
     special = {
+        "RERANK_CORS_ORIGINS": "https://app.example.com,http://localhost:3000",
         "RERANK_DRAIN_SECONDS": 1,
         "RERANK_GRACE_SECONDS": 20.5,
         "RERANK_IMAGE_URL_HOSTS": "img.example.com,.example.org",

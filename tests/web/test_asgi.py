@@ -194,7 +194,53 @@ async def test_unknown_paths_and_methods_are_is_flat(example: ExampleApp) -> Non
         is_flat(await client.get("/nowhere"), BY_CODE["not_found"])
         wrong = await client.delete("/length")
     is_flat(wrong, BY_CODE["method_not_allowed"])
-    assert wrong.headers["allow"] == "POST"
+    assert wrong.headers["allow"] == "OPTIONS, POST"
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/length", "POST /length"),
+        ("/v1/v1/length", "POST /length"),
+        ("/LENGTH", "POST /length"),
+        ("/lenght", "POST /length"),
+        ("/health/alive", "GET /health/live"),
+        ("/completely/else", None),
+        ("/" + "a" * 10_000, None),
+    ],
+)
+async def test_an_unknown_path_is_told_the_route_that_was_meant(
+    example: ExampleApp, path: str, meant: str | None
+) -> None:
+    sentence = BY_CODE["not_found"].message
+    async with client_of(example) as client:
+        for method in ("GET", "POST", "OPTIONS"):
+            answer = await client.request(method, path)
+            expected = f"{sentence} Did you mean {meant}?" if meant else sentence
+            is_flat(answer, BY_CODE["not_found"], expected)
+
+
+async def test_options_tells_the_methods_of_a_path(example: ExampleApp) -> None:
+    async with client_of(example) as client:
+        for path, allow in (
+            ("/greets", "GET, HEAD, OPTIONS"),
+            ("/length", "OPTIONS, POST"),
+            ("/health/live/", "GET, HEAD, OPTIONS"),
+        ):
+            answer = await client.options(path)
+            assert (answer.status_code, answer.content) == (204, b"")
+            assert answer.headers["allow"] == allow
+
+
+async def test_head_is_get_without_its_body(example: ExampleApp) -> None:
+    async with client_of(example) as client:
+        for path in ("/greets", "/health/live", "/refuses?code=overloaded", "/breaks", "/nowhere"):
+            got, asked = await client.get(path), await client.head(path)
+            assert (asked.status_code, asked.content) == (got.status_code, b"")
+            assert asked.headers["content-type"] == got.headers["content-type"]
+        assert int((await client.head("/greets")).headers["content-length"]) == len("well")
+        answer = await client.head("/length")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "OPTIONS, POST")
 
 
 async def chunks(count: int | None, size: int = 100) -> AsyncIterator[bytes]:

@@ -56,7 +56,7 @@ def open_server(host: str, port: int, *, insecure: bool) -> Server:
 def check_origins(settings: GatewaySettings, *, insecure: bool) -> None:
     """End the command if pages of every origin may call a service without keys: any web page that
     is open in a browser on this network could then use it."""
-    from service.web.cors import ANY_ORIGIN
+    from service.web.origins import ANY_ORIGIN
 
     if ANY_ORIGIN in settings.cors_origins and not insecure:
         misuse(

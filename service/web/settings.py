@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from service.web.cors import BadOrigin, parse_origins
+from service.web.origins import BadOrigin, parse_origins
 
 _CLOSING_SHARE, _CLOSING_SECONDS = 0.2, 2.0
 

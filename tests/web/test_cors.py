@@ -17,7 +17,8 @@ from service.errors import BY_CODE
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
 from service.web.asgi import add_common_routes, new_app
-from service.web.cors import MAX_ORIGINS, BadOrigin, CrossOrigin, parse_origins
+from service.web.cors import CrossOrigin
+from service.web.origins import MAX_ORIGINS, BadOrigin, parse_origins
 
 PAGE, OTHER = "https://app.example.com", "https://evil.example.com"
 PREFLIGHT = {

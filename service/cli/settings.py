@@ -1,4 +1,4 @@
-"""The settings of gateway and worker, from flags and environment variables, and their page.
+"""The settings of gateway, worker and client, from flags and environment variables, and their page.
 
 Does not depend on what is started with them. Invariant: a wrong, unknown or renamed setting ends
 the command with one sentence before anything is started.
@@ -63,6 +63,7 @@ def worker_settings(model: str | None = None) -> WorkerSettings:
 
 def print_settings() -> None:
     """Print every setting with its default, as a page of Markdown."""
+    from service.cli.client.settings import ClientSettings
     from service.gateway.settings import GatewaySettings
     from service.worker.settings import WorkerSettings
 
@@ -70,7 +71,12 @@ def print_settings() -> None:
         "# Settings\n\nSettings are environment variables; the flags of a command override them."
         " `gmr settings` prints this page."
     )
-    for title, kind in (("Gateway", GatewaySettings), ("Worker", WorkerSettings)):
+    pages: tuple[tuple[str, type[BaseSettings]], ...] = (
+        ("Gateway", GatewaySettings),
+        ("Worker", WorkerSettings),
+        ("Client", ClientSettings),
+    )
+    for title, kind in pages:
         typer.echo(f"\n## {title}\n\n| variable | default | description |\n|---|---|---|")
         for name, field in sorted(kind.model_fields.items()):
             default = "" if field.default in (None, (), {}) else f"`{str(field.default).lower()}`"
@@ -100,11 +106,13 @@ def _read(kind: type[Settings], flags: dict[str, Any]) -> Settings:
 
 def refuse_unknown_settings() -> None:
     """End the command if the environment has a setting that does not exist or was renamed."""
+    from service.cli.client.settings import ClientSettings
     from service.gateway.settings import GatewaySettings
     from service.worker.settings import ENGINE_PREFIX, WorkerSettings
 
-    fields = [*GatewaySettings.model_fields, *WorkerSettings.model_fields]
-    known = {f"RERANK_{name.upper()}" for name in fields}
+    known = set()
+    for kind in (GatewaySettings, WorkerSettings, ClientSettings):
+        known |= {f"RERANK_{name.upper()}" for name in kind.model_fields}
     for name in sorted(os.environ):
         if not name.startswith("RERANK_") or name.startswith(ENGINE_PREFIX) or name in known:
             continue

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from service.cli.client.settings import ClientSettings
 from service.cli.settings import RENAMED
 from service.gateway.settings import GatewaySettings
 from service.worker.settings import WorkerSettings
@@ -20,7 +21,7 @@ SOURCES = [
 ]
 SETTINGS = {
     f"RERANK_{name.upper()}"
-    for kind in (GatewaySettings, WorkerSettings)
+    for kind in (GatewaySettings, WorkerSettings, ClientSettings)
     for name in kind.model_fields
 }
 _SETTING = re.compile(r"\bRERANK_[A-Z0-9_]*[A-Z0-9](?![A-Z0-9_*])")

@@ -1,0 +1,216 @@
+"""Calls to a service over HTTP: `GET /info` and `POST /rerank`, with retries within bounds.
+
+Does not depend on what is ranked, or on where the service runs: the client that it is given may
+call an app in this process. Invariant: a failure is one sentence for a terminal; it never has a
+key or a library's text in it, and each wait has an upper bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+
+MAX_ANSWER_BYTES = 256 * 2**20
+"""The largest answer that is read."""
+_RETRIED = {
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 8.0
+"""Waits before a retry where the service names none; each is twice as long as the one before."""
+_JITTER = 0.2
+"""The share by which a wait is lengthened at random, so that clients do not retry together."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBounds:
+    """Upper bounds of the retries of one call."""
+
+    attempts: int = 12
+    seconds: float = 120.0
+    """Seconds of waiting, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A fault in a request: its location, such as `("documents", 7, "image")`, and a sentence."""
+
+    loc: tuple[str | int, ...]
+    message: str
+
+
+class CannotCall(Exception):
+    """A call that has no answer; the message is one sentence."""
+
+
+class Refused(CannotCall):
+    """A call that the service answered with an error."""
+
+    def __init__(self, status: int, code: str, message: str, places: Sequence[Place] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        """The service's code of the error, such as `model_not_found`; "" from another server."""
+        self.places = tuple(places)
+
+
+class Service:
+    """A service, called with retries.
+
+    An answer of 429, 502 or 503 is asked for again, after the `Retry-After` that it names. A
+    connection that breaks is opened again once the service has answered a call: before that,
+    nothing listens at the URL.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, bounds: RetryBounds | None = None) -> None:
+        self._client = client
+        self._bounds = bounds or RetryBounds()
+        self._has_answered = False
+
+    async def info(self) -> dict[str, Any]:
+        """What is served, and the limits of a request. Raises `CannotCall`."""
+        return await self._call("GET", "info")
+
+    async def rerank(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer to `POST /rerank`. Raises `CannotCall`, `Refused` among it."""
+        return await self.rerank_encoded(json.dumps(body).encode())
+
+    async def rerank_encoded(self, body: bytes) -> dict[str, Any]:
+        """The same for a body that is JSON already."""
+        answer = await self._call("POST", "rerank", body)
+        if not isinstance(answer.get("results"), list):
+            raise self._no_reranker()
+        return answer
+
+    async def _call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        end = time.monotonic() + self._bounds.seconds
+        for attempt in range(1, self._bounds.attempts + 1):
+            try:
+                response, content = await self._send(method, path, body)
+            except httpx.TransportError as error:
+                failure = self._unreachable(error)
+                if not self._has_answered or isinstance(error, httpx.UnsupportedProtocol):
+                    raise failure from None
+                wait = None
+            else:
+                self._has_answered = True
+                if response.is_success:
+                    return self._object(content)
+                failure = self._refusal(response, content)
+                if response.status_code not in _RETRIED:
+                    raise failure
+                wait = _retry_after(response)
+
+            pause = _pause(attempt) if wait is None else wait * (1 + _JITTER * random.random())
+            if attempt == self._bounds.attempts or time.monotonic() + pause > end:
+                raise failure
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _send(
+        self, method: str, path: str, body: bytes | None
+    ) -> tuple[httpx.Response, bytes]:
+        """The answer and its body; raises `httpx.TransportError`, or `CannotCall` where the body
+        is too long."""
+        headers = {} if body is None else {"content-type": "application/json"}
+        content = bytearray()
+        async with self._client.stream(method, path, content=body, headers=headers) as response:
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise self._no_reranker()
+        return response, bytes(content)
+
+    def _object(self, content: bytes) -> dict[str, Any]:
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._no_reranker()
+        return answer
+
+    def _refusal(self, response: httpx.Response, content: bytes) -> Refused:
+        """The error of an answer: the service's own sentence, or that of another server's
+        status."""
+        try:
+            body = json.loads(content)
+        except ValueError:
+            body = None
+        status = response.status_code
+        if not isinstance(body, dict) or not isinstance(body.get("message"), str):
+            phrase = f"{status} {response.reason_phrase}".rstrip()
+            return Refused(status, "", f"{self._url()} answered {phrase}: it is no such service.")
+
+        message = body["message"]
+        if status == HTTPStatus.UNAUTHORIZED:
+            message += " Set RERANK_KEY, or give --key-file."
+        return Refused(status, str(body.get("code", "")), message, _places(body.get("errors")))
+
+    def _unreachable(self, error: httpx.TransportError) -> CannotCall:
+        url = self._url()
+        if isinstance(error, httpx.ReadTimeout):
+            return CannotCall(f"{url} did not answer in time.")
+        if _is_about_certificates(error):
+            return CannotCall(
+                f"The certificate of {url} is not trusted: name the file of its authority's"
+                " certificate in SSL_CERT_FILE."
+            )
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return CannotCall(f"Nothing answers at {url}.")
+        return CannotCall(f"The connection to {url} broke off.")
+
+    def _no_reranker(self) -> CannotCall:
+        return CannotCall(f"{self._url()} does not answer as this service does: check the URL.")
+
+    def _url(self) -> str:
+        return str(self._client.base_url).rstrip("/")
+
+
+def _places(listed: object) -> list[Place]:
+    """The `errors` of an error's body; what has another shape is left out."""
+    places: list[Place] = []
+    for each in listed if isinstance(listed, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("loc"), list):
+            places.append(Place(tuple(each["loc"]), str(each.get("message", ""))))
+    return places
+
+
+def _pause(attempt: int) -> float:
+    """Seconds before the next attempt, where the service does not name them."""
+    seconds: float = min(_FIRST_WAIT_SECONDS * 2 ** (attempt - 1), _LONGEST_WAIT_SECONDS)
+    return seconds * (1 + _JITTER * random.random())
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """The seconds that `Retry-After` names, as a number or a date; None without a valid one."""
+    value = response.headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdecimal():
+        return float(value[:9])
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_about_certificates(error: BaseException) -> bool:
+    """Whether a certificate that is not trusted is among the causes of an error."""
+    cause: BaseException | None = error
+    for _ in range(8):
+        if cause is None:
+            return False
+        if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY" in str(cause):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

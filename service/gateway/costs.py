@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.api import Item
+from service.api import Item, ItemPart
+from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.decoding import resized_size
 from service.gateway.media.headers import size_in_base64
@@ -33,6 +34,23 @@ SUFFIX_TOKENS = 12
 MAX_IMAGE_PIXELS = 200_000_000
 """Pixels that are counted at most, whatever an image's header claims: larger ones are refused."""
 CHANNELS = 3
+
+
+def request_cost(query: RerankQuery, model: WorkerInfo) -> int:
+    """The cost of all pairs of a request before its images are opened; the documents of equal
+    queries count as those of one."""
+    instruction = query.instruction or model.default_instruction
+    if isinstance(query.query, Item):
+        documents = [document for _, _, document in query.pairs()]
+        return admission_cost(instruction, query.query, documents, model)
+
+    groups: dict[tuple[ItemPart, ...], tuple[Item, list[Item]]] = {}
+    for _, own_query, document in query.pairs():
+        parts = tuple(own_query.parts())
+        groups.setdefault(parts, (own_query, []))[1].append(document)
+
+    costs = [admission_cost(instruction, *group, model) for group in groups.values()]
+    return sum(costs) or 1
 
 
 def admission_cost(

@@ -7,7 +7,7 @@ Holds data alone. Invariant: of the gateway it imports nothing but the type of a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,10 +19,14 @@ from service.wire import Scored, WorkerInfo
 
 @dataclass(frozen=True, slots=True)
 class RerankQuery:
-    """A request as every dialect reads it. A document that could not be read is replaced by its
-    error."""
+    """A request as every dialect reads it.
 
-    query: Item
+    A document that could not be read is replaced by its error, and so is the document of a query of
+    its own that could not be read.
+    """
+
+    query: Item | Sequence[Item | RerankError]
+    """One query for all documents, or one for each."""
     documents: Sequence[Item | RerankError]
     model: str | None = None
     instruction: str | None = None
@@ -35,6 +39,25 @@ class RerankQuery:
     cache: Literal["use", "bypass", "refresh"] = "use"
     warnings: Sequence[str] = ()
     """Sentences of the answer about fields that had no effect."""
+
+    @property
+    def paired(self) -> bool:
+        """True if each document has a query of its own."""
+        return not isinstance(self.query, Item)
+
+    def items(self) -> Iterator[Item]:
+        """Iterate over the items that could be read, queries first."""
+        queries = (self.query,) if isinstance(self.query, Item) else self.query
+        for item in (*queries, *self.documents):
+            if isinstance(item, Item):
+                yield item
+
+    def pairs(self) -> Iterator[tuple[int, Item, Item]]:
+        """Iterate over the pairs that could be read: index, query, document."""
+        for index, document in enumerate(self.documents):
+            query = self.query if isinstance(self.query, Item) else self.query[index]
+            if isinstance(query, Item) and isinstance(document, Item):
+                yield index, query, document
 
 
 @dataclass(frozen=True, slots=True)

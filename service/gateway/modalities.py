@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from service.api import Item
-from service.errors import InvalidRequest, RerankError
+from service.errors import InvalidRequest
 from service.gateway.domain import RerankQuery
 from service.wire import WorkerInfo
 
@@ -24,16 +24,19 @@ def expect_readable(query: RerankQuery, model: WorkerInfo) -> RerankQuery:
         return query
 
     error = InvalidRequest(f"The model {model.model} reads text only, and this item has an image.")
-    if query.query.images():
+    if isinstance(query.query, Item) and query.query.images():
         raise error.at(("query",))
 
-    documents: list[Item | RerankError] = []
-    for index, document in enumerate(query.documents):
-        if isinstance(document, Item) and document.images():
+    documents = list(query.documents)
+    for index, own_query, document in query.pairs():
+        if document.images():
             unreadable = error.at(("documents", index))
-            if not query.skip_errors:
-                raise unreadable
-            documents.append(unreadable)
+        elif own_query.images():
+            unreadable = error.at(("queries", index))
         else:
-            documents.append(document)
+            continue
+
+        if not query.skip_errors:
+            raise unreadable
+        documents[index] = unreadable
     return replace(query, documents=documents)

@@ -24,7 +24,7 @@ Modality = Literal["text", "image", "mixed"]
 
 def count_query(query: RerankQuery) -> None:
     """Record the size of a request that could be read."""
-    images = _count_images([query.query, *_items(query)])
+    images = _count_images(query.items())
     DOCUMENTS.observe(len(query.documents))
     REQUEST_IMAGES.observe(images)
     add_log_fields(documents=len(query.documents), images=images, top_n=query.top_n)
@@ -57,11 +57,6 @@ def count_result(query: RerankQuery, result: RerankResult, seconds: float) -> No
     )
 
 
-def _items(query: RerankQuery) -> list[Item]:
-    """The documents that could be read."""
-    return [document for document in query.documents if isinstance(document, Item)]
-
-
 def _count_images(items: Iterable[Item]) -> int:
     return sum(len(item.images()) for item in items)
 
@@ -69,7 +64,8 @@ def _count_images(items: Iterable[Item]) -> int:
 def _modality(query: RerankQuery) -> Modality:
     """`text` for a request without images, `image` where every document is images alone, else
     `mixed`."""
-    documents = _items(query)
-    if not _count_images([query.query, *documents]):
+    if not _count_images(query.items()):
         return "text"
+
+    documents = [document for document in query.documents if isinstance(document, Item)]
     return "mixed" if any(document.texts() for document in documents) else "image"

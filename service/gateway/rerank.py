@@ -9,31 +9,24 @@ either ranked or listed with its error.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from msgspec import structs
 
-from service.api import Item
-from service.errors import BadRequest, Problem, RerankError, WorkerFailed
+from service.errors import BadRequest, WorkerFailed
 from service.gateway.cache.keys import pair_keys
 from service.gateway.cache.score_cache import ScoreCache
-from service.gateway.domain import (
-    Documents,
-    PairOutcome,
-    RerankQuery,
-    RerankResult,
-    ScoredDocument,
-    ScoringContext,
-)
+from service.gateway.domain import Documents, PairOutcome, RerankQuery, RerankResult, ScoringContext
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.media.content import Content
 from service.gateway.media.reader import Media
 from service.gateway.modalities import expect_readable
+from service.gateway.ordering import ordered, raise_first
 from service.gateway.parsing.items import RequestContents
+from service.gateway.query_groups import QUERIES_AT_ONCE, QueryGroup, is_of_query, score_groups
+from service.gateway.resolved_request import ResolvedRequest
 from service.gateway.scoring import UNBOUNDED, Scoring, Turns
-from service.gateway.single_flight import FlightResult, SingleFlight
-from service.observability.metrics import SCORE_METRICS
+from service.gateway.single_flight import FlightResult, Score, SingleFlight
 from service.observability.request_context import stage
 from service.wire import Scored, WorkerInfo
 
@@ -80,9 +73,9 @@ class Reranker:
         # while the request waited, the model may have been replaced by one that reads text only
         query = expect_readable(query, model)
         contents = await self._resolve(query, deadline)
-        request = _Request(
+        request = ResolvedRequest(
             query,
-            contents.query,
+            contents.queries,
             contents.documents,
             contents.errors,
             deadline,
@@ -100,35 +93,34 @@ class Reranker:
         except _ModelReplaced:
             raise WorkerFailed from None
 
-    async def _attempt(self, model: WorkerInfo, request: _Request) -> RerankResult:
+    async def _attempt(self, model: WorkerInfo, request: ResolvedRequest) -> RerankResult:
         """Score and order with one digest of the model; raises `_ModelReplaced` where the workers
         have another one by now."""
-        context = self._context(model, request)
-        keys = self._keys(context, request)
+        groups = self._groups(model, request)
+        keys = {index: key for group in groups for index, key in group.keys.items()}
 
         known = await self._look_up(keys.values(), request)
-        missing = {key: request.documents[index] for index, key in keys.items() if key not in known}
-        scored = await self._score(context, missing, request)
+        scored = await self._score(groups, known, request)
         digest = _single_digest(model, known, scored)
         if digest == model.digest:
             await self._remember(scored.fresh, request)
 
         served = structs.replace(model, digest=digest)
-        return _order(served, request, keys, known, scored)
+        return ordered(served, request, keys, known, scored)
 
     async def _resolve(self, query: RerankQuery, deadline: float) -> RequestContents:
-        """Fetch the images at URLs, and read the contents of the query and of each document."""
-        items = [document for document in query.documents if isinstance(document, Item)]
-
+        """Fetch the images at URLs, and read the contents of queries and documents."""
         with stage("media"):
-            fetched = await self._media.fetch((query.query, *items), deadline)
-            contents = RequestContents(self._media, query.query, query.documents, fetched)
+            fetched = await self._media.fetch(query.items(), deadline)
+            contents = RequestContents(self._media, query, fetched)
             await contents.read(deadline)
 
-        _raise_first(query, contents.errors)
+        raise_first(query, contents.errors)
         return contents
 
-    async def _look_up(self, keys: Collection[bytes], request: _Request) -> dict[bytes, Scored]:
+    async def _look_up(
+        self, keys: Collection[bytes], request: ResolvedRequest
+    ) -> dict[bytes, Scored]:
         """The cached scores, by key; none where the query bypasses or refreshes the cache."""
         if request.query.cache != "use":
             return {}
@@ -136,25 +128,44 @@ class Reranker:
             return await self._cache.get_many(keys)
 
     async def _score(
-        self, context: ScoringContext, missing: Documents, request: _Request
+        self, groups: Sequence[QueryGroup], known: Mapping[bytes, Scored], request: ResolvedRequest
     ) -> FlightResult:
         """Score the documents that the cache has no score of, equal pairs of several requests
-        once."""
+        once. All queries of the request share its decode budget."""
         budget = self._media.decode_budget(request.turns.scope)
+        at_once = min(len(groups), QUERIES_AT_ONCE)
 
-        def score(documents: Documents) -> Awaitable[tuple[set[str], dict[bytes, PairOutcome]]]:
-            return self._scoring.score(context, documents, request.deadline, request.turns, budget)
+        async def score(group: QueryGroup) -> FlightResult:
+            scoring = partial(
+                self._scoring.score,
+                group.context,
+                deadline=request.deadline,
+                turns=request.turns,
+                budget=budget,
+                at_once=at_once,
+            )
+            missing = group.missing(known)
+            try:
+                return await self._fly(missing, group.context.model, request, scoring)
+            except BadRequest as error:
+                if request.query.paired and is_of_query(error):
+                    return FlightResult(fresh=dict.fromkeys(missing, error.with_traceback(None)))
+                raise
 
         with stage("score"):
-            # a query that uses no cached scores uses none of another request either
-            if request.query.cache != "use":
-                digests, fresh = await score(missing)
-                return FlightResult(digests, fresh)
-            return await self._single_flight.score(
-                missing, context.model.digest, request.deadline, score
-            )
+            return await score_groups(groups, score)
 
-    async def _remember(self, fresh: Mapping[bytes, PairOutcome], request: _Request) -> None:
+    async def _fly(
+        self, missing: Documents, model: WorkerInfo, request: ResolvedRequest, score: Score
+    ) -> FlightResult:
+        """Score documents in single flight; a query that uses no cached scores uses none of another
+        request either."""
+        if request.query.cache != "use":
+            digests, fresh = await score(missing)
+            return FlightResult(digests, fresh)
+        return await self._single_flight.score(missing, model.digest, request.deadline, score)
+
+    async def _remember(self, fresh: Mapping[bytes, PairOutcome], request: ResolvedRequest) -> None:
         """Put new scores into the cache, unless the query bypasses it."""
         if request.query.cache == "bypass":
             return
@@ -164,58 +175,25 @@ class Reranker:
         with stage("cache_set"):
             await self._cache.set_many(scores)
 
-    def _context(self, model: WorkerInfo, request: _Request) -> ScoringContext:
-        query = request.query
-        return ScoringContext(
-            model,
-            query.instruction or model.default_instruction,
-            request.query_content,
-            query.truncate,
-            request.cache_salt,
-        )
+    def _groups(self, model: WorkerInfo, request: ResolvedRequest) -> list[QueryGroup]:
+        """The documents of each distinct query, with their context and cache keys; equal documents
+        of a query have equal keys."""
+        instruction = request.query.instruction or model.default_instruction
 
-    def _keys(self, context: ScoringContext, request: _Request) -> dict[int, bytes]:
-        """The cache key of each document, by index; equal documents have equal keys."""
-        keys = pair_keys(self._secret, context, request.documents.values())
-        return dict(zip(request.documents, keys, strict=True))
+        groups: list[QueryGroup] = []
+        for query, documents in request.by_query():
+            context = ScoringContext(
+                model, instruction, query, request.query.truncate, request.cache_salt
+            )
+            keys = pair_keys(self._secret, context, documents.values())
+            groups.append(QueryGroup(context, documents, dict(zip(documents, keys, strict=True))))
+        return groups
 
     def _cache_salt(self, scope: str) -> str:
         """A value that keeps the scores of a scope apart, here and in the caches of workers."""
         if not scope:
             return ""
         return hmac.digest(self._secret, b"scope" + scope.encode(), "sha256").hex()
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A query, the contents of its items, and the bounds that every attempt to answer it has.
-
-    `documents` are the readable ones, by index; `errors` those of the others.
-    """
-
-    query: RerankQuery
-    query_content: Content
-    documents: Mapping[int, Content]
-    errors: Mapping[int, RerankError]
-    deadline: float
-    cache_salt: str
-    turns: Turns
-
-    def for_new_model(self, model: WorkerInfo) -> _Request:
-        """The same request without cached scores, and without what another model cannot read."""
-        query = expect_readable(self.query, model)
-        if query.cache == "use":
-            query = replace(query, cache="refresh")
-
-        documents: dict[int, Content] = {}
-        errors = dict(self.errors)
-        for index, content in self.documents.items():
-            document = query.documents[index]
-            if isinstance(document, RerankError):
-                errors[index] = document
-            else:
-                documents[index] = content
-        return replace(self, query=query, documents=documents, errors=errors)
 
 
 class _ModelReplaced(Exception):
@@ -236,59 +214,3 @@ def _single_digest(model: WorkerInfo, known: Mapping[bytes, Scored], scored: Fli
     if known or scored.joined or len(scored.digests) > 1:
         raise _ModelReplaced(min(newer))
     return min(newer)
-
-
-def _order(
-    model: WorkerInfo,
-    request: _Request,
-    keys: Mapping[int, bytes],
-    known: Mapping[bytes, Scored],
-    scored: FlightResult,
-) -> RerankResult:
-    """Order the scored documents, and list the errors of the others; raises the first error where
-    the query does not skip bad documents."""
-    found: dict[bytes, PairOutcome] = {**known, **scored.joined, **scored.fresh}
-    outcomes = [found[key] for key in keys.values()]
-
-    ranked: list[ScoredDocument] = []
-    errors = dict(request.errors)
-    for (index, key), outcome in zip(keys.items(), outcomes, strict=True):
-        if isinstance(outcome, Scored):
-            ranked.append(ScoredDocument(index, outcome, cached=key not in scored.fresh))
-        else:
-            errors[index] = _located(outcome, index)
-
-    cached = sum(document.cached for document in ranked)
-    SCORE_METRICS.count(model.digest, outcomes, cached=cached, probability=model.probability)
-    _raise_first(request.query, errors)
-
-    with stage("order"):
-        ranked.sort(key=lambda document: (-document.score.logit, document.index))
-    return RerankResult(model, ranked, sorted(errors.items()))
-
-
-def _located(error: RerankError, index: int) -> RerankError:
-    """A copy of an error that names the document at `index`: equal documents are scored once and
-    share one error."""
-    problems = [
-        Problem(("documents", index, *problem.loc[2:]), problem.message)
-        for problem in error.problems
-    ]
-    return type(error)(error.message, problems=problems, unlisted=error.unlisted)
-
-
-def _raise_first(query: RerankQuery, errors: Mapping[int, RerankError]) -> None:
-    """Raise the error of the first bad document, with the problems of all of them, unless the
-    query skips bad documents."""
-    if not errors or query.skip_errors:
-        return
-
-    first = errors[min(errors)]
-    if not isinstance(first, BadRequest):
-        raise type(first)(first.message)
-
-    problems: list[Problem] = []
-    for index, error in sorted(errors.items()):
-        problems += error.problems or [Problem(("documents", index), error.message)]
-    unlisted = sum(error.unlisted for error in errors.values())
-    raise type(first)(first.message, problems=problems, unlisted=unlisted)

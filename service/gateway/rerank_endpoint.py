@@ -15,12 +15,11 @@ import anyio.to_thread
 from fastapi import Request, Response
 from pydantic_core import to_json
 
-from service.api import Item
 from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas, QuotaTicket
-from service.gateway.costs import admission_cost
+from service.gateway.costs import request_cost
 from service.gateway.dialects.catalogue import choose
 from service.gateway.dialects.dialect import Dialect, OnError, RequestMarks
 from service.gateway.domain import RerankQuery, RerankResult
@@ -169,11 +168,7 @@ class RerankEndpoint:
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
     ) -> RerankResult:
         """Wait for admission by the request's estimated cost, and rerank."""
-        items = [document for document in query.documents if isinstance(document, Item)]
-        instruction = query.instruction or model.default_instruction
-        cost = await anyio.to_thread.run_sync(
-            admission_cost, instruction, query.query, items, model
-        )
+        cost = await anyio.to_thread.run_sync(request_cost, query, model)
 
         async with self._admission.admit(cost, deadline, caller.scope) as admitted:
             scope = "" if self._cache_shared else caller.scope

@@ -97,9 +97,13 @@ class Scoring:
         deadline: float,
         turns: Turns = UNBOUNDED,
         budget: DecodeBudget | None = None,
+        at_once: int = 1,
     ) -> tuple[set[str], dict[bytes, PairOutcome]]:
         """Score documents; returns the model digests of the replies, and an outcome for each
         document, by its key.
+
+        Up to `at_once` calls of this method for one request, which has several queries, share its
+        bytes of pixels.
 
         The outcome of a pair without a reply by `deadline` (event loop time) is `DeadlineExceeded`.
         Raises the error of a query's image that cannot be read, `PairTooLong` where the query or
@@ -115,7 +119,7 @@ class Scoring:
             deadline=deadline,
             turns=turns,
             budget=budget or self._media.decode_budget(turns.scope),
-            pixel_bytes=self._pixel_bytes,
+            pixel_bytes=self._pixel_bytes // at_once,
         )
         with self._pool.dispatches(job.workload) as dispatches:
             await job.run(dispatches)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import anyio.to_thread
 
 from service.api import Item
 from service.errors import DeadlineExceeded, ImageTooLarge, Loc, RerankError
+from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.fetching import Fetched
 from service.gateway.media.reader import Media
@@ -26,28 +27,27 @@ _END = object()
 
 
 class RequestContents:
-    """The contents of one request's query and documents, and the errors of documents without one.
+    """The contents of one request's queries and documents, and the errors of documents without one.
 
-    They are there once `read` has returned.
+    `queries` has the query of each document in `documents`, by index. They are there once `read`
+    has returned.
     """
 
-    def __init__(
-        self, media: Media, query: Item, documents: Sequence[Item | RerankError], fetched: Fetched
-    ) -> None:
+    def __init__(self, media: Media, query: RerankQuery, fetched: Fetched) -> None:
         self._media = media
         self._fetched = fetched
         self._seen: set[bytes] = set()
         self._pixels_left = media.limits.max_request_pixels
-        self._items = self._read(query, documents)
-        self.query: Content = ()
+        self._items = self._read(query)
+        self.queries: dict[int, Content] = {}
         self.documents: dict[int, Content] = {}
         self.errors: dict[int, RerankError] = {}
 
     async def read(self, deadline: float) -> None:
         """Read every item.
 
-        Raises the query's error, and `DeadlineExceeded` where a step ends after `deadline` (event
-        loop time).
+        Raises the error of a query for all documents, and `DeadlineExceeded` where a step ends
+        after `deadline` (event loop time).
         """
         while await anyio.to_thread.run_sync(self._step):
             if asyncio.get_running_loop().time() >= deadline:
@@ -61,19 +61,24 @@ class RequestContents:
                 return False
         return True
 
-    def _read(self, query: Item, documents: Sequence[Item | RerankError]) -> Iterator[None]:
-        """Read an item before each yield, the query first."""
-        self.query = self._content(query, ("query",))
-        yield
+    def _read(self, query: RerankQuery) -> Iterator[None]:
+        """Read an item or a pair before each yield, a query for all documents first."""
+        shared: Content | None = None
+        if isinstance(query.query, Item):
+            shared = self._content(query.query, ("query",))
+            yield
 
-        for index, document in enumerate(documents):
+        for index, document in enumerate(query.documents):
             if isinstance(document, RerankError):
                 self.errors[index] = document
-            else:
-                try:
-                    self.documents[index] = self._content(document, ("documents", index))
-                except RerankError as error:
-                    self.errors[index] = error.with_traceback(None)
+
+        for index, own_query, document in query.pairs():
+            try:
+                read = shared or self._content(own_query, ("queries", index))
+                self.documents[index] = self._content(document, ("documents", index))
+                self.queries[index] = read
+            except RerankError as error:
+                self.errors[index] = error.with_traceback(None)
             yield
 
     def _content(self, item: Item, loc: Loc) -> Content:

@@ -1,0 +1,64 @@
+"""A rerank request whose items are read: contents, and the bounds that every attempt to answer it
+has.
+
+Depends on the query and on contents, on no cache and no worker. Invariant: every document has a
+content with that of its query, or an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from service.errors import RerankError
+from service.gateway.domain import RerankQuery
+from service.gateway.media.content import Content, identity
+from service.gateway.modalities import expect_readable
+from service.gateway.scoring import Turns
+from service.wire import WorkerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRequest:
+    """A query, the contents of its items, and the bounds of its answer.
+
+    `documents` are the readable ones by index, `queries` the query of each of them, and `errors`
+    those of the others.
+    """
+
+    query: RerankQuery
+    queries: Mapping[int, Content]
+    documents: Mapping[int, Content]
+    errors: Mapping[int, RerankError]
+    deadline: float
+    cache_salt: str
+    turns: Turns
+
+    def by_query(self) -> list[tuple[Content, dict[int, Content]]]:
+        """The distinct queries, each with its documents by index."""
+        if not self.query.paired:
+            shared = next(iter(self.queries.values()), ())
+            return [(shared, dict(self.documents))]
+
+        groups: dict[bytes, tuple[Content, dict[int, Content]]] = {}
+        for index, document in self.documents.items():
+            query = self.queries[index]
+            _, documents = groups.setdefault(identity(query), (query, {}))
+            documents[index] = document
+        return list(groups.values())
+
+    def for_new_model(self, model: WorkerInfo) -> ResolvedRequest:
+        """The same request without cached scores, and without what another model cannot read."""
+        query = expect_readable(self.query, model)
+        if query.cache == "use":
+            query = replace(query, cache="refresh")
+
+        documents: dict[int, Content] = {}
+        errors = dict(self.errors)
+        for index, content in self.documents.items():
+            document = query.documents[index]
+            if isinstance(document, RerankError):
+                errors[index] = document
+            else:
+                documents[index] = content
+        return replace(self, query=query, documents=documents, errors=errors)

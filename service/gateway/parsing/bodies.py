@@ -8,14 +8,14 @@ body larger than `SMALL_BYTES`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio.to_thread
 
 from service.errors import InvalidRequest
-from service.gateway.parsing.json_body import JsonBody
+from service.gateway.parsing.json_body import JsonBody, Path
 from service.limits import Limits
 
 Result = TypeVar("Result")
@@ -50,8 +50,9 @@ class BodyParser:
         async with self._large:
             yield
 
-    async def outline(self, body: bytearray, needed: Container[str]) -> JsonBody:
-        """A body whose fields and documents are counted and not built.
+    async def outline(self, body: bytearray, needed: Collection[Path]) -> JsonBody:
+        """A body whose fields and documents are counted and not built; `needed` as for
+        `JsonBody`.
 
         Raises `InvalidRequest` where the body is beyond the bounds.
         """
@@ -60,8 +61,8 @@ class BodyParser:
         else:
             outline = await anyio.to_thread.run_sync(JsonBody, body, self._max_delimiters, needed)
 
-        for name, length in outline.entries.items():
-            self._check_length(name, length)
+        for path, length in outline.entries.items():
+            self._check_length(path, length)
         return outline
 
     async def build(
@@ -70,12 +71,13 @@ class BodyParser:
         """Build the body's object in a thread, and return the result of `read` for it."""
         return await anyio.to_thread.run_sync(lambda: read(outline.build(), self._limits))
 
-    def _check_length(self, name: str, length: int) -> None:
+    def _check_length(self, path: Path, length: int) -> None:
         most = self._limits.max_documents
         if length <= most:
             return
 
+        loc = (path,) if isinstance(path, str) else path
         message = f"This list may have {most} entries."
-        if name == "documents":
+        if loc[-1] == "documents":
             message = f"A request takes 1 to {most} documents."
-        raise InvalidRequest(message).at((name[:_MAX_NAME],))
+        raise InvalidRequest(message).at(tuple(name[:_MAX_NAME] for name in loc))

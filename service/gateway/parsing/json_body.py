@@ -2,15 +2,16 @@
 
 A body is parsed in two steps. The outline counts its values and their depth in a scan over the
 bytes, splits it into fields and list entries without building any, and estimates their memory. The
-build then makes one entry at a time. The module depends on JSON alone, on no field's name and no
-HTTP. Invariant: nothing is built of a body beyond the bounds, and no step holds the interpreter for
-longer than one entry, or a few hundredths of a second, takes.
+build then makes one entry at a time. An object whose fields are needed is split and built like the
+body. The module depends on JSON alone, on no field's name and no HTTP. Invariant: nothing is built
+of a body beyond the bounds, and no step holds the interpreter for longer than one entry, or a few
+hundredths of a second, takes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -39,6 +40,11 @@ _BELOW_ASTRAL = bytes(range(0xF0))
 _HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 """The escape that starts a character beyond the Basic Multilingual Plane."""
 
+Path = str | tuple[str, str]
+"""A field of the body by its name, or of an object in it by the names of both."""
+_Split = msgspec.Raw | list[msgspec.Raw] | dict[str, "_Split"]
+"""A field's value that is not built: as it is, as its entries, or as its fields."""
+
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -47,29 +53,26 @@ class JsonBody:
     """A JSON object whose fields are counted and not built yet.
 
     `memory` is an upper bound of its bytes in memory once it is built. `names` are the names of its
-    fields. `entries` is the length of each needed field that is a list, by name.
+    fields. `entries` is the length of each needed field that is a list, by path.
     """
 
     def __init__(
         self,
         body: bytes | bytearray,
         max_delimiters: int,
-        needed: Container[str],
+        needed: Collection[Path],
         *,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
-        """Outline a body of which the fields in `needed` are read.
+        """Outline a body of which the fields at the paths `needed` are read.
 
         Raises `InvalidRequest` where it is no JSON object, or has more than `max_delimiters`
         brackets and commas.
         """
         delimiters = _count_delimiters(body, max_delimiters, chunk_bytes)
-        self._fields = _split_fields(body, needed)
+        self._fields = _split_body(body, needed)
         self.names = frozenset(self._fields)
-        self.entries: dict[str, int] = {}
-        for name, field in self._fields.items():
-            if name in needed and isinstance(field, list):
-                self.entries[name] = len(field)
+        self.entries: dict[Path, int] = dict(_lengths(self._fields, needed))
         self.memory = (
             _EMPTY_BODY_BYTES + delimiters * BYTES_PER_DELIMITER + self._character_bytes(body)
         )
@@ -80,16 +83,10 @@ class JsonBody:
         Raises `InvalidRequest` where a value is no JSON after all.
         """
         fields, self._fields = self._fields, {}
-        built: dict[str, Any] = {}
         try:
-            for name, field in fields.items():
-                if isinstance(field, list):
-                    built[name] = [_build(raw) for raw in field]
-                else:
-                    built[name] = _build(field)
+            return {name: _build(field) for name, field in fields.items()}
         except ValueError:
             raise _not_json() from None
-        return built
 
     def _character_bytes(self, body: bytes | bytearray) -> int:
         """An upper bound of the memory of all characters."""
@@ -97,35 +94,78 @@ class JsonBody:
             return len(body)
 
         total = 0
-        for field in self._fields.values():
-            for raw in field if isinstance(field, list) else (field,):
-                total += _max_character_bytes(bytes(raw))
+        for raw in _raws(self._fields):
+            total += _max_character_bytes(
+                raw.encode("utf-8", "surrogatepass") if isinstance(raw, str) else bytes(raw)
+            )
         return total
 
 
-def _split_fields(
-    body: bytes | bytearray, needed: Container[str]
-) -> dict[str, msgspec.Raw | list[msgspec.Raw]]:
-    """A body's fields by name: a list as its entries, a long field that is not needed as null."""
-    split: dict[str, msgspec.Raw | list[msgspec.Raw]] = {}
+def _split_body(body: bytes | bytearray, needed: Collection[Path]) -> dict[str, _Split]:
+    """A body's fields by name; raises `InvalidRequest` where it is no object."""
     try:
-        for name, raw in _decode_fields(body).items():
-            view = memoryview(raw)
-            if name not in needed and view.nbytes > IGNORED_BYTES:
-                split[name] = _NULL
-            elif bytes(view[:1]) == b"[":
-                split[name] = _decode_entries(raw)
-            else:
-                split[name] = raw
+        return _split_fields(body, needed)
     except msgspec.ValidationError:
         raise InvalidRequest("The request body must be a JSON object.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _not_json() from None
+
+
+def _split_fields(
+    body: bytes | bytearray | msgspec.Raw, needed: Collection[Path], parent: str | None = None
+) -> dict[str, _Split]:
+    """The fields of an object by name: a list as its entries, an object as its fields where one of
+    them is needed, and a long field that is not needed as null."""
+    parents = {path[0] for path in needed if isinstance(path, tuple)}
+
+    split: dict[str, _Split] = {}
+    for name, raw in _decode_fields(body).items():
+        view = memoryview(raw)
+        kind = bytes(view[:1])
+        if _path(name, parent) not in needed and view.nbytes > IGNORED_BYTES:
+            split[name] = _NULL
+        elif kind == b"[":
+            split[name] = _decode_entries(raw)
+        elif kind == b"{" and name in parents and parent is None:
+            split[name] = _split_fields(raw, needed, name)
+        else:
+            split[name] = raw
     return split
 
 
-def _build(raw: msgspec.Raw) -> Any:
-    return from_json(bytes(raw), allow_inf_nan=False)
+def _path(name: str, parent: str | None) -> Path:
+    return name if parent is None else (parent, name)
+
+
+def _lengths(
+    fields: dict[str, _Split], needed: Collection[Path], parent: str | None = None
+) -> Iterator[tuple[Path, int]]:
+    """The paths of needed fields that are lists, each with its length."""
+    for name, field in fields.items():
+        if isinstance(field, dict):
+            yield from _lengths(field, needed, name)
+        elif isinstance(field, list) and _path(name, parent) in needed:
+            yield _path(name, parent), len(field)
+
+
+def _raws(fields: dict[str, _Split]) -> Iterator[msgspec.Raw | str]:
+    """The values of fields and entries of lists, and the names of fields."""
+    for name, field in fields.items():
+        yield name
+        if isinstance(field, dict):
+            yield from _raws(field)
+        elif isinstance(field, list):
+            yield from field
+        else:
+            yield field
+
+
+def _build(field: _Split) -> Any:
+    if isinstance(field, dict):
+        return {name: _build(inner) for name, inner in field.items()}
+    if isinstance(field, list):
+        return [_build(raw) for raw in field]
+    return from_json(bytes(field), allow_inf_nan=False)
 
 
 def _is_plain(value: bytes | bytearray) -> bool:

@@ -67,6 +67,28 @@ def test_a_body_is_what_the_parser_says_and_its_delimiters_are_counted(
         )
 
 
+@settings(max_examples=200)
+@given(st.dictionaries(st.sampled_from(["input", "documents", "query", "a.b"]), values, max_size=4))
+def test_the_fields_of_an_object_are_counted_and_built_like_those_of_the_body(
+    inner: dict[str, Any],
+) -> None:
+    body = json.dumps({"documents": [1], "input": inner, "input.documents": [1, 2]}).encode()
+    outline = JsonBody(body, MOST, ["documents", "input", ("input", "documents")])
+
+    lengths = {"documents": 1}
+    if isinstance(inner.get("documents"), list):
+        lengths |= {("input", "documents"): len(inner["documents"])}
+    assert outline.entries == lengths
+    assert outline.build() == {"documents": [1], "input": inner, "input.documents": [1, 2]}
+
+
+def test_a_long_field_of_an_object_is_built_only_where_it_is_needed() -> None:
+    long = ["a" * IGNORED_BYTES]
+    body = json.dumps({"input": {"documents": long, "other": long}}).encode()
+    outline = JsonBody(body, MOST, ["input", ("input", "documents")])
+    assert outline.build() == {"input": {"documents": long, "other": None}}
+
+
 @settings(max_examples=500)
 @given(
     st.binary(max_size=60) | st.text('{}[]",:\\ab1 \n', max_size=40).map(str.encode),
@@ -111,6 +133,15 @@ WORST = {
 @pytest.mark.parametrize("shape", WORST)
 def test_a_body_takes_no_more_memory_than_its_outline_says(shape: str) -> None:
     outline = JsonBody(b'{"query":' + WORST[shape] + b"}", 1_000_000, ALL)
+    assert size_of(outline.build()) <= outline.memory
+
+
+@pytest.mark.parametrize("shape", WORST)
+def test_an_object_that_is_split_takes_no_more_memory_than_its_outline_says(shape: str) -> None:
+    value = WORST[shape]
+    body = value if value.startswith(b"{") else b'{"documents":' + value + b"}"
+    needed = ["input", ("input", "documents")]
+    outline = JsonBody(b'{"input":' + body + b"}", 1_000_000, needed)
     assert size_of(outline.build()) <= outline.memory
 
 

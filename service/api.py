@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_v
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from service.errors import Loc, RerankError
-from service.fields import MAX_ITEM_PARTS, Identifier, Metadata, RankFields, Score, TimeoutMs, TopN
+from service.fields import (
+    MAX_ITEM_PARTS,
+    Identifier,
+    Metadata,
+    RankFields,
+    Score,
+    TimeoutMs,
+    TopN,
+    Truncation,
+)
 
 
 class _Strict(BaseModel):
@@ -114,12 +123,11 @@ class Item(_Strict):
         return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
-class RerankOptions(BaseModel):
-    """A rerank request without its documents, which are validated one by one."""
+class Options(BaseModel):
+    """The options of a rerank request, which every dialect takes."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    query: Item
     model: str | None = Field(
         None,
         max_length=256,
@@ -133,11 +141,11 @@ class RerankOptions(BaseModel):
     min_score: Score | None = Field(
         None, description="Minimum relevance_score of a result; lower ones are left out."
     )
-    truncate: Literal["end", "none"] = Field(
+    truncate: Truncation = Field(
         "end",
         description=(
             "`end` cuts the text of a pair that is longer than the model reads; `none` refuses the"
-            " document."
+            " document. In upper case, or as `true` and `false`, too."
         ),
     )
     on_error: Literal["fail", "skip"] | None = Field(
@@ -164,6 +172,14 @@ class RerankOptions(BaseModel):
             " have any other fields."
         ),
     )
+
+
+class _Query(BaseModel):
+    query: Item
+
+
+class RerankOptions(Options, _Query):
+    """A rerank request without its documents, which are validated one by one."""
 
 
 class RerankRequest(RerankOptions):
@@ -244,6 +260,12 @@ class RerankAnswer(BaseModel):
     errors: list[DocumentError]
     usage: Usage
     meta: AnswerMeta
+
+
+class RerankAnswerWithData(RerankAnswer):
+    """The answer of `/v1/rerank`, where clients of Voyage read `data`."""
+
+    data: list[Result] = Field(description="The same list as `results`.")
 
 
 class ErrorPlace(BaseModel):

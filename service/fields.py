@@ -6,7 +6,7 @@ number.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError, PydanticKnownError, to_json
@@ -35,6 +35,14 @@ def _number(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticKnownError("float_type")
     return value
+
+
+def _truncation(value: Any) -> Any:
+    """A truncation in another vendor's spelling: `"END"`, or a boolean."""
+    spelled = value.casefold() if isinstance(value, str) else value
+    if spelled in (True, "true"):
+        return "end"
+    return "none" if spelled in (False, "false") else spelled
 
 
 def _identifier(value: Any) -> Any:
@@ -72,5 +80,6 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_small_metadata)]
 TopN = Annotated[int, Field(ge=0, le=MAX_TOP_N), BeforeValidator(_integer)]
 TimeoutMs = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS), BeforeValidator(_integer)]
 Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+Truncation = Annotated[Literal["end", "none"], BeforeValidator(_truncation)]
 RankField = Annotated[str, Field(min_length=1, max_length=64)]
 RankFields = Annotated[list[RankField], Field(max_length=MAX_RANK_FIELDS)]

@@ -111,7 +111,7 @@ class RerankEndpoint:
 
             count_result(query, result, clock() - arrived)
             with stage("order"):
-                answer = dialect.write(query, result, request_id.get())
+                answer = dialect.respond(query, result, request_id.get())
                 page = to_json(answer, exclude_none=True)
             return Response(held.replace_with(page), media_type="application/json")
 
@@ -137,14 +137,19 @@ class RerankEndpoint:
             del body  # the outline has what is left of it
 
             dialect = choose(dialects, RequestMarks(outline.names, request.headers))
-            set_error_writer(request, dialect.write_error)
+            set_error_writer(request, dialect.error_body)
             add_log_fields(dialect=dialect.name)
 
             held.grow(outline.memory)
-            ticket.charge(outline.entries.get(dialect.documents, 1))
+            listed = outline.entries.get(dialect.documents) if dialect.documents else None
+            if listed is not None:
+                ticket.charge(listed)
+
             query = await self._body_parser.build(
                 outline, lambda body, limits: dialect.read(body, limits, self._on_error)
             )
+            if listed is None:  # no top-level list: their number is known only now
+                ticket.charge(len(query.documents))
             return dialect, query
 
     async def _answer(

@@ -94,7 +94,7 @@ def _errors_written_by(dialect: Dialect) -> Callable[[Request], Awaitable[None]]
     """A dependency that has a request's errors written in a dialect."""
 
     async def set_writer(request: Request) -> None:
-        set_error_writer(request, dialect.write_error)
+        set_error_writer(request, dialect.error_body)
 
     return set_writer
 

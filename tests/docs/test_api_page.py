@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,21 @@ import pytest
 from service.api import RerankOptions
 from service.errors import InvalidRequest
 from service.gateway.dialects import native
-from service.gateway.dialects.field_names import IGNORED, INSTRUCTION_NAMES, STEERING
+from service.gateway.dialects.fields.names import IGNORED, STEERING, SYNONYMS
 from service.limits import Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
+VALUES = {
+    "rank_fields": ["text", "title"],
+    "top_k": 1,
+    "truncation": False,
+    "return_text": True,
+}
 ROWS = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))
 
 
 def test_each_field_that_the_code_names_is_on_the_page() -> None:
-    assert ROWS.keys() >= {*IGNORED, *STEERING, *INSTRUCTION_NAMES}
+    assert ROWS.keys() >= {*IGNORED, *STEERING, *SYNONYMS}
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -27,7 +34,7 @@ def test_what_the_page_says_of_a_field_is_what_becomes_of_it(name: str) -> None:
         "query": "q",
         "documents": [{"text": "d", "title": "t"} if name == "rank_fields" else "d"],
     }
-    value = ["text", "title"] if name == "rank_fields" else "value"
+    value = VALUES.get(name, "value")
     said = ROWS[name]
     if said.startswith("refused"):
         with pytest.raises(InvalidRequest):
@@ -36,5 +43,9 @@ def test_what_the_page_says_of_a_field_is_what_becomes_of_it(name: str) -> None:
     read = native.read(body | {name: value}, Limits())
     warned = [warning for warning in read.warnings if warning.startswith(f"{name} ")]
     assert bool(warned) == ("named in `meta.warnings`" in said)
-    assert (read.instruction == value) == ("taken as `instruction`" in said)
+    if name in SYNONYMS:
+        assert f"taken as `{SYNONYMS[name]}`" in said
+        assert read == replace(
+            native.read(body | {SYNONYMS[name]: value}, Limits()), warnings=read.warnings
+        )
     assert (name in RerankOptions.model_fields) == said.startswith("taken,")

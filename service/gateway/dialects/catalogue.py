@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from service.gateway.dialects.dialect import Dialect, RequestMarks
-from service.gateway.dialects.native import NATIVE
+from service.gateway.dialects.native import NATIVE, NATIVE_WITH_DATA
+from service.gateway.dialects.tei import TEI
+from service.gateway.dialects.voyage import VOYAGE
 
 DIALECTS: Mapping[str, Sequence[Dialect]] = {
-    "/rerank": (NATIVE,),
-    "/v1/rerank": (NATIVE,),
+    "/rerank": (TEI, VOYAGE, NATIVE),
+    "/v1/rerank": (TEI, VOYAGE, NATIVE_WITH_DATA),
     "/v2/rerank": (NATIVE,),
 }
 """The dialects by path; a path may have parameters, as FastAPI writes them."""

@@ -8,10 +8,14 @@ a body's fields, and headers decide which dialect a request is in, never the val
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from service.api import WriteError
+from pydantic import BaseModel
+
+from service.api import WriteError, flat_body
+from service.errors import RerankError
+from service.gateway.dialects.fields.locations import Relocate, relocated, unmoved
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -36,11 +40,23 @@ id."""
 
 
 @dataclass(frozen=True, slots=True)
+class Example:
+    """A request of a dialect for the documentation: one line about it, its body, and the headers
+    that mark it."""
+
+    summary: str
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """A vendor's shape of requests, answers and errors.
 
     `fields` are the top-level fields whose values `read` uses; a long value of another field is not
-    built. `documents` is the one that lists the documents.
+    built. `documents` is the one that lists the documents; None if no top-level field does. The
+    types `request` and `answer` are those of the OpenAPI document. Errors and their locations have
+    the service's own names, and `relocate` gives the vendor's.
     """
 
     name: str
@@ -48,8 +64,21 @@ class Dialect:
     fields: frozenset[str]
     read: Read
     write: Write
-    write_error: WriteError
-    documents: str = "documents"
+    request: type[BaseModel]
+    answer: Any
+    examples: tuple[Example, ...]
+    write_error: WriteError = flat_body
+    relocate: Relocate = unmoved
+    documents: str | None = "documents"
+
+    def respond(self, query: RerankQuery, result: RerankResult, request_id: str) -> Any:
+        """The answer's JSON value, or a pydantic model, with the vendor's locations in errors."""
+        errors = [(index, relocated(error, self.relocate)) for index, error in result.errors]
+        return self.write(query, replace(result, errors=errors), request_id)
+
+    def error_body(self, error: RerankError, request_id: str) -> Any:
+        """The JSON body of an error's answer, with the vendor's locations."""
+        return self.write_error(relocated(error, self.relocate), request_id)
 
 
 def any_request(marks: RequestMarks) -> bool:

@@ -6,70 +6,80 @@ field names, ids and metadata are repeated.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from service.api import (
-    AnswerMeta,
-    DocumentError,
     Item,
     RerankAnswer,
+    RerankAnswerWithData,
     RerankOptions,
-    Result,
-    ResultMeta,
-    ReturnedDocument,
-    Usage,
-    flat_body,
+    RerankRequest,
 )
-from service.errors import BadRequest, RerankError
-from service.gateway.dialects.dialect import Dialect, OnError, any_request
-from service.gateway.dialects.field_names import (
+from service.errors import BadRequest, Loc, RerankError
+from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
+from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
+from service.gateway.dialects.fields.locations import moved, relocated
+from service.gateway.dialects.fields.messages import bad_request
+from service.gateway.dialects.fields.names import (
     READ,
+    SYNONYMS,
     refuse_steering_fields,
     unknown_field_warnings,
-    with_instruction,
+    with_own_names,
 )
-from service.gateway.dialects.messages import bad_request
-from service.gateway.dialects.rank_fields import with_text
-from service.gateway.dialects.validation import (
+from service.gateway.dialects.fields.rank_fields import with_text
+from service.gateway.dialects.fields.validation import (
     MAX_OBJECT_FIELDS,
     check_field_counts,
     check_instruction,
     document_list,
     item_or_error,
 )
-from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
-_DOCUMENTS_PER_SEARCH_UNIT = 100
+ReadItem = Callable[[Any, Loc], Item | BadRequest]
+"""Makes an item of its JSON value and its location, or the error that it is refused with."""
+
 _MAX_RANKED_FIELDS = 1_000
 """Fields of a document where `rank_fields` is sent, which allows fields of its own."""
 
 
-def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> RerankQuery:
+def read(
+    body: dict[str, Any],
+    limits: Limits,
+    on_error: OnError = "fail",
+    *,
+    names: Mapping[str, str] | None = None,
+    item: ReadItem = item_or_error,
+    beside: Collection[str] = (),
+) -> RerankQuery:
     """The query in a request's JSON object; raises a `BadRequest` with the locations of what is
     wrong.
 
     A document that is not valid is kept as its error. `on_error` applies to a request that does not
-    set it.
+    set it. Another dialect gives its `names` of the service's fields, a reader of its documents
+    where they have a shape of their own, and the fields that it reads itself, `beside` these.
     """
     refuse_steering_fields(body)
     fields = {name: value for name, value in body.items() if value is not None}
-    fields, warnings = with_instruction(fields)
+    fields, spelled = with_own_names(fields, names or {})
+    known = {*(names or ()), *beside}
+    warnings = unknown_field_warnings([name for name in body if name not in known])
+    fields, taken = with_own_names(fields, SYNONYMS)
     documents = fields.pop("documents", None)
 
     check_field_counts(fields.get("query"), ("query",), MAX_OBJECT_FIELDS)
-    try:
-        options = RerankOptions.model_validate(fields)
-    except ValidationError as error:
-        raise bad_request(error) from None
+    options = _options(fields, spelled | taken)
     check_instruction(options.instruction, limits)
 
     return RerankQuery(
         query=options.query,
-        documents=_documents(documents, options.rank_fields or [], limits),
+        documents=_documents(documents, options.rank_fields or [], limits, item),
         model=options.model,
         instruction=options.instruction,
         top_n=options.top_n or None,
@@ -79,89 +89,79 @@ def read(body: dict[str, Any], limits: Limits, on_error: OnError = "fail") -> Re
         skip_errors=(options.on_error or on_error) == "skip",
         timeout_ms=options.timeout_ms,
         cache=options.cache,
-        warnings=(*warnings, *unknown_field_warnings(body)),
+        warnings=(*(f"{name} was taken as {own}." for own, name in taken.items()), *warnings),
     )
+
+
+def _options(fields: dict[str, Any], taken: Mapping[str, str]) -> RerankOptions:
+    """The options of a request; `taken` has the vendor's name of each field that had another."""
+    try:
+        return RerankOptions.model_validate(fields)
+    except ValidationError as error:
+        places = {own: (name,) for own, name in taken.items()}
+        raise relocated(bad_request(error), moved(places)) from None
 
 
 def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAnswer:
     """The answer to a query."""
-    tokens = sum(document.score.prompt_tokens for document in result.ranked)
-    search_units = math.ceil(len(query.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
     return RerankAnswer(
         id=request_id,
         model=result.model.model,
-        results=_results(query, result),
-        errors=[
-            DocumentError(index=index, code=error.code, message=error.sentence())
-            for index, error in result.errors
-        ],
-        usage=Usage(prompt_tokens=tokens, total_tokens=tokens),
-        meta=AnswerMeta(
-            model_digest=result.model.digest,
-            cached_pairs=sum(document.cached for document in result.ranked),
-            tokens={"input_tokens": tokens},
-            billed_units={"search_units": search_units},
-            warnings=list(query.warnings) or None,
-        ),
+        results=results(query, result),
+        errors=document_errors(result),
+        usage=usage(result),
+        meta=answer_meta(query, result),
     )
 
 
-def _results(query: RerankQuery, result: RerankResult) -> list[Result]:
-    """The best `top_n` results with a relevance score of at least `min_score`."""
-    results: list[Result] = []
-    for document in result.ranked[: query.top_n]:
-        relevance = result.model.probability(document.score.logit)
-        if query.min_score is None or relevance >= query.min_score:
-            results.append(_result(query, document, relevance))
-    return results
+def write_with_data(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAnswer:
+    """The answer to a query, with its results as `data`, too."""
+    answer = write(query, result, request_id)
+    return RerankAnswerWithData(**dict(answer), data=answer.results)
 
 
-def _result(query: RerankQuery, ranked: ScoredDocument, relevance: float) -> Result:
-    document, score = query.documents[ranked.index], ranked.score
-    result = Result(
-        index=ranked.index,
-        relevance_score=relevance,
-        logit=score.logit,
-        meta=ResultMeta(
-            prompt_tokens=score.prompt_tokens,
-            image_tokens=score.image_tokens,
-            truncated=score.truncated,
-            cached=ranked.cached,
-        ),
-    )
-
-    if isinstance(document, Item):
-        result.id = document.id
-        result.metadata = document.metadata
-        if query.return_documents:
-            result.document = ReturnedDocument(text="".join(document.texts()))
-    return result
-
-
-def _documents(value: Any, rank_fields: list[str], limits: Limits) -> list[Item | RerankError]:
+def _documents(
+    value: Any, rank_fields: list[str], limits: Limits, item: ReadItem
+) -> list[Item | RerankError]:
     return [
-        _document(document, rank_fields, index)
+        _document(document, rank_fields, index, item)
         for index, document in enumerate(document_list(value, limits))
     ]
 
 
-def _document(value: Any, rank_fields: list[str], index: int) -> Item | RerankError:
+def _document(value: Any, rank_fields: list[str], index: int, item: ReadItem) -> Item | RerankError:
     at = ("documents", index)
     if not rank_fields:
-        return item_or_error(value, at)
+        return item(value, at)
 
     try:
         check_field_counts(value, at, _MAX_RANKED_FIELDS)
-        return item_or_error(with_text(value, rank_fields, at), at)
+        return item(with_text(value, rank_fields, at), at)
     except BadRequest as error:
         return error.with_traceback(None)
 
 
+EXAMPLES = (
+    Example(
+        "Texts, the best two of them with their text",
+        {
+            "model": "gmr-tiny",
+            "query": "a red circle",
+            "documents": ["a blue square", "a red circle", "a list of numbers"],
+            "top_n": 2,
+            "return_documents": True,
+        },
+    ),
+)
 NATIVE = Dialect(
     name="native",
     matches=any_request,
     fields=READ,
     read=read,
     write=write,
-    write_error=flat_body,
+    request=RerankRequest,
+    answer=RerankAnswer,
+    examples=EXAMPLES,
 )
+NATIVE_WITH_DATA = replace(NATIVE, write=write_with_data, answer=RerankAnswerWithData)
+"""The same dialect where clients of Voyage may be, which may send nothing that marks them."""

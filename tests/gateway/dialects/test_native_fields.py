@@ -14,7 +14,7 @@ from service.api import Item
 from service.errors import BadRequest, EmptyItem, InvalidRequest
 from service.fields import MAX_METADATA_BYTES
 from service.gateway.dialects import native
-from service.gateway.dialects.field_names import IGNORED, MAX_WARNINGS
+from service.gateway.dialects.fields.names import IGNORED, MAX_WARNINGS
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.limits import Limits
 from service.wire import ImageRule, Scored, WorkerInfo

@@ -1,24 +1,30 @@
 """Names of a request's fields: the service's own, other vendors', and unknown ones.
 
-The module depends on names, and on a value only for an instruction. Invariant: a field that has no
-effect and that no vendor documents is named in a warning; the number and length of warnings are
+The module depends on names, and on a value only where a field has two. Invariant: a field that has
+no effect and that no vendor documents is named in a warning; the number and length of warnings are
 bounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from service.api import RerankRequest
 from service.errors import InvalidRequest, Problem, path_of
-from service.gateway.dialects.messages import MAX_NAME
+from service.gateway.dialects.fields.messages import MAX_NAME
 
 STEERING = ("cache_salt", "mm_processor_kwargs", "chat_template", "chat_template_kwargs", "uuid")
 """Fields that would let a client steer the engine; refused rather than ignored."""
 
-INSTRUCTION_NAMES = ("instruct",)
-"""Other vendors' names for `instruction` with the same meaning, the task (SGLang, DashScope)."""
+SYNONYMS = {
+    "instruct": "instruction",  # SGLang, DashScope
+    "top_k": "top_n",  # Voyage, NIM, Mixedbread
+    "truncation": "truncate",  # Voyage
+    "return_text": "return_documents",  # TEI
+}
+"""Other vendors' names of the service's fields with the same meaning."""
 
 IGNORED = frozenset(
     {
@@ -44,9 +50,9 @@ IGNORED = frozenset(
 
 MAX_WARNINGS = 10
 _KNOWN = frozenset(RerankRequest.model_fields)
-READ = _KNOWN | frozenset((*STEERING, *INSTRUCTION_NAMES))
+READ = _KNOWN | frozenset((*STEERING, *SYNONYMS))
 """Fields whose values are read. A long value of any other field need not be built."""
-_EXPECTED = _KNOWN | IGNORED | {*INSTRUCTION_NAMES, *STEERING}
+_EXPECTED = _KNOWN | IGNORED | {*SYNONYMS, *STEERING}
 
 
 def refuse_steering_fields(body: dict[str, Any]) -> None:
@@ -60,29 +66,35 @@ def refuse_steering_fields(body: dict[str, Any]) -> None:
         raise InvalidRequest(problems=problems)
 
 
-def with_instruction(body: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The body with its instruction under `instruction`, and a warning where it had another name.
+def with_own_names(
+    body: dict[str, Any], names: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The body with its fields under the service's names, and the vendor's name of each that had
+    one.
 
-    Raises `InvalidRequest` where both names are sent and their values differ.
+    `names` has the service's name by the vendor's. Raises `InvalidRequest` where both are sent and
+    their values differ.
     """
-    warnings: list[str] = []
-    for name in INSTRUCTION_NAMES:
-        if body.get(name) is None:
+    renamed = dict(body)
+    taken: dict[str, str] = {}
+    for name, own in names.items():
+        value = renamed.pop(name, None)
+        if value is None:
             continue
 
-        if body.get("instruction") not in (None, body[name]):
-            raise InvalidRequest("This must equal instruction where both are sent.").at((name,))
-        body = body | {"instruction": body[name]}
-        warnings.append(f"{name} was taken as instruction.")
-    return body, warnings
+        if renamed.get(own) not in (None, value):
+            raise InvalidRequest(f"This must equal {own} where both are sent.").at((name,))
+        renamed[own] = value
+        taken[own] = name
+    return renamed, taken
 
 
-def unknown_field_warnings(body: dict[str, Any]) -> list[str]:
-    """A warning for each unknown field, up to `MAX_WARNINGS`, and one with the number of the
-    rest."""
+def unknown_field_warnings(names: Iterable[str]) -> list[str]:
+    """A warning for each unknown name of a field, up to `MAX_WARNINGS`, and one with the number of
+    the rest."""
     warnings: list[str] = []
     unnamed = 0
-    for name in body:
+    for name in names:
         if name in _EXPECTED:
             continue
         if len(warnings) < MAX_WARNINGS:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from service.api import Item
 from service.errors import BadRequest, InvalidRequest, Loc
-from service.gateway.dialects.messages import REQUIRED, bad_request
+from service.gateway.dialects.fields.messages import REQUIRED, bad_request
 from service.gateway.media.data_urls import holds_picture
 from service.limits import Limits
 
@@ -36,6 +36,21 @@ def item_or_error(value: Any, at: Loc) -> Item | BadRequest:
         return bad_request(error, at)
     except BadRequest as error:
         return error.with_traceback(None)
+
+
+def string_or_error(value: Any, at: Loc) -> Item | BadRequest:
+    """An item from a string, or the error that any other JSON value is refused with."""
+    try:
+        check_string(value, at)
+    except InvalidRequest as error:
+        return error.with_traceback(None)
+    return item_or_error(value, at)
+
+
+def check_string(value: Any, at: Loc) -> None:
+    """Raise `InvalidRequest` for a value that is neither a string nor null."""
+    if not isinstance(value, str | None):
+        raise InvalidRequest("This must be a string.").at(at)
 
 
 def document_list(value: Any, limits: Limits, at: Loc = ("documents",)) -> list[Any]:

@@ -1,0 +1,91 @@
+"""Parts of an answer that dialects share: results, errors of documents, usage, the service's meta.
+
+The module depends on the public types, on no dialect. Invariant: results are in the order of
+`RerankResult.ranked`, and of a request, only ids, metadata and, where it asks for them, texts are
+repeated.
+"""
+
+from __future__ import annotations
+
+import math
+
+from service.api import (
+    AnswerMeta,
+    DocumentError,
+    Item,
+    Result,
+    ResultMeta,
+    ReturnedDocument,
+    Usage,
+)
+from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+
+_DOCUMENTS_PER_SEARCH_UNIT = 100
+
+
+def results(query: RerankQuery, result: RerankResult) -> list[Result]:
+    """The best `top_n` results with a relevance score of at least `min_score`."""
+    found: list[Result] = []
+    for document in result.ranked[: query.top_n]:
+        relevance = result.model.probability(document.score.logit)
+        if query.min_score is None or relevance >= query.min_score:
+            found.append(_result(query, document, relevance))
+    return found
+
+
+def document_errors(result: RerankResult) -> list[DocumentError]:
+    """The documents without a score, and the error of each."""
+    return [
+        DocumentError(index=index, code=error.code, message=error.sentence())
+        for index, error in result.errors
+    ]
+
+
+def usage(result: RerankResult) -> Usage:
+    """The tokens of every scored pair, whether its result is returned or not."""
+    tokens = sum(document.score.prompt_tokens for document in result.ranked)
+    return Usage(prompt_tokens=tokens, total_tokens=tokens)
+
+
+def search_units(query: RerankQuery) -> int:
+    """Cohere's unit of billing: up to 100 documents of one query."""
+    return math.ceil(len(query.documents) / _DOCUMENTS_PER_SEARCH_UNIT)
+
+
+def answer_meta(query: RerankQuery, result: RerankResult) -> AnswerMeta:
+    """The model's digest, cached pairs, and warnings."""
+    return AnswerMeta(
+        model_digest=result.model.digest,
+        cached_pairs=sum(document.cached for document in result.ranked),
+        tokens={"input_tokens": usage(result).prompt_tokens},
+        billed_units={"search_units": search_units(query)},
+        warnings=list(query.warnings) or None,
+    )
+
+
+def returned_text(query: RerankQuery, index: int) -> str:
+    """The text of a document; "" where it has none."""
+    document = query.documents[index]
+    return "".join(document.texts()) if isinstance(document, Item) else ""
+
+
+def _result(query: RerankQuery, ranked: ScoredDocument, relevance: float) -> Result:
+    document, score = query.documents[ranked.index], ranked.score
+    result = Result(
+        index=ranked.index,
+        relevance_score=relevance,
+        logit=score.logit,
+        meta=ResultMeta(
+            prompt_tokens=score.prompt_tokens,
+            image_tokens=score.image_tokens,
+            truncated=score.truncated,
+            cached=ranked.cached,
+        ),
+    )
+
+    if isinstance(document, Item):
+        result.id = document.id
+        result.metadata = document.metadata
+        if query.return_documents:
+            result.document = ReturnedDocument(text=returned_text(query, ranked.index))
+    return result

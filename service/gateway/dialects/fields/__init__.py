@@ -1,0 +1,1 @@
+"""Fields of requests as every dialect reads them: names, checks, and messages about them."""

@@ -27,6 +27,7 @@ from service.gateway.fleet.pool import WorkerPool
 from service.gateway.modalities import expect_readable
 from service.gateway.model_names import ModelNames
 from service.gateway.parsing.bodies import BodyParser
+from service.gateway.parsing.json_body import Path
 from service.gateway.request_metrics import count_query, count_result
 from service.gateway.rerank import Reranker
 from service.limits import Limits
@@ -184,9 +185,10 @@ class RerankEndpoint:
             return result
 
 
-def _fields(dialects: Sequence[Dialect]) -> frozenset[str]:
+def _fields(dialects: Sequence[Dialect]) -> frozenset[Path]:
     """The fields whose values a dialect of a path may read."""
-    return frozenset().union(*(dialect.fields for dialect in dialects))
+    fields: frozenset[Path] = frozenset()
+    return fields.union(*(dialect.fields for dialect in dialects))
 
 
 def _expect_json(request: Request) -> None:

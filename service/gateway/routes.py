@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from service.api import ErrorBody, RerankAnswer
+from service.api import RerankAnswer
+from service.error_body import ErrorBody
 from service.errors import Forbidden, NoWorker
 from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects.catalogue import DIALECTS

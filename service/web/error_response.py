@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.api import WriteError, flat_body
+from service.error_body import WriteError, flat_body
 from service.errors import Internal, MethodNotAllowed, NotFound, RerankError, Unauthorized
 from service.observability.metrics import ERRORS
 from service.observability.request_context import add_log_fields, request_id

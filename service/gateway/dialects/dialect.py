@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from service.api import WriteError, flat_body
+from service.error_body import WriteError, flat_body
 from service.errors import RerankError
 from service.gateway.dialects.fields.locations import Relocate, relocated, unmoved
 from service.gateway.domain import RerankQuery, RerankResult
+from service.gateway.parsing.json_body import Path
 from service.limits import Limits
 
 OnError = Literal["fail", "skip"]
@@ -53,15 +54,15 @@ class Example:
 class Dialect:
     """A vendor's shape of requests, answers and errors.
 
-    `fields` are the top-level fields whose values `read` uses; a long value of another field is not
-    built. `documents` is the one that lists the documents; None if no top-level field does. The
-    types `request` and `answer` are those of the OpenAPI document. Errors and their locations have
-    the service's own names, and `relocate` gives the vendor's.
+    `fields` are the fields whose values `read` uses; a long value of another field is not built.
+    `documents` is the one that lists the documents; None if no single one does. The types `request`
+    and `answer` are those of the OpenAPI document. Errors and their locations have the service's
+    own names, and `relocate` gives the vendor's.
     """
 
     name: str
     matches: Callable[[RequestMarks], bool]
-    fields: frozenset[str]
+    fields: frozenset[Path]
     read: Read
     write: Write
     request: type[BaseModel]
@@ -69,7 +70,7 @@ class Dialect:
     examples: tuple[Example, ...]
     write_error: WriteError = flat_body
     relocate: Relocate = unmoved
-    documents: str | None = "documents"
+    documents: Path | None = "documents"
 
     def respond(self, query: RerankQuery, result: RerankResult, request_id: str) -> Any:
         """The answer's JSON value, or a pydantic model, with the vendor's locations in errors."""

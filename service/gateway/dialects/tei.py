@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from service.api import Options, flat_body
+from service.api import Options
+from service.error_body import flat_body
 from service.errors import (
     BadRequest,
     InvalidRequest,

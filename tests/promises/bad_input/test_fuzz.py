@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api import ErrorBody, RerankAnswer
+from service.api import RerankAnswer
+from service.error_body import ErrorBody
 from service.errors import BY_CODE
 from tests.conftest import Rerank
 from tests.gateway.encoded_pictures import PICTURES, bare, data_url, with_unwritable_exif

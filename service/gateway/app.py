@@ -47,6 +47,7 @@ from service.gateway.routes import gateway_routes
 from service.gateway.scoring import Scoring
 from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
+from service.gateway.swagger.page import swagger_page
 from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
 from service.web.cors import CrossOrigin
@@ -138,6 +139,7 @@ def create_gateway(
             names,
             limits,
             metrics_public=settings.metrics_public,
+            pages=[swagger_page()] if settings.pages else [],
         )
     )
     add_common_routes(

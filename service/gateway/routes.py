@@ -1,13 +1,13 @@
-"""The gateway's routes. Every route except those of health requires an API key where the gateway
-has keys."""
+"""The gateway's routes. Where the gateway has keys, every route requires one, except those of
+health, of pages, and of the OpenAPI document that a page reads: they hold nothing of a caller."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from service.api import RerankAnswer
@@ -17,12 +17,13 @@ from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.info import OPENAPI_PATH, TITLE, model_entry, model_info
+from service.gateway.info import OPENAPI_PATH, model_entry, model_info
 from service.gateway.model_names import ModelNames
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.limits import Limits
 from service.observability.exposition import metrics_page
 from service.web.error_response import set_error_writer
+from service.web.static_files import StaticContent, StaticPage
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": ErrorBody},
@@ -38,10 +39,12 @@ def gateway_routes(
     limits: Limits,
     *,
     metrics_public: bool = False,
+    pages: Sequence[StaticPage] = (),
 ) -> APIRouter:
     """Every route of the gateway except those of health.
 
-    With `metrics_public`, `/metrics` requires no key.
+    With `metrics_public`, `/metrics` requires no key. `pages` and the OpenAPI document require none
+    either; without pages, nobody but clients reads the document, and it does.
     """
     requires_key = [Depends(authenticator.authenticate)]
     reranking = APIRouter()
@@ -51,15 +54,17 @@ def gateway_routes(
     guarded = APIRouter(dependencies=requires_key)
     _add_models(guarded, pool, names)
     _add_info(guarded, pool, limits)
-    _add_pages(guarded)
 
     measured = APIRouter(dependencies=[] if metrics_public else requires_key)
     _add_metrics(measured)
 
     router = APIRouter()
+    _add_openapi(router if pages else guarded)
     router.include_router(reranking)
     router.include_router(guarded)
     router.include_router(measured)
+    for page in pages:
+        router.include_router(page.router())
     return router
 
 
@@ -136,11 +141,12 @@ def _add_metrics(router: APIRouter) -> None:
         return metrics_page(request)
 
 
-def _add_pages(router: APIRouter) -> None:
+def _add_openapi(router: APIRouter) -> None:
+    contents: list[StaticContent] = []
+
     @router.get(OPENAPI_PATH, include_in_schema=False)
     async def openapi(request: Request) -> Response:
-        return JSONResponse(request.app.openapi())
-
-    @router.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return get_swagger_ui_html(openapi_url=OPENAPI_PATH, title=TITLE)
+        if not contents:
+            body = json.dumps(request.app.openapi(), ensure_ascii=False).encode()
+            contents.append(StaticContent.of(body, "application/json"))
+        return contents[0].response(request)

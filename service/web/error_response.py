@@ -72,7 +72,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     """Answer an error of the framework, such as an unknown path, with the flat error body."""
     status = getattr(error, "status_code", HTTPStatus.INTERNAL_SERVER_ERROR)
     if status == HTTPStatus.NOT_FOUND:
-        return failure_response(no_route(request.app, request.url.path))
+        return failure_response(no_route(request.app, request.scope["path"]))
     if status != HTTPStatus.METHOD_NOT_ALLOWED:
         return failure_response(Internal())
 

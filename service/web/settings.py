@@ -90,6 +90,13 @@ class BrowserSettings(BaseModel):
             "comma-separated; * allows every page; default: none."
         ),
     )
+    pages: bool = Field(
+        True,
+        description=(
+            "Serve the pages for browsers, /docs and /playground; they, and /openapi.json, need no "
+            "key. Otherwise they are not there, and /openapi.json needs one."
+        ),
+    )
 
     @field_validator("cors_origins", mode="before")
     @classmethod

@@ -26,7 +26,7 @@ MAX_FILES = 64
 """Files of one page."""
 _MIN_COMPRESSED_BYTES = 1_024
 """Files below this size are sent as they are."""
-_YEAR_SECONDS = 31_536_000
+_FOREVER = "public, max-age=31536000, immutable"
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -62,13 +62,44 @@ MEDIA_TYPES = _TEXT_TYPES | _BINARY_TYPES
 
 
 @dataclass(frozen=True, slots=True)
-class _Content:
-    """The bytes of a file, compressed too if that makes them smaller, and their digest."""
+class StaticContent:
+    """Bytes that are served as they are: compressed too where they are text, and their digest."""
 
     body: bytes
     compressed: bytes | None
     media_type: str
     digest: str
+
+    @classmethod
+    def of(cls, body: bytes, media_type: str) -> StaticContent:
+        """The content of these bytes; text of some length is compressed once."""
+        compressed = None
+        if media_type in _TEXT_TYPES.values() and len(body) >= _MIN_COMPRESSED_BYTES:
+            compressed = gzip.compress(body, mtime=0)
+        return cls(body, compressed, media_type, hashlib.sha256(body).hexdigest()[:32])
+
+    def response(self, request: Request, *, immutable: bool = False) -> Response:
+        """The content as the client accepts it, or 304 where the client has it.
+
+        With `immutable`, its address names this very content, and it may be cached for ever;
+        otherwise caches ask again each time.
+        """
+        is_compressed = self.compressed is not None and _accepts_gzip(request)
+        etag = f'"{self.digest}-gzip"' if is_compressed else f'"{self.digest}"'
+        headers = {
+            "cache-control": _FOREVER if immutable else "no-cache",
+            "etag": etag,
+            "vary": "accept-encoding",
+            **_SECURITY_HEADERS,
+        }
+        if _has(request, etag):
+            return Response(status_code=304, headers=headers)
+
+        body = self.body
+        if is_compressed and self.compressed is not None:
+            body = self.compressed
+            headers["content-encoding"] = "gzip"
+        return Response(body, media_type=self.media_type, headers=headers)
 
 
 class StaticPage:
@@ -90,7 +121,7 @@ class StaticPage:
         self._folder = path.rpartition("/")[2]
         self._page = page
         self._files = dict(files)
-        self._contents: dict[str, _Content] = {}
+        self._contents: dict[str, StaticContent] = {}
         """Files that have been read, by name; the page itself is the empty name."""
 
     @classmethod
@@ -117,20 +148,21 @@ class StaticPage:
         content = self._contents.get("")
         if content is None:
             content = await self._read_page()
-        return _response(request, content, immutable=False)
+        return content.response(request)
 
     async def _answer_file(self, request: Request, name: str) -> Response:
         if name not in self._files:
             raise NotFound
         content = await self._read_file(name)
-        return _response(request, content, immutable=_version(request) == content.digest)
+        is_named = request.query_params.get("v") == content.digest
+        return content.response(request, immutable=is_named)
 
-    async def _read_file(self, name: str) -> _Content:
+    async def _read_file(self, name: str) -> StaticContent:
         if name not in self._contents:
             self._contents[name] = await anyio.to_thread.run_sync(_read, self._files[name])
         return self._contents[name]
 
-    async def _read_page(self) -> _Content:
+    async def _read_page(self) -> StaticContent:
         """Read the page, and add the digest of each file to the references to it."""
         digests = {name: (await self._read_file(name)).digest for name in self._files}
 
@@ -141,7 +173,7 @@ class StaticPage:
         text = await anyio.to_thread.run_sync(self._page.read_text, "utf-8")
         pattern = rf'(?P<start>\b(?:src|href)="{re.escape(self._folder)}/(?P<name>[^"?#]+))'
         body = re.sub(pattern, versioned, text).encode()
-        self._contents[""] = _content(body, MEDIA_TYPES[".html"])
+        self._contents[""] = StaticContent.of(body, MEDIA_TYPES[".html"])
         return self._contents[""]
 
 
@@ -152,43 +184,8 @@ def _expect_servable(file: Path) -> None:
         raise ValueError(f"{file.name} is larger than {MAX_FILE_BYTES} bytes.")
 
 
-def _read(file: Path) -> _Content:
-    return _content(file.read_bytes(), MEDIA_TYPES[file.suffix])
-
-
-def _content(body: bytes, media_type: str) -> _Content:
-    compressed = None
-    if media_type in _TEXT_TYPES.values() and len(body) >= _MIN_COMPRESSED_BYTES:
-        compressed = gzip.compress(body, mtime=0)
-    return _Content(body, compressed, media_type, hashlib.sha256(body).hexdigest()[:32])
-
-
-def _version(request: Request) -> str | None:
-    return request.query_params.get("v")
-
-
-def _response(request: Request, content: _Content, *, immutable: bool) -> Response:
-    """A file as the client accepts it, or 304 where the client has it.
-
-    With `immutable`, its address names this very content, and it may be cached for ever; otherwise
-    caches ask again each time.
-    """
-    is_compressed = content.compressed is not None and _accepts_gzip(request)
-    etag = f'"{content.digest}-gzip"' if is_compressed else f'"{content.digest}"'
-    headers = {
-        "cache-control": f"public, max-age={_YEAR_SECONDS}, immutable" if immutable else "no-cache",
-        "etag": etag,
-        "vary": "accept-encoding",
-        **_SECURITY_HEADERS,
-    }
-    if _has(request, etag):
-        return Response(status_code=304, headers=headers)
-
-    body = content.body
-    if is_compressed and content.compressed is not None:
-        body = content.compressed
-        headers["content-encoding"] = "gzip"
-    return Response(body, media_type=content.media_type, headers=headers)
+def _read(file: Path) -> StaticContent:
+    return StaticContent.of(file.read_bytes(), MEDIA_TYPES[file.suffix])
 
 
 def _has(request: Request, etag: str) -> bool:

@@ -35,6 +35,8 @@ from service.observability.metrics import FILE_READABLE
 RELOAD_SECONDS = 1.0
 """Time between two reads of the keys file."""
 _NOT_VALID = "This API key is not valid."
+_OTHER_KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key", "apikey", "x-auth-token")
+"""Headers in which clients of other vendors send a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Authenticator:
         constant time each, so that the time taken reveals nothing."""
         shown = [value for name, value in headers if name == b"authorization"]
         if not shown:
-            raise Unauthorized
+            raise _no_authorization(headers)
         if len(shown) > 1:
             raise Unauthorized("There is more than one Authorization header: send one.")
 
@@ -164,6 +166,18 @@ class Authenticator:
         if not found:
             raise Unauthorized(_NOT_VALID)
         return found[0]
+
+
+def _no_authorization(headers: Sequence[tuple[bytes, bytes]]) -> Unauthorized:
+    """The error of a request without the header `Authorization`, which names the header that has
+    the key instead, as other vendors' clients send it."""
+    names = {name for name, _ in headers}
+    for other in _OTHER_KEY_HEADERS:
+        if other.encode() in names:
+            return Unauthorized(
+                f"The header {other} is not read: send the API key as Authorization: Bearer KEY."
+            )
+    return Unauthorized()
 
 
 def caller_of(request: Request) -> Caller:

@@ -37,6 +37,8 @@ CHUNK_BYTES = 2**20
 _UNSCANNED = bytes(range(256)).translate(None, b'"[]{},')
 _BELOW_ASTRAL = bytes(range(0xF0))
 """All bytes but those that start a character of four bytes in UTF-8."""
+_GZIP_MARK = b"\x1f\x8b"
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 """The escape that starts a character beyond the Basic Multilingual Plane."""
 
@@ -66,9 +68,11 @@ class JsonBody:
     ) -> None:
         """Outline a body of which the fields at the paths `needed` are read.
 
-        Raises `InvalidRequest` where it is no JSON object, or has more than `max_delimiters`
-        brackets and commas.
+        Raises `InvalidRequest` where it is no JSON object in UTF-8, or has more than
+        `max_delimiters` brackets and commas.
         """
+        if body.startswith(_GZIP_MARK):
+            raise InvalidRequest("The request body is gzip: send Content-Encoding: gzip with it.")
         delimiters = _count_delimiters(body, max_delimiters, chunk_bytes)
         self._fields = _split_body(body, needed)
         self.names = frozenset(self._fields)
@@ -83,10 +87,7 @@ class JsonBody:
         Raises `InvalidRequest` where a value is no JSON after all.
         """
         fields, self._fields = self._fields, {}
-        try:
-            return {name: _build(field) for name, field in fields.items()}
-        except ValueError:
-            raise _not_json() from None
+        return {name: _build(field) for name, field in fields.items()}
 
     def _character_bytes(self, body: bytes | bytearray) -> int:
         """An upper bound of the memory of all characters."""
@@ -108,7 +109,7 @@ def _split_body(body: bytes | bytearray, needed: Collection[Path]) -> dict[str, 
     except msgspec.ValidationError:
         raise InvalidRequest("The request body must be a JSON object.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _not_json() from None
+        raise _not_json(body) from None
 
 
 def _split_fields(
@@ -165,7 +166,12 @@ def _build(field: _Split) -> Any:
         return {name: _build(inner) for name, inner in field.items()}
     if isinstance(field, list):
         return [_build(raw) for raw in field]
-    return from_json(bytes(field), allow_inf_nan=False)
+
+    value = bytes(field)
+    try:
+        return from_json(value, allow_inf_nan=False)
+    except ValueError:
+        raise _not_json(value) from None
 
 
 def _is_plain(value: bytes | bytearray) -> bool:
@@ -236,7 +242,14 @@ def _depth(brackets: bytes, depth: int) -> int:
     return depth
 
 
-def _not_json() -> InvalidRequest:
+def _not_json(value: bytes | bytearray = b"") -> InvalidRequest:
+    """The error of a value that cannot be parsed; it names the encoding where that is why."""
+    if value.startswith(_UTF_16_MARKS) or b"\0" in value[:4]:
+        return InvalidRequest("The request body looks like UTF-16 or UTF-32: send JSON as UTF-8.")
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return InvalidRequest("The request body is not valid UTF-8: send JSON as UTF-8.")
     return InvalidRequest("The request body is not valid JSON.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import tracemalloc
@@ -170,13 +171,35 @@ def test_depth_is_bounded_whatever_strings_say() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"7", b"null", b'"a"', b"{", b'{"a":1}]', b"]" * 100, b"\xff", b'{"a":"\\ud800"}'],
+    [b"", b"[]", b"7", b"null", b'"a"', b"{", b'{"a":1}]', b"]" * 100, b'{"a":"\\ud800"}'],
 )
 def test_what_is_no_object_is_refused(body: bytes) -> None:
     assert refusal(body) in (
         "The request body is not valid JSON.",
         "The request body must be a JSON object.",
     )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-16", "The request body looks like UTF-16 or UTF-32: send JSON as UTF-8."),
+        ("utf-16-le", "The request body looks like UTF-16 or UTF-32: send JSON as UTF-8."),
+        ("utf-16-be", "The request body looks like UTF-16 or UTF-32: send JSON as UTF-8."),
+        ("utf-32", "The request body looks like UTF-16 or UTF-32: send JSON as UTF-8."),
+        ("latin-1", "The request body is not valid UTF-8: send JSON as UTF-8."),
+        ("cp1252", "The request body is not valid UTF-8: send JSON as UTF-8."),
+    ],
+)
+def test_a_body_in_another_encoding_is_told_which_to_send(encoding: str, said: str) -> None:
+    for text in ('{"query": "für", "documents": ["a"]}', '{"query": "q", "documents": ["ä"]}'):
+        assert refusal(text.encode(encoding)) == said
+
+
+@given(st.binary(max_size=200))
+def test_gzip_without_its_header_is_told_so(data: bytes) -> None:
+    said = "The request body is gzip: send Content-Encoding: gzip with it."
+    assert refusal(gzip.compress(data)) == said
 
 
 def test_of_a_long_field_that_nobody_reads_the_name_is_left() -> None:

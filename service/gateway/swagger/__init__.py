@@ -1,0 +1,1 @@
+"""The API's page at `/docs`: Swagger UI over the OpenAPI document, without any other host."""

@@ -35,11 +35,12 @@ from service.gateway.fleet.dispatch import (
 )
 from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.info import TITLE, openapi_page
+from service.gateway.info import TITLE
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
 from service.gateway.model_names import ModelNames
+from service.gateway.openapi import openapi_document
 from service.gateway.parsing.bodies import BodyParser
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
@@ -149,7 +150,7 @@ def create_gateway(
         log_sample=settings.log_sample,
         cross_origin=CrossOrigin(settings.cors_origins),
     )
-    app.openapi = lambda: openapi_page(  # type: ignore[method-assign]
+    app.openapi = lambda: openapi_document(  # type: ignore[method-assign]
         app, keys=authenticator.requires_key
     )
     return app

@@ -1,5 +1,4 @@
-"""Descriptions of the gateway for clients: its models, the limits of a request, and the OpenAPI
-document.
+"""Descriptions of the gateway for clients: its models, and the limits of a request.
 
 Holds shapes alone; access is checked elsewhere. Invariant: a description does not depend on the
 caller.
@@ -8,20 +7,11 @@ caller.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
-
-from service.api import RerankRequest
 from service.limits import Limits
 from service.wire import WorkerInfo
 
 TITLE = "gmr-rerank"
-OPENAPI_PATH = "/openapi.json"
-_RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
-"""Paths whose requests may be in the service's own shape."""
-_PATHS_WITHOUT_KEY = ("/health/live", "/health/ready")
 
 
 def model_entry(name: str, model: str) -> dict[str, object]:
@@ -54,30 +44,3 @@ def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
         "versions": {TITLE: version(TITLE), "engine": model.engine},
         "engine": {"dtype": model.dtype, "device": model.device},
     }
-
-
-def openapi_page(app: FastAPI, *, keys: bool) -> dict[str, Any]:
-    """The OpenAPI document, made once; `keys` if the gateway requires API keys.
-
-    FastAPI has no schema of the request, because the endpoint parses the body itself: it is added
-    here.
-    """
-    if app.openapi_schema:
-        return app.openapi_schema
-
-    page = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    schema = RerankRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-    page["components"]["schemas"] |= schema.pop("$defs") | {"RerankRequest": schema}
-
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/RerankRequest"}}}
-    for path in _RERANK_PATHS:
-        page["paths"][path]["post"]["requestBody"] = {"required": True, "content": content}
-
-    if keys:
-        page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-        page["security"] = [{"key": []}]
-        for path in _PATHS_WITHOUT_KEY:
-            page["paths"][path]["get"]["security"] = []
-
-    app.openapi_schema = page
-    return page

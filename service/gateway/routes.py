@@ -10,15 +10,15 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.responses import JSONResponse, PlainTextResponse
 
-from service.api import RerankAnswer
 from service.error_body import ErrorBody
 from service.errors import Forbidden, NoWorker
 from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.info import OPENAPI_PATH, model_entry, model_info
+from service.gateway.info import model_entry, model_info
 from service.gateway.model_names import ModelNames
+from service.gateway.openapi import OPENAPI_PATH
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.limits import Limits
 from service.observability.exposition import metrics_page
@@ -89,10 +89,11 @@ def _add_reranking(
             Depends(_errors_written_by(dialects[-1])),
             Depends(authenticator.authenticate),
         ],
-        response_model=RerankAnswer,
+        response_model=None,
         responses=_ERRORS,
         tags=["rerank"],
         name=f"rerank {path}",
+        summary="Rerank",
     )
 
 

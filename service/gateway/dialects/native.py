@@ -39,6 +39,7 @@ from service.gateway.dialects.fields.validation import (
     document_list,
     item_or_error,
 )
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -143,13 +144,68 @@ def _document(value: Any, rank_fields: list[str], index: int, item: ReadItem) ->
 
 EXAMPLES = (
     Example(
-        "Texts, the best two of them with their text",
+        "Texts (Cohere, Jina, Infinity, Xinference), the best two with their text",
         {
-            "model": "gmr-tiny",
             "query": "a red circle",
             "documents": ["a blue square", "a red circle", "a list of numbers"],
             "top_n": 2,
             "return_documents": True,
+        },
+    ),
+    Example(
+        "Pictures and texts (Jina, OpenRouter), each alone or both in one document",
+        {
+            "query": "a red circle",
+            "documents": [
+                {"image": BLUE_SQUARE, "id": "square"},
+                {"text": "drawn on white paper", "image": RED_CIRCLE, "id": "circle"},
+                {"text": "a list of numbers", "id": 3, "metadata": {"page": 12}},
+            ],
+        },
+    ),
+    Example(
+        "A picture as the query",
+        {
+            "query": {"image": RED_CIRCLE},
+            "documents": ["a blue square", "a red circle", "a list of numbers"],
+        },
+    ),
+    Example(
+        "Content parts (vLLM): texts and pictures in their order",
+        {
+            "query": "a red circle",
+            "documents": [
+                {"content": [{"type": "image_url", "image_url": {"url": BLUE_SQUARE}}]},
+                {
+                    "content": [
+                        {"type": "text", "text": "before"},
+                        {"type": "image_url", "image_url": {"url": RED_CIRCLE}},
+                        {"type": "text", "text": "and after"},
+                    ]
+                },
+                "a list of numbers",
+            ],
+        },
+    ),
+    Example(
+        "Documents with fields (Cohere v1's rank_fields)",
+        {
+            "query": "a red circle",
+            "documents": [
+                {"title": "Squares", "text": "a blue square", "author": "a"},
+                {"title": "Circles", "text": "a red circle", "author": "b"},
+            ],
+            "rank_fields": ["title", "text"],
+        },
+    ),
+    Example(
+        "An instruction, a deadline, and a bad document that is listed instead of an error",
+        {
+            "query": "a red circle",
+            "documents": ["a blue square", "", "a red circle"],
+            "instruction": "Find a text that describes the same shape.",
+            "on_error": "skip",
+            "timeout_ms": 30_000,
         },
     ),
 )

@@ -93,7 +93,6 @@ VOYAGE = Dialect(
         Example(
             "Voyage's client: top_k and truncation, the answer in data",
             {
-                "model": "gmr-tiny",
                 "query": "a red circle",
                 "documents": ["a blue square", "a red circle", "a list of numbers"],
                 "top_k": 2,

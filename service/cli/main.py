@@ -14,17 +14,19 @@ import typer
 from model_store.commands import ablate as ablations
 from model_store.commands import convert as converters
 from model_store.commands import evaluate as tiny
+from model_store.commands import instructions, models, publish
 from model_store.commands import mine as negatives
-from model_store.commands import models, publish
 from model_store.commands import size as sizing
 from model_store.commands import train as training
 from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
+from service.cli.rerank import rerank
 from service.cli.serving import (
     check_model,
     check_origins,
+    in_one_process,
     open_server,
     run,
     start_log,
@@ -98,27 +100,11 @@ def serve(
     check_model(for_worker)
     start_log(server, settings, engine=for_worker.engine)
 
-    import httpx
-
-    from service.gateway.app import create_gateway
-    from service.worker.app import create_worker
-    from service.worker.engines.loading import create_engine
-
     welcome = welcome_text(server.url, keys=asks_for_keys(settings))
-    embedded = create_worker(
-        for_worker,
-        create_engine(for_worker),
-        on_ready=lambda: typer.echo(welcome),
-        on_failure=server.fail,
-    )
-
-    transport = httpx.ASGITransport(app=embedded)
-    client = httpx.AsyncClient(
-        transport=transport, base_url="http://worker", timeout=httpx.Timeout(None)
-    )
-    lifespan = embedded.router.lifespan_context(embedded)
     with refusing_keys():
-        served = create_gateway(settings, [client], beside=lifespan)
+        served = in_one_process(
+            settings, for_worker, on_ready=lambda: typer.echo(welcome), on_failure=server.fail
+        )
     run(server, served, settings, "serve")
 
 
@@ -159,6 +145,8 @@ def worker(
     run(server, served, settings, "worker")
 
 
+app.command()(rerank)
+instructions.register(app)
 app.add_typer(keys)
 app.command("settings")(print_settings)
 app.command("metrics")(print_metrics)

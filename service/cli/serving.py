@@ -8,7 +8,7 @@ one sentence before anything is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -93,6 +93,35 @@ def start_log(
     log("starting", version=version("gmr-rerank"), url=server.url)
     if engine:
         log("loading the engine's libraries", engine=engine)
+
+
+def in_one_process(
+    settings: GatewaySettings,
+    for_worker: WorkerSettings,
+    *,
+    on_ready: Callable[[], None],
+    on_failure: Callable[[], None],
+) -> FastAPI:
+    """A gateway whose worker is in this process, and starts and ends with it.
+
+    The worker calls `on_ready`, or `on_failure` where its model cannot be served. Raises
+    `KeysUnusable` where API keys are required and cannot be read.
+    """
+    import httpx
+
+    from service.gateway.app import create_gateway
+    from service.worker.app import create_worker
+    from service.worker.engines.loading import create_engine
+
+    embedded = create_worker(
+        for_worker, create_engine(for_worker), on_ready=on_ready, on_failure=on_failure
+    )
+    transport = httpx.ASGITransport(app=embedded)
+    client = httpx.AsyncClient(
+        transport=transport, base_url="http://worker", timeout=httpx.Timeout(None)
+    )
+    lifespan = embedded.router.lifespan_context(embedded)
+    return create_gateway(settings, [client], beside=lifespan)
 
 
 def run(

@@ -45,6 +45,8 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
     "serve": ("--port", "PORT", "--model", "nothing"),
     "gateway": ("--port", "TAKEN", "--workers", "http://127.0.0.1:1"),
     "worker": ("--port", "PORT", "--model", "nothing"),
+    "rerank": ("query", "nowhere.png"),
+    "instructions": ("nothing",),
     "bench": ("--output", "nowhere/bench.json"),
     "keys create": ("--file", "nowhere/keys.json", "--tenant", "shop"),
     "keys list": ("--file", "nowhere.json"),
@@ -78,7 +80,7 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An empty working folder, without the settings of other tests."""
     monkeypatch.chdir(tmp_path)
-    for name in ("RERANK_DRAIN_SECONDS", "RERANK_REGISTRY", "RERANK_MODEL"):
+    for name in ("RERANK_DRAIN_SECONDS", "RERANK_REGISTRY", "RERANK_MODEL", "RERANK_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -122,6 +124,11 @@ def test_a_wrong_option_ends_with_2_before_anything_is_done(words: tuple[str, ..
     [
         ("serve", "--host", "0.0.0.0"),
         ("gateway",),
+        ("rerank",),
+        ("rerank", " ", "document"),
+        ("rerank", ".", "query"),
+        ("rerank", "query", "document", "--url", "127.0.0.1:8000"),
+        ("rerank", "query", "document", "--instruction", "ArguAnna"),
         ("bench", "--workloads", "X"),
         ("size", "--gpu", "abacus"),
         ("models", "rollback", "name"),

@@ -9,7 +9,11 @@ OVEN's image-description pair at IT-IT. Invariant: there is one instruction for 
 
 from __future__ import annotations
 
+import difflib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
 
 MODALITIES: dict[str, tuple[str, str]] = {
     "T-T": ("text", "text"),
@@ -101,118 +105,56 @@ TRAINING = _by_part(
 )
 """Table 10."""
 
-_QUESTION_SCREENSHOT = "Find a screenshot that relevant to the user's question."
-_MEME = "Retrieve the meme based on the given caption."
-_CAPTION = "Retrieve the caption based on the given meme."
 
-EVALUATION = _by_part(
-    {
-        "T-T": {
-            "ArguAna": "Given a claim, find documents that refute the claim.",
-            "Climate-FEVER": (
-                "Given a claim about climate change, retrieve documents that support or refute "
-                "the claim."
-            ),
-            "CQADupStack": (
-                "Given a question, retrieve detailed question descriptions from Stackexchange "
-                "that are duplicates to the given question."
-            ),
-            "DBPedia": "Given a query, retrieve relevant entity descriptions from DBPedia.",
-            "FiQA2018": (
-                "Given a financial question, retrieve user replies that best answer the question."
-            ),
-            "HotpotQA": (
-                "Given a multi-hop question, retrieve documents that can help answer the question."
-            ),
-            "MSMARCO": (
-                "Given a web search query, retrieve relevant passages that answer the query."
-            ),
-            "NFCorpus": (
-                "Given a question, retrieve relevant documents that best answer the question."
-            ),
-            "NQ": "Given a question, retrieve Wikipedia passages that answer the question.",
-            "Quora": (
-                "Given a question, retrieve questions that are semantically equivalent to the "
-                "given question."
-            ),
-            "SCIDOCS": (
-                "Given a scientific paper title, retrieve paper abstracts that are cited by the "
-                "given paper."
-            ),
-            "SciFact": (
-                "Given a scientific claim, retrieve documents that support or refute the claim."
-            ),
-            "Touche2020": (
-                "Given a question, retrieve detailed and persuasive arguments that answer the "
-                "question."
-            ),
-            "TRECCOVID": "Given a query on COVID-19, retrieve documents that answer the query.",
-        },
-        "I-I": {
-            "Nights": "Find a day-to-day image that looks similar to the provided image.",
-        },
-        "T-I": {
-            "VisualNews": "Identify the news-related image in line with the described event.",
-            "Fashion200k": (
-                "Based on the following fashion description, retrieve the best matching image."
-            ),
-            "Memotion": _MEME,
-            "HatefulMemes": _MEME,
-        },
-        "T-VD": {
-            "TAT-DQA": _QUESTION_SCREENSHOT,
-            "ArxivQA": _QUESTION_SCREENSHOT,
-            "DocVQA": _QUESTION_SCREENSHOT,
-            "MIT Tissue Interaction": _QUESTION_SCREENSHOT,
-            "World Economic Reports": _QUESTION_SCREENSHOT,
-        },
-        "I-T": {
-            "VisualNews": "Find a caption for the news in the given photo.",
-            "Fashion200k": "Find a product description for the fashion item in the image.",
-            "GLDv2": "Retrieve the name of the landmark based on the given image.",
-            "Memotion": _CAPTION,
-            "HatefulMemes": _CAPTION,
-        },
-        "T-IT": {
-            "WebQA": "Find a Wikipedia image that answers this question.",
-            "EDIS": "Find a news image that matches the provided caption.",
-        },
-        "IT-T": {
-            "OVEN": (
-                "Retrieve a Wikipedia paragraph that provides an answer to the given query "
-                "about the image."
-            ),
-            "INFOSEEK": (
-                "Find a paragraph from Wikipedia that answers my question about this image."
-            ),
-            "OKVQA": (
-                "Retrieve documents that provide an answer to the question alongside the image."
-            ),
-            "VizWiz": "Retrieve the correct answer for a question about an image.",
-        },
-        "IT-I": {
-            "FashionIQ": (
-                "Find a fashion image that aligns with the reference image and style note."
-            ),
-            "CIRR": (
-                "Retrieve a day-to-day image that aligns with the modification instructions of "
-                "the provided image."
-            ),
-        },
-        "IT-IT": {
-            "OVEN": (
-                "Retrieve a Wikipedia image-description pair that provides evidence for the "
-                "question of this image."
-            ),
-            "INFOSEEK": (
-                "Find an image and subject description from Wikipedia that answers my question "
-                "about this image."
-            ),
-            "E-VQA": (
-                "Obtain illustrated documents that correspond to the inquiry alongside the "
-                "provided image."
-            ),
-        },
-    }
-)
-"""Table 13."""
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """An instruction of table 13, and the task and data set that it is for."""
+
+    task: str
+    dataset: str
+    instruction: str
+
+    @property
+    def name(self) -> str:
+        """The name by which commands take it, such as `T-T/ArguAna`."""
+        return f"{self.task}/{self.dataset}"
+
+
+def _table_13() -> tuple[Instruction, ...]:
+    text = files(__package__).joinpath("instructions.json").read_text(encoding="utf-8")
+    return tuple(Instruction(**row) for row in json.loads(text))
+
+
+TABLE_13 = _table_13()
+"""Table 13, in the paper's order and spelling; instructions.json holds it."""
+EVALUATION = {(row.task, row.dataset): row.instruction for row in TABLE_13}
+"""Table 13 by (task, data set)."""
+
+
+class NoInstruction(Exception):
+    """A name of no instruction; the message is one sentence with similar names."""
+
+
+def named_instruction(name: str) -> Instruction:
+    """The instruction of table 13 with a name.
+
+    Case does not matter, and the data set alone is enough where table 13 has it for one task.
+    Raises `NoInstruction`.
+    """
+    wanted = name.strip().lower()
+    for row in TABLE_13:
+        if row.name.lower() == wanted:
+            return row
+
+    of_dataset = [row for row in TABLE_13 if row.dataset.lower() == wanted]
+    if len(of_dataset) == 1:
+        return of_dataset[0]
+    if of_dataset:
+        names = " and ".join(row.name for row in of_dataset)
+        raise NoInstruction(f"There are several instructions for {of_dataset[0].dataset}: {names}.")
+
+    known = {row.name.lower(): row.name for row in TABLE_13}
+    known |= {row.dataset.lower(): row.name for row in TABLE_13}
+    similar = difflib.get_close_matches(wanted, known, 1)
+    suggestion = f"did you mean {known[similar[0]]}?" if similar else "`gmr instructions` has them."
+    raise NoInstruction(f"There is no instruction {name[:64]!r}: {suggestion}")

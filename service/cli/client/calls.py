@@ -162,11 +162,14 @@ class Service:
         url = self._url()
         if isinstance(error, httpx.ReadTimeout):
             return CannotCall(f"{url} did not answer in time.")
-        if _is_about_certificates(error):
+        tls_failure = _tls_failure(error)
+        if isinstance(tls_failure, ssl.SSLCertVerificationError):
             return CannotCall(
                 f"The certificate of {url} is not trusted: name the file of its authority's"
                 " certificate in SSL_CERT_FILE."
             )
+        if tls_failure is not None:
+            return CannotCall(f"No TLS connection to {url}: does the URL begin with http://?")
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return CannotCall(f"Nothing answers at {url}.")
         return CannotCall(f"The connection to {url} broke off.")
@@ -204,13 +207,11 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _is_about_certificates(error: BaseException) -> bool:
-    """Whether a certificate that is not trusted is among the causes of an error."""
+def _tls_failure(error: BaseException) -> ssl.SSLError | None:
+    """The failure of TLS among the causes of an error, if there is one."""
     cause: BaseException | None = error
     for _ in range(8):
-        if cause is None:
-            return False
-        if isinstance(cause, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY" in str(cause):
-            return True
+        if cause is None or isinstance(cause, ssl.SSLError):
+            return cause
         cause = cause.__cause__ or cause.__context__
-    return False
+    return None

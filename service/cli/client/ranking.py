@@ -1,0 +1,201 @@
+"""A ranking of any number of documents, by several requests to a service.
+
+Depends on the calls and on batches, not on the terminal. Scores are pointwise, so that those of
+several requests are comparable. Invariant: each document is a result, below `min_score` or `top_n`,
+or an error; one answer never mixes the scores of two models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from service.cli.client.batches import Batch, DocumentError, batches, encoded
+from service.cli.client.calls import CannotCall, Refused, Service
+from service.cli.client.items import Document
+
+_PATH = re.compile(r"^documents\[(\d+)\]")
+"""The path of a document in a sentence of the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What documents are ranked for: the fields of a request without `documents`."""
+
+    query: Mapping[str, str]
+    model: str | None = None
+    instruction: str | None = None
+    top_n: int | None = None
+    min_score: float | None = None
+
+    def options(self) -> bytes:
+        """The fields that are set, as JSON; bad documents are listed, and the rest is ranked."""
+        fields = {
+            "model": self.model,
+            "query": dict(self.query),
+            "instruction": self.instruction,
+            "top_n": self.top_n,
+            "min_score": self.min_score,
+            "on_error": "skip",
+        }
+        return encoded({name: value for name, value in fields.items() if value is not None})
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSizes:
+    """Bounds of the requests of one ranking."""
+
+    documents: int
+    concurrency: int
+    body_bytes: int = 64 * 2**20
+
+
+@dataclass
+class _Answers:
+    """The answers so far, merged: lists are appended, counts are added."""
+
+    model: str = ""
+    digest: str = ""
+    identifier: str = ""
+    results: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[DocumentError] = field(default_factory=list)
+    usage: dict[str, int] = field(default_factory=dict)
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, answer: Mapping[str, Any], batch: Batch) -> list[int]:
+        """Take an answer; returns the positions in the batch that ran out of time.
+
+        Raises `CannotCall` for an answer of another model.
+        """
+        meta = answer.get("meta") or {}
+        digest = str(meta.get("model_digest", ""))
+        if self.identifier and (digest, answer.get("model")) != (self.digest, self.model):
+            raise CannotCall("The service's model was replaced meanwhile: rank once more.")
+        self.model, self.digest = str(answer.get("model", "")), digest
+        self.identifier = self.identifier or str(answer.get("id", "rr"))
+
+        for result in answer["results"]:
+            self.results.append({**result, "index": batch.indexes[result["index"]]})
+        late = self._add_errors(answer.get("errors") or [], batch)
+        _add_counts(self.usage, answer.get("usage") or {})
+        _add_counts(self.meta, meta)
+        return late
+
+    def _add_errors(self, errors: Sequence[Mapping[str, Any]], batch: Batch) -> list[int]:
+        late = []
+        for error in errors:
+            if error["code"] == "deadline_exceeded" and len(batch.indexes) > 1:
+                late.append(error["index"])
+                continue
+            index = batch.indexes[error["index"]]
+            message = _PATH.sub(f"documents[{index}]", str(error["message"]))
+            self.errors.append({**error, "index": index, "message": message})
+        return late
+
+    def ranked(self, question: Question) -> dict[str, Any]:
+        """One answer, in the service's own shape and order."""
+        results = sorted(self.results, key=lambda result: (-result["logit"], result["index"]))
+        return {
+            "id": self.identifier,
+            "object": "rerank",
+            "model": self.model,
+            "results": results[: question.top_n or None],
+            "errors": sorted(self.errors, key=lambda error: error["index"]),
+            "usage": self.usage,
+            "meta": self.meta,
+        }
+
+
+async def rank(
+    service: Service,
+    question: Question,
+    documents: Sequence[Document],
+    sizes: RequestSizes,
+    *,
+    advance: Callable[[int], None],
+) -> dict[str, Any]:
+    """The answer for all documents, in the shape of `POST /rerank`.
+
+    `advance` is called with the number of documents that were scored, or failed. A request that is
+    too large for the service, or that runs out of time, is asked for again in parts. Raises
+    `CannotCall`.
+    """
+    answers = _Answers()
+
+    def failed(error: DocumentError) -> None:
+        answers.errors.append(error)
+        advance(1)
+
+    options = question.options()
+    waiting = batches(
+        documents,
+        max_documents=sizes.documents,
+        max_body_bytes=sizes.body_bytes,
+        options_bytes=len(options),
+        on_error=failed,
+    )
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(sizes.concurrency):
+                tasks.create_task(_work(service, options, waiting, answers, advance))
+    except* CannotCall as failures:
+        raise failures.exceptions[0] from None
+    return answers.ranked(question)
+
+
+async def _work(
+    service: Service,
+    options: bytes,
+    waiting: Iterator[Batch],
+    answers: _Answers,
+    advance: Callable[[int], None],
+) -> None:
+    """Rank batch after batch, each with the parts that it has to be split into."""
+    for batch in waiting:
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            parts += await _rank_part(service, options, part, answers, advance)
+
+
+async def _rank_part(
+    service: Service,
+    options: bytes,
+    part: Batch,
+    answers: _Answers,
+    advance: Callable[[int], None],
+) -> list[Batch]:
+    """Rank one batch; returns smaller ones of the documents that are to be asked for again."""
+    try:
+        answer = await service.rerank_encoded(part.body(options))
+    except Refused as refusal:
+        too_large = refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if too_large and len(part.indexes) > 1:
+            return part.halves()
+        raise
+
+    late = answers.add(answer, part)
+    advance(len(part.indexes) - len(late))
+    again = part.part(late)
+    if not late:
+        return []
+    return again.halves() if len(late) == len(part.indexes) else [again]
+
+
+def _add_counts(total: dict[str, Any], counts: Mapping[str, Any]) -> None:
+    """Add numbers to those of the same name, and lists to lists without repeating; other values
+    are kept."""
+    for name, value in counts.items():
+        if isinstance(value, Mapping):
+            _add_counts(total.setdefault(name, {}), value)
+        elif isinstance(value, int):
+            total[name] = total.get(name, 0) + value
+        elif isinstance(value, list):
+            known = total.setdefault(name, [])
+            known += [each for each in value if each not in known]
+        else:
+            total[name] = value

@@ -1,0 +1,103 @@
+"""One ranking from the command line: finds the service, ranks, and shows the progress.
+
+Depends on calls and the terminal's progress, not on options. Invariant: what the service refuses as
+a whole ends the command with one sentence, and nothing is printed on standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from model_store.commands.console import fail, progress
+from service.cli.client.calls import CannotCall, Service
+from service.cli.client.connection import client_settings, connect
+from service.cli.client.items import Document
+from service.cli.client.ranking import Question, RequestSizes, rank
+
+_QUIET_DOCUMENTS = 1_000
+"""Documents up to which a log gets no lines of progress."""
+_NO_SERVER = (
+    "Start one with `gmr serve`, give --url, or rank in this process with --model gmr-tiny."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that ranks: at a URL, or `model` in this process where there is no URL."""
+
+    url: str | None = None
+    model: str | None = None
+    key_file: Path | None = None
+
+
+def run_ranking(
+    question: Question,
+    documents: Sequence[Document],
+    sizes: RequestSizes,
+    target: Target,
+) -> dict[str, Any]:
+    """The answer of the target; a failure ends the command."""
+    try:
+        return asyncio.run(_ranked(question, documents, sizes, target))
+    except CannotCall as error:
+        fail(str(error))
+
+
+async def _ranked(
+    question: Question, documents: Sequence[Document], sizes: RequestSizes, target: Target
+) -> dict[str, Any]:
+    async with _client(target, sizes.concurrency) as (client, served_model):
+        service = Service(client)
+        try:
+            limits = (await service.info()).get("limits") or {}
+        except CannotCall as error:
+            raise _with_advice(error, target) from None
+
+        fitting = replace(
+            sizes,
+            documents=min(sizes.documents, int(limits.get("max_documents", sizes.documents))),
+            body_bytes=min(sizes.body_bytes, int(limits.get("max_body_bytes", sizes.body_bytes))),
+        )
+        question = replace(question, model=served_model)
+        with _progress(len(documents), fitting.documents) as advance:
+            return await rank(service, question, documents, fitting, advance=advance)
+
+
+@asynccontextmanager
+async def _client(
+    target: Target, connections: int
+) -> AsyncIterator[tuple[httpx.AsyncClient, str | None]]:
+    """A client of the target, and the model to name in requests."""
+    has_url = target.url is not None or client_settings().url is not None
+    if target.model is None or has_url:
+        async with connect(target.url, target.key_file, connections=connections) as client:
+            yield client, target.model
+        return
+
+    from service.cli.client.in_process import service_in_process
+
+    async with service_in_process(target.model) as client:
+        yield client, None
+
+
+def _with_advice(error: CannotCall, target: Target) -> CannotCall:
+    """The error of the first call; without a server on this machine, with the ways to have one."""
+    if str(error).startswith("Nothing answers") and target.url is None:
+        return CannotCall(f"{error} {_NO_SERVER}")
+    return error
+
+
+def _progress(documents: int, of_a_request: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Progress of a long list: a bar on a terminal, and lines of a log for a very long one."""
+    shown_from = of_a_request if sys.stderr.isatty() else _QUIET_DOCUMENTS
+    if documents <= shown_from:
+        return nullcontext(lambda count: None)
+    return progress("Ranked", documents, unit="documents")

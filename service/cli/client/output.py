@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.cli.client.items import Document, lower_first
-from service.cli.client.thumbnails import thumbnail
+from service.cli.client.thumbnails import COLUMNS, thumbnail
 
 _MAX_SHOWN_CHARS = 400
 """Characters of a text in the table."""
@@ -71,12 +71,12 @@ def print_table(
     has_pictures = any(thumbnails)
 
     table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
-    table.add_column("#", justify="right")
+    table.add_column("#", justify="right", no_wrap=True)
     table.add_column("score", no_wrap=True)
     table.add_column("logit", justify="right", no_wrap=True)
     table.add_column("document", overflow="fold")
     if has_pictures:
-        table.add_column("", no_wrap=True)
+        table.add_column("", width=COLUMNS, no_wrap=True)
     for rank, (result, picture) in enumerate(zip(results, thumbnails, strict=True), 1):
         table.add_row(
             str(rank),

@@ -108,7 +108,7 @@ async def test_one_answer_never_mixes_two_models() -> None:
             await ranked(service, texts("1", "2", "3"), 1)
 
 
-async def test_a_proxys_bound_of_bodies_splits_a_request() -> None:
+async def test_a_bound_of_bodies_at_a_proxy_splits_a_request() -> None:
     def scores(*logits: float) -> bytes:
         results = [
             {"index": index, "relevance_score": 0.5, "logit": logit}

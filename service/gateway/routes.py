@@ -19,6 +19,7 @@ from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import model_entry, model_info
 from service.gateway.model_names import ModelNames
 from service.gateway.openapi import OPENAPI_PATH
+from service.gateway.probes import add_probes
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.limits import Limits
 from service.observability.exposition import metrics_page
@@ -55,6 +56,9 @@ def gateway_routes(
     _add_models(guarded, pool, names)
     _add_info(guarded, pool, limits)
 
+    probes = APIRouter()
+    add_probes(probes)
+
     measured = APIRouter(dependencies=[] if metrics_public else requires_key)
     _add_metrics(measured)
 
@@ -65,6 +69,7 @@ def gateway_routes(
     router.include_router(measured)
     for page in pages:
         router.include_router(page.router())
+    router.include_router(probes)
     return router
 
 
@@ -124,6 +129,7 @@ def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:
 
 
 def _add_info(router: APIRouter, pool: WorkerPool, limits: Limits) -> None:
+    @router.get("/meta", include_in_schema=False)  # Weaviate asks for it here
     @router.get("/info", tags=["models"], responses=_ERRORS)
     async def info(request: Request) -> Response:
         """The limits of a request, and the first model that the caller may use."""

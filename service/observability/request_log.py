@@ -26,7 +26,8 @@ from service.observability.request_context import (
 
 OPTIONS = "options"
 """The route, in metrics and logs, of requests that ask for a path's methods."""
-_QUIET = ("/health", "/metrics", "/info", "/score", OPTIONS)
+_PROBES = ("/health", "/.well-known", "/ping", "/v1/health")
+_QUIET = (*_PROBES, "/metrics", "/info", "/score", OPTIONS)
 """Routes logged at debug level: probes, scrapes and preflight requests are frequent, and a worker's
 `/score` is part of a request that the gateway logs."""
 NO_DIALECT = "none"

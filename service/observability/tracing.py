@@ -31,7 +31,7 @@ _KEY = rb"[a-z0-9][a-z0-9_*/-]{0,240}(?:@[a-z][a-z0-9_*/-]{0,13})?"
 _VALUE = rb"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 _MEMBER = re.compile(b"(" + _KEY + b")=" + _VALUE)
 _SERVER_ERROR = 500
-_UNTRACED = ("/health", "/metrics", "/info")
+_UNTRACED = ("/health", "/.well-known", "/ping", "/v1/health", "/metrics", "/info")
 """Paths without spans: probes and scrapes request them every second."""
 _ATTRIBUTES = {
     "model": "gen_ai.request.model",

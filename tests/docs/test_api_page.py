@@ -20,6 +20,7 @@ VALUES = {
     "top_k": 1,
     "truncation": False,
     "return_text": True,
+    "kwargs": '{"instruction": "value"}',
 }
 ROWS = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|$", PAGE, re.MULTILINE))
 

@@ -49,7 +49,8 @@ def document() -> dict[str, Any]:
 def test_an_example_is_answered_in_the_shape_of_its_dialect(
     client: httpx.Client, case: Case
 ) -> None:
-    marks = RequestMarks(frozenset(case.example.body), dict(case.example.headers))
+    headers = httpx.Headers(dict(case.example.headers))
+    marks = RequestMarks(frozenset(case.example.body), headers)
     assert choose(DIALECTS[case.path], marks) is case.dialect
 
     url = case.path.replace("{", "").replace("}", "")

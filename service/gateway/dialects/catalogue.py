@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from service.gateway.dialects.dialect import Dialect, RequestMarks
+from service.gateway.dialects.elasticsearch import ELASTICSEARCH
 from service.gateway.dialects.native import NATIVE, NATIVE_WITH_DATA
-from service.gateway.dialects.tei import TEI
+from service.gateway.dialects.openrouter import OPENROUTER
+from service.gateway.dialects.tei import HUGGING_FACE, TEI
 from service.gateway.dialects.voyage import VOYAGE
+from service.gateway.dialects.weaviate import WEAVIATE
 
 DIALECTS: Mapping[str, Sequence[Dialect]] = {
-    "/rerank": (TEI, VOYAGE, NATIVE),
-    "/v1/rerank": (TEI, VOYAGE, NATIVE_WITH_DATA),
-    "/v2/rerank": (NATIVE,),
+    "/rerank": (TEI, WEAVIATE, ELASTICSEARCH, VOYAGE, NATIVE),
+    "/v1/rerank": (TEI, ELASTICSEARCH, VOYAGE, NATIVE_WITH_DATA),
+    "/v2/rerank": (ELASTICSEARCH, NATIVE),
+    "/api/v1/rerank": (OPENROUTER,),
+    "/": (TEI, HUGGING_FACE),
+    "/invocations": (TEI, NATIVE),
 }
 """The dialects by path; a path may have parameters, as FastAPI writes them."""
 

@@ -22,6 +22,8 @@ from service.api import (
 from service.errors import BadRequest, Loc, RerankError
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
 from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
+from service.gateway.dialects.fields.image_urls import image_url_warnings
+from service.gateway.dialects.fields.kwargs import with_kwargs
 from service.gateway.dialects.fields.locations import moved, relocated
 from service.gateway.dialects.fields.messages import bad_request
 from service.gateway.dialects.fields.names import (
@@ -72,15 +74,19 @@ def read(
     known = {*(names or ()), *beside}
     warnings = unknown_field_warnings([name for name in body if name not in known])
     fields, taken = with_own_names(fields, SYNONYMS)
+    warnings += [f"{name} was taken as {own}." for own, name in taken.items()]
+    fields, kwargs_warnings = with_kwargs(fields)
     documents = fields.pop("documents", None)
 
     check_field_counts(fields.get("query"), ("query",), MAX_OBJECT_FIELDS)
     options = _options(fields, spelled | taken)
     check_instruction(options.instruction, limits)
 
+    items = _documents(documents, options.rank_fields or [], limits, item)
+    warnings += [*kwargs_warnings, *image_url_warnings(options.query, items)]
     return RerankQuery(
         query=options.query,
-        documents=_documents(documents, options.rank_fields or [], limits, item),
+        documents=items,
         model=options.model,
         instruction=options.instruction,
         top_n=options.top_n or None,
@@ -90,7 +96,7 @@ def read(
         skip_errors=(options.on_error or on_error) == "skip",
         timeout_ms=options.timeout_ms,
         cache=options.cache,
-        warnings=(*(f"{name} was taken as {own}." for own, name in taken.items()), *warnings),
+        warnings=tuple(warnings),
     )
 
 
@@ -206,6 +212,14 @@ EXAMPLES = (
             "instruction": "Find a text that describes the same shape.",
             "on_error": "skip",
             "timeout_ms": 30_000,
+        },
+    ),
+    Example(
+        "Xinference's instruction, in the string kwargs",
+        {
+            "query": "a red circle",
+            "documents": ["a blue square", "a red circle", "a list of numbers"],
+            "kwargs": '{"instruction": "Find a shape."}',
         },
     ),
 )

@@ -26,7 +26,7 @@ from service.errors import (
 )
 from service.gateway.dialects import native
 from service.gateway.dialects.answers import results
-from service.gateway.dialects.dialect import Dialect, Example, OnError, RequestMarks
+from service.gateway.dialects.dialect import Dialect, Example, OnError, RequestMarks, any_request
 from service.gateway.dialects.fields.locations import moved
 from service.gateway.dialects.fields.messages import bad_request
 from service.gateway.dialects.fields.names import READ
@@ -54,6 +54,14 @@ class TeiRequest(Options, _TeiOptions):
     query: str
     texts: list[str] = Field(min_length=1)
     return_text: bool = Field(False, description="Return the text of each result.")
+
+
+class HuggingFaceRequest(Options, _TeiOptions):
+    """As `TeiRequest`, under the service's own names."""
+
+    query: str
+    documents: list[str] = Field(min_length=1)
+    return_documents: bool = Field(False, description="Return the text of each result.")
 
 
 class TeiResult(BaseModel):
@@ -150,3 +158,23 @@ TEI = Dialect(
     relocate=moved({"documents": ("texts",), "query": ("query",)}, strings=True),
     documents="texts",
 )
+HUGGING_FACE = replace(
+    TEI,
+    name="hugging-face",
+    matches=any_request,
+    fields=READ | _BESIDE,
+    request=HuggingFaceRequest,
+    examples=(
+        Example(
+            "Elasticsearch's service hugging_face: documents, the answer a bare list",
+            {
+                "query": "a red circle",
+                "documents": ["a blue square", "a red circle", "a list of numbers"],
+                "return_documents": True,
+            },
+        ),
+    ),
+    relocate=moved({"documents": ("documents",), "query": ("query",)}, strings=True),
+    documents="documents",
+)
+"""TEI's answer to `documents`, for clients of an endpoint at Hugging Face."""

@@ -155,12 +155,11 @@ def deep(levels: int) -> list[Any]:
 
 
 def test_unknown_fields_are_named_in_warnings_and_change_nothing() -> None:
-    read = ask(topn=5, task="retrieval.query", prompt="p", kwargs='{"instruction": "i"}')
+    read = ask(topn=5, task="retrieval.query", prompt="p")
     assert read.warnings == (
         "topn is not a known field and had no effect. Is top_n meant?",
         "task is not a known field and had no effect.",
         "prompt is not a known field and had no effect.",
-        "kwargs is not a known field and had no effect.",
     )
     assert (read.top_n, read.instruction) == (None, None)
     assert answered(read)["meta"]["warnings"] == list(read.warnings)

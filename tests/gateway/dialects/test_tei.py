@@ -82,3 +82,18 @@ def test_own_fields_are_reachable(client: httpx.Client) -> None:
             "code": "empty_item",
         }
     ]
+
+
+def test_at_the_root_documents_have_a_bare_list_too(client: httpx.Client) -> None:
+    """Elasticsearch's service `hugging_face` sends them so, and refuses unknown keys."""
+    expected = asked(client).json()
+    assert asked(client, "/").json() == expected
+    assert asked(client, "/invocations").json() == expected
+
+    body = {"query": "a red circle", "documents": TEXTS, "return_documents": True, "top_n": 2}
+    found = client.post("/", json=body).json()
+    assert found == [each | {"text": TEXTS[each["index"]]} for each in expected[:2]]
+
+    refused = client.post("/", json=body | {"documents": ["a", {"image": PICTURE}]})
+    assert refused.json()["error"] == "documents[1] must be a string."
+    assert "results" in client.post("/invocations", json=body).json()

@@ -50,9 +50,9 @@ IGNORED = frozenset(
 
 MAX_WARNINGS = 10
 _KNOWN = frozenset(RerankRequest.model_fields)
-READ = _KNOWN | frozenset((*STEERING, *SYNONYMS))
+READ = _KNOWN | frozenset((*STEERING, *SYNONYMS, "kwargs"))
 """Fields whose values are read. A long value of any other field need not be built."""
-_EXPECTED = _KNOWN | IGNORED | {*SYNONYMS, *STEERING}
+_EXPECTED = _KNOWN | IGNORED | {*SYNONYMS, *STEERING, "kwargs"}
 
 
 def refuse_steering_fields(body: dict[str, Any]) -> None:

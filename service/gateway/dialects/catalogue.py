@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from service.gateway.dialects.dialect import Dialect, RequestMarks
-from service.gateway.dialects.elasticsearch import ELASTICSEARCH
+from service.gateway.dialects.elasticsearch_client import ELASTICSEARCH_CLIENT
 from service.gateway.dialects.native import NATIVE, NATIVE_WITH_DATA
 from service.gateway.dialects.openrouter import OPENROUTER
 from service.gateway.dialects.tei import HUGGING_FACE, TEI
@@ -17,9 +17,9 @@ from service.gateway.dialects.voyage import VOYAGE
 from service.gateway.dialects.weaviate import WEAVIATE
 
 DIALECTS: Mapping[str, Sequence[Dialect]] = {
-    "/rerank": (TEI, WEAVIATE, ELASTICSEARCH, VOYAGE, NATIVE),
-    "/v1/rerank": (TEI, ELASTICSEARCH, VOYAGE, NATIVE_WITH_DATA),
-    "/v2/rerank": (ELASTICSEARCH, NATIVE),
+    "/rerank": (TEI, WEAVIATE, ELASTICSEARCH_CLIENT, VOYAGE, NATIVE),
+    "/v1/rerank": (TEI, ELASTICSEARCH_CLIENT, VOYAGE, NATIVE_WITH_DATA),
+    "/v2/rerank": (ELASTICSEARCH_CLIENT, NATIVE),
     "/api/v1/rerank": (OPENROUTER,),
     "/": (TEI, HUGGING_FACE),
     "/invocations": (TEI, NATIVE),

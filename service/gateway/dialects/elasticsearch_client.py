@@ -1,5 +1,5 @@
-"""Elasticsearch's inference services `cohere`, `jinaai` and `voyageai`, which say in a header that
-they are Elasticsearch.
+"""Elasticsearch as a client: its inference services `cohere`, `jinaai` and `voyageai`, which name
+themselves in a header.
 
 Their parsers refuse keys of a result that they do not know: a result has its index, its score and
 its document, and nothing else. `results` is for `cohere` and `jinaai`, `data` for `voyageai`. The
@@ -45,7 +45,7 @@ class VoyageResult(BaseModel):
     document: str | None = None
 
 
-class ElasticsearchAnswer(BaseModel):
+class ElasticsearchClientAnswer(BaseModel):
     """The answer of the service's own dialect without the service's own keys in its results."""
 
     id: str
@@ -66,7 +66,7 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
     return native.read(body, limits, on_error, names=_NAMES)
 
 
-def _write(query: RerankQuery, result: RerankResult, request_id: str) -> ElasticsearchAnswer:
+def _write(query: RerankQuery, result: RerankResult, request_id: str) -> ElasticsearchClientAnswer:
     found: list[CohereResult] = []
     data: list[VoyageResult] = []
     for each in results(query, result):
@@ -75,7 +75,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Elastic
         text = each.document.text if each.document else None
         data.append(VoyageResult(**scored, document=text))
 
-    return ElasticsearchAnswer(
+    return ElasticsearchClientAnswer(
         id=request_id,
         model=result.model.model,
         results=found,
@@ -86,14 +86,14 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Elastic
     )
 
 
-ELASTICSEARCH = Dialect(
-    name="elasticsearch",
+ELASTICSEARCH_CLIENT = Dialect(
+    name="elasticsearch-client",
     matches=_matches,
     fields=READ,
     read=_read,
     write=_write,
     request=RerankRequest,
-    answer=ElasticsearchAnswer,
+    answer=ElasticsearchClientAnswer,
     examples=(
         Example(
             "Elasticsearch's service cohere: results without keys that its parser refuses",

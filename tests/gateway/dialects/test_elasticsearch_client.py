@@ -1,5 +1,5 @@
-"""Elasticsearch's services over HTTP: a header marks them, and results have no keys that their
-parsers refuse."""
+"""Elasticsearch as a client, over HTTP: a header marks it, and results have no keys that its parsers
+refuse."""
 
 from __future__ import annotations
 

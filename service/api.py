@@ -63,8 +63,8 @@ class ItemPart(NamedTuple):
 class Item(_Strict):
     """A query or a document: a text, an image, or both.
 
-    A string is an item with that text. An image is a data URL, bare base64, or an `https://` URL
-    where the operator allows it.
+    A string is an item with that text, a list one with that content. An image is a data URL, bare
+    base64, or an `https://` URL where the operator allows it.
     """
 
     text: str | None = None
@@ -77,8 +77,10 @@ class Item(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_string(cls, value: Any) -> Any:
-        return {"text": value} if isinstance(value, str) else value
+    def _from_string_or_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"text": value}
+        return {"content": value} if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _is_neither_empty_nor_ambiguous(self) -> Self:
@@ -119,7 +121,10 @@ class Item(_Strict):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
+        item = handler(schema)
+        content = handler.resolve_ref_schema(item)["properties"]["content"]
+        (parts,) = [each for each in content["anyOf"] if each["type"] == "array"]
+        return {"anyOf": [{"type": "string"}, item, parts]}
 
 
 class Options(BaseModel):

@@ -114,7 +114,11 @@ class RerankEndpoint:
             with stage("order"):
                 answer = dialect.respond(query, result, request_id.get())
                 page = to_json(answer, exclude_none=True)
-            return Response(held.replace_with(page), media_type="application/json")
+            return Response(
+                held.replace_with(page),
+                headers=dict(dialect.headers),
+                media_type="application/json",
+            )
 
     def _expect_room(self, caller: Caller) -> None:
         """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
@@ -151,7 +155,9 @@ class RerankEndpoint:
             )
             if listed is None:  # no top-level list: their number is known only now
                 ticket.charge(len(query.documents))
-            return dialect, query
+
+            model = request.path_params.get("model")
+            return dialect, query if model is None else replace(query, model=model)
 
     async def _answer(
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float

@@ -71,6 +71,8 @@ class Dialect:
     write_error: WriteError = flat_body
     relocate: Relocate = unmoved
     documents: Path | None = "documents"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of every answer that is a success."""
 
     def respond(self, query: RerankQuery, result: RerankResult, request_id: str) -> Any:
         """The answer's JSON value, or a pydantic model, with the vendor's locations in errors."""

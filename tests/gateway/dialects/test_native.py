@@ -161,7 +161,7 @@ def test_an_item_with_nothing_in_it_is_empty(item: object) -> None:
     [
         ({"query": None}, ("query",)),
         ({"query": 5}, ("query",)),
-        ({"query": ["q"]}, ("query",)),
+        ({"query": ["q"]}, ("query", "content", 0)),
         ({"query": {"text": 5}}, ("query", "text")),
         ({"query": {"text": "q", "url": "x"}}, ("query", "url")),
         (

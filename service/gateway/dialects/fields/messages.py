@@ -44,6 +44,7 @@ _MESSAGES = {
     "metadata": f"This must be a JSON object of at most {MAX_METADATA_BYTES} bytes.",
     "part": "This must hold what its type names, and nothing else.",
     "content": "This must have either content, or text and image.",
+    "format": "This must have the format text for a text, and base64 or url for an image.",
     "empty_item": "An item needs a text or an image.",
 }
 """Messages by pydantic's error type; the names in braces are from an error's context."""

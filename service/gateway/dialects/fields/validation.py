@@ -89,11 +89,11 @@ def check_field_counts(item: Any, at: Loc, most: int) -> None:
 
 def _objects(item: Any, at: Loc) -> Iterator[tuple[Loc, dict[str, Any]]]:
     """The objects of an item with their locations: the item, its parts, and their `image_url`."""
-    if not isinstance(item, dict):
-        return
-    yield at, item
+    content = item
+    if isinstance(item, dict):
+        yield at, item
+        content = item.get("content")
 
-    content = item.get("content")
     if not isinstance(content, list):
         return
     for index, part in enumerate(content):

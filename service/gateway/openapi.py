@@ -23,6 +23,7 @@ _PATHS_WITHOUT_KEY = ("/health/live", "/health/ready")
 _REFERENCES = "#/components/schemas/{model}"
 _CONVERTER = re.compile(r":\w+(?=})")
 """The type of a parameter in a route's path, which is no part of a path in OpenAPI."""
+_PARAMETER = re.compile(r"{(\w+)")
 _ABOUT = (
     "Reranks texts, images, and both. The same reranker answers in the shapes of several vendors:"
     " the path, the names of a request's fields and its headers decide which."
@@ -46,6 +47,8 @@ def openapi_document(app: FastAPI, *, keys: bool) -> dict[str, Any]:
         requests = [references[path, number, "validation"] for number in range(len(dialects))]
         answers = [references[path, number, "serialization"] for number in range(len(dialects))]
         operation = document["paths"][_CONVERTER.sub("", path)]["post"]
+        for name in _PARAMETER.findall(path):
+            operation.setdefault("parameters", []).append(_path_parameter(name))
         _describe(operation, dialects, _any_of(requests), _any_of(answers))
 
     if keys:
@@ -94,6 +97,12 @@ def _describe(
     for name in sorted(headers):
         header = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
         operation.setdefault("parameters", []).append(header)
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    """A parameter in a path. The example is a name that stands for any model."""
+    schema = {"type": "string", "example": "default/not-specified"}
+    return {"name": name, "in": "path", "required": True, "schema": schema}
 
 
 def _any_of(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:

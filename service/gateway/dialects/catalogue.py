@@ -38,7 +38,7 @@ DIALECTS: Mapping[str, Sequence[Dialect]] = {
     "/api/v1/services/rerank/text-rerank/text-rerank": (DASHSCOPE,),
     "/compatible-api/v1/reranks": (NATIVE,),
     "/_inference/rerank/{model:path}": (ELASTICSEARCH,),
-    "/_inference/{model}": (ELASTICSEARCH,),
+    "/_inference/{model:path}": (ELASTICSEARCH,),
     "/sglang/v1/rerank": (SGLANG,),
 }
 """The dialects by path; a path may have parameters, as FastAPI writes them."""

@@ -21,6 +21,7 @@ from service.gateway.dialects.dialect import Dialect, Example, OnError, any_requ
 from service.gateway.dialects.fields.locations import moved, relocated
 from service.gateway.dialects.fields.messages import REQUIRED
 from service.gateway.dialects.fields.names import READ
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -110,12 +111,26 @@ DASHSCOPE = Dialect(
         Example(
             "DashScope's client: input and parameters, the answer in output",
             {
-                "model": "gmr-tiny",
+                "model": "default/not-specified",
                 "input": {
                     "query": "a red circle",
-                    "documents": ["a blue square", {"text": "a red circle"}],
+                    "documents": ["a blue square", "a red circle", "a list of numbers"],
                 },
                 "parameters": {"top_n": 2, "return_documents": True},
+            },
+        ),
+        Example(
+            "DashScope's client: images",
+            {
+                "model": "default/not-specified",
+                "input": {
+                    "query": {"text": "a red circle"},
+                    "documents": [
+                        {"image": BLUE_SQUARE},
+                        {"image": RED_CIRCLE},
+                        {"text": "a list of numbers"},
+                    ],
+                },
             },
         ),
     ),

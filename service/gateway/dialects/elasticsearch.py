@@ -29,6 +29,7 @@ from service.gateway.dialects.fields.validation import (
     check_field_counts,
     item_or_error,
 )
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -182,9 +183,20 @@ ELASTICSEARCH = Dialect(
             "Elasticsearch's inference API: objects with type, format and value",
             {
                 "query": {"type": "text", "format": "text", "value": "a red circle"},
-                "input": ["a blue square", {"type": "text", "value": "a red circle"}],
+                "input": ["a blue square", "a red circle", "a list of numbers"],
                 "top_n": 2,
                 "return_documents": True,
+            },
+        ),
+        Example(
+            "Elasticsearch's inference API: images",
+            {
+                "query": "a red circle",
+                "input": [
+                    {"type": "image", "format": "base64", "value": BLUE_SQUARE},
+                    {"type": "image", "format": "base64", "value": RED_CIRCLE},
+                    {"type": "text", "value": "a list of numbers"},
+                ],
             },
         ),
     ),

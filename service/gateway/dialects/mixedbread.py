@@ -21,6 +21,7 @@ from service.gateway.dialects.dialect import Dialect, Example, OnError, RequestM
 from service.gateway.dialects.fields.locations import moved
 from service.gateway.dialects.fields.names import READ
 from service.gateway.dialects.fields.validation import item_or_error
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -119,11 +120,21 @@ MIXEDBREAD = Dialect(
         Example(
             "Mixedbread's client: input, the answer in data",
             {
-                "model": "gmr-tiny",
                 "query": "a red circle",
                 "input": ["a blue square", "a red circle", "a list of numbers"],
                 "top_k": 2,
                 "return_input": True,
+            },
+        ),
+        Example(
+            "Mixedbread's client: content parts",
+            {
+                "query": "a red circle",
+                "input": [
+                    {"type": "image_url", "image_url": {"url": BLUE_SQUARE}},
+                    {"type": "image_url", "image_url": {"url": RED_CIRCLE}},
+                    {"type": "text", "text": "a list of numbers"},
+                ],
             },
         ),
     ),

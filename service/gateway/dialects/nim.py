@@ -26,6 +26,7 @@ from service.gateway.dialects.fields.locations import moved
 from service.gateway.dialects.fields.messages import cut
 from service.gateway.dialects.fields.names import IGNORED, READ
 from service.gateway.dialects.fields.validation import item_or_error
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -117,7 +118,7 @@ NIM = Dialect(
         Example(
             "NVIDIA's client: passages, the answer has logits",
             {
-                "model": "gmr-tiny",
+                "model": "default/not-specified",
                 "query": {"text": "a red circle"},
                 "passages": [
                     {"text": "a blue square"},
@@ -125,6 +126,18 @@ NIM = Dialect(
                     {"text": "a list of numbers"},
                 ],
                 "truncate": "END",
+            },
+        ),
+        Example(
+            "NVIDIA's client: images",
+            {
+                "model": "default/not-specified",
+                "query": {"text": "a red circle"},
+                "passages": [
+                    {"text": "", "image": BLUE_SQUARE},
+                    {"text": "a caption", "image": RED_CIRCLE},
+                    {"text": "a list of numbers"},
+                ],
             },
         ),
     ),

@@ -21,6 +21,7 @@ from service.gateway.dialects import native
 from service.gateway.dialects.answers import results
 from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
 from service.gateway.dialects.fields.names import READ
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -101,9 +102,12 @@ SGLANG = Dialect(
         Example(
             "SGLang's client: content parts as lists, the answer a bare list",
             {
-                "model": "gmr-tiny",
                 "query": [{"type": "text", "text": "a red circle"}],
-                "documents": [[{"type": "text", "text": "a red circle"}], "a blue square"],
+                "documents": [
+                    [{"type": "image_url", "image_url": {"url": BLUE_SQUARE}}],
+                    [{"type": "image_url", "image_url": {"url": RED_CIRCLE}}],
+                    "a list of numbers",
+                ],
             },
         ),
     ),

@@ -14,14 +14,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
 from service.api import AnswerMeta, DocumentError, Item, Options, Usage
-from service.error_body import flat_body
-from service.errors import InvalidRequest, RerankError, path_of
+from service.errors import InvalidRequest, RerankError
 from service.gateway.dialects import native
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
 from service.gateway.dialects.dialect import (
@@ -35,6 +33,8 @@ from service.gateway.dialects.fields.locations import moved
 from service.gateway.dialects.fields.messages import REQUIRED, bad_request
 from service.gateway.dialects.fields.names import READ
 from service.gateway.dialects.fields.validation import item_or_error
+from service.gateway.dialects.openai_error import write_openai_error
+from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -216,31 +216,12 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> ScoreAn
     )
 
 
-def write_openai_error(error: RerankError, request_id: str) -> dict[str, Any]:
-    """OpenAI's error object, which vLLM's clients read, beside the service's own body."""
-    kind = HTTPStatus(error.status).phrase.replace(" ", "").removesuffix("Error") + "Error"
-    place = error.problems[0].loc if error.problems else ()
-    described = {
-        "message": error.sentence(),
-        "type": kind,
-        "param": path_of(place) or None,
-        "code": error.status,
-    }
-    return {"error": described} | flat_body(error, request_id)
-
-
-def _dialect(request: type[BaseModel], *examples: Example) -> Dialect:
+def _dialect(name: str, request: type[BaseModel], *examples: Example) -> Dialect:
     """The dialect of one pair of names: the fields of `request` beside the options."""
-    queries, documents = [
-        name for name in request.model_fields if name not in _ScoreRequest.model_fields
-    ]
-
-    def matches(marks: RequestMarks) -> bool:
-        return queries in marks.fields and documents in marks.fields
-
+    queries, documents = _names(request)
     return Dialect(
-        name="vllm-score",
-        matches=matches,
+        name=name,
+        matches=lambda marks: _meant(marks) is request,
         fields=READ | {queries, documents, *_ScoreOptions.model_fields},
         read=partial(_read, queries=queries, documents=documents),
         write=_write,
@@ -253,37 +234,56 @@ def _dialect(request: type[BaseModel], *examples: Example) -> Dialect:
     )
 
 
-_DOCUMENTS = ["a blue square", "a red circle"]
+def _meant(marks: RequestMarks) -> type[BaseModel] | None:
+    """The first of vLLM's requests, in the order in which it tries them, that has both names."""
+    for request in (QueriesAndDocuments, QueriesAndItems, Data, Texts):
+        if all(name in marks.fields for name in _names(request)):
+            return request
+    return None
+
+
+def _names(request: type[BaseModel]) -> list[str]:
+    """The names of the queries and of the documents."""
+    return [name for name in request.model_fields if name not in _ScoreRequest.model_fields]
+
+
+_TEXTS = ["a blue square", "a red circle", "a list of numbers"]
+_IMAGES = [
+    {"content": [{"type": "image_url", "image_url": {"url": BLUE_SQUARE}}]},
+    {"content": [{"type": "image_url", "image_url": {"url": RED_CIRCLE}}]},
+    {"content": [{"type": "text", "text": "a list of numbers"}]},
+]
 _QUERIES_AND_DOCUMENTS = _dialect(
+    "vllm-score",
     QueriesAndDocuments,
     Example(
-        "vLLM: a score for each document",
-        {"model": "gmr-tiny", "queries": "a red circle", "documents": _DOCUMENTS},
+        "vLLM: one query, a score for each document",
+        {"queries": "a red circle", "documents": _TEXTS},
     ),
 )
 VLLM_SCORE = (
-    _QUERIES_AND_DOCUMENTS,
     _dialect(
+        "vllm-score-items",
         QueriesAndItems,
-        Example("vLLM: items", {"queries": "a red circle", "items": _DOCUMENTS}),
+        Example("vLLM: items", {"queries": "a red circle", "items": _TEXTS}),
     ),
     _dialect(
+        "vllm-score-data",
         Data,
-        Example(
-            "vLLM: content parts",
-            {
-                "data_1": "a red circle",
-                "data_2": [{"content": [{"type": "text", "text": "a red circle"}]}],
-            },
-        ),
+        Example("vLLM: content parts", {"data_1": "a red circle", "data_2": _IMAGES}),
     ),
     _dialect(
+        "vllm-score-text",
         Texts,
         Example(
-            "vLLM: a query for each text",
-            {"text_1": ["a blue shape", "a red circle"], "text_2": _DOCUMENTS},
+            "vLLM: a query for each text, and logits",
+            {
+                "text_1": ["a square", "a circle", "a list"],
+                "text_2": _TEXTS,
+                "use_activation": False,
+            },
         ),
     ),
     replace(_QUERIES_AND_DOCUMENTS, matches=any_request),
 )
-"""The dialects of vLLM's pairs of names, in the order in which vLLM tries them."""
+"""The dialects of vLLM's pairs of names; the last one takes what has none of them."""

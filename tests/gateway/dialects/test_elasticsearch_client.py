@@ -1,5 +1,5 @@
-"""Elasticsearch as a client, over HTTP: a header marks it, and results have no keys that its parsers
-refuse."""
+"""Elasticsearch as a client, over HTTP: a header marks it, and results have no keys that it
+refuses."""
 
 from __future__ import annotations
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from service.errors import BY_CODE, Overloaded, RerankError
 from service.web.asgi import add_common_routes, until_disconnect
 from service.web.request_body import read_body
+from tests.web.listening import listening
 
 SECRET = "the text of an exception"
 CAP = 1_000
@@ -79,24 +77,6 @@ class ExampleApp:
 @pytest.fixture
 def example() -> ExampleApp:
     return ExampleApp()
-
-
-@contextmanager
-def listening(app: FastAPI) -> Iterator[int]:
-    """A real server in a thread; gives its port."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.005)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def client_of(example: ExampleApp) -> httpx.AsyncClient:

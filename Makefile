@@ -8,10 +8,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 VLLM := .venv-vllm
 DEPLOY := tests/deploy/tools
 BROWSER := tests/browser/tools
+CLIENTS := .venv-clients
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny chart secrets tools deploy-tools
+.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny chart secrets tools deploy-tools clients
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +24,7 @@ serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
 # Two halves side by side, for both wait a lot. What leans on time is first in one, while images are built in the other.
-test: tools deploy-tools lint $(VLLM)/stamp ## Run everything, from nothing
+test: tools deploy-tools clients lint $(VLLM)/stamp ## Run everything, from nothing
 	@mkdir -p build; $(BIN)/python -m pytest tests/deploy tests/model_store tests/bench >build/tests-beside.txt 2>&1 & beside=$$!; \
 	  trap 'kill $$beside' INT TERM; \
 	  $(BIN)/python -m pytest tests/promises tests --ignore tests/deploy --ignore tests/model_store --ignore tests/bench; first=$$?; \
@@ -93,12 +94,20 @@ tools: $(BROWSER)/node_modules/stamp
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server prometheus chromium >/dev/null; } || \
 	  { echo "The tests need curl, redis-server, prometheus and chromium." >&2; exit 1; }
 
-# helm, the types of operators' objects, and axe-core are in npm's registry.
+# helm, the types of operators' objects, axe-core and clients in JavaScript are in npm's registry.
 deploy-tools: $(DEPLOY)/node_modules/stamp
 %/node_modules/stamp: %/package-lock.json
 	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y nodejs npm >/dev/null; } || \
-	  { echo "The tests of the chart and of pages need npm." >&2; exit 1; }
+	  { echo "The tests of the chart, of pages and of clients need npm." >&2; exit 1; }
 	@npm ci --prefix $* --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Other vendors' clients, which the service is tested with. Those whose pins conflict have an environment each.
+clients: $(CLIENTS)/sdks/stamp $(CLIENTS)/langchain/stamp $(CLIENTS)/llama-index/stamp tests/clients/node/node_modules/stamp
+$(CLIENTS)/%/stamp: tests/clients/requirements/%.txt | $(BIN)/python
+	@echo "Installing clients into $(@D), once."
+	@$(BIN)/python -m venv --without-pip $(@D)
+	@$(BIN)/python -m pip --python $(@D)/bin/python --disable-pip-version-check --quiet install --no-deps --no-compile --requirement $<
 	@touch $@
 
 # Debian keeps the venv module in a package of its own.

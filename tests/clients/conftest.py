@@ -1,4 +1,4 @@
-"""Each block of docs/clients.md, run in each case: served, refused, out of quota, without worker."""
+"""Each block of docs/clients.md, run in each case: served, refused, out of quota, no worker."""
 
 from __future__ import annotations
 

@@ -42,6 +42,7 @@ from service.gateway.media.reader import Media
 from service.gateway.model_names import ModelNames
 from service.gateway.openapi import openapi_document
 from service.gateway.parsing.bodies import BodyParser
+from service.gateway.playground.page import playground_page
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.routes import gateway_routes
@@ -143,6 +144,7 @@ def create_gateway(
             pages=[swagger_page()] if settings.pages else [],
         )
     )
+    app.include_router(playground_page().router())
     add_common_routes(
         app,
         is_ready=pool.ready,

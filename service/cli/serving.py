@@ -142,13 +142,14 @@ def run(
 
 
 def welcome_text(url: str, *, keys: bool) -> str:
-    """An example request, and the address of the API's page."""
+    """An example request, and the addresses of the playground and of the API's page."""
     key = "-H 'authorization: Bearer YOUR-KEY' " if keys else ""
     return f"""
 Ready. Try:
 
   curl -s {url}/rerank {key}-H 'content-type: application/json' -d '{json.dumps(_EXAMPLE)}'
 
+Playground: {url}/playground
 API page: {url}/docs
 """
 

@@ -27,6 +27,7 @@ export function showQuery({ query }) {
   if (box.value !== query.text) box.value = query.text;
   fitHeight(box);
   byId("query-picture").hidden = !query.picture;
+  byId("choose-query-picture").textContent = query.picture ? "Another picture" : "Add a picture";
   if (query.picture) {
     byId("query-image").src = query.picture.preview;
     byId("query-image").alt = `Picture ${query.picture.name}`;

@@ -35,6 +35,13 @@ export function gliding(elements, change) {
   }
 }
 
+/** Scroll to an element that begins below what is seen, as a ranking does on a phone. */
+export function reveal(element) {
+  const { top } = element.getBoundingClientRect();
+  if (top < innerHeight * 0.8) return;
+  element.scrollIntoView({ block: "start", behavior: reduced.matches ? "auto" : "smooth" });
+}
+
 function isSeen({ top, bottom }) {
   return bottom > 0 && top < innerHeight;
 }

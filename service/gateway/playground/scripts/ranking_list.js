@@ -178,7 +178,7 @@ function scoreOf(entry, up) {
     moved.append(silent(`${sign} ${Math.abs(up)}`), aloud(`, ${word} ${Math.abs(up)}`));
     parts.push(moved);
   } else if (up === 0) {
-    parts.push(make("span", { class: "moved" }, silent("="), aloud(", the same rank")));
+    parts.push(aloud(", the same rank"));
   }
   return parts;
 }
@@ -202,7 +202,7 @@ function factsOf(document, entry, problem) {
   const spent = ofImages ? `${count(tokens)} tokens, ${count(ofImages)} of images` : `${count(tokens)} tokens`;
   const facts = [
     make("span", { class: "logit" }, `logit ${sign}${Math.abs(entry.logit).toFixed(2)}`),
-    make("span", {}, spent),
+    make("span", { class: "tokens" }, spent),
   ];
   if (cached) facts.push(make("span", { class: "mark" }, "cached"));
   if (truncated) facts.push(make("span", { class: "mark warn" }, "cut"));

@@ -13,7 +13,7 @@ export async function ownData(name) {
   return response.json();
 }
 
-const SHOWN = 4;
+const SHOWN = 3;
 
 /** A list of buttons, one a sample; `onChoose(sample)` is called with the loaded one. */
 export function offerSamples(list, samples, onChoose) {

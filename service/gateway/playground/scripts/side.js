@@ -41,9 +41,10 @@ export class Side {
     this.#outcome.replaceChildren(summaryOf(outcome));
   }
 
-  /** Show why there is no answer; the older ranking stays, marked as such. */
-  refuse(refused, onPlace) {
-    this.#outcome.replaceChildren(refusalNotice(refused, { onPlace }));
+  /** Show why a request for `documents` has no answer; an older ranking stays, marked as such. */
+  refuse(refused, documents) {
+    const onPlace = ({ key }) => this.#goTo(this.list.card(key));
+    this.#outcome.replaceChildren(refusalNotice(refused, { documents, onPlace }));
     this.#version = -1;
   }
 
@@ -60,6 +61,11 @@ export class Side {
     this.list.show(documents, this.ranking, { before, bars, isStale, problems });
     this.#showHeading();
     return isStale;
+  }
+
+  #goTo(card) {
+    card?.scrollIntoView({ block: "center" });
+    card?.focus();
   }
 
   #showHeading() {

@@ -8,8 +8,6 @@
 import { Picture } from "./pictures.js";
 import { picturesOf } from "./requests.js";
 
-const INDENT = 2;
-
 /** The pictures of a request that no file on disk has as they are sent: pasted, or made smaller. */
 export function unsavedPictures(request) {
   return [...picturesOf(request)].filter(({ path, source }) => !path && !source);
@@ -25,18 +23,17 @@ export function curl(request, { service, hasKey }) {
 
 /** The JSON of a request for a here-document, in which the shell puts pictures as base64. */
 function hereDocument(request) {
-  const commands = [];
-  const json = JSON.stringify(
-    request,
-    (_, value) => {
-      if (!(value instanceof Picture)) return value;
-      commands.push(shellPicture(value));
-      return `\u0000${commands.length - 1}\u0000`;
-    },
-    INDENT,
-  );
-  const escaped = json.replace(/[\\$`]/g, "\\$&");
-  return escaped.replace(/\\\\u0000(\d+)\\\\u0000/g, (_, index) => commands[Number(index)]);
+  return literal(request, {
+    indent: 2,
+    trailing: "",
+    constant: (value) => shellEscaped(JSON.stringify(value)),
+    picture: (picture) => `"${shellPicture(picture)}"`,
+  });
+}
+
+/** Text that the shell leaves as it is in a here-document. */
+function shellEscaped(text) {
+  return text.replace(/[\\$`]/g, "\\$&");
 }
 
 /** The command that prints a picture in base64, as the shell substitutes it. */
@@ -66,7 +63,7 @@ export function python(request, { service, hasKey }) {
   lines.push(`request = ${pythonLiteral(request)}`);
 
   const key = hasKey ? `, headers={"authorization": f"Bearer {os.environ['RERANK_KEY']}"}` : "";
-  lines.push(`answer = httpx.post(${pythonLiteral(`${service}/rerank`)}, json=request${key}, timeout=60)`);
+  lines.push(`answer = httpx.post(${JSON.stringify(`${service}/rerank`)}, json=request${key}, timeout=60)`);
   lines.push(...PRINTING, "");
   return lines.join("\n");
 }
@@ -92,25 +89,34 @@ const PRINTING = [
   "    print(f\"{result['relevance_score']:.4f} {result['index']}\")",
 ];
 
-/** A value as Python writes it, over several lines; a string of JSON is one of Python, too. */
-function pythonLiteral(value, depth = 0) {
-  if (value instanceof Picture) {
-    const [read, path] = value.source ? ["sample", value.source] : ["picture", fileOf(value)];
-    return `${read}(${JSON.stringify(path)})`;
-  }
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value !== "object") return JSON.stringify(value);
+/** A request as Python writes it; a string of JSON is one of Python, too. */
+function pythonLiteral(value) {
+  return literal(value, {
+    indent: 4,
+    trailing: ",",
+    constant: (constant) => JSON.stringify(constant),
+    picture: ({ source, ...picture }) =>
+      source ? `sample(${JSON.stringify(source)})` : `picture(${JSON.stringify(fileOf(picture))})`,
+  });
+}
 
-  const margin = " ".repeat(4 * (depth + 1));
-  const entries = Array.isArray(value)
-    ? value.map((entry) => pythonLiteral(entry, depth + 1))
-    : Object.entries(value).map(
-        ([name, entry]) => `${JSON.stringify(name)}: ${pythonLiteral(entry, depth + 1)}`,
-      );
-  const [open, close] = Array.isArray(value) ? "[]" : "{}";
-  const body = entries.map((entry) => `${margin}${entry},\n`).join("");
-  return `${open}\n${body}${" ".repeat(4 * depth)}${close}`;
+/** A request as nested brackets: a line for each field and each document. */
+function literal(request, style) {
+  const margin = " ".repeat(style.indent);
+  const lines = Object.entries(request).map(([name, value]) => {
+    if (!Array.isArray(value)) return `${margin}"${name}": ${inline(value, style)}`;
+    const items = value.map((item) => `${margin}${margin}${inline(item, style)}`);
+    return `${margin}"${name}": [\n${items.join(",\n")}${style.trailing}\n${margin}]`;
+  });
+  return `{\n${lines.join(",\n")}${style.trailing}\n}`;
+}
+
+/** A value of a request in one line: a constant, a picture, or an item of both. */
+function inline(value, style) {
+  if (value instanceof Picture) return style.picture(value);
+  if (typeof value !== "object") return style.constant(value);
+  const fields = Object.entries(value).map(([name, part]) => `"${name}": ${inline(part, style)}`);
+  return `{${fields.join(", ")}}`;
 }
 
 /** The file that has a picture's bytes: the user's own, or one that the page saves. */

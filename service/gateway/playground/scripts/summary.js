@@ -38,20 +38,22 @@ export function spokenOutcome({ answer, milliseconds }, documents) {
 }
 
 /**
- * A refused request: its message, each place in it, its code and request id.
+ * A refused request for `documents`: its message, each place in it, its code and request id.
  *
- * `onPlace(index)` is called when the user goes to a document that is named.
+ * `onPlace(document)` is called when the user goes to a document that is named.
  */
-export function refusalNotice(refused, { onPlace }) {
+export function refusalNotice(refused, { documents, onPlace }) {
   const notice = make("div", { class: "notice bad", role: "alert" });
   notice.append(make("p", { class: "message" }, refused.message));
 
-  const places = refused.places.filter(({ loc }) => loc.length > 0);
-  if (places.length > 0) {
-    const list = make("ul", { class: "places" });
-    for (const { loc, message } of places) list.append(placeItem(loc, message, onPlace));
-    notice.append(list);
+  const list = make("ul", { class: "places" });
+  for (const { loc, message } of refused.places) {
+    const document = loc[0] === "documents" ? documents[loc[1]] : undefined;
+    const rest = message === refused.message ? "" : ` ${message}`;
+    if (document) list.append(make("li", {}, placeLink(document, onPlace), rest));
+    else if (rest) list.append(make("li", {}, rest));
   }
+  if (list.childElementCount > 0) notice.append(list);
 
   const status = refused.status ? `${refused.status} ${refused.code}` : refused.code;
   const facts = make("p", { class: "facts" }, make("code", {}, status));
@@ -63,25 +65,10 @@ export function refusalNotice(refused, { onPlace }) {
   return notice;
 }
 
-function placeItem(loc, message, onPlace) {
-  const item = make("li");
-  const path = pathOf(loc);
-  if (loc[0] === "documents" && Number.isInteger(loc[1])) {
-    const link = make("button", { type: "button", class: "link" }, make("code", {}, path));
-    link.addEventListener("click", () => onPlace(loc[1]));
-    item.append(link);
-  } else {
-    item.append(make("code", {}, path));
-  }
-  item.append(" ", message);
-  return item;
-}
-
-/** A place in the request as JavaScript writes it. */
-function pathOf(loc) {
-  let path = "";
-  for (const step of loc) path += typeof step === "number" ? `[${step}]` : `${path && "."}${step}`;
-  return path;
+function placeLink(document, onPlace) {
+  const link = make("button", { type: "button", class: "link" }, `Show ${nameOf(document)}`);
+  link.addEventListener("click", () => onPlace(document));
+  return link;
 }
 
 /** A bar with a piece for each stage, and the same as a list in words. */

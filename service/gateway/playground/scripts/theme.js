@@ -3,9 +3,9 @@
 import { byId } from "./elements.js";
 
 const THEMES = [
-  ["", "Theme: system"],
-  ["light", "Theme: light"],
-  ["dark", "Theme: dark"],
+  ["", "system"],
+  ["light", "light"],
+  ["dark", "dark"],
 ];
 
 /** Let the page's button go from theme to theme. */
@@ -13,9 +13,10 @@ export function offerThemes() {
   const button = byId("theme");
   let chosen = 0;
   const show = () => {
-    const [theme, label] = THEMES[chosen];
+    const [theme, name] = THEMES[chosen];
     document.documentElement.dataset.theme = theme;
-    button.textContent = label;
+    byId("theme-name").textContent = name;
+    button.setAttribute("aria-label", `Colour theme: ${name}`);
   };
   button.addEventListener("click", () => {
     chosen = (chosen + 1) % THEMES.length;

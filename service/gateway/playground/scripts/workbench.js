@@ -7,6 +7,7 @@
 
 import { byId, make } from "./elements.js";
 import { downscaled } from "./pictures.js";
+import { reveal } from "./motion.js";
 import { RankLines } from "./rank_lines.js";
 import { movedUp } from "./rankings.js";
 import { count, encoded, isOversized, problemsOf, requestOf } from "./requests.js";
@@ -161,6 +162,7 @@ export class Workbench extends EventTarget {
           spoken.push(this.#refuse(side, failure, documents));
         }
         this.show();
+        if (index === 0) reveal(byId("lists"));
       }
     } catch {
       spoken.push("Cancelled.");
@@ -268,11 +270,7 @@ export class Workbench extends EventTarget {
 
   #refuse(side, failure, documents) {
     const refused = failure instanceof Refused ? failure : notSent(failure);
-    side.refuse(refused, (index) => {
-      const card = side.list.card(documents[index]?.key);
-      card?.scrollIntoView({ block: "center" });
-      card?.focus();
-    });
+    side.refuse(refused, documents);
     if (refused.status === 401) this.dispatchEvent(new CustomEvent("key", { detail: refused }));
     return ""; // the notice is an alert, which is read by itself
   }

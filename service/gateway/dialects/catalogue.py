@@ -12,6 +12,7 @@ from service.gateway.dialects.dashscope import DASHSCOPE
 from service.gateway.dialects.dialect import Dialect, RequestMarks
 from service.gateway.dialects.elasticsearch import ELASTICSEARCH
 from service.gateway.dialects.elasticsearch_client import ELASTICSEARCH_CLIENT
+from service.gateway.dialects.infinity import INFINITY
 from service.gateway.dialects.mixedbread import MIXEDBREAD
 from service.gateway.dialects.native import NATIVE, NATIVE_WITH_DATA
 from service.gateway.dialects.nim import NIM, NIM_MARKED
@@ -40,6 +41,7 @@ DIALECTS: Mapping[str, Sequence[Dialect]] = {
     "/_inference/rerank/{model:path}": (ELASTICSEARCH,),
     "/_inference/{model:path}": (ELASTICSEARCH,),
     "/sglang/v1/rerank": (SGLANG,),
+    "/infinity/rerank": (INFINITY,),
 }
 """The dialects by path; a path may have parameters, as FastAPI writes them."""
 

@@ -48,7 +48,8 @@ def pairs_in(name: str | None, score: str = "relevance_score") -> Callable[[Any]
 
 def in_place(answer: Any) -> Ranking:
     """A ranking of scores in the order of the documents."""
-    scored = [(index, each["score"]) for index, each in enumerate(answer["scores"])]
+    entries = answer["scores"] if "scores" in answer else answer["data"]
+    scored = [(index, each["score"]) for index, each in enumerate(entries)]
     return sorted(scored, key=lambda each: (-each[1], each[0]))
 
 
@@ -70,5 +71,57 @@ FORMS = {
         plain,
         pairs_in("results"),
         headers={"Request-Source": "unspecified:elasticsearch"},
+    ),
+    "infinity": Form("/infinity/rerank", plain, pairs_in("results")),
+    "sglang": Form("/sglang/v1/rerank", plain, pairs_in(None, "score")),
+    "nim": Form(
+        "/v1/ranking",
+        lambda query, documents: {
+            "query": {"text": query},
+            "passages": [each if isinstance(each, dict) else {"text": each} for each in documents],
+        },
+        pairs_in("rankings", "logit"),
+        logits=True,
+    ),
+    "mixedbread": Form(
+        "/v1/reranking",
+        lambda query, documents: {"query": query, "input": documents},
+        pairs_in("data", "score"),
+    ),
+    "dashscope": Form(
+        "/api/v1/services/rerank/text-rerank/text-rerank",
+        lambda query, documents: {"input": plain(query, documents)},
+        lambda answer: pairs_in("results")(answer["output"]),
+    ),
+    "elasticsearch": Form(
+        "/_inference/rerank/default/not-specified",
+        lambda query, documents: {
+            "query": query,
+            "input": [
+                {"type": "image", "value": each["image"]} if isinstance(each, dict) else each
+                for each in documents
+            ],
+        },
+        pairs_in("rerank"),
+    ),
+    "vllm-score": Form(
+        "/score",
+        lambda query, documents: {"queries": query, "documents": documents},
+        in_place,
+    ),
+    "vllm-score-items": Form(
+        "/v1/score",
+        lambda query, documents: {"queries": query, "items": documents},
+        in_place,
+    ),
+    "vllm-score-data": Form(
+        "/score",
+        lambda query, documents: {"data_1": [query] * len(documents), "data_2": documents},
+        in_place,
+    ),
+    "vllm-score-text": Form(
+        "/score",
+        lambda query, documents: {"text_1": query, "text_2": documents},
+        in_place,
     ),
 }

@@ -1,0 +1,109 @@
+"""Infinity's dialect where its answer differs from the service's own: `document` is a string, and
+`raw_scores` are logits.
+
+Its requests look like the service's own, and a path of its own tells it from that. Clients that ask
+for no documents need no such path. The module depends on no HTTP. Invariant: results are best
+first, as in Infinity.
+
+Source: Infinity's `fastapi_schemas/pymodels.py` of 0.0.77.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from service.api import AnswerMeta, DocumentError, RerankRequest, ResultMeta, Usage
+from service.gateway.dialects import native
+from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
+from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
+from service.gateway.dialects.fields.messages import bad_request
+from service.gateway.dialects.fields.names import READ
+from service.gateway.domain import RerankQuery, RerankResult
+from service.limits import Limits
+
+
+class _InfinityOptions(BaseModel):
+    raw_scores: bool = Field(False, description="`relevance_score` is the logit.")
+
+
+class InfinityRequest(RerankRequest, _InfinityOptions):
+    """A request of Infinity's clients, with the service's own fields where a client sends them."""
+
+
+class InfinityResult(BaseModel):
+    """One ranked document; `document` is its text."""
+
+    index: int
+    relevance_score: float
+    document: str | None = None
+    logit: float
+    id: str | int | None = None
+    metadata: dict[str, Any] | None = None
+    meta: ResultMeta
+
+
+class InfinityAnswer(BaseModel):
+    """The answer in Infinity's shape, with the service's own `errors` and `meta`."""
+
+    object: Literal["rerank"] = "rerank"
+    id: str
+    model: str
+    created: int = Field(description="Seconds since 1970.")
+    results: list[InfinityResult]
+    usage: Usage
+    errors: list[DocumentError]
+    meta: AnswerMeta
+
+
+def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuery:
+    sent = {name: value for name, value in body.items() if value is not None}
+    try:
+        options = _InfinityOptions.model_validate(sent)
+    except ValidationError as error:
+        raise bad_request(error) from None
+    return replace(native.read(body, limits, on_error), answer_options=options.raw_scores)
+
+
+def _write(query: RerankQuery, result: RerankResult, request_id: str) -> InfinityAnswer:
+    found: list[InfinityResult] = []
+    for each in results(query, result):
+        changed: dict[str, Any] = {"document": each.document.text if each.document else None}
+        if query.answer_options:
+            changed["relevance_score"] = each.logit
+        found.append(InfinityResult(**dict(each) | changed))
+
+    return InfinityAnswer(
+        id=request_id,
+        model=result.model.model,
+        created=int(time.time()),
+        results=found,
+        usage=usage(result),
+        errors=document_errors(result),
+        meta=answer_meta(query, result),
+    )
+
+
+INFINITY = Dialect(
+    name="infinity",
+    matches=any_request,
+    fields=READ | {"raw_scores"},
+    read=_read,
+    write=_write,
+    request=InfinityRequest,
+    answer=InfinityAnswer,
+    examples=(
+        Example(
+            "Infinity's client: documents as strings, in the answer too",
+            {
+                "query": "a red circle",
+                "documents": ["a blue square", "a red circle", "a list of numbers"],
+                "top_n": 2,
+                "return_documents": True,
+            },
+        ),
+    ),
+)

@@ -21,7 +21,7 @@ from tests.processes import Gmr
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = 60
+EXAMPLES = 15
 CHECKS = (not_a_server_error, content_type_conformance, response_schema_conformance)
 FLAT = {"code", "message", "detail", "request_id"}
 
@@ -53,11 +53,16 @@ def test_every_answer_is_described_and_none_is_a_failure_of_ours(case: Case, url
 
     if answer.status_code >= 400:
         body = answer.json()
-        assert body.keys() - {"errors"} == FLAT
+        assert body.keys() >= FLAT  # some dialects have their vendor's keys, too
         assert answer.status_code == BY_CODE[body["code"]].status
         assert body["message"] == body["detail"]
         assert answer.headers["x-request-id"] == [body["request_id"]]
 
 
 def _sets_a_deadline(case: Case) -> bool:
-    return isinstance(case.body, dict) and case.body.get("timeout_ms") is not None
+    """True if a body has a deadline, in an object of it too."""
+    body = case.body
+    if not isinstance(body, dict):
+        return False
+    objects = [body, *(value for value in body.values() if isinstance(value, dict))]
+    return any(each.get("timeout_ms") is not None for each in objects)

@@ -85,7 +85,8 @@ def _describe(
     answer: dict[str, Any],
 ) -> None:
     """Add the dialects of a path, and the bodies of its requests and answers, to its operation."""
-    operation["summary"] = f"Rerank ({', '.join(dialect.name for dialect in dialects)})"
+    titles = dict.fromkeys(dialect.title for dialect in dialects)
+    operation["summary"] = f"Rerank ({', '.join(titles)})"
     content = {"schema": request, "examples": _examples(dialects)}
     operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     operation["responses"]["200"]["content"] = {"application/json": {"schema": answer}}

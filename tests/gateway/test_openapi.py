@@ -70,7 +70,7 @@ def test_every_dialect_has_an_example_in_the_document() -> None:
         for dialect in dialects:
             assert dialect.examples
             assert all(example.body in shown for example in dialect.examples)
-            assert dialect.name in paths[path]["post"]["summary"]
+            assert dialect.title in paths[path]["post"]["summary"]
 
 
 def references(value: object) -> Iterator[str]:

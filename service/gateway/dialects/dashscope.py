@@ -101,6 +101,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> DashSco
 
 DASHSCOPE = Dialect(
     name="dashscope",
+    title="DashScope",
     matches=any_request,
     fields=READ | {*_OBJECTS, ("input", "query"), ("input", "documents")},
     read=_read,

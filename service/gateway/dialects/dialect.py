@@ -54,6 +54,7 @@ class Example:
 class Dialect:
     """A vendor's shape of requests, answers and errors.
 
+    `name` is for logs and metrics, `title` is the vendor's own name for readers.
     `fields` are the fields whose values `read` uses; a long value of another field is not built.
     `documents` is the one that lists the documents; None if no single one does. The types `request`
     and `answer` are those of the OpenAPI document. Errors and their locations have the service's
@@ -61,6 +62,7 @@ class Dialect:
     """
 
     name: str
+    title: str
     matches: Callable[[RequestMarks], bool]
     fields: frozenset[Path]
     read: Read

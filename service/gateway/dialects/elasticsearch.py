@@ -172,6 +172,7 @@ def _relocate(loc: Loc) -> Loc:
 
 ELASTICSEARCH = Dialect(
     name="elasticsearch",
+    title="Elasticsearch inference",
     matches=any_request,
     fields=READ | {*_NAMES, _SETTINGS},
     read=_read,

@@ -88,6 +88,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Elastic
 
 ELASTICSEARCH_CLIENT = Dialect(
     name="elasticsearch-client",
+    title="Elasticsearch services",
     matches=_matches,
     fields=READ,
     read=_read,

@@ -89,6 +89,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Infinit
 
 INFINITY = Dialect(
     name="infinity",
+    title="Infinity",
     matches=any_request,
     fields=READ | {"raw_scores"},
     read=_read,

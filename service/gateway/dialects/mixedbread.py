@@ -110,6 +110,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Mixedbr
 
 MIXEDBREAD = Dialect(
     name="mixedbread",
+    title="Mixedbread",
     matches=_matches,
     fields=READ | _NAMES.keys(),
     read=_read,

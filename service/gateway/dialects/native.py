@@ -225,6 +225,7 @@ EXAMPLES = (
 )
 NATIVE = Dialect(
     name="native",
+    title="Cohere, Jina, vLLM",
     matches=any_request,
     fields=READ,
     read=read,

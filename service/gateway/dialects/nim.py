@@ -108,6 +108,7 @@ def _write_error(error: RerankError, request_id: str) -> dict[str, Any]:
 
 NIM = Dialect(
     name="nim",
+    title="NVIDIA NIM",
     matches=any_request,
     fields=READ | _NAMES.keys(),
     read=_read,

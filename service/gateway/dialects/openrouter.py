@@ -77,6 +77,7 @@ def _write_error(error: RerankError, request_id: str) -> dict[str, Any]:
 
 OPENROUTER = Dialect(
     name="openrouter",
+    title="OpenRouter",
     matches=any_request,
     fields=READ,
     read=_read,

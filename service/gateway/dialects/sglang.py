@@ -92,6 +92,7 @@ def _write_error(error: RerankError, request_id: str) -> dict[str, Any]:
 
 SGLANG = Dialect(
     name="sglang",
+    title="SGLang",
     matches=any_request,
     fields=READ,
     read=_read,

@@ -138,6 +138,7 @@ def _named(error: RerankError) -> dict[str, str]:
 _BESIDE = frozenset(_TeiOptions.model_fields)
 TEI = Dialect(
     name="tei",
+    title="TEI",
     matches=_matches,
     fields=READ | _NAMES.keys() | _BESIDE,
     read=_read,
@@ -161,6 +162,7 @@ TEI = Dialect(
 HUGGING_FACE = replace(
     TEI,
     name="hugging-face",
+    title="Hugging Face",
     matches=any_request,
     fields=READ | _BESIDE,
     request=HuggingFaceRequest,

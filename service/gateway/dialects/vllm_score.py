@@ -221,6 +221,7 @@ def _dialect(name: str, request: type[BaseModel], *examples: Example) -> Dialect
     queries, documents = _names(request)
     return Dialect(
         name=name,
+        title="vLLM score",
         matches=lambda marks: _meant(marks) is request,
         fields=READ | {queries, documents, *_ScoreOptions.model_fields},
         read=partial(_read, queries=queries, documents=documents),

@@ -83,6 +83,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> VoyageA
 
 VOYAGE = Dialect(
     name="voyage",
+    title="Voyage",
     matches=_matches,
     fields=READ,
     read=_read,

@@ -94,6 +94,7 @@ def _write_error(error: RerankError, request_id: str) -> dict[str, Any]:
 
 WEAVIATE = Dialect(
     name="weaviate",
+    title="Weaviate",
     matches=_matches,
     fields=READ,
     read=_read,

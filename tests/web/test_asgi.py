@@ -183,7 +183,7 @@ async def test_unknown_paths_and_methods_are_is_flat(example: ExampleApp) -> Non
         ("/v1/length", "POST /length"),
         ("/v1/v1/length", "POST /length"),
         ("/LENGTH", "POST /length"),
-        ("/lenght", "POST /length"),
+        ("/lengths", "POST /length"),
         ("/health/alive", "GET /health/live"),
         ("/completely/else", None),
         ("/" + "a" * 10_000, None),

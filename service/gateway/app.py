@@ -141,10 +141,9 @@ def create_gateway(
             names,
             limits,
             metrics_public=settings.metrics_public,
-            pages=[swagger_page()] if settings.pages else [],
+            pages=[swagger_page(), playground_page()] if settings.pages else [],
         )
     )
-    app.include_router(playground_page().router())
     add_common_routes(
         app,
         is_ready=pool.ready,

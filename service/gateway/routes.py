@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from service.error_body import ErrorBody
 from service.errors import Forbidden, NoWorker
@@ -67,8 +67,7 @@ def gateway_routes(
     router.include_router(reranking)
     router.include_router(guarded)
     router.include_router(measured)
-    for page in pages:
-        router.include_router(page.router())
+    _add_pages(router, pages)
     router.include_router(probes)
     return router
 
@@ -146,6 +145,18 @@ def _add_metrics(router: APIRouter) -> None:
     async def metrics(request: Request) -> Response:
         """Prometheus' text format, or OpenMetrics."""
         return metrics_page(request)
+
+
+def _add_pages(router: APIRouter, pages: Sequence[StaticPage]) -> None:
+    """Add the pages; the address without a path, which people type, leads to the first of them."""
+    for page in pages:
+        router.include_router(page.router())
+    if not pages:
+        return
+
+    @router.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse(pages[0].path.removeprefix("/"))
 
 
 def _add_openapi(router: APIRouter) -> None:

@@ -25,6 +25,7 @@ from service.gateway.admission.authentication import Authenticator, Caller, call
 from service.gateway.admission.keys import KeysUnusable, digest, new_key
 from service.gateway.admission.quotas import Quota
 from service.gateway.app import create_gateway
+from service.gateway.probes import LIVE_PATHS, READY_PATHS
 from service.gateway.settings import GatewaySettings
 from service.wire import ScoreCall
 from tests.gateway.stand_in import INFO, StandIn, reply, scored
@@ -33,8 +34,19 @@ from tests.metrics import metric_value
 KEY, OTHER, PLAIN = new_key(), new_key(), new_key()
 ADAPTER = structs.replace(INFO, model="adapter", digest="sha256:adapter")
 NOBODY = 65_534
-OPEN = {"/health/live", "/health/ready", "/docs", "/docs/{name}", "/openapi.json"}
-"""Routes that hold nothing of a caller: probes, and the page that a key is typed into."""
+OPEN = {
+    "/": "/",
+    "/health/live": "/health/live",
+    "/health/ready": "/health/ready",
+    "/openapi.json": "/openapi.json",
+    "/docs": "/docs",
+    "/docs/{name}": "/docs/start.js",
+    "/playground": "/playground",
+    "/playground/{name}": "/playground/app.js",
+    **{path: path for path in (*READY_PATHS, *LIVE_PATHS)},
+}
+"""Routes that hold nothing of a caller, each with an address: probes, and the pages that a key is
+typed into."""
 
 
 def entry(key: str, **fields: Any) -> dict[str, Any]:
@@ -341,12 +353,12 @@ async def test_every_other_route_asks_for_a_key() -> None:
     async with gateway(api_keys=SecretStr(PLAIN)) as (client, app):
         walked = 0
         for path, method in routes(app):
-            url = path.replace("{name}", "start.js")
-            answer = await client.request(method, url)
-            if path in OPEN:
-                assert answer.status_code == 200
+            if path in OPEN and method == "GET":
+                answer = await client.get(OPEN[path], follow_redirects=True)
+                assert answer.status_code == 200, path
                 continue
             walked += 1
+            answer = await client.request(method, path)
 
             assert refused(answer), path
             assert refused(await client.request(method, path, headers=bearing(KEY))), path
@@ -388,10 +400,18 @@ async def test_a_key_in_another_vendors_header_is_told_where_it_belongs(name: st
 
 async def test_without_pages_the_description_asks_for_a_key() -> None:
     async with gateway(api_keys=SecretStr(PLAIN), pages=False) as (client, _):
-        for path in ("/docs", "/docs/start.js"):
-            assert (await client.get(path, headers=bearing(PLAIN))).status_code == 404
+        for path in ("/", "/docs", "/docs/start.js", "/playground", "/playground/app.js"):
+            # vendors' clients may post to the root
+            assert (await client.get(path, headers=bearing(PLAIN))).status_code in (404, 405)
         assert refused(await client.get("/openapi.json"))
         assert (await client.get("/openapi.json", headers=bearing(PLAIN))).status_code == 200
+
+
+async def test_the_address_without_a_path_leads_to_a_page() -> None:
+    async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
+        answer = await client.get("/")
+        assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+        assert "gmr-rerank API" in (await client.get("/", follow_redirects=True)).text
 
 
 async def test_without_keys_nothing_asks_for_one() -> None:
@@ -412,7 +432,7 @@ async def test_metrics_may_be_public() -> None:
     [
         ("GET", "/nowhere"),
         ("GET", "/rerank/"),
-        ("GET", "/health"),
+        ("GET", "/health/other"),
         ("GET", "/INFO"),
         ("HEAD", "/rerank"),
         ("TRACE", "/rerank"),

@@ -185,14 +185,16 @@ def test_what_follows_a_body_that_is_longer_than_announced_is_no_request(served:
             200,
         ),
         (get(b"/health/live", b"upgrade: websocket", b"sec-websocket-version: 13"), 200),
-        (get(b"http://elsewhere/metrics"), 404),
+        (get(b"http://elsewhere/health/live"), 200),
+        (get(b"http://elsewhere/nowhere"), 404),
         (get(b"elsewhere:443", method=b"CONNECT"), 404),
-        (get(b"*", method=b"OPTIONS"), 404),
+        (get(b"*", method=b"OPTIONS"), 204),
+        (get(b"/nowhere", method=b"OPTIONS"), 404),
         (get(b"/%00%ff/..%2f..%2fetc/passwd"), 404),
         (get(b"/health/../metrics"), 404),
-        (get(b"//health/live"), 404),
+        (get(b"//health/live"), 200),
         (get(b"/health/live/"), 200),
-        (get(b"/health/live//"), 404),
+        (get(b"/health//live//"), 200),
         (get(b"/" + b"a" * (MAX_HEADER_BYTES // 2)), 404),
         (get(b"/rerank", method=b"FOO"), 405),
         (get(b"/rerank", method=b"A" * 10_000), 405),
@@ -217,8 +219,8 @@ def test_what_follows_a_body_that_is_longer_than_announced_is_no_request(served:
 )
 def test_what_is_sound_gets_its_own_answer(served: Gmr, sent: bytes, status: int) -> None:
     received = send_raw(served.url, sent)
-    if status == 200:
-        assert answer_of(received)[0] == 200
+    if status < 400:
+        assert answer_of(received)[0] == status
     else:
         is_flat(received, status)
 

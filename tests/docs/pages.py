@@ -17,6 +17,7 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "docker" / "README.md",
     ROOT / "deploy" / "helm" / "README.md",
+    ROOT / "examples" / "rag" / "README.md",
 ]
 CONFIGURATION = [
     *sorted((ROOT / "deploy" / "alerts").glob("*.yaml")),

@@ -35,7 +35,7 @@ MENTIONED = [command for page in PAGES for command in inline_commands(page, "gmr
 TARGETS = set(
     re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 )
-FOLDERS = ("docs", "deploy", "docker", "tests", "service", "model_store")
+FOLDERS = ("docs", "deploy", "docker", "examples", "tests", "service", "model_store")
 TOOLS = {
     *(
         "base64",

@@ -69,6 +69,7 @@ def running(folder: Path, clients: Sequence[str]) -> Iterator[Targets]:
     settings = {
         "RERANK_API_KEYS_FILE": str(keys),
         "RERANK_READ_TIMEOUT_SECONDS": "600",  # for the requests in flight
+        "RERANK_CAPACITY_TOKENS": "10000000",  # all clients ask at the same time
     }
     worker_port = free_port()
     workers = ("--workers", f"http://127.0.0.1:{worker_port}")

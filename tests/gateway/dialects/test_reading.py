@@ -1,4 +1,4 @@
-"""Any JSON object is read or refused in every dialect, and a refusal names places of its request."""
+"""Any JSON object is read or refused in every dialect, and a refusal names places of it."""
 
 from __future__ import annotations
 

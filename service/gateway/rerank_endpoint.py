@@ -81,7 +81,8 @@ class RerankEndpoint:
         clock = asyncio.get_running_loop().time
         arrived = clock()
         caller = caller_of(request)
-        add_log_fields(tenant=caller.name())
+        # until the body is read, a failure counts as one of the dialect that takes any request
+        add_log_fields(tenant=caller.name(), dialect=dialects[-1].name)
 
         _expect_json(request)
         self._expect_room(caller)

@@ -45,11 +45,11 @@ several calls."""
 
 REQUEST_SECONDS = histogram(
     "rerank_request_duration_seconds",
-    "Time to answer a request; dialect is 'worker' for a gateway's calls to a worker, "
-    "'none' for routes that rerank nothing.",
+    "Time to answer a request; dialect is a vendor's shape of requests, 'worker' for a gateway's "
+    "calls to a worker, 'none' for routes that rerank nothing.",
     SECONDS,
     route=OPEN,
-    dialect=("native", "worker", "none"),
+    dialect=OPEN,
     status=OPEN,
 )
 STAGE_SECONDS = histogram(

@@ -100,6 +100,23 @@ async def test_without_a_ready_worker_no_body_is_read() -> None:
         assert shed("no_worker") == before + 1
 
 
+@pytest.mark.parametrize(
+    ("path", "dialect"),
+    [("/rerank", "native"), ("/score", "vllm-score"), ("/v1/ranking", "nim")],
+)
+async def test_a_failure_before_the_body_is_read_counts_as_one_of_the_paths_dialect(
+    path: str, dialect: str
+) -> None:
+    """The error rate of reranking leaves out requests of no dialect."""
+    labels = {"route": path, "dialect": dialect, "status": "503"}
+    worker = Gated()
+    worker.info = None
+    async with gateway(worker, ready=False) as client:
+        before = metric_value("rerank_request_duration_seconds_count", **labels)
+        assert (await client.post(path, content=unread())).is_server_error
+    assert metric_value("rerank_request_duration_seconds_count", **labels) == before + 1
+
+
 async def test_when_the_line_is_full_no_body_is_read_and_no_image_decoded() -> None:
     worker = Gated()
     async with gateway(worker, capacity_tokens=1, max_queued_requests=1) as client:

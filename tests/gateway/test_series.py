@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from service.errors import BY_CODE
 from service.gateway.app import create_gateway
+from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.fleet.pool import MAX_NAME, MOST_MODELS
-from service.gateway.info import OPENAPI_PATH, RERANK_PATHS
+from service.gateway.openapi import OPENAPI_PATH
 from service.gateway.settings import GatewaySettings
 from service.observability.metric_types import LABELS
 from service.wire import Refused, ScoreCall, Scored, ScoreReply, WorkerInfo
@@ -33,6 +34,7 @@ PATHS = (
     "/metrics",
     "/score",
     "/",
+    "/_inference/rerank/x",
 )
 FIELDS = (
     "model",
@@ -48,8 +50,9 @@ FIELDS = (
     "texts",
 )
 
-ROUTES = {*RERANK_PATHS, *PATHS, "unknown", OPENAPI_PATH} - {"/health/x", "/score", "/"}
-STATUSES = {"200", "405", *(str(kind.status) for kind in BY_CODE.values())}
+ROUTES = {*DIALECTS, *PATHS, "unknown", "options", OPENAPI_PATH} - {"/health/x"}
+NAMES = {dialect.name for dialects in DIALECTS.values() for dialect in dialects}
+STATUSES = {"200", "204", "405", *(str(kind.status) for kind in BY_CODE.values())}
 BY_STATUS = {f"rerank_request_duration_seconds{end}" for end in ("", "_count", "_sum")}
 """A route may have a status for the first time; there are few of both."""
 
@@ -129,6 +132,7 @@ async def test_no_request_and_no_reply_makes_series() -> None:
                 )
                 assert label != "status" or value in STATUSES
                 assert label != "route" or value in ROUTES
+                assert label != "dialect" or value in {*NAMES, "none"}
 
 
 async def test_made_up_models_have_few_series_and_short_names() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
 
+from tests.browser.playground import Playground
 from tests.browser.watching import watch
+from tests.conftest import CALM, free_port, running
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
@@ -60,17 +61,36 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
     assert problems == []
 
 
-@asynccontextmanager
-async def answers(page: Page, path: str) -> AsyncIterator[list[int]]:
-    """The statuses of the answers from a path while the `async with` block runs."""
-    statuses: list[int] = []
+OpenPlayground = Callable[..., Awaitable[Playground]]
 
-    def note(response: Any) -> None:
-        if response.url.endswith(path):
-            statuses.append(response.status)
 
-    page.on("response", note)
-    try:
-        yield statuses
-    finally:
-        page.remove_listener("response", note)
+@pytest.fixture
+def open_playground(open_page: OpenPage, server: str) -> OpenPlayground:
+    """A function that opens the playground of `server`, or of another service, in a new context."""
+
+    async def opened(service: str = server, **options: Any) -> Playground:
+        page = await open_page(f"{service}/playground", **options)
+        playground = Playground(page)
+        await playground.loaded()
+        return playground
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def key() -> str:
+    """The API key of `guarded`."""
+    return "a-key-of-the-tests-0123456789"
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[str]:
+    """The URL of a service with a key, an alias for its model, and a low bound of documents."""
+    settings = {
+        "RERANK_API_KEYS": key,
+        "RERANK_MODEL_ALIASES": "rerank-alias=gmr-tiny",
+        "RERANK_MAX_DOCUMENTS": "20",
+    }
+    log = tmp_path_factory.mktemp("guarded") / "log"
+    with running("serve", port=free_port(), log=log, **CALM, **settings) as url:
+        yield url

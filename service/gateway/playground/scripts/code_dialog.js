@@ -36,7 +36,7 @@ export class CodeDialog {
     this.#requests = requests;
     byId("code-side-label").hidden = requests.length < 2;
     byId("code-side").replaceChildren(
-      ...requests.map(({ letter }, index) => make("option", { value: String(index) }, `side ${letter}`)),
+      ...requests.map(({ letter }, index) => make("option", { value: String(index) }, letter)),
     );
     this.#show();
     this.#dialog.showModal();

@@ -129,8 +129,10 @@ class Card {
     if (this.body.querySelector("textarea")) return;
     const name = nameOf(document);
     const box = make("textarea", { value: document.text, "aria-label": `Text of ${name}`, rows: 1 });
+    let isDone = false;
     const finish = (keeps) => {
-      if (!box.isConnected) return;
+      if (isDone) return;
+      isDone = true; // before the box is removed, which takes the focus from it
       box.replaceWith(this.text);
       if (keeps && box.value.trim() !== document.text) onEdit(this.key, box.value.trim());
     };

@@ -49,7 +49,7 @@ async def test_axe_finds_no_violation(
     await page.get_by_label("Query", exact=True).fill("")
     await playground.rerank()
     found["a sentence before sending"] = await violations(page)
-    assert found == dict.fromkeys(found, [])
+    assert [(state, rules) for state, rules in found.items() if rules] == []
 
 
 def torn(folder: Path) -> Path:
@@ -131,16 +131,16 @@ async def test_tab_reaches_every_control_and_the_focus_is_seen(
     playground = await open_playground()
     await playground.sample("Answer a question")
     await playground.page.get_by_text("Options").click()
-    await playground.page.evaluate("document.activeElement.blur()")
     await playground.page.evaluate(NUMBER_CONTROLS)
+    await playground.page.get_by_role("link", name="Skip to the ranking").focus()
     reached: set[str] = set()
     while True:
-        await playground.page.keyboard.press("Tab")
         number, is_seen = await playground.page.evaluate(FOCUSED)
         if number in reached or number is None:
             break
         assert is_seen, f"control {number} shows no focus"
         reached.add(number)
+        await playground.page.keyboard.press("Tab")
     assert reached == set(await playground.page.evaluate(NUMBERS))
 
 

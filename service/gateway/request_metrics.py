@@ -34,7 +34,11 @@ def count_result(query: RerankQuery, result: RerankResult, seconds: float) -> No
     """Record a result that was ready `seconds` after its request arrived."""
     size = _SIZES[bisect_left(_SIZE_LIMITS, len(query.documents))]
     SCORING_SECONDS.labels(size, _modality(query)).observe(seconds, exemplar())
+    count_scored(result)
 
+
+def count_scored(result: RerankResult) -> None:
+    """Record the tokens and errors of a result, whenever it was ready."""
     computed = reused = cached = 0
     cached_documents = 0
     for document in result.ranked:

@@ -163,7 +163,13 @@ class Reranker:
         if request.query.cache != "use":
             digests, fresh = await score(missing)
             return FlightResult(digests, fresh)
-        return await self._single_flight.score(missing, model.digest, request.deadline, score)
+        return await self._single_flight.score(
+            missing,
+            model.digest,
+            request.deadline,
+            score,
+            background=request.turns.is_background,
+        )
 
     async def _remember(self, fresh: Mapping[bytes, PairOutcome], request: ResolvedRequest) -> None:
         """Put new scores into the cache, unless the query bypasses it."""

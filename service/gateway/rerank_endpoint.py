@@ -20,15 +20,11 @@ from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas, QuotaTicket
 from service.gateway.costs import request_cost
-from service.gateway.dialects.catalogue import choose
-from service.gateway.dialects.dialect import Dialect, OnError, RequestMarks
+from service.gateway.dialects.dialect import Dialect
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.modalities import expect_readable
-from service.gateway.model_names import ModelNames
-from service.gateway.parsing.bodies import BodyParser
-from service.gateway.parsing.json_body import Path
 from service.gateway.request_metrics import count_query, count_result
+from service.gateway.request_reading import RequestReader
 from service.gateway.rerank import Reranker
 from service.limits import Limits
 from service.observability.metrics import SHED
@@ -44,8 +40,8 @@ from service.wire import WorkerInfo
 class RerankEndpoint:
     """Answers rerank requests of every dialect.
 
-    `default_timeout` (seconds) and `on_error` hold for requests that name none. With
-    `cache_shared`, tenants share cached scores.
+    `default_timeout` (seconds) holds for requests that name none. With `cache_shared`, tenants
+    share cached scores.
     """
 
     def __init__(
@@ -53,26 +49,22 @@ class RerankEndpoint:
         *,
         limits: Limits,
         pool: WorkerPool,
-        names: ModelNames,
         quotas: Quotas,
         body_budget: BodyBudget,
-        body_parser: BodyParser,
+        reader: RequestReader,
         admission: AdmissionQueue,
         reranker: Reranker,
         default_timeout: float,
-        on_error: OnError = "fail",
         cache_shared: bool = False,
     ) -> None:
         self._limits = limits
         self._pool = pool
-        self._names = names
         self._quotas = quotas
         self._body_budget = body_budget
-        self._body_parser = body_parser
+        self._reader = reader
         self._admission = admission
         self._reranker = reranker
         self._default_timeout = default_timeout
-        self._on_error = on_error
         self._cache_shared = cache_shared
 
     async def serve(self, request: Request, dialects: Sequence[Dialect]) -> Response:
@@ -96,8 +88,7 @@ class RerankEndpoint:
                 with stage("parse"):
                     dialect, query = await self._read(request, held, ticket, dialects)
                 count_query(query)
-                model = self._names.find(caller, query.model)
-                query = expect_readable(replace(query, model=model.model), model)
+                query, model = self._reader.with_model(caller, query)
             except RerankError:
                 ticket.refund()
                 raise
@@ -123,9 +114,7 @@ class RerankEndpoint:
 
     def _expect_room(self, caller: Caller) -> None:
         """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
-        if not self._pool.ready():
-            SHED.labels("no_worker").inc()
-            raise NoWorker
+        expect_worker(self._pool)
         self._admission.expect_room(caller.scope)
 
     async def _read(
@@ -135,30 +124,22 @@ class RerankEndpoint:
         ticket: QuotaTicket,
         dialects: Sequence[Dialect],
     ) -> tuple[Dialect, RerankQuery]:
-        """Read the body, choose its dialect, charge the quota with its number of documents, and
-        build the query."""
-        body = await read_body(request, self._limits.max_body_bytes, held)
-        async with self._body_parser.turn(len(body)):
-            outline = await self._body_parser.outline(body, _fields(dialects))
-            del body  # the outline has what is left of it
+        """Read the body and build the query; errors are written in its dialect from then on."""
 
-            dialect = choose(dialects, RequestMarks(outline.names, request.headers))
+        def chosen(dialect: Dialect) -> None:
             set_error_writer(request, dialect.error_body)
             add_log_fields(dialect=dialect.name)
 
-            held.grow(outline.memory)
-            listed = outline.entries.get(dialect.documents) if dialect.documents else None
-            if listed is not None:
-                ticket.charge(listed)
-
-            query = await self._body_parser.build(
-                outline, lambda body, limits: dialect.read(body, limits, self._on_error)
-            )
-            if listed is None:  # no top-level list: their number is known only now
-                ticket.charge(len(query.documents))
-
-            model = request.path_params.get("model")
-            return dialect, query if model is None else replace(query, model=model)
+        dialect, query = await self._reader.read(
+            await read_body(request, self._limits.max_body_bytes, held),
+            dialects,
+            request.headers,
+            held,
+            ticket,
+            chosen,
+        )
+        model = request.path_params.get("model")
+        return dialect, query if model is None else replace(query, model=model)
 
     async def _answer(
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
@@ -192,10 +173,11 @@ class RerankEndpoint:
             return result
 
 
-def _fields(dialects: Sequence[Dialect]) -> frozenset[Path]:
-    """The fields whose values a dialect of a path may read."""
-    fields: frozenset[Path] = frozenset()
-    return fields.union(*(dialect.fields for dialect in dialects))
+def expect_worker(pool: WorkerPool) -> None:
+    """Raise `NoWorker` where no worker is ready."""
+    if not pool.ready():
+        SHED.labels("no_worker").inc()
+        raise NoWorker
 
 
 def _expect_json(request: Request) -> None:

@@ -21,6 +21,8 @@ from service.gateway.model_names import ModelNames
 from service.gateway.openapi import OPENAPI_PATH
 from service.gateway.probes import add_probes
 from service.gateway.rerank_endpoint import RerankEndpoint
+from service.gateway.stream.endpoint import STREAM_PATH, RerankStream
+from service.gateway.stream.response import MEDIA_TYPE
 from service.limits import Limits
 from service.observability.exposition import metrics_page
 from service.web.error_response import set_error_writer
@@ -35,6 +37,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def gateway_routes(
     authenticator: Authenticator,
     endpoint: RerankEndpoint,
+    stream: RerankStream,
     pool: WorkerPool,
     names: ModelNames,
     limits: Limits,
@@ -53,6 +56,7 @@ def gateway_routes(
         _add_reranking(reranking, path, dialects, endpoint, authenticator)
 
     guarded = APIRouter(dependencies=requires_key)
+    _add_stream(guarded, stream)
     _add_models(guarded, pool, names)
     _add_info(guarded, pool, limits)
 
@@ -108,6 +112,23 @@ def _errors_written_by(dialect: Dialect) -> Callable[[Request], Awaitable[None]]
         set_error_writer(request, dialect.error_body)
 
     return set_writer
+
+
+def _add_stream(router: APIRouter, stream: RerankStream) -> None:
+    @router.post(
+        STREAM_PATH,
+        tags=["rerank"],
+        responses=_ERRORS,
+        openapi_extra={"requestBody": {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    )
+    async def rerank_stream(request: Request) -> Response:
+        """Answer requests that are lines of the body (NDJSON), as they finish, behind all other
+        requests.
+
+        A line is a request with an `id`; the line that answers it has the same `id`, and its
+        `results` or an error of its own.
+        """
+        return await stream.serve(request)
 
 
 def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:

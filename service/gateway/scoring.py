@@ -53,17 +53,21 @@ while the request is scored."""
 CHUNKS_AT_ONCE = 4
 """Chunks of a share that are in progress at a time: some are decoded while others are scored, and
 the worker never waits for its next call."""
-PREFIXES_A_CHUNK = 8
-"""A chunk's cost may be this many times the tokens of its prefix: an engine without a prefix cache
-computes the prefix again for each chunk."""
 
 
 class Turns(Protocol):
     """A request's permission to work: each chunk waits for a turn, whose cost should be at most
-    `slice_cost`."""
+    `slice_cost`, or `prefixes_a_slice` times that of its prefix where that is more.
+
+    Background work is what no request waits for.
+    """
 
     @property
     def scope(self) -> str: ...
+    @property
+    def is_background(self) -> bool: ...
+    @property
+    def prefixes_a_slice(self) -> int: ...
     @property
     def slice_cost(self) -> int: ...
     def turn(self, cost: int) -> AbstractAsyncContextManager[None]: ...
@@ -73,6 +77,8 @@ class _Unbounded:
     """Turns that are granted at once."""
 
     scope = ""
+    is_background = False
+    prefixes_a_slice = 1
     slice_cost = 2**62
 
     def turn(self, cost: int) -> AbstractAsyncContextManager[None]:
@@ -204,12 +210,13 @@ class _Job:
         self, dispatch: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]
     ) -> None:
         """Score one chunk of a share after the other, each in a turn of its own."""
-        while chunk := chunks.take(max(self._turns.slice_cost, PREFIXES_A_CHUNK * self._prefix)):
+        turns = self._turns
+        while chunk := chunks.take(max(turns.slice_cost, turns.prefixes_a_slice * self._prefix)):
             cost = self._query_cost + sum(self._costs[key] for key in chunk)
             self._query_cost = 0
             size = pixels_in(chunk, self._context.model.images)
 
-            async with self._pixels.hold(size), self._turns.turn(cost):
+            async with self._pixels.hold(size), turns.turn(cost):
                 await self._score(dispatch, chunk, query)
 
     async def _score(

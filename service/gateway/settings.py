@@ -14,6 +14,7 @@ from service.gateway.cache.settings import CacheSettings
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.media.fetching import FetchRules
 from service.gateway.media.urls import is_host_rule
+from service.gateway.stream.bounds import StreamBounds
 from service.limits import Limits
 from service.observability.settings import TracingSettings
 from service.web.settings import BrowserSettings, ServerSettings
@@ -88,6 +89,27 @@ class GatewaySettings(
         ge=0,
         le=600_000,
         description="Maximum time, in milliseconds, that a request waits for capacity.",
+    )
+    max_streams: int = Field(
+        64,
+        ge=0,
+        le=10_000,
+        description="Maximum number of open streams of /v1/rerank/stream; 0: none is accepted.",
+    )
+    stream_lines: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="Maximum number of lines of a stream that are read and not answered yet.",
+    )
+    stream_idle_ms: int = Field(
+        300_000,
+        ge=100,
+        le=86_400_000,
+        description=(
+            "Milliseconds without a line after which a stream is ended; also the deadline of a"
+            " line that sets none, from the moment it is read."
+        ),
     )
     max_bodies_bytes: int = Field(
         256 * 2**20,
@@ -252,6 +274,15 @@ class GatewaySettings(
             max_urls=self.max_image_urls,
             max_image_bytes=self.max_image_bytes,
             max_request_bytes=self.max_body_bytes,
+        )
+
+    def stream_bounds(self) -> StreamBounds:
+        """The bounds of one stream."""
+        return StreamBounds(
+            line_bytes=self.max_body_bytes,
+            lines_at_once=self.stream_lines,
+            idle_seconds=self.stream_idle_ms / 1000,
+            drain_seconds=self.draining_seconds,
         )
 
     def limits(self) -> Limits:

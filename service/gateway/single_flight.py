@@ -39,6 +39,7 @@ class _InFlight:
 
     size: int
     span: Span | None
+    is_background: bool
     landed: asyncio.Future[Mapping[bytes, PairOutcome]] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
@@ -66,19 +67,26 @@ class SingleFlight:
         return len(self._in_flight)
 
     async def score(
-        self, documents: Documents, digest: str, deadline: float, score: Score
+        self,
+        documents: Documents,
+        digest: str,
+        deadline: float,
+        score: Score,
+        *,
+        background: bool = False,
     ) -> FlightResult:
         """An outcome for each document, by key: from a flight of another request where there is
         one, else from `score`.
 
         Waiting for other requests ends at `deadline` (event loop time); `score` keeps the deadline
-        by itself, and its exceptions are raised.
+        by itself, and its exceptions are raised. No request waits for a flight of `background`
+        work.
         """
         result = FlightResult()
         for joins_left in reversed(range(JOINS + 1)):
-            flights = self._worth_joining(documents) if joins_left else {}
+            flights = self._worth_joining(documents, background) if joins_left else {}
             own = {key: content for key, content in documents.items() if key not in flights}
-            await self._lead(own, digest, score, result)
+            await self._lead(own, digest, score, result, background)
 
             result.joined.update(await _landed(flights, deadline))
             _link(flights.values())
@@ -92,12 +100,12 @@ class SingleFlight:
         COALESCED.inc(len(result.joined))
         return result
 
-    def _worth_joining(self, documents: Documents) -> dict[bytes, _InFlight]:
+    def _worth_joining(self, documents: Documents, background: bool) -> dict[bytes, _InFlight]:
         """The flights to wait for, by the key of the pair."""
         flights: dict[bytes, _InFlight] = {}
         for key in documents:
             flight = self._in_flight.get(key)
-            if flight is not None:
+            if flight is not None and flight.is_background <= background:
                 flights[key] = flight
 
         wanted = Counter(flights.values())
@@ -108,15 +116,22 @@ class SingleFlight:
         }
 
     async def _lead(
-        self, documents: Documents, digest: str, score: Score, result: FlightResult
+        self,
+        documents: Documents,
+        digest: str,
+        score: Score,
+        result: FlightResult,
+        background: bool,
     ) -> None:
         """Score documents in a flight of their own, and land it."""
         if not documents:
             return
 
-        flight = _InFlight(len(documents), current_span())
+        flight = _InFlight(len(documents), current_span(), background)
         for key in documents:
-            self._in_flight.setdefault(key, flight)
+            known = self._in_flight.get(key)
+            if known is None or known.is_background > background:
+                self._in_flight[key] = flight
 
         shared: dict[bytes, PairOutcome] = {}
         try:

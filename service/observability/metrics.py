@@ -96,7 +96,23 @@ SHED = counter(
         "queue_timeout",
         "deadline",
         "worker_full",
+        "streams",
     ),
+)
+STREAMS = gauge("rerank_streams", "Open streams of /v1/rerank/stream.")
+STREAM_LINES = counter(
+    "rerank_stream_lines_total",
+    "Lines of streams that were answered, by outcome: ok, or the code of the error.",
+    outcome=("ok", *BY_CODE),
+)
+STREAM_LINE_SECONDS = histogram(
+    "rerank_stream_line_duration_seconds",
+    "Time from reading a line of a stream to its answer, the time that it waited behind requests "
+    "included.",
+    SECONDS,
+)
+STREAM_LINES_IN_FLIGHT = gauge(
+    "rerank_stream_lines_in_flight", "Lines of streams that were read and are not answered yet."
 )
 IN_FLIGHT = gauge("rerank_requests_in_flight", "Requests admitted and not answered yet.")
 QUEUED = gauge("rerank_requests_queued", "Requests waiting in the admission queue.")

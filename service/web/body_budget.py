@@ -46,13 +46,16 @@ class BodyBudget:
         finally:
             self.change(reservation, -reservation.bytes)
 
-    def check_room(self, reservation: Reservation, more: int) -> None:
-        """Raise `Overloaded` if `more` bytes of a request do not fit."""
+    def has_room(self, reservation: Reservation, more: int) -> bool:
+        """True if `more` bytes of a request fit."""
         of_scope = self._by_scope.get(reservation.scope, 0)
         is_alone = not reservation.scope or of_scope == reservation.bytes
         scope_limit = self.max_bytes if is_alone else int(self.max_bytes * SCOPE_SHARE)
+        return self.total + more <= self.max_bytes and of_scope + more <= scope_limit
 
-        if self.total + more > self.max_bytes or of_scope + more > scope_limit:
+    def check_room(self, reservation: Reservation, more: int) -> None:
+        """Raise `Overloaded` if `more` bytes of a request do not fit."""
+        if not self.has_room(reservation, more):
             SHED.labels("body_budget").inc()
             raise Overloaded
 
@@ -79,6 +82,21 @@ class Reservation:
     def __call__(self, more: int) -> None:
         """Reserve `more` bytes; raises `Overloaded` if they do not fit."""
         self._budget.check_room(self, more)
+        self._budget.change(self, more)
+
+    def has_room(self, size: int) -> bool:
+        """True if `size` bytes in total fit, as `grow` has it."""
+        alone = self._budget.total == self.bytes
+        return alone or self._budget.has_room(self, size - self.bytes)
+
+    def resize(self, size: int) -> None:
+        """Reserve `size` bytes in total, or fewer than before; raises as `grow` does."""
+        self.grow(size)
+        self._budget.change(self, size - self.bytes)
+
+    def add(self, more: int) -> None:
+        """Reserve `more` bytes, or fewer where it is negative, without a check: they are held
+        already."""
         self._budget.change(self, more)
 
     def grow(self, size: int) -> None:

@@ -5,6 +5,9 @@ rest of a request, or for an answer to be read), the client has to move `MIN_BYT
 may fall behind by the read timeout. Time is counted in ticks of the event loop: a blocked loop is
 not held against clients. Invariant: a client that does nothing cannot keep a connection or the
 memory of an answer; and what is not HTTP is answered with the flat error body.
+
+While an app answers a body that it still reads (`full_duplex`), the app sets the pace: the server
+waits for the client only where the app says that it does.
 """
 
 from __future__ import annotations
@@ -28,7 +31,8 @@ from service.observability.request_context import accept_request_id, timed_reque
 from service.web.asgi import OVER_CONNECTION_LIMIT, common_headers
 from service.web.connection_limit import ConnectionTable
 from service.web.error_response import error_response, record_error
-from service.web.framing import Connection
+from service.web.framing import MIN_MEAN_CHUNK_BYTES, MIN_MEAN_DUPLEX_CHUNK_BYTES, Connection
+from service.web.full_duplex import CONNECTION
 from service.web.settings import ServerSettings
 
 MIN_BYTES_PER_SECOND = 32 * 1024
@@ -36,6 +40,8 @@ MIN_BYTES_PER_SECOND = 32 * 1024
 _TICKS_PER_TIMEOUT = 4
 
 _INT, _LONG = struct.Struct("i"), struct.Struct("Q")
+_CLOSE, _CLOSE_WAIT = 7, 8
+"""States of a TCP connection that the client has reset or closed (include/net/tcp_states.h)."""
 _BYTES_ACKED_OFFSET = 120
 """The offset of `tcpi_bytes_acked` in Linux's `struct tcp_info` (include/uapi/linux/tcp.h)."""
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -85,11 +91,14 @@ class HttpConnection(H11Protocol):
         """Bytes that the client's system had acknowledged at the last tick."""
         self._is_behind = False
         self._is_silent = True
+        self._is_duplex = False
+        self._answers_wait = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._timer = self.loop.call_later(self._allowance.tick, self._tick)
+        self.app_state = {**self.app_state, CONNECTION: self}
         CONNECTIONS.inc()
         CONNECTION_LIMIT.set(self._table.limit)
         if self._table.add(self):
@@ -109,7 +118,22 @@ class HttpConnection(H11Protocol):
         else:
             self.transport.close()
 
+    def begin_duplex(self) -> None:
+        """Let the app set the pace of the request that is in progress, until it is answered."""
+        self._is_duplex, self._answers_wait = True, False
+        self.conn.min_mean_chunk_bytes = MIN_MEAN_DUPLEX_CHUNK_BYTES
+
+    def set_answers_wait(self, wait: bool) -> None:
+        """Set whether answers wait for the client to read, so that no more of the body is read."""
+        self._answers_wait = wait
+
+    def is_lost(self) -> bool:
+        """True once the connection is closed, or is being closed."""
+        return self.transport.is_closing()
+
     def on_response_complete(self) -> None:
+        self._is_duplex = self._answers_wait = False
+        self.conn.min_mean_chunk_bytes = MIN_MEAN_CHUNK_BYTES
         super().on_response_complete()
         if (
             self.conn.their_state is h11.IDLE
@@ -143,6 +167,9 @@ class HttpConnection(H11Protocol):
         self._received, self._unsent = 0, unsent
 
         self._timer = self.loop.call_later(self._allowance.tick, self._tick)
+        if self._is_duplex and self._is_closed_by_client():
+            self._abort()  # where the body is not read, nothing else tells
+            return
         if self._allowance.is_exhausted(waiting=self._is_waiting_for_client(), moved=moved):
             self._disconnect_slow_client()
 
@@ -158,17 +185,23 @@ class HttpConnection(H11Protocol):
     def _acknowledged_bytes(self) -> int | None:
         """Bytes that the client's system has acknowledged since the connection was made; None where
         the operating system does not report it."""
-        try:
-            with self._duplicate_socket() as same:
-                info = same.getsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_OFFSET + _LONG.size
-                )
-        except (OSError, AttributeError):  # TCP_INFO is Linux's
-            return None
-
+        info = self._tcp_info()
         if len(info) < _BYTES_ACKED_OFFSET + _LONG.size:
             return None
         return int(_LONG.unpack_from(info, _BYTES_ACKED_OFFSET)[0])
+
+    def _is_closed_by_client(self) -> bool:
+        return self._tcp_info()[:1] in (bytes([_CLOSE]), bytes([_CLOSE_WAIT]))
+
+    def _tcp_info(self) -> bytes:
+        """Linux's `struct tcp_info` of the connection; empty on other systems."""
+        try:
+            with self._duplicate_socket() as same:
+                return same.getsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_OFFSET + _LONG.size
+                )
+        except (OSError, AttributeError):  # TCP_INFO is Linux's
+            return b""
 
     def _duplicate_socket(self) -> socket.socket:
         """A duplicate of the connection's socket, for the caller to close: uvloop's own has no
@@ -179,6 +212,8 @@ class HttpConnection(H11Protocol):
         return socket.socket(fileno=os.dup(connection.fileno()))
 
     def _is_waiting_for_client(self) -> bool:
+        if self._is_duplex and self.conn.their_state is h11.SEND_BODY:
+            return self._answers_wait or self.transport.is_closing()
         if self._is_behind or self.transport.is_closing():
             return True
         if self.conn.their_state is h11.SEND_BODY:

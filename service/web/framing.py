@@ -20,6 +20,9 @@ FREE_CHUNKS = 1_000
 """Chunks of a body that may have any size."""
 MIN_MEAN_CHUNK_BYTES = 64
 """Mean size that the chunks of a body with more chunks must have."""
+MIN_MEAN_DUPLEX_CHUNK_BYTES = 24
+"""The same for a body that is answered while it is read: the shortest line of a stream is longer,
+and clients send each line as a chunk."""
 
 _Headers = Iterable[tuple[bytes, bytes]]
 
@@ -30,6 +33,7 @@ class Connection(h11.Connection):
     def __init__(self) -> None:
         super().__init__(h11.SERVER, MAX_HEADER_BYTES)
         self._chunks = self._chunk_bytes = 0
+        self.min_mean_chunk_bytes = MIN_MEAN_CHUNK_BYTES
 
     def next_event(self) -> Any:
         """Return the next event; raises `h11.RemoteProtocolError` for a message that is refused."""
@@ -47,7 +51,8 @@ class Connection(h11.Connection):
     def _check_chunks(self, data: h11.Data) -> None:
         self._chunks += data.chunk_start
         self._chunk_bytes += len(data.data)
-        if self._chunks > FREE_CHUNKS and self._chunk_bytes < MIN_MEAN_CHUNK_BYTES * self._chunks:
+        least = self.min_mean_chunk_bytes * self._chunks
+        if self._chunks > FREE_CHUNKS and self._chunk_bytes < least:
             raise h11.RemoteProtocolError("too many small chunks")
 
 

@@ -51,13 +51,8 @@ async def read_body(
     invalid gzip or a ratio above `MAX_RATIO`.
     """
     announced_bytes(request, max_bytes)
-    codings = _codings(request)
-    if codings and codings not in (["gzip"], ["x-gzip"]):
-        raise UnsupportedMediaType("Send the body as it is, or with Content-Encoding: gzip.")
-    chunks = _decompressed(request.stream()) if codings else request.stream()
-
     body = bytearray()
-    async for chunk in chunks:
+    async for chunk in body_chunks(request):
         count(len(chunk))
         body += chunk
         if len(body) > max_bytes:
@@ -66,6 +61,18 @@ async def read_body(
     if body.startswith(_BYTE_ORDER_MARK):
         del body[: len(_BYTE_ORDER_MARK)]
     return body
+
+
+def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """The body's chunks as they arrive, decompressed.
+
+    Raises `UnsupportedMediaType` for a compression other than gzip; the iterator raises
+    `InvalidRequest` for invalid gzip or a ratio above `MAX_RATIO`.
+    """
+    codings = _codings(request)
+    if codings and codings not in (["gzip"], ["x-gzip"]):
+        raise UnsupportedMediaType("Send the body as it is, or with Content-Encoding: gzip.")
+    return _decompressed(request.stream()) if codings else request.stream()
 
 
 def _codings(request: Request) -> list[str]:

@@ -88,6 +88,11 @@ class Admitted:
     """A request that is admitted. Set `computed` to the computed part of its work (0..1) once it
     has been answered; the rest was cached."""
 
+    is_background = False
+    prefixes_a_slice = 8
+    """The cost of a slice may be this many times that of its prefix: an engine without a prefix
+    cache computes the prefix again for each slice."""
+
     def __init__(self, gate: Gate, turn: Turn, cost: int) -> None:
         self.computed: float | None = None
         self.cost = cost

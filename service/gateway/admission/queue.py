@@ -15,14 +15,14 @@ admitted is never refused.
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from service.errors import DeadlineExceeded, Overloaded
+from service.errors import DeadlineExceeded
 from service.gateway.admission.admitted import Admitted, Inside
 from service.gateway.admission.fair_queue import FairQueue, Kind, Turn
+from service.gateway.admission.refusal import overloaded
+from service.gateway.admission.request_load import RequestLoad
 from service.gateway.admission.throughput import ThroughputEstimator
 from service.observability.metrics import (
     ADMITTED_TOKENS,
@@ -50,7 +50,6 @@ scope may have, half of them of scopes with none inside."""
 MAX_WAIT_PART = 0.8
 """The part of its maximum wait that a request may be expected to wait: estimates err, and to wait
 in vain is worse than to be refused."""
-MAX_RETRY_AFTER = 30
 
 
 class AdmissionQueue:
@@ -73,8 +72,10 @@ class AdmissionQueue:
         self._max_waiting = max_waiting
         self._max_wait = max_wait_seconds
         self._min_turns = min_turns
-        self._throughput = ThroughputEstimator()
-        self.add_cached = self._throughput.add_cached
+        self.throughput = ThroughputEstimator()
+        self.add_cached = self.throughput.add_cached
+        self.load = RequestLoad()
+        self.on_change: Callable[[], None] = lambda: None  # called after turns have changed
         self._inside = Inside()
         self.resize = self._inside.resize
         self._queue = FairQueue()
@@ -86,7 +87,7 @@ class AdmissionQueue:
         """The cost that may be inside before further requests wait."""
         if self._fixed_capacity is not None:
             return self._fixed_capacity
-        return (self._throughput.computed_rate or 0.0) * INSIDE_SECONDS
+        return (self.throughput.computed_rate or 0.0) * INSIDE_SECONDS
 
     def slice_cost(self) -> int:
         """The cost of a slice; a request of a larger cost is admitted slice by slice."""
@@ -98,6 +99,10 @@ class AdmissionQueue:
         """The number of requests that wait."""
         return self._queue.newcomers
 
+    def turns(self) -> tuple[int, bool]:
+        """The number of turns that are granted and not given back, and whether others wait."""
+        return self._inside.turns, bool(self._queue)
+
     def is_empty(self) -> bool:
         """True if no request waits or is inside, and nothing is counted for one."""
         return self._inside.is_empty() and self._queue.is_empty()
@@ -107,10 +112,10 @@ class AdmissionQueue:
         if self.waiting:
             wait = self._expected_wait(scope)
             if wait > MAX_WAIT_PART * self._max_wait:
-                raise _overloaded("expected_wait", wait)
+                raise overloaded("expected_wait", wait)
 
         if self._is_full(scope) and self._queue.last_of_longest(scope) is None:
-            raise _overloaded("queue_full", self._expected_wait(scope))
+            raise overloaded("queue_full", self._expected_wait(scope))
 
     @asynccontextmanager
     async def admit(self, cost: int, deadline: float, scope: str = "") -> AsyncIterator[Admitted]:
@@ -120,6 +125,7 @@ class AdmissionQueue:
         Raises `Overloaded` where the queue is full or too slow, and `DeadlineExceeded` at
         `deadline` (event loop time).
         """
+        self.load.add(cost, asyncio.get_running_loop().time())
         slice_cost = self.slice_cost()
         kind = Kind.WHOLE if cost <= slice_cost else Kind.FIRST
         turn = Turn(scope, min(cost, slice_cost), kind)
@@ -142,7 +148,7 @@ class AdmissionQueue:
         """Wait for the turn of a further slice; it must be left. It is never refused, because its
         request is admitted."""
         turn = Turn(scope, cost, Kind.NEXT)
-        self._throughput.mark_saturated()
+        self.throughput.mark_saturated()
         self._queue.add(turn)
         self._grant_turns()
 
@@ -157,7 +163,7 @@ class AdmissionQueue:
     def leave(self, turn: Turn, computed: float | None) -> None:
         """Give a turn back; `computed` is the computed part of its work, None where it failed."""
         turn.ticket.computed = computed
-        self._throughput.leave(turn.ticket, asyncio.get_running_loop().time())
+        self.throughput.leave(turn.ticket, asyncio.get_running_loop().time())
         self._inside.remove(turn)
         self._grant_turns()
 
@@ -189,7 +195,7 @@ class AdmissionQueue:
                 SHED.labels("deadline").inc()
                 raise DeadlineExceeded from None
             wait = self._expected_wait(turn.scope, turn.kind)
-            raise _overloaded("queue_timeout", wait) from None
+            raise overloaded("queue_timeout", wait) from None
 
     def _give_up(self, turn: Turn) -> None:
         """Take a turn out of the queue, or give it back where it was granted at the same moment."""
@@ -207,27 +213,27 @@ class AdmissionQueue:
         In a full queue, the scope with most waiting requests loses its last one to a scope with
         fewer.
         """
-        self._throughput.mark_saturated()
+        self.throughput.mark_saturated()
         wait = self._expected_wait(turn.scope, turn.kind)
         if wait > MAX_WAIT_PART * min(self._max_wait, seconds):
             self._update_gauges()
-            raise _overloaded("expected_wait", wait)
+            raise overloaded("expected_wait", wait)
         if self.waiting < self._max_waiting:
             return
 
         last = self._queue.last_of_longest(turn.scope) if self._max_waiting else None
         if last is None:
             self._update_gauges()
-            raise _overloaded("queue_full", wait)
+            raise overloaded("queue_full", wait)
 
         self._queue.remove(last)
         if not last.granted.done():
             last_wait = self._expected_wait(last.scope, last.kind)
-            last.granted.set_exception(_overloaded("queue_full", last_wait))
+            last.granted.set_exception(overloaded("queue_full", last_wait))
 
     def _expected_wait(self, scope: str, kind: Kind = Kind.WHOLE) -> float:
         """Seconds until a turn of a scope that arrives now is granted, as throughput has it."""
-        rate = self._throughput.admitted_rate
+        rate = self.throughput.admitted_rate
         if not rate:
             return 0.0
 
@@ -264,12 +270,14 @@ class AdmissionQueue:
         while turn := self._next_turn():
             self._queue.serve(turn)
             self._inside.add(turn)
-            self._throughput.enter(turn.ticket, asyncio.get_running_loop().time())
+            self.load.granted += turn.cost
+            self.throughput.enter(turn.ticket, asyncio.get_running_loop().time())
             turn.granted.set_result(None)
 
         if self._queue:
-            self._throughput.mark_saturated()
+            self.throughput.mark_saturated()
         self._update_gauges()
+        self.on_change()
 
     def _is_full(self, scope: str) -> bool:
         """True if a small request of a scope would have to wait, and no further one may wait."""
@@ -289,11 +297,3 @@ class AdmissionQueue:
     def _update_gauges(self) -> None:
         QUEUED.set(self.waiting)
         ADMITTED_TOKENS.set(self._inside.used)
-
-
-def _overloaded(reason: str, wait: float) -> Overloaded:
-    """`Overloaded`, counted by its reason. Its `Retry-After` is about the expected wait, with
-    jitter, so that clients do not retry all at once."""
-    SHED.labels(reason).inc()
-    jittered = random.uniform(1, 3) + min(wait, MAX_RETRY_AFTER) * random.uniform(0.5, 1.5)
-    return Overloaded(retry_after=min(MAX_RETRY_AFTER, math.ceil(jittered)))

@@ -59,9 +59,14 @@ class QuotaTicket:
 
     def __init__(self, bucket: _Bucket, quota: Quota, clock: Callable[[], float]) -> None:
         self._bucket = bucket
+        self._quota = quota
         self._rate = quota.pairs_per_second
         self._clock = clock
         self._charged = 0
+
+    def for_part(self) -> QuotaTicket:
+        """A ticket for a part of the request that is charged, and perhaps refunded, by itself."""
+        return QuotaTicket(self._bucket, self._quota, self._clock)
 
     def expect_credit(self) -> None:
         """Raise `RateLimited` while the scope is in debt."""

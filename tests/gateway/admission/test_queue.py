@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Overloaded
-from service.gateway.admission.queue import MAX_RETRY_AFTER, AdmissionQueue
+from service.gateway.admission.queue import AdmissionQueue
+from service.gateway.admission.refusal import MAX_RETRY_AFTER
 from tests.gateway.stand_in import soon
 from tests.gateway.virtual_time import in_virtual_time
 from tests.metrics import metric_value

@@ -74,7 +74,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Infinit
         changed: dict[str, Any] = {"document": each.document.text if each.document else None}
         if query.answer_options:
             changed["relevance_score"] = each.logit
-        found.append(InfinityResult(**dict(each) | changed))
+        found.append(InfinityResult(**{**vars(each), **changed}))
 
     return InfinityAnswer(
         id=request_id,

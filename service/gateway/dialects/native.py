@@ -124,7 +124,7 @@ def write(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAn
 def write_with_data(query: RerankQuery, result: RerankResult, request_id: str) -> RerankAnswer:
     """The answer to a query, with its results as `data`, too."""
     answer = write(query, result, request_id)
-    return RerankAnswerWithData(**dict(answer), data=answer.results)
+    return RerankAnswerWithData(**vars(answer), data=answer.results)
 
 
 def _documents(

@@ -65,7 +65,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> OpenRou
         provider="gmr-rerank",
         results=results(query, result),
         errors=document_errors(result),
-        usage=OpenRouterUsage(**dict(usage(result)), search_units=search_units(query)),
+        usage=OpenRouterUsage(**vars(usage(result)), search_units=search_units(query)),
         meta=answer_meta(query, result),
     )
 

@@ -69,7 +69,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> VoyageA
     data: list[VoyageResult] = []
     for each in results(query, result):
         document = each.document.text if each.document else None
-        data.append(VoyageResult(**dict(each) | {"document": document}))
+        data.append(VoyageResult(**{**vars(each), "document": document}))
 
     return VoyageAnswer(
         data=data,

@@ -21,7 +21,7 @@ def model_entry(name: str, model: str) -> dict[str, object]:
 
 
 def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
-    """The answer of `/info` for a model."""
+    """The answer of `/info` for a model, also under the names that clients of TEI read."""
     images = model.images
     model_limits = {"max_pair_tokens": model.max_pair_tokens}
     if images:
@@ -43,4 +43,18 @@ def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
         "limits": limits.model_dump() | model_limits,
         "versions": {TITLE: version(TITLE), "engine": model.engine},
         "engine": {"dtype": model.dtype, "device": model.device},
+        **_tei_info(limits, model),
+    }
+
+
+def _tei_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:
+    """A model and its limits in the names of TEI's `/info`, by which some clients tell a reranker
+    from an embedding model, and size their requests."""
+    return {
+        "model_id": model.model,
+        "model_sha": model.digest,
+        "model_dtype": model.dtype,
+        "model_type": {"reranker": {"id2label": {}, "label2id": {}}},
+        "max_input_length": model.max_pair_tokens,
+        "max_client_batch_size": limits.max_documents,
     }

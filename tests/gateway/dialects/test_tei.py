@@ -97,3 +97,11 @@ def test_at_the_root_documents_have_a_bare_list_too(client: httpx.Client) -> Non
     refused = client.post("/", json=body | {"documents": ["a", {"image": PICTURE}]})
     assert refused.json()["error"] == "documents[1] must be a string."
     assert "results" in client.post("/invocations", json=body).json()
+
+
+def test_info_says_what_dify_asks_tei_for(client: httpx.Client) -> None:
+    info = client.get("/info").json()
+    assert list(info["model_type"]) == ["reranker"]
+    assert info["model_id"] == info["model"] == "gmr-tiny"
+    assert info["max_input_length"] == info["limits"]["max_pair_tokens"]
+    assert info["max_client_batch_size"] == info["limits"]["max_documents"]

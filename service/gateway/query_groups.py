@@ -25,8 +25,8 @@ class QueryGroup:
     """The documents of one query, and their keys, both by index."""
 
     context: ScoringContext
-    documents: Mapping[int, Content]
-    keys: Mapping[int, bytes]
+    documents: dict[int, Content]
+    keys: dict[int, bytes]
 
     def missing(self, known: Mapping[bytes, Scored]) -> Documents:
         """The documents without a known score, by key."""

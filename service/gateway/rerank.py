@@ -97,7 +97,9 @@ class Reranker:
         """Score and order with one digest of the model; raises `_ModelReplaced` where the workers
         have another one by now."""
         groups = self._groups(model, request)
-        keys = {index: key for group in groups for index, key in group.keys.items()}
+        keys: dict[int, bytes] = {}
+        for group in groups:
+            keys |= group.keys
 
         known = await self._look_up(keys.values(), request)
         scored = await self._score(groups, known, request)

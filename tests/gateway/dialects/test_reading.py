@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from service.gateway.dialects.dialect import Dialect
 from service.gateway.domain import RerankQuery
 from service.limits import Limits
 
-EACH = {dialect.name: dialect for dialects in DIALECTS.values() for dialect in dialects}
+EACH = {dialect.name: dialect for dialect in chain.from_iterable(DIALECTS.values())}
 LIMITS = Limits(max_documents=4)
 texts = st.text(max_size=8)
 values = st.recursive(

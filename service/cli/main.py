@@ -100,7 +100,7 @@ def serve(
     check_model(for_worker)
     start_log(server, settings, engine=for_worker.engine)
 
-    welcome = welcome_text(server.url, keys=asks_for_keys(settings))
+    welcome = welcome_text(server.url, keys=asks_for_keys(settings), pages=settings.pages)
     with refusing_keys():
         served = in_one_process(
             settings, for_worker, on_ready=lambda: typer.echo(welcome), on_failure=server.fail

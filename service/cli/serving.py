@@ -141,17 +141,16 @@ def run(
         raise typer.Exit(code)
 
 
-def welcome_text(url: str, *, keys: bool) -> str:
-    """An example request, and the addresses of the playground and of the API's page."""
+def welcome_text(url: str, *, keys: bool, pages: bool = True) -> str:
+    """An example request, and the addresses of the playground and of the API's page, where they are
+    served."""
+    addresses = f"\nPlayground: {url}/playground\nAPI page: {url}/docs\n" if pages else ""
     key = "-H 'authorization: Bearer YOUR-KEY' " if keys else ""
     return f"""
 Ready. Try:
 
   curl -s {url}/rerank {key}-H 'content-type: application/json' -d '{json.dumps(_EXAMPLE)}'
-
-Playground: {url}/playground
-API page: {url}/docs
-"""
+{addresses}"""
 
 
 @contextmanager

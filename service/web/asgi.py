@@ -40,7 +40,7 @@ from service.web.error_response import (
 )
 from service.web.request_target import in_order
 from service.web.response_pieces import in_pieces
-from service.web.route_table import methods_at
+from service.web.route_table import EVERY_METHOD, methods_at
 from service.wire import REQUEST_ID_HEADER
 
 Result = TypeVar("Result")
@@ -209,11 +209,14 @@ def _options_response(scope: Scope) -> Response:
         return Response(status_code=204)
 
     methods = methods_at(app, scope)
-    if not methods:
+    # without a preflight that succeeds, a page could not read why its request fails
+    preflight = app.state.cross_origin.preflight_headers(
+        Headers(scope=scope), methods or EVERY_METHOD
+    )
+    if not methods and not preflight:
         return failure_response(no_route(app, path))
-    headers = {"allow": ", ".join(methods)}
-    headers |= app.state.cross_origin.preflight_headers(Headers(scope=scope), methods)
-    return Response(status_code=204, headers=headers)
+    allow = {"allow": ", ".join(methods)} if methods else {}
+    return Response(status_code=204, headers=allow | preflight)
 
 
 class _ResponseSender:

@@ -15,6 +15,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 _METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
+EVERY_METHOD = (*_METHODS, "HEAD", "OPTIONS")
 _MAX_PATH = 200
 """Characters of the longest path that a suggestion is made for."""
 _SIMILARITY = 0.75

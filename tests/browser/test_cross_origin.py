@@ -95,10 +95,11 @@ async def test_a_page_of_a_named_origin_gets_scores_and_reads_errors(
         ("/rerank", "wrong-key-of-some-length", 401),
         ("/rerank", "a", 401),
         ("/info", KEY, 405),
+        ("/v1/v1/rerank", KEY, 404),
     ):
         answer = await page.evaluate(CALL, [service + path, question(key)])
         assert (answer["status"], answer["id"]) == (status, "from-a-page")
-        assert answer["body"]["message"]
+    assert answer["body"]["message"].endswith("Did you mean POST /v1/rerank?")
 
 
 async def test_a_page_of_another_origin_is_not_let_in(

@@ -75,6 +75,17 @@ async def test_a_preflight_request_is_answered_before_a_key_is_asked_for() -> No
         assert (refused.status_code, refused.headers[ALLOWED]) == (401, PAGE)
 
 
+async def test_a_preflight_request_for_an_unknown_path_lets_the_page_read_the_404() -> None:
+    async with client_of(PAGE) as client:
+        asked = await client.options("/stream", headers={"origin": PAGE} | PREFLIGHT)
+        assert (asked.status_code, asked.headers[ALLOWED]) == (204, PAGE)
+        assert "POST" in asked.headers["access-control-allow-methods"].split(", ")
+        assert "allow" not in asked.headers
+
+        other = await client.options("/stream", headers={"origin": OTHER} | PREFLIGHT)
+        assert other.status_code == 404
+
+
 @pytest.mark.parametrize("code", [*BY_CODE, None, "unknown path", "wrong method"])
 async def test_a_page_can_read_every_error(code: str | None) -> None:
     async with client_of(PAGE) as client:

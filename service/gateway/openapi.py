@@ -21,6 +21,12 @@ from service.gateway.dialects.dialect import Dialect
 OPENAPI_PATH = "/openapi.json"
 _PATHS_WITHOUT_KEY = ("/health/live", "/health/ready")
 _REFERENCES = "#/components/schemas/{model}"
+STREAM_EXAMPLE = """\
+{"id": "first", "query": "a red circle", "documents": ["a blue square", "a red circle"]}
+{"id": "second", "query": "a list of numbers", "documents": ["1, 2, 3", "a red circle"], "top_n": 1}
+{"id": "third", "query": "a line that is wrong", "documents": []}
+"""
+"""A body of the stream: two requests that succeed, and one that fails alone."""
 _CONVERTER = re.compile(r":\w+(?=})")
 """The type of a parameter in a route's path, which is no part of a path in OpenAPI."""
 _PARAMETER = re.compile(r"{(\w+)")
@@ -59,6 +65,15 @@ def openapi_document(app: FastAPI, *, keys: bool) -> dict[str, Any]:
 
     app.openapi_schema = document
     return document
+
+
+def stream_bodies(media_type: str) -> dict[str, Any]:
+    """What the document adds to the operation of a stream of requests, a line each."""
+    lines = {"type": "string", "description": "JSON objects, one a line."}
+    example = {"lines": {"summary": "Two requests, and a bad line", "value": STREAM_EXAMPLE}}
+    request = {"required": True, "content": {media_type: {"schema": lines, "examples": example}}}
+    answer = {"description": "An answer or an error a line", "content": {media_type: {}}}
+    return {"requestBody": request, "responses": {"200": answer}}
 
 
 def _add_schemas(schemas: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:

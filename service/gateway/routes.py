@@ -18,7 +18,7 @@ from service.gateway.dialects.dialect import Dialect
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import model_entry, model_info
 from service.gateway.model_names import ModelNames
-from service.gateway.openapi import OPENAPI_PATH
+from service.gateway.openapi import OPENAPI_PATH, stream_bodies
 from service.gateway.probes import add_probes
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.stream.endpoint import STREAM_PATH, RerankStream
@@ -119,7 +119,9 @@ def _add_stream(router: APIRouter, stream: RerankStream) -> None:
         STREAM_PATH,
         tags=["rerank"],
         responses=_ERRORS,
-        openapi_extra={"requestBody": {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+        response_class=Response,
+        openapi_extra=stream_bodies(MEDIA_TYPE),
+        summary="Rerank (a stream of requests)",
     )
     async def rerank_stream(request: Request) -> Response:
         """Answer requests that are lines of the body (NDJSON), as they finish, behind all other

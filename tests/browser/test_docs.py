@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
+from service.gateway.stream.endpoint import STREAM_PATH
 from tests.browser.conftest import PHONE, OpenPage
 from tests.gateway.stand_in import StandIn, good
 from tests.web.listening import listening
@@ -48,6 +49,14 @@ async def executed(operation: Locator) -> int:
     return status
 
 
+async def authorized(page: Page) -> None:
+    """Type the key into the page."""
+    await page.locator(".auth-wrapper .authorize").first.click()
+    await page.locator(".modal-ux input").fill(KEY)
+    await page.locator(".modal-ux button.authorize").click()
+    await page.locator(".modal-ux .btn-done").click()
+
+
 async def test_an_example_is_chosen_and_run(server: str, open_page: OpenPage) -> None:
     page = await open_page(f"{server}/docs")
     operation = await opened(page, "/v1/rerank")
@@ -62,6 +71,23 @@ async def test_an_example_is_chosen_and_run(server: str, open_page: OpenPage) ->
     shown = await operation.locator(".live-responses-table .microlight").first.inner_text()
     answer = json.loads(shown)
     assert answer["results"][0]["id"] == "circle"
+
+
+async def test_the_lines_of_a_stream_are_sent_as_lines(guarded: str, open_page: OpenPage) -> None:
+    page = await open_page(f"{guarded}/docs")
+    await authorized(page)
+    operation = await opened(page, STREAM_PATH)
+    typed = '{"id": 7, "query": "q", "documents": ["a"]}\n' * 2
+    for lines, ids in ((None, ["first", "second", "third"]), (typed, [7, 7])):
+        if lines:
+            await operation.locator("textarea").fill(lines)
+        async with page.expect_response(f"**{STREAM_PATH}") as it:
+            await operation.locator("button.execute").click()
+        answer = await it.value
+        assert answer.status == 200
+        assert len((answer.request.post_data or "").splitlines()) == len(ids)
+        answered = [json.loads(line)["id"] for line in (await answer.text()).splitlines()]
+        assert sorted(answered) == ids
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -89,10 +115,7 @@ async def test_it_takes_a_key_and_keeps_it_in_memory_alone(
     operation = await opened(page, "/rerank")
     assert await executed(operation) == 401
 
-    await page.locator(".auth-wrapper .authorize").first.click()
-    await page.locator(".modal-ux input").fill(KEY)
-    await page.locator(".modal-ux button.authorize").click()
-    await page.locator(".modal-ux .btn-done").click()
+    await authorized(page)
     assert await executed(operation) == 200
 
     stored = await page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}])")

@@ -52,7 +52,15 @@ FIELDS = (
 
 ROUTES = {*DIALECTS, *PATHS, "unknown", "options", OPENAPI_PATH} - {"/health/x"}
 NAMES = {dialect.name for dialects in DIALECTS.values() for dialect in dialects}
-STATUSES = {"200", "204", "405", *(str(kind.status) for kind in BY_CODE.values())}
+STATUSES = {
+    "200",
+    "204",
+    "304",
+    "307",
+    "308",
+    "405",
+    *(str(kind.status) for kind in BY_CODE.values()),
+}
 BY_STATUS = {f"rerank_request_duration_seconds{end}" for end in ("", "_count", "_sum")}
 """A route may have a status for the first time; there are few of both."""
 

@@ -6,6 +6,7 @@ the command before anything is sent.
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -211,6 +212,8 @@ def _print(
     else:
         colours = console.color_system in ("truecolor", "256")
         pictures = thumbnails and colours and not console.options.ascii_only
+        if isinstance(sys.stdout, io.TextIOWrapper):  # for encodings without all characters
+            sys.stdout.reconfigure(errors="replace")
         print_table(console, answer, documents, pictures=pictures)
 
     print_errors(answer, documents)

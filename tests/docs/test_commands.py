@@ -40,6 +40,7 @@ TOOLS = {
     *(
         "base64",
         "bash",
+        "cat",
         "curl",
         "docker",
         "git",

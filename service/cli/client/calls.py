@@ -78,6 +78,11 @@ class Service:
         self._bounds = bounds or RetryBounds()
         self._has_answered = False
 
+    @property
+    def url(self) -> str:
+        """The service's URL, for messages."""
+        return str(self._client.base_url).rstrip("/")
+
     async def info(self) -> dict[str, Any]:
         """What is served, and the limits of a request. Raises `CannotCall`."""
         return await self._call("GET", "info")
@@ -151,7 +156,7 @@ class Service:
         status = response.status_code
         if not isinstance(body, dict) or not isinstance(body.get("message"), str):
             phrase = f"{status} {response.reason_phrase}".rstrip()
-            return Refused(status, "", f"{self._url()} answered {phrase}: it is no such service.")
+            return Refused(status, "", f"{self.url} answered {phrase}: it is no such service.")
 
         message = body["message"]
         if status == HTTPStatus.UNAUTHORIZED:
@@ -159,7 +164,7 @@ class Service:
         return Refused(status, str(body.get("code", "")), message, _places(body.get("errors")))
 
     def _unreachable(self, error: httpx.TransportError) -> CannotCall:
-        url = self._url()
+        url = self.url
         if isinstance(error, httpx.ReadTimeout):
             return CannotCall(f"{url} did not answer in time.")
         tls_failure = _tls_failure(error)
@@ -175,10 +180,7 @@ class Service:
         return CannotCall(f"The connection to {url} broke off.")
 
     def _no_reranker(self) -> CannotCall:
-        return CannotCall(f"{self._url()} does not answer as this service does: check the URL.")
-
-    def _url(self) -> str:
-        return str(self._client.base_url).rstrip("/")
+        return CannotCall(f"{self.url} does not answer as this service does: check the URL.")
 
 
 def _places(listed: object) -> list[Place]:

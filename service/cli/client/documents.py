@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from service.cli.client.items import Document, Unusable
+from service.cli.client.items import MAX_ID_CHARS, Document, Unusable
 from service.cli.client.pictures import SUFFIXES, is_picture_name, pictures_in
 from service.cli.client.rows import Columns, RowFormat, csv_rows, json_rows, line_rows
 
@@ -92,12 +92,20 @@ def _documents(sources: Sources) -> Iterator[Document]:
     for number, argument in enumerate(sources.arguments, 1):
         if sources.only_texts:
             yield Document(f"argument {number}", {"text": argument})
+        elif _is_picture_url(argument):
+            yield Document(argument, {"image": argument, "id": argument[:MAX_ID_CHARS]})
         elif argument == _STDIN:
             yield from _expect_some(_from_stdin(sources), "Standard input has no documents.")
         elif names_a_file(argument):
             yield from _from_path(Path(argument), sources.columns)
         else:
             yield Document(f"argument {number}", {"text": argument})
+
+
+def _is_picture_url(argument: str) -> bool:
+    """Whether an argument is the URL of a picture, which the service may fetch."""
+    url = re.fullmatch(r"https?://[^\s?#]+", argument, re.IGNORECASE)
+    return url is not None and is_picture_name(argument)
 
 
 def _from_stdin(sources: Sources) -> Iterator[Document]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 import httpx
-from rich.console import Console
 
 from service.cli.client.calls import CannotCall
+from service.cli.client.output import waiting
 from service.cli.keys import refusing_keys
 from service.cli.serving import check_model, in_one_process
 from service.cli.settings import gateway_settings, worker_settings
@@ -55,7 +55,7 @@ async def service_in_process(model: str) -> AsyncIterator[httpx.AsyncClient]:
     failure: Exception | None = None
     async with served.router.lifespan_context(served):
         try:
-            with _waiting(f"Loading {model}"):
+            with waiting(f"Loading {model}"):
                 if not await loaded:
                     raise CannotServe(f"{model} cannot be served: the lines above say why.")
             transport = httpx.ASGITransport(app=served)
@@ -70,9 +70,3 @@ async def service_in_process(model: str) -> AsyncIterator[httpx.AsyncClient]:
             failure = error  # raised within, it would be wrapped by the lifespan's task group
     if failure is not None:
         raise failure
-
-
-def _waiting(title: str) -> AbstractContextManager[object]:
-    """A sign of life on a terminal."""
-    console = Console(stderr=True)
-    return console.status(title) if console.is_terminal else nullcontext()

@@ -1,4 +1,4 @@
-"""A ranking on standard output: a table on a terminal, lines for another program, or JSON.
+"""The terminal of a ranking: a table, lines for another program, or JSON; and a sign of life.
 
 Does not depend on HTTP. Invariant: no character of a document or of a file's name controls the
 terminal.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import typer
@@ -38,6 +39,12 @@ def printable(text: str) -> str:
         controls = unicodedata.category(character) in ("Cc", "Cs") or character in _DIRECTION
         kept.append("\N{REPLACEMENT CHARACTER}" if controls else character)
     return "".join(kept)
+
+
+def waiting(title: str) -> AbstractContextManager[object]:
+    """A sign of life on standard error, if it is a terminal."""
+    console = Console(stderr=True)
+    return console.status(title) if console.is_terminal else nullcontext()
 
 
 def print_json(answer: Mapping[str, Any]) -> None:

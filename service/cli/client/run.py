@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from model_store.commands.console import fail, progress
 from service.cli.client.calls import CannotCall, Service
 from service.cli.client.connection import client_settings, connect
 from service.cli.client.items import Document
+from service.cli.client.output import waiting
 from service.cli.client.ranking import Question, RequestSizes, rank
 
 _QUIET_DOCUMENTS = 1_000
@@ -57,7 +58,8 @@ async def _ranked(
     async with _client(target, sizes.concurrency) as (client, served_model):
         service = Service(client)
         try:
-            limits = (await service.info()).get("limits") or {}
+            with waiting(f"Asking {service.url}"):
+                limits = (await service.info()).get("limits") or {}
         except CannotCall as error:
             raise _with_advice(error, target) from None
 
@@ -98,6 +100,12 @@ def _with_advice(error: CannotCall, target: Target) -> CannotCall:
 def _progress(documents: int, of_a_request: int) -> AbstractContextManager[Callable[[int], None]]:
     """Progress of a long list: a bar on a terminal, and lines of a log for a very long one."""
     shown_from = of_a_request if sys.stderr.isatty() else _QUIET_DOCUMENTS
-    if documents <= shown_from:
-        return nullcontext(lambda count: None)
-    return progress("Ranked", documents, unit="documents")
+    if documents > shown_from:
+        return progress("Ranked", documents, unit="documents")
+    return _without_amounts(documents)
+
+
+@contextmanager
+def _without_amounts(documents: int) -> Iterator[Callable[[int], None]]:
+    with waiting(f"Ranking {documents:,} document{'s' if documents != 1 else ''}"):
+        yield lambda count: None

@@ -50,6 +50,13 @@ def test_arguments_are_texts_unless_they_name_files() -> None:
     assert note.item() == {"id": "note.txt", "text": "A note.\n"}
 
 
+def test_the_url_of_a_picture_is_a_picture() -> None:
+    url = "https://example.com/a.PNG"
+    words, picture = read("see https://example.com", url)
+    assert words.item() == {"text": "see https://example.com"}
+    assert picture.item() == {"image": url, "id": url}
+
+
 @pytest.mark.parametrize("name", ["a.png", "folder/a.JPEG", "rows.jsonl", "notes.md", "t.csv"])
 def test_a_file_that_is_not_there_is_never_ranked_as_words(name: str) -> None:
     assert refusal("text", name).startswith(f"{name}: No such file or directory; ")

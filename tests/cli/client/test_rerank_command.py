@@ -24,7 +24,8 @@ from service.cli.main import app
 from tests.cli.client.answers import scripted
 from tests.conftest import CALM, Rerank, free_port
 
-PICTURES = Path(__file__).parents[2] / "pictures"
+ROOT = Path(__file__).parents[3]
+PICTURES = ROOT / "tests" / "pictures"
 COMMAND = [sys.executable, "-m", "service.cli", "rerank"]
 SORTING = [
     "Close the file.",
@@ -135,6 +136,24 @@ def test_a_document_without_a_score_is_listed_and_the_rest_is_ranked(
     assert count == "3 of 6 documents have no score."
 
 
+def test_the_commands_of_the_page_work(server: str) -> None:
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```sh\n([^`]*)```", page)
+    commands = [line for line in block.splitlines() if "--model" not in line]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for command in commands:
+        done = subprocess.run(
+            ["bash", "-ec", command],
+            cwd=ROOT,
+            env=os.environ | {"RERANK_URL": server, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+    assert len(commands) == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -209,10 +228,12 @@ def test_a_terminal_gets_a_table_with_bars_and_pictures(server: str) -> None:
     code, output = on_terminal(
         [*COMMAND, "two red circles", str(PICTURES), "\x1b]0;title\x07text"], RERANK_URL=server
     )
-    shown = plain(output).splitlines()
     assert code == 0
-    assert re.match(r" +# +score +logit +document", shown[0])
-    assert re.match(r" 1 +█{7,} *[▏▎▍▌▋▊▉█]? *0\.979 +3\.83 ", shown[1])
+    assert f"Asking {server}" in plain(output)
+    shown = plain(output).splitlines()
+    (header,) = [line for line in shown if re.match(r" +# +score +logit +document", line)]
+    best = shown[shown.index(header) + 1]
+    assert re.match(r" 1 +█{7,} *[▏▎▍▌▋▊▉█]? *0\.979 +3\.83 ", best)
     assert output.count("▀") > 6 * 12
     assert shown[-1].startswith("7 documents, ")
     assert "\x1b]0" not in output, "no document controls the terminal"

@@ -18,7 +18,7 @@ from model_store.commands.console import FAILED, misuse, refusing
 from model_store.commands.options import finite
 
 if TYPE_CHECKING:
-    from service.cli.client.items import Document
+    from service.cli.documents.items import Document
 
 _SHOWN_ON_TERMINAL = 20
 
@@ -158,12 +158,12 @@ def rerank(
     exit code is 1 if any document has no score: those are listed below the table, and the rest is
     ranked.
     """
-    from service.cli.client.documents import Sources, read_documents
-    from service.cli.client.inputs import read_query
-    from service.cli.client.items import Unusable
     from service.cli.client.ranking import Question, RequestSizes
-    from service.cli.client.rows import Columns
     from service.cli.client.run import Target, run_ranking
+    from service.cli.documents.arguments import read_query
+    from service.cli.documents.items import Unusable
+    from service.cli.documents.rows import Columns
+    from service.cli.documents.sources import Sources, read_documents
 
     asked = _instruction(instruction)
     with refusing(Unusable):

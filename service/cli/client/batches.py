@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.cli.client.items import Document
-from service.cli.client.pictures import Unreadable
+from service.cli.documents.items import Document
+from service.cli.documents.pictures import Unreadable
 
 _BODY_BYTES = 16 * 2**20
 """The size that a body is kept to where the service takes more: a broken connection then repeats

@@ -20,8 +20,8 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.client.items import Document, lower_first
 from service.cli.client.thumbnails import COLUMNS, thumbnail
+from service.cli.documents.items import Document, lower_first
 
 _MAX_SHOWN_CHARS = 400
 """Characters of a text in the table."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from service.cli.client.batches import Batch, DocumentError, batches, encoded
 from service.cli.client.calls import CannotCall, Refused, Service
-from service.cli.client.items import Document
+from service.cli.documents.items import Document
 
 _PATH = re.compile(r"^documents\[(\d+)\]")
 """The path of a document in a sentence of the service."""

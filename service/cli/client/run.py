@@ -19,9 +19,9 @@ import httpx
 from model_store.commands.console import fail, progress
 from service.cli.client.calls import CannotCall, Service
 from service.cli.client.connection import client_settings, connect
-from service.cli.client.items import Document
 from service.cli.client.output import waiting
 from service.cli.client.ranking import Question, RequestSizes, rank
+from service.cli.documents.items import Document
 
 _QUIET_DOCUMENTS = 1_000
 """Documents up to which a log gets no lines of progress."""

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.segment import Segment, Segments
 from rich.style import Style
 
-from service.cli.client.items import Document
+from service.cli.documents.items import Document
 
 COLUMNS, LINES = 12, 6
 """The size of a thumbnail in characters."""

@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from service.cli.client.batches import batches
 from service.cli.client.calls import CannotCall, Service
-from service.cli.client.items import Document
 from service.cli.client.ranking import Question, RequestSizes, rank
+from service.cli.documents.items import Document
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
 from tests.cli.client.answers import answer, scripted

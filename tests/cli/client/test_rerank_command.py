@@ -8,11 +8,11 @@ import os
 import pty
 import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from service.cli.main import app
-from tests.cli.client.answers import scripted
 from tests.conftest import CALM, Rerank, free_port
 
 ROOT = Path(__file__).parents[3]
@@ -253,18 +252,22 @@ def test_a_terminal_that_pipes_nothing_in_is_told_so(server: str) -> None:
 
 
 def test_ctrl_c_ends_a_call_with_130() -> None:
-    with scripted([b""]) as silent:
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        listener.settimeout(60)
         process = subprocess.Popen(
-            ["env", "--default-signal=INT", *COMMAND, "q", "-"],
-            env=os.environ | {"RERANK_URL": silent.url},
-            stdin=subprocess.PIPE,
+            ["env", "--default-signal=INT", *COMMAND, "query", "document"],
+            env=os.environ | {"RERANK_URL": f"http://127.0.0.1:{port}"},
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(2)  # it reads standard input
-        process.send_signal(signal.SIGINT)
-        output, said = process.communicate(timeout=60)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(4).decode() == "GET "
+            process.send_signal(signal.SIGINT)
+            output, said = process.communicate(timeout=60)
     assert (process.returncode, output, said.strip()) == (130, "", "Interrupted.")
 
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.cli.client.documents import Sources, read_documents
-from service.cli.client.items import Document, Unusable
-from service.cli.client.pictures import Unreadable
-from service.cli.client.rows import Columns, csv_rows, json_rows, line_rows
+from service.cli.documents.items import Document, Unusable
+from service.cli.documents.pictures import Unreadable
+from service.cli.documents.rows import Columns, csv_rows, json_rows, line_rows
+from service.cli.documents.sources import Sources, read_documents
 
 PICTURE = BytesIO()
 Image.new("RGB", (8, 8), "red").save(PICTURE, "PNG")

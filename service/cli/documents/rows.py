@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from service.cli.client.items import Document, Unusable
-from service.cli.client.pictures import is_picture_name
+from service.cli.documents.items import Document, Unusable
+from service.cli.documents.pictures import is_picture_name
 
 RowFormat = Literal["text", "jsonl", "csv", "tsv"]
 MAX_INPUT_BYTES = 2**30

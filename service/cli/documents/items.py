@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from service.cli.client.pictures import Unreadable, encoded_picture
+from service.cli.documents.pictures import Unreadable, encoded_picture
 
 MAX_ID_CHARS = 256
 """The longest id that a service takes."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from service.cli.client.items import MAX_ID_CHARS, Document, Unusable
-from service.cli.client.pictures import SUFFIXES, is_picture_name, pictures_in
-from service.cli.client.rows import Columns, RowFormat, csv_rows, json_rows, line_rows
+from service.cli.documents.items import MAX_ID_CHARS, Document, Unusable
+from service.cli.documents.pictures import SUFFIXES, is_picture_name, pictures_in
+from service.cli.documents.rows import Columns, RowFormat, csv_rows, json_rows, line_rows
 
 MAX_DOCUMENTS = 200_000
 """The most documents of one command."""

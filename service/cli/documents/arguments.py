@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from model_store.commands.console import misuse
-from service.cli.client.documents import names_a_file
-from service.cli.client.items import query_item
+from service.cli.documents.items import query_item
+from service.cli.documents.sources import names_a_file
 
 NO_QUERY = "There is no query: give its text first, or --query-image FILE."
 

@@ -1,0 +1,1 @@
+"""Documents and queries of the command line: texts, picture files, and rows."""

@@ -12,10 +12,11 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from starlette.responses import Response
 
 from service.cli.client.batches import batches
-from service.cli.client.calls import CannotCall, Service
+from service.cli.client.calls import CannotCall, Refused, Service
 from service.cli.client.ranking import Question, RequestSizes, rank
 from service.cli.documents.items import Document
 from service.gateway.app import create_gateway
@@ -106,6 +107,32 @@ async def test_one_answer_never_mixes_two_models() -> None:
         worker.answer = replaced
         with pytest.raises(CannotCall, match="model was replaced"):
             await ranked(service, texts("1", "2", "3"), 1)
+
+
+async def test_a_missing_key_and_an_unknown_model_are_told_in_words() -> None:
+    async with service_of(Reader(), api_keys=SecretStr("k" * 16)) as service:
+        with pytest.raises(Refused) as refused:
+            await service.info()
+    assert (refused.value.status, refused.value.code) == (401, "unauthorized")
+    assert str(refused.value).endswith("Set RERANK_KEY, or give --key-file.")
+
+    async with service_of(Reader()) as service:
+        with pytest.raises(Refused, match=r"No such model is served here\. You may use: m\."):
+            await ranked(service, texts("1"), 1, model="nope")
+
+
+async def test_a_query_that_is_refused_fails_the_ranking() -> None:
+    async with service_of(Reader()) as service:
+        with pytest.raises(Refused) as refused:
+            await rank(
+                service,
+                Question({"text": "q", "image": "AAAA"}),
+                texts("1", "2"),
+                RequestSizes(documents=1, concurrency=2),
+                advance=lambda count: None,
+            )
+    assert refused.value.code == "invalid_image"
+    assert str(refused.value).startswith("query.image ")
 
 
 async def test_a_bound_of_bodies_at_a_proxy_splits_a_request() -> None:

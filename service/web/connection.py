@@ -80,7 +80,7 @@ class HttpConnection(H11Protocol):
 
     def __init__(self, *, settings: ServerSettings, table: ConnectionTable, **options: Any) -> None:
         super().__init__(**options)
-        self.conn = Connection()
+        self.conn: Connection = Connection()
         self._table = table
         self._allowance = SlowClientAllowance(settings.read_timeout_seconds)
         self._received = 0

@@ -169,7 +169,7 @@ class LineStream(Response):
             content = error_line(self._error, request_id.get(), identity, line.number)
             answered = AnsweredLine(content, self._error.code)
 
-        self._unanswered.discard(asyncio.current_task())  # type: ignore[arg-type]  # it runs
+        self._unanswered.discard(asyncio.current_task())
         STREAM_LINES.labels(answered.outcome).inc()
         STREAM_LINE_SECONDS.observe(clock() - began)
         self._answered += 1

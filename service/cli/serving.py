@@ -141,11 +141,10 @@ def run(
         raise typer.Exit(code)
 
 
-def welcome_text(url: str, *, keys: bool, pages: bool = True) -> str:
-    """An example request, and the addresses of the playground and of the API's page, where they are
-    served."""
-    addresses = f"\nPlayground: {url}/playground\nAPI page: {url}/docs\n" if pages else ""
+def welcome_text(url: str, *, keys: bool, pages: bool) -> str:
+    """An example request, and the addresses of the pages where they are served."""
     key = "-H 'authorization: Bearer YOUR-KEY' " if keys else ""
+    addresses = f"\nPlayground: {url}/playground\nAPI page: {url}/docs\n" if pages else ""
     return f"""
 Ready. Try:
 

@@ -67,7 +67,7 @@ export class SideForm {
 
   /** Choose an instruction by its text; an empty one chooses the model's own. */
   instruct(text) {
-    const index = this.#instructions.findIndex((instruction) => instruction.text === text);
+    const index = this.#instructions.findIndex(({ instruction }) => instruction === text);
     this.#chooser.value = text ? (index < 0 ? OWN : String(index)) : DEFAULT;
     if (this.#chooser.value === OWN) this.#text.value = text;
     this.#showChosen();
@@ -96,7 +96,7 @@ export class SideForm {
   #showChosen() {
     const { value } = this.#chooser;
     if (value === DEFAULT) this.#text.value = this.#default;
-    else if (value !== OWN) this.#text.value = this.#instructions[Number(value)].text;
+    else if (value !== OWN) this.#text.value = this.#instructions[Number(value)].instruction;
     fitHeight(this.#text);
   }
 }

@@ -2,7 +2,8 @@
 
 import { documentsOfFiles, documentsOfText } from "./documents.js";
 import { filesOfChooser, filesOfTransfer } from "./dropping.js";
-import { byId, fitHeight } from "./elements.js";
+import { byId, fitHeight, say } from "./elements.js";
+import { notice } from "./notices.js";
 import { readPicture } from "./pictures.js";
 import { count } from "./requests.js";
 
@@ -14,7 +15,9 @@ export function acceptDocuments(workbench) {
   acceptChoosers(workbench);
   acceptDrops(workbench);
   addEventListener("paste", (event) => {
-    if (![...event.clipboardData.items].some(({ kind }) => kind === "file")) return;
+    const { items, types } = event.clipboardData;
+    const isFile = [...items].some(({ kind }) => kind === "file");
+    if (!isFile || types.includes("text/plain")) return; // text, with a picture of it
     event.preventDefault();
     const found = filesOfTransfer(event.clipboardData, workbench.room);
     take(workbench, found.then(withoutPaths), byId("query-box").contains(event.target));
@@ -45,7 +48,7 @@ function acceptTexts(workbench) {
     box.value = "";
     fitHeight(box);
     workbench.add(documents);
-    workbench.say(`${count(documents.length)} added.`);
+    say(`${count(documents.length)} added.`);
   };
   byId("add-texts").addEventListener("click", add);
   box.addEventListener("input", () => fitHeight(box));
@@ -57,7 +60,10 @@ function acceptTexts(workbench) {
 }
 
 function acceptChoosers(workbench) {
-  for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"]]) {
+  for (const [button, input] of [
+    ["choose-files", "files"],
+    ["choose-folder", "folder"],
+  ]) {
     byId(button).addEventListener("click", () => byId(input).click());
     byId(input).addEventListener("change", ({ target }) => {
       const found = filesOfChooser(target, workbench.room);
@@ -125,12 +131,12 @@ async function take(workbench, found, forQuery) {
 
   const { documents, leftOut } = await documentsOfFiles(files, workbench);
   if (documents.length > 0) workbench.add(documents);
-  workbench.say(`${count(documents.length)} added.`);
-  if (leftOut) workbench.notice(leftOut);
-  if (unread > 0) workbench.notice(`${count(unread)} files or folders could not be read.`);
+  say(`${count(documents.length)} added.`);
+  if (leftOut) notice(leftOut);
+  if (unread > 0) notice(`${count(unread)} files or folders could not be read.`);
   if (more) {
-    const taken = count(files.length);
-    workbench.notice(`A request has a bound of documents: the first ${taken} files were taken.`);
+    const most = count(workbench.maxDocuments);
+    notice(`${count(files.length)} files were taken: one request may have ${most} documents.`);
   }
 }
 
@@ -140,10 +146,10 @@ async function takeAsQuery(workbench, files) {
     if (!picture) continue;
     workbench.query.picture = picture;
     workbench.changed();
-    workbench.say(`${picture.name} is the query's picture.`);
+    say(`${picture.name} is the query's picture.`);
     return;
   }
-  workbench.notice("A query's picture is a PNG, JPEG or WebP file; nothing of that kind was dropped.");
+  notice("A query's picture is a PNG, JPEG or WebP file; nothing of that kind was dropped.");
 }
 
 /** Pasted files have no path, and all of them the same name. */

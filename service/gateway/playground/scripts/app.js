@@ -7,8 +7,9 @@
 
 import { acceptDocuments, showQuery } from "./adding.js";
 import { CodeDialog } from "./code_dialog.js";
-import { byId, make } from "./elements.js";
+import { byId, fitHeight, make } from "./elements.js";
 import { KeyForm } from "./key_form.js";
+import { clearNotices, notice } from "./notices.js";
 import { offerSamples, ownData } from "./samples.js";
 import { Refused, Service } from "./service.js";
 import { offerThemes } from "./theme.js";
@@ -28,7 +29,7 @@ async function connect() {
     const [info, models] = await Promise.all([service.info(), service.models()]);
     showServed(info);
     workbench.serve(info, models);
-    byId("notices").replaceChildren();
+    clearNotices();
     keyForm.close();
     keyForm.showKey(service.hasKey);
     retries = 0;
@@ -50,10 +51,10 @@ function showUnserved(refused) {
     return;
   }
 
-  byId("notices").replaceChildren();
+  clearNotices();
   const waits = refused.status === 503 && retries < MAX_RETRIES;
   const sentence = waits ? `${refused.message} Trying again.` : refused.message;
-  workbench.notice(sentence, { label: "Try again", run: connect });
+  notice(sentence, { label: "Try again", run: connect });
   if (waits) {
     retries += 1;
     setTimeout(connect, 1000 * (refused.retryAfter ?? RETRY_SECONDS));
@@ -63,7 +64,6 @@ function showUnserved(refused) {
 const code = new CodeDialog(
   () => workbench.requests(),
   () => service.hasKey,
-  (sentence) => workbench.say(sentence),
 );
 
 /** What each shortcut does; the dialog of the page lists them. */
@@ -91,7 +91,8 @@ function onKey(event) {
 function connectPage() {
   byId("query").addEventListener("input", ({ target }) => {
     workbench.query.text = target.value;
-    workbench.changed();
+    workbench.touched();
+    fitHeight(target);
   });
   byId("rerank").addEventListener("click", () => workbench.rerank());
   byId("cancel").addEventListener("click", () => workbench.cancel());
@@ -101,7 +102,7 @@ function connectPage() {
     byId("texts").focus();
   });
   for (const id of ["top-n", "cache", "truncate", "on-error"]) {
-    byId(id).addEventListener("change", () => workbench.changed());
+    byId(id).addEventListener("change", () => workbench.touched());
   }
   byId("bars").addEventListener("change", () => workbench.show());
   byId("open-keyboard").addEventListener("click", () => byId("keyboard-dialog").showModal());
@@ -110,6 +111,7 @@ function connectPage() {
   }
 
   workbench.addEventListener("change", () => showQuery(workbench));
+  workbench.addEventListener("unserved", connect);
   workbench.addEventListener("key", ({ detail }) => showUnserved(detail));
   addEventListener("keydown", onKey);
 }

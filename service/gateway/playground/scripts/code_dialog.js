@@ -1,6 +1,6 @@
 /** The dialog that shows the request as code and copies it. */
 
-import { byId, copied, make } from "./elements.js";
+import { byId, copied, make, say } from "./elements.js";
 import { picturesOf } from "./requests.js";
 import { SERVICE } from "./service.js";
 import { curl, python, unsavedPictures } from "./snippets.js";
@@ -12,11 +12,14 @@ export class CodeDialog {
   #requests = [];
   #hasKey;
 
-  constructor(requests, hasKey, say) {
+  constructor(requests, hasKey) {
     this.#hasKey = hasKey;
     byId("copy").addEventListener("click", () => this.open(requests()));
     byId("code-side").addEventListener("change", () => this.#show());
-    for (const [id, write] of [["as-curl", curl], ["as-python", python]]) {
+    for (const [id, write] of [
+      ["as-curl", curl],
+      ["as-python", python],
+    ]) {
       byId(id).addEventListener("click", () => {
         this.#write = write;
         this.#show();
@@ -45,7 +48,10 @@ export class CodeDialog {
   #show() {
     const index = Number(byId("code-side").value) || 0;
     const { request } = this.#requests[index];
-    byId("code").textContent = this.#write(request, { service: SERVICE.href.replace(/\/$/, ""), hasKey: this.#hasKey() });
+    byId("code").textContent = this.#write(request, {
+      service: SERVICE.href.replace(/\/$/, ""),
+      hasKey: this.#hasKey(),
+    });
     byId("copy-code").textContent = "Copy";
     byId("as-curl").setAttribute("aria-pressed", String(this.#write === curl));
     byId("as-python").setAttribute("aria-pressed", String(this.#write === python));

@@ -48,3 +48,20 @@ export async function copied(text) {
     return false; // not a secure context, or not allowed
   }
 }
+
+const SPOKEN_AFTER_MS = 60;
+let sentences = [];
+
+/** Say something to those who listen: in the live region, after what was said a moment before. */
+export function say(sentence) {
+  if (!sentence) return;
+  if (sentences.length === 0) {
+    // emptied first, so that the same sentence is read again
+    byId("announcer").textContent = "";
+    setTimeout(() => {
+      byId("announcer").textContent = sentences.join(" ");
+      sentences = [];
+    }, SPOKEN_AFTER_MS);
+  }
+  sentences.push(sentence);
+}

@@ -22,7 +22,9 @@ export class KeyForm {
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();
       const isKey = service.useKey(this.#box.value.trim());
-      this.#problem.textContent = isKey ? "" : "A key has letters, digits and signs, and no spaces.";
+      this.#problem.textContent = isKey
+        ? ""
+        : "A key has letters, digits and signs, and no spaces.";
       if (!isKey) return;
       this.#box.value = "";
       onKey();

@@ -33,6 +33,11 @@ export class Picture {
     return this.width * this.height;
   }
 
+  /** Free what the preview holds; the picture is not shown any more. */
+  release() {
+    URL.revokeObjectURL(this.preview);
+  }
+
   /** The bytes as a data URL of the picture's type. */
   dataUrl() {
     return new Promise((resolve, reject) => {

@@ -40,7 +40,7 @@ export class RankingList {
    * `before` is the ranking that changes of rank are counted from; `bars` is what bars show;
    * `problems` are sentences by document key.
    */
-  show(documents, ranking, { before, bars, isStale, problems }) {
+  show(documents, ranking, { before, bars, problems }) {
     const range = ranking && bars === "logit" ? logitRange(ranking) : null;
     const kept = new Set(documents.map(({ key }) => key));
     for (const [key, card] of this.#cards) {
@@ -49,17 +49,20 @@ export class RankingList {
       this.#cards.delete(key);
     }
 
-    const present = [...this.#cards.values()].map(({ element }) => element);
-    gliding(present, () => {
-      for (const document of inOrder(documents, ranking)) {
-        const card = this.#cardOf(document);
-        const up = movedUp(document.key, before, ranking);
-        card.fill(document, ranking?.get(document.key), up, range, problems.get(document.key));
-        this.#element.append(card.element);
-      }
-      this.#element.classList.toggle("stale", isStale);
-      this.#element.classList.toggle("pictured", documents.some(({ picture }) => picture));
+    const present = [...this.#element.children];
+    const ordered = inOrder(documents, ranking).map((document) => {
+      const card = this.#cardOf(document);
+      const up = movedUp(document.key, before, ranking);
+      card.fill(document, ranking?.get(document.key), up, range, problems.get(document.key));
+      return card.element;
     });
+    this.#element.classList.toggle(
+      "pictured",
+      documents.some(({ picture }) => picture),
+    );
+
+    const begin = ordered.findIndex((element, index) => element !== present[index]);
+    if (begin >= 0) gliding(present, () => this.#element.append(...ordered.slice(begin)));
   }
 
   #cardOf(document) {
@@ -128,7 +131,11 @@ class Card {
   #startEdit(document, onEdit) {
     if (this.body.querySelector("textarea")) return;
     const name = nameOf(document);
-    const box = make("textarea", { value: document.text, "aria-label": `Text of ${name}`, rows: 1 });
+    const box = make("textarea", {
+      value: document.text,
+      "aria-label": `Text of ${name}`,
+      rows: 1,
+    });
     let isDone = false;
     const finish = (keeps) => {
       if (isDone) return;
@@ -201,7 +208,9 @@ function factsOf(document, entry, problem) {
 
   const { prompt_tokens: tokens, image_tokens: ofImages, truncated, cached } = entry.meta;
   const sign = entry.logit < 0 ? "−" : "+";
-  const spent = ofImages ? `${count(tokens)} tokens, ${count(ofImages)} of images` : `${count(tokens)} tokens`;
+  const spent = ofImages
+    ? `${count(tokens)} tokens, ${count(ofImages)} of images`
+    : `${count(tokens)} tokens`;
   const facts = [
     make("span", { class: "logit" }, `logit ${sign}${Math.abs(entry.logit).toFixed(2)}`),
     make("span", { class: "tokens" }, spent),

@@ -50,9 +50,14 @@ export function problemsOf({ query, documents }, request, info) {
   if (documents.length === 0) say("Add documents to rank: texts, pictures, or both.");
   if (documents.length > limits.max_documents) {
     const most = count(limits.max_documents);
-    say(`These are ${count(documents.length)} documents; one request may have ${most}. Remove some.`);
+    say(
+      `These are ${count(documents.length)} documents; one request may have ${most}. Remove some.`,
+    );
   }
-  for (const [items, one] of [[[query], "The query"], [documents, ""]]) {
+  for (const [items, one] of [
+    [[query], "The query"],
+    [documents, ""],
+  ]) {
     sayOfTexts(items, one, limits, say);
     sayOfPictures(items, one, info, say);
   }
@@ -96,7 +101,8 @@ function sayOfPictures(items, one, info, say) {
     const [{ picture }] = large;
     const size = `${picture.width} × ${picture.height} pixels, ${bytes(picture.blob.size)}`;
     const most = `${count(limits.max_image_pixels)} pixels and ${bytes(limits.max_image_bytes)}`;
-    const which = large.length > 1 ? `${subject(large, one)} too large, such as` : subject(large, one);
+    const which =
+      large.length > 1 ? `${subject(large, one)} too large, such as` : subject(large, one);
     const form = large.length > 1 ? `${nameOf(large[0])} (${size})` : `too large (${size})`;
     say(`${which} ${form}: a picture may have ${most}.`, keysOf(large), true);
   }

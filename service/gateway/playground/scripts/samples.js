@@ -24,7 +24,11 @@ export function offerSamples(list, samples, onChoose) {
       const source = picture && new URL(picture, FOLDER).href;
       strip.append(source ? make("img", { src: source, alt: "" }) : silent(text));
     }
-    button.append(strip, make("span", { class: "title" }, sample.title), make("small", {}, sample.about));
+    button.append(
+      strip,
+      make("span", { class: "title" }, sample.title),
+      make("small", {}, sample.about),
+    );
     button.addEventListener("click", async () => onChoose(await loaded(sample)));
     list.append(make("li", {}, button));
   }

@@ -22,14 +22,23 @@ export class Side {
   constructor(instructions, { onChange, onEdit, onRemove }) {
     this.form = new SideForm(instructions, onChange);
     this.list = new RankingList("Documents", { onEdit, onRemove });
-    this.column = make("section", { class: "column" }, this.#heading, this.#outcome, this.list.element);
+    this.column = make(
+      "section",
+      { class: "column" },
+      this.#heading,
+      this.#outcome,
+      this.list.element,
+    );
   }
 
   /** Name the side, such as "A"; one that stands alone has no name. */
   name(letter) {
     this.form.name(letter);
     this.column.setAttribute("aria-label", letter ? `Side ${letter}` : "Ranking");
-    this.list.element.setAttribute("aria-label", letter ? `Documents of side ${letter}` : "Documents");
+    this.list.element.setAttribute(
+      "aria-label",
+      letter ? `Documents of side ${letter}` : "Documents",
+    );
     this.letter = letter;
   }
 
@@ -55,12 +64,17 @@ export class Side {
     this.#outcome.replaceChildren();
   }
 
-  /** Show documents in the order of the ranking, as of `version` of the workbench. */
-  show(documents, { version, before, bars, problems }) {
-    const isStale = Boolean(this.ranking) && version !== this.#version;
-    this.list.show(documents, this.ranking, { before, bars, isStale, problems });
+  /** Show documents in the order of the ranking. */
+  show(documents, { before, bars, problems }) {
+    this.list.show(documents, this.ranking, { before, bars, problems });
     this.#showHeading();
-    return isStale;
+  }
+
+  /** Show whether the ranking is older than `version` of the workbench; returns whether it is. */
+  showAge(version) {
+    const isOlder = Boolean(this.ranking) && version !== this.#version;
+    this.list.element.classList.toggle("stale", isOlder);
+    return isOlder;
   }
 
   #goTo(card) {

@@ -10,6 +10,8 @@ const KINDS = { T: "text", I: "image", VD: "page", IT: "image and text" };
 export class SideForm {
   #instructions;
   #default = "";
+  /** Names of the default model: its own, and aliases for it. */
+  #defaultNames = new Set();
   #model;
   #chooser;
   #text;
@@ -24,7 +26,10 @@ export class SideForm {
     this.#text = this.element.querySelector("textarea");
     this.#fillChooser();
 
-    this.#model.addEventListener("change", onChange);
+    this.#model.addEventListener("change", () => {
+      this.#showChosen();
+      onChange();
+    });
     this.#chooser.addEventListener("change", () => {
       this.#showChosen();
       if (this.#chooser.value === OWN) this.#text.focus();
@@ -47,7 +52,10 @@ export class SideForm {
   name(letter) {
     this.#legend.textContent = letter ? `Side ${letter}` : "Model and instruction";
     this.#legend.classList.toggle("hidden", !letter);
-    this.#text.setAttribute("aria-label", letter ? `Instruction of side ${letter}` : "Instruction's text");
+    this.#text.setAttribute(
+      "aria-label",
+      letter ? `Instruction of side ${letter}` : "Instruction's text",
+    );
   }
 
   /** Offer the served models, and the default model's own instruction. */
@@ -59,9 +67,13 @@ export class SideForm {
       const label = id === root ? id : `${id} (${root})`;
       this.#model.append(make("option", { value: id }, label));
     }
-    this.#model.value = [...this.#model.options].some(({ value }) => value === chosen) ? chosen : "";
+    this.#model.value = [...this.#model.options].some(({ value }) => value === chosen)
+      ? chosen
+      : "";
     this.#model.parentElement.hidden = models.length < 2;
     this.#default = info.default_instruction;
+    this.#defaultNames = new Set(["", info.model]);
+    for (const { id, root } of models) if (root === info.model) this.#defaultNames.add(id);
     this.#showChosen();
   }
 
@@ -76,7 +88,16 @@ export class SideForm {
   /** What the side is, in a few words. */
   get summary() {
     const { model, instruction } = this.value;
-    return { model: model || this.#model.options[0]?.textContent, instruction: instruction || this.#default };
+    const served = model || this.#model.options[0]?.textContent;
+    return {
+      model: served,
+      instruction: instruction || this.#ownOfModel() || "The model's own instruction",
+    };
+  }
+
+  /** The chosen model's own instruction, or nothing: `/info` tells that of the default model. */
+  #ownOfModel() {
+    return this.#defaultNames.has(this.#model.value) ? this.#default : "";
   }
 
   #fillChooser() {
@@ -95,7 +116,7 @@ export class SideForm {
 
   #showChosen() {
     const { value } = this.#chooser;
-    if (value === DEFAULT) this.#text.value = this.#default;
+    if (value === DEFAULT) this.#text.value = this.#ownOfModel();
     else if (value !== OWN) this.#text.value = this.#instructions[Number(value)].instruction;
     fitHeight(this.#text);
   }

@@ -8,7 +8,7 @@
 import { Picture } from "./pictures.js";
 import { picturesOf } from "./requests.js";
 
-/** The pictures of a request that no file on disk has as they are sent: pasted, or made smaller. */
+/** Pictures that are in no file as they are sent: those that were pasted, or made smaller. */
 export function unsavedPictures(request) {
   return [...picturesOf(request)].filter(({ path, source }) => !path && !source);
 }
@@ -63,7 +63,9 @@ export function python(request, { service, hasKey }) {
   lines.push(`request = ${pythonLiteral(request)}`);
 
   const key = hasKey ? `, headers={"authorization": f"Bearer {os.environ['RERANK_KEY']}"}` : "";
-  lines.push(`answer = httpx.post(${JSON.stringify(`${service}/rerank`)}, json=request${key}, timeout=60)`);
+  lines.push(
+    `answer = httpx.post(${JSON.stringify(`${service}/rerank`)}, json=request${key}, timeout=60)`,
+  );
   lines.push(...PRINTING, "");
   return lines.join("\n");
 }

@@ -22,7 +22,13 @@ export function summaryOf({ answer, stages, milliseconds }) {
 
   const line = make("p", { class: "summary" }, facts.join(" · "));
   const warnings = (meta.warnings ?? []).map((warning) => make("p", { class: "warning" }, warning));
-  return make("div", { class: "outcome" }, line, ...warnings, timeline(answer.id, stages, milliseconds));
+  return make(
+    "div",
+    { class: "outcome" },
+    line,
+    ...warnings,
+    timeline(answer.id, stages, milliseconds),
+  );
 }
 
 /** The sentence that is read aloud about a ranking. */
@@ -103,5 +109,7 @@ function piecesOf(stages, milliseconds) {
 
 function time(milliseconds) {
   if (milliseconds >= 10_000) return `${(milliseconds / 1000).toFixed(1)} s`;
-  return milliseconds >= 10 ? `${count(Math.round(milliseconds))} ms` : `${milliseconds.toFixed(1)} ms`;
+  return milliseconds >= 10
+    ? `${count(Math.round(milliseconds))} ms`
+    : `${milliseconds.toFixed(1)} ms`;
 }

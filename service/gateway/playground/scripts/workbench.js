@@ -1,11 +1,12 @@
 /**
  * The workbench: a query, documents, one or two sides, and the rankings that the service gave.
  *
- * Does not depend on how things are added to it. Invariant: nothing is sent that `/info` tells would
- * be refused, and one request at a time is under way.
+ * Does not depend on how things are added to it. Invariant: nothing is sent that the bounds
+ * of `/info` refuse, and one request at a time is under way.
  */
 
-import { byId, make } from "./elements.js";
+import { byId, say } from "./elements.js";
+import { clearNotices, notice } from "./notices.js";
 import { downscaled } from "./pictures.js";
 import { reveal } from "./motion.js";
 import { RankLines } from "./rank_lines.js";
@@ -27,6 +28,7 @@ export class Workbench extends EventTarget {
   #running = null;
   #version = 0;
   #problems = new Map();
+  #pictures = new Set();
 
   constructor(service, instructions) {
     super();
@@ -40,13 +42,18 @@ export class Workbench extends EventTarget {
     return this.#sides.length > 1;
   }
 
-  /** How many documents may still be added. */
-  get room() {
-    return Math.max(0, (this.#info?.limits.max_documents ?? 1000) - this.documents.length);
+  /** The bounds of the service, or those that it has by default, until they are known. */
+  get maxDocuments() {
+    return this.#info?.limits.max_documents ?? 1_000;
   }
 
   get maxTextBytes() {
     return 4 * (this.#info?.limits.max_text_chars ?? 100_000);
+  }
+
+  /** How many documents may still be added. */
+  get room() {
+    return Math.max(0, this.maxDocuments - this.documents.length);
   }
 
   /** What is served: the answers of `/info` and `/v1/models`. */
@@ -107,32 +114,32 @@ export class Workbench extends EventTarget {
     }));
   }
 
-  /** Note that something changed which rankings do not show yet. */
+  /** Note that documents or sides changed, which rankings do not show yet. */
   changed() {
-    this.#version += 1;
-    this.#problems.clear();
-    byId("notices").replaceChildren();
+    this.touched();
+    this.#releasePictures();
     this.show();
     this.dispatchEvent(new Event("change"));
+  }
+
+  /** Note that the query or an option changed: the list is what it was, and older than that. */
+  touched() {
+    this.#version += 1;
+    this.#problems.clear();
+    clearNotices();
+    this.#showCount();
   }
 
   /** Show documents, rankings and changes of rank. */
   show() {
     const [first, second] = this.#sides;
     const bars = byId("bars").value;
-    let isStale = false;
     for (const side of this.#sides) {
       const before = this.isComparing ? (side === second ? first.ranking : null) : side.earlier;
-      const state = { version: this.#version, before, bars, problems: this.#problems };
-      isStale = side.show(this.documents, state) || isStale;
+      side.show(this.documents, { before, bars, problems: this.#problems });
     }
     this.#connectLines(first, second);
-
-    const number = this.documents.length;
-    byId("count").textContent = number === 0 ? "" : `${count(number)}${isStale ? ", changed since this ranking" : ""}`;
-    byId("empty").hidden = number > 0;
-    byId("ranking").classList.toggle("blank", number === 0);
-    byId("clear").hidden = number === 0;
+    this.#showCount();
   }
 
   cancel() {
@@ -141,22 +148,27 @@ export class Workbench extends EventTarget {
 
   /** Rank, side after side; what is wrong is said, and no more is sent then. */
   async rerank() {
-    if (this.#running || !this.#info || this.#findProblems()) return;
+    if (this.#running) return;
+    if (!this.#info) this.dispatchEvent(new Event("unserved"));
+    if (!this.#info || this.#findProblems()) return;
     this.#running = new AbortController();
     this.#showRunning(true);
 
     const version = this.#version;
     const documents = [...this.documents];
+    const sides = [...this.#sides];
     const requests = this.requests();
     const spoken = [];
     try {
       for (const [index, { request }] of requests.entries()) {
-        const side = this.#sides[index];
+        const side = sides[index];
         try {
           const json = await encoded(request);
           const outcome = await this.#service.rerank(json, this.#running.signal);
-          side?.accept(outcome, documents, version);
-          spoken.push(`${side.letter ? `Side ${side.letter}. ` : ""}${spokenOutcome(outcome, documents)}`);
+          side.accept(outcome, documents, version);
+          spoken.push(
+            `${side.letter ? `Side ${side.letter}. ` : ""}${spokenOutcome(outcome, documents)}`,
+          );
         } catch (failure) {
           if (failure.name === "AbortError") throw failure;
           spoken.push(this.#refuse(side, failure, documents));
@@ -169,25 +181,8 @@ export class Workbench extends EventTarget {
     } finally {
       this.#running = null;
       this.#showRunning(false);
-      this.say(spoken.join(" "));
+      say(spoken.join(" "));
     }
-  }
-
-  /** Say a sentence to those who listen. */
-  say(sentence) {
-    byId("announcer").textContent = sentence;
-  }
-
-  /** Show a sentence above the list, with a button where something can be done about it. */
-  notice(sentence, action = null) {
-    const notice = make("div", { class: "notice" }, make("p", {}, sentence));
-    if (action) {
-      const button = make("button", { type: "button", class: "quiet" }, action.label);
-      button.addEventListener("click", action.run);
-      notice.append(button);
-    }
-    byId("notices").append(notice);
-    this.say(sentence);
   }
 
   #addSide() {
@@ -230,10 +225,31 @@ export class Workbench extends EventTarget {
     this.#lines.connect(ends);
   }
 
+  #showCount() {
+    const number = this.documents.length;
+    let isOlder = false;
+    for (const side of this.#sides) isOlder = side.showAge(this.#version) || isOlder;
+    const words = isOlder ? `${count(number)}, changed since this ranking` : count(number);
+    byId("count").textContent = number === 0 ? "" : words;
+    byId("empty").hidden = number > 0;
+    byId("ranking").classList.toggle("blank", number === 0);
+    byId("clear").hidden = number === 0;
+  }
+
+  /** Let the browser forget pictures that are no longer here. */
+  #releasePictures() {
+    const items = [this.query, ...this.documents];
+    const present = new Set(items.map(({ picture }) => picture).filter(Boolean));
+    for (const picture of this.#pictures) {
+      if (!present.has(picture)) picture.release();
+    }
+    this.#pictures = present;
+  }
+
   /** Say what would be refused; returns whether there is anything. */
   #findProblems() {
     this.#problems.clear();
-    byId("notices").replaceChildren();
+    clearNotices();
     const said = new Set();
     for (const { request } of this.requests()) {
       // `/info` tells what the default model reads, and of no other
@@ -250,7 +266,7 @@ export class Workbench extends EventTarget {
   #sayProblem({ sentence, keys, shrinks }) {
     for (const key of keys) this.#problems.set(key, sentence);
     const run = () => this.#shrink();
-    this.notice(sentence, shrinks ? { label: "Send smaller copies", run } : null);
+    notice(sentence, shrinks ? { label: "Send smaller copies", run } : null);
   }
 
   /** Replace each picture that is over the limits with a smaller copy. */
@@ -265,7 +281,7 @@ export class Workbench extends EventTarget {
       }
     }
     this.changed();
-    if (failed.length > 0) this.notice(`This browser cannot make these smaller: ${failed.join(", ")}.`);
+    if (failed.length > 0) notice(`This browser cannot make these smaller: ${failed.join(", ")}.`);
   }
 
   #refuse(side, failure, documents) {

@@ -77,7 +77,9 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
         return failure_response(Internal())
 
     methods = methods_at(request.app, request.scope)
-    response = failure_response(MethodNotAllowed())
+    named = [method for method in methods if method not in ("HEAD", "OPTIONS")]
+    sentence = f"{MethodNotAllowed.message} It takes {' and '.join(named)}." if named else None
+    response = failure_response(MethodNotAllowed(sentence))
     response.headers["allow"] = ", ".join(methods)
     return response
 

@@ -173,7 +173,11 @@ async def test_unknown_paths_and_methods_are_is_flat(example: ExampleApp) -> Non
     async with client_of(example) as client:
         is_flat(await client.get("/nowhere"), BY_CODE["not_found"])
         wrong = await client.delete("/length")
-    is_flat(wrong, BY_CODE["method_not_allowed"])
+    is_flat(
+        wrong,
+        BY_CODE["method_not_allowed"],
+        "This path does not take this method. It takes POST.",
+    )
     assert wrong.headers["allow"] == "OPTIONS, POST"
 
 

@@ -79,8 +79,9 @@ def read(
     documents = fields.pop("documents", None)
 
     check_field_counts(fields.get("query"), ("query",), MAX_OBJECT_FIELDS)
-    options = _options(fields, spelled | taken)
-    check_instruction(options.instruction, limits)
+    sent_as = spelled | taken
+    options = _options(fields, sent_as)
+    check_instruction(options.instruction, limits, (sent_as.get("instruction", "instruction"),))
 
     items = _documents(documents, options.rank_fields or [], limits, item)
     warnings += [*kwargs_warnings, *image_url_warnings(options.query, items)]

@@ -37,14 +37,16 @@ from service.limits import Limits
 _NAMES = {"texts": "documents", "return_text": "return_documents"}
 
 
-def _lower(value: Any) -> Any:
-    return value.casefold() if isinstance(value, str) else value
+def _capitalized(value: Any) -> Any:
+    return value.capitalize() if isinstance(value, str) else value
 
 
 class _TeiOptions(BaseModel):
     raw_scores: bool = Field(False, description="Scores are logits instead of probabilities.")
-    truncation_direction: Annotated[Literal["right", "left"], BeforeValidator(_lower)] = Field(
-        "right", description="`left` is refused unless `truncate` is false: ends are cut here."
+    truncation_direction: Annotated[Literal["Right", "Left"], BeforeValidator(_capitalized)] = (
+        Field(
+            "Right", description="`Left` is refused unless `truncate` is false: ends are cut here."
+        )
     )
 
 
@@ -98,7 +100,7 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
         raise bad_request(error) from None
 
     query = native.read(body, limits, "fail", names=_NAMES, item=string_or_error, beside=_BESIDE)
-    if query.truncate and options.truncation_direction == "left":
+    if query.truncate and options.truncation_direction == "Left":
         message = "This must be 'Right', or truncate false: this service cuts the ends of texts."
         raise InvalidRequest(message).at(("truncation_direction",))
     return replace(query, answer_options=options.raw_scores)

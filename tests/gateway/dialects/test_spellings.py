@@ -62,6 +62,7 @@ def test_a_synonym_is_taken_and_named() -> None:
     assert ask(top_k=2, top_n=2).top_n == 2
     assert refused(top_k=2, top_n=3) == "top_k must equal top_n where both are sent."
     assert refused(top_k=True) == "top_k must be a whole number."
+    assert refused(instruct="x" * 201) == "instruct must have at most 200 characters."
 
 
 def test_the_instruction_of_xinference() -> None:

@@ -67,16 +67,16 @@ def document_list(value: Any, limits: Limits, at: Loc = ("documents",)) -> list[
     return documents
 
 
-def check_instruction(instruction: str | None, limits: Limits) -> None:
+def check_instruction(instruction: str | None, limits: Limits, at: Loc = ("instruction",)) -> None:
     """Raise `InvalidRequest` for an instruction that is too long or has an image in it."""
     if instruction is None:
         return
 
     if len(instruction) > limits.max_text_chars:
         message = f"This must have at most {limits.max_text_chars} characters."
-        raise InvalidRequest(message).at(("instruction",))
+        raise InvalidRequest(message).at(at)
     if holds_picture(instruction):
-        raise InvalidRequest("This holds a picture as a data URL.").at(("instruction",))
+        raise InvalidRequest("This holds a picture as a data URL.").at(at)
 
 
 def check_field_counts(item: Any, at: Loc, most: int) -> None:

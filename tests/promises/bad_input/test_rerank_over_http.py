@@ -41,24 +41,24 @@ def post(client: httpx.Client, body: bytes, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/nowhere", "/rerank//", "/v3/rerank", "/%00", "/rerank%2f..%2finfo"]
+    "path", ["/nowhere", "/nowhere//", "/v3/rerank", "/%00", "/rerank%2f..%2finfo"]
 )
 def test_an_unknown_path_is_not_found(client: httpx.Client, path: str) -> None:
     expect(client.get(path), 404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/rerank/", "/v1/rerank/", "/v2/rerank/"])
+@pytest.mark.parametrize("path", ["/rerank/", "/v1/rerank/", "/v2/rerank/", "/rerank//"])
 def test_a_trailing_slash_changes_nothing(client: httpx.Client, path: str) -> None:
     assert client.post(path, json={"query": "q", "documents": ["d"]}).status_code == 200
     assert client.get("/v1/models/").status_code == client.get("/info/").status_code == 200
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "BREW"])
 def test_another_method_is_not_allowed(client: httpx.Client, method: str, path: str) -> None:
     response = client.request(method, path)
     expect(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "POST"
+    assert response.headers["allow"] == "OPTIONS, POST"
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ def rerank(
     exit code is 1 if any document has no score: those are listed below the table, and the rest is
     ranked.
     """
+    from rich.console import Console
+
     from service.cli.client.ranking import Question, RequestSizes
     from service.cli.client.run import Target, run_ranking
     from service.cli.documents.arguments import read_query
@@ -174,7 +176,7 @@ def rerank(
         columns = Columns(column, id_column)
         ranked = read_documents(Sources(arguments, stdin_format, columns, only_texts))
 
-    tabular = not as_json and sys.stdout.isatty()
+    tabular = not as_json and Console().is_terminal
     top_n = _SHOWN_ON_TERMINAL if top is None and tabular else top
     answer = run_ranking(
         Question(item, None, asked, top_n, min_score),

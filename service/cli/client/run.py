@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,26 +55,33 @@ def run_ranking(
 async def _ranked(
     question: Question, documents: Sequence[Document], sizes: RequestSizes, target: Target
 ) -> dict[str, Any]:
-    async with _client(target, sizes.concurrency) as (client, served_model):
+    async with open_client(target, sizes.concurrency) as (client, served_model):
         service = Service(client)
         try:
             with waiting(f"Asking {service.url}"):
-                limits = (await service.info()).get("limits") or {}
+                info = await service.info()
         except CannotCall as error:
-            raise _with_advice(error, target) from None
+            raise with_advice(error, target) from None
 
-        fitting = replace(
-            sizes,
-            documents=min(sizes.documents, int(limits.get("max_documents", sizes.documents))),
-            body_bytes=min(sizes.body_bytes, int(limits.get("max_body_bytes", sizes.body_bytes))),
-        )
+        fitting = _within_limits(sizes, info)
         question = replace(question, model=served_model)
         with _progress(len(documents), fitting.documents) as advance:
             return await rank(service, question, documents, fitting, advance=advance)
 
 
+def _within_limits(sizes: RequestSizes, info: Mapping[str, Any]) -> RequestSizes:
+    """The sizes within the limits that a service's `/info` states."""
+    stated = info.get("limits")
+    limits = stated if isinstance(stated, Mapping) else {}
+    bounds: list[int] = []
+    for name, size in (("max_documents", sizes.documents), ("max_body_bytes", sizes.body_bytes)):
+        limit = limits.get(name)
+        bounds.append(min(size, limit) if isinstance(limit, int) and limit > 0 else size)
+    return replace(sizes, documents=bounds[0], body_bytes=bounds[1])
+
+
 @asynccontextmanager
-async def _client(
+async def open_client(
     target: Target, connections: int
 ) -> AsyncIterator[tuple[httpx.AsyncClient, str | None]]:
     """A client of the target, and the model to name in requests."""
@@ -90,7 +97,7 @@ async def _client(
         yield client, None
 
 
-def _with_advice(error: CannotCall, target: Target) -> CannotCall:
+def with_advice(error: CannotCall, target: Target) -> CannotCall:
     """The error of the first call; without a server on this machine, with the ways to have one."""
     if str(error).startswith("Nothing answers") and target.url is None:
         return CannotCall(f"{error} {_NO_SERVER}")

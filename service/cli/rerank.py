@@ -189,6 +189,10 @@ def rerank(
 
 def _instruction(text: str | None) -> str | None:
     """The instruction that a text is, or names; a misspelt name ends the command."""
+    from service.cli.documents.arguments import is_unicode
+
+    if text is not None and not is_unicode(text):
+        misuse("--instruction is not UTF-8 text.")
     if text is None or not text.isascii() or len(text.split()) != 1:
         return text
 

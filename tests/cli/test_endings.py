@@ -126,6 +126,7 @@ def test_a_wrong_option_ends_with_2_before_anything_is_done(words: tuple[str, ..
         ("gateway",),
         ("rerank",),
         ("rerank", " ", "document"),
+        ("rerank", "\udcff", "document"),
         ("rerank", ".", "query"),
         ("rerank", "query", "document", "--url", "127.0.0.1:8000"),
         ("rerank", "query", "document", "--instruction", "ArguAnna"),

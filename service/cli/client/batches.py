@@ -49,8 +49,8 @@ class Batch:
 
 
 def encoded(value: object) -> bytes:
-    """A value as compact JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    """A value as compact JSON. Raises `UnicodeEncodeError` for text that is not Unicode."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def batches(
@@ -76,6 +76,10 @@ def batches(
             item = encoded(document.item())
         except Unreadable as error:
             on_error({"index": index, "code": error.code, "message": str(error)})
+            continue
+        except UnicodeEncodeError:  # half of a surrogate pair would fail the whole request
+            message = "The document has text that is not Unicode."
+            on_error({"index": index, "code": "invalid_request", "message": message})
             continue
         if len(item) > limit:
             message = f"The document is larger than a request may be ({max_body_bytes:,} bytes)."

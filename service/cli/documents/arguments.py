@@ -36,8 +36,15 @@ def read_query(
         if not is_file:
             query, arguments = first, arguments[1:]
 
+    if query is not None and not is_unicode(query):
+        misuse("The query is not UTF-8 text.")
     if query is not None and not query.strip() and picture is None:
         misuse("The query is empty.")
     if query is None and picture is None:
         misuse(NO_QUERY)
     return query_item(query, picture), arguments
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be sent: an argument that is not UTF-8 cannot."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)

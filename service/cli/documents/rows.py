@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NoReturn
 
 from service.cli.documents.items import Document, Unusable
 from service.cli.documents.pictures import is_picture_name
@@ -48,7 +48,7 @@ def json_rows(stream: BinaryIO, name: str, folder: Path, columns: Columns) -> It
             continue
         place = f"{name}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError):
             raise Unusable(f"{place} is not JSON.") from None
         if isinstance(row, str) and columns.text is None:
@@ -114,6 +114,11 @@ def _of_object(row: dict[str, Any], place: str, folder: Path, columns: Columns) 
         rest = {key: value for key, value in fields.items() if key != "image"}
         return Document(name, rest, folder / image)
     return Document(name, fields)
+
+
+def _no_constant(name: str) -> NoReturn:
+    """Refuse NaN and Infinity, which Python's JSON has and no other."""
+    raise ValueError(name)
 
 
 def _field(row: dict[str, Any], field: str, place: str) -> Any:

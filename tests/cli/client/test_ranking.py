@@ -79,6 +79,15 @@ async def test_the_order_does_not_depend_on_the_size_of_requests(size: int) -> N
     assert [result["index"] for result in good["results"]] == [6, 1, 3]
 
 
+async def test_text_that_is_not_unicode_is_an_error_of_its_document() -> None:
+    async with service_of(Reader()) as service:
+        answered = await ranked(service, texts("1", "\ud800", "2"), 3)
+    assert [result["index"] for result in answered["results"]] == [2, 0]
+    assert [(error["index"], error["code"]) for error in answered["errors"]] == [
+        (1, "invalid_request")
+    ]
+
+
 async def test_documents_that_ran_out_of_time_are_asked_for_again_in_parts() -> None:
     worker = Reader()
     async with service_of(worker) as service:

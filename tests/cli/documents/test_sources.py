@@ -16,7 +16,7 @@ from PIL import Image
 from service.cli.documents.items import Document, Unusable
 from service.cli.documents.pictures import Unreadable
 from service.cli.documents.rows import Columns, csv_rows, json_rows, line_rows
-from service.cli.documents.sources import Sources, read_documents
+from service.cli.documents.sources import MAX_DOCUMENTS, Sources, read_documents
 
 PICTURE = BytesIO()
 Image.new("RGB", (8, 8), "red").save(PICTURE, "PNG")
@@ -119,9 +119,10 @@ def test_rows_of_json_are_items() -> None:
     [
         ('{"text":', "d.jsonl, line 2 is not JSON."),
         ("[" * 100_000, "d.jsonl, line 2 is not JSON."),
+        ('{"metadata": {"a": NaN}}', "d.jsonl, line 2 is not JSON."),
         ("3", "d.jsonl, line 2 is neither a JSON object nor a string."),
     ],
-    ids=["broken", "deep", "number"],
+    ids=["broken", "deep", "constant", "number"],
 )
 def test_a_broken_line_is_named(line: str, sentence: str) -> None:
     Path("d.jsonl").write_text(f'{{"text": "a"}}\n{line}\n', encoding="utf-8")
@@ -166,6 +167,11 @@ def test_a_table_that_cannot_be_read_is_refused(
 ) -> None:
     Path("d.csv").write_text(content, encoding="utf-8")
     assert refusal("d.csv", text=column).startswith(sentence)
+
+
+def test_the_number_of_documents_has_a_bound() -> None:
+    Path("d.csv").write_text("text\n" + "a\n" * (MAX_DOCUMENTS + 1), encoding="utf-8")
+    assert refusal("d.csv", text="text").startswith("There are more than 200,000 documents")
 
 
 @given(st.lists(LINE))

@@ -1,19 +1,15 @@
-"""The instructions of table 13: their names, and the copies of them."""
+"""The instructions of table 13: their names, and `gmr instructions`."""
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from model_store.training.data.instructions import TABLE_13, NoInstruction, named_instruction
 from service.cli.main import app
-
-ROOT = Path(__file__).parents[4]
-PLAYGROUND = ROOT / "service/gateway/playground/instructions.json"
 
 
 def instructions(*arguments: str) -> str:
@@ -61,12 +57,4 @@ def test_the_command_lists_them_and_prints_one() -> None:
     }
     assert [row["name"] for row in json.loads(instructions("--json"))] == [
         row.name for row in TABLE_13
-    ]
-
-
-def test_the_playground_has_the_same() -> None:
-    """The gateway reads nothing of `model_store`, and ships its own file."""
-    rows = json.loads(PLAYGROUND.read_text(encoding="utf-8"))
-    assert [(row["task"], row["text"]) for row in rows] == [
-        (row.task, row.instruction) for row in TABLE_13
     ]

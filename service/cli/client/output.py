@@ -23,7 +23,7 @@ from rich.text import Text
 from service.cli.client.thumbnails import COLUMNS, thumbnail
 from service.cli.documents.items import Document, lower_first
 
-_MAX_SHOWN_CHARS = 400
+_MAX_SHOWN_CHARS = 240
 """Characters of a text in the table."""
 _MAX_LISTED_ERRORS = 20
 _DIRECTION = {chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}

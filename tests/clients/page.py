@@ -16,7 +16,8 @@ _HEADING_OR_BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _ROW = re.compile(
-    r"^\| (?P<heading>[^|]+) \| (?P<busy>\d+) \| (?P<empty>\d+) \| (?P<shown>[^|]+) \|$"
+    r"^\| (?P<heading>[^|]+) \| (?P<busy>\d+)(?P<at_once> at once)? \| (?P<empty>\d+)(?: at once)?"
+    r" \| (?P<shown>[^|]+) \|$"
 )
 _NAMES = "names"
 
@@ -44,10 +45,12 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class Row:
     """A client's behaviour: its requests until it gives up, where its request in flight is its
-    quota and where no worker is ready, and the part of an error that its user sees."""
+    quota and where no worker is ready, and the part of an error that its user sees. `waits` is
+    whether it obeys `Retry-After`."""
 
     busy: int
     empty: int
+    waits: bool
     shown: str
 
 
@@ -64,12 +67,13 @@ def _read_blocks() -> list[Block]:
 
 def rows() -> dict[str, Row]:
     """The table of messages and retries, by the heading of a client's section."""
-    matches = [_ROW.match(line) for line in PAGE.splitlines()]
-    return {
-        found["heading"]: Row(int(found["busy"]), int(found["empty"]), found["shown"])
-        for found in matches
-        if found
-    }
+    found: dict[str, Row] = {}
+    for line in PAGE.splitlines():
+        if row := _ROW.match(line):
+            busy, empty = int(row["busy"]), int(row["empty"])
+            waits = busy > 1 and not row["at_once"]
+            found[row["heading"]] = Row(busy, empty, waits, row["shown"])
+    return found
 
 
 def page_names() -> dict[str, Any]:

@@ -74,11 +74,26 @@ PRODUCTS = {
     "Open WebUI": Product("/v1/rerank", TEXTS | {"top_n": 3}),
     "n8n": Product("/v1/rerank", TEXTS | {"top_n": 10}),
     "LibreChat": Product("/v1/rerank", TEXTS | {"top_n": 5, "return_documents": True}),
+    "Milvus: vllm": Product("/rerank", TEXTS),
+    "Milvus: tei": Product(
+        "/rerank",
+        {"query": QUERY, "texts": DOCUMENTS, "truncate": True, "truncation_direction": "Right"},
+        lambda answer: by_index({"results": answer}, score="score"),
+    ),
     "OpenSearch": Product("/v1/rerank", TEXTS | {"top_n": 3}),
     "Weaviate: reranker-cohere": Product(
         "/v2/rerank",
         TEXTS | {"return_documents": False},
         headers={"request-source": "unspecified:weaviate"},
+    ),
+    "Weaviate: reranker-nvidia": Product(
+        "/v1/retrieval/nvidia/reranking",
+        {
+            "model": "gmr-tiny",
+            "query": {"text": QUERY},
+            "passages": [{"text": text} for text in DOCUMENTS],
+        },
+        lambda answer: by_index(answer, "rankings", "logit"),
     ),
     "Weaviate: reranker-transformers": Product(
         "/rerank",

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-MOST_AT_ONCE = 200
+MOST_AT_ONCE = 16
 
 
 def import_modules(code: str) -> None:

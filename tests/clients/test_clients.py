@@ -72,6 +72,14 @@ def test_a_refusal_reaches_the_user(block: Block, case: str, outcomes: Outcomes)
     assert any(words in outcome.error for words in words_at(block, case)), outcome.error
 
 
+def test_pictures_that_a_client_writes_as_text_are_refused(outcomes: Outcomes) -> None:
+    outcome = outcomes["ai-sdk", "pictures as text"]
+    assert outcome.printed == []
+    assert outcome.error is not None
+    assert "documents[0]" in outcome.error
+    assert "image" in outcome.error
+
+
 def test_models_are_listed_and_found(outcomes: Outcomes) -> None:
     outcome = outcomes["openai-models", "served"]
     assert (outcome.printed, outcome.error) == ([["gmr-tiny"], "gmr-tiny"], None)

@@ -166,8 +166,9 @@ def rerank(
     from service.cli.documents.items import Unusable
     from service.cli.documents.rows import Columns
     from service.cli.documents.sources import Sources, read_documents
+    from service.cli.instruction import named_or_text
 
-    asked = _instruction(instruction)
+    asked = named_or_text(instruction)
     with refusing(Unusable):
         given = [] if query is None else [query, *(documents or ())]
         item, arguments = read_query(given, query_text, query_image, only_texts=only_texts)
@@ -185,21 +186,6 @@ def rerank(
         Target(url, model, key_file),
     )
     _print(answer, ranked, as_json=as_json, thumbnails=not no_thumbnails)
-
-
-def _instruction(text: str | None) -> str | None:
-    """The instruction that a text is, or names; a misspelt name ends the command."""
-    from service.cli.documents.arguments import is_unicode
-
-    if text is not None and not is_unicode(text):
-        misuse("--instruction is not UTF-8 text.")
-    if text is None or not text.isascii() or len(text.split()) != 1:
-        return text
-
-    from model_store.training.data.instructions import NoInstruction, named_instruction
-
-    with refusing(usage=(NoInstruction,)):
-        return named_instruction(text).instruction
 
 
 def _print(

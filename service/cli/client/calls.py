@@ -98,11 +98,27 @@ class Service:
             raise self._no_reranker()
         return answer
 
+    async def rerank_lines(self, lines: bytes) -> list[dict[str, Any]]:
+        """The lines that answer requests of `POST /v1/rerank/stream`, in any order. Raises
+        `CannotCall`."""
+        content = await self._attempt("POST", "v1/rerank/stream", lines, "application/x-ndjson")
+        return [self._object(line) for line in content.splitlines()]
+
     async def _call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        return self._object(await self._attempt(method, path, body))
+
+    async def _attempt(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """The body of a successful answer, after attempts within the bounds."""
         end = time.monotonic() + self._bounds.seconds
         for attempt in range(1, self._bounds.attempts + 1):
             try:
-                response, content = await self._send(method, path, body)
+                response, content = await self._send(method, path, body, content_type)
             except httpx.TransportError as error:
                 failure = self._unreachable(error)
                 if not self._has_answered or isinstance(error, httpx.UnsupportedProtocol):
@@ -111,7 +127,7 @@ class Service:
             else:
                 self._has_answered = True
                 if response.is_success:
-                    return self._object(content)
+                    return content
                 failure = self._refusal(response, content)
                 if response.status_code not in _RETRIED:
                     raise failure
@@ -124,11 +140,11 @@ class Service:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _send(
-        self, method: str, path: str, body: bytes | None
+        self, method: str, path: str, body: bytes | None, content_type: str
     ) -> tuple[httpx.Response, bytes]:
         """The answer and its body; raises `httpx.TransportError`, or `CannotCall` where the body
         is too long."""
-        headers = {} if body is None else {"content-type": "application/json"}
+        headers = {} if body is None else {"content-type": content_type}
         content = bytearray()
         async with self._client.stream(method, path, content=body, headers=headers) as response:
             async for piece in response.aiter_bytes():

@@ -1,0 +1,166 @@
+"""A row as lines of a stream of requests, and its answers as the scores of the row.
+
+Depends on rows and on the service's request and answer, not on files of rows or HTTP. Invariant: a
+row has one score for each candidate, in their order: a number, or null beside an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from service.cli.documents.pictures import Unreadable, encoded_picture
+
+_SENT_AS_THEY_ARE = ("data:", "sha256:", "https://", "http://")
+_MAX_PATH_CHARS = 1_024
+INVALID_ROW = "invalid_row"
+RESULT_FIELDS = ("row", "scores", "logits", "errors", "error")
+"""The fields that a run adds to a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """The fields of a row that are read, and the options of all requests."""
+
+    query: str = "query"
+    documents: str = "documents"
+    instruction: str = "instruction"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self) -> tuple[str, str, str]:
+        """The names of the fields that are read."""
+        return self.query, self.documents, self.instruction
+
+    def with_model(self, model: str | None) -> RowShape:
+        """The same with requests for a model."""
+        return replace(self, options={**self.options, "model": model}) if model else self
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The shape of rows, the folder that their pictures' paths begin in, and the most candidates
+    of a request."""
+
+    shape: RowShape
+    folder: Path
+    most: int
+
+
+class BadRow(Exception):
+    """A row that is not sent; `code` is as in an answer's errors, the message one sentence."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(slots=True)
+class Scores:
+    """The scores of a row's candidates so far, or the error that it has instead."""
+
+    scores: list[float | None] = field(default_factory=list)
+    logits: list[float | None] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    error: dict[str, str] | None = None
+
+    def expect(self, candidates: int) -> None:
+        """Begin without a score for any of so many candidates."""
+        self.scores, self.logits = [None] * candidates, [None] * candidates
+
+    def add(self, answer: Mapping[str, Any], indices: Sequence[int]) -> None:
+        """Add the answer for the candidates with these indices; a row with an error has none."""
+        if self.error:
+            return
+        for result in answer["results"]:
+            index = indices[result["index"]]
+            self.scores[index], self.logits[index] = result["relevance_score"], result["logit"]
+        for error in answer["errors"]:
+            self.miss(indices[error["index"]], error["code"], error["message"])
+
+    def miss(self, index: int, code: str, message: str) -> None:
+        """Record the error of one candidate."""
+        self.errors.append({"index": index, "code": code, "message": message})
+
+    def fail(self, code: str, message: str) -> None:
+        """Replace all scores by an error of the row."""
+        self.error = {"code": code, "message": message}
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the row's output."""
+        if self.error:
+            return {"scores": None, "logits": None, "errors": [], "error": self.error}
+        errors = sorted(self.errors, key=lambda error: error["index"])
+        return {"scores": self.scores, "logits": self.logits, "errors": errors, "error": None}
+
+
+def candidates_of(row: Mapping[str, Any] | None, shape: RowShape) -> list[Any]:
+    """The candidates of a row. Raises `BadRow`."""
+    if row is None:
+        raise BadRow(INVALID_ROW, "The line is no JSON object.")
+    taken = [name for name in RESULT_FIELDS if name in row]
+    if taken:
+        raise BadRow(INVALID_ROW, f"{taken[0]} is a field of the output: give it another name.")
+
+    documents = row.get(shape.documents)
+    if not isinstance(documents, list):
+        raise BadRow(INVALID_ROW, f"{shape.documents} is no list.")
+    if row.get(shape.query) is None:
+        raise BadRow(INVALID_ROW, f"{shape.query} is missing.")
+    return documents
+
+
+def request_lines(
+    row: Mapping[str, Any], documents: list[Any], found: Scores, places: Places
+) -> Iterator[tuple[list[int], bytes]]:
+    """The requests of a row, each with the indices of its candidates; they have no id yet.
+
+    A candidate whose picture cannot be read is an error of `found`. Raises `BadRow` where it is the
+    query's.
+    """
+    shape = places.shape
+    fields = dict(shape.options)
+    try:
+        fields["query"] = _item(row[shape.query], places.folder)
+    except Unreadable as error:
+        raise BadRow(error.code, f"{shape.query}.image: {error}") from None
+    if row.get(shape.instruction) is not None:
+        fields["instruction"] = row[shape.instruction]
+
+    for start in range(0, len(documents), places.most):
+        items: dict[int, Any] = {}
+        for index, document in enumerate(documents[start : start + places.most], start):
+            try:
+                items[index] = _item(document, places.folder)
+            except Unreadable as error:
+                found.miss(index, error.code, f"{shape.documents}[{index}].image: {error}")
+        if items:
+            yield list(items), json.dumps(fields | {"documents": list(items.values())}).encode()
+
+
+def _item(value: Any, folder: Path) -> Any:
+    """An item of a request, with its picture as base64. Raises `Unreadable`."""
+    if not isinstance(value, dict):
+        return value
+    item = {name: part for name, part in value.items() if part is not None}
+    return item | {"image": _image(item["image"], folder)} if "image" in item else item
+
+
+def _image(value: Any, folder: Path) -> Any:
+    """A picture as a request has it: bytes and files as base64, all else as it is."""
+    if isinstance(value, dict):  # as Hugging Face's datasets have it
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if not isinstance(value, str) or value.startswith(_SENT_AS_THEY_ARE):
+        return value
+    if len(value) > _MAX_PATH_CHARS or "\0" in value:
+        return value
+
+    file = folder / value
+    if file.is_file() or file.suffix:
+        return encoded_picture(file)
+    return value

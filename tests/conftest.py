@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -30,6 +31,13 @@ machine."""
 def pytest_configure() -> None:
     """End a run that is told to end as Ctrl-C ends it: with what its fixtures have started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect no garbage among modules and tests: they are a million objects, and all are kept."""
+    gc.freeze()
+    gc.enable()
 
 
 def free_port() -> int:

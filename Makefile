@@ -24,9 +24,10 @@ serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
 # Tests run in parts, JOBS of them at a time, with as little waiting as there can be: what a part needs is built while others run.
-# A part is a folder; `rest` is every test that is in none of them. List the longest first, and say below what a part needs.
+# A part is a folder; `rest` is every test that is in none of them. List first what waits most or takes longest, and say below what a
+# part needs beyond .venv and programs.
 JOBS ?= 3
-PARTS := tests/model_store/training tests/worker tests/promises tests/model_store tests/e2e tests/bench tests/deploy
+PARTS := tests/deploy tests/model_store/training tests/worker tests/promises tests/model_store tests/e2e tests/bench tests/clients
 PYTEST := $(BIN)/python -m pytest --durations=25
 NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 
@@ -40,7 +41,7 @@ test: ## Run everything, from nothing
 $(PARTS) rest: $(VENV)/dev.stamp tools
 tests/worker tests/e2e tests/model_store tests/model_store/training tests/bench: $(VLLM)/stamp
 tests/deploy tests/bench rest: deploy-tools
-rest: clients
+tests/clients: clients
 
 # One simple command each, which make starts without a shell: a signal that ends make reaches pytest.
 rest:

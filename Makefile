@@ -23,11 +23,10 @@ serve: $(VENV)/serve.stamp ## Run the service on 127.0.0.1:8000 (PORT= changes i
 serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
-# Tests run in parts, JOBS of them at a time, with as little waiting as there can be: what a part needs is built while others run.
-# A part is a folder; `rest` is every test that is in none of them. List first what waits most or takes longest, and say below what a
-# part needs beyond .venv and programs.
+# Tests run in parts, JOBS of them at a time, while the environments of later ones are made. A part is a folder; `rest` is every test
+# that is in none of them, and may need anything. Parts begin in this order: those that need the least come first, then the longest.
 JOBS ?= 3
-PARTS := tests/deploy tests/model_store/training tests/worker tests/promises tests/model_store tests/e2e tests/bench tests/clients
+PARTS := tests/deploy tests/gateway tests/model_store/training tests/worker tests/promises tests/model_store tests/e2e tests/bench tests/clients
 PYTEST := $(BIN)/python -m pytest --durations=25
 NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 
@@ -35,19 +34,20 @@ NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 test: export PYTHONDONTWRITEBYTECODE :=
 test: export OMP_NUM_THREADS := 1
 test: ## Run everything, from nothing
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint rest $(PARTS)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint $(PARTS) rest
 
 .PHONY: rest $(PARTS)
-$(PARTS) rest: $(VENV)/dev.stamp tools
+rest: $(NEEDED)
+$(PARTS): $(VENV)/dev.stamp tools
 tests/worker tests/e2e tests/model_store tests/model_store/training tests/bench: $(VLLM)/stamp
-tests/deploy tests/bench rest: deploy-tools
+tests/deploy tests/bench: deploy-tools
 tests/clients: clients
 
 # One simple command each, which make starts without a shell: a signal that ends make reaches pytest.
-rest:
-	@$(PYTEST) tests $(PARTS:%=--ignore=%)
 $(PARTS):
 	@$(PYTEST) $@ $(patsubst %,--ignore=%,$(filter $@/%,$(PARTS)))
+rest:
+	@$(PYTEST) tests $(PARTS:%=--ignore=%)
 
 # crun, which podman recommends, is left out: it does not start containers everywhere that runc does.
 test-images: $(VENV)/dev.stamp ## Build the images and run them, alone and by compose (root, on Debian; make test does where builders are there)

@@ -12,6 +12,7 @@ import hmac
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 
+import anyio.to_thread
 from msgspec import structs
 
 from service.errors import BadRequest, WorkerFailed
@@ -19,6 +20,7 @@ from service.gateway.cache.keys import pair_keys
 from service.gateway.cache.score_cache import ScoreCache
 from service.gateway.domain import Documents, PairOutcome, RerankQuery, RerankResult, ScoringContext
 from service.gateway.fleet.pool import WorkerPool
+from service.gateway.media.content import Content
 from service.gateway.media.reader import Media
 from service.gateway.modalities import expect_readable
 from service.gateway.ordering import ordered, raise_first
@@ -96,7 +98,7 @@ class Reranker:
     async def _attempt(self, model: WorkerInfo, request: ResolvedRequest) -> RerankResult:
         """Score and order with one digest of the model; raises `_ModelReplaced` where the workers
         have another one by now."""
-        groups = self._groups(model, request)
+        groups = await self._groups(model, request)
         keys: dict[int, bytes] = {}
         for group in groups:
             keys |= group.keys
@@ -183,19 +185,31 @@ class Reranker:
         with stage("cache_set"):
             await self._cache.set_many(scores)
 
-    def _groups(self, model: WorkerInfo, request: ResolvedRequest) -> list[QueryGroup]:
+    async def _groups(self, model: WorkerInfo, request: ResolvedRequest) -> list[QueryGroup]:
         """The documents of each distinct query, with their context and cache keys; equal documents
         of a query have equal keys."""
-        instruction = request.query.instruction or model.default_instruction
 
-        groups: list[QueryGroup] = []
-        for query, documents in request.by_query():
-            context = ScoringContext(
-                model, instruction, query, request.query.truncate, request.cache_salt
-            )
-            keys = pair_keys(self._secret, context, documents.values())
-            groups.append(QueryGroup(context, documents, dict(zip(documents, keys, strict=True))))
-        return groups
+        def grouped() -> list[QueryGroup]:
+            return [self._group(model, request, *group) for group in request.by_query()]
+
+        if not request.query.paired:
+            return grouped()
+        # the keys of each of many queries have the instruction in them, which may be long
+        return await anyio.to_thread.run_sync(grouped)
+
+    def _group(
+        self,
+        model: WorkerInfo,
+        request: ResolvedRequest,
+        query: Content,
+        documents: dict[int, Content],
+    ) -> QueryGroup:
+        instruction = request.query.instruction or model.default_instruction
+        context = ScoringContext(
+            model, instruction, query, request.query.truncate, request.cache_salt
+        )
+        keys = pair_keys(self._secret, context, documents.values())
+        return QueryGroup(context, documents, dict(zip(documents, keys, strict=True)))
 
     def _cache_salt(self, scope: str) -> str:
         """A value that keeps the scores of a scope apart, here and in the caches of workers."""

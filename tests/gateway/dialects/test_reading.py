@@ -95,3 +95,15 @@ def test_any_object_is_read_or_refused(name: str, data: st.DataObject) -> None:
     body = data.draw(st.dictionaries(st.sampled_from(fields), values, max_size=4))
     for error in errors(dialect, body):
         json.dumps(dialect.error_body(error, "rr-1"), allow_nan=False)
+
+
+EXPECT_EVERY_SCORE = {"tei", "hugging-face", "weaviate", "sglang"}
+"""Dialects whose clients read the answer as if every document had a score, besides vLLM's."""
+
+
+@pytest.mark.parametrize("name", sorted(EACH))
+def test_the_operators_skip_holds_where_an_answer_may_lack_a_document(name: str) -> None:
+    body = dict(EACH[name].examples[0].body)
+    strict = name in EXPECT_EVERY_SCORE or name.startswith("vllm-score")
+    assert EACH[name].read(body, LIMITS, "skip").skip_errors != strict
+    assert EACH[name].read(body | {"on_error": "skip"}, LIMITS, "fail").skip_errors

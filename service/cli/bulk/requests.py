@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,15 +71,21 @@ class Scores:
         """Begin without a score for any of so many candidates."""
         self.scores, self.logits = [None] * candidates, [None] * candidates
 
-    def add(self, answer: Mapping[str, Any], indices: Sequence[int]) -> None:
-        """Add the answer for the candidates with these indices; a row with an error has none."""
+    def add(self, answer: Mapping[str, Any], offset: int, field: str) -> None:
+        """Add the answer for the candidates from `offset` on, which are in a field of the row; a
+        row with an error has none."""
         if self.error:
             return
         for result in answer["results"]:
-            index = indices[result["index"]]
+            index = offset + result["index"]
             self.scores[index], self.logits[index] = result["relevance_score"], result["logit"]
+        missed = {error["index"] for error in self.errors}
         for error in answer["errors"]:
-            self.miss(indices[error["index"]], error["code"], error["message"])
+            index = offset + error["index"]
+            if index not in missed:
+                place = f"documents[{error['index']}]"
+                message = error["message"].replace(place, f"{field}[{index}]", 1)
+                self.miss(index, error["code"], message)
 
     def miss(self, index: int, code: str, message: str) -> None:
         """Record the error of one candidate."""
@@ -115,11 +121,11 @@ def candidates_of(row: Mapping[str, Any] | None, shape: RowShape) -> list[Any]:
 
 def request_lines(
     row: Mapping[str, Any], documents: list[Any], found: Scores, places: Places
-) -> Iterator[tuple[list[int], bytes]]:
-    """The requests of a row, each with the indices of its candidates; they have no id yet.
+) -> Iterator[tuple[int, bytes]]:
+    """The requests of a row, each with the index of its first candidate; they have no id yet.
 
-    A candidate whose picture cannot be read is an error of `found`. Raises `BadRow` where it is the
-    query's.
+    A candidate whose picture cannot be read is an error of `found`, and empty in the request.
+    Raises `BadRow` where it is the query's.
     """
     shape = places.shape
     fields = dict(shape.options)
@@ -131,14 +137,14 @@ def request_lines(
         fields["instruction"] = row[shape.instruction]
 
     for start in range(0, len(documents), places.most):
-        items: dict[int, Any] = {}
+        items: list[Any] = []
         for index, document in enumerate(documents[start : start + places.most], start):
             try:
-                items[index] = _item(document, places.folder)
+                items.append(_item(document, places.folder))
             except Unreadable as error:
                 found.miss(index, error.code, f"{shape.documents}[{index}].image: {error}")
-        if items:
-            yield list(items), json.dumps(fields | {"documents": list(items.values())}).encode()
+                items.append("")
+        yield start, json.dumps(fields | {"documents": items}).encode()
 
 
 def _item(value: Any, folder: Path) -> Any:

@@ -31,10 +31,10 @@ _PAUSE_SECONDS = 1.0
 
 @dataclass(slots=True)
 class _Request:
-    """A request of a row, with the indices of its candidates."""
+    """A request of a row: its candidates from `offset` on."""
 
     row: Scores
-    indices: list[int]
+    offset: int
     line: bytes
 
 
@@ -74,8 +74,8 @@ class Scorer:
             try:
                 documents = candidates_of(row, self._places.shape)
                 found.expect(len(documents))
-                for indices, line in request_lines(row or {}, documents, found, self._places):
-                    yield _Request(found, indices, line)
+                for offset, line in request_lines(row or {}, documents, found, self._places):
+                    yield _Request(found, offset, line)
             except BadRow as error:
                 found.fail(error.code, str(error))
 
@@ -101,7 +101,7 @@ class Scorer:
         code, message = answer.get("code"), answer.get("message", "")
         if code is None:
             self._expect_digest(answer)
-            request.row.add(answer, request.indices)
+            request.row.add(answer, request.offset, self._places.shape.documents)
             return True
         if code in _OF_THE_RUN or (is_last and code in _OF_THE_SERVICE):
             raise CannotCall(message)

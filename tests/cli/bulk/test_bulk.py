@@ -1,0 +1,290 @@
+"""`gmr bulk` against a running service: rows of JSON and Parquet, pictures, failures, runs that are
+killed, shards, and refusals."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from tests.conftest import CALM
+
+Rows = Sequence[dict[str, Any]]
+SECONDS = 300
+
+
+def bulk(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service.cli", "bulk", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env=os.environ | environment,
+    )
+
+
+def write_rows(path: Path, rows: Rows) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def picture(colour: str) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def some_rows(count: int) -> list[dict[str, Any]]:
+    return [
+        {"key": f"k{number}", "query": f"row {number}", "documents": [f"text {number}", "other"]}
+        for number in range(count)
+    ]
+
+
+def test_rows_get_the_scores_of_single_requests_and_keep_their_own_fields(
+    tmp_path: Path, server: str, client: httpx.Client
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "red.png").write_bytes(picture("red"))
+    encoded = base64.b64encode(picture("blue")).decode()
+    rows = [
+        {
+            "key": {"a": 1},
+            "query": "a red square",
+            "documents": ["red", {"text": "blue", "id": "x"}],
+        },
+        {
+            "key": 2**60,
+            "query": {"image": "pictures/red.png"},
+            "documents": [{"image": f"data:image/png;base64,{encoded}"}, {"image": encoded}, "red"],
+            "instruction": "Find a text about the picture.",
+        },
+        {"query": "nothing was found", "documents": []},
+    ]
+    out = tmp_path / "out.jsonl"
+    ended = bulk(write_rows(tmp_path / "in.jsonl", rows), out, "--url", server)
+    assert ended.returncode == 0, ended.stderr
+    assert "3 rows are in out.jsonl." in ended.stdout
+    found = read_rows(out)
+
+    assert [row.get("key") for row in found] == [{"a": 1}, 2**60, None]
+    assert [row["row"] for row in found] == [0, 1, 2]
+    assert not {"query", "documents"} & found[0].keys()
+    assert found[1]["instruction"] == rows[1]["instruction"]
+    assert found[2]["scores"] == found[2]["errors"] == []
+    sent = dict(rows[1], query={"image": base64.b64encode(picture("red")).decode()})
+    del sent["key"]
+    for row, body in ((found[0], {**rows[0]}), (found[1], sent)):
+        body.pop("key", None)
+        results = client.post("/rerank", json=body).json()["results"]
+        for result in results:
+            assert row["scores"][result["index"]] == pytest.approx(
+                result["relevance_score"], abs=1e-4
+            )
+            assert row["logits"][result["index"]] == pytest.approx(result["logit"], abs=1e-3)
+    assert not (tmp_path / "out.jsonl.parts").exists()
+
+
+def test_rows_and_candidates_that_fail_are_in_the_output_with_their_errors(
+    tmp_path: Path, server: str
+) -> None:
+    source = tmp_path / "in.jsonl"
+    good = {"query": "q", "documents": ["d"]}
+    many = {"query": "q", "documents": ["d"] * 1_001}
+    lines: list[Any] = [
+        good,
+        "{",
+        [1],
+        {"documents": ["d"]},
+        {"query": "q", "documents": "d"},
+        {"query": "", "documents": ["d"]},
+        {"query": {"image": "none.png"}, "documents": ["d"]},
+        {"query": "q", "documents": ["d", "", {"imag": "x"}, {"image": "none.png"}, None, "e"]},
+        {"query": "q", "documents": ["d"], "scores": [1]},
+        many,
+    ]
+    source.write_text(
+        "\n\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    )
+    out = tmp_path / "out.jsonl"
+    ended = bulk(source, out, "--url", server)
+    assert ended.returncode == 1
+    assert "7 rows have an error instead of scores, and 4 candidates" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+    rows = read_rows(out)
+    codes = [row["error"] and row["error"]["code"] for row in rows]
+    invalid = "invalid_row"
+    assert codes == [
+        *(None, invalid, invalid, invalid, invalid, "empty_item"),
+        *("unreadable_file", None, invalid, None),
+    ]
+    assert [score is None for score in rows[7]["scores"]] == [False, True, True, True, True, False]
+    assert [error["index"] for error in rows[7]["errors"]] == [1, 2, 3, 4]
+    assert rows[7]["errors"][1]["message"].startswith("documents[2].imag ")
+    assert len(rows[9]["scores"]) == 1_001
+    assert None not in rows[9]["scores"]
+
+    ended = bulk(source, out, "--url", server, "--overwrite", "--allow-errors")
+    assert ended.returncode == 0
+
+
+def test_parquet_with_pictures_as_bytes(tmp_path: Path, server: str) -> None:
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    rows = [
+        {
+            "id": number,
+            "when": number * 1.5,
+            "question": f"a {colour} square",
+            "passages": [
+                {"text": None, "image": {"bytes": picture(colour), "path": None}},
+                {"text": colour, "image": None},
+            ],
+        }
+        for number, colour in enumerate(["red", "blue", "green"] * 5)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), source, row_group_size=4)
+    names = ("--query-field", "question", "--documents-field", "passages")
+    ended = bulk(source, out, "--url", server, *names, "--rows-per-part", 3)
+    assert ended.returncode == 0, ended.stderr
+    table = pq.read_table(out)
+    assert table.column_names == ["id", "when", "row", "scores", "logits", "errors", "error"]
+    assert table["id"].to_pylist() == table["row"].to_pylist() == list(range(15))
+    assert all(len(scores) == 2 and None not in scores for scores in table["scores"].to_pylist())
+
+    ended = bulk(source, tmp_path / "out.jsonl", "--url", server, *names)
+    assert ended.returncode == 0, ended.stderr
+    written = read_rows(tmp_path / "out.jsonl")
+    for row, scores in zip(written, table["scores"].to_pylist(), strict=True):
+        assert row["scores"] == pytest.approx(scores, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_at_any_moment_continues_and_loses_and_doubles_nothing(
+    tmp_path: Path, server: str
+) -> None:
+    source = write_rows(tmp_path / "in.jsonl", some_rows(400))
+    command = [sys.executable, "-m", "service.cli", "bulk", str(source)]
+    options = ["--url", server, "--rows-per-part", "16"]
+    whole = tmp_path / "whole.jsonl"
+    assert bulk(source, whole, *options).returncode == 0
+
+    out = tmp_path / "out.jsonl"
+    dice = random.Random(7)
+    kills = 0
+    for _ in range(8):
+        process = subprocess.Popen(
+            [*command, str(out), *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=dice.uniform(0.5, 3.0))
+            break
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+    assert kills
+    if not out.exists():
+        ended = bulk(source, out, *options)
+        assert ended.returncode == 0, ended.stderr
+    rows, expected = read_rows(out), read_rows(whole)
+    assert [row["key"] for row in rows] == [row["key"] for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert row["scores"] == pytest.approx(other["scores"], abs=1e-4)
+    assert not (tmp_path / "out.jsonl.parts").exists()
+
+
+def test_shards_are_put_together_by_a_run_without_one(tmp_path: Path, server: str) -> None:
+    source, out = write_rows(tmp_path / "in.jsonl", some_rows(20)), tmp_path / "out.jsonl"
+    options = ("--url", server, "--rows-per-part", 4)
+    for shard in ("1/3", "0/3"):
+        ended = bulk(source, out, *options, "--shard", shard)
+        assert ended.returncode == 0, ended.stderr
+        assert not out.exists()
+    before = {path.name for path in (tmp_path / "out.jsonl.parts").glob("*.jsonl")}
+    assert before == {f"{part:06d}.jsonl" for part in (0, 1, 3, 4)}
+    ended = bulk(source, out, *options)
+    assert ended.returncode == 0, ended.stderr
+    assert "scoring: 20 of 20 rows" in ended.stderr
+    assert [row["key"] for row in read_rows(out)] == [f"k{number}" for number in range(20)]
+    assert bulk(source, out, *options, "--shard", "3/3").returncode == 2
+
+
+CHANGES: dict[str, Callable[[Path], tuple[str, ...]]] = {
+    "input": lambda source: (write_rows(source, some_rows(9)), ())[1],
+    "options": lambda source: ("--instruction", "Another task."),
+    "rows a part": lambda source: ("--rows-per-part", "5"),
+    "fields": lambda source: ("--query-field", "key"),
+}
+
+
+@pytest.mark.parametrize("differing", CHANGES)
+def test_a_run_of_something_else_is_refused_with_what_differs(
+    differing: str, tmp_path: Path, server: str
+) -> None:
+    source, out = write_rows(tmp_path / "in.jsonl", some_rows(8)), tmp_path / "out.jsonl"
+    options = ("--url", server, "--rows-per-part", "4")
+    assert bulk(source, out, *options, "--shard", "0/2").returncode == 0
+    ended = bulk(source, out, *options, *CHANGES[differing](source))
+    assert ended.returncode == 1
+    assert f"({differing} differ)" in ended.stderr
+    assert not out.exists()
+
+
+def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, server: str) -> None:
+    source, out = write_rows(tmp_path / "in.jsonl", some_rows(1)), tmp_path / "out.jsonl"
+    taken = write_rows(tmp_path / "taken.jsonl", [])
+    for arguments, code, sentence in (
+        ((tmp_path / "none.jsonl", out, "--url", server), 1, "No such file"),
+        ((source, out, "--url", "http://127.0.0.1:9"), 1, "Nothing answers"),
+        ((source, out, "--url", server, "--model", "other"), 1, "No such model"),
+        ((source, tmp_path / "out.csv", "--url", server), 2, ".jsonl and .parquet"),
+        ((source, source, "--url", server), 2, "another file"),
+        ((source, taken, "--url", server), 2, "--overwrite"),
+        ((source, out, "--url", server, "--instruction", "vidor"), 2, "instruction"),
+    ):
+        ended = bulk(*arguments)
+        assert (ended.returncode, ended.stderr.count("\n")) == (code, 1), ended.stderr
+        assert sentence in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_model_in_this_process_and_ray_give_the_scores_of_the_service(
+    tmp_path: Path, server: str
+) -> None:
+    source = write_rows(tmp_path / "in.jsonl", some_rows(24))
+    ways = {
+        "service": ("--url", server),
+        "model": ("--model", "gmr-tiny"),
+        "ray": ("--ray", 2, "--url", server, "--rows-per-part", 5),
+        "ray model": ("--ray", 1, "--model", "gmr-tiny"),
+    }
+    found = {}
+    for name, options in ways.items():
+        out = tmp_path / f"{name}.jsonl"
+        ended = bulk(source, out, *options, **CALM)
+        assert ended.returncode == 0, ended.stderr
+        found[name] = read_rows(out)
+    for rows in found.values():
+        for row, expected in zip(rows, found["service"], strict=True):
+            assert row["key"] == expected["key"]
+            assert row["scores"] == pytest.approx(expected["scores"], abs=1e-4)

@@ -103,6 +103,13 @@ def bench(
             "--faults", help="Instead: make workers and Redis fail, and measure what callers see."
         ),
     ] = False,
+    priority: Annotated[
+        bool,
+        typer.Option(
+            "--priority",
+            help="Instead: measure requests alone and beside a stream, which is to wait for them.",
+        ),
+    ] = False,
     worst_requests: WorstRequests = False,
     shapes: Annotated[
         str,
@@ -134,11 +141,15 @@ def bench(
                 output=output,
             )
             chosen = _shapes(shapes) if worst_requests else []
-        _check_outputs(output, chart=not worst_requests)
+        _check_outputs(output, chart=not (worst_requests or priority))
         if chosen:
             from service.bench.worst_requests.run import run_worst_requests
 
             raise typer.Exit(run_worst_requests(plan, chosen))
+        if priority:
+            from service.bench.priority.run import run_priority
+
+            raise typer.Exit(run_priority(plan))
         raise typer.Exit(
             _run(
                 plan,
@@ -168,7 +179,13 @@ def _check_outputs(output: Path | None, *, chart: bool) -> None:
 
 
 def _run(
-    plan: Plan, soak: int, *, overhead: bool, observability: bool, routing: bool, faults: bool
+    plan: Plan,
+    soak: int,
+    *,
+    overhead: bool,
+    observability: bool,
+    routing: bool,
+    faults: bool,
 ) -> int:
     """Run the selected measurement, and return the exit code."""
     if overhead:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.cli.client.answers import answer, scripted
 from tests.conftest import CALM
 
 Rows = Sequence[dict[str, Any]]
@@ -265,6 +266,32 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path: Path, server: str) -> Non
         ended = bulk(*arguments)
         assert (ended.returncode, ended.stderr.count("\n")) == (code, 1), ended.stderr
         assert sentence in ended.stderr
+
+
+def test_what_fails_for_a_time_is_sent_again_and_another_model_ends_the_run(tmp_path: Path) -> None:
+    """A full service, a broken connection, a line that could not be answered."""
+    source, out = write_rows(tmp_path / "in.jsonl", some_rows(1)), tmp_path / "out.jsonl"
+
+    def scored(digest: str) -> bytes:
+        results = [{"index": index, "relevance_score": 0.5, "logit": 0.0} for index in (1, 0)]
+        meta = {"model_digest": digest}
+        return answer(
+            "200 OK", json.dumps({"id": 0, "results": results, "errors": [], "meta": meta})
+        )
+
+    begin = [answer("200 OK", json.dumps({"limits": {"max_documents": 1_000}})), scored("one")]
+    full = answer("503 Service Unavailable", '{"message": "Full.", "code": "overloaded"}')
+    late = answer("200 OK", '{"id": 0, "code": "overloaded", "message": "Full."}')
+    with scripted([*begin, full, b"", late, answer("200 OK"), scored("one")]) as service:
+        ended = bulk(source, out, "--url", service.url)
+    assert ended.returncode == 0, ended.stderr
+    assert read_rows(out)[0]["scores"] == [0.5, 0.5]
+    assert service.lines[2:] == ["POST /v1/rerank/stream HTTP/1.1"] * 5
+
+    with scripted([*begin, scored("two")]) as service:
+        ended = bulk(source, tmp_path / "other.jsonl", "--url", service.url)
+    assert ended.returncode == 1
+    assert "model has changed from one to two" in ended.stderr
 
 
 @pytest.mark.slow

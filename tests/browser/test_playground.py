@@ -279,11 +279,6 @@ async def test_what_is_too_much_is_said_before_anything_is_sent(
     await expect(notices).to_contain_text("Type a query")
     await expect(notices).to_contain_text("Add documents")
 
-    await playground.paste([f"Text {number}." for number in range(1_001)])
-    await playground.ask("a text")
-    await expect(notices).to_contain_text("These are 1,001 documents; one request may have 1,000.")
-
-    await playground.page.get_by_role("button", name="Remove all").click()
     await playground.drop(narrow(tmp_path))
     await playground.expect_documents(1)
     await playground.ask("a line")

@@ -133,7 +133,7 @@ def create_gateway(
             names,
             limits,
             metrics_public=settings.metrics_public,
-            pages=[swagger_page(), playground_page()] if settings.pages else [],
+            pages=[playground_page(), swagger_page()] if settings.pages else [],
         )
     )
     add_common_routes(

@@ -410,8 +410,8 @@ async def test_without_pages_the_description_asks_for_a_key() -> None:
 async def test_the_address_without_a_path_leads_to_a_page() -> None:
     async with gateway(api_keys=SecretStr(PLAIN)) as (client, _):
         answer = await client.get("/")
-        assert (answer.status_code, answer.headers["location"]) == (307, "docs")
-        assert "gmr-rerank API" in (await client.get("/", follow_redirects=True)).text
+        assert (answer.status_code, answer.headers["location"]) == (307, "playground")
+        assert "<title>Playground" in (await client.get("/", follow_redirects=True)).text
 
 
 async def test_without_keys_nothing_asks_for_one() -> None:

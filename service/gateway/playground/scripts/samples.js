@@ -20,7 +20,7 @@ export function offerSamples(list, samples, onChoose) {
   for (const sample of samples) {
     const button = make("button", { type: "button", class: "sample" });
     const strip = make("span", { class: "strip" });
-    for (const { picture, text } of [...sample.documents].sort(byPicture).slice(0, SHOWN)) {
+    for (const { picture, text } of shownOf(sample)) {
       const source = picture && new URL(picture, FOLDER).href;
       strip.append(source ? make("img", { src: source, alt: "" }) : silent(text));
     }
@@ -53,7 +53,9 @@ async function samplePicture(name) {
   return readPicture(await response.blob(), { source, name });
 }
 
-/** Pictures before texts. */
-function byPicture(one, other) {
-  return Number(Boolean(other.picture)) - Number(Boolean(one.picture));
+/** The items that stand for a sample: the query's picture first, and pictures before texts. */
+function shownOf({ query, documents }) {
+  const items = query.picture ? [query, ...documents] : documents;
+  const pictures = items.filter(({ picture }) => picture);
+  return [...pictures, ...items.filter(({ picture }) => !picture)].slice(0, SHOWN);
 }

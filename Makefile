@@ -24,9 +24,10 @@ serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
 # Tests run in parts, JOBS of them at a time, while the environments of later ones are made. A part is a folder; `rest` is every test
-# that is in none of them, and may need anything. Parts begin in this order: those that need the least come first, then the longest.
+# that is in none of them, and may need anything. They begin in this order: those that need the least come first, then the longest.
 JOBS ?= 3
-PARTS := tests/deploy tests/gateway tests/model_store/training tests/worker tests/promises tests/model_store tests/e2e tests/bench tests/clients
+ORDER := tests/deploy tests/gateway tests/worker rest tests/model_store/training tests/promises tests/model_store tests/bench tests/e2e tests/clients
+PARTS := $(filter tests/%,$(ORDER))
 PYTEST := $(BIN)/python -m pytest --durations=25
 NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 
@@ -34,9 +35,9 @@ NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools
 test: export PYTHONDONTWRITEBYTECODE :=
 test: export OMP_NUM_THREADS := 1
 test: ## Run everything, from nothing
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint $(PARTS) rest
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target --keep-going IN_PARTS=1 $(NEEDED) lint $(ORDER)
 
-.PHONY: rest $(PARTS)
+.PHONY: $(ORDER)
 rest: $(NEEDED)
 $(PARTS): $(VENV)/dev.stamp tools
 tests/worker tests/e2e tests/model_store tests/model_store/training tests/bench: $(VLLM)/stamp

@@ -21,10 +21,12 @@ class ClientSettings(BaseSettings):
     url: str | None = Field(
         None,
         max_length=2_048,
-        description=f"URL of the service that `gmr rerank` calls; default: {DEFAULT_URL}.",
+        description=(
+            f"URL of the service that `gmr rerank` and `gmr bulk` call; default: {DEFAULT_URL}."
+        ),
     )
     key: SecretStr | None = Field(
-        None, max_length=4_096, description="API key that `gmr rerank` sends."
+        None, max_length=4_096, description="API key that `gmr rerank` and `gmr bulk` send."
     )
     key_file: Path | None = Field(
         None, description="File with that key, which is read in place of RERANK_KEY."

@@ -3,6 +3,7 @@ each conforms to the page."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import httpx
@@ -31,6 +32,13 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with Gmr("serve", log=tmp_path_factory.mktemp("fuzz") / "log", **CALM) as process:
         yield process.await_ready().url
         assert "Traceback" not in process.said()
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(_: object, value: object) -> bytes:
+    """A stream's body: the generated text, or another value as one line of JSON."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", "surrogatepass")
 
 
 described = schemathesis.openapi.from_dict(create_gateway(GatewaySettings(), []).openapi())

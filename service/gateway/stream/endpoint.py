@@ -171,14 +171,16 @@ class _Lines:
             timed_request(stream_id),
             tracing.server_span(STREAM_PATH, (), trusted=True),
         ):
-            _link_to(stream_span)
+            line_span = _linked_to(stream_span)
             try:
                 return AnsweredLine(await self._rerank(line, identity), "ok")
             except RerankError as failure:
-                error = failure
+                error: RerankError = failure
             except Exception as failure:
                 log("line failed", logging.ERROR, failure=failure, request_id=stream_id)
                 error = Internal()
+            if line_span is not None:
+                line_span.set_error(error.code)
             return AnsweredLine(error_line(error, stream_id, identity, line.number), error.code)
 
     async def _rerank(self, line: Line, identity: LineId) -> bytes:
@@ -247,14 +249,15 @@ async def _until_room(held: Reservation, size: int, deadline: float) -> None:
         await asyncio.sleep(_ROOM_SECONDS)
 
 
-def _link_to(stream_span: tracing.Span | None) -> None:
-    """Link the trace of a line to that of its stream."""
+def _linked_to(stream_span: tracing.Span | None) -> tracing.Span | None:
+    """The current span as that of a line, linked to the trace of its stream; None if it is not
+    recorded."""
     span = tracing.current_span()
-    if span is None:
-        return
-    span.rename("line of a stream")
-    if stream_span is not None:
-        span.add_link(stream_span.context)
+    if span is not None:
+        span.rename("line of a stream")
+        if stream_span is not None:
+            span.add_link(stream_span.context)
+    return span
 
 
 def _now() -> float:

@@ -123,6 +123,10 @@ class HttpConnection(H11Protocol):
         self._is_duplex, self._answers_wait = True, False
         self.conn.min_mean_chunk_bytes = MIN_MEAN_DUPLEX_CHUNK_BYTES
 
+    def end_duplex(self) -> None:
+        """Let the limits for slow clients hold again: what is left is the client's to read."""
+        self._is_duplex = False
+
     def set_answers_wait(self, wait: bool) -> None:
         """Set whether answers wait for the client to read, so that no more of the body is read."""
         self._answers_wait = wait

@@ -19,6 +19,7 @@ class DuplexConnection(Protocol):
     """A connection whose app sets the pace."""
 
     def begin_duplex(self) -> None: ...
+    def end_duplex(self) -> None: ...
     def set_answers_wait(self, wait: bool) -> None: ...
     def is_lost(self) -> bool: ...
 
@@ -26,6 +27,9 @@ class DuplexConnection(Protocol):
 class _NoConnection:
     def begin_duplex(self) -> None:
         """There is no limit to lift."""
+
+    def end_duplex(self) -> None:
+        """There was none."""
 
     def set_answers_wait(self, wait: bool) -> None:
         """There is no client that is slow."""

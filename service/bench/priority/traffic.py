@@ -17,8 +17,8 @@ from random import Random
 from service.bench.calls import post
 
 STREAM_PATH = "/v1/rerank/stream"
-_LINES_A_CALL = 64
-_CALLS_AT_ONCE = 2
+_LINES_A_CALL = 16
+_CALLS_AT_ONCE = 3
 _CALLERS = 64
 
 

@@ -113,6 +113,7 @@ class LineStream(Response):
             await asyncio.wait(self._lines)
         if self._error:
             await self._unsent.put(error_line(self._error, request_id.get(), None, None))
+        self._connection.end_duplex()
         await self._unsent.close()
         await writer
 

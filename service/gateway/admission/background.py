@@ -135,7 +135,7 @@ class BackgroundWork:
     """The turns of one scope's background work."""
 
     is_background = True
-    prefixes_a_slice = 2
+    prefixes_a_slice = 1
     """The cost of a slice may be this many times that of its prefix."""
 
     def __init__(self, queue: BackgroundQueue, scope: str) -> None:

@@ -121,7 +121,7 @@ $(VLLM)/stamp: $(VLLM)/vllm.stamp pyproject.toml docker/vllm-cpu/sitecustomize.p
 # a real Chromium. All in one call, for apt lets nobody else in.
 PROGRAMS := curl redis-server promtool chromium npm
 packages: | $(BIN)/python
-	@for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
+	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
 	    apt-get install -qq -y curl redis-server prometheus chromium nodejs npm >/dev/null; } || \
 	  { echo "The tests need these programs: $(PROGRAMS)." >&2; exit 1; }

@@ -29,7 +29,7 @@ _SOURCE = "unspecified:elasticsearch"
 _NAMES = {name: SYNONYMS[name] for name in ("top_k", "truncation")}
 
 
-class CohereResult(BaseModel):
+class ElasticsearchCohereResult(BaseModel):
     """One ranked document for `cohere` and `jinaai`."""
 
     index: int
@@ -37,7 +37,7 @@ class CohereResult(BaseModel):
     document: ReturnedDocument | None = None
 
 
-class VoyageResult(BaseModel):
+class ElasticsearchVoyageResult(BaseModel):
     """One ranked document for `voyageai`."""
 
     index: int
@@ -51,8 +51,8 @@ class ElasticsearchClientAnswer(BaseModel):
     id: str
     object: Literal["rerank"] = "rerank"
     model: str
-    results: list[CohereResult]
-    data: list[VoyageResult]
+    results: list[ElasticsearchCohereResult]
+    data: list[ElasticsearchVoyageResult]
     errors: list[DocumentError]
     usage: Usage
     meta: AnswerMeta
@@ -67,13 +67,13 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
 
 
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> ElasticsearchClientAnswer:
-    found: list[CohereResult] = []
-    data: list[VoyageResult] = []
+    found: list[ElasticsearchCohereResult] = []
+    data: list[ElasticsearchVoyageResult] = []
     for each in results(query, result):
         scored: dict[str, Any] = {"index": each.index, "relevance_score": each.relevance_score}
-        found.append(CohereResult(**scored, document=each.document))
+        found.append(ElasticsearchCohereResult(**scored, document=each.document))
         text = each.document.text if each.document else None
-        data.append(VoyageResult(**scored, document=text))
+        data.append(ElasticsearchVoyageResult(**scored, document=text))
 
     return ElasticsearchClientAnswer(
         id=request_id,

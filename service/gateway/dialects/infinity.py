@@ -14,14 +14,14 @@ import time
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from service.api import AnswerMeta, DocumentError, RerankRequest, ResultMeta, Usage
 from service.gateway.dialects import native
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
 from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
-from service.gateway.dialects.fields.messages import bad_request
 from service.gateway.dialects.fields.names import READ
+from service.gateway.dialects.fields.validation import vendor_options
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -60,11 +60,7 @@ class InfinityAnswer(BaseModel):
 
 
 def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuery:
-    sent = {name: value for name, value in body.items() if value is not None}
-    try:
-        options = _InfinityOptions.model_validate(sent)
-    except ValidationError as error:
-        raise bad_request(error) from None
+    options = vendor_options(_InfinityOptions, body)
     return replace(native.read(body, limits, on_error), answer_options=options.raw_scores)
 
 

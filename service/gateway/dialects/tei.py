@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 
 from service.api import Options
 from service.error_body import flat_body
@@ -28,9 +28,12 @@ from service.gateway.dialects import native
 from service.gateway.dialects.answers import results
 from service.gateway.dialects.dialect import Dialect, Example, OnError, RequestMarks, any_request
 from service.gateway.dialects.fields.locations import moved
-from service.gateway.dialects.fields.messages import bad_request
 from service.gateway.dialects.fields.names import READ
-from service.gateway.dialects.fields.validation import check_string, string_or_error
+from service.gateway.dialects.fields.validation import (
+    check_string,
+    string_or_error,
+    vendor_options,
+)
 from service.gateway.domain import RerankQuery, RerankResult
 from service.limits import Limits
 
@@ -92,13 +95,8 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
 
     The operator's default of `on_error` does not apply: TEI's clients expect a score for each text.
     """
-    sent = {name: value for name, value in body.items() if value is not None}
-    check_string(sent.get("query"), ("query",))
-    try:
-        options = _TeiOptions.model_validate(sent)
-    except ValidationError as error:
-        raise bad_request(error) from None
-
+    check_string(body.get("query"), ("query",))
+    options = vendor_options(_TeiOptions, body)
     query = native.read(body, limits, "fail", names=_NAMES, item=string_or_error, beside=_BESIDE)
     if query.truncate and options.truncation_direction == "Left":
         message = "This must be 'Right', or truncate false: this service cuts the ends of texts."
@@ -117,15 +115,15 @@ def _write(
         found.append(TeiResult(index=each.index, text=text, score=score))
 
     for index, error in result.errors:
-        found.append(TeiFailure(index=index, **_named(error), code=error.code))
+        found.append(TeiFailure(index=index, **_tei_error(error), code=error.code))
     return found
 
 
 def _write_error(error: RerankError, request_id: str) -> dict[str, Any]:
-    return _named(error) | flat_body(error, request_id)
+    return _tei_error(error) | flat_body(error, request_id)
 
 
-def _named(error: RerankError) -> dict[str, str]:
+def _tei_error(error: RerankError) -> dict[str, str]:
     """An error's sentence and its type, as TEI names them."""
     kind = "Backend"
     if isinstance(error, BadRequest):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from service.api import AnswerMeta, DocumentError, Item, Options, Usage
 from service.errors import InvalidRequest, RerankError
@@ -30,9 +30,9 @@ from service.gateway.dialects.dialect import (
     any_request,
 )
 from service.gateway.dialects.fields.locations import moved
-from service.gateway.dialects.fields.messages import REQUIRED, bad_request
+from service.gateway.dialects.fields.messages import REQUIRED
 from service.gateway.dialects.fields.names import READ
-from service.gateway.dialects.fields.validation import item_or_error
+from service.gateway.dialects.fields.validation import item_or_error, vendor_options
 from service.gateway.dialects.openai_error import write_openai_error
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
@@ -126,10 +126,7 @@ def _read(
     sent = {name: value for name, value in body.items() if value is not None}
     sides = _sides(sent, queries, documents)
     unused = [name for name in _WITHOUT_EFFECT if sent.pop(name, None) is not None]
-    try:
-        options = _ScoreOptions.model_validate(sent)
-    except ValidationError as error:
-        raise bad_request(error) from None
+    options = vendor_options(_ScoreOptions, sent)
 
     own_queries = _queries(sides[queries])
     query = native.read(
@@ -222,7 +219,7 @@ def _dialect(name: str, request: type[BaseModel], *examples: Example) -> Dialect
     return Dialect(
         name=name,
         title="vLLM score",
-        matches=lambda marks: _meant(marks) is request,
+        matches=lambda marks: _request_type(marks) is request,
         fields=READ | {queries, documents, *_ScoreOptions.model_fields},
         read=partial(_read, queries=queries, documents=documents),
         write=_write,
@@ -235,7 +232,7 @@ def _dialect(name: str, request: type[BaseModel], *examples: Example) -> Dialect
     )
 
 
-def _meant(marks: RequestMarks) -> type[BaseModel] | None:
+def _request_type(marks: RequestMarks) -> type[BaseModel] | None:
     """The first of vLLM's requests, in the order in which it tries them, that has both names."""
     for request in (QueriesAndDocuments, QueriesAndItems, Data, Texts):
         if all(name in marks.fields for name in _names(request)):

@@ -9,9 +9,9 @@ looks into it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.api import Item
 from service.errors import BadRequest, InvalidRequest, Loc
@@ -19,9 +19,23 @@ from service.gateway.dialects.fields.messages import REQUIRED, bad_request
 from service.gateway.media.data_urls import holds_picture
 from service.limits import Limits
 
+Options = TypeVar("Options", bound=BaseModel)
+
 MAX_OBJECT_FIELDS = 16
 """Fields of an item, and of each object in its content. Pydantic reports each unknown field by
 itself, and such an error is many times larger than the field."""
+
+
+def vendor_options(kind: type[Options], body: dict[str, Any]) -> Options:
+    """A vendor's own options in a request's body, where null stands for an absent field.
+
+    Raises a `BadRequest` for a value that is not valid.
+    """
+    sent = {name: value for name, value in body.items() if value is not None}
+    try:
+        return kind.model_validate(sent)
+    except ValidationError as error:
+        raise bad_request(error) from None
 
 
 def item_or_error(value: Any, at: Loc) -> Item | BadRequest:

@@ -37,7 +37,7 @@ silently ignored is noticed too late."""
 
 
 def asks_for_keys(settings: GatewaySettings) -> bool:
-    """Whether requests to the gateway need an API key."""
+    """True if requests to the gateway need an API key."""
     return settings.api_keys is not None or settings.api_keys_file is not None
 
 

@@ -68,7 +68,7 @@ def openapi_document(app: FastAPI, *, keys: bool) -> dict[str, Any]:
 
 
 def stream_bodies(media_type: str) -> dict[str, Any]:
-    """What the document adds to the operation of a stream of requests, a line each."""
+    """The request body and answer of a stream of lines, for its operation in the document."""
     lines = {"type": "string", "description": "JSON objects, one a line."}
     example = {"lines": {"summary": "Two requests, and a bad line", "value": STREAM_EXAMPLE}}
     request = {"required": True, "content": {media_type: {"schema": lines, "examples": example}}}

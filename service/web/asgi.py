@@ -38,7 +38,7 @@ from service.web.error_response import (
     failure_response,
     no_route,
 )
-from service.web.request_target import in_order
+from service.web.request_target import normalized
 from service.web.response_pieces import in_pieces
 from service.web.route_table import EVERY_METHOD, methods_at
 from service.wire import REQUEST_ID_HEADER
@@ -109,7 +109,7 @@ def drain(app: FastAPI) -> bool:
 
 
 def draining(app: FastAPI) -> bool:
-    """Whether the app is being drained."""
+    """True if the app is being drained."""
     return bool(app.state.draining)
 
 
@@ -156,7 +156,7 @@ class _RequestMiddleware:
             await self._app(scope, receive, send)
             return
 
-        scope = in_order(scope)
+        scope = normalized(scope)
         settings = scope["app"].state
         identity = accept_request_id(Request(scope).headers.get(REQUEST_ID_HEADER))
         span = tracing.server_span(scope["path"], scope["headers"], trusted=settings.trusts_traces)

@@ -19,7 +19,7 @@ from service.error_body import WriteError, flat_body
 from service.errors import Internal, MethodNotAllowed, NotFound, RerankError, Unauthorized
 from service.observability.metrics import ERRORS
 from service.observability.request_context import add_log_fields, request_id
-from service.web.route_table import methods_at, probably_meant
+from service.web.route_table import methods_at, suggested_route
 
 _ERROR_WRITER = "rerank.error_writer"
 """The key in a request's scope of the function that writes its errors; by default `flat_body`."""
@@ -86,5 +86,5 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 def no_route(app: FastAPI, path: str) -> NotFound:
     """The error of a path that has no route, with the route that was probably meant."""
-    meant = probably_meant(app, path)
-    return NotFound(f"{NotFound.message} Did you mean {meant}?" if meant else None)
+    suggestion = suggested_route(app, path)
+    return NotFound(f"{NotFound.message} Did you mean {suggestion}?" if suggestion else None)

@@ -19,7 +19,7 @@ _SLASHES = re.compile("/{2,}")
 _RAW_SLASHES = re.compile(rb"/{2,}")
 
 
-def in_order(scope: Scope) -> Scope:
+def normalized(scope: Scope) -> Scope:
     """A copy of a request's scope whose path starts with a slash, has no two slashes in a row, and
     none at its end.
 

@@ -36,7 +36,7 @@ def methods_at(app: FastAPI, scope: Scope) -> list[str]:
     return sorted([*found, "OPTIONS"]) if found else []
 
 
-def probably_meant(app: FastAPI, path: str) -> str | None:
+def suggested_route(app: FastAPI, path: str) -> str | None:
     """The route that a client probably meant by an unknown path, such as `POST /v1/rerank`; None if
     no route is like it.
 

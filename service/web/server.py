@@ -56,7 +56,7 @@ server has stopped."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reachable from this machine only."""
+    """True if a host is this machine: no other one can reach it, nor a proxy."""
     if host == "localhost":
         return True
     try:

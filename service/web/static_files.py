@@ -189,14 +189,14 @@ def _read(file: Path) -> StaticContent:
 
 
 def _has(request: Request, etag: str) -> bool:
-    """Whether the client has the content of this ETag (RFC 9110, 13.1.2)."""
+    """True if the client has the content of this ETag (RFC 9110, 13.1.2)."""
     known = request.headers.get("if-none-match", "")
     tags = [tag.strip().removeprefix("W/") for tag in known.split(",")]
     return etag in tags or tags == ["*"]
 
 
 def _accepts_gzip(request: Request) -> bool:
-    """Whether the client accepts gzip (RFC 9110, 12.5.3)."""
+    """True if the client accepts gzip (RFC 9110, 12.5.3)."""
     for coding in request.headers.get("accept-encoding", "").split(","):
         name, _, parameter = coding.partition(";")
         if name.strip().lower() == "gzip":

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Scope
 
-from service.web.request_target import HAD_TRAILING_SLASH, in_order
+from service.web.request_target import HAD_TRAILING_SLASH, normalized
 
 
 def scope_of(target: str) -> Scope:
@@ -40,13 +40,13 @@ def scope_of(target: str) -> Scope:
     ],
 )
 def test_a_target_becomes_the_path_that_was_meant(target: str, path: str) -> None:
-    scope = in_order(scope_of(target))
+    scope = normalized(scope_of(target))
     assert (scope["path"], scope["raw_path"].decode()) == (path, path)
 
 
 def test_the_authority_of_a_whole_url_replaces_the_host() -> None:
-    assert in_order(scope_of("http://a:1/b"))["headers"] == [(b"host", b"a:1"), (b"x", b"host")]
-    assert in_order(scope_of("/b"))["headers"][0] == (b"host", b"from-header")
+    assert normalized(scope_of("http://a:1/b"))["headers"] == [(b"host", b"a:1"), (b"x", b"host")]
+    assert normalized(scope_of("/b"))["headers"][0] == (b"host", b"from-header")
 
 
 PATHS = st.text("/ab%2F:.", max_size=30).map(lambda rest: f"/{rest}")
@@ -56,12 +56,12 @@ PATHS = st.text("/ab%2F:.", max_size=30).map(lambda rest: f"/{rest}")
 def test_a_path_in_order_stays_as_it_is_and_the_given_scope_is_not_changed(path: str) -> None:
     given_scope = scope_of(path)
     copied = dict(given_scope)
-    once = in_order(given_scope)
+    once = normalized(given_scope)
     assert given_scope == copied
     assert once["path"].startswith("/")
     assert "//" not in once["path"]
     assert once["path"] == "/" or not once["path"].endswith("/")
-    assert in_order(once)["path"] == once["path"]
+    assert normalized(once)["path"] == once["path"]
     assert once.get(HAD_TRAILING_SLASH, False) == (
         unquote(path).endswith("/") and unquote(path).strip("/") != ""
     )

@@ -64,7 +64,7 @@ class UnsentAnswers:
             self._changed.notify_all()
 
     def discard(self) -> None:
-        """Drop everything: nobody reads it."""
+        """Drop all answers: the client has gone."""
         self._answers.clear()
         self._count(-self._bytes)
 

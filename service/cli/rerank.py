@@ -16,6 +16,7 @@ import typer
 
 from model_store.commands.console import FAILED, misuse, refusing
 from model_store.commands.options import finite
+from service.cli.client.options import KeyFile, Model, Url
 
 if TYPE_CHECKING:
     from service.cli.documents.items import Document
@@ -75,28 +76,6 @@ MinScore = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer of `POST /rerank` as JSON.")]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        help="URL of the service; default: RERANK_URL, or http://127.0.0.1:8000.", metavar="URL"
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        help=(
-            "With a URL: the served model to ask. Without: a model to load in this process, such"
-            " as gmr-tiny, with no server."
-        ),
-        metavar="NAME",
-    ),
-]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="File with the API key; default: RERANK_KEY_FILE, or RERANK_KEY.", metavar="FILE"
-    ),
-]
 Format = Annotated[
     Literal["text", "jsonl", "csv", "tsv"],
     typer.Option(

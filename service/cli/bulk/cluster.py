@@ -43,7 +43,7 @@ def score_on_cluster(plan: Plan, shard: Shard, *, actors: int, gpus: float = 0) 
     Joins the cluster that Ray's environment names, or starts one on this machine. Raises
     `DataError` and `CannotCall` as `open_run` does.
     """
-    rows = open_source(plan.source, plan.rows_a_part).part_rows
+    rows = open_source(plan.source, plan.rows_per_part).part_rows
     mine = shard.parts(len(rows))
     done = done_parts(plan.target, mine)
     left = [number for number in mine if number not in done]

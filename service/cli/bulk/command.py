@@ -15,6 +15,7 @@ import typer
 
 from model_store.commands.console import fail, misuse, refusing
 from model_store.commands.options import finite
+from service.cli.client.options import KeyFile, Model, Url
 
 if TYPE_CHECKING:
     from service.cli.bulk.job import Shard
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MAX_SHARDS = 1_000_000
 MAX_ACTORS = 10_000
 MAX_GPUS = 64.0
-MAX_ROWS_A_PART = 1_000_000
+MAX_ROWS_PER_PART = 1_000_000
 
 
 def bulk(
@@ -32,29 +33,9 @@ def bulk(
     ],
     out: Annotated[Path, typer.Argument(help="The .jsonl or .parquet file to write.")],
     *,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of the service; default: RERANK_URL, or http://127.0.0.1:8000.",
-            metavar="URL",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help=(
-                "With a URL: the served model to ask. Without: a model to load in this process,"
-                " such as gmr-tiny, with no server."
-            ),
-            metavar="NAME",
-        ),
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the API key; default: RERANK_KEY_FILE, or RERANK_KEY.", metavar="FILE"
-        ),
-    ] = None,
+    url: Url = None,
+    model: Model = None,
+    key_file: KeyFile = None,
     instruction: Annotated[
         str | None,
         typer.Option(
@@ -81,32 +62,42 @@ def bulk(
     shard: Annotated[
         str | None,
         typer.Option(
-            help="I/N: score part I of N, from 0; a run without it then finishes.", metavar="I/N"
+            help="Score part I of N, from 0; a run without --shard then joins all parts.",
+            metavar="I/N",
         ),
     ] = None,
     actors: Annotated[
         int | None,
-        typer.Option("--ray", min=1, max=MAX_ACTORS, help="Score with so many Ray actors."),
+        typer.Option(
+            "--ray", min=1, max=MAX_ACTORS, metavar="N", help="Score with N actors of Ray Data."
+        ),
     ] = None,
     gpus: Annotated[
-        float, typer.Option(min=0.0, max=MAX_GPUS, callback=finite, help="GPUs per actor.")
+        float,
+        typer.Option(
+            min=0.0,
+            max=MAX_GPUS,
+            callback=finite,
+            metavar="X",
+            help="With --ray: GPUs per actor.",
+        ),
     ] = 0,
     concurrency: Annotated[
         int,
         typer.Option(min=1, max=256, metavar="N", help="Requests of 32 rows at the same time."),
     ] = 4,
-    rows_a_part: Annotated[
+    rows_per_part: Annotated[
         int,
         typer.Option(
             "--rows-per-part",
             min=1,
-            max=MAX_ROWS_A_PART,
+            max=MAX_ROWS_PER_PART,
             metavar="N",
-            help="Rows of a part: what an interrupted run does again at most.",
+            help="Rows of a part; an interrupted run scores at most one part again.",
         ),
     ] = 1_000,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an output that is there.")
+        bool, typer.Option("--overwrite", help="Replace an output that exists.")
     ] = False,
     allow_errors: Annotated[
         bool,
@@ -138,7 +129,7 @@ def bulk(
         out.absolute(),
         RowShape(query_field, documents_field, options=options),
         Target(url, model, key_file),
-        rows_a_part,
+        rows_per_part,
         concurrency,
         keep_inputs,
         overwrite,
@@ -149,7 +140,7 @@ def bulk(
         if shard is None:
             _finish(plan, allow_errors=allow_errors)
         else:
-            typer.echo(f"Shard {shard} is done. A run without --shard puts all together.")
+            typer.echo(f"Shard {shard} is done. A run without --shard joins all parts.")
 
 
 def _score(plan: Plan, shard: Shard, actors: int | None, gpus: float) -> None:

@@ -92,7 +92,7 @@ def folder_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.parts")
 
 
-def identity_of(source: Source, digest: str, shape: RowShape, rows_a_part: int) -> dict[str, Any]:
+def identity_of(source: Source, digest: str, shape: RowShape, rows_per_part: int) -> dict[str, Any]:
     """All that the scores of a run depend on, by names that a refusal repeats."""
     return {
         "format": _FORMAT,
@@ -100,7 +100,7 @@ def identity_of(source: Source, digest: str, shape: RowShape, rows_a_part: int) 
         "model digest": digest,
         "fields": shape.read(),
         "options": dict(shape.options),
-        "rows a part": rows_a_part,
+        "rows per part": rows_per_part,
     }
 
 

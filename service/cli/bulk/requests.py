@@ -41,13 +41,13 @@ class RowShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """The shape of rows, the folder that their pictures' paths begin in, and the most candidates
-    of a request."""
+class RowContext:
+    """The shape of rows, the folder that their pictures' paths are relative to, and the
+    maximum number of candidates in a request."""
 
     shape: RowShape
     folder: Path
-    most: int
+    max_documents: int
 
 
 class BadRow(Exception):
@@ -120,27 +120,27 @@ def candidates_of(row: Mapping[str, Any] | None, shape: RowShape) -> list[Any]:
 
 
 def request_lines(
-    row: Mapping[str, Any], documents: list[Any], found: Scores, places: Places
+    row: Mapping[str, Any], documents: list[Any], found: Scores, context: RowContext
 ) -> Iterator[tuple[int, bytes]]:
     """The requests of a row, each with the index of its first candidate; they have no id yet.
 
     A candidate whose picture cannot be read is an error of `found`, and empty in the request.
     Raises `BadRow` where it is the query's.
     """
-    shape = places.shape
+    shape = context.shape
     fields = dict(shape.options)
     try:
-        fields["query"] = _item(row[shape.query], places.folder)
+        fields["query"] = _item(row[shape.query], context.folder)
     except Unreadable as error:
         raise BadRow(error.code, f"{shape.query}.image: {error}") from None
     if row.get(shape.instruction) is not None:
         fields["instruction"] = row[shape.instruction]
 
-    for start in range(0, len(documents), places.most):
+    for start in range(0, len(documents), context.max_documents):
         items: list[Any] = []
-        for index, document in enumerate(documents[start : start + places.most], start):
+        for index, document in enumerate(documents[start : start + context.max_documents], start):
             try:
-                items.append(_item(document, places.folder))
+                items.append(_item(document, context.folder))
             except Unreadable as error:
                 found.miss(index, error.code, f"{shape.documents}[{index}].image: {error}")
                 items.append("")

@@ -15,7 +15,7 @@ from model_store.training.data.rows import WrongUsage
 from service.cli.bulk.job import Job, Shard, folder_of, identity_of, kept_identity
 from service.cli.bulk.output import check_target, write_output
 from service.cli.bulk.progress import rows_progress
-from service.cli.bulk.requests import Places, RowShape
+from service.cli.bulk.requests import RowContext, RowShape
 from service.cli.bulk.scoring import Scorer
 from service.cli.bulk.sources import open_source
 from service.cli.client.calls import CannotCall, Service
@@ -33,7 +33,7 @@ class Plan:
     target: Path
     shape: RowShape
     service: Target
-    rows_a_part: int
+    rows_per_part: int
     concurrency: int
     keep_inputs: bool = False
     overwrite: bool = False
@@ -67,7 +67,7 @@ async def open_run(plan: Plan) -> AsyncIterator[OpenRun]:
 
     Raises `CannotCall`; `DataError` where the parts of another run are there.
     """
-    source = open_source(plan.source, plan.rows_a_part)
+    source = open_source(plan.source, plan.rows_per_part)
     async with open_client(plan.service, plan.concurrency) as (client, model):
         service = Service(client)
         try:
@@ -78,9 +78,9 @@ async def open_run(plan: Plan) -> AsyncIterator[OpenRun]:
         shape = plan.shape.with_model(model)
         answer = await service.rerank({**shape.options, **_PROBE})
         digest = answer["meta"]["model_digest"]
-        identity = identity_of(source, digest, shape, plan.rows_a_part)
-        places = Places(shape, plan.source.parent, int(limits["max_documents"]))
-        scorer = Scorer(service, places, digest=digest, concurrency=plan.concurrency)
+        identity = identity_of(source, digest, shape, plan.rows_per_part)
+        context = RowContext(shape, plan.source.parent, int(limits["max_documents"]))
+        scorer = Scorer(service, context, digest=digest, concurrency=plan.concurrency)
         yield OpenRun(Job(source, plan.target, identity), scorer)
 
 
@@ -100,7 +100,7 @@ def finish(plan: Plan) -> dict[str, int]:
 
     Raises `DataError` where a part is not done.
     """
-    source = open_source(plan.source, plan.rows_a_part)
+    source = open_source(plan.source, plan.rows_per_part)
     job = Job(source, plan.target, kept_identity(plan.target))
     counts = job.counts()
     write_output(job, plan.target, plan.shape, keep_inputs=plan.keep_inputs)

@@ -14,17 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.cli.bulk.requests import BadRow, Places, Scores, candidates_of, request_lines
+from service.cli.bulk.requests import BadRow, RowContext, Scores, candidates_of, request_lines
 from service.cli.client.calls import CannotCall, Service
 
 BATCH_LINES = 32
 BATCH_BYTES = 8 * 2**20
 ATTEMPTS = 6
-_OF_THE_SERVICE = ("overloaded", "no_worker", "rate_limited", "deadline_exceeded", "no_answer")
-"""Errors that pass: after `ATTEMPTS` they end the run."""
-_PERHAPS_OF_THE_ROW = ("worker_failed", "internal")
+_TEMPORARY = ("overloaded", "no_worker", "rate_limited", "deadline_exceeded", "no_answer")
+"""Errors that may pass: after `ATTEMPTS` they end the run."""
+_AMBIGUOUS = ("worker_failed", "internal")
 """Errors that a row may cause: after `ATTEMPTS` they are the row's."""
-_OF_THE_RUN = ("model_not_found", "forbidden", "unauthorized")
+_FATAL = ("model_not_found", "forbidden", "unauthorized")
 """Errors that every row would have: they end the run at once."""
 _PAUSE_SECONDS = 1.0
 
@@ -41,9 +41,11 @@ class _Request:
 class Scorer:
     """Scores rows by a service, in up to `concurrency` batches at once; `digest` is the model's."""
 
-    def __init__(self, service: Service, places: Places, *, digest: str, concurrency: int) -> None:
+    def __init__(
+        self, service: Service, context: RowContext, *, digest: str, concurrency: int
+    ) -> None:
         self._service = service
-        self._places = places
+        self._context = context
         self._digest = digest
         self._concurrency = concurrency
 
@@ -72,9 +74,9 @@ class Scorer:
             found = Scores()
             scores.append(found)
             try:
-                documents = candidates_of(row, self._places.shape)
+                documents = candidates_of(row, self._context.shape)
                 found.expect(len(documents))
-                for offset, line in request_lines(row or {}, documents, found, self._places):
+                for offset, line in request_lines(row or {}, documents, found, self._context):
                     yield _Request(found, offset, line)
             except BadRow as error:
                 found.fail(error.code, str(error))
@@ -101,11 +103,11 @@ class Scorer:
         code, message = answer.get("code"), answer.get("message", "")
         if code is None:
             self._expect_digest(answer)
-            request.row.add(answer, request.offset, self._places.shape.documents)
+            request.row.add(answer, request.offset, self._context.shape.documents)
             return True
-        if code in _OF_THE_RUN or (is_last and code in _OF_THE_SERVICE):
+        if code in _FATAL or (is_last and code in _TEMPORARY):
             raise CannotCall(message)
-        if code in _OF_THE_SERVICE or (code in _PERHAPS_OF_THE_ROW and not is_last):
+        if code in _TEMPORARY or (code in _AMBIGUOUS and not is_last):
             return False
 
         request.row.fail(code, message)

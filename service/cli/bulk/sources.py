@@ -1,6 +1,6 @@
 """Rows of a JSON Lines or Parquet file, in parts of a bounded number of rows.
 
-Does not depend on what rows ask for. Invariant: a part's rows are the same however often it is
+Does not depend on the fields of rows. Invariant: a part's rows are the same however often it is
 read, and in whatever order; a line that is no JSON object is a row without fields.
 """
 
@@ -35,20 +35,20 @@ class Source(Protocol):
         ...
 
 
-def open_source(path: Path, rows_a_part: int) -> Source:
+def open_source(path: Path, rows_per_part: int) -> Source:
     """The rows of a file by its suffix; raises `WrongUsage` for another suffix, `DataError` for a
     file that cannot be read, and `OSError`."""
     if path.suffix in JSON_SUFFIXES:
-        return _JsonLines(path, rows_a_part)
+        return _JsonLines(path, rows_per_part)
     if path.suffix == PARQUET_SUFFIX:
-        return _Parquet(path, rows_a_part)
+        return _Parquet(path, rows_per_part)
     raise WrongUsage(f"{path}: rows are read from .jsonl and .parquet files.")
 
 
 class _JsonLines:
     """A row a line; blank lines are none."""
 
-    def __init__(self, path: Path, rows_a_part: int) -> None:
+    def __init__(self, path: Path, rows_per_part: int) -> None:
         self.path = path
         self.part_rows: list[int] = []
         self._starts: list[int] = []
@@ -59,7 +59,7 @@ class _JsonLines:
             for line in _lines(path, file):
                 digest.update(line)
                 if line.strip():
-                    if rows % rows_a_part == 0:
+                    if rows % rows_per_part == 0:
                         self._starts.append(position)
                         self.part_rows.append(0)
                     self.part_rows[-1] += 1
@@ -83,14 +83,14 @@ class _JsonLines:
 class _Parquet:
     """Row groups are read one batch at a time."""
 
-    def __init__(self, path: Path, rows_a_part: int) -> None:
+    def __init__(self, path: Path, rows_per_part: int) -> None:
         import pyarrow
         import pyarrow.parquet
 
         self.path = path
         self.digest = sha256(path)
         self.part_rows: list[int] = []
-        self._rows_a_part = rows_a_part
+        self._rows_per_part = rows_per_part
         self._places: list[tuple[int, int]] = []
         try:
             self._file = pyarrow.parquet.ParquetFile(path)
@@ -100,27 +100,24 @@ class _Parquet:
         metadata = self._file.metadata
         for group in range(metadata.num_row_groups):
             rows = metadata.row_group(group).num_rows
-            for batch, start in enumerate(range(0, rows, rows_a_part)):
+            for batch, start in enumerate(range(0, rows, rows_per_part)):
                 self._places.append((group, batch))
-                self.part_rows.append(min(rows_a_part, rows - start))
+                self.part_rows.append(min(rows_per_part, rows - start))
         self._next: tuple[int, int] | None = None
         self._batches: Iterator[Any] = iter(())
 
     def part(self, number: int) -> Iterator[Row | None]:
-        yield from self.batch(number).to_pylist()
+        yield from self._batch(number).to_pylist()
 
-    def batch(self, number: int) -> Any:
+    def _batch(self, number: int) -> Any:
         """The rows of a part as a `pyarrow.RecordBatch`."""
         group, batch = self._places[number]
         if self._next != (group, batch):
-            self._batches = self._file.iter_batches(self._rows_a_part, row_groups=[group])
+            self._batches = self._file.iter_batches(self._rows_per_part, row_groups=[group])
             for _ in range(batch):
                 next(self._batches)
         self._next = (group, batch + 1)
         return next(self._batches)
-
-
-ParquetSource = _Parquet
 
 
 def _lines(path: Path, file: Any) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ _BODY_BYTES = 16 * 2**20
 """The size that a body is kept to where the service takes more: a broken connection then repeats
 little."""
 _SLACK_BYTES = 4_096
-"""What a body has beside query, options and documents."""
+"""Bytes of a body that are neither options nor documents, at most."""
 
 DocumentError = dict[str, Any]
 """An entry of an answer's `errors`: index, code and message."""

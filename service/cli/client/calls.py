@@ -84,7 +84,7 @@ class Service:
         return str(self._client.base_url).rstrip("/")
 
     async def info(self) -> dict[str, Any]:
-        """What is served, and the limits of a request. Raises `CannotCall`."""
+        """The served model, and the limits of a request. Raises `CannotCall`."""
         return await self._call("GET", "info")
 
     async def rerank(self, body: Mapping[str, Any]) -> dict[str, Any]:

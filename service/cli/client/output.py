@@ -168,6 +168,6 @@ def _summary(answer: Mapping[str, Any], documents: int, shown: int) -> str:
 
 
 def _count(some: int, all_of_them: int) -> str:
-    """How many of all documents, as the subject of a sentence with `no`."""
+    """Some of all documents, as the subject of a sentence that ends with `no score`."""
     verb = "has" if some == 1 else "have"
     return f"{some:,} of {all_of_them:,} document{'s' if all_of_them != 1 else ''} {verb}"

@@ -24,7 +24,7 @@ _PATH = re.compile(r"^documents\[(\d+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What documents are ranked for: the fields of a request without `documents`."""
+    """The fields of a request without `documents`."""
 
     query: Mapping[str, str]
     model: str | None = None

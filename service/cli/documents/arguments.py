@@ -1,7 +1,7 @@
-"""The arguments of `gmr rerank` told apart: a query, and documents.
+"""The arguments of `gmr rerank`: a query, and documents.
 
-Does not depend on HTTP. Invariant: a file is never asked for as words, and words are never opened
-as a file; where an order of arguments could mean both, the command ends with a sentence.
+Does not depend on HTTP. Invariant: the name of a file is never the query's text; where an
+order of arguments could mean both, the command ends with a sentence.
 """
 
 from __future__ import annotations
@@ -46,5 +46,5 @@ def read_query(
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be sent: an argument that is not UTF-8 cannot."""
+    """True if a text can be sent: an argument that is not UTF-8 cannot."""
     return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)

@@ -29,7 +29,7 @@ class Unreadable(Exception):
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a name ends as those of pictures do."""
+    """True if a name has the suffix of a picture."""
     return name.lower().endswith(SUFFIXES)
 
 

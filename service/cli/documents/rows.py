@@ -128,7 +128,7 @@ def _field(row: dict[str, Any], field: str, place: str) -> Any:
 
 
 def _is_file_name(image: str) -> bool:
-    """Whether an image is the name of a file: base64 has no dots, and a URL has a scheme."""
+    """True if an image is the name of a file: base64 has no dots, and a URL has a scheme."""
     return "://" not in image and not image.startswith("data:") and is_picture_name(image)
 
 

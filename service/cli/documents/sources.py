@@ -64,7 +64,7 @@ def read_documents(sources: Sources) -> list[Document]:
 
 
 def names_a_file(argument: str) -> bool:
-    """Whether an argument is the path of a file or folder.
+    """True if an argument is the path of a file or folder.
 
     Raises `Unusable` for one that seems to be and is not there.
     """
@@ -103,7 +103,7 @@ def _documents(sources: Sources) -> Iterator[Document]:
 
 
 def _is_picture_url(argument: str) -> bool:
-    """Whether an argument is the URL of a picture, which the service may fetch."""
+    """True if an argument is the URL of a picture, which the service may fetch."""
     url = re.fullmatch(r"https?://[^\s?#]+", argument, re.IGNORECASE)
     return url is not None and is_picture_name(argument)
 

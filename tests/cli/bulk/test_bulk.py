@@ -233,7 +233,7 @@ def test_shards_are_put_together_by_a_run_without_one(tmp_path: Path, server: st
 CHANGES: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "input": lambda source: (write_rows(source, some_rows(9)), ())[1],
     "options": lambda source: ("--instruction", "Another task."),
-    "rows a part": lambda source: ("--rows-per-part", "5"),
+    "rows per part": lambda source: ("--rows-per-part", "5"),
     "fields": lambda source: ("--query-field", "key"),
 }
 

@@ -47,8 +47,8 @@ def gateway_routes(
 ) -> APIRouter:
     """Every route of the gateway except those of health.
 
-    With `metrics_public`, `/metrics` requires no key. `pages` and the OpenAPI document require none
-    either; without pages, nobody but clients reads the document, and it does.
+    With `metrics_public`, `/metrics` requires no key. `pages` require none, and the OpenAPI
+    document, which they read, requires one only where there are no pages.
     """
     requires_key = [Depends(authenticator.authenticate)]
     reranking = APIRouter()

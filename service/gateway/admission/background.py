@@ -3,8 +3,8 @@
 A request that arrives finds at most one background turn under way on each worker, and such a turn
 costs a fraction of an average request. Depends on costs and on an admission queue's turns, not on
 what is scored. Invariants: no request waits in the admission queue because of background work;
-background work that waits gets at least `LEAST_SHARE` of the cost that requests get, so it never
-waits for ever; it is never refused for load.
+background work that waits gets at least `LEAST_SHARE` of the cost that requests get, so that
+it goes on under load; it is never refused for load.
 """
 
 from __future__ import annotations
@@ -94,22 +94,12 @@ class BackgroundQueue:
 
     def _grant_turns(self) -> None:
         """Grant turns while there is room."""
-        while turn := self._next_turn():
+        while turn := self._queue.next_turn(self._may_enter):
             self._queue.serve(turn)
             self._inside.add(turn)
             self._owed = max(0.0, self._owed - turn.cost)
             self._admission.throughput.enter(turn.ticket, _now())
             turn.granted.set_result(None)
-
-    def _next_turn(self) -> Turn | None:
-        """The turn that is granted next, if one may be."""
-        for turn in list(self._queue.candidates()):
-            if turn.granted.done():  # its work was cancelled, and its task has not run yet
-                self._queue.remove(turn)
-                return self._next_turn()
-            if self._may_enter(turn):
-                return turn
-        return None
 
     def _may_enter(self, turn: Turn) -> bool:
         if self._count_owed(turn.cost) >= turn.cost:

@@ -182,6 +182,19 @@ class FairQueue:
         lane.served += turn.cost
         self.remove(turn)
 
+    def next_turn(self, may_enter: Callable[[Turn], bool]) -> Turn | None:
+        """The first turn that may enter. Turns that were given up are removed on the way: the task
+        that waited for one may not have run yet."""
+        while True:
+            for turn in list(self.candidates()):
+                if turn.granted.done():
+                    self.remove(turn)
+                    break
+                if may_enter(turn):
+                    return turn
+            else:
+                return None
+
     def candidates(self) -> Iterator[Turn]:
         """The turns that may be next, in order of preference: one that cannot be served yet does
         not block those after it."""

@@ -249,16 +249,6 @@ class AdmissionQueue:
             excess = max(excess, len(left) * min(left, default=0) + ahead)
         return excess / rate
 
-    def _next_turn(self) -> Turn | None:
-        """The turn that is granted next, if one may be."""
-        for turn in list(self._queue.candidates()):
-            if turn.granted.done():  # its request gave up, and its task has not run yet
-                self._queue.remove(turn)
-                return self._next_turn()
-            if self._may_enter(turn):
-                return turn
-        return None
-
     def _may_enter(self, turn: Turn) -> bool:
         if turn.kind is Kind.FIRST:
             has_place = self._inside.has_place(turn.scope, self._min_turns(), KEPT_PLACES)
@@ -267,7 +257,7 @@ class AdmissionQueue:
 
     def _grant_turns(self) -> None:
         """Grant turns while there is room."""
-        while turn := self._next_turn():
+        while turn := self._queue.next_turn(self._may_enter):
             self._queue.serve(turn)
             self._inside.add(turn)
             self.load.granted += turn.cost

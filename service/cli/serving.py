@@ -40,7 +40,8 @@ _FLUSH_SECONDS = 0.8
 
 def open_server(host: str, port: int, *, insecure: bool) -> Server:
     """A server with its port bound; a port that cannot be bound ends the command."""
-    from service.web.server import CannotListen, Server, is_loopback
+    from service.loopback import is_loopback
+    from service.web.server import CannotListen, Server
 
     if not insecure and not is_loopback(host):
         misuse(

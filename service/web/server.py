@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 import multiprocessing
 import os
@@ -53,16 +52,6 @@ _EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 128 + signal.SIGINT}
 _THREAD_SECONDS = 1.0
 """Seconds that the interpreter may wait for threads (such as one that loads a model) after the
 server has stopped."""
-
-
-def is_loopback(host: str) -> bool:
-    """True if a host is this machine: no other one can reach it, nor a proxy."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class CannotListen(Exception):

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.loopback import is_loopback
 from service.web.framing import MAX_HEADER_BYTES
-from service.web.server import is_loopback
 
 
 def send_raw(url: str, data: bytes) -> bytes:

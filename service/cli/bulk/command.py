@@ -159,18 +159,32 @@ def _finish(plan: Plan, *, allow_errors: bool) -> None:
     from service.cli.bulk.run import finish
 
     counts = finish(plan)
-    typer.echo(f"{counts['rows']:,} rows are in {plan.target.name}.")
-    if not counts["failed_rows"] and not counts["failed_candidates"]:
+    rows, candidates = counts["failed_rows"], counts["failed_candidates"]
+    verb = "is" if counts["rows"] == 1 else "are"
+    typer.echo(f"{_amount(counts['rows'], 'row')} {verb} in {plan.target.name}.")
+
+    failed: list[str] = []
+    if rows:
+        failed.append(f"{_amount(rows, 'row')} {_have(rows)} an error instead of scores")
+    if candidates:
+        of_rows = " of other rows" if rows else ""
+        amount = _amount(candidates, "candidate")
+        failed.append(f"{amount}{of_rows} {_have(candidates)} no score")
+    if not failed:
         return
 
-    sentence = (
-        f"{counts['failed_rows']:,} rows have an error instead of scores, and"
-        f" {counts['failed_candidates']:,} candidates of other rows have none: see the fields error"
-        " and errors."
-    )
+    sentence = f"{', and '.join(failed)}: see the fields error and errors."
     if not allow_errors:
         fail(sentence)
     typer.echo(sentence, err=True)
+
+
+def _amount(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
 
 
 def _parse_shard(text: str | None) -> Shard:

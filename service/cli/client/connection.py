@@ -6,7 +6,6 @@ the command line, and no message has one.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from model_store.commands.console import fail, misuse, sentence_of
 from service.cli.client.settings import DEFAULT_URL, ClientSettings
 from service.cli.settings import refuse_unknown_settings
+from service.loopback import is_loopback
 
 MAX_KEY_FILE_BYTES = 65_536
 _ANSWER_SECONDS = 660.0
@@ -47,7 +47,7 @@ def connect(url: str | None, key_file: Path | None, *, connections: int) -> http
         headers={"authorization": f"Bearer {key}"} if key else {},
         timeout=httpx.Timeout(_ANSWER_SECONDS, connect=10.0, pool=None),
         limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
-        trust_env=not _is_loopback(base.host),
+        trust_env=not is_loopback(base.host),
     )
 
 
@@ -80,13 +80,3 @@ def _key(file: Path | None, settings: ClientSettings) -> str | None:
     if key and not re.fullmatch(r"[\x21-\x7e]+", key):
         fail("An API key is one word of printable ASCII characters.")
     return key or None
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine, which no proxy can reach."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

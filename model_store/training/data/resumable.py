@@ -37,6 +37,10 @@ class Parts:
         try:
             found = json.loads(run.read_text(encoding="utf-8"))
         except FileNotFoundError:
+            if any(folder.glob("[0-9]*")):
+                raise DataError(
+                    f"{folder}: it holds parts without {RUN}; remove it to begin anew."
+                ) from None
             write_json(run, described)
             return
         except (OSError, ValueError):

@@ -55,8 +55,11 @@ class Job:
         ]
 
     async def do(self, number: int, score: Score) -> None:
-        """Score the rows of a part, and write it."""
+        """Score the rows of a part, and write it. Raises `DataError` where the parts were removed
+        meanwhile."""
         scores = await score(self.source.part(number))
+        if not (self._parts.folder / RUN).exists():
+            raise DataError(f"{self._parts.folder}: another run has removed it meanwhile.")
         lines = [json_line(each.fields()) for each in scores]
         failed = sum(each.error is not None for each in scores)
         missed = sum(len(each.errors) for each in scores)

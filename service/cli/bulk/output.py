@@ -39,8 +39,7 @@ def write_output(job: Job, target: Path, shape: RowShape, *, keep_inputs: bool) 
     with output_file(target) as write:
         for rows in _parts(job, left_out):
             for row in rows:
-                text = json.dumps(row, ensure_ascii=False, default=_as_json)
-                write(text.encode("utf-8", "surrogatepass") + b"\n")
+                write(_line(row))
 
 
 def _parts(job: Job, left_out: tuple[str, ...]) -> Iterator[list[Row]]:
@@ -53,6 +52,15 @@ def _parts(job: Job, left_out: tuple[str, ...]) -> Iterator[list[Row]]:
             rows.append({**kept, "row": number, **scores})
             number += 1
         yield rows
+
+
+def _line(row: Row) -> bytes:
+    """A row as a line of JSON in UTF-8; one with lone surrogates, which UTF-8 lacks, in ASCII."""
+    try:
+        text = json.dumps(row, ensure_ascii=False, default=_as_json).encode()
+    except UnicodeEncodeError:
+        text = json.dumps(row, default=_as_json).encode()
+    return text + b"\n"
 
 
 def _as_json(value: Any) -> Any:

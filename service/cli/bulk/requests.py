@@ -122,7 +122,7 @@ def candidates_of(row: Mapping[str, Any] | None, shape: RowShape) -> list[Any]:
 def request_lines(
     row: Mapping[str, Any], documents: list[Any], found: Scores, context: RowContext
 ) -> Iterator[tuple[int, bytes]]:
-    """The requests of a row, each with the index of its first candidate; they have no id yet.
+    """The requests of a row, each with the index of its first candidate.
 
     A candidate whose picture cannot be read is an error of `found`, and empty in the request.
     Raises `BadRow` where it is the query's.

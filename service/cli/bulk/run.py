@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.training.data.rows import WrongUsage
+from model_store.training.data.rows import DataError, WrongUsage
 from service.cli.bulk.job import Job, Shard, folder_of, identity_of, kept_identity
 from service.cli.bulk.output import check_target, write_output
 from service.cli.bulk.progress import rows_progress
@@ -98,10 +98,16 @@ async def score_here(plan: Plan, shard: Shard) -> None:
 def finish(plan: Plan) -> dict[str, int]:
     """Write the output, remove the parts, and return the counts of rows and failures.
 
-    Raises `DataError` where a part is not done.
+    Raises `DataError` where a part is not done, or where the input has changed since.
     """
     source = open_source(plan.source, plan.rows_per_part)
-    job = Job(source, plan.target, kept_identity(plan.target))
+    identity = kept_identity(plan.target)
+    if source.digest != identity["input"]:
+        raise DataError(
+            f"{plan.source}: it has changed while it was scored; remove {folder_of(plan.target)} to"
+            " begin anew."
+        )
+    job = Job(source, plan.target, identity)
     counts = job.counts()
     write_output(job, plan.target, plan.shape, keep_inputs=plan.keep_inputs)
     job.remove()

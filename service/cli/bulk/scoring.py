@@ -84,13 +84,14 @@ class Scorer:
     async def _answer(self, batch: list[_Request]) -> None:
         """Send requests until each has an answer, or an error of its row."""
         for attempt in range(1, ATTEMPTS + 1):
-            lines = [_with_id(request.line, number) for number, request in enumerate(batch)]
-            answers = await self._service.rerank_lines(b"\n".join(lines))
-            by_id = {answer.get("id"): answer for answer in answers}
+            lines = b"\n".join(request.line for request in batch)
+            answers = await self._service.rerank_lines(lines)
+            # not by an id: a line that is no JSON for the service has none
+            by_line = {answer.get("line"): answer for answer in answers}
 
             left: list[_Request] = []
-            for number, request in enumerate(batch):
-                answer = by_id.get(number, _NO_ANSWER)
+            for number, request in enumerate(batch, 1):
+                answer = by_line.get(number, _NO_ANSWER)
                 if not self._take(request, answer, is_last=attempt == ATTEMPTS):
                     left.append(request)
             if not left:
@@ -137,8 +138,3 @@ def _batches(requests: Iterator[_Request]) -> Iterator[list[_Request]]:
         size += len(request.line)
     if batch:
         yield batch
-
-
-def _with_id(line: bytes, number: int) -> bytes:
-    """A request's JSON object with an id."""
-    return b'{"id":%d,%s' % (number, line[1:])

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from service.api import AnswerMeta, DocumentError, Item, Options, Result, Usage
-from service.errors import BadRequest, InvalidRequest, Loc
+from service.errors import BadRequest, InvalidRequest, Loc, path_of
 from service.gateway.dialects import native
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
 from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
@@ -71,21 +71,35 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
     if body.get("input") is None:
         raise InvalidRequest(REQUIRED).at(("input",))
 
-    fields = {name: value for name, value in body.items() if name not in _OBJECTS}
+    fields: dict[str, Any] = {}
     places: dict[str, Loc] = {}
+    beside = {name: value for name, value in body.items() if name not in _OBJECTS}
+    _add(fields, places, beside, ())
     for object_name in _OBJECTS:
         inner = body.get(object_name, {})
         if inner is None:
             continue
         if not isinstance(inner, dict):
             raise InvalidRequest("This must be an object.").at((object_name,))
-        fields |= inner
-        places |= {name: (object_name, name) for name in inner}
+        _add(fields, places, inner, (object_name,))
 
     try:
         return native.read(fields, limits, on_error, names=_NAMES)
     except BadRequest as error:
         raise relocated(error, moved(places)) from None
+
+
+def _add(fields: dict[str, Any], places: dict[str, Loc], inner: dict[str, Any], at: Loc) -> None:
+    """Add the fields of an object of the request, and their locations.
+
+    Raises `InvalidRequest` where another object has the same field with another value.
+    """
+    for name, value in inner.items():
+        if fields.get(name) is None:
+            fields[name], places[name] = value, (*at, name)
+        elif value not in (None, fields[name]):
+            other = path_of(places[name])
+            raise InvalidRequest(f"This must equal {other} where both are sent.").at((*at, name))
 
 
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> DashScopeAnswer:

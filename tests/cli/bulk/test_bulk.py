@@ -3,6 +3,7 @@ killed, shards, and refusals."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -21,6 +22,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from model_store.training.data.rows import DataError
+from service.cli.bulk.job import Job, folder_of
+from service.cli.bulk.requests import RowShape, Scores
+from service.cli.bulk.run import Plan, finish
+from service.cli.bulk.sources import open_source
+from service.cli.client.run import Target
 from tests.cli.client.answers import answer, scripted
 from tests.conftest import CALM
 
@@ -230,6 +237,54 @@ def test_shards_are_put_together_by_a_run_without_one(tmp_path: Path, server: st
     assert bulk(source, out, *options, "--shard", "3/3").returncode == 2
 
 
+def test_a_row_that_the_service_cannot_read_fails_alone(tmp_path: Path, server: str) -> None:
+    """A lone surrogate and NaN: no JSON for the service, so that it finds no id in the line."""
+    rows = some_rows(6)
+    rows[1]["documents"] = ["\ud800", "other"]
+    rows[3]["query"] = float("nan")
+    rows[4]["key"] = "\ud800"
+    source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    ended = bulk(source, out, "--url", server)
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("2 rows have an error")
+
+    found = read_rows(out)
+    assert [row["error"] and row["error"]["code"] for row in found] == [
+        None,
+        "invalid_request",
+        None,
+        "invalid_request",
+        None,
+        None,
+    ]
+    assert found[4]["key"] == "\ud800"
+
+
+def test_an_input_that_changes_while_it_is_scored_gives_no_output(
+    tmp_path: Path, server: str
+) -> None:
+    source, out = write_rows(tmp_path / "in.jsonl", some_rows(4)), tmp_path / "out.jsonl"
+    assert bulk(source, out, "--url", server, "--shard", "0/1").returncode == 0
+    write_rows(source, some_rows(4)[::-1])
+    with pytest.raises(DataError, match="has changed"):
+        finish(Plan(source, out, RowShape(), Target(server), 1_000, 1))
+    assert not out.exists()
+
+
+def test_parts_that_another_run_removed_do_not_come_back(tmp_path: Path) -> None:
+    """Two runs of one output at once: the slower one would leave a part of unknown work."""
+    source, out = write_rows(tmp_path / "in.jsonl", some_rows(1)), tmp_path / "out.jsonl"
+    job = Job(open_source(source, 1_000), out, {"input": "a"})
+
+    async def score_slowly(rows: object) -> list[Scores]:
+        job.remove()
+        return [Scores()]
+
+    with pytest.raises(DataError, match="removed it meanwhile"):
+        asyncio.run(job.do(0, score_slowly))
+    assert not folder_of(out).exists()
+
+
 CHANGES: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "input": lambda source: (write_rows(source, some_rows(9)), ())[1],
     "options": lambda source: ("--instruction", "Another task."),
@@ -276,12 +331,12 @@ def test_what_fails_for_a_time_is_sent_again_and_another_model_ends_the_run(tmp_
         results = [{"index": index, "relevance_score": 0.5, "logit": 0.0} for index in (1, 0)]
         meta = {"model_digest": digest}
         return answer(
-            "200 OK", json.dumps({"id": 0, "results": results, "errors": [], "meta": meta})
+            "200 OK", json.dumps({"line": 1, "results": results, "errors": [], "meta": meta})
         )
 
     begin = [answer("200 OK", json.dumps({"limits": {"max_documents": 1_000}})), scored("one")]
     full = answer("503 Service Unavailable", '{"message": "Full.", "code": "overloaded"}')
-    late = answer("200 OK", '{"id": 0, "code": "overloaded", "message": "Full."}')
+    late = answer("200 OK", '{"line": 1, "code": "overloaded", "message": "Full."}')
     with scripted([*begin, full, b"", late, answer("200 OK"), scored("one")]) as service:
         ended = bulk(source, out, "--url", service.url)
     assert ended.returncode == 0, ended.stderr

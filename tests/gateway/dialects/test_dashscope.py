@@ -95,6 +95,39 @@ def test_an_error_names_the_place(
     assert {"code", "message", "request_id"} <= body.keys()
 
 
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        ({"query": "other"}, "input.query must equal query where both are sent."),
+        ({"documents": ["other"]}, "input.documents must equal documents where both are sent."),
+        (
+            {"top_n": 1, "parameters": {"top_n": 2}},
+            "parameters.top_n must equal top_n where both are sent.",
+        ),
+        (
+            {"parameters": {"query": "other"}},
+            "input.query must equal parameters.query where both are sent.",
+        ),
+    ],
+)
+def test_a_field_of_two_objects_has_one_value(
+    client: httpx.Client, beside: dict[str, Any], message: str
+) -> None:
+    body = {"input": {"query": "a red circle", "documents": TEXTS}, **beside}
+    refused = client.post(PATH, json=body)
+    assert refused.status_code == httpx.codes.BAD_REQUEST
+    assert refused.json()["message"] == message
+
+
+def test_a_null_leaves_the_other_objects_value(client: httpx.Client) -> None:
+    body = {
+        "top_n": 1,
+        "input": {"query": "a red circle", "documents": TEXTS},
+        "parameters": {"top_n": None},
+    }
+    assert len(client.post(PATH, json=body).json()["output"]["results"]) == 1
+
+
 def test_too_many_documents_are_refused_before_any_is_built(client: httpx.Client) -> None:
     refused = ask(client, documents=["d"] * 1001)
     assert refused.json()["message"] == "input.documents: a request takes 1 to 1000 documents."

@@ -114,6 +114,12 @@ def test_options_of_a_ranking_have_no_effect_and_are_named(client: httpx.Client)
     ]
 
 
+def test_documents_beside_other_names_have_no_effect_and_are_named(client: httpx.Client) -> None:
+    answer = ask(client, data_1="q", data_2=TEXTS, documents=["other"])
+    assert scores(answer) == scores(ask(client, data_1="q", data_2=TEXTS))
+    assert answer.json()["meta"]["warnings"] == ["documents has no effect here."]
+
+
 def test_an_instruction_holds_for_every_query(client: httpx.Client) -> None:
     pairs = {"text_1": ["a red circle", "stars"], "text_2": ["a red circle", "stars"]}
     assert scores(ask(client, **pairs, instruction="Find numbers.")) != scores(ask(client, **pairs))

@@ -46,6 +46,7 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
     "gateway": ("--port", "TAKEN", "--workers", "http://127.0.0.1:1"),
     "worker": ("--port", "PORT", "--model", "nothing"),
     "rerank": ("query", "nowhere.png"),
+    "bulk": ("nowhere.jsonl", "out.jsonl"),
     "instructions": ("nothing",),
     "bench": ("--output", "nowhere/bench.json"),
     "keys create": ("--file", "nowhere/keys.json", "--tenant", "shop"),

@@ -319,6 +319,19 @@ async def test_who_gave_up_at_the_head_makes_room_for_the_next() -> None:
     assert admission.is_empty()
 
 
+async def test_thousands_that_give_up_at_once_make_room_for_the_next() -> None:
+    admission, entered = gate(max_waiting=3_000), Diary()
+    inside, *waiting, last = (Visitor(admission, CAPACITY, entered) for _ in range(2_002))
+    await settle()
+    for visitor in waiting:
+        visitor.task.cancel()
+    await settle()
+    await let_go(inside, last)
+
+    assert entered == [inside, last]
+    assert admission.is_empty()
+
+
 async def test_who_is_cancelled_while_being_let_in_gives_the_place_back() -> None:
     admission, entered = gate(), Diary()
     inside, chosen, after = (Visitor(admission, CAPACITY, entered) for _ in range(3))

@@ -95,7 +95,7 @@ def _write_parquet(job: Job, target: Path, left_out: tuple[str, ...]) -> None:
     try:
         schema = results
         for rows in _parts(job, left_out):
-            kept = pa.Table.from_pylist([_without_results(row) for row in rows]).schema
+            kept = pa.Table.from_pylist(_kept_fields(rows)).schema
             schema = pa.unify_schemas([schema, kept], promote_options="permissive")
         order = [*(name for name in schema.names if name not in results.names), *results.names]
         schema = pa.schema([schema.field(name) for name in order])
@@ -103,12 +103,21 @@ def _write_parquet(job: Job, target: Path, left_out: tuple[str, ...]) -> None:
         with atomic_path(target) as draft, pq.ParquetWriter(draft, schema) as writer:
             for rows in _parts(job, left_out):
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{target}: a row has text that is not Unicode; write .jsonl instead."
+        ) from None
+    except (pa.ArrowException, OverflowError) as error:
         raise DataError(
             f"{target}: the rows' other fields have no common type for Parquet"
             f" ({str(error).splitlines()[0][:120]}); write .jsonl instead."
         ) from None
 
 
-def _without_results(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in RESULT_FIELDS}
+def _kept_fields(rows: list[Row]) -> list[Row]:
+    """The fields of the input's rows. Each row has those of all, as pyarrow takes the names of
+    columns from the first one."""
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(name for name in row if name not in RESULT_FIELDS)
+    return [{name: row.get(name) for name in names} for row in rows]

@@ -24,6 +24,7 @@ from PIL import Image
 
 from model_store.training.data.rows import DataError
 from service.cli.bulk.job import Job, folder_of
+from service.cli.bulk.output import write_output
 from service.cli.bulk.requests import RowShape, Scores
 from service.cli.bulk.run import Plan, finish
 from service.cli.bulk.sources import open_source
@@ -258,6 +259,42 @@ def test_a_row_that_the_service_cannot_read_fails_alone(tmp_path: Path, server: 
         None,
     ]
     assert found[4]["key"] == "\ud800"
+
+
+def test_parquet_has_the_fields_of_every_row(tmp_path: Path, server: str) -> None:
+    rows = some_rows(5)
+    del rows[0]["key"]
+    rows[3]["note"] = "later"
+    source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet"
+    ended = bulk(source, out, "--url", server, "--rows-per-part", "2")
+    assert ended.returncode == 0, ended.stderr
+
+    table = pq.read_table(out)
+    assert table["key"].to_pylist() == [None, "k1", "k2", "k3", "k4"]
+    assert table["note"].to_pylist() == [None, None, None, "later", None]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("\ud800", "a row has text that is not Unicode"),
+        (10**30, "no common type for Parquet"),
+        ({}, "no common type for Parquet"),
+    ],
+)
+def test_fields_that_parquet_cannot_hold_are_one_sentence(
+    value: Any, sentence: str, tmp_path: Path
+) -> None:
+    source, out = write_rows(tmp_path / "in.jsonl", [{"key": value}]), tmp_path / "out.parquet"
+    job = Job(open_source(source, 1_000), out, {})
+
+    async def score(rows: object) -> list[Scores]:
+        return [Scores()]
+
+    asyncio.run(job.do(0, score))
+    with pytest.raises(DataError, match=sentence):
+        write_output(job, out, RowShape(), keep_inputs=False)
+    assert not out.exists()
 
 
 def test_an_input_that_changes_while_it_is_scored_gives_no_output(

@@ -56,6 +56,9 @@ _WAITS = (Overloaded, NoWorker, RateLimited)
 """Errors that a line waits out."""
 _PAUSE_SECONDS = (0.25, 0.75)
 _ROOM_SECONDS = 0.05
+_SCORED_A_WORKER = 4
+"""Lines of a stream that take turns at the same time, for each worker: enough to keep it busy, and
+few, so that a line is finished before later ones are begun."""
 
 
 class RerankStream:
@@ -116,6 +119,7 @@ class RerankStream:
             turns=BackgroundWork(self._background, caller.scope),
             timeout=self._bounds.idle_seconds,
             cache_scope="" if self._cache_shared else caller.scope,
+            scored_at_once=_SCORED_A_WORKER * max(1, self._pool.count_ready()),
         )
         return LineStream(
             request, chunks, self._bounds, lines.answer, hold=hold, reserve=unsent.add
@@ -152,6 +156,7 @@ class _Lines:
         turns: BackgroundWork,
         timeout: float,
         cache_scope: str,
+        scored_at_once: int,
     ) -> None:
         self._caller = caller
         self._ticket = ticket
@@ -163,6 +168,7 @@ class _Lines:
         self._timeout = timeout
         self._cache_scope = cache_scope
         self._one_is_read = asyncio.Lock()
+        self._scored_at_once = asyncio.Semaphore(scored_at_once)
 
     async def answer(self, line: Line, identity: LineId) -> AnsweredLine:
         """The answer to a line: its results, or its error."""
@@ -224,9 +230,10 @@ class _Lines:
     async def _score(self, query: RerankQuery, deadline: float) -> tuple[RerankQuery, RerankResult]:
         """The query for its model, and its result."""
         query, _ = self._reader.with_model(self._caller, query)
-        result = await self._reranker.rerank(
-            query, deadline, scope=self._cache_scope, turns=self._turns
-        )
+        async with self._scored_at_once:
+            result = await self._reranker.rerank(
+                query, deadline, scope=self._cache_scope, turns=self._turns
+            )
         return query, result
 
 

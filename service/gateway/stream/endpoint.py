@@ -18,6 +18,7 @@ from fastapi import Request, Response
 
 from service.errors import (
     BodyTooLarge,
+    DeadlineExceeded,
     Internal,
     NoWorker,
     Overloaded,
@@ -230,10 +231,17 @@ class _Lines:
     async def _score(self, query: RerankQuery, deadline: float) -> tuple[RerankQuery, RerankResult]:
         """The query for its model, and its result."""
         query, _ = self._reader.with_model(self._caller, query)
-        async with self._scored_at_once:
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._scored_at_once.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        try:
             result = await self._reranker.rerank(
                 query, deadline, scope=self._cache_scope, turns=self._turns
             )
+        finally:
+            self._scored_at_once.release()
         return query, result
 
 

@@ -321,6 +321,11 @@ def test_parts_that_another_run_removed_do_not_come_back(tmp_path: Path) -> None
         asyncio.run(job.do(0, score_slowly))
     assert not folder_of(out).exists()
 
+    folder_of(out).mkdir()
+    (folder_of(out) / "000000.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"parts without run\.json"):
+        Job(open_source(source, 1_000), out, {"input": "a"})
+
 
 CHANGES: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "input": lambda source: (write_rows(source, some_rows(9)), ())[1],

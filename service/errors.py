@@ -191,7 +191,11 @@ class BodyTooLarge(RerankError):
 
 
 class UnsupportedMediaType(RerankError):
-    code, status, message = "unsupported_media_type", 415, "Send the body as application/json."
+    code, status, message = (
+        "unsupported_media_type",
+        415,
+        "Send the body with the header Content-Type: application/json.",
+    )
 
 
 class RateLimited(RerankError):

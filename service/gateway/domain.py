@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from service.api import Item
 from service.errors import RerankError
@@ -39,8 +39,8 @@ class RerankQuery:
     cache: Literal["use", "bypass", "refresh"] = "use"
     warnings: Sequence[str] = ()
     """Sentences of the answer about fields that had no effect."""
-    answer_options: Any = None
-    """Options of the request that only the writer of its dialect reads."""
+    raw_scores: bool = False
+    """Scores are raw, in the answer of a dialect that has one score a result."""
 
     @property
     def paired(self) -> bool:

@@ -15,7 +15,13 @@ import anyio.to_thread
 from fastapi import Request, Response
 from pydantic_core import to_json
 
-from service.errors import DeadlineExceeded, NoWorker, RerankError, UnsupportedMediaType
+from service.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NoWorker,
+    RerankError,
+    UnsupportedMediaType,
+)
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas, QuotaTicket
@@ -138,8 +144,7 @@ class RerankEndpoint:
             ticket,
             chosen,
         )
-        model = request.path_params.get("model")
-        return dialect, query if model is None else replace(query, model=model)
+        return dialect, _of_path(query, request.path_params.get("model"))
 
     async def _answer(
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
@@ -188,3 +193,13 @@ def _expect_json(request: Request) -> None:
         return
     if not (media_type.startswith("application/") and media_type.endswith("+json")):
         raise UnsupportedMediaType
+
+
+def _of_path(query: RerankQuery, model: str | None) -> RerankQuery:
+    """The query for the model that a path names, if it names one."""
+    if model is None:
+        return query
+    if query.model not in (None, model):
+        message = "This must equal the model that the path names, or be left out."
+        raise InvalidRequest(message).at(("model",))
+    return replace(query, model=model)

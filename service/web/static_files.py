@@ -124,15 +124,6 @@ class StaticPage:
         self._contents: dict[str, StaticContent] = {}
         """Files that have been read, by name; the page itself is the empty name."""
 
-    @classmethod
-    def of_folder(cls, path: str, folder: Path) -> StaticPage:
-        """The page `index.html` of a folder, with every other file of it but Python's."""
-        files: dict[str, Path] = {}
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and file.suffix != ".py" and file.name != "index.html":
-                files[file.name] = file
-        return cls(path, folder / "index.html", files)
-
     def router(self) -> APIRouter:
         """The routes of the page and of its files, which are no part of the OpenAPI document."""
         router = APIRouter(include_in_schema=False)

@@ -34,7 +34,8 @@ def folder(tmp_path: Path) -> Path:
 
 def serving(folder: Path, path: str = "/room") -> httpx.AsyncClient:
     app: FastAPI = new_app()
-    app.include_router(StaticPage.of_folder(path, folder).router())
+    files = {name: folder / name for name in ("style.css", "app.js", "dot.png")}
+    app.include_router(StaticPage(path, folder / "index.html", files).router())
     add_common_routes(app, is_ready=lambda: True)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
 

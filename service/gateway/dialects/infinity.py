@@ -61,14 +61,14 @@ class InfinityAnswer(BaseModel):
 
 def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuery:
     options = vendor_options(_InfinityOptions, body)
-    return replace(native.read(body, limits, on_error), answer_options=options.raw_scores)
+    return replace(native.read(body, limits, on_error), raw_scores=options.raw_scores)
 
 
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> InfinityAnswer:
     found: list[InfinityResult] = []
     for each in results(query, result):
         changed: dict[str, Any] = {"document": each.document.text if each.document else None}
-        if query.answer_options:
+        if query.raw_scores:
             changed["relevance_score"] = each.logit
         found.append(InfinityResult(**{**vars(each), **changed}))
 

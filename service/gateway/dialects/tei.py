@@ -101,16 +101,15 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
     if query.truncate and options.truncation_direction == "Left":
         message = "This must be 'Right', or truncate false: this service cuts the ends of texts."
         raise InvalidRequest(message).at(("truncation_direction",))
-    return replace(query, answer_options=options.raw_scores)
+    return replace(query, raw_scores=options.raw_scores)
 
 
 def _write(
     query: RerankQuery, result: RerankResult, request_id: str
 ) -> list[TeiResult | TeiFailure]:
-    raw_scores = query.answer_options
     found: list[TeiResult | TeiFailure] = []
     for each in results(query, result):
-        score = each.logit if raw_scores else each.relevance_score
+        score = each.logit if query.raw_scores else each.relevance_score
         text = each.document.text if each.document else None
         found.append(TeiResult(index=each.index, text=text, score=score))
 

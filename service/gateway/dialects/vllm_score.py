@@ -140,7 +140,7 @@ def _read(
     query = replace(
         query,
         warnings=(*query.warnings, *warnings),
-        answer_options=options.gives_logits(),
+        raw_scores=options.gives_logits(),
     )
     return query if len(own_queries) == 1 else _paired(query, own_queries)
 
@@ -199,7 +199,7 @@ def _paired(query: RerankQuery, queries: Sequence[Item | RerankError]) -> Rerank
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> ScoreAnswer:
     data: list[PairScore] = []
     for each in results(query, result):
-        score = each.logit if query.answer_options else each.relevance_score
+        score = each.logit if query.raw_scores else each.relevance_score
         data.append(PairScore(index=each.index, score=score, logit=each.logit))
 
     return ScoreAnswer(

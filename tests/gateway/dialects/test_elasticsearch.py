@@ -131,3 +131,12 @@ def test_an_unknown_endpoint_names_the_models(client: httpx.Client, name: str) -
     assert refused.status_code == httpx.codes.NOT_FOUND
     assert refused.json()["error"]["type"] == "resource_not_found_exception"
     assert "gmr-tiny" in refused.json()["error"]["reason"]
+
+
+def test_the_path_names_the_model(client: httpx.Client) -> None:
+    assert ask(client, model="gmr-tiny").status_code == 200
+    refused = ask(client, model="another")
+    assert refused.status_code == 400
+    assert refused.json()["message"] == (
+        "model must equal the model that the path names, or be left out."
+    )

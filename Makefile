@@ -24,9 +24,9 @@ serve-vllm: $(VLLM)/stamp ## The same with vLLM on the CPU as its engine
 	@RERANK_ENGINE=vllm $(VLLM)/bin/gmr serve --port $(PORT) || test $$? -eq 130
 
 # Tests run in parts, JOBS of them at a time, while the environments of later ones are made. A part is a folder; `rest` is every test
-# that is in none of them, and may need anything. They begin in this order: those that need the least come first, then the longest.
+# that is in none of them, and may need anything. They begin in this order, the longest first, each once what it needs is there.
 JOBS ?= 3
-ORDER := tests/deploy tests/gateway tests/worker rest tests/model_store/training tests/promises tests/model_store tests/bench tests/e2e tests/clients
+ORDER := tests/promises tests/worker tests/bench rest tests/model_store/training tests/model_store tests/e2e tests/deploy tests/gateway tests/clients
 PARTS := $(filter tests/%,$(ORDER))
 PYTEST := $(BIN)/python -m pytest --durations=25
 NEEDED := $(VENV)/dev.stamp $(VLLM)/stamp clients tools deploy-tools

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.async_api import expect
 
-from tests.browser.conftest import OpenPlayground
+from tests.browser.conftest import PHONE, WIDE, OpenPlayground
 from tests.browser.playground import Playground
 
 REFUTES = "Given a claim, find documents that refute the claim."
@@ -68,3 +68,27 @@ async def test_two_models_are_compared(
     await page.get_by_role("button", name="Copy as code").click()
     await page.get_by_role("combobox", name="Side").select_option("B")
     await expect(page.locator("#code")).to_contain_text('"model": "rerank-alias"')
+
+
+async def test_both_instructions_are_shown_whole_and_equal_ranks_on_one_level(
+    open_playground: OpenPlayground,
+) -> None:
+    playground = await open_playground()
+    page = playground.page
+    await playground.sample("Change a picture")
+    await page.get_by_label("Compare side by side").check()
+    await playground.rerank()
+
+    level = r"path => /^M0 ([\d.]+) C.* ([\d.]+)$/.exec(path.getAttribute('d')).slice(1)"
+    for path in await page.locator(".gutter path").all():
+        start, end = await path.evaluate(level)
+        assert start == end
+
+    for size in (WIDE, PHONE):
+        await page.set_viewport_size(size)
+        for side in ("A", "B"):
+            box = page.get_by_role("textbox", name=f"Instruction of side {side}")
+            hidden = "box => box.scrollHeight - box.clientHeight"
+            await page.wait_for_function(
+                f"([box]) => ({hidden})(box) <= 0", arg=[await box.element_handle()]
+            )

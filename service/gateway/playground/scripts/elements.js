@@ -39,6 +39,16 @@ export function fitHeight(box) {
   box.style.height = `${box.scrollHeight + 2}px`;
 }
 
+/** Keep the height of a text box that of its text whenever its width changes. */
+export function keepFit(box) {
+  let width = 0;
+  new ResizeObserver(() => {
+    if (box.clientWidth === width) return;
+    width = box.clientWidth;
+    fitHeight(box);
+  }).observe(box);
+}
+
 /** Copy text to the clipboard; returns whether the browser did. */
 export async function copied(text) {
   try {

@@ -15,10 +15,11 @@ export class RankLines {
   #gutter = make("div", { class: "gutter", "aria-hidden": "true" });
   #drawing = document.createElementNS(SVG, "svg");
   #ends = [];
+  #observer = new ResizeObserver(() => this.#draw());
 
   constructor() {
     this.#gutter.append(this.#drawing);
-    new ResizeObserver(() => this.#draw()).observe(this.#gutter);
+    this.#observer.observe(this.#gutter);
   }
 
   get element() {
@@ -28,6 +29,13 @@ export class RankLines {
   /** Connect pairs of cards: `[{left, right, up}]`, `up` being the places moved up, or null. */
   connect(ends) {
     this.#ends = ends.slice(0, MOST_LINES);
+    this.#observer.disconnect();
+    this.#observer.observe(this.#gutter);
+    for (const { left, right } of this.#ends.slice(0, 1)) {
+      // the shorter list may grow, as cards come into view, without the gutter
+      this.#observer.observe(left.parentElement);
+      this.#observer.observe(right.parentElement);
+    }
     this.#draw();
   }
 

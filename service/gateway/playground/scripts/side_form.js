@@ -1,6 +1,6 @@
 /** The form of one side: the model that ranks, and the instruction that it is given. */
 
-import { byId, fitHeight, make } from "./elements.js";
+import { byId, fitHeight, keepFit, make } from "./elements.js";
 
 const OWN = "own";
 const DEFAULT = "default";
@@ -25,6 +25,7 @@ export class SideForm {
     this.#chooser = this.element.querySelector(".chooser select");
     this.#text = this.element.querySelector("textarea");
     this.#fillChooser();
+    keepFit(this.#text);
 
     this.#model.addEventListener("change", () => {
       this.#showChosen();

@@ -119,12 +119,13 @@ $(VLLM)/stamp: $(VLLM)/vllm.stamp pyproject.toml docker/vllm-cpu/sitecustomize.p
 
 # The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus, pages in
 # a real Chromium. All in one call, for apt lets nobody else in.
-PROGRAMS := curl redis-server promtool chromium npm
+# A program's package has its name, or the one behind the colon.
+PROGRAMS := curl redis-server promtool:prometheus chromium npm
 packages: | $(BIN)/python
-	@missing=; for program in $(PROGRAMS); do command -v $$program >/dev/null || missing=1; done; [ -z "$$missing" ] || \
+	@missing=; for each in $(PROGRAMS); do command -v $${each%:*} >/dev/null || missing="$$missing $${each#*:}"; done; [ -z "$$missing" ] || \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \
-	    apt-get install -qq -y curl redis-server prometheus chromium nodejs npm >/dev/null; } || \
-	  { echo "The tests need these programs: $(PROGRAMS)." >&2; exit 1; }
+	    apt-get install -qq -y --no-install-recommends ca-certificates fonts-dejavu-core $$missing >/dev/null; } || \
+	  { echo "The tests need these packages:$$missing." >&2; exit 1; }
 
 # helm, the types of operators' objects, axe-core and clients in JavaScript are in npm's registry.
 tools: packages $(BROWSER)/node_modules/stamp

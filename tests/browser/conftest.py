@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, async_playwright
 
 from tests.browser.playground import Playground
+from tests.browser.samples import PICTURES
 from tests.browser.watching import watch
 from tests.conftest import CALM, free_port, running
 
@@ -94,3 +96,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, key: str) -> Iterator[str]
     log = tmp_path_factory.mktemp("guarded") / "log"
     with running("serve", port=free_port(), log=log, **CALM, **settings) as url:
         yield url
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Path:
+    """The first half of a picture, which has a header that can be read."""
+    data = (PICTURES / "purple-ring.png").read_bytes()
+    path = tmp_path / "torn.png"
+    path.write_bytes(data[: len(data) // 2])
+    return path

@@ -11,7 +11,6 @@ from playwright.async_api import Page, ViewportSize, expect
 from tests.browser.accessibility import violations
 from tests.browser.conftest import PHONE, WIDE, OpenPlayground
 from tests.browser.playground import Playground
-from tests.browser.samples import PICTURES
 
 LOOKS: list[tuple[Literal["light", "dark"], ViewportSize]] = [
     ("light", WIDE),
@@ -31,7 +30,7 @@ async def violations_in_every_look(page: Page) -> list[Any]:
     return found
 
 
-async def test_axe_finds_no_violation(open_playground: OpenPlayground, tmp_path: Path) -> None:
+async def test_axe_finds_no_violation(open_playground: OpenPlayground, torn: Path) -> None:
     playground = await open_playground()
     page = playground.page
     assert await violations_in_every_look(page) == []
@@ -39,7 +38,7 @@ async def test_axe_finds_no_violation(open_playground: OpenPlayground, tmp_path:
     await playground.sample("Find a picture")
     await page.get_by_text("Timings").click()
     await page.get_by_text("Options").click()
-    await playground.drop(torn(tmp_path))
+    await playground.drop(torn)
     await playground.expect_documents(14)
     await playground.ask("three green stars")
     assert await violations_in_every_look(page) == []
@@ -57,13 +56,6 @@ async def test_axe_finds_no_violation(open_playground: OpenPlayground, tmp_path:
     await playground.rerank()
     await expect(page.locator("#notices")).to_contain_text("Type a query")
     assert await violations_in_every_look(page) == []
-
-
-def torn(folder: Path) -> Path:
-    data = (PICTURES / "purple-ring.png").read_bytes()
-    path = folder / "torn.png"
-    path.write_bytes(data[: len(data) // 2])
-    return path
 
 
 async def test_axe_finds_no_violation_where_a_key_is_asked_for(

@@ -80,7 +80,9 @@ async def test_both_instructions_are_shown_whole_and_equal_ranks_on_one_level(
     await playground.rerank()
 
     level = r"path => /^M0 ([\d.]+) C.* ([\d.]+)$/.exec(path.getAttribute('d')).slice(1)"
-    for path in await page.locator(".gutter path").all():
+    lines = await page.locator(".gutter path").all()
+    assert len(lines) == len(await playground.names(0))
+    for path in lines:
         start, end = await path.evaluate(level)
         assert start == end
 

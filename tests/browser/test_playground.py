@@ -237,15 +237,6 @@ async def test_a_document_that_fails_is_named_and_the_rest_is_ranked(
     await playground.expect_said("1 documents failed.")
 
 
-@pytest.fixture
-def torn(tmp_path: Path) -> Path:
-    """The first half of a picture, which has a header that can be read."""
-    data = (PICTURES / "purple-ring.png").read_bytes()
-    path = tmp_path / "torn.png"
-    path.write_bytes(data[: len(data) // 2])
-    return path
-
-
 async def test_a_refused_request_shows_its_place_and_id(
     open_playground: OpenPlayground, torn: Path
 ) -> None:

@@ -8,6 +8,9 @@ repeated.
 from __future__ import annotations
 
 import math
+from typing import Any
+
+from pydantic import BaseModel
 
 from service.api import (
     AnswerMeta,
@@ -23,6 +26,18 @@ from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 _DOCUMENTS_PER_SEARCH_UNIT = 100
 
 
+class TextResult(BaseModel):
+    """One ranked document, whose `document` is its text."""
+
+    index: int
+    relevance_score: float
+    document: str | None = None
+    logit: float
+    id: str | int | None = None
+    metadata: dict[str, Any] | None = None
+    meta: ResultMeta
+
+
 def results(query: RerankQuery, result: RerankResult) -> list[Result]:
     """The best `top_n` results with a relevance score of at least `min_score`."""
     found: list[Result] = []
@@ -30,6 +45,17 @@ def results(query: RerankQuery, result: RerankResult) -> list[Result]:
         relevance = result.model.probability(document.score.logit)
         if query.min_score is None or relevance >= query.min_score:
             found.append(_result(query, document, relevance))
+    return found
+
+
+def text_results(query: RerankQuery, result: RerankResult) -> list[TextResult]:
+    """The same results with their documents' texts; with `raw_scores`, the scores are logits."""
+    found: list[TextResult] = []
+    for each in results(query, result):
+        changed: dict[str, Any] = {"document": each.document.text if each.document else None}
+        if query.raw_scores:
+            changed["relevance_score"] = each.logit
+        found.append(TextResult(**{**vars(each), **changed}))
     return found
 
 

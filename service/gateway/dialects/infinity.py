@@ -16,9 +16,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.api import AnswerMeta, DocumentError, RerankRequest, ResultMeta, Usage
+from service.api import AnswerMeta, DocumentError, RerankRequest, Usage
 from service.gateway.dialects import native
-from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
+from service.gateway.dialects.answers import (
+    TextResult,
+    answer_meta,
+    document_errors,
+    text_results,
+    usage,
+)
 from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
 from service.gateway.dialects.fields.names import READ
 from service.gateway.dialects.fields.validation import vendor_options
@@ -34,18 +40,6 @@ class InfinityRequest(RerankRequest, _InfinityOptions):
     """A request of Infinity's clients, with the service's own fields where a client sends them."""
 
 
-class InfinityResult(BaseModel):
-    """One ranked document; `document` is its text."""
-
-    index: int
-    relevance_score: float
-    document: str | None = None
-    logit: float
-    id: str | int | None = None
-    metadata: dict[str, Any] | None = None
-    meta: ResultMeta
-
-
 class InfinityAnswer(BaseModel):
     """The answer in Infinity's shape, with the service's own `errors` and `meta`."""
 
@@ -53,7 +47,7 @@ class InfinityAnswer(BaseModel):
     id: str
     model: str
     created: int = Field(description="Seconds since 1970.")
-    results: list[InfinityResult]
+    results: list[TextResult]
     usage: Usage
     errors: list[DocumentError]
     meta: AnswerMeta
@@ -65,18 +59,11 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
 
 
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> InfinityAnswer:
-    found: list[InfinityResult] = []
-    for each in results(query, result):
-        changed: dict[str, Any] = {"document": each.document.text if each.document else None}
-        if query.raw_scores:
-            changed["relevance_score"] = each.logit
-        found.append(InfinityResult(**{**vars(each), **changed}))
-
     return InfinityAnswer(
         id=request_id,
         model=result.model.model,
         created=int(time.time()),
-        results=found,
+        results=text_results(query, result),
         usage=usage(result),
         errors=document_errors(result),
         meta=answer_meta(query, result),

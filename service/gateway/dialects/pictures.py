@@ -6,11 +6,13 @@ Depends on nothing. Invariant: each is a PNG that every model that reads images 
 from __future__ import annotations
 
 RED_CIRCLE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAADgAAAA4AQMAAACSSKldAAAABlBMVEX////cFBTlJRwCAAAAc0lE"
-    "QVR42qXQsQ2DUBCD4e8dSFAyApuE0RiNUd4IlBSIS5MoSFBEwo2l3+fCx3Mlgk4Fr9wJJkEhKUKDRWgxik839BiEAb0woj3l"
-    "X58QF14klOv9vz4jb/iC44ZX7MKKTdiwnvId9bTbLAkWB+iy/v72VG8E5BoM4yxAbAAAAABJRU5ErkJggg=="
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4AQMAAACSSKldAAAABlBMVEX////cFBTlJRwCAAAAc0lEQVR42qXQsQ2DUBCD"
+    "4e8dSFAyApuE0RiNUd4IlBSIS5MoSFBEwo2l3+fCx3Mlgk4Fr9wJJkEhKUKDRWgxik839BiEAb0woj3lX58QF14klOv9"
+    "vz4jb/iC44ZX7MKKTdiwnvId9bTbLAkWB+iy/v72VG8E5BoM4yxAbAAAAABJRU5ErkJggg=="
 )
 BLUE_SQUARE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAADgAAAA4AQMAAACSSKldAAAABlBMVEX///8UPNyyez/SAAAAGklE"
-    "QVR42mNgoDaw/////x8GJihvlEalqQ0APYAEf9z1FWQAAAAASUVORK5CYII="
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAADgAAAA4AQMAAACSSKldAAAABlBMVEX///8UPNyyez/SAAAAGklEQVR42mNgoDaw////"
+    "/x8GJihvlEalqQ0APYAEf9z1FWQAAAAASUVORK5CYII="
 )

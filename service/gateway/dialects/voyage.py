@@ -12,10 +12,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.api import AnswerMeta, DocumentError, RerankRequest, ResultMeta, Usage
+from service.api import AnswerMeta, DocumentError, RerankRequest, Usage
 from service.fields import TopN
 from service.gateway.dialects import native
-from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
+from service.gateway.dialects.answers import (
+    TextResult,
+    answer_meta,
+    document_errors,
+    text_results,
+    usage,
+)
 from service.gateway.dialects.dialect import Dialect, Example, OnError, RequestMarks
 from service.gateway.dialects.fields.names import READ
 from service.gateway.domain import RerankQuery, RerankResult
@@ -33,23 +39,11 @@ class VoyageRequest(RerankRequest):
     )
 
 
-class VoyageResult(BaseModel):
-    """One ranked document; `document` is its text."""
-
-    index: int
-    relevance_score: float
-    document: str | None = None
-    logit: float
-    id: str | int | None = None
-    metadata: dict[str, Any] | None = None
-    meta: ResultMeta
-
-
 class VoyageAnswer(BaseModel):
     """The answer in Voyage's shape, with the service's own `errors` and `meta`."""
 
     object: Literal["list"] = "list"
-    data: list[VoyageResult]
+    data: list[TextResult]
     model: str
     usage: Usage
     id: str
@@ -66,13 +60,8 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
 
 
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> VoyageAnswer:
-    data: list[VoyageResult] = []
-    for each in results(query, result):
-        document = each.document.text if each.document else None
-        data.append(VoyageResult(**{**vars(each), "document": document}))
-
     return VoyageAnswer(
-        data=data,
+        data=text_results(query, result),
         model=result.model.model,
         usage=usage(result),
         id=request_id,

@@ -74,7 +74,9 @@ class RequestContents:
 
         for index, own_query, document in query.pairs():
             try:
-                read = shared or self._content(own_query, ("queries", index))
+                read = shared
+                if read is None:
+                    read = self._content(own_query, ("queries", index))
                 self.documents[index] = self._content(document, ("documents", index))
                 self.queries[index] = read
             except RerankError as error:

@@ -58,7 +58,7 @@ async def test_a_request_is_charged_with_its_pairs(name: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", FORMS)
 async def test_a_request_has_at_most_so_many_documents(name: str, tmp_path: Path) -> None:
-    """What is refused is not charged."""
+    """A refused request is not charged."""
     form = FORMS[name]
     too_many = form.body("q", [f"text {number}" for number in range(MOST + 1)])
     deep: Any = []

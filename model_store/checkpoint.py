@@ -19,9 +19,9 @@ from pathlib import Path
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import read_adapter
-from model_store.families.catalogue import family_class, open_family, readout_of
+from model_store.families.catalogue import family_named, family_of
 from model_store.families.family import Family
-from model_store.families.readout import TRANSFORMS, ReadOut, Sigmoid
+from model_store.families.readout import ReadOut, Transform, transform_of
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.folders.plain import (
@@ -40,7 +40,6 @@ from model_store.manifest import (
     verify,
 )
 from model_store.networks.architecture import Architecture
-from model_store.networks.catalogue import by_name
 from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -88,28 +87,29 @@ class Checkpoint:
         except (TokenizerMismatch, ValueError) as error:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
-        return open_family(self.manifest, tokenizer, max_tokens=max_tokens)
+        kind = family_of(self.manifest)
+        return kind.open(self.manifest, self.folder, tokenizer, max_tokens=max_tokens)
 
     @property
     def architecture(self) -> Architecture:
         """The adapter of the checkpoint's network."""
-        return by_name(family_class(self.manifest).architecture)
+        return architecture_of(self.name, self.folder)
 
     @property
     def readout(self) -> ReadOut:
         """The read-out that the manifest names, or the family's default."""
-        return readout_of(self.manifest)
+        return self.family.readout
 
     @property
-    def transform(self) -> Sigmoid:
-        """The transform of a raw score to a probability; raises `CheckpointUnusable` for one that
-        is not known."""
+    def transform(self) -> Transform:
+        """The transform of a raw score to a relevance score; raises `CheckpointUnusable` for one
+        that is not known."""
         try:
-            return TRANSFORMS[self.manifest.transform]
-        except KeyError:
+            return transform_of(self.manifest.transform)
+        except ValueError:
             raise CheckpointUnusable(
                 f"{self.name}: the transform {self.manifest.transform!r} is not known; it is one of"
-                f" {', '.join(TRANSFORMS)}."
+                " the form sigmoid, sigmoid(x - 2.65), sigmoid(x / 5), identity or x / 10."
             ) from None
 
     @property
@@ -138,26 +138,30 @@ def resolve(
     cache: Path | None = None,
     registry: str | None = None,
     weights: bool = True,
+    family: str | None = None,
 ) -> Checkpoint:
     """The checkpoint of a name.
 
     A name is one of those that ship; a folder's path; `NAME@production` or `NAME@sha256:...` in
     `registry`, a folder or URL; the same with the registry's URL before it; or a hub id such as
     `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a commit. With `weights`
-    off the folder may lack them, for measurements with random weights. Raises `CheckpointUnusable`
-    with one sentence.
+    off the folder may lack them, for measurements with random weights. `family` is that of a folder
+    without a manifest, where its files do not tell. Raises `CheckpointUnusable` with one sentence.
     """
     expect_named(name, revision)
+    if family:
+        family_named(name, family)
 
     if name in shipped():
-        return _local(name, SHIPPED / name)
+        return _local(name, SHIPPED / name, family=family)
     if Path(name).is_dir():
-        return _local(Path(name).resolve().name, Path(name), weights=weights)
+        return _local(Path(name).resolve().name, Path(name), weights=weights, family=family)
     if is_reference(name):
         folder, manifest = fetch(name, registry, cache)
+        _refuse_other_family(manifest, family)
         return _published(folder, _no_adapter(manifest))
     assert revision
-    return _from_hub(name, revision, cache)
+    return _from_hub(name, revision, cache, family)
 
 
 def expect_named(name: str, revision: str | None = None) -> None:
@@ -230,12 +234,25 @@ def shipped() -> list[str]:
     return sorted(path.name for path in SHIPPED.iterdir() if path.is_dir())
 
 
-def _local(name: str, folder: Path, *, weights: bool = True) -> Checkpoint:
+def _local(
+    name: str, folder: Path, *, weights: bool = True, family: str | None = None
+) -> Checkpoint:
     manifest = read_manifest(folder)
     if manifest is None:
-        return Checkpoint(name, folder, describe_folder(name, folder, weights=weights))
+        described = describe_folder(name, folder, weights=weights, family=family)
+        return Checkpoint(name, folder, described)
+
+    _refuse_other_family(manifest, family)
     verify(folder, _no_adapter(manifest))
     return _published(folder, manifest)
+
+
+def _refuse_other_family(manifest: Manifest, family: str | None) -> None:
+    if family and family != manifest.family:
+        raise CheckpointUnusable(
+            f"{manifest.name}: its manifest says that its family is {manifest.family}, not"
+            f" {family}."
+        )
 
 
 def _published(folder: Path, manifest: Manifest) -> Checkpoint:
@@ -243,11 +260,11 @@ def _published(folder: Path, manifest: Manifest) -> Checkpoint:
     refuse_unloadable(manifest.name, folder, manifest)
 
     stored = architecture_of(manifest.name, folder).name
-    needed = family_class(manifest).architecture
-    if stored != needed:
+    kind = family_of(manifest)
+    if stored not in kind.architectures:
         raise CheckpointUnusable(
-            f"{manifest.name}: its family {manifest.family} runs on {needed}, and config.json"
-            f" describes {stored}."
+            f"{manifest.name}: its family {kind.name} runs on {' or '.join(kind.architectures)},"
+            f" and config.json describes {stored}."
         )
     return Checkpoint(manifest.name, folder, manifest)
 
@@ -260,7 +277,7 @@ def _no_adapter(manifest: Manifest) -> Manifest:
     return manifest
 
 
-def _from_hub(name: str, revision: str, cache: Path | None) -> Checkpoint:
+def _from_hub(name: str, revision: str, cache: Path | None, family: str | None) -> Checkpoint:
     from huggingface_hub import snapshot_download
 
     try:
@@ -273,7 +290,7 @@ def _from_hub(name: str, revision: str, cache: Path | None) -> Checkpoint:
         raise CheckpointUnusable(
             f"{name} at {revision} cannot be had from the hub: {_HUB_FAILURES.get(kind, kind)}."
         ) from None
-    return replace(_local(name, Path(folder)), name=name)
+    return replace(_local(name, Path(folder), family=family), name=name)
 
 
 @contextmanager

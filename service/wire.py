@@ -91,21 +91,39 @@ class ScoreReply(msgspec.Struct, frozen=True):
     timings: dict[str, float]
 
 
-class Sigmoid(msgspec.Struct, frozen=True):
-    """The transform of a raw score to a probability: sigmoid((score - shift) / scale)."""
+class Transform(msgspec.Struct, frozen=True):
+    """The function from a raw score to the relevance score of answers.
+
+    It is (score - shift) / scale on a linear curve, and the sigmoid of that on a sigmoid curve.
+    """
 
     scale: Annotated[float, msgspec.Meta(gt=0, le=1e6)] = 1.0
     shift: Annotated[float, msgspec.Meta(ge=-1e6, le=1e6)] = 0.0
+    curve: Literal["sigmoid", "linear"] = "sigmoid"
+    name: Annotated[str, msgspec.Meta(max_length=128)] = "sigmoid"
+    """The transform as manifests state it, such as `sigmoid(x - 2.65)`."""
 
     def log_odds(self, score: float) -> float:
-        """The logarithm of the odds of the probability."""
+        """The value on the line: of a sigmoid curve, the logarithm of the odds."""
         return (score - self.shift) / self.scale
 
     def __call__(self, score: float) -> float:
-        """The probability, without overflow."""
+        """The relevance score, without overflow."""
         value = self.log_odds(score)
+        if self.curve == "linear":
+            return value
         small = math.exp(-abs(value))
         return 1 / (1 + small) if value >= 0 else small / (1 + small)
+
+
+class SideRule(msgspec.Struct, frozen=True):
+    """The parts that a model reads on one side of a pair."""
+
+    texts: bool = True
+    max_images: int | None = None
+    """None: any number, as far as the model reads images."""
+    mixed: bool = True
+    """Text and images at once."""
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
@@ -131,9 +149,13 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     read_out: str = ""
     """The name of the read-out, such as "yes - no"; empty from a worker that is older than this
     field."""
-    probability: Sigmoid = Sigmoid()
+    probability: Transform = Transform()
     cacheable_side: Literal["query", "document", "none"] = "query"
     """The side that a prompt begins with, so that pairs can share its keys and values."""
+    takes_instruction: bool = True
+    """False where the prompt has no place for an instruction."""
+    query_side: SideRule = SideRule()
+    document_side: SideRule = SideRule()
     golden_pairs: int = 0
     """Golden pairs that were scored before the worker turned ready; 0 where the model has none and
     the check was skipped."""

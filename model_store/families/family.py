@@ -7,13 +7,16 @@ ids.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt, Rendering
 from model_store.families.readout import ReadOut
+from model_store.families.recognition import Description, FolderFacts, Recognition
 from model_store.families.tokens import LiteralTokenizer
+from model_store.manifest import Manifest
 
 CacheableSide = Literal["query", "document", "none"]
 """The side that a causal prompt begins with, so that pairs can share its keys and values."""
@@ -36,8 +39,19 @@ class ImageRules:
         return (image.width // self.cell) * (image.height // self.cell)
 
 
+@dataclass(frozen=True, slots=True)
+class SideRules:
+    """The parts that a family reads on one side of a pair."""
+
+    texts: bool = True
+    max_images: int | None = None
+    """None: any number."""
+    mixed: bool = True
+    """Text and images at once."""
+
+
 class Family(Protocol):
-    """One kind of reranker: its prompt, its images and its read-out."""
+    """One reranker as it is served: its prompt, its images and its read-out."""
 
     tokenizer: LiteralTokenizer
     max_tokens: int
@@ -54,23 +68,33 @@ class Family(Protocol):
         ...
 
     @property
-    def architecture(self) -> str:
-        """The network adapter that engines and trainer use."""
-        ...
-
-    @property
     def default_instruction(self) -> str:
         """The instruction of calls without one."""
         ...
 
     @property
-    def readouts(self) -> tuple[ReadOut, ...]:
+    def readouts(self) -> Sequence[ReadOut]:
         """Read-outs that a manifest may name: the default, then the one of contrastive learning."""
         ...
 
     @property
     def cacheable_side(self) -> CacheableSide:
         """The side that prompts begin with."""
+        ...
+
+    @property
+    def takes_instruction(self) -> bool:
+        """False where the prompt has no place for an instruction."""
+        ...
+
+    @property
+    def query_side(self) -> SideRules:
+        """The parts that a query may have."""
+        ...
+
+    @property
+    def document_side(self) -> SideRules:
+        """The parts that a document may have."""
         ...
 
     @property
@@ -91,4 +115,59 @@ class Family(Protocol):
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
     ) -> list[Prompt | PairTooLong]:
         """A prompt or a refusal for each document, in order."""
+        ...
+
+
+class FamilyKind(Protocol):
+    """A family before it is opened for a checkpoint: one file of this room has one of these."""
+
+    @property
+    def name(self) -> str:
+        """The family as manifests state it."""
+        ...
+
+    @property
+    def architectures(self) -> Sequence[str]:
+        """Network adapters that it runs on, by name."""
+        ...
+
+    @property
+    def readouts(self) -> Sequence[ReadOut]:
+        """Read-outs that a manifest may name: the default, then the one of contrastive learning.
+
+        Empty where the checkpoint's own files decide.
+        """
+        ...
+
+    @property
+    def default_max_tokens(self) -> int:
+        """Tokens of a pair, where a manifest states no other limit."""
+        ...
+
+    @property
+    def published(self) -> Mapping[str, Mapping[str, Any]]:
+        """`config.json` of the models that its authors published, by name, as far as it has
+        sizes."""
+        ...
+
+    def recognise(self, facts: FolderFacts) -> Recognition | None:
+        """The reason why a folder without a manifest is of this family; None where it is not."""
+        ...
+
+    def describe(self, facts: FolderFacts) -> Description:
+        """The manifest's fields for a folder that it recognises; raises `CheckpointUnusable`."""
+        ...
+
+    def open(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        tokenizer: LiteralTokenizer,
+        *,
+        max_tokens: int | None = None,
+    ) -> Family:
+        """The family of a checkpoint; raises `CheckpointUnusable`.
+
+        `max_tokens` is a lower limit than the manifest's, for training on shorter pairs.
+        """
         ...

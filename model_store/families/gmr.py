@@ -80,7 +80,9 @@ class Gmr(TemplateFamily):
     """Reads text, images, or both, on either side of a pair."""
 
     name = "gmr"
-    architecture = "Qwen2_5_VLForConditionalGeneration"
+    architectures = ("Qwen2_5_VLForConditionalGeneration",)
+    published_names = r"^gmr-|lychee-rerank"
+    assumed = True
     templates = TEMPLATES
     readouts = (LabelPair(*LABELS), SingleLabel(LABELS[0]))  # paper, equations 1 and 2
     default_instruction = DEFAULT_INSTRUCTION

@@ -38,10 +38,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One pair as model input: `prefix` has instruction and query, `suffix` the document.
+    """One pair as model input, in the two halves that were encoded apart.
 
-    The model reads `prefix.ids + suffix.ids`, and its answer follows the last id. Pairs of one
-    query share one `prefix` object, unless the query was cut.
+    `prefix` has the side that the family's prompt begins with (`Family.cacheable_side`): the query
+    with its instruction, or the document. The model reads `prefix.ids + suffix.ids`, and its answer
+    follows the last id. Pairs of one query share one object for the query's half, unless the query
+    was cut.
     """
 
     prefix: Segment

@@ -57,7 +57,9 @@ class Qwen3Reranker(TemplateFamily):
     """Reads text on both sides of a pair."""
 
     name = "qwen3-reranker"
-    architecture = "Qwen3ForCausalLM"
+    architectures = ("Qwen3ForCausalLM",)
+    published_names = r"qwen3-reranker"
+    assumed = True
     templates: ClassVar[dict[str, tuple[str, str]]] = {
         "official": (
             _HEAD + "<Instruct>: {instruction}\n<Query>: {query}\n",

@@ -7,9 +7,10 @@ every engine and trainer computes the score as the product with that row, in fp3
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 _SEPARATOR = " - "
 SCORE_HEAD = "score head"
@@ -118,12 +119,38 @@ ReadOut = LabelPair | SingleLabel | ScoreHead
 
 
 @dataclass(frozen=True, slots=True)
-class Sigmoid:
-    """The transform of a raw score to a probability: sigmoid((score - shift) / scale)."""
+class Transform:
+    """A monotone function from a raw score x to the relevance score that clients get.
 
+    It is (x - shift) / scale on a `linear` curve, and the sigmoid of that on a `sigmoid` curve.
+    """
+
+    curve: Literal["sigmoid", "linear"] = "sigmoid"
     scale: float = 1.0
     shift: float = 0.0
 
 
-TRANSFORMS = {"sigmoid": Sigmoid()}
-"""Transforms by the name that manifests state; thresholds of clients depend on them."""
+_NUMBER = r"\d{1,6}(?:\.\d{1,6})?"
+_TRANSFORM = re.compile(
+    rf"(?P<sigmoid>sigmoid\()?x(?: - (?P<shift>{_NUMBER}))?(?: / (?P<scale>{_NUMBER}))?\)?"
+)
+
+
+def transform_of(name: str) -> Transform:
+    """A transform from the name that manifests state, since clients set thresholds on its values.
+
+    Names are `sigmoid`, `identity`, `sigmoid(x - 2.65)`, `sigmoid(x / 5)`, `x / 10` and the like.
+    Raises `ValueError` for any other.
+    """
+    if name == "sigmoid":
+        return Transform()
+    if name == "identity":
+        return Transform("linear")
+
+    found = _TRANSFORM.fullmatch(name)
+    if not found or name.endswith(")") != bool(found["sigmoid"]):
+        raise ValueError(name)
+    shift, scale = float(found["shift"] or 0), float(found["scale"] or 1)
+    if not scale or (found["shift"] and found["scale"]):
+        raise ValueError(name)
+    return Transform("sigmoid" if found["sigmoid"] else "linear", scale, shift)

@@ -11,15 +11,17 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from model_store.families.family import CacheableSide, ImageRules
+from model_store.families.family import CacheableSide, ImageRules, SideRules
 from model_store.families.prompt import Item, PairTooLong, Prompt, Rendering, Segment
 from model_store.families.readout import ReadOut
+from model_store.families.recognition import Description, FolderFacts, Rank, Recognition
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import ImageTokens, Part, Row, RowEncoder, Run
-from model_store.families.tokens import LiteralTokenizer
-from model_store.manifest import PixelBounds
+from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
+from model_store.manifest import CheckpointUnusable, Manifest, PixelBounds
 
 _PIECES = re.compile(r"(.*?)(?:\{(\w+)\}|(<\|\w+\|>|</?think>)|$)", re.DOTALL)
 _NO_LIMIT = 2**40
@@ -52,25 +54,33 @@ class _Slot:
 class TemplateFamily:
     """A family that renders (instruction, query, document) triples by a template.
 
-    A subclass is constants alone. Each of its `templates` is (the part that depends on instruction
-    and query, the part that depends on the document). The two are encoded apart, which is exact
-    where the pre-tokenizer always ends a piece between them.
+    A subclass is constants alone. Each of its `templates` is two halves, of which one has the
+    document and the other has query and instruction. The first half is the prompt's prefix. The two
+    are encoded apart, which is exact where the pre-tokenizer always ends a piece between them.
 
     Raises `TokenizerMismatch` at construction when a control token is missing or a label is not
     exactly one token.
     """
 
     name: ClassVar[str]
-    architecture: ClassVar[str]
+    architectures: ClassVar[Sequence[str]]
     templates: ClassVar[Mapping[str, tuple[str, str]]]
     """By name; the first is used for a folder without a manifest."""
-    readouts: ClassVar[tuple[ReadOut, ...]]
+    readouts: ClassVar[Sequence[ReadOut]]
     """Those that a manifest may name; the first is the default."""
     default_instruction: ClassVar[str]
+    """Empty where the templates have no place for an instruction."""
     default_max_tokens: ClassVar[int]
     """Tokens of a pair, where a manifest states no other limit."""
+    default_transform: ClassVar[str] = "sigmoid"
     image_template: ClassVar[ImageTemplate | None]
-    cacheable_side: ClassVar[CacheableSide] = "query"
+    query_side: ClassVar[SideRules] = SideRules()
+    document_side: ClassVar[SideRules] = SideRules()
+    published_names: ClassVar[str] = ""
+    """A regular expression, in lower case, that matches the names under which its authors publish
+    models."""
+    assumed: ClassVar[bool] = False
+    """True for the family of a folder whose network alone is known."""
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """`config.json` of the models that its authors published, by name, as far as it has sizes."""
 
@@ -93,8 +103,79 @@ class TemplateFamily:
         self._encoder = RowEncoder(tokenizer, image_tokens, self.max_tokens)
         self._unbounded = RowEncoder(tokenizer, image_tokens, _NO_LIMIT)
 
-        prefix, suffix = self.templates[template or next(iter(self.templates))]
-        self._prefix_form, self._suffix_form = self._parse(prefix), self._parse(suffix)
+        halves = self.templates[template or next(iter(self.templates))]
+        self._prefix_form, self._suffix_form = map(self._parse, halves)
+        self._document_first = _Slot("document") in self._prefix_form
+
+    @classmethod
+    def recognise(cls, facts: FolderFacts) -> Recognition | None:
+        """Recognised by name, or by the network alone where nothing else has the same."""
+        stated = facts.config.get("architectures")
+        if isinstance(stated, list) and not set(stated) & set(cls.architectures):
+            return None
+        if cls.published_names and (name := facts.is_named(cls.published_names)):
+            return Recognition(Rank.NAMED, f"its name is {name}")
+        if cls.assumed:
+            return Recognition(Rank.ASSUMED, "its network is one that this family runs on")
+        return None
+
+    @classmethod
+    def describe(cls, facts: FolderFacts) -> Description:
+        """The family's defaults."""
+        return Description(
+            template=next(iter(cls.templates)),
+            default_instruction=cls.default_instruction,
+            max_tokens=cls.default_max_tokens,
+            pixels=cls.image_template.pixels if cls.image_template else None,
+            transform=cls.default_transform,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        manifest: Manifest,
+        folder: Path,
+        tokenizer: LiteralTokenizer,
+        *,
+        max_tokens: int | None = None,
+    ) -> TemplateFamily:
+        """The family of a checkpoint; raises `CheckpointUnusable`."""
+        if manifest.template not in cls.templates:
+            raise CheckpointUnusable(
+                f"{manifest.name}: the template {manifest.template!r} is not known."
+            )
+        if (manifest.pixels is None) != (cls.image_template is None):
+            states, reads = ("no", "images") if manifest.pixels is None else ("some", "text only")
+            raise CheckpointUnusable(
+                f"{manifest.name}: its manifest states {states} pixel bounds, and the family"
+                f" {cls.name} reads {reads}."
+            )
+
+        try:
+            return cls(
+                tokenizer,
+                template=manifest.template,
+                max_tokens=manifest.max_tokens if max_tokens is None else max_tokens,
+                readout=cls._readout_of(manifest),
+                pixels=manifest.pixels,
+            )
+        except (TokenizerMismatch, ValueError) as error:
+            raise CheckpointUnusable(f"{manifest.name}: {error}.") from None
+
+    @classmethod
+    def arranged(cls, item: Item) -> Item:
+        """One side's parts in the order in which the prompt has them: that of the request."""
+        return item
+
+    @property
+    def cacheable_side(self) -> CacheableSide:
+        """The side that prompts begin with."""
+        return "document" if self._document_first else "query"
+
+    @property
+    def takes_instruction(self) -> bool:
+        """False where the template has no place for an instruction."""
+        return _Slot("instruction") in (*self._prefix_form, *self._suffix_form)
 
     @property
     def image_token_id(self) -> int | None:
@@ -121,30 +202,47 @@ class TemplateFamily:
     def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
         """An object that renders the documents of one question as `render` does, some at a time."""
         question = Question(
-            prefix=self._prefix_row(instruction, query),
-            without_query=self._prefix_row(instruction, ()),
-            suffix=self._suffix_row,
+            row=self._question_row(instruction, query),
+            without_query=self._question_row(instruction, ()),
+            document_row=self._document_row,
+            document_first=self._document_first,
         )
         return Renderer(self._encoder, question, self.max_tokens, truncate=truncate)
 
-    def prefix(self, instruction: Item, query: Item) -> Segment:
-        """The part of the prompt that all documents of a query share, without a limit."""
-        return self._uncut(self._prefix_row(instruction, query))
+    def question(self, instruction: Item, query: Item) -> Segment:
+        """The half of the prompt that all documents of a query share, without a limit."""
+        return self._uncut(self._question_row(instruction, query))
 
-    def suffix(self, document: Item) -> Segment:
-        """The part of the prompt from the document to its end, without a limit."""
-        return self._uncut(self._suffix_row(document))
+    def document(self, document: Item) -> Segment:
+        """The half of the prompt with the document, without a limit."""
+        return self._uncut(self._document_row(document))
 
     def _uncut(self, row: Row) -> Segment:
         (segment,) = self._unbounded.segments([row])
         assert segment is not None
         return segment
 
-    def _prefix_row(self, instruction: Item, query: Item) -> Row:
-        return _filled(self._prefix_form, cut="query", instruction=instruction, query=query)
+    def _question_row(self, instruction: Item, query: Item) -> Row:
+        form = self._suffix_form if self._document_first else self._prefix_form
+        return _filled(form, cut="query", instruction=instruction, query=self.arranged(query))
 
-    def _suffix_row(self, document: Item) -> Row:
-        return _filled(self._suffix_form, cut="document", document=document)
+    def _document_row(self, document: Item) -> Row:
+        form = self._prefix_form if self._document_first else self._suffix_form
+        return _filled(form, cut="document", document=self.arranged(document))
+
+    @classmethod
+    def _readout_of(cls, manifest: Manifest) -> ReadOut:
+        """The read-out that a manifest names, or the default; raises `CheckpointUnusable`."""
+        if not manifest.read_out:
+            return cls.readouts[0]
+
+        for readout in cls.readouts:
+            if readout.name == manifest.read_out:
+                return readout
+        raise CheckpointUnusable(
+            f"{manifest.name}: the family {cls.name} has no read-out {manifest.read_out!r}; it has"
+            f" {' and '.join(repr(readout.name) for readout in cls.readouts)}."
+        )
 
     def _image_rules(self, pixels: PixelBounds | None) -> ImageRules | None:
         template = self.image_template

@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from model_store.families.catalogue import family_class_for
+from model_store.families.catalogue import FAMILIES, family_named, recognise
+from model_store.families.recognition import FolderFacts
 from model_store.families.tokens import LiteralTokenizer
 from model_store.folders.covered_files import (
     files_read,
@@ -29,10 +30,13 @@ from model_store.networks.catalogue import of_config
 CONFIG = "config.json"
 
 
-def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifest:
+def describe_folder(
+    name: str, folder: Path, *, weights: bool = True, family: str | None = None
+) -> Manifest:
     """The manifest that describes a folder without one.
 
-    Raises `CheckpointUnusable` where the folder cannot be served.
+    `family` names its family where its files do not tell. Raises `CheckpointUnusable` where the
+    folder cannot be served.
     """
     if (folder / GOLDEN).exists():
         raise CheckpointUnusable(
@@ -40,12 +44,19 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
         )
     refuse_unloadable(name, folder, weights=weights)
 
-    architecture = architecture_of(name, folder)
-    family = family_class_for(architecture.name)
-    images, tower = family.image_template, architecture.vision
-    bounds = None
-    if images is not None and tower is not None:
-        bounds = pixel_bounds(name, folder, tower.processor, images.pixels)
+    facts = FolderFacts(name, folder, read_config(name, folder))
+    kind = family_named(name, family) if family else recognise(facts)[0]
+    architecture = of_config(name, facts.config)
+    if architecture.name not in kind.architectures:
+        raise CheckpointUnusable(
+            f"{name}: the family {kind.name} runs on {' or '.join(kind.architectures)}, and"
+            f" {CONFIG} describes {architecture.name}."
+        )
+
+    described, tower = kind.describe(facts), architecture.vision
+    bounds = described.pixels
+    if bounds is not None and tower is not None:
+        bounds = pixel_bounds(name, folder, tower.processor, bounds)
 
     try:
         files = digest_files(folder, files_read(folder))
@@ -56,12 +67,14 @@ def describe_folder(name: str, folder: Path, *, weights: bool = True) -> Manifes
 
     return Manifest(
         name=name,
-        family=family.name,
-        template=next(iter(family.templates)),
-        default_instruction=family.default_instruction,
-        max_tokens=family.default_max_tokens,
+        family=kind.name,
+        template=described.template,
+        default_instruction=described.default_instruction,
+        max_tokens=described.max_tokens,
         pixels=bounds,
         files=files,
+        read_out=described.read_out,
+        transform=described.transform,
     )
 
 
@@ -124,7 +137,12 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
         raise CheckpointUnusable(f"{name}: there is no {CONFIG}.")
 
     architecture = of_config(name, config)
-    longest = family_class_for(architecture.name).default_max_tokens
+    limits = [
+        kind.default_max_tokens
+        for kind in FAMILIES.values()
+        if architecture.name in kind.architectures
+    ]
+    longest = max(limits)
     architecture.refuse_other_arithmetic(name, config, longest)
     return config
 

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 from service.errors import BadRequest, RerankError
-from service.wire import Scored, Sigmoid
+from service.wire import Scored, Transform
 
 MOST_DIGESTS = 8
 """Digests with series of their own. A further digest replaces the one without a pair for longest.
@@ -33,7 +33,7 @@ OTHER = "other"
 _EDGES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 _LOGIT_EDGES = [math.log(edge / (1 - edge)) for edge in _EDGES]
 _BOUNDS = [*map(str, _EDGES), "1.0", "+Inf"]
-_SIGMOID = Sigmoid()
+_SIGMOID = Transform()
 
 Result = Literal["computed", "cached", "refused", "failed"]
 RESULTS: tuple[Result, ...] = ("computed", "cached", "refused", "failed")
@@ -70,7 +70,7 @@ class ScoreMetrics(Collector):
         verdicts: Collection[Scored | RerankError],
         *,
         cached: int,
-        probability: Sigmoid = _SIGMOID,
+        probability: Transform = _SIGMOID,
     ) -> None:
         """Add the verdicts of a request; `cached` of the scores came from the cache.
 

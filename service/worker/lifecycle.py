@@ -124,6 +124,7 @@ async def _resolve_checkpoint(settings: WorkerSettings) -> Checkpoint:
         cache=settings.model_cache,
         registry=settings.registry,
         weights=not settings.random_weights,
+        family=settings.model_family,
     )
     return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
 

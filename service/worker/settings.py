@@ -44,6 +44,13 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
             " a hub id with a revision."
         ),
     )
+    model_family: str | None = Field(
+        None,
+        pattern="^[a-z0-9][a-z0-9.-]{0,63}$",
+        description=(
+            "Model family of a folder or hub model without a manifest, where its files do not tell."
+        ),
+    )
     model_revision: str | None = Field(
         None, pattern="^[0-9a-f]{40}$", description="Commit of a hub model, 40 hex digits."
     )

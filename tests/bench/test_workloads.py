@@ -79,7 +79,7 @@ def test_the_query_side_of_a_prompt_has_three_hundred_tokens(
     for seed in range(10):
         query = make_request(letter, 1, seed, tokenizer).query
         assert isinstance(query, str)
-        prefix = Gmr(tokenizer).prefix((INSTRUCTION,), (query,))
+        prefix = Gmr(tokenizer).question((INSTRUCTION,), (query,))
         assert abs(len(prefix.ids) - QUERY_TOKENS) <= 15
 
 

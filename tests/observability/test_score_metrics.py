@@ -18,7 +18,7 @@ from service.observability.score_metrics import (
     ScoreMetrics,
     short_digest,
 )
-from service.wire import Scored, Sigmoid
+from service.wire import Scored, Transform
 
 DIGEST = "sha256:" + "ab" * 32
 BOUNDS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1)
@@ -82,12 +82,12 @@ def test_a_request_at_once_counts_as_its_scores_one_by_one(
         )
         assert found["rerank_relevance_score_bucket", "abababababab", str(float(bound))] == of_one
     scored = [each for request in requests for each in request if isinstance(each, Scored)]
-    total = sum(Sigmoid()(each.logit) for each in scored)
+    total = sum(Transform()(each.logit) for each in scored)
     assert math.isclose(found["rerank_relevance_score_sum", "abababababab"], total, abs_tol=1e-9)
 
 
 def test_relevance_scores_follow_the_models_transform() -> None:
-    metrics, transform = ScoreMetrics(), Sigmoid(scale=5.0, shift=1.0)
+    metrics, transform = ScoreMetrics(), Transform(scale=5.0, shift=1.0)
     metrics.count(DIGEST, [Scored(6.0, 5, 0, False)], cached=0, probability=transform)
     found = samples(metrics)["rerank_relevance_score_sum", "abababababab"]
     assert math.isclose(found, 1 / (1 + math.exp(-1)))

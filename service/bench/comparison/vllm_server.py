@@ -17,11 +17,12 @@ from typing import Any
 from PIL import Image
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.catalogue import family_class
+from model_store.families.catalogue import family_of
 from model_store.families.family import ImageRules
 from model_store.families.images import smart_resize
+from model_store.families.template import TemplateFamily
 from model_store.folders.vllm_overrides import vllm_overrides
-from model_store.manifest import Manifest
+from model_store.manifest import CheckpointUnusable, Manifest
 from service.bench.plan import Plan
 from service.bench.workloads import INSTRUCTION, Request
 
@@ -70,7 +71,12 @@ def score_template(manifest: Manifest) -> str:
 
     All fixed text is in literals, since Jinja would drop the last line break of a bare text.
     """
-    halves = family_class(manifest).templates[manifest.template]
+    family = family_of(manifest)
+    if not (isinstance(family, type) and issubclass(family, TemplateFamily)):
+        raise CheckpointUnusable(
+            f"{manifest.name}: the template of its family {manifest.family} is not known here."
+        )
+    halves = family.templates[manifest.template]
     template = ""
     for index, piece in enumerate(re.split(r"\{(\w+)\}", "".join(halves))):
         is_slot = index % 2 == 1

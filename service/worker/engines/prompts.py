@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from model_store.checkpoint import Adapter, Checkpoint, version_of
-from model_store.families.family import Family
+from model_store.families.family import Family, SideRules
 from model_store.families.prompt import Image, Item, PairTooLong, Prompt, Rendering
 from service.errors import PairTooLong as PairTooLongError
 from service.wire import (
@@ -20,7 +20,8 @@ from service.wire import (
     Refused,
     ScoreCall,
     Scored,
-    Sigmoid,
+    SideRule,
+    Transform,
     WireItem,
     WorkerInfo,
 )
@@ -118,7 +119,7 @@ def describe(
         digested.append(adapter.digest)
     digest = hashlib.sha256("\n".join(digested).encode()).hexdigest()
 
-    transform = checkpoint.transform
+    transform, family = checkpoint.transform, checkpoint.family
     return WorkerInfo(
         model=model.name,
         digest=f"sha256:{digest}",
@@ -132,9 +133,18 @@ def describe(
         device=device,
         version=version_of(model),
         read_out=checkpoint.readout.name,
-        probability=Sigmoid(transform.scale, transform.shift),
-        cacheable_side=checkpoint.family.cacheable_side,
+        probability=Transform(
+            transform.scale, transform.shift, transform.curve, manifest.transform
+        ),
+        cacheable_side=family.cacheable_side,
+        takes_instruction=family.takes_instruction,
+        query_side=_side_rule(family.query_side),
+        document_side=_side_rule(family.document_side),
     )
+
+
+def _side_rule(rules: SideRules) -> SideRule:
+    return SideRule(rules.texts, rules.max_images, rules.mixed)
 
 
 def _image_rule(checkpoint: Checkpoint) -> ImageRule | None:

@@ -14,7 +14,7 @@ from service.errors import InvalidImage, Problem
 from service.gateway.dialects import native
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.limits import Limits
-from service.wire import ImageRule, Scored, Sigmoid, WorkerInfo
+from service.wire import ImageRule, Scored, Transform, WorkerInfo
 from tests.conftest import Rerank
 
 MODEL = WorkerInfo(
@@ -142,7 +142,7 @@ def test_the_relevance_score_is_the_logits_sigmoid(logit: float) -> None:
 
 
 def test_another_transform_gives_other_relevance_scores_in_the_same_order() -> None:
-    model = structs.replace(MODEL, probability=Sigmoid(scale=5.0, shift=1.0))
+    model = structs.replace(MODEL, probability=Transform(scale=5.0, shift=1.0))
     results = answer(asking(documents=["a", "b"], min_score=0.5), [6.0, 0.5], model)["results"]
     assert [each["relevance_score"] for each in results] == [pytest.approx(1 / (1 + math.exp(-1)))]
     assert [each["logit"] for each in results] == [6.0]

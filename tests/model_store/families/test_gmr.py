@@ -158,14 +158,14 @@ class TestTruncation:
         head = read.removeprefix("<Document>:").removesuffix("\nassistant\n")
 
         assert self.LONG.startswith(head)
-        assert family.suffix((head,)) == cut.suffix
+        assert family.document((head,)) == cut.suffix
 
     def test_a_long_query_leaves_the_document_a_quarter(self, family: Gmr) -> None:
         short, long = family.render(("i",), (self.LONG,), [("a red circle",), (self.LONG,)])
         assert isinstance(short, Prompt)
         assert isinstance(long, Prompt)
         assert short.truncated
-        assert short.suffix == family.suffix(("a red circle",))
+        assert short.suffix == family.document(("a red circle",))
         assert len(long.suffix.ids) >= family.max_tokens // 4 - 5
         assert max(len(short.ids), len(long.ids)) <= family.max_tokens
 
@@ -234,14 +234,14 @@ class TestTruncation:
         kept = len(prompt.suffix.ids) - 30  # an image, the turn's end, and the answer's place
 
         assert len(prompt.ids) == family.max_tokens
-        assert prompt.suffix.ids[:kept] == family.suffix((document[0],)).ids[:kept]
+        assert prompt.suffix.ids[:kept] == family.document((document[0],)).ids[:kept]
 
     def test_a_cut_query_and_a_cut_document_are_their_own_beginnings(self, family: Gmr) -> None:
         text = english(30_000)
         (prompt,) = family.render(("i",), (text,), [(text,)])
         assert isinstance(prompt, Prompt)
 
-        uncut = family.prefix(("i",), (text,)).ids
+        uncut = family.question(("i",), (text,)).ids
         assert prompt.prefix.ids[:-1] == uncut[: len(prompt.prefix.ids) - 1]
         assert prompt.prefix.ids[-1] == uncut[-1]
 

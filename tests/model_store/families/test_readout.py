@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
@@ -11,6 +13,8 @@ from model_store.families.readout import (
     ReadOut,
     ScoreHead,
     SingleLabel,
+    Transform,
+    transform_of,
 )
 from model_store.networks.score_row import score_row
 
@@ -63,3 +67,23 @@ def test_a_score_head_is_the_networks_own() -> None:
         expected = float(model(tokens).logits[0, 0])
 
     assert score == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "transform"),
+    [
+        ("sigmoid", Transform()),
+        ("identity", Transform("linear")),
+        ("sigmoid(x - 2.65)", Transform("sigmoid", 1, 2.65)),
+        ("sigmoid(x / 5)", Transform("sigmoid", 5)),
+        ("x / 10", Transform("linear", 10)),
+    ],
+)
+def test_transforms_have_the_name_of_their_formula(name: str, transform: Transform) -> None:
+    assert transform_of(name) == transform
+
+
+@pytest.mark.parametrize("name", ["", "x /", "sigmoid(x", "x / 0", "x - 1 / 2", "tanh", "sigmoid)"])
+def test_other_transforms_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(name)):
+        transform_of(name)

@@ -85,7 +85,7 @@ def test_prompts_are_the_familys_and_pictures_come_once(tmp_path: Path) -> None:
 
 def test_an_example_without_an_instruction_gets_the_checkpoints() -> None:
     group = grouper(Draw(2, 0.5, seed=0)).group(example(1, 1), 0)
-    wanted = CHECKPOINT.family.prefix((CHECKPOINT.manifest.default_instruction,), ("query",))
+    wanted = CHECKPOINT.family.question((CHECKPOINT.manifest.default_instruction,), ("query",))
     assert group.prompts[0].prefix == wanted
 
 

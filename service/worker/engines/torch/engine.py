@@ -34,8 +34,7 @@ from service.worker.engines.isolation import attempt, is_logit, isolated
 from service.worker.engines.progress import Progress, count_step
 from service.worker.engines.prompts import CallRenderer, describe, pieces, refused, scored
 from service.worker.engines.torch.batching import batch_fill, batches, group_by_prefix
-from service.worker.engines.torch.network import Network
-from service.worker.engines.torch.shared_prefix import Prefix
+from service.worker.engines.torch.network import Network, PrefixState, open_network
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
@@ -58,7 +57,7 @@ class TorchEngine:
         threads: int = 0,
         batch_tokens: int = 1024,
         stall_seconds: float = 60,
-        load_network: LoadNetwork = Network,
+        load_network: LoadNetwork = open_network,
     ) -> None:
         self._device: Literal["auto", "cpu", "cuda"] = device
         self._threads = threads
@@ -114,7 +113,7 @@ class TorchEngine:
             rendered = await self._run(self._prompt_thread, renderer.prompts, documents)
             for index, prompt in zip(piece, rendered, strict=True):
                 if isinstance(prompt, Prompt):
-                    prompts[index] = prompt
+                    prompts[index] = self._split(prompt)
                 else:
                     yield index, refused(prompt)
 
@@ -130,6 +129,17 @@ class TorchEngine:
                 )
                 for index, logit in zip(batch, logits, strict=True):
                     yield index, self._verdict(prompts[index], logit)
+
+    def _split(self, prompt: Prompt) -> Prompt:
+        """The prompt with a prefix that the call's other pairs share, or none.
+
+        No document comes twice in a call, so that a document's keys are of use to one pair alone.
+        """
+        if self._checkpoint.family.cacheable_side == "query":
+            return prompt
+
+        whole = Segment(prompt.ids, prompt.images)
+        return Prompt(Segment(()), whole, prompt.truncated)
 
     async def _run(
         self,
@@ -180,11 +190,11 @@ class TorchEngine:
 
     def _read_prefix(
         self, call: ScoreCall, segment: Segment, embeddings: dict[bytes, Tensor], begin: Begin
-    ) -> tuple[Prefix, int] | None:
+    ) -> PrefixState | None:
         """The prefix's keys and values; None where the network fails for this prefix alone."""
         begin()
 
-        def read() -> tuple[Prefix, int]:
+        def read() -> PrefixState:
             self._encode(call, [segment], embeddings)
             return self._network.read_prefix(segment, embeddings)
 
@@ -193,7 +203,7 @@ class TorchEngine:
     def _score_batch(
         self,
         call: ScoreCall,
-        prefix: tuple[Prefix, int] | None,
+        prefix: PrefixState | None,
         suffixes: Sequence[Segment],
         embeddings: dict[bytes, Tensor],
     ) -> Sequence[float | None]:
@@ -203,9 +213,9 @@ class TorchEngine:
 
         def score(rows: Sequence[Segment]) -> list[float]:
             self._encode(call, rows, embeddings)
-            logits = self._network.score(*prefix, rows, embeddings)
+            logits = self._network.score(prefix, rows, embeddings)
             tokens = sum(len(row.ids) for row in rows)
-            count_step(len(rows), tokens, batch_fill(prefix[0].tokens, rows, self._batch_tokens))
+            count_step(len(rows), tokens, batch_fill(prefix.tokens, rows, self._batch_tokens))
             return logits
 
         logits = isolated(suffixes, score, self._works)
@@ -217,7 +227,7 @@ class TorchEngine:
         self._network.release_memory()
         try:
             prefix = self._network.read_prefix(self._probe.prefix, {})
-            (logit,) = self._network.score(*prefix, [self._probe.suffix], {})
+            (logit,) = self._network.score(prefix, [self._probe.suffix], {})
             self._broken = not is_logit(logit)
         except Exception as failure:  # the network documents no narrower kind
             self._broken = True

@@ -1,175 +1,64 @@
-"""A loaded network with its three operations: encode images, read a prefix, score suffixes.
+"""The network seam of the torch engine: three operations, and the choice of the class that has
+them.
 
-Depends on tensors, prompts and an architecture's adapter, not on calls or threads. Invariant:
-weights are used in the requested dtype, and the read-out's row always in fp32.
+Depends on checkpoints and tensors, not on calls or threads. Invariant: a network's scores of a row
+do not depend on the other rows of its batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers.utils.logging import disable_progress_bar
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.prompt import Image, Segment
-from model_store.folders.plain import refuse_quantised
-from model_store.manifest import CheckpointUnusable
-from model_store.networks.score_row import score_row
+from model_store.families.prompt import Segment
 from service.wire import Pixels
-from service.worker.engines.torch.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
-
-_OTHER_ENGINE = (
-    "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they"
-    " were made from"
-)
+from service.worker.engines.torch.decoder_network import DecoderNetwork
 
 
-class Network:
+class PrefixState(Protocol):
+    """A prefix that a network has read."""
+
+    @property
+    def tokens(self) -> int:
+        """The number of its tokens."""
+        ...
+
+
+class Network(Protocol):
     """A checkpoint's weights on a device."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
-        family = checkpoint.family
-        self._architecture = checkpoint.architecture
-        self._images, self._image_token = family.images, family.image_token_id
-        self._device = device
-
-        model = self._load(checkpoint, dtype).to(device).eval()
-        self._visual = self._architecture.vision_model(model)
-        self._embed: torch.nn.Module = model.get_input_embeddings()
-        self._decoder = SharedPrefixDecoder(
-            self._architecture.language_model(model), self._architecture.rotary
-        )
-        self._row = score_row(model, family.readout, family.label_ids)
-
-    @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
-        """Embeddings of each image as a prompt takes them, `[tokens, hidden]`."""
-        tower, rules = self._architecture.vision, self._images
-        assert tower is not None
-        assert rules is not None
+        """Embeddings of each image as a prompt takes them, `[tokens, values]`."""
+        ...
 
-        patches: list[np.ndarray] = []
-        grids: list[tuple[int, int, int]] = []
-        tokens: list[int] = []
-        for pixels in images:
-            rgb = np.frombuffer(pixels.rgb, np.uint8).reshape(pixels.height, pixels.width, 3)
-            image = Image(pixels.digest, pixels.width, pixels.height)
-            patches.append(tower.patches(rgb))
-            grids.append(tower.grid(image))
-            tokens.append(rules.tokens(image))
-
-        embeddings = tower.embed(
-            self._visual,
-            torch.from_numpy(np.concatenate(patches)).to(self._device),
-            torch.tensor(grids, device=self._device),
-        )
-        return list(embeddings.split(tokens))
-
-    @torch.inference_mode()
-    def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> tuple[Prefix, int]:
-        """The prefix's keys and values, and the position at which a suffix begins.
+    def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> PrefixState:
+        """The state from which suffixes are scored; an empty segment is the empty prefix.
 
         `images` has the embeddings of all images of the segment, by key.
         """
-        positions, end = self._architecture.positions(segment, self._image_token)
-        embeddings, _ = self._embed_rows([segment], images)
-        prefix = self._decoder.prefix(
-            embeddings, torch.from_numpy(positions)[:, None].to(self._device)
-        )
-        return prefix, end
+        ...
 
-    @torch.inference_mode()
     def score(
-        self,
-        prefix: Prefix,
-        start: int,
-        suffixes: Sequence[Segment],
-        images: Mapping[bytes, Tensor],
+        self, prefix: Any, suffixes: Sequence[Segment], images: Mapping[bytes, Tensor]
     ) -> list[float]:
-        """The raw score at the end of each suffix.
+        """The raw score of each suffix after a prefix that `read_prefix` has given.
 
-        The suffixes begin at position `start`, where the prefix ends. `images` has the embeddings
-        of all their images, by key.
+        `images` has the embeddings of all their images, by key.
         """
-        embeddings, lengths = self._embed_rows(suffixes, images, ROW_TILE)
-        positions = self._positions(suffixes, start, embeddings.shape[1])
-        hidden = self._decoder.last_hidden(prefix, embeddings, positions, lengths)
-
-        # the last bits of a matrix product would depend on the number of rows
-        scores: list[float] = (hidden.float() * self._row).sum(-1).tolist()
-        return scores
+        ...
 
     def release_memory(self) -> None:
         """Free the memory that failed passes have left on a GPU."""
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        ...
 
-    @staticmethod
-    def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-        """transformers' model of the folder, with every tensor read, in the requested dtype."""
-        disable_progress_bar()
-        refuse_quantised(checkpoint.name, checkpoint.folder, _OTHER_ENGINE)
-        model, report = checkpoint.architecture.model_class().from_pretrained(
-            checkpoint.folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
 
-        # transformers fills missing tensors with random numbers
-        if missing := report["missing_keys"]:
-            raise CheckpointUnusable(
-                f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in"
-                " all)."
-            )
-        if unread := report["unexpected_keys"]:
-            raise CheckpointUnusable(
-                f"{checkpoint.name}: nothing reads {min(unread)} of the weights ({len(unread)} in"
-                " all)."
-            )
-        for name, parameter in model.named_parameters():
-            # transformers keeps another dtype for weights that are stored in some formats
-            if parameter.dtype != dtype:
-                raise CheckpointUnusable(
-                    f"{checkpoint.name}: {name} was loaded as {parameter.dtype}, not as {dtype}."
-                )
-        return model
+def open_network(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Network:
+    """The network of a checkpoint, loaded.
 
-    def _positions(self, suffixes: Sequence[Segment], start: int, longest: int) -> Tensor:
-        """Positions of rows padded on the right to `longest`, `[axes, suffixes, longest]`."""
-        rows: list[Tensor] = []
-        for suffix in suffixes:
-            positions, _ = self._architecture.positions(suffix, self._image_token, start)
-            row = torch.zeros(len(positions), longest, dtype=torch.long)
-            row[:, : len(suffix.ids)] = torch.from_numpy(positions)
-            rows.append(row)
-        return torch.stack(rows, dim=1).to(self._device)
-
-    def _embed_rows(
-        self, segments: Sequence[Segment], images: Mapping[bytes, Tensor], tile: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """Embeddings of segments, with images in the place of placeholders, and their lengths.
-
-        Returns `[segments, longest, hidden]`, padded on the right to a multiple of `tile`, and
-        `[segments]`.
-        """
-        lengths = [len(segment.ids) for segment in segments]
-        longest = max(lengths)
-        ids = torch.zeros(len(segments), longest + -longest % tile, dtype=torch.long)
-        for row, segment in enumerate(segments):
-            ids[row, : lengths[row]] = torch.tensor(segment.ids)
-        ids = ids.to(self._device)
-        embeddings = self._embed(ids)
-
-        image_rows: list[Tensor] = []
-        for segment in segments:
-            image_rows += [images[image.key] for image in segment.images]
-        if image_rows:
-            embeddings[ids == self._image_token] = torch.cat(image_rows).to(embeddings.dtype)
-        return embeddings, torch.tensor(lengths, device=self._device)
+    Raises `CheckpointUnusable`, and what transformers raises for weights that cannot be loaded.
+    """
+    return DecoderNetwork(checkpoint, device, dtype)

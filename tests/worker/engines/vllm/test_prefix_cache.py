@@ -26,7 +26,7 @@ def call(seed: str) -> tuple[ScoreCall, int]:
     asked = as_call(
         "find", (text, picture), [(f"document {number} " * (number + 1),) for number in range(30)]
     )
-    prefix = resolve(str(TINY)).family.prefix(("find",), (text, prompt_image(asked.images[0])))
+    prefix = resolve(str(TINY)).family.question(("find",), (text, prompt_image(asked.images[0])))
     return asked, len(prefix.ids)
 
 

@@ -1,0 +1,71 @@
+"""The family of a folder without a manifest: the facts that tell families apart, and the answer.
+
+Depends on names and JSON, not on tensors or networks. Invariant: of two families that recognise one
+folder, the one with the higher rank is chosen, and every choice has a reason that can be shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from model_store.manifest import PixelBounds
+
+
+@dataclass(frozen=True)
+class FolderFacts:
+    """A checkpoint's folder before its family is known."""
+
+    name: str
+    """A hub id, or the name of a local folder."""
+    folder: Path
+    config: Mapping[str, Any]
+    """`config.json`."""
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names that the folder is known by: its own, and the one that `config.json` states."""
+        stated = self.config.get("_name_or_path")
+        names = [self.name, *([stated] if isinstance(stated, str) else [])]
+        return tuple(name.rstrip("/").rpartition("/")[2].lower() for name in names)
+
+    def is_named(self, pattern: str) -> str:
+        """The first of `names` in which a regular expression matches; empty where it is in none."""
+        return next((name for name in self.names if re.search(pattern, name)), "")
+
+
+class Rank(IntEnum):
+    """The certainty of a recognition."""
+
+    ASSUMED = 1
+    """The network fits, and nothing says more."""
+    DESCRIBED = 2
+    """Files of the folder describe the prompt and the read-out."""
+    NAMED = 3
+    """The folder has the name under which the family's authors published it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """A family's answer to a folder that it can read; `reason` is a clause for people."""
+
+    rank: Rank
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The fields of a manifest that a family decides for a folder without one."""
+
+    template: str
+    default_instruction: str
+    max_tokens: int
+    pixels: PixelBounds | None
+    """Bounds on an image's area where the folder's processor states none; None: text only."""
+    read_out: str = ""
+    transform: str = "sigmoid"

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +27,7 @@ from model_store.folders.plain import (
     refuse_other_tokens,
     refuse_unloadable,
 )
+from model_store.hub import download
 from model_store.manifest import (
     MANIFEST,
     CheckpointUnusable,
@@ -43,20 +41,6 @@ from model_store.networks.architecture import Architecture
 from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
-_HUB_FAILURES = {
-    "LocalEntryNotFoundError": (
-        "the hub is not reached from here, and the model is not in the cache"
-    ),
-    "RepositoryNotFoundError": (
-        "the hub has no such model, or shows it to nobody without a token (HF_TOKEN)"
-    ),
-    "GatedRepoError": (
-        "its authors want their terms accepted, and the token of an account that did (HF_TOKEN)"
-    ),
-    "RevisionNotFoundError": "the hub has no such commit of it",
-    "HFValidationError": "a hub id has the form OWNER/NAME",
-}
-_HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MODEL_CARD.md")
 
 
 @dataclass(frozen=True)
@@ -161,7 +145,7 @@ def resolve(
         _refuse_other_family(manifest, family)
         return _published(folder, _no_adapter(manifest))
     assert revision
-    return _from_hub(name, revision, cache, family)
+    return replace(_local(name, download(name, revision, cache), family=family), name=name)
 
 
 def expect_named(name: str, revision: str | None = None) -> None:
@@ -275,34 +259,3 @@ def _no_adapter(manifest: Manifest) -> Manifest:
             f"{manifest.name} is an adapter: serve its base, and name it in RERANK_ADAPTERS."
         )
     return manifest
-
-
-def _from_hub(name: str, revision: str, cache: Path | None, family: str | None) -> Checkpoint:
-    from huggingface_hub import snapshot_download
-
-    try:
-        with _quiet_hub():
-            folder = snapshot_download(
-                name, revision=revision, cache_dir=cache, allow_patterns=list(_HUB_FILES)
-            )
-    except Exception as error:  # errors of the client's transport pass through the client
-        kind = type(error).__name__
-        raise CheckpointUnusable(
-            f"{name} at {revision} cannot be had from the hub: {_HUB_FAILURES.get(kind, kind)}."
-        ) from None
-    return replace(_local(name, Path(folder), family=family), name=name)
-
-
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Silence the hub's client, whose failure is reported once, as `CheckpointUnusable`.
-
-    It logs each failed attempt, and twice where the process has handlers of its own.
-    """
-    client = logging.getLogger("huggingface_hub")
-    before = client.level
-    client.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        client.setLevel(before)

@@ -151,6 +151,6 @@ def transform_of(name: str) -> Transform:
     if not found or name.endswith(")") != bool(found["sigmoid"]):
         raise ValueError(name)
     shift, scale = float(found["shift"] or 0), float(found["scale"] or 1)
-    if not scale or (found["shift"] and found["scale"]):
-        raise ValueError(name)
+    if not scale or bool(found["shift"]) == bool(found["scale"]):
+        raise ValueError(name)  # one name for each transform
     return Transform("sigmoid" if found["sigmoid"] else "linear", scale, shift)

@@ -8,22 +8,21 @@ neighbours as the template joins it, then encoded literally.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from model_store.families.family import CacheableSide, ImageRules, SideRules
+from model_store.families.forms import Slot, filled, parsed
 from model_store.families.prompt import Item, PairTooLong, Prompt, Rendering, Segment
 from model_store.families.readout import ReadOut
 from model_store.families.recognition import Description, FolderFacts, Rank, Recognition
 from model_store.families.renderer import Question, Renderer
-from model_store.families.rows import ImageTokens, Part, Row, RowEncoder, Run
+from model_store.families.rows import ImageTokens, Row, RowEncoder
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.manifest import CheckpointUnusable, Manifest, PixelBounds
 
-_PIECES = re.compile(r"(.*?)(?:\{(\w+)\}|(<\|\w+\|>|</?think>)|$)", re.DOTALL)
 _NO_LIMIT = 2**40
 
 
@@ -38,17 +37,6 @@ class ImageTemplate:
     """Pixels of an image token's side."""
     pixels: PixelBounds
     """Bounds on an image's area where a checkpoint states none."""
-
-
-# The names of the two classes below, and their fields, are part of every fingerprint.
-@dataclass(frozen=True, slots=True)
-class _Control:
-    id: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Slot:
-    name: str
 
 
 class TemplateFamily:
@@ -104,8 +92,8 @@ class TemplateFamily:
         self._unbounded = RowEncoder(tokenizer, image_tokens, _NO_LIMIT)
 
         halves = self.templates[template or next(iter(self.templates))]
-        self._prefix_form, self._suffix_form = map(self._parse, halves)
-        self._document_first = _Slot("document") in self._prefix_form
+        self._prefix_form, self._suffix_form = (parsed(half, tokenizer.control) for half in halves)
+        self._document_first = Slot("document") in self._prefix_form
 
     @classmethod
     def recognise(cls, facts: FolderFacts) -> Recognition | None:
@@ -175,7 +163,7 @@ class TemplateFamily:
     @property
     def takes_instruction(self) -> bool:
         """False where the template has no place for an instruction."""
-        return _Slot("instruction") in (*self._prefix_form, *self._suffix_form)
+        return Slot("instruction") in (*self._prefix_form, *self._suffix_form)
 
     @property
     def image_token_id(self) -> int | None:
@@ -224,11 +212,11 @@ class TemplateFamily:
 
     def _question_row(self, instruction: Item, query: Item) -> Row:
         form = self._suffix_form if self._document_first else self._prefix_form
-        return _filled(form, cut="query", instruction=instruction, query=self.arranged(query))
+        return filled(form, cut="query", instruction=instruction, query=self.arranged(query))
 
     def _document_row(self, document: Item) -> Row:
         form = self._prefix_form if self._document_first else self._suffix_form
-        return _filled(form, cut="document", document=self.arranged(document))
+        return filled(form, cut="document", document=self.arranged(document))
 
     @classmethod
     def _readout_of(cls, manifest: Manifest) -> ReadOut:
@@ -262,44 +250,3 @@ class TemplateFamily:
             return None
         start, end = self.tokenizer.control(template.start), self.tokenizer.control(template.end)
         return ImageTokens(start, end, self.images)
-
-    def _parse(self, form: str) -> list[str | _Control | _Slot]:
-        """A template as its literal texts, control ids and slots, in order."""
-        pieces: list[str | _Control | _Slot] = []
-        for text, slot, control in _PIECES.findall(form):
-            if text:
-                pieces.append(text)
-            if slot:
-                pieces.append(_Slot(slot))
-            if control:
-                pieces.append(_Control(self.tokenizer.control(control)))
-        return pieces
-
-
-def _filled(form: Sequence[str | _Control | _Slot], cut: str, **items: Item) -> Row:
-    """A template's half with its slots filled.
-
-    Neighbouring texts are joined, as a template joins them before they are tokenized. Only texts of
-    the slot `cut` may be cut.
-    """
-    row: list[Part] = []
-    for piece in form:
-        match piece:
-            case str():
-                _join(row, piece, may_cut=False)
-            case _Control(control):
-                row.append(control)
-            case _Slot(name):
-                for part in items[name]:
-                    if isinstance(part, str):
-                        _join(row, part, may_cut=name == cut)
-                    else:
-                        row.append(part)
-    return row
-
-
-def _join(row: list[Part], text: str, *, may_cut: bool) -> None:
-    """Add a text to a row, and join it with the run at the row's end, if any."""
-    run = row.pop() if row and isinstance(row[-1], Run) else Run("")
-    assert isinstance(run, Run)
-    row.append(run.then(text) if may_cut else run.then_fixed(text))

@@ -83,7 +83,9 @@ def test_transforms_have_the_name_of_their_formula(name: str, transform: Transfo
     assert transform_of(name) == transform
 
 
-@pytest.mark.parametrize("name", ["x", "x /", "sigmoid(x", "x / 0", "x - 1 / 2", "tanh", "sigmoid)"])
+@pytest.mark.parametrize(
+    "name", ["x", "x /", "sigmoid(x", "x / 0", "x - 1 / 2", "tanh", "sigmoid)", "sigmoid(x)"]
+)
 def test_other_transforms_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=re.escape(name)):
         transform_of(name)

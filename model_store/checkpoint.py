@@ -24,6 +24,7 @@ from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.folders.plain import (
     architecture_of,
     describe_folder,
+    read_config,
     refuse_other_tokens,
     refuse_unloadable,
 )
@@ -37,7 +38,8 @@ from model_store.manifest import (
     read_manifest,
     verify,
 )
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import Architecture, DecoderArchitecture
+from model_store.networks.catalogue import decoder_of_config
 from model_store.registry.references import fetch, is_reference
 
 SHIPPED = Path(__file__).parent / "checkpoints"
@@ -78,6 +80,11 @@ class Checkpoint:
     def architecture(self) -> Architecture:
         """The adapter of the checkpoint's network."""
         return architecture_of(self.name, self.folder)
+
+    @property
+    def decoder(self) -> DecoderArchitecture:
+        """The adapter of a network that is a causal decoder; raises `CheckpointUnusable`."""
+        return decoder_of_config(self.name, read_config(self.name, self.folder))
 
     @property
     def readout(self) -> ReadOut:

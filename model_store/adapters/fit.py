@@ -24,8 +24,8 @@ from model_store.families.readout import ReadOut
 from model_store.folders.covered_files import ADAPTER_CONFIG
 from model_store.folders.plain import read_config
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Architecture
-from model_store.networks.catalogue import of_config
+from model_store.networks.architecture import DecoderArchitecture
+from model_store.networks.catalogue import decoder_of_config
 
 MAX_PATTERN_CHARS = 1024
 _HALVES = (".lora_A.weight", ".lora_B.weight")
@@ -71,7 +71,7 @@ def refuse_unless_fits(adapter: LoraFolder, name: str, base: Path) -> None:
         )
 
     config = read_config(base.name, base)
-    architecture = of_config(base.name, config)
+    architecture = decoder_of_config(base.name, config)
     maps = _language_maps(architecture, config, name)
 
     tensors: dict[str, str] = {}  # today's names to the adapter's own
@@ -108,7 +108,7 @@ def _refuse_options(config: Mapping[str, Any], name: str) -> None:
 
 
 def _language_maps(
-    architecture: Architecture, config: Mapping[str, Any], name: str
+    architecture: DecoderArchitecture, config: Mapping[str, Any], name: str
 ) -> dict[str, Shape]:
     """The language model's linear maps, (outputs, inputs) by the module's name."""
     try:
@@ -128,7 +128,7 @@ def _current_name(
     tensor: str,
     adapter: LoraFolder,
     name: str,
-    architecture: Architecture,
+    architecture: DecoderArchitecture,
     maps: Mapping[str, Shape],
 ) -> str:
     """A tensor's name in today's network; raises where the network has no such map."""
@@ -161,7 +161,7 @@ def _current_name(
     return current_name
 
 
-def _beginnings(architecture: Architecture) -> str:
+def _beginnings(architecture: DecoderArchitecture) -> str:
     """The beginnings of names of adapted maps, in today's layout and in an older one."""
     today = f"{architecture.language_prefix}layers"
     dated = architecture.oldest_name(today)
@@ -170,7 +170,7 @@ def _beginnings(architecture: Architecture) -> str:
     return f"{WRAPPED}{today}, or, as in 2025, with {WRAPPED}{dated}"
 
 
-def _part_not_adapted(module: str, architecture: Architecture) -> str:
+def _part_not_adapted(module: str, architecture: DecoderArchitecture) -> str:
     """The part of the network that a tensor adapts and that engines leave alone, or empty."""
     if architecture.vision and module.startswith(architecture.vision.prefix):
         return "vision tower"
@@ -198,7 +198,7 @@ def _refuse_single_halves(name: str, tensors: Collection[str]) -> None:
 def _refuse_missing(
     adapter: LoraFolder,
     name: str,
-    architecture: Architecture,
+    architecture: DecoderArchitecture,
     maps: Iterable[str],
     tensors: Collection[str],
 ) -> None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import DecoderArchitecture
 
 MAX_RANK = 512
 MAX_TENSORS = 100_000
@@ -55,7 +55,7 @@ class LoraFolder:
         """The read-out that the adapter was trained for; empty where it does not state one."""
         return self.metadata.get(READ_OUT, "")
 
-    def dated(self, architecture: Architecture) -> bool:
+    def dated(self, architecture: DecoderArchitecture) -> bool:
         """True where a tensor has an older name than the one that today's transformers gives."""
         return any(canonical(name, architecture) not in (name, None) for name in self.shapes)
 
@@ -89,7 +89,7 @@ def read_adapter(folder: Path) -> LoraFolder:
     return LoraFolder(folder, config, shapes, metadata, other_dtype)
 
 
-def canonical(name: str, architecture: Architecture) -> str | None:
+def canonical(name: str, architecture: DecoderArchitecture) -> str | None:
     """The name that peft gives a tensor of today's network; None where the network has none."""
     if not name.startswith(WRAPPED):
         return None

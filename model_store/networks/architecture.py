@@ -1,9 +1,9 @@
 """The network seam: the tensors, positions and modules of an architecture.
 
 A family names the architecture that it runs on, and each architecture has one adapter, which
-engines, trainer and folder checks use. Does not depend on torch: adapters load transformers'
-classes when a network is loaded. Invariant: all users of one architecture read the same tensors at
-the same positions.
+engines, trainer and folder checks use. A causal decoder's adapter states more than others. Does not
+depend on torch: adapters load transformers' classes when a network is loaded. Invariant: all users
+of one architecture read the same tensors at the same positions.
 """
 
 from __future__ import annotations
@@ -96,8 +96,6 @@ class Architecture(Protocol):
     """Name of the tensor of input embeddings, `[vocabulary, hidden]`."""
     head: str
     """Name of the output head's tensor; absent from the weights where it is tied."""
-    language_prefix: str
-    """Prefix of the names of the language model's tensors and modules."""
     stated_tokens: Mapping[str, tuple[int, str]]
     """Fields of `config.json` that name a token: transformers' default, and the token's text."""
 
@@ -116,10 +114,6 @@ class Architecture(Protocol):
         """True where the output head is the input embeddings."""
         ...
 
-    def decoder_sizes(self, config: Mapping[str, Any]) -> DecoderSizes:
-        """Counts of the decoder that a `config.json` describes; raises `ValueError`."""
-        ...
-
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
         """Every tensor of the network under its current name, without a tied head.
 
@@ -131,22 +125,33 @@ class Architecture(Protocol):
         """The name in current transformers of a tensor or module that has this or an older name."""
         ...
 
-    def oldest_name(self, module: str) -> str:
-        """The oldest name of a module in published checkpoints and adapters."""
-        ...
-
     def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """`hf_overrides` with which vLLM builds the same network as transformers."""
+        ...
+
+    def model_class(self) -> Any:
+        """The class of transformers; its `from_pretrained` loads a checkpoint."""
+        ...
+
+
+class DecoderArchitecture(Architecture, Protocol):
+    """A causal decoder: what trainer, sizing and adapters ask beside, and shared prefixes."""
+
+    language_prefix: str
+    """Prefix of the names of the language model's tensors and modules."""
+
+    def decoder_sizes(self, config: Mapping[str, Any]) -> DecoderSizes:
+        """Counts of the decoder that a `config.json` describes; raises `ValueError`."""
+        ...
+
+    def oldest_name(self, module: str) -> str:
+        """The oldest name of a module in published checkpoints and adapters."""
         ...
 
     def positions(
         self, segment: Segment, image_token_id: int | None, start: int = 0
     ) -> tuple[Positions, int]:
         """Positions of a segment that begins at `start`, and the position of the next segment."""
-        ...
-
-    def model_class(self) -> Any:
-        """The class of transformers; its `from_pretrained` loads a checkpoint."""
         ...
 
     def language_model(self, model: Any) -> Any:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import Architecture, DecoderArchitecture
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from model_store.networks.qwen3 import QWEN3
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    architecture.name: architecture for architecture in (QWEN2_5_VL, QWEN3)
+_DECODERS: tuple[DecoderArchitecture, ...] = (QWEN2_5_VL, QWEN3)
+DECODERS: Mapping[str, DecoderArchitecture] = {
+    architecture.name: architecture for architecture in _DECODERS
 }
+ARCHITECTURES: Mapping[str, Architecture] = {**DECODERS}
 
 
 def by_name(name: str) -> Architecture:
@@ -37,3 +39,16 @@ def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
         for architecture in ARCHITECTURES.values()
     )
     raise CheckpointUnusable(f"{name}: only {known} checkpoints can be served.")
+
+
+def decoder_of_config(name: str, config: Mapping[str, Any]) -> DecoderArchitecture:
+    """The decoder of a checkpoint's `config.json`; raises `CheckpointUnusable` for a network that
+    is none."""
+    architecture = of_config(name, config)
+    try:
+        return DECODERS[architecture.name]
+    except KeyError:
+        raise CheckpointUnusable(
+            f"{name}: its network, {architecture.name}, is no causal decoder: such models are"
+            " served, and neither trained, adapted nor sized here."
+        ) from None

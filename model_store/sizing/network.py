@@ -17,7 +17,7 @@ from typing import Any
 from model_store.families.catalogue import published_configs
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.architecture import Architecture, VisionSizes
-from model_store.networks.catalogue import of_config
+from model_store.networks.catalogue import decoder_of_config
 from model_store.networks.decoder import DecoderSizes
 
 _BYTES = 2  # of a bf16 number
@@ -154,7 +154,7 @@ def network_cost(model: str) -> NetworkCost:
 
 def _from_config(name: str, config: Mapping[str, Any]) -> NetworkCost:
     try:
-        architecture = of_config(name, config)
+        architecture = decoder_of_config(name, config)
         architecture.refuse_other_arithmetic(name, config, max_tokens=0)
         decoder = architecture.decoder_sizes(config)
         return NetworkCost(

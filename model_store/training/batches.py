@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model_store.families.family import Family
 from model_store.families.prompt import Prompt
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import DecoderArchitecture
 from model_store.training.groups import Group, Pixels
 
 
@@ -80,7 +80,7 @@ class _Pair:
 class Batcher:
     """Makes units of groups. `budget` is the tokens that a batch may have, padding included."""
 
-    def __init__(self, *, budget: int, family: Family, architecture: Architecture) -> None:
+    def __init__(self, *, budget: int, family: Family, architecture: DecoderArchitecture) -> None:
         self._budget, self._family, self._architecture = budget, family, architecture
 
     def units(self, groups: Sequence[Group]) -> list[Unit]:

@@ -174,7 +174,7 @@ class _RowScorer:
         self._device = torch.device(device)
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self._network = load_network(checkpoint, dtype).to(device).eval()
-        family, architecture = checkpoint.family, checkpoint.architecture
+        family, architecture = checkpoint.family, checkpoint.decoder
         self._row = score_row(self._network, family.readout, family.label_ids)
         self._reader = PairReader(family, architecture)
         self._batcher = Batcher(budget=batch_tokens, family=family, architecture=architecture)

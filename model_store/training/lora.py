@@ -20,13 +20,13 @@ from transformers import PreTrainedModel
 
 from model_store.adapters.folder import with_sorted_metadata
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import DecoderArchitecture
 from model_store.training.config import LoraConfig, TrainingError
 
 _MAPS = r"layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 
 
-def target_of(config: LoraConfig, architecture: Architecture) -> str:
+def target_of(config: LoraConfig, architecture: DecoderArchitecture) -> str:
     """The pattern of adapted modules: the configured one, or every linear map of the language
     model's layers.
 
@@ -41,7 +41,7 @@ def target_of(config: LoraConfig, architecture: Architecture) -> str:
 
 
 def add_lora(
-    network: PreTrainedModel, config: LoraConfig, architecture: Architecture
+    network: PreTrainedModel, config: LoraConfig, architecture: DecoderArchitecture
 ) -> peft.PeftModel:
     """Add low-rank maps to `network` in place and freeze all else; raises `TrainingError` where the
     pattern names no linear map, or more than those."""
@@ -111,7 +111,7 @@ def write_adapter(
 
 
 def _targets(
-    network: PreTrainedModel, config: LoraConfig, target: str, architecture: Architecture
+    network: PreTrainedModel, config: LoraConfig, target: str, architecture: DecoderArchitecture
 ) -> set[str]:
     """Names of the linear maps that the pattern matches, checked before the network is changed."""
     try:

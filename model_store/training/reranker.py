@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.checkpoint import Checkpoint
 from model_store.families.family import Family
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import DecoderArchitecture
 from model_store.training.batches import Batch
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.head import Head, make_head
@@ -28,7 +28,7 @@ from model_store.training.lora import add_lora
 class PairReader:
     """Reads batches with a network: the final hidden state at each pair's last position."""
 
-    def __init__(self, family: Family, architecture: Architecture) -> None:
+    def __init__(self, family: Family, architecture: DecoderArchitecture) -> None:
         self._image_token, self._architecture = family.image_token_id, architecture
 
     def decoder(self, model: Any) -> Any:
@@ -97,7 +97,7 @@ class Reranker(nn.Module):
 def load_network(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
     """A checkpoint's network on the CPU; raises `CheckpointUnusable`."""
     try:
-        return checkpoint.architecture.model_class().from_pretrained(
+        return checkpoint.decoder.model_class().from_pretrained(
             checkpoint.folder,
             dtype=dtype,
             attn_implementation="sdpa",
@@ -122,7 +122,7 @@ def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.dev
     except CheckpointUnusable as error:
         raise TrainingError(str(error)) from error
 
-    family, architecture = checkpoint.family, checkpoint.architecture
+    family, architecture = checkpoint.family, checkpoint.decoder
     vocabulary = network.get_output_embeddings().weight
     head = make_head(config.head, vocabulary, family, config.seed)
     if config.batch.checkpointing:

@@ -118,7 +118,7 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
 
     try:
         family = checkpoint.open_family(max_tokens=most)
-        architecture = checkpoint.architecture
+        architecture = checkpoint.decoder
     except CheckpointUnusable as error:
         raise TrainingError(str(error)) from None
     head_words(config.head, labels_of(family))  # raises where they do not fit the family

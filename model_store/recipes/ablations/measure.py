@@ -54,7 +54,7 @@ class Benchmark:
             self._prepare(network)
 
         adapted: Network = apply_adapter(
-            network, read_adapter(run / ADAPTER), self._base.architecture
+            network, read_adapter(run / ADAPTER), self._base.decoder
         ).merge_and_unload()
         row = self._row(adapted, variant, run / HEAD)
         values: Values = {}

@@ -25,7 +25,7 @@ from model_store.adapters.folder import (
 from model_store.checkpoint import Checkpoint
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import DecoderArchitecture
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.reranker import load_network
 
@@ -42,7 +42,7 @@ def load_base(checkpoint: Checkpoint, device: str) -> PreTrainedModel:
 
 
 def apply_adapter(
-    network: PreTrainedModel, adapter: LoraFolder, architecture: Architecture
+    network: PreTrainedModel, adapter: LoraFolder, architecture: DecoderArchitecture
 ) -> peft.PeftModel:
     """The network with the adapter applied; raises `PublishRefused` where a tensor of the adapter
     has no counterpart in the network, or the reverse."""
@@ -76,7 +76,7 @@ def apply_adapter(
     return adapted
 
 
-def _key_mapping(adapter: LoraFolder, architecture: Architecture) -> dict[str, str]:
+def _key_mapping(adapter: LoraFolder, architecture: DecoderArchitecture) -> dict[str, str]:
     """Patterns of older names and today's names, as peft takes them: without its own prefix."""
     mapping: dict[str, str] = {}
     for tensor in adapter.shapes:
@@ -87,7 +87,7 @@ def _key_mapping(adapter: LoraFolder, architecture: Architecture) -> dict[str, s
 
 
 def _refuse_misfits(
-    network: PreTrainedModel, adapter: LoraFolder, architecture: Architecture
+    network: PreTrainedModel, adapter: LoraFolder, architecture: DecoderArchitecture
 ) -> None:
     """Raise `PublishRefused` that names the tensor, where peft would ignore it or fail without a
     name."""
@@ -122,7 +122,7 @@ def write_today(
     `network` is the base's, without an adapter. Raises `SafetensorError` and `OSError` where the
     disk refuses.
     """
-    architecture = base.architecture
+    architecture = base.decoder
     stated = dict(adapter.config) | {"base_model_name_or_path": base.name}
     if adapter.dated(architecture):
         stated["target_modules"] = _targets(network, adapter, architecture)
@@ -139,7 +139,9 @@ def write_today(
     )
 
 
-def _targets(network: PreTrainedModel, adapter: LoraFolder, architecture: Architecture) -> Any:
+def _targets(
+    network: PreTrainedModel, adapter: LoraFolder, architecture: DecoderArchitecture
+) -> Any:
     """`target_modules` for today's network: a list of ends of names unchanged, a pattern as the
     modules whose older names it matches."""
     targets = adapter.config.get("target_modules")

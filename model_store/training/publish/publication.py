@@ -48,7 +48,7 @@ class Publication:
         self.report("scoring the base")
         self.parity.add("base", self._logits(network))
         self.report("scoring the base with the adapter beside it")
-        adapted = apply_adapter(network, self.adapter, job.base.architecture)
+        adapted = apply_adapter(network, self.adapter, job.base.decoder)
         self.parity.add("adapter", self._logits(adapted.get_base_model()))
         if self.parity.logits["adapter"] == self.parity.logits["base"]:
             raise PublishRefused(
@@ -107,7 +107,7 @@ class Publication:
         base = load_base(job.base, job.device)
         write_today(self.adapter, base, self.draft, job.base)
         self.report("reading it again")
-        reread = apply_adapter(base, read_adapter(self.draft), job.base.architecture)
+        reread = apply_adapter(base, read_adapter(self.draft), job.base.decoder)
         found = self._logits(reread.get_base_model(), by_score_row=True)
         self.parity.add("reloaded", found, against="adapter")
         return self._write_golden(found)

@@ -30,7 +30,7 @@ def example(hard: int, random: int, positives: int = 1) -> Example:
 
 
 def batcher(budget: int) -> Batcher:
-    return Batcher(budget=budget, family=CHECKPOINT.family, architecture=CHECKPOINT.architecture)
+    return Batcher(budget=budget, family=CHECKPOINT.family, architecture=CHECKPOINT.decoder)
 
 
 def grouper(draw: Draw) -> Grouper:

@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraLayer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.checkpoint import resolve_adapter
-from model_store.networks.architecture import Architecture
+from model_store.networks.architecture import DecoderArchitecture
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from model_store.networks.qwen3 import QWEN3
 from model_store.training.config import LoraConfig, TrainingError
@@ -86,7 +86,9 @@ def test_a_written_adapter_is_read_back_and_known_to_the_registry(tmp_path: Path
 
 
 @pytest.mark.parametrize("architecture", [QWEN2_5_VL, QWEN3], ids=lambda found: found.model_type)
-def test_the_default_pattern_names_the_language_models_maps(architecture: Architecture) -> None:
+def test_the_default_pattern_names_the_language_models_maps(
+    architecture: DecoderArchitecture,
+) -> None:
     pattern = target_of(LoraConfig(), architecture)
     layer = f"{architecture.language_prefix}layers.3."
     for module in ("self_attn.q_proj", "self_attn.o_proj", "mlp.gate_proj", "mlp.down_proj"):

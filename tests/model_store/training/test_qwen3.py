@@ -142,7 +142,7 @@ def test_a_row_with_an_image_is_refused_by_its_line(base: Checkpoint, tmp_path: 
 def test_positions_are_those_of_text(base: Checkpoint, tmp_path: Path) -> None:
     sources = open_sources(config(base, tmp_path), 1)
     group = sources.grouper.group(sources.examples[0], 0)
-    batcher = Batcher(budget=4096, family=base.family, architecture=base.architecture)
+    batcher = Batcher(budget=4096, family=base.family, architecture=base.decoder)
     (unit,) = batcher.units([group])
     (batch,) = unit.batches
     assert batch.positions.shape == (1, *batch.ids.shape)

@@ -38,7 +38,7 @@ Gradients = dict[str, Tensor]
 
 
 def units(groups: list[Group], budget: int) -> list[Unit]:
-    batcher = Batcher(budget=budget, family=CHECKPOINT.family, architecture=CHECKPOINT.architecture)
+    batcher = Batcher(budget=budget, family=CHECKPOINT.family, architecture=CHECKPOINT.decoder)
     return batcher.units(groups)
 
 

@@ -47,7 +47,7 @@ class DecoderNetwork:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         family = checkpoint.family
-        self._architecture = checkpoint.architecture
+        self._architecture = checkpoint.decoder
         self._images, self._image_token = family.images, family.image_token_id
         self._device = device
 
@@ -123,7 +123,7 @@ class DecoderNetwork:
         """transformers' model of the folder, with every tensor read, in the requested dtype."""
         disable_progress_bar()
         refuse_quantised(checkpoint.name, checkpoint.folder, _OTHER_ENGINE)
-        model, report = checkpoint.architecture.model_class().from_pretrained(
+        model, report = checkpoint.decoder.model_class().from_pretrained(
             checkpoint.folder,
             dtype=dtype,
             attn_implementation="sdpa",

@@ -253,12 +253,12 @@ def test_names_of_2025_become_todays(
     today = Path(shutil.copytree(adapter, tmp_path / "today"))
     pairs = read_golden(base.folder)
     adapted = apply_adapter(
-        load_base(base, "cpu"), read_adapter(today), base.architecture
+        load_base(base, "cpu"), read_adapter(today), base.decoder
     ).merge_and_unload()
     wanted = logits_of(adapted, base, pairs)
     assert [pair.logit for pair in read_golden(made.output)] == pytest.approx(wanted, abs=1e-4)
     merged = apply_adapter(
-        load_base(base, "cpu"), read_adapter(old), base.architecture
+        load_base(base, "cpu"), read_adapter(old), base.decoder
     ).merge_and_unload()
     assert logits_of(merged, base, pairs) == pytest.approx(wanted, abs=1e-5)
 

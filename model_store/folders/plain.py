@@ -142,7 +142,7 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
         for kind in FAMILIES.values()
         if architecture.name in kind.architectures
     ]
-    longest = max(limits)
+    longest = max(limits, default=0)
     architecture.refuse_other_arithmetic(name, config, longest)
     return config
 

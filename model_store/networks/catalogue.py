@@ -8,9 +8,9 @@ from typing import Any
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.architecture import Architecture, DecoderArchitecture
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
-from model_store.networks.qwen3 import QWEN3
+from model_store.networks.text_decoders import TEXT_DECODERS
 
-_DECODERS: tuple[DecoderArchitecture, ...] = (QWEN2_5_VL, QWEN3)
+_DECODERS: tuple[DecoderArchitecture, ...] = (QWEN2_5_VL, *TEXT_DECODERS)
 DECODERS: Mapping[str, DecoderArchitecture] = {
     architecture.name: architecture for architecture in _DECODERS
 }

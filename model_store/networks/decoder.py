@@ -104,13 +104,19 @@ def mapping(value: object, name: str) -> Mapping[str, Any]:
 
 
 def _key_heads(config: Mapping[str, Any], heads: int, defaults: Mapping[str, int]) -> int:
-    if "num_key_value_heads" in config and config["num_key_value_heads"] is None:
+    """As many as heads where the field is null, or absent and without a default."""
+    if config.get("num_key_value_heads", defaults["num_key_value_heads"] or None) is None:
         return heads
     return count(config, "num_key_value_heads", defaults)
 
 
 def _head_size(config: Mapping[str, Any], quotient: int, defaults: Mapping[str, int]) -> int:
-    """`head_dim` for architectures that have that field, else the width over the heads."""
+    """`head_dim` for architectures that have that field, else the width over the heads.
+
+    The quotient is also that of a field that is not stated and has no default.
+    """
     if "head_dim" not in defaults:
+        return quotient
+    if not defaults["head_dim"] and config.get("head_dim") is None:
         return quotient
     return count(config, "head_dim", defaults)

@@ -15,7 +15,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration as Network
 from model_store.checkpoint import resolve_adapter
 from model_store.networks.architecture import DecoderArchitecture
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
-from model_store.networks.qwen3 import QWEN3
+from model_store.networks.text_decoders import QWEN3
 from model_store.training.config import LoraConfig, TrainingError
 from model_store.training.lora import add_lora, target_of, write_adapter
 from tests.conftest import TINY

@@ -1,20 +1,20 @@
-"""The expected tensors of a Qwen3 are those that transformers creates, and configurations with
-other arithmetic are refused."""
+"""The expected tensors of a decoder of text are those that transformers creates, and configurations
+with other arithmetic are refused."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from model_store.checkpoint import resolve
 from model_store.manifest import CheckpointUnusable, PixelBounds, write_manifest
-from model_store.networks.qwen3 import QWEN3
+from model_store.networks.text_decoders import TEXT_DECODERS, TextDecoder
 from tests.qwen3 import write_qwen3
 
 shapes = st.fixed_dictionaries(
@@ -22,21 +22,43 @@ shapes = st.fixed_dictionaries(
         "vocab_size": st.integers(1, 50),
         "hidden_size": st.sampled_from([8, 16]),
         "intermediate_size": st.integers(1, 20),
-        "num_hidden_layers": st.integers(1, 3),
+        "num_hidden_layers": st.integers(1, 2),
         "num_attention_heads": st.sampled_from([2, 4]),
+    },
+    optional={
         "num_key_value_heads": st.sampled_from([1, 2]),
         "head_dim": st.sampled_from([2, 4, 16]),
         "tie_word_embeddings": st.booleans(),
-    }
+    },
 )
 
 
-@given(shapes)
-def test_tensors_are_those_of_transformers(shape: dict[str, int]) -> None:
+def stated_defaults(decoder: TextDecoder, shape: dict[str, Any]) -> dict[str, Any]:
+    """The counts that a small network needs stated: the authors' are those of a large one."""
+    small = {"num_key_value_heads": 2, "head_dim": 4}
+    return {name: small[name] for name in small if decoder.defaults.get(name)} | shape
+
+
+@pytest.mark.parametrize("decoder", TEXT_DECODERS, ids=lambda decoder: decoder.model_type)
+@settings(deadline=None, max_examples=25)
+@given(shape=shapes)
+def test_tensors_are_those_of_transformers(decoder: TextDecoder, shape: dict[str, Any]) -> None:
+    config = stated_defaults(decoder, shape)
+    kind = decoder.model_class()
     with torch.device("meta"):
-        model = Qwen3ForCausalLM(Qwen3Config(**shape))
+        model = kind(kind.config_class(**config, pad_token_id=None))
     expected = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-    assert QWEN3.tensor_shapes(shape) == expected
+    assert decoder.tensor_shapes(config) == expected
+
+
+@pytest.mark.parametrize("decoder", TEXT_DECODERS, ids=lambda decoder: decoder.model_type)
+def test_what_a_configuration_does_not_state_is_transformers_default(decoder: TextDecoder) -> None:
+    kind = decoder.model_class()
+    with torch.device("meta"):
+        model = kind(kind.config_class(num_hidden_layers=1))
+    expected = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    assert decoder.tensor_shapes({"num_hidden_layers": 1}) == expected
+    assert decoder.decoder_sizes({}).layers == kind.config_class().num_hidden_layers
 
 
 @pytest.mark.parametrize(

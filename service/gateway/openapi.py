@@ -76,6 +76,12 @@ def stream_bodies(media_type: str) -> dict[str, Any]:
     return {"requestBody": request, "responses": {"200": answer}}
 
 
+def answer_like(example: dict[str, object]) -> dict[int | str, dict[str, Any]]:
+    """A successful answer by its example, for `responses` of a route."""
+    content = {"schema": {"type": "object"}, "example": example}
+    return {200: {"content": {"application/json": content}}}
+
+
 def _add_schemas(schemas: dict[str, Any]) -> dict[tuple[str, int, str], dict[str, Any]]:
     """Add the types of all dialects to the document's schemas.
 

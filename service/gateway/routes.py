@@ -16,9 +16,9 @@ from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.fleet.pool import WorkerPool
-from service.gateway.info import model_entry, model_info
+from service.gateway.info import EXAMPLE, model_entry, model_info
 from service.gateway.model_names import ModelNames
-from service.gateway.openapi import OPENAPI_PATH, stream_bodies
+from service.gateway.openapi import OPENAPI_PATH, answer_like, stream_bodies
 from service.gateway.probes import add_probes
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.stream.endpoint import STREAM_PATH, RerankStream
@@ -134,25 +134,34 @@ def _add_stream(router: APIRouter, stream: RerankStream) -> None:
 
 
 def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:
-    @router.get("/v1/models", tags=["models"], responses=_ERRORS)
+    entry = model_entry(EXAMPLE.model, EXAMPLE)
+    one, many = answer_like(entry), answer_like(_model_list([entry]))
+
+    @router.get("/v1/models", tags=["models"], responses=_ERRORS | many)
     async def models(request: Request) -> Response:
         """The served models that the caller may use, and aliases for them, in OpenAI's shape."""
         if not pool.ready():
             raise NoWorker
         usable = names.usable(caller_of(request))
-        entries = [model_entry(name, model) for name, model in usable.items()]
-        return JSONResponse({"object": "list", "data": entries})
+        entries = [model_entry(name, pool.model(model)) for name, model in usable.items()]
+        return JSONResponse(_model_list(entries))
 
-    @router.get("/v1/models/{model:path}", tags=["models"], responses=_ERRORS)
+    @router.get("/v1/models/{model:path}", tags=["models"], responses=_ERRORS | one)
     async def model(request: Request, model: str) -> Response:
         """One served model, or an alias for one, in OpenAI's shape."""
         found = names.find(caller_of(request), model)
-        return JSONResponse(model_entry(model, found.model))
+        return JSONResponse(model_entry(model, found))
+
+
+def _model_list(entries: Sequence[dict[str, object]]) -> dict[str, object]:
+    return {"object": "list", "data": list(entries)}
 
 
 def _add_info(router: APIRouter, pool: WorkerPool, limits: Limits) -> None:
+    described = answer_like(model_info(limits, EXAMPLE))
+
     @router.get("/meta", include_in_schema=False)  # Weaviate asks for it here
-    @router.get("/info", tags=["models"], responses=_ERRORS)
+    @router.get("/info", tags=["models"], responses=_ERRORS | described)
     async def info(request: Request) -> Response:
         """The limits of a request, and the first model that the caller may use."""
         caller = caller_of(request)

@@ -12,6 +12,7 @@ from service.api import RerankOptions
 from service.errors import InvalidRequest
 from service.gateway.dialects import native
 from service.gateway.dialects.fields.names import IGNORED, STEERING, SYNONYMS
+from service.gateway.info import EXAMPLE, model_entry
 from service.limits import Limits
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -50,3 +51,10 @@ def test_what_the_page_says_of_a_field_is_what_becomes_of_it(name: str) -> None:
             native.read(body | {SYNONYMS[name]: value}, Limits()), warnings=read.warnings
         )
     assert (name in RerankOptions.model_fields) == said.startswith("taken,")
+
+
+def test_the_page_has_each_property_of_a_model() -> None:
+    section = PAGE.partition("\n## Models\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    shape = {"id", "object", "created", "owned_by", "root"}
+    assert set(rows) == model_entry(EXAMPLE.model, EXAMPLE).keys() - shape

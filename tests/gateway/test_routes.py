@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
-from service.wire import ScoreCall, Scored
+from service.wire import ImageRule, ScoreCall, Scored, SideRule, Transform, WorkerInfo
 from tests.gateway.stand_in import INFO, StandIn, reply
 
 ADAPTER = structs.replace(INFO, model="adapter", digest="sha256:adapter")
@@ -36,9 +36,10 @@ async def reusing(call: ScoreCall) -> Response:
 
 
 @asynccontextmanager
-async def opened(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a gateway over one worker with two models."""
-    app = create_gateway(GatewaySettings(**settings), [StandIn(reusing, INFO, ADAPTER).client])
+async def opened(*models: WorkerInfo, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a gateway over one worker, with these models or with two."""
+    worker = StandIn(reusing, *(models or (INFO, ADAPTER)))
+    app = create_gateway(GatewaySettings(**settings), [worker.client])
     transport = httpx.ASGITransport(app=app)
     async with (
         app.router.lifespan_context(app),
@@ -89,6 +90,58 @@ async def test_all_models_are_listed_and_the_default_one_is_described() -> None:
         assert (info["model"], info["model_digest"], info["version"]) == ("m", INFO.digest, None)
 
 
+PAGES_BY_TEXT = structs.replace(
+    INFO,
+    family="pages",
+    golden_pairs=7,
+    read_out="True - False",
+    probability=Transform(shift=2.65, name="sigmoid(x - 2.65)"),
+    cacheable_side="document",
+    takes_instruction=False,
+    query_side=SideRule(max_images=0),
+    document_side=SideRule(texts=False, max_images=1),
+)
+"""A model of texts as queries and single images as documents."""
+
+
+async def test_a_model_is_described_by_what_decides_a_clients_choice() -> None:
+    async with opened(PAGES_BY_TEXT) as gateway:
+        (entry,) = (await gateway.get("/v1/models")).json()["data"]
+        info = (await gateway.get("/info")).json()
+        properties = {
+            "family": "pages",
+            "modalities": {"query": ["text"], "document": ["image"]},
+            "read_out": "True - False",
+            "transform": "sigmoid(x - 2.65)",
+            "cacheable_side": "document",
+            "takes_instruction": False,
+            "golden_pairs": 7,
+        }
+        assert properties.items() <= entry.items()
+        assert properties.items() <= info.items()
+        assert info["limits"]["max_query_images"] == 0
+        assert info["limits"]["max_document_images"] == 1
+
+
+@pytest.mark.parametrize(
+    ("side", "images", "modalities", "most"),
+    [
+        (SideRule(), INFO.images, ["text", "image", "text+image"], 4),
+        (SideRule(mixed=False), INFO.images, ["text", "image"], 4),
+        (SideRule(max_images=2), INFO.images, ["text", "image", "text+image"], 2),
+        (SideRule(max_images=9), INFO.images, ["text", "image", "text+image"], 4),
+        (SideRule(), None, ["text"], None),
+    ],
+)
+async def test_modalities_are_those_that_the_side_and_the_model_allow(
+    side: SideRule, images: ImageRule | None, modalities: list[str], most: int | None
+) -> None:
+    async with opened(structs.replace(INFO, images=images, document_side=side)) as gateway:
+        info = (await gateway.get("/info")).json()
+        assert info["modalities"]["document"] == modalities
+        assert info["limits"].get("max_document_images") == most
+
+
 async def test_each_model_is_asked_by_its_name_and_cached_apart() -> None:
     async with opened() as gateway:
         for model, digest in ((None, INFO.digest), ("m", INFO.digest), ("adapter", ADAPTER.digest)):
@@ -110,7 +163,8 @@ async def test_an_alias_is_as_good_as_the_name_it_stands_for() -> None:
         ):
             assert (await rerank(gateway, documents=["e"], model=name))["model"] == model
             found = (await gateway.get(f"/v1/models/{name}")).json()
-            assert found == {
+            shape = {name: found[name] for name in ("id", "object", "created", "owned_by", "root")}
+            assert shape == {
                 "id": name,
                 "object": "model",
                 "created": 0,

@@ -20,7 +20,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from model_store.folders.json_files import MAX_JSON_BYTES, refuse_pointer
+from model_store.json_files import MAX_JSON_BYTES, refuse_pointer
 from model_store.manifest import MANIFEST, CheckpointUnusable
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model_store.folders.json_files import read_json
+from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable, PixelBounds
 
 PREPROCESSOR = "preprocessor_config.json"

@@ -20,9 +20,9 @@ from model_store.folders.covered_files import (
     refuse_unlisted,
 )
 from model_store.folders.image_processor import pixel_bounds
-from model_store.folders.json_files import read_json
 from model_store.folders.weights import check_weights, quantization_of
 from model_store.golden import GOLDEN
+from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files
 from model_store.networks.architecture import Architecture
 from model_store.networks.catalogue import of_config

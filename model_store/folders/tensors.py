@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.folders.json_files import refuse_pointer
+from model_store.json_files import refuse_pointer
 from model_store.manifest import CheckpointUnusable
 
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own bound

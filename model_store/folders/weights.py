@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from model_store.folders.json_files import read_json
 from model_store.folders.tensors import StoredTensor, same_bytes, tensors_of_file
+from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.architecture import Architecture, Shapes
 from model_store.networks.catalogue import of_config

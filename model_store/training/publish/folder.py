@@ -19,9 +19,9 @@ from model_store.checkpoint import Checkpoint
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.folders.image_processor import PREPROCESSOR, image_settings
-from model_store.folders.json_files import read_json
 from model_store.folders.plain import refuse_quantised
 from model_store.golden import GOLDEN
+from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, Manifest, digest_files, write_manifest
 from model_store.training.publish.pairs import PublishRefused
 

@@ -24,7 +24,9 @@ from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.folders.plain import (
     architecture_of,
     describe_folder,
+    network_facts,
     read_config,
+    refuse_other_network,
     refuse_other_tokens,
     refuse_unloadable,
 )
@@ -74,7 +76,8 @@ class Checkpoint:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
         kind = family_of(self.manifest)
-        return kind.open(self.manifest, self.folder, tokenizer, max_tokens=max_tokens)
+        network = network_facts(self.name, self.folder)
+        return kind.open(self.manifest, self.folder, tokenizer, network, max_tokens=max_tokens)
 
     @property
     def architecture(self) -> Architecture:
@@ -250,13 +253,7 @@ def _published(folder: Path, manifest: Manifest) -> Checkpoint:
     """A verified folder as a checkpoint; raises `CheckpointUnusable` where it cannot be loaded."""
     refuse_unloadable(manifest.name, folder, manifest)
 
-    stored = architecture_of(manifest.name, folder).name
-    kind = family_of(manifest)
-    if stored not in kind.architectures:
-        raise CheckpointUnusable(
-            f"{manifest.name}: its family {kind.name} runs on {' or '.join(kind.architectures)},"
-            f" and config.json describes {stored}."
-        )
+    refuse_other_network(manifest.name, folder, family_of(manifest))
     return Checkpoint(manifest.name, folder, manifest)
 
 

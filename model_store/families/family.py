@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from model_store.families.prompt import Image, Item, PairTooLong, Prompt, Rendering
+from model_store.families.prompt import Image, Item, NotRendered, Prompt, Rendering
 from model_store.families.readout import ReadOut
-from model_store.families.recognition import Description, FolderFacts, Recognition
+from model_store.families.recognition import (
+    Description,
+    FolderFacts,
+    NetworkFacts,
+    Recognition,
+)
 from model_store.families.tokens import LiteralTokenizer
 from model_store.manifest import Manifest
 
@@ -113,7 +118,7 @@ class Family(Protocol):
 
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
-    ) -> list[Prompt | PairTooLong]:
+    ) -> list[Prompt | NotRendered]:
         """A prompt or a refusal for each document, in order."""
         ...
 
@@ -128,7 +133,7 @@ class FamilyKind(Protocol):
 
     @property
     def architectures(self) -> Sequence[str]:
-        """Network adapters that it runs on, by name."""
+        """Network adapters that it runs on, by name; empty for any causal decoder."""
         ...
 
     @property
@@ -163,6 +168,7 @@ class FamilyKind(Protocol):
         manifest: Manifest,
         folder: Path,
         tokenizer: LiteralTokenizer,
+        network: NetworkFacts,
         *,
         max_tokens: int | None = None,
     ) -> Family:

@@ -74,9 +74,17 @@ class PairTooLong:
     part: TooLongPart
 
 
+@dataclass(frozen=True, slots=True)
+class PairUnreadable:
+    """The result instead of a `Prompt` for a pair with parts that the prompt has no place for."""
+
+
+NotRendered = PairTooLong | PairUnreadable
+
+
 class Rendering(Protocol):
     """Renders the documents of one question, some at a time. It serves one thread at a time."""
 
-    def prompts(self, documents: Sequence[Item]) -> list[Prompt | PairTooLong]:
+    def prompts(self, documents: Sequence[Item]) -> Sequence[Prompt | NotRendered]:
         """A prompt or a refusal for each document, in order."""
         ...

@@ -17,6 +17,19 @@ from typing import Any
 from model_store.manifest import PixelBounds
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkFacts:
+    """A checkpoint's network as far as a prompt depends on it."""
+
+    architecture: str
+    vocabulary: int
+    """Rows of the embeddings: an id is less."""
+    image_token: str = ""
+    """The text of an image's placeholder; empty where the network reads text only."""
+    image_cell: int = 0
+    """Pixels of the side of an image's token."""
+
+
 @dataclass(frozen=True)
 class FolderFacts:
     """A checkpoint's folder before its family is known."""
@@ -26,6 +39,7 @@ class FolderFacts:
     folder: Path
     config: Mapping[str, Any]
     """`config.json`."""
+    network: NetworkFacts
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -15,9 +15,15 @@ from typing import Any, ClassVar
 
 from model_store.families.family import CacheableSide, ImageRules, SideRules
 from model_store.families.forms import Slot, filled, parsed
-from model_store.families.prompt import Item, PairTooLong, Prompt, Rendering, Segment
+from model_store.families.prompt import Item, NotRendered, Prompt, Rendering, Segment
 from model_store.families.readout import ReadOut
-from model_store.families.recognition import Description, FolderFacts, Rank, Recognition
+from model_store.families.recognition import (
+    Description,
+    FolderFacts,
+    NetworkFacts,
+    Rank,
+    Recognition,
+)
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import ImageTokens, Row, RowEncoder
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
@@ -124,6 +130,7 @@ class TemplateFamily:
         manifest: Manifest,
         folder: Path,
         tokenizer: LiteralTokenizer,
+        network: NetworkFacts,
         *,
         max_tokens: int | None = None,
     ) -> TemplateFamily:
@@ -177,7 +184,7 @@ class TemplateFamily:
 
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
-    ) -> list[Prompt | PairTooLong]:
+    ) -> list[Prompt | NotRendered]:
         """A prompt or a refusal for each document, in order.
 
         A pair of more than `max_tokens` is cut, or refused where `truncate` is off. Only text is
@@ -185,7 +192,7 @@ class TemplateFamily:
         quarter of the budget. A query is cut in the same way for all documents that allow it, so
         that they still share their prefix.
         """
-        return self.renderer(instruction, query, truncate=truncate).prompts(documents)
+        return list(self.renderer(instruction, query, truncate=truncate).prompts(documents))
 
     def renderer(self, instruction: Item, query: Item, *, truncate: bool = True) -> Rendering:
         """An object that renders the documents of one question as `render` does, some at a time."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from model_store.families.catalogue import FAMILIES, family_named, recognise
-from model_store.families.recognition import FolderFacts
+from model_store.families.family import FamilyKind
+from model_store.families.recognition import FolderFacts, NetworkFacts
 from model_store.families.tokens import LiteralTokenizer
 from model_store.folders.covered_files import (
     files_read,
@@ -44,16 +45,12 @@ def describe_folder(
         )
     refuse_unloadable(name, folder, weights=weights)
 
-    facts = FolderFacts(name, folder, read_config(name, folder))
+    config = read_config(name, folder)
+    facts = FolderFacts(name, folder, config, network_facts(name, folder))
     kind = family_named(name, family) if family else recognise(facts)[0]
-    architecture = of_config(name, facts.config)
-    if architecture.name not in kind.architectures:
-        raise CheckpointUnusable(
-            f"{name}: the family {kind.name} runs on {' or '.join(kind.architectures)}, and"
-            f" {CONFIG} describes {architecture.name}."
-        )
+    refuse_other_network(name, folder, kind)
 
-    described, tower = kind.describe(facts), architecture.vision
+    described, tower = kind.describe(facts), of_config(name, config).vision
     bounds = described.pixels
     if bounds is not None and tower is not None:
         bounds = pixel_bounds(name, folder, tower.processor, bounds)
@@ -130,6 +127,30 @@ def refuse_other_tokens(name: str, folder: Path, tokenizer: LiteralTokenizer) ->
             )
 
 
+def refuse_other_network(name: str, folder: Path, kind: FamilyKind) -> None:
+    """Raise `CheckpointUnusable` for a network that a family does not run on."""
+    stored = architecture_of(name, folder).name
+    if kind.architectures and stored not in kind.architectures:
+        raise CheckpointUnusable(
+            f"{name}: the family {kind.name} runs on {' or '.join(kind.architectures)}, and"
+            f" {CONFIG} describes {stored}."
+        )
+
+
+def network_facts(name: str, folder: Path) -> NetworkFacts:
+    """The network of a folder as far as a prompt depends on it; raises `CheckpointUnusable`."""
+    config = read_config(name, folder)
+    architecture = of_config(name, config)
+    vocabulary = architecture.tensor_shapes(config)[architecture.embeddings][0]
+    tower = architecture.vision
+    if tower is None:
+        return NetworkFacts(architecture.name, vocabulary)
+
+    _, image_token = architecture.stated_tokens["image_token_id"]
+    cell = int(tower.processor["patch_size"]) * int(tower.processor["merge_size"])
+    return NetworkFacts(architecture.name, vocabulary, image_token, cell)
+
+
 def read_config(name: str, folder: Path) -> dict[str, Any]:
     """`config.json` of a network that can be served; raises `CheckpointUnusable`."""
     config = read_json(name, folder, CONFIG)
@@ -140,7 +161,7 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     limits = [
         kind.default_max_tokens
         for kind in FAMILIES.values()
-        if architecture.name in kind.architectures
+        if architecture.name in kind.architectures or not kind.architectures
     ]
     longest = max(limits, default=0)
     architecture.refuse_other_arithmetic(name, config, longest)

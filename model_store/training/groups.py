@@ -19,7 +19,14 @@ import numpy.typing as npt
 
 from model_store.families.family import Family
 from model_store.families.images import PictureUnreadable, load_picture, picture_size
-from model_store.families.prompt import Image, Item, PairTooLong, Prompt, TooLongPart
+from model_store.families.prompt import (
+    Image,
+    Item,
+    PairTooLong,
+    PairUnreadable,
+    Prompt,
+    TooLongPart,
+)
 from model_store.training.data.rows import DataError, Example, Side
 
 Pixels = npt.NDArray[np.uint8]
@@ -169,6 +176,10 @@ class Grouper:
             if isinstance(prompt, PairTooLong):
                 raise DataError(
                     f"{example.location}: {_TOO_LONG[prompt.part].format(limit=prompt.limit)}"
+                )
+            if isinstance(prompt, PairUnreadable):
+                raise DataError(
+                    f"{example.location}: the model's prompt has no place for the parts of a side."
                 )
             prompts.append(prompt)
 

@@ -7,7 +7,7 @@ errors.
 
 from __future__ import annotations
 
-from service.errors import BY_CODE, PairTooLong, RerankError, WorkerFailed
+from service.errors import BY_CODE, InvalidRequest, PairTooLong, RerankError, WorkerFailed
 from service.gateway.chunks import Images, pictures_in
 from service.gateway.domain import PairOutcome, ScoringContext
 from service.gateway.media.content import Content, Picture
@@ -58,6 +58,10 @@ def outcome_of(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
         limit = model.max_pair_tokens
         return PairTooLong(
             f"Query and document have more than the {limit} tokens that the model reads."
+        )
+    if pair.code == InvalidRequest.code:
+        return InvalidRequest(
+            f"The prompt of the model {model.model} has no place for the parts of this pair."
         )
     return BY_CODE.get(pair.code, WorkerFailed)()
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.family import Family
-from model_store.families.prompt import Image, Item, Prompt
+from model_store.families.prompt import Image, Item, PairTooLong, PairUnreadable, Prompt
 from model_store.golden import GoldenPair, Pixels, Side
 from model_store.networks.score_row import score_row
 
@@ -30,10 +30,12 @@ class PublishRefused(Exception):
 
 
 def prompt_of(family: Family, pair: GoldenPair) -> Prompt:
-    """A pair's prompt; raises `PublishRefused` where it is too long for the family."""
+    """A pair's prompt; raises `PublishRefused` where the family cannot render it."""
     items = [_item(pair.document)]
     (prompt,) = family.render((pair.instruction,), _item(pair.query), items, truncate=False)
-    if not isinstance(prompt, Prompt):
+    if isinstance(prompt, PairUnreadable):
+        raise PublishRefused(f"The model's prompt has no place for a golden pair of {pair.cell}.")
+    if isinstance(prompt, PairTooLong):
         raise PublishRefused(f"A golden pair of {pair.cell} has more than {prompt.limit} tokens.")
     return prompt
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from model_store.checkpoint import Adapter, Checkpoint, version_of
 from model_store.families.family import Family, SideRules
-from model_store.families.prompt import Image, Item, PairTooLong, Prompt, Rendering
-from service.errors import PairTooLong as PairTooLongError
+from model_store.families.prompt import Image, Item, NotRendered, PairUnreadable, Prompt, Rendering
+from service.errors import InvalidRequest, PairTooLong
 from service.wire import (
     ImageRule,
     Pixels,
@@ -46,7 +46,7 @@ class CallRenderer:
         self._checkpoint, self._call = checkpoint, call
         self._rendering: Rendering | None = None
 
-    def prompts(self, documents: Sequence[WireItem]) -> list[Prompt | PairTooLong]:
+    def prompts(self, documents: Sequence[WireItem]) -> Sequence[Prompt | NotRendered]:
         """One prompt for each of some of the call's documents, in order."""
         if self._rendering is None:
             self._rendering = self._open()
@@ -76,9 +76,11 @@ def pieces(documents: Sequence[WireItem]) -> Iterator[range]:
         yield range(first, len(documents))
 
 
-def refused(pair: PairTooLong) -> Refused:
-    """The verdict on a pair that does not fit."""
-    return Refused(PairTooLongError.code, "" if pair.part == "pair" else pair.part)
+def refused(pair: NotRendered) -> Refused:
+    """The verdict on a pair that does not fit, or whose parts the prompt has no place for."""
+    if isinstance(pair, PairUnreadable):
+        return Refused(InvalidRequest.code)
+    return Refused(PairTooLong.code, "" if pair.part == "pair" else pair.part)
 
 
 def prompt_image(pixels: Pixels) -> Image:

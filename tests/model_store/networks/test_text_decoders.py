@@ -98,5 +98,5 @@ def test_a_manifest_of_another_family_is_refused(tmp_path: Path) -> None:
         }
     )
     write_manifest(folder, manifest)
-    with pytest.raises(CheckpointUnusable, match="its family gmr runs on Qwen2_5_VL"):
+    with pytest.raises(CheckpointUnusable, match="the family gmr runs on Qwen2_5_VL"):
         resolve(str(folder))

@@ -20,7 +20,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, TypeVar
 
 from model_store.checkpoint import Adapter, Checkpoint
-from model_store.families.prompt import Image, PairTooLong, Prompt, Segment
+from model_store.families.prompt import Image, NotRendered, Prompt, Segment
 from service.cores import cores
 from service.errors import NoWorker, WorkerFailed
 from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_PAIRS
@@ -57,7 +57,7 @@ Result = TypeVar("Result")
 class _Chunk:
     """Rendered documents by index, and the embeddings of their images that the engine lacked."""
 
-    prompts: dict[int, Prompt | PairTooLong]
+    prompts: dict[int, Prompt | NotRendered]
     embeddings: dict[Image, Tensor]
 
 
@@ -170,7 +170,7 @@ class VllmEngine:
         async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as prepared:
             async for chunk in prepared:
                 for index, prompt in chunk.prompts.items():
-                    if isinstance(prompt, PairTooLong):
+                    if not isinstance(prompt, Prompt):
                         report((index, refused(prompt)))
                         continue
 
@@ -239,7 +239,7 @@ class VllmEngine:
     ) -> _Chunk:
         """Render the documents at `indexes` and encode the images that the engine lacks."""
         documents = [call.documents[index] for index in indexes]
-        prompts: list[Prompt | PairTooLong] = []
+        prompts: list[Prompt | NotRendered] = []
         for piece in pieces(documents):
             prompts += await self._in_thread(renderer.prompts, documents[piece.start : piece.stop])
 

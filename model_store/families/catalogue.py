@@ -9,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model_store.families.bge_reranker_v2_gemma import BgeRerankerV2Gemma
 from model_store.families.family import FamilyKind
 from model_store.families.gmr import Gmr
+from model_store.families.mxbai_rerank_v2 import MxbaiRerankV2
 from model_store.families.qwen3_reranker import Qwen3Reranker
 from model_store.families.readout import ReadOut
 from model_store.families.recognition import FolderFacts, Recognition
+from model_store.families.zerank import Zerank
 from model_store.manifest import CheckpointUnusable, Manifest
 
-_ALL: tuple[FamilyKind, ...] = (Gmr, Qwen3Reranker)
+_ALL: tuple[FamilyKind, ...] = (
+    Gmr,
+    Qwen3Reranker,
+    MxbaiRerankV2,
+    Zerank,
+    BgeRerankerV2Gemma,
+)
 FAMILIES: Mapping[str, FamilyKind] = {kind.name: kind for kind in _ALL}
 
 

@@ -1,8 +1,9 @@
-"""A half of a template as literal texts, control tokens and slots, and a row of it with its slots
-filled.
+"""A half of a template as literal texts, control tokens, slots and joints, and a row of it with its
+slots filled.
 
 Depends on rows and on ids of control tokens, not on a tokenizer's pipeline. Invariant: texts that
-are neighbours are joined before they are encoded, as a template joins them.
+are neighbours are joined before they are encoded, as a template joins them, unless a joint is
+between them.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from model_store.families.prompt import Item
 from model_store.families.rows import Part, Row, Run
 
-_PIECES = re.compile(r"(.*?)(?:\{(\w+)\}|(<\|\w+\|>|</?think>)|$)", re.DOTALL)
+_PIECES = re.compile(r"(.*?)(?:\{(\w+|\|)\}|(<\|\w+\|>|</?think>|<bos>)|$)", re.DOTALL)
+_JOINT = "|"
 
 
-# The representations of the two classes are part of every fingerprint.
+# The representations of the three classes are part of every fingerprint.
 @dataclass(frozen=True, slots=True, repr=False)
 class Control:
     """A control token by its id."""
@@ -38,17 +40,22 @@ class Slot:
         return f"_Slot(name={self.name!r})"
 
 
-Form = Sequence[str | Control | Slot]
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The border of two texts that are encoded apart, `{|}` in a template."""
+
+
+Form = Sequence[str | Control | Slot | Joint]
 
 
 def parsed(text: str, control: Callable[[str], int]) -> Form:
     """A template's half; `control` gives the id of a control token."""
-    pieces: list[str | Control | Slot] = []
+    pieces: list[str | Control | Slot | Joint] = []
     for literal, slot, token in _PIECES.findall(text):
         if literal:
             pieces.append(literal)
         if slot:
-            pieces.append(Slot(slot))
+            pieces.append(Joint() if slot == _JOINT else Slot(slot))
         if token:
             pieces.append(Control(control(token)))
     return pieces
@@ -63,6 +70,8 @@ def filled(form: Form, cut: str, **items: Item) -> Row:
                 _join(row, piece, may_cut=False)
             case Control(control):
                 row.append(control)
+            case Joint():
+                row.append(Run(""))
             case Slot(name):
                 for part in items[name]:
                     if isinstance(part, str):

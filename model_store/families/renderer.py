@@ -30,6 +30,8 @@ class Question:
     document_row: Callable[[Item], Row]
     document_first: bool = False
     """True where a prompt begins with the document's half."""
+    max_tokens: int | None = None
+    """The limit of the question's half beside any document, shorter ones included."""
 
 
 class Renderer:
@@ -61,10 +63,18 @@ class Renderer:
         return [self._prompt(row, half) for row, half in zip(rows, halves, strict=True)]
 
     @cached_property
-    def _shared(self) -> Segment | None:
+    def _uncut(self) -> Segment | None:
         """The uncut half of the question; None where it has more than `max_tokens` ids."""
-        (shared,) = self._encoder.segments([self._question.row])
-        return shared
+        (uncut,) = self._encoder.segments([self._question.row])
+        return uncut
+
+    @cached_property
+    def _shared(self) -> Segment | None:
+        """The half of the question, cut where it has a limit of its own."""
+        limit = self._question.max_tokens
+        if limit is None or not self._truncate or _length(self._uncut) <= limit:
+            return self._uncut
+        return self._question_within(limit)
 
     @cached_property
     def _too_long(self) -> TooLongPart | None:
@@ -83,7 +93,8 @@ class Renderer:
 
     def _prompt(self, row: Row, document: Segment | None) -> Prompt | PairTooLong:
         if self._shared and document and self._fit(self._shared, document):
-            return self._joined(self._shared, document, truncated=False)
+            cut = self._shared is not self._uncut
+            return self._joined(self._shared, document, truncated=cut)
 
         shortened = self._shorten(row, document) if self._truncate else None
         return shortened or PairTooLong(self._max_tokens, "pair")

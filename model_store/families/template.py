@@ -51,6 +51,7 @@ class TemplateFamily:
     A subclass is constants alone. Each of its `templates` is two halves, of which one has the
     document and the other has query and instruction. The first half is the prompt's prefix. The two
     are encoded apart, which is exact where the pre-tokenizer always ends a piece between them.
+    `{|}` stands where authors' code encodes two texts apart and joins their ids.
 
     Raises `TokenizerMismatch` at construction when a control token is missing or a label is not
     exactly one token.
@@ -60,6 +61,12 @@ class TemplateFamily:
     architectures: ClassVar[Sequence[str]]
     templates: ClassVar[Mapping[str, tuple[str, str]]]
     """By name; the first is used for a folder without a manifest."""
+    without_instruction: ClassVar[Mapping[str, str]] = {}
+    """The half with the query for calls whose instruction is empty, by the template's name; the
+    template's own half where there is none."""
+    max_question_tokens: ClassVar[int | None] = None
+    """Tokens of the half with the query, where authors' code cuts a longer one beside any document.
+    It belongs to `default_max_tokens`, and shrinks with a lower limit."""
     readouts: ClassVar[Sequence[ReadOut]]
     """Those that a manifest may name; the first is the default."""
     default_instruction: ClassVar[str]
@@ -97,9 +104,12 @@ class TemplateFamily:
         self._encoder = RowEncoder(tokenizer, image_tokens, self.max_tokens)
         self._unbounded = RowEncoder(tokenizer, image_tokens, _NO_LIMIT)
 
-        halves = self.templates[template or next(iter(self.templates))]
+        name = template or next(iter(self.templates))
+        halves = self.templates[name]
         self._prefix_form, self._suffix_form = (parsed(half, tokenizer.control) for half in halves)
         self._document_first = Slot("document") in self._prefix_form
+        bare = self.without_instruction.get(name)
+        self._bare_form = None if bare is None else parsed(bare, tokenizer.control)
 
     @classmethod
     def recognise(cls, facts: FolderFacts) -> Recognition | None:
@@ -180,7 +190,10 @@ class TemplateFamily:
     @property
     def fingerprint(self) -> str:
         """Digest of the prompt's fixed text, since a model with another wording is another one."""
-        return hashlib.sha256(repr((self._prefix_form, self._suffix_form)).encode()).hexdigest()
+        fixed: tuple[object, ...] = (self._prefix_form, self._suffix_form)
+        if self._bare_form is not None:
+            fixed = (*fixed, self._bare_form)
+        return hashlib.sha256(repr(fixed).encode()).hexdigest()
 
     def render(
         self, instruction: Item, query: Item, documents: Sequence[Item], *, truncate: bool = True
@@ -201,6 +214,7 @@ class TemplateFamily:
             without_query=self._question_row(instruction, ()),
             document_row=self._document_row,
             document_first=self._document_first,
+            max_tokens=self._question_limit,
         )
         return Renderer(self._encoder, question, self.max_tokens, truncate=truncate)
 
@@ -217,8 +231,16 @@ class TemplateFamily:
         assert segment is not None
         return segment
 
+    @property
+    def _question_limit(self) -> int | None:
+        if self.max_question_tokens is None:
+            return None
+        return self.max_question_tokens * self.max_tokens // self.default_max_tokens
+
     def _question_row(self, instruction: Item, query: Item) -> Row:
         form = self._suffix_form if self._document_first else self._prefix_form
+        if self._bare_form is not None and not any(instruction):
+            form = self._bare_form
         return filled(form, cut="query", instruction=instruction, query=self.arranged(query))
 
     def _document_row(self, document: Item) -> Row:

@@ -45,11 +45,11 @@ class TokenizerMismatch(ValueError):
 
 
 class LiteralTokenizer:
-    """A checkpoint's tokenizer with its added tokens set apart.
+    """A checkpoint's tokenizer with its control tokens set apart.
 
     Reads `tokenizer.json` (the `tokenizers` format). Normalisation, pre-tokenisation and merges are
-    the checkpoint's own, so text without added tokens gets exactly the ids that its `AutoTokenizer`
-    gives.
+    the checkpoint's own, so text without control tokens gets exactly the ids that its
+    `AutoTokenizer` gives.
 
     `bytes_a_token` decides how much of a long text is read at first; `parse` makes the pipeline
     that reads user text. Raises `TokenizerMismatch` at construction for a file that is unreadable.
@@ -104,7 +104,7 @@ class LiteralTokenizer:
         return dict(self._controls)
 
     def control(self, token: str) -> int:
-        """The id of one added token, such as `<|im_end|>`."""
+        """The id of one control token, such as `<|im_end|>`."""
         try:
             return self._controls[token]
         except KeyError:

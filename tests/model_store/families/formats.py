@@ -1,0 +1,178 @@
+"""Prompts of published rerankers as their authors' code and chat templates make them: token ids by
+transformers alone, from the facts that their pages and packages state.
+
+A format takes the authors' tokenizer and a pair. It depends on no family of this project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from model_store.families.prompt import Image, Item
+
+Format = Callable[[Any, Item, Item, Item], list[int]]
+"""(tokenizer, instruction, query, document) to token ids."""
+
+VL_TEMPLATE = (
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+    "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"
+    "{{ message['content'] }}<|im_end|>\n{% else %}{% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% else %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen2-VL's chat template, without video."""
+JUDGE = (
+    "Judge whether the Document meets the requirements based on the Query and the Instruct"
+    ' provided. Note that the answer can only be "yes" or "no".'
+)
+MXBAI_TASK = (
+    "You are a search relevance expert who evaluates how well documents match search queries. For"
+    " each query-document pair, carefully analyze the semantic relationship between them, then"
+    " provide your binary relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
+)
+BGE_TASK = (
+    "Given a query A and a passage B, determine whether the passage contains an answer to the query"
+    " by providing a prediction of either 'Yes' or 'No'."
+)
+
+
+def ids_of(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text in which control tokens are read as such."""
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def joined(tokenizer: Any, *texts: str) -> list[int]:
+    """Ids of texts that are encoded apart."""
+    ids: list[int] = []
+    for text in texts:
+        ids += ids_of(tokenizer, text)
+    return ids
+
+
+def parts_of(item: Item) -> list[dict[str, str]]:
+    """One side of a pair as the content of a chat message."""
+    parts: list[dict[str, str]] = []
+    for part in item:
+        if isinstance(part, str):
+            parts.append({"type": "text", "text": part})
+        else:
+            parts.append({"type": "image"})
+    return parts
+
+
+def expanded(text: str, cell: int, *items: Item) -> str:
+    """A prompt with as many placeholders as each image has cells, as processors write it."""
+    first, *rest = text.split("<|image_pad|>")
+    for item in items:
+        for part in item:
+            if isinstance(part, Image):
+                cells = (part.width // cell) * (part.height // cell)
+                first += "<|image_pad|>" * cells + rest.pop(0)
+    assert not rest
+    return first
+
+
+def words_of(item: Item) -> str:
+    """The text of a side that has text alone."""
+    return "".join(part for part in item if isinstance(part, str))
+
+
+def gmr(instruct: str, query: str, document: str) -> Format:
+    """A spelling of GMR's template, by the words before each part."""
+
+    def ids(tokenizer: Any, *sides: Item) -> list[int]:
+        content: list[dict[str, str]] = []
+        for before, side in zip((instruct, query, document), sides, strict=True):
+            content += [{"type": "text", "text": before}, *parts_of(side)]
+        messages = [{"role": "system", "content": JUDGE}, {"role": "user", "content": content}]
+        text = tokenizer.apply_chat_template(
+            messages, chat_template=VL_TEMPLATE, tokenize=False, add_generation_prompt=True
+        )
+        return ids_of(tokenizer, expanded(text, 28, *sides))
+
+    return ids
+
+
+def qwen3_reranker(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """Head, body and tail apart; the body without its control tokens' meaning is one text."""
+    body = (
+        f"<Instruct>: {words_of(instruction)}\n<Query>: {words_of(query)}\n"
+        f"<Document>: {words_of(document)}"
+    )
+    return joined(
+        tokenizer,
+        f"<|im_start|>system\n{JUDGE}<|im_end|>\n<|im_start|>user\n",
+        body,
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+    )
+
+
+def zerank(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """Two turns of Qwen3's own chat template."""
+    system = words_of(query)
+    if words_of(instruction):
+        system = f"<query>{system}</query>\n<instruction>{words_of(instruction)}</instruction>"
+    messages = [
+        {"role": "system", "content": system},
+        {"role": "user", "content": words_of(document)},
+    ]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return ids_of(tokenizer, text)
+
+
+def cut_pair(
+    ids: list[int], more: list[int], most: int, query_most: int, head: int = 0
+) -> list[int]:
+    """(query, document) as both packages cut them: the query to its share, then the document."""
+    return [*ids[: head + query_most], *more][:most]
+
+
+def mxbai_rerank_v2(
+    tokenizer: Any, instruction: Item, query: Item, document: Item, *, most: int = 8192
+) -> list[int]:
+    """mxbai-rerank 0.1.6: `prepare_inputs`, with its limit of `most` tokens of a pair."""
+    asked = f"query: {words_of(query)}"
+    if words_of(instruction):
+        asked = f"instruction: {words_of(instruction)}\n{asked}"
+    pair = cut_pair(
+        ids_of(tokenizer, asked),
+        joined(tokenizer, "\n", f"document: {words_of(document)}"),
+        most,
+        most * 3 // 4,
+    )
+    head = (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+        "<|im_end|>\n<|im_start|>user\n"
+    )
+    tail = joined(tokenizer, "\n", MXBAI_TASK, "<|im_end|>\n<|im_start|>assistant\n")
+    return [*ids_of(tokenizer, head), *pair, *tail]
+
+
+def bge_reranker_v2_gemma(
+    tokenizer: Any, instruction: Item, query: Item, document: Item, *, most: int = 8126
+) -> list[int]:
+    """FlagEmbedding 1.4.2: `compute_score_single_gpu` with `max_length=most`."""
+    tail = joined(tokenizer, "\n", BGE_TASK)
+    pair = cut_pair(
+        [tokenizer.bos_token_id, *ids_of(tokenizer, f"A: {words_of(query)}")],
+        joined(tokenizer, "\n", f"B: {words_of(document)}"),
+        most + len(tail),
+        most * 3 // 4,
+        head=1,
+    )
+    return [*pair, *tail]
+
+
+FORMATS: Mapping[tuple[str, str], Format] = {
+    ("gmr", "code"): gmr("<Instruct>: ", "<Query>:", "\n<Document>:"),
+    ("gmr", "spaced"): gmr("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
+    ("qwen3-reranker", "official"): qwen3_reranker,
+    ("zerank", "official"): zerank,
+    ("mxbai-rerank-v2", "official"): mxbai_rerank_v2,
+    ("bge-reranker-v2-gemma", "official"): bge_reranker_v2_gemma,
+}
+"""The format of each family's template, by their names."""

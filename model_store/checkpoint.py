@@ -139,8 +139,9 @@ def resolve(
     A name is one of those that ship; a folder's path; `NAME@production` or `NAME@sha256:...` in
     `registry`, a folder or URL; the same with the registry's URL before it; or a hub id such as
     `vec-ai/lychee-rerank-mm`, which needs `revision`, the 40 hex digits of a commit. With `weights`
-    off the folder may lack them, for measurements with random weights. `family` is that of a folder
-    without a manifest, where its files do not tell. Raises `CheckpointUnusable` with one sentence.
+    off the folder may lack them, and a hub's are not downloaded: for descriptions of a model, and
+    for measurements with random weights. `family` is that of a folder without a manifest, where its
+    files do not tell. Raises `CheckpointUnusable` with one sentence.
     """
     expect_named(name, revision)
     if family:
@@ -155,7 +156,8 @@ def resolve(
         _refuse_other_family(manifest, family)
         return _published(folder, _no_adapter(manifest))
     assert revision
-    return replace(_local(name, download(name, revision, cache), family=family), name=name)
+    folder = download(name, revision, cache, weights=weights)
+    return replace(_local(name, folder, weights=weights, family=family), name=name)
 
 
 def expect_named(name: str, revision: str | None = None) -> None:
@@ -237,8 +239,8 @@ def _local(
         return Checkpoint(name, folder, described)
 
     _refuse_other_family(manifest, family)
-    verify(folder, _no_adapter(manifest))
-    return _published(folder, manifest)
+    verify(folder, _no_adapter(manifest), weights=weights)
+    return _published(folder, manifest, weights=weights)
 
 
 def _refuse_other_family(manifest: Manifest, family: str | None) -> None:
@@ -249,9 +251,9 @@ def _refuse_other_family(manifest: Manifest, family: str | None) -> None:
         )
 
 
-def _published(folder: Path, manifest: Manifest) -> Checkpoint:
+def _published(folder: Path, manifest: Manifest, *, weights: bool = True) -> Checkpoint:
     """A verified folder as a checkpoint; raises `CheckpointUnusable` where it cannot be loaded."""
-    refuse_unloadable(manifest.name, folder, manifest)
+    refuse_unloadable(manifest.name, folder, manifest, weights=weights)
 
     refuse_other_network(manifest.name, folder, family_of(manifest))
     return Checkpoint(manifest.name, folder, manifest)

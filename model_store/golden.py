@@ -53,6 +53,15 @@ def read_golden(folder: Path) -> list[GoldenPair]:
     return pairs
 
 
+def unreadable(folder: Path) -> str:
+    """The sentence for a checkpoint's pairs that `read_golden` raises an exception for."""
+    return f"{folder.name}: {GOLDEN} or one of its pictures cannot be read."
+
+
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+"""Exceptions of `read_golden` for a file or a picture of another form."""
+
+
 def write_golden(folder: Path, pairs: Sequence[GoldenPair]) -> list[str]:
     """Write the pairs and their images; returns the names of the files, for the manifest."""
     images: dict[str, Pixels] = {}

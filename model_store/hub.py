@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from model_store.manifest import CheckpointUnusable
+from model_store.manifest import WEIGHTS_SUFFIX, CheckpointUnusable
 
 _FAILURES = {
     "LocalEntryNotFoundError": (
@@ -29,14 +29,18 @@ _FAILURES = {
 _FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "golden/*.png", "MODEL_CARD.md")
 
 
-def download(name: str, revision: str, cache: Path | None) -> Path:
-    """The folder of a hub id at a commit, 40 hex digits; raises `CheckpointUnusable`."""
+def download(name: str, revision: str, cache: Path | None, *, weights: bool = True) -> Path:
+    """The folder of a hub id at a commit, 40 hex digits; raises `CheckpointUnusable`.
+
+    Without `weights`, those that are not in the cache are left out.
+    """
     from huggingface_hub import snapshot_download
 
+    files = [file for file in _FILES if weights or not file.endswith(WEIGHTS_SUFFIX)]
     try:
         with _quiet():
             folder = snapshot_download(
-                name, revision=revision, cache_dir=cache, allow_patterns=list(_FILES)
+                name, revision=revision, cache_dir=cache, allow_patterns=files
             )
     except Exception as error:  # errors of the client's transport pass through the client
         kind = type(error).__name__

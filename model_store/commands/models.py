@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.commands.console import misuse, progress, refusing
+from model_store.commands.inspect import inspect
 from model_store.commands.options import Cache, Model, Registry
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ Revision = Annotated[
 models = typer.Typer(
     name="models",
     no_args_is_help=True,
-    help="List, verify, pull, promote and roll back published models.",
+    help="Describe models; list, verify, pull, promote and roll back published ones.",
 )
+models.command("inspect")(inspect)
 
 
 def register(app: typer.Typer) -> None:

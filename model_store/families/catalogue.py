@@ -47,17 +47,23 @@ def family_of(manifest: Manifest) -> FamilyKind:
 
 def recognise(facts: FolderFacts) -> tuple[FamilyKind, Recognition]:
     """The family of a folder that has no manifest, and the reason; raises `CheckpointUnusable`."""
-    best: tuple[FamilyKind, Recognition] | None = None
-    for kind in FAMILIES.values():
-        recognition = kind.recognise(facts)
-        if recognition and (best is None or recognition.rank > best[1].rank):
-            best = kind, recognition
-    if best is None:
+    found = recognitions(facts)
+    if not found:
         raise CheckpointUnusable(
             f"{facts.name}: no known family of rerankers has such a folder; RERANK_MODEL_FAMILY can"
             f" name one of {', '.join(FAMILIES)}."
         )
-    return best
+    return found[0]
+
+
+def recognitions(facts: FolderFacts) -> list[tuple[FamilyKind, Recognition]]:
+    """Every family that recognises a folder, the most certain first."""
+    found: list[tuple[FamilyKind, Recognition]] = []
+    for kind in FAMILIES.values():
+        recognition = kind.recognise(facts)
+        if recognition:
+            found.append((kind, recognition))
+    return sorted(found, key=lambda each: -each[1].rank)  # stable: the list's order among equals
 
 
 def published_configs() -> dict[str, Mapping[str, Any]]:

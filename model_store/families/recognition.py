@@ -83,3 +83,6 @@ class Description:
     """Bounds on an image's area where the folder's processor states none; None: text only."""
     read_out: str = ""
     transform: str = "sigmoid"
+    stated: frozenset[str] = frozenset()
+    """Names of the fields above that files of the folder state; the others are the family's
+    defaults."""

@@ -117,6 +117,19 @@ class LiteralTokenizer:
             raise TokenizerMismatch(f"the label {word!r} is {len(ids)} tokens, not one")
         return ids[0]
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """A text that shows ids to people: added tokens by their names, all others decoded."""
+        names = {token_id: token for token, token_id in self._controls.items()}
+        shown: list[str] = []
+        run: list[int] = []
+        for token_id in ids:
+            if token_id not in names:
+                run.append(token_id)
+                continue
+            shown += [self._pipeline.decode(run), names[token_id]]
+            run = []
+        return "".join([*shown, self._pipeline.decode(run)])
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in one parallel batch; an empty text has no ids."""
         encodings = self._pipeline.encode_batch_fast(list(texts), add_special_tokens=False)

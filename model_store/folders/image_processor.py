@@ -51,6 +51,15 @@ def has_processor(name: str, folder: Path) -> bool:
     return _NESTED in processor and has_video
 
 
+def refuse_without_processor(name: str, folder: Path) -> None:
+    """Raise `CheckpointUnusable` for a folder of which vLLM cannot make the processor."""
+    if not has_processor(name, folder):
+        raise CheckpointUnusable(
+            f"{name}: there is no {PREPROCESSOR}, which vLLM needs: add that of the checkpoint's"
+            " base model."
+        )
+
+
 def pixel_bounds(
     name: str, folder: Path, arithmetic: Mapping[str, Any], default: PixelBounds
 ) -> PixelBounds:

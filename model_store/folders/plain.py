@@ -29,6 +29,11 @@ from model_store.networks.architecture import Architecture
 from model_store.networks.catalogue import of_config
 
 CONFIG = "config.json"
+TORCH_REFUSES = (
+    "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they"
+    " were made from"
+)
+"""The consequence of quantised weights for the torch engine."""
 
 
 def describe_folder(

@@ -7,6 +7,7 @@ twice, and no file is read by one of the two alone.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
             f"{name}: config.json describes no network that can be built: {error}."
         ) from None
 
-    stored = _by_current_name(name, architecture, _stored_tensors(name, folder))
+    stored = _by_current_name(name, architecture, stored_tensors(name, folder))
     quantised = bool(quantization_of(folder, config))
     _refuse_wrapped(name, stored)
 
@@ -72,6 +73,11 @@ def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
     _refuse_differing_names(name, stored, expected, quantised=quantised, only_head=lacks_head)
     if not quantised:
         _refuse_differing_shapes(name, stored, expected)
+
+
+def count_parameters(name: str, folder: Path) -> int:
+    """Numbers in a folder's weights, by their headers; of quantised ones, those that are stored."""
+    return sum(math.prod(tensor.shape) for tensor in stored_tensors(name, folder))
 
 
 def weight_files(name: str, folder: Path) -> list[str]:
@@ -130,7 +136,8 @@ def _refuse_unread_files(name: str, present: Iterable[str], read: list[str], rea
             )
 
 
-def _stored_tensors(name: str, folder: Path) -> list[StoredTensor]:
+def stored_tensors(name: str, folder: Path) -> list[StoredTensor]:
+    """Every tensor of a folder's weights; raises `CheckpointUnusable`."""
     tensors = []
     for file in weight_files(name, folder):
         tensors += tensors_of_file(name, folder, file)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_store.golden import GOLDEN, GoldenPair, Side, read_golden
+from model_store.golden import UNREADABLE, GoldenPair, Side, read_golden, unreadable
 from service.wire import Pixels, ScoreCall, Scored, WireItem, WorkerInfo
 from service.worker.engines.base import CannotLoad, Engine
 
@@ -26,10 +26,8 @@ def golden_pairs(folder: Path) -> list[GoldenPair]:
     unreadable."""
     try:
         return read_golden(folder)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise CannotLoad(
-            f"{folder.name}: {GOLDEN} or one of its pictures cannot be read."
-        ) from None
+    except UNREADABLE:
+        raise CannotLoad(unreadable(folder)) from None
 
 
 def allowed_drift(info: WorkerInfo, tolerance: float | None) -> float:

@@ -19,6 +19,7 @@ from huggingface_hub import constants
 
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.golden import read_golden
+from model_store.inspection.inspection import find, inspect_checkpoint
 from model_store.manifest import CheckpointUnusable
 from tests.conftest import TINY, free_port, running
 
@@ -161,6 +162,26 @@ def test_only_the_files_that_serving_reads_are_pulled(hub: Hub, tmp_path: Path) 
 
     unwanted = ("README.md", ".bin", ".gitattributes")
     assert not [path for path in hub.requested if path.endswith(unwanted)]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_description_needs_no_weights_of_a_hub(
+    hub: Hub, tmp_path: Path, *, published: bool
+) -> None:
+    if published:
+        publish(hub)
+    checkpoint = find(MODEL, revision=COMMIT, cache=tmp_path / "cache")
+    assert not [path for path in hub.requested if path.endswith(".safetensors")]
+
+    inspection = inspect_checkpoint(checkpoint)
+    assert inspection.weights is None
+    assert inspection.weights_refusal
+    assert inspection.family == "gmr"
+    assert inspection.golden_pairs == (len(read_golden(TINY)) if published else 0)
+    assert pull(tmp_path).folder == checkpoint.folder
+    described = inspect_checkpoint(find(MODEL, revision=COMMIT, cache=tmp_path / "cache"))
+    assert described.weights
+    assert described.digest == pull(tmp_path).digest
 
 
 def test_its_digest_is_that_of_the_same_files_in_a_folder(hub: Hub, tmp_path: Path) -> None:

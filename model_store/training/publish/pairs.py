@@ -58,7 +58,7 @@ def logits_of(
     row = score_row(network, family.readout, family.label_ids)
     found: list[float] = []
     for pair in pairs:
-        inputs = _inputs(network, checkpoint, pair)
+        inputs = inputs_of(network, checkpoint, pair)
         if by_score_row:
             # the network without the head of its vocabulary
             output = network.model(**inputs, use_cache=False)
@@ -78,7 +78,8 @@ def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:
     return loop.logit(pair.instruction, _loaded(pair.query), _loaded(pair.document), frugal=True)
 
 
-def _inputs(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> dict[str, Tensor]:
+def inputs_of(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> dict[str, Tensor]:
+    """A pair as transformers' network takes it, on the network's device."""
     family, tower = checkpoint.family, checkpoint.architecture.vision
     ids = torch.tensor([prompt_of(family, pair).ids])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

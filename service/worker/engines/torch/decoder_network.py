@@ -17,16 +17,11 @@ from transformers.utils.logging import disable_progress_bar
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.prompt import Image, Segment
-from model_store.folders.plain import refuse_quantised
+from model_store.folders.plain import TORCH_REFUSES, refuse_quantised
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.score_head import score_head
 from service.wire import Pixels
 from service.worker.engines.torch.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
-
-_OTHER_ENGINE = (
-    "which the torch engine does not run: set RERANK_ENGINE=vllm, or serve the checkpoint that they"
-    " were made from"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ class DecoderNetwork:
     def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
         """transformers' model of the folder, with every tensor read, in the requested dtype."""
         disable_progress_bar()
-        refuse_quantised(checkpoint.name, checkpoint.folder, _OTHER_ENGINE)
+        refuse_quantised(checkpoint.name, checkpoint.folder, TORCH_REFUSES)
         model, report = checkpoint.decoder.model_class().from_pretrained(
             checkpoint.folder,
             dtype=dtype,

@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from model_store.checkpoint import Adapter, Checkpoint
-from model_store.folders.image_processor import PREPROCESSOR, has_processor
+from model_store.folders.image_processor import refuse_without_processor
 from model_store.folders.vllm_overrides import vllm_overrides
 from service.worker.engines.base import CannotLoad
 from service.worker.settings import ENGINE_PREFIX
@@ -152,13 +152,11 @@ def engine_arguments(
 ) -> Any:
     """vLLM's `AsyncEngineArgs` from fixed arguments, `chosen` ones and defaults.
 
-    `kind` is that class. Raises `CannotLoad` for arguments that cannot be.
+    `kind` is that class. Raises `CannotLoad` for arguments that cannot be, and
+    `CheckpointUnusable` for a folder that vLLM cannot read.
     """
-    if checkpoint.family.images and not has_processor(checkpoint.name, checkpoint.folder):
-        raise CannotLoad(
-            f"{checkpoint.name}: there is no {PREPROCESSOR}, which vLLM needs: add that of the"
-            " checkpoint's base model."
-        )
+    if checkpoint.family.images:
+        refuse_without_processor(checkpoint.name, checkpoint.folder)
     known = {field.name for field in dataclasses.fields(kind)}
     fixed = _fixed(checkpoint, adapters, on_cpu=on_cpu)
     for name in fixed.keys() - known:

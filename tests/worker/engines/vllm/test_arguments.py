@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from model_store.checkpoint import Adapter, resolve
+from model_store.manifest import CheckpointUnusable
 from service.worker.app import create_worker
 from service.worker.engines.base import CannotLoad
 from service.worker.engines.loading import create_engine
@@ -199,7 +200,8 @@ def test_an_adapter_of_a_rank_that_vllm_lacks_is_refused() -> None:
 def test_a_folder_that_vllm_cannot_make_a_processor_of_is_refused(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "mine", Layout(processor="none"))
     with pytest.raises(
-        CannotLoad, match=r"^mine: there is no preprocessor_config\.json, which vLLM needs: "
+        CheckpointUnusable,
+        match=r"^mine: there is no preprocessor_config\.json, which vLLM needs: ",
     ):
         engine_arguments(Arguments, resolve(str(folder)), [], {}, on_cpu=True)
 

@@ -1,0 +1,1 @@
+"""Descriptions of a model before it is served, and golden pairs for a model that has none."""

@@ -115,7 +115,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, named: bool = False) -> Inspec
     Raises `CheckpointUnusable` for a checkpoint that `gmr serve` refuses.
     """
     manifest, family = checkpoint.manifest, checkpoint.family
-    folder, rules = checkpoint.folder, family.images
+    folder = checkpoint.folder
     reason, others = _recognition(checkpoint, named=named)
     weights, refusal = _weights(checkpoint)
     _ = checkpoint.transform  # an unknown one is refused
@@ -140,10 +140,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, named: bool = False) -> Inspec
         max_query_images=family.query_side.max_images,
         max_document_images=family.document_side.max_images,
         max_tokens=manifest.max_tokens,
-        images=rules
-        and ReadImages(
-            rules.cell, rules.min_pixels, rules.max_pixels, rules.max_pixels // rules.cell**2
-        ),
+        images=_read_images(checkpoint),
         assumed=_assumed(checkpoint),
         golden_pairs=_golden_pairs(folder),
         engines=engine_refusals(checkpoint),
@@ -151,6 +148,14 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, named: bool = False) -> Inspec
         weights=weights,
         weights_refusal=refusal,
     )
+
+
+def _read_images(checkpoint: Checkpoint) -> ReadImages | None:
+    rules = checkpoint.family.images
+    if rules is None:
+        return None
+    most = rules.max_pixels // rules.cell**2
+    return ReadImages(rules.cell, rules.min_pixels, rules.max_pixels, most)
 
 
 def _holds_weights(folder: Path) -> bool:

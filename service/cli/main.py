@@ -21,6 +21,7 @@ from model_store.commands import train as training
 from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
 from service.cli.bulk.command import bulk
+from service.cli.doctor.command import doctor
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
 from service.cli.rerank import rerank
@@ -148,6 +149,7 @@ def worker(
 
 app.command()(rerank)
 app.command()(bulk)
+app.command()(doctor)
 instructions.register(app)
 app.add_typer(keys)
 app.command("settings")(print_settings)

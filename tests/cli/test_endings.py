@@ -64,6 +64,7 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
     "mine": ("nowhere.jsonl", "out.jsonl", "--corpus", "nowhere.jsonl", "--margin", "0.1"),
     "train": ("nowhere.yaml",),
     "ablate": ("--base", "nothing", "--output", "out"),
+    "doctor": ("--url", "http://127.0.0.1:1"),
     "eval": ("gmr-tiny", "nowhere/results.json"),
     "publish": ("nothing", "run", "out"),
     "models inspect": ("nothing",),

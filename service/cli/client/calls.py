@@ -120,7 +120,7 @@ class Service:
             try:
                 response, content = await self._send(method, path, body, content_type)
             except httpx.TransportError as error:
-                failure = self._unreachable(error)
+                failure = self.unreachable(error)
                 if not self._has_answered or isinstance(error, httpx.UnsupportedProtocol):
                     raise failure from None
                 wait = None
@@ -179,7 +179,8 @@ class Service:
             message += " Set RERANK_KEY, or give --key-file."
         return Refused(status, str(body.get("code", "")), message, _places(body.get("errors")))
 
-    def _unreachable(self, error: httpx.TransportError) -> CannotCall:
+    def unreachable(self, error: httpx.TransportError) -> CannotCall:
+        """The failure of a connection, as a sentence."""
         url = self.url
         if isinstance(error, httpx.ReadTimeout):
             return CannotCall(f"{url} did not answer in time.")

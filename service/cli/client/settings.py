@@ -22,11 +22,14 @@ class ClientSettings(BaseSettings):
         None,
         max_length=2_048,
         description=(
-            f"URL of the service that `gmr rerank` and `gmr bulk` call; default: {DEFAULT_URL}."
+            "URL of the service that `gmr rerank`, `gmr bulk` and `gmr doctor` call; default:"
+            f" {DEFAULT_URL}."
         ),
     )
     key: SecretStr | None = Field(
-        None, max_length=4_096, description="API key that `gmr rerank` and `gmr bulk` send."
+        None,
+        max_length=4_096,
+        description="API key that `gmr rerank`, `gmr bulk` and `gmr doctor` send.",
     )
     key_file: Path | None = Field(
         None, description="File with that key, which is read in place of RERANK_KEY."

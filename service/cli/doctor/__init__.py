@@ -1,0 +1,1 @@
+"""`gmr doctor`: checks of a running service, from outside, as any client makes them."""

@@ -1,0 +1,1 @@
+"""A reranker as sentence-transformers saves it: modules, prompts, and a chat template."""

@@ -14,6 +14,7 @@ from model_store.families.family import FamilyKind
 from model_store.families.gmr import Gmr
 from model_store.families.mxbai_rerank_v2 import MxbaiRerankV2
 from model_store.families.qwen3_reranker import Qwen3Reranker
+from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.families.readout import ReadOut
 from model_store.families.recognition import FolderFacts, Recognition
 from model_store.families.zerank import Zerank
@@ -22,6 +23,7 @@ from model_store.manifest import CheckpointUnusable, Manifest
 _ALL: tuple[FamilyKind, ...] = (
     Gmr,
     Qwen3Reranker,
+    Qwen3VLReranker,
     MxbaiRerankV2,
     Zerank,
     BgeRerankerV2Gemma,

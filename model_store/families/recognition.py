@@ -81,6 +81,9 @@ class Description:
     max_tokens: int
     pixels: PixelBounds | None
     """Bounds on an image's area where the folder's processor states none; None: text only."""
+    most_pixels: int | None = None
+    """The largest area of an image that the folder's processor may state; None: that of
+    `pixels`."""
     read_out: str = ""
     transform: str = "sigmoid"
     stated: frozenset[str] = frozenset()

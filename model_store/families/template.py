@@ -43,6 +43,8 @@ class ImageTemplate:
     """Pixels of an image token's side."""
     pixels: PixelBounds
     """Bounds on an image's area where a checkpoint states none."""
+    most_pixels: int | None = None
+    """The largest area that a checkpoint may state; None: that of `pixels`."""
 
 
 class TemplateFamily:
@@ -131,6 +133,7 @@ class TemplateFamily:
             default_instruction=cls.default_instruction,
             max_tokens=cls.default_max_tokens,
             pixels=cls.image_template.pixels if cls.image_template else None,
+            most_pixels=cls.image_template.most_pixels if cls.image_template else None,
             transform=cls.default_transform,
         )
 

@@ -61,14 +61,21 @@ def refuse_without_processor(name: str, folder: Path) -> None:
 
 
 def pixel_bounds(
-    name: str, folder: Path, arithmetic: Mapping[str, Any], default: PixelBounds
+    name: str,
+    folder: Path,
+    arithmetic: Mapping[str, Any],
+    default: PixelBounds,
+    *,
+    most_pixels: int | None = None,
 ) -> PixelBounds:
     """The smallest and the largest area of an image in pixels, as the checkpoint states them.
 
     `arithmetic` are the settings of the processor that is computed here. `default` stands in for a
-    bound that is not stated; its largest area is the largest that the family's authors read. Raises
-    `CheckpointUnusable` that names the file and the setting which cannot be followed.
+    bound that is not stated; `most_pixels`, or else its largest area, is the largest that the
+    family's authors read. Raises `CheckpointUnusable` that names the file and the setting which
+    cannot be followed.
     """
+    most = most_pixels or default.max_pixels
     file_settings = image_settings(name, folder)
     if file_settings is None:
         return default
@@ -90,12 +97,11 @@ def pixel_bounds(
         raise CheckpointUnusable(
             f"{name}: by {file} min_pixels is {smallest}, more than max_pixels, {largest}."
         )
-    if smallest > default.max_pixels:
+    if smallest > most:
         raise CheckpointUnusable(
-            f"{name}: by {file} min_pixels is {smallest}, and pictures are read at"
-            f" {default.max_pixels} at most."
+            f"{name}: by {file} min_pixels is {smallest}, and pictures are read at {most} at most."
         )
-    return PixelBounds(min_pixels=smallest, max_pixels=min(largest, default.max_pixels))
+    return PixelBounds(min_pixels=smallest, max_pixels=min(largest, most))
 
 
 def _area(

@@ -58,7 +58,9 @@ def describe_folder(
     described, tower = kind.describe(facts), of_config(name, config).vision
     bounds = described.pixels
     if bounds is not None and tower is not None:
-        bounds = pixel_bounds(name, folder, tower.processor, bounds)
+        bounds = pixel_bounds(
+            name, folder, tower.processor, bounds, most_pixels=described.most_pixels
+        )
 
     try:
         files = digest_files(folder, files_read(folder))

@@ -47,6 +47,11 @@ class VisionSizes:
     """Numbers of a patch: its pixels, colours and frames."""
     merged: int
     """Patches that become one token."""
+    mlp_matrices: int = 3
+    """Matrices of a layer's MLP: three where it is gated, else two."""
+    deepstack: int = 0
+    """Layers of the language model after which further maps of the images are added to the hidden
+    states of their tokens: each has a merger of its own."""
 
     @property
     def token_pixels(self) -> int:
@@ -80,9 +85,11 @@ class VisionTower(Protocol):
         ...
 
     def embed(self, module: Any, patches: Tensor, grids: Tensor) -> Tensor:
-        """Embeddings of images as a prompt takes them, `[tokens of all, hidden]`.
+        """Embeddings of images as a prompt takes them, `[tokens of all, values]`.
 
-        `patches` has those of all images in order, and `grids` is `[images, 3]`.
+        A token's values are its embedding, and then its maps for the first layers where the network
+        has a deepstack, `hidden` values each. `patches` has those of all images in order, and
+        `grids` is `[images, 3]`.
         """
         ...
 

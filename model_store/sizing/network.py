@@ -48,14 +48,17 @@ class VisionCost:
 
         linear = 2 * (sizes.patch_values * sizes.width + sizes.layers * self._layer_weights())
         attention = 4 * sizes.width * attended
-        return patches * (linear + attention) + tokens * 2 * self._merger_weights()
+        mergers = (1 + sizes.deepstack) * self._merger_weights()
+        return patches * (linear + attention) + tokens * 2 * mergers
 
     def step_values(self, tokens: int) -> int:
         """Numbers that a layer holds at once for so many tokens."""
-        return self.sizes.merged * tokens * (3 * self.sizes.inner + 4 * self.sizes.width)
+        inner = self.sizes.mlp_matrices * self.sizes.inner
+        return self.sizes.merged * tokens * (inner + 4 * self.sizes.width)
 
     def _layer_weights(self) -> int:
-        return 4 * self.sizes.width**2 + 3 * self.sizes.width * self.sizes.inner
+        sizes = self.sizes
+        return 4 * sizes.width**2 + sizes.mlp_matrices * sizes.width * sizes.inner
 
     def _merger_weights(self) -> int:
         """Weights of the MLP that turns merged patches into a token."""

@@ -18,6 +18,9 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLVisionModel,
 )
 from typer.testing import CliRunner
 
@@ -26,6 +29,7 @@ from model_store.sizing.network import ImagesNotRead, UnknownNetwork, network_co
 from model_store.sizing.plan import GPUS, Assumptions, Load, plan
 from service.cli.main import app
 from tests.conftest import TINY
+from tests.qwen3_vl import TEXT, VISION
 
 PAGE = Path("docs/sizing.md")
 
@@ -43,7 +47,13 @@ def test_parameters_are_those_of_table_4(model: str, billions: float) -> None:
 
 @pytest.mark.parametrize(
     ("model", "billions"),
-    [("qwen3-reranker-0.6b", 0.6), ("qwen3-reranker-4b", 4.0), ("qwen3-reranker-8b", 8.2)],
+    [
+        ("qwen3-reranker-0.6b", 0.6),
+        ("qwen3-reranker-4b", 4.0),
+        ("qwen3-reranker-8b", 8.2),
+        ("qwen3-vl-reranker-2b", 2.1),
+        ("qwen3-vl-reranker-8b", 8.8),
+    ],
 )
 def test_parameters_are_those_that_the_models_are_named_by(model: str, billions: float) -> None:
     assert network_cost(model).parameters / 1e9 == pytest.approx(billions, abs=0.05)
@@ -58,7 +68,11 @@ def test_parameters_are_those_that_transformers_makes(model: str) -> None:
 
 def network_on_meta(published: Any) -> PreTrainedModel:
     config = AutoConfig.for_model(**published)
-    classes = {"qwen2_5_vl": Qwen2_5_VLForConditionalGeneration, "qwen3": Qwen3ForCausalLM}
+    classes = {
+        "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
+        "qwen3": Qwen3ForCausalLM,
+        "qwen3_vl": Qwen3VLForConditionalGeneration,
+    }
     with torch.device("meta"):
         network: PreTrainedModel = classes[config.model_type](config)
     network.tie_weights()
@@ -123,6 +137,22 @@ def test_an_images_operations_are_those_that_are_executed(
         tiny.model.visual(patches, grid_thw=torch.tensor([[1, side, side]]))
 
     counted = network_cost(str(TINY)).tower().operations(side * side // 4)
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+def test_operations_of_a_tower_with_a_deepstack_are_those_that_are_executed(
+    tmp_path: Path,
+) -> None:
+    vision = VISION | {"hidden_size": 128, "depth": 4, "deepstack_visual_indexes": [0, 1, 2]}
+    config = Qwen3VLConfig(text_config=TEXT, vision_config=vision, attn_implementation="eager")
+    config.architectures = ["Qwen3VLForConditionalGeneration"]
+    config.save_pretrained(tmp_path)
+    side = 16
+    tower = Qwen3VLVisionModel(config.vision_config)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        tower(torch.zeros(side * side, 3 * 2 * 16 * 16), grid_thw=torch.tensor([[1, side, side]]))
+
+    counted = network_cost(str(tmp_path)).tower().operations(side * side // 4)
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
 
 

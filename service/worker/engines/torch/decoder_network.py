@@ -21,7 +21,12 @@ from model_store.folders.plain import TORCH_REFUSES, refuse_quantised
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.score_head import score_head
 from service.wire import Pixels
-from service.worker.engines.torch.shared_prefix import ROW_TILE, Prefix, SharedPrefixDecoder
+from service.worker.engines.torch.shared_prefix import (
+    ROW_TILE,
+    Deepstack,
+    Prefix,
+    SharedPrefixDecoder,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ class DecoderNetwork:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
-        """Embeddings of each image as a prompt takes them, `[tokens, hidden]`."""
+        """Embeddings of each image as a prompt takes them, `[tokens, values]`."""
         tower, rules = self._architecture.vision, self._images
         assert tower is not None
         assert rules is not None
@@ -85,9 +90,9 @@ class DecoderNetwork:
         `images` has the embeddings of all images of the segment, by key.
         """
         positions, end = self._architecture.positions(segment, self._image_token)
-        embeddings, _ = self._embed_rows([segment], images)
+        embeddings, _, deepstack = self._embed_rows([segment], images)
         prefix = self._decoder.prefix(
-            embeddings, torch.from_numpy(positions)[:, None].to(self._device)
+            embeddings, torch.from_numpy(positions)[:, None].to(self._device), deepstack
         )
         return ReadPrefix(prefix, end)
 
@@ -102,9 +107,9 @@ class DecoderNetwork:
 
         `images` has the embeddings of all their images, by key.
         """
-        embeddings, lengths = self._embed_rows(suffixes, images, ROW_TILE)
+        embeddings, lengths, deepstack = self._embed_rows(suffixes, images, ROW_TILE)
         positions = self._positions(suffixes, prefix.end, embeddings.shape[1])
-        hidden = self._decoder.last_hidden(prefix.keys, embeddings, positions, lengths)
+        hidden = self._decoder.last_hidden(prefix.keys, embeddings, positions, lengths, deepstack)
         scores: list[float] = self._scores(hidden).tolist()
         return scores
 
@@ -158,11 +163,11 @@ class DecoderNetwork:
 
     def _embed_rows(
         self, segments: Sequence[Segment], images: Mapping[bytes, Tensor], tile: int = 1
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Deepstack | None]:
         """Embeddings of segments, with images in the place of placeholders, and their lengths.
 
         Returns `[segments, longest, hidden]`, padded on the right to a multiple of `tile`, and
-        `[segments]`.
+        `[segments]`; and the images' further maps, or None without any.
         """
         lengths = [len(segment.ids) for segment in segments]
         longest = max(lengths)
@@ -175,6 +180,12 @@ class DecoderNetwork:
         image_rows: list[Tensor] = []
         for segment in segments:
             image_rows += [images[image.key] for image in segment.images]
+        deepstack = None
         if image_rows:
-            embeddings[ids == self._image_token] = torch.cat(image_rows).to(embeddings.dtype)
-        return embeddings, torch.tensor(lengths, device=self._device)
+            assert self._image_token is not None
+            mask = torch.eq(ids, self._image_token)
+            values = torch.cat(image_rows).to(embeddings.dtype)
+            embedded, *maps = values.split(embeddings.shape[-1], dim=1)
+            embeddings[mask] = embedded
+            deepstack = Deepstack(mask, maps) if maps else None
+        return embeddings, torch.tensor(lengths, device=self._device), deepstack

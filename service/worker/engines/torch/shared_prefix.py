@@ -14,7 +14,7 @@ MLP of every position, although nothing reads those of any position but the last
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,23 @@ class Prefix:
         return self.layers[0][0].shape[2]
 
 
+@dataclass(frozen=True, slots=True)
+class Deepstack:
+    """Maps of images that are added to hidden states, one map after each of the first layers."""
+
+    mask: Tensor
+    """The positions of image tokens, `[rows, tokens]`."""
+    maps: Sequence[Tensor]
+    """A map for each layer, `[image tokens of all rows, hidden]`."""
+
+    def added(self, hidden: Tensor, layer: int) -> Tensor:
+        """The hidden states after a layer, with its map in place; hidden is `[rows, tokens,
+        hidden]`."""
+        if layer < len(self.maps):
+            hidden[self.mask] += self.maps[layer]
+        return hidden
+
+
 def padded_keys(prefix: int, suffix: int) -> int:
     """Keys that a candidate's attention is computed over, padding included.
 
@@ -60,12 +77,14 @@ class SharedPrefixDecoder:
     def __init__(self, model: Any, rotary: Callable[[Any, Tensor, Tensor], Rotary]) -> None:
         self._model, self._rotary = model, rotary
 
-    def prefix(self, embeddings: Tensor, positions: Tensor) -> Prefix:
+    def prefix(
+        self, embeddings: Tensor, positions: Tensor, deepstack: Deepstack | None = None
+    ) -> Prefix:
         """Read a prefix: embeddings `[1, tokens, hidden]`, positions `[axes, 1, tokens]`."""
         rotary = self._rotary(self._model, embeddings, positions)
         layers: list[tuple[Tensor, Tensor]] = []
         hidden = embeddings
-        for layer in self._model.layers:
+        for number, layer in enumerate(self._model.layers):
             normed = layer.input_layernorm(hidden)
             key, value = _keys_and_values(layer, normed, rotary)
             layers.append((key, value))
@@ -75,15 +94,22 @@ class SharedPrefixDecoder:
                 query = _queries(layer, normed, rotary)
                 attended = _attend(query, key, value, mask=None, causal=True)
                 hidden = _finish(layer, hidden, attended)
+                if deepstack:
+                    hidden = deepstack.added(hidden, number)
         return Prefix(layers)
 
     def last_hidden(
-        self, prefix: Prefix, embeddings: Tensor, positions: Tensor, lengths: Tensor
+        self,
+        prefix: Prefix,
+        embeddings: Tensor,
+        positions: Tensor,
+        lengths: Tensor,
+        deepstack: Deepstack | None = None,
     ) -> Tensor:
         """Final hidden state at each row's last position, `[rows, hidden]`.
 
         Takes rows padded on the right to a multiple of `ROW_TILE`: embeddings `[rows, longest,
-        hidden]`, positions `[axes, rows, longest]`, lengths `[rows]`.
+        hidden]`, positions `[axes, rows, longest]`, lengths `[rows]`. No row ends in an image.
         """
         rotary = self._rotary(self._model, embeddings, positions)
         rows, longest, _ = embeddings.shape
@@ -94,11 +120,13 @@ class SharedPrefixDecoder:
 
         hidden = embeddings
         *early, final = zip(self._model.layers, prefix.layers, strict=True)
-        for layer, shared in early:
+        for number, (layer, shared) in enumerate(early):
             normed = layer.input_layernorm(hidden)
             key, value = _joined(shared, _keys_and_values(layer, normed, rotary), padding)
             attended = _attend(_queries(layer, normed, rotary), key, value, mask=mask)
             hidden = _finish(layer, hidden, attended)
+            if deepstack:
+                hidden = deepstack.added(hidden, number)
 
         layer, shared = final
         normed = layer.input_layernorm(hidden)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Embeddings = dict[Image, "Tensor"]
 Encode = Callable[[Mapping[Image, bytes]], Coroutine[Any, Any, Embeddings]]
-"""From images and their rows of RGB bytes to their embeddings, `[tokens, hidden]` each."""
+"""From images and their rows of RGB bytes to their embeddings, `[tokens, values]` each."""
 
 
 class ImageEncoder:

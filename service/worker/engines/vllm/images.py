@@ -53,7 +53,7 @@ class EngineImages:
         return set(images) if missing and crowded else missing
 
     def split(self, images: Sequence[Image], embeddings: Tensor) -> dict[Image, Tensor]:
-        """Embeddings by image, from those of all images in one tensor, `[tokens, hidden]`."""
+        """Embeddings by image, from those of all images in one tensor, `[tokens, values]`."""
         parts = embeddings.split([self._rules.tokens(image) for image in images])
         return dict(zip(images, parts, strict=True))
 

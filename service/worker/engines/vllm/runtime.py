@@ -27,6 +27,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from model_store.checkpoint import Adapter, Checkpoint
 from model_store.families.prompt import Image, Prompt
+from model_store.folders.plain import read_config
 from service.observability.logs import log
 from service.observability.tracing import current_span, propagation_headers
 from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused
@@ -109,7 +110,7 @@ class VllmRuntime:
     async def encode(self, images: Mapping[Image, bytes]) -> dict[Image, Tensor]:
         """The embeddings of images given as rows of RGB bytes.
 
-        They are `[tokens, hidden]` each, in the engine's dtype.
+        They are `[tokens, values]` each, in the engine's dtype.
         """
         assert self._images is not None
         sizes = [(image.width, image.height) for image in images]
@@ -118,8 +119,8 @@ class VllmRuntime:
             encoding = self._llm.collective_rpc("gmr_encode", args=arguments)
             results = await self._unless_dead(encoding)
 
-        dtype, hidden, rows = results[0]
-        embeddings = torch.frombuffer(bytearray(rows), dtype=getattr(torch, dtype)).view(-1, hidden)
+        dtype, values, rows = results[0]
+        embeddings = torch.frombuffer(bytearray(rows), dtype=getattr(torch, dtype)).view(-1, values)
         return self._images.split(list(images), embeddings)
 
     async def logit(
@@ -196,12 +197,13 @@ class VllmRuntime:
             return None
 
         model = config.model_config
+        maps = 1 + tower.sizes(read_config(checkpoint.name, checkpoint.folder)).deepstack
         return EngineImages(
             tower,
             rules,
             self._llm.renderer.mm_processor_cache,
             cache_bytes=model.get_multimodal_config().mm_processor_cache_gb * 2**30,
-            token_bytes=model.get_hidden_size() * model.dtype.itemsize,
+            token_bytes=maps * model.get_hidden_size() * model.dtype.itemsize,
         )
 
 

@@ -35,7 +35,7 @@ class VisionExtension:
     ) -> tuple[str, int, bytes]:
         """Encode images given as (width, height) and rows of RGB bytes.
 
-        Returns dtype, hidden size, and the embeddings of all images, `[tokens, hidden]`.
+        Returns dtype, values of a token, and the embeddings of all images, `[tokens, values]`.
         """
         tower = by_name(architecture).vision
         assert tower is not None

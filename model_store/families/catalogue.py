@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_store.families.bge_reranker_v2_gemma import BgeRerankerV2Gemma
+from model_store.families.erank import ERank
 from model_store.families.family import FamilyKind
 from model_store.families.gmr import Gmr
 from model_store.families.mxbai_rerank_v2 import MxbaiRerankV2
@@ -27,6 +28,7 @@ _ALL: tuple[FamilyKind, ...] = (
     MxbaiRerankV2,
     Zerank,
     BgeRerankerV2Gemma,
+    ERank,
 )
 FAMILIES: Mapping[str, FamilyKind] = {kind.name: kind for kind in _ALL}
 

@@ -2,7 +2,8 @@
 
 Depends on names of labels and on arithmetic that arrays and numbers share; loads nothing.
 Invariant: a raw score is linear in the last hidden state, so a read-out is one row of weights, and
-every engine and trainer computes the score as the product with that row, in fp32.
+every engine and trainer computes the score as the product with that row, in fp32. `GeneratedScore`
+is the exception: the model writes the score as text.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
+
+from model_store.manifest import CheckpointUnusable
 
 _SEPARATOR = " - "
 SCORE_HEAD = "score head"
@@ -115,7 +118,41 @@ class ScoreHead:
         return {}
 
 
-ReadOut = LabelPair | SingleLabel | ScoreHead
+@dataclass(frozen=True, slots=True)
+class GeneratedScore:
+    """A whole number that the model writes after it has thought, times the number's probability.
+
+    The probability is the product of those of the tokens that wrote the number.
+    """
+
+    lowest: int
+    highest: int
+    max_tokens: int
+    """Tokens that the model may write for a pair, where the operator sets no other bound."""
+
+    @property
+    def name(self) -> str:
+        """The read-out as manifests state it."""
+        return f"generated {self.lowest}..{self.highest}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Empty: the number's tokens are found in the text."""
+        return ()
+
+    def combine(self, values: Sequence[Any]) -> NoReturn:
+        """Raise `CheckpointUnusable`: no row of weights gives this score."""
+        raise CheckpointUnusable(
+            f"The score {self.name} is written as text, and no row of weights gives it: such models"
+            " are served, not trained or published here."
+        )
+
+    def vllm_classifier(self) -> dict[str, Any]:
+        """Empty: vLLM generates text."""
+        return {}
+
+
+ReadOut = LabelPair | SingleLabel | ScoreHead | GeneratedScore
 
 
 @dataclass(frozen=True, slots=True)

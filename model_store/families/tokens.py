@@ -1,10 +1,11 @@
 """Literal tokenization: no text that a user can type becomes a control token.
 
 Depends on the tokenizer file, not on prompts. Invariant: `encode` never returns the id of an added
-token, and `control` returns nothing else. Two kinds of added token are text and no control tokens:
-the unknown token, which stands for characters without a token, and runs of blanks. Hugging Face's
-own switches do not guarantee this (`split_special_tokens` still parses added tokens that are not
-flagged special, such as `<tool_call>`), so the added tokens are taken out of the pipeline that
+token, and `control` returns nothing else. Three kinds of added token are text and no control
+tokens: the unknown token, which stands for characters without a token, runs of blanks, and pieces
+of the model's own vocabulary that are not flagged special, such as Gemma's `<table>`. Hugging
+Face's own switches do not guarantee this (`split_special_tokens` still parses added tokens that are
+not flagged special, such as `<tool_call>`), so the added tokens are taken out of the pipeline that
 reads user text, and out of its vocabulary, where some models would find them as pieces of a text.
 """
 
@@ -66,17 +67,17 @@ class LiteralTokenizer:
         try:
             spec = json.loads(serialized)
             self._controls: dict[str, int] = {}
-            blanks = []
+            texts = []
             for token in spec["added_tokens"]:
-                if _is_blank(token["content"]):
-                    blanks.append(token)
+                if _is_text(token, spec["model"]["vocab"]):
+                    texts.append(token)
                 else:
                     self._controls[token["content"]] = token["id"]
 
             self._size = _size(spec)
             self.post_processor: Mapping[str, Any] | None = spec["post_processor"]
             _take_out(spec["model"], self._controls)
-            spec["added_tokens"] = blanks
+            spec["added_tokens"] = texts
             spec["post_processor"] = None
             self._pipeline = parse(json.dumps(spec))
         except Exception as error:  # `tokenizers` raises no narrower kind
@@ -100,7 +101,7 @@ class LiteralTokenizer:
 
     @property
     def controls(self) -> dict[str, int]:
-        """Every added token and its id, without runs of blanks."""
+        """Every added token and its id, without those that are text."""
         return dict(self._controls)
 
     def control(self, token: str) -> int:
@@ -216,9 +217,18 @@ class LiteralTokenizer:
         return size * len(sample) // len(sample.encode("utf-8", "surrogatepass"))
 
 
-def _is_blank(content: str) -> bool:
-    """True for a run of spaces, line breaks or SentencePiece's spaces, as some vocabularies add."""
-    return bool(content) and not content.replace(_SPACE, " ").strip()
+def _is_text(token: Mapping[str, Any], vocabulary: object) -> bool:
+    """True for an added token that stands for text and controls nothing.
+
+    Such are runs of spaces, line breaks or SentencePiece's spaces, and pieces of the model's own
+    vocabulary that are not flagged special, as `<table>` is in Gemma's.
+    """
+    content = token["content"]
+    if content and not content.replace(_SPACE, " ").strip():
+        return True
+    if token.get("special") or not isinstance(vocabulary, Mapping):
+        return False
+    return bool(vocabulary.get(content) == token["id"])
 
 
 def _size(spec: Mapping[str, Any]) -> int:

@@ -13,6 +13,7 @@ from service.wire import ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
 from tests.text_decoders import RERANKERS, AuthorsScorer, write_reranker
 from tests.worker.calls import verdicts
+from tests.worker.engines.vllm.scores import scores_of_vllm
 
 INSTRUCTIONS = ("", "Find the passage that answers.")
 QUERY = "how do I sort a list?"
@@ -67,3 +68,23 @@ async def test_torch_gives_the_authors_scores(folders: Mapping[str, Path], famil
         assert logits == pytest.approx(expected, abs=1e-4)
         assert len(set(logits)) == len(DOCUMENTS)
     await engine.close()
+
+
+@pytest.fixture(scope="module")
+def by_vllm(
+    folders: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, list[float]]:
+    """vLLM's raw score of each document with the second instruction, by folder."""
+    pairs = [[INSTRUCTIONS[1], QUERY, document] for document in DOCUMENTS]
+    task = {str(folder): pairs for folder in folders.values()}
+    return scores_of_vllm(tmp_path_factory.mktemp("vllm"), task)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", RERANKERS)
+def test_vllm_gives_the_authors_scores(
+    folders: Mapping[str, Path], by_vllm: Mapping[str, list[float]], family: str
+) -> None:
+    authors = AuthorsScorer(folders[family], family)
+    expected = authors.scores(INSTRUCTIONS[1], QUERY, DOCUMENTS)
+    assert by_vllm[str(folders[family])] == pytest.approx(expected, abs=1e-3)

@@ -50,12 +50,11 @@ def describe_folder(
         )
     refuse_unloadable(name, folder, weights=weights)
 
-    config = read_config(name, folder)
-    facts = FolderFacts(name, folder, config, network_facts(name, folder))
+    facts = folder_facts(name, folder)
     kind = family_named(name, family) if family else recognise(facts)[0]
     refuse_other_network(name, folder, kind)
 
-    described, tower = kind.describe(facts), of_config(name, config).vision
+    described, tower = kind.describe(facts), of_config(name, facts.config).vision
     bounds = described.pixels
     if bounds is not None and tower is not None:
         bounds = pixel_bounds(
@@ -142,6 +141,11 @@ def refuse_other_network(name: str, folder: Path, kind: FamilyKind) -> None:
             f"{name}: the family {kind.name} runs on {' or '.join(kind.architectures)}, and"
             f" {CONFIG} describes {stored}."
         )
+
+
+def folder_facts(name: str, folder: Path) -> FolderFacts:
+    """A folder as families recognise it; raises `CheckpointUnusable`."""
+    return FolderFacts(name, folder, read_config(name, folder), network_facts(name, folder))
 
 
 def network_facts(name: str, folder: Path) -> NetworkFacts:

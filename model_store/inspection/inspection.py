@@ -16,7 +16,7 @@ from model_store.checkpoint import SHIPPED, Checkpoint, resolve, shipped
 from model_store.families.catalogue import family_of, recognitions
 from model_store.families.recognition import FolderFacts
 from model_store.folders.image_processor import image_settings
-from model_store.folders.plain import read_config
+from model_store.folders.plain import folder_facts, read_config
 from model_store.folders.weights import (
     count_parameters,
     quantization_of,
@@ -165,8 +165,7 @@ def _holds_weights(folder: Path) -> bool:
 
 
 def _facts(checkpoint: Checkpoint) -> FolderFacts:
-    config = read_config(checkpoint.name, checkpoint.folder)
-    return FolderFacts(checkpoint.name, checkpoint.folder, config)
+    return folder_facts(checkpoint.name, checkpoint.folder)
 
 
 def _recognition(checkpoint: Checkpoint, *, named: bool) -> tuple[str, dict[str, str]]:

@@ -20,6 +20,7 @@ from model_store.commands.options import Cache, Registry
 if TYPE_CHECKING:
     from model_store.checkpoint import Checkpoint
     from model_store.inspection.inspection import Inspection
+    from model_store.inspection.prompts import ShownPrompt
 
 _MAX_PAIRS = 256
 _HIDDEN_CHARACTERS = 16_000
@@ -137,7 +138,7 @@ def _show(inspection: Inspection) -> None:
     console = Console(highlight=False)
     rows = [(label, _printable(value)) for label, value in _rows(inspection)]
     prompts = [
-        (f"prompt: {shown.query} and {shown.document}", _printable(shown.text, lines=True))
+        (_title(shown, inspection), _printable(shown.text, lines=True))
         for shown in inspection.prompts
     ]
     if not console.is_terminal:
@@ -155,6 +156,13 @@ def _show(inspection: Inspection) -> None:
     console.print(table)
     for title, text in prompts:
         console.print(Panel(Text(text), title=title, title_align="left", expand=False))
+
+
+def _title(prompt: ShownPrompt, inspection: Inspection) -> str:
+    title = f"prompt: {prompt.query} and {prompt.document}"
+    if inspection.takes_instruction and not prompt.instruction:
+        title += ", without an instruction"
+    return title
 
 
 def _rows(shown: Inspection) -> Iterator[tuple[str, str]]:

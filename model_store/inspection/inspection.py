@@ -14,7 +14,6 @@ from typing import Any
 
 from model_store.checkpoint import SHIPPED, Checkpoint, resolve, shipped
 from model_store.families.catalogue import family_of, recognitions
-from model_store.families.recognition import FolderFacts
 from model_store.folders.image_processor import image_settings
 from model_store.folders.plain import folder_facts, read_config
 from model_store.folders.weights import (
@@ -164,14 +163,11 @@ def _holds_weights(folder: Path) -> bool:
     return any(any(folder.glob(f"*{suffix}")) for suffix in (WEIGHTS_SUFFIX, ".bin"))
 
 
-def _facts(checkpoint: Checkpoint) -> FolderFacts:
-    return folder_facts(checkpoint.name, checkpoint.folder)
-
-
 def _recognition(checkpoint: Checkpoint, *, named: bool) -> tuple[str, dict[str, str]]:
     """The reason for a checkpoint's family, and the reasons for others."""
     own = checkpoint.manifest.family
-    reasons = {kind.name: found.reason for kind, found in recognitions(_facts(checkpoint))}
+    facts = folder_facts(checkpoint.name, checkpoint.folder)
+    reasons = {kind.name: found.reason for kind, found in recognitions(facts)}
     reason = reasons.pop(own, "")
     if read_manifest(checkpoint.folder) is not None:
         reason = "its manifest says so"
@@ -185,7 +181,7 @@ def _assumed(checkpoint: Checkpoint) -> dict[str, Any]:
     if read_manifest(checkpoint.folder) is not None:
         return {}
 
-    manifest, facts = checkpoint.manifest, _facts(checkpoint)
+    manifest, facts = checkpoint.manifest, folder_facts(checkpoint.name, checkpoint.folder)
     described = family_of(manifest).describe(facts)
     assumed = {
         "template": manifest.template,

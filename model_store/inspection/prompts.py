@@ -26,6 +26,8 @@ class ShownPrompt:
 
     query: str
     document: str
+    instruction: bool
+    """False for the prompt of a call without one."""
     text: str
 
 
@@ -37,15 +39,28 @@ def modalities(family: Family, side: SideRules) -> list[str]:
 
 
 def shown_prompts(family: Family) -> list[ShownPrompt]:
-    """The prompt of the simplest pair, and that of a pair with an image, where images are read."""
+    """The prompt of the simplest pair, that of a pair with an image, where images are read, and
+    that without an instruction, where there is none by default."""
     shown: list[ShownPrompt] = []
+    takes_instruction = family.takes_instruction
     for query, document in _pairs(family):
-        items = [_item("document", document, family)]
-        instruction = ("{instruction}",)
-        (prompt,) = family.render(instruction, _item("query", query, family), items, truncate=False)
-        if isinstance(prompt, Prompt):
-            shown.append(ShownPrompt(query, document, _text(family, prompt)))
+        shown += _shown(family, query, document, instruction=takes_instruction)
+        if takes_instruction and not family.default_instruction and not shown[1:]:
+            shown += _shown(family, query, document, instruction=False)
     return shown
+
+
+def _shown(family: Family, query: str, document: str, *, instruction: bool) -> list[ShownPrompt]:
+    """One prompt; none where the family has none for such a pair."""
+    (prompt,) = family.render(
+        ("{instruction}" if instruction else "",),
+        _item("query", query, family),
+        [_item("document", document, family)],
+        truncate=False,
+    )
+    if not isinstance(prompt, Prompt):
+        return []
+    return [ShownPrompt(query, document, instruction, _text(family, prompt))]
 
 
 def _pairs(family: Family) -> Iterator[tuple[str, str]]:

@@ -65,7 +65,12 @@ def test_the_shipped_checkpoint_is_described_by_its_manifest() -> None:
 def test_the_prompt_is_shown_with_its_slots(plain: Path) -> None:
     (prompt,) = described(plain)["prompts"]
     body = "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}"
-    assert prompt == {"query": "text", "document": "text", "text": HEAD + body + TAIL}
+    assert prompt == {
+        "query": "text",
+        "document": "text",
+        "instruction": True,
+        "text": HEAD + body + TAIL,
+    }
 
 
 def test_an_images_place_is_shown_where_images_are_read() -> None:

@@ -34,6 +34,7 @@ COMPOSE_PROFILES=cpu
 # GMR_GPU_READ_ONLY=true
 # RERANK_MODEL=gmr-tiny
 # RERANK_MODEL_REVISION=
+# RERANK_MODEL_FAMILY=       of a folder without a manifest whose files do not tell
 # RERANK_REGISTRY=
 """
 

@@ -45,6 +45,7 @@ GATEWAY_SETS = {
 WORKER_SETS = {
     "model": "model",
     "model_revision": "model.hub.revision",
+    "model_family": "model.family",
     "model_cache": "model.download",
 }
 """Settings that the chart sets itself, with the values that they are set from."""

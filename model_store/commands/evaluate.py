@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from model_store.commands.console import check_writable, fail, misuse, progress, refusing
-from model_store.commands.options import Cache, Device, Model, Registry
+from model_store.commands.options import Cache, Device, Family, Model, Registry
 
 if TYPE_CHECKING:
     from model_store.checkpoint import Checkpoint
@@ -54,6 +54,7 @@ def evaluate(
     device: Annotated[Device, typer.Option(help="Device to score --rows on.")] = "auto",
     registry: Registry = None,
     cache: Cache = None,
+    family: Family = None,
 ) -> None:
     """Measure a checkpoint, query by query: on generated queries, or on rows of your own."""
     from model_store.checkpoint import resolve
@@ -66,7 +67,7 @@ def evaluate(
     check_writable(output)
 
     with refusing(CheckpointUnusable, DataError, ResultsUnusable):
-        checkpoint = resolve(model, cache=cache, registry=registry)
+        checkpoint = resolve(model, cache=cache, registry=registry, family=family)
         if rows is None:
             results = _measure_cells(checkpoint, queries or _QUERIES)
             write_results(output, results)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from model_store.commands.console import fail, misuse, progress, refusing
-from model_store.commands.options import Cache, Registry
+from model_store.commands.options import Cache, Family, Registry, Revision
 
 if TYPE_CHECKING:
     from model_store.checkpoint import Checkpoint
@@ -31,19 +31,6 @@ Inspected = Annotated[
     typer.Argument(
         help="A name that ships, a folder, NAME@production, or the id of a hub model.",
         metavar="FOLDER|HUB-ID",
-    ),
-]
-Revision = Annotated[
-    str | None,
-    typer.Option(envvar="RERANK_MODEL_REVISION", help="Commit of a hub model, 40 hex digits."),
-]
-FamilyName = Annotated[
-    str | None,
-    typer.Option(
-        "--family",
-        envvar="RERANK_MODEL_FAMILY",
-        help="Model family of a folder without a manifest, where its files do not tell.",
-        metavar="NAME",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the description as JSON.")]
@@ -74,7 +61,7 @@ def inspect(
     model: Inspected,
     *,
     revision: Revision = None,
-    family: FamilyName = None,
+    family: Family = None,
     golden: Golden = None,
     output: Output = None,
     device: ReferenceDevice = "cpu",

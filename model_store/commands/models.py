@@ -14,7 +14,7 @@ import typer
 
 from model_store.commands.console import misuse, progress, refusing
 from model_store.commands.inspect import inspect
-from model_store.commands.options import Cache, Model, Registry
+from model_store.commands.options import Cache, Family, Model, Registry, Revision
 
 if TYPE_CHECKING:
     from model_store.registry.channels import Promotion
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
 Name = Annotated[str, typer.Argument(help="The model's name in the registry.")]
 Channel = Annotated[str, typer.Option(help="Channel, such as production or staging.")]
-Revision = Annotated[
-    str | None,
-    typer.Option(envvar="RERANK_MODEL_REVISION", help="Commit of a hub model, 40 hex digits."),
-]
 
 models = typer.Typer(
     name="models",
@@ -119,6 +115,7 @@ def pull(
     registry: Registry = None,
     cache: Cache = None,
     revision: Revision = None,
+    family: Family = None,
 ) -> None:
     """Download a version, or a hub model at a commit, verify it, and print its folder."""
     from model_store.checkpoint import resolve
@@ -128,7 +125,7 @@ def pull(
 
     with refusing(CheckpointUnusable):
         if not is_reference(model):
-            typer.echo(resolve(model, revision=revision, cache=cache).folder)
+            typer.echo(resolve(model, revision=revision, cache=cache, family=family).folder)
             return
 
         storage, version = _find(model, registry)

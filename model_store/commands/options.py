@@ -34,6 +34,19 @@ Model = Annotated[
     str,
     typer.Argument(help="A name that ships, a folder, NAME@production, or NAME@sha256:..."),
 ]
+Family = Annotated[
+    str | None,
+    typer.Option(
+        "--family",
+        envvar="RERANK_MODEL_FAMILY",
+        help="Model family of a model without a manifest, where its files do not tell.",
+        metavar="NAME",
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(envvar="RERANK_MODEL_REVISION", help="Commit of a hub model, 40 hex digits."),
+]
 Registry = Annotated[
     str | None,
     typer.Option(

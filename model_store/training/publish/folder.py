@@ -18,6 +18,7 @@ from typing import Any
 from model_store.checkpoint import Checkpoint
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
 from model_store.families.tokens import TOKENIZER_FILE
+from model_store.folders.chat_template import CHAT_TEMPLATE
 from model_store.folders.image_processor import PREPROCESSOR, image_settings
 from model_store.folders.plain import refuse_quantised
 from model_store.golden import GOLDEN
@@ -27,11 +28,10 @@ from model_store.training.publish.pairs import PublishRefused
 
 CARD = "MODEL_CARD.md"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
-_TEMPLATE = "chat_template.jinja"
 _READ_BY_ENGINES = (
     TOKENIZER_FILE,
     _TOKENIZER_CONFIG,
-    _TEMPLATE,
+    CHAT_TEMPLATE,
     "special_tokens_map.json",
     "added_tokens.json",
     "video_preprocessor_config.json",
@@ -98,10 +98,10 @@ def refuse_unless_servable(base: Checkpoint) -> None:
 
     # engines load a processor for images, which needs a chat template
     needed = base.family.images is not None
-    if needed and not (base.folder / _TEMPLATE).is_file() and not _template_in_json(base):
+    if needed and not (base.folder / CHAT_TEMPLATE).is_file() and not _template_in_json(base):
         raise PublishRefused(
             f"{base.name} has no chat template: what is made of it could not be served. Add"
-            f" the {_TEMPLATE} of {base.architecture.name} to it."
+            f" the {CHAT_TEMPLATE} of {base.architecture.name} to it."
         )
 
 
@@ -118,8 +118,8 @@ def copy_reading(base: Checkpoint, folder: Path) -> None:
     if not (folder / TOKENIZER_FILE).exists():
         (folder / TOKENIZER_FILE).write_text(serialized_from_parts(base.folder), encoding="utf-8")
     template = _template_in_json(base)
-    if template and not (folder / _TEMPLATE).exists():
-        (folder / _TEMPLATE).write_text(template, encoding="utf-8")
+    if template and not (folder / CHAT_TEMPLATE).exists():
+        (folder / CHAT_TEMPLATE).write_text(template, encoding="utf-8")
 
     tower, bounds = base.architecture.vision, base.manifest.pixels
     if tower is None or bounds is None:
@@ -177,7 +177,15 @@ def seal(
 def described_as(manifest: Manifest) -> dict[str, Any]:
     """The fields of a manifest that describe how a pair is read, for another manifest."""
     return manifest.model_dump(
-        include={"family", "template", "default_instruction", "max_tokens", "pixels", "read_out"}
+        include={
+            "family",
+            "template",
+            "default_instruction",
+            "max_tokens",
+            "pixels",
+            "read_out",
+            "transform",
+        }
     )
 
 

@@ -7,7 +7,7 @@ tolerance.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from model_store.training.publish.pairs import PublishRefused
 PARITY = "parity.json"
 TOLERANCE = 1e-3
 """In logits, between two ways that use the same weights in fp32."""
+PREDICT_TOLERANCE = 1e-4
+"""In logits, between the service's own arithmetic and that of sentence-transformers."""
 ROUNDING = {"float32": TOLERANCE, "bfloat16": 0.25, "float16": 0.05}
 """In logits, between weights as they were merged and as they are stored. A bfloat16 has 8 bits, and
 thousands of weights are each rounded to half of the last one. This is the cost of half precision,
@@ -34,7 +36,11 @@ WAYS = {
         "the published folder by the loop of model cards: chat template, processor, whole"
         " vocabulary, fp32"
     ),
+    "sentence-transformers": (
+        "the published folder by `CrossEncoder.predict` of sentence-transformers, fp32"
+    ),
     "vllm": "the published folder by vLLM's pooling runner, fp32",
+    "vllm serve": "the published folder by vLLM's server, started as the model card says, fp32",
 }
 
 
@@ -47,6 +53,8 @@ class Parity:
     logits: dict[str, list[float]] = field(default_factory=dict)
     deviations: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     """By way: the way it was compared with, the largest deviation, the tolerance."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Versions of programs that computed logits, by name."""
 
     def add(
         self,
@@ -73,7 +81,7 @@ class Parity:
                 )
         self.deviations[way] = (against, max(distances), tolerance)
 
-    def write(self, folder: Path, versions: Mapping[str, str]) -> None:
+    def write(self, folder: Path) -> None:
         """Write the record into a folder."""
         deviations = {}
         for way, (against, largest, tolerance) in self.deviations.items():
@@ -89,7 +97,7 @@ class Parity:
             "ways": {way: WAYS[way] for way in self.logits},
             "deviations": deviations,
             "pairs": pairs,
-            "versions": dict(versions),
+            "versions": dict(self.versions),
         }
         (folder / PARITY).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

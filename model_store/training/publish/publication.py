@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ from model_store.golden import GoldenPair, write_golden
 from model_store.training.publish.adapters import apply_adapter, load_base, write_today
 from model_store.training.publish.folder import copy_reading
 from model_store.training.publish.job import DTYPES, PublishJob
-from model_store.training.publish.other_engine import vllm_logits_of
+from model_store.training.publish.other_engines.cross_encoder import predicted_logits
+from model_store.training.publish.other_engines.vllm_offline import vllm_logits_of
+from model_store.training.publish.other_engines.vllm_server import served_logits
 from model_store.training.publish.pairs import PublishRefused, logits_of, model_card_logit
-from model_store.training.publish.parity import ROUNDING, Parity
+from model_store.training.publish.parity import PREDICT_TOLERANCE, ROUNDING, Parity
+from model_store.training.publish.portable import is_portable, vllm_command, write_portable
 
 Report = Callable[[str], None]
 """Takes a line on each stage."""
@@ -39,6 +43,11 @@ class Publication:
     parity: Parity
     draft: Path
     report: Report
+
+    @property
+    def published(self) -> Checkpoint:
+        """The draft as the checkpoint that it becomes where the adapter is merged."""
+        return replace(self.target, name=self.job.name, folder=self.draft)
 
     def score_adapter(self) -> Any:
         """The base with the adapter applied, after both were scored."""
@@ -82,6 +91,8 @@ class Publication:
             config.dtype = DTYPES[dtype]
         network.save_pretrained(self.draft)
         copy_reading(self.job.base, self.draft)
+        if is_portable(self.target):
+            write_portable(self.target, self.draft)
 
         for parameter in network.parameters():
             parameter.data = parameter.data.float()
@@ -90,13 +101,14 @@ class Publication:
         del network, adapted
 
         self.report("reading it again")
-        published = replace(self.target, name=self.job.name, folder=self.draft)
-        reread = load_base(published, self.job.device)
+        reread = load_base(self.published, self.job.device)
         found = self._logits(reread, by_score_row=True)
         del reread
         self.parity.add("reloaded", found, against="rounded")
         if _has_model_card_loop(self.target):
             self.parity.add("model card", self._model_card_logits(), against="reloaded")
+        if is_portable(self.target):
+            self._predict()
 
         return self._write_golden(found)
 
@@ -119,15 +131,35 @@ class Publication:
             return
 
         self.report("asking vLLM")
-        if merged:
-            served = replace(self.target, name=job.name, folder=self.draft)
-            found = vllm_logits_of(job.python_vllm, served, golden, self.draft)
-        else:
+        if not merged:
             rank = self.adapter.rank
             found = vllm_logits_of(
                 job.python_vllm, job.base, golden, self.draft, adapter=self.draft, rank=rank
             )
+            self.parity.add("vllm", found, against="reloaded")
+            return
+
+        found = vllm_logits_of(job.python_vllm, self.published, golden, self.draft)
         self.parity.add("vllm", found, against="reloaded")
+        if is_portable(self.target):
+            self._serve_by_vllm(job.python_vllm, golden)
+
+    def _predict(self) -> None:
+        """Score by sentence-transformers."""
+        self.report("asking sentence-transformers")
+        found = predicted_logits(self.draft, self.parity.pairs, device=self.job.device)
+        self.parity.add(
+            "sentence-transformers", found, against="reloaded", tolerance=PREDICT_TOLERANCE
+        )
+        self.parity.versions["sentence-transformers"] = version("sentence-transformers")
+
+    def _serve_by_vllm(self, python: Path, golden: Sequence[GoldenPair]) -> None:
+        """Score by vLLM's server, with the command of the card."""
+        self.report("asking vLLM's server")
+        command = vllm_command(self.published)
+        found, its_version = served_logits(python, self.draft, command, golden)
+        self.parity.add("vllm serve", found, against="reloaded")
+        self.parity.versions["vllm"] = its_version
 
     def _logits(self, network: PreTrainedModel, *, by_score_row: bool = False) -> list[float]:
         return logits_of(network, self.target, self.parity.pairs, by_score_row=by_score_row)

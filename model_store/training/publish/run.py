@@ -47,7 +47,7 @@ def publish(
     _refuse_early(job, adapter, target, pairs, merged=merged)
 
     with draft_of(job.output) as draft:
-        parity = Parity(pairs, target.readout)
+        parity = Parity(pairs, target.readout, versions=_versions())
         publication = Publication(job, adapter, target, parity, draft, report)
         network = publication.score_adapter()
         try:
@@ -61,9 +61,10 @@ def publish(
         del network
 
         publication.score_by_vllm(golden, merged=merged)
-        parity.write(draft, _versions())
+        parity.write(draft)
         report("writing the card and the manifest")
-        text = card(job.name, job.base, target, adapter, parity, job.story, merged=merged)
+        published = publication.published if merged else None
+        text = card(job.name, job.base, target, adapter, parity, job.story, published=published)
         return seal(
             draft,
             name=job.name,
@@ -157,7 +158,7 @@ def _lineage(job: PublishJob, adapter: LoraFolder, parity: Parity) -> Mapping[st
             "files": {name: file.sha256 for name, file in files.items()},
         },
         "parity": {way: largest for way, (_, largest, _) in parity.deviations.items()},
-        "versions": _versions(),
+        "versions": dict(parity.versions),
         **job.story.lineage(),
     }
 

@@ -1,7 +1,7 @@
-"""vLLM's own server: its command line, a score template with our prompts, requests and answers.
+"""vLLM's own server: its command line, requests and answers.
 
-Depends on vLLM's command line and its scoring API. Invariant: for ordinary text the template's
-prompt has the token ids of our own.
+Depends on vLLM's command line and its scoring API, and on the chat template of a pair. Invariant:
+for ordinary text the server's prompt has the token ids of our own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,15 @@ from typing import Any
 from PIL import Image
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.catalogue import family_of
 from model_store.families.family import ImageRules
 from model_store.families.images import smart_resize
-from model_store.families.template import TemplateFamily
+from model_store.folders.chat_template import pair_template
 from model_store.folders.vllm_overrides import vllm_overrides
-from model_store.manifest import CheckpointUnusable, Manifest
 from service.bench.plan import Plan
 from service.bench.workloads import INSTRUCTION, Request
 
 # The `vllm` command of the CPU build does not start; this module is what it runs.
 _MODULE = "vllm.entrypoints.openai.api_server"
-_SLOTS = {
-    "instruction": "instruction",
-    "query": "messages[0]['content']",
-    "document": "messages[1]['content']",
-}
 
 
 def command(
@@ -44,7 +36,7 @@ def command(
     here, since vLLM would choose one in which it is far slower on a CPU. Statistics, which our
     worker switches off, stay on, because tokens are counted by them.
     """
-    template.write_text(score_template(checkpoint.manifest), encoding="utf-8")
+    template.write_text(pair_template(checkpoint.manifest), encoding="utf-8")
     overrides = vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout)
     line = [plan.python_vllm, "-m", _MODULE, "--model", str(checkpoint.folder)]
     line += ["--host", "127.0.0.1", "--port", port]
@@ -64,25 +56,6 @@ def command(
     if tuned:
         line += ["--enable-prefix-caching", "--disable-uvicorn-access-log"]
     return line
-
-
-def score_template(manifest: Manifest) -> str:
-    """A checkpoint's template in Jinja.
-
-    All fixed text is in literals, since Jinja would drop the last line break of a bare text.
-    """
-    family = family_of(manifest)
-    if not (isinstance(family, type) and issubclass(family, TemplateFamily)):
-        raise CheckpointUnusable(
-            f"{manifest.name}: the template of its family {manifest.family} is not known here."
-        )
-    halves = family.templates[manifest.template]
-    template = ""
-    for index, piece in enumerate(re.split(r"\{(\w+)\}", "".join(halves))):
-        is_slot = index % 2 == 1
-        expression = _SLOTS[piece] if is_slot else json.dumps(piece)
-        template += f"{{{{ {expression} }}}}"
-    return template
 
 
 def rerank_body(request: Request) -> bytes:

@@ -10,61 +10,26 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
-from transformers import AutoTokenizer
 
 from model_store.checkpoint import resolve
 from model_store.families.family import ImageRules
-from model_store.families.gmr import TEMPLATES, Gmr
-from model_store.families.prompt import Image, Prompt
 from model_store.families.tokens import LiteralTokenizer
+from model_store.folders.chat_template import pair_template
 from service.bench.comparison.vllm_server import (
     command,
     model_size,
     read_logits,
     rerank_body,
     score_bodies,
-    score_template,
 )
 from service.bench.workloads import INSTRUCTION, make_request
 from tests.bench.test_plan import plan
 from tests.conftest import TINY
 
-PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 CHECKPOINT = resolve("gmr-tiny")
 RULES = ImageRules(28, min_pixels=4 * 28 * 28, max_pixels=64 * 28 * 28, token_id=0)
 ANY_SIZE = ImageRules(28, min_pixels=1, max_pixels=10**6, token_id=0)
 TOKENIZER = LiteralTokenizer.load(TINY)
-
-
-@pytest.mark.parametrize("template", list(TEMPLATES))
-@pytest.mark.parametrize(
-    ("query", "document"),
-    [
-        ("how do I sort a list", "Sort it.\n\n  In place. "),
-        ("a red circle", None),
-        (None, 'say "yes"'),
-        (None, None),
-    ],
-)
-def test_the_template_gives_our_token_ids(
-    template: str, query: str | None, document: str | None
-) -> None:
-    manifest = CHECKPOINT.manifest.model_copy(update={"template": template})
-    picture = Image(b"", 28, 28)  # one placeholder, as in a template
-    family = Gmr(TOKENIZER, template=template)
-    (ours,) = family.render((INSTRUCTION,), (query or picture,), [(document or picture,)])
-    assert isinstance(ours, Prompt)
-
-    messages = [
-        {"role": "query", "content": query or PLACEHOLDER},
-        {"role": "document", "content": document or PLACEHOLDER},
-    ]
-    tokenizer = AutoTokenizer.from_pretrained(TINY)
-    text = tokenizer.apply_chat_template(
-        messages, chat_template=score_template(manifest), tokenize=False, instruction=INSTRUCTION
-    )
-
-    assert tokenizer(text)["input_ids"] == list(ours.ids)
 
 
 def test_a_request_goes_out_whole_or_in_parts() -> None:
@@ -123,7 +88,7 @@ def test_only_the_tuned_server_is_tuned(tmp_path: Path, monkeypatch: pytest.Monk
     plain = command(plan(), CHECKPOINT, "8000", template, tuned=False)
     tuned = command(plan(), CHECKPOINT, "8000", template, tuned=True)
 
-    assert template.read_text(encoding="utf-8") == score_template(CHECKPOINT.manifest)
+    assert template.read_text(encoding="utf-8") == pair_template(CHECKPOINT.manifest)
 
     added = {"--block-size=32", "--max-num-batched-tokens=2048", "--enforce-eager"}
     added |= {"--enable-prefix-caching", "--disable-uvicorn-access-log"}

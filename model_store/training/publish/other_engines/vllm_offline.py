@@ -1,31 +1,27 @@
-"""Logits of golden pairs by vLLM, in a process of an interpreter that has it.
+"""Logits of golden pairs by vLLM's offline engine, in a process of an interpreter that has it.
 
-Depends on processes and prompts, not on vLLM. Invariant: the process ends, and with it all
-processes that it started.
+Depends on processes and prompts, not on vLLM. Invariant: vLLM reads the token ids of the family.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint
 from model_store.folders.vllm_overrides import vllm_overrides
 from model_store.golden import GOLDEN, GoldenPair
-from model_store.training.publish import vllm_logits
+from model_store.training.publish.other_engines import vllm_offline_program
+from model_store.training.publish.other_engines.processes import end_of, started
 from model_store.training.publish.pairs import PublishRefused, prompt_of
 
 _TIMEOUT_SECONDS = 3600
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM takes as its largest rank."""
-_LAST_CHARS = 2000
 
 
 def vllm_logits_of(
@@ -62,16 +58,24 @@ def vllm_logits_of(
         answer = Path(scratch) / "answer.json"
         log = Path(scratch) / "log"
         task_file.write_text(json.dumps(task), encoding="utf-8")
-        _run([str(python), str(vllm_logits.__file__), str(task_file), str(answer)], log)
+        program = str(vllm_offline_program.__file__)
+        with started([str(python), program, str(task_file), str(answer)], log) as process:
+            _await_end(process)
         if not answer.exists():
-            end = log.read_text(encoding="utf-8", errors="replace")[-_LAST_CHARS:].strip()
-            raise PublishRefused(f"vLLM gave no logits. The end of its log:\n{end}")
+            raise PublishRefused(f"vLLM gave no logits. The end of its log:\n{end_of(log)}")
         found = [float(logit) for logit in json.loads(answer.read_text(encoding="utf-8"))]
 
     if len(found) != len(pairs):
         raise PublishRefused(f"vLLM gave {len(found)} logits for {len(pairs)} pairs.")
 
     return found
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise PublishRefused(f"vLLM took more than {_TIMEOUT_SECONDS} s.") from None
 
 
 def _unexpanded(checkpoint: Checkpoint, pair: GoldenPair) -> list[int]:
@@ -90,31 +94,3 @@ def _entries(folder: Path) -> list[dict[str, list[dict[str, str]]]]:
         (folder / GOLDEN).read_text(encoding="utf-8")
     )
     return entries
-
-
-def _run(command: list[str], log: Path) -> None:
-    """Run a command to its end or the timeout; its own processes are of the same group, and end
-    with it."""
-    with log.open("wb") as output:
-        try:
-            process = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | {"HF_HUB_OFFLINE": "1"},
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise PublishRefused(f"{command[0]} cannot be run ({error.strerror}).") from None
-        try:
-            process.wait(_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise PublishRefused(f"vLLM took more than {_TIMEOUT_SECONDS} s.") from None
-        finally:
-            _end_group(process)
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

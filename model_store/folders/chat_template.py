@@ -1,0 +1,101 @@
+"""A family's prompt as a Jinja chat template, by which other programs make the same prompt.
+
+sentence-transformers and vLLM render a pair as messages of the roles `query` and `document`. The
+instruction is a message of the role `system`, else the variable `instruction`, else the manifest's
+default. Depends on the templates of families, and renders nothing. Invariant: for ordinary text the
+rendered prompt has the token ids of the family's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from model_store.families.catalogue import family_of
+from model_store.families.prompt import Image
+from model_store.families.template import TemplateFamily
+from model_store.manifest import CheckpointUnusable, Manifest
+
+CHAT_TEMPLATE = "chat_template.jinja"
+_SLOT = re.compile(r"\{(\w+)\}")
+
+# Fixed text is in literals: Jinja drops the last line break of a bare text, and its options decide
+# on spaces around blocks.
+_BEGINNING = "{#- A pair as the prompt of the family "
+_SIDE = """\
+{%- macro side(role, kinds) -%}
+{%- for message in messages if message.role == role -%}
+{%- if message.content is string -%}
+{{- message.content if "text" in kinds else "" -}}
+{%- else -%}
+{%- for part in message.content if part.type in kinds -%}
+{{- IMAGE if part.type == "image" else part.text -}}
+{%- endfor -%}
+{%- endif -%}
+{%- endfor -%}
+{%- endmacro -%}
+"""
+_IF_PAIR = '{%- if messages | selectattr("role", "in", ["query", "document"]) | list -%}\n'
+_OTHERS = "{%- else -%}{# Messages that are no pair, by the chat template of the base. #}"
+_END = "{% endif %}\n"
+
+
+def pair_template(manifest: Manifest, others: str = "") -> str:
+    """The chat template of a checkpoint.
+
+    `others` is a chat template for messages that are no pair, such as the base's. Raises
+    `CheckpointUnusable` for a family whose prompt is no template.
+    """
+    kind = template_family(manifest)
+    halves = "".join(kind.templates[manifest.template])
+    pair = f"{_BEGINNING}{kind.name}, template {manifest.template}. -#}}\n{_side_of(kind)}"
+    for index, piece in enumerate(_SLOT.split(halves)):
+        is_slot = index % 2 == 1
+        expression = _slot(piece, kind, manifest) if is_slot else _literal(piece)
+        pair += f"{{{{- {expression} -}}}}\n"
+
+    if not others:
+        return pair
+    return f"{_IF_PAIR}{pair}{_OTHERS}{others.removesuffix(chr(10))}{_END}"
+
+
+def without_pairs(template: str) -> str:
+    """The template for messages that are no pair, of a chat template that may be one of these."""
+    if template.startswith(_IF_PAIR + _BEGINNING):
+        return template.partition(_OTHERS)[2].removesuffix(_END)
+    return "" if template.startswith(_BEGINNING) else template
+
+
+def template_family(manifest: Manifest) -> type[TemplateFamily]:
+    """The family of a manifest; raises `CheckpointUnusable` where its prompt is no template."""
+    kind = family_of(manifest)
+    if not (isinstance(kind, type) and issubclass(kind, TemplateFamily)):
+        raise CheckpointUnusable(
+            f"{manifest.name}: the prompt of its family {manifest.family} is no template."
+        )
+    return kind
+
+
+def _side_of(kind: type[TemplateFamily]) -> str:
+    """The macro that renders one side of a pair."""
+    image = kind.image_template
+    tokens = f"{image.start}{image.placeholder}{image.end}" if image else ""
+    return _SIDE.replace("IMAGE", _literal(tokens))
+
+
+def _slot(name: str, kind: type[TemplateFamily], manifest: Manifest) -> str:
+    """A slot as an expression."""
+    if name == "instruction":
+        default = _literal(manifest.default_instruction)
+        return f'side("system", ["text"]) or instruction | default({default})'
+
+    image = Image(b"", 1, 1)
+    together = f'side("{name}", ["text", "image"])'
+    apart = f'side("{name}", ["image"]) ~ side("{name}", ["text"])'
+    found = apart if kind.arranged(("", image))[0] == image else together
+    empty = "".join(part for part in kind.arranged(()) if isinstance(part, str))
+    return f"({found}) or {_literal(empty)}" if empty else found
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

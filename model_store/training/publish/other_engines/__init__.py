@@ -1,0 +1,1 @@
+"""Logits of golden pairs by other programs: vLLM's engine and server, and sentence-transformers."""

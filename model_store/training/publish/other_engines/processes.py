@@ -34,7 +34,7 @@ def started(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
-                env=os.environ | {"HF_HUB_OFFLINE": "1"} | (environment or {}),
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **(environment or {})},
                 start_new_session=True,
             )
         except OSError as error:

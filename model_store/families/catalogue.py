@@ -13,6 +13,8 @@ from model_store.families.bge_reranker_v2_gemma import BgeRerankerV2Gemma
 from model_store.families.erank import ERank
 from model_store.families.family import FamilyKind
 from model_store.families.gmr import Gmr
+from model_store.families.jina_reranker_m0 import JinaRerankerM0
+from model_store.families.mono_qwen2_vl import MonoQwen2VL
 from model_store.families.mxbai_rerank_v2 import MxbaiRerankV2
 from model_store.families.qwen3_reranker import Qwen3Reranker
 from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
@@ -25,6 +27,8 @@ _ALL: tuple[FamilyKind, ...] = (
     Gmr,
     Qwen3Reranker,
     Qwen3VLReranker,
+    JinaRerankerM0,
+    MonoQwen2VL,
     MxbaiRerankV2,
     Zerank,
     BgeRerankerV2Gemma,

@@ -32,7 +32,8 @@ class Control:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Slot:
-    """The place of a part of the pair: `instruction`, `query` or `document`."""
+    """The place of a part of the pair: `instruction`, `query`, `document`, or the pair's
+    `wording`."""
 
     name: str
 
@@ -49,12 +50,17 @@ Form = Sequence[str | Control | Slot | Joint]
 
 
 def parsed(text: str, control: Callable[[str], int]) -> Form:
-    """A template's half; `control` gives the id of a control token."""
+    """A template's half; `control` gives the id of a control token.
+
+    A number in braces, such as `{100}`, is the id of a token that no text has.
+    """
     pieces: list[str | Control | Slot | Joint] = []
     for literal, slot, token in _PIECES.findall(text):
         if literal:
             pieces.append(literal)
-        if slot:
+        if slot.isdecimal():
+            pieces.append(Control(int(slot)))
+        elif slot:
             pieces.append(Joint() if slot == _JOINT else Slot(slot))
         if token:
             pieces.append(Control(control(token)))

@@ -28,6 +28,13 @@ Item = tuple[str | Image, ...]
 empty text."""
 
 
+def images_first(item: Item) -> Item:
+    """The images of an item, then its texts, each kind in the order of the request."""
+    images = [part for part in item if isinstance(part, Image)]
+    texts = [part for part in item if isinstance(part, str)]
+    return (*images, *texts)
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A run of token ids, and the images whose placeholders it contains, in order."""

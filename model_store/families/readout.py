@@ -2,8 +2,8 @@
 
 Depends on names of labels and on arithmetic that arrays and numbers share; loads nothing.
 Invariant: a raw score is linear in the last hidden state, so a read-out is one row of weights, and
-every engine and trainer computes the score as the product with that row, in fp32. `GeneratedScore`
-is the exception: the model writes the score as text.
+every engine and trainer computes the score as the product with that row, in fp32. The exceptions
+are `TwoLayerHead`, which is no row, and `GeneratedScore`: the model writes the score as text.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from model_store.manifest import CheckpointUnusable
 
 _SEPARATOR = " - "
 SCORE_HEAD = "score head"
+TWO_LAYER_HEAD = "two-layer score head"
 
 
 class _Subtractable(Protocol):
@@ -119,6 +120,37 @@ class ScoreHead:
 
 
 @dataclass(frozen=True, slots=True)
+class TwoLayerHead:
+    """The network's own head of two linear layers with a ReLU between them, such as
+    `JinaVLForRanking` has. It is served, not trained here.
+    """
+
+    first: str = "score.0"
+    """Module with the weight `[hidden, hidden]` and a bias."""
+    second: str = "score.2"
+    """Module with the weight `[1, hidden]` and a bias."""
+
+    @property
+    def name(self) -> str:
+        """The read-out as manifests and adapters state it."""
+        return TWO_LAYER_HEAD
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Empty: the layers are the network's own."""
+        return ()
+
+    def combine(self, values: Sequence[Value]) -> Value:
+        """The head's own output."""
+        (value,) = values
+        return value
+
+    def vllm_classifier(self) -> dict[str, Any]:
+        """Empty: vLLM loads such a head by itself."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedScore:
     """A whole number that the model writes after it has thought, times the number's probability.
 
@@ -152,7 +184,7 @@ class GeneratedScore:
         return {}
 
 
-ReadOut = LabelPair | SingleLabel | ScoreHead | GeneratedScore
+ReadOut = LabelPair | SingleLabel | ScoreHead | TwoLayerHead | GeneratedScore
 
 
 @dataclass(frozen=True, slots=True)

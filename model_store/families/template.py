@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -76,6 +77,8 @@ class TemplateFamily:
     default_max_tokens: ClassVar[int]
     """Tokens of a pair, where a manifest states no other limit."""
     default_transform: ClassVar[str] = "sigmoid"
+    wordings: ClassVar[Mapping[str, str]] = {}
+    """Texts for the slot `{wording}` of the document's half, by the name that `wording` chooses."""
     image_template: ClassVar[ImageTemplate | None]
     query_side: ClassVar[SideRules] = SideRules()
     document_side: ClassVar[SideRules] = SideRules()
@@ -175,6 +178,11 @@ class TemplateFamily:
         """One side's parts in the order in which the prompt has them: that of the request."""
         return item
 
+    @classmethod
+    def wording(cls, query: Item, document: Item) -> str:
+        """The name of the wording of a pair, where the document's half has a slot for it."""
+        raise NotImplementedError
+
     @property
     def cacheable_side(self) -> CacheableSide:
         """The side that prompts begin with."""
@@ -196,6 +204,8 @@ class TemplateFamily:
         fixed: tuple[object, ...] = (self._prefix_form, self._suffix_form)
         if self._bare_form is not None:
             fixed = (*fixed, self._bare_form)
+        if self.wordings:
+            fixed = (*fixed, sorted(self.wordings.items()))
         return hashlib.sha256(repr(fixed).encode()).hexdigest()
 
     def render(
@@ -215,7 +225,7 @@ class TemplateFamily:
         question = Question(
             row=self._question_row(instruction, query),
             without_query=self._question_row(instruction, ()),
-            document_row=self._document_row,
+            document_row=partial(self._document_row, query),
             document_first=self._document_first,
             max_tokens=self._question_limit,
         )
@@ -225,9 +235,12 @@ class TemplateFamily:
         """The half of the prompt that all documents of a query share, without a limit."""
         return self._uncut(self._question_row(instruction, query))
 
-    def document(self, document: Item) -> Segment:
-        """The half of the prompt with the document, without a limit."""
-        return self._uncut(self._document_row(document))
+    def document(self, document: Item, query: Item = ()) -> Segment:
+        """The half of the prompt with the document, without a limit.
+
+        `query` counts where it decides the half's wording.
+        """
+        return self._uncut(self._document_row(query, document))
 
     def _uncut(self, row: Row) -> Segment:
         (segment,) = self._unbounded.segments([row])
@@ -246,9 +259,12 @@ class TemplateFamily:
             form = self._bare_form
         return filled(form, cut="query", instruction=instruction, query=self.arranged(query))
 
-    def _document_row(self, document: Item) -> Row:
+    def _document_row(self, query: Item, document: Item) -> Row:
         form = self._prefix_form if self._document_first else self._suffix_form
-        return filled(form, cut="document", document=self.arranged(document))
+        wording: Item = ()
+        if self.wordings:
+            wording = (self.wordings[self.wording(query, document)],)
+        return filled(form, cut="document", document=self.arranged(document), wording=wording)
 
     @classmethod
     def _readout_of(cls, manifest: Manifest) -> ReadOut:

@@ -7,11 +7,19 @@ from typing import Any
 
 from model_store.manifest import CheckpointUnusable
 from model_store.networks.architecture import Architecture, DecoderArchitecture
+from model_store.networks.jina_vl import JINA_VL
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
+from model_store.networks.qwen2_vl import QWEN2_VL
 from model_store.networks.qwen3_vl import QWEN3_VL
 from model_store.networks.text_decoders import TEXT_DECODERS
 
-_DECODERS: tuple[DecoderArchitecture, ...] = (QWEN2_5_VL, QWEN3_VL, *TEXT_DECODERS)
+_DECODERS: tuple[DecoderArchitecture, ...] = (
+    QWEN2_5_VL,
+    QWEN2_VL,
+    JINA_VL,
+    QWEN3_VL,
+    *TEXT_DECODERS,
+)
 DECODERS: Mapping[str, DecoderArchitecture] = {
     architecture.name: architecture for architecture in _DECODERS
 }

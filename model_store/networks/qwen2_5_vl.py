@@ -10,20 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from model_store.families.prompt import Image, Segment
+from model_store.families.prompt import Segment
 from model_store.manifest import CheckpointUnusable
 from model_store.networks import qwen2_5_vl_images as images
-from model_store.networks.architecture import Pixels, Positions, Shapes, VisionSizes
+from model_store.networks.architecture import Positions, Shapes, VisionSizes
 from model_store.networks.decoder import DecoderSizes, count, decoder_shapes, mapping
+from model_store.networks.qwen_vision_tower import (
+    VISION,
+    QwenVisionTower,
+    preprocessor_of,
+    tower_norms,
+    tower_shapes,
+    vision_config,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_LANGUAGE, _VISION = "model.language_model.", "model.visual."
-_BICUBIC = 3
+_LANGUAGE = "model.language_model."
 
 # transformers' defaults for fields that a configuration does not state
 _TEXT_DEFAULTS = {
@@ -47,51 +51,16 @@ _VISION_DEFAULTS = {
 _WINDOW_DEFAULTS = {"window_size": 112}
 _FULL_ATTENTION = (7, 15, 23, 31)
 """Layers of the tower with attention over the whole image, where a configuration is silent."""
-_GEOMETRY = {
-    "patch_size": images.PATCH,
-    "temporal_patch_size": images.TEMPORAL,
-    "spatial_merge_size": images.MERGE,
-    "in_channels": 3,
-    "in_chans": 3,
-}
-"""Fields of `vision_config` that decide patches, and their only supported values."""
 
 
-class QwenVisionTower:
-    """The tower of Qwen2-VL and Qwen2.5-VL: 14-pixel patches, four of which become one token."""
+class Qwen25VisionTower(QwenVisionTower):
+    """RMS norms, gated MLPs, and attention within windows in most layers."""
 
-    prefix = _VISION
-    patches_input, grids_input = "pixel_values", "image_grid_thw"
-    processor: Mapping[str, Any] = {
-        "patch_size": images.PATCH,
-        "temporal_patch_size": images.TEMPORAL,
-        "merge_size": images.MERGE,
-        "do_resize": True,
-        "do_rescale": True,
-        "do_normalize": True,
-        "resample": _BICUBIC,
-        "rescale_factor": 1 / 255,
-        "image_mean": images.MEAN.tolist(),
-        "image_std": images.DEVIATION.tolist(),
-    }
-    preprocessor: Mapping[str, Any] = {
-        "image_processor_type": "Qwen2VLImageProcessor",
-        "processor_class": "Qwen2_5_VLProcessor",
-        "patch_size": images.PATCH,
-        "temporal_patch_size": images.TEMPORAL,
-        "merge_size": images.MERGE,
-        # the defaults of these differ among libraries
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": images.MEAN.tolist(),
-        "image_std": images.DEVIATION.tolist(),
-        "do_convert_rgb": True,
-    }
+    preprocessor = preprocessor_of("Qwen2_5_VLProcessor")
 
     def sizes(self, config: Mapping[str, Any]) -> VisionSizes:
         """`window_size` is the side of a window in pixels."""
-        vision = mapping(config.get("vision_config") or {}, "vision_config")
+        vision = vision_config(config)
         counts = {name: count(vision, name, _VISION_DEFAULTS) for name in _VISION_DEFAULTS}
         full_attention = vision.get("fullatt_block_indexes", _FULL_ATTENTION)
         if not isinstance(full_attention, list | tuple):
@@ -109,15 +78,21 @@ class QwenVisionTower:
             merged=counts["spatial_merge_size"] ** 2,
         )
 
-    def patches(self, rgb: Pixels) -> npt.NDArray[np.float32]:
-        return images.patches(rgb)
-
-    def grid(self, image: Image) -> tuple[int, int, int]:
-        return images.grid(image)
-
-    def embed(self, module: Any, patches: Tensor, grids: Tensor) -> Tensor:
-        tokens: Tensor = module(patches.to(module.dtype), grid_thw=grids).pooler_output
-        return tokens
+    def tensor_shapes(self, config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """(name, shape) of every tensor of the tower."""
+        vision = vision_config(config)
+        sizes = {name: count(vision, name, _VISION_DEFAULTS) for name in _VISION_DEFAULTS}
+        width, inner = sizes["hidden_size"], sizes["intermediate_size"]
+        matrices = {
+            "attn.qkv": (3 * width, width),
+            "attn.proj": (width, width),
+            "mlp.gate_proj": (inner, width),
+            "mlp.up_proj": (inner, width),
+            "mlp.down_proj": (width, inner),
+        }
+        yield from tower_shapes(sizes, width, sizes["out_hidden_size"], matrices)
+        for norm in tower_norms(sizes["depth"]):
+            yield f"{norm}.weight", (width,)
 
 
 class Qwen25VL:
@@ -128,7 +103,7 @@ class Qwen25VL:
     embeddings = f"{_LANGUAGE}embed_tokens.weight"
     head = "lm_head.weight"
     language_prefix = _LANGUAGE
-    vision = QwenVisionTower()
+    vision: QwenVisionTower = Qwen25VisionTower()
     stated_tokens: Mapping[str, tuple[int, str]] = {
         "image_token_id": (151_655, "<|image_pad|>"),
         "vision_start_token_id": (151_652, "<|vision_start|>"),
@@ -145,7 +120,7 @@ class Qwen25VL:
                 f"{name}: text_config and vision_config of config.json must be objects."
             )
 
-        for field, due in _GEOMETRY.items():
+        for field, due in self.vision.fixed.items():
             if vision.get(field, due) != due:
                 raise CheckpointUnusable(
                     f"{name}: {field} of config.json is {vision[field]!r:.40}, and only {due} is"
@@ -171,12 +146,10 @@ class Qwen25VL:
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
         """Takes a flat configuration as of 2025 or a nested one."""
         text = _text_config(config)
-        vision = mapping(config.get("vision_config") or {}, "vision_config")
-
         shapes = dict(
             decoder_shapes(text, _LANGUAGE, _TEXT_DEFAULTS, biases=True, head_norms=False)
         )
-        shapes |= dict(_tower_shapes(vision))
+        shapes |= dict(self.vision.tensor_shapes(config))
         if not self.is_tied(config):
             shapes[self.head] = shapes[self.embeddings]
         return shapes
@@ -185,14 +158,14 @@ class Qwen25VL:
         """Before transformers 4.52 the language model was `model.` and the tower `visual.`."""
         if tensor.startswith("visual."):
             return f"model.{tensor}"
-        if tensor.startswith("model.") and not tensor.startswith((_LANGUAGE, _VISION)):
+        if tensor.startswith("model.") and not tensor.startswith((_LANGUAGE, VISION)):
             return _LANGUAGE + tensor.removeprefix("model.")
         return tensor
 
     def oldest_name(self, module: str) -> str:
         if module.startswith(_LANGUAGE):
             return f"model.{module.removeprefix(_LANGUAGE)}"
-        return module.removeprefix("model.") if module.startswith(_VISION) else module
+        return module.removeprefix("model.") if module.startswith(VISION) else module
 
     def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """vLLM's loader of classifiers reads `tie_word_embeddings` of the text's configuration.
@@ -235,36 +208,3 @@ def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The decoder's fields: nested under `text_config`, or flat as of 2025."""
     text = config.get("text_config")
     return config if text is None else mapping(text, "text_config")
-
-
-def _tower_shapes(vision: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    sizes = {name: count(vision, name, _VISION_DEFAULTS) for name in _VISION_DEFAULTS}
-    width, inner, out = sizes["hidden_size"], sizes["intermediate_size"], sizes["out_hidden_size"]
-    patch, frames = sizes["patch_size"], sizes["temporal_patch_size"]
-    merged = width * sizes["spatial_merge_size"] ** 2
-
-    yield (
-        f"{_VISION}patch_embed.proj.weight",
-        (width, sizes["in_channels"], frames, patch, patch),
-    )
-    yield f"{_VISION}merger.ln_q.weight", (width,)
-    yield f"{_VISION}merger.mlp.0.weight", (merged, merged)
-    yield f"{_VISION}merger.mlp.0.bias", (merged,)
-    yield f"{_VISION}merger.mlp.2.weight", (out, merged)
-    yield f"{_VISION}merger.mlp.2.bias", (out,)
-
-    linear = {
-        "attn.qkv": (3 * width, width),
-        "attn.proj": (width, width),
-        "mlp.gate_proj": (inner, width),
-        "mlp.up_proj": (inner, width),
-        "mlp.down_proj": (width, inner),
-    }
-    for number in range(sizes["depth"]):
-        block = f"{_VISION}blocks.{number}."
-        yield f"{block}norm1.weight", (width,)
-        yield f"{block}norm2.weight", (width,)
-
-        for name, (rows, columns) in linear.items():
-            yield f"{block}{name}.weight", (rows, columns)
-            yield f"{block}{name}.bias", (rows,)

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from model_store.checkpoint import Adapter, Checkpoint
+from model_store.families.readout import TwoLayerHead
 from model_store.folders.image_processor import refuse_without_processor
 from model_store.folders.vllm_overrides import vllm_overrides
 from service.worker.engines.base import CannotLoad
@@ -226,6 +227,8 @@ def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool)
         "max_model_len": checkpoint.manifest.max_tokens,
         "worker_extension_cls": _EXTENSION,
     }
+    if isinstance(checkpoint.readout, TwoLayerHead):
+        fixed["pooler_config"] = _raw_pooler()
     if checkpoint.family.images:
         fixed |= _IMAGES
     if adapters:
@@ -235,6 +238,13 @@ def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool)
             # than adapters stays empty
             fixed["max_loras"] = len(adapters) + 1
     return fixed
+
+
+def _raw_pooler() -> Any:
+    """The pooler of a head of the model's own, without the shift that vLLM gives some of them."""
+    from vllm.config import PoolerConfig
+
+    return PoolerConfig(logit_mean=0.0)
 
 
 def _lora_rank(adapters: Sequence[Adapter]) -> int:

@@ -166,6 +166,8 @@ class VllmEngine:
 
     async def _feed(self, call: ScoreCall, report: Report, begin: Begin) -> None:
         """Send the engine one pair after another, as the window has room."""
+        # no document comes twice in a call, so that only a query's half is shared
+        shares_prefixes = self._checkpoint.family.cacheable_side == "query"
         sent_prefixes: set[Segment] = set()
         async with asyncio.TaskGroup() as pairs, aclosing(self._prepared(call)) as prepared:
             async for chunk in prepared:
@@ -175,9 +177,10 @@ class VllmEngine:
                         continue
 
                     cost = len(prompt.suffix.ids)
-                    if prompt.prefix not in sent_prefixes:
-                        sent_prefixes.add(prompt.prefix)
+                    if not shares_prefixes or prompt.prefix not in sent_prefixes:
                         cost += len(prompt.prefix.ids)
+                    if shares_prefixes:
+                        sent_prefixes.add(prompt.prefix)
                     await self._window.enter(cost)
                     begin()
                     pair = pairs.create_task(

@@ -1,5 +1,5 @@
-"""Both engines give pairs of jina-reranker-m0 and MonoQwen2-VL the scores of their authors' code, in
-every cell."""
+"""Both engines give pairs of jina-reranker-m0 and MonoQwen2-VL their authors' scores, in every
+cell."""
 
 from __future__ import annotations
 

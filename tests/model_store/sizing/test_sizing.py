@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,6 +16,8 @@ from transformers import (
     AutoConfig,
     PreTrainedModel,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3VLConfig,
@@ -25,10 +26,12 @@ from transformers import (
 from typer.testing import CliRunner
 
 from model_store.families.catalogue import published_configs
+from model_store.networks.catalogue import of_config
 from model_store.sizing.network import ImagesNotRead, UnknownNetwork, network_cost
 from model_store.sizing.plan import GPUS, Assumptions, Load, plan
 from service.cli.main import app
 from tests.conftest import TINY
+from tests.qwen2_vl import write_qwen2_vl
 from tests.qwen3_vl import TEXT, VISION
 
 PAGE = Path("docs/sizing.md")
@@ -40,7 +43,15 @@ def size(*arguments: str) -> str:
     return result.output
 
 
-@pytest.mark.parametrize(("model", "billions"), [("gmr-3b", 3.75), ("gmr-7b", 8.29)])
+@pytest.mark.parametrize(
+    ("model", "billions"),
+    [
+        ("gmr-3b", 3.75),
+        ("gmr-7b", 8.29),
+        ("jina-reranker-m0", 2.21),
+        ("monoqwen2-vl-v0.1", 2.21),
+    ],
+)
 def test_parameters_are_those_of_table_4(model: str, billions: float) -> None:
     assert network_cost(model).parameters / 1e9 == pytest.approx(billions, abs=0.01)
 
@@ -67,10 +78,9 @@ def test_parameters_are_those_that_transformers_makes(model: str) -> None:
 
 
 def network_on_meta(published: Any) -> PreTrainedModel:
-    config = AutoConfig.for_model(**published)
-    (architecture,) = published["architectures"]
+    model_class = of_config("published", published).model_class()
     with torch.device("meta"):
-        network: PreTrainedModel = getattr(transformers, architecture)(config)
+        network: PreTrainedModel = model_class(AutoConfig.for_model(**published))
     network.tie_weights()
     return network
 
@@ -147,6 +157,20 @@ def test_operations_of_a_tower_with_a_deepstack_are_those_that_are_executed(
     tower = Qwen3VLVisionModel(config.vision_config)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         tower(torch.zeros(side * side, 3 * 2 * 16 * 16), grid_thw=torch.tensor([[1, side, side]]))
+
+    counted = network_cost(str(tmp_path)).tower().operations(side * side // 4)
+    assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)
+
+
+def test_operations_of_a_tower_with_full_attention_are_those_that_are_executed(
+    tmp_path: Path,
+) -> None:
+    write_qwen2_vl(tmp_path)
+    side = 16
+    config = Qwen2VLConfig.from_pretrained(tmp_path, attn_implementation="eager")
+    tower = Qwen2VLForConditionalGeneration(config).float().model.visual
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        tower(torch.zeros(side * side, 3 * 2 * 14 * 14), torch.tensor([[1, side, side]]))
 
     counted = network_cost(str(tmp_path)).tower().operations(side * side // 4)
     assert counter.get_total_flops() == pytest.approx(counted, rel=0.01)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_store.families.bge_reranker_v2_gemma import BgeRerankerV2Gemma
+from model_store.families.cross_encoder.kind import SentenceTransformers
 from model_store.families.erank import ERank
 from model_store.families.family import FamilyKind
 from model_store.families.gmr import Gmr
@@ -33,6 +34,7 @@ _ALL: tuple[FamilyKind, ...] = (
     Zerank,
     BgeRerankerV2Gemma,
     ERank,
+    SentenceTransformers(),
 )
 FAMILIES: Mapping[str, FamilyKind] = {kind.name: kind for kind in _ALL}
 

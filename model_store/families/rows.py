@@ -48,13 +48,16 @@ Row = Sequence[Part]
 class ImageTokens:
     """The control tokens around an image's placeholders, and the rules of their number."""
 
-    start: int
-    end: int
+    start: int | None
+    """None where the template itself has the tokens around an image."""
+    end: int | None
     rules: ImageRules
 
     def ids(self, image: Image) -> list[int]:
         """An image's ids: the placeholders between the control tokens."""
-        return [self.start, *[self.rules.token_id] * self.rules.tokens(image), self.end]
+        placeholders = [self.rules.token_id] * self.rules.tokens(image)
+        start = [] if self.start is None else [self.start]
+        return [*start, *placeholders, *([] if self.end is None else [self.end])]
 
 
 class RowEncoder:

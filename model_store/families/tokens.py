@@ -68,17 +68,23 @@ class LiteralTokenizer:
             spec = json.loads(serialized)
             self._controls: dict[str, int] = {}
             texts = []
+            controls = []
             for token in spec["added_tokens"]:
                 if _is_text(token, spec["model"]["vocab"]):
                     texts.append(token)
                 else:
+                    controls.append(token)
                     self._controls[token["content"]] = token["id"]
+            self.control_entries: Sequence[Mapping[str, Any]] = controls
+            """The control tokens as `tokenizer.json` has them, with their flags."""
 
             self._size = _size(spec)
             self.post_processor: Mapping[str, Any] | None = spec["post_processor"]
             _take_out(spec["model"], self._controls)
             spec["added_tokens"] = texts
             spec["post_processor"] = None
+            self.pre_tokenizer: Mapping[str, Any] | None = spec.get("pre_tokenizer")
+            self.normalizer: Mapping[str, Any] | None = spec.get("normalizer")
             self._pipeline = parse(json.dumps(spec))
         except Exception as error:  # `tokenizers` raises no narrower kind
             raise TokenizerMismatch(f"{TOKENIZER_FILE} holds no readable tokenizer") from error
@@ -130,6 +136,21 @@ class LiteralTokenizer:
             shown += [self._pipeline.decode(run), names[token_id]]
             run = []
         return "".join([*shown, self._pipeline.decode(run)])
+
+    def token(self, number: int) -> str | None:
+        """The vocabulary's name of an id; None where it has none."""
+        names = {token_id: token for token, token_id in self._controls.items()}
+        return names.get(number) or self._pipeline.id_to_token(number) or None
+
+    def pieces(self, text: str) -> list[str]:
+        """A text, normalized, as its pre-tokenizer splits it; whole where it has none."""
+        splitter, normal = self._pipeline.pre_tokenizer, self.normalized(text)
+        return [piece for piece, _ in splitter.pre_tokenize_str(normal)] if splitter else [normal]
+
+    def normalized(self, text: str) -> str:
+        """A text as its pre-tokenizer gets it."""
+        normalizer = self._pipeline.normalizer
+        return str(normalizer.normalize_str(text)) if normalizer else text
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, in one parallel batch; an empty text has no ids."""

@@ -102,6 +102,81 @@ def write_qwen3_vl(
     return folder
 
 
+_SIDE = """\
+{%- macro side(role) -%}
+{%- set found = namespace(any=false) -%}
+{%- for message in messages if message.role == role -%}
+{%- for kind in ["image", "text"] -%}
+{%- for part in message.content if part.type == kind -%}
+{%- if kind == "image" or part.text -%}
+{%- set found.any = true -%}
+{{- IMAGE if kind == "image" else part.text -}}
+{%- endif -%}{%- endfor -%}{%- endfor -%}{%- endfor -%}
+{{- "" if found.any else "NULL" -}}
+{%- endmacro -%}
+"""
+_INSTRUCTION = """\
+{%- for message in messages if message.role == "system" -%}
+{%- for part in message.content -%}{{- part.text -}}{%- endfor -%}
+{%- endfor -%}
+"""
+
+
+def write_cross_encoder(folder: Path) -> None:
+    """Add the files of a `CrossEncoder` of sentence-transformers, whose template writes the
+    authors' prompt."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    forward = {"method": "forward", "method_output_name": "logits"}
+    message = forward | {"format": "structured"}
+    modules = [("base.modules.transformer.Transformer", "")]
+    modules += [("cross_encoder.modules.logit_score.LogitScore", "1_LogitScore")]
+    listed = [
+        {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.{kind}"}
+        for index, (kind, path) in enumerate(modules)
+    ]
+    files: dict[str, Any] = {
+        "modules.json": listed,
+        "config_sentence_transformers.json": {
+            "model_type": "CrossEncoder",
+            "activation_fn": "torch.nn.modules.linear.Identity",
+            "prompts": {"default": INSTRUCTION},
+            "default_prompt_name": "default",
+        },
+        "sentence_bert_config.json": {
+            "transformer_task": "any-to-any",
+            "modality_config": {"text": forward, "image": forward, "message": message},
+            "module_output_name": "causal_logits",
+        },
+        "1_LogitScore/config.json": {
+            "true_token_id": tokenizer.convert_tokens_to_ids("yes"),
+            "false_token_id": tokenizer.convert_tokens_to_ids("no"),
+            "module_input_name": "causal_logits",
+        },
+    }
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        put(folder, name, content)
+
+    texts = (f"{HEAD}<Instruct>: ", "<Query>:", "\n<Document>:", TAIL)
+    head, query, document, tail = (f"{{{{- {json.dumps(text)} -}}}}" for text in texts)
+    prompt = f"{head}{_INSTRUCTION}{query}{{{{- side('query') -}}}}"
+    prompt += f"{document}{{{{- side('document') -}}}}{tail}"
+    template = _SIDE.replace("IMAGE", json.dumps(IMAGE)) + prompt
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
+def messages_of(query: Side, document: Side) -> list[dict[str, Any]]:
+    """A pair as sentence-transformers takes one of several parts a side."""
+    messages: list[dict[str, Any]] = []
+    for role, side in (("query", query), ("document", document)):
+        content = []
+        for part in side:
+            kind = "text" if isinstance(part, str) else "image"
+            content.append({"type": kind, kind: part})
+        messages.append({"role": role, "content": content})
+    return messages
+
+
 def picture(seed: int, width: int, height: int) -> Image.Image:
     """A picture of large blocks of random colours."""
     blocks = np.random.default_rng(seed).integers(0, 256, (3, 5, 3), dtype=np.uint8)

@@ -13,12 +13,16 @@ those of the authors' code.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
+from model_store.families.cross_encoder.modules import SETTINGS, CrossEncoderFiles
 from model_store.families.gmr import LABELS, TEMPLATES
 from model_store.families.prompt import Item
 from model_store.families.readout import LabelPair
+from model_store.families.recognition import Description, FolderFacts
 from model_store.families.template import ImageTemplate, TemplateFamily
+from model_store.json_files import read_json
 from model_store.manifest import PixelBounds
 
 DEFAULT_INSTRUCTION = "Given a search query, retrieve relevant candidates that answer the query."
@@ -109,6 +113,22 @@ class Qwen3VLReranker(TemplateFamily):
         most_pixels=MOST_PIXELS,
     )
     published = _PUBLISHED
+
+    @classmethod
+    def describe(cls, facts: FolderFacts) -> Description:
+        """The family's defaults, with the folder's own prompt as instruction where it states one.
+
+        The authors' code has one instruction by default, and the files that they wrote for
+        sentence-transformers have another.
+        """
+        described = super().describe(facts)
+        settings = read_json(facts.name, facts.folder, SETTINGS) or {}
+        prompt = CrossEncoderFiles(facts.name, facts.folder, (), settings).default_prompt
+        if not prompt:
+            return described
+        return replace(
+            described, default_instruction=prompt, stated=frozenset({"default_instruction"})
+        )
 
     @classmethod
     def arranged(cls, item: Item) -> Item:

@@ -169,6 +169,26 @@ def test_the_manifest_names_the_bounds_of_images(
     assert (pixels.min_pixels, pixels.max_pixels) == bounds
 
 
+@pytest.mark.parametrize(
+    ("settings", "instruction"),
+    [
+        ({}, INSTRUCTION),
+        ({"prompts": {"default": "Find images."}, "default_prompt_name": None}, INSTRUCTION),
+        (
+            {"prompts": {"default": "Find images."}, "default_prompt_name": "default"},
+            "Find images.",
+        ),
+    ],
+)
+def test_the_prompt_of_sentence_transformers_files_is_the_instruction(
+    folder: Path, tmp_path: Path, settings: dict[str, Any], instruction: str
+) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / folder.name))
+    put(other, "config_sentence_transformers.json", {"model_type": "CrossEncoder", **settings})
+    assert manifest_of(other).default_instruction == instruction
+    assert resolve(str(other)).digest != resolve(str(folder)).digest
+
+
 def test_the_digest_changes_with_everything_that_changes_a_score(
     folder: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@ deepstack, with a tied and with an untied head, for all nine cells and for sever
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from random import Random
 import numpy as np
 import pytest
 from msgspec import structs
+from sentence_transformers import CrossEncoder
 
 from model_store.checkpoint import resolve
 from model_store.golden import GoldenPair, write_golden
@@ -18,7 +20,16 @@ from model_store.golden import Side as GoldenSide
 from model_store.manifest import digest_files, write_manifest
 from service.wire import ImageRule, ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
-from tests.qwen3_vl import INSTRUCTION, AuthorsCode, Side, call_of, picture, write_qwen3_vl
+from tests.qwen3_vl import (
+    INSTRUCTION,
+    AuthorsCode,
+    Side,
+    call_of,
+    messages_of,
+    picture,
+    write_cross_encoder,
+    write_qwen3_vl,
+)
 from tests.worker.calls import verdicts
 from tests.worker.engines.vllm.engine_worker import Pair, engine_worker
 
@@ -133,6 +144,30 @@ async def test_the_maps_of_an_image_decide_its_scores(model: Model) -> None:
     for query, document in ((QUERIES["T"], (THREE,)), (QUERIES["I"], ("text",))):
         (deep,) = await model.found(call_of(query, [document]))
         assert abs(deep - shallow.logit(query, document)) > 100 * EXACT
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> CrossEncoder:
+    """The model's folder in sentence-transformers' form, as sentence-transformers loads it."""
+    folder = Path(shutil.copytree(model.folder, tmp_path_factory.mktemp("st") / model.folder.name))
+    write_cross_encoder(folder)
+    assert resolve(str(folder)).manifest.family == "qwen3-vl-reranker"
+    return CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": "float32"})
+
+
+async def test_scores_and_ids_are_those_of_sentence_transformers(
+    model: Model, cross_encoder: CrossEncoder
+) -> None:
+    """It reads images with the processor of transformers itself."""
+    some = [*(documents[0] for documents in DOCUMENTS.values()), *SEVERAL[2:4]]
+    for query, documents in ((SEVERAL_QUERY, some), ((), [some[0], ()])):
+        pairs = [messages_of(query, document) for document in documents]
+        predicted = [float(cross_encoder.predict([pair])[0]) for pair in pairs]
+        assert await model.found(call_of(query, documents)) == pytest.approx(predicted, abs=EXACT)
+
+        for pair, document in zip(pairs, documents, strict=True):
+            (ids,) = cross_encoder.preprocess([pair], prompt=INSTRUCTION)["input_ids"]
+            assert ids.tolist() == model.authors.ids(INSTRUCTION, query, document)
 
 
 def publish(model: Model) -> None:

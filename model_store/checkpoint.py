@@ -18,12 +18,14 @@ from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alik
 from model_store.adapters.folder import read_adapter
 from model_store.families.catalogue import family_named, family_of
 from model_store.families.family import Family
+from model_store.families.qwen2_tokenizer import missing_parts
 from model_store.families.readout import ReadOut, Transform, transform_of
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.folders.plain import (
     architecture_of,
     describe_folder,
+    family_of_folder,
     network_facts,
     read_config,
     refuse_other_network,
@@ -69,9 +71,7 @@ class Checkpoint:
             tokenizer = LiteralTokenizer.load(self.folder)
             refuse_other_tokens(self.name, self.folder, tokenizer)
         except FileNotFoundError:
-            raise CheckpointUnusable(
-                f"{self.name}: there is no tokenizer.json, and no vocab.json with merges.txt."
-            ) from None
+            raise CheckpointUnusable(f"{self.name}: {missing_parts(self.folder)}.") from None
         except (TokenizerMismatch, ValueError) as error:
             raise CheckpointUnusable(f"{self.name}: {error}.") from None
 
@@ -156,7 +156,12 @@ def resolve(
         _refuse_other_family(manifest, family)
         return _published(folder, _no_adapter(manifest))
     assert revision
-    folder = download(name, revision, cache, weights=weights)
+    folder = download(name, revision, cache, weights=False)
+    if weights:
+        if not (folder / MANIFEST).exists():
+            # not first many gigabytes, and then a refusal
+            family_of_folder(name, folder, family)
+        folder = download(name, revision, cache)
     return replace(_local(name, folder, weights=weights, family=family), name=name)
 
 

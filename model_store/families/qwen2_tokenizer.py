@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 VOCABULARY, MERGES = "vocab.json", "merges.txt"
+_OTHER_FORMS = ("tokenizer.model", "sentencepiece.bpe.model", "spiece.model", "vocab.txt")
 _MAX_BYTES = 2**26
 
 _PIECES = (
@@ -53,6 +54,21 @@ _PIPELINE: dict[str, Any] = {
 def has_parts(folder: Path) -> bool:
     """True for a folder with a tokenizer in two files."""
     return (folder / VOCABULARY).is_file() and (folder / MERGES).is_file()
+
+
+def missing_parts(folder: Path) -> str:
+    """A clause on the files that a folder without a readable tokenizer lacks."""
+    for present, absent in ((VOCABULARY, MERGES), (MERGES, VOCABULARY)):
+        if (folder / present).is_file():
+            return f"there is no tokenizer.json, and {present} lacks {absent} beside it"
+
+    for other in _OTHER_FORMS:
+        if (folder / other).is_file():
+            return (
+                f"there is no tokenizer.json, and {other} alone is not read: transformers'"
+                " AutoTokenizer of this folder saves one"
+            )
+    return f"there is no tokenizer.json, and no {VOCABULARY} with {MERGES}"
 
 
 def serialized_from_parts(folder: Path) -> str:

@@ -171,7 +171,9 @@ class TemplateFamily:
                 pixels=manifest.pixels,
             )
         except (TokenizerMismatch, ValueError) as error:
-            raise CheckpointUnusable(f"{manifest.name}: {error}.") from None
+            raise CheckpointUnusable(
+                f"{manifest.name}: its tokenizer does not fit the family {cls.name}: {error}."
+            ) from None
 
     @classmethod
     def arranged(cls, item: Item) -> Item:

@@ -11,7 +11,7 @@ from typing import Any
 
 from model_store.families.catalogue import FAMILIES, family_named, recognise
 from model_store.families.family import FamilyKind
-from model_store.families.recognition import FolderFacts, NetworkFacts
+from model_store.families.recognition import FolderFacts, NetworkFacts, Rank
 from model_store.families.tokens import LiteralTokenizer
 from model_store.folders.covered_files import (
     files_read,
@@ -21,7 +21,12 @@ from model_store.folders.covered_files import (
     refuse_unlisted,
 )
 from model_store.folders.image_processor import pixel_bounds
-from model_store.folders.weights import check_weights, quantization_of
+from model_store.folders.refused_models import (
+    refuse_named_embedding,
+    refuse_other_architectures,
+    refuse_other_rerankers,
+)
+from model_store.folders.weights import check_weights, quantization_of, tensor_shapes
 from model_store.golden import GOLDEN
 from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files
@@ -48,11 +53,9 @@ def describe_folder(
         raise CheckpointUnusable(
             f"{name}: it has {GOLDEN} but no {MANIFEST}, so it was not published to the end."
         )
+    refuse_adapter(name, folder)
+    kind, facts = family_of_folder(name, folder, family)
     refuse_unloadable(name, folder, weights=weights)
-
-    facts = folder_facts(name, folder)
-    kind = family_named(name, family) if family else recognise(facts)[0]
-    refuse_other_network(name, folder, kind)
 
     described, tower = kind.describe(facts), of_config(name, facts.config).vision
     bounds = described.pixels
@@ -81,6 +84,26 @@ def describe_folder(
     )
 
 
+def family_of_folder(
+    name: str, folder: Path, family: str | None = None
+) -> tuple[FamilyKind, FolderFacts]:
+    """The family of a folder without a manifest, and what it was recognised by.
+
+    Reads no weights. Raises `CheckpointUnusable` where no family can serve such a folder.
+    """
+    if not family:
+        refuse_other_rerankers(name)
+    facts = folder_facts(name, folder)
+    if family:
+        kind = family_named(name, family)
+    else:
+        kind, recognition = recognise(facts)
+        if recognition.rank is Rank.ASSUMED:
+            refuse_named_embedding(name)
+    refuse_other_network(name, folder, kind)
+    return kind, facts
+
+
 def refuse_unloadable(
     name: str, folder: Path, listed: Manifest | None = None, *, weights: bool = True
 ) -> None:
@@ -107,7 +130,11 @@ def refuse_quantised(name: str, folder: Path, consequence: str) -> None:
     """
     method = quantization_of(folder, read_config(name, folder))
     if method:
-        raise CheckpointUnusable(f"{name}: its weights are quantised ({method}), {consequence}.")
+        # a method is named by config.json, or a file of its own says that there is one
+        source = "" if method.startswith("as ") else f", by quantization_config of {CONFIG}"
+        raise CheckpointUnusable(
+            f"{name}: its weights are quantised ({method}{source}), {consequence}."
+        )
 
 
 def refuse_other_tokens(name: str, folder: Path, tokenizer: LiteralTokenizer) -> None:
@@ -152,7 +179,7 @@ def network_facts(name: str, folder: Path) -> NetworkFacts:
     """The network of a folder as far as a prompt depends on it; raises `CheckpointUnusable`."""
     config = read_config(name, folder)
     architecture = of_config(name, config)
-    vocabulary = architecture.tensor_shapes(config)[architecture.embeddings][0]
+    vocabulary = tensor_shapes(name, config)[architecture.embeddings][0]
     tower = architecture.vision
     if tower is None:
         return NetworkFacts(architecture.name, vocabulary)
@@ -168,6 +195,7 @@ def read_config(name: str, folder: Path) -> dict[str, Any]:
     if config is None:
         raise CheckpointUnusable(f"{name}: there is no {CONFIG}.")
 
+    refuse_other_architectures(name, config)
     architecture = of_config(name, config)
     limits = [
         kind.default_max_tokens

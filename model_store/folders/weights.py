@@ -48,19 +48,22 @@ def quantization_of(folder: Path, config: Mapping[str, Any]) -> str:
     return ""
 
 
-def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
-    """Compare the weights' headers with the tensors that the network of `config` reads.
-
-    Raises `CheckpointUnusable` that names the first file or tensor which is wrong, and the remedy.
-    """
-    architecture = of_config(name, config)
+def tensor_shapes(name: str, config: Mapping[str, Any]) -> Shapes:
+    """The tensors of the network of a `config.json`; raises `CheckpointUnusable`."""
     try:
-        expected = architecture.tensor_shapes(config)
+        return of_config(name, config).tensor_shapes(config)
     except ValueError as error:
         raise CheckpointUnusable(
             f"{name}: config.json describes no network that can be built: {error}."
         ) from None
 
+
+def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
+    """Compare the weights' headers with the tensors that the network of `config` reads.
+
+    Raises `CheckpointUnusable` that names the first file or tensor which is wrong, and the remedy.
+    """
+    architecture, expected = of_config(name, config), tensor_shapes(name, config)
     stored = _by_current_name(name, architecture, stored_tensors(name, folder))
     quantised = bool(quantization_of(folder, config))
     _refuse_wrapped(name, stored)

@@ -43,11 +43,17 @@ def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
         if listed and config.get("model_type") == architecture.model_type:
             return architecture
 
-    known = " and ".join(
+    known = ", ".join(
         f"{architecture.name} (model_type {architecture.model_type})"
         for architecture in ARCHITECTURES.values()
     )
-    raise CheckpointUnusable(f"{name}: only {known} checkpoints can be served.")
+    own_code = ""
+    if config.get("auto_map"):
+        own_code = " (its auto_map names code of the folder's own, which is never executed)"
+    raise CheckpointUnusable(
+        f"{name}: config.json has the architectures {stated!r:.100} and the model_type"
+        f" {config.get('model_type')!r:.40}{own_code}, and only {known} checkpoints can be served."
+    )
 
 
 def decoder_of_config(name: str, config: Mapping[str, Any]) -> DecoderArchitecture:

@@ -160,7 +160,7 @@ class TestUnusable:
         )
 
     @pytest.mark.parametrize(
-        "architectures", [None, [], 5, ["BertModel"], "Qwen2_5_VLForConditionalGeneration"]
+        "architectures", [None, [], 5, ["BertForMaskedLM"], "Qwen2_5_VLForConditionalGeneration"]
     )
     def test_another_architecture(self, released: Path, architectures: object) -> None:
         (released / "config.json").write_text(

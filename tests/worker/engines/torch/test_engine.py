@@ -324,6 +324,7 @@ async def test_quantised_weights_are_sent_to_the_engine_that_runs_them(
     method = quantised["quant_method"]
 
     assert str(refused.value).startswith(
-        f"mine: its weights are quantised ({method}), which the torch engine does not run: "
+        f"mine: its weights are quantised ({method}, by quantization_config of config.json), which"
+        " the torch engine does not run: "
     )
     assert "RERANK_ENGINE=vllm" in str(refused.value)

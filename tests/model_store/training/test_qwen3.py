@@ -98,9 +98,11 @@ def test_it_learns_on_every_map_of_its_layers(run: Path) -> None:
 
 def test_every_way_of_scoring_agrees(published: Path) -> None:
     record = json.loads((published / "parity.json").read_text(encoding="utf-8"))
-    assert set(record["ways"]) == {"base", "adapter", "merged", "rounded", "reloaded"}
+    ways = {"base", "adapter", "merged", "rounded", "reloaded", "sentence-transformers"}
+    assert set(record["ways"]) == ways
     assert {pair["cell"] for pair in record["pairs"]} == {"T-T"}
     assert not (published / "preprocessor_config.json").exists()
+    assert record["deviations"]["sentence-transformers"]["largest"] < 1e-4
     card = (published / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "a document, both texts, and answers yes or no" in card
     assert "Images:" not in card

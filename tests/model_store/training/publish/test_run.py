@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,7 @@ class TestMerged:
             "rounded",
             "reloaded",
             "model card",
+            "sentence-transformers",
         }
         assert [set(pair["logits"]) for pair in told["pairs"]] == [set(told["ways"])] * len(CELLS)
         assert all(
@@ -181,6 +183,16 @@ class TestMerged:
         assert {
             told["deviations"][way]["tolerance"] for way in ("merged", "reloaded", "model card")
         } == {TOLERANCE}
+        assert told["deviations"]["sentence-transformers"]["tolerance"] == 1e-4
+        assert told["versions"]["sentence-transformers"] == version("sentence-transformers")
+
+    def test_other_programs_read_it(self, folder: Path) -> None:
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        assert [module["path"] for module in modules] == ["", "1_LogitScore"]
+        card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert "CrossEncoder(" in card
+        assert "vllm serve . " in card
+        assert "It was not run when this was published." in card
 
     def test_card_and_lineage_tell_where_it_comes_from(
         self, folder: Path, base: Checkpoint
@@ -227,6 +239,8 @@ def test_an_adapter_alone_is_served_by_vllm(job: MakeJob, base: Checkpoint) -> N
     assert manifest
     assert manifest.base == base.digest
     assert str(base.folder) not in (made.output / ADAPTER_CONFIG).read_text(encoding="utf-8")
+    assert not {"modules.json", "chat_template.jinja"} & manifest.files.keys()
+    assert "vllm serve" not in (made.output / "MODEL_CARD.md").read_text(encoding="utf-8")
     found = resolve_adapter("x", made.output, model=base)
     assert found.rank == 4
     assert [pair.logit for pair in read_golden(made.output)] == pytest.approx(
@@ -466,6 +480,9 @@ async def test_an_adapter_of_contrastive_learning_is_served_by_its_yes_alone(
     record = json.loads((made.output / "parity.json").read_text(encoding="utf-8"))
     assert record["unit"] == "logit(yes)"
     assert "model card" not in record["ways"]
+    assert record["deviations"]["sentence-transformers"]["largest"] < 1e-4
+    score = json.loads((made.output / "1_LogitScore/config.json").read_text(encoding="utf-8"))
+    assert score["false_token_id"] is None
     assert "the score\nis logit(yes)." in (made.output / "MODEL_CARD.md").read_text()
 
     network = Network.from_pretrained(made.output, dtype=torch.float32).eval()
@@ -476,6 +493,16 @@ async def test_an_adapter_of_contrastive_learning_is_served_by_its_yes_alone(
     (info,) = await engine.start(published)
     assert await check_golden(engine, info, golden, None) < TOLERANCE
     await engine.close()
+
+
+def test_the_other_spelling_is_read_alike_by_other_programs(job: MakeJob, base: Checkpoint) -> None:
+    spaced = replace(base, manifest=base.manifest.model_copy(update={"template": "spaced"}))
+    made = job(base=spaced)
+    publish(made)
+    record = json.loads((made.output / "parity.json").read_text(encoding="utf-8"))
+    assert record["deviations"]["sentence-transformers"]["largest"] < 1e-4
+    template = (made.output / "chat_template.jinja").read_text(encoding="utf-8")
+    assert "\\n<Query>: " in template
 
 
 def die_at(stage: str, job: PublishJob) -> None:

@@ -285,7 +285,7 @@ class TestFiles:
             "processor_config.json",
             "added_tokens.json",
             "special_tokens_map.json",
-            "modules.json",
+            "sentence_roberta_config.json",
             "merges.txt",
             "tokenizer.model",
             "more.safetensors",

@@ -36,6 +36,7 @@ sentence-transformers {oldest} or newer{torchvision}:
 
 ```python
 from sentence_transformers import CrossEncoder
+
 model = CrossEncoder(".", model_kwargs={{"dtype": "float32"}})
 scores = model.predict([("a query", "a document")])
 ```

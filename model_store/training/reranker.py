@@ -39,24 +39,31 @@ class PairReader:
         """`[pairs, hidden]`; `model` is a network of the reader's architecture."""
         decoder = self.decoder(model)
         embedded = decoder.embed_tokens(batch.ids)
+        deepstack: dict[str, Any] = {}
         if batch.pixels is not None and batch.grids is not None:
             assert self._image_token is not None
             pictures = self._pictures(model, batch.pixels, batch.grids)
-            placeholders = torch.eq(batch.ids, self._image_token)[..., None].expand_as(embedded)
-            image_states = pictures[batch.image_rows].to(embedded.dtype)
-            embedded = embedded.masked_scatter(placeholders, image_states)
+            placeholders = torch.eq(batch.ids, self._image_token)
+            values = pictures[batch.image_rows].to(embedded.dtype)
+            image_states, *maps = values.split(embedded.shape[-1], dim=-1)
+            embedded = embedded.masked_scatter(
+                placeholders[..., None].expand_as(embedded), image_states
+            )
+            if maps:  # names of transformers, for the networks that have such maps
+                deepstack = {"visual_pos_masks": placeholders, "deepstack_visual_embeds": maps}
 
         output = decoder(
             inputs_embeds=embedded,
             position_ids=self._architecture.position_ids(batch.positions),
             use_cache=False,
+            **deepstack,
         )
         rows = torch.arange(len(batch.last), device=embedded.device)
         hidden: Tensor = output.last_hidden_state[rows, batch.last]
         return hidden
 
     def _pictures(self, model: Any, pixels: Tensor, grids: Tensor) -> Tensor:
-        """Hidden states of all image tokens, `[tokens, hidden]`.
+        """Values of all image tokens, `[tokens, values]`.
 
         Without a gradient where no parameter of the vision tower is trained: checkpointing makes
         its inputs require one.

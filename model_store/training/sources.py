@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint, resolve
+from model_store.families.catalogue import trained_readout
 from model_store.files import sha256
 from model_store.folders.plain import refuse_quantised
 from model_store.manifest import CheckpointUnusable
@@ -117,6 +118,7 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
         )
 
     try:
+        trained_readout(manifest, config.loss.direction)  # raises where no loss is for the family
         family = checkpoint.open_family(max_tokens=most)
         architecture = checkpoint.decoder
     except CheckpointUnusable as error:

@@ -19,7 +19,8 @@ from torch import nn
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from model_store.families.prompt import Image, Item
+from model_store.checkpoint import Checkpoint
+from model_store.families.prompt import Image, Item, Prompt
 from tests.conftest import TINY
 
 IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
@@ -36,7 +37,7 @@ CHAT_TEMPLATE = (
 """Qwen2-VL's own, without its branches for videos and numbered images."""
 
 Side = tuple[str | Pil.Image, ...]
-"""At most one image and one text, in this order."""
+"""At most one image and one text."""
 
 
 def write_qwen2_vl(
@@ -180,6 +181,13 @@ def as_item(side: Side) -> Item:
             key = hashlib.sha256(repr(part.size).encode() + part.tobytes()).digest()
             item.append(Image(key, *part.size))
     return tuple(item)
+
+
+def prompt_of(checkpoint: Checkpoint, query: Side, document: Side) -> Prompt:
+    """The prompt of a pair."""
+    (prompt,) = checkpoint.family.render((), as_item(query), [as_item(document)])
+    assert isinstance(prompt, Prompt)
+    return prompt
 
 
 def pictures(*sides: Side) -> list[Pil.Image]:

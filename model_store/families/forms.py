@@ -52,7 +52,7 @@ Form = Sequence[str | Control | Slot | Joint]
 def parsed(text: str, control: Callable[[str], int]) -> Form:
     """A template's half; `control` gives the id of a control token.
 
-    A number in braces, such as `{100}`, is the id of a token that no text has.
+    A number in braces, such as `{100}`, is the id of a token that is no text by itself.
     """
     pieces: list[str | Control | Slot | Joint] = []
     for literal, slot, token in _PIECES.findall(text):

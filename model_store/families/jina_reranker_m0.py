@@ -1,9 +1,9 @@
 """jina-reranker-m0, a reranker of text and images on Qwen2-VL-2B.
 
-The prompt begins with the document. Its last id, 100, is a byte that no text is encoded to, so it
-is appended as an id; the head of two layers reads the hidden state there. The authors' code takes a
-text or an image on each side; both at once are an image and then a text, as in table 11 of the
-paper. Invariant: for ordinary text the ids equal those of the authors' code.
+The prompt begins with the document. Its last id, 100, is a byte that is no character by itself, so
+it is appended as an id; the head of two layers reads the hidden state there. The authors' code
+takes a text or an image on each side; both at once are an image and then a text, as in table 11 of
+the paper. Invariant: for ordinary text the ids equal those of the authors' code.
 
 Long pairs are cut otherwise than there: the authors cut a text document to 9,728 tokens and then
 the whole prompt from its end, the query first. Here the document's text is cut as far as the whole
@@ -22,7 +22,7 @@ from model_store.manifest import PixelBounds
 
 CELL = 28
 SCORE_ID = 100
-"""The id whose hidden state is read. As a byte it is 0xA7, which no UTF-8 text begins with."""
+"""The id whose hidden state is read: the byte 0xA7, which only ends characters of UTF-8."""
 
 # Sizes of Qwen2-VL-2B, on which both families of Qwen2-VL were trained.
 QWEN2_VL_2B: dict[str, Any] = {

@@ -92,21 +92,14 @@ class SingleLabel:
         return {"method": "no_post_processing", "classifier_from_token": [self.label]}
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreHead:
-    """The network's own head of one score, such as `Qwen3ForSequenceClassification` has."""
+class _OwnHead:
+    """A head that is part of the network."""
 
-    tensor: str = "score.weight"
-    """`[1, hidden]`."""
-
-    @property
-    def name(self) -> str:
-        """The read-out as manifests and adapters state it."""
-        return SCORE_HEAD
+    __slots__ = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Empty: the row is `tensor`."""
+        """Empty: the network has the weights of the score, not of labels."""
         return ()
 
     def combine(self, values: Sequence[Value]) -> Value:
@@ -120,7 +113,20 @@ class ScoreHead:
 
 
 @dataclass(frozen=True, slots=True)
-class TwoLayerHead:
+class ScoreHead(_OwnHead):
+    """The network's own head of one score, such as `Qwen3ForSequenceClassification` has."""
+
+    tensor: str = "score.weight"
+    """`[1, hidden]`."""
+
+    @property
+    def name(self) -> str:
+        """The read-out as manifests and adapters state it."""
+        return SCORE_HEAD
+
+
+@dataclass(frozen=True, slots=True)
+class TwoLayerHead(_OwnHead):
     """The network's own head of two linear layers with a ReLU between them, such as
     `JinaVLForRanking` has. It is served, not trained here.
     """
@@ -134,20 +140,6 @@ class TwoLayerHead:
     def name(self) -> str:
         """The read-out as manifests and adapters state it."""
         return TWO_LAYER_HEAD
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Empty: the layers are the network's own."""
-        return ()
-
-    def combine(self, values: Sequence[Value]) -> Value:
-        """The head's own output."""
-        (value,) = values
-        return value
-
-    def vllm_classifier(self) -> dict[str, Any]:
-        """Empty: vLLM loads such a head by itself."""
-        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,16 +81,18 @@ def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:
 def inputs_of(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> dict[str, Tensor]:
     """A pair as transformers' network takes it, on the network's device."""
     family, tower = checkpoint.family, checkpoint.architecture.vision
-    ids = torch.tensor([prompt_of(family, pair).ids])
+    prompt = prompt_of(family, pair)
+    ids = torch.tensor([prompt.ids])
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if tower is not None and family.image_token_id is not None:
         inputs["mm_token_type_ids"] = torch.eq(ids, family.image_token_id).int()
-        pictures = [part for part in (*pair.query, *pair.document) if not isinstance(part, str)]
+        parts = (*pair.query, *pair.document)
+        pictures = {_image(part): part for part in parts if not isinstance(part, str)}
         if pictures:
-            patches = np.concatenate([tower.patches(picture) for picture in pictures])
-            grids = [tower.grid(_image(picture)) for picture in pictures]
+            # a prompt may begin with the document
+            patches = np.concatenate([tower.patches(pictures[image]) for image in prompt.images])
             inputs[tower.patches_input] = torch.from_numpy(patches)
-            inputs[tower.grids_input] = torch.tensor(grids)
+            inputs[tower.grids_input] = torch.tensor([tower.grid(each) for each in prompt.images])
 
     return {name: tensor.to(network.device) for name, tensor in inputs.items()}
 

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 from model_store.checkpoint import resolve
+from service.cli.main import app
 from service.wire import Pixels, ScoreCall, Scored, SideRule, WireItem, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
+from service.worker.settings import WorkerSettings
 from tests.qwen2_vl import (
     SIDES,
     JinaAuthors,
@@ -24,6 +27,7 @@ from tests.qwen2_vl import (
 )
 from tests.worker.calls import verdicts
 from tests.worker.engines.vllm.engine_worker import EngineWorker, Pair, engine_worker
+from tests.worker.serving import ready_worker
 
 DOCUMENTS: list[Side] = [side(kind, seed) for seed in (2, 3) for kind in SIDES]
 DOCUMENTS.append(("Berlin is the capital of Germany. " * 40,))
@@ -183,6 +187,22 @@ async def test_the_digest_changes_with_each_thing_that_changes_a_score(
     assert len(digests) == 8
 
 
+@pytest.mark.parametrize("family", ["jina", "mono"])
+async def test_golden_pairs_by_transformers_are_reproduced(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Of all nine cells, so that the images of both sides are in the prompt's order."""
+    source: Path = request.getfixturevalue(family)
+    folder = Path(shutil.copytree(source, tmp_path / source.name))
+    made = CliRunner().invoke(app, ["models", "inspect", str(folder), "--golden", "9"])
+    assert made.exit_code == 0, made.output
+
+    settings = WorkerSettings(model=str(folder), engine="torch")
+    async with ready_worker(settings, TorchEngine(device="cpu", threads=1)) as client:
+        (info,) = (await client.get("/info")).json()
+    assert info["golden_pairs"] == 9
+
+
 async def asked(worker: EngineWorker, folder: Path) -> list[list[float]]:
     """A worker's scores of all pairs, asked for twice: the second time from its prefix cache."""
     first, second = [], []
@@ -197,19 +217,13 @@ async def asked(worker: EngineWorker, folder: Path) -> list[list[float]]:
 
 
 @pytest.mark.slow
-async def test_vllm_scores_jina_as_its_authors_do(
-    jina: Path, expected_of_jina: list[list[float]], tmp_path: Path
+@pytest.mark.parametrize("family", ["jina", "mono"])
+async def test_vllm_scores_as_the_authors_do(
+    family: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """vLLM itself would subtract 2.65 from each score."""
-    with engine_worker(tmp_path, "--model", str(jina)) as worker:
-        found = await asked(worker, jina)
-    expect_close(found, expected_of_jina, ACROSS_ENGINES)
-
-
-@pytest.mark.slow
-async def test_vllm_scores_mono_as_its_authors_do(
-    mono: Path, expected_of_mono: list[list[float]], tmp_path: Path
-) -> None:
-    with engine_worker(tmp_path, "--model", str(mono)) as worker:
-        found = await asked(worker, mono)
-    expect_close(found, expected_of_mono, ACROSS_ENGINES)
+    """vLLM itself would subtract 2.65 from each score of jina-reranker-m0."""
+    folder: Path = request.getfixturevalue(family)
+    expected: list[list[float]] = request.getfixturevalue(f"expected_of_{family}")
+    with engine_worker(tmp_path, "--model", str(folder)) as worker:
+        found = await asked(worker, folder)
+    expect_close(found, expected, ACROSS_ENGINES)

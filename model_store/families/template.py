@@ -238,10 +238,7 @@ class TemplateFamily:
         return self._uncut(self._question_row(instruction, query))
 
     def document(self, document: Item, query: Item = ()) -> Segment:
-        """The half of the prompt with the document, without a limit.
-
-        `query` counts where it decides the half's wording.
-        """
+        """The half with the document, without a limit; `query` may decide its wording."""
         return self._uncut(self._document_row(query, document))
 
     def _uncut(self, row: Row) -> Segment:

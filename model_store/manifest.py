@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from model_store.files import sha256, write_atomically
+from model_store.files import sha256, sha256_each, write_atomically
 
 MANIFEST = "manifest.json"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -100,7 +100,12 @@ class Manifest(BaseModel):
 
 def digest_files(folder: Path, names: Iterable[str]) -> dict[str, FileDigest]:
     """Size and SHA-256 of files of a folder, by name."""
-    return {name: _digest(folder / name) for name in sorted(names)}
+    ordered = sorted(names)
+    digests = sha256_each([folder / name for name in ordered])
+    return {
+        name: FileDigest(sha256=digest, bytes=(folder / name).stat().st_size)
+        for name, digest in zip(ordered, digests, strict=True)
+    }
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -159,19 +164,20 @@ def verify(folder: Path, manifest: Manifest, *, weights: bool = True) -> None:
     Without `weights`, files of weights may be missing. Raises `CheckpointUnusable` that names the
     first file which differs or is missing.
     """
-    for name, expected in sorted(manifest.files.items()):
-        if not weights and name.endswith(WEIGHTS_SUFFIX) and not (folder / name).exists():
-            continue
+    listed = {
+        name: expected
+        for name, expected in sorted(manifest.files.items())
+        if weights or not name.endswith(WEIGHTS_SUFFIX) or (folder / name).exists()
+    }
+    digests = sha256_each([folder / name for name in listed])
+    for name, expected in listed.items():
         try:
-            digest = _digest(folder / name)
+            digest = next(digests)
+            size = (folder / name).stat().st_size
         except OSError:
             raise CheckpointUnusable(f"{folder.name}: {name} is missing.") from None
 
-        if digest != expected:
+        if (digest, size) != (expected.sha256, expected.bytes):
             raise CheckpointUnusable(
                 f"{folder.name}: {name} is not the file that was published (SHA-256 differs)."
             )
-
-
-def _digest(path: Path) -> FileDigest:
-    return FileDigest(sha256=sha256(path), bytes=path.stat().st_size)

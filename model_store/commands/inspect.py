@@ -80,8 +80,7 @@ def inspect(
         if golden is not None:
             if output is None and not Path(model).is_dir():
                 fail(f"{model} is no folder of yours: --golden needs --output.")
-            folder = _make_golden(checkpoint, golden, output, device)
-            checkpoint = find(str(folder))
+            checkpoint = _make_golden(checkpoint, golden, output, device)
         inspection = inspect_checkpoint(checkpoint, named=family is not None)
 
     if as_json:
@@ -92,8 +91,8 @@ def inspect(
 
 def _make_golden(
     checkpoint: Checkpoint, count: int, output: Path | None, device: Literal["cpu", "cuda"]
-) -> Path:
-    """Score pairs and write them; returns the folder."""
+) -> Checkpoint:
+    """Score pairs and write them; returns the checkpoint that has them."""
     from model_store.inspection.golden_pairs import (
         questions,
         refuse_unless_open,
@@ -110,9 +109,9 @@ def _make_golden(
         reference = open_reference(checkpoint, device)
         with progress("scoring golden pairs", len(pairs), unit="pairs") as advance:
             scored = score_all(reference, pairs, advance)
-        folder = write(checkpoint, scored, reference.way, output)
-    typer.echo(f"{len(scored)} golden pairs by {reference.way} are in {folder}.", err=True)
-    return folder
+        written = write(checkpoint, scored, reference.way, output)
+    typer.echo(f"{len(scored)} golden pairs by {reference.way} are in {written.folder}.", err=True)
+    return written
 
 
 def _show(inspection: Inspection) -> None:

@@ -112,40 +112,43 @@ def refuse_unless_open(checkpoint: Checkpoint, output: Path | None) -> None:
 
 def write(
     checkpoint: Checkpoint, pairs: Sequence[GoldenPair], way: str, output: Path | None
-) -> Path:
+) -> Checkpoint:
     """Write pairs and manifest into the checkpoint's folder, or into the new folder `output`, which
-    gets links to its files, or copies on another file system. Returns the folder."""
+    gets links to its files, or copies on another file system. Returns what was written."""
+    lineage = _lineage(checkpoint, len(pairs), way)
     if output is None:
-        return _write_into(checkpoint, pairs, way)
+        manifest = _write_into(checkpoint, pairs, lineage)
+        return Checkpoint(manifest.name, checkpoint.folder, manifest)
 
     with draft_of(output) as draft:
         beside = [name for name in _BESIDE if (checkpoint.folder / name).is_file()]
         for name in (*files_read(checkpoint.folder), *beside):
             _link(checkpoint.folder / name, draft / name)
         added = [*beside, *write_golden(draft, pairs)]
-        _seal(draft, output.name, checkpoint, added, _lineage(checkpoint, len(pairs), way))
-    return output
+        manifest = _seal(draft, output.name, checkpoint, added, lineage)
+    return Checkpoint(manifest.name, output, manifest)
 
 
-def _write_into(checkpoint: Checkpoint, pairs: Sequence[GoldenPair], way: str) -> Path:
+def _write_into(
+    checkpoint: Checkpoint, pairs: Sequence[GoldenPair], lineage: dict[str, Any]
+) -> Manifest:
     folder = checkpoint.folder
     pictures = folder / Path(GOLDEN).stem
     had_pictures = pictures.exists()
     try:
         golden = write_golden(folder, pairs)
-        _seal(folder, checkpoint.name, checkpoint, golden, _lineage(checkpoint, len(pairs), way))
+        return _seal(folder, checkpoint.name, checkpoint, golden, lineage)
     except BaseException:
         # a folder with pairs and no manifest would be refused
         (folder / GOLDEN).unlink(missing_ok=True)
         if not had_pictures:
             shutil.rmtree(pictures, ignore_errors=True)
         raise
-    return folder
 
 
 def _seal(
     folder: Path, name: str, checkpoint: Checkpoint, added: Sequence[str], lineage: dict[str, Any]
-) -> None:
+) -> Manifest:
     """Write a checkpoint's manifest into a folder that has its files and the `added` ones.
 
     Digests of its own files are those of its manifest: a worker compares them at its start.
@@ -156,7 +159,9 @@ def _seal(
         "lineage": lineage,
         "files": files,
     }
-    write_manifest(folder, Manifest.model_validate(described))
+    manifest = Manifest.model_validate(described)
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def _lineage(checkpoint: Checkpoint, count: int, way: str) -> dict[str, Any]:

@@ -52,10 +52,16 @@ def generate_checkpoint(tokenizer_from: Path, folder: Path) -> None:
 def write_shapes(tokenizer_from: Path, folder: Path, size: str) -> None:
     """Write all files of a GMR of `size`, "3b" or "7b", but its weights.
 
-    The tokenizer is another checkpoint's, whose vocabulary is padded to the model's.
+    The size "generated" is that of `generate_checkpoint`. The tokenizer is another checkpoint's,
+    whose vocabulary is padded to the model's.
     """
     _copy_tokenizer(tokenizer_from, folder)
     _write_preprocessor(tokenizer_from, folder, MAX_PIXELS)
+    if size == "generated":
+        config = _config(tokenizer_from, _TEXT, _VISION, tied=True)
+        config.dtype = "bfloat16"
+        config.save_pretrained(folder)
+        return
 
     published = Gmr.published[f"gmr-{size}"]
     text = {field: published[field] for field in ("vocab_size", *_TEXT)}

@@ -6,6 +6,7 @@ paused program uses no processor time.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -113,6 +114,20 @@ class Program:
                 by_role[self._role_of(process)] += process.memory_full_info().pss
         return dict(by_role)
 
+    def resident(self) -> tuple[int, int]:
+        """Bytes of resident memory of the tree: of the programs' own, and of files' pages.
+
+        The system takes the latter back where memory is short. Pages that several processes share
+        are counted by each.
+        """
+        own, of_files = 0, 0
+        for process in self._tree():
+            with suppress(OSError, psutil.NoSuchProcess):
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                own += _kilobytes(status, "RssAnon") * 1024
+                of_files += _kilobytes(status, "RssFile") * 1024
+        return own, of_files
+
     def stop(self) -> None:
         """End every process by its id: SIGTERM to the first, and SIGKILL to those that are left
         after `stop_seconds`."""
@@ -201,6 +216,12 @@ def started(
         for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
+
+
+def _kilobytes(status: str, field: str) -> int:
+    """A field of `/proc/PID/status`; 0 for a process that has ended."""
+    found = re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _summed(by_role: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -86,8 +86,13 @@ def is_ready(url: str) -> bool:
 
 def service_environment(plan: Plan, checkpoint: Checkpoint, engine: str) -> dict[str, str]:
     """The environment of a gateway and of a worker that runs `checkpoint` on `engine`."""
+    return environment_of(plan, checkpoint.folder, engine)
+
+
+def environment_of(plan: Plan, folder: Path, engine: str) -> dict[str, str]:
+    """The same for the folder of a checkpoint."""
     settings = {
-        "RERANK_MODEL": str(checkpoint.folder),
+        "RERANK_MODEL": str(folder),
         "RERANK_ENGINE": engine,
         "RERANK_DEVICE": plan.device,
         "RERANK_THREADS": str(len(plan.cores)),

@@ -46,6 +46,24 @@ WorstRequests = Annotated[
         help="Instead: send the most expensive requests that the limits allow, one of each shape.",
     ),
 ]
+Rehearsed = Annotated[
+    bool,
+    typer.Option(
+        "--rehearsal",
+        help=(
+            "Instead: make a checkpoint of a size (generated, 3b or 7b) with random weights,"
+            " publish it, serve it, and measure its start by part."
+        ),
+    ),
+]
+RehearsalFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder for --rehearsal, which is kept; default: one that is removed."),
+]
+RehearsalTokenizer = Annotated[
+    Path | None,
+    typer.Option(help="tokenizer.json for --rehearsal, such as Qwen's; default: gmr-tiny's."),
+]
 
 
 def bench(
@@ -111,6 +129,9 @@ def bench(
         ),
     ] = False,
     worst_requests: WorstRequests = False,
+    rehearsal: Rehearsed = False,
+    folder: RehearsalFolder = None,
+    tokenizer: RehearsalTokenizer = None,
     shapes: Annotated[
         str,
         typer.Option(help="Shapes for --worst-requests, comma-separated; default: all."),
@@ -122,13 +143,13 @@ def bench(
 ) -> None:
     """Compare `/rerank` with vLLM's server, plain and tuned, and with common scoring loops."""
     with _refusing_to_bench():
-        from service.bench.plan import BenchRefused, make_plan
+        from service.bench.plan import GENERATED, SIZES, BenchRefused, make_plan
 
         refuse_unknown_settings()
         with refusing(usage=(BenchRefused,)):
             plan = make_plan(
                 model=model,
-                contenders=contenders,
+                contenders="ours" if rehearsal else contenders,
                 workloads=workloads,
                 callers=callers,
                 samples=samples,
@@ -141,7 +162,13 @@ def bench(
                 output=output,
             )
             chosen = _shapes(shapes) if worst_requests else []
-        _check_outputs(output, chart=not (worst_requests or priority))
+            if rehearsal and model not in (GENERATED, *SIZES):
+                raise BenchRefused(f"--rehearsal has the sizes {GENERATED}, {', '.join(SIZES)}.")
+        _check_outputs(output, chart=not (worst_requests or priority or rehearsal))
+        if rehearsal:
+            from service.bench.rehearsal.run import Rehearsal, run_rehearsal
+
+            raise typer.Exit(run_rehearsal(plan, Rehearsal(folder, tokenizer)))
         if chosen:
             from service.bench.worst_requests.run import run_worst_requests
 

@@ -16,6 +16,7 @@ from model_store.files import (
     atomic_path,
     create_file,
     sha256,
+    sha256_each,
     sync,
     write_atomically,
 )
@@ -138,3 +139,22 @@ def test_files_and_folders_can_be_synced(tmp_path: Path) -> None:
     sync(tmp_path)
     with pytest.raises(FileNotFoundError):
         sync(tmp_path / "missing")
+
+
+def test_many_files_are_hashed_in_order_as_one_after_the_other(tmp_path: Path) -> None:
+    paths = [tmp_path / str(number) for number in range(23)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * (100_000 * (number % 5)))
+    assert list(sha256_each(paths)) == [sha256(path) for path in paths]
+    assert list(sha256_each([])) == []
+
+
+def test_the_first_file_that_cannot_be_read_is_the_error(tmp_path: Path) -> None:
+    whole, gone, last = tmp_path / "whole", tmp_path / "gone", tmp_path / "last"
+    whole.write_bytes(b"w")
+    last.write_bytes(b"l")
+    digests = sha256_each([whole, gone, last, tmp_path / "gone too"])
+    assert next(digests) == sha256(whole)
+    with pytest.raises(FileNotFoundError) as refusal:
+        next(digests)
+    assert refusal.value.filename == str(gone)

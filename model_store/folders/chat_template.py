@@ -44,9 +44,15 @@ def pair_template(manifest: Manifest, others: str = "") -> str:
     """The chat template of a checkpoint.
 
     `others` is a chat template for messages that are no pair, such as the base's. Raises
-    `CheckpointUnusable` for a family whose prompt is no template.
+    `CheckpointUnusable` for a family whose prompt it cannot express.
     """
-    kind = template_family(manifest)
+    kind = expressible_family(manifest)
+    if kind is None:
+        raise CheckpointUnusable(
+            f"{manifest.name}: no chat template can express the prompt of its family"
+            f" {manifest.family}."
+        )
+
     halves = "".join(kind.templates[manifest.template])
     pair = f"{_BEGINNING}{kind.name}, template {manifest.template}. -#}}\n{_side_of(kind)}"
     for index, piece in enumerate(_SLOT.split(halves)):
@@ -66,14 +72,17 @@ def without_pairs(template: str) -> str:
     return "" if template.startswith(_BEGINNING) else template
 
 
-def template_family(manifest: Manifest) -> type[TemplateFamily]:
-    """The family of a manifest; raises `CheckpointUnusable` where its prompt is no template."""
+def expressible_family(manifest: Manifest) -> type[TemplateFamily] | None:
+    """The family of a manifest; None where a chat template cannot express its prompt.
+
+    Of a rendered template all texts are encoded at once, and its form is the same with and without
+    an instruction.
+    """
     kind = family_of(manifest)
     if not (isinstance(kind, type) and issubclass(kind, TemplateFamily)):
-        raise CheckpointUnusable(
-            f"{manifest.name}: the prompt of its family {manifest.family} is no template."
-        )
-    return kind
+        return None
+    apart = "{|}" in "".join(kind.templates[manifest.template])
+    return None if apart or manifest.template in kind.without_instruction else kind
 
 
 def _side_of(kind: type[TemplateFamily]) -> str:

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.readout import ScoreHead, Transform
-from model_store.families.template import TemplateFamily
-from model_store.folders.chat_template import CHAT_TEMPLATE, pair_template, without_pairs
+from model_store.families.readout import LabelPair, SingleLabel, Transform
+from model_store.folders.chat_template import (
+    CHAT_TEMPLATE,
+    expressible_family,
+    pair_template,
+    without_pairs,
+)
 from model_store.folders.vllm_overrides import vllm_overrides
 
 LOGIT_SCORE = "1_LogitScore"
@@ -57,8 +61,8 @@ _LOGIT_SCORE = "sentence_transformers.cross_encoder.modules.logit_score.LogitSco
 
 def is_portable(checkpoint: Checkpoint) -> bool:
     """True where the form can express the checkpoint's prompt and read-out."""
-    templated = isinstance(checkpoint.family, TemplateFamily)
-    return templated and not isinstance(checkpoint.readout, ScoreHead)
+    expressible = expressible_family(checkpoint.manifest) is not None
+    return expressible and isinstance(checkpoint.readout, LabelPair | SingleLabel)
 
 
 def write_portable(checkpoint: Checkpoint, folder: Path) -> None:

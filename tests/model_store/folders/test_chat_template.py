@@ -14,11 +14,12 @@ from transformers import AutoTokenizer
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.gmr import TEMPLATES
 from model_store.families.prompt import Image, Item, Prompt
+from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.folders.chat_template import pair_template, without_pairs
 from tests.conftest import TINY
 from tests.qwen3 import write_qwen3
 
-PICTURE = Image(b"", 28, 28)  # one placeholder, as in a template
+PICTURE = Image(b"", 32, 32)  # one placeholder, as in a template
 PLACEHOLDER = "<|vision_start|><|image_pad|><|vision_end|>"
 ORDINARY = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
 SIDES: dict[str, Item] = {
@@ -43,10 +44,16 @@ def of_template(template: str) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoint]:
-    """One of each trainable family and spelling."""
+    """One of each trainable family and spelling, and one family with an order of its own and a
+    word for an empty side."""
     folder = write_qwen3(tmp_path_factory.mktemp("qwen3") / "qwen3-reranker")
     found = {template: of_template(template) for template in TEMPLATES}
-    return found | {"qwen3-reranker": resolve(str(folder))}
+    fields = {"family": Qwen3VLReranker.name, "template": "official"}
+    manifest = of_template("code").manifest.model_copy(update=fields)
+    return found | {
+        "qwen3-reranker": resolve(str(folder)),
+        "qwen3-vl-reranker": Checkpoint("qwen3-vl-reranker", TINY, manifest),
+    }
 
 
 def structured(item: Item) -> list[dict[str, str]]:
@@ -85,7 +92,7 @@ def own_ids(checkpoint: Checkpoint, instruction: str, query: Item, document: Ite
     return list(prompt.ids)
 
 
-@pytest.mark.parametrize("name", [*TEMPLATES, "qwen3-reranker"])
+@pytest.mark.parametrize("name", [*TEMPLATES, "qwen3-reranker", "qwen3-vl-reranker"])
 @pytest.mark.parametrize("query", SIDES)
 def test_every_kind_of_side_has_the_familys_ids(
     checkpoints: dict[str, Checkpoint], name: str, query: str
@@ -109,10 +116,17 @@ def check_ids(checkpoint: Checkpoint, query: Item, document: Item) -> None:
     ]
     assert ids_by(checkpoint, [system, *messages]) == due
 
+    ordered = [images_first(side) for side in sides]
     strings = [
-        {"role": role, "content": joined(side)} for role, side in zip(roles, sides, strict=True)
+        {"role": role, "content": joined(side)} for role, side in zip(roles, ordered, strict=True)
     ]
+    due = own_ids(checkpoint, "find it", *ordered)
     assert ids_by(checkpoint, strings, instruction="find it") == due
+
+
+def images_first(item: Item) -> Item:
+    """The order of vLLM."""
+    return tuple(sorted(item, key=lambda part: isinstance(part, str)))
 
 
 @settings(max_examples=50, deadline=None)

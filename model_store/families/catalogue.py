@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_store.families.bge_reranker_v2_gemma import BgeRerankerV2Gemma
-from model_store.families.cross_encoder.kind import SentenceTransformers
 from model_store.families.erank import ERank
 from model_store.families.family import FamilyKind
 from model_store.families.gmr import Gmr
@@ -21,6 +20,7 @@ from model_store.families.qwen3_reranker import Qwen3Reranker
 from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.families.readout import ReadOut
 from model_store.families.recognition import FolderFacts, Recognition
+from model_store.families.sentence_transformers.kind import SentenceTransformers
 from model_store.families.zerank import Zerank
 from model_store.manifest import CheckpointUnusable, Manifest
 

@@ -16,16 +16,17 @@ folders that it names. All end in one of `_READ`. Pickled weights (`*.bin`, `*.p
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 
-from model_store.json_files import MAX_JSON_BYTES, refuse_pointer
+from model_store.families.sentence_transformers.modules import MODULES, read_modules
+from model_store.json_files import refuse_pointer
 from model_store.manifest import MANIFEST, CheckpointUnusable
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_MODULES = "modules.json"
+_CHAINS = (("Transformer",), ("Transformer", "LogitScore"))
+"""Modules of rerankers that sentence-transformers saved, in their order."""
 _READ = frozenset((".json", ".safetensors", ".jinja", ".txt", ".model", ".tiktoken", ".gguf"))
 _POINTER_BYTES = 64
 
@@ -74,25 +75,23 @@ def refuse_unlisted(name: str, folder: Path, listed: Collection[str]) -> None:
             )
 
 
-def refuse_pooling(name: str, folder: Path) -> None:
-    """Raise `CheckpointUnusable` for an embedding model of sentence-transformers.
+def refuse_other_modules(name: str, folder: Path) -> None:
+    """Raise `CheckpointUnusable` for modules of sentence-transformers that are no reranker known.
 
-    vLLM would pool by its `modules.json`.
+    Engines would leave such a module out, or pool by it.
     """
-    try:
-        with (folder / _MODULES).open("rb") as file:
-            modules = json.loads(file.read(MAX_JSON_BYTES))
-        kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
-    except FileNotFoundError:
+    files = read_modules(name, folder)
+    if files is None or files.chain in _CHAINS:
         return
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        raise CheckpointUnusable(f"{name}: {_MODULES} cannot be read.") from None
-
     for kind in ("Pooling", "Normalize", "Dense"):
-        if kind in kinds:
+        if kind in files.chain and not files.is_cross_encoder:
             raise CheckpointUnusable(
-                f"{name}: {_MODULES} has a {kind} layer: it is an embedding model, not a reranker."
+                f"{name}: {MODULES} has a {kind} layer: it is an embedding model, not a reranker."
             )
+    raise CheckpointUnusable(
+        f"{name}: {MODULES} lists {', '.join(files.chain)}, and rerankers are read that list"
+        f" {' or '.join(', '.join(chain) for chain in _CHAINS)}."
+    )
 
 
 def refuse_pointers(name: str, folder: Path, files: Collection[str]) -> None:

@@ -16,8 +16,8 @@ from model_store.families.tokens import LiteralTokenizer
 from model_store.folders.covered_files import (
     files_read,
     refuse_adapter,
+    refuse_other_modules,
     refuse_pointers,
-    refuse_pooling,
     refuse_unlisted,
 )
 from model_store.folders.image_processor import pixel_bounds
@@ -117,7 +117,7 @@ def refuse_unloadable(
     if listed is not None:
         refuse_unlisted(name, folder, listed.files)
     refuse_pointers(name, folder, files_read(folder))
-    refuse_pooling(name, folder)
+    refuse_other_modules(name, folder)
     if weights:
         check_weights(name, folder, config)
 

@@ -23,18 +23,6 @@ from model_store.families.chat_template.template import (
     TemplateFailed,
     read_template,
 )
-from model_store.families.cross_encoder.family import NAME, CrossEncoderFamily, Sides
-from model_store.families.cross_encoder.modules import (
-    MODULES,
-    CrossEncoderFiles,
-    read_modules,
-)
-from model_store.families.cross_encoder.settings import (
-    LOGIT_CHAIN,
-    MAX_TOKENS,
-    LogitSettings,
-    logit_settings,
-)
 from model_store.families.family import ImageRules, SideRules
 from model_store.families.readout import LabelPair, ReadOut, SingleLabel
 from model_store.families.recognition import (
@@ -43,6 +31,18 @@ from model_store.families.recognition import (
     NetworkFacts,
     Rank,
     Recognition,
+)
+from model_store.families.sentence_transformers.family import NAME, CrossEncoderFamily, Sides
+from model_store.families.sentence_transformers.modules import (
+    MODULES,
+    CrossEncoderFiles,
+    read_modules,
+)
+from model_store.families.sentence_transformers.settings import (
+    LOGIT_CHAIN,
+    MAX_TOKENS,
+    LogitSettings,
+    logit_settings,
 )
 from model_store.families.tokens import LiteralTokenizer
 from model_store.json_files import read_json

@@ -10,13 +10,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from model_store.families.cross_encoder.modules import (
+from model_store.families.recognition import NetworkFacts
+from model_store.families.sentence_transformers.modules import (
     CROSS_ENCODER,
     SETTINGS,
     TRANSFORMER_SETTINGS,
     CrossEncoderFiles,
 )
-from model_store.families.recognition import NetworkFacts
 from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable
 

@@ -16,11 +16,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from model_store.families.cross_encoder.modules import SETTINGS, CrossEncoderFiles
 from model_store.families.gmr import LABELS, TEMPLATES
 from model_store.families.prompt import Item
 from model_store.families.readout import LabelPair
 from model_store.families.recognition import Description, FolderFacts
+from model_store.families.sentence_transformers.modules import SETTINGS, CrossEncoderFiles
 from model_store.families.template import ImageTemplate, TemplateFamily
 from model_store.json_files import read_json
 from model_store.manifest import PixelBounds

@@ -21,6 +21,7 @@ from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.families.readout import ReadOut
 from model_store.families.recognition import FolderFacts, Recognition
 from model_store.families.sentence_transformers.kind import SentenceTransformers
+from model_store.families.text_pair import TextPair
 from model_store.families.zerank import Zerank
 from model_store.manifest import CheckpointUnusable, Manifest
 
@@ -35,6 +36,7 @@ _ALL: tuple[FamilyKind, ...] = (
     BgeRerankerV2Gemma,
     ERank,
     SentenceTransformers(),
+    TextPair,
 )
 FAMILIES: Mapping[str, FamilyKind] = {kind.name: kind for kind in _ALL}
 

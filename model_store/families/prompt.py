@@ -41,6 +41,8 @@ class Segment:
 
     ids: tuple[int, ...]
     images: tuple[Image, ...] = ()
+    types: tuple[int, ...] = ()
+    """Each token's type (BERT's segment): 0 for the first side, 1 for the second. Empty: all 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,14 @@ class Prompt:
     @property
     def images(self) -> tuple[Image, ...]:
         return self.prefix.images + self.suffix.images
+
+    @property
+    def types(self) -> tuple[int, ...]:
+        """The tokens' types; empty where all are 0."""
+        if not self.prefix.types and not self.suffix.types:
+            return ()
+        first = self.prefix.types or (0,) * len(self.prefix.ids)
+        return first + (self.suffix.types or (0,) * len(self.suffix.ids))
 
 
 TooLongPart = Literal["instruction", "query", "pair"]

@@ -28,6 +28,12 @@ class NetworkFacts:
     """The text of an image's placeholder; empty where the network reads text only."""
     image_cell: int = 0
     """Pixels of the side of an image's token."""
+    causal: bool = True
+    """False where it reads both sides of a pair at once."""
+    token_types: int = 0
+    """Types of tokens that it tells apart, such as BERT's two; 0: it takes none."""
+    positions: int = 0
+    """The tokens that it has positions for; 0: no limit is known."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ reads user text, and out of its vocabulary, where some models would find them as
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,24 +68,21 @@ class LiteralTokenizer:
         try:
             spec = json.loads(serialized)
             self._controls: dict[str, int] = {}
-            texts = []
             controls = []
             for token in spec["added_tokens"]:
-                if _is_text(token, spec["model"]["vocab"]):
-                    texts.append(token)
-                else:
-                    controls.append(token)
+                if not _is_text(token, spec["model"]["vocab"]):
+                    controls.append(dict(token))
                     self._controls[token["content"]] = token["id"]
             self.control_entries: Sequence[Mapping[str, Any]] = controls
             """The control tokens as `tokenizer.json` has them, with their flags."""
 
             self._size = _size(spec)
             self.post_processor: Mapping[str, Any] | None = spec["post_processor"]
-            _take_out(spec["model"], self._controls)
-            spec["added_tokens"] = texts
-            spec["post_processor"] = None
             self.pre_tokenizer: Mapping[str, Any] | None = spec.get("pre_tokenizer")
             self.normalizer: Mapping[str, Any] | None = spec.get("normalizer")
+            _take_out(spec, self._controls)
+            # some checkpoints were saved with the last call's truncation and padding
+            spec["post_processor"] = spec["truncation"] = spec["padding"] = None
             self._pipeline = parse(json.dumps(spec))
         except Exception as error:  # `tokenizers` raises no narrower kind
             raise TokenizerMismatch(f"{TOKENIZER_FILE} holds no readable tokenizer") from error
@@ -260,22 +258,29 @@ def _size(spec: Mapping[str, Any]) -> int:
     return 1 + max(max(ids, default=-1), max(added, default=-1))
 
 
-def _take_out(model: dict[str, Any], controls: Mapping[str, int]) -> None:
-    """Take control tokens out of a model's vocabulary, so that no text has them as pieces.
+def _take_out(spec: dict[str, Any], controls: Mapping[str, int]) -> None:
+    """Give control tokens names that no text has, in the vocabulary and among the added tokens.
 
     Unigram models prefer such pieces, whose score is 0, to every other; BPE models with
-    `ignore_merges` take a word that is one.
+    `ignore_merges` take a word that is one. All other tokens keep their ids.
     """
-    vocabulary = model["vocab"]
+    added, vocabulary = spec["added_tokens"], spec["model"]["vocab"]
+    unknown = spec["model"].get("unk_token")
+    names = {content: f" {secrets.token_hex(16)}" for content in controls if content != unknown}
+
     if isinstance(vocabulary, list):
         for piece in vocabulary:
-            if piece[0] in controls:
-                # no text has an empty piece, and the other pieces keep ids and scores
-                piece[0] = ""
-        return
+            piece[0] = names.get(piece[0], piece[0])
+    else:
+        for content in names.keys() & vocabulary.keys():
+            vocabulary[names[content]] = vocabulary.pop(content)
 
-    for content in controls.keys() & vocabulary.keys() - {model.get("unk_token")}:
-        del vocabulary[content]
+    text = [token for token in added if token["content"] not in controls]
+    # ids of added tokens follow from those before them, so that none can be left out
+    renamed = [token for token in added if token["content"] != unknown] if text else []
+    for token in renamed:
+        token["content"] = names.get(token["content"], token["content"])
+    spec["added_tokens"] = renamed
 
 
 def _reading_end(text: str, size: int) -> int:

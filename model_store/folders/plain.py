@@ -31,7 +31,7 @@ from model_store.golden import GOLDEN
 from model_store.json_files import read_json
 from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files
 from model_store.networks.architecture import Architecture
-from model_store.networks.catalogue import of_config
+from model_store.networks.catalogue import WHOLE_PAIRS, of_config
 
 CONFIG = "config.json"
 TORCH_REFUSES = (
@@ -181,6 +181,11 @@ def network_facts(name: str, folder: Path) -> NetworkFacts:
     architecture = of_config(name, config)
     vocabulary = tensor_shapes(name, config)[architecture.embeddings][0]
     tower = architecture.vision
+    if pairs := WHOLE_PAIRS.get(architecture.name):
+        types, positions = pairs.token_types(config), pairs.positions(config)
+        return NetworkFacts(
+            architecture.name, vocabulary, causal=False, token_types=types, positions=positions
+        )
     if tower is None:
         return NetworkFacts(architecture.name, vocabulary)
 

@@ -28,6 +28,8 @@ _WRAPPERS = {
     "_orig_mod.": "torch.compile",
     "_fsdp_wrapped_module.": "PyTorch's FSDP",
 }
+_CONSTANTS = ("embeddings.position_ids",)
+"""Ends of names of tensors that hold 0, 1, 2 and so on."""
 _QUANTISED_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
 
 
@@ -81,6 +83,11 @@ def check_weights(name: str, folder: Path, config: Mapping[str, Any]) -> None:
 def count_parameters(name: str, folder: Path) -> int:
     """Numbers in a folder's weights, by their headers; of quantised ones, those that are stored."""
     return sum(math.prod(tensor.shape) for tensor in stored_tensors(name, folder))
+
+
+def is_constant(tensor: str) -> bool:
+    """True for a tensor of counted numbers that older transformers saved and no loader reads."""
+    return tensor.endswith(_CONSTANTS)
 
 
 def weight_files(name: str, folder: Path) -> list[str]:
@@ -144,7 +151,7 @@ def stored_tensors(name: str, folder: Path) -> list[StoredTensor]:
     tensors = []
     for file in weight_files(name, folder):
         tensors += tensors_of_file(name, folder, file)
-    return tensors
+    return [tensor for tensor in tensors if not is_constant(tensor.name)]
 
 
 def _by_current_name(

@@ -176,3 +176,22 @@ class DecoderArchitecture(Architecture, Protocol):
     def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines of `[axes, rows, tokens]` positions, `[rows, tokens, head]` each."""
         ...
+
+
+class PairArchitecture(Architecture, Protocol):
+    """A network that reads both sides of a pair at once, so that prompts share nothing."""
+
+    def token_types(self, config: Mapping[str, Any]) -> int:
+        """Types of tokens that it tells apart; 0 where it takes none."""
+        ...
+
+    def positions(self, config: Mapping[str, Any]) -> int:
+        """The tokens that it has positions for."""
+        ...
+
+    def scores(self, model: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
+        """Raw scores `[rows]` of ids `[rows, tokens]`.
+
+        `mask` is 1 at tokens and 0 at padding; `types` are the tokens' types, None where all are 0.
+        """
+        ...

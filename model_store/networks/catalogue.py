@@ -6,11 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Architecture, DecoderArchitecture
+from model_store.networks.architecture import (
+    Architecture,
+    DecoderArchitecture,
+    PairArchitecture,
+)
 from model_store.networks.jina_vl import JINA_VL
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from model_store.networks.qwen2_vl import QWEN2_VL
 from model_store.networks.qwen3_vl import QWEN3_VL
+from model_store.networks.score_heads import ENCODERS, SCORING_DECODERS
 from model_store.networks.text_decoders import TEXT_DECODERS
 
 _DECODERS: tuple[DecoderArchitecture, ...] = (
@@ -19,11 +24,17 @@ _DECODERS: tuple[DecoderArchitecture, ...] = (
     JINA_VL,
     QWEN3_VL,
     *TEXT_DECODERS,
+    *SCORING_DECODERS,
 )
 DECODERS: Mapping[str, DecoderArchitecture] = {
     architecture.name: architecture for architecture in _DECODERS
 }
-ARCHITECTURES: Mapping[str, Architecture] = {**DECODERS}
+_WHOLE_PAIRS: tuple[PairArchitecture, ...] = ENCODERS
+WHOLE_PAIRS: Mapping[str, PairArchitecture] = {
+    architecture.name: architecture for architecture in _WHOLE_PAIRS
+}
+"""Networks that read both sides of a pair at once."""
+ARCHITECTURES: Mapping[str, Architecture] = {**DECODERS, **WHOLE_PAIRS}
 
 
 def by_name(name: str) -> Architecture:

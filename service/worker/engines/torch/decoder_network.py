@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.utils.logging import disable_progress_bar
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.prompt import Image, Segment
-from model_store.folders.plain import TORCH_REFUSES, refuse_quantised
-from model_store.manifest import CheckpointUnusable
 from model_store.networks.score_head import score_head
 from service.wire import Pixels
 from service.worker.engines.torch.shared_prefix import (
@@ -27,6 +23,7 @@ from service.worker.engines.torch.shared_prefix import (
     Prefix,
     SharedPrefixDecoder,
 )
+from service.worker.engines.torch.weights import load_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class DecoderNetwork:
         self._images, self._image_token = family.images, family.image_token_id
         self._device = device
 
-        model = self._load(checkpoint, dtype).to(device).eval()
+        model = load_model(checkpoint, dtype).to(device).eval()
         self._visual = self._architecture.vision_model(model)
         self._embed: torch.nn.Module = model.get_input_embeddings()
         self._decoder = SharedPrefixDecoder(
@@ -117,39 +114,6 @@ class DecoderNetwork:
         """Free the memory that failed passes have left on a GPU."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-    @staticmethod
-    def _load(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-        """transformers' model of the folder, with every tensor read, in the requested dtype."""
-        disable_progress_bar()
-        refuse_quantised(checkpoint.name, checkpoint.folder, TORCH_REFUSES)
-        model, report = checkpoint.decoder.model_class().from_pretrained(
-            checkpoint.folder,
-            dtype=dtype,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-
-        # transformers fills missing tensors with random numbers
-        if missing := report["missing_keys"]:
-            raise CheckpointUnusable(
-                f"{checkpoint.name}: the weights lack {min(missing)} ({len(missing)} missing in"
-                " all)."
-            )
-        if unread := report["unexpected_keys"]:
-            raise CheckpointUnusable(
-                f"{checkpoint.name}: nothing reads {min(unread)} of the weights ({len(unread)} in"
-                " all)."
-            )
-        for name, parameter in model.named_parameters():
-            # transformers keeps another dtype for weights that are stored in some formats
-            if parameter.dtype != dtype:
-                raise CheckpointUnusable(
-                    f"{checkpoint.name}: {name} was loaded as {parameter.dtype}, not as {dtype}."
-                )
-        return model
 
     def _positions(self, suffixes: Sequence[Segment], start: int, longest: int) -> Tensor:
         """Positions of rows padded on the right to `longest`, `[axes, suffixes, longest]`."""

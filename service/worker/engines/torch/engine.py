@@ -138,7 +138,7 @@ class TorchEngine:
         if self._checkpoint.family.cacheable_side == "query":
             return prompt
 
-        whole = Segment(prompt.ids, prompt.images)
+        whole = Segment(prompt.ids, prompt.images, prompt.types)
         return Prompt(Segment(()), whole, prompt.truncated)
 
     async def _run(

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.prompt import Segment
+from model_store.networks.catalogue import WHOLE_PAIRS
 from service.wire import Pixels
 from service.worker.engines.torch.decoder_network import DecoderNetwork
+from service.worker.engines.torch.pair_network import PairNetwork
 
 
 class PrefixState(Protocol):
@@ -61,4 +63,7 @@ def open_network(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
 
     Raises `CheckpointUnusable`, and what transformers raises for weights that cannot be loaded.
     """
+    pairs = WHOLE_PAIRS.get(checkpoint.architecture.name)
+    if pairs is not None:
+        return PairNetwork(checkpoint, pairs, device, dtype)
     return DecoderNetwork(checkpoint, device, dtype)

@@ -165,7 +165,12 @@ def engine_arguments(
     _refuse_wrong(chosen, known, fixed)
 
     arguments: dict[str, str] = {}
-    for name, value in _defaults(adapters, chosen, on_cpu=on_cpu).items():
+    defaults = _defaults(adapters, chosen, on_cpu=on_cpu)
+    if checkpoint.family.cacheable_side == "none":
+        # a network that reads a whole pair at once reads it in one step
+        least = max(int(defaults["max_num_batched_tokens"]), checkpoint.manifest.max_tokens)
+        defaults["max_num_batched_tokens"] = str(least)
+    for name, value in defaults.items():
         if name in known and name not in fixed:
             arguments[name] = value
     read = _read(kind, arguments | dict(chosen))

@@ -21,7 +21,6 @@ from torch import Tensor
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
-from vllm.pooling_params import PoolingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -35,6 +34,7 @@ from service.worker.engines.progress import Progress
 from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
 from service.worker.engines.vllm.images import EngineImages
 from service.worker.engines.vllm.overruled import overruled
+from service.worker.engines.vllm.pooling import pooling_params
 from service.worker.engines.vllm.stats import StepStats
 
 _POLL_SECONDS = 0.5
@@ -58,7 +58,6 @@ class VllmRuntime:
         on_cpu = bool(current_platform.is_cpu())
         prepare_environment(on_cpu=on_cpu)
         self._architecture = checkpoint.architecture
-        self._params = PoolingParams(task="classify", use_activation=False)
         self._adapters: dict[str, LoRARequest] = {}
         for number, adapter in enumerate(adapters, start=1):
             folder = str(adapter.folder.resolve())
@@ -135,7 +134,7 @@ class VllmRuntime:
         with self._working():
             outputs = self._llm.encode(
                 self._input(prompt, embeddings, salt),
-                self._params,
+                pooling_params(prompt),
                 request_id=str(next(self._numbers)),
                 lora_request=self._adapters.get(adapter),
                 trace_headers=propagation_headers() if traced else None,

@@ -12,7 +12,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.prompt import Prompt
@@ -34,17 +33,19 @@ def main() -> None:
 def _scores(checkpoint: Checkpoint, pairs: list[list[str]]) -> list[float]:
     from vllm.distributed import cleanup_dist_env_and_memory
     from vllm.engine.arg_utils import EngineArgs
-    from vllm.pooling_params import PoolingParams
     from vllm.v1.engine.llm_engine import LLMEngine
+
+    from service.worker.engines.vllm.pooling import pooling_params
 
     engine = LLMEngine.from_engine_args(
         engine_arguments(EngineArgs, checkpoint, (), CHOSEN, on_cpu=True)
     )
-    parameters: Any = PoolingParams(use_activation=False, task="classify")
     for number, (instruction, query, document) in enumerate(pairs):
         (prompt,) = checkpoint.family.render((instruction,), (query,), [(document,)])
         assert isinstance(prompt, Prompt)
-        engine.add_request(str(number), {"prompt_token_ids": list(prompt.ids)}, parameters)
+        engine.add_request(
+            str(number), {"prompt_token_ids": list(prompt.ids)}, pooling_params(prompt)
+        )
 
     found: dict[int, float] = {}
     while engine.has_unfinished_requests():

@@ -14,12 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from model_store.families.cross_encoder.modules import (
-    SETTINGS,
-    TRANSFORMER_SETTINGS,
-    CrossEncoderFiles,
-    read_modules,
-)
 from model_store.families.family import CacheableSide, ImageRules, SideRules
 from model_store.families.pair_form import PairForm, UnknownForm, pair_form
 from model_store.families.pair_rendering import PairRendering
@@ -34,6 +28,12 @@ from model_store.families.recognition import (
 )
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import Part, Row, RowEncoder, Run
+from model_store.families.sentence_transformers.modules import (
+    SETTINGS,
+    TRANSFORMER_SETTINGS,
+    CrossEncoderFiles,
+    read_modules,
+)
 from model_store.families.tokens import LiteralTokenizer
 from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable, Manifest

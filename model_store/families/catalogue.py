@@ -21,7 +21,7 @@ from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.families.readout import ReadOut
 from model_store.families.recognition import FolderFacts, Recognition
 from model_store.families.sentence_transformers.kind import SentenceTransformers
-from model_store.families.text_pair import TextPair
+from model_store.families.text_pair.family import TextPair
 from model_store.families.zerank import Zerank
 from model_store.manifest import CheckpointUnusable, Manifest
 

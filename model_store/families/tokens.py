@@ -12,7 +12,6 @@ reads user text, and out of its vocabulary, where some models would find them as
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from tokenizers import Encoding, Tokenizer
 
 from model_store.families.graphemes import boundary
 from model_store.families.qwen2_tokenizer import has_parts, serialized_from_parts
+from model_store.families.vocabulary import is_text, size_of, take_out
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -34,8 +34,6 @@ MARGIN = 64
 last tokens only where it ends inside a word, and then few of them."""
 _WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=[\s\p{P}\p{S}])(?!['\u2019])")
 """Matches where pre-tokenizers of the GPT-2 family end a piece, whatever comes after it."""
-_SPACE = "\u2581"
-"""SentencePiece's mark of a space."""
 _SINGLE_STEPS = 3
 """Attempts at a cut that go back by one token each; later steps double."""
 
@@ -70,17 +68,17 @@ class LiteralTokenizer:
             self._controls: dict[str, int] = {}
             controls = []
             for token in spec["added_tokens"]:
-                if not _is_text(token, spec["model"]["vocab"]):
+                if not is_text(token, spec["model"]["vocab"]):
                     controls.append(dict(token))
                     self._controls[token["content"]] = token["id"]
             self.control_entries: Sequence[Mapping[str, Any]] = controls
             """The control tokens as `tokenizer.json` has them, with their flags."""
 
-            self._size = _size(spec)
+            self._size = size_of(spec)
             self.post_processor: Mapping[str, Any] | None = spec["post_processor"]
             self.pre_tokenizer: Mapping[str, Any] | None = spec.get("pre_tokenizer")
             self.normalizer: Mapping[str, Any] | None = spec.get("normalizer")
-            _take_out(spec, self._controls)
+            take_out(spec, self._controls)
             # some checkpoints were saved with the last call's truncation and padding
             spec["post_processor"] = spec["truncation"] = spec["padding"] = None
             self._pipeline = parse(json.dumps(spec))
@@ -234,53 +232,6 @@ class LiteralTokenizer:
 
         sample = text[:_SAMPLE]
         return size * len(sample) // len(sample.encode("utf-8", "surrogatepass"))
-
-
-def _is_text(token: Mapping[str, Any], vocabulary: object) -> bool:
-    """True for an added token that stands for text and controls nothing.
-
-    Such are runs of spaces, line breaks or SentencePiece's spaces, and pieces of the model's own
-    vocabulary that are not flagged special, as `<table>` is in Gemma's.
-    """
-    content = token["content"]
-    if content and not content.replace(_SPACE, " ").strip():
-        return True
-    if token.get("special") or not isinstance(vocabulary, Mapping):
-        return False
-    return bool(vocabulary.get(content) == token["id"])
-
-
-def _size(spec: Mapping[str, Any]) -> int:
-    """One more than the largest id of a vocabulary and its added tokens."""
-    vocabulary = spec["model"]["vocab"]
-    ids = range(len(vocabulary)) if isinstance(vocabulary, list) else vocabulary.values()
-    added = [token["id"] for token in spec["added_tokens"]]
-    return 1 + max(max(ids, default=-1), max(added, default=-1))
-
-
-def _take_out(spec: dict[str, Any], controls: Mapping[str, int]) -> None:
-    """Give control tokens names that no text has, in the vocabulary and among the added tokens.
-
-    Unigram models prefer such pieces, whose score is 0, to every other; BPE models with
-    `ignore_merges` take a word that is one. All other tokens keep their ids.
-    """
-    added, vocabulary = spec["added_tokens"], spec["model"]["vocab"]
-    unknown = spec["model"].get("unk_token")
-    names = {content: f" {secrets.token_hex(16)}" for content in controls if content != unknown}
-
-    if isinstance(vocabulary, list):
-        for piece in vocabulary:
-            piece[0] = names.get(piece[0], piece[0])
-    else:
-        for content in names.keys() & vocabulary.keys():
-            vocabulary[names[content]] = vocabulary.pop(content)
-
-    text = [token for token in added if token["content"] not in controls]
-    # ids of added tokens follow from those before them, so that none can be left out
-    renamed = [token for token in added if token["content"] != unknown] if text else []
-    for token in renamed:
-        token["content"] = names.get(token["content"], token["content"])
-    spec["added_tokens"] = renamed
 
 
 def _reading_end(text: str, size: int) -> int:

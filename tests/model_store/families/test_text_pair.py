@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from model_store.checkpoint import Checkpoint, resolve
-from model_store.families.pair_form import PairForm, UnknownForm, pair_form
 from model_store.families.prompt import Image, PairTooLong, PairUnreadable, Prompt
+from model_store.families.text_pair.form import PairForm, UnknownForm, pair_form
 from model_store.manifest import CheckpointUnusable
 from tests.pair_networks import write_pair_network
 

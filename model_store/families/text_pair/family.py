@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from model_store.families.family import CacheableSide, ImageRules, SideRules
-from model_store.families.pair_form import PairForm, UnknownForm, pair_form
-from model_store.families.pair_rendering import PairRendering
 from model_store.families.prompt import Item, NotRendered, Prompt, Rendering
 from model_store.families.readout import ReadOut, ScoreHead
 from model_store.families.recognition import (
@@ -34,6 +32,8 @@ from model_store.families.sentence_transformers.modules import (
     CrossEncoderFiles,
     read_modules,
 )
+from model_store.families.text_pair.form import PairForm, UnknownForm, pair_form
+from model_store.families.text_pair.rendering import PairRendering
 from model_store.families.tokens import LiteralTokenizer
 from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable, Manifest

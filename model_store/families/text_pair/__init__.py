@@ -1,0 +1,1 @@
+"""Pairs of texts as a tokenizer joins them, for networks with a head of one score."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import TINY
-from tests.qwen3 import write_qwen3
+from tests.qwen3 import write_qwen3, write_tokenizer
 
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct"
@@ -173,4 +173,49 @@ def write_text(
 ) -> Path:
     """A small Qwen3 as sentence-transformers would have saved it."""
     write_qwen3(folder, seed=seed)
+    return write_modules(folder, template, **({"message_format": "flat"} | changes))
+
+
+_MERGES = 400
+
+
+def write_small_tokenizer(folder: Path) -> int:
+    """The tests' Qwen3 tokenizer with few merges, which is read fast; returns its size."""
+    write_tokenizer(folder)
+    tokenizer = stated(folder, "tokenizer.json")
+    model = tokenizer["model"]
+    last = {"yes", "no"}
+    merges = []
+    for index in range(len(model["merges"]) - 1, -1, -1):
+        left, right = model["merges"][index]
+        if index < _MERGES or left + right in last:
+            merges.append([left, right])
+            last |= {left, right}
+
+    model["merges"] = merges[::-1]
+    words = {left + right for left, right in merges}
+    kept = [word for word in model["vocab"] if len(word) == 1 or word in words]
+    model["vocab"] = {word: number for number, word in enumerate(kept)}
+    for number, token in enumerate(tokenizer["added_tokens"], len(kept)):
+        token["id"] = number
+    put(folder, "tokenizer.json", tokenizer)
+    return len(kept) + len(tokenizer["added_tokens"])
+
+
+def write_prompts(folder: Path, template: str, **changes: Any) -> Path:
+    """The files that decide prompts, of a network without weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = write_small_tokenizer(folder)
+    config = {
+        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3",
+        "vocab_size": size,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+    }
+    put(folder, "config.json", config)
     return write_modules(folder, template, **({"message_format": "flat"} | changes))

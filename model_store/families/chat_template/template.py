@@ -41,7 +41,7 @@ _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     " from model_store.families.chat_template.process import main; main()"
 )
-CPU_SECONDS = 3
+CPU_SECONDS = 2
 """Processor time for all prompts of one question to the process that renders."""
 _WALL_SECONDS = 120
 """Far more than the processor time, for a machine that is busy."""

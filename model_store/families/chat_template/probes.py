@@ -89,7 +89,7 @@ def _trims(
 ) -> dict[TextPart, tuple[Trim, Trim]]:
     """The ends of each text at which the template strips blanks."""
     changed = _ODD
-    for old, new in padded.replaces:
+    for old, new in dict.fromkeys(padded.replaces):
         changed = changed.replace(old, new)
 
     text, pattern = padded.text, re.escape(literals[0])

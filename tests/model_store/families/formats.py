@@ -124,6 +124,75 @@ def zerank(tokenizer: Any, instruction: Item, query: Item, document: Item) -> li
     return ids_of(tokenizer, text)
 
 
+def erank(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """One turn of Qwen3's own chat template, with the authors' words."""
+    content = (
+        "Given a query and a document, please give a relevance score of 0~10.\n"
+        f"The goal or relevance definition is: {words_of(instruction)}\n\n"
+        f"Here is the query:\n{words_of(query)}\n\n"
+        f"Here is the document:\n{words_of(document)}\n\n"
+        "After thinking, directly choose a relevance score from [0, 1, 2, 3, 4, 5, 6, 7, 8, 9,"
+        " 10].\n- 0 represents completely not related\n- 10 means perfectly related.\n\n"
+        "Desired output format:\n"
+        "<think>put your thinking here</think><answer>Only allows an integer here</answer>\n\n"
+        "Your output:"
+    )
+    messages = [{"role": "user", "content": content}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return ids_of(tokenizer, text)
+
+
+def images_first(item: Item, empty: str = "") -> Item:
+    """A side's images before its texts; `empty` where it has neither."""
+    images = [part for part in item if isinstance(part, Image)]
+    texts = [part for part in item if isinstance(part, str) and part]
+    return (*images, *texts) or (empty,)
+
+
+def written(item: Item) -> str:
+    """One side in Qwen's marks, an image with one placeholder."""
+    marks = "<|vision_start|><|image_pad|><|vision_end|>"
+    return "".join(part if isinstance(part, str) else marks for part in item)
+
+
+def qwen3_vl_reranker(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """QwenLM/Qwen3-VL-Embedding, `format_mm_instruction`, around the same turns as GMR's."""
+    query, document = images_first(query, "NULL"), images_first(document, "NULL")
+    body = f"<Instruct>: {words_of(instruction)}<Query>:{written(query)}"
+    text = (
+        f"<|im_start|>system\n{JUDGE}<|im_end|>\n<|im_start|>user\n{body}\n"
+        f"<Document>:{written(document)}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    return ids_of(tokenizer, expanded(text, 32, query, document))
+
+
+def jina_reranker_m0(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """The document first, and the id 100 last."""
+    query, document = images_first(query), images_first(document)
+    text = f"**Document**:\n{written(document)}\n**Query**:\n{written(query)}"
+    return [*ids_of(tokenizer, expanded(text, 28, document, query)), 100]
+
+
+def mono_qwen2_vl(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """The card's prompt for a page and a text, and table 12 of the paper for all others."""
+    query, document = images_first(query), images_first(document)
+    is_page = not words_of(document) and isinstance(document[0], Image)
+    is_text = all(isinstance(part, str) for part in query)
+    before, noun = ("", "image document") if is_page and is_text else ("\n", "document")
+    request = (
+        f"{before}Assert the relevance of the previous {noun} to the following query, answer True"
+        " or False. The query is: "
+    )
+    content = [*parts_of(document), {"type": "text", "text": request}, *parts_of(query)]
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}],
+        chat_template=VL_TEMPLATE,
+        tokenize=False,
+        add_generation_prompt=True,
+    )
+    return ids_of(tokenizer, expanded(text, 28, document, query))
+
+
 def cut_pair(
     ids: list[int], more: list[int], most: int, query_most: int, head: int = 0
 ) -> list[int]:
@@ -171,6 +240,10 @@ FORMATS: Mapping[tuple[str, str], Format] = {
     ("gmr", "code"): gmr("<Instruct>: ", "<Query>:", "\n<Document>:"),
     ("gmr", "spaced"): gmr("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
     ("qwen3-reranker", "official"): qwen3_reranker,
+    ("qwen3-vl-reranker", "official"): qwen3_vl_reranker,
+    ("jina-reranker-m0", "official"): jina_reranker_m0,
+    ("mono-qwen2-vl", "official"): mono_qwen2_vl,
+    ("erank", "official"): erank,
     ("zerank", "official"): zerank,
     ("mxbai-rerank-v2", "official"): mxbai_rerank_v2,
     ("bge-reranker-v2-gemma", "official"): bge_reranker_v2_gemma,

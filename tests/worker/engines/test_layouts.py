@@ -10,11 +10,8 @@ is compared with the configuration of one that did.
 
 from __future__ import annotations
 
-import json
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import structs
@@ -31,7 +28,8 @@ from service.worker.golden_check import golden_drift
 from tests.conftest import TINY
 from tests.layouts import Layout, write_layout
 from tests.worker.calls import as_call
-from tests.worker.engines.vllm.engine_worker import engine_worker, environment, python
+from tests.worker.engines.conftest import Configure
+from tests.worker.engines.vllm.engine_worker import engine_worker
 
 LAYOUTS: dict[str, Layout] = {
     "a hub's of 2025": Layout("flat", "top", "mrope", sharded=True, template="json"),
@@ -130,61 +128,13 @@ def test_ids_from_two_files_are_those_of_transformers(folders: dict[str, Path], 
     assert ours.encode(texts) == original.encode(texts) == expected
 
 
-CONFIGURED = """
-import json, sys
-from vllm.engine.arg_utils import AsyncEngineArgs
-from model_store.checkpoint import resolve
-from service.worker.engines.vllm.arguments import engine_arguments
-
-for folder in json.loads(sys.argv[1]):
-    arguments = engine_arguments(AsyncEngineArgs, resolve(folder), (), {}, on_cpu=True)
-    config = arguments.create_model_config()
-    text, vision = config.hf_config.get_text_config(), config.hf_config.vision_config
-    network = {
-        "architecture": config.architecture,
-        "architectures": config.hf_config.architectures,
-        "tied": [config.hf_config.tie_word_embeddings, text.tie_word_embeddings],
-        "rope": {
-            key: text.rope_parameters[key] for key in ("mrope_section", "rope_theta", "rope_type")
-        },
-        "mrope": config.uses_mrope,
-        "text": [
-            getattr(text, key)
-            for key in ("hidden_size", "num_hidden_layers", "num_key_value_heads", "vocab_size")
-        ],
-        "vision": [
-            getattr(vision, key)
-            for key in ("depth", "hidden_size", "num_heads", "in_channels", "window_size")
-        ],
-        "runner": [config.runner_type, config.convert_type, config.pooler_config.seq_pooling_type],
-        "dtype": str(config.dtype),
-    }
-    print(json.dumps(network))
-"""
-
-
-@pytest.fixture(scope="module")
-def configured(folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
-    """vLLM's configuration of each folder, gmr-tiny's among them."""
-    named = {"gmr-tiny": TINY} | folders
-    del named["no processor"]
-    script = [python(), "-c", CONFIGURED, json.dumps([str(folder) for folder in named.values()])]
-    ended = subprocess.run(
-        script, env=environment(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-
-    networks = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
-    return dict(zip(named, networks, strict=True))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in LAYOUTS | ENGINES if name != "no processor"])
 def test_vllm_takes_it_for_the_same_network(
-    configured: dict[str, dict[str, Any]], name: str
+    vllm_configuration: Configure, folders: dict[str, Path], name: str
 ) -> None:
     layout = (LAYOUTS | ENGINES)[name]
-    expected, found = dict(configured["gmr-tiny"]), dict(configured[name])
+    expected, found = vllm_configuration(TINY), vllm_configuration(folders[name])
     tied = not layout.untied
 
     assert found.pop("tied") == [tied, tied]

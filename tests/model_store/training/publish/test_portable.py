@@ -30,7 +30,7 @@ from model_store.recipes.tiny.republish import republish
 from model_store.training.publish.folder import CARD
 from model_store.training.publish.other_engines.cross_encoder import pair_of, predicted_logits
 from model_store.training.publish.other_engines.vllm_server import served_logits
-from model_store.training.publish.pairs import PublishRefused, logits_of
+from model_store.training.publish.pairs import PublishRefused, logits_of, prompt_of
 from model_store.training.publish.parity import PARITY, PREDICT_TOLERANCE, TOLERANCE
 from model_store.training.publish.portable import portable_files, vllm_command, write_portable
 from model_store.training.reranker import load_network
@@ -270,6 +270,23 @@ class TestTheShippedFolder:
     def test_the_card_shows_the_command(self) -> None:
         assert command_of_the_card() == vllm_command(resolve("gmr-tiny"))
         assert "It was run with vLLM" in (TINY / CARD).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"), [("mine", "sentence-transformers"), ("gmr-tiny", "gmr")]
+)
+def test_without_its_manifest_it_has_the_same_prompts(
+    name: str, family: str, tmp_path: Path
+) -> None:
+    """As a folder that others made, by its name or by its chat template."""
+    kept = shutil.ignore_patterns("manifest.json", "golden*", PARITY, CARD)
+    plain = resolve(str(shutil.copytree(TINY, tmp_path / name, ignore=kept)))
+    shipped = resolve("gmr-tiny")
+    assert (plain.manifest.family, shipped.manifest.family) == (family, "gmr")
+    assert plain.manifest.max_tokens == shipped.manifest.max_tokens
+    assert plain.family.label_ids == shipped.family.label_ids
+    for pair in PAIRS:
+        assert prompt_of(plain.family, pair).ids == prompt_of(shipped.family, pair).ids
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -202,6 +202,9 @@ class ResultMeta(BaseModel):
     image_tokens: int
     truncated: bool
     cached: bool
+    completion_tokens: int | None = Field(
+        None, description="Of models that write their score: its tokens; 0 for a cached score."
+    )
 
 
 class ReturnedDocument(BaseModel):
@@ -239,6 +242,9 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     total_tokens: int
+    completion_tokens: int | None = Field(
+        None, description="Of models that write their scores: the tokens written for this request."
+    )
 
 
 class AnswerMeta(BaseModel):

@@ -8,7 +8,8 @@ later.
     |   |-- InvalidImage            invalid_image
     |   |-- ImageTooLarge           image_too_large
     |   |-- ImageUrlDisabled        image_url_disabled
-    |   `-- PairTooLong             pair_too_long
+    |   |-- PairTooLong             pair_too_long
+    |   `-- NoScore                 no_score: the model wrote no number
     |-- Unauthorized           401  unauthorized
     |-- Forbidden              403  forbidden
     |-- NotFound               404  not_found
@@ -159,6 +160,10 @@ class ImageUrlDisabled(BadRequest):
 
 class PairTooLong(BadRequest):
     code, message = "pair_too_long", "Query and document together are longer than the model reads."
+
+
+class NoScore(BadRequest):
+    code, message = "no_score", "The model wrote no score for this document."
 
 
 class Unauthorized(RerankError):

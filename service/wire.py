@@ -69,6 +69,8 @@ class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
     truncated: bool
     reused_tokens: Count = 0
     """Prompt tokens that the engine took from its prefix cache."""
+    completion_tokens: Count = 0
+    """Tokens that the engine wrote for a score that is text."""
 
 
 class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
@@ -156,6 +158,9 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     """False where the prompt has no place for an instruction."""
     query_side: SideRule = SideRule()
     document_side: SideRule = SideRule()
+    max_completion_tokens: Annotated[int, msgspec.Meta(ge=0, le=2**20)] = 0
+    """Tokens that a pair's score takes at most where the model writes it as text; 0 for any other
+    model."""
     golden_pairs: int = 0
     """Golden pairs that were scored before the worker turned ready; 0 where the model has none and
     the check was skipped."""

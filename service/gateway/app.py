@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from service.gateway.admission.authentication import Authenticator
 from service.gateway.admission.background import BackgroundQueue
-from service.gateway.admission.queue import TURNS_A_WORKER, AdmissionQueue
+from service.gateway.admission.queue import AdmissionQueue, turns_of
 from service.gateway.admission.quotas import Quotas
 from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.redis_client import TlsFiles, export_readability, open_client
@@ -117,7 +117,7 @@ def create_gateway(
         capacity=settings.capacity_tokens,
         max_waiting=settings.max_queued_requests,
         max_wait_seconds=settings.max_queue_ms / 1000,
-        min_turns=lambda: TURNS_A_WORKER * pool.count_ready(),
+        min_turns=lambda: pool.sum_ready(turns_of),
     )
     names = ModelNames(pool, settings.model_aliases)
     endpoint, stream = _endpoints(settings, pool, names, admission, reranker)

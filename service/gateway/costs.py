@@ -2,7 +2,9 @@
 
 The unit is about one computed prompt token. A text costs the tokens that the model may read of it,
 estimated from its bytes, and a share of a token for the bytes that a tokenizer may have to read. An
-image costs its cells, and a share of a token for each pixel that is decoded. The module depends on
+image costs its cells, and a share of a token for each pixel that is decoded. A score that the model
+writes as text costs the bound on that text: most are shorter, but a token that is written is dearer
+than one that is read. The module depends on
 no tokenizer: four bytes per token hold for English, and suffice to compare loads. Invariant: every
 cost is positive, and the cost of a request is that of its query and documents.
 """
@@ -64,6 +66,7 @@ def admission_cost(
     cost, repeated = once_and_each(query_side, model)
     for document in documents:
         cost += repeated + SUFFIX_TOKENS + _item_cost(document, model)
+        cost += model.max_completion_tokens
     return cost
 
 
@@ -82,7 +85,7 @@ def query_cost(instruction: str, query: Content, model: WorkerInfo) -> int:
 
 def document_cost(document: Content, model: WorkerInfo) -> int:
     """The amount that a document adds to the cost of a request."""
-    return SUFFIX_TOKENS + _content_cost(document, model)
+    return SUFFIX_TOKENS + _content_cost(document, model) + model.max_completion_tokens
 
 
 def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
@@ -92,8 +95,9 @@ def prefix_tokens(instruction: str, query: Content, model: WorkerInfo) -> int:
 
 
 def suffix_tokens(document: Content, model: WorkerInfo) -> int:
-    """Estimated tokens of a document and of the template around it."""
-    return min(SUFFIX_TOKENS + _tokens(document, model.images), model.max_pair_tokens)
+    """Estimated tokens of a document, of the template around it, and of a score as text."""
+    prompt = min(SUFFIX_TOKENS + _tokens(document, model.images), model.max_pair_tokens)
+    return prompt + model.max_completion_tokens
 
 
 def pixel_bytes(picture: Picture, rule: ImageRule | None) -> int:

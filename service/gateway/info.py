@@ -88,14 +88,17 @@ def _modalities(model: WorkerInfo, side: SideRule) -> list[str]:
 
 def _model_limits(limits: Limits, model: WorkerInfo) -> dict[str, int]:
     """The limits of a model, beside those of the service."""
+    tokens = {"max_pair_tokens": model.max_pair_tokens}
+    if model.max_completion_tokens:
+        tokens["max_completion_tokens"] = model.max_completion_tokens
     images = model.images
     if images is None:
-        return {"max_pair_tokens": model.max_pair_tokens}
+        return tokens
 
     most = limits.max_images_per_item
     in_query, in_document = model.query_side.max_images, model.document_side.max_images
     return {
-        "max_pair_tokens": model.max_pair_tokens,
+        **tokens,
         "image_cell": images.cell,
         "image_min_pixels": images.min_pixels,
         "image_max_pixels": images.max_pixels,

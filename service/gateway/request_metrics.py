@@ -12,7 +12,14 @@ from typing import Literal
 
 from service.api import Item
 from service.gateway.domain import RerankQuery, RerankResult
-from service.observability.metrics import DOCUMENTS, ERRORS, REQUEST_IMAGES, SCORING_SECONDS, TOKENS
+from service.observability.metrics import (
+    COMPLETION_TOKENS,
+    DOCUMENTS,
+    ERRORS,
+    REQUEST_IMAGES,
+    SCORING_SECONDS,
+    TOKENS,
+)
 from service.observability.request_context import add_log_fields, exemplar
 from service.observability.score_metrics import short_digest
 
@@ -39,7 +46,7 @@ def count_result(query: RerankQuery, result: RerankResult, seconds: float) -> No
 
 def count_scored(result: RerankResult) -> None:
     """Record the tokens and errors of a result, whenever it was ready."""
-    computed = reused = cached = 0
+    computed = reused = cached = written = 0
     cached_documents = 0
     for document in result.ranked:
         if document.cached:
@@ -48,9 +55,11 @@ def count_scored(result: RerankResult) -> None:
         else:
             reused += document.score.reused_tokens
             computed += document.score.prompt_tokens - document.score.reused_tokens
+            written += document.score.completion_tokens
     TOKENS.labels("cached").inc(cached)
     TOKENS.labels("prefix").inc(reused)
     TOKENS.labels("computed").inc(computed)
+    COMPLETION_TOKENS.inc(written)
 
     for _, error in result.errors:
         ERRORS.labels(error.code).inc()

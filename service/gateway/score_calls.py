@@ -7,7 +7,14 @@ errors.
 
 from __future__ import annotations
 
-from service.errors import BY_CODE, InvalidRequest, PairTooLong, RerankError, WorkerFailed
+from service.errors import (
+    BY_CODE,
+    InvalidRequest,
+    NoScore,
+    PairTooLong,
+    RerankError,
+    WorkerFailed,
+)
 from service.gateway.chunks import Images, pictures_in
 from service.gateway.domain import PairOutcome, ScoringContext
 from service.gateway.media.content import Content, Picture
@@ -62,6 +69,11 @@ def outcome_of(model: WorkerInfo, pair: Scored | Refused) -> PairOutcome:
     if pair.code == InvalidRequest.code:
         return InvalidRequest(
             f"The prompt of the model {model.model} has no place for the parts of this pair."
+        )
+    if pair.code == NoScore.code:
+        return NoScore(
+            f"The model {model.model} wrote no score for this document within"
+            f" {model.max_completion_tokens} tokens."
         )
     return BY_CODE.get(pair.code, WorkerFailed)()
 

@@ -53,11 +53,17 @@ while the request is scored."""
 CHUNKS_AT_ONCE = 4
 """Chunks of a share that are in progress at a time: some are decoded while others are scored, and
 the worker never waits for its next call."""
+WRITTEN_CHUNKS_AT_ONCE = 12
+"""The same where a model writes its scores: an answer takes seconds, however many are written at
+once."""
+ANSWERS_A_CHUNK = 8
+"""Documents that a chunk may have at least where a model writes its scores."""
 
 
 class Turns(Protocol):
     """A request's permission to work: each chunk waits for a turn, whose cost should be at most
-    `slice_cost`, or `prefixes_a_slice` times that of its prefix where that is more.
+    `slice_cost`, or `prefixes_a_slice` times that of its prefix where that is more, and that of
+    some answers beside it where the model writes its scores.
 
     Background work is what no request waits for.
     """
@@ -154,6 +160,9 @@ class _Job:
         self._decode_budget = budget
 
         model, rule = context.model, context.model.images
+        written = model.max_completion_tokens
+        self._chunks_at_once = WRITTEN_CHUNKS_AT_ONCE if written else CHUNKS_AT_ONCE
+        self._answers_cost = ANSWERS_A_CHUNK * written
         # the query's cost is charged to the first chunk, or to each document that it is read with
         self._query_cost, each_cost = once_and_each(
             query_cost(context.instruction, context.query, model), model
@@ -188,7 +197,7 @@ class _Job:
                 query = group.create_task(self._decode(self._context.query))
                 shares = self._shares(len(dispatches))
                 for dispatch, chunks in zip(dispatches, shares, strict=True):
-                    for _ in range(CHUNKS_AT_ONCE):
+                    for _ in range(self._chunks_at_once):
                         group.create_task(self._score_chunks(dispatch, chunks, query))
         except TimeoutError:
             pass  # pairs without a reply keep their DeadlineExceeded
@@ -198,7 +207,7 @@ class _Job:
     def _shares(self, count: int) -> list[Chunks]:
         """The documents in `count` shares of about equal cost."""
         keys = list(self._documents)
-        max_bytes = self._pixels.max_bytes // (CHUNKS_AT_ONCE * count)
+        max_bytes = self._pixels.max_bytes // (self._chunks_at_once * count)
 
         shares = []
         for indices in balanced(self.workload.suffixes, count):
@@ -211,7 +220,9 @@ class _Job:
     ) -> None:
         """Score one chunk of a share after the other, each in a turn of its own."""
         turns = self._turns
-        while chunk := chunks.take(max(turns.slice_cost, turns.prefixes_a_slice * self._prefix)):
+        while chunk := chunks.take(
+            max(turns.slice_cost, turns.prefixes_a_slice * self._prefix) + self._answers_cost
+        ):
             cost = self._query_cost + sum(self._costs[key] for key in chunk)
             self._query_cost = 0
             size = pixels_in(chunk, self._context.model.images)

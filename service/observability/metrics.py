@@ -78,6 +78,10 @@ TOKENS = counter(
     "or of pairs whose score was cached.",
     source=("computed", "prefix", "cached"),
 )
+COMPLETION_TOKENS = counter(
+    "rerank_completion_tokens_total",
+    "Tokens that were written for the scores of ranked pairs, by models that write their scores.",
+)
 ERRORS = counter(
     "rerank_errors_total",
     "Requests that failed, and documents that failed in requests answered with "

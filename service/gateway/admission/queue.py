@@ -15,7 +15,7 @@ admitted is never refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from service.errors import DeadlineExceeded
@@ -33,6 +33,7 @@ from service.observability.metrics import (
     SHED,
 )
 from service.observability.request_context import stage
+from service.wire import WorkerInfo
 
 INSIDE_SECONDS = 1.0
 """Time that the admitted work takes, about: enough to keep the batches of any engine full, and
@@ -41,6 +42,9 @@ SLICE_SECONDS = 0.25
 """Time that one slice of a large request takes one worker, about."""
 TURNS_A_WORKER = 2
 """Turns that are always granted for each worker: one being scored and one on its way."""
+TURNS_A_WRITING_WORKER = 12
+"""Turns that are always granted for each worker whose model writes its scores: an answer takes
+seconds, however many are written at once, and with a few of them a GPU has little to do."""
 LEAST_SLICE = 2_048
 """Smaller slices cost more than they gain: each is a call of its own."""
 KEPT_PLACES = 8
@@ -50,6 +54,12 @@ scope may have, half of them of scopes with none inside."""
 MAX_WAIT_PART = 0.8
 """The part of its maximum wait that a request may be expected to wait: estimates err, and to wait
 in vain is worse than to be refused."""
+
+
+def turns_of(models: Sequence[WorkerInfo]) -> int:
+    """The turns that are always granted for a worker with some models."""
+    writes = any(model.max_completion_tokens for model in models)
+    return TURNS_A_WRITING_WORKER if writes else TURNS_A_WORKER
 
 
 class AdmissionQueue:

@@ -22,6 +22,7 @@ from service.api import (
     Usage,
 )
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.wire import WorkerInfo
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100
 
@@ -44,7 +45,7 @@ def results(query: RerankQuery, result: RerankResult) -> list[Result]:
     for document in result.ranked[: query.top_n]:
         relevance = result.model.probability(document.score.logit)
         if query.min_score is None or relevance >= query.min_score:
-            found.append(_result(query, document, relevance))
+            found.append(_result(query, result.model, document, relevance))
     return found
 
 
@@ -68,9 +69,21 @@ def document_errors(result: RerankResult) -> list[DocumentError]:
 
 
 def usage(result: RerankResult) -> Usage:
-    """The tokens of every scored pair, whether its result is returned or not."""
+    """The tokens of every scored pair, whether its result is returned or not.
+
+    A cached score has its prompt's tokens, and none that were written for it.
+    """
     tokens = sum(document.score.prompt_tokens for document in result.ranked)
-    return Usage(prompt_tokens=tokens, total_tokens=tokens)
+    if not result.model.max_completion_tokens:
+        return Usage(prompt_tokens=tokens, total_tokens=tokens)
+
+    written = sum(map(completion_tokens, result.ranked))
+    return Usage(prompt_tokens=tokens, total_tokens=tokens + written, completion_tokens=written)
+
+
+def completion_tokens(document: ScoredDocument) -> int:
+    """The tokens that were written for a score; none for a cached one."""
+    return 0 if document.cached else document.score.completion_tokens
 
 
 def search_units(query: RerankQuery) -> int:
@@ -80,10 +93,14 @@ def search_units(query: RerankQuery) -> int:
 
 def answer_meta(query: RerankQuery, result: RerankResult) -> AnswerMeta:
     """The model's digest, cached pairs, and warnings."""
+    used = usage(result)
+    tokens = {"input_tokens": used.prompt_tokens}
+    if used.completion_tokens is not None:
+        tokens["output_tokens"] = used.completion_tokens
     return AnswerMeta(
         model_digest=result.model.digest,
         cached_pairs=sum(document.cached for document in result.ranked),
-        tokens={"input_tokens": usage(result).prompt_tokens},
+        tokens=tokens,
         billed_units={"search_units": search_units(query)},
         warnings=list(query.warnings) or None,
     )
@@ -95,7 +112,9 @@ def returned_text(query: RerankQuery, index: int) -> str:
     return "".join(document.texts()) if isinstance(document, Item) else ""
 
 
-def _result(query: RerankQuery, ranked: ScoredDocument, relevance: float) -> Result:
+def _result(
+    query: RerankQuery, model: WorkerInfo, ranked: ScoredDocument, relevance: float
+) -> Result:
     document, score = query.documents[ranked.index], ranked.score
     result = Result(
         index=ranked.index,
@@ -106,6 +125,7 @@ def _result(query: RerankQuery, ranked: ScoredDocument, relevance: float) -> Res
             image_tokens=score.image_tokens,
             truncated=score.truncated,
             cached=ranked.cached,
+            completion_tokens=completion_tokens(ranked) if model.max_completion_tokens else None,
         ),
     )
 

@@ -39,6 +39,7 @@ class OpenRouterUsage(BaseModel):
     prompt_tokens: int
     total_tokens: int
     search_units: int
+    completion_tokens: int | None = None
 
 
 class OpenRouterAnswer(BaseModel):

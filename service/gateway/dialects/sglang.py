@@ -71,7 +71,11 @@ def _write(
                 score=each.relevance_score,
                 document=each.document.text if each.document else None,
                 index=each.index,
-                meta_info={"id": request_id, "logit": each.logit, **each.meta.model_dump()},
+                meta_info={
+                    "id": request_id,
+                    "logit": each.logit,
+                    **each.meta.model_dump(exclude_none=True),
+                },
             )
         )
 

@@ -12,6 +12,7 @@ import asyncio
 from collections import Counter
 from collections.abc import (
     AsyncIterator,
+    Callable,
     Collection,
     Coroutine,
     Iterator,
@@ -136,6 +137,10 @@ class WorkerPool:
     def count_ready(self) -> int:
         """The number of workers that serve a model."""
         return sum(bool(member.models) for member in self._members)
+
+    def sum_ready(self, count: Callable[[Sequence[WorkerInfo]], int]) -> int:
+        """The sum of a count over the workers that serve a model, by the models of each."""
+        return sum(count(member.models) for member in self._members if member.models)
 
     def names(self) -> list[str]:
         """The names of the served models, each once."""

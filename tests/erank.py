@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
 from tests.qwen3 import write_tokenizer
@@ -209,13 +210,17 @@ class AuthorsCode:
         self, instruction: str, query: str, document: str, *, max_tokens: int = BOUND
     ) -> Written:
         ids = torch.tensor([ids_of(self.tokenizer, instruction, query, document)])
+
+        def ended(found: Tensor, scores: Tensor, **_: object) -> Tensor:
+            text = self.tokenizer.decode(found[0, ids.shape[1] :])
+            return torch.tensor([text.endswith("</answer>")])
+
         output = self._model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=max_tokens,
             do_sample=False,
-            stop_strings=["</answer>"],
-            tokenizer=self.tokenizer,
+            stopping_criteria=[ended],
             pad_token_id=0,
             output_logits=True,
             return_dict_in_generate=True,

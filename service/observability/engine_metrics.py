@@ -25,6 +25,11 @@ ENGINE_TOKENS = counter(
     "Prompt tokens of pairs that the engine scored: computed, or reused from its prefix cache.",
     source=("computed", "prefix"),
 )
+ENGINE_COMPLETION_TOKENS = counter(
+    "rerank_engine_completion_tokens_total",
+    "Tokens that the engine wrote for pairs whose score is written as text, whether or not they "
+    "came to a score.",
+)
 ENGINE_STEPS = counter("rerank_engine_steps_total", "Forward passes over pairs.")
 BATCH_PAIRS = histogram("rerank_batch_pairs", "Pairs scored by one forward pass.", COUNTS)
 BATCH_TOKENS = histogram("rerank_batch_tokens", "Tokens computed by one forward pass.", _TOKENS)

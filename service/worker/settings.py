@@ -81,6 +81,15 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
         le=2**20,
         description="Maximum number of tokens in one forward pass of the torch engine.",
     )
+    max_completion_tokens: int | None = Field(
+        None,
+        ge=16,
+        le=32_768,
+        description=(
+            "Maximum number of tokens that a model which writes its score as text may write for a"
+            " pair; default: the model family's."
+        ),
+    )
     stall_seconds: float = Field(
         60,
         ge=1,

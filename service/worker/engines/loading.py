@@ -17,8 +17,13 @@ def create_engine(settings: WorkerSettings) -> Engine:
                 threads=settings.threads,
                 batch_tokens=settings.batch_tokens,
                 stall_seconds=settings.stall_seconds,
+                max_completion_tokens=settings.max_completion_tokens,
             )
         case "vllm":
             from service.worker.engines.vllm.engine import VllmEngine
 
-            return VllmEngine(settings.engine_arguments, stall_seconds=settings.stall_seconds)
+            return VllmEngine(
+                settings.engine_arguments,
+                stall_seconds=settings.stall_seconds,
+                max_completion_tokens=settings.max_completion_tokens,
+            )

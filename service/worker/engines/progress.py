@@ -46,6 +46,12 @@ class Progress:
             elif not self._pending:
                 self._abandoned_seconds += self._clock() - self._since
 
+    def advance(self) -> None:
+        """Count progress of a piece that goes on, such as one of many tokens."""
+        with self._lock:
+            self._abandoned_seconds = 0.0
+            self._since = self._clock()
+
     def stalled_seconds(self) -> float:
         """Seconds of pending work without a completed piece.
 

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 
 from model_store.checkpoint import Adapter, Checkpoint, version_of
 from model_store.families.family import Family, SideRules
+from model_store.families.generated_answer import RULE, Answer, AnswerReader
 from model_store.families.prompt import Image, Item, NotRendered, PairUnreadable, Prompt, Rendering
-from service.errors import InvalidRequest, PairTooLong
+from model_store.families.readout import GeneratedScore
+from service.errors import InvalidRequest, NoScore, PairTooLong
 from service.wire import (
     ImageRule,
     Pixels,
@@ -88,16 +90,39 @@ def prompt_image(pixels: Pixels) -> Image:
     return Image(pixels.digest, pixels.width, pixels.height)
 
 
-def scored(family: Family, prompt: Prompt, logit: float, reused_tokens: int = 0) -> Scored:
-    """The verdict on a prompt that has a score, with the prompt's cost."""
+def verdict_on(
+    family: Family, prompt: Prompt, answer: Answer, reused_tokens: int = 0
+) -> Scored | Refused:
+    """The verdict on a prompt that was scored, with its cost; a refusal where it has no number."""
+    if answer.score is None:
+        return Refused(NoScore.code)
+
     image_tokens = sum(map(family.images.tokens, prompt.images)) if family.images else 0
     return Scored(
-        logit,
+        answer.score,
         len(prompt.prefix.ids) + len(prompt.suffix.ids),
         image_tokens,
         prompt.truncated,
         reused_tokens,
+        answer.tokens,
     )
+
+
+def completion_bound(checkpoint: Checkpoint, limit: int | None) -> int:
+    """Tokens that the model may write for a pair; 0 where it writes none.
+
+    `limit` is the operator's; None: the read-out's own.
+    """
+    readout = checkpoint.readout
+    if not isinstance(readout, GeneratedScore):
+        return 0
+    return readout.max_tokens if limit is None else limit
+
+
+def answer_reader(family: Family, max_tokens: int) -> AnswerReader:
+    """A reader of one answer of at most `max_tokens`, by a family that has its score written."""
+    assert isinstance(family.readout, GeneratedScore)
+    return AnswerReader(family.tokenizer, family.readout, max_tokens)
 
 
 def describe(
@@ -108,17 +133,20 @@ def describe(
     engine: str,
     dtype: str,
     device: str,
+    max_completion_tokens: int = 0,
     cut: str = CUT,
 ) -> WorkerInfo:
     """A served model.
 
     Its digest covers files, engine, dtype and the `cut` rule, and `parts`: further arguments that
-    decide a score.
+    decide a score. For a model that writes its score, it covers the bound on that text, too.
     """
     manifest, model = checkpoint.manifest, adapter or checkpoint
     digested = [checkpoint.digest, engine, dtype, cut, *parts]
     if adapter:
         digested.append(adapter.digest)
+    if max_completion_tokens:
+        digested += [RULE, f"max_completion_tokens={max_completion_tokens}"]
     digest = hashlib.sha256("\n".join(digested).encode()).hexdigest()
 
     transform, family = checkpoint.transform, checkpoint.family
@@ -142,6 +170,7 @@ def describe(
         takes_instruction=family.takes_instruction,
         query_side=_side_rule(family.query_side),
         document_side=_side_rule(family.document_side),
+        max_completion_tokens=max_completion_tokens,
     )
 
 

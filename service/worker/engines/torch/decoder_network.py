@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model_store.checkpoint import Checkpoint
+from model_store.families.family import Family
 from model_store.families.prompt import Image, Segment
 from model_store.networks.score_head import score_head
 from service.wire import Pixels
@@ -51,10 +52,7 @@ class DecoderNetwork:
         model = load_model(checkpoint, dtype).to(device).eval()
         self._visual = self._architecture.vision_model(model)
         self._embed: torch.nn.Module = model.get_input_embeddings()
-        self._decoder = SharedPrefixDecoder(
-            self._architecture.language_model(model), self._architecture.rotary
-        )
-        self._scores = score_head(model, family.readout, family.label_ids)
+        self._open(model, family)
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
@@ -109,6 +107,13 @@ class DecoderNetwork:
         hidden = self._decoder.last_hidden(prefix.keys, embeddings, positions, lengths, deepstack)
         scores: list[float] = self._scores(hidden).tolist()
         return scores
+
+    def _open(self, model: Any, family: Family) -> None:
+        """Take the parts of a loaded model that give a score."""
+        self._decoder = SharedPrefixDecoder(
+            self._architecture.language_model(model), self._architecture.rotary
+        )
+        self._scores = score_head(model, family.readout, family.label_ids)
 
     def release_memory(self) -> None:
         """Free the memory that failed passes have left on a GPU."""

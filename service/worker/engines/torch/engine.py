@@ -11,9 +11,9 @@ encoded the same way in every call. A pair that the network fails for is refused
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from typing import Literal, ParamSpec, TypeVar
 
@@ -22,24 +22,39 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from model_store.checkpoint import Adapter, Checkpoint
+from model_store.families.generated_answer import Answer
 from model_store.families.prompt import Prompt, Segment
 from model_store.manifest import CheckpointUnusable
 from service.cores import cores
 from service.errors import WorkerFailed
 from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_PAIRS
-from service.observability.logs import log
 from service.wire import Refused, ScoreCall, Scored, WorkerInfo
 from service.worker.engines.base import Begin, CannotLoad, PairVerdict, no_callback
-from service.worker.engines.isolation import attempt, is_logit, isolated
+from service.worker.engines.isolation import attempt, isolated
 from service.worker.engines.progress import Progress, count_step
-from service.worker.engines.prompts import CallRenderer, describe, pieces, refused, scored
+from service.worker.engines.prompts import (
+    CallRenderer,
+    answer_reader,
+    completion_bound,
+    describe,
+    pieces,
+    refused,
+    verdict_on,
+)
 from service.worker.engines.torch.batching import batch_fill, batches, group_by_prefix
-from service.worker.engines.torch.network import Network, PrefixState, open_network
+from service.worker.engines.torch.generated_batches import GeneratedBatches
+from service.worker.engines.torch.network import (
+    AnsweringNetwork,
+    Network,
+    PrefixState,
+    open_network,
+)
+from service.worker.engines.torch.probe import Probe
 
 Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
-LoadNetwork = Callable[[Checkpoint, torch.device, torch.dtype], Network]
+LoadNetwork = Callable[[Checkpoint, torch.device, torch.dtype], Network | AnsweringNetwork]
 
 
 class TorchEngine:
@@ -47,7 +62,8 @@ class TorchEngine:
 
     With 0 `threads` the network uses one per core. A forward pass takes at most `batch_tokens`, or
     one pair. After `stall_seconds` of work without progress the engine reports that it is not
-    healthy. `load_network` reads the weights.
+    healthy. `max_completion_tokens` bounds a score that is written as text; None: the read-out's
+    bound. `load_network` reads the weights.
     """
 
     def __init__(
@@ -57,21 +73,23 @@ class TorchEngine:
         threads: int = 0,
         batch_tokens: int = 1024,
         stall_seconds: float = 60,
+        max_completion_tokens: int | None = None,
         load_network: LoadNetwork = open_network,
     ) -> None:
         self._device: Literal["auto", "cpu", "cuda"] = device
         self._threads = threads
         self._batch_tokens = batch_tokens
         self._stall_seconds = stall_seconds
+        self._max_completion_tokens = max_completion_tokens
         self._load_network = load_network
 
         self._network_thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._prompt_thread = ThreadPoolExecutor(1, thread_name_prefix="prompts")
         self._progress = Progress()
-        self._broken = False
         self._checkpoint: Checkpoint
-        self._network: Network
-        self._probe: Prompt
+        self._network: Network | AnsweringNetwork
+        self._generated: GeneratedBatches | None = None
+        self._probe: Probe | None = None
 
     async def start(
         self, checkpoint: Checkpoint, adapters: Sequence[Adapter] = ()
@@ -87,7 +105,8 @@ class TorchEngine:
         return [await asyncio.wrap_future(loading)]
 
     def healthy(self) -> bool:
-        return not self._broken and self.stalled_seconds() <= self._stall_seconds
+        failed = self._probe is not None and self._probe.failed
+        return not failed and self.stalled_seconds() <= self._stall_seconds
 
     def stalled_seconds(self) -> float:
         return self._progress.stalled_seconds()
@@ -124,11 +143,27 @@ class TorchEngine:
             )
             for batch in batches(prompts, indexes, self._batch_tokens):
                 suffixes = [prompts[index].suffix for index in batch]
-                logits = await self._run(
-                    self._network_thread, self._score_batch, call, prefix, suffixes, embeddings
-                )
-                for index, logit in zip(batch, logits, strict=True):
-                    yield index, self._verdict(prompts[index], logit)
+                answers = await self._answers(call, prefix, suffixes, embeddings)
+                for index, answer in zip(batch, answers, strict=True):
+                    yield index, self._verdict(prompts[index], answer)
+
+    async def _answers(
+        self,
+        call: ScoreCall,
+        prefix: PrefixState | None,
+        suffixes: Sequence[Segment],
+        embeddings: dict[bytes, Tensor],
+    ) -> Sequence[Answer | None]:
+        """A score for each suffix, computed or written; None where the network fails for it."""
+        if prefix is None:
+            return [None] * len(suffixes)
+        if self._generated:
+            return await self._generated.answers(prefix, suffixes)
+
+        logits = await self._run(
+            self._network_thread, self._score_batch, call, prefix, suffixes, embeddings
+        )
+        return [None if logit is None else Answer(logit, 0) for logit in logits]
 
     def _split(self, prompt: Prompt) -> Prompt:
         """The prompt with a prefix that the call's other pairs share, or none.
@@ -176,10 +211,18 @@ class TorchEngine:
             ) from error
 
         self._checkpoint = checkpoint
-        self._probe = _probe(checkpoint)
+        bound = completion_bound(checkpoint, self._max_completion_tokens)
+        new_reader = partial(answer_reader, checkpoint.family, bound)
+        self._probe = probe = Probe(checkpoint, self._network, new_reader)
+        if isinstance(self._network, AnsweringNetwork):
+            run = partial(self._run, self._network_thread)
+            self._generated = GeneratedBatches(
+                self._network, new_reader, run, probe, self._batch_tokens
+            )
         return describe(
             checkpoint,
             parts=(),
+            max_completion_tokens=bound,
             engine=(
                 f"torch {torch.__version__.partition('+')[0]},"
                 f" transformers {version('transformers')}"
@@ -198,45 +241,35 @@ class TorchEngine:
             self._encode(call, [segment], embeddings)
             return self._network.read_prefix(segment, embeddings)
 
-        return attempt(read, self._works)
+        assert self._probe
+        return attempt(read, self._probe.works)
 
     def _score_batch(
         self,
         call: ScoreCall,
-        prefix: PrefixState | None,
+        prefix: PrefixState,
         suffixes: Sequence[Segment],
         embeddings: dict[bytes, Tensor],
     ) -> Sequence[float | None]:
         """A logit for each suffix; None where the network fails for this suffix alone."""
-        if prefix is None:
-            return [None] * len(suffixes)
+        network, probe = self._network, self._probe
+        assert not isinstance(network, AnsweringNetwork)
+        assert probe
 
         def score(rows: Sequence[Segment]) -> list[float]:
             self._encode(call, rows, embeddings)
-            logits = self._network.score(prefix, rows, embeddings)
+            logits = network.score(prefix, rows, embeddings)
             tokens = sum(len(row.ids) for row in rows)
             count_step(len(rows), tokens, batch_fill(prefix.tokens, rows, self._batch_tokens))
             return logits
 
-        logits = isolated(suffixes, score, self._works)
-        self._broken = False
+        logits = isolated(suffixes, score, probe.works)
+        probe.failed = False
         return logits
 
-    def _works(self) -> bool:
-        """Score the probe; returns False where the network itself has failed."""
-        self._network.release_memory()
-        try:
-            prefix = self._network.read_prefix(self._probe.prefix, {})
-            (logit,) = self._network.score(prefix, [self._probe.suffix], {})
-            self._broken = not is_logit(logit)
-        except Exception as failure:  # the network documents no narrower kind
-            self._broken = True
-            log("the network has failed", logging.ERROR, failure=failure)
-        return not self._broken
-
-    def _verdict(self, prompt: Prompt, logit: float | None) -> Scored | Refused:
-        if logit is not None:
-            return scored(self._checkpoint.family, prompt, logit)
+    def _verdict(self, prompt: Prompt, answer: Answer | None) -> Scored | Refused:
+        if answer is not None:
+            return verdict_on(self._checkpoint.family, prompt, answer)
         ISOLATED_PAIRS.inc()
         return Refused(WorkerFailed.code)
 
@@ -255,11 +288,3 @@ class TorchEngine:
         if images:
             encoded = self._network.encode(list(images.values()))
             embeddings.update(zip(images, encoded, strict=True))
-
-
-def _probe(checkpoint: Checkpoint) -> Prompt:
-    """A short pair, which distinguishes a failing network from a failing pair."""
-    call = ScoreCall(checkpoint.name, None, ["a"], [["b"]], [], truncate=True)
-    (prompt,) = CallRenderer(checkpoint, call).prompts(call.documents)
-    assert isinstance(prompt, Prompt)
-    return prompt

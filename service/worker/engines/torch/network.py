@@ -1,5 +1,4 @@
-"""The network seam of the torch engine: three operations, and the choice of the class that has
-them.
+"""The network seam of the torch engine: its operations, and the choice of the class that has them.
 
 Depends on checkpoints and tensors, not on calls or threads. Invariant: a network's scores of a row
 do not depend on the other rows of its batch.
@@ -8,16 +7,19 @@ do not depend on the other rows of its batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from model_store.checkpoint import Checkpoint
+from model_store.families.generated_answer import Answer, AnswerReader
 from model_store.families.prompt import Segment
+from model_store.families.readout import GeneratedScore
 from model_store.networks.catalogue import WHOLE_PAIRS
 from service.wire import Pixels
 from service.worker.engines.torch.decoder_network import DecoderNetwork
+from service.worker.engines.torch.generating_network import GeneratingNetwork
 from service.worker.engines.torch.pair_network import PairNetwork
 
 
@@ -30,8 +32,8 @@ class PrefixState(Protocol):
         ...
 
 
-class Network(Protocol):
-    """A checkpoint's weights on a device."""
+class PromptReader(Protocol):
+    """A checkpoint's weights on a device, as far as every network reads prompts."""
 
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
         """Embeddings of each image as a prompt takes them, `[tokens, values]`."""
@@ -44,6 +46,14 @@ class Network(Protocol):
         """
         ...
 
+    def release_memory(self) -> None:
+        """Free the memory that failed passes have left on a GPU."""
+        ...
+
+
+class Network(PromptReader, Protocol):
+    """A network whose last hidden state has the score."""
+
     def score(
         self, prefix: Any, suffixes: Sequence[Segment], images: Mapping[bytes, Tensor]
     ) -> list[float]:
@@ -53,12 +63,34 @@ class Network(Protocol):
         """
         ...
 
-    def release_memory(self) -> None:
-        """Free the memory that failed passes have left on a GPU."""
+
+class Answers(Protocol):
+    """Answers that are being written."""
+
+    def step(self) -> bool:
+        """Write one more token of each answer; returns False once all have ended."""
+        ...
+
+    @property
+    def answers(self) -> list[Answer]:
+        """The answers so far."""
         ...
 
 
-def open_network(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Network:
+@runtime_checkable
+class AnsweringNetwork(PromptReader, Protocol):
+    """A network that writes its scores as text."""
+
+    def begin(
+        self, prefix: Any, suffixes: Sequence[Segment], readers: Sequence[AnswerReader]
+    ) -> Answers:
+        """Read prompts of text; what is written after each goes to its reader."""
+        ...
+
+
+def open_network(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
+) -> Network | AnsweringNetwork:
     """The network of a checkpoint, loaded.
 
     Raises `CheckpointUnusable`, and what transformers raises for weights that cannot be loaded.
@@ -66,4 +98,6 @@ def open_network(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtyp
     pairs = WHOLE_PAIRS.get(checkpoint.architecture.name)
     if pairs is not None:
         return PairNetwork(checkpoint, pairs, device, dtype)
+    if isinstance(checkpoint.readout, GeneratedScore):
+        return GeneratingNetwork(checkpoint, device, dtype)
     return DecoderNetwork(checkpoint, device, dtype)

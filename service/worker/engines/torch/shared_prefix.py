@@ -86,14 +86,14 @@ class SharedPrefixDecoder:
         hidden = embeddings
         for number, layer in enumerate(self._model.layers):
             normed = layer.input_layernorm(hidden)
-            key, value = _keys_and_values(layer, normed, rotary)
+            key, value = keys_and_values(layer, normed, rotary)
             layers.append((key, value))
 
             # nothing reads the last layer's output for a prefix
             if len(layers) < len(self._model.layers):
-                query = _queries(layer, normed, rotary)
-                attended = _attend(query, key, value, mask=None, causal=True)
-                hidden = _finish(layer, hidden, attended)
+                query = queries(layer, normed, rotary)
+                attended = attend(query, key, value, mask=None, causal=True)
+                hidden = finish(layer, hidden, attended)
                 if deepstack:
                     hidden = deepstack.added(hidden, number)
         return Prefix(layers)
@@ -122,31 +122,32 @@ class SharedPrefixDecoder:
         *early, final = zip(self._model.layers, prefix.layers, strict=True)
         for number, (layer, shared) in enumerate(early):
             normed = layer.input_layernorm(hidden)
-            key, value = _joined(shared, _keys_and_values(layer, normed, rotary), padding)
-            attended = _attend(_queries(layer, normed, rotary), key, value, mask=mask)
-            hidden = _finish(layer, hidden, attended)
+            key, value = joined(shared, keys_and_values(layer, normed, rotary), padding)
+            attended = attend(queries(layer, normed, rotary), key, value, mask=mask)
+            hidden = finish(layer, hidden, attended)
             if deepstack:
                 hidden = deepstack.added(hidden, number)
 
         layer, shared = final
         normed = layer.input_layernorm(hidden)
-        key, value = _joined(shared, _keys_and_values(layer, normed, rotary), padding)
+        key, value = joined(shared, keys_and_values(layer, normed, rotary), padding)
 
         # one row per candidate, then the first ones again, up to a whole tile
         row = torch.arange(rows + -rows % ROW_TILE, device=lengths.device) % rows
         last = lengths[row] - 1
         rotary_last = (rotary[0][row, last][:, None], rotary[1][row, last][:, None])
-        query = _queries(layer, normed[row, last][:, None], rotary_last)
+        query = queries(layer, normed[row, last][:, None], rotary_last)
 
         # with a single query, threads would split the keys by the number of rows
         twice = query.expand(-1, -1, 2, -1)
-        attended = _attend(twice, key[row], value[row], mask=mask[last][:, None, None])[:, :1]
-        hidden = _finish(layer, hidden[row, last][:, None], attended)
+        attended = attend(twice, key[row], value[row], mask=mask[last][:, None, None])[:, :1]
+        hidden = finish(layer, hidden[row, last][:, None], attended)
         normed_last: Tensor = self._model.norm(hidden)[:rows, 0]
         return normed_last
 
 
-def _queries(layer: Any, normed: Tensor, rotary: Rotary) -> Tensor:
+def queries(layer: Any, normed: Tensor, rotary: Rotary) -> Tensor:
+    """A layer's queries, `[rows, heads, tokens, head]`."""
     attention = layer.self_attn
     query = attention.q_proj(normed).unflatten(-1, (-1, attention.head_dim))
     if hasattr(attention, "q_norm"):
@@ -154,7 +155,8 @@ def _queries(layer: Any, normed: Tensor, rotary: Rotary) -> Tensor:
     return _rotated(query.transpose(1, 2), rotary)
 
 
-def _keys_and_values(layer: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+def keys_and_values(layer: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+    """A layer's keys and values, `[rows, key heads, tokens, head]` each."""
     attention = layer.self_attn
     key = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim))
     value = attention.v_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
@@ -170,7 +172,7 @@ def _rotated(heads: Tensor, rotary: Rotary) -> Tensor:
     return heads * cosines + torch.cat((-second, first), dim=-1) * sines
 
 
-def _joined(
+def joined(
     shared: tuple[Tensor, Tensor], own: tuple[Tensor, Tensor], padding: int
 ) -> tuple[Tensor, Tensor]:
     """The prefix's keys and values, each row's own after them, and then `padding` zeros."""
@@ -183,16 +185,18 @@ def _joined(
     return key, value
 
 
-def _attend(
+def attend(
     query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, causal: bool = False
 ) -> Tensor:
+    """Grouped-query attention of `[rows, heads, tokens, head]`, as `[rows, tokens, width]`."""
     attended = scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, enable_gqa=True
     )
     return attended.transpose(1, 2).flatten(2)
 
 
-def _finish(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
+def finish(layer: Any, hidden: Tensor, attended: Tensor) -> Tensor:
+    """The hidden states after a layer, from those before it and its attention."""
     hidden = hidden + layer.self_attn.o_proj(attended)
     finished: Tensor = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
     return finished

@@ -1,1 +1,1 @@
-"""vLLM's async engine in pooling mode, in the worker's own process."""
+"""vLLM's async engine, in the worker's own process."""

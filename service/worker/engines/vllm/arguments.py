@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from model_store.checkpoint import Adapter, Checkpoint
-from model_store.families.readout import TwoLayerHead
+from model_store.families.readout import GeneratedScore, TwoLayerHead
 from model_store.folders.image_processor import refuse_without_processor
 from model_store.folders.vllm_overrides import vllm_overrides
 from service.worker.engines.base import CannotLoad
@@ -91,6 +91,13 @@ _IMAGES = {
     "mm_device_do_normalize": False,  # the vision tower gets pixels that are normalised already
     "mm_processor_cache_type": "lru",  # its sending half reports what the engine holds
 }
+_CLASSIFY = {"runner": "pooling", "convert": "classify"}
+_GENERATE = {
+    "runner": "generate",
+    "convert": "none",
+    "generation_config": "vllm",  # no sampling of the folder's own
+    "logprobs_mode": "raw_logprobs",
+}
 _LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXTENSION = "service.worker.engines.vllm.vision.VisionExtension"
@@ -150,6 +157,7 @@ def engine_arguments(
     chosen: Mapping[str, str],
     *,
     on_cpu: bool,
+    max_completion_tokens: int = 0,
 ) -> Any:
     """vLLM's `AsyncEngineArgs` from fixed arguments, `chosen` ones and defaults.
 
@@ -160,6 +168,7 @@ def engine_arguments(
         refuse_without_processor(checkpoint.name, checkpoint.folder)
     known = {field.name for field in dataclasses.fields(kind)}
     fixed = _fixed(checkpoint, adapters, on_cpu=on_cpu)
+    fixed["max_model_len"] += max_completion_tokens
     for name in fixed.keys() - known:
         del fixed[name]
     _refuse_wrong(chosen, known, fixed)
@@ -220,12 +229,12 @@ def _defaults(
 def _fixed(checkpoint: Checkpoint, adapters: Sequence[Adapter], *, on_cpu: bool) -> dict[str, Any]:
     """Arguments that scoring depends on.
 
-    With them vLLM computes the product of the last position and the read-out's row.
+    With them vLLM computes the product of the last position and the read-out's row, or generates
+    text where a score is read from text.
     """
-    fixed: dict[str, Any] = {
+    generates = isinstance(checkpoint.readout, GeneratedScore)
+    fixed: dict[str, Any] = (_GENERATE if generates else _CLASSIFY) | {
         "model": str(checkpoint.folder.resolve()),
-        "runner": "pooling",
-        "convert": "classify",
         "hf_overrides": vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout),
         "trust_remote_code": False,  # no code of a folder's own
         "config_format": "hf",

@@ -27,7 +27,14 @@ from service.observability.engine_metrics import IMAGE_CACHE_LOOKUPS, ISOLATED_P
 from service.wire import Refused, ScoreCall, WorkerInfo
 from service.worker.engines.base import Begin, EngineRefused, PairVerdict, no_callback
 from service.worker.engines.isolation import is_logit
-from service.worker.engines.prompts import CallRenderer, describe, pieces, refused, scored
+from service.worker.engines.prompts import (
+    CallRenderer,
+    completion_bound,
+    describe,
+    pieces,
+    refused,
+    verdict_on,
+)
 from service.worker.engines.vllm.arguments import (
     FindVersion,
     decides_scores,
@@ -65,7 +72,8 @@ class VllmEngine:
     """Runs a checkpoint, and LoRA adapters on top of it, in a vLLM engine of its own.
 
     `arguments` are engine arguments of vLLM by name. After `stall_seconds` of work without progress
-    the engine reports that it is not healthy. `find_version` gives the version of an installed
+    the engine reports that it is not healthy. `max_completion_tokens` bounds a score that is
+    written as text; None: the read-out's bound. `find_version` gives the version of an installed
     distribution.
     """
 
@@ -74,10 +82,12 @@ class VllmEngine:
         arguments: Mapping[str, str],
         *,
         stall_seconds: float = 60,
+        max_completion_tokens: int | None = None,
         find_version: FindVersion = version,
     ) -> None:
         self._arguments = arguments
         self._stall_seconds = stall_seconds
+        self._max_completion_tokens = max_completion_tokens
         self._find_version = find_version
         threads = min(_RENDERING_THREADS, cores())
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="prompts")
@@ -108,6 +118,7 @@ class VllmEngine:
                 checkpoint,
                 adapter,
                 parts=decides_scores(self._arguments),
+                max_completion_tokens=completion_bound(checkpoint, self._max_completion_tokens),
                 engine=engine,
                 dtype=runtime.dtype,
                 device=runtime.device,
@@ -162,7 +173,8 @@ class VllmEngine:
         quiet()
         from service.worker.engines.vllm.runtime import VllmRuntime
 
-        return VllmRuntime(checkpoint, adapters, self._arguments)
+        bound = completion_bound(checkpoint, self._max_completion_tokens)
+        return VllmRuntime(checkpoint, adapters, self._arguments, bound)
 
     async def _feed(self, call: ScoreCall, report: Report, begin: Begin) -> None:
         """Send the engine one pair after another, as the window has room."""
@@ -205,10 +217,10 @@ class VllmEngine:
             while missing := self._runtime.lacks(prompt.images) - embeddings.keys():
                 added = await self._encoder.embeddings(missing, call.images)
                 embeddings = {**embeddings, **added}
-            output = await self._runtime.logit(
+            output = await self._runtime.score(
                 prompt, embeddings, adapter=call.model, salt=call.cache_salt
             )
-            if not is_logit(output.logit):
+            if output.answer.score is not None and not is_logit(output.answer.score):
                 raise EngineRefused
         except EngineRefused:
             ISOLATED_PAIRS.inc()
@@ -216,7 +228,7 @@ class VllmEngine:
             return
 
         family = self._checkpoint.family
-        report((index, scored(family, prompt, output.logit, output.reused_tokens)))
+        report((index, verdict_on(family, prompt, output.answer, output.reused_tokens)))
 
     async def _prepared(self, call: ScoreCall) -> AsyncGenerator[_Chunk, None]:
         """A call's chunks, each prepared while the engine works on the one before."""

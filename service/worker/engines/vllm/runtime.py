@@ -25,6 +25,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from model_store.checkpoint import Adapter, Checkpoint
+from model_store.families.generated_answer import Answer
 from model_store.families.prompt import Image, Prompt
 from model_store.folders.plain import read_config
 from service.observability.logs import log
@@ -36,6 +37,7 @@ from service.worker.engines.vllm.images import EngineImages
 from service.worker.engines.vllm.overruled import overruled
 from service.worker.engines.vllm.pooling import pooling_params
 from service.worker.engines.vllm.stats import StepStats
+from service.worker.engines.vllm.writing import Writing
 
 _POLL_SECONDS = 0.5
 _REASON_CHARS = 200
@@ -43,17 +45,24 @@ _REASON_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A prompt's raw score, and the number of its tokens that came from the prefix cache."""
+    """A prompt's score, and the number of its tokens that came from the prefix cache."""
 
-    logit: float
+    answer: Answer
     reused_tokens: int
 
 
 class VllmRuntime:
-    """A running engine. Construction blocks for as long as loading takes; raises `CannotLoad`."""
+    """A running engine. Construction blocks for as long as loading takes; raises `CannotLoad`.
+
+    `max_completion_tokens` bounds a score that is written as text; it is 0 for any other.
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint, adapters: Sequence[Adapter], arguments: Mapping[str, str]
+        self,
+        checkpoint: Checkpoint,
+        adapters: Sequence[Adapter],
+        arguments: Mapping[str, str],
+        max_completion_tokens: int = 0,
     ) -> None:
         on_cpu = bool(current_platform.is_cpu())
         prepare_environment(on_cpu=on_cpu)
@@ -63,7 +72,14 @@ class VllmRuntime:
             folder = str(adapter.folder.resolve())
             self._adapters[adapter.name] = LoRARequest(adapter.name, number, folder)
 
-        read = engine_arguments(AsyncEngineArgs, checkpoint, adapters, arguments, on_cpu=on_cpu)
+        read = engine_arguments(
+            AsyncEngineArgs,
+            checkpoint,
+            adapters,
+            arguments,
+            on_cpu=on_cpu,
+            max_completion_tokens=max_completion_tokens,
+        )
         chosen = {name: getattr(read, name) for name in arguments}
         self._llm = _start(checkpoint, read)
         config = self._llm.vllm_config
@@ -77,6 +93,11 @@ class VllmRuntime:
         self._images = self._engine_images(checkpoint, config)
         self._numbers = itertools.count()
         self._progress = Progress()
+        self._writing: Writing | None = None
+        if max_completion_tokens:
+            self._writing = Writing(
+                self._llm, checkpoint.family, max_completion_tokens, self._progress.advance
+            )
 
     async def warm_up(self) -> None:
         """Make the requests that vLLM makes before its first prompt, and load every adapter.
@@ -122,7 +143,7 @@ class VllmRuntime:
         embeddings = torch.frombuffer(bytearray(rows), dtype=getattr(torch, dtype)).view(-1, values)
         return self._images.split(list(images), embeddings)
 
-    async def logit(
+    async def score(
         self, prompt: Prompt, embeddings: Mapping[Image, Tensor], *, adapter: str, salt: str
     ) -> Output:
         """Score one prompt; cancelling this takes it out of the engine.
@@ -131,17 +152,21 @@ class VllmRuntime:
         sending happens before the first pause, which keeps the two halves of vLLM's cache in step.
         """
         traced = self._traces and current_span()
+        request: dict[str, Any] = {
+            "prompt": self._input(prompt, embeddings, salt),
+            "request_id": str(next(self._numbers)),
+            "lora_request": self._adapters.get(adapter),
+            "trace_headers": propagation_headers() if traced else None,
+        }
         with self._working():
-            outputs = self._llm.encode(
-                self._input(prompt, embeddings, salt),
-                pooling_params(prompt),
-                request_id=str(next(self._numbers)),
-                lora_request=self._adapters.get(adapter),
-                trace_headers=propagation_headers() if traced else None,
-            )
-            async for output in outputs:
-                last = output
-        return Output(float(last.outputs.data[0]), int(last.num_cached_tokens or 0))
+            if self._writing:
+                answer, last = await self._writing.answer(request)
+            else:
+                params = pooling_params(prompt)
+                async for output in self._llm.encode(pooling_params=params, **request):
+                    last = output
+                answer = Answer(float(last.outputs.data[0]), 0)
+        return Output(answer, int(last.num_cached_tokens or 0))
 
     def close(self) -> None:
         self._llm.shutdown()

@@ -12,6 +12,7 @@ from typing import Any
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.v1.metrics.stats import IterationStats
 
+from service.observability.engine_metrics import ENGINE_STEPS
 from service.worker.engines.base import CannotLoad
 from service.worker.engines.progress import count_step
 
@@ -40,18 +41,21 @@ class StepStats(StatLoggerBase):  # type: ignore[misc]
         engine_idx: int = 0,
         **_: object,
     ) -> None:
-        """Count a step, if it scored pairs."""
+        """Count a step, if it scored pairs or wrote tokens."""
         if iteration_stats is None:
             return
 
-        pairs, tokens = _scored(iteration_stats)
+        pairs, tokens, written = _scored(iteration_stats)
         if pairs:
             count_step(pairs, tokens, tokens / self._budget)
+        elif written:
+            ENGINE_STEPS.inc()
 
     def log_engine_initialized(self) -> None:
         """Log nothing."""
 
 
-def _scored(stats: Any) -> tuple[int, int]:
-    """The pairs that a step finished, and the prompt tokens that it computed."""
-    return len(stats.finished_requests), int(stats.prompt_token_stats.computed)
+def _scored(stats: Any) -> tuple[int, int, int]:
+    """The pairs that a step finished, the prompt tokens that it computed, and those it wrote."""
+    computed, written = stats.prompt_token_stats.computed, stats.num_generation_tokens
+    return len(stats.finished_requests), int(computed), int(written)

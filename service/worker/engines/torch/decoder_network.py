@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.family import Family
 from model_store.families.prompt import Image, Segment
 from model_store.networks.score_head import score_head
 from service.wire import Pixels
@@ -40,8 +39,8 @@ class ReadPrefix:
         return self.keys.tokens
 
 
-class DecoderNetwork:
-    """A checkpoint's weights on a device."""
+class CausalDecoder:
+    """A checkpoint's weights on a device, which read prompts."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
         family = checkpoint.family
@@ -49,10 +48,12 @@ class DecoderNetwork:
         self._images, self._image_token = family.images, family.image_token_id
         self._device = device
 
-        model = load_model(checkpoint, dtype).to(device).eval()
-        self._visual = self._architecture.vision_model(model)
-        self._embed: torch.nn.Module = model.get_input_embeddings()
-        self._open(model, family)
+        self._model = load_model(checkpoint, dtype).to(device).eval()
+        self._visual = self._architecture.vision_model(self._model)
+        self._embed: torch.nn.Module = self._model.get_input_embeddings()
+        self._decoder = SharedPrefixDecoder(
+            self._architecture.language_model(self._model), self._architecture.rotary
+        )
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
@@ -90,30 +91,6 @@ class DecoderNetwork:
             embeddings, torch.from_numpy(positions)[:, None].to(self._device), deepstack
         )
         return ReadPrefix(prefix, end)
-
-    @torch.inference_mode()
-    def score(
-        self,
-        prefix: ReadPrefix,
-        suffixes: Sequence[Segment],
-        images: Mapping[bytes, Tensor],
-    ) -> list[float]:
-        """The raw score at the end of each suffix.
-
-        `images` has the embeddings of all their images, by key.
-        """
-        embeddings, lengths, deepstack = self._embed_rows(suffixes, images, ROW_TILE)
-        positions = self._positions(suffixes, prefix.end, embeddings.shape[1])
-        hidden = self._decoder.last_hidden(prefix.keys, embeddings, positions, lengths, deepstack)
-        scores: list[float] = self._scores(hidden).tolist()
-        return scores
-
-    def _open(self, model: Any, family: Family) -> None:
-        """Take the parts of a loaded model that give a score."""
-        self._decoder = SharedPrefixDecoder(
-            self._architecture.language_model(model), self._architecture.rotary
-        )
-        self._scores = score_head(model, family.readout, family.label_ids)
 
     def release_memory(self) -> None:
         """Free the memory that failed passes have left on a GPU."""
@@ -158,3 +135,29 @@ class DecoderNetwork:
             embeddings[mask] = embedded
             deepstack = Deepstack(mask, maps) if maps else None
         return embeddings, torch.tensor(lengths, device=self._device), deepstack
+
+
+class DecoderNetwork(CausalDecoder):
+    """A decoder whose last hidden state has the score."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(checkpoint, device, dtype)
+        family = checkpoint.family
+        self._scores = score_head(self._model, family.readout, family.label_ids)
+
+    @torch.inference_mode()
+    def score(
+        self,
+        prefix: ReadPrefix,
+        suffixes: Sequence[Segment],
+        images: Mapping[bytes, Tensor],
+    ) -> list[float]:
+        """The raw score at the end of each suffix.
+
+        `images` has the embeddings of all their images, by key.
+        """
+        embeddings, lengths, deepstack = self._embed_rows(suffixes, images, ROW_TILE)
+        positions = self._positions(suffixes, prefix.end, embeddings.shape[1])
+        hidden = self._decoder.last_hidden(prefix.keys, embeddings, positions, lengths, deepstack)
+        scores: list[float] = self._scores(hidden).tolist()
+        return scores

@@ -7,21 +7,27 @@ answer does not depend on the other rows of its batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from model_store.families.family import Family
+from model_store.checkpoint import Checkpoint
 from model_store.families.generated_answer import Answer, AnswerReader
 from model_store.families.prompt import Segment
-from service.worker.engines.torch.decoder_network import DecoderNetwork, ReadPrefix
+from service.worker.engines.torch.decoder_network import CausalDecoder, ReadPrefix
 from service.worker.engines.torch.greedy_decoder import GreedyDecoder, RowKeys, tiled_rows
 from service.worker.engines.torch.shared_prefix import ROW_TILE
 
 
-class GeneratingNetwork(DecoderNetwork):
-    """A checkpoint's weights on a device, with the output head over the whole vocabulary."""
+class GeneratingNetwork(CausalDecoder):
+    """A decoder that writes text, with the output head over the whole vocabulary."""
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(checkpoint, device, dtype)
+        self._head: torch.nn.Module = self._model.get_output_embeddings()
+        self._greedy = GreedyDecoder(
+            self._architecture.language_model(self._model), self._architecture.rotary
+        )
 
     @torch.inference_mode()
     def begin(
@@ -56,13 +62,6 @@ class GeneratingNetwork(DecoderNetwork):
         logits = self._head(hidden[tiled])[: len(hidden)].float()
         best = logits.argmax(-1)
         return best, logits.log_softmax(-1).gather(-1, best[:, None])[:, 0]
-
-    def _open(self, model: Any, family: Family) -> None:
-        """Take the parts of a loaded model that write text."""
-        self._decoder = self._greedy = GreedyDecoder(
-            self._architecture.language_model(model), self._architecture.rotary
-        )
-        self._head: torch.nn.Module = model.get_output_embeddings()
 
     @torch.inference_mode()
     def next_hidden(self, keys: RowKeys, tokens: Tensor, positions: Tensor) -> Tensor:

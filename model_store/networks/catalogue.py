@@ -11,6 +11,7 @@ from model_store.networks.architecture import (
     DecoderArchitecture,
     PairArchitecture,
 )
+from model_store.networks.bidirectional_llama import BIDIRECTIONAL_LLAMA
 from model_store.networks.jina_vl import JINA_VL
 from model_store.networks.qwen2_5_vl import QWEN2_5_VL
 from model_store.networks.qwen2_vl import QWEN2_VL
@@ -29,7 +30,7 @@ _DECODERS: tuple[DecoderArchitecture, ...] = (
 DECODERS: Mapping[str, DecoderArchitecture] = {
     architecture.name: architecture for architecture in _DECODERS
 }
-_WHOLE_PAIRS: tuple[PairArchitecture, ...] = ENCODERS
+_WHOLE_PAIRS: tuple[PairArchitecture, ...] = (*ENCODERS, BIDIRECTIONAL_LLAMA)
 WHOLE_PAIRS: Mapping[str, PairArchitecture] = {
     architecture.name: architecture for architecture in _WHOLE_PAIRS
 }

@@ -118,6 +118,9 @@ class Encoder:
         skipped = int(read.pad_token_id) + 1 if self.after_padding else 0
         return int(read.max_position_embeddings) - skipped
 
+    def prepare(self, model: Any, config: Mapping[str, Any]) -> None:
+        """Nothing: transformers' class is the network."""
+
     def scores(self, model: Any, ids: Tensor, mask: Tensor, types: Tensor | None) -> Tensor:
         """Raw scores `[rows]` of ids `[rows, tokens]`; `mask` is 0 at padding."""
         typed = {} if types is None else {"token_type_ids": types}

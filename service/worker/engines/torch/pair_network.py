@@ -18,6 +18,7 @@ from torch.nn import Linear
 
 from model_store.checkpoint import Checkpoint
 from model_store.families.prompt import Segment
+from model_store.folders.plain import read_config
 from model_store.networks.architecture import PairArchitecture
 from service.wire import Pixels
 from service.worker.engines.torch.shared_prefix import ROW_TILE, padded_keys
@@ -55,6 +56,7 @@ class PairNetwork:
             if isinstance(module, Linear):
                 _in_tiles(module)
 
+        architecture.prepare(model, read_config(checkpoint.name, checkpoint.folder))
         self._model: Any = model.to(device).eval()
         padding = getattr(model.config, "pad_token_id", None)
         self._padding = 0 if padding is None else int(padding)

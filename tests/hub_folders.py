@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
-from model_store.networks.catalogue import DECODERS
-from tests import cross_encoders, erank, layouts
+from model_store.networks.catalogue import ARCHITECTURES, DECODERS
+from tests import chat_rerankers, erank, layouts, pair_networks
 from tests.qwen2_vl import write_qwen2_vl
 from tests.qwen3_vl import write_qwen3_vl
 from tests.text_decoders import RERANKERS, write_reranker
@@ -28,6 +28,8 @@ SHARDS = 3
 WEIGHTS = "model.safetensors"
 EXECUTED = "executed"
 """A file that appears where code or a pickle of the folder was executed."""
+_QWENS = ("qwen2", "qwen3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+"""Networks whose tokenizer hubs have in two files."""
 FLAT = ("qwen2_vl", "qwen2_5_vl")
 """Networks whose `config.json` had no `text_config` in 2024."""
 
@@ -45,7 +47,8 @@ WRITERS: Mapping[str, Write] = {family: _small(family) for family in RERANKERS} 
     "jina-reranker-m0": lambda root: write_qwen2_vl(root / "jina-reranker-m0", ranking=True),
     "mono-qwen2-vl": lambda root: write_qwen2_vl(root / "MonoQwen2-VL-v0.1"),
     "erank": lambda root: erank.write_erank(root / "ERank-4B"),
-    "sentence-transformers": lambda root: cross_encoders.write_text(root / "mine"),
+    "text-pair": lambda root: pair_networks.write_pair_network(root / "mine", "XLMRoberta"),
+    "sentence-transformers": lambda root: chat_rerankers.write_text(root / "mine"),
 }
 
 
@@ -61,18 +64,21 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 def as_of_2024(folder: Path) -> Path:
     """Shards, older names and fields, a tokenizer in two files, and pickles beside the weights."""
     config = read(folder, "config.json")
-    architecture = DECODERS[config["architectures"][0]]
+    architecture = ARCHITECTURES[config["architectures"][0]]
     tensors = load_file(folder / WEIGHTS)
     if architecture.is_tied(config) and architecture.head not in tensors:
         # as trainers of the time saved it
         tensors[architecture.head] = tensors[_stored(tensors, architecture.embeddings)].clone()
 
-    named = {}
+    decoder, named = DECODERS.get(architecture.name), {}
     for name, tensor in tensors.items():
-        named[architecture.oldest_name(architecture.current_name(name))] = tensor
+        current = architecture.current_name(name)
+        named[decoder.oldest_name(current) if decoder else current] = tensor
     _write_shards(folder, named)
     layouts.put(folder, "config.json", _older_config(config))
-    _split_tokenizer(folder, "\u2581" if config["model_type"] == "gemma" else "")
+    _move_template(folder)
+    if config["model_type"] in _QWENS:
+        _split_tokenizer(folder)
     _beside(folder)
     return folder
 
@@ -83,7 +89,7 @@ def as_of_transformers_5(folder: Path) -> Path:
     The head is twice the embeddings, so that scores of labels are twice those of the tied folder.
     """
     config = read(folder, "config.json")
-    architecture = DECODERS[config["architectures"][0]]
+    architecture = ARCHITECTURES[config["architectures"][0]]
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in load_file(folder / WEIGHTS).items():
         tensors[architecture.current_name(name)] = tensor.float()
@@ -105,9 +111,12 @@ def as_of_transformers_5(folder: Path) -> Path:
 
 
 def is_untied(folder: Path, config: Mapping[str, Any]) -> bool:
-    """True where `as_of_transformers_5` gives a folder a head of its own."""
+    """True where `as_of_transformers_5` gives a folder a head of its own.
+
+    jina-reranker-m0 has no head of a vocabulary.
+    """
     (architecture,) = config["architectures"]
-    return DECODERS[architecture].is_tied(config) and architecture != "JinaVLForRanking"
+    return ARCHITECTURES[architecture].is_tied(config) and architecture != "JinaVLForRanking"
 
 
 def quantised(folder: Path, method: str) -> Path:
@@ -259,28 +268,31 @@ def _older_level(config: Mapping[str, Any]) -> dict[str, Any]:
     return older
 
 
-def _split_tokenizer(folder: Path, space: str) -> None:
-    """`vocab.json` and `merges.txt`, with the chat template in the tokenizer's settings.
-
-    Tokenizers that mark spaces, as Gemma's does, have no such form.
-    """
-    whole, settings = read(folder, "tokenizer.json"), read(folder, "tokenizer_config.json")
+def _move_template(folder: Path) -> None:
+    """The chat template in the tokenizer's settings."""
     template = folder / "chat_template.jinja"
     if template.exists() and not (folder / "modules.json").exists():
+        settings = read(folder, "tokenizer_config.json")
         settings["chat_template"] = template.read_text(encoding="utf-8")
         template.unlink()
-    if not space:
-        layouts.put(folder, "vocab.json", whole["model"]["vocab"])
-        merges = []
-        for merge in whole["model"]["merges"]:
-            merges.append(merge if isinstance(merge, str) else " ".join(merge))
-        lines = "\n".join(["#version: 0.2", *merges, ""])
-        (folder / "merges.txt").write_text(lines, encoding="utf-8")
-        settings["added_tokens_decoder"] = decoder = {}
-        for token in whole["added_tokens"]:
-            decoder[str(token.pop("id"))] = token
-        (folder / "tokenizer.json").unlink()
+        layouts.put(folder, "tokenizer_config.json", settings)
+
+
+def _split_tokenizer(folder: Path) -> None:
+    """`vocab.json` and `merges.txt`, with the added tokens in the tokenizer's settings."""
+    whole, settings = read(folder, "tokenizer.json"), read(folder, "tokenizer_config.json")
+    layouts.put(folder, "vocab.json", whole["model"]["vocab"])
+    merges = []
+    for merge in whole["model"]["merges"]:
+        merges.append(merge if isinstance(merge, str) else " ".join(merge))
+    lines = "\n".join(["#version: 0.2", *merges, ""])
+    (folder / "merges.txt").write_text(lines, encoding="utf-8")
+
+    settings["added_tokens_decoder"] = decoder = {}
+    for token in whole["added_tokens"]:
+        decoder[str(token.pop("id"))] = token
     layouts.put(folder, "tokenizer_config.json", settings)
+    (folder / "tokenizer.json").unlink()
 
 
 class _Trap:

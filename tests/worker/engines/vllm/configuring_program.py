@@ -40,13 +40,14 @@ def _configuration(folder: str) -> dict[str, Any]:
     config = arguments.create_model_config()
     whole = config.hf_config
     text, vision = whole.get_text_config(), getattr(whole, "vision_config", None)
+    rope = getattr(text, "rope_parameters", None) or {}
     return {
         "architecture": config.architecture,
         "architectures": whole.architectures,
         "tied": [whole.tie_word_embeddings, text.tie_word_embeddings],
-        "rope": {key: text.rope_parameters.get(key) for key in _ROPE},
+        "rope": {key: rope.get(key) for key in _ROPE},
         "mrope": config.uses_mrope,
-        "text": [getattr(text, key) for key in _COUNTS],
+        "text": [getattr(text, key, None) for key in _COUNTS],
         "vision": [getattr(vision, key, None) for key in _TOWER],
         "runner": [config.runner_type, config.convert_type, config.pooler_config.seq_pooling_type],
         "dtype": str(config.dtype),

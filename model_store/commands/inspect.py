@@ -105,7 +105,6 @@ def _make_golden(
     with refusing(PublishRefused):
         refuse_unless_open(checkpoint, output)
         pairs = questions(checkpoint.family, count)
-        typer.echo(f"loading {checkpoint.name} in fp32", err=True)
         reference = open_reference(checkpoint, device)
         with progress("scoring golden pairs", len(pairs), unit="pairs") as advance:
             scored = score_all(reference, pairs, advance)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation import naive
 from model_store.evaluation.naive import NaiveReranker
+from model_store.families.readout import GeneratedScore
 from model_store.folders.plain import refuse_quantised
 from model_store.folders.weights import count_parameters
 from model_store.golden import GoldenPair
@@ -27,6 +29,8 @@ from model_store.manifest import CheckpointUnusable
 from model_store.networks.score_head import score_head
 from model_store.training.publish.pairs import inputs_of, logits_of, model_card_logit
 
+_CROSS_ENCODERS = ("sentence-transformers", "text-pair")
+"""Families of folders in the form of sentence-transformers, whose scores it defines."""
 _BYTES_A_PARAMETER = 4
 _OTHER_SCORES = "and golden pairs are fp32: make them for the checkpoint that they were made from"
 
@@ -50,20 +54,33 @@ class Reference:
 def open_reference(checkpoint: Checkpoint, device: str) -> Reference:
     """The way that shares the least code with the service.
 
-    It is the loop of model cards where the checkpoint has its prompt, and else one forward pass of
-    transformers' own class over the family's token ids. Raises `CheckpointUnusable`.
+    It is the loop of model cards where the checkpoint has its prompt, sentence-transformers where
+    the folder is in its form, and else one forward pass of transformers' own class over the
+    family's token ids. Raises `CheckpointUnusable`.
     """
+    readout = checkpoint.readout
+    if isinstance(readout, GeneratedScore):
+        raise CheckpointUnusable(
+            f"{checkpoint.name}: its score, {readout.name}, is written as text, and golden pairs"
+            " have scores that one forward pass gives."
+        )
     refuse_quantised(checkpoint.name, checkpoint.folder, _OTHER_SCORES)
     _refuse_unless_memory(checkpoint)
     disable_progress_bar()
     if _has_model_card_loop(checkpoint):
         return _model_card(checkpoint, device)
+    if checkpoint.manifest.family in _CROSS_ENCODERS:
+        return _cross_encoder(checkpoint, device)
     return _forward(checkpoint, device)
 
 
 def versions() -> dict[str, str]:
     """Versions of the libraries that scores depend on."""
-    return {name: version(name) for name in ("torch", "transformers")}
+    found = {}
+    for name in ("torch", "transformers", "sentence-transformers"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _has_model_card_loop(checkpoint: Checkpoint) -> bool:
@@ -89,6 +106,22 @@ def _model_card(checkpoint: Checkpoint, device: str) -> Reference:
         "the loop of model cards: chat template, processor and whole vocabulary, transformers,"
         " fp32",
         lambda pair: model_card_logit(loop, pair),
+    )
+
+
+def _cross_encoder(checkpoint: Checkpoint, device: str) -> Reference:
+    from model_store.training.publish.other_engines import cross_encoder
+
+    try:
+        model = cross_encoder.open_cross_encoder(checkpoint.folder, device)
+    except Exception as error:  # sentence-transformers and transformers raise many kinds
+        raise CheckpointUnusable(
+            f"{checkpoint.name}: sentence-transformers cannot read the folder"
+            f" ({type(error).__name__})."
+        ) from None
+    return Reference(
+        "sentence-transformers' CrossEncoder.predict, fp32",
+        lambda pair: cross_encoder.logit_of(model, pair),
     )
 
 

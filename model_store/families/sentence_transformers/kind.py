@@ -77,6 +77,9 @@ class SentenceTransformers:
         """The folder's own prompt, limit and activation."""
         files = _files(facts.name, facts.folder)
         settings = logit_settings(files, facts.network)
+        stated = {"template", "read_out", "transform", "default_instruction"}
+        if settings.max_tokens < MAX_TOKENS:
+            stated.add("max_tokens")
         pixels, largest = None, None
         if facts.network.image_token and settings.reads_images:
             pixels = PixelBounds(min_pixels=_MIN_PIXELS, max_pixels=_MAX_PIXELS)
@@ -89,6 +92,7 @@ class SentenceTransformers:
             pixels=pixels,
             most_pixels=largest,
             transform=files.transform(facts.config),
+            stated=frozenset(stated),
         )
 
     def open(

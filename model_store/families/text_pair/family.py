@@ -115,14 +115,20 @@ class TextPair:
     def describe(cls, facts: FolderFacts) -> Description:
         """The manifest's fields, as sentence-transformers' `CrossEncoder` would choose them."""
         _refuse_silent_template(facts)
-        files = _files(facts)
+        files, max_tokens = _files(facts), _max_tokens(facts)
+        stated = {"template", "read_out"}
+        if files.chain:
+            stated |= {"default_instruction", "transform"}
+        if max_tokens < MAX_TOKENS:
+            stated.add("max_tokens")
         return Description(
             template=_TEMPLATE,
             default_instruction=files.default_prompt,
-            max_tokens=_max_tokens(facts),
+            max_tokens=max_tokens,
             pixels=None,
             read_out=ScoreHead().name,
             transform=files.transform(facts.config),
+            stated=frozenset(stated),
         )
 
     @classmethod

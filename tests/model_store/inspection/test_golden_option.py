@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,13 @@ from model_store.synthetic.cells import CELLS
 from service.cli.main import app
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.golden_check import check_golden
+from tests.chat_rerankers import write_gmr
+from tests.erank import write_erank
 from tests.layouts import Layout, write_layout
+from tests.pair_networks import write_pair_network
+from tests.qwen2_vl import write_qwen2_vl
 from tests.qwen3 import AuthorsCode, write_qwen3
+from tests.qwen3_vl import write_qwen3_vl
 
 
 def inspect(*arguments: object) -> Any:
@@ -33,6 +41,40 @@ async def drift_of(folder: Path) -> float:
         return await check_golden(engine, info, read_golden(folder), 1e-3)
     finally:
         await engine.close()
+
+
+OTHERS: dict[str, tuple[Callable[[Path], object], str, int]] = {
+    "qwen3-vl-reranker-2b": (write_qwen3_vl, "transformers' forward pass", 9),
+    "jina-reranker-m0": (partial(write_qwen2_vl, ranking=True), "the head's weights", 9),
+    "bert": (partial(write_pair_network, kind="Bert"), "CrossEncoder.predict", 1),
+    "chat": (write_gmr, "CrossEncoder.predict", 9),
+}
+"""Folders of families by their names: the writer, the way of the reference, the kinds of pairs."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_every_family_gets_pairs_that_its_engine_reproduces(
+    name: str, tmp_path: Path
+) -> None:
+    write, way, cells = OTHERS[name]
+    write(tmp_path / name)
+    done = inspect(tmp_path / name, "--golden", cells, "--json")
+    assert done.exit_code == 0, done.output
+    assert way in done.stderr
+
+    assert len({pair.cell for pair in read_golden(tmp_path / name)}) == cells
+    assert json.loads(done.stdout)["golden_pairs"] == cells
+    assert await drift_of(tmp_path / name) < 1e-3
+
+
+def test_a_score_that_is_written_as_text_has_no_pairs(tmp_path: Path) -> None:
+    write_erank(tmp_path / "ERank-4B")
+    done = inspect(tmp_path / "ERank-4B", "--golden", 2)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == (
+        "ERank-4B: its score, generated 0..10, is written as text, and golden pairs have scores"
+        " that one forward pass gives.\n"
+    )
 
 
 @pytest.fixture

@@ -20,9 +20,11 @@ from model_store.manifest import (
     write_manifest,
 )
 from service.cli.main import app
+from tests.chat_rerankers import write_text
 from tests.conftest import TINY
 from tests.layouts import Layout, put, write_layout
 from tests.qwen3 import HEAD, INSTRUCTION, TAIL, write_qwen3
+from tests.text_decoders import write_reranker
 
 
 def inspect(*arguments: object) -> Any:
@@ -105,6 +107,21 @@ def test_pixel_bounds_are_assumed_where_no_file_has_them(tmp_path: Path) -> None
     assert found["assumed"]["pixels"] == {"min_pixels": 3136, "max_pixels": 1_003_520}
     assert found["engines"]["torch"] == ""
     assert "there is no preprocessor_config.json, which vLLM needs" in found["engines"]["vllm"]
+
+
+def test_other_families_that_fit_are_named_with_their_reasons(tmp_path: Path) -> None:
+    found = described(write_reranker(tmp_path, "zerank"))
+    assert (found["family"], found["reason"]) == ("zerank", "its name is zerank-2")
+    assert found["others"] == {"qwen3-reranker": "its network is one that this family runs on"}
+    assert [prompt["instruction"] for prompt in found["prompts"]] == [True, False]
+    assert "<instruction>{instruction}</instruction>" in found["prompts"][0]["text"]
+    assert "instruction>" not in found["prompts"][1]["text"]
+
+
+def test_what_a_folder_of_sentence_transformers_states_is_not_assumed(tmp_path: Path) -> None:
+    found = described(write_text(tmp_path / "mine"))
+    assert found["reason"] == "its modules.json lists Transformer and LogitScore"
+    assert found["assumed"].keys() <= {"max_tokens"}
 
 
 def test_a_named_family_is_the_reason(plain: Path) -> None:

@@ -24,15 +24,20 @@ def predicted_logits(folder: Path, pairs: Sequence[GoldenPair], *, device: str) 
     """The raw score of each pair in fp32; raises `PublishRefused` where the folder cannot be
     read."""
     try:
-        model = CrossEncoder(
-            str(folder), device=device, local_files_only=True, model_kwargs={"dtype": "float32"}
-        )
-        return [_logit(model, pair) for pair in pairs]
+        model = open_cross_encoder(folder, device)
+        return [logit_of(model, pair) for pair in pairs]
     except Exception as error:  # sentence-transformers and transformers raise many kinds
         reason = " ".join(str(error).split())[:_LAST_CHARS]
         raise PublishRefused(
             f"sentence-transformers cannot read the folder ({type(error).__name__}: {reason})."
         ) from None
+
+
+def open_cross_encoder(folder: Path, device: str) -> CrossEncoder:
+    """The folder as sentence-transformers reads it, in fp32."""
+    return CrossEncoder(
+        str(folder), device=device, local_files_only=True, model_kwargs={"dtype": "float32"}
+    )
 
 
 def pair_of(pair: GoldenPair) -> Any:
@@ -49,10 +54,11 @@ def pair_of(pair: GoldenPair) -> Any:
     return messages
 
 
-def _logit(model: CrossEncoder, pair: GoldenPair) -> float:
+def logit_of(model: CrossEncoder, pair: GoldenPair) -> float:
+    """The raw score of a pair; without an instruction it has the folder's own prompt."""
     (logit,) = model.predict(
         [pair_of(pair)],
-        prompt=pair.instruction,
+        prompt=pair.instruction or None,
         activation_fn=torch.nn.Identity(),
         show_progress_bar=False,
     )

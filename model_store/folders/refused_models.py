@@ -46,6 +46,12 @@ _OTHER_RERANKERS = (
         architectures=r"LayerWiseMiniCPMForCausalLM|CostWiseGemmaForCausalLM",
         names=r"^bge-reranker-v2-minicpm-layerwise|^bge-reranker-v2\.5-gemma2-lightweight",
     ),
+    _Kind(
+        "a reranker that reads images and texts in both directions and takes the mean of all"
+        " tokens: its network is code of its authors, which is never executed",
+        architectures=r"LlamaNemotronVLForSequenceClassification|\w+BidirectionalVL\w+",
+        names=r"nemotron-rerank-vl|nemotron-3\.5-rerank",
+    ),
 )
 
 

@@ -21,11 +21,14 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation import naive
 from model_store.evaluation.naive import NaiveReranker
+from model_store.families.prompt import Prompt
 from model_store.families.readout import GeneratedScore
-from model_store.folders.plain import refuse_quantised
+from model_store.folders.plain import read_config, refuse_quantised
 from model_store.folders.weights import count_parameters
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
+from model_store.networks.architecture import PairArchitecture
+from model_store.networks.catalogue import WHOLE_PAIRS
 from model_store.networks.score_head import score_head
 from model_store.training.publish.pairs import inputs_of, logits_of, model_card_logit
 
@@ -127,6 +130,13 @@ def _cross_encoder(checkpoint: Checkpoint, device: str) -> Reference:
 
 def _forward(checkpoint: Checkpoint, device: str) -> Reference:
     network = _load(checkpoint).to(device).eval()
+    whole_pairs = WHOLE_PAIRS.get(checkpoint.architecture.name)
+    if whole_pairs is not None:
+        whole_pairs.prepare(network, read_config(checkpoint.name, checkpoint.folder))
+        return Reference(
+            "transformers' own network and head, over the family's token ids, fp32",
+            lambda pair: _by_pair(network, whole_pairs, checkpoint, pair),
+        )
     if not checkpoint.readout.labels:
         return Reference(
             "transformers' network without its head and the head's weights, over the family's"
@@ -162,6 +172,23 @@ def _by_head(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> float:
     output = network.model(**inputs_of(network, checkpoint, pair), use_cache=False)
     head = score_head(network, family.readout, family.label_ids)
     return float(head(output.last_hidden_state[:, -1])[0])
+
+
+@torch.inference_mode()
+def _by_pair(
+    network: Any, architecture: PairArchitecture, checkpoint: Checkpoint, pair: GoldenPair
+) -> float:
+    query, document = (
+        tuple(part for part in side if isinstance(part, str))
+        for side in (pair.query, pair.document)
+    )
+    (prompt,) = checkpoint.family.render((pair.instruction,), query, [document])
+    if not isinstance(prompt, Prompt):
+        raise CheckpointUnusable(f"A golden pair of {pair.cell} does not fit.")
+
+    ids = torch.tensor([prompt.ids], device=network.device)
+    types = torch.tensor([prompt.types], device=network.device) if prompt.types else None
+    return float(architecture.scores(network, ids, torch.ones_like(ids), types)[0])
 
 
 def _refuse_unless_memory(checkpoint: Checkpoint) -> None:

@@ -96,8 +96,8 @@ class BidirectionalLlama:
         hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         weights = mask[..., None].float()
         mean = (hidden.float() * weights).sum(1) / weights.sum(1)
-        scores: Tensor = model.score(mean)[:, 0]
-        return scores / model.score_temperature
+        scores: Tensor = model.score(mean)[:, 0] / model.score_temperature
+        return scores
 
 
 BIDIRECTIONAL_LLAMA = BidirectionalLlama()

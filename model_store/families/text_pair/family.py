@@ -34,7 +34,7 @@ from model_store.families.sentence_transformers.modules import (
 )
 from model_store.families.text_pair.form import PairForm, UnknownForm, pair_form
 from model_store.families.text_pair.rendering import PairRendering
-from model_store.families.tokens import LiteralTokenizer
+from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
 from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable, Manifest
 
@@ -154,6 +154,12 @@ class TextPair:
                 f" {ScoreHead().name!r}."
             )
 
+        if not network.causal and not (folder / TOKENIZER_FILE).is_file():
+            # two files of a vocabulary are read by Qwen2's rules
+            raise CheckpointUnusable(
+                f"{name}: there is no {TOKENIZER_FILE}: transformers' AutoTokenizer of this folder"
+                " saves one."
+            )
         settings = read_json(name, folder, _TOKENIZER_CONFIG) or {}
         try:
             form = pair_form(tokenizer.post_processor or {}, settings, tokenizer.controls)

@@ -131,6 +131,12 @@ async def test_scores_are_the_authors_in_any_company(
         assert score == pytest.approx(reference(model, ids), abs=1e-4)
 
 
+@pytest.mark.parametrize("name", ["llama-nemotron-rerank-vl-1b-v2", "nemotron-3.5-rerank-8b-bf16"])
+def test_its_kin_that_read_images_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CheckpointUnusable, match="code of its authors, which is never executed"):
+        resolve(str(write(tmp_path / name)))
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -12,11 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import CrossEncoder
 from torch.nn import Identity
+from typer.testing import CliRunner
 
 from model_store.checkpoint import resolve
+from model_store.folders.vllm_overrides import vllm_overrides
+from model_store.golden import read_golden
 from model_store.manifest import CheckpointUnusable
+from service.cli.main import app
 from service.wire import Pixels, ScoreCall, Scored
 from service.worker.engines.torch.engine import TorchEngine
+from service.worker.golden_check import check_golden
 from tests.pair_networks import DOCUMENTS, KINDS, QUERY, write_pair_network
 from tests.worker.calls import verdicts
 from tests.worker.engines.vllm.scores import scores_of_vllm
@@ -119,6 +124,33 @@ def test_an_untrained_head_is_refused(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(CheckpointUnusable, match=r"the weights lack classifier\.out_proj\.weight"):
         resolve(str(folder))
+
+
+def test_vllm_refuses_what_it_has_not(folders: Mapping[str, Path]) -> None:
+    checkpoint = resolve(str(folders["Electra"]))
+    with pytest.raises(CheckpointUnusable, match=r"vLLM has no Electra.*set RERANK_ENGINE=torch"):
+        vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout)
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Qwen3"])
+async def test_golden_pairs_of_a_foreign_folder_gate_its_start(tmp_path: Path, kind: str) -> None:
+    folder = write_pair_network(tmp_path / "m", kind, seed=7)
+    done = CliRunner().invoke(app, ["models", "inspect", str(folder), "--golden", "3"])
+    assert done.exit_code == 0, done.output
+
+    pairs = read_golden(folder)
+    for pair in pairs:
+        (query,), (document,) = pair.query, pair.document
+        reference = CrossEncoder(str(folder), device="cpu")
+        (score,) = reference.predict([(query, document)], activation_fn=Identity()).tolist()
+        assert pair.logit == pytest.approx(score, abs=1e-4)
+
+    engine = TorchEngine(device="cpu", threads=1)
+    (info,) = await engine.start(resolve(str(folder)))
+    drift = await check_golden(engine, info, pairs, 1e-3)
+    await engine.close()
+    assert drift is not None
+    assert drift < 1e-4
 
 
 @pytest.fixture(scope="module")

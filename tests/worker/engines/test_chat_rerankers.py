@@ -3,6 +3,7 @@ saved with a chat template; no setting names their family."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from functools import cache
@@ -27,6 +28,8 @@ from tests.chat_rerankers import (
     write_gmr,
     write_text,
 )
+from tests.conftest import CALM
+from tests.processes import Gmr
 from tests.worker.calls import as_call, verdicts
 from tests.worker.engines.vllm.engine_worker import engine_worker
 
@@ -159,3 +162,17 @@ async def test_vllm_scores_images_and_texts_as_predict_does(images: Path, tmp_pa
             raw, _ = theirs(images, "", query, documents)
             expect_close(await worker.ask(of_model(call, info)), raw, BETWEEN_ENGINES)
         await worker.client.aclose()
+
+
+@pytest.mark.slow
+def test_a_service_of_a_template_that_does_not_end_ends_with_one_line(tmp_path: Path) -> None:
+    loop = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    folder = write_text(tmp_path / "endless", loop)
+    with Gmr("serve", "--model", str(folder), log=tmp_path / "log", **CALM) as service:
+        assert service.wait() == 1
+        lines = [json.loads(line) for line in service.said().splitlines()]
+    assert [line["level"] for line in lines].count("error") == 1
+    assert lines[-1]["message"] == (
+        "endless: chat_template.jinja cannot be rendered: it does not end within 2 seconds of"
+        " processor time."
+    )

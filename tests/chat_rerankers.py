@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import Qwen3Config, Qwen3ForSequenceClassification
+
 from tests.conftest import TINY
 from tests.qwen3 import write_qwen3, write_tokenizer
 
@@ -166,6 +169,34 @@ def write_gmr(folder: Path, template: str = GMR_TEMPLATE, **changes: Any) -> Pat
         shutil.copy(TINY / name, folder)
     settings: dict[str, Any] = {"modalities": ("text", "image"), "task": "any-to-any"}
     return write_modules(folder, template, **(settings | changes))
+
+
+def write_head(folder: Path, template: str = QWEN3_TEMPLATE, **changes: Any) -> Path:
+    """A small Qwen3 with a head of one score, which has no module of its own for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    size = write_tokenizer(folder)
+    torch.manual_seed(6)
+    config = Qwen3Config(
+        vocab_size=size,
+        hidden_size=128,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        max_position_embeddings=8192,
+        initializer_range=0.1,
+        num_labels=1,
+        pad_token_id=token_id(folder, "<|endoftext|>"),
+        tie_word_embeddings=True,
+    )
+    Qwen3ForSequenceClassification(config).to(torch.bfloat16).save_pretrained(folder)
+    write_modules(folder, template, **({"message_format": "flat"} | changes))
+    put(folder, "modules.json", [{"idx": 0, "name": "0", "path": "", "type": _TRANSFORMER}])
+    transformer = stated(folder, "sentence_bert_config.json")
+    kind = {"transformer_task": "sequence-classification", "module_output_name": "scores"}
+    put(folder, "sentence_bert_config.json", transformer | kind)
+    return folder
 
 
 def write_text(

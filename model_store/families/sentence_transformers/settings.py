@@ -1,4 +1,4 @@
-"""The settings of a CrossEncoder that reads logits: its labels, messages, limits and variables.
+"""The settings of a CrossEncoder with a chat template: labels, messages, limits and variables.
 
 Depends on the files of sentence-transformers, not on templates. Invariant: a setting that would
 change a score and is not applied here is refused, by its file and name.
@@ -13,6 +13,7 @@ from typing import Any
 from model_store.families.recognition import NetworkFacts
 from model_store.families.sentence_transformers.modules import (
     CROSS_ENCODER,
+    MODULES,
     SETTINGS,
     TRANSFORMER_SETTINGS,
     CrossEncoderFiles,
@@ -20,11 +21,14 @@ from model_store.families.sentence_transformers.modules import (
 from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable
 
-LOGIT_CHAIN = ("Transformer", "LogitScore")
+LOGIT_CHAIN, HEAD_CHAIN = ("Transformer", "LogitScore"), ("Transformer",)
+CHAINS = (LOGIT_CHAIN, HEAD_CHAIN)
+"""Modules whose score is a logit of the next token, and those of a network with a score head."""
 MAX_TOKENS = 8192
 """Tokens of a pair where the folder states no lower limit."""
 MIN_TOKENS = 64
-_TASKS = ("text-generation", "any-to-any")
+_TASKS = {LOGIT_CHAIN: ("text-generation", "any-to-any"), HEAD_CHAIN: ("sequence-classification",)}
+_HEAD = "ForSequenceClassification"
 _FORMATS = ("structured", "flat", "auto")
 _LOGITS = "causal_logits"
 _NO_EFFECT = frozenset(
@@ -56,12 +60,12 @@ _NO_VARIABLES = frozenset(
 
 
 @dataclass(frozen=True)
-class LogitSettings:
+class ChatSettings:
     """What a folder states beside its template, checked."""
 
-    true_id: int
-    false_id: int | None
-    """None: the score is the logit of the one label."""
+    label_ids: tuple[int, ...]
+    """The label of relevance, and the other one where the score is a difference; empty where the
+    network has a score head."""
     message_format: str
     reads_images: bool
     """True where the folder says that the network gets images."""
@@ -70,8 +74,8 @@ class LogitSettings:
     """Variables that the folder gives to its template."""
 
 
-def logit_settings(files: CrossEncoderFiles, network: NetworkFacts) -> LogitSettings:
-    """The settings of a folder whose chain is `LOGIT_CHAIN`; raises `CheckpointUnusable`."""
+def chat_settings(files: CrossEncoderFiles, network: NetworkFacts) -> ChatSettings:
+    """The settings of a folder whose chain is one of `CHAINS`; raises `CheckpointUnusable`."""
     name = files.name
     if not files.is_cross_encoder:
         stated = files.settings.get("model_type")
@@ -80,20 +84,29 @@ def logit_settings(files: CrossEncoderFiles, network: NetworkFacts) -> LogitSett
         )
 
     transformer = files.transformer_settings()
-    modalities = _modalities(name, transformer)
+    modalities = _modalities(files, transformer)
     message_format = modalities["message"].get("format", "auto")
     if message_format not in _FORMATS:
         raise _refusal(
             name, "the format of messages", message_format, "one of sentence-transformers'"
         )
 
-    true_id, false_id = _labels(files, transformer, network)
+    if not network.causal:
+        raise CheckpointUnusable(
+            f"{name}: a chat template is served for causal decoders, and the network is"
+            f" {network.architecture}."
+        )
+    has_head = network.architecture.endswith(_HEAD)
+    if has_head != (files.chain == HEAD_CHAIN):
+        raise CheckpointUnusable(
+            f"{name}: {MODULES} lists {', '.join(files.chain)}, and the network is"
+            f" {network.architecture}."
+        )
     processing = _object(name, transformer, "processing_kwargs")
     chat = _object(name, processing, "chat_template")
     _refuse_applied(name, transformer, processing)
-    return LogitSettings(
-        true_id,
-        false_id,
+    return ChatSettings(
+        () if has_head else _labels(files, transformer, network),
         message_format,
         any("image" in modality.split("+") for modality in modalities),
         _max_tokens(files, transformer, processing, chat),
@@ -101,11 +114,20 @@ def logit_settings(files: CrossEncoderFiles, network: NetworkFacts) -> LogitSett
     )
 
 
-def _modalities(name: str, transformer: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+def reads_messages(files: CrossEncoderFiles) -> bool:
+    """True where sentence-transformers writes a pair with the folder's chat template."""
+    transformer = read_json(files.name, files.folder, TRANSFORMER_SETTINGS) or {}
+    modalities = transformer.get("modality_config")
+    return isinstance(modalities, Mapping) and "message" in modalities
+
+
+def _modalities(
+    files: CrossEncoderFiles, transformer: Mapping[str, Any]
+) -> Mapping[str, Mapping[str, Any]]:
     """`modality_config`, with an entry for messages."""
-    task = transformer.get("transformer_task")
-    if task not in _TASKS:
-        raise _refusal(name, "transformer_task", task, f"one of {', '.join(_TASKS)}")
+    name, task, tasks = files.name, transformer.get("transformer_task"), _TASKS[files.chain]
+    if task not in tasks:
+        raise _refusal(name, "transformer_task", task, " or ".join(tasks))
 
     modalities = _object(name, transformer, "modality_config")
     message = modalities.get("message")
@@ -122,7 +144,7 @@ def _modalities(name: str, transformer: Mapping[str, Any]) -> Mapping[str, Mappi
 
 def _labels(
     files: CrossEncoderFiles, transformer: Mapping[str, Any], network: NetworkFacts
-) -> tuple[int, int | None]:
+) -> tuple[int, ...]:
     """The ids whose logits make the score."""
     file, stated = files.config_of("LogitScore")
     given, taken = transformer.get("module_output_name", _LOGITS), stated.get("module_input_name")
@@ -132,11 +154,10 @@ def _labels(
             f" {given!r:.40}."
         )
 
-    ids: list[int | None] = []
+    ids: list[int] = []
     for field in ("true_token_id", "false_token_id"):
         number = stated.get(field)
-        if number is None and field == "false_token_id":
-            ids.append(None)
+        if number is None and ids:
             continue
         if not isinstance(number, int) or isinstance(number, bool):
             raise CheckpointUnusable(
@@ -149,13 +170,11 @@ def _labels(
             )
         ids.append(number)
 
-    true_id, false_id = ids
-    assert true_id is not None
-    if true_id == false_id:
+    if len(set(ids)) < len(ids):
         raise CheckpointUnusable(
-            f"{files.name}: true_token_id and false_token_id of {file} are both {true_id}."
+            f"{files.name}: true_token_id and false_token_id of {file} are both {ids[0]}."
         )
-    return true_id, false_id
+    return tuple(ids)
 
 
 def _refuse_applied(

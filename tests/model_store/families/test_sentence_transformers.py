@@ -330,7 +330,7 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another task": (
         write(TRANSFORMER, "transformer_task", "fill-mask"),
-        f"transformer_task of {TRANSFORMER} is 'fill-mask', not one of",
+        f"transformer_task of {TRANSFORMER} is 'fill-mask', not text-generation or any-to-any",
     ),
     "images of another size": (
         write(TRANSFORMER, "processing_kwargs", {"image": {"max_pixels": 5}}),
@@ -358,6 +358,33 @@ def test_other_folders_are_refused_by_file_and_field(tmp_path: Path, name: str) 
     assert sentence in str(refusal.value)
     assert str(refusal.value).startswith("folder: ")
     assert "\n" not in str(refusal.value)
+
+
+def with_head(folder: Path) -> None:
+    config = {"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 1}
+    put(folder, "config.json", stated(folder, "config.json") | config)
+
+
+def test_a_score_head_needs_modules_without_logits(tmp_path: Path) -> None:
+    folder = write_prompts(tmp_path / "folder", QWEN3_TEMPLATE)
+    with_head(folder)
+    sentence = "lists Transformer, LogitScore, and the network is Qwen3ForSequenceClassification"
+    with pytest.raises(CheckpointUnusable, match=sentence):
+        resolve(str(folder), weights=False)
+
+    modules(f"{ST}.transformer.Transformer")(folder)
+    change(folder, TRANSFORMER, "transformer_task", "sequence-classification")
+    checkpoint = resolve(str(folder), weights=False)
+    assert checkpoint.manifest.family == "sentence-transformers"
+    assert checkpoint.readout.name == "score head"
+
+    # transformers reads a head at the last token that is no padding
+    change(folder, "config.json", "pad_token_id", token_id(folder, "<|im_end|>"))
+    (folder / "chat_template.jinja").write_text(
+        "{{ messages[-2].content }}<|im_end|>{{ messages[-1].content }}<|im_end|>", "utf-8"
+    )
+    with pytest.raises(CheckpointUnusable, match="ends in the padding token"):
+        _ = resolve(str(folder), weights=False).family
 
 
 def test_a_label_without_a_name_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.chat_rerankers import (
     IDENTITY,
     ZERANK_TEMPLATE,
     write_gmr,
+    write_head,
     write_text,
 )
 from tests.conftest import CALM
@@ -150,6 +151,21 @@ async def test_torch_scores_texts_by_one_label_as_predict_does(texts: Path) -> N
     expect_close(found, raw, TOLERANCE)
     assert max(raw) - min(raw) > 0.1
     assert all(math.isfinite(score) for score in raw)
+    await engine.close()
+
+
+async def test_torch_scores_texts_by_a_head_as_predict_does(tmp_path: Path) -> None:
+    folder = write_head(tmp_path / "of-a-head", activation=None)
+    engine = TorchEngine(device="cpu", threads=1)
+    (info,) = await engine.start(resolve(str(folder)))
+    assert info.family == "sentence-transformers"
+    assert info.read_out == "score head"
+    for instruction in ("", PROMPT):
+        call = as_call(instruction, ("a query",), TEXTS)
+        found = await verdicts(engine, of_model(call, info))
+        raw, scores = theirs(folder, instruction, ("a query",), TEXTS)
+        expect_close(found, raw, TOLERANCE)
+        assert [info.probability(logit) for logit in raw] == pytest.approx(scores, abs=1e-6)
     await engine.close()
 
 

@@ -147,18 +147,20 @@ async def test_the_maps_of_an_image_decide_its_scores(model: Model) -> None:
 
 
 @pytest.fixture(scope="module")
-def cross_encoder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> CrossEncoder:
-    """The model's folder in sentence-transformers' form, as sentence-transformers loads it."""
+def cross_encoder_folder(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model's folder in sentence-transformers' form."""
     folder = Path(shutil.copytree(model.folder, tmp_path_factory.mktemp("st") / model.folder.name))
     write_cross_encoder(folder)
-    assert resolve(str(folder)).manifest.family == "qwen3-vl-reranker"
-    return CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": "float32"})
+    return folder
 
 
 async def test_scores_and_ids_are_those_of_sentence_transformers(
-    model: Model, cross_encoder: CrossEncoder
+    model: Model, cross_encoder_folder: Path
 ) -> None:
     """It reads images with the processor of transformers itself."""
+    folder = str(cross_encoder_folder)
+    assert resolve(folder).manifest.family == "qwen3-vl-reranker"
+    cross_encoder = CrossEncoder(folder, device="cpu", model_kwargs={"dtype": "float32"})
     some = [*(documents[0] for documents in DOCUMENTS.values()), *SEVERAL[2:4]]
     for query, documents in ((SEVERAL_QUERY, some), ((), [some[0], ()])):
         pairs = [messages_of(query, document) for document in documents]
@@ -168,6 +170,21 @@ async def test_scores_and_ids_are_those_of_sentence_transformers(
         for pair, document in zip(pairs, documents, strict=True):
             (ids,) = cross_encoder.preprocess([pair], prompt=INSTRUCTION)["input_ids"]
             assert ids.tolist() == model.authors.ids(INSTRUCTION, query, document)
+
+
+async def test_the_folders_own_template_gives_the_same_scores(
+    model: Model, cross_encoder_folder: Path
+) -> None:
+    """The family of any folder in sentence-transformers' form, on the same network."""
+    checkpoint = resolve(str(cross_encoder_folder), family="sentence-transformers")
+    generic = TorchEngine(device="cpu", threads=1)
+    (info,) = await generic.start(checkpoint)
+    assert info.family == "sentence-transformers"
+
+    call = call_of(SEVERAL_QUERY, SEVERAL)
+    found = [logit_of(pair) for pair in await verdicts(generic, call)]
+    await generic.close()
+    assert found == await model.found(call)
 
 
 def publish(model: Model) -> None:

@@ -4,22 +4,26 @@ authors' code computes them, and GMR's logit(yes) alone where a manifest states 
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 import torch
+from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from model_store.checkpoint import resolve
-from model_store.families.prompt import Prompt
-from model_store.golden import GoldenPair, read_golden, write_golden
+from model_store.golden import GoldenPair, Side, read_golden, write_golden
 from model_store.manifest import CheckpointUnusable, digest_files, read_manifest, write_manifest
+from model_store.synthetic.cells import CELLS
+from model_store.synthetic.examples import Side as Shown
+from model_store.training.publish.pairs import inputs_of
 from service.wire import Pixels, ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
 from tests.conftest import TINY
 from tests.qwen3 import INSTRUCTION, AuthorsCode, write_qwen3
-from tests.worker.calls import verdicts
+from tests.worker.calls import as_call, verdicts
 from tests.worker.engines.vllm.engine_worker import engine_worker
 
 QUERY = "how do I sort a list"
@@ -112,23 +116,22 @@ async def test_a_head_of_its_own_is_read(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def single_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """gmr-tiny as if contrastive learning had trained it: its score is logit(yes) alone."""
+    """gmr-tiny as if contrastive learning had trained it: its score is logit(yes) alone.
+
+    Its golden pairs are of all nine cells.
+    """
     folder = tmp_path_factory.mktemp("models") / "gmr-single"
     shutil.copytree(TINY, folder)
     manifest = read_manifest(folder)
     assert manifest
 
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    family = resolve(str(folder)).family
+    checkpoint = resolve(str(folder))
     pairs = []
     for pair in read_golden(folder):
-        if all(isinstance(part, str) for part in (*pair.query, *pair.document)):
-            (prompt,) = family.render((pair.instruction,), pair.query, [pair.document])
-            assert isinstance(prompt, Prompt)
-            with torch.inference_mode():
-                logits = model(torch.tensor([prompt.ids])).logits[0, -1]
-            logit = float(logits[family.label_ids[0]])
-            pairs.append(GoldenPair("T-T", pair.instruction, pair.query, pair.document, logit))
+        with torch.inference_mode():
+            logits = model(**inputs_of(model, checkpoint, pair)).logits[0, -1]
+        pairs.append(replace(pair, logit=float(logits[checkpoint.family.label_ids[0]])))
 
     shutil.rmtree(folder / "golden")
     names = [name for name in manifest.files if not name.startswith("golden")]
@@ -137,15 +140,20 @@ def single_label(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def shown(side: Side) -> Shown:
+    """A golden pair's side with pictures as a request has them."""
+    return tuple(part if isinstance(part, str) else Image.fromarray(part) for part in side)
+
+
 async def test_torch_reads_a_single_label(single_label: Path) -> None:
     engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(single_label)))
     assert info.read_out == "yes"
 
-    for pair in read_golden(single_label):
-        call = ScoreCall(
-            info.model, pair.instruction, [*pair.query], [[*pair.document]], [], truncate=False
-        )
+    pairs = read_golden(single_label)
+    assert {pair.cell for pair in pairs} == set(CELLS)
+    for pair in pairs:
+        call = as_call(pair.instruction, shown(pair.query), [shown(pair.document)])
         (found,) = await verdicts(engine, call)
         assert isinstance(found, Scored)
         assert found.logit == pytest.approx(pair.logit, abs=TOLERANCE)

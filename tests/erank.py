@@ -17,6 +17,9 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from model_store.checkpoint import resolve
+from model_store.golden import GoldenPair, write_golden
+from model_store.manifest import digest_files, write_manifest
 from tests.qwen3 import write_tokenizer
 
 PROMPT = """Given a query and a document, please give a relevance score of 0~10.
@@ -48,6 +51,7 @@ OTHERS = {"green": "none", "light": "12", "black": "-3", "water": "7.5"}
 """Words of a document, and what the model writes in the place of a number."""
 ENDLESS = "paper"
 """A document with this word has the model think without an end."""
+INSTRUCTION, QUERY = "Find it", "how many"
 BOUND = 40
 """A bound on answers that all answers with an end are within."""
 
@@ -165,6 +169,21 @@ def _set_weights(model: Qwen3ForCausalLM, token_id: Callable[[str], int]) -> Non
         attention.o_proj.weight[first_word + number, number] = 1.0
         for token, logit in _lifted(word).items():
             head[token_id(token), first_word + number] += logit / (4.0 * scale)
+
+
+def publish(folder: Path) -> Path:
+    """Give a folder golden pairs by its authors' code, and a manifest; returns it."""
+    authors = AuthorsCode(folder)
+    pairs = []
+    for word in ("two", "ten", "nine"):
+        score = authors.written(INSTRUCTION, QUERY, f"It is {word}.").score
+        assert score is not None
+        pairs.append(GoldenPair("T-T", INSTRUCTION, (QUERY,), (f"It is {word}.",), score))
+
+    manifest = resolve(str(folder)).manifest
+    files = digest_files(folder, [*manifest.files, *write_golden(folder, pairs)])
+    write_manifest(folder, manifest.model_copy(update={"files": files}))
+    return folder
 
 
 def ids_of(tokenizer: AutoTokenizer, instruction: str, query: str, document: str) -> list[int]:

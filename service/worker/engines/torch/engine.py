@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
 from functools import partial
 from importlib.metadata import version
 from typing import Literal, ParamSpec, TypeVar
@@ -143,9 +144,11 @@ class TorchEngine:
             )
             for batch in batches(prompts, indexes, self._batch_tokens):
                 suffixes = [prompts[index].suffix for index in batch]
-                answers = await self._answers(call, prefix, suffixes, embeddings)
-                for index, answer in zip(batch, answers, strict=True):
-                    yield index, self._verdict(prompts[index], answer)
+                answers = self._answers(call, prefix, suffixes, embeddings)
+                async with aclosing(answers) as ended:
+                    async for row, answer in ended:
+                        index = batch[row]
+                        yield index, self._verdict(prompts[index], answer)
 
     async def _answers(
         self,
@@ -153,17 +156,22 @@ class TorchEngine:
         prefix: PrefixState | None,
         suffixes: Sequence[Segment],
         embeddings: dict[bytes, Tensor],
-    ) -> Sequence[Answer | None]:
-        """A score for each suffix, computed or written; None where the network fails for it."""
-        if prefix is None:
-            return [None] * len(suffixes)
-        if self._generated:
-            return await self._generated.answers(prefix, suffixes)
+    ) -> AsyncGenerator[tuple[int, Answer | None]]:
+        """Yield each suffix's index and its score, computed or written; None where the network
+        fails for it."""
+        if prefix is not None and self._generated:
+            async with aclosing(self._generated.answers(prefix, suffixes)) as answers:
+                async for answer in answers:
+                    yield answer
+            return
 
-        logits = await self._run(
-            self._network_thread, self._score_batch, call, prefix, suffixes, embeddings
-        )
-        return [None if logit is None else Answer(logit, 0) for logit in logits]
+        logits: Sequence[float | None] = [None] * len(suffixes)
+        if prefix is not None:
+            logits = await self._run(
+                self._network_thread, self._score_batch, call, prefix, suffixes, embeddings
+            )
+        for row, logit in enumerate(logits):
+            yield row, None if logit is None else Answer(logit, 0)
 
     def _split(self, prompt: Prompt) -> Prompt:
         """The prompt with a prefix that the call's other pairs share, or none.

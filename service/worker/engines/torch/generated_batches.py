@@ -8,7 +8,8 @@ answer only where the network failed for that row alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -51,44 +52,56 @@ class GeneratedBatches:
 
     async def answers(
         self, prefix: PrefixState, suffixes: Sequence[Segment]
-    ) -> list[Answer | None]:
-        """The answer to each prompt; None for one that the network fails for.
+    ) -> AsyncGenerator[tuple[int, Answer | None]]:
+        """Yield each prompt's index and its answer, as soon as it has ended; None for a prompt that
+        the network fails for.
 
-        A batch that the network fails for is halved until the prompt is found. Raises the exception
-        of a step where the network no longer works.
+        What a failing batch has not written is halved until the prompt is found. Raises the
+        exception of a step where the network no longer works.
         """
-        async with self._places:
-            found = await self._written(prefix, suffixes)
-        if found is not None:
-            self._probe.failed = False
-            return [*found]
-        if len(suffixes) == 1:
-            return [None]
+        batches = [list(range(len(suffixes)))]
+        while batches:
+            left = batches.pop()
+            rows = dict(enumerate(left))
+            batch = self._written(prefix, [suffixes[index] for index in left])
+            async with aclosing(batch) as written:
+                async for row, answer in written:
+                    yield rows.pop(row), answer
 
-        middle = len(suffixes) // 2
-        first = await self.answers(prefix, suffixes[:middle])
-        return [*first, *await self.answers(prefix, suffixes[middle:])]
+            failed = list(rows.values())
+            if len(failed) == 1:
+                yield failed[0], None
+            elif failed:
+                middle = len(failed) // 2
+                batches += [failed[middle:], failed[:middle]]
 
     async def _written(
         self, prefix: PrefixState, suffixes: Sequence[Segment]
-    ) -> list[Answer] | None:
-        """The answers of a batch; None where the network fails for it."""
+    ) -> AsyncGenerator[tuple[int, Answer]]:
+        """Yield the rows of a batch whose answers have ended; it ends without the others where the
+        network fails for the batch."""
         readers = [self._new_reader() for _ in suffixes]
         begin = partial(self._network.begin, prefix, suffixes, readers)
-        tokens = sum(len(suffix.ids) for suffix in suffixes)
-        try:
-            writing = await self._step(begin)
-            if writing is None:
-                return None
-            count_step(
-                len(suffixes), tokens, batch_fill(prefix.tokens, suffixes, self._batch_tokens)
-            )
+        going = set(range(len(suffixes)))
+        async with self._places:
+            try:
+                writing = await self._step(begin)
+                if writing is None:
+                    return
+                tokens = sum(len(suffix.ids) for suffix in suffixes)
+                fill = batch_fill(prefix.tokens, suffixes, self._batch_tokens)
+                count_step(len(suffixes), tokens, fill)
 
-            while goes_on := await self._step(writing.step):
-                ENGINE_STEPS.inc()
-            return None if goes_on is None else [reader.answer for reader in readers]
-        finally:
-            ENGINE_COMPLETION_TOKENS.inc(sum(reader.answer.tokens for reader in readers))
+                while going:
+                    if await self._step(writing.step) is None:
+                        return
+                    ENGINE_STEPS.inc()
+                    for row in [row for row in going if readers[row].ended]:
+                        going.remove(row)
+                        yield row, readers[row].answer
+                self._probe.failed = False
+            finally:
+                ENGINE_COMPLETION_TOKENS.inc(sum(reader.answer.tokens for reader in readers))
 
     async def _step(self, work: Callable[[], Any]) -> Any:
         """The result of a step; None where the network fails in it and still works."""

@@ -9,21 +9,25 @@ from contextlib import aclosing
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 import torch
 from msgspec import structs
-from prometheus_client import REGISTRY
 
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.generated_answer import Answer, AnswerReader
 from model_store.families.prompt import Segment
-from service.wire import Refused, ScoreCall, Scored
+from service.wire import MSGPACK, TIMEOUT_HEADER, Refused, ScoreCall, Scored, ScoreReply
+from service.worker.engines.loading import create_engine
 from service.worker.engines.torch.decoder_network import ReadPrefix
 from service.worker.engines.torch.engine import TorchEngine
 from service.worker.engines.torch.generating_network import GeneratingNetwork, Generation
 from service.worker.engines.torch.network import Answers
+from service.worker.settings import WorkerSettings
 from tests.erank import BOUND, ENDLESS, NUMBERS, OTHERS, AuthorsCode, write_erank
+from tests.metrics import metric_value
 from tests.worker.calls import verdicts
+from tests.worker.serving import ready_worker
 
 WORDS = (*NUMBERS, *OTHERS, ENDLESS, "nothing")
 DOCUMENTS = [
@@ -79,7 +83,7 @@ async def together(engine: TorchEngine) -> list[Scored | Refused]:
 
 
 def written() -> float:
-    return REGISTRY.get_sample_value("rerank_engine_completion_tokens_total") or 0.0
+    return metric_value("rerank_engine_completion_tokens_total")
 
 
 def test_answers_are_those_of_the_authors_code(
@@ -179,6 +183,27 @@ async def test_a_short_call_is_not_behind_a_long_answer(patient: TorchEngine) ->
     assert not forever.done()
     forever.cancel()
     await asyncio.wait((forever,))
+
+
+async def test_an_answer_that_has_ended_is_not_behind_a_longer_one(patient: TorchEngine) -> None:
+    both = structs.replace(CALL, documents=[*FOREVER.documents, *SHORT.documents])
+    async with aclosing(patient.score(both)) as answers:
+        index, verdict = await anext(answers)
+    assert index == 1
+    assert isinstance(verdict, Scored)
+
+
+async def test_a_deadline_leaves_a_long_answer_unscored(folder: Path) -> None:
+    settings = WorkerSettings(
+        model=str(folder), device="cpu", threads=1, max_completion_tokens=LONG_BOUND
+    )
+    async with ready_worker(settings, create_engine(settings)) as worker:
+        response = await worker.post(
+            "/score",
+            content=msgspec.msgpack.encode(FOREVER),
+            headers={"content-type": MSGPACK, TIMEOUT_HEADER: "300"},
+        )
+        assert msgspec.msgpack.decode(response.content, type=ScoreReply).pairs == [None]
 
 
 async def test_more_long_answers_than_places_let_others_in_again(patient: TorchEngine) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from model_store.families.prompt import Item
@@ -130,6 +131,24 @@ def write_reranker(root: Path, family: str, *, seed: int = 0, **changes: object)
     _vary_norms(model)
     model.to(torch.bfloat16).save_pretrained(folder)
     return folder
+
+
+def convert(folder: Path, family: str) -> Path:
+    """Make of a reranker what conversions for classifiers publish: the difference of its labels'
+    rows as a head of one score. Returns its folder."""
+    small, tokenizer = RERANKERS[family], AutoTokenizer.from_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    embeddings = tensors["model.embed_tokens.weight"].float()
+    first, second = (tokenizer.encode(word, add_special_tokens=False) for word in small.labels)
+    tensors["score.weight"] = embeddings[first] - embeddings[second]
+
+    converted = folder.rename(folder.parent / f"{folder.name}-seq-cls")
+    save_file(tensors, converted / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((converted / "config.json").read_text(encoding="utf-8"))
+    architecture = small.architecture.replace("CausalLM", "SequenceClassification")
+    labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    put(converted, "config.json", config | {"architectures": [architecture]} | labels)
+    return converted
 
 
 def _vary_norms(model: Any) -> None:

@@ -63,7 +63,7 @@ class MxbaiRerankV2(TemplateFamily):
     """Reads text on both sides of a pair."""
 
     name = "mxbai-rerank-v2"
-    architectures = ("Qwen2ForCausalLM",)
+    architectures = ("Qwen2ForCausalLM", "Qwen2ForSequenceClassification")
     published_names = r"mxbai-rerank-(base|large)-v2"
     templates: ClassVar[dict[str, tuple[str, str]]] = {
         "official": (

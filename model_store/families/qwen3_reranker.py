@@ -57,7 +57,7 @@ class Qwen3Reranker(TemplateFamily):
     """Reads text on both sides of a pair."""
 
     name = "qwen3-reranker"
-    architectures = ("Qwen3ForCausalLM",)
+    architectures = ("Qwen3ForCausalLM", "Qwen3ForSequenceClassification")
     published_names = r"qwen3-reranker"
     assumed = True
     templates: ClassVar[dict[str, tuple[str, str]]] = {

@@ -27,6 +27,11 @@ from model_store.families.recognition import (
 )
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import ImageTokens, Row, RowEncoder
+from model_store.families.stated_readout import (
+    default_readout,
+    refuse_other_labels,
+    stated_readout,
+)
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.manifest import CheckpointUnusable, Manifest, PixelBounds
 
@@ -137,6 +142,7 @@ class TemplateFamily:
             max_tokens=cls.default_max_tokens,
             pixels=cls.image_template.pixels if cls.image_template else None,
             most_pixels=cls.image_template.most_pixels if cls.image_template else None,
+            read_out=default_readout(facts.network.architecture),
             transform=cls.default_transform,
         )
 
@@ -162,18 +168,22 @@ class TemplateFamily:
                 f" {cls.name} reads {reads}."
             )
 
+        readout = stated_readout(manifest, cls.name, cls.readouts, network.architecture)
         try:
-            return cls(
+            family = cls(
                 tokenizer,
                 template=manifest.template,
                 max_tokens=manifest.max_tokens if max_tokens is None else max_tokens,
-                readout=cls._readout_of(manifest),
+                readout=readout,
                 pixels=manifest.pixels,
             )
         except (TokenizerMismatch, ValueError) as error:
             raise CheckpointUnusable(
                 f"{manifest.name}: its tokenizer does not fit the family {cls.name}: {error}."
             ) from None
+        if not manifest.read_out:
+            refuse_other_labels(manifest.name, folder, cls.name, family.label_ids)
+        return family
 
     @classmethod
     def arranged(cls, item: Item) -> Item:
@@ -264,20 +274,6 @@ class TemplateFamily:
         if self.wordings:
             wording = (self.wordings[self.wording(query, document)],)
         return filled(form, cut="document", document=self.arranged(document), wording=wording)
-
-    @classmethod
-    def _readout_of(cls, manifest: Manifest) -> ReadOut:
-        """The read-out that a manifest names, or the default; raises `CheckpointUnusable`."""
-        if not manifest.read_out:
-            return cls.readouts[0]
-
-        for readout in cls.readouts:
-            if readout.name == manifest.read_out:
-                return readout
-        raise CheckpointUnusable(
-            f"{manifest.name}: the family {cls.name} has no read-out {manifest.read_out!r}; it has"
-            f" {' and '.join(repr(readout.name) for readout in cls.readouts)}."
-        )
 
     def _image_rules(self, pixels: PixelBounds | None) -> ImageRules | None:
         template = self.image_template

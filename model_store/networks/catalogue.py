@@ -55,16 +55,25 @@ def of_config(name: str, config: Mapping[str, Any]) -> Architecture:
         if listed and config.get("model_type") == architecture.model_type:
             return architecture
 
-    known = ", ".join(
-        f"{architecture.name} (model_type {architecture.model_type})"
-        for architecture in ARCHITECTURES.values()
-    )
+    raise CheckpointUnusable(f"{name}: {_not_served(config)}.")
+
+
+def _not_served(config: Mapping[str, Any]) -> str:
+    """A clause on a network that is not known, with the nearest that are."""
+    stated, model_type = config.get("architectures"), config.get("model_type")
+    kin = [each.name for each in ARCHITECTURES.values() if each.model_type == model_type]
     own_code = ""
     if config.get("auto_map"):
         own_code = " (its auto_map names code of the folder's own, which is never executed)"
-    raise CheckpointUnusable(
-        f"{name}: config.json has the architectures {stated!r:.100} and the model_type"
-        f" {config.get('model_type')!r:.40}{own_code}, and only {known} checkpoints can be served."
+
+    if kin:
+        served = f"of this model_type, only {' and '.join(kin)}"
+    else:
+        types = sorted({each.model_type for each in ARCHITECTURES.values()})
+        served = f"only the model_types {', '.join(types)}"
+    return (
+        f"config.json has the architectures {stated!r:.100} and the model_type"
+        f" {model_type!r:.40}{own_code}, and {served} can be served"
     )
 
 

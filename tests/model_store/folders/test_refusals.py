@@ -111,7 +111,7 @@ def test_an_unknown_architecture_with_code_of_its_own(folder: Path) -> None:
     sentence = refusal(folder)
     assert "config.json has the architectures ['Evil'] and the model_type 'evil'" in sentence
     assert "its auto_map names code of the folder's own, which is never executed" in sentence
-    assert "Qwen3ForCausalLM (model_type qwen3)" in sentence
+    assert re.search(r"only the model_types .*\bqwen3\b.* can be served", sentence)
 
 
 def test_a_known_architecture_is_served_without_the_code_that_it_names(folder: Path) -> None:
@@ -190,6 +190,26 @@ def test_labels_that_are_swapped(folder: Path) -> None:
     assert "the family qwen3-reranker has no read-out 'no - yes'; it has 'yes - no'" in refusal(
         folder
     )
+
+
+@pytest.mark.parametrize("name", ["Qwen3-Reranker-0.6B", "mine"])
+def test_labels_that_are_swapped_in_the_files_of_sentence_transformers(
+    folder: Path, name: str
+) -> None:
+    tokenizer = resolve(str(folder)).family.tokenizer
+    yes, no = tokenizer.label("yes"), tokenizer.label("no")
+    (folder / "1_LogitScore").mkdir()
+    put(folder, "1_LogitScore/config.json", {"true_token_id": no, "false_token_id": yes})
+    sentence = refusal(renamed(folder, name))
+    assert f"true_token_id and false_token_id of 1_LogitScore/config.json are ({no}, {yes})" in (
+        sentence
+    )
+    put(
+        folder.parent / name,
+        "1_LogitScore/config.json",
+        {"true_token_id": yes} | {"false_token_id": no},
+    )
+    assert resolve(str(folder.parent / name)).family.label_ids == (yes, no)
 
 
 def test_serve_ends_with_1_and_the_sentence(folder: Path) -> None:

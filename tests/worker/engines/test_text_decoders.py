@@ -3,6 +3,7 @@ forward pass, on both engines."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from model_store.checkpoint import resolve
 from service.wire import ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
-from tests.text_decoders import RERANKERS, AuthorsScorer, write_reranker
+from tests.text_decoders import RERANKERS, AuthorsScorer, convert, write_reranker
 from tests.worker.calls import verdicts
 from tests.worker.engines.vllm.scores import scores_of_vllm
 
@@ -68,6 +69,23 @@ async def test_torch_gives_the_authors_scores(folders: Mapping[str, Path], famil
         assert logits == pytest.approx(expected, abs=1e-4)
         assert len(set(logits)) == len(DOCUMENTS)
     await engine.close()
+
+
+@pytest.mark.parametrize("family", ["qwen3-reranker", "mxbai-rerank-v2"])
+async def test_a_conversion_for_classifiers_has_the_same_prompt_and_scores(
+    folders: Mapping[str, Path], family: str, tmp_path: Path
+) -> None:
+    """A common mistake with it is the pair without the template."""
+    expected = AuthorsScorer(folders[family], family).scores("", QUERY, DOCUMENTS)
+    copied = Path(shutil.copytree(folders[family], tmp_path / folders[family].name))
+    engine = TorchEngine(device="cpu", threads=1)
+    (info,) = await engine.start(resolve(str(convert(copied, family))))
+    found = await verdicts(engine, call_of(info.model, ""))
+    await engine.close()
+
+    assert (info.family, info.read_out) == (family, "score head")
+    logits = [pair.logit for pair in found if isinstance(pair, Scored)]
+    assert logits == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.fixture(scope="module")

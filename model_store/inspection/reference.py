@@ -21,6 +21,7 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation import naive
 from model_store.evaluation.naive import NaiveReranker
+from model_store.families.generated_answer import AnswerReader
 from model_store.families.prompt import Prompt
 from model_store.families.readout import GeneratedScore
 from model_store.folders.plain import read_config, refuse_quantised
@@ -58,15 +59,9 @@ def open_reference(checkpoint: Checkpoint, device: str) -> Reference:
     """The way that shares the least code with the service.
 
     It is the loop of model cards where the checkpoint has its prompt, sentence-transformers where
-    the folder is in its form, and else one forward pass of transformers' own class over the
-    family's token ids. Raises `CheckpointUnusable`.
+    the folder is in its form, and else forward passes of transformers' own class over the family's
+    token ids: one, or one for each token of a score that is written. Raises `CheckpointUnusable`.
     """
-    readout = checkpoint.readout
-    if isinstance(readout, GeneratedScore):
-        raise CheckpointUnusable(
-            f"{checkpoint.name}: its score, {readout.name}, is written as text, and golden pairs"
-            " have scores that one forward pass gives."
-        )
     refuse_quantised(checkpoint.name, checkpoint.folder, _OTHER_SCORES)
     _refuse_unless_memory(checkpoint)
     disable_progress_bar()
@@ -137,7 +132,14 @@ def _forward(checkpoint: Checkpoint, device: str) -> Reference:
             "transformers' own network and head, over the family's token ids, fp32",
             lambda pair: _by_pair(network, whole_pairs, checkpoint, pair),
         )
-    if not checkpoint.readout.labels:
+    readout = checkpoint.readout
+    if isinstance(readout, GeneratedScore):
+        return Reference(
+            "the most likely tokens by transformers' forward passes, over the family's token ids,"
+            " fp32",
+            lambda pair: _by_answer(network, checkpoint, readout, pair),
+        )
+    if not readout.labels:
         return Reference(
             "transformers' network without its head and the head's weights, over the family's"
             " token ids, fp32",
@@ -189,6 +191,26 @@ def _by_pair(
     ids = torch.tensor([prompt.ids], device=network.device)
     types = torch.tensor([prompt.types], device=network.device) if prompt.types else None
     return float(architecture.scores(network, ids, torch.ones_like(ids), types)[0])
+
+
+@torch.inference_mode()
+def _by_answer(
+    network: Any, checkpoint: Checkpoint, readout: GeneratedScore, pair: GoldenPair
+) -> float:
+    """The score that the network writes; raises `CheckpointUnusable` where it writes none."""
+    reader = AnswerReader(checkpoint.family.tokenizer, readout, readout.max_tokens)
+    ids, cache = inputs_of(network, checkpoint, pair)["input_ids"], None
+    while not reader.ended:
+        output = network(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logprobs = output.logits[0, -1].log_softmax(-1)
+        token = int(logprobs.argmax())
+        reader.add(token, float(logprobs[token]))
+        ids, cache = torch.tensor([[token]], device=ids.device), output.past_key_values
+
+    score = reader.answer.score
+    if score is None:
+        raise CheckpointUnusable(f"The model wrote no score for a golden pair of {pair.cell}.")
+    return score
 
 
 def _refuse_unless_memory(checkpoint: Checkpoint) -> None:

@@ -133,3 +133,14 @@ def test_a_request_costs_what_its_query_and_documents_cost(
         costs += document_cost(media.resolve(item, ()), INFO)
 
     assert admission_cost(instruction, query_item, items, INFO) == costs
+
+
+def test_a_score_that_is_written_costs_its_bound() -> None:
+    model = structs.replace(INFO, max_completion_tokens=2048)
+    documents = [Item(text="d" * 40)] * 3
+    read = admission_cost("i", Item(text="q"), documents, INFO)
+    assert admission_cost("i", Item(text="q"), documents, model) == read + 3 * 2048
+
+    content: Content = (Text("y" * 80),)
+    assert document_cost(content, model) == document_cost(content, INFO) + 2048
+    assert suffix_tokens(content, model) == suffix_tokens(content, INFO) + 2048

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from msgspec import structs
 from starlette.responses import Response
 
 from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, RerankError, WorkerFailed
+from service.gateway.admission.queue import TURNS_A_WORKER, TURNS_A_WRITING_WORKER, turns_of
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
 from service.gateway.domain import PairOutcome, ScoringContext
@@ -448,3 +450,40 @@ async def test_a_share_keeps_its_cost_until_its_calls_are_answered() -> None:
 
             assert worker.load == 100
         assert worker.load == 0
+
+
+class SmallSlices:
+    """Turns that are granted at once, for slices of little cost."""
+
+    scope = ""
+    is_background = False
+    prefixes_a_slice = 1
+    slice_cost = 2_048
+
+    def __init__(self) -> None:
+        self.costs: list[int] = []
+
+    def turn(self, cost: int) -> AbstractAsyncContextManager[None]:
+        self.costs.append(cost)
+        return nullcontext()
+
+
+async def test_answers_that_take_long_are_written_side_by_side() -> None:
+    """A slice of the usual cost would be one answer, and the engine would write a few at a time."""
+    model = structs.replace(INFO, max_completion_tokens=2_048)
+    writing, turns = StandIn(by_number, model), SmallSlices()
+    async with monitored(writing.client) as workers:
+        _, verdicts = (
+            await Fleet(writing)
+            .scoring(workers)
+            .score(question(model=model), texts(20, ""), soon(), turns)
+        )
+        assert workers.sum_ready(turns_of) == TURNS_A_WRITING_WORKER
+
+    assert len(verdicts) == 20
+    assert [len(call.documents) for call in writing.calls] == [8, 8, 4]
+    assert sum(turns.costs) > 20 * 2_048
+
+    both = StandIn(by_number, model), StandIn(by_number)
+    async with monitored(*(each.client for each in both)) as workers:
+        assert workers.sum_ready(turns_of) == TURNS_A_WRITING_WORKER + TURNS_A_WORKER

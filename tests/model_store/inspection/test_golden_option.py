@@ -67,16 +67,6 @@ async def test_every_family_gets_pairs_that_its_engine_reproduces(
     assert await drift_of(tmp_path / name) < 1e-3
 
 
-def test_a_score_that_is_written_as_text_has_no_pairs(tmp_path: Path) -> None:
-    write_erank(tmp_path / "ERank-4B")
-    done = inspect(tmp_path / "ERank-4B", "--golden", 2)
-    assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == (
-        "ERank-4B: its score, generated 0..10, is written as text, and golden pairs have scores"
-        " that one forward pass gives.\n"
-    )
-
-
 @pytest.fixture
 def layout(tmp_path: Path) -> Path:
     return write_layout(tmp_path / "mine", Layout(sharded=True))
@@ -126,6 +116,18 @@ async def test_pairs_in_place_by_transformers_forward_pass(tmp_path: Path) -> No
     again = inspect(folder, "--golden", 4)
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr == ("mine has a manifest.json: a published folder is never changed.\n")
+
+
+async def test_pairs_of_a_model_that_writes_its_scores(tmp_path: Path) -> None:
+    folder = write_erank(tmp_path / "erank-4b-mine")
+    done = inspect(folder, "--golden", 3)
+    assert done.exit_code == 0, done.output
+    assert "the most likely tokens by transformers" in done.stderr
+
+    scores = [pair.logit for pair in read_golden(folder)]
+    assert len(scores) == 3
+    assert all(0 <= score <= 10 for score in scores)
+    assert await drift_of(folder) < 1e-3
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,18 @@ def test_time_without_work_is_no_stall() -> None:
     assert progress.stalled_seconds() == 0
 
 
+def test_a_piece_that_goes_on_is_progress() -> None:
+    clock = Clock()
+    progress = Progress(clock)
+    progress.begin()
+    for _ in range(9):
+        clock.now += 5
+        progress.advance()
+        assert progress.stalled_seconds() == 0
+    clock.now += 5
+    assert progress.stalled_seconds() == 5
+
+
 def test_whatever_ends_is_progress_for_all() -> None:
     clock = Clock()
     progress = Progress(clock)

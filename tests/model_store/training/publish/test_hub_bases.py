@@ -105,5 +105,5 @@ def test_a_quantised_base_is_refused(tmp_path: Path) -> None:
     folder = write_layout(tmp_path / "base", Layout())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     put(folder, "config.json", config | {"quantization_config": {"quant_method": "fp8"}})
-    with pytest.raises(CheckpointUnusable, match=r"^base: its weights are quantised \(fp8\), "):
+    with pytest.raises(CheckpointUnusable, match=r"^base: its weights are quantised \(fp8, by "):
         servable(folder)

@@ -120,7 +120,7 @@ def test_other_families_that_fit_are_named_with_their_reasons(tmp_path: Path) ->
 
 def test_what_a_folder_of_sentence_transformers_states_is_not_assumed(tmp_path: Path) -> None:
     found = described(write_text(tmp_path / "mine"))
-    assert found["reason"] == "its modules.json lists Transformer and LogitScore"
+    assert found["reason"].startswith("its modules.json lists Transformer and LogitScore")
     assert found["assumed"].keys() <= {"max_tokens"}
 
 

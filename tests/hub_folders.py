@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 
 from model_store.networks.catalogue import ARCHITECTURES, DECODERS
 from tests import chat_rerankers, erank, layouts, pair_networks
@@ -41,6 +41,22 @@ def _small(family: str) -> Write:
     return lambda root: write_reranker(root, family)
 
 
+def _nemotron(root: Path) -> Path:
+    folder = pair_networks.write_pair_network(root / "llama-nemotron-rerank-1b-v2", "Llama")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        content = (folder / name).read_text(encoding="utf-8")
+        renamed = content.replace("<|begin|>", "<|begin_of_text|>")
+        (folder / name).write_text(renamed, encoding="utf-8")
+    own = {
+        "architectures": ["LlamaBidirectionalForSequenceClassification"],
+        "model_type": "llama_bidirec",
+        "pooling": "avg",
+        "temperature": 1.0,
+    }
+    layouts.put(folder, "config.json", read(folder, "config.json") | own)
+    return folder
+
+
 WRITERS: Mapping[str, Write] = {family: _small(family) for family in RERANKERS} | {
     "gmr": lambda root: layouts.write_layout(root / "gmr-small", layouts.Layout()),
     "qwen3-vl-reranker": lambda root: write_qwen3_vl(root / "Qwen3-VL-Reranker-2B"),
@@ -48,6 +64,7 @@ WRITERS: Mapping[str, Write] = {family: _small(family) for family in RERANKERS} 
     "mono-qwen2-vl": lambda root: write_qwen2_vl(root / "MonoQwen2-VL-v0.1"),
     "erank": lambda root: erank.write_erank(root / "ERank-4B"),
     "text-pair": lambda root: pair_networks.write_pair_network(root / "mine", "XLMRoberta"),
+    "nemotron-rerank": _nemotron,
     "sentence-transformers": lambda root: chat_rerankers.write_text(root / "mine"),
 }
 
@@ -94,7 +111,8 @@ def as_of_transformers_5(folder: Path) -> Path:
     for name, tensor in load_file(folder / WEIGHTS).items():
         tensors[architecture.current_name(name)] = tensor.float()
 
-    AutoConfig.from_pretrained(folder).save_pretrained(folder)
+    if config["model_type"] in CONFIG_MAPPING:
+        AutoConfig.from_pretrained(folder).save_pretrained(folder)
     config = read(folder, "config.json") | {"dtype": "float32"}
     if is_untied(folder, config):
         tensors[architecture.head] = 2 * tensors[architecture.embeddings]

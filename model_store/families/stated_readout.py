@@ -30,7 +30,7 @@ def stated_readout(
     place = ""
     if is_converted(architecture):
         readouts, place = (ScoreHead(),), f" on {architecture}"
-    elif not manifest.read_out:
+    if not manifest.read_out:
         return readouts[0]
 
     for readout in readouts:

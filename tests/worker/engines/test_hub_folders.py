@@ -40,7 +40,6 @@ REFUSED_BY_VLLM = {
     ("jina-reranker-m0", "as of transformers 5"): "rename model.visual.* to visual.*",
 }
 """Forms that only transformers loads, and words of the sentence."""
-SCORED = [family for family in WRITERS if family != "erank"]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ async def scores(folder: Path) -> list[float]:
     """Raw scores of a text and, where the model reads pictures, of a picture."""
     engine = TorchEngine(device="cpu", threads=1)
     (info,) = await engine.start(resolve(str(folder)))
-    documents: list[list[str | int]] = [["Sort the list and return None."]]
+    documents: list[list[str | int]] = [["Sort the list of seven and return None."]]
     images: list[Pixels] = []
     if info.images:
         side = 2 * info.images.cell
@@ -79,7 +78,7 @@ def test_every_family_has_a_folder() -> None:
     assert not lacking, f"hub_folders.WRITERS makes no folder of {sorted(lacking)}: add a row"
 
 
-@pytest.mark.parametrize("family", SCORED)
+@pytest.mark.parametrize("family", WRITERS)
 async def test_torch_gives_every_form_the_same_scores(
     published: Callable[[str], Path], family: str, tmp_path: Path
 ) -> None:
@@ -124,7 +123,7 @@ def test_an_adapter_alone_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", SCORED)
+@pytest.mark.parametrize("family", WRITERS)
 def test_vllm_takes_every_form_for_the_same_network(
     vllm_configuration: Configure,
     published: Callable[[str], Path],

@@ -49,7 +49,8 @@ def _configuration(folder: str) -> dict[str, Any]:
         "mrope": config.uses_mrope,
         "text": [getattr(text, key, None) for key in _COUNTS],
         "vision": [getattr(vision, key, None) for key in _TOWER],
-        "runner": [config.runner_type, config.convert_type, config.pooler_config.seq_pooling_type],
+        "runner": [config.runner_type, config.convert_type],
+        "pooling": getattr(config.pooler_config, "seq_pooling_type", None),
         "dtype": str(config.dtype),
         "quantization": config.quantization,
     }

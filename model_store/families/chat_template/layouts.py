@@ -35,6 +35,11 @@ class Layout:
         return kinds
 
     @property
+    def parts(self) -> int:
+        """The number of parts of both sides."""
+        return len(self.query) + len(self.document)
+
+    @property
     def texts(self) -> list[TextPart]:
         """The parts that are texts, empty ones left out."""
         return self._parts("text")

@@ -41,7 +41,9 @@ from model_store.families.tokens import LiteralTokenizer
 
 MAX_FORMS = 4096
 """Layouts whose forms are kept, those that were used last."""
-_LAYOUTS_AT_ONCE = 128
+MAX_PARTS = 32
+"""Parts of a pair, since each text has prompts of its own to learn from."""
+_CONVERSATIONS_AT_ONCE = 1024
 _JOINTS = 256
 """Places in fixed text whose answer is kept."""
 _Found = PairForm | Unreadable | Unfaithful
@@ -62,31 +64,35 @@ class PairForms:
 
     def learn(self, layouts: Iterable[Layout]) -> None:
         """Render the layouts that are not known; raises `TemplateFailed` for a template that
-        does not end."""
+        does not end, and then some stay unknown."""
+        asked = dict.fromkeys(layouts)
         with self._lock:
-            missing = [layout for layout in dict.fromkeys(layouts) if layout not in self._known]
-        for start in range(0, len(missing), _LAYOUTS_AT_ONCE):
-            self._learn(missing[start : start + _LAYOUTS_AT_ONCE])
+            missing = [layout for layout in asked if layout not in self._known]
+
+        batch: list[Probes] = []
+        size = 0
+        for layout in missing:
+            if layout.parts > MAX_PARTS:
+                self._keep(layout, Unreadable(f"a pair has more than {MAX_PARTS} parts"))
+                continue
+            probes = Probes.of(layout, structured=self._template.structured)
+            batch.append(probes)
+            size += len(probes.conversations)
+            if size >= _CONVERSATIONS_AT_ONCE:
+                self._learn(batch)
+                batch, size = [], 0
+        if batch:
+            self._learn(batch)
 
     def form(self, layout: Layout) -> PairForm:
-        """The form of a layout; raises `Unreadable` or `Unfaithful`."""
-        found = self._find(layout)
-        if found is None:
-            try:
-                (found,) = self._learn([layout])
-            except TemplateFailed as failure:
-                found = Unreadable(str(failure))
-                self._keep(layout, found)
-        if isinstance(found, PairForm):
-            return found
-        raise found
-
-    def _find(self, layout: Layout) -> _Found | None:
+        """The form of a layout that was learnt; raises `Unreadable` or `Unfaithful`."""
         with self._lock:
             found = self._known.get(layout)
             if found is not None:
                 self._known.move_to_end(layout)
+        if isinstance(found, PairForm):
             return found
+        raise found or Unreadable("it was not rendered")
 
     def _keep(self, layout: Layout, found: _Found) -> None:
         with self._lock:
@@ -94,20 +100,20 @@ class PairForms:
             while len(self._known) > MAX_FORMS:
                 self._known.popitem(last=False)
 
-    def _learn(self, layouts: Sequence[Layout]) -> list[_Found]:
-        structured = self._template.structured
-        probes = [Probes.of(layout, structured=structured) for layout in layouts]
+    def _learn(self, batch: Sequence[Probes]) -> None:
         conversations: list[Conversation] = []
-        for probe in probes:
-            conversations += probe.conversations
+        for probes in batch:
+            conversations += probes.conversations
 
-        rendered = iter(self._template.render(conversations))
-        learnt: list[_Found] = []
-        for probe in probes:
-            results = [next(rendered) for _ in probe.conversations]
-            learnt.append(self._form_or_reason(probe.layout, results))
-            self._keep(probe.layout, learnt[-1])
-        return learnt
+        try:
+            rendered = iter(self._template.render(conversations))
+        except TemplateFailed as failure:
+            if len(batch) == 1:
+                self._keep(batch[0].layout, Unreadable(str(failure)))
+            raise
+        for probes in batch:
+            results = [next(rendered) for _ in probes.conversations]
+            self._keep(probes.layout, self._form_or_reason(probes.layout, results))
 
     def _form_or_reason(
         self, layout: Layout, results: Sequence[Rendered | TemplateFailed]

@@ -7,12 +7,14 @@ not depend on the other documents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from model_store.families.chat_template.layouts import Layout, Side, side_kinds
 from model_store.families.chat_template.pair_form import Elements, PairForm, row_of
 from model_store.families.chat_template.pair_forms import PairForms
 from model_store.families.chat_template.probes import Unfaithful, Unreadable
+from model_store.families.chat_template.template import TemplateFailed
 from model_store.families.family import CacheableSide
 from model_store.families.prompt import (
     Item,
@@ -55,10 +57,12 @@ class PairRendering:
         found: list[Prompt | NotRendered] = [PairUnreadable()] * len(documents)
         whole: dict[int, Row] = {}
         sharing: dict[Renderer, list[int]] = {}
-        for index, document in enumerate(documents):
-            items = self._items(document or _EMPTY)
+        pairs = [self._items(document or _EMPTY) for document in documents]
+        self._learn(map(_layout, pairs))
+        self._learn(map(self._layout_of, pairs))
+        for index, items in enumerate(pairs):
             try:
-                form = self._form(items)
+                form = self._forms.form(self._layout_of(items))
             except (Unreadable, Unfaithful):
                 continue
             if form.begins_with == "none":
@@ -77,19 +81,24 @@ class PairRendering:
     def _items(self, document: Item) -> _Items:
         return {"instruction": self._instruction, "query": self._query, "document": document}
 
-    def _form(self, items: _Items) -> PairForm:
-        """The form of a pair's layout, in which a text of blanks may count as an empty one."""
-        layout = Layout(
-            side_kinds(items["instruction"]) if items["instruction"] else (),
-            side_kinds(items["query"]),
-            side_kinds(items["document"]),
-        )
-        form = self._forms.form(layout)
-        for side, part in layout.texts:
-            place, text = form.places.get((side, part)), items[side][part]
-            if place and place.blank == "empty" and isinstance(text, str) and not text.strip():
+    def _learn(self, layouts: Iterable[Layout]) -> None:
+        """Learn the forms of layouts at once; of a template without end some stay unknown."""
+        with suppress(TemplateFailed):
+            self._forms.learn(layouts)
+
+    def _layout_of(self, items: _Items) -> Layout:
+        """The layout of a pair, in which a text of blanks may count as an empty one."""
+        layout = _layout(items)
+        try:
+            places = self._forms.form(layout).places
+        except (Unreadable, Unfaithful):
+            return layout
+
+        for (side, part), place in places.items():
+            text = items[side][part]
+            if place.blank == "empty" and isinstance(text, str) and not text.strip():
                 layout = layout.with_empty((side, part))
-        return self._forms.form(layout)
+        return layout
 
     def _renderer(self, form: PairForm) -> Renderer:
         """The renderer of all documents whose prompt has the question's half of a form."""
@@ -100,7 +109,7 @@ class PairRendering:
         def document_row(document: Item) -> Row:
             # without parts it is the shortest document of any layout, not an empty text
             items = self._items(document)
-            own = self._form(items) if document else form
+            own = self._forms.form(self._layout_of(items)) if document else form
             return row_of(own.document, items, "document")
 
         without_query = {**self._items(()), "query": ()}
@@ -124,3 +133,12 @@ class PairRendering:
         if cut and len(cut.ids) <= self._max_tokens:
             return Prompt(Segment(()), cut, truncated=True)
         return PairTooLong(self._max_tokens, "pair")
+
+
+def _layout(items: _Items) -> Layout:
+    """The kinds of a pair's parts."""
+    return Layout(
+        side_kinds(items["instruction"]) if items["instruction"] else (),
+        side_kinds(items["query"]),
+        side_kinds(items["document"]),
+    )

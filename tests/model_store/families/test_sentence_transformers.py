@@ -459,3 +459,19 @@ def test_escapes_that_the_tokenizer_takes_out_again_are_none(tmp_path: Path) -> 
     assert ids_of(checkpoint, query, document) == ids_of(
         resolve(str(plain), weights=False), query, document
     )
+
+
+def test_a_template_that_does_not_end_for_some_pairs_refuses_those(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% if m.content | length > 3 %}{% for i in range(99999) %}"
+        "{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}"
+        "{% for part in m.content %}{{ part.text }}\n{% endfor %}<|im_end|>{% endfor %}"
+    )
+    folder = write_prompts(tmp_path / "folder", template, message_format="structured")
+    family = resolve(str(folder), weights=False).family
+    several = ("one", "two", "three")
+    for _ in range(2):
+        found = family.render(("",), ("q",), [("a",), (*several, "four"), several, ("a",) * 40])
+        assert [isinstance(prompt, Prompt) for prompt in found] == [True, False, False, False]
+        assert found[1:] == [PairUnreadable()] * 3
+    assert isinstance(family.render(("",), ("q",), [several])[0], Prompt)

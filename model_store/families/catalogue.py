@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from model_store.families.agreement import difference
 from model_store.families.bge_reranker_v2_gemma import BgeRerankerV2Gemma
 from model_store.families.erank import ERank
 from model_store.families.family import FamilyKind
@@ -20,7 +21,7 @@ from model_store.families.nemotron_rerank import NemotronRerank
 from model_store.families.qwen3_reranker import Qwen3Reranker
 from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.families.readout import ReadOut
-from model_store.families.recognition import FolderFacts, Recognition
+from model_store.families.recognition import FolderFacts, Rank, Recognition
 from model_store.families.sentence_transformers.kind import SentenceTransformers
 from model_store.families.text_pair.family import TextPair
 from model_store.families.zerank import Zerank
@@ -71,13 +72,34 @@ def recognise(facts: FolderFacts) -> tuple[FamilyKind, Recognition]:
 
 
 def recognitions(facts: FolderFacts) -> list[tuple[FamilyKind, Recognition]]:
-    """Every family that recognises a folder, the most certain first."""
+    """Every family that recognises a folder, the most certain first.
+
+    Files of the folder that describe another prompt or read-out than that of the family which its
+    name tells are more certain than the name.
+    """
     found: list[tuple[FamilyKind, Recognition]] = []
     for kind in FAMILIES.values():
         recognition = kind.recognise(facts)
         if recognition:
             found.append((kind, recognition))
-    return sorted(found, key=lambda each: -each[1].rank)  # stable: the list's order among equals
+    found.sort(key=lambda each: -each[1].rank)  # stable: the list's order among equals
+    return _described_first(facts, found)
+
+
+def _described_first(
+    facts: FolderFacts, found: list[tuple[FamilyKind, Recognition]]
+) -> list[tuple[FamilyKind, Recognition]]:
+    described = [each for each in found if each[1].rank is Rank.DESCRIBED]
+    if not described or found[0][1].rank is not Rank.NAMED:
+        return found
+
+    (named, _), (kind, recognition) = found[0], described[0]
+    differing = difference(facts, named, kind)
+    if not differing:
+        return found
+    reason = f"{recognition.reason}, whose {differing} is not that of {named.name}"
+    others = [each for each in found if each[0] is not kind]
+    return [(kind, Recognition(recognition.rank, reason)), *others]
 
 
 def published_configs() -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +46,19 @@ class FolderFacts:
     """`config.json`."""
     network: NetworkFacts
 
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """Names that the folder is known by: its own, and the one that `config.json` states."""
-        stated = self.config.get("_name_or_path")
-        names = [self.name, *([stated] if isinstance(stated, str) else [])]
-        return tuple(name.rstrip("/").rpartition("/")[2].lower() for name in names)
+    def is_named(self, pattern: str) -> Recognition | None:
+        """The recognition by a regular expression that matches the folder's own name, or the one
+        that `config.json` states; None where it matches neither."""
+        own = _last(self.name)
+        if re.search(pattern, own):
+            return Recognition(Rank.NAMED, f"its name is {own}")
 
-    def is_named(self, pattern: str) -> str:
-        """The first of `names` in which a regular expression matches; empty where it is in none."""
-        return next((name for name in self.names if re.search(pattern, name)), "")
+        stated = self.config.get("_name_or_path")
+        if isinstance(stated, str) and re.search(pattern, _last(stated)):
+            return Recognition(
+                Rank.DERIVED, f"_name_or_path of its config.json is {_last(stated):.80}"
+            )
+        return None
 
 
 class Rank(IntEnum):
@@ -64,9 +66,11 @@ class Rank(IntEnum):
 
     ASSUMED = 1
     """The network fits, and nothing says more."""
-    DESCRIBED = 2
+    DERIVED = 2
+    """`config.json` states the name of a checkpoint of the family, from which this one was made."""
+    DESCRIBED = 3
     """Files of the folder describe the prompt and the read-out."""
-    NAMED = 3
+    NAMED = 4
     """The folder has the name under which the family's authors published it."""
 
 
@@ -76,6 +80,11 @@ class Recognition:
 
     rank: Rank
     reason: str
+
+
+def _last(name: str) -> str:
+    """The last part of a hub id or path, in lower case."""
+    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 @dataclass(frozen=True, slots=True)

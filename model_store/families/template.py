@@ -127,8 +127,8 @@ class TemplateFamily:
         stated = facts.config.get("architectures")
         if isinstance(stated, list) and not set(stated) & set(cls.architectures):
             return None
-        if cls.published_names and (name := facts.is_named(cls.published_names)):
-            return Recognition(Rank.NAMED, f"its name is {name}")
+        if cls.published_names and (recognition := facts.is_named(cls.published_names)):
+            return recognition
         if cls.assumed:
             return Recognition(Rank.ASSUMED, "its network is one that this family runs on")
         return None

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from model_store.checkpoint import Checkpoint
-from model_store.families.prompt import Image, Segment
+from model_store.families.prompt import Segment
 from model_store.networks.score_head import score_head
 from service.wire import Pixels
+from service.worker.engines.prompts import prompt_image
 from service.worker.engines.torch.shared_prefix import (
     ROW_TILE,
     Deepstack,
@@ -57,27 +58,36 @@ class CausalDecoder:
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Pixels]) -> list[Tensor]:
-        """Embeddings of each image as a prompt takes them, `[tokens, values]`."""
+        """Embeddings of each image as a prompt takes them, `[tokens, values]`.
+
+        A black image fills the batch up to whole tiles of tokens: without it the last bits of an
+        image would depend on the others, where several threads share the rows.
+        """
         tower, rules = self._architecture.vision, self._images
         assert tower is not None
         assert rules is not None
 
+        tokens = [rules.tokens(prompt_image(pixels)) for pixels in images]
+        missing = -sum(tokens) % ROW_TILE
+        if missing:
+            width, height = missing * rules.cell, rules.cell
+            images = [*images, Pixels(b"", width, height, bytes(3 * width * height))]
+            tokens.append(missing)
+
         patches: list[np.ndarray] = []
         grids: list[tuple[int, int, int]] = []
-        tokens: list[int] = []
         for pixels in images:
             rgb = np.frombuffer(pixels.rgb, np.uint8).reshape(pixels.height, pixels.width, 3)
-            image = Image(pixels.digest, pixels.width, pixels.height)
             patches.append(tower.patches(rgb))
-            grids.append(tower.grid(image))
-            tokens.append(rules.tokens(image))
+            grids.append(tower.grid(prompt_image(pixels)))
 
         embeddings = tower.embed(
             self._visual,
             torch.from_numpy(np.concatenate(patches)).to(self._device),
             torch.tensor(grids, device=self._device),
         )
-        return list(embeddings.split(tokens))
+        encoded = list(embeddings.split(tokens))
+        return encoded[:-1] if missing else encoded
 
     @torch.inference_mode()
     def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> ReadPrefix:

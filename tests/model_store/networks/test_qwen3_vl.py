@@ -3,6 +3,7 @@ arithmetic are refused."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -171,10 +172,16 @@ def test_what_is_computed_differently_is_refused(
 
 
 def test_the_rotary_embeddings_of_2025_are_read(folder: Path, tmp_path: Path) -> None:
+    """As the hub's folders state them; transformers makes the same of both."""
+    other = Path(shutil.copytree(folder, tmp_path / folder.name))
     config = config_of(folder)
     old = config["text_config"] | OLD_ROPE
     del old["rope_parameters"]
-    QWEN3_VL.refuse_other_arithmetic("m", config | {"text_config": old}, 100)
+    put(other, "config.json", config | {"text_config": old})
+
+    assert resolve(str(other)).manifest.family == "qwen3-vl-reranker"
+    read = Qwen3VLConfig.from_pretrained(other).text_config.rope_parameters
+    assert read == Qwen3VLConfig.from_pretrained(folder).text_config.rope_parameters
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ UNSOUND: dict[Callable[[Path], None], str] = {
         " all)."
     ),
     noise_for_weights: "model.safetensors is no safetensors file, or is damaged.",
-    other_labels: "golden pair 0 ",
+    other_labels: "true_token_id and false_token_id of 1_LogitScore/config.json are",
     without_controls: "the tokenizer has no control token",
     no_tokenizer: "tokenizer.json holds no readable tokenizer.",
     golden_off: "golden pair ",
@@ -238,7 +238,7 @@ UNSOUND: dict[Callable[[Path], None], str] = {
     no_manifest: f"it has golden.json but no {MANIFEST}, so it was not published to the end.",
     a_later_manifest: f"broken/{MANIFEST} is not a valid manifest (1 errors).",
     a_path_that_leads_out: f"broken/{MANIFEST} is not a valid manifest (1 errors).",
-    another_family: "the model family 'other' is not known.",
+    another_family: "the model family 'other' is not known;",
     garbled_config: "config.json is not valid JSON in UTF-8.",
     another_shape: "has the shape [256, 512], and config.json asks for [256, 1024].",
     a_pickle: "there are no safetensors weights, and pickled ones (*.bin) are never opened.",

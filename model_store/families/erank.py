@@ -13,7 +13,7 @@ example 4,096); and the probability of "10", which Qwen's vocabulary writes as t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.families.readout import GeneratedScore
@@ -35,6 +35,33 @@ _DOCUMENT = (
     "Your output:<|im_end|>\n<|im_start|>assistant\n"
 )
 
+# Sizes are Qwen3's, from memory.
+_NETWORK = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "vocab_size": 151_936,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+}
+_PUBLISHED: dict[str, dict[str, Any]] = {
+    "erank-4b": _NETWORK
+    | {
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "tie_word_embeddings": True,
+    },
+    "erank-14b": _NETWORK
+    | {
+        "hidden_size": 5120,
+        "intermediate_size": 17_408,
+        "num_hidden_layers": 40,
+        "num_attention_heads": 40,
+        "tie_word_embeddings": False,
+    },
+}
+
 
 class ERank(TemplateFamily):
     """Reads text on both sides of a pair, and writes its score as text."""
@@ -48,3 +75,4 @@ class ERank(TemplateFamily):
     default_max_tokens = 8192
     default_transform = "x / 10"
     image_template = None
+    published = _PUBLISHED

@@ -104,12 +104,12 @@ def chat_settings(files: CrossEncoderFiles, network: NetworkFacts) -> ChatSettin
         )
     processing = _object(name, transformer, "processing_kwargs")
     chat = _object(name, processing, "chat_template")
-    _refuse_applied(name, transformer, processing)
+    refuse_applied(name, transformer)
     return ChatSettings(
         () if has_head else _labels(files, transformer, network),
         message_format,
         any("image" in modality.split("+") for modality in modalities),
-        _max_tokens(files, transformer, processing, chat),
+        _max_tokens(files, transformer, chat),
         {key: value for key, value in chat.items() if key not in (*_NO_EFFECT, "restore_suffix")},
     )
 
@@ -177,10 +177,10 @@ def _labels(
     return tuple(ids)
 
 
-def _refuse_applied(
-    name: str, transformer: Mapping[str, Any], processing: Mapping[str, Any]
-) -> None:
-    """Raise `CheckpointUnusable` for a setting that would change scores."""
+def refuse_applied(name: str, transformer: Mapping[str, Any]) -> None:
+    """Raise `CheckpointUnusable` for a setting of `sentence_bert_config.json` that would change
+    scores."""
+    processing = _object(name, transformer, "processing_kwargs")
     allowed: dict[str, Collection[str]] = {
         "model_kwargs": _NO_EFFECT_ON_NETWORK,
         "model_args": _NO_EFFECT_ON_NETWORK,
@@ -213,10 +213,20 @@ def _expect_only(
             )
 
 
+def stated_limits(name: str, transformer: Mapping[str, Any]) -> list[object]:
+    """The limits of a pair's tokens that `sentence_bert_config.json` states, unchecked."""
+    processing = _object(name, transformer, "processing_kwargs")
+    stated: list[object] = [transformer.get("max_seq_length")]
+    for field in ("processor_kwargs", "tokenizer_args"):
+        stated.append(_object(name, transformer, field).get("model_max_length"))
+    for field in ("text", "common"):
+        stated.append(_object(name, processing, field).get("max_length"))
+    return stated
+
+
 def _max_tokens(
     files: CrossEncoderFiles,
     transformer: Mapping[str, Any],
-    processing: Mapping[str, Any],
     chat: Mapping[str, Any],
 ) -> int:
     """The lowest of all limits of a pair's tokens that the folder states, or `MAX_TOKENS`."""
@@ -224,19 +234,13 @@ def _max_tokens(
     config = read_json(name, folder, "config.json") or {}
     text = config.get("text_config")
     stated: list[object] = [
-        MAX_TOKENS,
-        transformer.get("max_seq_length"),
+        *stated_limits(name, transformer),
         (read_json(name, folder, "tokenizer_config.json") or {}).get("model_max_length"),
         config.get("max_position_embeddings"),
         text.get("max_position_embeddings") if isinstance(text, Mapping) else None,
         chat.get("max_length"),
     ]
-    for field in ("processor_kwargs", "tokenizer_args"):
-        stated.append(_object(name, transformer, field).get("model_max_length"))
-    for field in ("text", "common"):
-        stated.append(_object(name, processing, field).get("max_length"))
-
-    limits: list[int] = []
+    limits: list[int] = [MAX_TOKENS]
     for limit in stated:
         if isinstance(limit, int | float) and not isinstance(limit, bool) and limit > 0:
             limits.append(int(min(limit, MAX_TOKENS)))

@@ -26,26 +26,23 @@ from model_store.families.recognition import (
 )
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import Part, Row, RowEncoder, Run
-from model_store.families.sentence_transformers.modules import (
-    SETTINGS,
-    TRANSFORMER_SETTINGS,
-    CrossEncoderFiles,
-    read_modules,
-)
+from model_store.families.sentence_transformers.modules import CrossEncoderFiles, read_modules
 from model_store.families.text_pair.form import PairForm, UnknownForm, pair_form
+from model_store.families.text_pair.original import refuse_other_pairs
 from model_store.families.text_pair.rendering import PairRendering
+from model_store.families.text_pair.settings import (
+    MAX_TOKENS,
+    TOKENIZER_CONFIG,
+    reads_messages,
+    refuse_other_settings,
+    refuse_silent_template,
+    stated_max_tokens,
+)
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
 from model_store.json_files import read_json
 from model_store.manifest import CheckpointUnusable, Manifest
 
-MAX_TOKENS = 8192
-"""Tokens of a pair at most, where a network could read more: attention is quadratic in them."""
-TILE = 64
-"""Engines pad rows to a multiple of this, which must not pass the last position."""
-_LEAST_TOKENS = 64
 _TEMPLATE = "pair"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
-_CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json")
 _CHAINS = ((), ("Transformer",))
 """Modules of sentence-transformers: none listed, or the network alone."""
 _ENCODERS = (
@@ -103,7 +100,7 @@ class TextPair:
     @classmethod
     def recognise(cls, facts: FolderFacts) -> Recognition | None:
         """Recognised by the network's head, unless the folder has a template for its pairs."""
-        if facts.network.architecture not in cls.architectures or _reads_messages(facts):
+        if facts.network.architecture not in cls.architectures or reads_messages(facts):
             return None
         if _files(facts).chain not in _CHAINS:
             return None
@@ -114,8 +111,9 @@ class TextPair:
     @classmethod
     def describe(cls, facts: FolderFacts) -> Description:
         """The manifest's fields, as sentence-transformers' `CrossEncoder` would choose them."""
-        _refuse_silent_template(facts)
-        files, max_tokens = _files(facts), _max_tokens(facts)
+        refuse_silent_template(facts)
+        files = _files(facts)
+        max_tokens = stated_max_tokens(facts, listed=bool(files.chain))
         stated = {"template", "read_out"}
         if files.chain:
             stated |= {"default_instruction", "transform"}
@@ -160,18 +158,21 @@ class TextPair:
                 f"{name}: there is no {TOKENIZER_FILE}: transformers' AutoTokenizer of this folder"
                 " saves one."
             )
-        settings = read_json(name, folder, _TOKENIZER_CONFIG) or {}
+        settings = read_json(name, folder, TOKENIZER_CONFIG) or {}
         try:
             form = pair_form(tokenizer.post_processor or {}, settings, tokenizer.controls)
         except UnknownForm as error:
             raise CheckpointUnusable(f"{name}: {error}, so that pairs cannot be joined.") from None
-        return cls(
+        refuse_other_settings(name, folder)
+        family = cls(
             tokenizer,
             form if _typed(network, settings, form) else replace(form, types=(0, 0)),
             max_tokens=manifest.max_tokens if max_tokens is None else max_tokens,
             causal=network.causal,
             prompt=manifest.default_instruction,
         )
+        refuse_other_pairs(name, folder, family, typed=network.token_types > 1)
+        return family
 
     @property
     def cacheable_side(self) -> CacheableSide:
@@ -231,8 +232,7 @@ def _text(item: Item) -> str:
 def _files(facts: FolderFacts) -> CrossEncoderFiles:
     """What sentence-transformers reads of the folder, which may have no list of modules."""
     name, folder = facts.name, facts.folder
-    settings = read_json(name, folder, SETTINGS) or {}
-    return read_modules(name, folder) or CrossEncoderFiles(name, folder, (), settings)
+    return read_modules(name, folder) or CrossEncoderFiles(name, folder, (), {})
 
 
 def _typed(network: NetworkFacts, settings: Mapping[str, Any], form: PairForm) -> bool:
@@ -240,49 +240,3 @@ def _typed(network: NetworkFacts, settings: Mapping[str, Any], form: PairForm) -
     inputs = settings.get("model_input_names", ["token_type_ids"])
     given = isinstance(inputs, list) and "token_type_ids" in inputs
     return given and max(form.types) < network.token_types
-
-
-def _max_tokens(facts: FolderFacts) -> int:
-    """The tokens that tokenizer, network and sentence-transformers' settings all allow."""
-    settings = read_json(facts.name, facts.folder, _TOKENIZER_CONFIG) or {}
-    module = read_json(facts.name, facts.folder, TRANSFORMER_SETTINGS) or {}
-    limits = [MAX_TOKENS]
-    positions = facts.network.positions
-    if facts.network.causal:
-        positions = facts.config.get("max_position_embeddings", 0)
-    if isinstance(positions, int) and positions > 0:
-        # rows of encoders are padded to whole tiles
-        limits.append(positions if facts.network.causal else positions - positions % TILE)
-    for stated in (settings.get("model_max_length"), module.get("max_seq_length")):
-        if isinstance(stated, int | float) and not isinstance(stated, bool):
-            limits.append(int(min(stated, MAX_TOKENS)))
-
-    least = min(limits)
-    if least < _LEAST_TOKENS:
-        raise CheckpointUnusable(
-            f"{facts.name}: a pair may have {least} tokens, and the least that is served is"
-            f" {_LEAST_TOKENS}."
-        )
-    return least
-
-
-def _reads_messages(facts: FolderFacts) -> bool:
-    """True where sentence-transformers would write a pair with the folder's chat template."""
-    module = read_json(facts.name, facts.folder, TRANSFORMER_SETTINGS) or {}
-    modalities = module.get("modality_config")
-    return isinstance(modalities, dict) and "message" in modalities
-
-
-def _refuse_silent_template(facts: FolderFacts) -> None:
-    """Raise `CheckpointUnusable` for a chat template of which nothing says whether it is used."""
-    folder = facts.folder
-    settings = read_json(facts.name, folder, _TOKENIZER_CONFIG) or {}
-    has_template = settings.get("chat_template") or any(
-        (folder / file).is_file() for file in _CHAT_TEMPLATES
-    )
-    if has_template and not (folder / TRANSFORMER_SETTINGS).is_file():
-        raise CheckpointUnusable(
-            f"{facts.name}: its tokenizer has a chat template, and no"
-            f" {TRANSFORMER_SETTINGS} says whether pairs are written with it: save the model with"
-            " sentence-transformers, or remove the template where the tokenizer alone joins pairs."
-        )

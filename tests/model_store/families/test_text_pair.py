@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentence_transformers import CrossEncoder
+from torch.nn import Sigmoid
 from transformers import AutoTokenizer
 
 from model_store.checkpoint import Checkpoint, resolve
@@ -192,9 +194,18 @@ def test_encoders_share_nothing_and_decoders_the_query(
     assert not any(checkpoint.family.takes_instruction for checkpoint in checkpoints.values())
 
 
+TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
+
+
 def copied(folder: Path, target: Path, **changes: Mapping[str, Any] | None) -> Path:
-    """A copy of a folder with fields of its JSON files changed; a field of None is left out."""
+    """A copy of a folder with fields of its JSON files changed; a field of None is left out.
+
+    Files of sentence-transformers are read beside a list of modules alone, which is added.
+    """
     shutil.copytree(folder, target)
+    if any(name.startswith(("config_sentence", "sentence_bert")) for name in changes):
+        module = {"idx": 0, "name": "0", "path": "", "type": TRANSFORMER}
+        (target / "modules.json").write_text(json.dumps([module]), encoding="utf-8")
     for name, fields in changes.items():
         path = target / f"{name}.json"
         stated = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -233,6 +244,63 @@ def test_the_transform_is_that_of_sentence_transformers(
     assert resolve(str(folder)).manifest.transform == transform
 
 
+SETTINGS_REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("sentence_bert_config", {"do_lower_case": True}, "do_lower_case of sentence_bert_config"),
+    ("sentence_bert_config", {"config_kwargs": {"hidden_act": "relu"}}, "sets hidden_act"),
+    ("sentence_bert_config", {"processor_kwargs": {"do_lower_case": False}}, "do_lower_case"),
+    (
+        "sentence_bert_config",
+        {"processing_kwargs": {"text": {"add_special_tokens": False}}},
+        "sets add_special_tokens",
+    ),
+    ("sentence_bert_config", {"transformer_task": "feature-extraction"}, "transformer_task"),
+    ("config_sentence_transformers", {"model_type": "SentenceTransformer"}, "model_type"),
+    ("tokenizer_config", {"do_lower_case": False}, "transformers reads pairs in another way"),
+    ("tokenizer_config", {"strip_accents": False}, "transformers reads pairs in another way"),
+    ("tokenizer_config", {"cls_token": "[MASK]"}, "transformers reads pairs in another way"),
+    ("tokenizer_config", {"tokenizer_class": "PreTrainedTokenizerFast"}, "model_input_names"),
+]
+
+
+@pytest.mark.parametrize(("file", "changes", "sentence"), SETTINGS_REFUSED)
+def test_a_setting_that_would_change_pairs_is_refused(
+    folders: Mapping[str, Path],
+    tmp_path: Path,
+    file: str,
+    changes: Mapping[str, Any],
+    sentence: str,
+) -> None:
+    folder = copied(folders["WordPiece"], tmp_path / "m", **{file: changes})
+    with pytest.raises(CheckpointUnusable, match=sentence):
+        _ = resolve(str(folder)).family
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"processor_kwargs": {"model_max_length": 200}},
+        {"processing_kwargs": {"text": {"max_length": 200}}},
+    ],
+)
+def test_the_limit_is_the_least_that_sentence_transformers_states(
+    folders: Mapping[str, Path], tmp_path: Path, changes: Mapping[str, Any]
+) -> None:
+    folder = copied(folders["WordPiece"], tmp_path / "m", sentence_bert_config=changes)
+    assert resolve(str(folder)).manifest.max_tokens == 200
+
+
+def test_files_of_sentence_transformers_without_modules_are_not_read(
+    folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    stated = {"activation_fn": IDENTITY}
+    folder = copied(folders["WordPiece"], tmp_path / "m", config_sentence_transformers=stated)
+    assert resolve(str(folder)).manifest.transform == "identity"
+
+    (folder / "modules.json").unlink()
+    assert resolve(str(folder)).manifest.transform == "sigmoid"
+    assert isinstance(CrossEncoder(str(folder), device="cpu").activation_fn, Sigmoid)
+
+
 def test_a_default_prompt_goes_before_the_query(
     folders: Mapping[str, Path], tmp_path: Path, checkpoints: Mapping[str, Checkpoint]
 ) -> None:
@@ -264,8 +332,16 @@ def test_a_default_prompt_goes_before_the_query(
             "activation function",
         ),
         (
-            {"sentence_bert_config": {"modality_config": {"message": {}}}},
-            "no known family of rerankers",
+            {
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
+                "sentence_bert_config": {
+                    "transformer_task": "sequence-classification",
+                    "modality_config": {
+                        "message": {"method": "forward", "method_output_name": "logits"}
+                    },
+                },
+            },
+            "a chat template is served for causal decoders",
         ),
     ],
 )

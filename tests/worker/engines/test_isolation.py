@@ -17,9 +17,8 @@ from model_store.checkpoint import Checkpoint, resolve
 from model_store.families.prompt import Segment
 from service.wire import Pixels, Refused, ScoreCall, Scored
 from service.worker.engines.isolation import MAX_LOGIT, isolated
+from service.worker.engines.torch.decoder_network import DecoderNetwork, ReadPrefix
 from service.worker.engines.torch.engine import TorchEngine
-from service.worker.engines.torch.network import Network
-from service.worker.engines.torch.shared_prefix import Prefix
 from tests.conftest import TINY
 from tests.metrics import metric_value
 from tests.worker.calls import as_call, pictures, verdicts
@@ -69,7 +68,7 @@ def test_what_fails_for_a_good_pair_too_is_raised_at_once() -> None:
     assert passes == 1
 
 
-class FailingNetwork(Network):
+class FailingNetwork(DecoderNetwork):
     """A loaded network that fails on request, where a marked token or an image is in its input."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
@@ -90,22 +89,21 @@ class FailingNetwork(Network):
             raise self.failure
         return super().encode(images)
 
-    def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> tuple[Prefix, int]:
+    def read_prefix(self, segment: Segment, images: Mapping[bytes, Tensor]) -> ReadPrefix:
         self._fail_for([segment])
         return super().read_prefix(segment, images)
 
     def score(
         self,
-        prefix: Prefix,
-        start: int,
+        prefix: ReadPrefix,
         suffixes: Sequence[Segment],
         images: Mapping[bytes, Tensor],
     ) -> list[float]:
         if self.marked_logit is None:
             self._fail_for(suffixes)
-            return super().score(prefix, start, suffixes, images)
+            return super().score(prefix, suffixes, images)
 
-        logits = super().score(prefix, start, suffixes, images)
+        logits = super().score(prefix, suffixes, images)
         for row, suffix in enumerate(suffixes):
             if self.mark in suffix.ids:
                 logits[row] = self.marked_logit

@@ -16,8 +16,8 @@ from model_store.checkpoint import Checkpoint
 from service.wire import ScoreCall, ScoreReply
 from service.worker.app import create_worker
 from service.worker.engines.progress import Progress
+from service.worker.engines.torch.decoder_network import DecoderNetwork
 from service.worker.engines.torch.engine import TorchEngine
-from service.worker.engines.torch.network import Network
 from service.worker.settings import WorkerSettings
 
 CALL = ScoreCall(
@@ -112,7 +112,7 @@ class Gate:
 
     def load_network(
         self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype
-    ) -> Network:
+    ) -> DecoderNetwork:
         return GatedNetwork(checkpoint, device, dtype, self)
 
     def wait(self) -> None:
@@ -121,7 +121,7 @@ class Gate:
         self.waiting.clear()
 
 
-class GatedNetwork(Network):
+class GatedNetwork(DecoderNetwork):
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, gate: Gate
     ) -> None:

@@ -38,7 +38,7 @@ def difference(facts: FolderFacts, named: FamilyKind, described: FamilyKind) -> 
     try:
         own = _opened(facts, named, tokenizer)
     except CheckpointUnusable:
-        return "vocabulary"
+        return "labels"  # or control tokens that the vocabulary lacks
     if own.label_ids != stated.label_ids:
         return "labels"
 

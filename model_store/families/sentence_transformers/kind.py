@@ -20,6 +20,7 @@ from model_store.families.chat_template.template import (
     read_template,
 )
 from model_store.families.family import ImageRules
+from model_store.families.original_tokenizer import refuse_other_texts
 from model_store.families.readout import LabelPair, ReadOut, ScoreHead, SingleLabel
 from model_store.families.recognition import (
     Description,
@@ -121,6 +122,7 @@ class SentenceTransformers:
             images = _image_rules(manifest, tokenizer, network)
         readout = _readout(manifest, tokenizer, settings)
         _refuse_other_pieces(name, tokenizer, network)
+        refuse_other_texts(name, folder, tokenizer)
 
         forms = PairForms(template, tokenizer, images.token_id if images else None)
         abilities = Abilities(name, template, forms, manifest.default_instruction)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from model_store.families.family import CacheableSide, ImageRules, SideRules
+from model_store.families.original_tokenizer import refuse_other_pairs
 from model_store.families.prompt import Item, NotRendered, Prompt, Rendering
 from model_store.families.readout import ReadOut, ScoreHead
 from model_store.families.recognition import (
@@ -28,7 +29,6 @@ from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import Part, Row, RowEncoder, Run
 from model_store.families.sentence_transformers.modules import CrossEncoderFiles, read_modules
 from model_store.families.text_pair.form import PairForm, UnknownForm, pair_form
-from model_store.families.text_pair.original import refuse_other_pairs
 from model_store.families.text_pair.rendering import PairRendering
 from model_store.families.text_pair.settings import (
     MAX_TOKENS,

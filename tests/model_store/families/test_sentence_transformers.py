@@ -475,3 +475,21 @@ def test_a_template_that_does_not_end_for_some_pairs_refuses_those(tmp_path: Pat
         assert [isinstance(prompt, Prompt) for prompt in found] == [True, False, False, False]
         assert found[1:] == [PairUnreadable()] * 3
     assert isinstance(family.render(("",), ("q",), [several])[0], Prompt)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": True},
+        {"tokenizer_class": "LlamaTokenizer"},
+        {"tokenizer_class": "GemmaTokenizer"},
+        {"add_prefix_space": True},
+    ],
+)
+def test_a_tokenizer_that_transformers_reads_in_another_way_is_refused(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = write_prompts(tmp_path / "m", QWEN3_TEMPLATE)
+    put(folder, "tokenizer_config.json", stated(folder, "tokenizer_config.json") | changes)
+    with pytest.raises(CheckpointUnusable, match=r"transformers (cannot read|reads) texts"):
+        _ = resolve(str(folder), weights=False).family

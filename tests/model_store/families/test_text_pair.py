@@ -255,9 +255,9 @@ SETTINGS_REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("sentence_bert_config", {"transformer_task": "feature-extraction"}, "transformer_task"),
     ("config_sentence_transformers", {"model_type": "SentenceTransformer"}, "model_type"),
-    ("tokenizer_config", {"do_lower_case": False}, "transformers reads pairs in another way"),
-    ("tokenizer_config", {"strip_accents": False}, "transformers reads pairs in another way"),
-    ("tokenizer_config", {"cls_token": "[MASK]"}, "transformers reads pairs in another way"),
+    ("tokenizer_config", {"do_lower_case": False}, "transformers reads texts in another way"),
+    ("tokenizer_config", {"strip_accents": False}, "transformers reads texts in another way"),
+    ("tokenizer_config", {"cls_token": "[MASK]"}, "transformers reads texts in another way"),
     ("tokenizer_config", {"tokenizer_class": "PreTrainedTokenizerFast"}, "model_input_names"),
 ]
 

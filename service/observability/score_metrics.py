@@ -32,6 +32,7 @@ OTHER = "other"
 
 _EDGES = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 _LOGIT_EDGES = [math.log(edge / (1 - edge)) for edge in _EDGES]
+_LINEAR_EDGES = [*_EDGES, 1.0]
 _BOUNDS = [*map(str, _EDGES), "1.0", "+Inf"]
 _SIGMOID = Transform()
 
@@ -51,7 +52,7 @@ class _ModelCounts:
     """The counts of one model."""
 
     last_used: float = 0.0
-    buckets: list[int] = field(default_factory=lambda: [0] * (len(_EDGES) + 1))
+    buckets: list[int] = field(default_factory=lambda: [0] * len(_BOUNDS))
     total: float = 0.0
     truncated: int = 0
     pairs: dict[Result, int] = field(default_factory=lambda: dict.fromkeys(RESULTS, 0))
@@ -78,13 +79,17 @@ class ScoreMetrics(Collector):
         """
         model = self._model(short_digest(digest))
         scores = [verdict for verdict in verdicts if isinstance(verdict, Scored)]
-        logits = [probability.log_odds(score.logit) for score in scores]
-        for logit in logits:
-            model.buckets[bisect_left(_LOGIT_EDGES, logit)] += 1
+        values = [probability.log_odds(score.logit) for score in scores]
+        edges = _LINEAR_EDGES if probability.curve == "linear" else _LOGIT_EDGES
+        for value in values:
+            model.buckets[bisect_left(edges, value)] += 1
 
-        # tanh(x / 2) is 2 sigmoid(x) - 1, and does not overflow
-        tanhs = sum([math.tanh(logit / 2) for logit in logits])
-        model.total += (len(logits) + tanhs) / 2
+        if probability.curve == "linear":
+            model.total += sum(values)
+        else:
+            # tanh(x / 2) is 2 sigmoid(x) - 1, and does not overflow
+            tanhs = sum([math.tanh(value / 2) for value in values])
+            model.total += (len(values) + tanhs) / 2
         model.truncated += sum([score.truncated for score in scores])
 
         model.pairs["cached"] += cached
@@ -111,7 +116,7 @@ class ScoreMetrics(Collector):
             labels=["digest"],
         )
         for digest, model in list(self._models.items()):
-            cumulative = map(float, accumulate([*model.buckets, 0]))
+            cumulative = map(float, accumulate(model.buckets))
             buckets = list(zip(_BOUNDS, cumulative, strict=True))
             scores.add_metric([digest], buckets, model.total)
             truncated.add_metric([digest], model.truncated)

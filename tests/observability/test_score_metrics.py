@@ -93,6 +93,24 @@ def test_relevance_scores_follow_the_models_transform() -> None:
     assert math.isclose(found, 1 / (1 + math.exp(-1)))
 
 
+def test_scores_of_a_linear_transform_count_as_they_are_answered() -> None:
+    metrics, registry = ScoreMetrics(), CollectorRegistry()
+    wanted = Histogram("rerank_relevance_score", "", buckets=BOUNDS, registry=registry)
+    transform = Transform(scale=10.0, curve="linear")
+    answered = [Scored(raw, 5, 0, False) for raw in (-3.0, 0.0, 7.2, 9.0, 10.0, 42.0)]
+    metrics.count(DIGEST, answered, cached=0, probability=transform)
+    for score in answered:
+        wanted.observe(transform(score.logit))
+
+    found = samples(metrics)
+    for bound in (*BOUNDS, math.inf):
+        written = "+Inf" if bound == math.inf else str(float(bound))
+        assert found["rerank_relevance_score_bucket", "abababababab", written] == (
+            registry.get_sample_value("rerank_relevance_score_bucket", {"le": written})
+        )
+    assert math.isclose(found["rerank_relevance_score_sum", "abababababab"], 6.52)
+
+
 def _on_its_side(logit: float) -> float:
     """A score, corrected so that rounding does not move it across a bucket bound that its logit
     is not beyond."""

@@ -60,7 +60,7 @@ class JinaRerankerM0(TemplateFamily):
     name = "jina-reranker-m0"
     architectures = ("JinaVLForRanking",)
     published_names = r"jina-reranker-m0"
-    assumed = True
+    own_network = True
     # Encoded apart, which is exact: a piece ends between a line break and an asterisk.
     templates: ClassVar[dict[str, tuple[str, str]]] = {
         "official": ("**Document**:\n{document}\n", f"**Query**:\n{{query}}{{{SCORE_ID}}}")

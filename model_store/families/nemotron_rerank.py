@@ -20,7 +20,7 @@ class NemotronRerank(TemplateFamily):
     name = "nemotron-rerank"
     architectures = ("LlamaBidirectionalForSequenceClassification",)
     published_names = r"nemotron-rerank-1b|nv-rerankqa"
-    assumed = True
+    own_network = True
     # Encoded apart, which is exact: a piece ends between a line break and a space before a word.
     templates: ClassVar[dict[str, tuple[str, str]]] = {
         "official": ("<|begin_of_text|>question:{query} \n \n", " passage:{document}")

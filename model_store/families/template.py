@@ -90,6 +90,8 @@ class TemplateFamily:
     published_names: ClassVar[str] = ""
     """A regular expression, in lower case, that matches the names under which its authors publish
     models."""
+    own_network: ClassVar[bool] = False
+    """True where no model of another kind has the family's networks."""
     assumed: ClassVar[bool] = False
     """True for the family of a folder whose network alone is known."""
     published: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -123,12 +125,14 @@ class TemplateFamily:
 
     @classmethod
     def recognise(cls, facts: FolderFacts) -> Recognition | None:
-        """Recognised by name, or by the network alone where nothing else has the same."""
+        """Recognised by name or by the network."""
         stated = facts.config.get("architectures")
         if isinstance(stated, list) and not set(stated) & set(cls.architectures):
             return None
         if cls.published_names and (recognition := facts.is_named(cls.published_names)):
             return recognition
+        if cls.own_network:
+            return Recognition(Rank.DESCRIBED, "its network is this family's own")
         if cls.assumed:
             return Recognition(Rank.ASSUMED, "its network is one that this family runs on")
         return None

@@ -29,7 +29,13 @@ from model_store.folders.refused_models import (
 from model_store.folders.weights import check_weights, quantization_of, tensor_shapes
 from model_store.golden import GOLDEN
 from model_store.json_files import read_json
-from model_store.manifest import MANIFEST, CheckpointUnusable, Manifest, digest_files
+from model_store.manifest import (
+    MANIFEST,
+    CheckpointUnusable,
+    Manifest,
+    digest_files,
+    read_manifest,
+)
 from model_store.networks.architecture import Architecture
 from model_store.networks.catalogue import WHOLE_PAIRS, of_config
 
@@ -102,6 +108,16 @@ def family_of_folder(
             refuse_named_embedding(name)
     refuse_other_network(name, folder, kind)
     return kind, facts
+
+
+def is_assumed(name: str, folder: Path) -> bool:
+    """True for a folder without a manifest of whose family its network alone speaks.
+
+    A chat model of the same network would be described alike.
+    """
+    if read_manifest(folder) is not None:
+        return False
+    return recognise(folder_facts(name, folder))[1].rank is Rank.ASSUMED
 
 
 def refuse_unloadable(

@@ -19,6 +19,7 @@ import anyio.to_thread
 from msgspec import structs
 
 from model_store.checkpoint import Adapter, Checkpoint, resolve, resolve_adapter
+from model_store.folders.plain import is_assumed
 from model_store.golden import GoldenPair
 from model_store.manifest import CheckpointUnusable
 from service.observability.engine_metrics import (
@@ -126,7 +127,15 @@ async def _resolve_checkpoint(settings: WorkerSettings) -> Checkpoint:
         weights=not settings.random_weights,
         family=settings.model_family,
     )
-    return await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+    checkpoint = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+    if settings.model_family is None and is_assumed(checkpoint.name, checkpoint.folder):
+        log(
+            "the model family is assumed from the network alone; RERANK_MODEL_FAMILY names it",
+            logging.WARNING,
+            model=checkpoint.name,
+            family=checkpoint.manifest.family,
+        )
+    return checkpoint
 
 
 async def _resolve_adapters(settings: WorkerSettings, checkpoint: Checkpoint) -> list[Adapter]:

@@ -193,8 +193,11 @@ async def test_a_folder_without_golden_pairs_is_served_with_a_warning(
             (info,) = (await client.get("/info")).json()
             page = (await client.get("/metrics")).text
 
-    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.getMessage() == "no golden pairs: start-up check skipped"
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == [
+        "the model family is assumed from the network alone; RERANK_MODEL_FAMILY names it",
+        "no golden pairs: start-up check skipped",
+    ]
     (start,) = [record for record in caplog.records if record.getMessage() == "ready"]
     assert "golden_drift" not in vars(start)["fields"]
 
@@ -202,6 +205,18 @@ async def test_a_folder_without_golden_pairs_is_served_with_a_warning(
     assert info["golden_pairs"] == metric_value("rerank_golden_pairs", **labels) == 0
     drifts = [line for line in page.splitlines() if line.startswith("rerank_golden_drift_logits{")]
     assert not [line for line in drifts if labels["digest"] in line]
+
+
+async def test_a_family_that_is_named_is_not_assumed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_layout(tmp_path / "plain", Layout())
+    settings = WorkerSettings(model=str(folder), model_family="gmr", device="cpu", threads=1)
+    async with ready_worker(settings, create_engine(settings)) as client:
+        (info,) = (await client.get("/info")).json()
+
+    assert info["family"] == "gmr"
+    assert not [record for record in caplog.records if "assumed" in record.getMessage()]
 
 
 async def test_the_number_of_golden_pairs_is_reported() -> None:

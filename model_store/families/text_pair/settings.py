@@ -93,9 +93,10 @@ def refuse_silent_template(facts: FolderFacts) -> None:
     has_template = settings.get("chat_template") or any(
         (folder / file).is_file() for file in _CHAT_TEMPLATES
     )
-    if has_template and not (folder / TRANSFORMER_SETTINGS).is_file():
+    told = all((folder / file).is_file() for file in (MODULES, TRANSFORMER_SETTINGS))
+    if has_template and not told:
         raise CheckpointUnusable(
-            f"{facts.name}: its tokenizer has a chat template, and no"
+            f"{facts.name}: its tokenizer has a chat template, and no {MODULES} with"
             f" {TRANSFORMER_SETTINGS} says whether pairs are written with it: save the model with"
             " sentence-transformers, or remove the template where the tokenizer alone joins pairs."
         )

@@ -301,6 +301,19 @@ def test_files_of_sentence_transformers_without_modules_are_not_read(
     assert isinstance(CrossEncoder(str(folder), device="cpu").activation_fn, Sigmoid)
 
 
+def test_a_template_is_passed_over_where_a_list_of_modules_says_so_alone(
+    folders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    stated = {"transformer_task": "sequence-classification"}
+    folder = copied(folders["nothing around"], tmp_path / "m", sentence_bert_config=stated)
+    (folder / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+    assert resolve(str(folder)).manifest.family == "text-pair"
+
+    (folder / "modules.json").unlink()
+    with pytest.raises(CheckpointUnusable, match="no modules.json with sentence_bert_config.json"):
+        resolve(str(folder))
+
+
 def test_a_default_prompt_goes_before_the_query(
     folders: Mapping[str, Path], tmp_path: Path, checkpoints: Mapping[str, Checkpoint]
 ) -> None:

@@ -68,7 +68,7 @@ class ERank(TemplateFamily):
 
     name = "erank"
     architectures = ("Qwen3ForCausalLM",)
-    published_names = r"(?<![a-z0-9])erank-?(4b|14b|32b)"
+    published_names = r"(?<![a-z0-9])erank(?![a-z])"
     templates: ClassVar[dict[str, tuple[str, str]]] = {"official": (_QUESTION, _DOCUMENT)}
     readouts = (GeneratedScore(lowest=0, highest=10, max_tokens=2048),)
     default_instruction = DEFAULT_INSTRUCTION

@@ -47,7 +47,7 @@ class Zerank(TemplateFamily):
 
     name = "zerank"
     architectures = ("Qwen3ForCausalLM",)
-    published_names = r"^zerank-\d"
+    published_names = r"(?<![a-z0-9])zerank(?![a-z])"
     templates: ClassVar[dict[str, tuple[str, str]]] = {
         "official": (
             f"{_SYSTEM}<query>{{query}}</query>\n<instruction>{{instruction}}</instruction>{_END}",

@@ -70,3 +70,11 @@ def test_the_name_of_a_folder_is_more_certain_than_that_of_its_base(tmp_path: Pa
     found = inspect_checkpoint(resolve(str(folder), weights=False))
     assert found.family == "qwen3-reranker"
     assert found.reason == "_name_or_path of its config.json is qwen3-reranker-4b"
+
+
+@pytest.mark.parametrize("name", ["zerank", "zerank-2", "legal-zerank-1-small"])
+def test_a_name_is_more_certain_than_the_network(tmp_path: Path, name: str) -> None:
+    folder = write_prompts(tmp_path / name, QWEN3_TEMPLATE)
+    (folder / "modules.json").unlink()
+    (folder / "1_LogitScore" / "config.json").unlink()
+    assert resolve(str(folder), weights=False).manifest.family == "zerank"

@@ -13,7 +13,7 @@ from model_store.networks.score_row import score_row
 from tests.qwen3 import write_qwen3
 
 
-@pytest.mark.parametrize("name", ["ERank-4B", "erank-14b", "my-erank-4b-awq", "ERank-32B"])
+@pytest.mark.parametrize("name", ["ERank-4B", "my-erank-14b-awq", "erank", "ERank_legal"])
 def test_a_published_name_is_recognised(tmp_path: Path, name: str) -> None:
     manifest = resolve(str(write_qwen3(tmp_path / name))).manifest
     assert (manifest.family, manifest.transform, manifest.read_out) == ("erank", "x / 10", "")

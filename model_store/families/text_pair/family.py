@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +29,12 @@ from model_store.families.recognition import (
 from model_store.families.renderer import Question, Renderer
 from model_store.families.rows import Part, Row, RowEncoder, Run
 from model_store.families.sentence_transformers.modules import CrossEncoderFiles, read_modules
-from model_store.families.text_pair.form import PairForm, UnknownForm, pair_form
+from model_store.families.text_pair.form import (
+    PairForm,
+    UnknownForm,
+    pair_form,
+    read_by_decoder,
+)
 from model_store.families.text_pair.rendering import PairRendering
 from model_store.families.text_pair.settings import (
     MAX_TOKENS,
@@ -164,15 +170,20 @@ class TextPair:
         except UnknownForm as error:
             raise CheckpointUnusable(f"{name}: {error}, so that pairs cannot be joined.") from None
         refuse_other_settings(name, folder)
-        family = cls(
+        if not _typed(network, settings, form):
+            form = replace(form, types=(0, 0))
+        family = partial(
+            cls,
             tokenizer,
-            form if _typed(network, settings, form) else replace(form, types=(0, 0)),
             max_tokens=manifest.max_tokens if max_tokens is None else max_tokens,
             causal=network.causal,
             prompt=manifest.default_instruction,
         )
-        refuse_other_pairs(name, folder, family, typed=network.token_types > 1)
-        return family
+        refuse_other_pairs(name, folder, family(form), typed=network.token_types > 1)
+        if not network.causal:
+            return family(form)
+        padding = (read_json(name, folder, "config.json") or {}).get("pad_token_id")
+        return family(read_by_decoder(form, padding))
 
     @property
     def cacheable_side(self) -> CacheableSide:

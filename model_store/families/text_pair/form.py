@@ -8,7 +8,7 @@ that transformers lets override it. Invariant: ids and types of an ordinary pair
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _QUERY, _DOCUMENT = "A", "B"
@@ -72,6 +72,18 @@ def pair_form(
         case "RobertaProcessing":
             return _halves(_classic(rule, separators=2, document_type=0))
     raise UnknownForm(f"its tokenizer.json has the post-processor {rule.get('type')!r:.40}")
+
+
+def read_by_decoder(form: PairForm, padding: object) -> PairForm:
+    """The form up to the token at which a causal decoder's head reads the score.
+
+    That is the last one which is not `padding`, the id in `config.json`; some checkpoints end pairs
+    with the same token that they are padded with.
+    """
+    after = form.after_document
+    while after and after[-1] == padding:
+        after = after[:-1]
+    return replace(form, after_document=after)
 
 
 def _rules(post_processor: Mapping[str, Any]) -> list[Mapping[str, Any]]:

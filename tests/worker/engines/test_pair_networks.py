@@ -117,6 +117,33 @@ async def test_what_older_transformers_saved_beside_weights_is_passed_over(
     assert found == pytest.approx(expected(folders["Bert"], DOCUMENTS), abs=1e-4)
 
 
+async def test_a_decoder_is_read_before_the_padding_token_at_a_pairs_end(tmp_path: Path) -> None:
+    folder = write_pair_network(tmp_path / "m", "Llama", seed=5)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    end, number = {"SpecialToken": {"id": "<|end|>", "type_id": 0}}, config["eos_token_id"]
+    texts = [{"Sequence": {"id": side, "type_id": 0}} for side in "AB"]
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [texts[0], end],
+        "pair": [*texts, end],
+        "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [number], "tokens": ["<|end|>"]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": number}))
+
+    engine = TorchEngine(device="cpu", threads=1)
+    await engine.start(resolve(str(folder)))
+    found = await scores(engine, DOCUMENTS)
+    await engine.close()
+    reference = CrossEncoder(str(folder), device="cpu")
+    theirs = [
+        float(reference.predict([(QUERY, document)], activation_fn=Identity())[0])
+        for document in DOCUMENTS
+    ]
+    assert found == pytest.approx(theirs, abs=1e-4)
+
+
 def test_an_untrained_head_is_refused(tmp_path: Path) -> None:
     folder = write_pair_network(tmp_path / "m", "Roberta")
     tensors = load_file(folder / "model.safetensors")

@@ -33,7 +33,8 @@ def difference(facts: FolderFacts, named: FamilyKind, described: FamilyKind) -> 
     except (CheckpointUnusable, OSError, TokenizerMismatch):
         return ""
 
-    if named.describe(facts).transform != described.describe(facts).transform:
+    # an activation that leaves the raw score as it is says nothing of a probability
+    if described.describe(facts).transform not in ("identity", named.describe(facts).transform):
         return "activation"
     try:
         own = _opened(facts, named, tokenizer)

@@ -261,8 +261,8 @@ def test_ctrl_c_while_the_engine_is_being_loaded_ends_with_130() -> None:
 
 
 def interrupted(command: list[str], *, after: str) -> tuple[int, bool]:
-    """The exit code of a process that gets SIGINT after its first output, and whether it printed
-    a traceback."""
+    """The exit code of a process that gets SIGINT after its first output, as a shell reports it,
+    and whether it printed a traceback."""
     # what a shell starts in the background ignores SIGINT, and so do its children
     process = subprocess.Popen(
         ["env", "--default-signal=INT", *command],
@@ -281,10 +281,15 @@ def interrupted(command: list[str], *, after: str) -> tuple[int, bool]:
                 process.send_signal(signal.SIGINT)
                 break
 
-        rest, _ = process.communicate(timeout=60)
+        _, rest = process.communicate(timeout=60)
     finally:
         process.kill()
-    return process.returncode, "Traceback" in output + (rest or "")
+
+    code = process.returncode
+    if code == -signal.SIGINT:
+        # Python ends itself by the signal if it came within `exec` of a text, as of a dataclass
+        code = 128 + signal.SIGINT  # as a shell reports it
+    return code, "Traceback" in output + rest
 
 
 def test_each_extra_brings_the_module_that_it_is_named_for() -> None:

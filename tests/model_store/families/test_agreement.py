@@ -25,12 +25,14 @@ OTHERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "another instruction": (QWEN3_TEMPLATE, {"prompt": "Find the law"}, "prompt"),
     "labels the other way round": (QWEN3_TEMPLATE, {"labels": ("no", "yes")}, "labels"),
     "one label": (QWEN3_TEMPLATE, {"labels": ("yes",)}, "labels"),
-    "raw scores": (QWEN3_TEMPLATE, {"activation": IDENTITY}, "activation"),
 }
 
 
-def test_a_name_stands_where_the_files_say_the_same(tmp_path: Path) -> None:
-    folder = write_prompts(tmp_path / NAME, QWEN3_TEMPLATE)
+@pytest.mark.parametrize("changes", [{}, {"activation": IDENTITY}], ids=["sigmoid", "raw scores"])
+def test_a_name_stands_where_the_files_say_the_same(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    folder = write_prompts(tmp_path / NAME, QWEN3_TEMPLATE, **changes)
     found = inspect_checkpoint(resolve(str(folder), weights=False))
     assert (found.family, found.reason) == ("qwen3-reranker", f"its name is {NAME}")
     assert list(found.others) == ["sentence-transformers"]

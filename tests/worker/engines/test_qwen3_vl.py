@@ -210,11 +210,11 @@ SMALL_STEPS = {
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("model", ["tied"], indirect=True)
 async def test_vllm_scores_as_the_authors_code_does(model: Model, tmp_path: Path) -> None:
     """The worker itself scores golden pairs of all cells when it starts."""
     publish(model)
-    settings = SMALL_STEPS if model.folder.name.endswith("untied") else {}
-    with engine_worker(tmp_path, "--model", str(model.folder), **settings) as worker:
+    with engine_worker(tmp_path, "--model", str(model.folder), **SMALL_STEPS) as worker:
         (info,) = await worker.served()
         assert info.golden_pairs == len(CELLS)
         assert info.images == model.info.images

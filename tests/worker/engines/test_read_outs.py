@@ -19,7 +19,7 @@ from model_store.manifest import CheckpointUnusable, digest_files, read_manifest
 from model_store.synthetic.cells import CELLS
 from model_store.synthetic.examples import Side as Shown
 from model_store.training.publish.pairs import inputs_of
-from service.wire import Pixels, ScoreCall, Scored, WorkerInfo
+from service.wire import ScoreCall, Scored, WorkerInfo
 from service.worker.engines.torch.engine import TorchEngine
 from tests.conftest import TINY
 from tests.qwen3 import INSTRUCTION, AuthorsCode, write_qwen3
@@ -159,23 +159,6 @@ async def test_torch_reads_a_single_label(single_label: Path) -> None:
         assert found.logit == pytest.approx(pair.logit, abs=TOLERANCE)
 
     await engine.close()
-
-
-@pytest.mark.slow
-async def test_vllm_scores_qwen3_as_its_authors_do(
-    qwen3: Path, expected: list[float], tmp_path: Path
-) -> None:
-    with engine_worker(tmp_path, "--model", str(qwen3)) as worker:
-        (info,) = await worker.served()
-        expect_described(info)
-        assert info.golden_pairs == 3
-
-        expect_close(await worker.ask(call_of(info.model)), expected)
-
-        image = Pixels(b"d" * 32, 28, 28, bytes(3 * 28 * 28))
-        refused = await worker.post(call_of(info.model, documents=[[0]], images=[image]))
-        assert refused.status_code == 400
-        await worker.client.aclose()
 
 
 @pytest.mark.slow

@@ -196,8 +196,8 @@ class TemplateFamily:
 
     @classmethod
     def wording(cls, query: Item, document: Item) -> str:
-        """The name of the wording of a pair, where the document's half has a slot for it."""
-        raise NotImplementedError
+        """The name of a pair's wording, where the document's half has a slot for it: the first."""
+        return next(iter(cls.wordings))
 
     @property
     def cacheable_side(self) -> CacheableSide:

@@ -18,6 +18,8 @@ from model_store.manifest import CheckpointUnusable, Manifest
 
 CHAT_TEMPLATE = "chat_template.jinja"
 _SLOT = re.compile(r"\{(\w+)\}")
+_MESSAGES = frozenset(("instruction", "query", "document"))
+"""Slots that a message fills."""
 
 # Fixed text is in literals: Jinja drops the last line break of a bare text, and its options decide
 # on spaces around blocks.
@@ -75,14 +77,16 @@ def without_pairs(template: str) -> str:
 def expressible_family(manifest: Manifest) -> type[TemplateFamily] | None:
     """The family of a manifest; None where a chat template cannot express its prompt.
 
-    Of a rendered template all texts are encoded at once, and its form is the same with and without
-    an instruction.
+    Of a rendered template all texts are encoded at once, its form is the same with and without an
+    instruction, and it has neither ids without a text nor wordings that depend on the pair.
     """
     kind = family_of(manifest)
     if not (isinstance(kind, type) and issubclass(kind, TemplateFamily)):
         return None
-    apart = "{|}" in "".join(kind.templates[manifest.template])
-    return None if apart or manifest.template in kind.without_instruction else kind
+
+    halves = "".join(kind.templates[manifest.template])
+    expressible = "{|}" not in halves and _MESSAGES.issuperset(_SLOT.findall(halves))
+    return kind if expressible and manifest.template not in kind.without_instruction else None
 
 
 def _side_of(kind: type[TemplateFamily]) -> str:

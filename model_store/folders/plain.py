@@ -110,14 +110,17 @@ def family_of_folder(
     return kind, facts
 
 
-def is_assumed(name: str, folder: Path) -> bool:
-    """True for a folder without a manifest of whose family its network alone speaks.
+def is_assumed(described: Manifest, folder: Path) -> bool:
+    """True where a folder has no manifest, and its network alone made it of the `described` family.
 
     A chat model of the same network would be described alike.
     """
     if read_manifest(folder) is not None:
         return False
-    return recognise(folder_facts(name, folder))[1].rank is Rank.ASSUMED
+
+    facts = folder_facts(described.name, folder)
+    recognition = family_named(described.name, described.family).recognise(facts)
+    return recognition is not None and recognition.rank is Rank.ASSUMED
 
 
 def refuse_unloadable(

@@ -7,7 +7,7 @@ tolerance and a source, and a picture that is not here is named.
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +37,10 @@ class GoldenPart(BaseModel):
     def _is_one(self) -> GoldenPart:
         if (self.text is None) == (self.picture is None):
             raise ValueError("a part is a text or a picture")
+
+        path = PurePosixPath(self.picture or "")
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError("the path of a picture leads out of its folder")
         return self
 
 

@@ -8,13 +8,12 @@ configuration, in both layouts of `config.json` that hubs have.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from model_store.families.prompt import Segment
 from model_store.manifest import CheckpointUnusable
-from model_store.networks import qwen2_5_vl_images as images
-from model_store.networks.architecture import Positions, Shapes, VisionSizes
+from model_store.networks.architecture import Shapes, VisionSizes
 from model_store.networks.decoder import DecoderSizes, count, decoder_shapes, mapping
+from model_store.networks.qwen2_5_vl_images import IMAGES
 from model_store.networks.qwen_vision_tower import (
     VISION,
     QwenVisionTower,
@@ -23,11 +22,7 @@ from model_store.networks.qwen_vision_tower import (
     tower_shapes,
     vision_config,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_LANGUAGE = "model.language_model."
+from model_store.networks.qwen_vl import LANGUAGE, QwenVL
 
 # transformers' defaults for fields that a configuration does not state
 _TEXT_DEFAULTS = {
@@ -95,20 +90,13 @@ class Qwen25VisionTower(QwenVisionTower):
             yield f"{norm}.weight", (width,)
 
 
-class Qwen25VL:
+class Qwen25VL(QwenVL):
     """The adapter of `Qwen2_5_VLForConditionalGeneration`."""
 
     name = "Qwen2_5_VLForConditionalGeneration"
     model_type = "qwen2_5_vl"
-    embeddings = f"{_LANGUAGE}embed_tokens.weight"
-    head = "lm_head.weight"
-    language_prefix = _LANGUAGE
+    images = IMAGES
     vision: QwenVisionTower = Qwen25VisionTower()
-    stated_tokens: Mapping[str, tuple[int, str]] = {
-        "image_token_id": (151_655, "<|image_pad|>"),
-        "vision_start_token_id": (151_652, "<|vision_start|>"),
-        "vision_end_token_id": (151_653, "<|vision_end|>"),
-    }
 
     def refuse_other_arithmetic(
         self, name: str, config: Mapping[str, Any], max_tokens: int
@@ -146,9 +134,7 @@ class Qwen25VL:
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
         """Takes a flat configuration as of 2025 or a nested one."""
         text = _text_config(config)
-        shapes = dict(
-            decoder_shapes(text, _LANGUAGE, _TEXT_DEFAULTS, biases=True, head_norms=False)
-        )
+        shapes = dict(decoder_shapes(text, LANGUAGE, _TEXT_DEFAULTS, biases=True, head_norms=False))
         shapes |= dict(self.vision.tensor_shapes(config))
         if not self.is_tied(config):
             shapes[self.head] = shapes[self.embeddings]
@@ -158,47 +144,19 @@ class Qwen25VL:
         """Before transformers 4.52 the language model was `model.` and the tower `visual.`."""
         if tensor.startswith("visual."):
             return f"model.{tensor}"
-        if tensor.startswith("model.") and not tensor.startswith((_LANGUAGE, VISION)):
-            return _LANGUAGE + tensor.removeprefix("model.")
+        if tensor.startswith("model.") and not tensor.startswith((LANGUAGE, VISION)):
+            return LANGUAGE + tensor.removeprefix("model.")
         return tensor
 
     def oldest_name(self, module: str) -> str:
-        if module.startswith(_LANGUAGE):
-            return f"model.{module.removeprefix(_LANGUAGE)}"
+        if module.startswith(LANGUAGE):
+            return f"model.{module.removeprefix(LANGUAGE)}"
         return module.removeprefix("model.") if module.startswith(VISION) else module
-
-    def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """vLLM's loader of classifiers reads `tie_word_embeddings` of the text's configuration.
-
-        transformers since 5.4 reads that field at the top level alone, where checkpoints of 2025
-        have it.
-        """
-        tied = self.is_tied(config)
-        return {"tie_word_embeddings": tied, "text_config": {"tie_word_embeddings": tied}}
-
-    def positions(
-        self, segment: Segment, image_token_id: int | None, start: int = 0
-    ) -> tuple[Positions, int]:
-        """(time, row, column) of every token, `[3, tokens]`."""
-        return images.positions(segment, image_token_id, start)
 
     def model_class(self) -> Any:
         from transformers import Qwen2_5_VLForConditionalGeneration
 
         return Qwen2_5_VLForConditionalGeneration
-
-    def language_model(self, model: Any) -> Any:
-        return model.model.language_model
-
-    def vision_model(self, model: Any) -> Any:
-        return model.model.visual
-
-    def position_ids(self, positions: Tensor) -> Tensor:
-        return positions
-
-    def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        cosines, sines = decoder.rotary_emb(embeddings, positions)
-        return cosines, sines
 
 
 QWEN2_5_VL = Qwen25VL()

@@ -18,11 +18,11 @@ MERGE, TEMPORAL = qwen_vl_images.MERGE, qwen_vl_images.TEMPORAL
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float64)
 DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float64)
 
-_IMAGES = QwenVLImages(PATCH, MEAN.tolist(), DEVIATION.tolist())
-CELL = _IMAGES.cell
+IMAGES = QwenVLImages(PATCH, MEAN.tolist(), DEVIATION.tolist())
+CELL = IMAGES.cell
 """One image token covers CELL x CELL pixels: 14-pixel patches, merged 2 x 2."""
 
-image_tokens = _IMAGES.tokens
-grid = _IMAGES.grid
-patches = _IMAGES.patches
-positions = _IMAGES.positions
+image_tokens = IMAGES.tokens
+grid = IMAGES.grid
+patches = IMAGES.patches
+positions = IMAGES.positions

@@ -8,11 +8,10 @@ configuration.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from model_store.families.prompt import Segment
 from model_store.manifest import CheckpointUnusable
-from model_store.networks.architecture import Positions, Shapes
+from model_store.networks.architecture import Shapes
 from model_store.networks.decoder import DecoderSizes, decoder_shapes, mapping
 from model_store.networks.qwen3_vl_vision import (
     IMAGES,
@@ -23,11 +22,7 @@ from model_store.networks.qwen3_vl_vision import (
     tower_shapes,
     vision_config,
 )
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-_LANGUAGE = "model.language_model."
+from model_store.networks.qwen_vl import LANGUAGE, QwenVL
 
 # transformers' defaults for fields that a configuration does not state
 _TEXT_DEFAULTS = {
@@ -41,20 +36,13 @@ _TEXT_DEFAULTS = {
 }
 
 
-class Qwen3VL:
+class Qwen3VL(QwenVL):
     """The adapter of `Qwen3VLForConditionalGeneration`."""
 
     name = "Qwen3VLForConditionalGeneration"
     model_type = "qwen3_vl"
-    embeddings = f"{_LANGUAGE}embed_tokens.weight"
-    head = "lm_head.weight"
-    language_prefix = _LANGUAGE
+    images = IMAGES
     vision = Qwen3VLVisionTower()
-    stated_tokens: Mapping[str, tuple[int, str]] = {
-        "image_token_id": (151_655, "<|image_pad|>"),
-        "vision_start_token_id": (151_652, "<|vision_start|>"),
-        "vision_end_token_id": (151_653, "<|vision_end|>"),
-    }
 
     def refuse_other_arithmetic(
         self, name: str, config: Mapping[str, Any], max_tokens: int
@@ -82,9 +70,7 @@ class Qwen3VL:
 
     def tensor_shapes(self, config: Mapping[str, Any]) -> Shapes:
         text, vision = _text_config(config), vision_config(config)
-        shapes = dict(
-            decoder_shapes(text, _LANGUAGE, _TEXT_DEFAULTS, biases=False, head_norms=True)
-        )
+        shapes = dict(decoder_shapes(text, LANGUAGE, _TEXT_DEFAULTS, biases=False, head_norms=True))
         shapes |= dict(tower_shapes(vision))
 
         width, out = shapes[self.embeddings][1], out_width(vision)
@@ -101,34 +87,10 @@ class Qwen3VL:
     def oldest_name(self, module: str) -> str:
         return module
 
-    def vllm_overrides(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        """vLLM's loader of classifiers reads `tie_word_embeddings` of the text's configuration."""
-        tied = self.is_tied(config)
-        return {"tie_word_embeddings": tied, "text_config": {"tie_word_embeddings": tied}}
-
-    def positions(
-        self, segment: Segment, image_token_id: int | None, start: int = 0
-    ) -> tuple[Positions, int]:
-        """(time, row, column) of every token, `[3, tokens]`."""
-        return IMAGES.positions(segment, image_token_id, start)
-
     def model_class(self) -> Any:
         from transformers import Qwen3VLForConditionalGeneration
 
         return Qwen3VLForConditionalGeneration
-
-    def language_model(self, model: Any) -> Any:
-        return model.model.language_model
-
-    def vision_model(self, model: Any) -> Any:
-        return model.model.visual
-
-    def position_ids(self, positions: Tensor) -> Tensor:
-        return positions
-
-    def rotary(self, decoder: Any, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        cosines, sines = decoder.rotary_emb(embeddings, positions)
-        return cosines, sines
 
 
 QWEN3_VL = Qwen3VL()

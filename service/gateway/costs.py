@@ -3,10 +3,10 @@
 The unit is about one computed prompt token. A text costs the tokens that the model may read of it,
 estimated from its bytes, and a share of a token for the bytes that a tokenizer may have to read. An
 image costs its cells, and a share of a token for each pixel that is decoded. A score that the model
-writes as text costs the bound on that text: most are shorter, but a token that is written is dearer
-than one that is read. The module depends on
-no tokenizer: four bytes per token hold for English, and suffice to compare loads. Invariant: every
-cost is positive, and the cost of a request is that of its query and documents.
+writes as text costs the bound on that text: most are shorter, but a token that is written costs
+more than one that is read. The module depends on no tokenizer: four bytes per token hold for
+English, and suffice to compare loads. Invariant: every cost is positive, and the cost of a request
+is that of its query and documents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model reads: texts and images on each side of a pair, and an instruction or none.
+"""The modalities of a model: texts and images on each side of a pair, an instruction or none.
 
 A request that the model cannot read is refused before anything is fetched. Depends on the query and
 the model's description alone. Invariant: a query that passes has nothing that its model would leave

@@ -128,7 +128,8 @@ async def _resolve_checkpoint(settings: WorkerSettings) -> Checkpoint:
         family=settings.model_family,
     )
     checkpoint = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
-    if settings.model_family is None and is_assumed(checkpoint.name, checkpoint.folder):
+    assumed = partial(is_assumed, checkpoint.manifest, checkpoint.folder)
+    if settings.model_family is None and await anyio.to_thread.run_sync(assumed):
         log(
             "the model family is assumed from the network alone; RERANK_MODEL_FAMILY names it",
             logging.WARNING,

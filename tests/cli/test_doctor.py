@@ -108,7 +108,24 @@ def test_a_service_that_does_not_answer_is_one_sentence() -> None:
     assert done.stderr == f"Nothing answers at {url}.\n"
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '[{"query": [{}]}]', "[]", '{"pairs": 1}'])
+def pair_with_picture(name: str) -> str:
+    """A golden file of one pair, whose query is a picture."""
+    pair = {"query": [{"image": name}], "document": [{"text": "a"}], "instruction": ""}
+    return json.dumps([pair | {"logit": 1.0, "cell": "I-T"}])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[1]",
+        '[{"query": [{}]}]',
+        "[]",
+        '{"pairs": 1}',
+        pair_with_picture("../picture.png"),
+        pair_with_picture("/picture.png"),
+    ],
+)
 def test_a_set_that_cannot_be_read_is_one_sentence(tmp_path: Path, content: str) -> None:
     (tmp_path / "golden.json").write_text(content, encoding="utf-8")
     done = doctor("--goldens", tmp_path)

@@ -1,4 +1,4 @@
-"""What a model does not read is refused with its place, or skipped, before anything is fetched."""
+"""Parts that a model does not read are refused with their place, or skipped, before any fetch."""
 
 from __future__ import annotations
 

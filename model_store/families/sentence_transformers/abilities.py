@@ -24,7 +24,7 @@ _MANY_IMAGES = 3
 
 
 class Abilities:
-    """What a template shows, found by its forms; raises `CheckpointUnusable`."""
+    """Finds the abilities of a template by its forms; raises `CheckpointUnusable`."""
 
     def __init__(self, name: str, template: ChatTemplate, forms: PairForms, prompt: str) -> None:
         self._name, self._template, self._forms = name, template, forms

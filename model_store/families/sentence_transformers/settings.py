@@ -61,7 +61,7 @@ _NO_VARIABLES = frozenset(
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """What a folder states beside its template, checked."""
+    """The checked settings of a folder beside its template."""
 
     label_ids: tuple[int, ...]
     """The label of relevance, and the other one where the score is a difference; empty where the

@@ -241,7 +241,7 @@ def _text(item: Item) -> str:
 
 
 def _files(facts: FolderFacts) -> CrossEncoderFiles:
-    """What sentence-transformers reads of the folder, which may have no list of modules."""
+    """The files of sentence-transformers in a folder, which may have no list of modules."""
     name, folder = facts.name, facts.folder
     return read_modules(name, folder) or CrossEncoderFiles(name, folder, (), {})
 

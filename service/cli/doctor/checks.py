@@ -28,8 +28,8 @@ _SAME = 1e-3
 
 
 async def health(client: httpx.AsyncClient) -> list[Check]:
-    """Whether the service answers and is ready; raises `httpx.TransportError` where it does not
-    answer at all."""
+    """The checks that the service answers and is ready; raises `httpx.TransportError` where it
+    does not answer at all."""
     checks = []
     for name, path in (("alive", "health/live"), ("ready", "health/ready")):
         response = await client.get(path)
@@ -105,8 +105,8 @@ def golden_set(name: str, pairs: Sequence[Compared]) -> Check:
 
 
 def _fault(first: Sequence[float], second: Sequence[float]) -> str:
-    """What is wrong with the logits of two answers to one request of two documents; empty where
-    nothing is."""
+    """The fault of the logits of two answers to one request of two documents; empty without
+    one."""
     if len(first) != 2 or not all(map(math.isfinite, first)):
         return "an answer does not have a finite logit for each document"
     if first[0] < first[1]:

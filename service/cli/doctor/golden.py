@@ -17,7 +17,7 @@ from service.cli.client.calls import CannotCall, Service
 from service.cli.doctor.report import Compared, Status
 
 ROUNDING = {"float32": 0.0, "float16": 0.05, "bfloat16": 0.25}
-"""What a served dtype adds to a pair's tolerance: bf16 rounds a logit of 4 in steps of 0.03, and
+"""Added to a pair's tolerance for a served dtype: bf16 rounds a logit of 4 in steps of 0.03, and
 the errors of the layers add up."""
 _MAX_PICTURE_BYTES = 64 * 2**20
 _SHOWN_CHARACTERS = 40

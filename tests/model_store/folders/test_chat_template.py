@@ -16,6 +16,7 @@ from model_store.families.gmr import TEMPLATES
 from model_store.families.prompt import Image, Item, Prompt
 from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
 from model_store.folders.chat_template import pair_template, without_pairs
+from model_store.manifest import CheckpointUnusable
 from tests.conftest import TINY
 from tests.qwen3 import write_qwen3
 
@@ -163,3 +164,20 @@ def test_a_template_is_not_wrapped_twice(others: str) -> None:
         template = pair_template(of_template(name).manifest, others)
         assert without_pairs(template) == others
     assert without_pairs(ORDINARY) == ORDINARY
+
+
+UNLIKE_ANY_TEMPLATE = {
+    "jina-reranker-m0": "an id without a text",
+    "mono-qwen2-vl": "a wording that depends on the pair",
+    "mxbai-rerank-v2": "texts that are encoded apart",
+    "zerank": "another form without an instruction",
+    "text-pair": "no template",
+}
+
+
+@pytest.mark.parametrize("family", UNLIKE_ANY_TEMPLATE, ids=UNLIKE_ANY_TEMPLATE.get)
+def test_a_prompt_that_no_template_has_is_refused(family: str) -> None:
+    changes = {"family": family, "template": "official", "name": "other"}
+    manifest = resolve("gmr-tiny").manifest.model_copy(update=changes)
+    with pytest.raises(CheckpointUnusable, match=f"can express the prompt of its family {family}"):
+        pair_template(manifest)

@@ -27,7 +27,7 @@ from model_store.training.publish.other_engines.processes import end_of, started
 from model_store.training.publish.pairs import PublishRefused
 
 _MODULE = "vllm.entrypoints.openai.api_server"
-"""What `vllm serve` runs; the `vllm` command of the CPU build does not start."""
+"""The module of `vllm serve`; the `vllm` command of the CPU build does not start."""
 _START_SECONDS = 1800
 _PAUSE_SECONDS = 0.5
 _ANSWER_SECONDS = 600

@@ -218,7 +218,7 @@ class Result(BaseModel):
 
     index: int
     relevance_score: float = Field(
-        description="The probability by the model's transform of `logit`, such as sigmoid(logit)."
+        description="The model's transform of `logit`, such as sigmoid(logit)."
     )
     logit: float = Field(
         description="The raw score in fp32, such as logit(yes) - logit(no). It orders results."

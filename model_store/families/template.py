@@ -126,8 +126,7 @@ class TemplateFamily:
     @classmethod
     def recognise(cls, facts: FolderFacts) -> Recognition | None:
         """Recognised by name or by the network."""
-        stated = facts.config.get("architectures")
-        if isinstance(stated, list) and not set(stated) & set(cls.architectures):
+        if facts.network.architecture not in cls.architectures:
             return None
         if cls.published_names and (recognition := facts.is_named(cls.published_names)):
             return recognition

@@ -129,9 +129,13 @@ class Gmr(Process):
             [*interpreter, "-m", "service.cli", *arguments, "--port", str(port)], log, environment
         )
         self.client = httpx.Client(base_url=self.url, timeout=60)
+        self._probe = httpx.Client(
+            base_url=self.url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)
+        )
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
+        self._probe.close()
         self.end()
 
     def ready(self) -> bool:
@@ -144,9 +148,12 @@ class Gmr(Process):
         return self
 
     def status(self, path: str) -> int | None:
-        """The status of a path, None where there is no answer."""
+        """The status of a path on a connection of its own, None where there is no answer.
+
+        A kept connection may be closed by the server as idle while the request is on its way.
+        """
         try:
-            return self.client.get(path).status_code
+            return self._probe.get(path).status_code
         except httpx.TransportError:
             return None
 

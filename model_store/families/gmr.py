@@ -22,12 +22,17 @@ _HEAD = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
 _TAIL = "<|im_end|>\n<|im_start|>assistant\n"
 
 # The two halves of a pair are encoded apart: the pre-tokenizer always ends a piece between the line
-# break and "<Document".
+# break and "<Document" or "<Instruct". The third template is not the paper's: keys and values of a
+# document that comes first do not depend on the query.
 TEMPLATES: dict[str, tuple[str, str]] = {
     "code": (_HEAD + "<Instruct>: {instruction}<Query>:{query}\n", "<Document>:{document}" + _TAIL),
     "spaced": (
         _HEAD + "<Instruct>: {instruction}\n<Query>: {query}\n",
         "<Document>: {document}" + _TAIL,
+    ),
+    "document-first": (
+        _HEAD + "<Document>:{document}\n",
+        "<Instruct>: {instruction}<Query>:{query}" + _TAIL,
     ),
 }
 DEFAULT_INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"

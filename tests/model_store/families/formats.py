@@ -6,7 +6,7 @@ A format takes the authors' tokenizer and a pair. It depends on no family of thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model_store.families.prompt import Image, Item
@@ -81,18 +81,19 @@ def words_of(item: Item) -> str:
     return "".join(part for part in item if isinstance(part, str))
 
 
-def gmr(instruct: str, query: str, document: str) -> Format:
-    """A spelling of GMR's template, by the words before each part."""
+def gmr(*words: str, order: Sequence[int] = (0, 1, 2)) -> Format:
+    """A spelling of GMR's template: the words before each part, and the parts (instruction, query,
+    document) in their order."""
 
     def ids(tokenizer: Any, *sides: Item) -> list[int]:
         content: list[dict[str, str]] = []
-        for before, side in zip((instruct, query, document), sides, strict=True):
-            content += [{"type": "text", "text": before}, *parts_of(side)]
+        for before, side in zip(words, order, strict=True):
+            content += [{"type": "text", "text": before}, *parts_of(sides[side])]
         messages = [{"role": "system", "content": JUDGE}, {"role": "user", "content": content}]
         text = tokenizer.apply_chat_template(
             messages, chat_template=VL_TEMPLATE, tokenize=False, add_generation_prompt=True
         )
-        return ids_of(tokenizer, expanded(text, 28, *sides))
+        return ids_of(tokenizer, expanded(text, 28, *(sides[side] for side in order)))
 
     return ids
 
@@ -245,6 +246,7 @@ def nemotron_rerank(tokenizer: Any, instruction: Item, query: Item, document: It
 FORMATS: Mapping[tuple[str, str], Format] = {
     ("gmr", "code"): gmr("<Instruct>: ", "<Query>:", "\n<Document>:"),
     ("gmr", "spaced"): gmr("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
+    ("gmr", "document-first"): gmr("<Document>:", "\n<Instruct>: ", "<Query>:", order=(2, 0, 1)),
     ("qwen3-reranker", "official"): qwen3_reranker,
     ("qwen3-vl-reranker", "official"): qwen3_vl_reranker,
     ("jina-reranker-m0", "official"): jina_reranker_m0,

@@ -21,10 +21,13 @@ from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer, Tokeni
 from tests.conftest import TINY
 from tests.model_store.families.vocabularies import english, prose
 
-SPELLINGS = {
-    "code": ("<Instruct>: ", "<Query>:", "\n<Document>:"),
-    "spaced": ("<Instruct>: ", "\n<Query>: ", "\n<Document>: "),
+INSTRUCTION, QUERY, DOCUMENT = range(3)
+SPELLINGS: dict[str, list[str | int]] = {
+    "code": ["<Instruct>: ", INSTRUCTION, "<Query>:", QUERY, "\n<Document>:", DOCUMENT],
+    "spaced": ["<Instruct>: ", INSTRUCTION, "\n<Query>: ", QUERY, "\n<Document>: ", DOCUMENT],
+    "document-first": ["<Document>:", DOCUMENT, "\n<Instruct>: ", INSTRUCTION, "<Query>:", QUERY],
 }
+"""The words of a template, and the sides between them."""
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +56,8 @@ def reference_ids(
     """The ids of a triple by the checkpoint's chat template, tokenizer and image processor."""
     content: list[dict[str, str]] = []
     pictures = []
-    for words, item in zip(SPELLINGS[template], (instruction, query, document), strict=True):
-        content.append({"type": "text", "text": words})
+    for piece in SPELLINGS[template]:
+        item: Item = (piece,) if isinstance(piece, str) else (instruction, query, document)[piece]
         for part in item:
             if isinstance(part, str):
                 content.append({"type": "text", "text": part})

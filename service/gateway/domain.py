@@ -7,7 +7,7 @@ Holds data alone. Invariant: of the gateway it imports nothing but the type of a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,3 +106,15 @@ class ScoringContext:
         fields = [text.encode() for text in texts]
 
         return hashlib.sha256(framed(*fields, identity(self.query))).digest()
+
+    def document_keys(self, documents: Iterable[Content]) -> list[int]:
+        """A hash of 64 bits for each document, equal where prompts that begin with the document
+        begin with the same tokens."""
+        fields = (self.model.model.encode(), self.cache_salt.encode())
+        key = hashlib.sha256(framed(*fields)).digest()
+
+        keys: list[int] = []
+        for document in documents:
+            digest = hashlib.blake2b(identity(document), key=key, digest_size=8).digest()
+            keys.append(int.from_bytes(digest))
+        return keys

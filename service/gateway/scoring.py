@@ -32,8 +32,8 @@ from service.gateway.costs import (
 )
 from service.gateway.domain import Documents, PairOutcome, ScoringContext
 from service.gateway.fleet.dispatch import ShareDispatch
-from service.gateway.fleet.pool import WorkerPool, Workload
-from service.gateway.fleet.routing import balanced
+from service.gateway.fleet.pool import WorkerPool
+from service.gateway.fleet.workload import Homes, Workload
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.decoders import DecodeBudget
 from service.gateway.media.reader import Media
@@ -185,6 +185,7 @@ class _Job:
             context.prefix_key() if self._prefix else None,
             self._prefix,
             list(self._tokens.values()),
+            self._homes(),
         )
         self.digests: set[str] = set()
         self.outcomes: dict[bytes, PairOutcome] = dict.fromkeys(documents, DeadlineExceeded())
@@ -195,8 +196,9 @@ class _Job:
         try:
             async with asyncio.timeout_at(self._deadline), asyncio.TaskGroup() as group:
                 query = group.create_task(self._decode(self._context.query))
-                shares = self._shares(len(dispatches))
-                for dispatch, chunks in zip(dispatches, shares, strict=True):
+                max_bytes = self._pixels.max_bytes // (self._chunks_at_once * len(dispatches))
+                for dispatch in dispatches:
+                    chunks = self._chunks(dispatch, max_bytes)
                     for _ in range(self._chunks_at_once):
                         group.create_task(self._score_chunks(dispatch, chunks, query))
         except TimeoutError:
@@ -204,16 +206,21 @@ class _Job:
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    def _shares(self, count: int) -> list[Chunks]:
-        """The documents in `count` shares of about equal cost."""
-        keys = list(self._documents)
-        max_bytes = self._pixels.max_bytes // (self._chunks_at_once * count)
+    def _homes(self) -> Homes | None:
+        """The homes of documents that the model's prompts begin with."""
+        model = self._context.model
+        if model.cacheable_side != "document":
+            return None
 
-        shares = []
-        for indices in balanced(self.workload.suffixes, count):
-            documents = {keys[index]: self._documents[keys[index]] for index in indices}
-            shares.append(Chunks(documents, self._costs, self._context.model.images, max_bytes))
-        return shares
+        contents = self._documents.values()
+        tokens = [suffix_tokens(content, model) for content in contents]
+        return Homes(self._context.document_keys(contents), tokens)
+
+    def _chunks(self, dispatch: ShareDispatch, max_bytes: int) -> Chunks:
+        """The chunks of a dispatch's documents."""
+        keys = list(self._documents)
+        share = {keys[index]: self._documents[keys[index]] for index in dispatch.documents}
+        return Chunks(share, self._costs, self._context.model.images, max_bytes)
 
     async def _score_chunks(
         self, dispatch: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]

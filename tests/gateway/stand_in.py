@@ -27,8 +27,9 @@ from service.gateway.fleet.dispatch import (
     RetryPolicy,
 )
 from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
-from service.gateway.fleet.pool import WorkerPool, Workload
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.fleet.routing import hash_order
+from service.gateway.fleet.workload import Workload
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.reader import Media
 from service.gateway.rerank import Reranker

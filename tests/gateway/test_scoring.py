@@ -19,7 +19,8 @@ from service.gateway.admission.queue import TURNS_A_WORKER, TURNS_A_WRITING_WORK
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
 from service.gateway.domain import PairOutcome, ScoringContext
-from service.gateway.fleet.pool import WorkerPool, Workload
+from service.gateway.fleet.pool import WorkerPool
+from service.gateway.fleet.workload import Workload
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.decoders import DecodeBudget, Decoders
 from service.gateway.media.headers import read_header
@@ -28,7 +29,17 @@ from service.gateway.scoring import PIXEL_BYTES, Scoring
 from service.limits import Limits
 from service.wire import ImageRule, Pixels, ScoreCall, Scored, WorkerInfo
 from tests.gateway.encoded_pictures import encode, picture
-from tests.gateway.stand_in import INFO, Reader, StandIn, monitored, pool_of, reply, scored, soon
+from tests.gateway.stand_in import (
+    INFO,
+    Reader,
+    StandIn,
+    first_parts,
+    monitored,
+    pool_of,
+    reply,
+    scored,
+    soon,
+)
 
 TWO = structs.replace(INFO, digest="sha256:two")
 LONG = "word " * 800
@@ -206,6 +217,91 @@ async def test_the_salt_reaches_the_worker() -> None:
     only = StandIn(by_number)
     await Fleet(only).score(texts(1), question(cache_salt="tenant"))
     assert [call.cache_salt for call in only.calls] == ["tenant"]
+
+
+DOCUMENT_FIRST = structs.replace(INFO, cacheable_side="document")
+
+
+def homes_of(fleet: Fleet) -> dict[str | int, int]:
+    """The worker of each document since this was last called."""
+    homes: dict[str | int, int] = {}
+    for number, stand_in in enumerate(fleet.stand_ins):
+        for call in stand_in.calls:
+            homes |= dict.fromkeys(first_parts(call), number)
+        stand_in.calls.clear()
+    return homes
+
+
+async def each_alone(
+    fleet: Fleet, workers: WorkerPool, documents: dict[bytes, Content]
+) -> dict[str | int, int]:
+    """The worker of each document, in requests of a query and one document each."""
+    for key, content in documents.items():
+        asked = question((Text(f"q {key!r}"),), DOCUMENT_FIRST)
+        await fleet.scoring(workers).score(asked, {key: content}, soon())
+    return homes_of(fleet)
+
+
+async def test_a_document_first_in_prompts_goes_home_under_every_query() -> None:
+    fleet = Fleet(*(StandIn(by_number, DOCUMENT_FIRST) for _ in range(3)))
+    documents = texts(60, "word " * 100)
+    async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
+        homes = await each_alone(fleet, workers, documents)
+        assert set(homes.values()) == {0, 1, 2}
+
+        async def at_home(asked: ScoringContext) -> int:
+            """The number of documents that are sent home when they are sent together."""
+            _, verdicts = await fleet.scoring(workers).score(asked, documents, soon())
+            assert numbers(verdicts) == {int(key): int(key) for key in documents}
+            together = homes_of(fleet)
+            return sum(homes[document] == worker for document, worker in together.items())
+
+        # a few may leave a home that has far more than a third of them
+        assert await at_home(question(model=DOCUMENT_FIRST)) >= 45
+        # the documents of another tenant have homes of their own
+        assert await at_home(question(model=DOCUMENT_FIRST, cache_salt="tenant")) < 45
+
+
+async def test_a_workers_documents_alone_move_to_their_next_homes_when_it_is_gone() -> None:
+    fleet = Fleet(*(StandIn(by_number, DOCUMENT_FIRST) for _ in range(4)))
+    documents = texts(60, "word " * 20)
+    async with monitored(*(each.client for each in fleet.stand_ins)) as workers:
+        before = await each_alone(fleet, workers, documents)
+        fleet.stand_ins[0].info = None
+        await workers.members[0].probe()
+        after = await each_alone(fleet, workers, documents)
+
+    moved = {document for document in before if before[document] != after[document]}
+    assert moved == {document for document, worker in before.items() if worker == 0}
+    assert {after[document] for document in moved} == {1, 2, 3}
+
+
+async def test_the_documents_of_a_worker_that_dies_in_a_call_are_scored_at_a_next_home() -> None:
+    fleet = Fleet(*(StandIn(by_number, DOCUMENT_FIRST) for _ in range(3)))
+    fleet.stand_ins[0].answer = broken
+    _, verdicts = await fleet.score(texts(30), question(model=DOCUMENT_FIRST))
+    assert numbers(verdicts) == {number: number for number in range(30)}
+    assert len(fleet.stand_ins[0].calls) == 1
+
+
+async def test_settings_of_routing_hold_for_documents_too() -> None:
+    asked, tiny = question(model=DOCUMENT_FIRST), texts(8, "")
+
+    async def sizes(count: int = 1, **settings: Any) -> list[list[int]]:
+        fleet = Fleet(*(StandIn(by_number, DOCUMENT_FIRST) for _ in range(2)))
+        seen = []
+        async with monitored(*(each.client for each in fleet.stand_ins), **settings) as workers:
+            for _ in range(count):
+                await fleet.scoring(workers).score(asked, tiny, soon())
+                seen.append(fleet.sizes())
+        return seen
+
+    assert 8 in (await sizes())[0], "few tokens are one call"
+    assert 0 not in (await sizes(split="always"))[0]
+    whole = await sizes(6, split="never")
+    assert sorted(whole[-1]) == [0, 48], "whole, to the home of most of its documents"
+    spread = await sizes(30, affinity=False)
+    assert all(spread[-1])
 
 
 async def test_a_share_whose_worker_fails_is_scored_elsewhere() -> None:

@@ -7,7 +7,7 @@ made at `ATTEMPTS` workers at most, and retries and hedges stay within their bud
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from service.errors import InvalidRequest, NoWorker, Overloaded, RerankError, WorkerFailed
@@ -64,17 +64,20 @@ def _counted(kind: str, allowed: bool) -> bool:
 
 
 class ShareDispatch:
-    """The calls of one share. Their cost is part of the load of the worker that they go to; where
-    that worker fails, the rest of the share moves to the next one."""
+    """The calls of one share: some of a workload's `documents`, by index. Their cost is part of the
+    load of the worker that they go to; where that worker fails, the rest of the share moves to the
+    next one."""
 
     def __init__(
         self,
         worker: PoolMember,
         model: str,
+        documents: Sequence[int],
         cost: int,
         pick_worker: PickWorker,
         retry_policy: RetryPolicy,
     ) -> None:
+        self.documents = documents
         self._worker = worker
         self._model = model
         self._cost = cost

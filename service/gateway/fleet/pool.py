@@ -19,10 +19,8 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from random import random
-from typing import Literal
 
 import httpx
 
@@ -43,7 +41,8 @@ from service.gateway.fleet.preferences import (
     prevalent,
     responsive,
 )
-from service.gateway.fleet.routing import hash_order, idle_enough, within_bound
+from service.gateway.fleet.routing import within_bound
+from service.gateway.fleet.workload import Share, Split, Workload, even_shares, shares_at_homes
 from service.observability.logs import log
 from service.observability.metrics import MODEL_WORKERS, REQUEST_WORKERS, WORKERS
 from service.observability.score_metrics import short_digest
@@ -55,24 +54,6 @@ MOST_MODELS = 64
 """Models, each digest counted by itself, that have metrics of their own."""
 MAX_NAME = 64
 """Characters of a model's name in metrics."""
-
-Split = Literal["auto", "always", "never"]
-"""Splitting of a request over several workers: where that is faster, wherever several are idle, or
-never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """The work of a request as routing sees it: a model, a key that is equal for equal prefixes,
-    and the tokens of the prefix and of each document.
-
-    The key is None where the documents of the request share no prefix.
-    """
-
-    model: WorkerInfo
-    key: bytes | None
-    prefix: int
-    suffixes: Sequence[int]
 
 
 class WorkerPool:
@@ -167,43 +148,39 @@ class WorkerPool:
     @contextmanager
     def dispatches(self, workload: Workload) -> Iterator[list[ShareDispatch]]:
         """The dispatches of a workload's shares, one or several; raises `NoWorker`."""
-        workers = self._in_order(workload)
-        if not workers:
-            raise NoWorker
+        workers, shares = self._shares(workload)
+        REQUEST_WORKERS.observe(len(shares))
 
-        chosen = self._chosen(workload, [worker.load for worker in workers])
-        REQUEST_WORKERS.observe(len(chosen))
-
-        cost = workload.prefix + sum(workload.suffixes) // len(chosen)
-        dispatches = [
-            ShareDispatch(
-                workers[index],
+        dispatches = []
+        for share in shares:
+            part = workload.part(share.documents)
+            dispatch = ShareDispatch(
+                workers[share.worker],
                 workload.model.model,
-                cost,
-                partial(self._pick_worker, workload),
+                share.documents,
+                part.prefix + sum(part.suffixes),
+                partial(self._pick_worker, part),
                 self._retry_policy,
             )
-            for index in chosen
-        ]
+            dispatches.append(dispatch)
         try:
             yield dispatches
         finally:
             for dispatch in dispatches:
                 dispatch.close()
 
-    def _chosen(self, workload: Workload, loads: Sequence[int]) -> list[int]:
-        """The indices of the workers that share a workload: several idle ones, or else one."""
-        suffix = sum(workload.suffixes)
-        if self._split != "never":
-            always = self._split == "always"
-            idle = idle_enough(loads, workload.prefix, suffix, always=always)
-            idle = idle[: len(workload.suffixes)]
-            if len(idle) > 1:
-                return idle
+    def _shares(self, workload: Workload) -> tuple[list[PoolMember], list[Share]]:
+        """Workers, and the shares of a workload for some of them; raises `NoWorker`."""
+        homes = workload.homes if self._affinity and self._split != "never" else None
+        workers = self._eligible(workload) if homes else self._in_order(workload)
+        if not workers:
+            raise NoWorker
 
-        if self._affinity:
-            return [within_bound(loads, workload.prefix + suffix)]
-        return [0]
+        loads = [worker.load for worker in workers]
+        if homes is None:
+            return workers, even_shares(workload, loads, self._split, affinity=self._affinity)
+        names = [worker.name for worker in workers]
+        return workers, shares_at_homes(homes, workload.suffixes, names, loads, self._split)
 
     def _pick_worker(
         self, workload: Workload, tried: Collection[PoolMember], cost: int
@@ -215,11 +192,20 @@ class WorkerPool:
         return workers[within_bound([worker.load for worker in workers], cost)]
 
     def _in_order(self, workload: Workload, tried: Collection[PoolMember] = ()) -> list[PoolMember]:
-        """The eligible workers in the order of the workload's key.
+        """The eligible workers in the workload's order; the least loaded first where it has
+        none."""
+        workers = self._eligible(workload, tried)
+        names = [worker.name for worker in workers]
+        order = workload.order(names) if self._affinity and workers else None
+        if order is None:
+            return sorted(workers, key=lambda worker: (worker.load, random()))
+        return [workers[index] for index in order]
 
-        Eligible are the workers that serve the model and were not tried. A worker with an open
-        breaker is eligible only where there is no other, and never for a second attempt: calls
-        that fail everywhere are made once.
+    def _eligible(self, workload: Workload, tried: Collection[PoolMember] = ()) -> list[PoolMember]:
+        """The workers that serve a workload's model and were not tried.
+
+        A worker with an open breaker is eligible only where there is no other, and never for a
+        second attempt: calls that fail everywhere are made once.
         """
         name = workload.model.model
         workers = [
@@ -230,12 +216,7 @@ class WorkerPool:
         if tried:
             workers = [worker for worker in workers if worker.admits()]
 
-        workers = prefer(workers, admitting, partial(of_one_digest, workload.model), responsive)
-        if not self._affinity or workload.key is None:
-            return sorted(workers, key=lambda worker: (worker.load, random()))
-
-        order = hash_order(workload.key, [worker.name for worker in workers])
-        return [workers[index] for index in order]
+        return prefer(workers, admitting, partial(of_one_digest, workload.model), responsive)
 
     def _served(self) -> list[WorkerInfo]:
         """The models of all workers, in order."""

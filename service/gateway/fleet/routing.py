@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 IMBALANCE = 1.25
 """Load that a worker may have for the sake of its caches, as a multiple of the unavoidable load."""
@@ -18,6 +18,10 @@ SUFFIX_PER_PREFIX = 4
 at most a fifth of a share's work is done twice."""
 MIN_SHARE_TOKENS = 512
 """Smaller shares are not worth a call of their own."""
+MIN_HOME_TOKENS = 128
+"""A worker that is the home of fewer tokens of a request gets no call for them: the call takes
+longer than to compute them elsewhere."""
+_PRIME = 2**61 - 1
 
 
 def hash_order(key: bytes, names: Sequence[str]) -> list[int]:
@@ -30,15 +34,99 @@ def hash_order(key: bytes, names: Sequence[str]) -> list[int]:
     return sorted(range(len(names)), key=weights.__getitem__, reverse=True)
 
 
-def within_bound(loads: Sequence[int], cost: int) -> int:
-    """The first index whose load may grow by `cost`: to at most `IMBALANCE` times the unavoidable
-    load.
+def home_orders(keys: Sequence[int], names: Sequence[str]) -> list[list[int]]:
+    """The order of `names` for each of many keys of 64 evenly distributed bits, by rendezvous
+    hashing as in `hash_order`.
 
-    Unavoidable is the mean load with this cost, or the least load plus this cost, whichever is
-    more; the least loaded worker is always within the bound.
+    A name's weights are a linear function of the key modulo a prime, drawn by a hash of the name:
+    a tenth of the time that a hash of each key with each name takes.
     """
-    unavoidable = max((sum(loads) + cost) / len(loads), min(loads) + cost)
-    return next(index for index, load in enumerate(loads) if load + cost <= IMBALANCE * unavoidable)
+    lines: list[tuple[int, int]] = []
+    for name in names:
+        digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        lines.append((int.from_bytes(digest[:8]), int.from_bytes(digest[8:])))
+
+    orders: list[list[int]] = []
+    for key in keys:
+        weights = [(slope * key + offset) % _PRIME for slope, offset in lines]
+        orders.append(sorted(range(len(names)), key=weights.__getitem__, reverse=True))
+    return orders
+
+
+def within_bound(loads: Sequence[int], cost: int, *, further: int = 0, saved: int = 0) -> int:
+    """The first index whose load may grow by `cost`: to at most `IMBALANCE` times the unavoidable
+    load, or to `saved` more than the least loaded worker's.
+
+    Unavoidable is the mean load with this cost and `further` costs of the same request, or the
+    least load plus this cost, whichever is more; the least loaded worker is always within the
+    bound. `saved` is what the cost would grow by at any but the first index.
+    """
+    least = min(loads) + cost
+    unavoidable = max((sum(loads) + cost + further) / len(loads), least)
+    bound = max(IMBALANCE * unavoidable, least + saved)
+    return next(index for index, load in enumerate(loads) if load + cost <= bound)
+
+
+def placed_at_homes(
+    orders: Sequence[Sequence[int]],
+    loads: Sequence[int],
+    costs: Sequence[int],
+    tokens: Sequence[int],
+    turns: Iterable[int],
+) -> dict[int, list[int]]:
+    """The documents of each worker, by index: each document in turn goes to the first worker in
+    its order that is within the bound.
+
+    A document that is not at home costs its `tokens` beside its cost, so a home may have that much
+    more load than the least loaded worker, and the workers with documents of one request that much
+    more than an even part.
+    """
+    left = list(loads)
+    further = sum(costs)
+    parts: dict[int, list[int]] = {}
+    for document in turns:
+        cost = costs[document]
+        further -= cost
+        order = orders[document]
+        place = within_bound(
+            [left[worker] for worker in order], cost, further=further, saved=tokens[document]
+        )
+
+        worker = order[place]
+        left[worker] += cost
+        parts.setdefault(worker, []).append(document)
+    return {worker: sorted(part) for worker, part in parts.items()}
+
+
+def without_small_parts(
+    parts: dict[int, list[int]],
+    orders: Sequence[Sequence[int]],
+    tokens: Sequence[int],
+    min_tokens: int,
+) -> dict[int, list[int]]:
+    """The same documents without parts of fewer than `min_tokens`, the smallest first: each of its
+    documents goes to the next worker in its order that has a part. One part stays."""
+    merged = {worker: list(part) for worker, part in parts.items()}
+    sums = {worker: sum(tokens[index] for index in part) for worker, part in parts.items()}
+    while len(merged) > 1:
+        smallest = min(sums, key=sums.__getitem__)
+        if sums[smallest] >= min_tokens:
+            break
+
+        del sums[smallest]
+        for document in merged.pop(smallest):
+            worker = next(worker for worker in orders[document] if worker in merged)
+            merged[worker].append(document)
+            sums[worker] += tokens[document]
+    return {worker: sorted(part) for worker, part in merged.items()}
+
+
+def sum_at_homes(orders: Sequence[Sequence[int]], tokens: Sequence[int], workers: int) -> list[int]:
+    """The sum of the tokens of the documents whose order each of some workers is first in."""
+    sums = [0] * workers
+    for order, document_tokens in zip(orders, tokens, strict=True):
+        sums[order[0]] += document_tokens
+    return sums
 
 
 def idle_enough(

@@ -15,8 +15,9 @@ from starlette.responses import Response
 
 from service.errors import DeadlineExceeded, ModelNotFound, NoWorker, WorkerFailed
 from service.gateway.fleet.member import HealthCheckPolicy
-from service.gateway.fleet.pool import WorkerPool, Workload
+from service.gateway.fleet.pool import WorkerPool
 from service.gateway.fleet.routing import hash_order
+from service.gateway.fleet.workload import Workload
 from service.observability.request_context import request_id
 from service.wire import ScoreCall, ScoreReply
 from tests.gateway.stand_in import (

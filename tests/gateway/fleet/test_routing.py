@@ -11,18 +11,25 @@ from hypothesis import strategies as st
 
 from service.gateway.fleet.routing import (
     IMBALANCE,
+    MIN_HOME_TOKENS,
     MIN_SHARE_TOKENS,
     SUFFIX_PER_PREFIX,
     balanced,
     hash_order,
+    home_orders,
     idle_enough,
+    placed_at_homes,
+    sum_at_homes,
     within_bound,
+    without_small_parts,
 )
+from service.gateway.fleet.workload import Homes, shares_at_homes
 
 NAMES = st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=12, unique=True)
 KEYS = st.binary(max_size=64)
 LOADS = st.lists(st.integers(0, 100_000), min_size=1, max_size=12)
 COSTS = st.integers(1, 100_000)
+HOME_KEYS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40, unique=True)
 
 
 def order(key: bytes, names: list[str]) -> list[str]:
@@ -128,3 +135,74 @@ def test_parts_are_whole_and_even(costs: list[int], count: int) -> None:
 
     assert len(totals) == count
     assert max(totals) - min(totals) <= max(costs, default=0)
+
+
+# -- documents at home -----------------------------------------------------------------------------
+
+
+def at_homes(keys: list[int], names: list[str], *, tokens: int = 10**9) -> dict[int, str]:
+    """The worker of each document in an idle fleet; so many tokens keep each one at home."""
+    homes = Homes(keys, [tokens] * len(keys))
+    shares = shares_at_homes(homes, [100] * len(keys), names, [0] * len(names), "always")
+    return {keys[index]: names[share.worker] for share in shares for index in share.documents}
+
+
+@given(HOME_KEYS, NAMES, st.text(min_size=1, max_size=20))
+def test_a_worker_that_comes_or_goes_moves_its_own_documents_alone(
+    keys: list[int], names: list[str], other: str
+) -> None:
+    without = [name for name in names if name != other]
+    if not without:
+        return
+    fewer, more = at_homes(keys, without), at_homes(keys, [other, *without])
+
+    assert fewer.keys() == more.keys() == set(keys)
+    assert all(more[key] in (other, fewer[key]) for key in keys)
+
+
+def test_documents_spread_evenly_and_those_of_a_worker_that_goes_over_all_others() -> None:
+    names, dice = [f"http://worker-{number}" for number in range(5)], Random(1)
+    keys = [dice.getrandbits(64) for _ in range(2_000)]
+    before, after = (home_orders(keys, which) for which in (names, names[1:]))
+    assert all(300 < count < 500 for count in Counter(order[0] for order in before).values())
+
+    heirs = Counter(left[0] for order, left in zip(before, after, strict=True) if order[0] == 0)
+    assert set(heirs) == {0, 1, 2, 3}
+    assert max(heirs.values()) < 2 * min(heirs.values())
+
+
+@given(HOME_KEYS, NAMES, st.data())
+def test_no_document_goes_where_the_load_is_far_beyond_what_is_unavoidable(
+    keys: list[int], names: list[str], data: st.DataObject
+) -> None:
+    count = len(keys)
+    loads = data.draw(st.lists(st.integers(0, 10_000), min_size=len(names), max_size=len(names)))
+    costs, tokens = (
+        data.draw(st.lists(st.integers(1, 2_000), min_size=count, max_size=count)) for _ in range(2)
+    )
+    parts = placed_at_homes(home_orders(keys, names), loads, costs, tokens, range(count))
+    assert sorted(chain(*parts.values())) == list(range(count))
+
+    mean = (sum(loads) + sum(costs)) / len(names)
+    for worker, part in parts.items():
+        load = loads[worker] + sum(costs[index] for index in part)
+        least = min(loads) + sum(costs)
+        assert load <= max(IMBALANCE * mean, IMBALANCE * least, least + max(tokens))
+
+
+def test_a_document_leaves_its_home_only_for_more_than_it_costs_elsewhere() -> None:
+    at_zero = [[0, 1], [0, 1]]
+    assert placed_at_homes(at_zero, [0, 0], [100, 100], [100, 100], [0, 1]) == {0: [0, 1]}
+    assert placed_at_homes(at_zero, [0, 0], [100, 100], [20, 20], [0, 1]) == {0: [0], 1: [1]}
+    assert placed_at_homes(at_zero, [0, 0], [100, 100], [20, 20], [1, 0]) == {0: [1], 1: [0]}
+    assert placed_at_homes(at_zero, [900, 0], [10, 10], [800, 950], [0, 1]) == {0: [1], 1: [0]}
+
+
+def test_few_tokens_get_no_call_of_their_own_and_go_to_the_next_home_with_one() -> None:
+    orders = [[0, 2, 1], [1, 0, 2], [2, 1, 0], [2, 0, 1]]
+    tokens = [20, MIN_HOME_TOKENS, 100, 100]
+    parts = {0: [0], 1: [1], 2: [2, 3]}
+    assert without_small_parts(parts, orders, tokens, MIN_HOME_TOKENS) == {1: [1], 2: [0, 2, 3]}
+    assert without_small_parts({0: [0]}, orders, tokens, MIN_HOME_TOKENS) == {0: [0]}
+    assert without_small_parts(parts, orders, [1] * 4, MIN_HOME_TOKENS) == {2: [0, 1, 2, 3]}
+    assert sum_at_homes(orders, tokens, 3) == [20, MIN_HOME_TOKENS, 200]

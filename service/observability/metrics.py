@@ -151,7 +151,7 @@ QUARANTINED = counter(
 
 # -- the score cache -------------------------------------------------------------------------------
 
-_OPERATIONS = ("get", "set")
+_OPERATIONS = ("get", "set", "image_get", "image_set")
 CACHE_LOOKUPS = counter(
     "rerank_cache_lookups_total",
     "Pairs looked up in the score cache, by tier and result.",

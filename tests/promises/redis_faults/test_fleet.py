@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from service.gateway.cache.redis_tier import BREAKER_FAILURES
+from service.gateway.cache.redis_calls import BREAKER_FAILURES
 from tests.processes import Fleet, Gmr, RedisServer, eventually, fleet
 
 pytestmark = pytest.mark.slow

@@ -17,8 +17,9 @@ from pydantic import SecretStr
 
 from service.gateway.app import create_gateway
 from service.gateway.cache.encoding import ScoreCodec
+from service.gateway.cache.redis_calls import BREAKER_FAILURES
 from service.gateway.cache.redis_client import open_client
-from service.gateway.cache.redis_tier import BREAKER_FAILURES, RedisLimits, RedisTier
+from service.gateway.cache.redis_tier import RedisLimits, RedisTier
 from service.gateway.cache.redis_url import read_address
 from service.gateway.settings import GatewaySettings
 from service.wire import Scored

@@ -79,6 +79,15 @@ class Checkpoint:
         network = network_facts(self.name, self.folder)
         return kind.open(self.manifest, self.folder, tokenizer, network, max_tokens=max_tokens)
 
+    def with_template(self, template: str | None) -> Checkpoint:
+        """The same checkpoint with another of its family's templates; None: its own.
+
+        `family` refuses a template that the family does not have.
+        """
+        if template is None or template == self.manifest.template:
+            return self
+        return replace(self, manifest=self.manifest.model_copy(update={"template": template}))
+
     @property
     def architecture(self) -> Architecture:
         """The adapter of the checkpoint's network."""
@@ -214,7 +223,7 @@ def resolve_adapter(
 
     adapter = read_adapter(folder)
     if model:
-        refuse_unless_read_alike(adapter, name, model.readout)
+        refuse_unless_read_alike(adapter, name, model.readout, model.manifest.template)
         refuse_unless_fits(adapter, name, model.folder)
 
     files = digest_files(folder, [ADAPTER_CONFIG, ADAPTER_WEIGHTS])

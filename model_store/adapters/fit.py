@@ -43,9 +43,11 @@ _NEUTRAL_INITIALISATIONS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
 """Values of `init_lora_weights` that leave the base's own weights alone."""
 
 
-def refuse_unless_read_alike(adapter: LoraFolder, name: str, readout: ReadOut) -> None:
-    """Raise `CheckpointUnusable` where the adapter was trained for a read-out that differs from the
-    base's."""
+def refuse_unless_read_alike(
+    adapter: LoraFolder, name: str, readout: ReadOut, template: str
+) -> None:
+    """Raise `CheckpointUnusable` where the adapter was trained for a read-out or a template that
+    differs from the base's."""
     rows = adapter.metadata.get(ROWS, FROZEN_ROWS)
     if rows != FROZEN_ROWS:
         raise CheckpointUnusable(
@@ -56,6 +58,11 @@ def refuse_unless_read_alike(adapter: LoraFolder, name: str, readout: ReadOut) -
         raise CheckpointUnusable(
             f"{name} was trained for the score {adapter.read_out}, and the base's score is"
             f" {readout.name}: it cannot be served on this base."
+        )
+    if adapter.template and adapter.template != template:
+        raise CheckpointUnusable(
+            f"{name} was trained with the template {adapter.template}, and the base's template is"
+            f" {template}: it cannot be served on this base."
         )
 
 

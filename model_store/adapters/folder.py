@@ -22,8 +22,8 @@ from model_store.networks.architecture import DecoderArchitecture
 MAX_RANK = 512
 MAX_TENSORS = 100_000
 MAX_CONFIG_BYTES = 2**20
-READ_OUT, ROWS = "gmr.read_out", "gmr.head"
-"""Keys in the metadata of the weights: the read-out, and the origin of its rows."""
+READ_OUT, ROWS, TEMPLATE = "gmr.read_out", "gmr.head", "gmr.template"
+"""Keys in the metadata of the weights: the read-out, the origin of its rows, and the template."""
 FROZEN_ROWS = "tokens"
 """The value of `ROWS` where the read-out's rows are the vocabulary's own."""
 
@@ -54,6 +54,11 @@ class LoraFolder:
     def read_out(self) -> str:
         """The read-out that the adapter was trained for; empty where it does not state one."""
         return self.metadata.get(READ_OUT, "")
+
+    @property
+    def template(self) -> str:
+        """The template that the adapter was trained with; empty where it does not state one."""
+        return self.metadata.get(TEMPLATE, "")
 
     def dated(self, architecture: DecoderArchitecture) -> bool:
         """True where a tensor has an older name than the one that today's transformers gives."""

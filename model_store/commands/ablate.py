@@ -66,6 +66,12 @@ def ablate(
         Path | None,
         typer.Option(help="Folder for ablations.md, its JSON and images/; default: --output."),
     ] = None,
+    beside: Annotated[
+        bool,
+        typer.Option(
+            "--beside", help="Keep the report that is there, and show this plan beside it."
+        ),
+    ] = False,
 ) -> None:
     """Run the paper's comparisons of losses on a small base, beside the paper's numbers."""
     expect_base(base)
@@ -93,7 +99,7 @@ def ablate(
         plan = AblationPlan(
             checkpoint, output, comparisons, seeds, steps, examples, rate, queries, settled, device
         )
-        typer.echo(publish(run(plan, _print), report or output))
+        typer.echo(publish(run(plan, _print), report or output, beside=beside))
 
 
 def _settle(precision: Asked, device: str) -> Precision:

@@ -124,6 +124,7 @@ def publish(
             name=name or output.name,
             story=trained.story,
             read_out=trained.read_out,
+            template=trained.template,
             dtype=dtype,
             device=device,
             python_vllm=python_vllm,

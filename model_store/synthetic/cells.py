@@ -63,7 +63,7 @@ def sample(cell: str, rng: Random, split: Split, negatives: int, *, plain: bool 
     """
     query, documents = _SAMPLERS[cell](rng, split, negatives)
     instruction = DEFAULT_INSTRUCTION if plain else INSTRUCTIONS[cell]
-    return Example(cell, instruction, query, documents, _evidence(query))
+    return Example(cell, instruction, query, documents, evidence(query))
 
 
 def _text_to_text(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:
@@ -126,11 +126,11 @@ _SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def _evidence(query: Side) -> frozenset[str]:
+def evidence(side: Side) -> frozenset[str]:
     """The words that, found in a document, speak for it: those of the query's texts, and those that
     are true of its pictures."""
     found: set[str] = set()
-    for part in query:
+    for part in side:
         if isinstance(part, str):
             found |= _text_evidence(frozenset(lexical.terms(part)))
         else:

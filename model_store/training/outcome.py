@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model_store.adapters.folder import READ_OUT, ROWS
+from model_store.adapters.folder import READ_OUT, ROWS, TEMPLATE
 from model_store.checkpoint import Checkpoint
 from model_store.families.catalogue import trained_readout
 from model_store.files import sync
@@ -80,7 +80,8 @@ def write_outcome(
     names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
     try:
         read_out = trained_readout(base.manifest, config.loss.direction).name
-        metadata = {READ_OUT: read_out, ROWS: config.head.kind}
+        template = config.template or base.manifest.template
+        metadata = {READ_OUT: read_out, ROWS: config.head.kind, TEMPLATE: template}
         write_adapter(folder / ADAPTER, network, lora, config.model, metadata)
         if config.head.kind != "tokens":
             names.append(HEAD)

@@ -119,7 +119,7 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
 
     try:
         trained_readout(manifest, config.loss.direction)  # raises where no loss is for the family
-        family = checkpoint.open_family(max_tokens=most)
+        family = checkpoint.with_template(config.template).open_family(max_tokens=most)
         architecture = checkpoint.decoder
     except CheckpointUnusable as error:
         raise TrainingError(str(error)) from None

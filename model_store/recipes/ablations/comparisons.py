@@ -1,4 +1,5 @@
-"""The paper's comparisons, most telling first, each with the numbers that the paper prints for it.
+"""The paper's comparisons, most telling first, each with the numbers that the paper prints for it,
+and one that is not the paper's.
 
 Depends on variants and the paper, not on results. Invariant: every difference is one of two rows of
 its own comparison.
@@ -16,6 +17,8 @@ Loss = Literal["sft", "cl"]
 SFT, CL = Variant("sft", "sft"), Variant("cl", "cl")
 LOSSES: tuple[tuple[Loss, str], ...] = (("sft", "SFT"), ("cl", "CL"))
 NEGATIVES = (1, 2, 4, 8, 16)
+ORDER = "order"
+"""The comparison of the two orders of a prompt, whose base has to know the signs of both."""
 
 
 def _weight_and_direction() -> Comparison:
@@ -169,6 +172,24 @@ def _curves() -> Comparison:
     return Comparison("curves", "W+ and W- in training", "figures 2 and 3", rows, (), note)
 
 
+def _order() -> Comparison:
+    first, second = Variant(template="code"), Variant(template="document-first")
+    note = (
+        "Keys and values of a document that comes first do not depend on the query, and are"
+        " computed once for many queries. Both variants name their template, and are trained on"
+        " one base that was taught the signs of both orders (`make tiny-d` leaves it in"
+        " `build/gmr-tiny-d/base`)."
+    )
+    return Comparison(
+        ORDER,
+        "The document first",
+        "not the paper's",
+        (Row("query first", first), Row("document first", second)),
+        (Difference("document first instead", first, second),),
+        note,
+    )
+
+
 COMPARISONS = {
     comparison.name: comparison
     for comparison in (
@@ -180,6 +201,7 @@ COMPARISONS = {
         _negatives(),
         _precision(),
         _tokens(),
+        _order(),
     )
 }
 """The comparisons by name, in the order in which they are run and shown."""

@@ -34,6 +34,8 @@ from model_store.training.publish.adapters import apply_adapter, load_base
 
 Values = dict[str, dict[str, float]]
 """nDCG@10 by cell, then by query."""
+_Batches = dict[str, list[tuple[PackedBatch, Tensor | None]]]
+"""Batches by cell, with the vision tower's output for each."""
 
 
 class Benchmark:
@@ -44,21 +46,21 @@ class Benchmark:
 
     def __init__(self, base: Checkpoint, queries: int) -> None:
         self._base, self._queries = base, queries
-        self._batches: dict[str, list[tuple[PackedBatch, Tensor | None]]] = {}
+        self._prepared: dict[str | None, _Batches] = {}
 
     def measure(self, run: Path, variant: Variant) -> Values:
         """The values of a finished run; raises `PublishRefused` where its adapter is of another
         base."""
         network = load_base(self._base, "cpu")
-        if not self._batches:
-            self._prepare(network)
+        if variant.template not in self._prepared:
+            self._prepared[variant.template] = self._prepare(network, variant.template)
 
         adapted: Network = apply_adapter(
             network, read_adapter(run / ADAPTER), self._base.decoder
         ).merge_and_unload()
         row = self._row(adapted, variant, run / HEAD)
         values: Values = {}
-        for cell, batches in self._batches.items():
+        for cell, batches in self._prepared[variant.template].items():
             values[cell] = {}
             for number, (batch, pictures) in enumerate(batches):
                 values[cell][f"{cell}/{number}"] = _value(adapted, batch, pictures, row)
@@ -77,15 +79,18 @@ class Benchmark:
         return score_row(network, readout, [tokenizer.label(word) for word in readout.labels])
 
     @torch.inference_mode()
-    def _prepare(self, network: Network) -> None:
+    def _prepare(self, network: Network, template: str | None) -> _Batches:
         tokenizer = Tokenizer.from_file(str(self._base.folder / TOKENIZER_FILE))
-        batcher = PackedBatcher(self._base.family, tokenizer)
+        batcher = PackedBatcher(self._base.with_template(template).family, tokenizer)
+        batches: _Batches = {}
         for cell in cells.CELLS:
-            self._batches[cell] = []
+            batches[cell] = []
             for question in questions(cell, self._queries):
                 batch = batcher.batch([question])
                 pictures = pictures_of(network, batch)
-                self._batches[cell].append((replace(batch, pixels=None), pictures))
+                batches[cell].append((replace(batch, pixels=None), pictures))
+
+        return batches
 
 
 @torch.inference_mode()

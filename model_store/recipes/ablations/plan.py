@@ -77,6 +77,7 @@ class AblationPlan:
                 "model": str(self.base.folder),
                 "output": output,
                 "data": {"train": rows, **decided["data"]},
+                "template": decided["template"],
                 "head": decided["head"],
                 "loss": decided["loss"],
                 "optimizer": {"learning_rate": self.rate, "warmup": _WARMUP},

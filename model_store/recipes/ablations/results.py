@@ -21,6 +21,7 @@ from model_store.training.outcome import refuse_other_run
 
 MAX_BYTES = 2**24
 MAX_RUNS = 10_000
+MAX_BESIDE = 8
 BINS = 20
 """Parts of equal length into which the course of a run is averaged."""
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")]
@@ -64,10 +65,16 @@ class RunSummary(_Frozen):
 
 
 class Summary(_Frozen):
-    """All runs of one plan."""
+    """All runs of one plan; `beside` are plans with other facts, which one page shows too."""
 
     facts: _Facts
     runs: tuple[RunSummary, ...] = Field(max_length=MAX_RUNS)
+    beside: tuple[Summary, ...] = Field((), max_length=MAX_BESIDE)
+
+    def with_beside(self, other: Summary) -> Summary:
+        """This summary with another plan's beside it, which replaces that of the same facts."""
+        others = [each for each in self.beside if each.facts != other.facts]
+        return self.model_copy(update={"beside": (*others, other)})
 
     def of(self, variant: str) -> dict[int, RunSummary]:
         """A variant's runs by seed, in order."""

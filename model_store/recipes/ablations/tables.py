@@ -6,13 +6,13 @@ summary alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from model_store.evaluation.metrics import expected_ndcg_of_chance
 from model_store.evaluation.nine_cells import CANDIDATES, CUT
 from model_store.recipes.ablations import paper
-from model_store.recipes.ablations.comparisons import COMPARISONS
+from model_store.recipes.ablations.comparisons import COMPARISONS, ORDER
 from model_store.recipes.ablations.intervals import Interval, interval
 from model_store.recipes.ablations.results import RunSummary, Summary
 from model_store.recipes.ablations.variants import Comparison, Difference, Row
@@ -60,12 +60,18 @@ cells can be one cell: "most in" is the cell that moved furthest, "the others" t
 def document(summary: Summary) -> str:
     """The page."""
     done = shown(summary)
-    parts = [_HEAD.format(facts="\n".join(_facts(summary)), repeated=_repeated(), chance=_CHANCE)]
+    facts = "\n".join(_facts(summary.facts))
+    parts = [_HEAD.format(facts=facts, repeated=_repeated(), chance=_CHANCE)]
     if any(_has_differences(summary, comparison) for comparison in done):
         parts.append(f"![All differences]({IMAGES}/{DIFFERENCES})\n")
 
     for comparison in done:
         parts.append("\n".join(_section(summary, comparison)) + "\n")
+
+    for other in summary.beside:
+        for comparison in shown(other):
+            done.append(comparison)
+            parts.append("\n".join(_section(other, comparison, facts=True)) + "\n")
 
     missing: list[str] = []
     for comparison in COMPARISONS.values():
@@ -106,10 +112,10 @@ def _has_differences(summary: Summary, comparison: Comparison) -> bool:
     return any(difference(summary, asked) is not None for asked in comparison.differences)
 
 
-def _facts(summary: Summary) -> Iterator[str]:
+def _facts(facts: Mapping[str, object]) -> Iterator[str]:
     yield "| | |"
     yield "|---|---|"
-    for name, value in summary.facts.items():
+    for name, value in facts.items():
         yield f"| {name.replace('_', ' ')} | {value} |"
 
 
@@ -121,10 +127,14 @@ def _repeated() -> str:
     return "; ".join(parts)
 
 
-def _section(summary: Summary, comparison: Comparison) -> Iterator[str]:
+def _section(summary: Summary, comparison: Comparison, *, facts: bool = False) -> Iterator[str]:
+    """A comparison, with the facts of its plan where those are not the page's."""
     yield f"## {comparison.title} ({comparison.printed})\n"
     if comparison.note:
         yield f"{comparison.note}\n"
+    if facts:
+        yield from _facts(summary.facts)
+        yield ""
 
     rows: list[Sequence[str]] = []
     for row in comparison.rows:
@@ -204,6 +214,11 @@ def _extras(summary: Summary, comparison: Comparison) -> Iterator[str]:
     if comparison.name == _FIRST:
         yield "\nBy cell, mean over seeds:\n"
         yield from _table(*_by_cell(summary, comparison))
+    if comparison.name == ORDER:
+        yield "\nBy cell, and paired differences with their intervals over seeds:\n"
+        rows = [_cell_cells(summary, comparison, cell) for cell in summary.runs[0].cells]
+        labels = [row.label for row in comparison.rows]
+        yield from _table(("cell", *labels, "difference"), rows)
     if comparison.name == "curves":
         yield (
             "\nMean weight of a positive and of a negative, in the first and in the last fifth of"
@@ -228,7 +243,18 @@ def _by_cell(summary: Summary, comparison: Comparison) -> tuple[Sequence[str], l
 
 
 def _cell_mean(runs: Sequence[RunSummary], cell: str) -> str:
-    return f"{100 * fmean(run.cells[cell] for run in runs):.1f}"
+    return f"{100 * fmean(run.cells[cell] for run in runs):.1f}" if runs else "not run"
+
+
+def _cell_cells(summary: Summary, comparison: Comparison, cell: str) -> Sequence[str]:
+    """A cell's mean of each row, and the interval of its paired differences."""
+    (asked,) = comparison.differences
+    means = [_cell_mean(_runs(summary, row), cell) for row in comparison.rows]
+    before, after = summary.of(asked.before.name), summary.of(asked.after.name)
+    changes: list[float] = []
+    for seed in sorted(before.keys() & after.keys()):
+        changes.append(100 * (after[seed].cells[cell] - before[seed].cells[cell]))
+    return (cell, *means, _signed(interval(changes) if changes else None))
 
 
 def _courses(runs: Sequence[RunSummary]) -> Iterator[str]:

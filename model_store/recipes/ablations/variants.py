@@ -31,6 +31,7 @@ class Variant:
     head: Literal["tokens", "trainable", "random"] = "tokens"
     words: Literal[2, 4, 8, 16] = 2
     negatives: int = 4
+    template: str | None = None
 
     @property
     def name(self) -> str:
@@ -42,8 +43,8 @@ class Variant:
                 parts.append(f"{field.name}_{value}")
         return "-".join(parts)
 
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """The sections of a `TrainConfig` that the variant decides."""
+    def settings(self) -> dict[str, Any]:
+        """The sections of a `TrainConfig` that the variant decides, and the template."""
         head: dict[str, Any] = {"kind": self.head}
         if self.words != 2:
             head["words"] = WORDS[: self.words]
@@ -56,6 +57,7 @@ class Variant:
             },
             "head": head,
             "data": {"negatives": self.negatives},
+            "template": self.template,
         }
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
-from model_store.recipes.tiny import base, rows
+from model_store.recipes.tiny import base
+from model_store.recipes.tiny.card import about
 from model_store.recipes.tiny.job import TinyJob, run_job
-from model_store.synthetic import cells
+from model_store.recipes.tiny.options import job_parser, write_data
 
 
 def main() -> None:
@@ -28,14 +28,11 @@ def main() -> None:
     steps = base.StageSteps(see=given.see, words=given.words, signs=given.signs)
     base_folder = base.make_base(given.work, steps, report)
     data = given.work / "data"
-    files = (("train", given.rows, rows.SHARES), ("dev", given.dev, cells.CELLS))
-    for name, count, shares in files:
-        path = data / f"{name}.jsonl"
-        if not path.exists():
-            report(f"writing {count} rows to {path}")
-            rows.write_rows(path, count, names=shares, seed=base.SEED)
-
+    write_data(data, given.rows, given.dev, report)
     job = TinyJob(
+        name="gmr-tiny",
+        about=about,
+        stages=("see", "words", "signs"),
         work=given.work,
         base=base_folder,
         data=data,
@@ -50,11 +47,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description="Make gmr-tiny from nothing.")
-    parser.add_argument("work", type=Path, help="where the stages keep their results")
-    parser.add_argument(
-        "folder", type=Path, help="where the checkpoint goes; what is there is replaced"
-    )
+    parser = job_parser("Make gmr-tiny from nothing.")
     parser.add_argument("--see", type=int, default=4400, help="steps of the vision stage")
     parser.add_argument(
         "--words", type=int, default=400, help="steps of the first stage of signs, on text alone"
@@ -64,31 +57,6 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=2200,
         help="steps of the second stage of signs, on all nine cells",
-    )
-    parser.add_argument("--rows", type=int, default=8000, help="rows to learn answers from")
-    parser.add_argument(
-        "--dev",
-        type=int,
-        default=90,
-        help="rows that the training looks at, and does not learn from",
-    )
-    parser.add_argument(
-        "--queries", type=int, default=200, help="held-out queries a cell for the card's table"
-    )
-    parser.add_argument(
-        "--gate-queries", type=int, default=50, help="held-out queries a cell for the gate"
-    )
-    parser.add_argument(
-        "--python-vllm",
-        type=Path,
-        help="an interpreter that has vLLM, to hold the result against it",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="another setting of gmr-tiny.yaml",
     )
     return parser
 

@@ -96,12 +96,12 @@ def _run_stages(
 
     def learn_words() -> None:
         learn_signs(
-            network, batcher, ["T-T"], steps=steps.words, seed=SEED, report=report, save=save
+            network, [batcher], ["T-T"], steps=steps.words, seed=SEED, report=report, save=save
         )
 
     def learn_all_signs() -> None:
         learn_signs(
-            network, batcher, SHARES, steps=steps.signs, seed=SEED + 1, report=report, save=save
+            network, [batcher], SHARES, steps=steps.signs, seed=SEED + 1, report=report, save=save
         )
 
     stages: dict[str, tuple[str, Callable[[], None]]] = {

@@ -11,24 +11,31 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.evaluation.nine_cells import cell_means
+from model_store.evaluation.nine_cells import CellMeans, cell_means
 from model_store.evaluation.results import read_results
 from model_store.manifest import MANIFEST, manifest_digest, read_manifest
-from model_store.recipes.tiny.card import about
 from model_store.recipes.tiny.train import Report
 
-NAME = "gmr-tiny"
+CONFIG = "gmr-tiny"
+"""The shipped configuration of `gmr train`."""
 LICENCE = "Apache-2.0, as the code"
+
+About = Callable[[Sequence[CellMeans], Path], str]
+"""Figures of the cells, and the folder of the weights, to the first part of a card."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyJob:
-    """Folders and options of the recipe; `settings` are `key=value` for `gmr train`."""
+    """Folders and options of the recipe; `settings` are `key=value` for `gmr train`, and `stages`
+    name the entries of the base's lineage that the card shows."""
 
+    name: str
+    about: About
+    stages: Sequence[str]
     work: Path
     base: Path
     data: Path
@@ -44,7 +51,7 @@ class TinyJob:
         return self.work / "registry"
 
     @property
-    def about(self) -> Path:
+    def story(self) -> Path:
         """The file with the first part of the card."""
         return self.work / "about.md"
 
@@ -52,7 +59,7 @@ class TinyJob:
 def run_job(job: TinyJob) -> None:
     """Train, measure, publish with the figures, promote, and copy the promoted version."""
     run, published = job.work / "run", job.work / "published"
-    _gmr(job, "train", NAME, *_settings(job, run))
+    _gmr(job, "train", CONFIG, *_settings(job, run))
     figures = _measure(job, run)
 
     registry = ("--registry", job.registry)
@@ -64,12 +71,12 @@ def run_job(job: TinyJob) -> None:
         results = job.work / "results.json"
         _gmr(job, "eval", published, results, "--queries", job.gate_queries)
         digest = manifest_digest(published)
-        _gmr(job, "models", "promote", NAME, digest, "--evaluation", results, *registry)
+        _gmr(job, "models", "promote", job.name, digest, "--evaluation", results, *registry)
 
     cache = ("--cache", job.work / "cache")
-    pulled = _gmr(job, "models", "pull", f"{NAME}@production", *registry, *cache)
+    pulled = _gmr(job, "models", "pull", f"{job.name}@production", *registry, *cache)
     _replace(job.folder, Path(pulled.strip()))
-    job.report(f"{NAME}@production is in {job.folder}")
+    job.report(f"{job.name}@production is in {job.folder}")
 
 
 def _gmr(job: TinyJob, *arguments: object) -> str:
@@ -111,7 +118,7 @@ def _measure(job: TinyJob, run: Path) -> Path:
     if not figures.exists():
         _gmr(job, "eval", candidate, results, "--queries", job.queries)
         lines = cell_means(read_results(results))
-        job.about.write_text(about(lines, candidate), encoding="utf-8")
+        job.story.write_text(job.about(lines, candidate), encoding="utf-8")
         values = {f"nDCG@10 {line.cell}": round(line.ndcg, 4) for line in lines}
         figures.write_text(json.dumps(values), encoding="utf-8")
 
@@ -126,12 +133,12 @@ def _story(job: TinyJob, figures: Path) -> list[object]:
     with (job.data / "train.jsonl").open("rb") as file:
         rows = sum(1 for _ in file)
 
-    data = [f"The base, {stage}: {manifest.lineage[stage]}." for stage in ("see", "words", "signs")]
+    data = [f"The base, {stage}: {manifest.lineage[stage]}." for stage in job.stages]
     data.append(
         f"The adapter: {rows} generated rows of the nine cells, seed {manifest.lineage['seed']}."
     )
-    options: list[object] = ["--name", NAME, "--licence", LICENCE]
-    options += ["--about", job.about, "--metrics", figures]
+    options: list[object] = ["--name", job.name, "--licence", LICENCE]
+    options += ["--about", job.story, "--metrics", figures]
 
     for line in data:
         options += ["--data", line]
@@ -147,7 +154,7 @@ def _listed(job: TinyJob, published: Path) -> str:
     if not (published / MANIFEST).exists():
         return ""
 
-    start = f"{NAME}@sha256:{manifest_digest(published)[:12]} "
+    start = f"{job.name}@sha256:{manifest_digest(published)[:12]} "
     for line in _gmr(job, "models", "list", "--registry", job.registry).splitlines():
         if line.startswith(start):
             return line

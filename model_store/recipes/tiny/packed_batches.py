@@ -1,9 +1,9 @@
-"""Examples as packed batches: one row a query, its documents one after the other behind the prefix.
+"""Examples as packed batches: one row a query, its pairs one after the other behind their prefix.
 
 The trainer's `Batcher` cannot make these batches: it has a row for each pair, which sums in another
 order and names no signs, so gmr-tiny's weights would not be reproduced. Depends on prompts and
-positions, not on a network. Invariant: the mask of a row lets a document see the prefix and itself,
-so each document is read exactly as in a row of its own.
+positions, not on a network. Invariant: the mask of a row lets a pair see the shared prefix and
+itself, so each pair is read exactly as in a row of its own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from model_store.families.family import Family
-from model_store.families.prompt import Image, Item, Prompt
+from model_store.families.prompt import Image, Item, NotRendered, Prompt
 from model_store.networks.qwen2_5_vl_images import grid, patches, positions
+from model_store.synthetic import cells, scenes
 from model_store.synthetic.cells import NUMBER_WORDS
 from model_store.synthetic.examples import Example, Side
 from model_store.synthetic.lexical import STOPWORDS
 from model_store.synthetic.pictures import fitted
 
 _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
+_ONE = frozenset(scenes.NUMBERS[1])
+"""Words true of a picture of a single thing, which a text need not say."""
 _Picture = npt.NDArray[np.uint8]
 
 
@@ -35,14 +38,14 @@ _Picture = npt.NDArray[np.uint8]
 class PackedBatch:
     """`rows` queries with `documents` each, padded to `tokens`.
 
-    Flat indexes count positions over all rows. A sign is the last token of a word or an image of a
-    document; it is true where that word or image speaks for the document.
+    Flat indexes count positions over all rows. A sign is the last token of a word or an image of
+    the side that a prompt ends with; it is true where that word or image speaks for the pair.
     """
 
     cells: list[str]
     ids: Tensor  # [rows, tokens]
     positions: Tensor  # [3, rows, tokens]
-    owner: Tensor  # [rows, tokens]: 0 the prefix, n the n-th document, -1 padding
+    owner: Tensor  # [rows, tokens]: 0 the shared prefix, n the n-th pair, -1 padding
     last: Tensor  # [rows, documents]: flat indexes of the tokens from which scores are read
     pixels: Tensor | None  # [patches, 1176]
     grids: Tensor | None  # [images, 3]
@@ -77,7 +80,9 @@ class PackedBatcher:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._end = tokenizer.token_to_id("<|im_end|>")
+        self._image_start = tokenizer.token_to_id("<|vision_start|>")
         self._image_end = tokenizer.token_to_id("<|vision_end|>")
+        self._document_first = family.cacheable_side == "document"
         self.readout, self.label_ids = family.readout, family.label_ids
         # Control tokens are no text, and must not look like words.
         self._pieces = [
@@ -130,49 +135,110 @@ class PackedBatcher:
         pictures: list[_Picture] = []
         items = [_item(side, pictures) for side in (example.query, *example.documents)]
         prompts = self._family.render((example.instruction,), items[0], items[1:], truncate=False)
+        if self._document_first:
+            pictures[:] = self._by_pair(pictures, example)
+
         row = _Row([], [], np.empty((3, 0), np.int64), [], [], pictures)
         columns: list[npt.NDArray[np.int64]] = []
-        start = 0
+        shared = 0
         for number, prompt in enumerate(prompts, start=1):
             assert isinstance(prompt, Prompt), "generated examples are short"
             if number == 1:
-                prefix, start = positions(prompt.prefix, self._family.image_token_id)
-                columns.append(prefix)
-                row.ids += prompt.prefix.ids
-                row.owner += [0] * len(prompt.prefix.ids)
+                shared = self._shared_tokens(prompts)
 
-            begin = len(row.ids)
-            document = example.documents[number - 1]
-            for position, truth in self._signs(prompt.suffix.ids, document, example):
+            ids = [*prompt.prefix.ids, *prompt.suffix.ids]
+            prefix, start = positions(prompt.prefix, self._family.image_token_id)
+            suffix, _ = positions(prompt.suffix, self._family.image_token_id, start)
+            whole = np.concatenate([prefix, suffix], axis=1)
+            if number == 1:
+                columns.append(whole[:, :shared])
+                row.ids += ids[:shared]
+                row.owner += [0] * shared
+
+            begin = len(row.ids) + len(prompt.prefix.ids) - shared
+            for position, truth in self._signs(prompt.suffix.ids, number - 1, example):
                 row.signs.append((begin + position, truth))
-            row.ids += prompt.suffix.ids
-            row.owner += [number] * len(prompt.suffix.ids)
+            columns.append(whole[:, shared:])
+            row.ids += ids[shared:]
+            row.owner += [number] * (len(ids) - shared)
             row.last.append(len(row.ids) - 1)
-            columns.append(positions(prompt.suffix, self._family.image_token_id, start)[0])
 
         row.positions = np.concatenate(columns, axis=1)
         return row
 
+    def _shared_tokens(self, prompts: Sequence[Prompt | NotRendered]) -> int:
+        """Tokens with which all prompts of a row begin, none of them of a document's image."""
+        prefixes = [prompt.prefix.ids for prompt in prompts if isinstance(prompt, Prompt)]
+        if not self._document_first:
+            return len(prefixes[0])
+
+        shared = 0
+        for tokens in zip(*prefixes, strict=False):
+            if len(set(tokens)) > 1 or tokens[0] == self._image_start:
+                break
+            shared += 1
+        return shared
+
+    def _by_pair(self, pictures: Sequence[_Picture], example: Example) -> list[_Picture]:
+        """Pictures in the order of a row whose pairs begin with the document: the query's again
+        after those of each document."""
+        count = len(_shown(example.query))
+        of_query, of_documents = pictures[:count], list(pictures[count:])
+        ordered: list[_Picture] = []
+        for document in example.documents:
+            shown = len(_shown(document))
+            ordered += [*of_documents[:shown], *of_query]
+            del of_documents[:shown]
+        return ordered
+
     def _signs(
+        self, ids: Sequence[int], number: int, example: Example
+    ) -> Iterator[tuple[int, bool]]:
+        """(token, truth) of each sign in the second half of a pair's prompt; `number` is the
+        document's."""
+        document = example.documents[number]
+        if self._document_first:
+            yield from self._signs_of_query(ids, document, example)
+            return
+
+        yield from self._signs_of_words(ids, "<Document>:", example.evidence)
+        relevant = _shown(example.documents[0])
+        for position, words in zip(self._image_ends(ids), _shown(document), strict=True):
+            yield position, words in relevant
+
+    def _signs_of_query(
         self, ids: Sequence[int], document: Side, example: Example
     ) -> Iterator[tuple[int, bool]]:
-        """(last token, truth) of each content word and each image of a document.
+        """A word's sign is true if the document has the word, an image's if the document shows or
+        says the same.
 
-        A word's sign is true if the query has the word, an image's if the image shows what the
-        relevant document's image shows.
+        Where a picture takes part there is a sign at the end of the query: a change of a picture is
+        known there alone. Of texts there is none, as there is none of texts that come second.
         """
+        evidence = cells.evidence(document)
+        yield from self._signs_of_words(ids, "<Query>:", evidence)
+
+        shown = _shown(document)
+        for position, words in zip(self._image_ends(ids), _shown(example.query), strict=True):
+            yield position, words in shown if shown else words - _ONE <= evidence
+        if shown or _shown(example.query):
+            yield ids.index(self._end), document is example.documents[0]
+
+    def _signs_of_words(
+        self, ids: Sequence[int], before: str, evidence: frozenset[str]
+    ) -> Iterator[tuple[int, bool]]:
+        """(last token, truth) of each content word behind the text `before`."""
         pieces = [self._pieces[token] for token in ids[: ids.index(self._end)]]
         token_at = {end: token for token, end in enumerate(accumulate(map(len, pieces)))}
-        for match in _WORD.finditer("".join(pieces), len("<Document>:")):
+        text = "".join(pieces)
+        for match in _WORD.finditer(text, text.index(before) + len(before)):
             word = match.group().lower()
             content = word not in STOPWORDS or word in NUMBER_WORDS
             if content and match.end() in token_at:
-                yield token_at[match.end()], word in example.evidence
+                yield token_at[match.end()], word in evidence
 
-        relevant = _shown(example.documents[0])
-        ends = [position for position, token in enumerate(ids) if token == self._image_end]
-        for position, words in zip(ends, _shown(document), strict=True):
-            yield position, words in relevant
+    def _image_ends(self, ids: Sequence[int]) -> list[int]:
+        return [position for position, token in enumerate(ids) if token == self._image_end]
 
 
 def _shown(side: Side) -> list[frozenset[str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, cycle
 from random import Random
 from typing import TypeVar
 
@@ -70,28 +70,28 @@ class _Pictures(IterableDataset[tuple[Tensor, Tensor, list[list[int]]]]):
 class _Examples(IterableDataset[PackedBatch]):
     """Batches of examples of the named cells; half of them have the default instruction.
 
-    A cell that is named twice is drawn twice as often.
+    A cell that is named twice is drawn twice as often. The batchers take turns.
     """
 
     def __init__(
         self,
-        batcher: PackedBatcher,
+        batchers: Sequence[PackedBatcher],
         seed: int,
         names: Sequence[str],
         queries: int,
         negatives: int,
     ) -> None:
-        self._batcher, self._seed, self._names = batcher, seed, names
+        self._batchers, self._seed, self._names = batchers, seed, names
         self._queries, self._negatives = queries, negatives
 
     def __iter__(self) -> Iterator[PackedBatch]:
         rng = Random(f"examples/{self._seed}")
-        while True:
+        for batcher in cycle(self._batchers):
             examples: list[Example] = []
             for name in rng.choices(self._names, k=self._queries):
                 plain = rng.random() < 0.5
                 examples.append(cells.sample(name, rng, "train", self._negatives, plain=plain))
-            yield self._batcher.batch(examples)
+            yield batcher.batch(examples)
 
 
 def see(
@@ -121,7 +121,7 @@ def see(
 
 def learn_signs(
     network: Network,
-    batcher: PackedBatcher,
+    batchers: Sequence[PackedBatcher],
     names: Sequence[str],
     *,
     steps: int,
@@ -133,21 +133,22 @@ def learn_signs(
     report_every: int = REPORT_EVERY,
 ) -> None:
     """Train the language model on signs: yes or no at the last token of each word and each image of
-    a document, never at the last token of the prompt.
+    the side that a prompt ends with, never at the last token of the prompt.
 
-    The sign of a word is yes if the query has the word, that of an image if it shows what is asked
-    for. Signs are read after the last layer and after the one before it, so that a layer is left
-    that can weigh them. `save` is called at every report.
+    The sign of a word is yes if the other side has the word, that of an image if it shows what is
+    asked for. Signs are read after the last layer and after the one before it, so that a layer is
+    left that can weigh them. The batchers, which have one read-out, take turns. `save` is called at
+    every report.
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizers = _optimizers(trained, 1e-3)
-    data = _Examples(batcher, seed, names, queries, negatives)
+    data = _Examples(batchers, seed, names, queries, negatives)
     for step, batch in _stream(data, steps):
         with torch.autocast("cpu", torch.bfloat16):
             depths = _last_two_layers(network, batch)
-        row = score_row(network, batcher.readout, batcher.label_ids)
+        row = score_row(network, batchers[0].readout, batchers[0].label_ids)
         logits = torch.stack([hidden[batch.signs].float() @ row for hidden in depths])
         signs = binary_cross_entropy_with_logits(
             logits, batch.truths.expand_as(logits), pos_weight=torch.tensor(3.0)

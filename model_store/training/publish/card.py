@@ -92,8 +92,8 @@ def card(
 ) -> str:
     """The card's text.
 
-    `target` is the base with the read-out of the result, and `published` the result itself; None
-    where the adapter is published alone.
+    `target` is the base with the read-out and the template of the result, `published` the result
+    itself; None where the adapter is published alone.
     """
     opening = _opening(target)
     if story.about:
@@ -116,7 +116,7 @@ def card(
         f"- Base: {base.name}, digest `{base.digest}`.",
         f"- Adapter: rank {adapter.rank}, alpha {alpha}, on {modules}.",
         (
-            f"- Prompt: family {manifest.family}, template {manifest.template}, at most"
+            f"- Prompt: family {manifest.family}, template {target.manifest.template}, at most"
             f" {manifest.max_tokens} tokens."
         ),
         *_images(manifest),

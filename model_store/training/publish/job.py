@@ -24,8 +24,8 @@ class PublishJob:
     """The parts of a result and where it goes.
 
     `dtype` None is the base's own; `python_vllm` is an interpreter that has vLLM. `read_out` is the
-    read-out that the adapter was trained for; empty: the one in the adapter's header, or the
-    base's.
+    read-out that the adapter was trained for, and `template` the template; empty: the one in the
+    adapter's header, or the base's.
     """
 
     base: Checkpoint
@@ -37,6 +37,7 @@ class PublishJob:
     device: str = "cpu"
     python_vllm: Path | None = None
     read_out: str = ""
+    template: str = ""
     questions: Sequence[GoldenPair] = ()
     """Golden pairs for a base that has none; their logits are not used."""
 

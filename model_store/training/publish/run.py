@@ -76,14 +76,16 @@ def publish(
 
 
 def _target(job: PublishJob, adapter: LoraFolder) -> Checkpoint:
-    """The base with the read-out of the result, which the adapter was trained for."""
+    """The base with the read-out and the template of the result, which the adapter was trained
+    for."""
+    base = job.base.with_template(job.template or adapter.template or None)
     read_out = job.read_out or adapter.read_out or job.base.readout.name
-    if read_out == job.base.readout.name:
-        return job.base
+    if read_out == base.readout.name:
+        return base
 
-    if read_out == job.base.family.readouts[0].name:
+    if read_out == base.family.readouts[0].name:
         read_out = ""  # the family's default, which manifests leave out
-    return replace(job.base, manifest=job.base.manifest.model_copy(update={"read_out": read_out}))
+    return replace(base, manifest=base.manifest.model_copy(update={"read_out": read_out}))
 
 
 def _readable(pairs: Sequence[GoldenPair], target: Checkpoint) -> list[GoldenPair]:
@@ -107,12 +109,18 @@ def _refuse_early(
 ) -> None:
     """Refuse all that can be refused before weights are loaded."""
     name = adapter.folder.name
-    refuse_unless_read_alike(adapter, name, target.readout)
+    refuse_unless_read_alike(adapter, name, target.readout, target.manifest.template)
     if not merged and target.readout != job.base.readout:
         raise PublishRefused(
             f"{name} was trained for the score {target.readout.name}, and the score of"
             f" {job.base.name} is {job.base.readout.name}, by which it would be read beside it:"
             " publish it merged."
+        )
+    if not merged and target.manifest.template != job.base.manifest.template:
+        raise PublishRefused(
+            f"{name} was trained with the template {target.manifest.template}, and"
+            f" {job.base.name} has {job.base.manifest.template}, by which it would be read beside"
+            " it: publish it merged."
         )
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")

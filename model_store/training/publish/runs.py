@@ -26,14 +26,17 @@ from model_store.training.publish.pairs import PublishRefused
 
 @dataclass(frozen=True, slots=True)
 class TrainedAdapter:
-    """An adapter's folder, the story of its card, and the read-out that it was trained for.
+    """An adapter's folder, the story of its card, and the read-out and template that it was trained
+    for.
 
-    `read_out` is empty for an adapter of unknown origin, whose own header may state one.
+    `read_out` and `template` are empty for an adapter of unknown origin, whose own header may state
+    them.
     """
 
     folder: Path
     story: Story
     read_out: str = ""
+    template: str = ""
 
 
 def open_run(folder: Path, base: Checkpoint, story: Story) -> TrainedAdapter:
@@ -56,6 +59,7 @@ def open_run(folder: Path, base: Checkpoint, story: Story) -> TrainedAdapter:
         run / ADAPTER,
         replace(story, config=story.config or settings, metrics=story.metrics or figures),
         trained_readout(base.manifest, _direction(manifest)).name,
+        str(manifest["config"].get("template") or ""),
     )
 
 

@@ -19,6 +19,7 @@ from safetensors.torch import load, load_file, save, save_file
 from model_store.adapters.folder import (
     READ_OUT,
     ROWS,
+    TEMPLATE,
     canonical,
     read_adapter,
     with_sorted_metadata,
@@ -266,6 +267,10 @@ def test_settings_that_are_invalid(
             "legal was trained for the score yes, and the base's score is yes - no",
         ),
         ({ROWS: "random"}, "legal was trained with a head of its own (random)"),
+        (
+            {TEMPLATE: "document-first"},
+            "legal was trained with the template document-first, and the base's template is code",
+        ),
     ],
 )
 def test_another_score_than_the_bases_is_refused(

@@ -11,10 +11,11 @@ from PIL import Image as Pil
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
-from model_store.evaluation.naive import NaiveReranker
+from model_store.checkpoint import resolve
 from model_store.families.gmr import Gmr
 from model_store.families.prompt import Image, Item, Prompt, Segment
 from model_store.families.tokens import TOKENIZER_FILE, LiteralTokenizer
+from model_store.golden import GoldenPair, Pixels
 from model_store.networks.qwen2_5_vl_images import patches, positions
 from model_store.networks.score_row import score_row
 from model_store.recipes.tiny.packed_batches import PackedBatch, PackedBatcher
@@ -22,6 +23,7 @@ from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic import cells
 from model_store.synthetic.examples import Example, Side
 from model_store.synthetic.pictures import fitted
+from model_store.training.publish.pairs import logits_of
 from tests.conftest import TINY
 
 pytestmark = pytest.mark.slow
@@ -29,9 +31,14 @@ pytestmark = pytest.mark.slow
 NEGATIVES = 3
 
 
+@pytest.fixture(scope="module", params=["code", "document-first"])
+def template(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def family() -> Gmr:
-    return Gmr(LiteralTokenizer.load(TINY))
+def family(template: str) -> Gmr:
+    return Gmr(LiteralTokenizer.load(TINY), template=template)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +51,16 @@ def batcher(family: Gmr, tokenizer: Tokenizer) -> PackedBatcher:
     return PackedBatcher(family, tokenizer)
 
 
-@pytest.fixture(scope="module", params=[1, 2])
-def examples(request: pytest.FixtureRequest) -> list[Example]:
+@pytest.fixture(scope="module")
+def query_first() -> PackedBatcher:
+    tokenizer = Tokenizer.from_file(str(TINY / TOKENIZER_FILE))
+    return PackedBatcher(Gmr(LiteralTokenizer.load(TINY)), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
     """One of each cell."""
-    return [
-        cells.sample(cell, Random(f"{cell}/{request.param}"), "train", NEGATIVES)
-        for cell in cells.CELLS
-    ]
+    return [cells.sample(cell, Random(f"{cell}/1"), "train", NEGATIVES) for cell in cells.CELLS]
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +68,12 @@ def batch(batcher: PackedBatcher, examples: list[Example]) -> PackedBatch:
     return batcher.batch(examples)
 
 
-def pictures_in(example: Example) -> list[Pil.Image]:
-    return [
-        part
-        for side in (example.query, *example.documents)
-        for part in side
-        if not isinstance(part, str)
-    ]
+def pictures_in(example: Example, template: str) -> list[Pil.Image]:
+    """Pictures in the order of a row; the query's once, or after those of each document."""
+    sides = [example.query, *example.documents]
+    if template == "document-first":
+        sides = [side for document in example.documents for side in (document, example.query)]
+    return [part for side in sides for part in side if not isinstance(part, str)]
 
 
 def as_item(side: Side) -> Item:
@@ -131,9 +140,9 @@ def test_the_answer_is_read_at_the_end_of_each_document(batch: PackedBatch) -> N
 
 
 def test_patches_are_those_of_all_pictures_in_order(
-    batch: PackedBatch, examples: list[Example]
+    batch: PackedBatch, examples: list[Example], template: str
 ) -> None:
-    shown = [fitted(picture) for example in examples for picture in pictures_in(example)]
+    shown = [fitted(picture) for example in examples for picture in pictures_in(example, template)]
     assert batch.pixels is not None
     assert batch.grids is not None
     assert np.array_equal(
@@ -144,7 +153,7 @@ def test_patches_are_those_of_all_pictures_in_order(
     ]
 
 
-def test_every_sign_stands_in_a_document_once(batch: PackedBatch) -> None:
+def test_every_sign_stands_in_a_pair_once(batch: PackedBatch) -> None:
     owners = batch.owner.flatten()[batch.signs]
     assert len(batch.signs) == len(batch.truths) > 0
     assert (owners >= 1).all()
@@ -153,8 +162,9 @@ def test_every_sign_stands_in_a_document_once(batch: PackedBatch) -> None:
 
 
 def test_a_pictures_sign_says_whether_it_shows_what_the_relevant_one_shows(
-    batch: PackedBatch, examples: list[Example], tokenizer: Tokenizer
+    query_first: PackedBatcher, examples: list[Example], tokenizer: Tokenizer
 ) -> None:
+    batch = query_first.batch(examples)
     end = tokenizer.token_to_id("<|vision_end|>")
     truth = dict(zip(batch.signs.tolist(), batch.truths.tolist(), strict=True))
     tokens = batch.ids.shape[1]
@@ -171,8 +181,14 @@ def test_a_pictures_sign_says_whether_it_shows_what_the_relevant_one_shows(
         ]
 
 
+def last_words(batch: PackedBatch, tokenizer: Tokenizer) -> list[str]:
+    """The last word, in lower case, of what stands up to each sign of a batch of one row."""
+    texts = [tokenizer.decode(batch.ids[0, : place + 1].tolist()) for place in batch.signs.tolist()]
+    return [text.split()[-1].split(":")[-1].lower() for text in texts]
+
+
 def test_a_words_sign_says_whether_the_query_says_it(
-    batcher: PackedBatcher, tokenizer: Tokenizer
+    query_first: PackedBatcher, tokenizer: Tokenizer
 ) -> None:
     example = Example(
         "T-T",
@@ -181,12 +197,8 @@ def test_a_words_sign_says_whether_the_query_says_it(
         [("A RED circle.",), ("three blue circles, sorted",)],
         frozenset({"red", "circles"}),
     )
-    batch = batcher.batch([example])
-    words = [
-        tokenizer.decode(batch.ids[0, : place + 1].tolist()).split()[-1]
-        for place in batch.signs.tolist()
-    ]
-    assert [word.split(":")[-1].lower() for word in words] == [
+    batch = query_first.batch([example])
+    assert last_words(batch, tokenizer) == [
         "a",
         "red",
         "circle",
@@ -196,6 +208,33 @@ def test_a_words_sign_says_whether_the_query_says_it(
         "sorted",
     ]
     assert batch.truths.tolist() == [0, 1, 0, 0, 0, 1, 0]
+
+
+def document_first(tokenizer: Tokenizer) -> PackedBatcher:
+    return PackedBatcher(Gmr(LiteralTokenizer.load(TINY), template="document-first"), tokenizer)
+
+
+def test_a_words_sign_says_whether_the_document_says_it_where_that_is_first(
+    tokenizer: Tokenizer,
+) -> None:
+    example = Example(
+        "T-T", "find it", ("two red circles",), [("A RED circle.",), ("three rings",)], frozenset()
+    )
+    batch = document_first(tokenizer).batch([example])
+    assert last_words(batch, tokenizer) == ["two", "red", "circles"] * 2
+    assert batch.truths.tolist() == [0, 1, 1, 0, 0, 0]
+    assert batch.owner[0, batch.signs].tolist() == [1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("cell", ["I-I", "IT-I", "I-T", "T-I"])
+def test_where_a_picture_takes_part_a_sign_at_the_end_tells_the_relevant_document(
+    tokenizer: Tokenizer, cell: str
+) -> None:
+    batch = document_first(tokenizer).batch([cells.sample(cell, Random(5), "train", NEGATIVES)])
+    truth = dict(zip(batch.signs.tolist(), batch.truths.tolist(), strict=True))
+    ends = torch.nonzero(batch.ids[0] == tokenizer.token_to_id("<|im_end|>")).flatten().tolist()
+    assert [truth[place] for place in ends if place in truth] == [1.0] + [0.0] * NEGATIVES
+    assert not truth.keys() & set(batch.last[0].tolist())
 
 
 def test_texts_alone_make_a_batch_without_pixels(batcher: PackedBatcher) -> None:
@@ -217,8 +256,10 @@ def test_word_ids_are_those_inside_a_sentence(batcher: PackedBatcher, tokenizer:
     )
 
 
-def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: PackedBatcher) -> None:
-    reference = NaiveReranker(TINY)
+def test_a_batch_scores_each_pair_as_a_plain_loop_does(
+    batcher: PackedBatcher, template: str
+) -> None:
+    checkpoint = resolve("gmr-tiny").with_template(template)
     network = Network.from_pretrained(TINY, dtype=torch.float32).eval()
     examples = [cells.sample(cell, Random(3), "heldout", 1) for cell in ("T-T", "IT-IT", "I-T")]
     with torch.inference_mode():
@@ -228,11 +269,14 @@ def test_a_batch_scores_each_pair_as_a_plain_loop_does(batcher: PackedBatcher) -
         )
     for example, found in zip(examples, logits.tolist(), strict=True):
         query, *documents = (
-            [as_picture(part) for part in side] for side in (example.query, *example.documents)
+            tuple(as_pixels(part) for part in side) for side in (example.query, *example.documents)
         )
-        expected = [reference.logit(example.instruction, query, document) for document in documents]
-        assert found == pytest.approx(expected, abs=1e-4)
+        pairs = [
+            GoldenPair(example.cell, example.instruction, query, document, 0.0)
+            for document in documents
+        ]
+        assert found == pytest.approx(logits_of(network, checkpoint, pairs), abs=1e-4)
 
 
-def as_picture(part: str | Pil.Image) -> str | Pil.Image:
-    return part if isinstance(part, str) else Pil.fromarray(fitted(part))
+def as_pixels(part: str | Pil.Image) -> str | Pixels:
+    return part if isinstance(part, str) else fitted(part)

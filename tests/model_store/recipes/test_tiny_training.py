@@ -70,7 +70,7 @@ class Run:
         self.seen = weights(network)
         learn_signs(
             network,
-            batcher,
+            [batcher],
             ["I-T", "T-I"],
             steps=STEPS,
             seed=SEED,

@@ -21,6 +21,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
+from model_store.adapters.folder import read_adapter
+from model_store.checkpoint import resolve
 from model_store.commands.train import register
 from model_store.families.tokens import LiteralTokenizer
 from model_store.training.config import TrainConfig, TrainingError
@@ -170,6 +172,19 @@ def test_nothing_but_the_maps_changes(tmp_path: Path) -> None:
     assert any(
         float(value.abs().max()) > 0 for name, value in adapter(run).items() if "lora_B" in name
     )
+
+
+def test_a_run_with_another_template_learns_from_it_and_states_it(tmp_path: Path) -> None:
+    run = train(config(tmp_path, steps=1, template="document-first"), stream=StringIO())
+    header = read_adapter(run / "adapter")
+    assert (header.template, header.read_out) == ("document-first", "yes - no")
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["config"]["template"] == "document-first"
+    assert manifest["base"]["digest"] == resolve("gmr-tiny").digest
+    with pytest.raises(TrainingError, match=r"begun with another template \(document-first, now"):
+        train(config(tmp_path, steps=1), stream=StringIO())
+    with pytest.raises(TrainingError, match="the template 'document-last' is not known"):
+        train(config(tmp_path, steps=1, template="document-last"), stream=StringIO())
 
 
 def test_a_run_that_is_done_is_left_alone_and_another_one_refused(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import re
 import shutil
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -495,14 +494,28 @@ async def test_an_adapter_of_contrastive_learning_is_served_by_its_yes_alone(
     await engine.close()
 
 
-def test_the_other_spelling_is_read_alike_by_other_programs(job: MakeJob, base: Checkpoint) -> None:
-    spaced = replace(base, manifest=base.manifest.model_copy(update={"template": "spaced"}))
-    made = job(base=spaced)
+def test_an_adapter_of_another_template_is_published_merged_with_that_template(
+    job: MakeJob, base: Checkpoint, adapter: Path, tmp_path: Path
+) -> None:
+    header = {"gmr.template": "document-first"}
+    made = job(adapter=headed(adapter, tmp_path / "document-first", header))
+    assert "by which it would be read beside it: publish it merged." in refusal(made, merged=False)
+
     publish(made)
+    published = resolve(str(made.output))
+    assert published.manifest.template == "document-first"
+    assert published.family.cacheable_side == "document"
     record = json.loads((made.output / "parity.json").read_text(encoding="utf-8"))
     assert record["deviations"]["sentence-transformers"]["largest"] < 1e-4
     template = (made.output / "chat_template.jinja").read_text(encoding="utf-8")
-    assert "\\n<Query>: " in template
+    assert template.index("<Document>:") < template.index("<Query>:")
+    assert "template document-first" in (made.output / "MODEL_CARD.md").read_text()
+
+    network = Network.from_pretrained(made.output, dtype=torch.float32).eval()
+    golden = read_golden(made.output)
+    found = logits_of(network, published, golden)
+    assert found == pytest.approx([pair.logit for pair in golden], abs=TOLERANCE)
+    assert found != pytest.approx(logits_of(network, base, golden), abs=0.1)
 
 
 def die_at(stage: str, job: PublishJob) -> None:

@@ -18,7 +18,8 @@ WireItem = list[str | int]
 class Pixels(msgspec.Struct, array_like=True, frozen=True):
     """A decoded image of the size that the model reads, as rows of RGB bytes.
 
-    `digest` is the SHA-256 of the encoded image that the client sent.
+    `digest` is the SHA-256 of the encoded image that the client sent. `rgb` is empty where the
+    worker keeps the picture from an earlier call (`WorkerInfo.picture_store`).
     """
 
     digest: bytes
@@ -73,8 +74,13 @@ class Scored(msgspec.Struct, array_like=True, tag=0, frozen=True):
     """Tokens that the engine wrote for a score that is text."""
 
 
+MISSING_IMAGE = "missing_image"
+"""The code of a pair that has a picture without pixels which the worker does not keep. The gateway
+sends the pixels then; no client sees it."""
+
+
 class Refused(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """A pair that cannot be scored, with an error code of this service.
+    """A pair that cannot be scored, with an error code of this service, or `MISSING_IMAGE`.
 
     `part` names a part of the question (instruction or query) that is too long by itself, so that
     no document can be scored with it. It is empty for any other cause, and from workers that are
@@ -164,6 +170,11 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     golden_pairs: int = 0
     """Golden pairs that were scored before the worker turned ready; 0 where the model has none and
     the check was skipped."""
+    picture_store: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """An id of the worker's store of decoded pictures, another one after each start. Empty where
+    calls need all their pixels, as for workers that are older than this field."""
+    picture_store_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
+    """Bytes of pixels that the store keeps at most, those of the pictures that were used last."""
 
 
 MSGPACK = "application/msgpack"

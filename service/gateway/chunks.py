@@ -25,6 +25,9 @@ chunk after it may be twice as large."""
 Images = dict[bytes, Pixels | RerankError]
 """Decoded pictures, or why one cannot be decoded, by digest."""
 
+PictureBytes = Callable[[Picture], int]
+"""The bytes of pixels that are sent of a picture."""
+
 
 def pictures_in(*contents: Content) -> Iterator[Picture]:
     """Iterate over the pictures of some contents, in order."""
@@ -34,10 +37,14 @@ def pictures_in(*contents: Content) -> Iterator[Picture]:
                 yield part
 
 
-def pixels_in(documents: Documents, rule: ImageRule | None) -> int:
-    """The bytes of pixels of the distinct pictures of some documents, once they are decoded."""
-    distinct = {picture.digest: picture for picture in pictures_in(*documents.values())}
-    return sum(pixel_bytes(picture, rule) for picture in distinct.values())
+def distinct(pictures: Iterable[Picture]) -> list[Picture]:
+    """Pictures, each once."""
+    return list({picture.digest: picture for picture in pictures}.values())
+
+
+def pixels_in(documents: Documents, sent_bytes: PictureBytes) -> int:
+    """The bytes of pixels that are sent of the distinct pictures of some documents."""
+    return sum(map(sent_bytes, distinct(pictures_in(*documents.values()))))
 
 
 class Chunks:
@@ -47,20 +54,13 @@ class Chunks:
     A worker begins with texts while images are decoded. But where all that is left fits one chunk,
     texts and images are one chunk: a second call would have its worker read the query twice.
 
-    `costs` are the documents' costs by key. The pixels of a chunk take at most `max_bytes`, those
-    of the first chunks less.
+    `costs` are the documents' costs by key. The pixels that are sent of a chunk take at most
+    `max_bytes`, those of the first chunks less.
     """
 
-    def __init__(
-        self,
-        documents: Documents,
-        costs: Mapping[bytes, int],
-        rule: ImageRule | None,
-        max_bytes: int,
-    ) -> None:
+    def __init__(self, documents: Documents, costs: Mapping[bytes, int], max_bytes: int) -> None:
         self._documents = documents
         self._costs = costs
-        self._rule = rule
         self._max_bytes = max_bytes
         self._chunk_bytes = min(FIRST_CHUNK_BYTES, max_bytes)
 
@@ -68,27 +68,27 @@ class Chunks:
         self._texts = deque(sorted(texts, key=costs.__getitem__))
         self._with_images = deque(_grouped_by_image(documents))
         self._cost_left = sum(costs[key] for key in documents)
-        self._bytes_left = pixels_in(documents, rule)
 
-    def take(self, max_cost: int) -> Documents:
+    def take(self, max_cost: int, sent_bytes: PictureBytes) -> Documents:
         """The next chunk: of a cost of at most `max_cost`, or of one document; empty at the end."""
-        if self._fits_one_chunk(max_cost):
+        if self._fits_one_chunk(max_cost, sent_bytes):
             chunk = self._take_all()
         elif self._texts:
             chunk = self._take_texts(max_cost)
         else:
-            chunk = self._take_images(max_cost)
+            chunk = self._take_images(max_cost, sent_bytes)
 
         self._cost_left -= sum(self._costs[key] for key in chunk)
         return chunk
 
-    def _fits_one_chunk(self, max_cost: int) -> bool:
+    def _fits_one_chunk(self, max_cost: int, sent_bytes: PictureBytes) -> bool:
         """True if there are both texts and images left, and one chunk can hold all of them.
 
         Images are taken after the last text, so all of them are left while there are texts.
         """
-        mixed = bool(self._texts and self._with_images)
-        return mixed and self._cost_left <= max_cost and self._bytes_left <= self._chunk_bytes
+        if not (self._texts and self._with_images) or self._cost_left > max_cost:
+            return False
+        return pixels_in(self._documents, sent_bytes) <= self._chunk_bytes
 
     def _take_all(self) -> Documents:
         left = {*self._texts, *self._with_images}
@@ -107,7 +107,7 @@ class Chunks:
             cost_left -= self._costs[key]
         return chunk
 
-    def _take_images(self, max_cost: int) -> Documents:
+    def _take_images(self, max_cost: int, sent_bytes: PictureBytes) -> Documents:
         chunk: dict[bytes, Content] = {}
         digests: set[bytes] = set()
         cost_left, bytes_left = max_cost, self._chunk_bytes
@@ -118,7 +118,7 @@ class Chunks:
                 for picture in pictures_in(self._documents[key])
                 if picture.digest not in digests
             }
-            size = sum(pixel_bytes(picture, self._rule) for picture in pictures.values())
+            size = sum(map(sent_bytes, pictures.values()))
             if chunk and (self._costs[key] > cost_left or size > bytes_left):
                 break
 
@@ -153,36 +153,67 @@ class PixelBudget:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def hold(self, size: int) -> AsyncIterator[None]:
+    async def hold(self, size: int) -> AsyncIterator[HeldPixels]:
         """Wait until `size` bytes are free, and hold them while the context lasts."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._has_room(size))
-            self._used += size
-
+        held = HeldPixels(self)
         try:
-            yield
+            await held.change(size)
+            yield held
         finally:
-            self._used -= size
+            self._used -= held.size
             async with self._changed:
                 self._changed.notify_all()
+
+    async def move(self, held: HeldPixels, size: int) -> None:
+        """Give the bytes of a chunk back, and wait until `size` bytes are free for it."""
+        async with self._changed:
+            self._used -= held.size
+            held.size = 0
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: self._has_room(size))
+            self._used += size
+            held.size = size
 
     def _has_room(self, size: int) -> bool:
         return not self._used or not size or self._used + size <= self.max_bytes
 
 
-class SharedPictures:
-    """Pictures that several documents of a request have: each is decoded once and kept while the
-    request is scored, the most frequent ones first, up to `max_bytes` of pixels."""
+class HeldPixels:
+    """The bytes that one chunk holds of a budget."""
 
-    def __init__(self, contents: Iterable[Content], rule: ImageRule | None, max_bytes: int) -> None:
+    def __init__(self, budget: PixelBudget) -> None:
+        self.size = 0
+        self._budget = budget
+
+    async def change(self, size: int) -> None:
+        """Hold `size` bytes instead, once they are free. The chunk must have let its pixels go:
+        no chunk waits with bytes that another one waits for."""
+        if size != self.size:
+            await self._budget.move(self, size)
+
+
+class SharedPictures:
+    """Pictures that several calls of a request have: each is decoded once and kept while the
+    request is scored. They are those of the query, and of those that several documents have the
+    most frequent ones first, up to `max_bytes` of pixels."""
+
+    def __init__(
+        self,
+        query: Content,
+        documents: Iterable[Content],
+        rule: ImageRule | None,
+        max_bytes: int,
+    ) -> None:
         pictures: dict[bytes, Picture] = {}
         counts: Counter[bytes] = Counter()
-        for content in contents:
-            distinct = {picture.digest: picture for picture in pictures_in(content)}
-            pictures |= distinct
-            counts.update(distinct.keys())
+        for content in documents:
+            in_content = {picture.digest: picture for picture in pictures_in(content)}
+            pictures |= in_content
+            counts.update(in_content.keys())
 
         self._decoded: dict[bytes, asyncio.Future[Pixels | RerankError] | None] = {}
+        for picture in pictures_in(query):
+            self._decoded[picture.digest] = None
         bytes_left = max_bytes
         for digest, count in counts.most_common():
             bytes_left -= pixel_bytes(pictures[digest], rule)
@@ -197,9 +228,9 @@ class SharedPictures:
 
         Pictures that are neither kept nor being decoded for another document go through `decode`.
         """
-        distinct = {picture.digest: picture for picture in pictures}
-        pending = self._pending(distinct)
-        new = [picture for digest, picture in distinct.items() if digest not in pending]
+        wanted = {picture.digest: picture for picture in pictures}
+        pending = self._pending(wanted)
+        new = [picture for digest, picture in wanted.items() if digest not in pending]
 
         promised = self._promise(new)
         try:

@@ -15,12 +15,12 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from service.errors import DeadlineExceeded
+from service.gateway.chunk_call import ChunkCall, bytes_to_send
 from service.gateway.chunks import (
     Chunks,
     Images,
     PixelBudget,
     SharedPictures,
-    pictures_in,
     pixels_in,
 )
 from service.gateway.costs import (
@@ -34,15 +34,10 @@ from service.gateway.domain import Documents, PairOutcome, ScoringContext
 from service.gateway.fleet.dispatch import ShareDispatch
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.fleet.workload import Homes, Workload
-from service.gateway.media.content import Content, Picture
+from service.gateway.media.content import Picture
 from service.gateway.media.decoders import DecodeBudget
 from service.gateway.media.reader import Media
-from service.gateway.score_calls import (
-    expect_room_for_documents,
-    image_error,
-    outcome_of,
-    score_call,
-)
+from service.gateway.score_calls import expect_room_for_documents
 
 PIXEL_BYTES = 64 * 2**20
 """Bytes of pixels that a request holds at most, those of its query and of a single document apart.
@@ -177,7 +172,7 @@ class _Job:
             self._costs[key] = each_cost + document_cost(content, model)
 
         shared_bytes = pixel_bytes // SHARED_PART
-        self._shared = SharedPictures(documents.values(), rule, shared_bytes)
+        self._shared = SharedPictures(context.query, documents.values(), rule, shared_bytes)
         self._pixels = PixelBudget(pixel_bytes - shared_bytes)
 
         self.workload = Workload(
@@ -195,12 +190,11 @@ class _Job:
         fails the job."""
         try:
             async with asyncio.timeout_at(self._deadline), asyncio.TaskGroup() as group:
-                query = group.create_task(self._decode(self._context.query))
                 max_bytes = self._pixels.max_bytes // (self._chunks_at_once * len(dispatches))
                 for dispatch in dispatches:
                     chunks = self._chunks(dispatch, max_bytes)
                     for _ in range(self._chunks_at_once):
-                        group.create_task(self._score_chunks(dispatch, chunks, query))
+                        group.create_task(self._score_chunks(dispatch, chunks))
         except TimeoutError:
             pass  # pairs without a reply keep their DeadlineExceeded
         except ExceptionGroup as failures:
@@ -220,66 +214,54 @@ class _Job:
         """The chunks of a dispatch's documents."""
         keys = list(self._documents)
         share = {keys[index]: self._documents[keys[index]] for index in dispatch.documents}
-        return Chunks(share, self._costs, self._context.model.images, max_bytes)
+        return Chunks(share, self._costs, max_bytes)
 
-    async def _score_chunks(
-        self, dispatch: ShareDispatch, chunks: Chunks, query: asyncio.Task[Images]
-    ) -> None:
+    async def _score_chunks(self, dispatch: ShareDispatch, chunks: Chunks) -> None:
         """Score one chunk of a share after the other, each in a turn of its own."""
         turns = self._turns
+
+        def sent_bytes(picture: Picture) -> int:
+            return bytes_to_send(picture, self._context, dispatch.worker)
+
         while chunk := chunks.take(
-            max(turns.slice_cost, turns.prefixes_a_slice * self._prefix) + self._answers_cost
+            max(turns.slice_cost, turns.prefixes_a_slice * self._prefix) + self._answers_cost,
+            sent_bytes,
         ):
             cost = self._query_cost + sum(self._costs[key] for key in chunk)
             self._query_cost = 0
-            size = pixels_in(chunk, self._context.model.images)
+            size = pixels_in(chunk, sent_bytes)
 
-            async with self._pixels.hold(size), turns.turn(cost):
-                await self._score(dispatch, chunk, query)
+            async with self._pixels.hold(size) as held, turns.turn(cost):
+                tokens = sum(self._tokens[key] for key in chunk)
+                call = ChunkCall(self._context, chunk, self._decode, held)
+                lacking = await self._score(dispatch, call, tokens)
+                if lacking:
+                    # the worker has dropped their pictures, or has restarted
+                    call = ChunkCall(self._context, lacking, self._decode, held, whole=True)
+                    await self._score(dispatch, call, 0)
 
-    async def _score(
-        self, dispatch: ShareDispatch, chunk: Documents, query: asyncio.Task[Images]
-    ) -> None:
-        """Decode the images of a chunk, and score its readable documents with one call."""
-        images = await self._decode(*chunk.values()) | await query
-        error = image_error(self._context.query, images)
-        if error:
-            raise error
-
-        readable = self._readable(chunk, images)
-        if not readable:
-            return
-
-        call = score_call(self._context, list(readable.values()), images)
-        tokens = sum(self._tokens[key] for key in readable)
+    async def _score(self, dispatch: ShareDispatch, call: ChunkCall, tokens: int) -> Documents:
+        """Score a chunk's readable documents with one call; returns those whose pictures the worker
+        lacked."""
         try:
             reply = await dispatch.score(call, tokens, self._deadline)
         except DeadlineExceeded:
-            return
+            reply = None
 
-        self.digests.add(reply.digest)
-        expect_room_for_documents(self._context.model, reply)
-        for key, pair in zip(readable, reply.pairs, strict=True):
-            if pair is not None:
-                self.outcomes[key] = outcome_of(self._context.model, pair)
+        lacking: Documents = {}
+        if reply is not None:
+            self.digests.add(reply.digest)
+            expect_room_for_documents(self._context.model, reply)
+            lacking = call.read(reply)
+        self.outcomes |= call.outcomes
+        return lacking
 
-    def _readable(self, chunk: Documents, images: Images) -> Documents:
-        """The documents whose images could be decoded; the others' outcomes are their errors."""
-        readable: dict[bytes, Content] = {}
-        for key, content in chunk.items():
-            error = image_error(content, images)
-            if error:
-                self.outcomes[key] = error
-            else:
-                readable[key] = content
-        return readable
-
-    async def _decode(self, *contents: Content) -> Images:
-        """The pixels of the pictures of some contents, by digest."""
+    async def _decode(self, pictures: Sequence[Picture]) -> Images:
+        """The pixels of some pictures, by digest."""
 
         async def decode(pictures: list[Picture]) -> Images:
             return await self._media.decode(
                 pictures, self._context.model.images, self._decode_budget
             )
 
-        return await self._shared.decoded(pictures_in(*contents), decode)
+        return await self._shared.decoded(pictures, decode)

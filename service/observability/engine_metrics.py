@@ -49,6 +49,12 @@ IMAGE_CACHE_LOOKUPS = counter(
     "Image embeddings looked up in the engine's image cache, by result.",
     result=("hit", "miss"),
 )
+CALL_PICTURES = counter(
+    "rerank_call_pictures_total",
+    "Pictures of calls, by source of their pixels: sent with the call, kept from an earlier one, "
+    "or missing, so that the gateway sends them.",
+    source=("sent", "kept", "missing"),
+)
 LOAD_SECONDS = gauge(
     "rerank_model_load_seconds",
     "Seconds from the start of the worker until its model was ready, golden pairs included.",

@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
+from msgspec import structs
 
 from service.errors import ModelNotFound, NoWorker
 from service.observability.engine_metrics import ENGINE_PAIRS, ENGINE_TOKENS, STALLED_SECONDS
@@ -31,6 +32,7 @@ from service.web.body_budget import BodyBudget
 from service.web.error_response import error_response
 from service.web.request_body import announced_bytes, read_body
 from service.wire import (
+    MISSING_IMAGE,
     MSGPACK,
     TIMEOUT_HEADER,
     Refused,
@@ -43,6 +45,7 @@ from service.worker.call_limit import CallLimit
 from service.worker.call_reading import expect_images, read_call
 from service.worker.engines.base import Begin, Engine
 from service.worker.lifecycle import ServedModels, run_lifecycle
+from service.worker.picture_store import PictureStore
 from service.worker.settings import WorkerSettings
 
 _MAX_TIMEOUT_MS = 3_600_000
@@ -66,6 +69,7 @@ def create_worker(
     where the model cannot be served; it closes the engine at the end.
     """
     served = ServedModels()
+    pictures = PictureStore(settings.picture_store_bytes)
     call_limit = CallLimit(settings.max_calls)
     body_budget = BodyBudget(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
     STALLED_SECONDS.set_function(engine.stalled_seconds)
@@ -96,11 +100,14 @@ def create_worker(
         expect_images(call, info.images)
         _log_call(call, info)
 
-        with call_limit.admitted() as timer:
-            scoring = _score_until(deadline, engine, call, timer.begin)
-            pairs = await until_disconnect(request, scoring)
+        with call_limit.admitted() as timer, pictures.completed(call) as completed:
+            scoring = _score_until(deadline, engine, completed.call, timer.begin)
+            scored = await until_disconnect(request, scoring)
 
-        _count_tokens(pairs)
+        _count_tokens(scored)
+        pairs: list[Scored | Refused | None] = [Refused(MISSING_IMAGE)] * len(call.documents)
+        for index, pair in zip(completed.documents, scored, strict=True):
+            pairs[index] = pair
         reply = ScoreReply(info.digest, pairs, timer.timings)
         return Response(_encode_reply(reply), media_type=MSGPACK)
 
@@ -111,9 +118,15 @@ def create_worker(
         if not is_ready() or draining(app):
             return error_response(NoWorker())  # a gateway's probe: no request has failed
 
-        return Response(
-            msgspec.json.encode(list(served.by_name.values())), media_type="application/json"
-        )
+        models = [
+            structs.replace(
+                model,
+                picture_store=pictures.name if model.images else "",
+                picture_store_bytes=pictures.max_bytes,
+            )
+            for model in served.by_name.values()
+        ]
+        return Response(msgspec.json.encode(models), media_type="application/json")
 
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:

@@ -66,7 +66,8 @@ def read_call(body: bytes | bytearray) -> ScoreCall:
 
 def expect_images(call: ScoreCall, rule: ImageRule | None) -> None:
     """Raise `InvalidRequest` unless every image that an item names is in the call, and every image
-    has sides that the model reads and all of its bytes. A model of text (no rule) reads none."""
+    has sides that the model reads, and all of its bytes or none. A model of text (no rule) reads
+    none."""
     for item in (call.query, *call.documents):
         for part in item:
             if isinstance(part, int) and not 0 <= part < len(call.images):
@@ -91,4 +92,4 @@ def _read_documents(encoded: Collection[msgspec.Raw]) -> list[WireItem]:
 def _is_readable(image: Pixels, cell: int) -> bool:
     if min(image.width, image.height) <= 0 or image.width % cell or image.height % cell:
         return False
-    return len(image.rgb) == 3 * image.width * image.height
+    return len(image.rgb) in {0, 3 * image.width * image.height}

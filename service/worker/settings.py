@@ -114,6 +114,15 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
     max_calls_bytes: int = Field(
         512 * 2**20, ge=2**20, le=2**36, description="Bytes of memory for all calls held at once."
     )
+    picture_store_bytes: int = Field(
+        2**30,
+        ge=0,
+        le=2**40,
+        description=(
+            "Bytes of memory for decoded pictures of earlier calls, which gateways do not decode "
+            "and send again; 0: none."
+        ),
+    )
     golden_tolerance: float | None = Field(
         None,
         ge=0,

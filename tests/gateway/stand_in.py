@@ -26,7 +26,7 @@ from service.gateway.fleet.dispatch import (
     RETRY_SHARE,
     RetryPolicy,
 )
-from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
+from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy, PoolMember
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.fleet.routing import hash_order
 from service.gateway.fleet.workload import Workload
@@ -205,13 +205,29 @@ def reranker(
     )
 
 
+class SameCall:
+    """A call that is the same for every worker."""
+
+    def __init__(self, call: ScoreCall = CALL) -> None:
+        self._call = call
+
+    async def to(self, worker: PoolMember) -> ScoreCall:
+        return self._call
+
+    def suits(self, worker: PoolMember) -> bool:
+        return True
+
+
 async def ask(
     workers: WorkerPool, until: float | None = None, call: ScoreCall = CALL, key: bytes = b"k"
 ) -> ScoreReply:
     """One call by a dispatch of its own."""
     work = Workload(workers.model(call.model), key, 10, [10] * len(call.documents))
     with workers.dispatches(work) as (dispatch,):
-        return await dispatch.score(call, sum(work.suffixes), soon() if until is None else until)
+        until = soon() if until is None else until
+        answer = await dispatch.score(SameCall(call), sum(work.suffixes), until)
+        assert answer is not None
+        return answer
 
 
 def soon(seconds: float = 30) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 
 import pytest
@@ -11,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.gateway.chunks import FIRST_CHUNK_BYTES, Chunks, pictures_in, pixels_in
+from service.gateway.costs import pixel_bytes
 from service.gateway.domain import Documents
 from service.gateway.media.content import Content, Picture, Text
 from tests.gateway.stand_in import INFO
 
-RULE = INFO.images
+SENT = partial(pixel_bytes, rule=INFO.images)
 MAX_BYTES = 4 * FIRST_CHUNK_BYTES
 SIDE = 784
 """Sides of an image that is not resized: 1.8 MB of pixels, so that one fits the first chunk."""
@@ -35,12 +37,12 @@ def documents_of(*contents: Content) -> dict[bytes, Content]:
 def taken(documents: Documents, *, cost: int = 1, max_cost: int = 1_000) -> list[list[str]]:
     """The keys of each chunk, where every document costs the same."""
     costs = dict.fromkeys(documents, cost)
-    chunks = all_of(Chunks(documents, costs, RULE, MAX_BYTES), max_cost)
+    chunks = all_of(Chunks(documents, costs, MAX_BYTES), max_cost)
     return [list(map(bytes.decode, chunk)) for chunk in chunks]
 
 
 def all_of(chunks: Chunks, max_cost: int) -> Iterator[Documents]:
-    while chunk := chunks.take(max_cost):
+    while chunk := chunks.take(max_cost, SENT):
         yield chunk
 
 
@@ -77,12 +79,12 @@ def test_every_document_is_in_one_chunk_and_each_chunk_within_its_bounds(
 ) -> None:
     documents = documents_of(*contents)
     costs = dict(zip(documents, each_cost, strict=False))
-    chunks = list(all_of(Chunks(documents, costs, RULE, MAX_BYTES), max_cost))
+    chunks = list(all_of(Chunks(documents, costs, MAX_BYTES), max_cost))
 
     assert sorted(chain(*chunks)) == sorted(documents)
     allowed = FIRST_CHUNK_BYTES
     for chunk in chunks:
         assert len(chunk) == 1 or sum(costs[key] for key in chunk) <= max_cost
-        assert len(chunk) == 1 or pixels_in(chunk, RULE) <= allowed
+        assert len(chunk) == 1 or pixels_in(chunk, SENT) <= allowed
         if any(pictures_in(*chunk.values())):
             allowed = min(2 * allowed, MAX_BYTES)

@@ -32,6 +32,7 @@ from tests.gateway.encoded_pictures import encode, picture
 from tests.gateway.stand_in import (
     INFO,
     Reader,
+    SameCall,
     StandIn,
     first_parts,
     monitored,
@@ -540,9 +541,9 @@ async def test_a_share_keeps_its_cost_until_its_calls_are_answered() -> None:
         with workers.dispatches(Workload(INFO, b"k", 100, [10, 20])) as (dispatch,):
             (worker,) = workers.members
             assert worker.load == 130
-            await dispatch.score(call, 10, soon())
+            await dispatch.score(SameCall(call), 10, soon())
             assert worker.load == 120
-            await dispatch.score(call, 20, soon())
+            await dispatch.score(SameCall(call), 20, soon())
 
             assert worker.load == 100
         assert worker.load == 0

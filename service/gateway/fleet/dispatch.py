@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from service.errors import InvalidRequest, NoWorker, Overloaded, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import RetryBudget
@@ -25,6 +26,19 @@ RETRY_RESERVE = 64.0
 retried."""
 HEDGE_SHARE = 0.05
 HEDGE_RESERVE = 2.0
+
+
+class Calls(Protocol):
+    """One call, as each worker needs it."""
+
+    async def to(self, worker: PoolMember) -> ScoreCall | None:
+        """The call to a worker; None where there is nothing to score."""
+        ...
+
+    def suits(self, worker: PoolMember) -> bool:
+        """True if the last call that was made for a worker may go to this one as well."""
+        ...
+
 
 PickWorker = Callable[[Collection[PoolMember], int], PoolMember | None]
 """Picks the worker for some cost, of those that have not been tried; None where none is left.
@@ -85,25 +99,31 @@ class ShareDispatch:
         self._retry_policy = retry_policy
         worker.load += cost
 
-    async def score(self, call: ScoreCall, cost: int, deadline: float) -> ScoreReply:
+    @property
+    def worker(self) -> PoolMember:
+        """The worker that the next call goes to, if it is still ready then."""
+        return self._worker
+
+    async def score(self, calls: Calls, cost: int, deadline: float) -> ScoreReply | None:
         """A worker's reply before `deadline` (event loop time); one other worker is tried where
-        the first fails or is overloaded.
+        the first fails or is overloaded. None where there is nothing to score.
 
         `cost` is taken off the share's cost once the call is answered. Raises the last error.
         `WorkerFailed` where a worker refused the call itself, which no other worker would take
         either, and where two workers failed during the call, which may be the reason. `NoWorker`
-        where no worker is left.
+        where no worker is left. Exceptions of `calls` are raised as they are.
         """
-        worker = self._next_worker(())
-        if worker is None:
-            raise NoWorker
+        worker, call = await self._first_call(calls)
+        if call is None:
+            self._release(cost)
+            return None
 
         self._retry_policy.count_first_attempt()
         tried = [worker]
         try:
-            reply = await self._call(worker, call, deadline, tried)
+            reply = await self._call(worker, call, calls, deadline, tried)
         except (WorkerFailed, NoWorker, Overloaded) as failure:
-            reply = await self._retry(call, deadline, tried, failure)
+            reply = await self._retry(calls, deadline, tried, failure)
         except InvalidRequest:
             raise WorkerFailed from None
 
@@ -114,9 +134,26 @@ class ShareDispatch:
         """Take the rest of the share's cost off its worker's load."""
         self._release(self._cost)
 
+    async def _first_call(self, calls: Calls) -> tuple[PoolMember, ScoreCall | None]:
+        """The worker of the first attempt, and its call; raises `NoWorker`.
+
+        A worker that is lost while its call is made is replaced once.
+        """
+        worker = self._next_worker(())
+        if worker is None:
+            raise NoWorker
+
+        call = await calls.to(worker)
+        current = self._next_worker(())
+        if current is None:
+            raise NoWorker
+        if current is not worker:
+            call = await calls.to(current)
+        return current, call
+
     async def _retry(
-        self, call: ScoreCall, deadline: float, tried: list[PoolMember], failure: RerankError
-    ) -> ScoreReply:
+        self, calls: Calls, deadline: float, tried: list[PoolMember], failure: RerankError
+    ) -> ScoreReply | None:
         """The reply of one other worker; raises `failure` where none may be tried."""
         worker = self._next_worker(tried) if len(tried) < ATTEMPTS else None
         if worker is None or not self._retry_policy.may_retry():
@@ -125,8 +162,13 @@ class ShareDispatch:
                 await tried[-1].probe()
             raise NoWorker if self._none_left() else failure
 
+        call = await calls.to(worker)
+        if call is None:
+            return None
         try:
             return await worker.call(call, deadline)
+        except InvalidRequest:
+            raise WorkerFailed from None
         except WorkerFailed:
             if isinstance(failure, NoWorker) and self._none_left():
                 raise NoWorker from None
@@ -155,7 +197,12 @@ class ShareDispatch:
         return following
 
     async def _call(
-        self, worker: PoolMember, call: ScoreCall, deadline: float, tried: list[PoolMember]
+        self,
+        worker: PoolMember,
+        call: ScoreCall,
+        calls: Calls,
+        deadline: float,
+        tried: list[PoolMember],
     ) -> ScoreReply:
         """The worker's reply; if it takes long and another worker is idle, the first reply of
         both."""
@@ -163,19 +210,19 @@ class ShareDispatch:
         if not hedge_seconds:
             return await worker.call(call, deadline)
 
-        calls = [asyncio.create_task(worker.call(call, deadline))]
+        attempts = [asyncio.create_task(worker.call(call, deadline))]
         try:
-            await asyncio.wait(calls, timeout=hedge_seconds)
-            if not calls[0].done():
+            await asyncio.wait(attempts, timeout=hedge_seconds)
+            if not attempts[0].done():
                 idle = self._idle_worker(tried)
-                if idle is not None and self._retry_policy.may_hedge():
+                if idle is not None and calls.suits(idle) and self._retry_policy.may_hedge():
                     tried.append(idle)
-                    calls.append(asyncio.create_task(self._hedge(idle, call, deadline)))
-            return await _first_reply(calls)
+                    attempts.append(asyncio.create_task(self._hedge(idle, call, deadline)))
+            return await _first_reply(attempts)
         finally:
-            for task in calls:
+            for task in attempts:
                 task.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+            await asyncio.gather(*attempts, return_exceptions=True)
 
     async def _hedge(self, worker: PoolMember, call: ScoreCall, deadline: float) -> ScoreReply:
         """The same call at a second worker, which has the share's load for that time."""

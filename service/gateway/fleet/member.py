@@ -19,6 +19,7 @@ import httpx
 from service.errors import DeadlineExceeded, NoWorker, RerankError, WorkerFailed
 from service.gateway.circuit_breaker import Breaker
 from service.gateway.fleet.client import MAX_MARGIN_SECONDS, REPLY_MARGIN, get_served, post_score
+from service.gateway.fleet.sent_pictures import SentPictures
 from service.observability.logs import log
 from service.observability.metrics import WORKER_CALL_SECONDS, WORKER_CALLS
 from service.wire import ScoreCall, ScoreReply, WorkerInfo
@@ -56,7 +57,8 @@ class BreakerPolicy:
 
 class PoolMember:
     """One worker. `load` is the cost of the calls that it was given and has not answered. `models`
-    is what it serves, its default first; empty while it gets no new calls.
+    is what it serves, its default first; empty while it gets no new calls. `pictures` are those
+    whose pixels it keeps.
 
     `monitor()` must run for as long as the worker is used.
     """
@@ -67,6 +69,7 @@ class PoolMember:
         self.name = str(client.base_url)
         self.models: tuple[WorkerInfo, ...] = ()
         self.load = 0
+        self.pictures = SentPictures()
         self._client = client
         self._health_checks = health_checks
         self._breaker_policy = breaker
@@ -244,6 +247,8 @@ class PoolMember:
             served = ",".join(f"{model.model}@{model.digest}" for model in models)
             log("worker changed", worker=self.name, serves=served or None)
         self.models = models
+        if models:
+            self.pictures.follow(models)
 
     def _record_call(self, breaker: Breaker, succeeded: bool | None) -> None:
         """Report the end of a call to the breaker that admitted it, and log where that opens or

@@ -23,6 +23,7 @@ from service.wire import ScoreCall, ScoreReply
 from tests.gateway.stand_in import (
     CALL,
     INFO,
+    SameCall,
     StandIn,
     ask,
     good,
@@ -183,12 +184,12 @@ async def test_calls_go_to_workers_of_the_wanted_digest_while_there_are_any() ->
     async with monitored(*(each.client for each in stand_ins)) as workers:
         for number in range(20):
             with workers.dispatches(Workload(INFO, b"%d" % number, 10, [10, 10])) as (dispatch,):
-                await dispatch.score(CALL, 20, soon())
+                await dispatch.score(SameCall(), 20, soon())
         assert [len(each.calls) for each in stand_ins] == [20, 0, 0]
         stand_ins[0].info = TWO
         await workers.members[0].probe()
         with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (dispatch,):
-            await dispatch.score(CALL, 20, soon())
+            await dispatch.score(SameCall(), 20, soon())
 
         assert sum(len(each.calls) for each in stand_ins) == 21
 
@@ -201,7 +202,7 @@ async def test_where_all_of_the_wanted_digest_fail_another_digest_is_better_than
     failing, newer = StandIn(fails), StandIn(good, TWO)
     async with monitored(failing.client, newer.client) as workers:
         with workers.dispatches(Workload(INFO, b"k", 10, [10, 10])) as (dispatch,):
-            await dispatch.score(CALL, 20, soon())
+            await dispatch.score(SameCall(), 20, soon())
     assert [len(each.calls) for each in (failing, newer)] == [1, 1]
 
 
@@ -217,7 +218,7 @@ async def test_what_failed_goes_to_the_next_in_the_keys_order_and_the_share_stay
     async with monitored(*(each.client for each in stand_ins)) as workers:
         with workers.dispatches(Workload(INFO, key, 10, [10, 10])) as (dispatch,):
             for _ in range(3):
-                await dispatch.score(CALL, 5, soon())
+                await dispatch.score(SameCall(), 5, soon())
             assert sorted(worker.load for worker in workers.members) == [0, 0, 0, 15]
         assert [worker.load for worker in workers.members] == [0, 0, 0, 0]
 
@@ -231,7 +232,7 @@ async def test_a_share_whose_worker_is_gone_before_its_call_moves_at_once() -> N
         with workers.dispatches(Workload(INFO, key_for(*clients), 10, [10, 10])) as (dispatch,):
             stand_ins[0].info = None
             await workers.members[0].probe()
-            await dispatch.score(CALL, 20, soon())
+            await dispatch.score(SameCall(), 20, soon())
 
     assert [len(each.calls) for each in stand_ins] == [0, 1]
 

@@ -6,6 +6,7 @@ later.
     |   |-- InvalidRequest          invalid_request
     |   |-- EmptyItem               empty_item
     |   |-- InvalidImage            invalid_image
+    |   |-- UnknownImage            unknown_image: a digest of no stored image
     |   |-- ImageTooLarge           image_too_large
     |   |-- ImageUrlDisabled        image_url_disabled
     |   |-- PairTooLong             pair_too_long
@@ -43,6 +44,8 @@ Loc = tuple[str | int, ...]
 
 MAX_PROBLEMS = 20
 """Problems that the body of an error lists."""
+MAX_UNKNOWN_IMAGES = 10_000
+"""Unknown images that the body of an error lists, so that a client sends all of them at once."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _SUBJECT = re.compile(
     r"(?:This|The image|An item) (?=(?:must|may|is|has|holds|needs|cannot|took|alone|and)\b)",
@@ -93,6 +96,7 @@ class RerankError(Exception):
     message: str
     retry: ClassVar[bool] = False
     """True if the answer has `Retry-After`: the same request may succeed later."""
+    max_problems: ClassVar[int] = MAX_PROBLEMS
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class RerankError(Exception):
 
     def listed(self) -> Sequence[Problem]:
         """The problems that the body lists."""
-        return self.problems[:MAX_PROBLEMS]
+        return self.problems[: self.max_problems]
 
     def at(self, loc: Loc) -> Self:
         """The same error with a location in the request."""
@@ -145,6 +149,14 @@ class EmptyItem(BadRequest):
 
 class InvalidImage(BadRequest):
     code, message = "invalid_image", "The image cannot be read: send PNG, JPEG or WebP."
+
+
+class UnknownImage(BadRequest):
+    code, message = (
+        "unknown_image",
+        "The image is not stored here: send it with PUT /v1/images, then ask again.",
+    )
+    max_problems = MAX_UNKNOWN_IMAGES
 
 
 class ImageTooLarge(BadRequest):

@@ -56,3 +56,6 @@ class Limits(BaseModel):
         le=200,
         description="Maximum ratio of an image's longer side to its shorter side.",
     )
+    max_put_images: int = Field(
+        256, ge=1, le=10_000, description="Maximum number of images in a PUT of /v1/images."
+    )

@@ -22,7 +22,7 @@ from service.gateway.admission.background import BackgroundQueue
 from service.gateway.admission.queue import AdmissionQueue, turns_of
 from service.gateway.admission.quotas import Quotas
 from service.gateway.cache.encoding import ScoreCodec
-from service.gateway.cache.redis_client import TlsFiles, export_readability, open_client
+from service.gateway.cache.opening import open_redis
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.circuit_breaker import RetryBudget
@@ -36,6 +36,9 @@ from service.gateway.fleet.dispatch import (
 )
 from service.gateway.fleet.member import BreakerPolicy, HealthCheckPolicy
 from service.gateway.fleet.pool import WorkerPool
+from service.gateway.images.endpoint import ImagesEndpoint
+from service.gateway.images.opening import open_images
+from service.gateway.images.store import ImageStore
 from service.gateway.info import TITLE
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.fetching import Fetcher
@@ -108,7 +111,8 @@ def create_gateway(
 
     authenticator = Authenticator(plain=_plain(settings.api_keys), file=settings.api_keys_file)
     pool = _worker_pool(settings, workers)
-    media = _media(settings, fetcher or _fetcher(settings))
+    images = open_images(settings, limits, secret)
+    media = _media(settings, fetcher, images)
     redis_tiers = _redis_tiers(settings, secret)
     cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *redis_tiers])
     reranker = Reranker(pool, media, cache, Scoring(media, pool), SingleFlight(), secret=secret)
@@ -120,9 +124,9 @@ def create_gateway(
         min_turns=lambda: pool.sum_ready(turns_of),
     )
     names = ModelNames(pool, settings.model_aliases)
-    endpoint, stream = _endpoints(settings, pool, names, admission, reranker)
+    endpoint, stream, put_images = _endpoints(settings, pool, names, admission, reranker, images)
 
-    lifespan = _lifespan(pool, media, authenticator, redis_tiers, beside or nullcontext())
+    lifespan = _lifespan(pool, media, authenticator, redis_tiers, images, beside or nullcontext())
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     app.include_router(
         gateway_routes(
@@ -132,6 +136,7 @@ def create_gateway(
             pool,
             names,
             limits,
+            images=put_images,
             metrics_public=settings.metrics_public,
             pages=[playground_page(), swagger_page()] if settings.pages else [],
         )
@@ -155,8 +160,9 @@ def _endpoints(
     names: ModelNames,
     admission: AdmissionQueue,
     reranker: Reranker,
-) -> tuple[RerankEndpoint, RerankStream]:
-    """The endpoints of single requests and of streams, which share quotas and memory."""
+    images: ImageStore | None,
+) -> tuple[RerankEndpoint, RerankStream, ImagesEndpoint]:
+    """The endpoints of single requests, streams and images, which share quotas and memory."""
     quotas = Quotas()
     body_budget = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
     reader = RequestReader(BodyParser(settings.limits()), names, settings.on_error)
@@ -182,7 +188,10 @@ def _endpoints(
         max_streams=settings.max_streams,
         cache_shared=settings.cache_shared,
     )
-    return endpoint, stream
+    put_images = ImagesEndpoint(
+        settings.limits(), images, quotas, body_budget, cache_shared=settings.cache_shared
+    )
+    return endpoint, stream, put_images
 
 
 def _lifespan(
@@ -190,13 +199,15 @@ def _lifespan(
     media: Media,
     authenticator: Authenticator,
     redis_tiers: Sequence[RedisTier],
+    images: ImageStore | None,
     beside: AbstractAsyncContextManager[Any],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The lifespan of the app: its background tasks run while the context lasts."""
+    storing = images.running() if images else nullcontext()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with beside, pool.monitored(), anyio.create_task_group() as background:
+        async with beside, storing, pool.monitored(), anyio.create_task_group() as background:
             background.start_soon(media.warm_up)
             background.start_soon(authenticator.monitor)
             for tier in redis_tiers:
@@ -236,37 +247,26 @@ def _worker_pool(
     )
 
 
-def _fetcher(settings: GatewaySettings) -> Fetcher | None:
-    """The fetcher of image URLs, if they are allowed."""
+def _media(settings: GatewaySettings, fetcher: Fetcher | None, images: ImageStore | None) -> Media:
+    """The reader of items, with the given fetcher of URLs or the one that the settings ask for."""
     rules = settings.fetch_rules()
-    return Fetcher(rules) if rules else None
-
-
-def _media(settings: GatewaySettings, fetcher: Fetcher | None) -> Media:
+    if fetcher is None and rules is not None:
+        fetcher = Fetcher(rules)
     return Media(
         settings.limits(),
         Decoders(decode_seconds=settings.image_decode_ms / 1000),
         fetcher,
+        images,
         request_seconds=settings.request_decode_ms / 1000,
     )
 
 
 def _redis_tiers(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
     """The cache tier that several gateways share, if Redis is configured."""
-    address = settings.redis_address()
-    if not address:
+    client = open_redis(settings, connections=settings.redis_connections)
+    if client is None:
         return []
 
-    tls = TlsFiles(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
-    export_readability(tls, settings.redis_password_file)
-    client = open_client(
-        address,
-        password=_plain(settings.redis_password) or None,
-        password_file=settings.redis_password_file,
-        sentinel_password=_plain(settings.redis_sentinel_password) or None,
-        tls=tls,
-        connections=settings.redis_connections,
-    )
     tier = RedisTier(
         client,
         ScoreCodec(secret),

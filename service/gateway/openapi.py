@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
+from service.gateway.images.endpoint import IMAGE_TYPES, MULTIPART
 
 OPENAPI_PATH = "/openapi.json"
 _PATHS_WITHOUT_KEY = ("/health/live", "/health/ready")
@@ -74,6 +75,21 @@ def stream_bodies(media_type: str) -> dict[str, Any]:
     request = {"required": True, "content": {media_type: {"schema": lines, "examples": example}}}
     answer = {"description": "An answer or an error a line", "content": {media_type: {}}}
     return {"requestBody": request, "responses": {"200": answer}}
+
+
+def image_bodies() -> dict[str, Any]:
+    """The request body of images: one, or several parts."""
+    binary = {"type": "string", "format": "binary"}
+    one = {media_type: {"schema": binary} for media_type in IMAGE_TYPES}
+    images = {"type": "array", "items": binary}
+    many = {"schema": {"type": "object", "properties": {"images": images}}}
+    return {"requestBody": {"required": True, "content": {**one, MULTIPART: many}}}
+
+
+def json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """The request body of a route that parses JSON itself."""
+    content = {"application/json": {"schema": kind.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def answer_like(example: dict[str, object]) -> dict[int | str, dict[str, Any]]:

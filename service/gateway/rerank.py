@@ -22,9 +22,10 @@ from service.gateway.domain import Documents, PairOutcome, RerankQuery, RerankRe
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.media.content import Content
 from service.gateway.media.reader import Media
+from service.gateway.media.references import StoredImages
 from service.gateway.modalities import expect_readable
 from service.gateway.ordering import ordered, raise_first
-from service.gateway.parsing.items import RequestContents
+from service.gateway.parsing.items import RequestContents, expect_known_images
 from service.gateway.query_groups import QUERIES_AT_ONCE, QueryGroup, is_of_query, score_groups
 from service.gateway.resolved_request import ResolvedRequest
 from service.gateway.scoring import UNBOUNDED, Scoring, Turns
@@ -74,7 +75,8 @@ class Reranker:
         model = self._pool.model(query.model)
         # while the request waited, the model may have been replaced by one that reads text only
         query = expect_readable(query, model)
-        contents = await self._resolve(query, deadline)
+        stored = self._media.stored(scope)
+        contents = await self._resolve(query, deadline, stored)
         request = ResolvedRequest(
             query,
             contents.queries,
@@ -83,6 +85,7 @@ class Reranker:
             deadline,
             self._cache_salt(scope),
             turns,
+            stored,
         )
 
         try:
@@ -112,10 +115,13 @@ class Reranker:
         served = structs.replace(model, digest=digest)
         return ordered(served, request, keys, known, scored)
 
-    async def _resolve(self, query: RerankQuery, deadline: float) -> RequestContents:
-        """Fetch the images at URLs, and read the contents of queries and documents."""
+    async def _resolve(
+        self, query: RerankQuery, deadline: float, stored: StoredImages | None
+    ) -> RequestContents:
+        """Fetch stored images and those at URLs, and read the contents of queries and documents."""
         with stage("media"):
-            fetched = await self._media.fetch(query.items(), deadline)
+            fetched = await self._media.fetch(query.items(), deadline, stored)
+            expect_known_images(query, fetched)
             contents = RequestContents(self._media, query, fetched)
             await contents.read(deadline)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from service.errors import RerankError
 from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, identity
+from service.gateway.media.references import StoredImages
 from service.gateway.modalities import expect_readable
 from service.gateway.scoring import Turns
 from service.wire import WorkerInfo
@@ -33,6 +34,8 @@ class ResolvedRequest:
     deadline: float
     cache_salt: str
     turns: Turns
+    stored: StoredImages | None = None
+    """Kept for as long as the request is: the stored images in `documents` count as in use."""
 
     def by_query(self) -> list[tuple[Content, dict[int, Content]]]:
         """The distinct queries, each with its documents by index."""

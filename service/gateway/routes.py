@@ -16,13 +16,21 @@ from service.gateway.admission.authentication import Authenticator, caller_of
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.fleet.pool import WorkerPool
+from service.gateway.images.endpoint import IMAGES_PATH, MISSING_PATH, ImagesEndpoint
 from service.gateway.info import EXAMPLE, model_entry, model_info
 from service.gateway.model_names import ModelNames
-from service.gateway.openapi import OPENAPI_PATH, answer_like, stream_bodies
+from service.gateway.openapi import (
+    OPENAPI_PATH,
+    answer_like,
+    image_bodies,
+    json_body,
+    stream_bodies,
+)
 from service.gateway.probes import add_probes
 from service.gateway.rerank_endpoint import RerankEndpoint
 from service.gateway.stream.endpoint import STREAM_PATH, RerankStream
 from service.gateway.stream.response import MEDIA_TYPE
+from service.image_api import MissingImagesAnswer, MissingImagesRequest, PutImagesAnswer
 from service.limits import Limits
 from service.observability.exposition import metrics_page
 from service.web.error_response import set_error_writer
@@ -42,6 +50,7 @@ def gateway_routes(
     names: ModelNames,
     limits: Limits,
     *,
+    images: ImagesEndpoint,
     metrics_public: bool = False,
     pages: Sequence[StaticPage] = (),
 ) -> APIRouter:
@@ -57,6 +66,7 @@ def gateway_routes(
 
     guarded = APIRouter(dependencies=requires_key)
     _add_stream(guarded, stream)
+    _add_images(guarded, images)
     _add_models(guarded, pool, names)
     _add_info(guarded, pool, limits)
 
@@ -131,6 +141,36 @@ def _add_stream(router: APIRouter, stream: RerankStream) -> None:
         `results` or an error of its own.
         """
         return await stream.serve(request)
+
+
+def _add_images(router: APIRouter, images: ImagesEndpoint) -> None:
+    @router.put(
+        IMAGES_PATH,
+        tags=["images"],
+        responses=_ERRORS,
+        response_model=PutImagesAnswer,
+        openapi_extra=image_bodies(),
+        summary="Store images",
+    )
+    async def put(request: Request) -> Response:
+        """Store one image, which is the body, or many of a multipart body, whatever their names.
+
+        Requests may then refer to each by its `digest`. A bad image of many is an entry with a
+        `code`, and the others are stored.
+        """
+        return await images.put(request)
+
+    @router.post(
+        MISSING_PATH,
+        tags=["images"],
+        responses=_ERRORS,
+        response_model=MissingImagesAnswer,
+        openapi_extra=json_body(MissingImagesRequest),
+        summary="Images that are not stored",
+    )
+    async def missing(request: Request) -> Response:
+        """The digests among those sent that requests cannot refer to yet."""
+        return await images.missing(request)
 
 
 def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:

@@ -10,8 +10,8 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.gateway.cache.settings import CacheSettings
 from service.gateway.fleet.discovery import dns_name
+from service.gateway.images.settings import ImageStoreSettings
 from service.gateway.media.fetching import FetchRules
 from service.gateway.media.urls import is_host_rule
 from service.gateway.stream.bounds import StreamBounds
@@ -23,7 +23,12 @@ MAX_MODEL_NAME = 256
 
 
 class GatewaySettings(
-    Limits, CacheSettings, ServerSettings, BrowserSettings, TracingSettings, BaseSettings
+    Limits,
+    ImageStoreSettings,
+    ServerSettings,
+    BrowserSettings,
+    TracingSettings,
+    BaseSettings,
 ):
     """All settings of the gateway, the limits of a request among them."""
 
@@ -180,8 +185,8 @@ class GatewaySettings(
     cache_shared: bool = Field(
         False,
         description=(
-            "Share cached scores between tenants; a tenant can then tell that another asked "
-            "the same."
+            "Share cached scores and stored images between tenants; a tenant can then tell that "
+            "another asked the same, or put the same image."
         ),
     )
 

@@ -101,6 +101,7 @@ SHED = counter(
         "deadline",
         "worker_full",
         "streams",
+        "stored_images",
     ),
 )
 STREAMS = gauge("rerank_streams", "Open streams of /v1/rerank/stream.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from service.errors import (
     InvalidRequest,
     RerankError,
 )
+from service.gateway.media.encoded_image import EncodedImage
 from service.gateway.media.urls import HTTPS_PORT, Target, is_public, read_url
 from service.observability.metrics import IMAGE_FETCHES
 from service.observability.request_context import stage
@@ -49,8 +50,8 @@ _HEADERS = (
     (b"User-Agent", b"gmr-rerank"),
 )
 
-Fetched = dict[str, bytes | RerankError]
-"""The bytes at each URL, or the error of its fetch."""
+Fetched = Mapping[str, bytes | EncodedImage | RerankError]
+"""The bytes at each URL and the image of each reference of a request, or the error instead."""
 Resolve = Callable[[str], Iterable[str]]
 """Resolves a host name to its addresses; it blocks, and raises `OSError`."""
 
@@ -95,7 +96,7 @@ class Fetcher:
         # threads of its own, so that a name server that does not reply blocks no other lookup
         self._lookups = ThreadPoolExecutor(rules.at_once, thread_name_prefix="names")
 
-    async def fetch(self, urls: Collection[str], deadline: float) -> Fetched:
+    async def fetch(self, urls: Collection[str], deadline: float) -> dict[str, bytes | RerankError]:
         """The bytes at each of a request's URLs, fetched before `deadline` (event loop time).
 
         Raises `InvalidRequest` where there are too many URLs.

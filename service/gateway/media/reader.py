@@ -1,15 +1,14 @@
 """Items to contents: texts checked, images identified, and, for pairs without a score, decoded.
 
-No other module of the gateway opens an image. It depends on the limits of a request, and on a model
-only by its rule for resizing. Invariant: an image is opened only as PNG, JPEG or WebP; its size is
-read from the header before anything is decoded; nothing is inflated or decoded outside of the
-decoders' child processes; an image from a URL is the bytes that were fetched, once.
+No other package of the gateway opens an image. It depends on the limits of a request, and on a
+model only by its rule for resizing. Invariant: an image is opened only as PNG, JPEG or WebP; its
+size is read from the header before anything is decoded; nothing is inflated or decoded outside of
+the decoders' child processes; an image from a URL or a store is the bytes that were fetched, once.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 
 from service.api import Item, ItemPart
 from service.errors import (
@@ -19,12 +18,14 @@ from service.errors import (
     InvalidRequest,
     Loc,
     RerankError,
+    UnknownImage,
 )
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_picture, is_data_url
 from service.gateway.media.decoders import REQUEST_CPU_SECONDS, DecodeBudget, Decoders
+from service.gateway.media.encoded_image import EncodedImage, checked_image
 from service.gateway.media.fetching import Fetched, Fetcher
-from service.gateway.media.headers import Header, read_header
+from service.gateway.media.references import ImageStore, StoredImages, digest_of, is_reference
 from service.limits import Limits
 from service.observability.request_context import stage
 from service.wire import ImageRule, Pixels
@@ -33,7 +34,7 @@ from service.wire import ImageRule, Pixels
 class Media:
     """Reads items within `limits` and decodes their images in child processes.
 
-    Without a `fetcher`, image URLs are refused.
+    Without a `fetcher`, image URLs are refused; without `images`, no reference is known.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Media:
         limits: Limits,
         decoders: Decoders,
         fetcher: Fetcher | None = None,
+        images: ImageStore | None = None,
         *,
         request_seconds: float = REQUEST_CPU_SECONDS,
     ) -> None:
         self.limits = limits
         self._fetcher = fetcher
+        self._images = images
         self._decoders = decoders
         self._request_seconds = request_seconds
 
@@ -53,22 +56,38 @@ class Media:
         """The budget of a new request: its images share a bounded number of CPU seconds."""
         return DecodeBudget(scope, self._request_seconds)
 
-    async def fetch(self, items: Iterable[Item], deadline: float) -> Fetched:
-        """Fetch the image URLs of a request's items, each once, before `deadline` (event loop
-        time).
+    def stored(self, scope: str) -> StoredImages | None:
+        """The stored images of a scope, for one request, which refers to this as long as it needs
+        them; None where none are stored."""
+        return self._images.opened(scope) if self._images else None
 
-        The result is empty where URLs are refused.
+    async def fetch(
+        self, items: Iterable[Item], deadline: float, stored: StoredImages | None = None
+    ) -> Fetched:
+        """Fetch the images at URLs and the `stored` ones that a request's items refer to, each
+        once, before `deadline` (event loop time).
+
+        The result has no URL where URLs are refused.
         """
-        if self._fetcher is None:
-            return {}
-
         urls: set[str] = set()
+        references: set[str] = set()
         for item in items:
-            urls.update(filter(_is_url, item.images()))
-        return await self._fetcher.fetch(urls, deadline) if urls else {}
+            if item.image is None and item.content is None:
+                continue  # nearly every item is a text
+            images = item.images()
+            urls.update(filter(_is_url, images))
+            references.update(filter(is_reference, images))
+
+        found: Fetched = {}
+        if references:
+            found = await _load(references, stored, deadline)
+        if urls and self._fetcher:
+            found = {**found, **await self._fetcher.fetch(urls, deadline)}
+        return found
 
     def resolve(self, item: Item, loc: Loc, fetched: Fetched | None = None) -> Content:
-        """Check an item and identify its images, those at URLs from what was `fetched`.
+        """Check an item and identify its images, those at URLs and stored ones from what was
+        `fetched`.
 
         Raises a `RerankError` that names the location. It blocks: call it in a thread.
         """
@@ -118,15 +137,24 @@ class Media:
         """Take an image's bytes and check its header; errors name its location."""
         loc = (*at, *part.loc)
         try:
-            if _is_url(part.image):
-                data = _fetched_from(part.image, loc, fetched)
-            else:
-                data = self._from_base64(part.image)
-            header = read_header(data)
-            self._check_size(header)
+            image = self._image(part.image, loc, fetched)
         except RerankError as error:
             raise error.at(loc) from None
-        return Picture(data, hashlib.sha256(data).digest(), loc, header.size, header.passes)
+        header = image.header
+        return Picture(image.data, image.digest, loc, header.size, header.passes)
+
+    def _image(self, source: str, loc: Loc, fetched: Fetched) -> EncodedImage:
+        """The checked image of a source; it was checked before where it was stored."""
+        if is_reference(source):
+            found = fetched.get(source, UnknownImage())
+        elif _is_url(source):
+            found = fetched.get(source, ImageUrlDisabled())
+        else:
+            found = self._from_base64(source)
+
+        if isinstance(found, RerankError):
+            raise found.at(loc)  # a copy: one object, raised for several items, piles up tracebacks
+        return checked_image(found, self.limits) if isinstance(found, bytes) else found
 
     def _from_base64(self, source: str) -> bytes:
         encoded = base64_of(source)
@@ -142,27 +170,24 @@ class Media:
         except NotBase64:
             raise InvalidImage("The image is not valid base64.") from None
 
-    def _check_size(self, header: Header) -> None:
-        limits = self.limits
-        shorter, longer = sorted(header.size)
-        if shorter * longer > limits.max_image_pixels:
-            raise ImageTooLarge(f"The image has more than {limits.max_image_pixels} pixels.")
-        if shorter < limits.min_image_side:
-            message = f"The image's sides must be at least {limits.min_image_side} pixels."
-            raise InvalidImage(message)
-        if longer > limits.max_image_aspect * shorter:
-            message = (
-                f"The image's sides must not differ more than {limits.max_image_aspect} times."
-            )
-            raise InvalidImage(message)
+
+async def _load(
+    references: Collection[str], stored: StoredImages | None, deadline: float
+) -> Fetched:
+    """The stored image of each reference, or its error."""
+    found: dict[str, bytes | EncodedImage | RerankError] = {}
+    digests: dict[str, bytes] = {}
+    for reference in references:
+        try:
+            digests[reference] = digest_of(reference)
+        except InvalidImage as error:
+            found[reference] = error.with_traceback(None)
+
+    known = await stored.load(set(digests.values()), deadline) if stored else {}
+    for reference, digest in digests.items():
+        found[reference] = known.get(digest, UnknownImage())
+    return found
 
 
 def _is_url(source: str) -> bool:
     return source[:64].lstrip()[:6].lower().startswith(("http:", "https:"))
-
-
-def _fetched_from(url: str, loc: Loc, fetched: Mapping[str, bytes | RerankError]) -> bytes:
-    data = fetched.get(url, ImageUrlDisabled())
-    if isinstance(data, RerankError):
-        raise data.at(loc)  # a copy: raising one object for several items would pile up tracebacks
-    return data

@@ -15,7 +15,14 @@ from collections.abc import Iterator
 import anyio.to_thread
 
 from service.api import Item
-from service.errors import DeadlineExceeded, ImageTooLarge, Loc, RerankError
+from service.errors import (
+    DeadlineExceeded,
+    ImageTooLarge,
+    Loc,
+    Problem,
+    RerankError,
+    UnknownImage,
+)
 from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.fetching import Fetched
@@ -105,3 +112,39 @@ class RequestContents:
         self._pixels_left -= pixels
         self._seen.update(new)
         return content
+
+
+def expect_known_images(query: RerankQuery, fetched: Fetched) -> None:
+    """Raise `UnknownImage` with every unknown image of a request, so that a client can send all of
+    them at once.
+
+    A query that skips errors has an entry for each such document instead, unless the image is that
+    of the query for all documents.
+    """
+    unknown = {source for source, found in fetched.items() if isinstance(found, UnknownImage)}
+    if not unknown:
+        return
+
+    problems: list[Problem] = []
+    for loc, item in _located(query):
+        for part in item.parts():
+            if part.image in unknown:
+                problems.append(Problem((*loc, *part.loc), UnknownImage.message))
+
+    of_all = problems[0].loc[0] == "query"
+    if of_all or not query.skip_errors:
+        raise UnknownImage(problems=problems)
+
+
+def _located(query: RerankQuery) -> Iterator[tuple[Loc, Item]]:
+    """The items of a request that could be read, with their locations, queries first."""
+    if isinstance(query.query, Item):
+        yield ("query",), query.query
+    else:
+        for index, own_query in enumerate(query.query):
+            if isinstance(own_query, Item):
+                yield ("queries", index), own_query
+
+    for index, document in enumerate(query.documents):
+        if isinstance(document, Item):
+            yield ("documents", index), document

@@ -1,0 +1,29 @@
+"""Opens the Redis that the settings describe.
+
+The module depends on settings alone, on no tier. Invariant: every client of a gateway has the same
+address, credentials and TLS, and connections of its own.
+"""
+
+from __future__ import annotations
+
+from service.gateway.cache.redis_client import Client, TlsFiles, export_readability, open_client
+from service.gateway.cache.settings import CacheSettings
+
+
+def open_redis(settings: CacheSettings, *, connections: int) -> Client | None:
+    """A client with up to `connections` to each node; None where no Redis is configured."""
+    address = settings.redis_address()
+    if not address:
+        return None
+
+    tls = TlsFiles(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+    export_readability(tls, settings.redis_password_file)
+    password, for_sentinels = settings.redis_password, settings.redis_sentinel_password
+    return open_client(
+        address,
+        password=(password.get_secret_value() if password else None) or None,
+        password_file=settings.redis_password_file,
+        sentinel_password=(for_sentinels.get_secret_value() if for_sentinels else None) or None,
+        tls=tls,
+        connections=connections,
+    )

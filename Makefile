@@ -13,7 +13,7 @@ CLIENTS := .venv-clients
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-vllm.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny chart secrets tools deploy-tools clients packages
+.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny tiny-d chart secrets tools deploy-tools clients packages
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ soak: $(VENV)/dev.stamp ## Look at memory over 100,000 requests, then at faults 
 
 tiny: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny again from nothing: a base, then train, publish, promote (hours)
 	@$(BIN)/python -m model_store.recipes.tiny build/gmr-tiny model_store/checkpoints/gmr-tiny --python-vllm $(VLLM)/bin/python
+
+tiny-d: $(VENV)/dev.stamp $(VLLM)/stamp ## Make gmr-tiny-d again, whose prompt begins with the document, from gmr-tiny (hours)
+	@$(BIN)/python -m model_store.recipes.tiny.document_first build/gmr-tiny-d model_store/checkpoints/gmr-tiny-d --python-vllm $(VLLM)/bin/python
 
 chart: $(VENV)/dev.stamp ## Write the chart's schema and tables from its values and the settings
 	@$(BIN)/python deploy/helm/generate.py

@@ -82,7 +82,7 @@ def test_variants_are_told_apart_by_their_names_and_their_settings_are_valid() -
 
 def test_groups_are_chosen_by_name_and_an_unknown_one_is_refused() -> None:
     assert [comparison.name for comparison in chosen("weights, w-d")] == ["w-d", "weights"]
-    assert len(chosen(None)) == len(COMPARISONS) == 8
+    assert len(chosen(None)) == len(COMPARISONS) == 9
     with pytest.raises(TrainingError, match="no comparison 'weigths'; did you mean weights"):
         chosen("w-d,weigths")
     with pytest.raises(TrainingError, match="there are w-d, curves, "):
@@ -208,6 +208,25 @@ def test_what_was_run_in_part_is_shown_in_part() -> None:
     assert "| SFT, random rows, learnt | 70.00 | 70.0 | 56.75 |" in page
     assert "| CL: random rows instead | not run | +1.32 |  |  |  |" in page
     assert "| SFT: random rows instead | -10.00 | -1.34 |  | T-T -10.0 | -10.00 |" in page
+
+
+def test_plans_on_other_bases_stand_beside_the_first(tmp_path: Path) -> None:
+    publish(summary({Variant(): [80.0], Variant("cl"): [70.0]}), tmp_path)
+    orders = {Variant(template="code"): [80.0, 82.0], Variant(template="document-first"): [79, 82]}
+    other = summary(orders).model_copy(update={"facts": {"base": "both-orders"}})
+    for _ in range(2):  # the second time in place of the first
+        page = publish(other, tmp_path, beside=True).read_text()
+
+    head, section = page.split("## The document first (not the paper's)")
+    assert "| base | small |" in head
+    assert "| base | both-orders |" in section
+    assert "| document first | 80.50 ± 19.06 | 79.0, 82.0 | - |" in section
+    assert "| document first instead | -0.50 ± 6.35 | - | not told apart |" in section
+    assert "| T-T | 81.0 | 80.5 | -0.50 ± 6.35 |" in section
+    assert "the document first" not in section.split("**Not run here:**")[1]
+    assert len(read(tmp_path / SUMMARY, Summary).beside) == 1
+    with pytest.raises(TrainingError, match=r"ablations.json: it cannot be read"):
+        publish(other, tmp_path / "nowhere", beside=True)
 
 
 def test_nothing_run_is_a_page_that_says_so() -> None:

@@ -19,8 +19,9 @@ from pydantic import SecretStr
 
 from service.gateway.admission.authentication import Authenticator
 from service.gateway.admission.background import BackgroundQueue
-from service.gateway.admission.queue import AdmissionQueue, turns_of
+from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas
+from service.gateway.admission.worker_turns import turns_of
 from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.opening import open_redis
 from service.gateway.cache.redis_tier import RedisTier

@@ -28,8 +28,9 @@ from service.gateway.ordering import ordered, raise_first
 from service.gateway.parsing.items import RequestContents, expect_known_images
 from service.gateway.query_groups import QUERIES_AT_ONCE, QueryGroup, is_of_query, score_groups
 from service.gateway.resolved_request import ResolvedRequest
-from service.gateway.scoring import UNBOUNDED, Scoring, Turns
+from service.gateway.scoring import Scoring
 from service.gateway.single_flight import FlightResult, Score, SingleFlight
+from service.gateway.turns import UNBOUNDED, Turns
 from service.observability.request_context import stage
 from service.wire import Scored, WorkerInfo
 
@@ -56,6 +57,10 @@ class Reranker:
         self._scoring = scoring
         self._single_flight = single_flight
         self._secret = secret
+
+    def expected_part(self, model: WorkerInfo, scope: str) -> float:
+        """The part of a request's cost that is expected to be computed, for a scope (tenant)."""
+        return self._scoring.expected_part(model, scope)
 
     async def rerank(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio.to_thread
 from fastapi import Request, Response
@@ -168,8 +169,9 @@ class RerankEndpoint:
     ) -> RerankResult:
         """Wait for admission by the request's estimated cost, and rerank."""
         cost = await anyio.to_thread.run_sync(request_cost, query, model)
+        expected_part = partial(self._reranker.expected_part, model, caller.scope)
 
-        async with self._admission.admit(cost, deadline, caller.scope) as admitted:
+        async with self._admission.admit(cost, deadline, caller.scope, expected_part) as admitted:
             scope = "" if self._cache_shared else caller.scope
             result = await self._reranker.rerank(query, deadline, scope=scope, turns=admitted)
 

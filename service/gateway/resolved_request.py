@@ -15,7 +15,7 @@ from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, identity
 from service.gateway.media.references import StoredImages
 from service.gateway.modalities import expect_readable
-from service.gateway.scoring import Turns
+from service.gateway.turns import Turns
 from service.wire import WorkerInfo
 
 

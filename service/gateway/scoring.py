@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Protocol
 
 from service.errors import DeadlineExceeded
+from service.gateway.admission.admitted import Work
+from service.gateway.admission.computed_parts import ComputedParts
 from service.gateway.chunk_call import ChunkCall, bytes_to_send
 from service.gateway.chunks import (
     Chunks,
@@ -38,6 +38,8 @@ from service.gateway.media.content import Picture
 from service.gateway.media.decoders import DecodeBudget
 from service.gateway.media.reader import Media
 from service.gateway.score_calls import expect_room_for_documents
+from service.gateway.turns import UNBOUNDED, Turns
+from service.wire import Scored, ScoreReply, WorkerInfo
 
 PIXEL_BYTES = 64 * 2**20
 """Bytes of pixels that a request holds at most, those of its query and of a single document apart.
@@ -55,47 +57,19 @@ ANSWERS_A_CHUNK = 8
 """Documents that a chunk may have at least where a model writes its scores."""
 
 
-class Turns(Protocol):
-    """A request's permission to work: each chunk waits for a turn, whose cost should be at most
-    `slice_cost`, or `prefixes_a_slice` times that of its prefix where that is more, and that of
-    some answers beside it where the model writes its scores.
-
-    Background work is what no request waits for.
-    """
-
-    @property
-    def scope(self) -> str: ...
-    @property
-    def is_background(self) -> bool: ...
-    @property
-    def prefixes_a_slice(self) -> int: ...
-    @property
-    def slice_cost(self) -> int: ...
-    def turn(self, cost: int) -> AbstractAsyncContextManager[None]: ...
-
-
-class _Unbounded:
-    """Turns that are granted at once."""
-
-    scope = ""
-    is_background = False
-    prefixes_a_slice = 1
-    slice_cost = 2**62
-
-    def turn(self, cost: int) -> AbstractAsyncContextManager[None]:
-        return nullcontext()
-
-
-UNBOUNDED = _Unbounded()
-
-
 class Scoring:
-    """Scores documents on the workers of a pool, with at most `pixel_bytes` of pixels a request."""
+    """Scores documents on the workers of a pool, with at most `pixel_bytes` of pixels a request,
+    and learns from the replies what is computed of them."""
 
     def __init__(self, media: Media, pool: WorkerPool, *, pixel_bytes: int = PIXEL_BYTES) -> None:
         self._media = media
         self._pool = pool
         self._pixel_bytes = pixel_bytes
+        self._computed_parts = ComputedParts()
+
+    def expected_part(self, model: WorkerInfo, scope: str) -> float:
+        """The part of a cost that is expected to be computed, for a scope (tenant)."""
+        return self._computed_parts.expected(model, scope)
 
     async def score(
         self,
@@ -121,6 +95,7 @@ class Scoring:
 
         job = _Job(
             self._media,
+            self._computed_parts,
             context,
             documents,
             deadline=deadline,
@@ -139,6 +114,7 @@ class _Job:
     def __init__(
         self,
         media: Media,
+        computed_parts: ComputedParts,
         context: ScoringContext,
         documents: Documents,
         *,
@@ -148,6 +124,7 @@ class _Job:
         pixel_bytes: int,
     ) -> None:
         self._media = media
+        self._computed_parts = computed_parts
         self._context = context
         self._documents = documents
         self._deadline = deadline
@@ -167,8 +144,10 @@ class _Job:
         )
         self._tokens: dict[bytes, int] = {}
         self._costs: dict[bytes, int] = {}
+        part = turns.expected_part()
         for key, content in documents.items():
-            self._tokens[key] = each_tokens + suffix_tokens(content, model)
+            tokens = each_tokens + suffix_tokens(content, model)
+            self._tokens[key] = max(1, int(tokens * part))
             self._costs[key] = each_cost + document_cost(content, model)
 
         shared_bytes = pixel_bytes // SHARED_PART
@@ -231,16 +210,18 @@ class _Job:
             self._query_cost = 0
             size = pixels_in(chunk, sent_bytes)
 
-            async with self._pixels.hold(size) as held, turns.turn(cost):
+            async with self._pixels.hold(size) as held, turns.turn(cost) as work:
                 tokens = sum(self._tokens[key] for key in chunk)
                 call = ChunkCall(self._context, chunk, self._decode, held)
-                lacking = await self._score(dispatch, call, tokens)
+                lacking = await self._score(dispatch, call, tokens, work)
                 if lacking:
                     # the worker has dropped their pictures, or has restarted
                     call = ChunkCall(self._context, lacking, self._decode, held, whole=True)
-                    await self._score(dispatch, call, 0)
+                    await self._score(dispatch, call, 0, Work())
 
-    async def _score(self, dispatch: ShareDispatch, call: ChunkCall, tokens: int) -> Documents:
+    async def _score(
+        self, dispatch: ShareDispatch, call: ChunkCall, tokens: int, work: Work
+    ) -> Documents:
         """Score a chunk's readable documents with one call; returns those whose pictures the worker
         lacked."""
         try:
@@ -250,11 +231,21 @@ class _Job:
 
         lacking: Documents = {}
         if reply is not None:
+            work.computed = self._computed_part(reply)
             self.digests.add(reply.digest)
             expect_room_for_documents(self._context.model, reply)
             lacking = call.read(reply)
         self.outcomes |= call.outcomes
         return lacking
+
+    def _computed_part(self, reply: ScoreReply) -> float:
+        """The part of a reply's prompts that was computed, which further requests learn from."""
+        prompts = reused = 0
+        for pair in reply.pairs:
+            if isinstance(pair, Scored):
+                prompts += pair.prompt_tokens
+                reused += pair.reused_tokens
+        return self._computed_parts.add(self._context.model, self._turns.scope, prompts, reused)
 
     async def _decode(self, pictures: Sequence[Picture]) -> Images:
         """The pixels of some pictures, by digest."""

@@ -8,14 +8,20 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+
+from msgspec import structs
 
 from service.errors import DeadlineExceeded, Overloaded
 from service.gateway.admission.admitted import Admitted
+from service.gateway.admission.computed_parts import ComputedParts
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.scoring import CHUNKS_AT_ONCE
+from tests.gateway.stand_in import INFO
 
 STEP = 0.01
 Costs = Callable[[random.Random], int]
+DOCUMENT_FIRST = structs.replace(INFO, cacheable_side="document")
 
 
 class Shared:
@@ -27,6 +33,10 @@ class Shared:
         self.workers_in_all = 1
         self.jobs: dict[object, float] = {}
         self.changed = asyncio.Event()
+
+    def seconds_left(self) -> float:
+        """The time that the work inside takes."""
+        return sum(self.jobs.values()) / self.rate
 
     async def serve(self, cost: int) -> None:
         begun = asyncio.get_running_loop().time()
@@ -82,16 +92,24 @@ class Simulation:
     seen: list[Seen] = field(default_factory=list)
     capacities: list[float] = field(default_factory=list)
     patience: float = 60.0
+    parts: ComputedParts = field(default_factory=ComputedParts)
 
-    async def visit(self, cost: int, scope: str = "", computed: float = 1.0) -> Seen:
+    async def visit(
+        self, cost: int, scope: str = "", computed: float = 1.0, reused: float = 0.0
+    ) -> Seen:
+        """Send one request: a part of its cost is `computed` and not cached, and a part of that is
+        `reused` by the server."""
         now = asyncio.get_running_loop().time
         seen = Seen(cost, scope, now())
         self.seen.append(seen)
         try:
             self.admission.expect_room(scope)
-            async with self.admission.admit(cost, now() + self.patience, scope) as admitted:
+            expected = partial(self.parts.expected, DOCUMENT_FIRST, scope)
+            async with self.admission.admit(
+                cost, now() + self.patience, scope, expected
+            ) as admitted:
                 seen.admitted = now()
-                await self._serve(admitted, max(1, int(cost * computed)))
+                await self._serve(admitted, max(1, int(cost * computed)), reused)
                 admitted.computed = computed
             seen.done = now()
             self.capacities.append(self.admission.capacity())
@@ -99,13 +117,16 @@ class Simulation:
             seen.refused, seen.retry_after = now(), error.retry_after
         return seen
 
-    async def _serve(self, admitted: Admitted, work: int) -> None:
+    async def _serve(self, admitted: Admitted, work: int, reused: float) -> None:
         """Do a request's work in slices, four at a time for each worker, as `Scoring` does."""
 
         async def take(pieces: Iterator[int]) -> None:
             for cost in pieces:
-                async with admitted.turn(cost):
-                    await self.server.serve(cost)
+                async with admitted.turn(cost) as done:
+                    await self.server.serve(max(1, round(cost * (1 - reused))))
+                    done.computed = self.parts.add(
+                        DOCUMENT_FIRST, admitted.scope, cost, int(cost * reused)
+                    )
 
         def slices() -> Iterator[int]:
             left = work
@@ -119,14 +140,15 @@ class Simulation:
                 group.create_task(take(pieces))
 
     async def flood(
-        self, costs: Costs, gap: float, seconds: float, scope: str = "", computed: float = 1.0
+        self, costs: Costs, gap: float, seconds: float, scope: str = "", **parts: float
     ) -> None:
-        """Send requests with `gap` seconds between them on average, however they end."""
+        """Send requests with `gap` seconds between them on average, however they end; `parts` of
+        their costs are computed or reused."""
         dice = random.Random(scope or "flood")
         until = asyncio.get_running_loop().time() + seconds
         async with asyncio.TaskGroup() as group:
             while asyncio.get_running_loop().time() < until:
-                group.create_task(self.visit(costs(dice), scope, computed))
+                group.create_task(self.visit(costs(dice), scope, **parts))
                 await asyncio.sleep(dice.expovariate(1 / gap))
 
     async def besiege(self, callers: int, costs: Costs, seconds: float, scope: str = "") -> None:

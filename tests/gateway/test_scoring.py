@@ -15,7 +15,8 @@ from msgspec import structs
 from starlette.responses import Response
 
 from service.errors import DeadlineExceeded, InvalidImage, Loc, NoWorker, RerankError, WorkerFailed
-from service.gateway.admission.queue import TURNS_A_WORKER, TURNS_A_WRITING_WORKER, turns_of
+from service.gateway.admission.admitted import Work
+from service.gateway.admission.worker_turns import TURNS_A_WORKER, TURNS_A_WRITING_WORKER, turns_of
 from service.gateway.chunks import FIRST_CHUNK_BYTES
 from service.gateway.costs import pixel_bytes
 from service.gateway.domain import PairOutcome, ScoringContext
@@ -560,9 +561,12 @@ class SmallSlices:
     def __init__(self) -> None:
         self.costs: list[int] = []
 
-    def turn(self, cost: int) -> AbstractAsyncContextManager[None]:
+    def expected_part(self) -> float:
+        return 1.0
+
+    def turn(self, cost: int) -> AbstractAsyncContextManager[Work]:
         self.costs.append(cost)
-        return nullcontext()
+        return nullcontext(Work())
 
 
 async def test_answers_that_take_long_are_written_side_by_side() -> None:

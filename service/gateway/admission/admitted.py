@@ -9,10 +9,13 @@ however the request ends.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from service.gateway.admission.computed_parts import ExpectedPart, everything, expected_cost
 from service.gateway.admission.fair_queue import Kind, Turn
 
 
@@ -78,30 +81,43 @@ class Gate(Protocol):
     """Grants turns and takes them back."""
 
     def slice_cost(self) -> int: ...
-    async def next_turn(self, scope: str, cost: int) -> Turn: ...
+    async def next_turn(self, scope: str, price: Callable[[], int]) -> Turn: ...
     def resize(self, turn: Turn, cost: int) -> None: ...
     def leave(self, turn: Turn, computed: float | None) -> None: ...
     def add_cached(self, cost: int) -> None: ...
 
 
+@dataclass(slots=True)
+class Work:
+    """The work of a turn. Set `computed` to the computed part of its cost (0..1) once it is known;
+    the rest was reused."""
+
+    computed: float = 1.0
+
+
 class Admitted:
     """A request that is admitted. Set `computed` to the computed part of its work (0..1) once it
-    has been answered; the rest was cached."""
+    has been answered; the rest was cached.
+
+    Costs are those of work that is computed in full. A turn is taken for the part of them that
+    `expected_part` returns at that moment, and is measured by what was computed.
+    """
 
     is_background = False
     prefixes_a_slice = 8
     """The cost of a slice may be this many times that of its prefix: an engine without a prefix
     cache computes the prefix again for each slice."""
 
-    def __init__(self, gate: Gate, turn: Turn, cost: int) -> None:
+    def __init__(
+        self, gate: Gate, turn: Turn, cost: int, expected_part: ExpectedPart = everything
+    ) -> None:
         self.computed: float | None = None
-        self.cost = cost
-        self.left = cost
-        """The part of the cost that no turn has been taken for."""
+        self.expected_part = expected_part
         self._gate = gate
         self._turn = turn
         self._holds_turn = True
-        self._turn_left = turn.cost
+        self._cost = self._cost_left = self._turn_left = cost
+        self._reused = 0.0
 
     @property
     def scope(self) -> str:
@@ -110,28 +126,36 @@ class Admitted:
     @property
     def slice_cost(self) -> int:
         """The cost that a turn should have at most."""
-        return self._gate.slice_cost()
+        return int(self._gate.slice_cost() / self.expected_part())
+
+    @property
+    def left(self) -> int:
+        """The expected cost that no turn has been taken for."""
+        return int(self._cost_left * self.expected_part())
 
     @asynccontextmanager
-    async def turn(self, cost: int) -> AsyncIterator[None]:
+    async def turn(self, cost: int) -> AsyncIterator[Work]:
         """Wait for a turn of some cost, and hold it while the context lasts."""
-        self.left -= cost
+        self._cost_left -= cost
+        work = Work()
         if self._turn.kind is Kind.WHOLE and cost <= self._turn_left:
             self._turn_left -= cost
-            yield
+            yield work
+            self._reused += cost * (1 - work.computed)
             return
 
+        price = partial(expected_cost, cost, self.expected_part)
         if self._turn.kind is Kind.FIRST and self._holds_turn:
             self._holds_turn = False
             turn = self._turn
-            self._gate.resize(turn, cost)
+            self._gate.resize(turn, price())
         else:
-            turn = await self._gate.next_turn(self.scope, cost)
+            turn = await self._gate.next_turn(self.scope, price)
 
         computed = None
         try:
-            yield
-            computed = 1.0
+            yield work
+            computed = cost * work.computed / turn.cost
         finally:
             self._gate.leave(turn, computed)
 
@@ -144,6 +168,12 @@ class Admitted:
 
         if self._holds_turn:
             self._turn.ticket.cost += max(0, cached - self._turn.cost)
-            self._gate.leave(self._turn, self.computed)
+            self._gate.leave(self._turn, self._computed_part())
         elif cached > 0:
             self._gate.add_cached(cached)
+
+    def _computed_part(self) -> float | None:
+        """The computed part of the first turn's cost; None where the request was not answered."""
+        if self.computed is None or self._turn.kind is Kind.FIRST:
+            return self.computed
+        return max(0.0, self.computed * self._cost - self._reused) / self._turn.cost

@@ -12,10 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
-from service.gateway.admission.admitted import Inside
+from service.gateway.admission.admitted import Inside, Work
+from service.gateway.admission.computed_parts import ExpectedPart, everything, expected_cost
 from service.gateway.admission.fair_queue import FairQueue, Kind, Turn
-from service.gateway.admission.queue import TURNS_A_WORKER, AdmissionQueue
+from service.gateway.admission.queue import AdmissionQueue
+from service.gateway.admission.worker_turns import TURNS_A_WORKER
 
 LEAST_SHARE = 0.05
 """Background work that waits is granted this part of the cost of requests, whatever their load."""
@@ -60,9 +63,13 @@ class BackgroundQueue:
         return max(LEAST_SLICE, int(cost))
 
     @asynccontextmanager
-    async def turn(self, scope: str, cost: int) -> AsyncIterator[None]:
-        """Wait for a turn of some cost, and hold it while the context lasts."""
-        turn = Turn(scope, cost, Kind.NEXT)
+    async def turn(
+        self, scope: str, cost: int, expected_part: ExpectedPart = everything
+    ) -> AsyncIterator[Work]:
+        """Wait for a turn of some cost, of which a part is expected to be computed, and hold it
+        while the context lasts."""
+        price = partial(expected_cost, cost, expected_part)
+        turn = Turn(scope, price(), Kind.NEXT, price)
         self._queue.add(turn)
         self._grant_turns()
         try:
@@ -71,10 +78,10 @@ class BackgroundQueue:
             self._give_up(turn)
             raise
 
-        computed = None
+        computed, work = None, Work()
         try:
-            yield
-            computed = 1.0
+            yield work
+            computed = cost * work.computed / turn.cost
         finally:
             self._leave(turn, computed)
 
@@ -96,6 +103,7 @@ class BackgroundQueue:
         """Grant turns while there is room."""
         while turn := self._queue.next_turn(self._may_enter):
             self._queue.serve(turn)
+            turn.update_cost()
             self._inside.add(turn)
             self._owed = max(0.0, self._owed - turn.cost)
             self._admission.throughput.enter(turn.ticket, _now())
@@ -122,23 +130,27 @@ class BackgroundQueue:
 
 
 class BackgroundWork:
-    """The turns of one scope's background work."""
+    """The turns of one scope's background work, of whose cost `expected_part` is expected to be
+    computed."""
 
     is_background = True
     prefixes_a_slice = 1
     """The cost of a slice may be this many times that of its prefix."""
 
-    def __init__(self, queue: BackgroundQueue, scope: str) -> None:
+    def __init__(
+        self, queue: BackgroundQueue, scope: str, expected_part: ExpectedPart = everything
+    ) -> None:
         self.scope = scope
+        self.expected_part = expected_part
         self._queue = queue
 
     @property
     def slice_cost(self) -> int:
-        return self._queue.slice_cost()
+        return int(self._queue.slice_cost() / self.expected_part())
 
-    def turn(self, cost: int) -> AbstractAsyncContextManager[None]:
+    def turn(self, cost: int) -> AbstractAsyncContextManager[Work]:
         """Wait for a turn of some cost, and hold it while the context lasts."""
-        return self._queue.turn(self.scope, cost)
+        return self._queue.turn(self.scope, cost, self.expected_part)
 
 
 def _now() -> float:

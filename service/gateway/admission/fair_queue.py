@@ -42,11 +42,12 @@ _numbers = count()
 @dataclass(slots=True, eq=False)
 class Turn:
     """A scope's permission to do work of some cost, valid once `granted` has its result. `ticket`
-    measures the throughput of the work."""
+    measures the throughput of the work, and `price` is its cost at the moment, if that changes."""
 
     scope: str
     cost: int
     kind: Kind
+    price: Callable[[], int] | None = None
     number: int = field(default_factory=lambda: next(_numbers))
     granted: asyncio.Future[None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -55,6 +56,11 @@ class Turn:
 
     def __post_init__(self) -> None:
         self.ticket = Ticket(self.cost)
+
+    def update_cost(self) -> None:
+        """Set the cost to the price. Not for a turn that waits, whose cost the queue counts."""
+        if self.price is not None:
+            self.cost = self.ticket.cost = self.price()
 
     @property
     def newcomer(self) -> bool:

@@ -15,15 +15,18 @@ admitted is never refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from service.errors import DeadlineExceeded
 from service.gateway.admission.admitted import Admitted, Inside
+from service.gateway.admission.computed_parts import ExpectedPart, everything, expected_cost
 from service.gateway.admission.fair_queue import FairQueue, Kind, Turn
 from service.gateway.admission.refusal import overloaded
 from service.gateway.admission.request_load import RequestLoad
 from service.gateway.admission.throughput import ThroughputEstimator
+from service.gateway.admission.worker_turns import TURNS_A_WORKER
 from service.observability.metrics import (
     ADMITTED_TOKENS,
     CAPACITY_TOKENS,
@@ -33,18 +36,12 @@ from service.observability.metrics import (
     SHED,
 )
 from service.observability.request_context import stage
-from service.wire import WorkerInfo
 
 INSIDE_SECONDS = 1.0
 """Time that the admitted work takes, about: enough to keep the batches of any engine full, and
 short enough to wait for."""
 SLICE_SECONDS = 0.25
 """Time that one slice of a large request takes one worker, about."""
-TURNS_A_WORKER = 2
-"""Turns that are always granted for each worker: one being scored and one on its way."""
-TURNS_A_WRITING_WORKER = 12
-"""Turns that are always granted for each worker whose model writes its scores: an answer takes
-seconds, however many are written at once, and with a few of them a GPU has little to do."""
 LEAST_SLICE = 2_048
 """Smaller slices cost more than they gain: each is a call of its own."""
 KEPT_PLACES = 8
@@ -54,12 +51,6 @@ scope may have, half of them of scopes with none inside."""
 MAX_WAIT_PART = 0.8
 """The part of its maximum wait that a request may be expected to wait: estimates err, and to wait
 in vain is worse than to be refused."""
-
-
-def turns_of(models: Sequence[WorkerInfo]) -> int:
-    """The turns that are always granted for a worker with some models."""
-    writes = any(model.max_completion_tokens for model in models)
-    return TURNS_A_WRITING_WORKER if writes else TURNS_A_WORKER
 
 
 class AdmissionQueue:
@@ -128,21 +119,30 @@ class AdmissionQueue:
             raise overloaded("queue_full", self._expected_wait(scope))
 
     @asynccontextmanager
-    async def admit(self, cost: int, deadline: float, scope: str = "") -> AsyncIterator[Admitted]:
+    async def admit(
+        self,
+        cost: int,
+        deadline: float,
+        scope: str = "",
+        expected_part: ExpectedPart = everything,
+    ) -> AsyncIterator[Admitted]:
         """Hold a request of `cost` units while the context lasts; set its `computed` before the end
-        if it has been answered.
+        if it has been answered. Of its cost, `expected_part` is expected to be computed.
 
         Raises `Overloaded` where the queue is full or too slow, and `DeadlineExceeded` at
         `deadline` (event loop time).
         """
-        self.load.add(cost, asyncio.get_running_loop().time())
-        slice_cost = self.slice_cost()
-        kind = Kind.WHOLE if cost <= slice_cost else Kind.FIRST
-        turn = Turn(scope, min(cost, slice_cost), kind)
+        price = partial(expected_cost, cost, expected_part)
+        expected, slice_cost = price(), self.slice_cost()
+        self.load.add(expected, asyncio.get_running_loop().time())
+        if expected <= slice_cost:
+            turn = Turn(scope, expected, Kind.WHOLE, price)
+        else:
+            turn = Turn(scope, slice_cost, Kind.FIRST)
         with stage("admit"):
             await self._enter(turn, deadline)
 
-        admitted = Admitted(self, turn, cost)
+        admitted = Admitted(self, turn, cost, expected_part)
         if turn in self._inside.large:
             self._inside.large[turn] = admitted
         IN_FLIGHT.inc()
@@ -154,10 +154,10 @@ class AdmissionQueue:
             admitted.end()
             self._grant_turns()
 
-    async def next_turn(self, scope: str, cost: int) -> Turn:
+    async def next_turn(self, scope: str, price: Callable[[], int]) -> Turn:
         """Wait for the turn of a further slice; it must be left. It is never refused, because its
         request is admitted."""
-        turn = Turn(scope, cost, Kind.NEXT)
+        turn = Turn(scope, price(), Kind.NEXT, price)
         self.throughput.mark_saturated()
         self._queue.add(turn)
         self._grant_turns()
@@ -269,6 +269,7 @@ class AdmissionQueue:
         """Grant turns while there is room."""
         while turn := self._queue.next_turn(self._may_enter):
             self._queue.serve(turn)
+            turn.update_cost()
             self._inside.add(turn)
             self.load.granted += turn.cost
             self.throughput.enter(turn.ticket, asyncio.get_running_loop().time())

@@ -23,8 +23,9 @@ SATURATED_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """Work that is inside: its cost, and the computed part of it (0..1; the rest was cached) once
-    it has been answered, else None."""
+    """Work that is inside: its expected cost, and the computed part of it once it has been
+    answered, else None. The rest was cached; it is more than 1 where less than expected was reused.
+    """
 
     cost: int
     round: int = 0

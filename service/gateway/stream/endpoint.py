@@ -12,6 +12,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from fastapi import Request, Response
@@ -117,7 +118,7 @@ class RerankStream:
             reader=self._reader,
             body_budget=self._body_budget,
             reranker=self._reranker,
-            turns=BackgroundWork(self._background, caller.scope),
+            background=self._background,
             timeout=self._bounds.idle_seconds,
             cache_scope="" if self._cache_shared else caller.scope,
             scored_at_once=_SCORED_A_WORKER * max(1, self._pool.count_ready()),
@@ -154,7 +155,7 @@ class _Lines:
         reader: RequestReader,
         body_budget: BodyBudget,
         reranker: Reranker,
-        turns: BackgroundWork,
+        background: BackgroundQueue,
         timeout: float,
         cache_scope: str,
         scored_at_once: int,
@@ -165,7 +166,7 @@ class _Lines:
         self._reader = reader
         self._body_budget = body_budget
         self._reranker = reranker
-        self._turns = turns
+        self._background = background
         self._timeout = timeout
         self._cache_scope = cache_scope
         self._one_is_read = asyncio.Lock()
@@ -230,7 +231,10 @@ class _Lines:
 
     async def _score(self, query: RerankQuery, deadline: float) -> tuple[RerankQuery, RerankResult]:
         """The query for its model, and its result."""
-        query, _ = self._reader.with_model(self._caller, query)
+        query, model = self._reader.with_model(self._caller, query)
+        scope = self._caller.scope
+        expected_part = partial(self._reranker.expected_part, model, scope)
+        turns = BackgroundWork(self._background, scope, expected_part)
         try:
             async with asyncio.timeout_at(deadline):
                 await self._scored_at_once.acquire()
@@ -238,7 +242,7 @@ class _Lines:
             raise DeadlineExceeded from None
         try:
             result = await self._reranker.rerank(
-                query, deadline, scope=self._cache_scope, turns=self._turns
+                query, deadline, scope=self._cache_scope, turns=turns
             )
         finally:
             self._scored_at_once.release()

@@ -18,7 +18,7 @@ from service.wire import WorkerInfo
 LEAST_PART = 0.25
 """Work whose documents no worker has takes at most four times what it was admitted for, until the
 first replies tell."""
-FEW_TOKENS, MANY_TOKENS = 2_048, 65_536
+FEW_TOKENS, MANY_TOKENS = 2_048, 16_384
 """Prompt tokens that weigh about two thirds in a mean. The part is the larger one of two means: it
 rises with a few replies and falls with many."""
 MAX_PARTS = 4_096

@@ -121,7 +121,7 @@ class ShareDispatch:
         self._retry_policy.count_first_attempt()
         tried = [worker]
         try:
-            reply = await self._call(worker, call, calls, deadline, tried)
+            reply: ScoreReply | None = await self._call(worker, call, calls, deadline, tried)
         except (WorkerFailed, NoWorker, Overloaded) as failure:
             reply = await self._retry(calls, deadline, tried, failure)
         except InvalidRequest:

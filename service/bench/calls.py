@@ -32,9 +32,15 @@ def port_of(url: str) -> str:
     return str(urlsplit(url).port)
 
 
-def post(url: str, path: str, body: bytes, content_type: str = "application/json") -> bytes:
-    """The answer's body; raises `CallFailed`, or `OSError` where nothing listens."""
-    return _send(url, "POST", path, body, {"content-type": content_type})
+def post(
+    url: str, path: str, body: bytes, content_type: str = "application/json", *, key: str = ""
+) -> bytes:
+    """The answer's body; raises `CallFailed`, or `OSError` where nothing listens. `key` is an API
+    key, where the server asks for one."""
+    headers = {"content-type": content_type}
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return _send(url, "POST", path, body, headers)
 
 
 def get(url: str, path: str) -> bytes:

@@ -60,11 +60,15 @@ def describe(plan: Plan) -> dict[str, Any]:
 
 
 def matmul_rates(
-    plan: Plan, dtypes: Sequence[str], shapes: Sequence[tuple[int, int]]
+    plan: Plan,
+    dtypes: Sequence[str],
+    shapes: Sequence[tuple[int, int]],
+    rows: int | None = None,
 ) -> dict[str, float]:
-    """Operations a second by dtype, for a network's products of `shapes` (inputs, outputs)."""
+    """Operations a second by dtype, for a network's products of `shapes` (inputs, outputs) with so
+    many rows; None: those of an engine's step."""
     python = plan.python_vllm if plan.on_vllm else sys.executable
-    options = [plan.device, str(len(plan.cores)), str(_ROWS[plan.device])]
+    options = [plan.device, str(len(plan.cores)), str(rows or _ROWS[plan.device])]
 
     rates = {}
     for dtype in dict.fromkeys(dtypes):

@@ -14,12 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store.checkpoint import expect_named
+from service.bench.reuse.pool import DESCRIPTIONS as RETURNING
 from service.bench.traffic import DESCRIPTIONS
 
 CONTENDERS = ("ours", "vllm", "vllm-tuned", "torch", "naive", "naive-last")
 ON_VLLM = ("ours", "vllm", "vllm-tuned")
 """Contenders whose engine is vLLM."""
+PROMPTS = ("document", "query")
+"""The side that a prompt begins with, in the workloads of documents that come back."""
+MAX_POOL = 100_000
 DTYPES = ("float32", "bfloat16")
+_DEFAULT_CONTENDERS = ("ours", "vllm", "vllm-tuned", "torch", "naive")
+RETURNING_CONTENDERS = ("ours", "vllm-tuned")
+"""Contenders of the workloads whose documents come back."""
 DEVICES = ("cpu", "cuda")
 ENGINES = ("vllm", "torch")
 MAX_CALLERS = 256
@@ -47,6 +54,15 @@ class Plan:
     quantization: str | None
     python_vllm: str
     output: Path | None
+    prompts: tuple[str, ...] = ()
+    """Of documents that come back: the sides that prompts begin with; each is a checkpoint of its
+    own."""
+    pool: int = 0
+    """The number of documents that come back."""
+    kv_gib: int = 1
+    """Memory of an engine's KV cache on a CPU."""
+    workers: int = 1
+    """Workers of our service."""
 
     @property
     def cores(self) -> list[int]:
@@ -71,8 +87,7 @@ class Plan:
         if self.random_weights:
             settings["load_format"] = "dummy"
         if self.device == "cuda":
-            engines = max(1, len([name for name in self.contenders if name in ON_VLLM]))
-            settings["gpu_memory_utilization"] = f"{0.9 / engines:.2f}"
+            settings["gpu_memory_utilization"] = f"{0.9 / self._engines:.2f}"
         return settings
 
     def vllm_environment(self, *, bind_cores: bool) -> dict[str, str]:
@@ -80,7 +95,7 @@ class Plan:
         unless it is bound to all of them."""
         settings = {"HF_HUB_OFFLINE": "1"}
         if self.device == "cpu":
-            settings["VLLM_CPU_KVCACHE_SPACE"] = "1"
+            settings["VLLM_CPU_KVCACHE_SPACE"] = str(self.kv_gib)
             if bind_cores:
                 settings["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, self.cores))
         return settings
@@ -89,6 +104,13 @@ class Plan:
     def on_vllm(self) -> bool:
         """True if a contender runs on vLLM."""
         return any(name in ON_VLLM for name in self.contenders)
+
+    @property
+    def _engines(self) -> int:
+        """The number of engines that share a GPU."""
+        servers = [name for name in self.contenders if name in ON_VLLM]
+        ours = self.workers - 1 if "ours" in servers else 0
+        return max(1, len(servers) + ours) * max(1, len(self.prompts))
 
     @property
     def random_weights(self) -> bool:
@@ -110,7 +132,7 @@ _ENGINE = {
 def make_plan(
     *,
     model: str,
-    contenders: str,
+    contenders: str | None,
     workloads: str,
     callers: str,
     samples: int,
@@ -121,14 +143,26 @@ def make_plan(
     quantization: str | None,
     python_vllm: Path | None,
     output: Path | None,
+    prompts: str = ",".join(PROMPTS),
+    pool: int = 1000,
+    workers: int = 1,
 ) -> Plan:
     """A plan from options as they were typed; raises `BenchRefused`, or `CheckpointUnusable` where
     there is no such model."""
     default_dtype = "float32" if model == "gmr-tiny" else "bfloat16"
+    letters = _names("workload", workloads, (*DESCRIPTIONS, *RETURNING))
+    returning = letters[0] in RETURNING
+    if any((letter in RETURNING) != returning for letter in letters):
+        raise BenchRefused(
+            f"{' and '.join(RETURNING)} have checkpoints of their own: run them apart from others."
+        )
+
+    known = RETURNING_CONTENDERS if returning else CONTENDERS
+    default = ",".join(RETURNING_CONTENDERS if returning else _DEFAULT_CONTENDERS)
     plan = Plan(
         model=model,
-        contenders=_names("contender", contenders, CONTENDERS),
-        workloads=_names("workload", workloads, tuple(DESCRIPTIONS)),
+        contenders=_names("contender", contenders or default, known),
+        workloads=letters,
         callers=_numbers(callers),
         samples=samples,
         documents=documents,
@@ -138,7 +172,12 @@ def make_plan(
         quantization=quantization,
         python_vllm=_python(python_vllm),
         output=output,
+        prompts=_names("prompt", prompts, PROMPTS) if returning else (),
+        pool=pool if returning else 0,
+        workers=workers,
     )
+    if returning and not documents <= pool <= MAX_POOL:
+        raise BenchRefused(f"The pool has from --documents to {MAX_POOL} documents.")
     if model not in (GENERATED, *SIZES):
         expect_named(model)
 

@@ -1,15 +1,17 @@
-"""The service under test: a gateway in front of one worker, each a program of its own.
+"""The service under test: a gateway in front of its workers, each a program of its own.
 
 Depends on the `gmr` command line and on `RERANK_*` variables, on nothing inside the service.
-Invariant: both programs are ready when they are handed over, and the caller's stack stops them.
+Invariant: all programs are ready when they are handed over, and the caller's stack stops them.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from model_store.checkpoint import Checkpoint
@@ -19,23 +21,24 @@ from service.bench.programs import Program, started
 
 DECODERS = "decoders"
 """Role of a gateway's child processes, which decode images."""
+_MPS = "nvidia-cuda-mps-control"
 _TIMEOUT_MS = "600000"
 """No deadline of a slow contender: deadlines are not measured here."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """A gateway at `url` and its worker at `worker_url`."""
+    """A gateway at `url` and its workers, the first one at `worker_url`."""
 
     gateway: Program
-    worker: Program
+    workers: list[Program]
     url: str
     worker_url: str
 
     @property
     def programs(self) -> list[Program]:
-        """Both programs, the outer one first."""
-        return [self.gateway, self.worker]
+        """All programs, the outer one first."""
+        return [self.gateway, *self.workers]
 
 
 def start_service(
@@ -46,32 +49,56 @@ def start_service(
     stack: ExitStack,
     **settings: str,
 ) -> RunningService:
-    """Start a gateway and a worker, wait until they are ready, and have `stack` stop them.
+    """Start a gateway and its workers, wait until they are ready, and have `stack` stop them.
 
     `settings` are `RERANK_*` variables of both. Raises `ProgramFailed`.
     """
     environment = service_environment(plan, checkpoint, engine) | settings
-    worker_url, url = calls.free_url(), calls.free_url()
-
+    environment |= start_mps(plan, scratch, stack)
     python = plan.python_vllm if engine == "vllm" else sys.executable
-    worker = stack.enter_context(
-        started(
-            "worker", gmr(python, "worker", url=worker_url), environment, scratch / "worker.log"
-        )
-    )
-    worker.await_ready(lambda: is_ready(worker_url))
+    urls, workers = [], []
+    for number in range(plan.workers):
+        worker_url = calls.free_url()
+        log = scratch / ("worker.log" if number == 0 else f"worker-{number}.log")
+        command = gmr(python, "worker", url=worker_url)
+        worker = stack.enter_context(started("worker", command, environment, log))
+        worker.await_ready(partial(is_ready, worker_url))
+        urls.append(worker_url)
+        workers.append(worker)
 
+    url = calls.free_url()
     gateway = stack.enter_context(
         started(
             "gateway",
-            gmr(sys.executable, "gateway", "--workers", worker_url, url=url),
+            gmr(sys.executable, "gateway", "--workers", ",".join(urls), url=url),
             environment,
             scratch / "gateway.log",
             children=DECODERS,
         )
     )
     gateway.await_ready(lambda: is_ready(url))
-    return RunningService(gateway, worker, url, worker_url)
+    return RunningService(gateway, workers, url, urls[0])
+
+
+def has_mps() -> bool:
+    """True if CUDA's Multi-Process Service is installed, by which several processes compute on one
+    GPU at the same time."""
+    return shutil.which(_MPS) is not None
+
+
+def start_mps(plan: Plan, scratch: Path, stack: ExitStack) -> dict[str, str]:
+    """Start CUDA's Multi-Process Service for several workers on a GPU, where it is installed, and
+    have `stack` stop it; returns the variables by which programs find it."""
+    if plan.workers == 1 or plan.device != "cuda" or not has_mps():
+        return {}
+
+    pipes, logs = scratch / "mps", scratch / "mps-log"
+    pipes.mkdir()
+    logs.mkdir()
+    found = {"CUDA_MPS_PIPE_DIRECTORY": str(pipes), "CUDA_MPS_LOG_DIRECTORY": str(logs)}
+    command = [_MPS, "-f"]  # in the foreground, so that it ends with its program
+    stack.enter_context(started("MPS", command, os.environ | found, scratch / "mps.log"))
+    return found
 
 
 def gmr(python: str, *arguments: str, url: str) -> list[str]:

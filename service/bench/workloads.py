@@ -12,6 +12,7 @@ import pydoc_data.topics
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -51,20 +52,19 @@ class Request:
 
 def make_request(letter: str, documents: int, seed: int, tokenizer: LiteralTokenizer) -> Request:
     """A request of workload T, Q, L or C."""
-    generator = _Generator(Random(f"{letter}/{seed}"), tokenizer)
+    generator = Generator(Random(f"{letter}/{seed}"), tokenizer)
     make_query, make_document = WORKLOADS[letter]
     query = make_query(generator)
     return Request(query, [make_document(generator) for _ in range(documents)])
 
 
-class _Generator:
+class Generator:
     """Random texts and images."""
 
     def __init__(self, rng: Random, tokenizer: LiteralTokenizer) -> None:
         self._rng = rng
         self._tokenizer = tokenizer
-        texts = [text for _, text in sorted(pydoc_data.topics.topics.items())]
-        self._words = re.findall(r"[A-Za-z]+[.,]?", " ".join(texts))
+        self._words = _words()
 
     def text(self, tokens: int) -> str:
         """English of so many tokens."""
@@ -92,27 +92,34 @@ class _Generator:
         return self._rng.randrange(256), self._rng.randrange(256), self._rng.randrange(256)
 
 
-def _query_text(generator: _Generator) -> Part:
+@cache
+def _words() -> list[str]:
+    """The words of the standard library's own English."""
+    texts = [text for _, text in sorted(pydoc_data.topics.topics.items())]
+    return re.findall(r"[A-Za-z]+[.,]?", " ".join(texts))
+
+
+def _query_text(generator: Generator) -> Part:
     return generator.text(QUERY_TOKENS - TEMPLATE_TOKENS)
 
 
-def _document_text(generator: _Generator) -> Part:
+def _document_text(generator: Generator) -> Part:
     return generator.text(DOCUMENT_TOKENS)
 
 
-def _long_tailed_text(generator: _Generator) -> Part:
+def _long_tailed_text(generator: Generator) -> Part:
     return generator.long_tailed_text()
 
 
-def _query_image(generator: _Generator) -> Part:
+def _query_image(generator: Generator) -> Part:
     return generator.image(448)
 
 
-def _document_image(generator: _Generator) -> Part:
+def _document_image(generator: Generator) -> Part:
     return generator.image(280)
 
 
-_Maker = Callable[[_Generator], Part]
+_Maker = Callable[[Generator], Part]
 WORKLOADS: dict[str, tuple[_Maker, _Maker]] = {
     "T": (_query_text, _document_text),
     "Q": (_query_image, _document_text),

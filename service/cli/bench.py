@@ -10,136 +10,44 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from model_store.commands.console import check_writable, fail, refusing
+from service.cli import bench_options as options
 from service.cli.settings import refuse_unknown_settings
 
 if TYPE_CHECKING:
     from service.bench.plan import Plan
 
-Model = Annotated[
-    str,
-    typer.Option(
-        help=(
-            "Name or folder of a model, 'generated' (random weights, about 40 M parameters), or"
-            " '3b', '7b' (real shapes, no weights)."
-        )
-    ),
-]
-Contenders = Annotated[
-    str,
-    typer.Option(
-        help=(
-            "Servers and loops to compare, comma-separated, the reference first: ours, vllm,"
-            " vllm-tuned, torch, naive, naive-last."
-        )
-    ),
-]
-PythonVllm = Annotated[
-    Path | None,
-    typer.Option(
-        help="Python interpreter with vLLM; default: .venv-vllm/bin/python, or the current one."
-    ),
-]
-WorstRequests = Annotated[
-    bool,
-    typer.Option(
-        "--worst-requests",
-        help="Instead: send the most expensive requests that the limits allow, one of each shape.",
-    ),
-]
-Rehearsed = Annotated[
-    bool,
-    typer.Option(
-        "--rehearsal",
-        help=(
-            "Instead: make a checkpoint of a size (generated, 3b or 7b) with random weights,"
-            " publish it, serve it, and measure its start by part."
-        ),
-    ),
-]
-RehearsalFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder for --rehearsal, which is kept; default: one that is removed."),
-]
-RehearsalTokenizer = Annotated[
-    Path | None,
-    typer.Option(help="tokenizer.json for --rehearsal, such as Qwen's; default: gmr-tiny's."),
-]
-
 
 def bench(
     *,
-    model: Model = "gmr-tiny",
-    contenders: Contenders = "ours,vllm,vllm-tuned,torch,naive",
-    workloads: Annotated[
-        str, typer.Option(help="Workloads to run, of T, Q, L, C, R.")
-    ] = "T,Q,C,L,R",
-    callers: Annotated[
-        str, typer.Option(help="Numbers of concurrent callers; loops are measured with 1.")
-    ] = "1,8",
-    samples: Annotated[int, typer.Option(help="Paired samples per workload.", min=1, max=1000)] = 5,
-    documents: Annotated[int, typer.Option(help="Documents per request.", min=1, max=1000)] = 100,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float32 or bfloat16; default: float32 for gmr-tiny, else bfloat16."),
-    ] = None,
+    model: options.Model = "gmr-tiny",
+    contenders: options.Contenders = None,
+    workloads: options.Workloads = "T,Q,C,L,R",
+    prompts: options.Prompts = "document,query",
+    pool: options.Pool = 1000,
+    callers: options.Callers = "1,8",
+    samples: options.Samples = 5,
+    documents: options.Documents = 100,
+    dtype: options.DType = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    quantization: Annotated[
-        str | None,
-        typer.Option(help="vLLM's quantisation, such as fp8, for every contender with vLLM."),
-    ] = None,
-    python_vllm: PythonVllm = None,
-    engine: Annotated[
-        str, typer.Option(help="Engine of every measurement except the comparison: vllm or torch.")
-    ] = "vllm",
-    overhead: Annotated[
-        bool,
-        typer.Option(
-            "--overhead", help="Instead: measure the time that the gateway adds to a call."
-        ),
-    ] = False,
-    observability: Annotated[
-        bool,
-        typer.Option(
-            "--observability", help="Instead: measure the cost of metrics, logs and traces."
-        ),
-    ] = False,
-    soak: Annotated[
-        int,
-        typer.Option(
-            help="Instead: send this many requests, and measure the growth of memory.",
-            min=0,
-            max=10_000_000,
-        ),
-    ] = 0,
-    routing: Annotated[
-        bool,
-        typer.Option("--routing", help="Instead: measure splitting and affinity with two workers."),
-    ] = False,
-    faults: Annotated[
-        bool,
-        typer.Option(
-            "--faults", help="Instead: make workers and Redis fail, and measure what callers see."
-        ),
-    ] = False,
-    priority: Annotated[
-        bool,
-        typer.Option(
-            "--priority",
-            help="Instead: measure requests alone and beside a stream, which is to wait for them.",
-        ),
-    ] = False,
-    worst_requests: WorstRequests = False,
-    rehearsal: Rehearsed = False,
-    folder: RehearsalFolder = None,
-    tokenizer: RehearsalTokenizer = None,
-    shapes: Annotated[
-        str,
-        typer.Option(help="Shapes for --worst-requests, comma-separated; default: all."),
-    ] = "",
-    output: Annotated[
-        Path | None,
-        typer.Option(help="JSON file for the results; a chart is written beside it (PNG)."),
-    ] = None,
+    quantization: options.Quantization = None,
+    python_vllm: options.PythonVllm = None,
+    engine: options.Engine = "vllm",
+    workers: options.Workers = 1,
+    overhead: options.Overhead = False,
+    observability: options.Observability = False,
+    soak: options.Soak = 0,
+    routing: options.Routing = False,
+    faults: options.Faults = False,
+    priority: options.Priority = False,
+    worst_requests: options.WorstRequests = False,
+    rehearsal: options.Rehearsed = False,
+    folder: options.RehearsalFolder = None,
+    tokenizer: options.RehearsalTokenizer = None,
+    gpu: options.Gpu = False,
+    skip: options.Skip = "",
+    budget: options.Budget = None,
+    shapes: options.Shapes = "",
+    output: options.Output = None,
 ) -> None:
     """Compare `/rerank` with vLLM's server, plain and tuned, and with common scoring loops."""
     with _refusing_to_bench():
@@ -148,8 +56,8 @@ def bench(
         refuse_unknown_settings()
         with refusing(usage=(BenchRefused,)):
             plan = make_plan(
-                model=model,
-                contenders="ours" if rehearsal else contenders,
+                model=GENERATED if gpu else model,
+                contenders="ours" if rehearsal or gpu else contenders,
                 workloads=workloads,
                 callers=callers,
                 samples=samples,
@@ -160,11 +68,20 @@ def bench(
                 quantization=quantization,
                 python_vllm=python_vllm,
                 output=output,
+                prompts=prompts,
+                pool=pool,
+                workers=workers,
             )
+            others = (soak, overhead, observability, routing, faults, priority, worst_requests)
+            if plan.pool and any(others):
+                raise BenchRefused("Workloads D and DI are measurements of their own.")
             chosen = _shapes(shapes) if worst_requests else []
             if rehearsal and model not in (GENERATED, *SIZES):
                 raise BenchRefused(f"--rehearsal has the sizes {GENERATED}, {', '.join(SIZES)}.")
-        _check_outputs(output, chart=not (worst_requests or priority or rehearsal))
+        charted = not (worst_requests or priority or rehearsal or gpu or plan.pool)
+        _check_outputs(output, chart=charted)
+        if gpu:
+            raise typer.Exit(_run_gpu(plan, skip, budget))
         if rehearsal:
             from service.bench.rehearsal.run import Rehearsal, run_rehearsal
 
@@ -173,10 +90,6 @@ def bench(
             from service.bench.worst_requests.run import run_worst_requests
 
             raise typer.Exit(run_worst_requests(plan, chosen))
-        if priority:
-            from service.bench.priority.run import run_priority
-
-            raise typer.Exit(run_priority(plan))
         raise typer.Exit(
             _run(
                 plan,
@@ -185,8 +98,22 @@ def bench(
                 observability=observability,
                 routing=routing,
                 faults=faults,
+                priority=priority,
             )
         )
+
+
+def _run_gpu(plan: Plan, skip: str, budget: float | None) -> int:
+    """The steps on a GPU; raises `BenchRefused` where there is no file for their results."""
+    from service.bench.gpu.run import run_steps
+    from service.bench.gpu.steps import chosen_steps, steps_of
+    from service.bench.plan import BenchRefused
+
+    with refusing(usage=(BenchRefused,)):
+        if plan.output is None:
+            raise BenchRefused("--gpu needs --output, which it writes after each step.")
+        steps = chosen_steps(steps_of(plan), skip)
+    return run_steps(steps, plan.output, budget=budget)
 
 
 def _shapes(names: str) -> list[str]:
@@ -213,8 +140,17 @@ def _run(
     observability: bool,
     routing: bool,
     faults: bool,
+    priority: bool,
 ) -> int:
     """Run the selected measurement, and return the exit code."""
+    if plan.pool:
+        from service.bench.reuse.run import run_reuse
+
+        return run_reuse(plan)
+    if priority:
+        from service.bench.priority.run import run_priority
+
+        return run_priority(plan)
     if overhead:
         from service.bench.overhead.gateway import run_overhead
 

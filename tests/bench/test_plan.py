@@ -54,7 +54,23 @@ def test_the_dtype_depends_on_the_checkpoint_unless_it_is_typed(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"workloads": "T,X"}, "There is no workload 'X': choose from T, Q, L, C, R."),
+        ({"workloads": "T,X"}, "There is no workload 'X': choose from T, Q, L, C, R, D, DI."),
+        (
+            {"workloads": "D,T"},
+            "D and DI have checkpoints of their own: run them apart from others.",
+        ),
+        (
+            {"workloads": "D"},
+            "There is no contender 'vllm': choose from ours, vllm-tuned.",
+        ),
+        (
+            {"workloads": "D", "contenders": None, "pool": 99},
+            "The pool has from --documents to 100000 documents.",
+        ),
+        (
+            {"workloads": "DI", "contenders": None, "prompts": "both"},
+            "There is no prompt 'both': choose from document, query.",
+        ),
         (
             {"contenders": "ours,tgi"},
             (
@@ -81,6 +97,14 @@ def test_what_cannot_be_run_is_one_sentence(options: dict[str, Any], sentence: s
     assert str(refused.value) == sentence
 
 
+def test_documents_that_come_back_have_contenders_of_their_own() -> None:
+    made = plan(workloads="D,DI", contenders=None)
+    assert (made.contenders, made.prompts) == (("ours", "vllm-tuned"), ("document", "query"))
+    assert made.pool == 1000
+    assert plan(contenders=None).contenders == ("ours", "vllm", "vllm-tuned", "torch", "naive")
+    assert (plan().prompts, plan().pool) == ((), 0)
+
+
 def test_the_tuned_server_gets_what_the_environment_says_of_our_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,3 +123,10 @@ def test_engines_share_a_gpu_and_quantise_alike() -> None:
         "gpu_memory_utilization": "0.30",
     }
     assert made.engine_settings().items() > made.common_settings().items()
+
+
+def test_each_prompt_and_each_worker_is_an_engine_that_shares_a_gpu() -> None:
+    made = plan(model="3b", device="cuda", workloads="D", contenders="ours,vllm-tuned")
+    assert made.common_settings()["gpu_memory_utilization"] == "0.23"
+    made = plan(model="3b", device="cuda", contenders="ours", workers=2)
+    assert made.common_settings()["gpu_memory_utilization"] == "0.45"

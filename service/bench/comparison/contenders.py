@@ -75,12 +75,14 @@ class Service:
     counts_reuse: bool = True
     """False for torch, whose engine reports no tokens from a prefix cache."""
     concurrent: bool = True
+    key: str = ""
+    """The caller's API key, where the gateway asks for one."""
 
     def prepare(self, request: Request) -> list[bytes]:
         return [json.dumps(request.body()).encode()]
 
     def send(self, prepared: Sequence[bytes]) -> list[bytes]:
-        return [calls.post(self.url, "/rerank", body) for body in prepared]
+        return [calls.post(self.url, "/rerank", body, key=self.key) for body in prepared]
 
     def logits(self, answers: Sequence[bytes]) -> list[float]:
         logits: list[float] = []
@@ -113,12 +115,15 @@ class VllmServer:
     checkpoint: Checkpoint
     tuned: bool
     concurrent: bool = True
+    salt: str = ""
+    """Calls with different salts share no prefix; a tuned server's alone."""
     _pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_SUB_CALLS))
 
     def prepare(self, request: Request) -> list[bytes]:
         if not self.tuned:
             return [vllm_server.rerank_body(request)]
-        return vllm_server.score_bodies(request, self.checkpoint.family.images, _SUB_CALL_DOCUMENTS)
+        rules = self.checkpoint.family.images
+        return vllm_server.score_bodies(request, rules, _SUB_CALL_DOCUMENTS, salt=self.salt)
 
     def send(self, prepared: Sequence[bytes]) -> list[bytes]:
         path = "/score" if self.tuned else "/rerank"

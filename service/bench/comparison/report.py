@@ -20,6 +20,7 @@ from service.bench.comparison.measure import Sample
 from service.bench.comparison.roofline import Work
 from service.bench.plan import Plan
 from service.bench.results import AGREEMENT, largest_difference, quantile
+from service.bench.service import has_mps
 from service.bench.traffic import DESCRIPTIONS
 
 _HEADINGS = (
@@ -83,6 +84,8 @@ def summarise(
         "quantization": plan.quantization,
         "documents": plan.documents,
         "samples": plan.samples,
+        "workers": plan.workers,
+        "mps": plan.workers > 1 and plan.device == "cuda" and has_mps(),
         "engine_settings": plan.engine_settings(),
         "matmul_gflops": {dtype: round(rate / 1e9, 1) for dtype, rate in rates.items()},
         "idle_cores": dict(idle),
@@ -129,15 +132,15 @@ def _rows(plan: Plan, comparison: Comparison, rates: Mapping[str, float]) -> lis
         samples = comparison.samples[name]
         paired = ratios([sample.seconds for sample in samples], reference_seconds)
         off = None if plan.random_weights else disagreement(samples, reference_samples)
-        allowed = _allowed_difference(plan, dtype, comparison.dtypes[reference])
+        allowed = allowed_difference(plan, dtype, comparison.dtypes[reference])
         rows.append(
             {
                 "workload": comparison.workload,
                 "callers": comparison.callers,
                 "contender": name,
                 "dtype": dtype,
-                **_timing(samples),
-                **_cost(samples),
+                **timing(samples),
+                **cost(samples),
                 **_arithmetic(samples, comparison.work, rates[dtype]),
                 "ratio": statistics.median(paired),
                 "ratios": paired,
@@ -148,7 +151,7 @@ def _rows(plan: Plan, comparison: Comparison, rates: Mapping[str, float]) -> lis
     return rows
 
 
-def _allowed_difference(plan: Plan, *dtypes: str) -> float:
+def allowed_difference(plan: Plan, *dtypes: str) -> float:
     """The difference between two logits at which a row is still valid. Quantised weights are
     compared by ranking metrics, not here."""
     if plan.quantization:
@@ -156,7 +159,8 @@ def _allowed_difference(plan: Plan, *dtypes: str) -> float:
     return AGREEMENT["bfloat16" if "bfloat16" in dtypes else dtypes[0]]
 
 
-def _timing(samples: Sequence[Sample]) -> dict[str, Any]:
+def timing(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Pairs a second and latencies of samples, and the load of others on the machine."""
     latencies: list[float] = []
     for sample in samples:
         latencies += sample.latencies
@@ -170,7 +174,7 @@ def _timing(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _cost(samples: Sequence[Sample]) -> dict[str, Any]:
+def cost(samples: Sequence[Sample]) -> dict[str, Any]:
     """Processor seconds for 100 pairs, and the most memory after any sample, by role."""
     pairs = sum(sample.pairs for sample in samples)
     roles: set[str] = set()
@@ -199,14 +203,14 @@ def _arithmetic(samples: Sequence[Sample], works: Sequence[Work], rate: float) -
 
     return {
         "unique_tokens": sum(work.tokens for work in works),
-        "prompt_tokens": _sum([sample.prompt_tokens for sample in samples]),
-        "computed_tokens": _sum([sample.computed_tokens for sample in samples]),
+        "prompt_tokens": summed([sample.prompt_tokens for sample in samples]),
+        "computed_tokens": summed([sample.computed_tokens for sample in samples]),
         "unique_gflop": sum(work.operations for work in works) / 1e9,
         "share_of_matmul": statistics.median(shares),
     }
 
 
-def _sum(counts: Sequence[float | None]) -> float | None:
+def summed(counts: Sequence[float | None]) -> float | None:
     """The sum; None where a count is missing."""
     total = 0.0
     for count in counts:

@@ -92,15 +92,15 @@ def least_work(requests: Sequence[Request], checkpoint: Checkpoint, network: Net
 
 def _new_prompts(request: Request, checkpoint: Checkpoint) -> list[Prompt]:
     """The prompts of a request's documents that no earlier request had."""
-    query = _prompt_part(request.query, checkpoint)
-    documents = [_prompt_part(part, checkpoint) for part in request.documents[request.repeated :]]
+    query = prompt_part(request.query, checkpoint)
+    documents = [prompt_part(part, checkpoint) for part in request.documents[request.repeated :]]
     rendered = checkpoint.family.render(
         (INSTRUCTION,), (query,), [(document,) for document in documents]
     )
     return [prompt for prompt in rendered if isinstance(prompt, Prompt)]
 
 
-def _prompt_part(part: Part, checkpoint: Checkpoint) -> str | Image:
+def prompt_part(part: Part, checkpoint: Checkpoint) -> str | Image:
     """A text, or an image in the size that the model reads."""
     if isinstance(part, str):
         return part

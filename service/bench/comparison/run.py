@@ -2,7 +2,7 @@
 
 Depends on the plan and on this folder, on no server. Invariant: every ratio comes from samples
 taken in turns in one run, with one contender running at a time; a contender whose scores differ
-from the first one's is void.
+from the first one's is void; what was measured is written after each workload.
 """
 
 from __future__ import annotations
@@ -58,18 +58,20 @@ def run_bench(plan: Plan) -> int:
         contenders, idle = _start_all(plan, checkpoint, scratch, stack, console)
         dtypes = [contender.dtype for contender in contenders]
         rates = matmul_rates(plan, dtypes, layer_matrices(network))
+        described = describe(plan)
 
         for callers in plan.callers:
             for letter in plan.workloads:
                 comparison = _compare(plan, contenders, letter, callers, checkpoint, network)
                 comparisons.append(comparison)
                 console.print(f"{letter}, {callers} at once: {len(comparison.samples)} compared")
+                report = described | summarise(plan, comparisons, rates, idle)
+                if plan.output:
+                    write_report(report, plan.output)
 
-    report = describe(plan) | summarise(plan, comparisons, rates, idle)
     for table in tables(report):
         console.print(table)
     if plan.output:
-        write_report(report, plan.output)
         draw(report, plan.output.with_suffix(".png"))
 
     disagreeing = voided(report)

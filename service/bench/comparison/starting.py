@@ -26,13 +26,20 @@ from service.bench.service import (
 
 
 def start(
-    name: str, plan: Plan, checkpoint: Checkpoint, scratch: Path, stack: ExitStack
+    name: str,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    scratch: Path,
+    stack: ExitStack,
+    **settings: str,
 ) -> Contender:
-    """Start a contender, wait until it is ready, and have `stack` stop it; raises
-    `ProgramFailed`."""
+    """Start a contender, wait until it is ready, and have `stack` stop it; raises `ProgramFailed`.
+
+    `settings` are `RERANK_*` variables of our service alone.
+    """
     match name:
         case "ours":
-            service = start_service(plan, checkpoint, "vllm", scratch, stack)
+            service = start_service(plan, checkpoint, "vllm", scratch, stack, **settings)
             return Service(name, plan.dtype, service.programs, service.url)
         case "torch":
             contender = _embedded(plan, checkpoint, scratch, stack)

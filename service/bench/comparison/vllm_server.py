@@ -70,10 +70,12 @@ def rerank_body(request: Request) -> bytes:
     return json.dumps(translated).encode()
 
 
-def score_bodies(request: Request, rules: ImageRules | None, max_documents: int) -> list[bytes]:
+def score_bodies(
+    request: Request, rules: ImageRules | None, max_documents: int, *, salt: str = ""
+) -> list[bytes]:
     """A request as several of `POST /score`, with at most `max_documents` documents each.
 
-    Images have the size that the model reads.
+    Images have the size that the model reads. Calls with different salts share no prefix.
     """
     body = request.body()
     query = _content(_resized(body["query"], rules))
@@ -87,6 +89,8 @@ def score_bodies(request: Request, rules: ImageRules | None, max_documents: int)
             "use_activation": False,
             "documents": documents[start : start + max_documents],
         }
+        if salt:
+            part["cache_salt"] = salt
         bodies.append(json.dumps(part).encode())
     return bodies
 

@@ -90,6 +90,10 @@ def bench(
             from service.bench.worst_requests.run import run_worst_requests
 
             raise typer.Exit(run_worst_requests(plan, chosen))
+        if priority:
+            from service.bench.priority.run import run_priority
+
+            raise typer.Exit(run_priority(plan))
         raise typer.Exit(
             _run(
                 plan,
@@ -98,7 +102,6 @@ def bench(
                 observability=observability,
                 routing=routing,
                 faults=faults,
-                priority=priority,
             )
         )
 
@@ -140,17 +143,8 @@ def _run(
     observability: bool,
     routing: bool,
     faults: bool,
-    priority: bool,
 ) -> int:
     """Run the selected measurement, and return the exit code."""
-    if plan.pool:
-        from service.bench.reuse.run import run_reuse
-
-        return run_reuse(plan)
-    if priority:
-        from service.bench.priority.run import run_priority
-
-        return run_priority(plan)
     if overhead:
         from service.bench.overhead.gateway import run_overhead
 
@@ -171,6 +165,15 @@ def _run(
         from service.bench.reliability.soak import run_soak
 
         return run_soak(plan, soak)
+    return _compare(plan)
+
+
+def _compare(plan: Plan) -> int:
+    """Compare contenders, and return the exit code."""
+    if plan.pool:
+        from service.bench.reuse.run import run_reuse
+
+        return run_reuse(plan)
     from service.bench.comparison.run import run_bench
 
     return run_bench(plan)

@@ -1,5 +1,5 @@
 """`gmr bench --overhead`: the gateway's share of a call: time for texts, processor time for
-pictures.
+pictures and for cached texts.
 
 Depends on the public API and on the worker's message format, on nothing inside either. Invariant:
 both paths of a sample get the same documents in turns, after both had them once; the engine then
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,16 @@ import msgspec
 from PIL import Image
 from rich.console import Console
 
+from model_store.checkpoint import Checkpoint
 from model_store.families.family import ImageRules
 from model_store.families.tokens import LiteralTokenizer
 from service.bench import calls
 from service.bench.checkpoints import make_checkpoint
+from service.bench.comparison.contenders import Service
+from service.bench.comparison.starting import start
 from service.bench.comparison.vllm_server import model_size
 from service.bench.machine import describe
+from service.bench.overhead.cached import Measured, cached_cpu
 from service.bench.plan import Plan
 from service.bench.programs import cleaning_up
 from service.bench.results import write_report
@@ -69,6 +74,8 @@ def run_overhead(plan: Plan) -> int:
             used = _time_pictures(service, request, rules)
             if sample != WARM_UP:
                 pictures.append(used)
+        (request,) = requests("T", plan.documents, 1, plan.samples, tokenizer)
+        cached = _time_cached(plan, service, checkpoint, scratch, stack, request)
 
     report = {
         **describe(plan),
@@ -78,6 +85,7 @@ def run_overhead(plan: Plan) -> int:
         "samples": plan.samples,
         **_summarise_texts(texts),
         **_summarise_pictures(pictures, plan.documents),
+        "cached": cached,
     }
     Console().print(_sentence(report), soft_wrap=True)
     if plan.output:
@@ -148,6 +156,24 @@ def _time_pictures(
     return used, time.process_time() - start
 
 
+def _time_cached(
+    plan: Plan,
+    service: RunningService,
+    checkpoint: Checkpoint,
+    scratch: Path,
+    stack: ExitStack,
+    request: Request,
+) -> dict[str, dict[str, Any]]:
+    """Processor time of a request of cached texts: in this service's gateway, and in a service of
+    one process on torch, which is started for it where there are weights."""
+    services = {"two processes": Measured(service.gateway, service.url)}
+    if not plan.random_weights:
+        single = start("torch", plan, checkpoint, scratch, stack)
+        assert isinstance(single, Service)
+        services["one process"] = Measured(single.programs[0], single.url)
+    return cached_cpu(services, json.dumps(replace(request, cache="use").body()).encode())
+
+
 def _summarise_texts(rounds: Sequence[tuple[float, float]]) -> dict[str, Any]:
     through = [seconds * 1000 for seconds, _ in rounds]
     direct = [seconds * 1000 for _, seconds in rounds]
@@ -181,5 +207,15 @@ def _sentence(report: dict[str, Any]) -> str:
         f" {report['worker_p50_ms']:.1f} ms without it; median of paired differences:"
         f" {report['added_paired_ms']:.1f} ms),\nand uses {report['cpu_ms_a_picture']:.2f} ms of a"
         f" processor a picture, of which {report['decoding_ms_a_picture']:.2f} ms to decode and"
-        " resize it."
+        f" resize it.\n{_cached_sentence(report)}"
+    )
+
+
+def _cached_sentence(report: dict[str, Any]) -> str:
+    costs = []
+    for service, found in report["cached"].items():
+        costs.append(f"{found['cpu_ms_a_request']:.2f} ms in the service of {service}")
+    return (
+        f"A request of {report['documents']} cached texts uses {' and '.join(costs)} of a processor"
+        " (the gateway's process)."
     )

@@ -107,6 +107,9 @@ def test_the_gateways_own_cost_is_measured(tmp_path: Path) -> None:
     assert report["added_p50_ms"] == pytest.approx(difference)
     assert (len(report["gateway_ms"]), len(report["worker_ms"])) == (8, 8)
     assert report["decoding_ms_a_picture"] > 0
+    for service in ("two processes", "one process"):
+        found = report["cached"][service]
+        assert found["cpu_ms_a_request"] == sorted(found["rounds"])[2] > 0
 
 
 @pytest.mark.slow

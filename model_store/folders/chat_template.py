@@ -4,6 +4,10 @@ sentence-transformers and vLLM render a pair as messages of the roles `query` an
 instruction is a message of the role `system`, else the variable `instruction`, else the manifest's
 default. Depends on the templates of families, and renders nothing. Invariant: for ordinary text the
 rendered prompt has the token ids of the family's own.
+
+These programs read pictures in the order of the messages, which is not that of a prompt that begins
+with the document: a template of such a prompt refuses pictures on both sides unless the document's
+message is the first.
 """
 
 from __future__ import annotations
@@ -37,6 +41,17 @@ _SIDE = """\
 {%- endfor -%}
 {%- endmacro -%}
 """
+_REFUSAL = """\
+{%- set pair = messages | selectattr("role", "in", ["query", "document"]) | list -%}
+{%- if pair[0].role == "query" and IMAGE in side("query", ["text", "image"])
+and IMAGE in side("document", ["text", "image"]) -%}
+{{- raise_exception(SENTENCE) -}}
+{%- endif -%}
+"""
+_SENTENCE = (
+    "The prompt begins with the document, and pictures on both sides would be swapped: give"
+    " messages with the document's first."
+)
 _IF_PAIR = '{%- if messages | selectattr("role", "in", ["query", "document"]) | list -%}\n'
 _OTHERS = "{%- else -%}{# Messages that are no pair, by the chat template of the base. #}"
 _END = "{% endif %}\n"
@@ -57,6 +72,9 @@ def pair_template(manifest: Manifest, others: str = "") -> str:
 
     halves = "".join(kind.templates[manifest.template])
     pair = f"{_BEGINNING}{kind.name}, template {manifest.template}. -#}}\n{_side_of(kind)}"
+    if kind.image_template and halves.index("{document}") < halves.index("{query}"):
+        refusal = _REFUSAL.replace("SENTENCE", _literal(_SENTENCE))
+        pair += refusal.replace("IMAGE", _literal(_placeholder(kind)))
     for index, piece in enumerate(_SLOT.split(halves)):
         is_slot = index % 2 == 1
         expression = _slot(piece, kind, manifest) if is_slot else _literal(piece)
@@ -91,9 +109,13 @@ def expressible_family(manifest: Manifest) -> type[TemplateFamily] | None:
 
 def _side_of(kind: type[TemplateFamily]) -> str:
     """The macro that renders one side of a pair."""
+    return _SIDE.replace("IMAGE", _literal(_placeholder(kind)))
+
+
+def _placeholder(kind: type[TemplateFamily]) -> str:
+    """The tokens of a picture; empty where the family reads text only."""
     image = kind.image_template
-    tokens = f"{image.start}{image.placeholder}{image.end}" if image else ""
-    return _SIDE.replace("IMAGE", _literal(tokens))
+    return f"{image.start}{image.placeholder}{image.end}" if image else ""
 
 
 def _slot(name: str, kind: type[TemplateFamily], manifest: Manifest) -> str:

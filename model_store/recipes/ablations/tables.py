@@ -6,7 +6,7 @@ summary alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from model_store.evaluation.metrics import expected_ndcg_of_chance
@@ -15,6 +15,14 @@ from model_store.recipes.ablations import paper
 from model_store.recipes.ablations.comparisons import COMPARISONS, ORDER
 from model_store.recipes.ablations.intervals import Interval, interval
 from model_store.recipes.ablations.results import RunSummary, Summary
+from model_store.recipes.ablations.table_cells import (
+    cell_mean,
+    mean,
+    printed,
+    signed,
+    table,
+    verdict,
+)
 from model_store.recipes.ablations.variants import Comparison, Difference, Row
 
 IMAGES = "images"
@@ -140,13 +148,13 @@ def _section(summary: Summary, comparison: Comparison, *, facts: bool = False) -
     for row in comparison.rows:
         runs = _runs(summary, row)
         by_seed = ", ".join(f"{run.score:.1f}" for run in runs)
-        rows.append((row.label, _mean(runs), by_seed, _printed(row.paper)))
+        rows.append((row.label, mean(runs), by_seed, printed(row.paper)))
 
-    yield from _table(("", "nDCG@10", "by seed", "paper, MRB"), rows)
+    yield from table(("", "nDCG@10", "by seed", "paper, MRB"), rows)
 
     if comparison.differences:
         yield ""
-        yield from _table(
+        yield from table(
             ("difference", "ours", "paper", "", "most in", "the others"),
             [_difference_cells(summary, asked) for asked in comparison.differences],
         )
@@ -162,9 +170,9 @@ def _difference_cells(summary: Summary, asked: Difference) -> Sequence[str]:
     found = difference(summary, asked)
     return (
         asked.label,
-        _signed(found),
-        _printed(asked.paper, signed=True),
-        _verdict(found, asked.paper),
+        signed(found),
+        printed(asked.paper, signed=True),
+        verdict(found, asked.paper),
         *_furthest(summary, asked),
     )
 
@@ -213,19 +221,19 @@ def _extras(summary: Summary, comparison: Comparison) -> Iterator[str]:
     """Tables and images that one comparison has beside its two tables."""
     if comparison.name == _FIRST:
         yield "\nBy cell, mean over seeds:\n"
-        yield from _table(*_by_cell(summary, comparison))
+        yield from table(*_by_cell(summary, comparison))
     if comparison.name == ORDER:
         yield "\nBy cell, and paired differences with their intervals over seeds:\n"
         rows = [_cell_cells(summary, comparison, cell) for cell in summary.runs[0].cells]
         labels = [row.label for row in comparison.rows]
-        yield from _table(("cell", *labels, "difference"), rows)
+        yield from table(("cell", *labels, "difference"), rows)
     if comparison.name == "curves":
         yield (
             "\nMean weight of a positive and of a negative, in the first and in the last fifth of"
             " the steps:\n"
         )
         rows = [(row.label, *_courses(_runs(summary, row))) for row in comparison.rows]
-        yield from _table(("", "W+, first", "W+, last", "W-, first", "W-, last"), rows)
+        yield from table(("", "W+, first", "W+, last", "W-, first", "W-, last"), rows)
         yield f"\n![W+ and W- in training]({IMAGES}/{COURSES})"
     if comparison.name == "negatives":
         yield f"\n![Number of negatives]({IMAGES}/{NEGATIVES})"
@@ -238,23 +246,19 @@ def _by_cell(summary: Summary, comparison: Comparison) -> tuple[Sequence[str], l
     for row in comparison.rows:
         runs = _runs(summary, row)
         if runs:
-            rows.append((row.label, *(_cell_mean(runs, cell) for cell in cells)))
+            rows.append((row.label, *(cell_mean(runs, cell) for cell in cells)))
     return ("", *cells), rows
-
-
-def _cell_mean(runs: Sequence[RunSummary], cell: str) -> str:
-    return f"{100 * fmean(run.cells[cell] for run in runs):.1f}" if runs else "not run"
 
 
 def _cell_cells(summary: Summary, comparison: Comparison, cell: str) -> Sequence[str]:
     """A cell's mean of each row, and the interval of its paired differences."""
     (asked,) = comparison.differences
-    means = [_cell_mean(_runs(summary, row), cell) for row in comparison.rows]
+    means = [cell_mean(_runs(summary, row), cell) for row in comparison.rows]
     before, after = summary.of(asked.before.name), summary.of(asked.after.name)
     changes: list[float] = []
     for seed in sorted(before.keys() & after.keys()):
         changes.append(100 * (after[seed].cells[cell] - before[seed].cells[cell]))
-    return (cell, *means, _signed(interval(changes) if changes else None))
+    return (cell, *means, signed(interval(changes) if changes else None))
 
 
 def _courses(runs: Sequence[RunSummary]) -> Iterator[str]:
@@ -271,44 +275,3 @@ def _courses(runs: Sequence[RunSummary]) -> Iterator[str]:
             last += course[-bins:]
         yield f"{fmean(first):.3f}"
         yield f"{fmean(last):.3f}"
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(heads)} |"
-    yield "|" + "---|" * len(heads)
-    for row in rows:
-        yield f"| {' | '.join(row)} |"
-
-
-def _mean(runs: Sequence[RunSummary]) -> str:
-    if not runs:
-        return "not run"
-
-    found = interval([run.score for run in runs])
-    return f"{found.mean:.2f}" + _reach(found)
-
-
-def _signed(found: Interval | None) -> str:
-    return "not run" if found is None else f"{found.mean:+.2f}" + _reach(found)
-
-
-def _reach(found: Interval) -> str:
-    return "" if found.reach is None else f" ± {found.reach:.2f}"
-
-
-def _printed(value: float | None, *, signed: bool = False) -> str:
-    if value is None:
-        return "-"
-    return f"{value:+.2f}" if signed else f"{value:.2f}"
-
-
-def _verdict(found: Interval | None, printed: float | None) -> str:
-    """Our interval against the paper's difference; its sign where the paper prints none."""
-    if found is None or found.reach is None:
-        return ""
-    if found.sign == 0:
-        return "not told apart"
-    if printed is None:
-        return "more" if found.sign > 0 else "less"
-
-    return "as the paper" if found.sign * printed > 0 else "opposite"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,18 +43,21 @@ def republish(source: Path, output: Path, *, python_vllm: Path | None = None) ->
     checkpoint = resolve(str(source))
     pairs = read_golden(source)
     parity = _parity_of(checkpoint, pairs)
+    document_first = checkpoint.family.cacheable_side == "document"
     with draft_of(output) as draft:
         shutil.copytree(
             source, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST, CARD)
         )
         write_portable(checkpoint, draft)
-        logits = predicted_logits(draft, pairs, device="cpu")
-        parity.add("sentence-transformers", logits, against="reloaded", tolerance=PREDICT_TOLERANCE)
+        found = predicted_logits(draft, pairs, device="cpu", document_first=document_first)
+        parity.add("sentence-transformers", found, against="reloaded", tolerance=PREDICT_TOLERANCE)
         parity.versions["sentence-transformers"] = version("sentence-transformers")
         if python_vllm:
             command = vllm_command(checkpoint)
-            logits, parity.versions["vllm"] = served_logits(python_vllm, draft, command, pairs)
-            parity.add("vllm serve", logits, against="reloaded")
+            served, parity.versions["vllm"] = served_logits(
+                python_vllm, draft, command, pairs, document_first=document_first
+            )
+            parity.add("vllm serve", served, against="reloaded")
 
         parity.write(draft)
         lineage = checkpoint.manifest.lineage | {
@@ -72,7 +76,7 @@ def republish(source: Path, output: Path, *, python_vllm: Path | None = None) ->
 def _parity_of(checkpoint: Checkpoint, pairs: list[GoldenPair]) -> Parity:
     """The record of a published folder."""
     record: dict[str, Any] = json.loads((checkpoint.folder / PARITY).read_text(encoding="utf-8"))
-    logits: dict[str, list[float]] = {}
+    logits: dict[str, Sequence[float | None]] = {}
     for way in record["ways"]:
         logits[way] = [pair["logits"][way] for pair in record["pairs"]]
     deviations = {

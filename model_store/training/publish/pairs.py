@@ -40,6 +40,14 @@ def prompt_of(family: Family, pair: GoldenPair) -> Prompt:
     return prompt
 
 
+def has_pictures_on_both_sides(pair: GoldenPair) -> bool:
+    """True for a pair whose pictures other programs swap where the prompt begins with the
+    document: they read them in the order of query and document."""
+    return all(
+        any(not isinstance(part, str) for part in side) for side in (pair.query, pair.document)
+    )
+
+
 @torch.inference_mode()
 def logits_of(
     network: Any,

@@ -50,7 +50,8 @@ class Parity:
 
     pairs: Sequence[GoldenPair]
     readout: ReadOut
-    logits: dict[str, list[float]] = field(default_factory=dict)
+    logits: dict[str, Sequence[float | None]] = field(default_factory=dict)
+    """None for a pair that a way cannot be asked for."""
     deviations: dict[str, tuple[str, float, float]] = field(default_factory=dict)
     """By way: the way it was compared with, the largest deviation, the tolerance."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Parity:
     def add(
         self,
         way: str,
-        logits: list[float],
+        logits: Sequence[float | None],
         *,
         against: str | None = None,
         tolerance: float = TOLERANCE,
@@ -70,16 +71,19 @@ class Parity:
         if against is None:
             return
 
-        expected = self.logits[against]
-        distances = [abs(found - due) for found, due in zip(logits, expected, strict=True)]
-        for number, distance in enumerate(distances):
+        largest = 0.0
+        for number, (found, due) in enumerate(zip(logits, self.logits[against], strict=True)):
+            if found is None or due is None:
+                continue
+            distance = abs(found - due)
             if not distance <= tolerance:  # true for a NaN, too
                 raise PublishRefused(
                     f"Golden pair {number} ({self.pairs[number].cell}) has logit"
-                    f" {logits[number]:.4f} {way}, and {expected[number]:.4f} {against}:"
+                    f" {found:.4f} {way}, and {due:.4f} {against}:"
                     f" {distance:.4f} apart, where {tolerance:g} is allowed."
                 )
-        self.deviations[way] = (against, max(distances), tolerance)
+            largest = max(largest, distance)
+        self.deviations[way] = (against, largest, tolerance)
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder."""

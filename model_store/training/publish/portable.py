@@ -55,6 +55,10 @@ vLLM's server, whose `/score` and `/rerank` take an `instruction`:
 
 {run} Without `--dtype` and `dtype` both compute in the precision in which the weights are stored.
 """
+_BOTH_SIDES = """
+With pictures on both sides of a pair these programs would swap them, since the prompt begins with
+the document: the template refuses such a pair. `predict` takes it as two messages of the roles
+`document` and `query`, in this order."""
 _TRANSFORMER = "sentence_transformers.base.modules.transformer.Transformer"
 _LOGIT_SCORE = "sentence_transformers.cross_encoder.modules.logit_score.LogitScore"
 
@@ -124,6 +128,11 @@ def _transformer(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
+def _sides(checkpoint: Checkpoint) -> str:
+    document_first = checkpoint.family.cacheable_side == "document"
+    return _SIDES + _BOTH_SIDES if document_first else _SIDES
+
+
 def vllm_command(checkpoint: Checkpoint) -> list[str]:
     """The command of vLLM's server, to be run in the checkpoint's folder."""
     overrides = vllm_overrides(checkpoint.name, checkpoint.folder, checkpoint.readout)
@@ -153,7 +162,7 @@ def other_programs(checkpoint: Checkpoint, vllm_version: str | None) -> list[str
     text = _OTHER_PROGRAMS.format(
         oldest=OLDEST,
         torchvision=" and torchvision" if reads_images else "",
-        sides=_SIDES if reads_images else "",
+        sides=_sides(checkpoint) if reads_images else "",
         kind="between 0 and 1" if _is_sigmoid(checkpoint) else "raw scores",
         command=_shell(vllm_command(checkpoint)),
         run=run,

@@ -49,6 +49,10 @@ class Publication:
         """The draft as the checkpoint that it becomes where the adapter is merged."""
         return replace(self.target, name=self.job.name, folder=self.draft)
 
+    @property
+    def _document_first(self) -> bool:
+        return self.target.family.cacheable_side == "document"
+
     def score_adapter(self) -> Any:
         """The base with the adapter applied, after both were scored."""
         job = self.job
@@ -147,7 +151,12 @@ class Publication:
     def _predict(self) -> None:
         """Score by sentence-transformers."""
         self.report("asking sentence-transformers")
-        found = predicted_logits(self.draft, self.parity.pairs, device=self.job.device)
+        found = predicted_logits(
+            self.draft,
+            self.parity.pairs,
+            device=self.job.device,
+            document_first=self._document_first,
+        )
         self.parity.add(
             "sentence-transformers", found, against="reloaded", tolerance=PREDICT_TOLERANCE
         )
@@ -157,7 +166,9 @@ class Publication:
         """Score by vLLM's server, with the command of the card."""
         self.report("asking vLLM's server")
         command = vllm_command(self.published)
-        found, its_version = served_logits(python, self.draft, command, golden)
+        found, its_version = served_logits(
+            python, self.draft, command, golden, document_first=self._document_first
+        )
         self.parity.add("vllm serve", found, against="reloaded")
         self.parity.versions["vllm"] = its_version
 

@@ -142,7 +142,8 @@ def test_a_soak_reports_the_growth_of_each_process(tmp_path: Path) -> None:
         (
             "--model gmr-huge",
             1,
-            "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny, gmr-tiny-d.\n",
+            "There is no model 'gmr-huge': it is no folder, no hub id, and none of gmr-tiny,"
+            " gmr-tiny-d.\n",
         ),
     ],
 )

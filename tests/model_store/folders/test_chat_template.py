@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2.exceptions import TemplateError
 from transformers import AutoTokenizer
 
 from model_store.checkpoint import Checkpoint, resolve
@@ -115,6 +116,11 @@ def check_ids(checkpoint: Checkpoint, query: Item, document: Item) -> None:
     messages = [
         {"role": role, "content": structured(side)} for role, side in zip(roles, sides, strict=True)
     ]
+    swapped = checkpoint.family.cacheable_side == "document" and all(PICTURE in s for s in sides)
+    if swapped:
+        with pytest.raises(TemplateError, match="pictures on both sides would be swapped"):
+            ids_by(checkpoint, [system, *messages])
+        messages.reverse()
     assert ids_by(checkpoint, [system, *messages]) == due
 
     ordered = [images_first(side) for side in sides]
@@ -122,6 +128,10 @@ def check_ids(checkpoint: Checkpoint, query: Item, document: Item) -> None:
         {"role": role, "content": joined(side)} for role, side in zip(roles, ordered, strict=True)
     ]
     due = own_ids(checkpoint, "find it", *ordered)
+    if swapped:
+        with pytest.raises(TemplateError, match="pictures on both sides would be swapped"):
+            ids_by(checkpoint, strings)
+        strings.reverse()
     assert ids_by(checkpoint, strings, instruction="find it") == due
 
 

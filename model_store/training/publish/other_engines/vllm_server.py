@@ -24,7 +24,7 @@ from PIL import Image
 
 from model_store.golden import GoldenPair, Side
 from model_store.training.publish.other_engines.processes import end_of, started
-from model_store.training.publish.pairs import PublishRefused
+from model_store.training.publish.pairs import PublishRefused, has_pictures_on_both_sides
 
 _MODULE = "vllm.entrypoints.openai.api_server"
 """The module of `vllm serve`; the `vllm` command of the CPU build does not start."""
@@ -35,23 +35,32 @@ _MAX_ANSWER_BYTES = 2**20
 
 
 def served_logits(
-    python: Path, folder: Path, command: Sequence[str], pairs: Sequence[GoldenPair]
-) -> tuple[list[float], str]:
+    python: Path,
+    folder: Path,
+    command: Sequence[str],
+    pairs: Sequence[GoldenPair],
+    *,
+    document_first: bool = False,
+) -> tuple[list[float | None], str]:
     """The raw score of each pair, and the server's version.
 
     `command` begins with `vllm serve .` and is run in the folder, on a free port of loopback. Of a
-    side with several parts vLLM puts images before texts. Raises `PublishRefused` with the end of
-    the server's log where it gives no scores.
+    side with several parts vLLM puts images before texts. None for a pair with pictures on both
+    sides where prompts begin with the document: the folder's template refuses it. Raises
+    `PublishRefused` with the end of the server's log where it gives no scores.
     """
     port = _free_port()
     line = [str(python.absolute()), "-m", _MODULE, "--model", *command[2:]]
     line += ["--host", "127.0.0.1", "--port", str(port)]
+    logits: list[float | None] = []
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "log"
         with started(line, log, folder=folder, environment=_environment()) as process:
             try:
                 _await_ready(process, port)
-                logits = [_logit(port, pair) for pair in pairs]
+                for pair in pairs:
+                    refused = document_first and has_pictures_on_both_sides(pair)
+                    logits.append(None if refused else _logit(port, pair))
                 version = str(_asked(port, "/version")["version"])
             except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
                 raise PublishRefused(

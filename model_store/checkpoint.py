@@ -163,7 +163,7 @@ def resolve(
     if is_reference(name):
         folder, manifest = fetch(name, registry, cache)
         _refuse_other_family(manifest, family)
-        return _published(folder, _no_adapter(manifest))
+        return _published(folder, _with_weights(manifest))
     assert revision
     folder = download(name, revision, cache, weights=False)
     if weights:
@@ -253,7 +253,7 @@ def _local(
         return Checkpoint(name, folder, described)
 
     _refuse_other_family(manifest, family)
-    verify(folder, _no_adapter(manifest), weights=weights)
+    verify(folder, _with_weights(manifest), weights=weights)
     return _published(folder, manifest, weights=weights)
 
 
@@ -273,7 +273,12 @@ def _published(folder: Path, manifest: Manifest, *, weights: bool = True) -> Che
     return Checkpoint(manifest.name, folder, manifest)
 
 
-def _no_adapter(manifest: Manifest) -> Manifest:
+def _with_weights(manifest: Manifest) -> Manifest:
+    if manifest.kind == "cascade":
+        raise CheckpointUnusable(
+            f"{manifest.name} is a cascade: serve its stages, and name its folder to the gateway in"
+            " RERANK_CASCADES."
+        )
     if manifest.base:
         raise CheckpointUnusable(
             f"{manifest.name} is an adapter: serve its base, and name it in RERANK_ADAPTERS."

@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from model_store.files import sha256, sha256_each, write_atomically
 
 MANIFEST = "manifest.json"
+CASCADE_FAMILY = "cascade"
+"""The family in the manifest of a cascade, which has no network of its own."""
 WEIGHTS_SUFFIX = ".safetensors"
 MAX_MANIFEST_BYTES = 2**23
 MAX_FILES = 10_000
@@ -87,6 +89,13 @@ class Manifest(BaseModel):
     lineage: dict[str, Any] = Field(
         default_factory=dict, description="How the checkpoint was made."
     )
+
+    @property
+    def kind(self) -> Literal["checkpoint", "adapter", "cascade"]:
+        """The kind of model that the folder holds."""
+        if self.family == CASCADE_FAMILY:
+            return "cascade"
+        return "adapter" if self.base else "checkpoint"
 
     @property
     def unstated(self) -> set[str]:

@@ -205,6 +205,9 @@ class ResultMeta(BaseModel):
     completion_tokens: int | None = Field(
         None, description="Of models that write their score: its tokens; 0 for a cached score."
     )
+    stage: int | None = Field(
+        None, description="Of cascades: the stage, from 1, that scored the document last."
+    )
 
 
 class ReturnedDocument(BaseModel):

@@ -217,7 +217,7 @@ def _version_line(version: Version, promotions: dict[str, Promotion]) -> str:
     used_in = [
         channel for channel, promotion in promotions.items() if promotion.digest == version.digest
     ]
-    kind = "adapter" if version.manifest.base else "checkpoint"
+    kind = version.manifest.kind
     megabytes = f"{version.bytes / 1e6:.1f} MB"
     columns = (f"{version.name}@sha256:{version.digest[:12]}", kind, megabytes, ",".join(used_in))
     return "  ".join(columns).rstrip()

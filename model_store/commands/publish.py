@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from model_store.commands.console import misuse, progress, refusing
-from model_store.commands.options import Cache, Family
+from model_store.commands.options import Cache, Family, finite
+from model_store.commands.publish_cascade import publish_cascade
 
 
 def register(app: typer.Typer) -> None:
@@ -23,18 +24,21 @@ def register(app: typer.Typer) -> None:
 Base = Annotated[
     str,
     typer.Argument(
-        help="The checkpoint that was trained on: a name that ships, a folder, NAME@production."
+        help=(
+            "The checkpoint that was trained on: a name that ships, a folder, NAME@production; with"
+            " --cascade, the folder to write."
+        )
     ),
 ]
 Learnt = Annotated[
-    Path,
+    Path | None,
     typer.Argument(
         help="A finished run of `gmr train`, or a LoRA adapter's folder, as peft writes it."
     ),
 ]
-NewFolder = Annotated[Path, typer.Argument(help="The folder to write; it must not exist.")]
+NewFolder = Annotated[Path | None, typer.Argument(help="The folder to write; it must not exist.")]
 NewName = Annotated[
-    str | None, typer.Option(help="NewName of the new checkpoint; default: the folder's name.")
+    str | None, typer.Option(help="Name of the new checkpoint; default: the folder's name.")
 ]
 Unmerged = Annotated[
     bool,
@@ -72,14 +76,41 @@ UploadTo = Annotated[
         help="Folder or URL of a registry that the result is uploaded to as well.",
     ),
 ]
+CascadeFile = Annotated[
+    Path | None,
+    typer.Option(
+        help=(
+            "Publish a cascade instead: a JSON file of its stages. It is measured against its last"
+            " stage alone on generated queries."
+        )
+    ),
+]
+Queries = Annotated[
+    int, typer.Option(help="Of --cascade: generated queries per cell.", min=20, max=2000)
+]
+MaxLoss = Annotated[
+    float,
+    typer.Option(
+        help=(
+            "Of --cascade: points of nDCG@10 that it may lose, by the far end of the interval, or"
+            " it is refused."
+        ),
+        min=0,
+        max=100,
+        callback=finite,
+    ),
+]
 BaseRevision = Annotated[str | None, typer.Option(help="Commit of a hub base, 40 hex digits.")]
 
 
 def publish(
     base: Base,
-    learnt: Learnt,
-    output: NewFolder,
+    learnt: Learnt = None,
+    output: NewFolder = None,
     *,
+    cascade: CascadeFile = None,
+    queries: Queries = 200,
+    max_loss: MaxLoss = 0.3,
     name: NewName = None,
     unmerged: Unmerged = False,
     dtype: Dtype = None,
@@ -96,7 +127,41 @@ def publish(
     family: Family = None,
     cache: Cache = None,
 ) -> None:
-    """Merge a LoRA adapter into its base, check every way of scoring it, and write the folder."""
+    """Merge a LoRA adapter into its base, check every way of scoring it, and write the folder; or
+    measure a cascade, and write its folder."""
+    if cascade is not None:
+        others = (
+            unmerged,
+            dtype,
+            python_vllm,
+            about,
+            data,
+            config,
+            metrics,
+            golden,
+            revision,
+            family,
+        )
+        if learnt is not None or any(others):
+            misuse(
+                "With --cascade, give the folder to write, and no other options than --name,"
+                " --queries, --max-loss, --registry and --cache."
+            )
+        publish_cascade(
+            cascade,
+            Path(base),
+            name=name,
+            queries=queries,
+            max_loss=max_loss,
+            registry=registry,
+            cache=cache,
+        )
+        if registry:
+            _upload(Path(base), registry)
+        return
+    if learnt is None or output is None:
+        misuse("Give the base, what was learnt, and the folder to write.")
+
     expect_base(base, revision)
     from model_store.checkpoint import resolve
     from model_store.golden import read_golden

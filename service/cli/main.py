@@ -30,6 +30,7 @@ from service.cli.serving import (
     check_origins,
     in_one_process,
     open_server,
+    refusing_cascades,
     run,
     start_log,
     welcome_text,
@@ -103,7 +104,7 @@ def serve(
     start_log(server, settings, engine=for_worker.engine)
 
     welcome = welcome_text(server.url, keys=asks_for_keys(settings), pages=settings.pages)
-    with refusing_keys():
+    with refusing_keys(), refusing_cascades():
         served = in_one_process(
             settings, for_worker, on_ready=lambda: typer.echo(welcome), on_failure=server.fail
         )
@@ -123,10 +124,12 @@ def gateway(
     server = open_server(host, port, insecure=is_allowed)
     start_log(server, settings)
 
-    from service.gateway.app import connect, create_gateway
+    from service.gateway.app import create_gateway
+    from service.gateway.fleet.connections import connect
 
-    with refusing_keys():
-        served = create_gateway(settings, connect(settings))
+    sources = connect(settings.workers, settings.worker_dns_ms / 1000)
+    with refusing_keys(), refusing_cascades():
+        served = create_gateway(settings, sources)
     run(server, served, settings, "gateway")
 
 

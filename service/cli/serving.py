@@ -106,7 +106,7 @@ def in_one_process(
     """A gateway whose worker is in this process, and starts and ends with it.
 
     The worker calls `on_ready`, or `on_failure` where its model cannot be served. Raises
-    `KeysUnusable` where API keys are required and cannot be read.
+    `KeysUnusable` where API keys are required and cannot be read, and `CascadesUnusable`.
     """
     import httpx
 
@@ -123,6 +123,17 @@ def in_one_process(
     )
     lifespan = embedded.router.lifespan_context(embedded)
     return create_gateway(settings, [client], beside=lifespan)
+
+
+@contextmanager
+def refusing_cascades() -> Iterator[None]:
+    """End the command with one sentence if a folder of RERANK_CASCADES cannot be used."""
+    from service.gateway.cascades.catalogue import CascadesUnusable
+
+    try:
+        yield
+    except CascadesUnusable as error:
+        fail(str(error))
 
 
 def run(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import gc
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import anyio
@@ -26,8 +27,11 @@ from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.opening import open_redis
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
+from service.gateway.cascades.catalogue import Cascades, ServedModels
+from service.gateway.cascades.comparing import Comparisons
+from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.circuit_breaker import RetryBudget
-from service.gateway.fleet.discovery import DnsName, dns_name
+from service.gateway.fleet.discovery import DnsName
 from service.gateway.fleet.dispatch import (
     HEDGE_RESERVE,
     HEDGE_SHARE,
@@ -61,38 +65,6 @@ from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
 from service.web.cors import CrossOrigin
 
-_CONNECT_SECONDS = 2.0
-_KEEP_ALIVE_SECONDS = 2.0
-"""Shorter than a worker keeps an idle connection (5 seconds or more), so that no call is sent on a
-connection that is being closed."""
-_KEPT_CONNECTIONS = 32
-"""Idle connections that are kept to each worker."""
-
-
-def connect(settings: GatewaySettings) -> list[httpx.AsyncClient | DnsName]:
-    """A client for each worker URL of the settings, and a DNS name for each `dns://` URL."""
-    seconds = settings.worker_dns_ms / 1000
-    sources: list[httpx.AsyncClient | DnsName] = []
-    for url in settings.workers:
-        name = dns_name(url)
-        if name is None:
-            sources.append(_client(url))
-        else:
-            host, port = name
-            sources.append(DnsName(host, port, connect=_client, seconds=seconds))
-    return sources
-
-
-def _client(url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(
-        max_connections=None,
-        max_keepalive_connections=_KEPT_CONNECTIONS,
-        keepalive_expiry=_KEEP_ALIVE_SECONDS,
-    )
-    # the deadline of a call ends it, so a request has no timeout of its own
-    timeout = httpx.Timeout(None, connect=_CONNECT_SECONDS)
-    return httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, trust_env=False)
-
 
 def create_gateway(
     settings: GatewaySettings,
@@ -105,7 +77,7 @@ def create_gateway(
 
     `fetcher` replaces the one that the settings ask for. `beside` is entered for as long as the
     gateway runs: the lifespan of an embedded worker. Raises `KeysUnusable` where API keys are
-    required and cannot be read.
+    required and cannot be read, and `CascadesUnusable`.
     """
     limits = settings.limits()
     secret = _cache_secret(settings)
@@ -117,6 +89,7 @@ def create_gateway(
     redis_tiers = _redis_tiers(settings, secret)
     cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *redis_tiers])
     reranker = Reranker(pool, media, cache, Scoring(media, pool), SingleFlight(), secret=secret)
+    cascades = Cascades(settings.cascades, pool)
 
     admission = AdmissionQueue(
         capacity=settings.capacity_tokens,
@@ -124,17 +97,30 @@ def create_gateway(
         max_wait_seconds=settings.max_queue_ms / 1000,
         min_turns=lambda: pool.sum_ready(turns_of),
     )
-    names = ModelNames(pool, settings.model_aliases)
-    endpoint, stream, put_images = _endpoints(settings, pool, names, admission, reranker, images)
+    background = BackgroundQueue(admission, pool.count_ready)
+    comparisons = Comparisons(
+        background,
+        lambda: admission.waiting > 0,
+        share=settings.cascade_compare_share,
+        seed=settings.cascade_compare_seed,
+    )
+    cascading = CascadeReranker(reranker, pool, cascades, comparisons.offer)
+    served = ServedModels(pool, cascades)
+    names = ModelNames(served, settings.model_aliases)
+    endpoint, stream, put_images = _endpoints(
+        settings, pool, names, admission, background, cascading, images
+    )
 
-    lifespan = _lifespan(pool, media, authenticator, redis_tiers, images, beside or nullcontext())
+    tasks = [media.warm_up, authenticator.monitor, *(tier.warm_up for tier in redis_tiers)]
+    tasks += [cascades.watch, partial(comparisons.run, cascading)]
+    lifespan = _lifespan(pool, tasks, redis_tiers, images, beside or nullcontext())
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     app.include_router(
         gateway_routes(
             authenticator,
             endpoint,
             stream,
-            pool,
+            served,
             names,
             limits,
             images=put_images,
@@ -160,7 +146,8 @@ def _endpoints(
     pool: WorkerPool,
     names: ModelNames,
     admission: AdmissionQueue,
-    reranker: Reranker,
+    background: BackgroundQueue,
+    reranker: CascadeReranker,
     images: ImageStore | None,
 ) -> tuple[RerankEndpoint, RerankStream, ImagesEndpoint]:
     """The endpoints of single requests, streams and images, which share quotas and memory."""
@@ -183,7 +170,7 @@ def _endpoints(
         quotas=quotas,
         body_budget=body_budget,
         reader=reader,
-        background=BackgroundQueue(admission, pool.count_ready),
+        background=background,
         reranker=reranker,
         bounds=settings.stream_bounds(),
         max_streams=settings.max_streams,
@@ -197,22 +184,19 @@ def _endpoints(
 
 def _lifespan(
     pool: WorkerPool,
-    media: Media,
-    authenticator: Authenticator,
+    tasks: Sequence[Callable[[], Coroutine[Any, Any, object]]],
     redis_tiers: Sequence[RedisTier],
     images: ImageStore | None,
     beside: AbstractAsyncContextManager[Any],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """The lifespan of the app: its background tasks run while the context lasts."""
+    """The lifespan of the app: its background `tasks` run while the context lasts."""
     storing = images.running() if images else nullcontext()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with beside, storing, pool.monitored(), anyio.create_task_group() as background:
-            background.start_soon(media.warm_up)
-            background.start_soon(authenticator.monitor)
-            for tier in redis_tiers:
-                background.start_soon(tier.warm_up)
+            for task in tasks:
+                background.start_soon(task)
             _freeze_garbage_collection()
 
             yield

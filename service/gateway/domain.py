@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from service.api import Item
@@ -65,20 +65,32 @@ class RerankQuery:
 @dataclass(frozen=True, slots=True)
 class ScoredDocument:
     """A document's index in the request and its score; `cached` if the score was known before, or
-    was computed for another request."""
+    was computed for another request. `stage` is that of a cascade, from 1; 0 for any other model.
+    """
 
     index: int
     score: Scored
     cached: bool
+    stage: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RerankResult:
-    """A result as every dialect writes it: `ranked` best first, `errors` by rising index."""
+    """A result as every dialect writes it: `ranked` best first, `errors` by rising index.
+
+    Of a cascade, `stages` are the results of its stages by number, and `warnings` sentences of the
+    answer.
+    """
 
     model: WorkerInfo
     ranked: list[ScoredDocument]
     errors: list[tuple[int, RerankError]]
+    stages: Mapping[int, RerankResult] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    def passes(self) -> tuple[RerankResult, ...]:
+        """The results whose pairs were scored for this one: those of the stages, or this one."""
+        return tuple(self.stages.values()) or (self,)
 
 
 Documents = Mapping[bytes, Content]

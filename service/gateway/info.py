@@ -6,8 +6,10 @@ caller.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 
+from model_store.cascades.folder import PublishedCascade
 from service.limits import Limits
 from service.wire import ImageRule, SideRule, WorkerInfo
 
@@ -43,6 +45,34 @@ def model_entry(name: str, model: WorkerInfo) -> dict[str, object]:
         "root": model.model,
     }
     return entry | _properties(model)
+
+
+def cascade_entry(
+    cascade: PublishedCascade, reason: str, may_use: Callable[[str], bool]
+) -> dict[str, object]:
+    """A cascade with its stages and its evidence, and the reason why it is not served now, if any.
+
+    Of a stage, the name of its model is left out where the caller may not use that model.
+    """
+    described = cascade.cascade
+    stages: list[dict[str, object]] = []
+    for stage in described.stages:
+        entry = stage.model_dump(exclude_none=True)
+        if not may_use(stage.model):
+            del entry["model"]
+        stages.append(entry)
+    return {
+        "ready": not reason,
+        "reason": reason or None,
+        "version": cascade.version,
+        "stages": stages,
+        "evidence": described.evidence.model_dump(exclude={"cells"}),
+    }
+
+
+def cascade_listing(name: str) -> dict[str, object]:
+    """The entry of a cascade that is not served, in OpenAI's model list."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": TITLE, "root": name}
 
 
 def model_info(limits: Limits, model: WorkerInfo) -> dict[str, object]:

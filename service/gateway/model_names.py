@@ -8,10 +8,10 @@ of its model does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from service.errors import Forbidden, ModelNotFound
 from service.gateway.admission.authentication import Caller
-from service.gateway.fleet.pool import WorkerPool
 from service.wire import WorkerInfo
 
 DEFAULT_NAMES = ("", "default/not-specified")
@@ -22,11 +22,18 @@ MAX_NAME_CHARACTERS = 64
 """Characters of a model's name in an error."""
 
 
-class ModelNames:
-    """The names of the models of a pool; `aliases` are further names, each with its model."""
+class ServedModels(Protocol):
+    """The models that are served, by name; without a name, the default one."""
 
-    def __init__(self, pool: WorkerPool, aliases: Mapping[str, str]) -> None:
-        self._pool = pool
+    def names(self) -> list[str]: ...
+    def model(self, name: str | None = None) -> WorkerInfo: ...
+
+
+class ModelNames:
+    """The names of the models that are served; `aliases` are further names, each with its model."""
+
+    def __init__(self, served: ServedModels, aliases: Mapping[str, str]) -> None:
+        self._served = served
         self._aliases = aliases
 
     def find(self, caller: Caller, name: str | None = None) -> WorkerInfo:
@@ -41,7 +48,7 @@ class ModelNames:
             raise self._forbidden(caller)
 
         try:
-            model = self._pool.model(model_name)
+            model = self._served.model(model_name)
         except ModelNotFound:
             message = self._with_names("No such model is served here.", caller)
             raise ModelNotFound(message) from None
@@ -52,7 +59,7 @@ class ModelNames:
 
     def usable(self, caller: Caller) -> dict[str, str]:
         """Every name that the caller may use, with its model; aliases come last."""
-        served = [name for name in self._pool.names() if caller.may_use(name)]
+        served = [name for name in self._served.names() if caller.may_use(name)]
         names = {name: name for name in served if name not in self._aliases}
         for alias, model in sorted(self._aliases.items()):
             if model in served:

@@ -41,7 +41,8 @@ def ordered(
             errors[index] = _located(outcome, index)
 
     cached = sum(document.cached for document in ranked)
-    SCORE_METRICS.count(model.digest, outcomes, cached=cached, probability=model.probability)
+    digest = request.scores_digest(model)
+    SCORE_METRICS.count(digest, outcomes, cached=cached, probability=model.probability)
     raise_first(request.query, errors)
 
     with stage("order"):

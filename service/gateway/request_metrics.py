@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import chain
 from typing import Literal
 
 from service.api import Item
@@ -48,7 +49,8 @@ def count_scored(result: RerankResult) -> None:
     """Record the tokens and errors of a result, whenever it was ready."""
     computed = reused = cached = written = 0
     cached_documents = 0
-    for document in result.ranked:
+    scored = list(chain.from_iterable(each.ranked for each in result.passes()))
+    for document in scored:
         if document.cached:
             cached += document.score.prompt_tokens
             cached_documents += 1

@@ -9,7 +9,7 @@ either ranked or listed with its error.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import anyio.to_thread
@@ -33,6 +33,9 @@ from service.gateway.single_flight import FlightResult, Score, SingleFlight
 from service.gateway.turns import UNBOUNDED, Turns
 from service.observability.request_context import stage
 from service.wire import Scored, WorkerInfo
+
+FindModel = Callable[[str | None], WorkerInfo]
+"""Finds a model; of several digests that workers have it in, the given one is preferred."""
 
 
 class Reranker:
@@ -78,11 +81,18 @@ class Reranker:
         replaced a second time.
         """
         model = self._pool.model(query.model)
+        request = await self.read(query, model, deadline, scope=scope, turns=turns)
+        return await self.score(request, partial(self._pool.model, query.model))
+
+    async def read(
+        self, query: RerankQuery, model: WorkerInfo, deadline: float, *, scope: str, turns: Turns
+    ) -> ResolvedRequest:
+        """The contents of a query that `model` can read, with the bounds of its answer."""
         # while the request waited, the model may have been replaced by one that reads text only
         query = expect_readable(query, model)
         stored = self._media.stored(scope)
         contents = await self._resolve(query, deadline, stored)
-        request = ResolvedRequest(
+        return ResolvedRequest(
             query,
             contents.queries,
             contents.documents,
@@ -93,10 +103,13 @@ class Reranker:
             stored,
         )
 
+    async def score(self, request: ResolvedRequest, find: FindModel) -> RerankResult:
+        """Score and order the documents of a request with one digest of the model that `find`
+        finds; it is asked again where the model is replaced."""
         try:
-            return await self._attempt(model, request)
+            return await self._attempt(find(None), request)
         except _ModelReplaced as replaced:
-            model = self._pool.model(query.model, replaced.digest)
+            model = find(replaced.digest)
 
         try:
             return await self._attempt(model, request.for_new_model(model))

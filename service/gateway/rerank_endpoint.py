@@ -26,13 +26,12 @@ from service.errors import (
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas, QuotaTicket
-from service.gateway.costs import request_cost
+from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.request_metrics import count_query, count_result
 from service.gateway.request_reading import RequestReader
-from service.gateway.rerank import Reranker
 from service.limits import Limits
 from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
@@ -60,7 +59,7 @@ class RerankEndpoint:
         body_budget: BodyBudget,
         reader: RequestReader,
         admission: AdmissionQueue,
-        reranker: Reranker,
+        reranker: CascadeReranker,
         default_timeout: float,
         cache_shared: bool = False,
     ) -> None:
@@ -168,7 +167,7 @@ class RerankEndpoint:
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
     ) -> RerankResult:
         """Wait for admission by the request's estimated cost, and rerank."""
-        cost = await anyio.to_thread.run_sync(request_cost, query, model)
+        cost = await anyio.to_thread.run_sync(self._reranker.cost, query, model)
         expected_part = partial(self._reranker.expected_part, model, caller.scope)
 
         async with self._admission.admit(cost, deadline, caller.scope, expected_part) as admitted:

@@ -7,6 +7,7 @@ content with that of its query, or an error.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -36,6 +37,8 @@ class ResolvedRequest:
     turns: Turns
     stored: StoredImages | None = None
     """Kept for as long as the request is: the stored images in `documents` count as in use."""
+    variant: str = ""
+    """The way in which a stage of a cascade uses its model, such as a smaller size of images."""
 
     def by_query(self) -> list[tuple[Content, dict[int, Content]]]:
         """The distinct queries, each with its documents by index."""
@@ -49,6 +52,12 @@ class ResolvedRequest:
             _, documents = groups.setdefault(identity(query), (query, {}))
             documents[index] = document
         return list(groups.values())
+
+    def scores_digest(self, model: WorkerInfo) -> str:
+        """The digest under which metrics count the scores: each variant has its own."""
+        if not self.variant:
+            return model.digest
+        return f"sha256:{hashlib.sha256(f'{model.digest} {self.variant}'.encode()).hexdigest()}"
 
     def for_new_model(self, model: WorkerInfo) -> ResolvedRequest:
         """The same request without cached scores, and without what another model cannot read."""

@@ -13,11 +13,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from service.error_body import ErrorBody
 from service.errors import Forbidden, NoWorker
 from service.gateway.admission.authentication import Authenticator, caller_of
+from service.gateway.cascades.catalogue import ServedModels
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
-from service.gateway.fleet.pool import WorkerPool
 from service.gateway.images.endpoint import IMAGES_PATH, MISSING_PATH, ImagesEndpoint
-from service.gateway.info import EXAMPLE, model_entry, model_info
+from service.gateway.info import EXAMPLE, cascade_listing, model_entry, model_info
 from service.gateway.model_names import ModelNames
 from service.gateway.openapi import (
     OPENAPI_PATH,
@@ -46,7 +46,7 @@ def gateway_routes(
     authenticator: Authenticator,
     endpoint: RerankEndpoint,
     stream: RerankStream,
-    pool: WorkerPool,
+    served: ServedModels,
     names: ModelNames,
     limits: Limits,
     *,
@@ -67,8 +67,8 @@ def gateway_routes(
     guarded = APIRouter(dependencies=requires_key)
     _add_stream(guarded, stream)
     _add_images(guarded, images)
-    _add_models(guarded, pool, names)
-    _add_info(guarded, pool, limits)
+    _add_models(guarded, served, names)
+    _add_info(guarded, served, limits)
 
     probes = APIRouter()
     add_probes(probes)
@@ -173,18 +173,27 @@ def _add_images(router: APIRouter, images: ImagesEndpoint) -> None:
         return await images.missing(request)
 
 
-def _add_models(router: APIRouter, pool: WorkerPool, names: ModelNames) -> None:
+def _add_models(router: APIRouter, served: ServedModels, names: ModelNames) -> None:
     entry = model_entry(EXAMPLE.model, EXAMPLE)
     one, many = answer_like(entry), answer_like(_model_list([entry]))
 
     @router.get("/v1/models", tags=["models"], responses=_ERRORS | many)
     async def models(request: Request) -> Response:
-        """The served models that the caller may use, and aliases for them, in OpenAI's shape."""
-        if not pool.ready():
+        """The served models that the caller may use, and aliases for them, in OpenAI's shape.
+
+        A cascade that is not served is listed with the reason.
+        """
+        if not served.ready():
             raise NoWorker
-        usable = names.usable(caller_of(request))
-        entries = [model_entry(name, pool.model(model)) for name, model in usable.items()]
-        return JSONResponse(_model_list(entries))
+        caller = caller_of(request)
+        entries = [
+            model_entry(name, served.model(model)) for name, model in names.usable(caller).items()
+        ]
+        listed = {entry["id"]: entry for entry in entries}
+        for name, described in served.cascades(caller.may_use).items():
+            entry = listed.get(name) or cascade_listing(name)
+            listed[name] = entry | {"cascade": described}
+        return JSONResponse(_model_list(list(listed.values())))
 
     @router.get("/v1/models/{model:path}", tags=["models"], responses=_ERRORS | one)
     async def model(request: Request, model: str) -> Response:
@@ -197,19 +206,21 @@ def _model_list(entries: Sequence[dict[str, object]]) -> dict[str, object]:
     return {"object": "list", "data": list(entries)}
 
 
-def _add_info(router: APIRouter, pool: WorkerPool, limits: Limits) -> None:
+def _add_info(router: APIRouter, served: ServedModels, limits: Limits) -> None:
     described = answer_like(model_info(limits, EXAMPLE))
 
     @router.get("/meta", include_in_schema=False)  # Weaviate asks for it here
     @router.get("/info", tags=["models"], responses=_ERRORS | described)
     async def info(request: Request) -> Response:
-        """The limits of a request, and the first model that the caller may use."""
+        """The limits of a request, the first model that the caller may use, and cascades."""
         caller = caller_of(request)
-        default = pool.model()
-        usable = [name for name in (default.model, *pool.names()) if caller.may_use(name)]
+        default = served.model()
+        usable = [name for name in (default.model, *served.names()) if caller.may_use(name)]
         if not usable:
             raise Forbidden
-        return JSONResponse(model_info(limits, pool.model(usable[0])))
+        described = served.cascades(caller.may_use)
+        shown: dict[str, object] = {"cascades": described} if described else {}
+        return JSONResponse(model_info(limits, served.model(usable[0])) | shown)
 
 
 def _add_metrics(router: APIRouter) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.gateway.cascades.settings import CascadeSettings
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.images.settings import ImageStoreSettings
 from service.gateway.media.fetching import FetchRules
@@ -25,6 +26,7 @@ MAX_MODEL_NAME = 256
 class GatewaySettings(
     Limits,
     ImageStoreSettings,
+    CascadeSettings,
     ServerSettings,
     BrowserSettings,
     TracingSettings,

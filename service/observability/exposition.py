@@ -12,9 +12,9 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.observability import engine_metrics, image_metrics, metrics
+from service.observability import cascade_metrics, engine_metrics, image_metrics, metrics
 
-REGISTERED = (metrics, engine_metrics, image_metrics)
+REGISTERED = (metrics, engine_metrics, image_metrics, cascade_metrics)
 """The modules whose metrics a page shows."""
 
 _UNDERSTOOD = frozenset(

@@ -9,13 +9,14 @@ itself, so each pair is read exactly as in a row of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image as Pil
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -31,7 +32,8 @@ from model_store.synthetic.pictures import fitted
 _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
 _ONE = frozenset(scenes.NUMBERS[1])
 """Words true of a picture of a single thing, which a text need not say."""
-_Picture = npt.NDArray[np.uint8]
+Picture = npt.NDArray[np.uint8]
+"""A picture's pixels, `[height, width, 3]`."""
 
 
 @dataclass(slots=True)
@@ -69,14 +71,17 @@ class _Row:
     positions: npt.NDArray[np.int64]
     last: list[int]
     signs: list[tuple[int, bool]]
-    pictures: list[_Picture]
+    pictures: list[Picture]
 
 
 class PackedBatcher:
-    """Makes packed batches of examples for one family."""
+    """Makes packed batches of examples for one family; `fit` gives a picture the size to read."""
 
-    def __init__(self, family: Family, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, family: Family, tokenizer: Tokenizer, fit: Callable[[Pil.Image], Picture] = fitted
+    ) -> None:
         self._family = family
+        self._fit = fit
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._end = tokenizer.token_to_id("<|im_end|>")
@@ -100,7 +105,7 @@ class PackedBatcher:
         last: list[list[int]] = []
         signs: list[int] = []
         truths: list[float] = []
-        pictures: list[_Picture] = []
+        pictures: list[Picture] = []
         for number, row in enumerate(rows):
             ids[number, : len(row.ids)] = row.ids
             owner[number, : len(row.ids)] = row.owner
@@ -132,8 +137,8 @@ class PackedBatcher:
         return sorted(found)
 
     def _row(self, example: Example) -> _Row:
-        pictures: list[_Picture] = []
-        items = [_item(side, pictures) for side in (example.query, *example.documents)]
+        pictures: list[Picture] = []
+        items = [self._item(side, pictures) for side in (example.query, *example.documents)]
         prompts = self._family.render((example.instruction,), items[0], items[1:], truncate=False)
         if self._document_first:
             pictures[:] = self._by_pair(pictures, example)
@@ -179,17 +184,29 @@ class PackedBatcher:
             shared += 1
         return shared
 
-    def _by_pair(self, pictures: Sequence[_Picture], example: Example) -> list[_Picture]:
+    def _by_pair(self, pictures: Sequence[Picture], example: Example) -> list[Picture]:
         """Pictures in the order of a row whose pairs begin with the document: the query's again
         after those of each document."""
         count = len(_shown(example.query))
         of_query, of_documents = pictures[:count], list(pictures[count:])
-        ordered: list[_Picture] = []
+        ordered: list[Picture] = []
         for document in example.documents:
             shown = len(_shown(document))
             ordered += [*of_documents[:shown], *of_query]
             del of_documents[:shown]
         return ordered
+
+    def _item(self, side: Side, pictures: list[Picture]) -> Item:
+        """A side as the family reads it; its pictures are appended to `pictures`."""
+        parts: list[str | Image] = []
+        for part in side:
+            if isinstance(part, str):
+                parts.append(part)
+            else:
+                picture = self._fit(part)
+                pictures.append(picture)
+                parts.append(_image(str(len(pictures)).encode(), picture))
+        return tuple(parts)
 
     def _signs(
         self, ids: Sequence[int], number: int, example: Example
@@ -246,25 +263,12 @@ def _shown(side: Side) -> list[frozenset[str]]:
     return [part.info["words"] for part in side if not isinstance(part, str)]
 
 
-def pixel_values(pictures: Sequence[_Picture]) -> tuple[Tensor, Tensor]:
+def pixel_values(pictures: Sequence[Picture]) -> tuple[Tensor, Tensor]:
     """Patches of pictures, one after the other, `[patches, 1176]`, and grids, `[pictures, 3]`."""
     pixels = np.concatenate([patches(picture) for picture in pictures])
     grids = [grid(_image(b"", picture)) for picture in pictures]
     return torch.from_numpy(pixels), torch.tensor(grids)
 
 
-def _item(side: Side, pictures: list[_Picture]) -> Item:
-    """A side as the family reads it; its pictures are appended to `pictures`."""
-    parts: list[str | Image] = []
-    for part in side:
-        if isinstance(part, str):
-            parts.append(part)
-        else:
-            picture = fitted(part)
-            pictures.append(picture)
-            parts.append(_image(str(len(pictures)).encode(), picture))
-    return tuple(parts)
-
-
-def _image(key: bytes, picture: _Picture) -> Image:
+def _image(key: bytes, picture: Picture) -> Image:
     return Image(key, picture.shape[1], picture.shape[0])

@@ -6,22 +6,75 @@ does not depend on the other documents of its batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
+from PIL import Image as Pil
 from tokenizers import Tokenizer
 from transformers import Qwen2_5_VLForConditionalGeneration as Network
 
 from model_store.checkpoint import Checkpoint
+from model_store.evaluation.cascades import ScoredExample, ScoreStage
 from model_store.evaluation.nine_cells import ScoreExamples
+from model_store.families.images import prepare
 from model_store.families.tokens import TOKENIZER_FILE
 from model_store.folders.plain import refuse_quantised
+from model_store.manifest import CheckpointUnusable
 from model_store.networks.score_row import score_row
-from model_store.recipes.tiny.packed_batches import PackedBatcher
+from model_store.recipes.tiny.packed_batches import PackedBatcher, Picture
 from model_store.recipes.tiny.train import pictures_of, read
 from model_store.synthetic.examples import Example
+from model_store.synthetic.pictures import fitted
 
 
 def open_scorer(checkpoint: Checkpoint) -> ScoreExamples:
     """Load a checkpoint in fp32; raises `CheckpointUnusable` where its weights are quantised."""
+    tokenizer, network = _load(checkpoint)
+    return network_scores(network, PackedBatcher(checkpoint.family, tokenizer))
+
+
+def open_stage(checkpoint: Checkpoint, max_pixels: int | None) -> ScoreStage:
+    """Load a checkpoint as a stage of a cascade, whose images have at most `max_pixels`; raises
+    `CheckpointUnusable`."""
+    tokenizer, network = _load(checkpoint)
+    fit = _reduced(checkpoint, max_pixels) if max_pixels else fitted
+    batcher = PackedBatcher(checkpoint.family, tokenizer, fit)
+    row = score_row(network, batcher.readout, batcher.label_ids)
+
+    @torch.inference_mode()
+    def score(examples: list[Example]) -> list[ScoredExample]:
+        batch = batcher.batch(examples)
+        hidden = read(network, batch, pictures_of(network, batch))
+        scores = (hidden[batch.last].float() @ row).tolist()
+
+        scored: list[ScoredExample] = []
+        for number, own in enumerate(scores):
+            owner = batch.owner[number]
+            counts = torch.bincount(owner[owner >= 0], minlength=len(own) + 1).tolist()
+            scored.append(ScoredExample(own, counts[0], counts[1:]))
+        return scored
+
+    return score
+
+
+def _reduced(checkpoint: Checkpoint, max_pixels: int) -> Callable[[Pil.Image], Picture]:
+    """The function that gives a picture the size that a gateway gives it for such a stage."""
+    rules = checkpoint.family.images
+    if rules is None or max_pixels < rules.cell**2:
+        raise CheckpointUnusable(
+            f"{checkpoint.name} reads no image of at most {max_pixels} pixels: leave max_pixels out"
+            " of its stage, or give more."
+        )
+    cell, least = rules.cell, min(rules.min_pixels, max_pixels)
+
+    def fit(picture: Pil.Image) -> Picture:
+        return np.asarray(prepare(picture, cell=cell, min_pixels=least, max_pixels=max_pixels))
+
+    return fit
+
+
+def _load(checkpoint: Checkpoint) -> tuple[Tokenizer, Network]:
     refuse_quantised(
         checkpoint.name, checkpoint.folder, "and this measures with torch, which does not run them"
     )
@@ -29,7 +82,7 @@ def open_scorer(checkpoint: Checkpoint) -> ScoreExamples:
     network = Network.from_pretrained(
         checkpoint.folder, dtype=torch.float32, local_files_only=True
     ).eval()
-    return network_scores(network, PackedBatcher(checkpoint.family, tokenizer))
+    return tokenizer, network
 
 
 def network_scores(network: Network, batcher: PackedBatcher) -> ScoreExamples:

@@ -15,7 +15,7 @@ import httpx
 from service.cli.client.calls import CannotCall
 from service.cli.client.output import waiting
 from service.cli.keys import refusing_keys
-from service.cli.serving import check_model, in_one_process
+from service.cli.serving import check_model, in_one_process, refusing_cascades
 from service.cli.settings import gateway_settings, worker_settings
 from service.observability.logs import log_to_stderr
 
@@ -45,7 +45,7 @@ async def service_in_process(model: str) -> AsyncIterator[httpx.AsyncClient]:
         if not loaded.done():
             loaded.set_result(ready)
 
-    with refusing_keys():
+    with refusing_keys(), refusing_cascades():
         served = in_one_process(
             settings,
             for_worker,

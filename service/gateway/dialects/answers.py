@@ -8,6 +8,7 @@ repeated.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel
@@ -69,15 +70,16 @@ def document_errors(result: RerankResult) -> list[DocumentError]:
 
 
 def usage(result: RerankResult) -> Usage:
-    """The tokens of every scored pair, whether its result is returned or not.
+    """The tokens of every scored pair, of all stages, whether its result is returned or not.
 
     A cached score has its prompt's tokens, and none that were written for it.
     """
-    tokens = sum(document.score.prompt_tokens for document in result.ranked)
+    scored = list(chain.from_iterable(each.ranked for each in result.passes()))
+    tokens = sum(document.score.prompt_tokens for document in scored)
     if not result.model.max_completion_tokens:
         return Usage(prompt_tokens=tokens, total_tokens=tokens)
 
-    written = sum(map(completion_tokens, result.ranked))
+    written = sum(map(completion_tokens, scored))
     return Usage(prompt_tokens=tokens, total_tokens=tokens + written, completion_tokens=written)
 
 
@@ -102,7 +104,7 @@ def answer_meta(query: RerankQuery, result: RerankResult) -> AnswerMeta:
         cached_pairs=sum(document.cached for document in result.ranked),
         tokens=tokens,
         billed_units={"search_units": search_units(query)},
-        warnings=list(query.warnings) or None,
+        warnings=[*query.warnings, *result.warnings] or None,
     )
 
 
@@ -126,6 +128,7 @@ def _result(
             truncated=score.truncated,
             cached=ranked.cached,
             completion_tokens=completion_tokens(ranked) if model.max_completion_tokens else None,
+            stage=ranked.stage or None,
         ),
     )
 

@@ -30,11 +30,11 @@ from service.errors import (
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.background import BackgroundQueue, BackgroundWork
 from service.gateway.admission.quotas import Quotas, QuotaTicket
+from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.request_metrics import count_query, count_scored
 from service.gateway.request_reading import RequestReader
-from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import expect_worker
 from service.gateway.stream.bounds import StreamBounds
 from service.gateway.stream.line_dialect import LINE_DIALECT, LineId, answer_line, error_line
@@ -75,7 +75,7 @@ class RerankStream:
         body_budget: BodyBudget,
         reader: RequestReader,
         background: BackgroundQueue,
-        reranker: Reranker,
+        reranker: CascadeReranker,
         bounds: StreamBounds,
         max_streams: int,
         cache_shared: bool = False,
@@ -154,7 +154,7 @@ class _Lines:
         *,
         reader: RequestReader,
         body_budget: BodyBudget,
-        reranker: Reranker,
+        reranker: CascadeReranker,
         background: BackgroundQueue,
         timeout: float,
         cache_scope: str,

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from service.errors import NoWorker
-from service.gateway.app import connect
+from service.gateway.fleet.connections import connect
 from service.gateway.fleet.discovery import MAX_ADDRESSES, DnsName, dns_name, look_up
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.settings import GatewaySettings
@@ -210,7 +210,7 @@ def test_other_names_are_none(url: str) -> None:
 
 def test_settings_take_names_and_urls_and_nothing_else() -> None:
     settings = GatewaySettings(workers="dns://workers:8001, http://127.0.0.1:8001")
-    name, client = connect(settings)
+    name, client = connect(settings.workers, settings.worker_dns_ms / 1000)
     assert isinstance(name, DnsName)
     assert (name.host, name.port, name.seconds) == ("workers", 8001, 5.0)
     assert isinstance(client, httpx.AsyncClient)

@@ -1,0 +1,1 @@
+"""Cascades: served models that score all documents cheaply, and the best of them again."""

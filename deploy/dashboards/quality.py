@@ -1,4 +1,5 @@
-"""Quality: the distribution of scores by model digest, drift, and pairs without a score."""
+"""Quality: the distribution of scores by model digest, drift, pairs without a score, and the
+agreement of cascades with their last stage."""
 
 from __future__ import annotations
 
@@ -200,11 +201,83 @@ PAIRS = Row(
         ),
     ],
 )
+CASCADES = Row(
+    "Cascades",
+    [
+        Panel(
+            "Overlap of the best ten",
+            "Share of the last stage's best ten documents that the cascade has there, too, of the "
+            "requests that were compared in the background. Below 0.9 for hours is an alert.",
+            [Query(mean("rerank_cascade_top10_overlap", by="cascade"), "{{cascade}}")],
+            unit="percentunit",
+            maximum=1,
+        ),
+        Panel(
+            "Kendall's tau",
+            "Agreement of the whole order with that of the last stage alone: 1 is the same order, "
+            "0 as good as chance.",
+            [
+                Query(
+                    f"1 - 2 * ({mean('rerank_cascade_discordance', by='cascade')})",
+                    "{{cascade}}",
+                )
+            ],
+            unit="none",
+            minimum=None,
+            maximum=1,
+        ),
+        Panel(
+            "Compared requests",
+            "Sampled requests per second by outcome; busy and too_large were left out, so that no "
+            "other request waits.",
+            [
+                Query(
+                    total("rerank_cascade_comparisons_total", by="cascade, outcome"),
+                    "{{cascade}} {{outcome}}",
+                )
+            ],
+            unit="reqps",
+        ),
+        Panel(
+            "Documents by stage",
+            "Ranked documents per second by the stage that scored them last: the later the stage, "
+            "the more work.",
+            [
+                Query(
+                    total("rerank_cascade_documents_total", by="cascade, stage"),
+                    "{{cascade}} {{stage}}",
+                )
+            ],
+            unit="cps",
+            stacked=True,
+        ),
+        Panel(
+            "Tokens by stage",
+            "Prompt tokens per second of the pairs that each stage scored, cached ones included.",
+            [
+                Query(
+                    total("rerank_cascade_prompt_tokens_total", by="cascade, stage"),
+                    "{{cascade}} {{stage}}",
+                )
+            ],
+            unit="cps",
+            stacked=True,
+        ),
+        Panel(
+            "Served",
+            "1 while every stage is served in the version that the cascade was measured with, of "
+            "the gateway that has it worst.",
+            [Query(f"min by (cascade) ({series('rerank_cascade_ready')})", "{{cascade}}")],
+            unit="none",
+            maximum=1,
+        ),
+    ],
+)
 
 DASHBOARD = Dashboard(
     "quality",
     "gmr-rerank / Quality",
     __doc__,
     [*targets("gateway|worker"), MODEL, DIGEST],
-    [SCORES, DRIFT, PAIRS],
+    [SCORES, DRIFT, PAIRS, CASCADES],
 )

@@ -21,6 +21,7 @@ ModelName = Annotated[str, Field(min_length=1, max_length=128)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Ndcg = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Difference = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+Saving = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(ge=0, le=2**60)]
 
 
@@ -72,16 +73,17 @@ class CellEvidence(_Described):
     difference: Difference
     low: Difference
     high: Difference
-    tokens: Tokens
-    last_stage_tokens: Tokens
+    saving: Saving
 
 
 class Evidence(_Described):
     """The measurement that a cascade was published with.
 
     `difference` is the cascade's score minus that of its last stage alone, with the interval of a
-    paired bootstrap. `tokens` are those that an engine computes for all queries, each stage's
-    prefix once a query. `scored` is the mean share of documents that each stage scores.
+    paired bootstrap. `tokens` are those that an engine computes for all queries in each stage, its
+    prefix once a query; `saving` is the work of the last stage alone divided by the cascade's, in
+    tokens weighted by the operations of each stage's network. `scored` is the mean share of
+    documents that each stage scores.
     """
 
     benchmark: str = Field(min_length=1, max_length=64)
@@ -95,8 +97,9 @@ class Evidence(_Described):
     high: Difference
     level: float = Field(gt=0, lt=1)
     max_loss: Share
-    tokens: Tokens
+    tokens: list[Tokens] = Field(min_length=2, max_length=MAX_STAGES)
     last_stage_tokens: Tokens
+    saving: Saving
     scored: list[Share] = Field(min_length=2, max_length=MAX_STAGES)
     discordance: Share = Field(description="Mean share of pairs that are ordered otherwise.")
     overlap: Share = Field(description="Mean overlap of the best ten documents.")
@@ -114,8 +117,9 @@ class Cascade(_Described):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         expect_consistent(self.name, self.stages)
-        if len(self.evidence.scored) != len(self.stages):
-            raise ValueError("the evidence has not one share for each stage")
+        evidence = self.evidence
+        if not len(evidence.scored) == len(evidence.tokens) == len(self.stages):
+            raise ValueError("the evidence has not one figure for each stage")
         return self
 
 

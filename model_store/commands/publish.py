@@ -88,6 +88,15 @@ CascadeFile = Annotated[
 Queries = Annotated[
     int, typer.Option(help="Of --cascade: generated queries per cell.", min=20, max=2000)
 ]
+Cells = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "Of --cascade: kinds of generated pairs, such as T-I,T-IT, where the cascade is for no"
+            " others; default: all nine."
+        )
+    ),
+]
 MaxLoss = Annotated[
     float,
     typer.Option(
@@ -110,6 +119,7 @@ def publish(
     *,
     cascade: CascadeFile = None,
     queries: Queries = 200,
+    cells: Cells = None,
     max_loss: MaxLoss = 0.3,
     name: NewName = None,
     unmerged: Unmerged = False,
@@ -145,13 +155,14 @@ def publish(
         if learnt is not None or any(others):
             misuse(
                 "With --cascade, give the folder to write, and no other options than --name,"
-                " --queries, --max-loss, --registry and --cache."
+                " --queries, --cells, --max-loss, --registry and --cache."
             )
         publish_cascade(
             cascade,
             Path(base),
             name=name,
             queries=queries,
+            cells=cells,
             max_loss=max_loss,
             registry=registry,
             cache=cache,

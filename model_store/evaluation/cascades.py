@@ -46,12 +46,32 @@ ScoreStage = Callable[[list[Example]], list[ScoredExample]]
 @dataclass(frozen=True, slots=True)
 class StageScorer:
     """A stage of a cascade that is measured, and its scores, whose log-odds are
-    (score - shift) / scale."""
+    (score - shift) / scale. Its network takes `operations` a token."""
 
     stage: Stage
     score: ScoreStage
+    operations: float
     scale: float = 1.0
     shift: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeBenchmark:
+    """Queries of generated cells.
+
+    Generated pictures are smaller than the photos and scans that services get. `enlarged` ones have
+    the largest size that the last stage reads, so that a stage of smaller images has something to
+    leave out.
+    """
+
+    queries: int
+    cells: Sequence[str] = CELLS
+    enlarged: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of these very queries."""
+        return f"nine-cells-{self.queries}{'-enlarged' if self.enlarged else ''}"
 
 
 @dataclass(slots=True)
@@ -63,23 +83,23 @@ class _Cell:
     discordance: list[float] = field(default_factory=list)
     overlap: list[float] = field(default_factory=list)
     scored: list[list[float]] = field(default_factory=list)
-    tokens: int = 0
+    tokens: list[list[int]] = field(default_factory=list)
     last_tokens: int = 0
 
 
 def measure_cascade(
     scorers: Sequence[StageScorer],
-    queries: int,
+    benchmark: CascadeBenchmark,
     max_loss: float,
     progress: Callable[[int], None] = lambda cells: None,
 ) -> Evidence:
-    """Measure a cascade on `queries` queries of each cell; `progress` is called for each cell.
+    """Measure a cascade on the queries of a benchmark; `progress` is called for each cell.
 
     `max_loss` is recorded beside the difference.
     """
-    digest = hashlib.sha256()
+    digest, queries = hashlib.sha256(benchmark.name.encode()), benchmark.queries
     cells: dict[str, _Cell] = {}
-    for name in CELLS:
+    for name in benchmark.cells:
         cell = cells[name] = _Cell()
         examples = list(questions(name, queries))
         for example in examples:
@@ -88,7 +108,8 @@ def measure_cascade(
         for start in range(0, queries, _QUERIES_AT_ONCE):
             _measure(scorers, examples[start : start + _QUERIES_AT_ONCE], cell)
         progress(1)
-    return _evidence(cells, f"sha256:{digest.hexdigest()}", queries, max_loss)
+    operations = np.array([scorer.operations for scorer in scorers])
+    return _evidence(cells, benchmark.name, f"sha256:{digest.hexdigest()}", max_loss, operations)
 
 
 def _measure(scorers: Sequence[StageScorer], examples: list[Example], cell: _Cell) -> None:
@@ -119,6 +140,7 @@ def _cascade(
     pictures = _has_pictures(example)
     remaining = list(range(documents))
     scored: list[dict[int, float]] = [{} for _ in stages]
+    tokens = [0] * len(stages)
 
     number = next_stage(described, 0, documents, pictures=pictures)
     while True:
@@ -126,7 +148,7 @@ def _cascade(
         scored[number] = {
             index: (own.scores[index] - scorer.shift) / scorer.scale for index in remaining
         }
-        cell.tokens += own.prefix_tokens + sum(own.document_tokens[index] for index in remaining)
+        tokens[number] = own.prefix_tokens + sum(own.document_tokens[index] for index in remaining)
 
         rule = scorer.stage.keep
         if rule is None:
@@ -134,6 +156,7 @@ def _cascade(
         remaining = kept(scored[number], rule)
         number = next_stage(described, number + 1, len(remaining), pictures=pictures)
 
+    cell.tokens.append(tokens)
     cell.scored.append([len(each) / documents for each in scored])
     return [placed.index for placed in total_order(scored)]
 
@@ -151,14 +174,20 @@ def _ndcg(order: Sequence[int]) -> float:
 
 
 def _evidence(
-    cells: Mapping[str, _Cell], benchmark_digest: str, queries: int, max_loss: float
+    cells: Mapping[str, _Cell],
+    benchmark: str,
+    benchmark_digest: str,
+    max_loss: float,
+    operations: npt.NDArray[np.float64],
 ) -> Evidence:
-    described = {name: _cell_evidence(cell) for name, cell in cells.items()}
+    described = {name: _cell_evidence(cell, operations) for name, cell in cells.items()}
     differences = [_differences(cell) for cell in cells.values()]
     low, high = _interval(differences)
+    tokens = np.sum([_tokens(cell) for cell in cells.values()], axis=0)
+    last_tokens = sum(cell.last_tokens for cell in cells.values())
     shares = np.concatenate([np.array(cell.scored) for cell in cells.values()])
     return Evidence(
-        benchmark=f"nine-cells-{queries}",
+        benchmark=benchmark,
         benchmark_digest=benchmark_digest,
         metric=f"ndcg@{CUT}",
         queries=sum(cell.queries for cell in described.values()),
@@ -169,8 +198,9 @@ def _evidence(
         high=high,
         level=LEVEL,
         max_loss=max_loss,
-        tokens=sum(cell.tokens for cell in cells.values()),
-        last_stage_tokens=sum(cell.last_tokens for cell in cells.values()),
+        tokens=[int(count) for count in tokens],
+        last_stage_tokens=last_tokens,
+        saving=_saving(tokens, last_tokens, operations),
         scored=[float(share) for share in shares.mean(axis=0)],
         discordance=fmean(fmean(cell.discordance) for cell in cells.values()),
         overlap=fmean(fmean(cell.overlap) for cell in cells.values()),
@@ -178,7 +208,7 @@ def _evidence(
     )
 
 
-def _cell_evidence(cell: _Cell) -> CellEvidence:
+def _cell_evidence(cell: _Cell, operations: npt.NDArray[np.float64]) -> CellEvidence:
     differences = _differences(cell)
     low, high = _interval([differences])
     return CellEvidence(
@@ -188,9 +218,19 @@ def _cell_evidence(cell: _Cell) -> CellEvidence:
         difference=float(differences.mean()),
         low=low,
         high=high,
-        tokens=cell.tokens,
-        last_stage_tokens=cell.last_tokens,
+        saving=_saving(_tokens(cell), cell.last_tokens, operations),
     )
+
+
+def _tokens(cell: _Cell) -> npt.NDArray[np.int64]:
+    """The tokens of each stage, over all queries of a cell."""
+    return np.sum(cell.tokens, axis=0, dtype=np.int64)
+
+
+def _saving(
+    tokens: npt.NDArray[np.int64], last_tokens: int, operations: npt.NDArray[np.float64]
+) -> float:
+    return float(last_tokens * operations[-1] / (tokens @ operations))
 
 
 def _differences(cell: _Cell) -> npt.NDArray[np.float64]:

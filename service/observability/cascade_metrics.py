@@ -7,8 +7,6 @@ of a stage, never what a client sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from service.observability.metric_types import OPEN, counter, gauge, histogram
 
 STAGES = ("1", "2", "3", "4")
@@ -57,9 +55,9 @@ CASCADE_OVERLAP = histogram(
 )
 
 
-def begin_series(cascade: str, stages: Sequence[str]) -> None:
+def begin_series(cascade: str, stages: int) -> None:
     """Begin the series of a cascade at 0, so that the first increase of each is visible."""
-    for stage in stages:
+    for stage in STAGES[:stages]:
         CASCADE_DOCUMENTS.labels(cascade, stage)
         CASCADE_TOKENS.labels(cascade, stage)
     for outcome in OUTCOMES:

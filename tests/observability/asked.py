@@ -28,6 +28,10 @@ _WORDS = (
 )
 _PICTURES = [bare(encode(picture((side, side)))) for side in (28, 56, 84)]
 
+_LARGE_PICTURES = [bare(encode(picture((side, 200)))) for side in (160, 180, 200, 220)]
+CASCADE = "cascade"
+"""The cascade of the scene, which reduces images in its first stage."""
+
 
 def _words(dice: random.Random, count: int) -> str:
     return " ".join(dice.choices(_WORDS, k=count))
@@ -48,6 +52,10 @@ def _texts(count: int, length: int = 12) -> Callable[[random.Random], list[Any]]
 
 def _pictures(dice: random.Random) -> list[Any]:
     return [{"image": data} for data in dice.sample(_PICTURES, 2)]
+
+
+def _large_pictures(dice: random.Random) -> list[Any]:
+    return [{"image": data, "text": _words(dice, 2)} for data in _LARGE_PICTURES]
 
 
 def _mixed(dice: random.Random) -> list[Any]:
@@ -89,6 +97,7 @@ GOOD: tuple[Asked, ...] = (
     _rerank(_texts(24)),
     _rerank(_pictures),
     _rerank(_mixed),
+    _rerank(_large_pictures, model=CASCADE),
 )
 ODD: tuple[Asked, ...] = (
     _rerank(_texts(120, 4)),

@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 
 from service.gateway.admission.keys import KeyEntry, change_keys, digest, new_key
-from tests.observability.asked import GOOD, ODD
+from tests.gateway.cascades.published import cascade_folder, tiny_stages
+from tests.observability.asked import CASCADE, GOOD, ODD
 from tests.observability.prometheus import Prometheus
 from tests.processes import Fleet, Gmr, RedisServer, eventually, fleet
 
@@ -48,7 +49,9 @@ def scene(folder: Path) -> Iterator[Prometheus]:
             lambda _: (KeyEntry(sha256=digest(key.encode()).hex(), name="scene"),),
             create=True,
         )
-        served = stack.enter_context(fleet(folder, **rooms, **store, **doors))
+        cascades = cascade_folder(folder / "cascade", *tiny_stages(), name=CASCADE)
+        compared = {"RERANK_CASCADES": str(cascades), "RERANK_CASCADE_COMPARE_SHARE": "1"}
+        served = stack.enter_context(fleet(folder, **rooms, **store, **doors, **compared))
         targets = {
             "gateway": [_address(served.gateway.url)],
             "worker": [_address(each.url) for each in served.workers],

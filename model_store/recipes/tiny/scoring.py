@@ -6,6 +6,7 @@ does not depend on the other documents of its batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -34,11 +35,15 @@ def open_scorer(checkpoint: Checkpoint) -> ScoreExamples:
     return network_scores(network, PackedBatcher(checkpoint.family, tokenizer))
 
 
-def open_stage(checkpoint: Checkpoint, max_pixels: int | None) -> ScoreStage:
-    """Load a checkpoint as a stage of a cascade, whose images have at most `max_pixels`; raises
-    `CheckpointUnusable`."""
+def open_stage(
+    checkpoint: Checkpoint, max_pixels: int | None, enlarged_to: int | None
+) -> ScoreStage:
+    """Load a checkpoint as a stage of a cascade, which reduces images to `max_pixels`.
+
+    Pictures are first enlarged to an area of `enlarged_to` pixels. Raises `CheckpointUnusable`.
+    """
     tokenizer, network = _load(checkpoint)
-    fit = _reduced(checkpoint, max_pixels) if max_pixels else fitted
+    fit = _fit(checkpoint, max_pixels, enlarged_to) if max_pixels or enlarged_to else fitted
     batcher = PackedBatcher(checkpoint.family, tokenizer, fit)
     row = score_row(network, batcher.readout, batcher.label_ids)
 
@@ -58,18 +63,31 @@ def open_stage(checkpoint: Checkpoint, max_pixels: int | None) -> ScoreStage:
     return score
 
 
-def _reduced(checkpoint: Checkpoint, max_pixels: int) -> Callable[[Pil.Image], Picture]:
-    """The function that gives a picture the size that a gateway gives it for such a stage."""
+def largest_pixels(checkpoint: Checkpoint) -> int | None:
+    """The largest area of an image that a checkpoint reads; None where it reads none."""
     rules = checkpoint.family.images
-    if rules is None or max_pixels < rules.cell**2:
+    return None if rules is None else rules.max_pixels
+
+
+def _fit(
+    checkpoint: Checkpoint, max_pixels: int | None, enlarged_to: int | None
+) -> Callable[[Pil.Image], Picture]:
+    """The function that gives a picture the size that a gateway gives it for a stage."""
+    rules = checkpoint.family.images
+    if rules is None or (max_pixels or rules.max_pixels) < rules.cell**2:
         raise CheckpointUnusable(
             f"{checkpoint.name} reads no image of at most {max_pixels} pixels: leave max_pixels out"
             " of its stage, or give more."
         )
-    cell, least = rules.cell, min(rules.min_pixels, max_pixels)
+    most = min(rules.max_pixels, max_pixels or rules.max_pixels)
+    cell, least = rules.cell, min(rules.min_pixels, most)
 
     def fit(picture: Pil.Image) -> Picture:
-        return np.asarray(prepare(picture, cell=cell, min_pixels=least, max_pixels=max_pixels))
+        scale = math.sqrt((enlarged_to or 0) / (picture.width * picture.height))
+        if scale > 1:
+            size = round(picture.width * scale), round(picture.height * scale)
+            picture = picture.resize(size, Pil.Resampling.BICUBIC)
+        return np.asarray(prepare(picture, cell=cell, min_pixels=least, max_pixels=most))
 
     return fit
 

@@ -117,13 +117,13 @@ def refuse_loss(evidence: Evidence) -> None:
 
 def verdict(evidence: Evidence) -> str:
     """The measurement as sentences."""
-    saved = evidence.last_stage_tokens / max(1, evidence.tokens)
     return (
         f"On {evidence.benchmark} the cascade has {evidence.metric} {evidence.cascade:.4f} against"
         f" {evidence.last_stage:.4f} of its last stage alone, difference"
         f" {POINTS * evidence.difference:+.2f} points, 95 % interval"
         f" [{POINTS * evidence.low:+.2f}, {POINTS * evidence.high:+.2f}] over {evidence.queries}"
-        f" queries. An engine computes {saved:.2f} times fewer tokens."
+        f" queries. Its work is {evidence.saving:.2f} times less: {evidence.tokens} tokens by stage"
+        f" against {evidence.last_stage_tokens}."
     )
 
 
@@ -176,7 +176,7 @@ def _card(cascade: Cascade) -> str:
         f" {cascade.evidence.overlap:.3f}, Kendall's tau"
         f" {1 - 2 * cascade.evidence.discordance:.3f}.",
         "",
-        "| cell | queries | cascade | last stage | difference in points | tokens |",
+        "| cell | queries | cascade | last stage | difference in points | less work |",
         "|---|---|---|---|---|---|",
     ]
     for cell, found in cascade.evidence.cells.items():
@@ -184,7 +184,7 @@ def _card(cascade: Cascade) -> str:
             f"| {cell} | {found.queries} | {found.cascade:.4f} | {found.last_stage:.4f} |"
             f" {POINTS * found.difference:+.2f} [{POINTS * found.low:+.2f},"
             f" {POINTS * found.high:+.2f}] |"
-            f" {found.last_stage_tokens / max(1, found.tokens):.2f}x fewer |"
+            f" {found.saving:.2f}x |"
         )
     return "\n".join(lines) + "\n"
 

@@ -20,7 +20,7 @@ from service.errors import NoWorker
 from service.gateway.cascades.plan import Plan, plan_of
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import cascade_entry
-from service.observability.cascade_metrics import CASCADE_READY
+from service.observability.cascade_metrics import CASCADE_READY, begin_series
 from service.observability.logs import log
 from service.wire import WorkerInfo
 
@@ -40,6 +40,8 @@ class Cascades:
         self._pool = pool
         self._published = _read(folders)
         self._reasons: dict[str, str] = dict.fromkeys(self._published, "")
+        for name, published in self._published.items():
+            begin_series(name, len(published.cascade.stages))
 
     def __iter__(self) -> Iterator[PublishedCascade]:
         return iter(self._published.values())

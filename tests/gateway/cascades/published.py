@@ -15,11 +15,18 @@ from starlette.responses import Response
 
 from model_store.cascades.description import Cascade
 from model_store.cascades.folder import CASCADE
-from model_store.manifest import CASCADE_FAMILY, Manifest, digest_files, write_manifest
+from model_store.manifest import (
+    CASCADE_FAMILY,
+    Manifest,
+    digest_files,
+    manifest_digest,
+    write_manifest,
+)
 from service.errors import PairTooLong
 from service.gateway.app import create_gateway
 from service.gateway.settings import GatewaySettings
 from service.wire import Refused, ScoreCall, Scored, WorkerInfo
+from tests.conftest import TINY
 from tests.gateway.stand_in import INFO, StandIn, first_parts, reply
 
 SMALL = structs.replace(INFO, model="small", digest="sha256:5", version="sha256:" + "5" * 64)
@@ -34,13 +41,15 @@ def cascade_folder(folder: Path, *stages: dict[str, Any], name: str = "fast") ->
     """A cascade's folder; without stages, of a small model and then a big one."""
     stages = stages or (SMALL_STAGE | {"keep": HALF}, BIG_STAGE)
     figures = {"cascade": 0.9, "last_stage": 0.9, "difference": 0.0, "low": 0.0, "high": 0.0}
-    tokens = {"queries": 20, "tokens": 50, "last_stage_tokens": 100}
     described = {
         "name": name,
         "stages": stages,
         "evidence": figures
-        | tokens
         | {
+            "queries": 20,
+            "tokens": [50] * len(stages),
+            "last_stage_tokens": 100,
+            "saving": 2.0,
             "benchmark": "nine-cells-20",
             "benchmark_digest": "sha256:" + "0" * 64,
             "metric": "ndcg@10",
@@ -49,7 +58,7 @@ def cascade_folder(folder: Path, *stages: dict[str, Any], name: str = "fast") ->
             "scored": [1.0, *[0.5] * (len(stages) - 1)],
             "discordance": 0.1,
             "overlap": 0.95,
-            "cells": {"T-T": figures | tokens},
+            "cells": {"T-T": figures | {"queries": 20, "saving": 2.0}},
         },
     }
     Cascade.model_validate(described)
@@ -65,6 +74,12 @@ def cascade_folder(folder: Path, *stages: dict[str, Any], name: str = "fast") ->
     )
     write_manifest(folder, manifest)
     return folder
+
+
+def tiny_stages() -> tuple[dict[str, Any], dict[str, Any]]:
+    """gmr-tiny with its smallest images, which keeps a quarter, and then as it is."""
+    stage = {"model": TINY.name, "version": f"sha256:{manifest_digest(TINY)}"}
+    return stage | {"max_pixels": 16 * 28**2, "keep": {"share": 0.25, "at_least": 1}}, stage
 
 
 class Stages(StandIn):

@@ -30,6 +30,7 @@ BEGIN, END = "<!-- values: generated -->", "<!-- /values -->"
 
 GATEWAY_SETS = {
     "workers": "worker.enabled, gateway.workers",
+    "cascades": "gateway.cascades",
     "api_keys": "auth",
     "api_keys_file": "auth",
     "cache_key_secret": "cacheSecret",

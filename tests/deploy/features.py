@@ -35,6 +35,7 @@ FEATURES: dict[str, Values] = {
         "gateway": {"workers": ["http://gpu-0:8001", "http://gpu-1:8001"]},
         "networkPolicy": {"gatewayEgress": [{"ports": [{"port": 8001}]}]},
     },
+    "cascades": {"gateway": {"cascades": ["fast", "small-first"]}},
     "gpu": merged(
         GPU,
         {

@@ -7,6 +7,10 @@
   value: /tmp
 - name: RERANK_WORKERS
   value: {{ ternary (printf "dns://%s:8001" $worker) (join "," .own.workers) $values.worker.enabled | quote }}
+{{- with .own.cascades }}
+- name: RERANK_CASCADES
+  value: /etc/rerank/cascades/{{ join ",/etc/rerank/cascades/" . }}
+{{- end }}
 {{- if $values.auth.enabled }}
 - name: RERANK_API_KEYS_FILE
   value: /etc/rerank/auth/keys.json
@@ -53,6 +57,9 @@
 {{- $values := .root.Values -}}
 - {name: tmp, mountPath: /tmp}
 - {name: cache-secret, mountPath: /etc/rerank/cache, readOnly: true}
+{{- range .own.cascades }}
+- {name: cascade-{{ . }}, mountPath: /etc/rerank/cascades/{{ . }}, readOnly: true}
+{{- end }}
 {{- if $values.auth.enabled }}
 - {name: keys, mountPath: /etc/rerank/auth, readOnly: true}
 {{- end }}
@@ -73,6 +80,11 @@
   secret:
     secretName: {{ $values.cacheSecret.existingSecret | default $own }}
     items: [{key: {{ ternary $values.cacheSecret.existingSecretKey "cache-key-secret" (ne $values.cacheSecret.existingSecret "") }}, path: secret}]
+{{- range .own.cascades }}
+- name: cascade-{{ . }}
+  configMap:
+    name: {{ . }}
+{{- end }}
 {{- if $values.auth.enabled }}
 - name: keys
   secret:

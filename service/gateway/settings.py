@@ -195,13 +195,15 @@ class GatewaySettings(
     routing: Literal["affinity", "least_loaded"] = Field(
         "affinity",
         description=(
-            "How a worker is chosen: affinity sends equal queries to one worker, for its "
-            "caches, unless that worker is much busier than the others."
+            "How a worker is chosen: affinity sends equal queries (equal documents, where prompts "
+            "begin with them) to one worker, for its caches, unless that worker is much busier "
+            "than the others."
         ),
     )
     split: Literal["auto", "always", "never"] = Field(
         "auto",
-        description="Split a request over idle workers: auto (where faster), always, or never.",
+        description="Split a request over idle workers: auto (where faster), always, or never. Of "
+        "documents' home workers: auto (those with 128 tokens or more), always, or never.",
     )
     trace_trust: bool = Field(
         True,

@@ -12,6 +12,8 @@ from typing import Any
 from rich.table import Table
 
 WORKERS = 2
+_QUERIES = {"T": "text", "Q": "image", "D": "new"}
+"""The queries of a stream, by its letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +95,8 @@ def stream_table(rows: Sequence[StreamRow]) -> Table:
     """A line for each stream."""
     table = Table(
         title=(
-            "Pages of documents of each query, shuffled; median milliseconds a request; prompt"
-            " tokens reused"
+            "Pages of documents of each query, shuffled, or new queries over recurring documents;"
+            " median milliseconds a request; prompt tokens reused"
         )
     )
     for heading in ("query", "callers", "affinity", "reused", "least loaded", "reused", "gain"):
@@ -102,7 +104,7 @@ def stream_table(rows: Sequence[StreamRow]) -> Table:
 
     for row in rows:
         table.add_row(
-            "image" if row.query == "Q" else "text",
+            _QUERIES[row.query],
             str(row.callers),
             f"{row.affinity * 1000:.0f}",
             f"{row.affinity_reused:.0%}",

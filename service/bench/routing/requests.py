@@ -1,7 +1,8 @@
 """The requests of `gmr bench --routing`: single ones by length of query, and streams of pages.
 
-Depends on workloads and a tokenizer, on no server. Invariant: no request is made twice, so that
-none profits from a cache that another one filled.
+Depends on workloads and a tokenizer, on no server. Invariant: no request is made twice, and no
+document but within a list of recurring ones, so that none profits from a cache that another one
+filled.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ Body = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Extent:
     """The lengths of queries to compare, and the size of a stream: its queries, the pages of each,
-    and the documents of a page."""
+    and the documents of a page. Of recurring documents there are as many as one query has, and so
+    many queries over some of them."""
 
     queries: Mapping[str, int] = field(default_factory=lambda: QUERIES)
     stream_queries: int = 6
     pages: int = 4
     page_documents: int = 10
+    recurring_queries: int = 24
 
 
 class RequestMaker:
@@ -62,6 +65,16 @@ class RequestMaker:
 
         Random(next(self._seeds)).shuffle(pages)
         return pages
+
+    def recurring(self) -> list[Body]:
+        """New queries, each over a page of documents that are drawn from the same ones."""
+        size = self._extent.page_documents
+        known = self._body("T", size * self._extent.pages)["documents"]
+        dice = Random(next(self._seeds))
+        return [
+            self.single("short", 1) | {"documents": dice.sample(known, size)}
+            for _ in range(self._extent.recurring_queries)
+        ]
 
     def tokens(self, body: Body) -> tuple[int, int]:
         """(prefix, suffix) tokens of a request of texts, without the template."""

@@ -1,5 +1,5 @@
 """`gmr bench --routing`: the gain of splitting a request over workers, and of sending equal queries
-to one worker, measured in turns on two workers.
+or recurring documents to one worker, measured in turns on two workers.
 
 Depends on gateways and requests, on no routing rule. Invariant: the ways that are compared get
 requests of equal shape in one run, never the same one twice, and must agree on the scores of one
@@ -47,7 +47,7 @@ def run_routing(plan: Plan, extent: Extent | None = None) -> int:
         for query in extent.queries:
             for size in sizes:
                 splits.append(_compare_split(gateways, maker, query, size, plan.samples))
-        for letter in ("T", "Q"):
+        for letter in ("D",) if _begins_with_document(gateways["whole"]) else ("T", "Q"):
             for callers in CALLERS:
                 streams.append(_compare_streams(gateways, maker, letter, callers, plan.samples))
 
@@ -116,18 +116,25 @@ def _compare_split(
     )
 
 
+def _begins_with_document(url: str) -> bool:
+    """True if the model's prompts begin with the document."""
+    return bool(json.loads(get(url, "/info"))["cacheable_side"] == "document")
+
+
 def _compare_streams(
     gateways: Mapping[str, str], maker: RequestMaker, letter: str, callers: int, samples: int
 ) -> StreamRow:
-    """Streams by affinity and to the least loaded worker, in turns."""
-    urls = {"affinity": gateways["whole"], "least_loaded": gateways["least_loaded"]}
+    """Streams by affinity and to the least loaded worker, in turns: pages of equal queries, or D:
+    new queries over recurring documents, which affinity sends to their homes."""
+    affinity = gateways["split" if letter == "D" else "whole"]
+    urls = {"affinity": affinity, "least_loaded": gateways["least_loaded"]}
     request_seconds: dict[str, list[float]] = {routing: [] for routing in urls}
     stream_seconds: dict[str, list[float]] = {routing: [] for routing in urls}
     tokens_before = {routing: prompt_tokens(url) for routing, url in urls.items()}
 
     for sample in range(samples):
         for routing in sorted(urls, reverse=sample % 2 == 1):
-            stream = maker.stream(letter)
+            stream = maker.recurring() if letter == "D" else maker.stream(letter)
             start = time.perf_counter()
             with ThreadPoolExecutor(callers) as pool:
                 request_seconds[routing] += pool.map(_timed, [urls[routing]] * len(stream), stream)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from service.bench.gpu import verdicts
 from service.bench.gpu.verdicts import Rule
 from service.bench.plan import GENERATED, BenchRefused, Plan
 
-LIMIT_SECONDS = 180
+LIMIT_SECONDS = {"cpu": 1200.0, "cuda": 180.0}
+"""A rehearsal is not for figures, and its machine may be busy."""
 _ROWS = {"cpu": (64, 128), "cuda": (8192, 16384)}
 """Rows of the matrix products: those of a step of the engine, and of a larger one."""
 _MODELS = {"cpu": (GENERATED, GENERATED), "cuda": ("3b", "7b")}
@@ -34,7 +35,7 @@ class Step:
     program: tuple[str, ...]
     rule: Rule
     environment: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = LIMIT_SECONDS
+    seconds: float = LIMIT_SECONDS["cuda"]
 
     def command(self, output: Path) -> list[str]:
         """The command line that writes the step's figures to `output`."""
@@ -63,7 +64,7 @@ def steps_of(plan: Plan) -> list[Step]:
     rates += (plan.python_vllm, f"{small},{large}", ",".join(map(str, _ROWS[plan.device])))
     pool = str(plan.documents * _POOL_REQUESTS)
     again = bench(small, "--contenders", "ours", "--workloads", "D,DI", "--pool", pool)
-    return [
+    steps = [
         Step("matmul", "matrix products in the models' shapes", rates, verdicts.MATMUL),
         Step("worker", f"our worker, {small}, T and C", ours(small, "T,C"), verdicts.WORKER),
         Step(
@@ -98,6 +99,7 @@ def steps_of(plan: Plan) -> list[Step]:
             verdicts.PICTURES,
         ),
     ]
+    return [replace(step, seconds=LIMIT_SECONDS[plan.device]) for step in steps]
 
 
 def chosen_steps(steps: list[Step], skipped: str) -> list[Step]:

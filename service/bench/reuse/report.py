@@ -50,10 +50,28 @@ _HEADINGS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The same pairs, scored cold by one tenant and warm by another one."""
+
+    cold: Sample
+    warm: Sample
+
+    @property
+    def difference(self) -> float:
+        """The largest difference between the two logits of a pair."""
+        return disagreement([self.warm], [self.cold])
+
+    @property
+    def reused(self) -> list[float | None]:
+        """The shares of prompt tokens that were reused, cold and warm: evidence that they were."""
+        return [_share(each.prompt_tokens, each.computed_tokens) for each in (self.cold, self.warm)]
+
+
 @dataclass(slots=True)
 class Measured:
-    """The samples of one workload, by temperature and contender; and of each contender the largest
-    difference between the warm and the cold logits of the same pairs."""
+    """The samples of one workload, by temperature and contender; and of each contender the check
+    that warm scores are the cold ones."""
 
     workload: str
     contenders: list[Served]
@@ -61,7 +79,7 @@ class Measured:
     samples: dict[tuple[str, Served], list[Sample]] = field(
         default_factory=lambda: defaultdict(list)
     )
-    warm_off_cold: dict[Served, float] = field(default_factory=dict)
+    checks: dict[Served, Check] = field(default_factory=dict)
 
 
 def rows_of(plan: Plan, measured: Measured) -> list[dict[str, Any]]:
@@ -73,7 +91,7 @@ def rows_of(plan: Plan, measured: Measured) -> list[dict[str, Any]]:
             samples = measured.samples[temperature, (name, prompt)]
             same = next(other for other in measured.contenders if other[1] == prompt)
             off = disagreement(samples, measured.samples[temperature, same])
-            row = _row(plan, samples, reference, measured.warm_off_cold[name, prompt], off)
+            row = _row(plan, samples, reference, measured.checks[name, prompt], off)
             shown = {"workload": measured.workload, "documents": temperature}
             rows.append(shown | {"contender": name, "prompt": prompt} | row)
     return rows
@@ -110,9 +128,10 @@ def voided(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _row(
-    plan: Plan, samples: Sequence[Sample], reference: Sequence[Sample], warm: float, off: float
+    plan: Plan, samples: Sequence[Sample], reference: Sequence[Sample], check: Check, off: float
 ) -> dict[str, Any]:
-    """One row's figures; `warm` and `off` are differences of logits."""
+    """One row's figures; `off` is the largest difference from another contender's logits."""
+    warm = check.difference
     paired = ratios(
         [sample.seconds for sample in samples], [sample.seconds for sample in reference]
     )
@@ -135,6 +154,7 @@ def _row(
         "computed_a_pair": None if computed is None else computed / pairs,
         "gateway_cpu_ms_a_request": (gateway + decoders) * 1000 / len(samples),
         "warm_off_cold": _number(warm) if compared else None,
+        "check_reused": check.reused,
         "disagreement": _number(off) if compared else None,
         "void": compared and not max(warm, off) <= allowed,
     }

@@ -21,15 +21,15 @@ from model_store.checkpoint import Checkpoint
 from model_store.families.tokens import LiteralTokenizer
 from service.bench.checkpoints import make_checkpoint
 from service.bench.comparison.contenders import pause
-from service.bench.comparison.measure import Sample, take_sample
+from service.bench.comparison.measure import take_sample
 from service.bench.machine import describe
 from service.bench.plan import Plan
 from service.bench.programs import cleaning_up
-from service.bench.results import largest_difference, write_report
+from service.bench.results import write_report
 from service.bench.reuse.contenders import Served, start_served
 from service.bench.reuse.pool import Pool
 from service.bench.reuse.prompts import cache_gib, with_prompt
-from service.bench.reuse.report import COLD, WARM, Measured, rows_of, table_of, voided
+from service.bench.reuse.report import COLD, WARM, Check, Measured, rows_of, table_of, voided
 
 _WIDTH = 150
 
@@ -132,7 +132,7 @@ def _measure(plan: Plan, pool: Pool, contenders: Sequence[Served], console: Cons
     for one in contenders:
         warm = take_sample(one.contender, [checked])
         served = (one.name, one.prompt)
-        measured.warm_off_cold[served] = _difference(warm, cold[served])
+        measured.checks[served] = Check(cold[served], warm)
     return measured
 
 
@@ -140,11 +140,6 @@ def _turned(contenders: Sequence[Served], number: int) -> list[Served]:
     """The contenders in an order whose first one changes from sample to sample."""
     first = number % len(contenders)
     return [*contenders[first:], *contenders[:first]]
-
-
-def _difference(one: Sample, other: Sample) -> float:
-    """The largest difference between two logits of a pair."""
-    return largest_difference(list(zip(one.logits, other.logits, strict=True)))
 
 
 def _report(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from service.bench.comparison.measure import Sample
 from service.bench.results import AGREEMENT
-from service.bench.reuse.report import COLD, WARM, Measured, rows_of, table_of, voided
+from service.bench.reuse.report import COLD, WARM, Check, Measured, rows_of, table_of, voided
 from tests.bench.test_plan import plan
 
 SERVED = [("ours", "document"), ("ours", "query"), ("vllm-tuned", "document")]
@@ -37,14 +37,15 @@ def rows(*, warm: float = 0.0, other: float = 0.0) -> list[dict[str, Any]]:
     other contender with this prompt."""
     measured = Measured("D", SERVED)
     for served in SERVED:
-        measured.warm_off_cold[served] = 0.0
+        measured.checks[served] = Check(sample(1.0, 360.0, 3.0), sample(1.0, 100.0, 3.0))
         logit = 5.0 if served[1] == "query" else 2.0
         if served[0] == "vllm-tuned":
             logit += other
         speed = 4.0 if served[1] == "query" else 1.0
         measured.samples[COLD, served] = [sample(4.0, 360.0, logit)] * 3
         measured.samples[WARM, served] = [sample(speed * at, 100.0, logit) for at in (1, 2, 3)]
-    measured.warm_off_cold[SERVED[0]] = warm
+    cold = measured.checks[SERVED[0]].cold
+    measured.checks[SERVED[0]] = Check(cold, sample(1.0, 100.0, 3.0 + warm))
     return rows_of(PLAN, measured)
 
 
@@ -57,6 +58,7 @@ def test_a_ratio_is_over_the_first_contender_in_the_same_temperature() -> None:
     assert (warm["reused_share"], warm["computed_a_pair"]) == (0.75, 50.0)
     assert warm["gateway_cpu_ms_a_request"] == pytest.approx(6.0)
     assert warm["pairs_per_second"] == 1.0
+    assert warm["check_reused"] == pytest.approx([0.1, 0.75])
 
 
 @pytest.mark.parametrize(

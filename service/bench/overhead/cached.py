@@ -20,7 +20,8 @@ from service.bench.programs import Program
 
 _ROUNDS = 5
 _REQUESTS = 100
-"""Requests of a service in one round: the system counts processor time in hundredths of a second."""
+"""Requests of a service in one round, since the system counts processor time in hundredths of a
+second."""
 _WARM_UP = 20
 
 

@@ -108,7 +108,13 @@ def create_gateway(
     served = ServedModels(pool, cascades)
     names = ModelNames(served, settings.model_aliases)
     endpoint, stream, put_images = _endpoints(
-        settings, pool, names, admission, background, cascading, images
+        settings,
+        pool,
+        names,
+        admission=admission,
+        background=background,
+        reranker=cascading,
+        images=images,
     )
 
     tasks = [media.warm_up, authenticator.monitor, *(tier.warm_up for tier in redis_tiers)]
@@ -145,6 +151,7 @@ def _endpoints(
     settings: GatewaySettings,
     pool: WorkerPool,
     names: ModelNames,
+    *,
     admission: AdmissionQueue,
     background: BackgroundQueue,
     reranker: CascadeReranker,

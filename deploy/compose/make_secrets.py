@@ -89,7 +89,7 @@ def _contents() -> dict[str, str]:
             "models": ["none"],
         },
     ]
-    commands = "-@all +mget +set +select"
+    commands = "-@all +mget +set +select +getrange +expire +unlink"
     redis_hash = _sha256(redis_password)
     return {
         "api_key": api_key,

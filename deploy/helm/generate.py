@@ -42,6 +42,8 @@ GATEWAY_SETS = {
     "redis_ca_file": "externalRedis.tlsSecret",
     "redis_cert_file": "externalRedis.tlsClientCertificate",
     "redis_key_file": "externalRedis.tlsClientCertificate",
+    "images_folder": "gateway.images.diskMiB",
+    "images_disk_bytes": "gateway.images.diskMiB",
 }
 WORKER_SETS = {
     "model": "model",

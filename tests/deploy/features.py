@@ -80,6 +80,10 @@ FEATURES: dict[str, Values] = {
         "gateway": {"settings": {"RERANK_IMAGE_URLS": True}},
         "networkPolicy": {"clients": PEER},
     },
+    "images on disk": {"gateway": {"images": {"diskMiB": 4096}}},
+    "images on a claim": {
+        "gateway": {"images": {"diskMiB": 8192, "existingClaim": "images"}, "replicas": 3}
+    },
     "monitoring": {
         "monitoring": {
             "scrape": "serviceMonitor",

@@ -64,6 +64,7 @@ CASES: dict[str, Values] = {
     "gateway.resources.limits.memory is 1024 MiB": {
         "gateway": {"settings": {"RERANK_MAX_BODIES_BYTES": 2**30}}
     },
+    "gateway.images.diskMiB says how many": {"gateway": {"images": {"existingClaim": "images"}}},
     "worker.settings.RERANK_ENGINE is vllm: set worker.gpu.count": {
         "worker": {"settings": {"RERANK_ENGINE": "vllm"}}
     },

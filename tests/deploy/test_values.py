@@ -134,6 +134,7 @@ def test_every_setting_of_the_classes_reaches_the_environment(
         "RERANK_DRAIN_SECONDS": 1,
         "RERANK_GRACE_SECONDS": 20.5,
         "RERANK_IMAGE_URL_HOSTS": "img.example.com,.example.org",
+        "RERANK_IMAGES_MEMORY_BYTES": 67_108_864,
         "RERANK_MAX_BODIES_BYTES": 67_108_864,
         "RERANK_ADAPTERS": "legal=/models/legal",
         "RERANK_MODEL_ALIASES": "gpt=gmr-tiny",
@@ -156,7 +157,8 @@ def test_every_setting_of_the_classes_reaches_the_environment(
 
 
 def test_settings_that_the_chart_sets_itself_are_set_by_the_values_that_are_named() -> None:
-    told = environment(container(objects(EXTERNAL), "rerank-gateway"))
+    on_disk = {"gateway": {"images": {"diskMiB": 1024}}}
+    told = environment(container(objects(merged(EXTERNAL, on_disk)), "rerank-gateway"))
     by_files = {"api_keys", "cache_key_secret", "redis_password"}
     assert {
         f"RERANK_{name.upper()}" for name in generate.GATEWAY_SETS.keys() - by_files

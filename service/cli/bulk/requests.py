@@ -6,14 +6,14 @@ row has one score for each candidate, in their order: a number, or null beside a
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from service.cli.documents.pictures import Unreadable, encoded_picture
+from service.cli.client.stored_pictures import reference_of
+from service.cli.documents.pictures import Unreadable, read_picture
 
 _SENT_AS_THEY_ARE = ("data:", "sha256:", "https://", "http://")
 _MAX_PATH_CHARS = 1_024
@@ -42,12 +42,13 @@ class RowShape:
 
 @dataclass(frozen=True, slots=True)
 class RowContext:
-    """The shape of rows, the folder that their pictures' paths are relative to, and the
-    maximum number of candidates in a request."""
+    """The shape of rows, the folder that their pictures' paths are relative to, and the maximum
+    numbers of candidates in a request and of pictures that are put by one call (0: none are)."""
 
     shape: RowShape
     folder: Path
     max_documents: int
+    put_images: int = 0
 
 
 class BadRow(Exception):
@@ -121,16 +122,18 @@ def candidates_of(row: Mapping[str, Any] | None, shape: RowShape) -> list[Any]:
 
 def request_lines(
     row: Mapping[str, Any], documents: list[Any], found: Scores, context: RowContext
-) -> Iterator[tuple[int, bytes]]:
-    """The requests of a row, each with the index of its first candidate.
+) -> Iterator[tuple[int, bytes, dict[str, bytes]]]:
+    """The requests of a row, each with the index of its first candidate and the pictures that it
+    refers to.
 
     A candidate whose picture cannot be read is an error of `found`, and empty in the request.
     Raises `BadRow` where it is the query's.
     """
     shape = context.shape
     fields = dict(shape.options)
+    of_query: dict[str, bytes] = {}
     try:
-        fields["query"] = _item(row[shape.query], context.folder)
+        fields["query"] = _item(row[shape.query], context.folder, of_query)
     except Unreadable as error:
         raise BadRow(error.code, f"{shape.query}.image: {error}") from None
     if row.get(shape.instruction) is not None:
@@ -138,29 +141,37 @@ def request_lines(
 
     for start in range(0, len(documents), context.max_documents):
         items: list[Any] = []
+        pictures = dict(of_query)
         for index, document in enumerate(documents[start : start + context.max_documents], start):
             try:
-                items.append(_item(document, context.folder))
+                items.append(_item(document, context.folder, pictures))
             except Unreadable as error:
                 found.miss(index, error.code, f"{shape.documents}[{index}].image: {error}")
                 items.append("")
-        yield start, json.dumps(fields | {"documents": items}).encode()
+        yield start, json.dumps(fields | {"documents": items}).encode(), pictures
 
 
-def _item(value: Any, folder: Path) -> Any:
-    """An item of a request, with its picture as base64. Raises `Unreadable`."""
+def _item(value: Any, folder: Path, pictures: dict[str, bytes]) -> Any:
+    """An item of a request; its picture is added to `pictures`. Raises `Unreadable`."""
     if not isinstance(value, dict):
         return value
     item = {name: part for name, part in value.items() if part is not None}
-    return item | {"image": _image(item["image"], folder)} if "image" in item else item
+    if "image" not in item:
+        return item
+    image = _image(item["image"], folder)
+    if isinstance(image, bytes):
+        reference = reference_of(image)
+        pictures[reference] = image
+        image = reference
+    return item | {"image": image}
 
 
 def _image(value: Any, folder: Path) -> Any:
-    """A picture as a request has it: bytes and files as base64, all else as it is."""
+    """A picture's bytes, where a row has them or their file; all else as it is."""
     if isinstance(value, dict):  # as Hugging Face's datasets have it
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
+        return value
     if not isinstance(value, str) or value.startswith(_SENT_AS_THEY_ARE):
         return value
     if len(value) > _MAX_PATH_CHARS or "\0" in value:
@@ -168,5 +179,5 @@ def _image(value: Any, folder: Path) -> Any:
 
     file = folder / value
     if file.is_file() or file.suffix:
-        return encoded_picture(file)
+        return read_picture(file)
     return value

@@ -19,7 +19,7 @@ from service.cli.bulk.requests import RowContext, RowShape
 from service.cli.bulk.scoring import Scorer
 from service.cli.bulk.sources import open_source
 from service.cli.client.calls import CannotCall, Service
-from service.cli.client.run import Target, open_client, with_advice
+from service.cli.client.run import Target, is_in_process, open_client, with_advice
 
 _PROBE = {"query": "a", "documents": ["a"]}
 """A request whose answer names the digest of the model."""
@@ -79,7 +79,10 @@ async def open_run(plan: Plan) -> AsyncIterator[OpenRun]:
         answer = await service.rerank({**shape.options, **_PROBE})
         digest = answer["meta"]["model_digest"]
         identity = identity_of(source, digest, shape, plan.rows_per_part)
-        context = RowContext(shape, plan.source.parent, int(limits["max_documents"]))
+        put_images = 0 if is_in_process(plan.service) else int(limits.get("max_put_images", 0))
+        context = RowContext(
+            shape, plan.source.parent, int(limits["max_documents"]), put_images=put_images
+        )
         scorer = Scorer(service, context, digest=digest, concurrency=plan.concurrency)
         yield OpenRun(Job(source, plan.target, identity), scorer)
 

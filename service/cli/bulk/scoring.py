@@ -16,6 +16,13 @@ from typing import Any
 
 from service.cli.bulk.requests import BadRow, RowContext, Scores, candidates_of, request_lines
 from service.cli.client.calls import CannotCall, Service
+from service.cli.client.stored_pictures import (
+    PUT_FROM_BYTES,
+    UNKNOWN,
+    encoded_size,
+    inlined,
+    put_missing,
+)
 
 BATCH_LINES = 32
 BATCH_BYTES = 8 * 2**20
@@ -27,15 +34,22 @@ _AMBIGUOUS = ("worker_failed", "internal")
 _FATAL = ("model_not_found", "forbidden", "unauthorized")
 """Errors that every row would have: they end the run at once."""
 _PAUSE_SECONDS = 1.0
+MAX_PUTS = 2
+"""How often the pictures of a batch are put before they are sent in its requests."""
 
 
 @dataclass(slots=True)
 class _Request:
-    """A request of a row: its candidates from `offset` on."""
+    """A request of a row: its candidates from `offset` on, and the pictures that it refers to."""
 
     row: Scores
     offset: int
     line: bytes
+    pictures: dict[str, bytes]
+
+    def inline(self) -> None:
+        """Have the pictures in the request itself."""
+        self.line, self.pictures = inlined(self.line, self.pictures), {}
 
 
 class Scorer:
@@ -76,14 +90,16 @@ class Scorer:
             try:
                 documents = candidates_of(row, self._context.shape)
                 found.expect(len(documents))
-                for offset, line in request_lines(row or {}, documents, found, self._context):
-                    yield _Request(found, offset, line)
+                lines = request_lines(row or {}, documents, found, self._context)
+                for offset, line, pictures in lines:
+                    yield _Request(found, offset, line, pictures)
             except BadRow as error:
                 found.fail(error.code, str(error))
 
     async def _answer(self, batch: list[_Request]) -> None:
         """Send requests until each has an answer, or an error of its row."""
         for attempt in range(1, ATTEMPTS + 1):
+            await self._put_pictures(batch, attempt)
             lines = b"\n".join(request.line for request in batch)
             answers = await self._service.rerank_lines(lines)
             # not by an id: a line that is no JSON for the service has none
@@ -99,11 +115,32 @@ class Scorer:
             batch = left
             await asyncio.sleep(_PAUSE_SECONDS * attempt * random.uniform(0.5, 1.5))
 
+    async def _put_pictures(self, batch: list[_Request], attempt: int) -> None:
+        """Put the pictures that requests refer to, or have them in the requests: where they are
+        few, where the service stores none, and where it has lost them twice."""
+        pictures: dict[str, bytes] = {}
+        for request in batch:
+            pictures |= request.pictures
+        at_once = self._context.put_images
+        are_put = (
+            at_once > 0
+            and attempt <= MAX_PUTS
+            and sum(map(len, pictures.values())) >= PUT_FROM_BYTES
+            and await put_missing(self._service, pictures, at_once=at_once)
+        )
+        if not are_put:
+            for request in batch:
+                request.inline()
+
     def _take(self, request: _Request, answer: Mapping[str, Any], *, is_last: bool) -> bool:
         """Take the answer to a request; returns False where it is to be sent again."""
         code, message = answer.get("code"), answer.get("message", "")
+        if code == UNKNOWN and request.pictures:
+            return False
         if code is None:
             self._expect_digest(answer)
+            if request.pictures and any(error["code"] == UNKNOWN for error in answer["errors"]):
+                return False
             request.row.add(answer, request.offset, self._context.shape.documents)
             return True
         if code in _FATAL or (is_last and code in _TEMPORARY):
@@ -131,10 +168,11 @@ def _batches(requests: Iterator[_Request]) -> Iterator[list[_Request]]:
     batch: list[_Request] = []
     size = 0
     for request in requests:
-        if batch and (len(batch) == BATCH_LINES or size + len(request.line) > BATCH_BYTES):
+        own_size = len(request.line) + encoded_size(request.pictures)
+        if batch and (len(batch) == BATCH_LINES or size + own_size > BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(request)
-        size += len(request.line)
+        size += own_size
     if batch:
         yield batch

@@ -1,4 +1,4 @@
-"""Calls to a service over HTTP: `GET /info` and `POST /rerank`, with retries within bounds.
+"""Calls to a service over HTTP, such as `GET /info` and `POST /rerank`, with retries within bounds.
 
 Does not depend on what is ranked, or on where the service runs: the client that it is given may
 call an app in this process. Invariant: a failure is one sentence for a terminal; it never has a
@@ -103,6 +103,21 @@ class Service:
         `CannotCall`."""
         content = await self._attempt("POST", "v1/rerank/stream", lines, "application/x-ndjson")
         return [self._object(line) for line in content.splitlines()]
+
+    async def missing_images(self, references: Sequence[str]) -> list[str]:
+        """Those of some pictures that the service does not have. Raises `CannotCall`."""
+        body = json.dumps({"digests": references}).encode()
+        missing = (await self._call("POST", "v1/images/missing", body)).get("missing")
+        if not isinstance(missing, list):
+            raise self._no_reranker()
+        return [reference for reference in references if reference in missing]
+
+    async def put_images(self, pictures: Sequence[bytes]) -> None:
+        """Have pictures stored; one that is refused is refused where it is ranked, too. Raises
+        `CannotCall`."""
+        files = [("images", picture) for picture in pictures]
+        form = httpx.Request("PUT", self._client.base_url, files=files)
+        await self._attempt("PUT", "v1/images", form.read(), form.headers["content-type"])
 
     async def _call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         return self._object(await self._attempt(method, path, body))

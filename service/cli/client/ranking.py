@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
 from service.cli.client.batches import Batch, DocumentError, batches, encoded
 from service.cli.client.calls import CannotCall, Refused, Service
+from service.cli.client.stored_pictures import UNKNOWN, put_missing
 from service.cli.documents.items import Document
 
 _PATH = re.compile(r"^documents\[(\d+)\]")
 """The path of a document in a sentence of the service."""
+MAX_PUTS = 2
+"""How often the pictures of a batch are put before they are sent in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,8 @@ class RequestSizes:
     documents: int
     concurrency: int
     body_bytes: int = 64 * 2**20
+    put_images: int = 0
+    """Pictures that are put by one call; 0: pictures are sent in requests."""
 
 
 @dataclass
@@ -66,8 +71,9 @@ class _Answers:
     usage: dict[str, int] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, answer: Mapping[str, Any], batch: Batch) -> list[int]:
-        """Take an answer; returns the positions in the batch that ran out of time.
+    def add(self, answer: Mapping[str, Any], batch: Batch) -> tuple[list[int], list[int]]:
+        """Take an answer; returns the positions in the batch that ran out of time, and those whose
+        pictures the service does not have any more.
 
         Raises `CannotCall` for an answer of another model.
         """
@@ -80,21 +86,27 @@ class _Answers:
 
         for result in answer["results"]:
             self.results.append({**result, "index": batch.indexes[result["index"]]})
-        late = self._add_errors(answer.get("errors") or [], batch)
+        late, lost = self._add_errors(answer.get("errors") or [], batch)
         _add_counts(self.usage, answer.get("usage") or {})
         _add_counts(self.meta, meta)
-        return late
+        return late, lost
 
-    def _add_errors(self, errors: Sequence[Mapping[str, Any]], batch: Batch) -> list[int]:
-        late = []
+    def _add_errors(
+        self, errors: Sequence[Mapping[str, Any]], batch: Batch
+    ) -> tuple[list[int], list[int]]:
+        late: list[int] = []
+        lost: list[int] = []
         for error in errors:
             if error["code"] == "deadline_exceeded" and len(batch.indexes) > 1:
                 late.append(error["index"])
                 continue
+            if error["code"] == UNKNOWN and batch.pictures:
+                lost.append(error["index"])
+                continue
             index = batch.indexes[error["index"]]
             message = _PATH.sub(f"documents[{index}]", str(error["message"]))
             self.errors.append({**error, "index": index, "message": message})
-        return late
+        return late, lost
 
     def ranked(self, question: Question) -> dict[str, Any]:
         """One answer, in the service's own shape and order."""
@@ -137,53 +149,65 @@ async def rank(
         max_body_bytes=sizes.body_bytes,
         options_bytes=len(options),
         on_error=failed,
+        refer=sizes.put_images > 0,
     )
+    asking = _Asking(service, options, sizes.put_images, answers, advance)
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(sizes.concurrency):
-                tasks.create_task(_work(service, options, waiting, answers, advance))
+                tasks.create_task(asking.work(waiting))
     except* CannotCall as failures:
         raise failures.exceptions[0] from None
     return answers.ranked(question)
 
 
-async def _work(
-    service: Service,
-    options: bytes,
-    waiting: Iterator[Batch],
-    answers: _Answers,
-    advance: Callable[[int], None],
-) -> None:
-    """Rank batch after batch, each with the parts that it has to be split into."""
-    for batch in waiting:
-        parts = [batch]
-        while parts:
-            part = parts.pop()
-            parts += await _rank_part(service, options, part, answers, advance)
+@dataclass
+class _Asking:
+    """The requests of a ranking: each batch with the parts that it has to be split into."""
 
+    service: Service
+    options: bytes
+    put_images: int
+    answers: _Answers
+    advance: Callable[[int], None]
 
-async def _rank_part(
-    service: Service,
-    options: bytes,
-    part: Batch,
-    answers: _Answers,
-    advance: Callable[[int], None],
-) -> list[Batch]:
-    """Rank one batch; returns smaller ones of the documents that are to be asked for again."""
-    try:
-        answer = await service.rerank_encoded(part.body(options))
-    except Refused as refusal:
-        too_large = refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        if too_large and len(part.indexes) > 1:
-            return part.halves()
-        raise
+    async def work(self, waiting: Iterator[Batch]) -> None:
+        """Rank batch after batch."""
+        for batch in waiting:
+            parts = [batch]
+            while parts:
+                parts += await self._rank_part(parts.pop())
 
-    late = answers.add(answer, part)
-    advance(len(part.indexes) - len(late))
-    again = part.part(late)
-    if not late:
-        return []
-    return again.halves() if len(late) == len(part.indexes) else [again]
+    async def _rank_part(self, part: Batch) -> list[Batch]:
+        """Rank one batch; returns smaller ones of the documents that are to be asked for again."""
+        part = await self._with_pictures(part)
+        try:
+            answer = await self.service.rerank_encoded(part.body(self.options))
+        except Refused as refusal:
+            too_large = refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            if too_large and len(part.indexes) > 1:
+                return part.halves()
+            raise
+
+        late, lost = self.answers.add(answer, part)
+        self.advance(len(part.indexes) - len(late) - len(lost))
+        again = [part.part(lost)] if lost else []
+        if len(late) == len(part.indexes):
+            again += part.halves()
+        elif late:
+            again.append(part.part(late))
+        return again
+
+    async def _with_pictures(self, part: Batch) -> Batch:
+        """The batch once its pictures were put, or with them in it: where the service stores none,
+        or has lost those that were put for it twice."""
+        if not part.pictures:
+            return part
+        pictures = {name: part.pictures[name] for name in part.references()}
+        stored = part.puts < MAX_PUTS and await put_missing(
+            self.service, pictures, at_once=self.put_images
+        )
+        return replace(part, pictures=pictures, puts=part.puts + 1) if stored else part.inlined()
 
 
 def _add_counts(total: dict[str, Any], counts: Mapping[str, Any]) -> None:

@@ -63,21 +63,31 @@ async def _ranked(
         except CannotCall as error:
             raise with_advice(error, target) from None
 
-        fitting = _within_limits(sizes, info)
+        fitting = _within_limits(sizes, info, in_process=is_in_process(target))
         question = replace(question, model=served_model)
         with _progress(len(documents), fitting.documents) as advance:
             return await rank(service, question, documents, fitting, advance=advance)
 
 
-def _within_limits(sizes: RequestSizes, info: Mapping[str, Any]) -> RequestSizes:
-    """The sizes within the limits that a service's `/info` states."""
+def _within_limits(
+    sizes: RequestSizes, info: Mapping[str, Any], *, in_process: bool
+) -> RequestSizes:
+    """The sizes within the limits that a service's `/info` states; no picture is put where it would
+    stay in this process."""
     stated = info.get("limits")
     limits = stated if isinstance(stated, Mapping) else {}
     bounds: list[int] = []
     for name, size in (("max_documents", sizes.documents), ("max_body_bytes", sizes.body_bytes)):
         limit = limits.get(name)
         bounds.append(min(size, limit) if isinstance(limit, int) and limit > 0 else size)
-    return replace(sizes, documents=bounds[0], body_bytes=bounds[1])
+    put_images = 0 if in_process else limits.get("max_put_images", 0)
+    return replace(sizes, documents=bounds[0], body_bytes=bounds[1], put_images=put_images)
+
+
+def is_in_process(target: Target) -> bool:
+    """True if the target is a model in this process."""
+    has_url = target.url is not None or client_settings().url is not None
+    return target.model is not None and not has_url
 
 
 @asynccontextmanager
@@ -85,14 +95,14 @@ async def open_client(
     target: Target, connections: int
 ) -> AsyncIterator[tuple[httpx.AsyncClient, str | None]]:
     """A client of the target, and the model to name in requests."""
-    has_url = target.url is not None or client_settings().url is not None
-    if target.model is None or has_url:
+    if not is_in_process(target):
         async with connect(target.url, target.key_file, connections=connections) as client:
             yield client, target.model
         return
 
     from service.cli.client.in_process import service_in_process
 
+    assert target.model is not None
     async with service_in_process(target.model) as client:
         yield client, None
 

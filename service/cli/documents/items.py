@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from service.cli.documents.pictures import Unreadable, encoded_picture
+from service.cli.documents.pictures import Unreadable, encoded_picture, read_picture
 
 MAX_ID_CHARS = 256
 """The longest id that a service takes."""
@@ -60,11 +60,9 @@ class Document:
         text = self.fields.get("text") if isinstance(self.fields, dict) else None
         return text if isinstance(text, str) else ""
 
-    def item(self) -> Any:
-        """The item to send, with its picture. Raises `Unreadable`."""
-        if self.picture is None:
-            return self.fields
-        return {**self.fields, "image": encoded_picture(self.picture)}
+    def read(self) -> tuple[Any, bytes | None]:
+        """The item to send without the picture of a file, and the picture. Raises `Unreadable`."""
+        return self.fields, None if self.picture is None else read_picture(self.picture)
 
 
 def query_item(text: str | None, picture: Path | None) -> dict[str, str]:

@@ -45,6 +45,11 @@ def pictures_in(folder: Path) -> Iterator[Path]:
 
 def encoded_picture(file: Path) -> str:
     """A picture file as base64. Raises `Unreadable`."""
+    return base64.b64encode(read_picture(file)).decode("ascii")
+
+
+def read_picture(file: Path) -> bytes:
+    """The bytes of a picture file. Raises `Unreadable`."""
     try:
         with file.open("rb") as opened:
             start = opened.read(12)
@@ -55,7 +60,7 @@ def encoded_picture(file: Path) -> str:
         raise Unreadable("unreadable_file", _reason(error)) from None
     if len(content) > MAX_BYTES:
         raise Unreadable("image_too_large", "The picture is larger than 64 MiB.")
-    return base64.b64encode(content).decode("ascii")
+    return content
 
 
 def _is_picture(start: bytes) -> bool:

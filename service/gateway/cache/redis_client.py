@@ -7,6 +7,8 @@ else, so its user needs these permissions alone (in a Cluster also `+cluster|slo
 +asking`):
 
     ACL SETUSER gmr on >PASSWORD resetkeys ~gmr:* -@all +mget +set +select
+
+and for stored images `+getrange +expire +unlink`.
 """
 
 from __future__ import annotations

@@ -25,6 +25,12 @@
 {{- else if $values.externalRedis.url }}
 {{- include "rerank.externalRedis" $values.externalRedis }}
 {{- end }}
+{{- if .own.images.diskMiB }}
+- name: RERANK_IMAGES_FOLDER
+  value: /var/lib/rerank/images
+- name: RERANK_IMAGES_DISK_BYTES
+  value: {{ mul .own.images.diskMiB 1048576 | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "rerank.externalRedis" }}
@@ -69,6 +75,9 @@
 {{- if $values.externalRedis.tlsSecret }}
 - {name: redis-tls, mountPath: /etc/rerank/redis-tls, readOnly: true}
 {{- end }}
+{{- if .own.images.diskMiB }}
+- {name: images, mountPath: /var/lib/rerank/images}
+{{- end }}
 {{- end }}
 
 {{- define "rerank.gatewayVolumes" -}}
@@ -106,5 +115,13 @@
 - name: redis-tls
   secret:
     secretName: {{ . }}
+{{- end }}
+{{- if .own.images.diskMiB }}
+- name: images
+  {{- if .own.images.existingClaim }}
+  persistentVolumeClaim: {claimName: {{ .own.images.existingClaim }}}
+  {{- else }}
+  emptyDir: {sizeLimit: {{ div (mul .own.images.diskMiB 5) 4 }}Mi}
+  {{- end }}
 {{- end }}
 {{- end }}

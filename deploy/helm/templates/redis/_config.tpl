@@ -21,6 +21,6 @@ aclfile /etc/redis/secret/users.acl
 {{- $settings := .root.Values.gateway.settings -}}
 {{- $prefix := ternary $settings.RERANK_REDIS_KEY_PREFIX "gmr:" (hasKey $settings "RERANK_REDIS_KEY_PREFIX") -}}
 user default off
-user gmr on #{{ sha256sum .password }} resetkeys ~{{ $prefix }}* resetchannels -@all +mget +set +select
+user gmr on #{{ sha256sum .password }} resetkeys ~{{ $prefix }}* resetchannels -@all +mget +set +select +getrange +expire +unlink
 user probe on nopass resetkeys resetchannels -@all +ping
 {{- end }}

@@ -152,7 +152,7 @@ CACHES = Row(
         Panel(
             "Tokens reused from the prefix cache",
             "Share of prompt tokens that the engine had computed for an earlier pair with the "
-            "same prefix, such as the query.",
+            "same prefix: the query or, of models whose prompts begin with it, the document.",
             [
                 Query(
                     ratio(

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from model_store.families.tokens import LiteralTokenizer
 from service.bench.routing.report import SplitRow
-from service.bench.routing.requests import Extent
+from service.bench.routing.requests import Extent, RequestMaker
 from service.bench.routing.run import AGREEMENT, run_routing
 from tests.bench.plans import torch_plan
+from tests.conftest import TINY
 
 
 @pytest.mark.slow
@@ -41,6 +43,16 @@ def test_a_run_prints_two_tables_and_writes_its_numbers(
     for row in report["streams"]:
         assert min(row["affinity"], row["least_loaded"], row["gain"]) > 0
         assert 0 <= row["affinity_reused"] <= 1
+
+
+def test_recurring_documents_come_under_new_queries() -> None:
+    maker = RequestMaker(LiteralTokenizer.load(TINY), Extent(pages=2, page_documents=3))
+    bodies, others = maker.recurring(), maker.recurring()
+    documents = {document for body in bodies for document in body["documents"]}
+    assert len({body["query"] for body in bodies}) == len(bodies) == 24
+    assert all(len(set(body["documents"])) == 3 for body in bodies)
+    assert len(documents) == 6
+    assert documents.isdisjoint(document for body in others for document in body["documents"])
 
 
 def test_the_expected_gain_is_that_of_the_tokens() -> None:

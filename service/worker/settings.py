@@ -115,7 +115,7 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
         512 * 2**20, ge=2**20, le=2**36, description="Bytes of memory for all calls held at once."
     )
     picture_store_bytes: int = Field(
-        2**30,
+        512 * 2**20,
         ge=0,
         le=2**40,
         description=(

@@ -202,6 +202,17 @@ def test_more_work_never_needs_less(
     assert fewest <= workers(Load(requests, documents, 300, tokens, 64, cached / 2))
 
 
+def test_the_bytes_of_kept_documents_and_of_their_images() -> None:
+    small, large = network_cost("gmr-3b"), network_cost("qwen3-vl-reranker-8b")
+    assert (small.kv_bytes, large.kv_bytes) == (36_864, 147_456)
+    assert (small.image_bytes, large.image_bytes) == (4_096, 32_768)  # with a deepstack of three
+    assert small.kept_bytes(1_000, 130) == 1.5 * 1_000 * 128 * 36_864
+    assert small.kept_bytes(1_000, 130, block=32) == small.kept_bytes(1_000, 130)
+
+    with pytest.raises(ImagesNotRead):
+        _ = network_cost("qwen3-reranker-8b").image_bytes
+
+
 def test_a_measurement_replaces_the_arithmetic() -> None:
     fleet = json.loads(
         size("--pairs-per-second", "100", "--requests", "6", "--price", "3.6", "--json")

@@ -33,6 +33,7 @@ from service.observability.tracing import current_span, propagation_headers
 from service.worker.engines.base import CannotLoad, EngineDead, EngineRefused
 from service.worker.engines.progress import Progress
 from service.worker.engines.vllm.arguments import engine_arguments
+from service.worker.engines.vllm.image_cache import image_cache_gib, memory_bytes
 from service.worker.engines.vllm.images import EngineImages
 from service.worker.engines.vllm.installation import prepare_environment
 from service.worker.engines.vllm.overruled import overruled
@@ -81,6 +82,10 @@ class VllmRuntime:
             on_cpu=on_cpu,
             max_completion_tokens=max_completion_tokens,
         )
+        if "mm_processor_cache_gb" not in arguments:
+            read.mm_processor_cache_gb = image_cache_gib(
+                checkpoint, _kv_bytes(read), read.mm_processor_cache_gb, memory_bytes()
+            )
         chosen = {name: getattr(read, name) for name in arguments}
         self._llm = _start(checkpoint, read)
         config = self._llm.vllm_config
@@ -230,6 +235,16 @@ class VllmRuntime:
             cache_bytes=model.get_multimodal_config().mm_processor_cache_gb * 2**30,
             token_bytes=maps * model.get_hidden_size() * model.dtype.itemsize,
         )
+
+
+def _kv_bytes(arguments: Any) -> float:
+    """Bytes that the prefix cache has at most, on all devices and in host memory."""
+    each = arguments.kv_cache_memory_bytes
+    if each is None:
+        each = arguments.gpu_memory_utilization * current_platform.get_device_total_memory()
+    offloaded = getattr(arguments, "kv_offloading_size", None) or 0
+    devices = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
+    return float(each * devices + offloaded * 2**30)
 
 
 def _start(checkpoint: Checkpoint, arguments: Any) -> AsyncLLM:

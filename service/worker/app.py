@@ -14,7 +14,6 @@ from contextlib import aclosing, asynccontextmanager
 import anyio.to_thread
 import msgspec
 from fastapi import FastAPI, Request, Response
-from msgspec import structs
 
 from service.errors import ModelNotFound, NoWorker
 from service.observability.engine_metrics import ENGINE_PAIRS, ENGINE_TOKENS, STALLED_SECONDS
@@ -32,7 +31,6 @@ from service.web.body_budget import BodyBudget
 from service.web.error_response import error_response
 from service.web.request_body import announced_bytes, read_body
 from service.wire import (
-    MISSING_IMAGE,
     MSGPACK,
     TIMEOUT_HEADER,
     Refused,
@@ -102,12 +100,9 @@ def create_worker(
 
         with call_limit.admitted() as timer, pictures.completed(call) as completed:
             scoring = _score_until(deadline, engine, completed.call, timer.begin)
-            scored = await until_disconnect(request, scoring)
+            pairs = completed.verdicts(await until_disconnect(request, scoring))
 
-        _count_tokens(scored)
-        pairs: list[Scored | Refused | None] = [Refused(MISSING_IMAGE)] * len(call.documents)
-        for index, pair in zip(completed.documents, scored, strict=True):
-            pairs[index] = pair
+        _count_tokens(pairs)
         reply = ScoreReply(info.digest, pairs, timer.timings)
         return Response(_encode_reply(reply), media_type=MSGPACK)
 
@@ -118,14 +113,7 @@ def create_worker(
         if not is_ready() or draining(app):
             return error_response(NoWorker())  # a gateway's probe: no request has failed
 
-        models = [
-            structs.replace(
-                model,
-                picture_store=pictures.name if model.images else "",
-                picture_store_bytes=pictures.max_bytes,
-            )
-            for model in served.by_name.values()
-        ]
+        models = list(map(pictures.described, served.by_name.values()))
         return Response(msgspec.json.encode(models), media_type="application/json")
 
     @app.get("/metrics")

@@ -16,22 +16,32 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from service.observability.engine_metrics import CALL_PICTURES
-from service.wire import Pixels, ScoreCall
+from service.wire import MISSING_IMAGE, Pixels, Refused, ScoreCall, Scored, WorkerInfo
 
 MAX_PICTURES = 2**16
 
 Key = tuple[str, bytes, int, int]
+Verdict = Scored | Refused | None
 
 
 @dataclass(frozen=True, slots=True)
 class CompletedCall:
     """A call whose pictures all have pixels, with those documents whose pictures are there.
 
-    `documents` are their indexes in the call that was sent.
+    `documents` are their indexes in the call that was sent, which had `sent` documents.
     """
 
     call: ScoreCall
     documents: Sequence[int]
+    sent: int
+
+    def verdicts(self, pairs: Sequence[Verdict]) -> list[Verdict]:
+        """One verdict for each document that was sent, from those on `documents`: the others lack
+        a picture."""
+        verdicts: list[Verdict] = [Refused(MISSING_IMAGE)] * self.sent
+        for index, pair in zip(self.documents, pairs, strict=True):
+            verdicts[index] = pair
+        return verdicts
 
 
 class PictureStore:
@@ -49,6 +59,12 @@ class PictureStore:
         self._in_use: Counter[Key] = Counter()
         self._bytes = 0
         self._bytes_in_use = 0
+
+    def described(self, model: WorkerInfo) -> WorkerInfo:
+        """The description of a model that this worker serves, with the store's name and bound."""
+        if model.images is None:
+            return model
+        return structs.replace(model, picture_store=self.name, picture_store_bytes=self.max_bytes)
 
     @contextmanager
     def completed(self, call: ScoreCall) -> Iterator[CompletedCall]:
@@ -89,7 +105,8 @@ class PictureStore:
                 if missing.isdisjoint(document):
                     documents.append(index)
         scorable = [call.documents[index] for index in documents]
-        return CompletedCall(structs.replace(call, images=images, documents=scorable), documents)
+        completed = structs.replace(call, images=images, documents=scorable)
+        return CompletedCall(completed, documents, len(call.documents))
 
     def _keep(self, call: ScoreCall, used: list[Key]) -> None:
         """Keep the pixels that a call brings, and move all its pictures behind the others, in the

@@ -42,9 +42,17 @@ _SIDE = """\
 {%- endmacro -%}
 """
 _REFUSAL = """\
+{%- macro shows(role) -%}
+{%- for message in messages if message.role == role -%}
+{%- if message.content is string -%}
+{{- "a picture" if IMAGE in message.content else "" -}}
+{%- else -%}
+{%- for part in message.content if part.type == "image" -%}a picture{%- endfor -%}
+{%- endif -%}
+{%- endfor -%}
+{%- endmacro -%}
 {%- set pair = messages | selectattr("role", "in", ["query", "document"]) | list -%}
-{%- if pair[0].role == "query" and IMAGE in side("query", ["text", "image"])
-and IMAGE in side("document", ["text", "image"]) -%}
+{%- if pair[0].role == "query" and shows("query") and shows("document") -%}
 {{- raise_exception(SENTENCE) -}}
 {%- endif -%}
 """

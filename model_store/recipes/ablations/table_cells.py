@@ -57,6 +57,12 @@ def verdict(found: Interval | None, printed: float | None) -> str:
     return "as the paper" if found.sign * printed > 0 else "opposite"
 
 
-def cell_mean(runs: Sequence[RunSummary], cell: str) -> str:
-    """The mean of one cell of the benchmark over runs, in per cent."""
-    return f"{100 * fmean(run.cells[cell] for run in runs):.1f}" if runs else "not run"
+def cells_mean(runs: Sequence[RunSummary], cells: Sequence[str]) -> str:
+    """The mean of some cells of the benchmark over runs, in per cent."""
+    if not runs:
+        return "not run"
+
+    values: list[float] = []
+    for run in runs:
+        values += [run.cells[cell] for cell in cells]
+    return f"{100 * fmean(values):.1f}"

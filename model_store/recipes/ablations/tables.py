@@ -16,7 +16,7 @@ from model_store.recipes.ablations.comparisons import COMPARISONS, ORDER
 from model_store.recipes.ablations.intervals import Interval, interval
 from model_store.recipes.ablations.results import RunSummary, Summary
 from model_store.recipes.ablations.table_cells import (
-    cell_mean,
+    cells_mean,
     mean,
     printed,
     signed,
@@ -36,6 +36,7 @@ _FIRST = "w-d"
 _CHANCE = 100 * expected_ndcg_of_chance(CANDIDATES, CUT)
 _MIN_ORDERED = 3
 """Rows from which their order is compared with the paper's."""
+_QUERIES = {"query is a text": "T", "query is a picture": "I", "query is both": "IT"}
 _FRACTION = 5
 """W+ and W- are averaged over the first and the last fifth of a run."""
 
@@ -224,9 +225,8 @@ def _extras(summary: Summary, comparison: Comparison) -> Iterator[str]:
         yield from table(*_by_cell(summary, comparison))
     if comparison.name == ORDER:
         yield "\nBy cell, and paired differences with their intervals over seeds:\n"
-        rows = [_cell_cells(summary, comparison, cell) for cell in summary.runs[0].cells]
         labels = [row.label for row in comparison.rows]
-        yield from table(("cell", *labels, "difference"), rows)
+        yield from table(("cell", *labels, "difference"), _rows_by_cell(summary, comparison))
     if comparison.name == "curves":
         yield (
             "\nMean weight of a positive and of a negative, in the first and in the last fifth of"
@@ -246,19 +246,29 @@ def _by_cell(summary: Summary, comparison: Comparison) -> tuple[Sequence[str], l
     for row in comparison.rows:
         runs = _runs(summary, row)
         if runs:
-            rows.append((row.label, *(cell_mean(runs, cell) for cell in cells)))
+            rows.append((row.label, *(cells_mean(runs, [cell]) for cell in cells)))
     return ("", *cells), rows
 
 
-def _cell_cells(summary: Summary, comparison: Comparison, cell: str) -> Sequence[str]:
-    """A cell's mean of each row, and the interval of its paired differences."""
+def _rows_by_cell(summary: Summary, comparison: Comparison) -> Iterator[Sequence[str]]:
+    """Means of each row and the interval of their paired differences: for each cell, and for the
+    cells that have one kind of query."""
     (asked,) = comparison.differences
-    means = [cell_mean(_runs(summary, row), cell) for row in comparison.rows]
+    cells = list(summary.runs[0].cells)
+    groups = {cell: [cell] for cell in cells}
+    for label, kind in _QUERIES.items():
+        groups[label] = [cell for cell in cells if cell.split("-")[0] == kind]
+
     before, after = summary.of(asked.before.name), summary.of(asked.after.name)
-    changes: list[float] = []
-    for seed in sorted(before.keys() & after.keys()):
-        changes.append(100 * (after[seed].cells[cell] - before[seed].cells[cell]))
-    return (cell, *means, signed(interval(changes) if changes else None))
+    for label, group in groups.items():
+        changes: list[float] = []
+        for seed in sorted(before.keys() & after.keys()):
+            moved = [after[seed].cells[cell] - before[seed].cells[cell] for cell in group]
+            changes.append(100 * fmean(moved or [0.0]))
+
+        if group:
+            means = [cells_mean(_runs(summary, row), group) for row in comparison.rows]
+            yield label, *means, signed(interval(changes) if changes else None)
 
 
 def _courses(runs: Sequence[RunSummary]) -> Iterator[str]:

@@ -30,7 +30,12 @@ from model_store.recipes.tiny.republish import republish
 from model_store.training.publish.folder import CARD
 from model_store.training.publish.other_engines.cross_encoder import pair_of, predicted_logits
 from model_store.training.publish.other_engines.vllm_server import served_logits
-from model_store.training.publish.pairs import PublishRefused, logits_of, prompt_of
+from model_store.training.publish.pairs import (
+    PublishRefused,
+    has_pictures_on_both_sides,
+    logits_of,
+    prompt_of,
+)
 from model_store.training.publish.parity import PARITY, PREDICT_TOLERANCE, TOLERANCE
 from model_store.training.publish.portable import portable_files, vllm_command, write_portable
 from model_store.training.reranker import load_network
@@ -273,20 +278,30 @@ class TestTheShippedFolder:
 
 
 @pytest.mark.parametrize(
-    ("name", "family"), [("mine", "sentence-transformers"), ("gmr-tiny", "gmr")]
+    ("model", "name", "family"),
+    [
+        ("gmr-tiny", "mine", "sentence-transformers"),
+        ("gmr-tiny", "gmr-tiny", "gmr"),
+        ("gmr-tiny-d", "gmr-tiny-d", "sentence-transformers"),
+    ],
 )
 def test_without_its_manifest_it_has_the_same_prompts(
-    name: str, family: str, tmp_path: Path
+    model: str, name: str, family: str, tmp_path: Path
 ) -> None:
     """As a folder that others made, by its name or by its chat template."""
     kept = shutil.ignore_patterns("manifest.json", "golden*", PARITY, CARD)
-    plain = resolve(str(shutil.copytree(TINY, tmp_path / name, ignore=kept)))
-    shipped = resolve("gmr-tiny")
+    shipped = resolve(model)
+    plain = resolve(str(shutil.copytree(shipped.folder, tmp_path / name, ignore=kept)))
     assert (plain.manifest.family, shipped.manifest.family) == (family, "gmr")
     assert plain.manifest.max_tokens == shipped.manifest.max_tokens
     assert plain.family.label_ids == shipped.family.label_ids
+    assert plain.family.cacheable_side == shipped.family.cacheable_side
     for pair in PAIRS:
-        assert prompt_of(plain.family, pair).ids == prompt_of(shipped.family, pair).ids
+        if shipped.family.cacheable_side == "document" and has_pictures_on_both_sides(pair):
+            with pytest.raises(PublishRefused, match="no place for a golden pair"):
+                prompt_of(plain.family, pair)
+        else:
+            assert prompt_of(plain.family, pair).ids == prompt_of(shipped.family, pair).ids
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import torch
 
 from model_store.checkpoint import resolve
 from model_store.families.gmr import Gmr
 from model_store.families.prompt import Prompt, Segment
+from model_store.golden import read_golden
+from model_store.synthetic import cells
+from model_store.training.publish.parity import TOLERANCE
+from service.wire import Scored
+from service.worker.engines.torch.engine import TorchEngine
 from service.worker.engines.torch.network import open_network
+from service.worker.golden_check import check_golden
 from tests.conftest import TINY
+from tests.worker.calls import as_call
 
 
 class DocumentFirst(Gmr):
@@ -57,3 +66,24 @@ def test_a_prompt_without_a_shared_prefix_has_the_same_score() -> None:
     empty = network.read_prefix(Segment(()), {})
 
     assert network.score(empty, whole, {}) == pytest.approx(shared, abs=1e-4)
+
+
+async def test_the_checkpoint_that_ships_reproduces_its_golden_pairs_and_ranks() -> None:
+    """gmr-tiny-d: golden pairs, and the relevant document among four of each cell."""
+    checkpoint = resolve("gmr-tiny-d")
+    assert checkpoint.family.cacheable_side == "document"
+    engine = TorchEngine(device="cpu", threads=1)
+    (info,) = await engine.start(checkpoint)
+    assert await check_golden(engine, info, read_golden(checkpoint.folder), None) < TOLERANCE
+
+    first = 0
+    for cell in cells.CELLS:
+        example = cells.sample(cell, Random(f"document first/{cell}"), "heldout", 3)
+        call = as_call(example.instruction, example.query, example.documents)
+        logits: dict[int, float] = {}
+        async for index, verdict in engine.score(call):
+            assert isinstance(verdict, Scored)
+            logits[index] = verdict.logit
+        first += max(logits, key=lambda index: logits[index]) == 0
+    await engine.close()
+    assert first >= len(cells.CELLS) - 2

@@ -38,9 +38,13 @@ def vllm_logits_of(
 
     Raises `PublishRefused` with the end of vLLM's log where it gives no scores.
     """
+    sides = ["query", "document"]  # vLLM takes pictures in the order of the prompt
+    if checkpoint.family.cacheable_side == "document":
+        sides.reverse()
+
     described: list[dict[str, Any]] = []
     for pair, entry in zip(pairs, _entries(golden), strict=True):
-        parts = (*entry["query"], *entry["document"])
+        parts = [part for side in sides for part in entry[side]]
         images = [str((golden / part["image"]).resolve()) for part in parts if "image" in part]
         described.append({"ids": _unexpanded(checkpoint, pair), "images": images})
 

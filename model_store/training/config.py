@@ -150,11 +150,8 @@ class TrainConfig(_Section):
     revision: str | None = Field(
         None, pattern="^[0-9a-f]{40}$", description="The commit of a hub model."
     )
-    template: str | None = Field(
-        None,
-        min_length=1,
-        max_length=64,
-        description="One of the family's templates, such as document-first; None: the base's own.",
+    template: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None, description="Such as document-first, if the family has it; None: the base's own."
     )
     output: Path
     data: DataConfig

@@ -136,9 +136,8 @@ def learn_signs(
     the side that a prompt ends with, never at the last token of the prompt.
 
     The sign of a word is yes if the other side has the word, that of an image if it shows what is
-    asked for. Signs are read after the last layer and after the one before it, so that a layer is
-    left that can weigh them. The batchers, which have one read-out, take turns. `save` is called at
-    every report.
+    asked for. Signs are read after each of the last two layers, so that a layer is left that can
+    weigh them. The batchers, of one read-out, take turns. `save` is called at every report.
     """
     network.model.visual.requires_grad_(False)
     network.get_input_embeddings().weight.requires_grad_(False)

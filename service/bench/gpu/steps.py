@@ -47,7 +47,7 @@ def steps_of(plan: Plan) -> list[Step]:
     small, large = _MODELS[plan.device]
 
     def bench(model: str, *options: str) -> tuple[str, ...]:
-        line = (sys.executable, "-m", "service.cli", "bench", "--model", model)
+        line: tuple[str, ...] = (sys.executable, "-m", "service.cli", "bench", "--model", model)
         line += ("--device", plan.device, "--python-vllm", plan.python_vllm)
         line += ("--samples", str(plan.samples), "--documents", str(plan.documents))
         return (*line, "--dtype", plan.dtype, *options)
@@ -60,8 +60,9 @@ def steps_of(plan: Plan) -> list[Step]:
         line = ("--contenders", f"ours,{other}", "--workloads", "T,C", "--callers", "1")
         return bench(small, *line)
 
-    rates = (sys.executable, "-m", "service.bench.gpu.rates", plan.device, plan.dtype)
-    rates += (plan.python_vllm, f"{small},{large}", ",".join(map(str, _ROWS[plan.device])))
+    rows = ",".join(map(str, _ROWS[plan.device]))
+    rates: tuple[str, ...] = (sys.executable, "-m", "service.bench.gpu.rates", plan.device)
+    rates += (plan.dtype, plan.python_vllm, f"{small},{large}", rows)
     pool = str(plan.documents * _POOL_REQUESTS)
     again = bench(small, "--contenders", "ours", "--workloads", "D,DI", "--pool", pool)
     steps = [

@@ -40,7 +40,7 @@ class Rule:
 def speed(report: Report, workload: str, contender: str = "ours", callers: int = 1) -> float | None:
     """Pairs a second of a row; None where the report lacks it."""
     row = _row(report, workload=workload, contender=contender, callers=callers)
-    return row and float(row["pairs_per_second"])
+    return None if row is None else float(row["pairs_per_second"])
 
 
 def _row(report: Report, **wanted: Any) -> Mapping[str, Any] | None:
@@ -138,7 +138,7 @@ def _documents(report: Report, _earlier: Mapping[str, Report]) -> Verdict:
         if warm and query:
             said = "reached" if query["ratio"] >= target else "missed"
             shown.append(
-                f"{workload} warm {warm['pairs_per_second']:.0f} pairs/s, {query['ratio']:.2f}x of"
+                f"{workload} warm {warm['pairs_per_second']:.4g} pairs/s, {query['ratio']:.2f}x of"
                 f" query first (target {target:.0f}x: {said})"
             )
     return Verdict("; ".join(shown) or "no figure")
@@ -152,7 +152,7 @@ def _pictures(report: Report, _earlier: Mapping[str, Report]) -> Verdict:
     if not speeds:
         return Verdict("no figure")
     return Verdict(
-        f"{max(speeds):.0f} pairs/s at the most; median sample {statistics.median(seconds):.2f} s"
+        f"{max(speeds):.3g} pairs/s at the most; median sample {statistics.median(seconds):.2f} s"
     )
 
 
@@ -161,7 +161,7 @@ def _speeds(report: Report, *workloads: str) -> str:
     for workload in workloads:
         found = speed(report, workload)
         if found is not None:
-            shown.append(f"{workload} {found:.0f} pairs/s")
+            shown.append(f"{workload} {found:.3g} pairs/s")
     return ", ".join(shown)
 
 

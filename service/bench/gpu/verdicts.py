@@ -138,7 +138,7 @@ def _documents(report: Report, _earlier: Mapping[str, Report]) -> Verdict:
         if warm and query:
             said = "reached" if query["ratio"] >= target else "missed"
             shown.append(
-                f"{workload} warm {warm['pairs_per_second']:.4g} pairs/s, {query['ratio']:.2f}x of"
+                f"{workload} warm {_shown(warm['pairs_per_second'])} pairs/s, {query['ratio']:.2f}x of"
                 f" query first (target {target:.0f}x: {said})"
             )
     return Verdict("; ".join(shown) or "no figure")
@@ -152,7 +152,7 @@ def _pictures(report: Report, _earlier: Mapping[str, Report]) -> Verdict:
     if not speeds:
         return Verdict("no figure")
     return Verdict(
-        f"{max(speeds):.3g} pairs/s at the most; median sample {statistics.median(seconds):.2f} s"
+        f"{_shown(max(speeds))} pairs/s at the most; median sample {statistics.median(seconds):.2f} s"
     )
 
 
@@ -161,8 +161,13 @@ def _speeds(report: Report, *workloads: str) -> str:
     for workload in workloads:
         found = speed(report, workload)
         if found is not None:
-            shown.append(f"{workload} {found:.3g} pairs/s")
+            shown.append(f"{workload} {_shown(found)} pairs/s")
     return ", ".join(shown)
+
+
+def _shown(figure: float) -> str:
+    """A figure as a whole number, or with three digits where it is small."""
+    return f"{figure:.0f}" if figure >= 100 else f"{figure:.3g}"
 
 
 MATMUL = Rule("If it fails, all stops: shares need a rate.", _matmul, needed_by=(ALL,))

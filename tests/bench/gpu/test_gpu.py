@@ -185,6 +185,12 @@ def test_two_ways_to_hide_the_engine_are_skipped_where_little_is_left_to_hide() 
     assert share(0.78).skips == ("async", "two-workers")
 
 
+@pytest.mark.parametrize(("speed", "shown"), [(1234.4, "1234"), (0.0312, "0.0312"), (64.5, "64.5")])
+def test_figures_keep_their_digits(speed: float, shown: str) -> None:
+    report = {"rows": [row("T", share_of_matmul=0.1, pairs_per_second=speed)]}
+    assert verdicts.WORKER.judge(report, {}).text.endswith(f"T {shown} pairs/s")
+
+
 def test_a_gain_over_an_earlier_step_is_said_to_be_of_two_runs() -> None:
     worker = {"rows": [row("T", pairs_per_second=100.0)]}
     faster = {"rows": [row("T", pairs_per_second=120.0)], "mps": False}

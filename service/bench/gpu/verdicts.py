@@ -137,9 +137,10 @@ def _documents(report: Report, _earlier: Mapping[str, Report]) -> Verdict:
         query = _row(report, **chosen, prompt="query")
         if warm and query:
             said = "reached" if query["ratio"] >= target else "missed"
+            found = _shown(warm["pairs_per_second"])
             shown.append(
-                f"{workload} warm {_shown(warm['pairs_per_second'])} pairs/s, {query['ratio']:.2f}x of"
-                f" query first (target {target:.0f}x: {said})"
+                f"{workload} warm {found} pairs/s, {query['ratio']:.2f}x of query first"
+                f" (target {target:.0f}x: {said})"
             )
     return Verdict("; ".join(shown) or "no figure")
 
@@ -151,9 +152,8 @@ def _pictures(report: Report, _earlier: Mapping[str, Report]) -> Verdict:
         seconds += row["seconds"]
     if not speeds:
         return Verdict("no figure")
-    return Verdict(
-        f"{_shown(max(speeds))} pairs/s at the most; median sample {statistics.median(seconds):.2f} s"
-    )
+    median = statistics.median(seconds)
+    return Verdict(f"{_shown(max(speeds))} pairs/s at the most; median sample {median:.2f} s")
 
 
 def _speeds(report: Report, *workloads: str) -> str:

@@ -38,6 +38,7 @@ def bench(
     soak: options.Soak = 0,
     routing: options.Routing = False,
     faults: options.Faults = False,
+    stored_images: options.StoredImages = False,
     priority: options.Priority = False,
     worst_requests: options.WorstRequests = False,
     rehearsal: options.Rehearsed = False,
@@ -73,12 +74,12 @@ def bench(
                 workers=workers,
             )
             others = (soak, overhead, observability, routing, faults, priority, worst_requests)
-            if plan.pool and any(others):
+            if plan.pool and (stored_images or any(others)):
                 raise BenchRefused("Workloads D and DI are measurements of their own.")
             chosen = _shapes(shapes) if worst_requests else []
             if rehearsal and model not in (GENERATED, *SIZES):
                 raise BenchRefused(f"--rehearsal has the sizes {GENERATED}, {', '.join(SIZES)}.")
-        charted = not (worst_requests or priority or rehearsal or gpu or plan.pool)
+        charted = not (worst_requests or priority or rehearsal or gpu or stored_images or plan.pool)
         _check_outputs(output, chart=charted)
         if gpu:
             raise typer.Exit(_run_gpu(plan, skip, budget))
@@ -94,6 +95,10 @@ def bench(
             from service.bench.priority.run import run_priority
 
             raise typer.Exit(run_priority(plan))
+        if stored_images:
+            from service.bench.overhead.stored_images import run_stored_images
+
+            raise typer.Exit(run_stored_images(plan))
         raise typer.Exit(
             _run(
                 plan,

@@ -116,6 +116,13 @@ Routing = Annotated[
     bool,
     typer.Option("--routing", help="Instead: measure splitting and affinity with two workers."),
 ]
+StoredImages = Annotated[
+    bool,
+    typer.Option(
+        "--stored-images",
+        help="Instead: measure pictures that are put once against base64 in each request.",
+    ),
+]
 Faults = Annotated[
     bool,
     typer.Option(

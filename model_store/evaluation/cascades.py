@@ -224,7 +224,7 @@ def _cell_evidence(cell: _Cell, operations: npt.NDArray[np.float64]) -> CellEvid
 
 def _tokens(cell: _Cell) -> npt.NDArray[np.int64]:
     """The tokens of each stage, over all queries of a cell."""
-    return np.sum(cell.tokens, axis=0, dtype=np.int64)
+    return np.array(cell.tokens, dtype=np.int64).sum(axis=0)
 
 
 def _saving(

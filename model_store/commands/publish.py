@@ -6,6 +6,7 @@ Does not depend on networks; what it runs is imported when it runs. Invariant: e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -140,23 +141,8 @@ def publish(
     """Merge a LoRA adapter into its base, check every way of scoring it, and write the folder; or
     measure a cascade, and write its folder."""
     if cascade is not None:
-        others = (
-            unmerged,
-            dtype,
-            python_vllm,
-            about,
-            data,
-            config,
-            metrics,
-            golden,
-            revision,
-            family,
-        )
-        if learnt is not None or any(others):
-            misuse(
-                "With --cascade, give the folder to write, and no other options than --name,"
-                " --queries, --cells, --max-loss, --registry and --cache."
-            )
+        of_checkpoints = [unmerged, dtype, python_vllm, about, data, config, metrics, golden]
+        _refuse_others([learnt, *of_checkpoints, revision, family])
         publish_cascade(
             cascade,
             Path(base),
@@ -210,6 +196,15 @@ def publish(
         typer.echo(f"{job.name} is in {output}.")
         if registry:
             _upload(output, registry)
+
+
+def _refuse_others(given: Sequence[object]) -> None:
+    """Exit with 2 where a cascade was given what is for checkpoints."""
+    if any(given):
+        misuse(
+            "With --cascade, give the folder to write, and no other options than --name,"
+            " --queries, --cells, --max-loss, --registry and --cache."
+        )
 
 
 def expect_base(base: str, revision: str | None = None) -> None:

@@ -91,12 +91,7 @@ def create_gateway(
     reranker = Reranker(pool, media, cache, Scoring(media, pool), SingleFlight(), secret=secret)
     cascades = Cascades(settings.cascades, pool)
 
-    admission = AdmissionQueue(
-        capacity=settings.capacity_tokens,
-        max_waiting=settings.max_queued_requests,
-        max_wait_seconds=settings.max_queue_ms / 1000,
-        min_turns=lambda: pool.sum_ready(turns_of),
-    )
+    admission = _admission(settings, pool)
     background = BackgroundQueue(admission, pool.count_ready)
     comparisons = Comparisons(
         background,
@@ -107,6 +102,7 @@ def create_gateway(
     cascading = CascadeReranker(reranker, pool, cascades, comparisons.offer)
     served = ServedModels(pool, cascades)
     names = ModelNames(served, settings.model_aliases)
+
     endpoint, stream, put_images = _endpoints(
         settings,
         pool,
@@ -145,6 +141,15 @@ def create_gateway(
         app, keys=authenticator.requires_key
     )
     return app
+
+
+def _admission(settings: GatewaySettings, pool: WorkerPool) -> AdmissionQueue:
+    return AdmissionQueue(
+        capacity=settings.capacity_tokens,
+        max_waiting=settings.max_queued_requests,
+        max_wait_seconds=settings.max_queue_ms / 1000,
+        min_turns=lambda: pool.sum_ready(turns_of),
+    )
 
 
 def _endpoints(

@@ -93,12 +93,7 @@ def create_gateway(
 
     admission = _admission(settings, pool)
     background = BackgroundQueue(admission, pool.count_ready)
-    comparisons = Comparisons(
-        background,
-        lambda: admission.waiting > 0,
-        share=settings.cascade_compare_share,
-        seed=settings.cascade_compare_seed,
-    )
+    comparisons = _comparisons(settings, admission, background)
     cascading = CascadeReranker(reranker, pool, cascades, comparisons.offer)
     served = ServedModels(pool, cascades)
     names = ModelNames(served, settings.model_aliases)
@@ -149,6 +144,17 @@ def _admission(settings: GatewaySettings, pool: WorkerPool) -> AdmissionQueue:
         max_waiting=settings.max_queued_requests,
         max_wait_seconds=settings.max_queue_ms / 1000,
         min_turns=lambda: pool.sum_ready(turns_of),
+    )
+
+
+def _comparisons(
+    settings: GatewaySettings, admission: AdmissionQueue, background: BackgroundQueue
+) -> Comparisons:
+    return Comparisons(
+        background,
+        lambda: admission.waiting > 0,
+        share=settings.cascade_compare_share,
+        seed=settings.cascade_compare_seed,
     )
 
 

@@ -224,7 +224,8 @@ def _cell_evidence(cell: _Cell, operations: npt.NDArray[np.float64]) -> CellEvid
 
 def _tokens(cell: _Cell) -> npt.NDArray[np.int64]:
     """The tokens of each stage, over all queries of a cell."""
-    return np.array(cell.tokens, dtype=np.int64).sum(axis=0)
+    columns = zip(*cell.tokens, strict=True)
+    return np.array([sum(column) for column in columns], dtype=np.int64)
 
 
 def _saving(

@@ -1,12 +1,15 @@
 """The public request and answer of `POST /rerank`, as pydantic models; they make the OpenAPI page.
 
-The module has types and bounds and depends on no HTTP. Invariant: every field that a client may
-send or receive is here, and `docs/api.md` has what a schema cannot express.
+The module has types and bounds and depends on no HTTP. What an answer has of each document is a
+dataclass, which takes a fraction of a model's time: nothing in it is to be validated. Invariant:
+every field that a client may send or receive is here, and `docs/api.md` has what a schema cannot
+express.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
@@ -86,15 +89,23 @@ class Item(_Strict):
     def _is_neither_empty_nor_ambiguous(self) -> Self:
         if self.content is not None and (self.text is not None or self.image is not None):
             raise PydanticCustomError("content", "Use either content, or text and image.")
-        if not self.parts():
+        if not self.text and not self.parts():
             raise PydanticCustomError("empty_item", "An item needs a text or an image.")
         return self
+
+    @property
+    def is_text(self) -> bool:
+        """True for an item that is one text, as nearly every document is."""
+        return bool(self.text) and self.image is None and self.content is None
 
     def parts(self) -> list[ItemPart]:
         """The item's texts and images that are not empty, in order.
 
         Without `content`, the image is before the text.
         """
+        if self.text and self.is_text:
+            return [ItemPart(("text",), self.text)]
+
         parts: list[ItemPart] = []
         if self.image:
             parts.append(ItemPart(("image",), image=self.image))
@@ -111,10 +122,14 @@ class Item(_Strict):
 
     def texts(self) -> list[str]:
         """The texts of `parts`."""
+        if self.text and self.is_text:
+            return [self.text]
         return [part.text for part in self.parts() if part.text]
 
     def images(self) -> list[str]:
         """The image sources of `parts`: URLs, data URLs or base64."""
+        if self.is_text:
+            return []
         return [part.image for part in self.parts() if part.image]
 
     @classmethod
@@ -195,39 +210,47 @@ class RerankRequest(RerankOptions):
     )
 
 
-class ResultMeta(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class ResultMeta:
     """The tokens of one pair, whether its text was truncated, and whether its score was cached."""
 
     prompt_tokens: int
     image_tokens: int
     truncated: bool
     cached: bool
-    completion_tokens: int | None = Field(
-        None, description="Of models that write their score: its tokens; 0 for a cached score."
-    )
-    stage: int | None = Field(
-        None, description="Of cascades: the stage, from 1, that scored the document last."
-    )
+    completion_tokens: Annotated[
+        int | None,
+        Field(description="Of models that write their score: its tokens; 0 for a cached score."),
+    ] = None
+    stage: Annotated[
+        int | None,
+        Field(description="Of cascades: the stage, from 1, that scored the document last."),
+    ] = None
 
 
-class ReturnedDocument(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class ReturnedDocument:
     """The text of a document."""
 
     text: str
 
 
-class Result(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class Result:
     """One ranked document."""
 
     index: int
-    relevance_score: float = Field(
-        description="The model's transform of `logit`, such as sigmoid(logit)."
-    )
-    logit: float = Field(
-        description="The raw score in fp32, such as logit(yes) - logit(no). It orders results."
-    )
+    relevance_score: Annotated[
+        float, Field(description="The model's transform of `logit`, such as sigmoid(logit).")
+    ]
+    logit: Annotated[
+        float,
+        Field(
+            description="The raw score in fp32, such as logit(yes) - logit(no). It orders results."
+        ),
+    ]
     id: str | int | None = None
-    metadata: dict[str, Any] | None = Field(None, description="The document's metadata.")
+    metadata: Annotated[dict[str, Any] | None, Field(description="The document's metadata.")] = None
     document: ReturnedDocument | None = None
     meta: ResultMeta
 

@@ -11,10 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from service.api import Item
 from service.errors import RerankError
 from service.gateway.media.content import Content, framed, identity
 from service.wire import Scored, WorkerInfo
+
+_SHORT_DOCUMENTS = 256
+_SHORT_CHARACTERS = 128 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,19 @@ class RerankQuery:
         """True if each document has a query of its own."""
         return not isinstance(self.query, Item)
 
+    def is_short(self) -> bool:
+        """True for texts alone, so few and so short that to read them takes less time than to hand
+        them to a thread."""
+        if len(self.documents) > _SHORT_DOCUMENTS:
+            return False
+
+        characters = len(self.instruction or "")
+        for item in self.items():
+            if not item.is_text:
+                return False
+            characters += len(item.text or "")
+        return characters <= _SHORT_CHARACTERS
+
     def items(self) -> Iterator[Item]:
         """Iterate over the items that could be read, queries first."""
         queries = (self.query,) if isinstance(self.query, Item) else self.query
@@ -62,8 +80,7 @@ class RerankQuery:
                 yield index, query, document
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredDocument:
+class ScoredDocument(msgspec.Struct, frozen=True):
     """A document's index in the request and its score; `cached` if the score was known before, or
     was computed for another request. `stage` is that of a cascade, from 1; 0 for any other model.
     """

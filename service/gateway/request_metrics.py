@@ -73,7 +73,11 @@ def count_scored(result: RerankResult) -> None:
 
 
 def _count_images(items: Iterable[Item]) -> int:
-    return sum(len(item.images()) for item in items)
+    count = 0
+    for item in items:
+        if not item.is_text:
+            count += len(item.images())
+    return count
 
 
 def _modality(query: RerankQuery) -> Modality:

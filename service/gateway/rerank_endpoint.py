@@ -167,7 +167,10 @@ class RerankEndpoint:
         self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
     ) -> RerankResult:
         """Wait for admission by the request's estimated cost, and rerank."""
-        cost = await anyio.to_thread.run_sync(self._reranker.cost, query, model)
+        if query.is_short():
+            cost = self._reranker.cost(query, model)
+        else:
+            cost = await anyio.to_thread.run_sync(self._reranker.cost, query, model)
         expected_part = partial(self._reranker.expected_part, model, caller.scope)
 
         async with self._admission.admit(cost, deadline, caller.scope, expected_part) as admitted:

@@ -52,7 +52,13 @@ def pair_keys(
         bytes([context.truncate]),
     )
     context_key = hmac.digest(secret, framed(*fields), "sha256")
+    keyed = hmac.new(context_key, digestmod="sha256")
 
     # no document is empty, so the tag reveals nothing about any key
-    tag = hmac.digest(context_key, b"", "sha256")[:TAG_BYTES]
-    return [tag + hmac.digest(context_key, identity(document), "sha256") for document in documents]
+    tag = keyed.digest()[:TAG_BYTES]
+    keys: list[bytes] = []
+    for document in documents:
+        code = keyed.copy()  # several times faster than to begin with the key each time
+        code.update(identity(document))
+        keys.append(tag + code.digest())
+    return keys

@@ -8,10 +8,9 @@ repeated.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
-
-from pydantic import BaseModel
 
 from service.api import (
     AnswerMeta,
@@ -28,7 +27,8 @@ from service.wire import WorkerInfo
 _DOCUMENTS_PER_SEARCH_UNIT = 100
 
 
-class TextResult(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class TextResult:
     """One ranked document, whose `document` is its text."""
 
     index: int
@@ -54,10 +54,17 @@ def text_results(query: RerankQuery, result: RerankResult) -> list[TextResult]:
     """The same results with their documents' texts; with `raw_scores`, the scores are logits."""
     found: list[TextResult] = []
     for each in results(query, result):
-        changed: dict[str, Any] = {"document": each.document.text if each.document else None}
-        if query.raw_scores:
-            changed["relevance_score"] = each.logit
-        found.append(TextResult(**{**vars(each), **changed}))
+        found.append(
+            TextResult(
+                index=each.index,
+                relevance_score=each.logit if query.raw_scores else each.relevance_score,
+                document=each.document.text if each.document else None,
+                logit=each.logit,
+                id=each.id,
+                metadata=each.metadata,
+                meta=each.meta,
+            )
+        )
     return found
 
 

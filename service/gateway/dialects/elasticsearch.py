@@ -10,6 +10,7 @@ Source: Elastic's reference of `POST /_inference/rerank/{inference_id}`, 9.6, an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -78,7 +79,8 @@ class InferenceRequest(Options):
     )
 
 
-class InferenceResult(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class InferenceResult:
     """One ranked document."""
 
     index: int

@@ -12,6 +12,7 @@ Elasticsearch 9.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -29,7 +30,8 @@ _SOURCE = "unspecified:elasticsearch"
 _NAMES = {name: SYNONYMS[name] for name in ("top_k", "truncation")}
 
 
-class ElasticsearchCohereResult(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class ElasticsearchCohereResult:
     """One ranked document for `cohere` and `jinaai`."""
 
     index: int
@@ -37,7 +39,8 @@ class ElasticsearchCohereResult(BaseModel):
     document: ReturnedDocument | None = None
 
 
-class ElasticsearchVoyageResult(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class ElasticsearchVoyageResult:
     """One ranked document for `voyageai`."""
 
     index: int

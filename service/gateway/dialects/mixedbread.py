@@ -8,6 +8,7 @@ Source: Mixedbread's reference of `POST /v1/reranking`, and its Python client 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -41,7 +42,8 @@ class MixedbreadRequest(Options):
     return_input: bool = Field(False, description="Return the text of each result.")
 
 
-class MixedbreadResult(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class MixedbreadResult:
     """One ranked document; `input` is its text."""
 
     index: int

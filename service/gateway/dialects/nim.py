@@ -10,7 +10,7 @@ Source: NVIDIA's reference of the reranking NIM 2.3; langchain-nvidia-ai-endpoin
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -49,7 +49,8 @@ class NimRequest(Options):
     passages: list[Passage] = Field(min_length=1)
 
 
-class Ranking(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class Ranking:
     """One ranked passage."""
 
     index: int

@@ -9,6 +9,7 @@ Source: SGLang 0.5, `entrypoints/openai/serving_rerank.py` and `protocol.py`.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
@@ -66,6 +67,7 @@ def _write(
 ) -> list[SGLangResult | SGLangFailure]:
     found: list[SGLangResult | SGLangFailure] = []
     for each in results(query, result):
+        counts = {name: count for name, count in asdict(each.meta).items() if count is not None}
         found.append(
             SGLangResult(
                 score=each.relevance_score,
@@ -74,7 +76,7 @@ def _write(
                 meta_info={
                     "id": request_id,
                     "logit": each.logit,
-                    **each.meta.model_dump(exclude_none=True),
+                    **counts,
                 },
             )
         )

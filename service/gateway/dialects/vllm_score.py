@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -94,12 +94,15 @@ class Texts(_ScoreRequest):
     text_2: Item | list[Item]
 
 
-class PairScore(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class PairScore:
     """The score of one pair."""
 
     index: int
     object: Literal["score"] = "score"
-    score: float = Field(description="`relevance_score`; with `use_activation: false`, `logit`.")
+    score: Annotated[
+        float, Field(description="`relevance_score`; with `use_activation: false`, `logit`.")
+    ]
     logit: float
 
 

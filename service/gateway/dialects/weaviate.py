@@ -8,7 +8,7 @@ Source: `modules/reranker-transformers/clients/ranker.go` of Weaviate 1.3x.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -39,7 +39,8 @@ class WeaviateRequest(Options):
     property: str = Field("", description="Marks the request; has no other effect.")
 
 
-class DocumentScore(BaseModel):
+@dataclass(slots=True, kw_only=True)
+class DocumentScore:
     """A document and its `relevance_score`; no score where `errors` lists the document."""
 
     document: str

@@ -8,7 +8,7 @@ the decoders' child processes; an image from a URL or a store is the bytes that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from service.api import Item, ItemPart
 from service.errors import (
@@ -91,10 +91,11 @@ class Media:
 
         Raises a `RerankError` that names the location. It blocks: call it in a thread.
         """
-        self._check_counts(item, loc)
+        parts = item.parts()
+        self._check_counts(parts, loc)
 
         content: list[Text | Picture] = []
-        for part in item.parts():
+        for part in parts:
             if part.image:
                 content.append(self._picture(part, loc, fetched or {}))
             elif is_data_url(part.text) or holds_picture(part.text):
@@ -124,12 +125,16 @@ class Media:
         """Start the child processes, so that the first request does not wait for them."""
         await self._decoders.warm_up()
 
-    def _check_counts(self, item: Item, loc: Loc) -> None:
+    def _check_counts(self, parts: Sequence[ItemPart], loc: Loc) -> None:
         limits = self.limits
-        if len(item.images()) > limits.max_images_per_item:
+        images = characters = 0
+        for part in parts:
+            images += bool(part.image)
+            characters += len(part.text)
+        if images > limits.max_images_per_item:
             raise InvalidRequest(f"An item may hold {limits.max_images_per_item} images.").at(loc)
 
-        if sum(map(len, item.texts())) > limits.max_text_chars:
+        if characters > limits.max_text_chars:
             message = f"An item's text may have {limits.max_text_chars} characters."
             raise InvalidRequest(message).at(loc)
 

@@ -34,7 +34,10 @@ _EMPTY_BODY_BYTES = 2**10
 """Memory of the smallest body."""
 CHUNK_BYTES = 2**20
 """Bytes that one step of the scan covers, in a few milliseconds."""
-_UNSCANNED = bytes(range(256)).translate(None, b'"[]{},')
+_UNSCANNED = bytes(range(256)).translate(None, b"[]{},")
+# a regular expression with a fixed beginning is searched many times faster than two bytes
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_UNICODE_ESCAPE = re.compile(rb"\\u")
 _BELOW_ASTRAL = bytes(range(0xF0))
 """All bytes but those that start a character of four bytes in UTF-8."""
 _GZIP_MARK = b"\x1f\x8b"
@@ -175,7 +178,7 @@ def _build(field: _Split) -> Any:
 
 
 def _is_plain(value: bytes | bytearray) -> bool:
-    return value.isascii() and rb"\u" not in value
+    return value.isascii() and _UNICODE_ESCAPE.search(value) is None
 
 
 def _max_character_bytes(value: bytes) -> int:
@@ -203,12 +206,12 @@ def _count_delimiters(body: bytes | bytearray, most: int, chunk_bytes: int) -> i
     while start < len(view):
         chunk = _chunk(view, start, chunk_bytes)
         start += len(chunk)
-        skeleton = chunk.replace(rb"\\", b"").replace(rb"\"", b"").translate(None, _UNSCANNED)
+        unescaped = _ESCAPE.sub(b"", chunk)
 
-        quotes = skeleton.count(b'"')
+        quotes = unescaped.count(b'"')
         if quotes > 4 * most:  # a delimiter allows one value and its name: two strings
             raise _too_many_delimiters(most)
-        outside = b"".join(skeleton.split(b'"')[within_string::2])
+        outside = b"".join(unescaped.split(b'"')[within_string::2]).translate(None, _UNSCANNED)
         if quotes % 2 == 1:
             within_string = not within_string
 

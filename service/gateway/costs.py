@@ -108,6 +108,9 @@ def pixel_bytes(picture: Picture, rule: ImageRule | None) -> int:
 
 def _item_cost(item: Item, model: WorkerInfo) -> int:
     """The cost of an item as it was sent."""
+    if item.text and item.is_text:
+        return _text_cost(item.text, model)
+
     cost = 0
     for part in item.parts():
         if not part.image:

@@ -4,10 +4,11 @@ health, of pages, and of the OpenAPI document that a page reads: they hold nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from service.error_body import ErrorBody
@@ -42,6 +43,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+class _DirectRoute(APIRoute):
+    """A route that calls its endpoint with the request alone, without FastAPI's search for
+    parameters, of which it has none."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
+
+
 def gateway_routes(
     authenticator: Authenticator,
     endpoint: RerankEndpoint,
@@ -60,7 +69,7 @@ def gateway_routes(
     document, which they read, requires one only where there are no pages.
     """
     requires_key = [Depends(authenticator.authenticate)]
-    reranking = APIRouter()
+    reranking = APIRouter(route_class=_DirectRoute)
     for path, dialects in DIALECTS.items():
         _add_reranking(reranking, path, dialects, endpoint, authenticator)
 
@@ -97,31 +106,20 @@ def _add_reranking(
 
     async def rerank(request: Request) -> Response:
         """Order documents by their relevance to a query; texts, images, or both on either side."""
+        set_error_writer(request, dialects[-1].error_body)
+        await authenticator.authenticate(request)
         return await endpoint.serve(request, dialects)
 
     router.add_api_route(
         path,
         rerank,
         methods=["POST"],
-        dependencies=[
-            Depends(_errors_written_by(dialects[-1])),
-            Depends(authenticator.authenticate),
-        ],
         response_model=None,
         responses=_ERRORS,
         tags=["rerank"],
         name=f"rerank {path}",
         summary="Rerank",
     )
-
-
-def _errors_written_by(dialect: Dialect) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that has a request's errors written in a dialect."""
-
-    async def set_writer(request: Request) -> None:
-        set_error_writer(request, dialect.error_body)
-
-    return set_writer
 
 
 def _add_stream(router: APIRouter, stream: RerankStream) -> None:

@@ -8,7 +8,7 @@ the decoders' child processes; an image from a URL or a store is the bytes that 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from service.api import Item, ItemPart
 from service.errors import (
@@ -91,19 +91,20 @@ class Media:
 
         Raises a `RerankError` that names the location. It blocks: call it in a thread.
         """
+        if item.text and item.is_text:
+            self._check_counts(0, len(item.text), loc)
+            return (_text(item.text, loc),)
+
         parts = item.parts()
-        self._check_counts(parts, loc)
+        images = sum(bool(part.image) for part in parts)
+        self._check_counts(images, sum(len(part.text) for part in parts), loc)
 
         content: list[Text | Picture] = []
         for part in parts:
             if part.image:
                 content.append(self._picture(part, loc, fetched or {}))
-            elif is_data_url(part.text) or holds_picture(part.text):
-                raise InvalidRequest(
-                    "This holds a picture as text, in a data URL: send it as an image."
-                ).at(loc)
             else:
-                content.append(Text(part.text))
+                content.append(_text(part.text, loc))
         return tuple(content)
 
     async def decode(
@@ -125,12 +126,8 @@ class Media:
         """Start the child processes, so that the first request does not wait for them."""
         await self._decoders.warm_up()
 
-    def _check_counts(self, parts: Sequence[ItemPart], loc: Loc) -> None:
+    def _check_counts(self, images: int, characters: int, loc: Loc) -> None:
         limits = self.limits
-        images = characters = 0
-        for part in parts:
-            images += bool(part.image)
-            characters += len(part.text)
         if images > limits.max_images_per_item:
             raise InvalidRequest(f"An item may hold {limits.max_images_per_item} images.").at(loc)
 
@@ -192,6 +189,15 @@ async def _load(
     for reference, digest in digests.items():
         found[reference] = known.get(digest, UnknownImage())
     return found
+
+
+def _text(text: str, loc: Loc) -> Text:
+    """A text that has no image in it; raises `InvalidRequest` for any other."""
+    if is_data_url(text) or holds_picture(text):
+        raise InvalidRequest(
+            "This holds a picture as text, in a data URL: send it as an image."
+        ).at(loc)
+    return Text(text)
 
 
 def _is_url(source: str) -> bool:

@@ -198,7 +198,7 @@ def _merged(plan: Plan, run: _Run) -> RerankResult:
     for placed in total_order(scored):
         document = documents[placed.stage][placed.index]
         score = structs.replace(document.score, logit=placed.score)
-        ranked.append(replace(document, score=score, stage=placed.stage + 1))
+        ranked.append(structs.replace(document, score=score, stage=placed.stage + 1))
     return RerankResult(
         plan.model,
         ranked,

@@ -32,6 +32,7 @@ from service.cli.serving import (
     open_server,
     refusing_cascades,
     run,
+    run_gateway,
     start_log,
     welcome_text,
 )
@@ -48,6 +49,12 @@ app = typer.Typer(
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        help="Processes that serve on the port; default: RERANK_PROCESSES, or 1.", min=1, max=64
+    ),
+]
 Insecure = Annotated[
     bool,
     typer.Option(
@@ -97,6 +104,8 @@ def serve(
 ) -> None:
     """Run a gateway and a worker in one process."""
     settings, for_worker = gateway_settings(), worker_settings(model)
+    if settings.processes > 1:
+        misuse("`gmr serve` is one process: RERANK_PROCESSES is for `gmr gateway`.")
     is_allowed = insecure or asks_for_keys(settings)
     check_origins(settings, insecure=is_allowed)
     server = open_server(host, port, insecure=is_allowed)
@@ -113,24 +122,19 @@ def serve(
 
 @app.command()
 def gateway(
-    workers: Urls = None, host: Host = "127.0.0.1", port: Port = 8000, insecure: Insecure = False
+    workers: Urls = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    processes: Processes = None,
+    insecure: Insecure = False,
 ) -> None:
     """Run a gateway, the public HTTP API, in front of workers."""
-    settings = gateway_settings(workers)
+    settings = gateway_settings(workers, processes)
     if not settings.workers:
         misuse("A gateway needs workers: give --workers, or set RERANK_WORKERS.")
     is_allowed = insecure or asks_for_keys(settings)
     check_origins(settings, insecure=is_allowed)
-    server = open_server(host, port, insecure=is_allowed)
-    start_log(server, settings)
-
-    from service.gateway.app import create_gateway
-    from service.gateway.fleet.connections import connect
-
-    sources = connect(settings.workers, settings.worker_dns_ms / 1000)
-    with refusing_keys(), refusing_cascades():
-        served = create_gateway(settings, sources)
-    run(server, served, settings, "gateway")
+    run_gateway(host, port, settings, insecure=is_allowed)
 
 
 @app.command()

@@ -1,4 +1,5 @@
-"""The start of `gmr serve`, `gmr gateway` and `gmr worker`: checks, the log, and the server's run.
+"""The start of `gmr serve`, `gmr gateway` and `gmr worker`: checks, the log, the server's run, and
+the processes of a gateway.
 
 Depends on settings, the server and the log. Invariant: an obstacle that can be found without
 loading a model, such as a taken port, an unknown model or a missing package, ends the command with
@@ -12,11 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import typer
 
 from model_store.commands.console import fail, missing_package, misuse
+from service.cli.keys import refusing_keys
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -85,12 +89,19 @@ def check_model(settings: WorkerSettings) -> None:
 
 
 def start_log(
-    server: Server, settings: GatewaySettings | WorkerSettings, *, engine: str | None = None
+    server: Server,
+    settings: GatewaySettings | WorkerSettings,
+    *,
+    engine: str | None = None,
+    pid: bool = False,
 ) -> None:
-    """Configure the log, and write its first lines; each later stage of the start has one, too."""
+    """Configure the log, and write its first lines; each later stage of the start has one, too.
+
+    With `pid`, each line names its process.
+    """
     from service.observability.logs import log, log_to_stderr
 
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, pid=pid)
     log("starting", version=version("gmr-rerank"), url=server.url)
     if engine:
         log("loading the engine's libraries", engine=engine)
@@ -136,17 +147,91 @@ def refusing_cascades() -> Iterator[None]:
         fail(str(error))
 
 
+def run_gateway(host: str, port: int, settings: GatewaySettings, *, insecure: bool) -> None:
+    """Serve a gateway until a signal arrives, in as many processes as the settings ask for."""
+    if settings.processes > 1:
+        _run_processes(host, port, settings, insecure=insecure)
+        return
+
+    server = open_server(host, port, insecure=insecure)
+    start_log(server, settings)
+
+    from service.gateway.app import create_gateway
+    from service.gateway.fleet.connections import connect
+
+    workers = connect(settings.workers, settings.worker_dns_ms / 1000)
+    with refusing_keys(), refusing_cascades():
+        served = create_gateway(settings, workers)
+    run(server, served, settings, "gateway")
+
+
+def _run_processes(host: str, port: int, settings: GatewaySettings, *, insecure: bool) -> None:
+    """Serve a gateway in several processes, which share their port, metrics, quotas and secret."""
+    from service.gateway.admission.shared_buckets import SharedBuckets
+    from service.observability.shared_metrics import SharedMetrics
+    from service.web.process_group import ProcessGroup
+
+    group = ProcessGroup(settings.processes, grace_seconds=settings.grace_seconds)
+    metrics = SharedMetrics(group.pids)  # before anything imports a metric
+    buckets = SharedBuckets(settings.processes)
+    server = open_server(host, port, insecure=insecure)
+    start_log(server, settings, pid=True)
+
+    from service.gateway.app import create_gateway
+    from service.gateway.fleet.connections import connect
+    from service.gateway.processes import lacks_shared_images, settings_of_process
+    from service.observability.metrics import PROCESSES_ENDED
+
+    images = TemporaryDirectory(prefix="gmr-images-") if lacks_shared_images(settings) else None
+    own = settings_of_process(settings, Path(images.name) if images else None)
+
+    def serve(number: int, beat: Callable[[], None]) -> int:
+        metrics.enter(number)
+        buckets.enter_as(number)
+        try:
+            workers = connect(own.workers, own.worker_dns_ms / 1000)
+            with refusing_keys(), refusing_cascades():
+                served = create_gateway(own, workers, buckets=buckets)
+            run(server, served, own, "gateway", beat=beat)
+        except typer.Exit as end:
+            return end.exit_code
+        return 0
+
+    def forget(number: int) -> None:
+        metrics.forget(number)
+        buckets.forget(number)
+        PROCESSES_ENDED.inc()
+
+    try:
+        code = group.run(serve, on_end=forget, stop_listening=server.stop_listening)
+    finally:
+        metrics.close()
+        if images:
+            images.cleanup()
+    if code:
+        raise typer.Exit(code)
+
+
 def run(
-    server: Server, served: FastAPI, settings: GatewaySettings | WorkerSettings, role: str
+    server: Server,
+    served: FastAPI,
+    settings: GatewaySettings | WorkerSettings,
+    role: str,
+    *,
+    beat: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until a signal arrives, and end the command with the server's exit code."""
-    from service.observability.metrics import BUILD_INFO
+    """Serve until a signal arrives, and end the command with the server's exit code.
+
+    `beat` is for one of several processes: its event loop calls it.
+    """
+    from service.observability.metrics import BUILD_INFO, PROCESSES
     from service.web.server import CannotListen
 
     BUILD_INFO.labels(version("gmr-rerank"), role).set(1)
+    PROCESSES.set(1)
     with _traced(settings, "gmr-rerank" if role == "serve" else f"gmr-rerank-{role}"):
         try:
-            code = server.run(served, settings)
+            code = server.run(served, settings, beat)
         except CannotListen as refusal:
             fail(str(refusal))
     if code:

@@ -41,11 +41,14 @@ def asks_for_keys(settings: GatewaySettings) -> bool:
     return settings.api_keys is not None or settings.api_keys_file is not None
 
 
-def gateway_settings(workers: str | None = None) -> GatewaySettings:
-    """The gateway's settings; `workers` overrides the environment variable."""
+def gateway_settings(workers: str | None = None, processes: int | None = None) -> GatewaySettings:
+    """The gateway's settings; `workers` and `processes` override the environment variables."""
     from service.gateway.settings import GatewaySettings
 
-    return _read(GatewaySettings, {} if workers is None else {"workers": workers})
+    given = {"workers": workers, "processes": processes}
+    return _read(
+        GatewaySettings, {name: value for name, value in given.items() if value is not None}
+    )
 
 
 def worker_settings(model: str | None = None) -> WorkerSettings:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -18,8 +18,10 @@ import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
 
+from service.cores import cores
 from service.gateway.admission.authentication import Authenticator
 from service.gateway.admission.background import BackgroundQueue
+from service.gateway.admission.buckets import Buckets
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas
 from service.gateway.admission.worker_turns import turns_of
@@ -52,6 +54,7 @@ from service.gateway.model_names import ModelNames
 from service.gateway.openapi import openapi_document
 from service.gateway.parsing.bodies import BodyParser
 from service.gateway.playground.page import playground_page
+from service.gateway.processes import part_of, until_ready
 from service.gateway.request_reading import RequestReader
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
@@ -72,12 +75,14 @@ def create_gateway(
     *,
     fetcher: Fetcher | None = None,
     beside: AbstractAsyncContextManager[Any] | None = None,
+    buckets: Buckets | None = None,
 ) -> FastAPI:
-    """The gateway over some workers.
+    """The gateway over some workers, or one of its processes.
 
     `fetcher` replaces the one that the settings ask for. `beside` is entered for as long as the
-    gateway runs: the lifespan of an embedded worker. Raises `KeysUnusable` where API keys are
-    required and cannot be read, and `CascadesUnusable`.
+    gateway runs: the lifespan of an embedded worker. Quotas are counted in `buckets`, which its
+    processes share. Raises `KeysUnusable` where API keys are required and cannot be read, and
+    `CascadesUnusable`.
     """
     limits = settings.limits()
     secret = _cache_secret(settings)
@@ -92,7 +97,7 @@ def create_gateway(
     cascades = Cascades(settings.cascades, pool)
 
     admission = _admission(settings, pool)
-    background = BackgroundQueue(admission, pool.count_ready)
+    background = BackgroundQueue(admission, lambda: part_of(pool.count_ready(), settings.processes))
     comparisons = _comparisons(settings, admission, background)
     cascading = CascadeReranker(reranker, pool, cascades, comparisons.offer)
     served = ServedModels(pool, cascades)
@@ -106,11 +111,13 @@ def create_gateway(
         background=background,
         reranker=cascading,
         images=images,
+        quotas=Quotas(buckets=buckets),
     )
 
     tasks = [media.warm_up, authenticator.monitor, *(tier.warm_up for tier in redis_tiers)]
     tasks += [cascades.watch, partial(comparisons.run, cascading)]
-    lifespan = _lifespan(pool, tasks, redis_tiers, images, beside or nullcontext())
+    wait = partial(until_ready, pool.ready, settings)
+    lifespan = _lifespan(pool, tasks, redis_tiers, images, beside or nullcontext(), wait)
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
     app.include_router(
         gateway_routes(
@@ -143,7 +150,7 @@ def _admission(settings: GatewaySettings, pool: WorkerPool) -> AdmissionQueue:
         capacity=settings.capacity_tokens,
         max_waiting=settings.max_queued_requests,
         max_wait_seconds=settings.max_queue_ms / 1000,
-        min_turns=lambda: pool.sum_ready(turns_of),
+        min_turns=lambda: part_of(pool.sum_ready(turns_of), settings.processes),
     )
 
 
@@ -167,9 +174,9 @@ def _endpoints(
     background: BackgroundQueue,
     reranker: CascadeReranker,
     images: ImageStore | None,
+    quotas: Quotas,
 ) -> tuple[RerankEndpoint, RerankStream, ImagesEndpoint]:
     """The endpoints of single requests, streams and images, which share quotas and memory."""
-    quotas = Quotas()
     body_budget = BodyBudget(max(settings.max_bodies_bytes, settings.max_body_bytes))
     reader = RequestReader(BodyParser(settings.limits()), names, settings.on_error)
     endpoint = RerankEndpoint(
@@ -206,6 +213,7 @@ def _lifespan(
     redis_tiers: Sequence[RedisTier],
     images: ImageStore | None,
     beside: AbstractAsyncContextManager[Any],
+    until_served: Callable[[], Awaitable[None]],
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """The lifespan of the app: its background `tasks` run while the context lasts."""
     storing = images.running() if images else nullcontext()
@@ -216,6 +224,7 @@ def _lifespan(
             for task in tasks:
                 background.start_soon(task)
             _freeze_garbage_collection()
+            await until_served()
 
             yield
 
@@ -257,7 +266,10 @@ def _media(settings: GatewaySettings, fetcher: Fetcher | None, images: ImageStor
         fetcher = Fetcher(rules)
     return Media(
         settings.limits(),
-        Decoders(decode_seconds=settings.image_decode_ms / 1000),
+        Decoders(
+            decode_seconds=settings.image_decode_ms / 1000,
+            children=part_of(cores(), settings.processes),
+        ),
         fetcher,
         images,
         request_seconds=settings.request_decode_ms / 1000,

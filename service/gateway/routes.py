@@ -225,7 +225,7 @@ def _add_metrics(router: APIRouter) -> None:
     @router.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
         """Prometheus' text format, or OpenMetrics."""
-        return metrics_page(request)
+        return await metrics_page(request)
 
 
 def _add_pages(router: APIRouter, pages: Sequence[StaticPage]) -> None:

@@ -13,8 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.gateway.cascades.settings import CascadeSettings
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.images.settings import ImageStoreSettings
-from service.gateway.media.fetching import FetchRules
-from service.gateway.media.urls import is_host_rule
+from service.gateway.media.urls import FetchRules, is_host_rule
 from service.gateway.stream.bounds import StreamBounds
 from service.limits import Limits
 from service.observability.settings import TracingSettings
@@ -36,6 +35,15 @@ class GatewaySettings(
 
     model_config = SettingsConfigDict(env_prefix="RERANK_", frozen=True, extra="ignore")
 
+    processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description=(
+            "Processes of `gmr gateway` that serve on its port; bounds of memory and of work under "
+            "way are for all of them together."
+        ),
+    )
     workers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description=(

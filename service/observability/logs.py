@@ -17,18 +17,21 @@ logger = logging.getLogger("rerank")
 
 
 class _Formatter(logging.Formatter):
-    """Formats a record as JSON, or as plain text if it is for a `human`."""
+    """Formats a record as JSON, or as plain text if it is for a `human`; with `pid`, the fields
+    begin with the id of the process."""
 
-    def __init__(self, *, human: bool) -> None:
+    def __init__(self, *, human: bool, pid: bool) -> None:
         super().__init__()
         self._human = human
+        self._pid = pid
 
     def format(self, record: logging.LogRecord) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         timestamp = f"{seconds}.{int(record.msecs):03d}Z"
         level = record.levelname.lower()
         message = record.getMessage()
-        fields: dict[str, Any] = getattr(record, "fields", {})
+        fields: dict[str, Any] = {"pid": record.process} if self._pid else {}
+        fields |= getattr(record, "fields", {})
         traceback = self.formatException(record.exc_info) if record.exc_info else None
 
         if self._human:
@@ -52,10 +55,13 @@ def _not_about_killed_decoders(record: logging.LogRecord) -> bool:
     return not str(record.msg).endswith("will report returncode 255")
 
 
-def log_to_stderr(level: str = "info") -> None:
-    """Send the service's log to standard error, and other libraries' warnings."""
+def log_to_stderr(level: str = "info", *, pid: bool = False) -> None:
+    """Send the service's log to standard error, and other libraries' warnings.
+
+    `pid` is for one of several processes that write there: each line names the process.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Formatter(human=sys.stderr.isatty()))
+    handler.setFormatter(_Formatter(human=sys.stderr.isatty(), pid=pid))
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
 

@@ -185,6 +185,7 @@ CACHE_REJECTED = counter(
 CACHE_CIRCUIT = gauge(
     "rerank_cache_circuit_state",
     "State of the circuit breaker for Redis: 0 closed, 1 half open, 2 open.",
+    "max",
     operation=_OPERATIONS,
 )
 CACHE_BYTES = gauge("rerank_cache_memory_bytes", "Bytes used by the score cache's memory tier.")
@@ -201,6 +202,7 @@ COALESCED = counter(
 WORKERS = gauge(
     "rerank_workers",
     "Workers by state; a worker in several states counts in the most severe one.",
+    "max",
     state=("ready", "unresponsive", "circuit_open", "unready"),
 )
 WORKER_CALLS = counter(
@@ -246,9 +248,17 @@ LOOP_LAG_SECONDS = histogram(
     "Delay of the event loop: how much later than scheduled it woke up.",
     SHORT_SECONDS,
 )
+PROCESSES = gauge(
+    "rerank_processes", "Processes that serve on the port of a gateway: 1, or RERANK_PROCESSES."
+)
+PROCESSES_ENDED = counter(
+    "rerank_processes_ended_total",
+    "Processes of a gateway that ended, or were ended because they hung, and were replaced.",
+)
 FILE_READABLE = gauge(
     "rerank_file_readable",
     "1 if a file named in the settings can be used, 0 if it cannot.",
+    "min",
     file=("api_keys", "redis_ca", "redis_certificate", "redis_password"),
 )
 TRACE_SPANS = counter(
@@ -259,6 +269,7 @@ TRACE_SPANS = counter(
 BUILD_INFO = gauge(
     "rerank_build_info",
     "1 for the version that runs, with the role of the process.",
+    "max",
     version=OPEN,
     role=("gateway", "worker", "serve"),
 )

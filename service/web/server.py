@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
 
@@ -29,6 +29,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.observability.logs import log
+from service.observability.metric_types import sample_gauges
 from service.observability.metrics import LOOP_LAG_SECONDS
 from service.web.asgi import drain
 from service.web.connection import HttpConnection
@@ -47,6 +48,7 @@ _ALARM_SECONDS = 1.0
 code any more."""
 _TICK_SECONDS = 0.1
 """uvicorn's sleep between two ticks. The event loop's lag is how much longer it sleeps."""
+_TICKS_A_SAMPLE = 50
 _EXIT_CODES = {signal.SIGTERM: 0, signal.SIGINT: 128 + signal.SIGINT}
 """Exit codes by signal: SIGTERM is an end on request; shells expect 130 after Ctrl-C."""
 _THREAD_SECONDS = 1.0
@@ -72,9 +74,13 @@ class Server:
         self._uvicorn: _Uvicorn | None = None
         self._failed = False
 
-    def run(self, app: FastAPI, settings: ServerSettings) -> int:
+    def run(
+        self, app: FastAPI, settings: ServerSettings, beat: Callable[[], None] | None = None
+    ) -> int:
         """Serve the app, and return the process's exit code.
 
+        `beat` is for one of several processes that serve on the port: it is called each time that
+        the event loop runs. Such a process leaves it to its parent to end it at a second signal.
         The caller is expected to exit at once; the process is ended shortly afterwards anyway.
         Raises `CannotListen` if another process has begun to listen on the port meanwhile.
         """
@@ -87,14 +93,15 @@ class Server:
             host=self._host,
             port=self._port,
             http=partial(HttpConnection, settings=settings, table=table),  # type: ignore[arg-type]  # any callable that makes a protocol
-            backlog=ACCEPTED_AT_ONCE,
+            # one of several takes a connection at a time, so that idle ones take the next
+            backlog=1 if beat else ACCEPTED_AT_ONCE,
             timeout_keep_alive=settings.keep_alive_seconds,
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
         )
-        self._uvicorn = _Uvicorn(config, app, settings)
+        self._uvicorn = _Uvicorn(config, app, settings, beat)
         try:
             self._uvicorn.run(self._sockets)
         except OSError as error:
@@ -107,6 +114,11 @@ class Server:
             code = 1
         _exit_after(_THREAD_SECONDS, code or 0)
         return code or 0
+
+    def stop_listening(self) -> None:
+        """Close the sockets of a process that does not serve itself."""
+        for each in self._sockets:
+            each.close()
 
     def fail(self) -> None:
         """Stop serving and exit with a non-zero code: the app will never be ready."""
@@ -122,12 +134,19 @@ class _Uvicorn(uvicorn.Server):
     process by the signal.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: ServerSettings) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        app: FastAPI,
+        settings: ServerSettings,
+        beat: Callable[[], None] | None,
+    ) -> None:
         super().__init__(config)
         self.exit_code: int | None = None
         """The exit code, once a signal has arrived."""
         self._app = app
         self._settings = settings
+        self._beat = beat
         self._drained_at = self._cut_off_at = float("inf")
         self._last_tick: float | None = None
 
@@ -151,7 +170,9 @@ class _Uvicorn(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         received = signal.Signals(sig)
         if self.exit_code is not None:
-            _exit_now(self.exit_code)
+            if self._beat is None:
+                _exit_now(self.exit_code)
+            return  # a terminal, or a service manager, tells each process, and the parent does too
         self.exit_code = _EXIT_CODES[received]
         _exit_after(self._settings.grace_seconds, self.exit_code)
         _set_alarm(self._settings.grace_seconds + _ALARM_SECONDS)
@@ -169,6 +190,10 @@ class _Uvicorn(uvicorn.Server):
         if self._last_tick is not None:
             LOOP_LAG_SECONDS.observe(max(0.0, now - self._last_tick - _TICK_SECONDS))
         self._last_tick = now
+        if self._beat:
+            self._beat()
+        if counter % _TICKS_A_SAMPLE == 0:
+            sample_gauges()
         return await super().on_tick(counter) or time.monotonic() >= self._drained_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

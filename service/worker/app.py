@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request, Response
 from service.errors import ModelNotFound, NoWorker
 from service.observability.engine_metrics import ENGINE_PAIRS, ENGINE_TOKENS, STALLED_SECONDS
 from service.observability.exposition import metrics_page
+from service.observability.metric_types import follow
 from service.observability.request_context import add_log_fields
 from service.observability.score_metrics import short_digest
 from service.web.asgi import (
@@ -70,7 +71,7 @@ def create_worker(
     pictures = PictureStore(settings.picture_store_bytes)
     call_limit = CallLimit(settings.max_calls)
     body_budget = BodyBudget(max(settings.max_calls_bytes, settings.max_call_bytes), observed=False)
-    STALLED_SECONDS.set_function(engine.stalled_seconds)
+    follow(STALLED_SECONDS, engine.stalled_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -119,7 +120,7 @@ def create_worker(
     @app.get("/metrics")
     async def metrics(request: Request) -> Response:
         """Prometheus' text format, or OpenMetrics."""
-        return metrics_page(request)
+        return await metrics_page(request)
 
     return app
 

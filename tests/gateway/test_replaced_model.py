@@ -16,7 +16,8 @@ import trustme
 from msgspec import structs
 
 from service.gateway.app import create_gateway
-from service.gateway.media.fetching import Fetcher, FetchRules
+from service.gateway.media.fetching import Fetcher
+from service.gateway.media.urls import FetchRules
 from service.gateway.settings import GatewaySettings
 from tests.gateway.encoded_pictures import encode, picture
 from tests.gateway.stand_in import INFO, Reader

@@ -27,6 +27,7 @@ from service.gateway.admission.refusal import overloaded
 from service.gateway.admission.request_load import RequestLoad
 from service.gateway.admission.throughput import ThroughputEstimator
 from service.gateway.admission.worker_turns import TURNS_A_WORKER
+from service.observability.metric_types import follow
 from service.observability.metrics import (
     ADMITTED_TOKENS,
     CAPACITY_TOKENS,
@@ -82,7 +83,7 @@ class AdmissionQueue:
         self._queue = FairQueue()
 
         QUEUED_LIMIT.set(max_waiting)
-        CAPACITY_TOKENS.set_function(self.capacity)
+        follow(CAPACITY_TOKENS, self.capacity)
 
     def capacity(self) -> float:
         """The cost that may be inside before further requests wait."""

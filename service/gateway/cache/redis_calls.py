@@ -20,6 +20,7 @@ from redis.exceptions import MaxConnectionsError
 from service.gateway.cache.redis_client import SOCKET_TIMEOUT_SECONDS, Client, failure_kind
 from service.gateway.circuit_breaker import Breaker
 from service.observability.logs import log
+from service.observability.metric_types import follow
 from service.observability.metrics import (
     CACHE_CIRCUIT,
     CACHE_FAILURES,
@@ -64,7 +65,7 @@ class RedisCalls:
             self._attempts[operation] = set()
             breaker = Breaker(failures=BREAKER_FAILURES, seconds=breaker_seconds)
             self._breakers[operation] = breaker
-            CACHE_CIRCUIT.labels(operation).set_function(partial(_breaker_state, breaker))
+            follow(CACHE_CIRCUIT.labels(operation), partial(_breaker_state, breaker))
 
     def pending(self, operation: Operation) -> int:
         """The number of attempts that have not ended."""

@@ -40,6 +40,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.gateway.cache.redis_url import RedisAddress
+from service.observability.metric_types import follow
 from service.observability.metrics import FILE_READABLE
 
 SOCKET_TIMEOUT_SECONDS = 1.0
@@ -105,18 +106,21 @@ def export_readability(tls: TlsFiles, password_file: Path | None = None) -> None
     The gauge reads the file at each scrape, because each new connection will read it again.
     """
     if password_file:
-        FILE_READABLE.labels("redis_password").set_function(
-            lambda: _succeeds(lambda: _read_password(password_file))
+        follow(
+            FILE_READABLE.labels("redis_password"),
+            lambda: _succeeds(lambda: _read_password(password_file)),
         )
 
     ca, certificate, key = tls.ca, tls.certificate, tls.key
     if ca:
-        FILE_READABLE.labels("redis_ca").set_function(
-            lambda: _succeeds(lambda: _new_context().load_verify_locations(ca))
+        follow(
+            FILE_READABLE.labels("redis_ca"),
+            lambda: _succeeds(lambda: _new_context().load_verify_locations(ca)),
         )
     if certificate:
-        FILE_READABLE.labels("redis_certificate").set_function(
-            lambda: _succeeds(lambda: _new_context().load_cert_chain(certificate, key))
+        follow(
+            FILE_READABLE.labels("redis_certificate"),
+            lambda: _succeeds(lambda: _new_context().load_cert_chain(certificate, key)),
         )
 
 

@@ -44,6 +44,7 @@ from service.gateway.fleet.preferences import (
 from service.gateway.fleet.routing import within_bound
 from service.gateway.fleet.workload import Share, Split, Workload, even_shares, shares_at_homes
 from service.observability.logs import log
+from service.observability.metric_types import follow
 from service.observability.metrics import MODEL_WORKERS, REQUEST_WORKERS, WORKERS
 from service.observability.score_metrics import short_digest
 from service.wire import WorkerInfo
@@ -88,7 +89,7 @@ class WorkerPool:
         self._tasks: set[asyncio.Task[None]] = set()
 
         for state in STATES:
-            WORKERS.labels(state).set_function(partial(self._count, state))
+            follow(WORKERS.labels(state), partial(self._count, state))
         MODEL_WORKERS.set_function(self._count_models)
 
     @property

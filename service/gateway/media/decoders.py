@@ -55,7 +55,7 @@ class DecodeBudget:
 
 
 class Decoders:
-    """Decodes images in child processes, one for each core by default.
+    """Decodes images in `children` processes, one for each core by default.
 
     A child is killed when it takes more than `decode_seconds`.
     """
@@ -65,12 +65,13 @@ class Decoders:
         *,
         decode_seconds: float = DECODE_SECONDS,
         suspect_seconds: float = SUSPECT_SECONDS,
+        children: int | None = None,
         slots: FairSlots | None = None,
         quarantine: Quarantine | None = None,
     ) -> None:
         self._decode_seconds = decode_seconds
         self._suspect_seconds = suspect_seconds
-        self._slots = slots or FairSlots(cores())
+        self._slots = slots or FairSlots(children or cores())
         self._quarantine = quarantine or Quarantine()
 
     async def warm_up(self) -> None:
@@ -80,7 +81,7 @@ class Decoders:
         about it at exit.
         """
         with anyio.CancelScope(shield=True):
-            await asyncio.gather(*(_start_child() for _ in range(cores())))
+            await asyncio.gather(*(_start_child() for _ in range(self._slots.total)))
 
     async def decode(
         self, images: Iterable[Picture], rule: ImageRule, budget: DecodeBudget

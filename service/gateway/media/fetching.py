@@ -13,7 +13,6 @@ import socket
 import ssl
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import httpcore
 import httpx
@@ -26,7 +25,7 @@ from service.errors import (
     RerankError,
 )
 from service.gateway.media.encoded_image import EncodedImage
-from service.gateway.media.urls import HTTPS_PORT, Target, is_public, read_url
+from service.gateway.media.urls import HTTPS_PORT, FetchRules, Target, is_public, read_url
 from service.observability.metrics import IMAGE_FETCHES
 from service.observability.request_context import stage
 
@@ -54,18 +53,6 @@ Fetched = Mapping[str, bytes | EncodedImage | RerankError]
 """The bytes at each URL and the image of each reference of a request, or the error instead."""
 Resolve = Callable[[str], Iterable[str]]
 """Resolves a host name to its addresses; it blocks, and raises `OSError`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchRules:
-    """Bounds of fetching. With no `hosts`, every public host is allowed."""
-
-    hosts: tuple[str, ...]
-    seconds: float
-    at_once: int
-    max_urls: int
-    max_image_bytes: int
-    max_request_bytes: int
 
 
 def resolve(host: str) -> list[str]:

@@ -35,6 +35,18 @@ _LABEL_CHARACTERS = frozenset(ascii_lowercase + digits + "-_")
 
 
 @dataclass(frozen=True, slots=True)
+class FetchRules:
+    """Bounds of fetching. With no `hosts`, every public host is allowed."""
+
+    hosts: tuple[str, ...]
+    seconds: float
+    at_once: int
+    max_urls: int
+    max_image_bytes: int
+    max_request_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """The parts of a URL that are used: a lower-case host name, and the path with its query."""
 

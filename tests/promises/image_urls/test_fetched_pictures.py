@@ -17,8 +17,9 @@ from service.api import Item
 from service.errors import BadRequest
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.media.decoders import Decoders
-from service.gateway.media.fetching import Fetcher, FetchRules
+from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
+from service.gateway.media.urls import FetchRules
 from service.gateway.rerank import Reranker
 from service.limits import Limits
 from tests.gateway.encoded_pictures import (

@@ -24,8 +24,8 @@ from service.errors import (
     InvalidRequest,
     RerankError,
 )
-from service.gateway.media.fetching import FETCHES_PER_REQUEST, Fetcher, FetchRules
-from service.gateway.media.urls import HTTPS_PORT
+from service.gateway.media.fetching import FETCHES_PER_REQUEST, Fetcher
+from service.gateway.media.urls import HTTPS_PORT, FetchRules
 from tests.gateway.addresses import INNER_V4, spellings
 from tests.gateway.encoded_pictures import encode, picture
 from tests.promises.image_urls.hostile import (

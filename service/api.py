@@ -1,9 +1,7 @@
-"""The public request and answer of `POST /rerank`, as pydantic models; they make the OpenAPI page.
+"""The public request and answer of `POST /rerank`; they make the OpenAPI page.
 
-The module has types and bounds and depends on no HTTP. What an answer has of each document is a
-dataclass, which takes a fraction of a model's time: nothing in it is to be validated. Invariant:
-every field that a client may send or receive is here, and `docs/api.md` has what a schema cannot
-express.
+Depends on no HTTP. Requests are pydantic models; results are dataclasses, built without validation.
+Invariant: every field that a client may send or receive is here.
 """
 
 from __future__ import annotations
@@ -286,8 +284,7 @@ class AnswerMeta(BaseModel):
 
 
 class RerankAnswer(BaseModel):
-    """The answer to `POST /rerank`: results in descending order of logit, then in ascending order
-    of index."""
+    """The answer to `POST /rerank`: results by descending logit, then by ascending index."""
 
     id: str
     object: Literal["rerank"] = "rerank"

@@ -25,8 +25,7 @@ from service.gateway.admission.buckets import Buckets
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas
 from service.gateway.admission.worker_turns import turns_of
-from service.gateway.cache.encoding import ScoreCodec
-from service.gateway.cache.opening import open_redis
+from service.gateway.cache.opening import open_redis_tiers
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.cascades.catalogue import Cascades, ServedModels
@@ -91,7 +90,7 @@ def create_gateway(
     pool = _worker_pool(settings, workers)
     images = open_images(settings, limits, secret)
     media = _media(settings, fetcher, images)
-    redis_tiers = _redis_tiers(settings, secret)
+    redis_tiers = open_redis_tiers(settings, secret)
     cache = ScoreCache([MemoryTier(settings.cache_memory_bytes), *redis_tiers])
     reranker = Reranker(pool, media, cache, Scoring(media, pool), SingleFlight(), secret=secret)
     cascades = Cascades(settings.cascades, pool)
@@ -274,23 +273,6 @@ def _media(settings: GatewaySettings, fetcher: Fetcher | None, images: ImageStor
         images,
         request_seconds=settings.request_decode_ms / 1000,
     )
-
-
-def _redis_tiers(settings: GatewaySettings, secret: bytes) -> list[RedisTier]:
-    """The cache tier that several gateways share, if Redis is configured."""
-    client = open_redis(settings, connections=settings.redis_connections)
-    if client is None:
-        return []
-
-    tier = RedisTier(
-        client,
-        ScoreCodec(secret),
-        prefix=settings.redis_key_prefix,
-        ttl_seconds=settings.cache_ttl_seconds,
-        budget_seconds=settings.redis_timeout_ms / 1000,
-        connections=settings.redis_connections,
-    )
-    return [tier]
 
 
 def _cache_secret(settings: GatewaySettings) -> bytes:

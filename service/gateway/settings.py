@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.gateway.cascades.settings import CascadeSettings
 from service.gateway.fleet.discovery import dns_name
+from service.gateway.fleet.settings import FleetSettings
 from service.gateway.images.settings import ImageStoreSettings
 from service.gateway.media.urls import FetchRules, is_host_rule
 from service.gateway.stream.bounds import StreamBounds
@@ -24,6 +25,7 @@ MAX_MODEL_NAME = 256
 
 class GatewaySettings(
     Limits,
+    FleetSettings,
     ImageStoreSettings,
     CascadeSettings,
     ServerSettings,
@@ -49,36 +51,6 @@ class GatewaySettings(
         description=(
             "URLs of the workers, comma-separated; dns://host:port stands for one worker at "
             "each address of the host."
-        ),
-    )
-    worker_dns_ms: int = Field(
-        5_000,
-        ge=10,
-        le=600_000,
-        description="Milliseconds between two DNS lookups of the dns:// hosts.",
-    )
-    worker_probe_ms: int = Field(
-        1_000,
-        ge=10,
-        le=60_000,
-        description="Milliseconds between two probes of a ready worker.",
-    )
-    worker_probe_timeout_ms: int = Field(
-        2_000, ge=10, le=60_000, description="Milliseconds that a worker has to answer a probe."
-    )
-    worker_probe_failures: int = Field(
-        3,
-        ge=1,
-        le=100,
-        description="Probes missed in a row after which a worker counts as unresponsive.",
-    )
-    hedge_ms: int = Field(
-        0,
-        ge=0,
-        le=60_000,
-        description=(
-            "Milliseconds without a reply after which an idle worker is sent the same call; "
-            "0: never."
         ),
     )
     default_timeout_ms: int = Field(
@@ -200,19 +172,6 @@ class GatewaySettings(
         ),
     )
 
-    routing: Literal["affinity", "least_loaded"] = Field(
-        "affinity",
-        description=(
-            "How a worker is chosen: affinity sends equal queries (equal documents, where prompts "
-            "begin with them) to one worker, for its caches, unless that worker is much busier "
-            "than the others."
-        ),
-    )
-    split: Literal["auto", "always", "never"] = Field(
-        "auto",
-        description="Split a request over idle workers: auto (where faster), always, or never. Of "
-        "documents' home workers: auto (those with 128 tokens or more), always, or never.",
-    )
     trace_trust: bool = Field(
         True,
         description=(

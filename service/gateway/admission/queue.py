@@ -1,5 +1,4 @@
-"""The admission queue: a request is admitted by its estimated cost, waits a bounded time, or is
-refused at once.
+"""The admission queue: a request is admitted by its cost, waits a bounded time, or is refused.
 
 The cost that may be inside follows from the measured throughput by Little's law: as much as takes
 `INSIDE_SECONDS`, and always a few turns, so that no worker idles. A small request takes one turn. A

@@ -1,12 +1,14 @@
-"""Opens the Redis that the settings describe.
+"""Opens the Redis that the settings describe, and the tier of scores in it.
 
-The module depends on settings alone, on no tier. Invariant: every client of a gateway has the same
+The module depends on settings alone. Invariant: every client of a gateway has the same
 address, credentials and TLS, and connections of its own.
 """
 
 from __future__ import annotations
 
+from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.redis_client import Client, TlsFiles, export_readability, open_client
+from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.settings import CacheSettings
 
 
@@ -27,3 +29,20 @@ def open_redis(settings: CacheSettings, *, connections: int) -> Client | None:
         tls=tls,
         connections=connections,
     )
+
+
+def open_redis_tiers(settings: CacheSettings, secret: bytes) -> list[RedisTier]:
+    """The tier of scores that several gateways share; none where no Redis is configured."""
+    client = open_redis(settings, connections=settings.redis_connections)
+    if client is None:
+        return []
+
+    tier = RedisTier(
+        client,
+        ScoreCodec(secret),
+        prefix=settings.redis_key_prefix,
+        ttl_seconds=settings.cache_ttl_seconds,
+        budget_seconds=settings.redis_timeout_ms / 1000,
+        connections=settings.redis_connections,
+    )
+    return [tier]

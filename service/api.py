@@ -220,10 +220,7 @@ class ResultMeta:
         int | None,
         Field(description="Of models that write their score: its tokens; 0 for a cached score."),
     ] = None
-    stage: Annotated[
-        int | None,
-        Field(description="Of cascades: the stage, from 1, that scored the document last."),
-    ] = None
+    stage: Annotated[int | None, Field(description="Of cascades: the stage that scored it.")] = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -254,7 +251,7 @@ class Result:
 
 
 class DocumentError(BaseModel):
-    """A document without a score, and the error that it has instead."""
+    """A document without a score, and its error."""
 
     index: int
     code: str

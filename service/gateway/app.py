@@ -6,14 +6,15 @@ Invariant: no other module of the gateway constructs one of these services.
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import anyio
 import httpx
 from fastapi import FastAPI
 from pydantic import SecretStr
@@ -63,6 +64,7 @@ from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
 from service.gateway.stream.endpoint import RerankStream
 from service.gateway.swagger.page import swagger_page
+from service.observability.logs import log
 from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
 from service.web.cors import CrossOrigin
@@ -78,10 +80,9 @@ def create_gateway(
 ) -> FastAPI:
     """The gateway over some workers, or one of its processes.
 
-    `fetcher` replaces the one that the settings ask for. `beside` is entered for as long as the
-    gateway runs: the lifespan of an embedded worker. Quotas are counted in `buckets`, which its
-    processes share. Raises `KeysUnusable` where API keys are required and cannot be read, and
-    `CascadesUnusable`.
+    `fetcher` replaces that of the settings. `beside` is entered while the gateway runs: the
+    lifespan of an embedded worker. Quotas are counted in `buckets`, which its processes share.
+    Raises `CascadesUnusable`, and `KeysUnusable` where required API keys cannot be read.
     """
     limits = settings.limits()
     secret = _cache_secret(settings)
@@ -219,20 +220,28 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with beside, storing, pool.monitored(), anyio.create_task_group() as background:
-            for task in tasks:
-                background.start_soon(task)
+        async with beside, storing, pool.monitored():
+            running = [asyncio.create_task(task()) for task in tasks]
+            for started in running:
+                started.add_done_callback(_log_failure)
             _freeze_garbage_collection()
             await until_served()
 
             yield
 
-            # before the scope is cancelled: after that, nothing is awaited
             for tier in redis_tiers:
                 await tier.close()
-            background.cancel_scope.cancel()
+            for started in running:
+                started.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     return lifespan
+
+
+def _log_failure(task: asyncio.Task[object]) -> None:
+    """Log the error of a background task that has ended with one."""
+    if not task.cancelled() and (failure := task.exception()):
+        log("a background task has ended", logging.ERROR, failure=failure)
 
 
 def _worker_pool(
@@ -286,7 +295,6 @@ def _plain(secret: SecretStr | None) -> str | None:
 
 
 def _freeze_garbage_collection() -> None:
-    """Exempt everything that exists from garbage collection: it lives as long as the process, and
-    each full collection would cost some request half a millisecond more."""
+    """Exempt from garbage collection what lives as long as the process: 0.5 ms a collection."""
     gc.collect()
     gc.freeze()

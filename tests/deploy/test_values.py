@@ -157,8 +157,8 @@ def test_every_setting_of_the_classes_reaches_the_environment(
 
 
 def test_settings_that_the_chart_sets_itself_are_set_by_the_values_that_are_named() -> None:
-    on_disk = {"gateway": {"images": {"diskMiB": 1024}}}
-    told = environment(container(objects(merged(EXTERNAL, on_disk)), "rerank-gateway"))
+    gateway = {"gateway": {"images": {"diskMiB": 1024}, "cascades": ["fast"]}}
+    told = environment(container(objects(merged(EXTERNAL, gateway)), "rerank-gateway"))
     by_files = {"api_keys", "cache_key_secret", "redis_password"}
     assert {
         f"RERANK_{name.upper()}" for name in generate.GATEWAY_SETS.keys() - by_files

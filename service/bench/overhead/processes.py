@@ -128,7 +128,7 @@ def _send(url: str, body: bytes, connections: int, seconds: float) -> tuple[floa
     start = time.monotonic()
 
     def talk(number: int) -> None:
-        with socket.create_connection((host, port), timeout=60) as connection:
+        with socket.create_connection((host, port), timeout=calls.ANSWER_SECONDS) as connection:
             while time.monotonic() < start + seconds:
                 connection.sendall(message)
                 if not _answered(connection):

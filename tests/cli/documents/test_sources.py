@@ -38,6 +38,14 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def sent(document: Document) -> Any:
+    """The item of a request, with its picture."""
+    item, picture = document.read()
+    if picture is None:
+        return item
+    return {**item, "image": base64.b64encode(picture).decode()}
+
+
 def test_arguments_are_texts_unless_they_name_files() -> None:
     Path("a.png").write_bytes(PICTURE.getvalue())
     Path("note.txt").write_text("A note.\n", encoding="utf-8")
@@ -46,22 +54,22 @@ def test_arguments_are_texts_unless_they_name_files() -> None:
 
     assert [document.fields.get("text") for document in documents[:5]] == list(texts)
     picture, note = documents[5:]
-    assert picture.item() == {"id": "a.png", "image": base64.b64encode(PICTURE.getvalue()).decode()}
-    assert note.item() == {"id": "note.txt", "text": "A note.\n"}
+    assert sent(picture) == {"id": "a.png", "image": base64.b64encode(PICTURE.getvalue()).decode()}
+    assert sent(note) == {"id": "note.txt", "text": "A note.\n"}
 
 
 def test_the_url_of_a_picture_is_a_picture() -> None:
     url = "https://example.com/a.PNG"
     words, picture = read("see https://example.com", url)
-    assert words.item() == {"text": "see https://example.com"}
-    assert picture.item() == {"image": url, "id": url}
+    assert sent(words) == {"text": "see https://example.com"}
+    assert sent(picture) == {"image": url, "id": url}
 
 
 @pytest.mark.parametrize("name", ["a.png", "folder/a.JPEG", "rows.jsonl", "notes.md", "t.csv"])
 def test_a_file_that_is_not_there_is_never_ranked_as_words(name: str) -> None:
     assert refusal("text", name).startswith(f"{name}: No such file or directory; ")
     only_texts = Sources((name,), "text", Columns(), only_texts=True)
-    assert read_documents(only_texts)[0].item() == {"text": name}
+    assert sent(read_documents(only_texts)[0]) == {"text": name}
 
 
 def test_a_folder_is_its_pictures_in_order() -> None:
@@ -80,7 +88,7 @@ def test_only_pictures_are_read_as_pictures() -> None:
     Path("secret.png").write_text("token", encoding="utf-8")
     (document,) = read("secret.png")
     with pytest.raises(Unreadable) as error:
-        document.item()
+        sent(document)
     assert error.value.code == "invalid_image"
 
 
@@ -106,7 +114,7 @@ def test_rows_of_json_are_items() -> None:
 
     documents = read("rows/d.jsonl")
     picture = base64.b64encode(PICTURE.getvalue()).decode()
-    assert [document.item() for document in documents] == [
+    assert [sent(document) for document in documents] == [
         *rows[:2],
         {"id": 3, "image": picture},
         *rows[3:],
@@ -133,7 +141,7 @@ def test_a_field_of_rows_may_be_the_text() -> None:
     row = {"_id": "d1", "title": "T", "text": "body"}
     Path("d.jsonl").write_text(json.dumps(row), encoding="utf-8")
     (document,) = read("d.jsonl", text="text", identifier="_id")
-    assert document.item() == {"text": "body", "id": "d1"}
+    assert sent(document) == {"text": "body", "id": "d1"}
     assert refusal("d.jsonl", text="body") == (
         "d.jsonl, line 1 has no field 'body'; there are _id, title, text."
     )
@@ -143,7 +151,7 @@ def test_a_column_of_a_table() -> None:
     Path("d.csv").write_text('id,text\n1,"two\nlines, quoted"\n2,b\n', encoding="utf-8")
     Path("d.tsv").write_text("text\tid\na, b\t7\n", encoding="utf-8")
     documents = read("d.csv", "d.tsv", text="text", identifier="id")
-    assert [document.item() for document in documents] == [
+    assert [sent(document) for document in documents] == [
         {"text": "two\nlines, quoted", "id": "1"},
         {"text": "b", "id": "2"},
         {"text": "a, b", "id": "7"},
@@ -190,7 +198,7 @@ def test_any_bytes_are_read_or_refused_with_their_line(content: bytes) -> None:
     ):
         sentence = "input"
         try:
-            assert all(document.item() is not None for document in rows)
+            assert all(sent(document) is not None for document in rows)
         except Unusable as refused:
             sentence = str(refused)
         except Unreadable:

@@ -16,8 +16,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from hypothesis import settings
 
 from model_store.checkpoint import SHIPPED
+
+# no test depends on the time that an example takes
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 TINY = SHIPPED / "gmr-tiny"
 START_SECONDS = 300

@@ -86,7 +86,7 @@ def test_an_engine_that_dies_while_eight_clients_ask(
     """Every client gets its scores or a retryable error, and soon all get their scores again."""
     gateway, (victim, survivor) = both
     processes = victim.descendants()
-    documents = [f"document {number} " * 40 for number in range(200)]
+    documents = [f"document {number} " * 40 for number in range(120)]
     before = logits(ask(gateway, query="0", documents=documents))
     with ThreadPoolExecutor(CLIENTS) as clients:
         asking = [

@@ -55,8 +55,7 @@ class Plan:
     python_vllm: str
     output: Path | None
     prompts: tuple[str, ...] = ()
-    """Of documents that come back: the sides that prompts begin with; each is a checkpoint of its
-    own."""
+    """The sides that prompts begin with, for documents that come back; each is a checkpoint."""
     pool: int = 0
     """The number of documents that come back."""
     kv_gib: int = 1

@@ -39,6 +39,7 @@ def bench(
     routing: options.Routing = False,
     faults: options.Faults = False,
     stored_images: options.StoredImages = False,
+    processes: options.Processes = 0,
     priority: options.Priority = False,
     worst_requests: options.WorstRequests = False,
     rehearsal: options.Rehearsed = False,
@@ -74,13 +75,13 @@ def bench(
                 workers=workers,
             )
             others = (soak, overhead, observability, routing, faults, priority, worst_requests)
-            if plan.pool and (stored_images or any(others)):
+            if plan.pool and (stored_images or processes or any(others)):
                 raise BenchRefused("Workloads D and DI are measurements of their own.")
             chosen = _shapes(shapes) if worst_requests else []
             if rehearsal and model not in (GENERATED, *SIZES):
                 raise BenchRefused(f"--rehearsal has the sizes {GENERATED}, {', '.join(SIZES)}.")
-        charted = not (worst_requests or priority or rehearsal or gpu or stored_images or plan.pool)
-        _check_outputs(output, chart=charted)
+        uncharted = (worst_requests, priority, rehearsal, gpu, stored_images, processes, plan.pool)
+        _check_outputs(output, chart=not any(uncharted))
         if gpu:
             raise typer.Exit(_run_gpu(plan, skip, budget))
         if rehearsal:
@@ -91,14 +92,10 @@ def bench(
             from service.bench.worst_requests.run import run_worst_requests
 
             raise typer.Exit(run_worst_requests(plan, chosen))
-        if priority:
-            from service.bench.priority.run import run_priority
-
-            raise typer.Exit(run_priority(plan))
-        if stored_images:
-            from service.bench.overhead.stored_images import run_stored_images
-
-            raise typer.Exit(run_stored_images(plan))
+        if priority or stored_images or processes:
+            raise typer.Exit(
+                _compare_ways(plan, processes, priority=priority, stored_images=stored_images)
+            )
         raise typer.Exit(
             _run(
                 plan,
@@ -138,6 +135,21 @@ def _check_outputs(output: Path | None, *, chart: bool) -> None:
     check_writable(output)
     if chart:
         check_writable(output.with_suffix(".png"))
+
+
+def _compare_ways(plan: Plan, processes: int, *, priority: bool, stored_images: bool) -> int:
+    """Compare two ways of serving the same requests, and return the exit code."""
+    if priority:
+        from service.bench.priority.run import run_priority
+
+        return run_priority(plan)
+    if stored_images:
+        from service.bench.overhead.stored_images import run_stored_images
+
+        return run_stored_images(plan)
+    from service.bench.overhead.processes import run_processes
+
+    return run_processes(plan, processes)
 
 
 def _run(

@@ -123,6 +123,17 @@ StoredImages = Annotated[
         help="Instead: measure pictures that are put once against base64 in each request.",
     ),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        help=(
+            "Instead: measure cached requests a second of a gateway of this many processes, and of"
+            " one."
+        ),
+        min=0,
+        max=64,
+    ),
+]
 Faults = Annotated[
     bool,
     typer.Option(

@@ -225,15 +225,15 @@ def _lifespan(
             for started in running:
                 started.add_done_callback(_log_failure)
             _freeze_garbage_collection()
-            await until_served()
-
-            yield
-
-            for tier in redis_tiers:
-                await tier.close()
-            for started in running:
-                started.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            try:
+                await until_served()
+                yield
+                for tier in redis_tiers:
+                    await tier.close()
+            finally:
+                for started in running:
+                    started.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
 
     return lifespan
 

@@ -53,11 +53,13 @@ def key_of(client: str, quota: str = FREE) -> str:
 
 
 def statuses(gmr: Gmr, client: str, quota: str = FREE) -> list[int]:
-    """The statuses of the requests that a client made with a key, in their order."""
+    """The statuses of the requests that a client made with a key, in their order; without puts of
+    images, and the requests that were told to put some."""
     found: list[int] = []
     for line in gmr.said().splitlines():
         entry = json.loads(line) if line.startswith("{") else {}
-        if entry.get("tenant") == tenant_of(client, quota):
+        about_images = entry.get("route") == "/v1/images" or entry.get("code") == "unknown_image"
+        if entry.get("tenant") == tenant_of(client, quota) and not about_images:
             found.append(entry["status"])
     return found
 

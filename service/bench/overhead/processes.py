@@ -98,6 +98,8 @@ def _ask(
     score was computed after the first second."""
     beside.pause()
     try:
+        for _ in range(connections):  # one at a time, until each process has the scores
+            _send(url, body, 1, 0.05)
         _send(url, body, connections, 1.0)
         computed, used = _computed(url), sum(gateway.cpu_seconds().values())
         rate, count = _send(url, body, connections, SECONDS)

@@ -17,6 +17,7 @@ from typing import Any
 from service.cli.bulk.requests import BadRow, RowContext, Scores, candidates_of, request_lines
 from service.cli.client.calls import CannotCall, Service
 from service.cli.client.stored_pictures import (
+    MAX_PUTS,
     PUT_FROM_BYTES,
     UNKNOWN,
     encoded_size,
@@ -34,8 +35,6 @@ _AMBIGUOUS = ("worker_failed", "internal")
 _FATAL = ("model_not_found", "forbidden", "unauthorized")
 """Errors that every row would have: they end the run at once."""
 _PAUSE_SECONDS = 1.0
-MAX_PUTS = 2
-"""How often the pictures of a batch are put before they are sent in its requests."""
 
 
 @dataclass(slots=True)

@@ -16,13 +16,11 @@ from typing import Any
 
 from service.cli.client.batches import Batch, DocumentError, batches, encoded
 from service.cli.client.calls import CannotCall, Refused, Service
-from service.cli.client.stored_pictures import UNKNOWN, put_missing
+from service.cli.client.stored_pictures import MAX_PUTS, UNKNOWN, put_missing
 from service.cli.documents.items import Document
 
 _PATH = re.compile(r"^documents\[(\d+)\]")
 """The path of a document in a sentence of the service."""
-MAX_PUTS = 2
-"""How often the pictures of a batch are put before they are sent in it."""
 
 
 @dataclass(frozen=True, slots=True)

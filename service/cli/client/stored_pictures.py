@@ -19,6 +19,8 @@ PUT_FROM_BYTES = 2**20
 more calls."""
 PUT_BYTES = 8 * 2**20
 """Bytes of pictures above which a further one is put by a call of its own."""
+MAX_PUTS = 2
+"""Puts of a batch's pictures before they are sent in its requests."""
 UNKNOWN = "unknown_image"
 _NOT_STORED = (
     HTTPStatus.NOT_FOUND,
@@ -34,7 +36,7 @@ Pictures = Mapping[str, bytes]
 
 
 def reference_of(picture: bytes) -> str:
-    """What an item's `image` may be once the picture was put."""
+    """The reference to a picture, for an item's `image` once the picture was put."""
     return f"sha256:{hashlib.sha256(picture).hexdigest()}"
 
 

@@ -3,9 +3,9 @@
 Depends on scopes and their quotas, not on keys; the clock is an argument. A rate is a token bucket
 that may go into debt: a request that comes while its scope is not in debt is served whole, however
 large it is, and later ones wait until the debt is paid off. So no request is too large for its
-tenant, and none starves. Each gateway counts by itself, its processes
-together. Invariant: over any time, a scope gets at most its rate, its burst and one request; pairs
-of a request that the service refused for reasons of its own are given back.
+tenant, and none starves. Each gateway counts by itself, its processes together. Invariant: over any
+time, a scope gets at most its rate, its burst and one request; pairs of a request that the service
+refused for reasons of its own, or for images that it does not store, are given back.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.errors import NoWorker, Overloaded, RateLimited
+from service.errors import NoWorker, Overloaded, RateLimited, UnknownImage
 from service.gateway.admission.buckets import Buckets, ProcessBuckets, in_debt
 
+REFUNDED = (Overloaded, NoWorker, UnknownImage)
+"""Refusals after which pairs are given back: none was scored, and the caller is to ask again."""
 MAX_RETRY_AFTER = 30
 """Seconds. Cohere's SDKs obey up to a minute, twice, before they report an error."""
 _MINUTES_FROM = 60
@@ -90,7 +92,7 @@ class Quotas:
             ticket.expect_credit()
             try:
                 yield ticket
-            except (Overloaded, NoWorker):
+            except REFUNDED:
                 ticket.refund()
                 raise
 

@@ -99,7 +99,7 @@ class ImagesEndpoint:
         return _answer(PutImagesAnswer(images=images))
 
     async def missing(self, request: Request) -> Response:
-        """Which of some digests the caller's scope has no image of."""
+        """Answer the digests, of those in the body, that the caller's scope has no image of."""
         caller, store = self._expect_store(request)
         with self._quotas.ticket(caller.scope, caller.quota):
             held = until_answered(request).enter_context(

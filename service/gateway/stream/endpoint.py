@@ -29,7 +29,7 @@ from service.errors import (
 )
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.background import BackgroundQueue, BackgroundWork
-from service.gateway.admission.quotas import Quotas, QuotaTicket
+from service.gateway.admission.quotas import REFUNDED, Quotas, QuotaTicket
 from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
@@ -208,7 +208,7 @@ class _Lines:
             deadline = arrived + (query.timeout_ms / 1000 if query.timeout_ms else self._timeout)
             try:
                 query, result = await _waited_out(lambda: self._score(query, deadline), deadline)
-            except (Overloaded, NoWorker):
+            except REFUNDED:
                 ticket.refund()
                 raise
             count_scored(result)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -40,11 +41,16 @@ def reference(data: bytes) -> str:
 
 @asynccontextmanager
 async def gateway(
-    folder: Path, tenants: Collection[str] = ("one", "other"), **settings: Any
+    folder: Path,
+    tenants: Collection[str] = ("one", "other"),
+    quota: Mapping[str, float] = MappingProxyType({}),
+    **settings: Any,
 ) -> AsyncIterator[dict[str, httpx.AsyncClient]]:
     """A client for each tenant of a gateway with a worker that scores each picture as 0."""
     file = folder / "keys.json"
-    keys = [{"sha256": digest(name.encode() * 8).hex(), "tenant": name} for name in tenants]
+    keys = [
+        {"sha256": digest(name.encode() * 8).hex(), "tenant": name, **quota} for name in tenants
+    ]
     file.write_text(json.dumps({"keys": keys}), encoding="utf-8")
     made = GatewaySettings(api_keys_file=file, **settings)
     app = create_gateway(made, [Reader().client])

@@ -6,6 +6,7 @@ import base64
 import gzip
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -139,6 +140,17 @@ async def test_all_unknown_images_are_listed_at_once(clients: Clients) -> None:
     await put(clients["one"], *unknown[40:])
     again = await ranks(clients["one"], image(4), *unknown)
     assert len(again.json()["results"]) == 1 + len(unknown)
+
+
+async def test_a_request_that_is_told_to_put_images_costs_no_quota(tmp_path: Path) -> None:
+    quota = {"pairs_per_second": 0.001}
+    async with gateway(tmp_path, quota=quota, images_memory_bytes=MEMORY_BYTES) as clients:
+        images = [image(number) for number in range(3)]
+        for _ in range(2):
+            assert (await ranks(clients["one"], *images)).json()["code"] == "unknown_image"
+        await put(clients["one"], *images)
+        assert len((await ranks(clients["one"], *images)).json()["results"]) == len(images)
+        assert (await ranks(clients["one"], *images)).json()["code"] == "rate_limited"
 
 
 async def test_a_query_that_skips_errors_lists_unknown_images_as_those_of_documents(

@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 from service.bench import calls
 from service.bench.programs import Program
 
-_ROUNDS = 5
 _REQUESTS = 100
 """Requests of a service in one round, since the system counts processor time in hundredths of a
 second."""
@@ -33,25 +32,27 @@ class Measured:
     url: str
 
 
-def cached_cpu(services: Mapping[str, Measured], body: bytes) -> dict[str, dict[str, Any]]:
-    """Milliseconds of processor time of one request by service: the median of some rounds, and each
+def cached_cpu(
+    services: Mapping[str, Measured], body: bytes, rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds of processor time of one request by service: the median of `rounds`, and each
     round's mean."""
-    rounds: dict[str, list[float]] = {name: [] for name in services}
+    means: dict[str, list[float]] = {name: [] for name in services}
     for service in services.values():
         _send(service.url, body, _WARM_UP)
 
     names = list(services)
-    for number in range(_ROUNDS):
+    for number in range(rounds):
         first = number % len(names)
         for name in (*names[first:], *names[:first]):
             service = services[name]
             before = _cpu_seconds(service)
             _send(service.url, body, _REQUESTS)
-            rounds[name].append((_cpu_seconds(service) - before) / _REQUESTS * 1000)
+            means[name].append((_cpu_seconds(service) - before) / _REQUESTS * 1000)
 
     return {
         name: {"cpu_ms_a_request": statistics.median(found), "rounds": found}
-        for name, found in rounds.items()
+        for name, found in means.items()
     }
 
 

@@ -171,7 +171,8 @@ def _time_cached(
         single = start("torch", plan, checkpoint, scratch, stack)
         assert isinstance(single, Service)
         services["one process"] = Measured(single.programs[0], single.url)
-    return cached_cpu(services, json.dumps(replace(request, cache="use").body()).encode())
+    body = json.dumps(replace(request, cache="use").body()).encode()
+    return cached_cpu(services, body, plan.samples)
 
 
 def _summarise_texts(rounds: Sequence[tuple[float, float]]) -> dict[str, Any]:

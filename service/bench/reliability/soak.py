@@ -33,8 +33,11 @@ _SPANS = 10
 _DISTINCT = 64
 """Distinct requests of a kind: an engine keeps the pictures of the past, up to gigabytes, which is
 no leak."""
-_CACHE_BYTES = str(2**20)
-"""A score cache so small that the warm-up fills it."""
+_SMALL_CACHES = {
+    "RERANK_CACHE_MEMORY_BYTES": str(2**20),
+    "RERANK_PICTURE_STORE_BYTES": str(2**20),
+}
+"""Caches of scores and of pictures that are so small that the warm-up fills them."""
 
 
 def run_soak(plan: Plan, count: int) -> int:
@@ -49,9 +52,7 @@ def run_soak(plan: Plan, count: int) -> int:
     ):
         scratch = Path(folder)
         checkpoint = make_checkpoint(plan, scratch)
-        service = start_service(
-            plan, checkpoint, plan.engine, scratch, stack, RERANK_CACHE_MEMORY_BYTES=_CACHE_BYTES
-        )
+        service = start_service(plan, checkpoint, plan.engine, scratch, stack, **_SMALL_CACHES)
         tokenizer = LiteralTokenizer.load(checkpoint.folder)
 
         for span in range(_SPANS):

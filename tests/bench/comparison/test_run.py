@@ -109,7 +109,7 @@ def test_the_gateways_own_cost_is_measured(tmp_path: Path) -> None:
     assert report["decoding_ms_a_picture"] > 0
     for service in ("two processes", "one process"):
         found = report["cached"][service]
-        assert found["cpu_ms_a_request"] == sorted(found["rounds"])[2] > 0
+        assert found["cpu_ms_a_request"] == sum(found["rounds"]) / 2 > 0
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_soak_reports_the_growth_of_each_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
-        ("--workloads T,X", 2, "There is no workload 'X': choose from T, Q, L, C, R.\n"),
+        ("--workloads T,X", 2, "There is no workload 'X': choose from T, Q, L, C, R, D, DI.\n"),
         (
             "--worst-requests --shapes webp,mp4",
             2,

@@ -113,19 +113,6 @@ def test_the_gateways_own_cost_is_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_soak_reports_the_growth_of_each_process(tmp_path: Path) -> None:
-    _, report = measured(
-        "--soak 20 --engine torch --workloads T,Q,C,L,R --callers 2 --documents 2",
-        tmp_path / "soak.json",
-    )
-    first, *_, last = report["memory_mib"]
-    assert len(report["memory_mib"]) == 10
-    assert {"gateway", "worker"} <= set(report["growth_mib"])
-    for role, grown in report["growth_mib"].items():
-        assert grown == pytest.approx(last[role] - first.get(role, 0.0), abs=0.2)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [

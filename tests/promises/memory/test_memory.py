@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from service.bench.reliability.soak import run_soak
-from tests.bench.plans import torch_plan
+from tests.bench.comparison.test_run import measured
 
 pytestmark = pytest.mark.slow
 
@@ -19,9 +17,13 @@ allocators keep is a few MiB in all."""
 
 
 def test_hundreds_of_requests_of_all_kinds_leave_nothing_behind(tmp_path: Path) -> None:
-    output = tmp_path / "soak.json"
-    plan = torch_plan(output, samples=1, documents=2, workloads="T,Q,C,L", callers="2")
-    assert run_soak(plan, REQUESTS) == 0
-    growth = json.loads(output.read_text(encoding="utf-8"))["growth_mib"]
+    options = f"--soak {REQUESTS} --engine torch --workloads T,Q,C,L,R --callers 2 --documents 2"
+    _, report = measured(options, tmp_path / "soak.json")
+    growth = report["growth_mib"]
     assert {"gateway", "worker", "decoders"} <= growth.keys()
     assert {part: mib for part, mib in growth.items() if mib > MOST_MIB} == {}
+
+    first, *_, last = report["memory_mib"]
+    assert len(report["memory_mib"]) == 10
+    for part, grown in growth.items():
+        assert grown == pytest.approx(last[part] - first.get(part, 0.0), abs=0.2)

@@ -42,7 +42,8 @@ async def test_they_are_served_after_the_model_each_with_a_digest(
     served = await cached.served()
     assert [info.model for info in served] == ["gmr-tiny", *ADAPTERS, DATED]
     assert len({info.digest for info in served}) == len(served)
-    assert served[0] == (await plain.served())[0]
+    alone = (await plain.served())[0]
+    assert structs.replace(served[0], picture_store="") == structs.replace(alone, picture_store="")
     # these come without a manifest
     assert [bool(info.version) for info in served] == [True, False, False, False]
     assert [bool(info.golden_pairs) for info in served] == [True, False, False, False]

@@ -1,0 +1,1 @@
+"""Evaluation tasks: benchmarks as tables of datasets, and readers of the layouts they come in."""

@@ -62,10 +62,16 @@ class Dataset:
     judgements: Mapping[str, Mapping[str, int]]
     digest: str
     instruction: str | None = None
-    """The instruction of every query; None for the model's own."""
+    """The instruction of the queries; None for the model's own."""
     candidates: Mapping[str, Sequence[str]] | None = None
     excludes_the_query: bool = False
     """A document with the id of the query is no candidate (ArguAna and some more of BEIR)."""
+    instructions: Mapping[str, str] | None = None
+    """Instructions of single queries, in place of `instruction`."""
+
+    def instruction_of(self, query: str) -> str | None:
+        """The instruction of a query; None for the model's own."""
+        return (self.instructions or {}).get(query, self.instruction)
 
 
 class DatasetSource(Protocol):

@@ -16,6 +16,7 @@ from statistics import fmean
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import expected_ndcg_of_chance, ndcg, ranked
 from model_store.evaluation.results import Results
+from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.synthetic import cells, lexical
 from model_store.synthetic.examples import Example
@@ -41,16 +42,25 @@ class CellMeans:
     bm25: float | None
 
 
+def question(cell: str, number: int) -> Example:
+    """One of the benchmark's queries of a cell, whose instruction is that of `instruction`."""
+    return cells.sample(
+        cell,
+        Random(f"heldout/{cell}/{number}"),
+        "heldout",
+        CANDIDATES - 1,
+        plain=_is_plain(number),
+    )
+
+
 def questions(cell: str, count: int) -> Iterator[Example]:
-    """The benchmark's queries of a cell; every second one has the default instruction."""
-    for number in range(count):
-        yield cells.sample(
-            cell,
-            Random(f"heldout/{cell}/{number}"),
-            "heldout",
-            CANDIDATES - 1,
-            plain=number % 2 == 1,
-        )
+    """The first of the benchmark's queries of a cell."""
+    return (question(cell, number) for number in range(count))
+
+
+def instruction(cell: str, number: int) -> str:
+    """The instruction of a query: every second one has the default instruction."""
+    return DEFAULT_INSTRUCTION if _is_plain(number) else cells.INSTRUCTIONS[cell]
 
 
 def refuse_text_only(checkpoint: Checkpoint) -> None:
@@ -92,6 +102,10 @@ def evaluate_cells(
 def cell_means(results: Results) -> list[CellMeans]:
     """The means of each cell in results of `evaluate_cells`."""
     return [_means(cell, list(values.values())) for cell, values in results.datasets.items()]
+
+
+def _is_plain(number: int) -> bool:
+    return number % 2 == 1
 
 
 def _means(cell: str, values: Sequence[float]) -> CellMeans:

@@ -6,7 +6,7 @@ the documents, and every judged query one of the queries.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,10 +68,18 @@ class Dataset:
     """A document with the id of the query is no candidate (ArguAna and some more of BEIR)."""
     instructions: Mapping[str, str] | None = None
     """Instructions of single queries, in place of `instruction`."""
+    excluded: Mapping[str, Collection[str]] | None = None
+    """Documents that are no candidates of a query, such as those that BRIGHT excludes."""
 
     def instruction_of(self, query: str) -> str | None:
         """The instruction of a query; None for the model's own."""
         return (self.instructions or {}).get(query, self.instruction)
+
+    def allows(self, query: str, document: str) -> bool:
+        """True unless the dataset excludes a document from the candidates of a query."""
+        if self.excludes_the_query and document == query:
+            return False
+        return self.excluded is None or document not in self.excluded.get(query, ())
 
 
 class DatasetSource(Protocol):

@@ -1,8 +1,7 @@
 """A run's folder: what identifies the run, and for each dataset its candidates and journals.
 
-    run.json                            the identity, written first
-    datasets/003-NAME/dataset.json      the dataset's digest and the number of its queries
-    datasets/003-NAME/candidates.jsonl  the candidates of each query, where a first stage found them
+    run.json                                 the identity, written first
+    datasets/003-NAME/candidates.jsonl       the dataset's header, then the candidates of each query
     datasets/003-NAME/results-0-of-1.jsonl   the results of shard 0 of 1, a line a query
 
 Does not depend on what scores queries. Invariant: a query has one result in `results`, however
@@ -12,13 +11,13 @@ often the run was killed, and whatever shards have done it; a failure gives way 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
+from model_store.evaluation.runs.candidates import read_header
 from model_store.evaluation.runs.identity import (
     FORMAT,
     MAX_DATASETS,
@@ -30,9 +29,8 @@ from model_store.evaluation.runs.journal import Entry, RunUnusable, entries
 from model_store.evaluation.runs.query_result import QueryResult
 from model_store.files import create_file
 
-RUN, DATASET = "run.json", "dataset.json"
-MAX_DESCRIPTION_BYTES = 16 * 2**20
-_Described = TypeVar("_Described", RunIdentity, DatasetHeader)
+RUN = "run.json"
+MAX_IDENTITY_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +39,34 @@ class DatasetFolder:
 
     path: Path
 
+    @property
+    def candidates(self) -> Path:
+        """The file of the dataset's header and of its queries' candidates."""
+        return self.path / "candidates.jsonl"
+
     def header(self) -> DatasetHeader | None:
         """The dataset's header; None where the run has not begun with it. Raises `RunUnusable`."""
-        return _read(self.path / DATASET, DatasetHeader)
-
-    def begin(self, header: DatasetHeader) -> None:
-        """Write the header, or check it. Raises `RunUnusable` for another one, and `OSError`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        _write_or_compare(self.path / DATASET, header)
+        return read_header(self.candidates)
 
     def journal(self, shard: int, shards: int) -> Path:
         """The journal of a shard."""
         return self.path / f"results-{shard}-of-{shards}.jsonl"
 
-    def entries(self) -> dict[str, Entry]:
-        """The entry of each query, of all shards: scores before failures, and else the last one.
+    def journals(self) -> list[Path]:
+        """The journals of all shards that have begun with the dataset."""
+        return sorted(self.path.glob("results-*.jsonl"))
 
-        Raises `RunUnusable` and `OSError`.
-        """
-        found: dict[str, Entry] = {}
-        for journal in sorted(self.path.glob("results-*.jsonl")):
+
+def entry_by_query(folders: Iterable[DatasetFolder]) -> dict[str, Entry]:
+    """The entry of each query of a dataset, of all shards: scores before failures, and the last
+    failure where there are failures alone. Raises `RunUnusable` and `OSError`."""
+    found: dict[str, Entry] = {}
+    for folder in folders:
+        for journal in folder.journals():
             for query, entry in entries(journal):
                 if query not in found or found[query].failed:
                     found[query] = entry
-        return found
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,12 @@ class Run:
 
     def dataset_folders(self, name: str) -> list[DatasetFolder]:
         """The folders of a dataset, one in each folder of the run."""
-        return [dataset_folder(folder, self.identity, name) for folder in self.folders]
+        number = self.identity.datasets.index(name)
+        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60]
+        return [
+            DatasetFolder(folder / "datasets" / f"{number:03d}-{readable}")
+            for folder in self.folders
+        ]
 
     def header(self, name: str) -> DatasetHeader | None:
         """The header of a dataset; None where the run has not begun with it.
@@ -89,7 +96,7 @@ class Run:
             if header is None:
                 continue
             if first is not None and (differing := differences(header, first)):
-                raise RunUnusable(f"{folder.path}: another run's: {'; '.join(differing)}.")
+                raise RunUnusable(f"{folder.path} is of another run: {'; '.join(differing)}.")
             first = header
         return first
 
@@ -98,11 +105,7 @@ class Run:
         of the queries' ids. Raises `RunUnusable` and `OSError`."""
         for name in self.identity.datasets if dataset is None else [dataset]:
             self.header(name)
-            found: dict[str, Entry] = {}
-            for folder in self.dataset_folders(name):
-                for query, entry in folder.entries().items():
-                    if query not in found or found[query].failed:
-                        found[query] = entry
+            found = entry_by_query(self.dataset_folders(name))
             for query in sorted(found):
                 yield found[query].read()
 
@@ -123,11 +126,17 @@ def open_run(*folders: Path) -> Run:
 
 def read_identity(folder: Path) -> RunIdentity:
     """The identity of the run in a folder. Raises `RunUnusable`."""
-    identity = _read(folder / RUN, RunIdentity)
-    if identity is None:
-        raise RunUnusable(f"{folder}: there is no run in it ({RUN} is missing).")
+    path = folder / RUN
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_IDENTITY_BYTES)
+        identity = msgspec.json.decode(content, type=RunIdentity)
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunUnusable(f"{folder}: there is no run in it ({RUN} is missing).") from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        raise RunUnusable(f"{path}: it cannot be read.") from None
     if identity.format != FORMAT:
-        raise RunUnusable(f"{folder / RUN}: it is of format {identity.format}, not {FORMAT}.")
+        raise RunUnusable(f"{path}: it is of format {identity.format}, not {FORMAT}.")
     return identity
 
 
@@ -143,39 +152,20 @@ def begin_run(folder: Path, identity: RunIdentity) -> Run:
         double = next(name for name in names if names.count(name) > 1)
         raise RunUnusable(f"The benchmark names the dataset {double} twice.")
 
-    if not (folder / RUN).exists() and folder.is_dir() and any(folder.iterdir()):
-        raise RunUnusable(f"{folder}: it holds files, and no run: give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_or_compare(folder / RUN, identity)
-    return Run(identity, (folder,))
+    if not (folder / RUN).exists() and any(map(_is_foreign, folder.iterdir())):
+        raise RunUnusable(f"{folder}: it holds files, and no run: give another folder.")
+    content = msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
+    create_file(folder / RUN, content)
 
-
-def dataset_folder(run: Path, identity: RunIdentity, name: str) -> DatasetFolder:
-    """The folder of a dataset; its number makes it unique, its name readable."""
-    number = identity.datasets.index(name)
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60]
-    return DatasetFolder(run / "datasets" / f"{number:03d}-{readable}")
-
-
-def _write_or_compare(path: Path, described: _Described) -> None:
-    """Write a description unless it is there; raises `RunUnusable` where another one is."""
-    content = msgspec.json.format(msgspec.json.encode(described), indent=2) + b"\n"
-    if not path.exists() and create_file(path, content):
-        return
-    found = _read(path, type(described))
-    if found is not None and (differing := differences(found, described)):
+    found = read_identity(folder)
+    if differing := differences(found, identity):
         raise RunUnusable(
-            f"{path.parent} holds another run: {'; '.join(differing)}; give another folder."
+            f"{folder} holds another run: {'; '.join(differing)}; give another folder."
         )
+    return Run(found, (folder,))
 
 
-def _read(path: Path, kind: type[_Described]) -> _Described | None:
-    """A description; None where there is none. Raises `RunUnusable`."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_DESCRIPTION_BYTES)
-        return msgspec.json.decode(content, type=kind)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-        raise RunUnusable(f"{path}: it cannot be read.") from None
+def _is_foreign(path: Path) -> bool:
+    """False for a file that a killed process may leave before there is a run."""
+    return not (path.name.startswith(".") or path.suffix == ".lock")

@@ -54,7 +54,7 @@ class RunIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DatasetHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A dataset that a run has begun with, as its `dataset.json` has it."""
+    """A dataset that a run has begun with."""
 
     name: str
     digest: str

@@ -27,3 +27,5 @@ class QueryResult(msgspec.Struct, frozen=True):
     """The reason why the query failed; all scores are None then."""
     prompt_tokens: int = 0
     cached_pairs: int = 0
+    refusal: str = ""
+    """The reason of the first document that was refused; "" where none was."""

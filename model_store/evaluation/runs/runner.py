@@ -1,0 +1,199 @@
+"""The runner: scores the queries of a benchmark's datasets, each once, into a run's folder.
+
+Depends on a scorer and a first stage as protocols. Candidates of all datasets are found before the
+first query is scored, so that missing data is known at once. Invariant: a result is in its journal
+before it counts as done, and all results are of the model digest that the run began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from model_store.evaluation.runs.candidates import (
+    FirstStage,
+    find_candidates,
+    judged_queries,
+    read_candidates,
+    write_candidates,
+)
+from model_store.evaluation.runs.folder import Run, begin_run, entry_by_query
+from model_store.evaluation.runs.identity import RunIdentity
+from model_store.evaluation.runs.journal import Journal, RunUnusable
+from model_store.evaluation.runs.lock import shard_lock
+from model_store.evaluation.runs.query_result import QueryResult
+from model_store.evaluation.runs.scorer import Scorer
+from model_store.evaluation.runs.scoring import DatasetScoring
+from model_store.evaluation.runs.shards import Shard
+from model_store.evaluation.tasks.benchmark import Benchmark
+from model_store.evaluation.tasks.dataset import Dataset, DatasetSource
+
+OnResult = Callable[[QueryResult], None]
+_ALL = Shard()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run, and the part of it that this process does."""
+
+    folder: Path
+    benchmark: Benchmark
+    identity: RunIdentity
+    first_stage: FirstStage
+    shard: Shard = _ALL
+    concurrency: int = 4
+
+    @property
+    def sources(self) -> Iterator[DatasetSource]:
+        """All datasets, in the order of the table."""
+        for task in self.benchmark.tasks:
+            yield from task.datasets
+
+
+class Progress(Protocol):
+    """Told about a run while it goes on."""
+
+    def preparing(self, dataset: str) -> None:
+        """The data of a dataset is read, and candidates are found."""
+        ...
+
+    def begin(self, total: int, done: int) -> None:
+        """Queries are scored from now on: `total` of this shard, of which `done` are done."""
+        ...
+
+    def scored(self, result: QueryResult) -> None:
+        """A query has its result."""
+        ...
+
+
+@dataclass(slots=True)
+class Summary:
+    """The sums of what one process has done."""
+
+    queries: int = 0
+    failed: int = 0
+    pairs: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    cached_pairs: int = 0
+    first_failure: str = ""
+    first_refusal: str = ""
+
+    def add(self, result: QueryResult) -> None:
+        """Count a result."""
+        self.queries += 1
+        self.prompt_tokens += result.prompt_tokens
+        self.cached_pairs += result.cached_pairs
+        if result.error:
+            self.failed += 1
+            self.first_failure = self.first_failure or f"{result.query}: {result.error}"
+            return
+        self.pairs += len(result.scores)
+        self.refused += result.scores.count(None)
+        self.first_refusal = self.first_refusal or result.refusal
+
+
+async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
+    """Score all queries of the plan's shard that have no scores yet.
+
+    Queries that failed before are scored again, after all others. Raises `RunUnusable`,
+    `TaskUnusable`, `ScoringStopped` and `OSError`; what was scored until then is kept.
+    """
+    datasets = _Datasets()
+    first = next(plan.sources)
+    await asyncio.to_thread(datasets.load, first)  # wrong data must not leave a folder behind
+    run = begin_run(plan.folder, plan.identity)
+    with shard_lock(plan.folder, plan.shard):
+        await prepare(plan, run, progress, datasets)
+        work = [_left(plan, run, source) for source in plan.sources]
+        total = sum(part.total for part in work)
+        progress.begin(total, total - sum(len(part.queries) for part in work))
+
+        summary = Summary()
+
+        def scored(result: QueryResult) -> None:
+            summary.add(result)
+            progress.scored(result)
+
+        for part in work:
+            if part.queries:
+                await _score_dataset(plan, run, part, datasets, scorer, scored)
+    return summary
+
+
+async def prepare(
+    plan: Plan, run: Run, progress: Progress, datasets: _Datasets | None = None
+) -> None:
+    """Find the candidates of each dataset that has none in the run's folder.
+
+    Raises as `score_run` does.
+    """
+    datasets = datasets or _Datasets()
+    for source in plan.sources:
+        (folder,) = run.dataset_folders(source.name)
+        if folder.header() is None:
+            progress.preparing(source.name)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            await asyncio.to_thread(_find, plan, datasets, source, folder.candidates)
+
+
+def _find(plan: Plan, datasets: _Datasets, source: DatasetSource, path: Path) -> None:
+    dataset = datasets.load(source)
+    queries = judged_queries(dataset, plan.identity.max_queries)
+    candidates = find_candidates(dataset, queries, plan.first_stage, plan.identity.top_k)
+    write_candidates(path, dataset, candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The queries of a dataset that are left; `total` is the number of all of the shard's."""
+
+    source: DatasetSource
+    queries: list[str]
+    total: int
+
+
+def _left(plan: Plan, run: Run, source: DatasetSource) -> _Part:
+    (folder,) = run.dataset_folders(source.name)
+    entries = entry_by_query([folder])
+    of_shard = [
+        query for query in read_candidates(folder.candidates) if plan.shard.has(source.name, query)
+    ]
+    fresh = [query for query in of_shard if query not in entries]
+    failed = [query for query in of_shard if query in entries and entries[query].failed]
+    return _Part(source, [*fresh, *failed], len(of_shard))
+
+
+class _Datasets:
+    """The dataset that was loaded last: a benchmark's corpora do not fit in memory together."""
+
+    def __init__(self) -> None:
+        self._last: tuple[DatasetSource, Dataset] | None = None
+
+    def load(self, source: DatasetSource) -> Dataset:
+        """Load a dataset. Raises `TaskUnusable`."""
+        if self._last is None or self._last[0] is not source:
+            self._last = None  # its memory is needed
+            self._last = source, source.load()
+        return self._last[1]
+
+
+async def _score_dataset(
+    plan: Plan, run: Run, part: _Part, datasets: _Datasets, scorer: Scorer, scored: OnResult
+) -> None:
+    """Score the queries of one dataset that are left."""
+    (folder,) = run.dataset_folders(part.source.name)
+    dataset = await asyncio.to_thread(datasets.load, part.source)
+    header = folder.header()
+    if header is None or header.digest != dataset.digest:
+        raise RunUnusable(
+            f"{plan.folder}: the data of {dataset.name} has changed since the run began; give"
+            " another folder."
+        )
+    candidates = read_candidates(folder.candidates)
+    with Journal(folder.journal(plan.shard.index, plan.shard.count)) as journal:
+        scoring = DatasetScoring(dataset, candidates, plan.identity, scorer, journal, scored)
+        await scoring.score(part.queries, concurrency=plan.concurrency)

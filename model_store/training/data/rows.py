@@ -7,19 +7,16 @@ lies inside the folder of the file that names it.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, cast
+from typing import Literal
 
 import msgspec
 
+from model_store import lines
 from model_store.training.data.decoding import decode
 
-MAX_LINE_BYTES = 2**24
 MAX_TEXT_CHARS = 100_000
 """The bound of the service for one item: an example that it would refuse is never scored."""
 MAX_INSTRUCTION_CHARS = 10_000
@@ -117,30 +114,7 @@ def read_examples(path: Path) -> Iterator[Example]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Number, from 1, and content of every line that is not blank; raises `DataError`."""
-    number = 0
-    try:
-        with open_unpacked(path) as file:
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(line) > MAX_LINE_BYTES:
-                    raise DataError(
-                        f"{path}:{number}: the line is longer than {MAX_LINE_BYTES} bytes."
-                    )
-                if line.strip():
-                    yield number, line
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise DataError(f"{path}:{number + 1}: the gzip file is cut off or damaged.") from None
-    except OSError as error:
-        raise DataError(
-            f"{path}:{number + 1}: the file cannot be read ({error.strerror})."
-        ) from None
-
-
-@contextmanager
-def open_unpacked(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading, unpacked where its name ends in `.gz`."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-        yield cast(IO[bytes], file)
+    return lines.read_lines(path, DataError)
 
 
 def parse_row(line: bytes, path: Path, number: int) -> Example:

@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_store.lines import MAX_LINE_BYTES
 from model_store.training.data.identity import content_key, normalize_text
 from model_store.training.data.row_files import write_examples
 from model_store.training.data.row_index import Examples, KeyedLines
 from model_store.training.data.rows import (
-    MAX_LINE_BYTES,
     MAX_SIDES,
     MAX_TEXT_CHARS,
     DataError,

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from model_store.checkpoint import resolve
 from model_store.families.images import MAX_ASPECT, MAX_FILE_BYTES, MAX_PIXELS
+from model_store.lines import MAX_LINE_BYTES
 from model_store.manifest import manifest_digest
 from model_store.recipes.tiny.sample import draw as draw_sample
 from model_store.training.data import rows as data
@@ -183,7 +184,7 @@ def test_the_pages_bounds_are_the_codes() -> None:
         data.MAX_INSTRUCTION_CHARS,
         data.MAX_ID_CHARS,
         data.MAX_PATH_CHARS,
-        data.MAX_LINE_BYTES,
+        MAX_LINE_BYTES,
         MAX_FILE_BYTES,
         MAX_PIXELS,
         MAX_ASPECT,

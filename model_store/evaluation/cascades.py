@@ -20,7 +20,7 @@ from model_store.cascades.agreement import discordance, overlap
 from model_store.cascades.description import CellEvidence, Evidence, Stage
 from model_store.cascades.keep_rule import kept, next_stage
 from model_store.cascades.total_order import total_order
-from model_store.evaluation.gate import LEVEL, RESAMPLES, bootstrap
+from model_store.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap
 from model_store.evaluation.metrics import ndcg
 from model_store.evaluation.nine_cells import CUT, questions
 from model_store.synthetic.cells import CELLS

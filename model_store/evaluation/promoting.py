@@ -56,6 +56,11 @@ def promote_checked(
     if evaluation:
         results = read_results(evaluation)
         _check_checkpoint(results, version.digest, evaluation.name)
+        if results.failed and not force:
+            raise NotPromoted(
+                f"{evaluation.name} has {results.failed} queries without scores: run the same"
+                " evaluation again, which scores those, or --force."
+            )
     verdict = None
     if before:
         verdict = _compare(storage, version, before, results, baseline, force=force)
@@ -129,7 +134,7 @@ def _check_checkpoint(results: Results, digest: str, source: str) -> None:
 
 def _store_results(storage: Storage, name: str, results: Results) -> str:
     """Keep results in the registry; returns their SHA-256."""
-    content = results.model_dump_json().encode()
+    content = results.encode()
     digest = hashlib.sha256(content).hexdigest()
     storage.create(f"{name}/evaluations/{digest}.json", content)
     return digest

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_store.evaluation.gate import MIN_QUERIES, RESAMPLES, bootstrap, compare
+from model_store.evaluation.bootstrap import RESAMPLES, bootstrap
+from model_store.evaluation.gate import MIN_QUERIES, compare
 from model_store.evaluation.results import Results, ResultsUnusable
 
 NOBODY = "sha256:" + "0" * 64
@@ -114,6 +115,44 @@ def test_drawing_in_pieces_changes_nothing_but_memory() -> None:
     means = bootstrap([np.full(3000, 0.25)], resamples=5000, seed=0)
     assert means.shape == (5000,)
     assert means == pytest.approx(0.25)
+
+
+def test_a_large_dataset_of_few_values_has_the_interval_of_the_normal_law() -> None:
+    """Its values are counted, not drawn one by one: MRB's hit rates are of up to 50,004 queries."""
+    values = np.random.default_rng(5).choice([-1.0, 0.0, 1.0], p=[0.1, 0.7, 0.2], size=50_004)
+    low, high = np.quantile(bootstrap([values], resamples=RESAMPLES, seed=0), [0.025, 0.975])
+    error = values.std() / len(values) ** 0.5
+
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def row(*datasets: str, metric: str = "ndcg@10") -> dict[str, object]:
+    return {"cell": "T-T", "metric": metric, "datasets": list(datasets)}
+
+
+def test_a_row_of_several_datasets_counts_once() -> None:
+    """CQADupStack is one row of MRB's table, the mean over 12 datasets."""
+    table = {"rows": {"one": row("a"), "two": row("b", "c")}}
+    values = {"a": 1.0, "b": 0.0, "c": 0.5}
+    datasets = {name: {f"q{n}": value for n in range(20)} for name, value in values.items()}
+    ours = Results.model_validate(results(datasets).model_dump() | table)
+    zero = {name: dict.fromkeys(values, 0.0) for name, values in datasets.items()}
+    theirs = Results.model_validate(results(zero).model_dump() | table)
+
+    assert ours.score == (1.0 + 0.25) / 2
+    assert compare(ours, theirs).difference == ours.score
+
+
+def test_results_of_other_candidates_or_of_another_table_are_not_compared() -> None:
+    table = {"rows": {"one": row("a", "b")}}
+    digests = {"candidates": dict.fromkeys("ab", NOBODY)}
+    ours = Results.model_validate(results(drawn(1)).model_dump() | table | digests)
+    other = {"candidates": {"a": NOBODY, "b": "sha256:" + "1" * 64}}
+    with pytest.raises(ResultsUnusable, match="not of the same candidates: those of 'b' differ"):
+        compare(ours, Results.model_validate(ours.model_dump() | other))
+    with pytest.raises(ResultsUnusable, match="tables of different rows"):
+        compare(ours, Results.model_validate(ours.model_dump() | {"rows": None}))
 
 
 @settings(max_examples=25, deadline=None)

@@ -109,6 +109,13 @@ def test_a_worse_candidate_is_held_back(models: Models) -> None:
     assert models.used == models.digests[0]
 
 
+def test_queries_without_scores_hold_a_candidate_back(models: Models) -> None:
+    evaluation = models.results(0, failed=2)
+    models.refused(models.promote(0, "--evaluation", evaluation), "2 queries without scores")
+    assert models.used is None
+    assert models.promote(0, "--evaluation", evaluation, "--force").exit_code == 0
+
+
 def test_force_is_recorded(models: Models) -> None:
     models.promote(0, "--evaluation", models.results(0))
     result = models.promote(1, "--evaluation", models.results(1, -0.05), "--force")

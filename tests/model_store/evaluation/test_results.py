@@ -42,6 +42,25 @@ def refusal(file: Path) -> str:
     return sentence
 
 
+def test_the_bounds_are_above_the_largest_benchmark() -> None:
+    """MRB (the paper's table 9), with ids of 256 characters."""
+    assert MAX_QUERIES > 226_023
+    assert MAX_RESULT_BYTES > 226_023 * 290
+
+
+def test_a_table_reads_back_and_fields_that_are_absent_are_not_written(file: Path) -> None:
+    table = {
+        "r": {"cell": "T-T", "metric": "hit@5", "datasets": ["x", "y"]},
+    }
+    written = Results.model_validate(GIVEN | {"rows": table, "model": "m", "failed": 3})
+    write_results(file, written)
+    assert read_results(file) == written
+    assert written.table == {"r": ["x", "y"]}
+
+    write_results(file, Results.model_validate(GIVEN))
+    assert json.loads(file.read_text(encoding="utf-8")) == GIVEN
+
+
 def test_they_read_back(file: Path) -> None:
     written = Results.model_validate(GIVEN)
     write_results(file, written)
@@ -63,6 +82,10 @@ def test_they_read_back(file: Path) -> None:
         ({"datasets": {"x": {"q": "high"}}}, "datasets/x/q"),
         ({"datasets": {"x": {"q": 1e30}}}, "datasets/x/q"),
         ({"datasets": {"x": {"": 1}}}, "datasets/x"),
+        ({"rows": {"r": {"cell": "", "metric": "mrr", "datasets": ["x"]}}}, "each dataset once"),
+        ({"rows": {"r": {"cell": "", "metric": "mrr", "datasets": ["x", "z"]}}}, "each dataset"),
+        ({"candidates": {"x": "sha256:" + "a" * 64}}, "the candidates are not those"),
+        ({"failed": -1}, "failed"),
     ],
 )
 def test_what_is_wrong_is_named(file: Path, change: dict[str, object], sentence: str) -> None:

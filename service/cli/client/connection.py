@@ -41,7 +41,17 @@ def connect(url: str | None, key_file: Path | None, *, connections: int) -> http
     """
     settings = client_settings()
     base = service_url(url or settings.url or DEFAULT_URL)
-    key = _key(key_file or settings.key_file, settings)
+    try:
+        key = key_of(settings, key_file)
+    except OSError as error:
+        fail(sentence_of(error))
+    except ValueError as error:
+        fail(str(error))
+    return client_of(base, key, connections=connections)
+
+
+def client_of(base: httpx.URL, key: str | None, *, connections: int) -> httpx.AsyncClient:
+    """A client of the service at a URL, with a key or without one."""
     return httpx.AsyncClient(
         base_url=base,
         headers={"authorization": f"Bearer {key}"} if key else {},
@@ -52,31 +62,48 @@ def connect(url: str | None, key_file: Path | None, *, connections: int) -> http
 
 
 def service_url(text: str) -> httpx.URL:
-    """The URL of a service, with or without the path of its endpoint; a wrong one ends the
-    command."""
+    """As `parsed_url`; a wrong one ends the command."""
+    try:
+        return parsed_url(text)
+    except ValueError as error:
+        misuse(str(error))
+
+
+def parsed_url(text: str) -> httpx.URL:
+    """The URL of a service, given with or without the path of its endpoint.
+
+    Raises `ValueError`, whose text is one sentence.
+    """
     try:
         url = httpx.URL(text.strip())
     except (httpx.InvalidURL, TypeError):
-        misuse("The service's URL is not valid: it looks like http://127.0.0.1:8000.")
+        raise ValueError(
+            "The service's URL is not valid: it looks like http://127.0.0.1:8000."
+        ) from None
     if url.scheme not in ("http", "https") or not url.host:
-        misuse("The service's URL begins with http:// or https://, and names a host.")
+        raise ValueError("The service's URL begins with http:// or https://, and names a host.")
     if url.userinfo or url.query or url.fragment:
-        misuse("The service's URL has no user name, password, query or fragment.")
+        raise ValueError("The service's URL has no user name, password, query or fragment.")
     return url.copy_with(path=_ENDPOINT.sub("", url.path) + "/")
 
 
-def _key(file: Path | None, settings: ClientSettings) -> str | None:
-    """The API key of the file or of the settings, if there is one."""
+def key_of(settings: ClientSettings, file: Path | None = None) -> str | None:
+    """The API key of a file or of the settings, if there is one.
+
+    Raises `OSError` where a file cannot be read, and `ValueError`, whose text is one sentence.
+    """
+    file = file or settings.key_file
     if file is None:
-        key = settings.key.get_secret_value() if settings.key else ""
-    else:
-        try:
-            with file.open("rb") as opened:
-                key = opened.read(MAX_KEY_FILE_BYTES).decode("utf-8", "replace").strip()
-        except OSError as error:
-            fail(sentence_of(error))
-        if not key:
-            fail(f"{file}: the file has no key.")
+        return checked_key(settings.key.get_secret_value()) if settings.key else None
+    with file.open("rb") as opened:
+        key = opened.read(MAX_KEY_FILE_BYTES).decode("utf-8", "replace").strip()
+    if not key:
+        raise ValueError(f"{file}: the file has no key.")
+    return checked_key(key)
+
+
+def checked_key(key: str) -> str | None:
+    """An API key; None for an empty one. Raises `ValueError`, whose text is one sentence."""
     if key and not re.fullmatch(r"[\x21-\x7e]+", key):
-        fail("An API key is one word of printable ASCII characters.")
+        raise ValueError("An API key is one word of printable ASCII characters.")
     return key or None

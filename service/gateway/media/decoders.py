@@ -77,11 +77,15 @@ class Decoders:
     async def warm_up(self) -> None:
         """Start the child processes, so that the first request does not wait for them.
 
-        It cannot be cancelled: anyio loses a child whose start is cancelled, and Python then warns
-        about it at exit.
+        A cancellation takes effect once they have started: anyio loses a child whose start is
+        cancelled, and Python then warns about it at exit.
         """
-        with anyio.CancelScope(shield=True):
-            await asyncio.gather(*(_start_child() for _ in range(self._slots.total)))
+        starting = asyncio.gather(*(_start_child() for _ in range(self._slots.total)))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting
+            raise
 
     async def decode(
         self, images: Iterable[Picture], rule: ImageRule, budget: DecodeBudget

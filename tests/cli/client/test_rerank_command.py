@@ -53,12 +53,6 @@ def without_cache(answer: Any) -> Any:
     return answer
 
 
-def scores_taken_from(answer: Any) -> list[float]:
-    """The scores and logits of an answer, which are removed from it."""
-    names = ("relevance_score", "logit")
-    return [result.pop(name) for result in answer["results"] for name in names]
-
-
 def test_json_is_the_services_answer(server: str, rerank: Rerank) -> None:
     asked = rerank(query=QUERY, documents=SORTING).json()
     assert without_cache(answer_of(server, QUERY, *SORTING)) == without_cache(asked)
@@ -290,7 +284,6 @@ def test_a_model_in_this_process_ranks_as_a_service_does(server: str, tmp_path: 
     )
     assert (done.returncode, done.stderr) == (0, "")
     ours, asked = json.loads(done.stdout), answer_of(server, QUERY, *SORTING)
-    assert scores_taken_from(ours) == pytest.approx(scores_taken_from(asked), abs=1e-5)
     assert without_cache(ours) == without_cache(asked)
 
     failed = subprocess.run(

@@ -6,9 +6,12 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import anyio
 import anyio.to_process
@@ -25,6 +28,7 @@ from service.wire import ImageRule, Pixels
 from tests.gateway.encoded_pictures import encode, jpeg_of_scans, picture
 from tests.metrics import metric_value
 
+ROOT = Path(__file__).parents[3]
 RULE = ImageRule(28, 4 * 28**2, 16 * 28**2)
 SIDE = 4000
 POISON = jpeg_of_scans(SIDE, 250_000)
@@ -180,3 +184,33 @@ def test_a_child_that_dies_while_it_is_started_does_not_end_the_gateway(
         await pool.warm_up()
 
     loop.call(start_twice)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.05, 0.1])
+def test_a_loop_that_ends_while_children_start_waits_for_them(
+    seconds: float, tmp_path: Path
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""\
+import asyncio
+import time
+from service.gateway.media.decoders import Decoders
+
+async def cut_short():
+    starting = asyncio.create_task(Decoders().warm_up())
+    await asyncio.sleep({seconds})
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+
+if __name__ == "__main__":  # children import the program, too
+    asyncio.run(cut_short())
+    time.sleep(0.3)  # until a child that was lost has ended, of which the loop would warn
+""",
+        encoding="utf-8",
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -33,7 +33,7 @@ def instructions(
     A task is a text query (T), an image (I) or both (IT), and the same of its documents; VD are
     screenshots of documents. `gmr rerank --instruction` takes the names.
     """
-    from model_store.training.data.instructions import TABLE_13, NoInstruction, named_instruction
+    from model_store.evaluation.tasks.instructions import TABLE_13, NoInstruction, named_instruction
 
     rows = TABLE_13
     if name is not None:

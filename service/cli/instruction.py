@@ -18,7 +18,7 @@ def named_or_text(text: str | None) -> str | None:
     if text is None or not text.isascii() or len(text.split()) != 1:
         return text
 
-    from model_store.training.data.instructions import NoInstruction, named_instruction
+    from model_store.evaluation.tasks.instructions import NoInstruction, named_instruction
 
     with refusing(usage=(NoInstruction,)):
         return named_instruction(text).instruction

@@ -21,7 +21,7 @@ FOLDER = PICTURES.parent
 
 
 def test_the_instructions_are_the_file_of_table_13() -> None:
-    source = files("model_store.training.data") / "instructions.json"
+    source = files("model_store.evaluation.tasks") / "tables/instructions.json"
     assert (FOLDER / "instructions.json").read_bytes() == source.read_bytes()
 
 

@@ -1,7 +1,7 @@
 """A dataset to evaluate a reranker on: queries, documents, and judgements of relevance.
 
-Does not depend on layouts of files, models or services. Invariant: every judged document is one of
-the documents, and every judged query one of the queries.
+Does not depend on layouts of files, models or services. Invariant: every judged query is one of the
+queries, and every judged document one of the documents, but for the `missing_documents`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,9 @@ class Dataset:
     """Instructions of single queries, in place of `instruction`."""
     excluded: Mapping[str, Collection[str]] | None = None
     """Documents that are no candidates of a query, such as those that BRIGHT excludes."""
+    missing_documents: int = 0
+    """Judged documents that are not among the documents, which count as missed: some data of mteb
+    is without documents that it judges."""
 
     def instruction_of(self, query: str) -> str | None:
         """The instruction of a query; None for the model's own."""

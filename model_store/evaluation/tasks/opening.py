@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from model_store.evaluation.tasks.benchmark import Benchmark, Task
+from model_store.evaluation.tasks.catalogue import NAMES, named_benchmark
 from model_store.evaluation.tasks.dataset import TaskUnusable
+from model_store.evaluation.tasks.mteb_benchmark import mteb_benchmark
 from model_store.evaluation.tasks.readers.folder import is_dataset, open_folder
 
 METRIC = "ndcg@10"
@@ -18,16 +20,27 @@ MAX_FOLDERS = 1_000
 
 
 def open_benchmark(name: str) -> Benchmark:
-    """A folder in BEIR's layout, a folder of such folders, or the file of judgements of one.
+    """A benchmark of the catalogue, a part of it, a task of mteb, or one of one's own.
 
-    Raises `TaskUnusable`.
+    Names are those of the catalogue (`mrb`, `beir:scifact`) and `mteb:TASK`. One's own is a folder
+    in BEIR's layout, a folder of such folders, or the file of judgements of one. A name of the
+    catalogue is not taken for a folder; `./mrb` is one. Raises `TaskUnusable`.
     """
+    kind, _, part = name.partition(":")
+    if kind.lower() == "mteb" and part:
+        return mteb_benchmark(part)
+    if kind.lower() in NAMES:
+        return named_benchmark(name)
+
     path = Path(name)
     if path.is_dir():
         return _open_folder(path)
     if path.is_file():
         return _open_judgements(path)
-    raise TaskUnusable(f"There is no folder {name[:200]!r}.")
+    raise TaskUnusable(
+        f"There is no benchmark and no folder {name[:200]!r}: known are {', '.join(NAMES)},"
+        " mteb:TASK and folders in BEIR's layout."
+    )
 
 
 def _open_folder(folder: Path) -> Benchmark:

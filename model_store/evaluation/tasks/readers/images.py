@@ -17,6 +17,13 @@ from model_store.families.images import MAX_FILE_BYTES
 _SAMPLED_BYTES = 4_096
 
 
+def is_encoded(content: bytes) -> bool:
+    """True for the beginning of a PNG, JPEG or WebP, which are the formats of the service."""
+    if content.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        return True
+    return content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+
+
 class FolderImages:
     """The images of a folder by their paths in it."""
 
@@ -39,6 +46,8 @@ class FolderImages:
                 os.close(file)
         except OSError as error:
             raise _unreadable(image, location, error) from None
+        if not is_encoded(head):
+            raise TaskUnusable(f"{location}: the image {image!r} is no PNG, JPEG or WebP.")
         return b"%d " % size + head + tail
 
     def read(self, image: str, location: str) -> bytes:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_store.evaluation.tasks.instructions import EVALUATION
 from model_store.training.data.identity import content_key
-from model_store.training.data.instructions import EVALUATION, MODALITIES, TRAINING
+from model_store.training.data.instructions import MODALITIES, TRAINING
 from model_store.training.data.mixture import (
     TABLE_7,
     TaskDataset,

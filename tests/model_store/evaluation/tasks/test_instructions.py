@@ -8,7 +8,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from model_store.training.data.instructions import TABLE_13, NoInstruction, named_instruction
+from model_store.evaluation.tasks.instructions import TABLE_13, NoInstruction, named_instruction
 from service.cli.main import app
 
 

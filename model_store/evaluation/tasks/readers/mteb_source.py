@@ -64,10 +64,12 @@ def read_task(task: Any, source: MtebSource) -> Dataset:
     judgements, missing = _judgements(parts["relevant_docs"], queries, documents, source.name)
     judged = JudgedQueries(queries, judgements)
 
-    ranked, excluded = parts.get("top_ranked"), None
+    candidates = excluded = None
+    ranked = parts.get("top_ranked")
     if ranked is not None and source.candidates_exclude:
-        ranked, excluded = None, _excluded(ranked, judged, documents)
-    candidates = None if ranked is None else _candidates(ranked, judged, documents, source.name)
+        excluded = _excluded(ranked, judged, documents)
+    elif ranked is not None:
+        candidates = _candidates(ranked, judged, documents, source.name)
 
     identity = (
         *(source.name, source.revision, source.split, source.instruction, judgements, candidates),

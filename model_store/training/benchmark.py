@@ -8,7 +8,6 @@ instructions, documents and pictures, whatever the file is called.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from model_store.evaluation.results import MAX_QUERIES, Results
 from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.networks.score_row import score_row
 from model_store.training.batches import Batcher
-from model_store.training.data.identity import image_digest
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import DataError, Example, Side
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
 from model_store.training.reranker import PairReader, load_network
+from model_store.training.rows_benchmark import query_name, rows_digest
 
 CUT = 10
 METRICS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -83,7 +82,7 @@ class Rows:
         if problems:
             raise DataError("\n".join(problems))
 
-        self.benchmark = f"rows-{self._digest()[:16]}"
+        self.benchmark = f"rows-{rows_digest(self.examples)[:16]}"
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -101,16 +100,6 @@ class Rows:
             if len(problems) == SHOWN:
                 break
         return problems
-
-    def _digest(self) -> str:
-        total = hashlib.sha256()
-        for number in range(len(self)):
-            example = self.examples[number]
-            contents: list[object] = [example.instruction, len(example.positives)]
-            for side in (example.query, *_documents(example)):
-                contents.append(_content(side))
-            total.update(repr(contents).encode() + b"\n")
-        return total.hexdigest()
 
 
 def measure(
@@ -196,16 +185,6 @@ class _RowScorer:
 
 def _documents(example: Example) -> list[Side]:
     return [*example.positives, *(negative.side for negative in example.negatives)]
-
-
-def query_name(example: Example) -> str:
-    """The row's id, or its line where it has none: the name of the file is not part of a query."""
-    file, _, line = example.location.rpartition(":")
-    return f"row {line}" if example.id == f"{Path(file).name}:{line}" else example.id
-
-
-def _content(side: Side) -> tuple[str | None, str | None]:
-    return side.text, None if side.image is None else image_digest(side.image).hex()
 
 
 def _kind(side: Side) -> str:

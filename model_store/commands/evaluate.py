@@ -1,5 +1,5 @@
-"""`gmr eval`: a checkpoint on the generated nine cells or on rows of a file, for the gate of `gmr
-models promote`.
+"""`gmr eval checkpoint`: a checkpoint on the generated nine cells or on rows of a file, for the gate
+of `gmr models promote`.
 
 Does not depend on how scores are computed. Invariant: results are written whole or not at all, and
 a file that cannot be written is refused before anything is measured.
@@ -26,8 +26,8 @@ _QUERIES = 50
 
 
 def register(app: typer.Typer) -> None:
-    """Add `gmr eval`."""
-    app.command("eval")(evaluate)
+    """Add `gmr eval checkpoint`, which `gmr eval MODEL OUTPUT` is short for."""
+    app.command("checkpoint")(evaluate)
 
 
 Queries = Annotated[

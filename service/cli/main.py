@@ -13,7 +13,7 @@ import typer
 
 from model_store.commands import ablate as ablations
 from model_store.commands import convert as converters
-from model_store.commands import evaluate as tiny
+from model_store.commands import evaluate as checkpoints
 from model_store.commands import instructions, models, publish
 from model_store.commands import mine as negatives
 from model_store.commands import size as sizing
@@ -22,6 +22,8 @@ from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
 from service.cli.bulk.command import bulk
 from service.cli.doctor.command import doctor
+from service.cli.evaluation.command import evaluate_benchmark
+from service.cli.evaluation.group import BENCHMARK, evaluations
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
 from service.cli.rerank import rerank
@@ -161,9 +163,12 @@ instructions.register(app)
 app.add_typer(keys)
 app.command("settings")(print_settings)
 app.command("metrics")(print_metrics)
-for part in (converters, negatives, training, ablations, tiny, publish, models, sizing):
+for part in (converters, negatives, training, ablations, publish, models, sizing):
     part.register(app)
 app.command()(bench)
+evaluations.command(BENCHMARK)(evaluate_benchmark)
+checkpoints.register(evaluations)
+app.add_typer(evaluations)
 
 
 if __name__ == "__main__":

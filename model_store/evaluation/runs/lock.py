@@ -1,4 +1,4 @@
-"""A lock of one shard of a run: two processes never append to one journal.
+"""Locks of a run: two processes never append to one journal, nor find the same candidates.
 
 Does not depend on what a run scores. Invariant: the lock of a process that ended, however it ended,
 is free.
@@ -19,9 +19,7 @@ from model_store.evaluation.runs.shards import Shard
 @contextmanager
 def shard_lock(run: Path, shard: Shard) -> Iterator[None]:
     """Hold the lock of a shard. Raises `RunUnusable` where another process has it."""
-    path = run / f"shard-{shard.index}-of-{shard.count}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
+    with _opened(run / f"shard-{shard.index}-of-{shard.count}.lock") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -33,5 +31,20 @@ def shard_lock(run: Path, shard: Shard) -> Iterator[None]:
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode(), 0)
         yield
+
+
+@contextmanager
+def preparing_lock(run: Path) -> Iterator[None]:
+    """Hold the lock under which candidates are found; waits while another process finds them."""
+    with _opened(run / "preparing.lock") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        yield handle
     finally:
         os.close(handle)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
@@ -20,10 +20,10 @@ from model_store.evaluation.runs.candidates import (
     read_candidates,
     write_candidates,
 )
-from model_store.evaluation.runs.folder import Run, begin_run, entry_by_query
+from model_store.evaluation.runs.folder import DatasetFolder, Run, begin_run, entry_by_query
 from model_store.evaluation.runs.identity import RunIdentity
 from model_store.evaluation.runs.journal import Journal, RunUnusable
-from model_store.evaluation.runs.lock import shard_lock
+from model_store.evaluation.runs.lock import preparing_lock, shard_lock
 from model_store.evaluation.runs.query_result import QueryResult
 from model_store.evaluation.runs.scorer import Scorer
 from model_store.evaluation.runs.scoring import DatasetScoring
@@ -95,6 +95,12 @@ class Summary:
         self.refused += result.scores.count(None)
         self.first_refusal = self.first_refusal or result.refusal
 
+    def add_sums(self, other: Summary) -> None:
+        """Add the sums of another process."""
+        for each in fields(self):
+            own, others = getattr(self, each.name), getattr(other, each.name)
+            setattr(self, each.name, own or others if each.type == "str" else own + others)
+
 
 async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
     """Score all queries of the plan's shard that have no scores yet.
@@ -103,11 +109,11 @@ async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
     `TaskUnusable`, `ScoringStopped` and `OSError`; what was scored until then is kept.
     """
     datasets = _Datasets()
-    first = next(plan.sources)
-    await asyncio.to_thread(datasets.load, first)  # wrong data must not leave a folder behind
+    if not plan.folder.exists():  # wrong data must not leave a folder behind
+        await asyncio.to_thread(datasets.load, next(plan.sources))
     run = begin_run(plan.folder, plan.identity)
     with shard_lock(plan.folder, plan.shard):
-        await prepare(plan, run, progress, datasets)
+        await _prepare(plan, run, progress, datasets)
         work = [_left(plan, run, source) for source in plan.sources]
         total = sum(part.total for part in work)
         progress.begin(total, total - sum(len(part.queries) for part in work))
@@ -124,27 +130,25 @@ async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
     return summary
 
 
-async def prepare(
-    plan: Plan, run: Run, progress: Progress, datasets: _Datasets | None = None
-) -> None:
-    """Find the candidates of each dataset that has none in the run's folder.
-
-    Raises as `score_run` does.
-    """
-    datasets = datasets or _Datasets()
+async def _prepare(plan: Plan, run: Run, progress: Progress, datasets: _Datasets) -> None:
+    """Find the candidates of each dataset that has none in the run's folder."""
     for source in plan.sources:
         (folder,) = run.dataset_folders(source.name)
         if folder.header() is None:
             progress.preparing(source.name)
-            folder.path.mkdir(parents=True, exist_ok=True)
-            await asyncio.to_thread(_find, plan, datasets, source, folder.candidates)
+            await asyncio.to_thread(_find, plan, datasets, source, folder)
 
 
-def _find(plan: Plan, datasets: _Datasets, source: DatasetSource, path: Path) -> None:
-    dataset = datasets.load(source)
-    queries = judged_queries(dataset, plan.identity.max_queries)
-    candidates = find_candidates(dataset, queries, plan.first_stage, plan.identity.top_k)
-    write_candidates(path, dataset, candidates)
+def _find(plan: Plan, datasets: _Datasets, source: DatasetSource, folder: DatasetFolder) -> None:
+    """Find the candidates of a dataset, unless another process of the run has done so meanwhile."""
+    with preparing_lock(plan.folder):
+        if folder.header() is not None:
+            return
+        dataset = datasets.load(source)
+        queries = judged_queries(dataset, plan.identity.max_queries)
+        candidates = find_candidates(dataset, queries, plan.first_stage, plan.identity.top_k)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_candidates(folder.candidates, dataset, candidates)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,21 +7,20 @@ Does not depend on httpx, pyarrow or Ray until it runs. Invariant: exit codes as
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from model_store.commands.console import fail, misuse, refusing
+from model_store.commands.console import fail, refusing
 from model_store.commands.options import finite
 from service.cli.client.options import KeyFile, Model, Url
+from service.cli.shards import parse_shard
 
 if TYPE_CHECKING:
     from service.cli.bulk.job import Shard
     from service.cli.bulk.run import Plan
 
-MAX_SHARDS = 1_000_000
 MAX_ACTORS = 10_000
 MAX_GPUS = 64.0
 MAX_ROWS_PER_PART = 1_000_000
@@ -190,12 +189,4 @@ def _have(count: int) -> str:
 def _parse_shard(text: str | None) -> Shard:
     from service.cli.bulk.job import Shard
 
-    if text is None:
-        return Shard()
-    match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text)
-    if not match or not int(match[1]) < int(match[2]) <= MAX_SHARDS:
-        misuse(
-            f"A --shard is I/N with I from 0 to N - 1 and N up to {MAX_SHARDS:,}, not"
-            f" {text[:40]!r}."
-        )
-    return Shard(int(match[1]), int(match[2]))
+    return Shard() if text is None else Shard(*parse_shard(text))

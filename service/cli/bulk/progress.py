@@ -1,7 +1,7 @@
-"""The progress of a long run: rows done, rows a second, and the time that is left.
+"""The progress of a long run: rows or queries done, their rate, and the time that is left.
 
-Depends on the terminal alone. Invariant: rows that an earlier run has done count as done, and not
-for the rate.
+Depends on the terminal alone. Invariant: what an earlier run has done counts as done, and not for
+the rate.
 """
 
 from __future__ import annotations
@@ -30,32 +30,36 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def rows_progress(total: int, done: int) -> Iterator[Advance]:
+def rows_progress(total: int, done: int, *, unit: str = "rows") -> Iterator[Advance]:
     """Show how many of `total` rows are done, `done` of them before: a bar on a terminal, lines in
-    a log."""
+    a log. `unit` is the noun of the lines."""
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:
-        lines = _Lines(total, done)
+        lines = _Lines(total, done, unit)
         yield lines.advance
         lines.show()
         return
 
-    columns = (BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn())
     with Progress(TextColumn("scoring"), *columns, console=console) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda rows: bar.advance(task, rows)
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.1f} rows/s" if task.speed else "")
+        return Text(f"{task.speed:,.1f} {self._unit}/s" if task.speed else "")
 
 
 class _Lines:
     """Progress for a log."""
 
-    def __init__(self, total: int, done: int) -> None:
-        self._total, self._done, self._new = total, done, 0
+    def __init__(self, total: int, done: int, unit: str) -> None:
+        self._total, self._done, self._new, self._unit = total, done, 0, unit
         self._began = self._shown = time.monotonic()
 
     def advance(self, rows: int) -> None:
@@ -67,14 +71,15 @@ class _Lines:
     def show(self) -> None:
         self._shown = time.monotonic()
         rate = self._new / max(self._shown - self._began, 1e-9)
-        line = f"scoring: {self._done:,} of {self._total:,} rows"
+        line = f"scoring: {self._done:,} of {self._total:,} {self._unit}"
         if self._new:
-            left = (self._total - self._done) / rate
-            line += f", {rate:,.1f} rows/s, {_duration(left)} left"
+            left = max(self._total - self._done, 0) / rate
+            line += f", {rate:,.1f} {self._unit}/s, {duration(left)} left"
         typer.echo(line, err=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as text, such as "2 h 5 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

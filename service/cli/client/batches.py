@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from service.cli.client.stored_pictures import (
     PUT_FROM_BYTES,
@@ -20,7 +20,6 @@ from service.cli.client.stored_pictures import (
     reference_of,
     references_in,
 )
-from service.cli.documents.items import Document
 from service.cli.documents.pictures import Unreadable
 
 _BODY_BYTES = 16 * 2**20
@@ -31,6 +30,14 @@ _SLACK_BYTES = 4_096
 
 DocumentError = dict[str, Any]
 """An entry of an answer's `errors`: index, code and message."""
+
+
+class Readable(Protocol):
+    """A document that is read when its request is made."""
+
+    def read(self) -> tuple[Any, bytes | None]:
+        """The item to send, and the picture that belongs to it. Raises `Unreadable`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def encoded(value: object) -> bytes:
 
 
 def batches(
-    documents: Sequence[Document],
+    documents: Sequence[Readable],
     *,
     max_documents: int,
     max_body_bytes: int,
@@ -125,7 +132,7 @@ def batches(
         yield _batch(indexes, items, pictures, refer=refer)
 
 
-def _encoded_item(document: Document) -> tuple[bytes, dict[str, bytes]]:
+def _encoded_item(document: Readable) -> tuple[bytes, dict[str, bytes]]:
     """A document's item as JSON, and the picture that it refers to. Raises `Unreadable`, and
     `UnicodeEncodeError`."""
     item, picture = document.read()

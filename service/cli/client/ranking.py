@@ -14,13 +14,16 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
-from service.cli.client.batches import Batch, DocumentError, batches, encoded
+from service.cli.client.batches import Batch, DocumentError, Readable, batches, encoded
 from service.cli.client.calls import CannotCall, Refused, Service
 from service.cli.client.stored_pictures import MAX_PUTS, UNKNOWN, put_missing
-from service.cli.documents.items import Document
 
 _PATH = re.compile(r"^documents\[(\d+)\]")
 """The path of a document in a sentence of the service."""
+
+
+class ModelReplaced(CannotCall):
+    """The service has answered with two models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,12 @@ class _Answers:
         """Take an answer; returns the positions in the batch that ran out of time, and those whose
         pictures the service does not have any more.
 
-        Raises `CannotCall` for an answer of another model.
+        Raises `ModelReplaced` for an answer of another model.
         """
         meta = answer.get("meta") or {}
         digest = str(meta.get("model_digest", ""))
         if self.identifier and (digest, answer.get("model")) != (self.digest, self.model):
-            raise CannotCall("The service's model was replaced meanwhile: rank once more.")
+            raise ModelReplaced("The service's model was replaced meanwhile: rank once more.")
         self.model, self.digest = str(answer.get("model", "")), digest
         self.identifier = self.identifier or str(answer.get("id", "rr"))
 
@@ -123,7 +126,7 @@ class _Answers:
 async def rank(
     service: Service,
     question: Question,
-    documents: Sequence[Document],
+    documents: Sequence[Readable],
     sizes: RequestSizes,
     *,
     advance: Callable[[int], None],

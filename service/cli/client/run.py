@@ -63,13 +63,13 @@ async def _ranked(
         except CannotCall as error:
             raise with_advice(error, target) from None
 
-        fitting = _within_limits(sizes, info, in_process=is_in_process(target))
+        fitting = within_limits(sizes, info, in_process=is_in_process(target))
         question = replace(question, model=served_model)
         with _progress(len(documents), fitting.documents) as advance:
             return await rank(service, question, documents, fitting, advance=advance)
 
 
-def _within_limits(
+def within_limits(
     sizes: RequestSizes, info: Mapping[str, Any], *, in_process: bool
 ) -> RequestSizes:
     """The sizes within the limits that a service's `/info` states; no picture is put where it would

@@ -1,0 +1,1 @@
+"""`gmr eval`: benchmarks scored by a service, into a run that can be interrupted."""

@@ -1,0 +1,38 @@
+"""The benchmark that --task names, and the first stage that --first-stage names.
+
+Does not depend on a service. Invariant: a name that is not known is refused before anything is read
+or written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model_store.evaluation.runs.candidates import FirstStage
+from model_store.evaluation.tasks.benchmark import Benchmark
+from model_store.evaluation.tasks.dataset import TaskUnusable
+
+NINE_CELLS = "nine-cells"
+_QUERIES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTask:
+    """A benchmark, and the number of queries of each of its datasets that are scored, at most."""
+
+    benchmark: Benchmark
+    max_queries: int | None
+
+
+def open_task(name: str, queries: int | None) -> OpenTask:
+    """The benchmark of a name, with up to `queries` of each dataset. Raises `TaskUnusable`."""
+    if name == NINE_CELLS:
+        from model_store.evaluation.tasks.nine_cells import nine_cells
+
+        return OpenTask(nine_cells(queries or _QUERIES), None)
+    raise TaskUnusable(f"There is no task {name!r}.")
+
+
+def open_first_stage(name: str, top_k: int) -> FirstStage:
+    """The first stage of a name. Raises `TaskUnusable`."""
+    raise TaskUnusable(f"There is no first stage {name!r}.")

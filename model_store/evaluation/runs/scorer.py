@@ -16,8 +16,13 @@ from model_store.evaluation.tasks.dataset import Item
 class QueryFailed(Exception):
     """A query that the service does not score: the run records it, and goes on.
 
-    Its text is one sentence. A later run of the same folder scores the query once more.
+    Its text is one sentence. A later run of the same folder scores the query once more. `may_pass`
+    is False where that cannot help: the query itself is refused.
     """
+
+    def __init__(self, sentence: str, *, may_pass: bool = False) -> None:
+        super().__init__(sentence)
+        self.may_pass = may_pass
 
 
 class ScoringStopped(Exception):

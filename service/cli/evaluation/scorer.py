@@ -86,7 +86,9 @@ class HttpScorer:
             ) from None
         except Refused as refusal:
             if refusal.status in _OF_THE_QUERY:
-                raise QueryFailed(str(refusal)) from None
+                raise QueryFailed(
+                    str(refusal), may_pass=refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+                ) from None
             raise ScoringStopped(str(refusal)) from None
         except CannotCall as failure:
             raise ScoringStopped(str(failure)) from None
@@ -122,7 +124,7 @@ def _scored(answer: Mapping[str, Any], documents: int) -> Scored:
     refusals: dict[int, str] = {}
     for error in answer["errors"]:
         if error["code"] in _PASSING:
-            raise QueryFailed(str(error["message"]))
+            raise QueryFailed(str(error["message"]), may_pass=True)
         refusals[error["index"]] = str(error["message"])
 
     meta = answer.get("meta") or {}

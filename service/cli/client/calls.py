@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -86,6 +87,10 @@ class Service:
     async def info(self) -> dict[str, Any]:
         """The served model, and the limits of a request. Raises `CannotCall`."""
         return await self._call("GET", "info")
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """The entry of a served model in OpenAI's list. Raises `CannotCall`."""
+        return await self._call("GET", f"v1/models/{quote(name)}")
 
     async def rerank(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to `POST /rerank`. Raises `CannotCall`, `Refused` among it."""

@@ -69,7 +69,7 @@ def questions(queries: Any, documents: Any, instruct: Instruct) -> Iterator[Ques
 
 def length(loader: Any) -> int | None:
     """The number of a loader's rows, where it is known."""
-    dataset = getattr(loader, "dataset", None)
+    dataset: Any = getattr(loader, "dataset", None)
     return len(dataset) if hasattr(dataset, "__len__") else None
 
 
@@ -84,12 +84,13 @@ def _item(row: Row, column: str) -> Item:
 
 def _rows(loader: Any) -> Iterable[Row]:
     """A loader's rows: those of its table, whose images are not decoded, or else its batches'."""
-    table = getattr(loader, "dataset", None)
+    table: Any = getattr(loader, "dataset", None)
     if not isinstance(table, datasets.Dataset):
         return _unbatched(loader)
     if isinstance(table.features.get("image"), datasets.Image):
         table = table.cast_column("image", datasets.Image(decode=False))
-    return table
+    rows: Iterable[Row] = table
+    return rows
 
 
 def _unbatched(batches: Iterable[Mapping[str, Any]]) -> Iterator[Row]:

@@ -39,6 +39,7 @@ from service.cli.serving import (
     welcome_text,
 )
 from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
+from service.cli.workers import run_worker, run_workers
 
 app = typer.Typer(
     rich_markup_mode="markdown",  # joins the lines of a paragraph
@@ -55,6 +56,18 @@ Processes = Annotated[
     int | None,
     typer.Option(
         help="Processes that serve on the port; default: RERANK_PROCESSES, or 1.", min=1, max=64
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        help=(
+            "Workers that share the device, on this port and those after it; default:"
+            " RERANK_PROCESSES, or 1."
+        ),
+        min=1,
+        max=8,
     ),
 ]
 Insecure = Annotated[
@@ -141,19 +154,18 @@ def gateway(
 
 @app.command()
 def worker(
-    host: Host = "127.0.0.1", port: Port = 8001, model: Model = None, insecure: Insecure = False
+    host: Host = "127.0.0.1",
+    port: Port = 8001,
+    model: Model = None,
+    processes: Workers = None,
+    insecure: Insecure = False,
 ) -> None:
     """Run a worker, which scores for gateways. It has no API keys: keep it off public networks."""
-    settings = worker_settings(model)
-    server = open_server(host, port, insecure=insecure)
-    check_model(settings)
-    start_log(server, settings, engine=settings.engine)
-
-    from service.worker.app import create_worker
-    from service.worker.engines.loading import create_engine
-
-    served = create_worker(settings, create_engine(settings), on_failure=server.fail)
-    run(server, served, settings, "worker")
+    settings = worker_settings(model, processes)
+    if settings.processes > 1:
+        run_workers(host, port, settings, model, insecure=insecure)
+    else:
+        run_worker(host, port, settings, insecure=insecure, pid=processes is not None)
 
 
 app.command()(rerank)

@@ -51,11 +51,14 @@ def gateway_settings(workers: str | None = None, processes: int | None = None) -
     )
 
 
-def worker_settings(model: str | None = None) -> WorkerSettings:
-    """The worker's settings; `model` overrides the environment variable."""
+def worker_settings(model: str | None = None, processes: int | None = None) -> WorkerSettings:
+    """The worker's settings; `model` and `processes` override the environment variables."""
     from service.worker.settings import WorkerSettings
 
-    settings = _read(WorkerSettings, {} if model is None else {"model": model})
+    given = {"model": model, "processes": processes}
+    settings = _read(
+        WorkerSettings, {name: value for name, value in given.items() if value is not None}
+    )
     if settings.engine_arguments and settings.engine != "vllm":
         misuse(
             f"RERANK_ENGINE_{min(settings.engine_arguments).upper()} is an argument of vLLM: it"

@@ -140,6 +140,15 @@ class WorkerSettings(ServerSettings, TracingSettings, BaseSettings):
             "the metrics; 0: only at start."
         ),
     )
+    processes: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description=(
+            "Workers of `gmr worker` that share its device, on its port and those after it; bounds"
+            " of memory, the engine's included, and threads are for all of them together."
+        ),
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum level of log lines."
     )

@@ -13,7 +13,7 @@ from model_store.commands.console import misuse, refusing
 
 if TYPE_CHECKING:
     from model_store.sizing.network import NetworkCost
-    from model_store.sizing.plan import Assumptions, Fleet, Gpu, Load
+    from model_store.sizing.plan import Assumptions, Fleet, Gpu, Kept, Load
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     pairs_per_second: Annotated[
         float | None,
         typer.Option(
-            help="Rate of one worker, as `gmr bench` measured it: replaces the estimate.",
+            help="Rate of one GPU, as `gmr bench` measured it: replaces the estimate.",
             min=0.001,
         ),
     ] = None,
@@ -66,6 +66,18 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         float | None,
         typer.Option(help="Price of a GPU per hour, in any currency.", min=0, max=1e6),
     ] = None,
+    workers_per_gpu: Annotated[
+        int, typer.Option(help="Workers that share a GPU.", min=1, max=8)
+    ] = 1,
+    keep_documents: Annotated[
+        int,
+        typer.Option(
+            help="Documents that KV caches are to keep under new queries, of a model whose"
+            " prompts begin with the document.",
+            min=0,
+            max=10**9,
+        ),
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Estimate how many GPUs a load needs, how much memory, and what a million pairs cost.
@@ -85,7 +97,16 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         requests, documents, query_tokens, document_tokens, image_tokens, cached, images_seen
     )
     assumed = Assumptions(efficiency=efficiency)
-    fleet = plan(network, GPUS[gpu], load, assumed, measured=pairs_per_second, price=price)
+    fleet = plan(
+        network,
+        GPUS[gpu],
+        load,
+        assumed,
+        workers_per_gpu=workers_per_gpu,
+        kept_documents=keep_documents,
+        measured=pairs_per_second,
+        price=price,
+    )
 
     if as_json:
         _print_json(network, GPUS[gpu], load, assumed, fleet)
@@ -114,6 +135,8 @@ def _lines(
     if fleet.fits:
         room = f"room for {memory.kv_tokens:,} tokens of KV cache"
 
+    share = fleet.workers // fleet.gpus
+    whose = f"of each of {share} workers: " if share > 1 else ""
     lines = [
         (
             f"{network.name}: {network.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
@@ -124,30 +147,54 @@ def _lines(
             f" after {load.query_tokens} tokens"
         ),
         (
-            f"memory     {_gb(memory.weights)} weights, {_gb(memory.step)} activations,"
+            f"memory     {whose}{_gb(memory.weights)} weights, {_gb(memory.step)} activations,"
             f" {_gb(memory.reserve)} reserve; {room}"
         ),
     ]
     if not fleet.fits:
-        return [*lines, "workers    none: it does not fit; take a larger GPU"]
+        advice = "take a larger GPU"
+        if share > 1:
+            advice = "take a larger GPU, or fewer workers on each"
+        return [*lines, f"workers    none: it does not fit; {advice}"]
 
     source = f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
     if measured:
         source = "as measured"
     lines += [
-        (
-            f"one worker {fleet.pairs_per_second:,.0f} pairs/s, a request alone"
-            f" {fleet.request_seconds:.2f} s ({source})"
-        ),
-        (
-            f"workers    {fleet.workers} at {assumed.busy:.0%} of their time, and {fleet.spare} to"
-            " spare"
-        ),
+        *_worker_lines(fleet, assumed, source),
         f"gateways   {fleet.gateways} of {assumed.gateway_cores} cores",
     ]
+    if fleet.kept is not None:
+        lines.append(_kept_line(fleet, fleet.kept))
     if fleet.cost is not None:
         lines.append(f"cost       {fleet.cost:,.2f} for a million pairs")
     return lines
+
+
+def _worker_lines(fleet: Fleet, assumed: Assumptions, source: str) -> list[str]:
+    """The rate of a GPU, and the workers, of which several may share one."""
+    rate = f"{fleet.pairs_per_second:,.0f} pairs/s"
+    alone = f"a request alone {fleet.request_seconds:.2f} s ({source})"
+    share = fleet.workers // fleet.gpus
+    busy = f"at {assumed.busy:.0%} of their time"
+    if share == 1:
+        return [
+            f"one worker {rate}, {alone}",
+            f"workers    {fleet.workers} {busy}, and {fleet.spare} to spare",
+        ]
+    return [
+        f"one GPU    at most {rate} with {share} workers, {alone}",
+        f"workers    {fleet.workers} on {fleet.gpus} GPUs {busy}, and {fleet.spare} GPU to spare",
+    ]
+
+
+def _kept_line(fleet: Fleet, kept: Kept) -> str:
+    """The memory of documents that stay in KV caches, and the room for them."""
+    room = kept.worker_documents * fleet.workers
+    return (
+        f"kept       {kept.documents:,} documents take {_gb(kept.bytes)} of KV cache;"
+        f" the workers have room for {room:,}"
+    )
 
 
 def _print_json(

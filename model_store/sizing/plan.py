@@ -101,18 +101,33 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Documents that stay in KV caches under new queries."""
+
+    documents: int
+    bytes: int
+    """Of KV cache that they take in all workers together."""
+    worker_documents: int
+    """As many of them as one worker has room for."""
+
+
+@dataclass(frozen=True)
 class Fleet:
     """Processes that serve a load."""
 
     pairs_per_second: float
-    """Of one worker on one GPU, working all the time."""
+    """Of one GPU, whose workers work all the time; of several workers, at most."""
     request_seconds: float
     """A request with nothing cached, alone on one worker."""
     workers: int
+    gpus: int
     spare: int
+    """GPUs beside those, with their workers."""
     gateways: int
     memory: Memory
+    """Of one worker."""
     fits: bool
+    kept: Kept | None
     cost: float | None
     """Of a million requested pairs, in the unit of the price; the spare worker is not counted."""
 
@@ -123,15 +138,22 @@ def plan(
     load: Load,
     assumptions: Assumptions,
     *,
+    workers_per_gpu: int = 1,
+    kept_documents: int = 0,
     measured: float | None = None,
     price: float | None = None,
 ) -> Fleet:
     """The fleet for a load.
 
-    `measured` pairs a second of one worker take precedence over the arithmetic; `price` is that of
-    a GPU for an hour. Raises `ImagesNotRead` for a load with images on a network of text.
+    `kept_documents` are to stay in KV caches. `measured` pairs a second of one GPU take precedence
+    over the arithmetic; `price` is that of a GPU for an hour. Raises `ImagesNotRead` for a load
+    with images on a network of text.
     """
-    rate = measured or load.documents / _gpu_seconds(network, gpu, load, assumptions)
+    computing = _gpu_seconds(network, gpu, load, assumptions)
+    alone = computing + load.documents * assumptions.pair_seconds
+    # while Python of one worker runs, the others compute, until the GPU always does
+    together = max(computing, alone / workers_per_gpu)
+    rate = measured or load.documents / together
     sustained_rate = rate * assumptions.busy
     missed_pairs = load.requests * load.documents * (1 - load.cached)
 
@@ -142,21 +164,24 @@ def plan(
     if price is not None:
         cost = price / 3600 / sustained_rate * 1e6 * (1 - load.cached)
 
-    memory = _memory(network, gpu, assumptions)
+    gpus = max(1, math.ceil(missed_pairs / sustained_rate))
+    memory = _memory(network, gpu, assumptions, workers_per_gpu)
     return Fleet(
         pairs_per_second=rate,
-        request_seconds=load.documents / rate,
-        workers=max(1, math.ceil(missed_pairs / sustained_rate)),
+        request_seconds=load.documents / rate * alone / together,
+        workers=gpus * workers_per_gpu,
+        gpus=gpus,
         spare=1,
         gateways=max(2, math.ceil(gateway_load / gateway_capacity)),
         memory=memory,
         fits=memory.kv_tokens >= _STEPS_AHEAD * assumptions.step_tokens,
+        kept=_kept(network, load, memory, kept_documents) if kept_documents else None,
         cost=cost,
     )
 
 
 def _gpu_seconds(network: NetworkCost, gpu: Gpu, load: Load, assumptions: Assumptions) -> float:
-    """Time of one request's pairs on one GPU, with none of them cached."""
+    """Time of the GPU for one request's pairs, with none of them cached."""
     operations = network.operations(
         load.query_tokens, load.document_tokens + load.image_tokens, load.documents
     )
@@ -165,7 +190,7 @@ def _gpu_seconds(network: NetworkCost, gpu: Gpu, load: Load, assumptions: Assump
         operations += load.documents * (1 - load.images_seen) * image
 
     rate = gpu.bf16 * 1e12 * assumptions.efficiency
-    return operations / rate + load.documents * assumptions.pair_seconds
+    return operations / rate
 
 
 def _gateway_seconds(network: NetworkCost, load: Load, assumptions: Assumptions) -> float:
@@ -178,8 +203,21 @@ def _gateway_seconds(network: NetworkCost, load: Load, assumptions: Assumptions)
     return load.documents * document
 
 
-def _memory(network: NetworkCost, gpu: Gpu, assumptions: Assumptions) -> Memory:
+def _memory(network: NetworkCost, gpu: Gpu, assumptions: Assumptions, workers: int) -> Memory:
+    """The memory of each of the workers that share a GPU, which has the weights once for each."""
     step = network.step_bytes(assumptions.step_tokens)
-    available = int(gpu.memory * 1e9 * _MEMORY_SHARE)
+    available = int(gpu.memory * 1e9 * _MEMORY_SHARE / workers)
     rest = available - network.weight_bytes - step - assumptions.reserve
     return Memory(network.weight_bytes, step, assumptions.reserve, rest // network.kv_bytes)
+
+
+def _kept(network: NetworkCost, load: Load, memory: Memory, documents: int) -> Kept:
+    """The memory of documents that stay, and the room for them."""
+    tokens = load.document_tokens + load.image_tokens
+    each = network.kept_bytes(2, tokens) / 2  # one and a half times a document is no whole block
+    room = max(0, memory.kv_tokens) * network.kv_bytes
+    return Kept(
+        documents,
+        network.kept_bytes(documents, tokens),
+        int(room / each) if each else 0,
+    )

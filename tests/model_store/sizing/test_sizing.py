@@ -223,6 +223,37 @@ def test_a_measurement_replaces_the_arithmetic() -> None:
     assert "as measured" in size("--pairs-per-second", "100")
 
 
+@given(st.integers(1, 8), st.sampled_from(["gmr-3b", "gmr-7b", "qwen3-reranker-0.6b"]))
+def test_workers_that_share_a_gpu_hide_python_and_have_its_memory_once(
+    count: int, model: str
+) -> None:
+    """The GPU is never more than busy, and a worker never more than alone."""
+    network, gpu, load, assumed = network_cost(model), GPUS["b200"], Load(20), Assumptions()
+    one = plan(network, gpu, load, assumed)
+    several = plan(network, gpu, load, assumed, workers_per_gpu=count)
+    no_python = plan(network, gpu, load, Assumptions(pair_seconds=0))
+    least = min(count * one.pairs_per_second, no_python.pairs_per_second)
+    assert several.pairs_per_second == pytest.approx(least)
+    assert several.request_seconds == pytest.approx(one.request_seconds)
+    assert several.workers == several.gpus * count <= one.workers * count
+
+    beside_cache = (several.memory.weights + several.memory.step + several.memory.reserve) * count
+    kept = count * several.memory.kv_tokens * network.kv_bytes
+    assert beside_cache + kept <= gpu.memory * 1e9
+
+
+def test_documents_that_are_kept_are_told_with_the_room_for_them() -> None:
+    arguments = ("jina-reranker-m0", "--keep-documents", "1000", "--json")
+    fleet = json.loads(size(*arguments))["fleet"]
+    network = network_cost("jina-reranker-m0")
+    assert fleet["kept"]["bytes"] == network.kept_bytes(1000, 130)
+    room = fleet["kept"]["worker_documents"]
+    cache = fleet["memory"]["kv_tokens"] * network.kv_bytes
+    assert network.kept_bytes(room, 130) <= cache < network.kept_bytes(room + 2, 130)
+    shorter = size("jina-reranker-m0", "--keep-documents", "9", "--document-tokens", "15")
+    assert "9 documents take 0.0 GB of KV cache; the workers have room for 0" in shorter
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence", "exit_code"),
     [
@@ -276,7 +307,7 @@ def test_a_folder_of_another_network_is_refused(
 def test_the_page_shows_what_the_command_prints() -> None:
     page = PAGE.read_text()
     blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 6
 
     for block in blocks:
         for example in re.split(r"(?=^\$ gmr size )", block, flags=re.MULTILINE):

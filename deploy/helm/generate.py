@@ -50,6 +50,7 @@ WORKER_SETS = {
     "model_revision": "model.hub.revision",
     "model_family": "model.family",
     "model_cache": "model.download",
+    "processes": "worker.workersPerGpu",
 }
 """Settings that the chart sets itself, with the values that they are set from."""
 

@@ -45,6 +45,15 @@ FEATURES: dict[str, Values] = {
             }
         },
     ),
+    "workers that share a GPU": merged(
+        GPU,
+        CANARY,
+        {
+            "worker": {"workersPerGpu": 2},
+            "canary": {"worker": {"workersPerGpu": 3}},
+            "monitoring": {"scrape": "podMonitor"},
+        },
+    ),
     "registry": {
         "model": {
             "source": "registry",

@@ -53,6 +53,7 @@ FROM_REGISTRY = (
 )
 ROUTE = "httpRoute.parentRefs[0].name=public,httpRoute.hostnames[0]=rerank.example.com"
 ALL_PARTS = {
+    "worker": {"workersPerGpu": 2},
     "canary": {
         "enabled": True,
         "share": 10,

@@ -104,6 +104,28 @@ def test_gpus_are_limits_and_split_the_model() -> None:
     assert strategy["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+def test_workers_that_share_a_gpu_have_a_port_each_in_both_tracks() -> None:
+    found = objects(FEATURES["workers that share a GPU"])
+    for track, ports in (("", [8001, 8002]), ("-canary", [8001, 8002, 8003])):
+        worker = container(found, f"rerank-worker{track}")
+        names = [port["name"] for port in worker["ports"]]
+        assert environment(worker)["RERANK_PROCESSES"] == str(len(ports))
+        assert [port["containerPort"] for port in worker["ports"]] == ports
+        service = one(found, "Service", f"rerank-worker{track}")["spec"]["ports"]
+        assert [(port["port"], port["targetPort"]) for port in service] == list(
+            zip(ports, names, strict=True)
+        )
+        told = environment(container(found, f"rerank-gateway{track}"))["RERANK_WORKERS"]
+        assert told == ",".join(f"dns://rerank-worker{track}:{port}" for port in ports)
+
+        startup = worker["startupProbe"]
+        assert startup["httpGet"]["port"] == names[-1], "the last one is loaded last"
+        assert startup["periodSeconds"] * startup["failureThreshold"] == 600 * len(ports)
+
+    watched = one(found, "PodMonitor", "rerank")["spec"]["podMetricsEndpoints"]
+    assert [endpoint["port"] for endpoint in watched] == ["http", "http-2", "http-3"]
+
+
 @pytest.mark.parametrize(
     ("feature", "name", "loads"),
     [

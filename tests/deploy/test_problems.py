@@ -81,6 +81,24 @@ CASES: dict[str, Values] = {
         },
     ),
     "the torch engine uses one GPU": {"worker": {"gpu": {"count": 2}}},
+    "worker.workersPerGpu is 2 and worker.gpu.count is 4": merged(
+        GPU, {"worker": {"workersPerGpu": 2, "gpu": {"count": 4}}}
+    ),
+    "worker.workersPerGpu is 3: the torch engine": {
+        "worker": {"workersPerGpu": 3, "gpu": {"count": 1}}
+    },
+    "RERANK_ENGINE_GPU_MEMORY_UTILIZATION is 0.96 for 2 workers together": merged(
+        GPU,
+        {
+            "worker": {
+                "workersPerGpu": 2,
+                "settings": {"RERANK_ENGINE_GPU_MEMORY_UTILIZATION": "0.96"},
+            }
+        },
+    ),
+    "an annotation names one port of a pod": merged(
+        GPU, {"worker": {"workersPerGpu": 2}, "monitoring": {"scrape": "annotations"}}
+    ),
     "RERANK_ADAPTERS and RERANK_ENGINE_* are vLLM's": {
         "worker": {"settings": {"RERANK_ENGINE_MAX_NUM_SEQS": 64}}
     },

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings
 
 from service.gateway.settings import GatewaySettings
 from service.worker.settings import WorkerSettings
-from tests.deploy.chart import HUB, complaint, container, environment, merged, objects
+from tests.deploy.chart import GPU, HUB, complaint, container, environment, merged, objects
 from tests.deploy.helm import CHART
 
 
@@ -164,7 +164,10 @@ def test_settings_that_the_chart_sets_itself_are_set_by_the_values_that_are_name
         f"RERANK_{name.upper()}" for name in generate.GATEWAY_SETS.keys() - by_files
     } <= told.keys()
     assert {f"RERANK_{name.upper()}" for name in generate.WORKER_SETS} <= environment(
-        container(objects(merged(HUB, {"model": {"family": "gmr"}})), "rerank-worker")
+        container(
+            objects(merged(HUB, GPU, {"model": {"family": "gmr"}, "worker": {"workersPerGpu": 2}})),
+            "rerank-worker",
+        )
     ).keys()
     paths = {value.name for group in VALUES for value in _leaves(group)} | {
         value.name for value in VALUES

@@ -64,7 +64,10 @@ spec:
 {{- define "rerank.fromGateways" -}}
 {{ include "rerank.toDNS" . }}
 {{- if .Values.worker.enabled }}
-- ports: [{port: 8001, protocol: TCP}]
+- ports:
+    {{- range $port := include "rerank.allWorkerPorts" . | fromJsonArray }}
+    - {port: {{ $port.number }}, protocol: TCP}
+    {{- end }}
   to:
     {{- include "rerank.peer" (dict "root" . "part" "worker") | nindent 4 }}
 {{- end }}
@@ -96,8 +99,17 @@ spec:
 {{- end }}
 {{- end }}
 
+{{/* The ports of both tracks' workers, as JSON. */}}
+{{- define "rerank.allWorkerPorts" -}}
+{{- $most := max .Values.worker.workersPerGpu (include "rerank.workerOf" (dict "root" . "track" (ternary "canary" "stable" .Values.canary.enabled)) | fromJson).workersPerGpu -}}
+{{- include "rerank.workerPorts" (dict "workersPerGpu" $most) -}}
+{{- end }}
+
 {{- define "rerank.toWorkers" -}}
-- ports: [{port: http, protocol: TCP}]
+- ports:
+    {{- range $port := include "rerank.allWorkerPorts" . | fromJsonArray }}
+    - {port: {{ $port.number }}, protocol: TCP}
+    {{- end }}
   from:
     {{- include "rerank.peer" (dict "root" . "part" "gateway") | nindent 4 }}
     {{- include "rerank.scrapers" . | indent 4 }}

@@ -147,6 +147,21 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{- if and (eq $engine "torch") (regexMatch "RERANK_ENGINE_|RERANK_ADAPTERS" (keys $own.settings | join " ")) }}
 {{ .path }}.settings: RERANK_ADAPTERS and RERANK_ENGINE_* are vLLM's; set RERANK_ENGINE to vllm.
 {{- end }}
+{{- if gt (int $own.workersPerGpu) 1 }}
+{{- if or (ne $count 1) (gt (int $parallel) 1) }}
+{{ .path }}.workersPerGpu is {{ $own.workersPerGpu }} and {{ .path }}.gpu.count is {{ $count }}: workers share one GPU each alone, so gpu.count is 1 and nothing is tensor- or pipeline-parallel.
+{{- end }}
+{{- if eq $engine "torch" }}
+{{ .path }}.workersPerGpu is {{ $own.workersPerGpu }}: the torch engine takes what it needs of a GPU's memory; set RERANK_ENGINE to vllm, which keeps to its part.
+{{- end }}
+{{- $share := $own.settings.RERANK_ENGINE_GPU_MEMORY_UTILIZATION | default 0.9 | float64 }}
+{{- if gt $share 0.95 }}
+{{ .path }}.settings.RERANK_ENGINE_GPU_MEMORY_UTILIZATION is {{ $share }} for {{ $own.workersPerGpu }} workers together: each takes some memory beside its part, so at most 0.95 leaves room.
+{{- end }}
+{{- if eq .root.Values.monitoring.scrape "annotations" }}
+{{ .path }}.workersPerGpu is {{ $own.workersPerGpu }}: an annotation names one port of a pod, and each worker has one; set monitoring.scrape to podMonitor or serviceMonitor.
+{{- end }}
+{{- end }}
 {{- $scaling := $own.autoscaling }}
 {{- if and $scaling.enabled (eq $scaling.by "hpa") (not $scaling.hpa.metrics) (or $count (not ($own.resources.requests | default dict).cpu)) }}
 {{ .path }}.autoscaling.by is hpa: CPU says nothing of a worker with GPUs, and nothing at all where resources.requests.cpu is not set; give hpa.metrics, or use keda.

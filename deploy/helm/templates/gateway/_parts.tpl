@@ -3,10 +3,14 @@
 {{- define "rerank.gatewayEnvironment" -}}
 {{- $values := .root.Values -}}
 {{- $worker := include "rerank.name" (dict "root" .root "part" "worker" "track" .track) -}}
+{{- $found := list -}}
+{{- range $port := include "rerank.workerOf" . | fromJson | include "rerank.workerPorts" | fromJsonArray -}}
+{{- $found = append $found (printf "dns://%s:%v" $worker $port.number) -}}
+{{- end }}
 - name: HOME
   value: /tmp
 - name: RERANK_WORKERS
-  value: {{ ternary (printf "dns://%s:8001" $worker) (join "," .own.workers) $values.worker.enabled | quote }}
+  value: {{ join "," (ternary $found .own.workers $values.worker.enabled) | quote }}
 {{- with .own.cascades }}
 - name: RERANK_CASCADES
   value: /etc/rerank/cascades/{{ join ",/etc/rerank/cascades/" . }}

@@ -16,7 +16,7 @@ spec:
   replicas: {{ .own.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
-  progressDeadlineSeconds: {{ add .own.startupSeconds 600 }}
+  progressDeadlineSeconds: {{ add (mul .own.startupSeconds .own.workersPerGpu) 600 }}
   strategy:
     {{- include "rerank.workerStrategy" .own | nindent 4 }}
   selector:
@@ -74,12 +74,14 @@ spec:
             {{- toYaml . | nindent 12 }}
           {{- end }}
           ports:
-            - {name: http, containerPort: 8001}
-          startupProbe: # what is served: answered once the model is loaded and its golden pairs came out right
-            httpGet: {path: /info, port: http}
+            {{- range $port := include "rerank.workerPorts" .own | fromJsonArray }}
+            - {name: {{ $port.name }}, containerPort: {{ $port.number }}}
+            {{- end }}
+          startupProbe: # what is served: answered once the model is loaded and its golden pairs came out right, by the last worker last
+            httpGet: {path: /info, port: {{ (include "rerank.workerPorts" .own | fromJsonArray | last).name }}}
             periodSeconds: 5
             timeoutSeconds: 5
-            failureThreshold: {{ div (add .own.startupSeconds 4) 5 }}
+            failureThreshold: {{ div (add (mul .own.startupSeconds .own.workersPerGpu) 4) 5 }}
           readinessProbe:
             httpGet: {path: /health/ready, port: http}
             periodSeconds: 2
@@ -128,6 +130,21 @@ spec:
         {{- end }}
 {{- end }}
 
+{{/* The ports of a pod's workers, as JSON: the first has the name that a single one has. (workersPerGpu). */}}
+{{- define "rerank.workerPorts" -}}
+{{- $ports := list -}}
+{{- range $number := until (int .workersPerGpu) -}}
+{{- $ports = append $ports (dict "name" (ternary "http" (printf "http-%d" (add1 $number)) (eq $number 0)) "number" (add 8001 $number)) -}}
+{{- end -}}
+{{- toJson $ports -}}
+{{- end }}
+
+{{/* The values of a track's workers, as JSON: (root, track). */}}
+{{- define "rerank.workerOf" -}}
+{{- $values := .root.Values -}}
+{{- ternary (mergeOverwrite (deepCopy $values.worker) $values.canary.worker) $values.worker (eq .track "canary") | toJson -}}
+{{- end }}
+
 {{/* A GPU more than there are pods is seldom free, and a new pod would wait for it for ever: there the old one goes first. */}}
 {{- define "rerank.workerStrategy" -}}
 {{- $oldFirst := gt (int .gpu.count) 0 -}}
@@ -139,6 +156,10 @@ spec:
 {{- define "rerank.workerEnvironment" -}}
 - name: HOME
   value: /scratch
+{{- if gt (int .workersPerGpu) 1 }}
+- name: RERANK_PROCESSES
+  value: {{ .workersPerGpu | quote }}
+{{- end }}
 {{- if eq (include "rerank.engine" .) "vllm" }}
 - name: VLLM_NO_USAGE_STATS
   value: "1"

@@ -287,6 +287,26 @@ def test_an_upgrade_leaves_the_autoscalers_number_alone(large: Helm) -> None:
     assert large.cluster.get(AUTOSCALER, SPACE, "rerank-gateway")["spec"]["minReplicas"] == 3
 
 
+def test_autoscaling_that_is_turned_on_later_takes_no_pod_away(large: Helm) -> None:
+    """Nor do the upgrades after that. Kubernetes' default would be one pod of each."""
+    fixed = "gateway.autoscaling.enabled=false,worker.autoscaling.enabled=false"
+    counts = "gateway.replicas=6,worker.replicas=5"
+    large("install", "rerank", CHART, *PROD, "--set", f"{fixed},{counts}", *WAIT)
+    before = names(pods(large, "gateway")) | names(pods(large, "worker"))
+    assert len(before) == 6 + 5
+
+    large("upgrade", "rerank", CHART, *PROD, *WAIT)
+    assert names(pods(large, "gateway")) | names(pods(large, "worker")) == before
+    large.cluster.patch(
+        DEPLOYMENT, SPACE, "rerank-worker", {"spec": {"replicas": 7}}, strategic=True
+    )
+    other = "worker.settings.RERANK_LOG_LEVEL=debug"
+    large("upgrade", "rerank", CHART, *PROD, "--set", other, *WAIT)
+    assert (replicas(large, "rerank-gateway"), replicas(large, "rerank-worker")) == (6, 7)
+    gone = names(large.cluster.store.gone(POD, SPACE))
+    assert not gone & {name for name in before if "gateway" in name}
+
+
 def test_a_roll_out_needs_no_spare_gpu_unless_it_is_told_that_there_is_one(tmp_path: Path) -> None:
     """Two workers, two GPUs: one more cannot be had, one less can."""
     nodes = (

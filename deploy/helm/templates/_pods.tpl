@@ -55,6 +55,32 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{- define "rerank.isScaled" -}}
+{{- if and (eq .track "stable") .own.autoscaling.enabled }}yes{{ end -}}
+{{- end }}
+
+{{/* The number of a Deployment's pods; empty where an autoscaler alone decides: (root, part, track, own).
+
+Where a release had a number, and now has an autoscaler, taking the number away would make it 1, Kubernetes' default, until the
+autoscaler notices. So the number that is there stays in the release, in this upgrade and the next ones. Where there was an autoscaler from
+the beginning, the release never had a number, and a rollback leaves it alone, too. */}}
+{{- define "rerank.replicas" -}}
+{{- if not (include "rerank.isScaled" .) -}}
+{{ .own.replicas }}
+{{- else -}}
+{{- $name := include "rerank.name" . -}}
+{{- $live := lookup "apps/v1" "Deployment" .root.Release.Namespace $name -}}
+{{- $scaler := lookup "autoscaling/v2" "HorizontalPodAutoscaler" .root.Release.Namespace $name -}}
+{{- if and (not $scaler) (.root.Capabilities.APIVersions.Has "keda.sh/v1alpha1") -}}
+{{- $scaler = lookup "keda.sh/v1alpha1" "ScaledObject" .root.Release.Namespace $name -}}
+{{- end -}}
+{{- $kept := and $live (eq "kept" (dig "metadata" "annotations" "gmr-rerank/replicas" "" $live)) -}}
+{{- if and $live (or $kept (not $scaler)) -}}
+{{ max (int $live.spec.replicas) (int .own.autoscaling.minReplicas) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* A value as the environment has it. Helm reads numbers as floats: 67108864 must not become 6.7108864e+07. */}}
 {{- define "rerank.plain" -}}
 {{- if not (kindIs "float64" .) }}{{ . }}{{ else if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}

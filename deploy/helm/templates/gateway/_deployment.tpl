@@ -8,9 +8,14 @@ metadata:
   name: {{ include "rerank.name" $part }}
   labels:
     {{- include "rerank.labels" $part | nindent 4 }}
+  {{- $replicas := include "rerank.replicas" $part }}
+  {{- if and $replicas (include "rerank.isScaled" $part) }}
+  annotations:
+    gmr-rerank/replicas: kept # the number of the cluster, when this release was made
+  {{- end }}
 spec:
-  {{- if or (eq .track "canary") (not .own.autoscaling.enabled) }}
-  replicas: {{ .own.replicas }}
+  {{- with $replicas }}
+  replicas: {{ . }}
   {{- end }}
   revisionHistoryLimit: 5
   strategy:

@@ -11,9 +11,14 @@ metadata:
   name: {{ $name }}
   labels:
     {{- include "rerank.labels" $part | nindent 4 }}
+  {{- $replicas := include "rerank.replicas" $part }}
+  {{- if and $replicas (include "rerank.isScaled" $part) }}
+  annotations:
+    gmr-rerank/replicas: kept # the number of the cluster, when this release was made
+  {{- end }}
 spec:
-  {{- if or (eq .track "canary") (not .own.autoscaling.enabled) }}
-  replicas: {{ .own.replicas }}
+  {{- with $replicas }}
+  replicas: {{ . }}
   {{- end }}
   revisionHistoryLimit: 5
   progressDeadlineSeconds: {{ add (mul .own.startupSeconds .own.workersPerGpu) 600 }}

@@ -25,7 +25,10 @@ from tests.deploy.features import FEATURES, IMAGE_VOLUME
 
 def test_a_pod_has_time_for_its_grace() -> None:
     given: Values = {
-        "gateway": {"preStopSeconds": 7, "settings": {"RERANK_GRACE_SECONDS": 30.5}},
+        "gateway": {
+            "preStopSeconds": 7,
+            "settings": {"RERANK_GRACE_SECONDS": 30.5, "RERANK_DEFAULT_TIMEOUT_MS": 18_500},
+        },
         "worker": {"terminationGracePeriodSeconds": 99},
     }
     made = dict(pods(objects(given)))

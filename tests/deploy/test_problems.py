@@ -47,11 +47,17 @@ CASES: dict[str, Values] = {
     "model.pvc.claimName says which claim": {"model": {"source": "pvc"}},
     "model.image.reference says which": {"model": {"source": "image"}},
     "Kubernetes v1.30.0 has no image volumes": {"model": {"source": "image"}},
-    "RERANK_DRAIN_SECONDS (45) leaves nothing": {
-        "gateway": {"settings": {"RERANK_DRAIN_SECONDS": 45}}
+    "RERANK_DRAIN_SECONDS (75) leaves nothing": {
+        "gateway": {"settings": {"RERANK_DRAIN_SECONDS": 75}}
     },
-    "worker.terminationGracePeriodSeconds is 46: preStopSeconds and RERANK_GRACE_SECONDS take 48": {
-        "worker": {"terminationGracePeriodSeconds": 46, "preStopSeconds": 3}
+    "gateway.settings: RERANK_GRACE_SECONDS (71) less RERANK_DRAIN_SECONDS (10) leaves 59000 ms": {
+        "gateway": {"settings": {"RERANK_GRACE_SECONDS": 71}}
+    },
+    "worker.settings: RERANK_GRACE_SECONDS (70) less RERANK_DRAIN_SECONDS (9) leaves 59000 ms": {
+        "worker": {"settings": {"RERANK_DRAIN_SECONDS": 9}}
+    },
+    "worker.terminationGracePeriodSeconds is 71: preStopSeconds and RERANK_GRACE_SECONDS take 73": {
+        "worker": {"terminationGracePeriodSeconds": 71, "preStopSeconds": 3}
     },
     "worker.pdb.minAvailable is 1 of 1": {"worker": {"pdb": {"minAvailable": 1}}},
     'gateway.pdb.maxUnavailable is "0"': {"gateway": {"pdb": {"maxUnavailable": 0}}},

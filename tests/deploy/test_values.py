@@ -131,6 +131,7 @@ def test_every_setting_of_the_classes_reaches_the_environment(
     assert list(schema) == [f"RERANK_{name.upper()}" for name in names]
     special = {
         "RERANK_CORS_ORIGINS": "https://app.example.com,http://localhost:3000",
+        "RERANK_DEFAULT_TIMEOUT_MS": 10_000,
         "RERANK_DRAIN_SECONDS": 1,
         "RERANK_GRACE_SECONDS": 20.5,
         "RERANK_IMAGE_URL_HOSTS": "img.example.com,.example.org",
@@ -147,7 +148,9 @@ def test_every_setting_of_the_classes_reaches_the_environment(
     }
     gpu = {"gpu": {"count": 1}} if part == "worker" else {}
     egress = {"gatewayEgress": [{}], "workerEgress": [{}]}
-    found = objects({part: {"settings": settings} | gpu, "networkPolicy": egress})
+    brief = {"gateway": {"settings": {"RERANK_DEFAULT_TIMEOUT_MS": 10_000}}}
+    given = {part: {"settings": settings} | gpu, "networkPolicy": egress}
+    found = objects(merged(brief, given))
     told = environment(container(found, f"rerank-{part}"))
     for name in schema:
         monkeypatch.setenv(name, told[name])

@@ -91,6 +91,13 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{- if ge $drain $grace }}
 {{ .path }}.settings: RERANK_DRAIN_SECONDS ({{ $drain }}) leaves nothing of RERANK_GRACE_SECONDS ({{ $grace }}) to finish what is in flight.
 {{- end }}
+{{- /* As the server has it: the last two seconds of the grace period close what is left. */}}
+{{- $closing := min 2000 (mulf $grace 200) | float64 }}
+{{- $left := subf (mulf $grace 1000) (mulf $drain 1000) $closing }}
+{{- $timeout := ternary $own.settings .root.Values.gateway.settings (contains "gateway" .path) | dig "RERANK_DEFAULT_TIMEOUT_MS" 60000 | float64 }}
+{{- if and (lt $drain $grace) (lt $left $timeout) }}
+{{ .path }}.settings: RERANK_GRACE_SECONDS ({{ $grace }}) less RERANK_DRAIN_SECONDS ({{ $drain }}) leaves {{ int $left }} ms to what is in flight, and a request may take RERANK_DEFAULT_TIMEOUT_MS, {{ int $timeout }}.
+{{- end }}
 {{- $needed := add $own.preStopSeconds (ceil $grace) }}
 {{- if and $own.terminationGracePeriodSeconds (lt (int $own.terminationGracePeriodSeconds) (int $needed)) }}
 {{ .path }}.terminationGracePeriodSeconds is {{ $own.terminationGracePeriodSeconds }}: preStopSeconds and RERANK_GRACE_SECONDS take {{ $needed }}, drain included; 0 computes it.

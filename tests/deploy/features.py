@@ -7,6 +7,7 @@ from tests.deploy.chart import CANARY, DIGEST, GPU, HUB, PROD, TRAINER, Values, 
 FILES: dict[str, tuple[Values, tuple[str, ...]]] = {
     "values.yaml": ({}, ()),
     "values-prod.yaml": (PROD, ("values-prod.yaml",)),
+    "values-spot.yaml": (PROD, ("values-prod.yaml", "values-spot.yaml")),
 }
 PEER = [{"podSelector": {"matchLabels": {"app": "shop"}}}]
 FEATURES: dict[str, Values] = {

@@ -20,7 +20,7 @@ from tests.deploy.chart import (
     one,
     pods,
 )
-from tests.deploy.features import FEATURES, IMAGE_VOLUME
+from tests.deploy.features import FEATURES, FILES, IMAGE_VOLUME
 
 
 def test_a_pod_has_time_for_its_grace() -> None:
@@ -34,6 +34,13 @@ def test_a_pod_has_time_for_its_grace() -> None:
     made = dict(pods(objects(given)))
     assert made["Deployment rerank-gateway"]["terminationGracePeriodSeconds"] == 7 + 31 + 5
     assert made["Deployment rerank-worker"]["terminationGracePeriodSeconds"] == 99
+
+
+def test_a_worker_on_a_spot_node_ends_in_time_and_a_gateway_has_the_usual() -> None:
+    given, files = FILES["values-spot.yaml"]
+    made = dict(pods(objects(given, *files)))
+    assert made["Deployment rerank-worker"]["terminationGracePeriodSeconds"] == 15
+    assert made["Deployment rerank-gateway"]["terminationGracePeriodSeconds"] == 85
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,9 @@ CASES: dict[str, Values] = {
             }
         },
     ),
+    "worker.gpu.count is 2 of nvidia.com/mig-3g.40gb: slices": merged(
+        GPU, {"worker": {"gpu": {"count": 2, "resource": "nvidia.com/mig-3g.40gb"}}}
+    ),
     "the torch engine uses one GPU": {"worker": {"gpu": {"count": 2}}},
     "worker.workersPerGpu is 2 and worker.gpu.count is 4": merged(
         GPU, {"worker": {"workersPerGpu": 2, "gpu": {"count": 4}}}

@@ -148,6 +148,9 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{- if gt (int $parallel) (max 1 $count | int) }}
 {{ .path }}.gpu.count is {{ $count }}: RERANK_ENGINE_TENSOR_PARALLEL_SIZE and RERANK_ENGINE_PIPELINE_PARALLEL_SIZE need {{ $parallel }}.
 {{- end }}
+{{- if and (gt $count 1) (contains "/mig-" $own.gpu.resource) }}
+{{ .path }}.gpu.count is {{ $count }} of {{ $own.gpu.resource }}: slices of a GPU do not reach each other, so a model runs on one; take a larger slice, or have more workers.
+{{- end }}
 {{- if and (eq $engine "torch") (gt $count 1) }}
 {{ .path }}.gpu.count is {{ $count }}: the torch engine uses one GPU; set RERANK_ENGINE to vllm, or have more workers.
 {{- end }}

@@ -22,12 +22,12 @@ from model_store.training.benchmark import (
     Measured,
     Rows,
     measure,
-    query_name,
     ranked_relevances,
 )
 from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.publish.adapters import load_base
 from model_store.training.publish.pairs import logits_of
+from model_store.training.rows_benchmark import query_name
 from tests.conftest import TINY
 from tests.model_store.training.colours import write_colours
 from tests.model_store.training.rows import draw, write_rows

@@ -9,14 +9,12 @@ checked before a dataset is given.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from model_store.evaluation.tasks.dataset import Dataset, TaskUnusable
+from model_store.evaluation.tasks.readers.digest import dataset_digest
 from model_store.evaluation.tasks.readers.images import FolderImages
 from model_store.evaluation.tasks.readers.item_rows import MAX_INSTRUCTION_CHARS
 from model_store.evaluation.tasks.readers.json_items import JsonItems
@@ -48,13 +46,13 @@ class FolderSource:
         instruction = _read_instruction(self.folder / _INSTRUCTION)
         candidates = self._candidates(queries, documents, judged)
 
-        identity = (documents.digest, queries.digest, judgements, instruction, candidates)
+        origin = (documents.digest, queries.digest, instruction)
         return Dataset(
             name=self.name,
             queries=judged,
             documents=documents,
             judgements=judgements,
-            digest=f"sha256:{hashlib.sha256(msgspec.msgpack.encode(identity)).hexdigest()}",
+            digest=dataset_digest(origin, judged.ids, judgements, candidates),
             instruction=instruction,
             candidates=candidates,
             instructions=queries.instructions or None,

@@ -6,7 +6,6 @@ modalities of its side alone, and its image is encoded in a form that the servic
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +33,7 @@ class MtebItems:
         self._name, self._kind, self._side = name, kind, side
         self._table = _prepare(table, side, f"{name}: its {kind} table")
         self._ids = self._read_ids()
-        digest = hashlib.sha256()
-        for item_id in self._ids:
-            digest.update(f"{len(item_id)} {item_id}".encode())
-        self.digest = digest.hexdigest()
+        self.digest = self._ids.digest
         """The digest of the ids: the contents are those of the revision."""
 
     @property

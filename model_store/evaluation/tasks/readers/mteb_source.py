@@ -7,14 +7,12 @@ gives a model, and the instruction is not among them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from model_store.evaluation.tasks.dataset import Dataset, TaskUnusable
+from model_store.evaluation.tasks.readers.digest import dataset_digest
 from model_store.evaluation.tasks.readers.judged_queries import JudgedQueries
 from model_store.evaluation.tasks.readers.judgements import MAX_JUDGEMENTS, Judgements
 from model_store.evaluation.tasks.readers.mteb_items import MtebItems
@@ -71,16 +69,16 @@ def read_task(task: Any, source: MtebSource) -> Dataset:
     elif ranked is not None:
         candidates = _candidates(ranked, judged, documents, source.name)
 
-    identity = (
-        *(source.name, source.revision, source.split, source.instruction, judgements, candidates),
-        *(queries.digest, documents.digest),
+    origin = (
+        *(source.name, source.revision, source.split, source.instruction),
+        *(queries.digest, documents.digest, source.excludes_the_query),
     )
     return Dataset(
         name=source.name,
         queries=judged,
         documents=documents,
         judgements=judgements,
-        digest=f"sha256:{hashlib.sha256(msgspec.msgpack.encode(identity)).hexdigest()}",
+        digest=dataset_digest(origin, judged.ids, judgements, candidates),
         instruction=source.instruction,
         candidates=candidates,
         excludes_the_query=source.excludes_the_query,
@@ -133,6 +131,8 @@ def _judgements(
     for query, grades in relevant.items():
         if not grades or query not in queries:
             continue
+        if any(int(grade) != grade for grade in grades.values()):
+            raise TaskUnusable(f"{name}: a grade of query {query[:80]!r} is no integer.")
         judgements[query] = {document: int(grade) for document, grade in grades.items()}
         count += len(grades)
         missing += sum(document not in documents for document in grades)
@@ -170,9 +170,9 @@ def _excluded(
     allowed: Mapping[str, Sequence[str]], queries: JudgedQueries, documents: MtebItems
 ) -> dict[str, frozenset[str]]:
     """The documents that a query excludes, from those that it allows."""
-    excluded = {}
+    every, excluded = frozenset(documents.ids), {}
     for query in queries.ids:
         of_query = allowed.get(query)
-        if of_query is not None and len(of_query) < len(documents):
-            excluded[query] = frozenset(documents.ids).difference(of_query)
+        if of_query is not None and len(of_query) < len(every):
+            excluded[query] = every.difference(of_query)
     return excluded

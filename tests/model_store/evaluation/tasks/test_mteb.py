@@ -153,6 +153,15 @@ def test_judgements_of_other_subsets_are_left_out_and_missing_documents_are_coun
         read("t2t", relevant_docs={"q-red": {"x": 1, "y": 1}})
 
 
+def test_the_digest_does_not_depend_on_the_order_of_judgements() -> None:
+    relevant = {f"q-{colour}": {f"d-{colour}": 1, "d-red": 2} for colour in COLOURS}
+    turned = {query: dict(reversed(grades.items())) for query, grades in reversed(relevant.items())}
+    digests = [read("t2t", relevant_docs=each).digest for each in (relevant, turned)]
+    assert digests[0] == digests[1]
+    relevant["q-red"]["d-red"] = 1
+    assert read("t2t", relevant_docs=relevant).digest != digests[0]
+
+
 def test_instructions_of_single_queries_are_theirs() -> None:
     queries = [{**row, "instruction": f"Find {row['id']}."} for row in side("t", "q")]
     dataset = read("t2t", queries=table(queries))
@@ -187,6 +196,7 @@ def test_tasks_in_the_form_of_mteb_1_are_read() -> None:
             "Made: document 'd1' is there twice.",
         ),
         ({"queries": [{"id": "", "text": "a"}]}, "Made: the id of query 1 does not have 1 to 512"),
+        ({"relevant_docs": {"q-red": {"d-red": 0.5}}}, "Made: a grade of query 'q-red' is no"),
         ({"relevant_docs": {}}, "Made: there are no judgements of its queries."),
     ],
 )

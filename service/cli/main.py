@@ -17,6 +17,7 @@ from model_store.commands import evaluate as checkpoints
 from model_store.commands import instructions, models, publish
 from model_store.commands import mine as negatives
 from model_store.commands import size as sizing
+from model_store.commands import tasks as benchmarks
 from model_store.commands import train as training
 from model_store.commands.console import Commands, misuse
 from service.cli.bench import bench
@@ -180,6 +181,7 @@ for part in (converters, negatives, training, ablations, publish, models, sizing
 app.command()(bench)
 evaluations.command(BENCHMARK)(evaluate_benchmark)
 checkpoints.register(evaluations)
+benchmarks.register(evaluations)
 app.add_typer(evaluations)
 
 

@@ -66,6 +66,7 @@ IMPOSSIBLE: dict[str, tuple[str, ...]] = {
     "ablate": ("--base", "nothing", "--output", "out"),
     "doctor": ("--url", "http://127.0.0.1:1"),
     "eval": ("gmr-tiny", "nowhere/results.json"),
+    "eval tasks": ("nothing",),
     "publish": ("nothing", "run", "out"),
     "models inspect": ("nothing",),
     "models list": ("--registry", "nope://x"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -72,15 +73,21 @@ def named_benchmark(name: str) -> Benchmark:
 
     Case does not matter. Raises `TaskUnusable` with a similar name.
     """
+    table, part, rows = named_rows(name)
+    opened = f"{table.name}:{part}" if part else table.name
+    return Benchmark(opened, tuple(_task(row) for row in rows))
+
+
+def named_rows(name: str) -> tuple[CatalogueTable, str, Sequence[CatalogueTask]]:
+    """The table of a name, the part of it that is named ("" for all), and the part's rows.
+
+    Raises `TaskUnusable`.
+    """
     table_name, _, part = name.partition(":")
     if table_name.lower() not in NAMES:
         raise TaskUnusable(f"There is no benchmark {name[:80]!r}: known are {', '.join(NAMES)}.")
     table = read_table(table_name.lower())
-    if not part:
-        return Benchmark(table.name, tuple(_task(row) for row in table.tasks))
-
-    chosen, rows = _part(table, part)
-    return Benchmark(f"{table.name}:{chosen}", tuple(_task(row) for row in rows))
+    return (table, *_part(table, part)) if part else (table, "", table.tasks)
 
 
 def instruction_of(row: CatalogueTask) -> str | None:

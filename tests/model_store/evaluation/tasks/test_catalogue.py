@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pytest
+from typer.testing import CliRunner
 
 from model_store.evaluation.tasks.aggregation import aggregate
 from model_store.evaluation.tasks.benchmark import Task
@@ -12,6 +14,7 @@ from model_store.evaluation.tasks.catalogue import NAMES, read_table
 from model_store.evaluation.tasks.instructions import TABLE_13
 from model_store.evaluation.tasks.opening import open_benchmark
 from model_store.evaluation.tasks.paper_systems import PaperSystem, paper_systems
+from service.cli.main import app
 
 CELLS = ("T-T", "I-I", "T-I", "T-VD", "I-T", "T-IT", "IT-T", "IT-I", "IT-IT")
 TABLE_4 = {
@@ -107,6 +110,27 @@ def test_a_name_opens_a_benchmark_or_a_part(
     sources = [source for task in benchmark.tasks for source in task.datasets]
     assert (benchmark.name, len(benchmark.tasks), len(sources)) == (opened, rows, datasets)
     assert len({source.name for source in sources}) == datasets
+
+
+def test_the_command_lists_names_that_open() -> None:
+    listed = json.loads(invoke("eval", "tasks", "--json"))
+    assert [row["name"] for row in listed] == list(NAMES)
+    for benchmark in listed:
+        rows = json.loads(invoke("eval", "tasks", benchmark["name"], "--json"))
+        assert len(rows) == benchmark["tasks"]
+        for row in rows:
+            assert row["instruction"]
+            (task,) = open_benchmark(row["name"]).tasks
+            assert len({source.name for source in task.datasets}) >= len(row["datasets"])
+    assert "mrb:T-I/VisualNews\tT-I\thit@5\t19995\t542246\tIdentify" in invoke(
+        "eval", "tasks", "mrb:T-I"
+    )
+
+
+def invoke(*arguments: str) -> str:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 def test_the_catalogue_is_that_of_the_installed_mteb() -> None:

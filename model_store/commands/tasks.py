@@ -13,6 +13,10 @@ import typer
 
 from model_store.commands.console import refusing
 
+_BENCHMARK: tuple[str, ...] = ("name", "title", "tasks", "source")
+_TASK: tuple[str, ...] = ("name", "cell", "metric", "queries", "documents", "instruction")
+"""Columns of the tables."""
+
 
 def register(app: typer.Typer) -> None:
     """Add `gmr eval tasks` to the commands."""
@@ -38,13 +42,13 @@ def tasks(
 
     if name is None:
         tables = [read_table(each) for each in NAMES]
+        columns = _BENCHMARK
         listed = [_benchmark(table) for table in tables]
-        columns = ("name", "title", "tasks", "source")
     else:
         with refusing(TaskUnusable):
             table, _, rows = named_rows(name)
+        columns = _TASK
         listed = [_row(table.name, row) for row in rows]
-        columns = ("name", "cell", "metric", "queries", "documents", "instruction")
 
     if as_json:
         typer.echo(json.dumps(listed, indent=2, ensure_ascii=False))

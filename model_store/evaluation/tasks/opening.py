@@ -33,10 +33,13 @@ def open_benchmark(name: str) -> Benchmark:
         return named_benchmark(name)
 
     path = Path(name)
-    if path.is_dir():
-        return _open_folder(path)
-    if path.is_file():
-        return _open_judgements(path)
+    try:
+        if path.is_dir():
+            return _open_folder(path)
+        if path.is_file():
+            return _open_judgements(path)
+    except OSError as error:
+        raise TaskUnusable(f"{name[:200]}: it cannot be read ({error.strerror}).") from None
     raise TaskUnusable(
         f"There is no benchmark and no folder {name[:200]!r}: known are {', '.join(NAMES)},"
         " mteb:TASK and folders in BEIR's layout."

@@ -39,8 +39,8 @@ class FolderSource:
     def load(self) -> Dataset:
         """Check and index the files; raises `TaskUnusable`."""
         images = FolderImages(self.folder)
-        documents = JsonItems(self.folder / CORPUS, images, may_be_empty=True)
-        queries = JsonItems(self.folder / QUERIES, images, may_be_empty=False, limit=MAX_QUERIES)
+        documents = JsonItems(self.folder / CORPUS, images, query=False)
+        queries = JsonItems(self.folder / QUERIES, images, query=True, limit=MAX_QUERIES)
         judgements = read_judgements(self.qrels, queries, documents)
         judged = JudgedQueries(queries, judgements)
         instruction = _read_instruction(self.folder / _INSTRUCTION)

@@ -35,11 +35,11 @@ class ItemRow:
     instruction: str | None
 
 
-def parse_item(line: bytes, location: str, *, may_be_empty: bool) -> ItemRow:
-    """The item of a line; `location` is `file:line`.
+def parse_item(line: bytes, location: str, *, query: bool) -> ItemRow:
+    """The query or document of a line; `location` is `file:line`.
 
-    A title comes before the text. With `may_be_empty`, an item without text and image has an empty
-    text: public corpora have such documents. Raises `TaskUnusable`.
+    A title comes before the text. A document without text and image has an empty text, since public
+    corpora have such ones. Instructions are of queries alone. Raises `TaskUnusable`.
     """
     try:
         row = _decoder.decode(line.removeprefix(BYTE_ORDER_MARK))
@@ -54,16 +54,21 @@ def parse_item(line: bytes, location: str, *, may_be_empty: bool) -> ItemRow:
     full = f"{title} {body}".strip() if title.strip() else body
     text = full if full.strip() else None
     if text is None and image is None:
-        if not may_be_empty:
+        if query:
             raise TaskUnusable(f"{location}: there is no text, and no image.")
         text = ""
 
-    instruction = _text_of(row, "instruction", location).strip() or None
-    if instruction is not None and len(instruction) > MAX_INSTRUCTION_CHARS:
+    instruction = _instruction_of(row, location) if query else None
+    return ItemRow(_id_of(row, location), text, image, instruction)
+
+
+def _instruction_of(row: dict[str, Any], location: str) -> str | None:
+    instruction = _text_of(row, "instruction", location).strip()
+    if len(instruction) > MAX_INSTRUCTION_CHARS:
         raise TaskUnusable(
             f"{location}: the instruction has more than {MAX_INSTRUCTION_CHARS} characters."
         )
-    return ItemRow(_id_of(row, location), text, image, instruction)
+    return instruction or None
 
 
 def _id_of(row: dict[str, Any], location: str) -> str:

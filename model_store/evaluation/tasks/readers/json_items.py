@@ -27,12 +27,12 @@ class JsonItems:
     """The items of a file, by id and in the file's order."""
 
     def __init__(
-        self, path: Path, images: FolderImages, *, may_be_empty: bool, limit: int = MAX_ITEMS
+        self, path: Path, images: FolderImages, *, query: bool, limit: int = MAX_ITEMS
     ) -> None:
         """Scan the file; raises `TaskUnusable` at the first line that is wrong."""
-        self.path, self._images, self._may_be_empty = path, images, may_be_empty
+        self.path, self._images, self._query = path, images, query
         self.instructions: dict[str, str] = {}
-        """Instructions of single items."""
+        """Instructions of single queries."""
         digest, builder = hashlib.sha256(), IdsBuilder()
 
         def visit(line: bytes, number: int) -> None:
@@ -76,7 +76,7 @@ class JsonItems:
         return Item(row.id, row.text, image)
 
     def _parse(self, line: bytes, number: int) -> ItemRow:
-        return parse_item(line, f"{self.path}:{number}", may_be_empty=self._may_be_empty)
+        return parse_item(line, f"{self.path}:{number}", query=self._query)
 
     def _build(self, builder: IdsBuilder) -> Ids:
         try:

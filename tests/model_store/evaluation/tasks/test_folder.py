@@ -274,7 +274,9 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
         load(folder)
 
 
-@pytest.mark.parametrize("name", ["nowhere", "beir:scifcat", "mteb:SciFcat", "mrb:T-Q"])
+@pytest.mark.parametrize(
+    "name", ["nowhere", "beir:scifcat", "mteb:SciFcat", "mrb:T-Q", "x" * 5_000]
+)
 def test_an_unknown_name_is_a_sentence(name: str) -> None:
     with pytest.raises(TaskUnusable) as refused:
         open_benchmark(name)

@@ -44,7 +44,7 @@ class FolderSource:
         judgements = read_judgements(self.qrels, queries, documents)
         judged = JudgedQueries(queries, judgements)
         instruction = _read_instruction(self.folder / _INSTRUCTION)
-        candidates = self._candidates(queries, documents, judged)
+        candidates = self._candidates(judged, documents)
 
         origin = (documents.digest, queries.digest, instruction)
         return Dataset(
@@ -59,12 +59,12 @@ class FolderSource:
         )
 
     def _candidates(
-        self, queries: JsonItems, documents: JsonItems, judged: JudgedQueries
+        self, judged: JudgedQueries, documents: JsonItems
     ) -> Mapping[str, Sequence[str]] | None:
         """The candidates of each judged query; None where the folder has none."""
         for name in _CANDIDATES:
             if (self.folder / name).exists():
-                found = read_run(self.folder / name, queries, documents)
+                found = read_run(self.folder / name, judged, documents)
                 return {query: found.get(query, []) for query in judged.ids}
         return None
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import stat
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from model_store.evaluation.tasks.dataset import TaskUnusable
 from model_store.families.images import MAX_FILE_BYTES
 
+MAX_PATH_CHARS = 1_024
 _SAMPLED_BYTES = 4_096
 
 
@@ -22,6 +23,14 @@ def is_encoded(content: bytes) -> bool:
     if content.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         return True
     return content[:4] == b"RIFF" and content[8:12] == b"WEBP"
+
+
+def is_inside(image: str) -> bool:
+    """True for a relative path that leads to no folder above, on any system."""
+    parts = PurePosixPath(image).parts
+    if image.startswith("/") or ".." in parts or not parts or ":" in parts[0]:
+        return False
+    return len(image) <= MAX_PATH_CHARS and not set("\\\0") & set(image)
 
 
 class FolderImages:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from model_store.evaluation.tasks.dataset import TaskUnusable
 from model_store.evaluation.tasks.readers.ids import MAX_ID_CHARS
+from model_store.evaluation.tasks.readers.images import is_inside
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-MAX_PATH_CHARS = 1_024
 MAX_INSTRUCTION_CHARS = 10_000
-_FIELDS = ("_id", "id", "title", "text", "image", "instruction", "metadata")
+_CONTENTS = ("title", "text", "image", "instruction")
+_FIELDS = frozenset(("_id", "id", "metadata", *_CONTENTS))
 _SHOWN = 40
 
 _decoder = msgspec.json.Decoder(dict[str, Any])
@@ -48,8 +49,11 @@ def parse_item(line: bytes, location: str, *, query: bool) -> ItemRow:
 
     _refuse_misspelt(row, location)
     image = _text_of(row, "image", location) or None
-    if image is not None:
-        _check_path(image, location)
+    if image is not None and not is_inside(image):
+        raise TaskUnusable(
+            f"{location}: image is a path inside the folder, relative and without '..', and not"
+            f" {image[:_SHOWN]!r}."
+        )
     title, body = _text_of(row, "title", location), _text_of(row, "text", location)
     full = f"{title} {body}".strip() if title.strip() else body
     text = full if full.strip() else None
@@ -93,21 +97,18 @@ def _text_of(row: dict[str, Any], name: str, location: str) -> str:
     return value
 
 
-def _check_path(image: str, location: str) -> None:
-    parts = PurePosixPath(image).parts
-    outside = image.startswith("/") or ".." in parts or not parts
-    if outside or len(image) > MAX_PATH_CHARS or set("\\\0") & set(image) or ":" in parts[0]:
-        raise TaskUnusable(
-            f"{location}: image is a path inside the folder, relative and without '..', and not"
-            f" {image[:_SHOWN]!r}."
-        )
-
-
 def _refuse_misspelt(row: dict[str, Any], location: str) -> None:
     """Fields that nothing reads are allowed, unless they resemble one that is read."""
-    for name in row.keys() - set(_FIELDS):
-        similar = difflib.get_close_matches(name.lower().rstrip("s"), _FIELDS, 1, 0.8)
+    for name in row.keys() - _FIELDS:
+        similar = _similar(name)
         if similar:
             raise TaskUnusable(
-                f"{location}: there is an unknown field {name[:_SHOWN]!r}: is it {similar[0]!r}?"
+                f"{location}: there is an unknown field {name[:_SHOWN]!r}: is it {similar!r}?"
             )
+
+
+@lru_cache(256)
+def _similar(name: str) -> str | None:
+    """The field of an item that a name resembles; None for other names."""
+    found = difflib.get_close_matches(name[:_SHOWN].lower().rstrip("s"), _CONTENTS, 1, 0.8)
+    return found[0] if found else None

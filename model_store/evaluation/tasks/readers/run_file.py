@@ -38,8 +38,9 @@ def read_run(
 ) -> dict[str, list[str]]:
     """Documents by query, best first, of a file that may be packed (`.gz`).
 
-    Raises `TaskUnusable` with file and line for unknown queries and documents, for a document or a
-    rank that a query has twice, and where ranks and scores are of different orders.
+    Other queries than `queries` are left out: runs have the queries that nobody judged, too. Raises
+    `TaskUnusable` with file and line for unknown documents, for a document or a rank that a query
+    has twice, and where ranks and scores are of different orders; and where no query is known.
     """
     rankings: dict[str, _Ranking] = {}
     known: dict[str, str] = {}  # one object for each document, however often it is ranked
@@ -49,7 +50,8 @@ def read_run(
             raise TaskUnusable(f"{location}: there are more than {MAX_LINES:,} lines.")
         ranking = rankings.get(query)
         if ranking is None:
-            check_known(query, queries, "query", location)
+            if query not in queries:
+                continue
             ranking = rankings[query] = _Ranking()
         if document not in known:
             check_known(document, documents, "document", location)
@@ -63,7 +65,7 @@ def read_run(
         ranking.lines.append(number)
 
     if not rankings:
-        raise TaskUnusable(f"{path}: there are no candidates.")
+        raise TaskUnusable(f"{path}: there are no candidates of any judged query.")
     return {query: _in_order(ranking, path) for query, ranking in rankings.items()}
 
 

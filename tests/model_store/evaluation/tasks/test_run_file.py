@@ -75,8 +75,8 @@ REFUSED = {
     "q1 Q0 a 1 0.8 r\nq1 Q0 b 2 0.9 r": (
         ":2: rank 2 has a larger score than rank 1 of the same query."
     ),
-    "q1 Q0 a 1 0.8 r\n\nq9 Q0 a 1 0.8 r": ":3: there is no query 'q9'.",
-    "q1 Q0 z 1 0.8 r": ":1: there is no document 'z'.",
+    "q1 Q0 a 1 0.8 r\n\nq1 Q0 z 2 0.8 r": ":3: there is no document 'z'.",
+    "q8 Q0 a 1 0.8 r\nq9 Q0 a 1 0.8 r": ": there are no candidates of any judged query.",
     "q1 Q0 a first 0.8 r": ":1: the rank 'first' is no integer of 32 bits.",
     "q1 Q0 a 1 nan r": ":1: the score 'nan' is no finite number.",
     "q1 a 1 0.8": (
@@ -84,7 +84,7 @@ REFUSED = {
         " run (TREC)."
     ),
     "q1 Q0 a 1 0.8 \udcff": ":1: this is not UTF-8.",
-    "\n": ": there are no candidates.",
+    "\n": ": there are no candidates of any judged query.",
 }
 
 
@@ -108,3 +108,9 @@ def test_equal_scores_keep_their_ranks(tmp_path: Path) -> None:
     path = tmp_path / "run.trec"
     path.write_text("q1 Q0 b 2 0.5 r\nq1 Q0 a 3 0.5 r\nq1 Q0 c 1 0.5 r\n", encoding="utf-8")
     assert read_run(path, KNOWN, KNOWN) == {"q1": ["c", "b", "a"]}
+
+
+def test_queries_that_nobody_judged_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "run.trec"
+    path.write_text("q7 Q0 z 1 0.9 r\nq1 Q0 a 1 0.9 r\nq7 Q0 z 1 0.9 r\n", encoding="utf-8")
+    assert read_run(path, KNOWN, KNOWN) == {"q1": ["a"]}

@@ -26,6 +26,8 @@ def mteb_benchmark(name: str) -> Benchmark:
             subset=subset,
             instruction=task_instruction(task),
             excludes_the_query=bool(task.ignore_identical_ids),
+            # With a task of retrieval they are all documents that a query allows, as BRIGHT has it.
+            candidates_exclude=not str(task.metadata.type).endswith("Reranking"),
         )
         for split, subset in product(task.eval_splits, task.hf_subsets)
     )

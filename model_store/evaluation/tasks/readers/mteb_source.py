@@ -18,6 +18,8 @@ from model_store.evaluation.tasks.readers.judgements import MAX_JUDGEMENTS, Judg
 from model_store.evaluation.tasks.readers.mteb_items import MtebItems
 from model_store.evaluation.tasks.readers.mteb_task import first_line, open_task
 
+MAX_EXCLUDED = 10_000_000
+"""Documents that are no candidates, of all queries together: about 1 GB of memory."""
 _MISSING = 0.5
 """The share of judged documents that mteb's own data may lack."""
 
@@ -65,7 +67,7 @@ def read_task(task: Any, source: MtebSource) -> Dataset:
     candidates = excluded = None
     ranked = parts.get("top_ranked")
     if ranked is not None and source.candidates_exclude:
-        excluded = _excluded(ranked, judged, documents)
+        excluded = _excluded(ranked, judged, documents, source.name)
     elif ranked is not None:
         candidates = _candidates(ranked, judged, documents, source.name)
 
@@ -167,12 +169,17 @@ def _candidates(
 
 
 def _excluded(
-    allowed: Mapping[str, Sequence[str]], queries: JudgedQueries, documents: MtebItems
+    allowed: Mapping[str, Sequence[str]], queries: JudgedQueries, documents: MtebItems, name: str
 ) -> dict[str, frozenset[str]]:
     """The documents that a query excludes, from those that it allows."""
     every, excluded = frozenset(documents.ids), {}
+    count = 0
     for query in queries.ids:
         of_query = allowed.get(query)
-        if of_query is not None and len(of_query) < len(every):
-            excluded[query] = every.difference(of_query)
+        if of_query is None or len(of_query) == len(every):
+            continue
+        excluded[query] = every.difference(of_query)
+        count += len(excluded[query])
+        if count > MAX_EXCLUDED:
+            raise TaskUnusable(f"{name}: queries exclude more than {MAX_EXCLUDED:,} documents.")
     return excluded

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from model_store.evaluation.tasks.dataset import Dataset, TaskUnusable
+from model_store.evaluation.tasks.opening import open_benchmark
 from model_store.evaluation.tasks.readers.mteb_source import MtebSource, read_task
 
 datasets = pytest.importorskip("datasets")
@@ -287,3 +288,25 @@ def test_another_revision_is_refused() -> None:
     changed = MtebSource(task="SciFact", revision="0" * 40)
     with pytest.raises(TaskUnusable, match="SciFact: the installed mteb has revision d56462d0e63a"):
         changed.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "excludes"),
+    [
+        ("BrightBiologyRetrieval", "ndcg@10", True),
+        ("Vidore3EnergyBM25sReranking.v2", "ndcg@10", False),
+        ("OKVQAIT2TRetrieval", "hit@10", True),
+    ],
+)
+def test_any_task_of_mteb_is_a_benchmark(name: str, metric: str, excludes: bool) -> None:
+    (task,) = open_benchmark(f"mteb:{name}").tasks
+    sources = [each for each in task.datasets if isinstance(each, MtebSource)]
+    assert (task.metric, len(sources)) == (metric, 6 if "Vidore3" in name else 1)
+    assert {source.candidates_exclude for source in sources} == {excludes}
+    assert len({source.name for source in sources}) == len(sources)
+    assert all(source.instruction for source in sources)
+
+
+def test_a_task_of_another_kind_is_refused() -> None:
+    with pytest.raises(TaskUnusable, match="is no task of retrieval or reranking"):
+        open_benchmark("mteb:Banking77Classification")

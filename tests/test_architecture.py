@@ -162,7 +162,7 @@ MAY_IMPORT_ONE_FAMILY = {
     "model_store/synthetic/pictures.py",
     "service/bench/generated.py",
     # GME, a retriever on Qwen2-VL
-    "model_store/training/negatives/gme.py",
+    "model_store/retrieval/gme.py",
 }
 
 

@@ -76,6 +76,7 @@ def ablate(
     """Run the paper's comparisons of losses on a small base, beside the paper's numbers."""
     expect_base(base)
     from model_store.checkpoint import resolve
+    from model_store.errors import DataError
     from model_store.evaluation.results import ResultsUnusable
     from model_store.manifest import CheckpointUnusable
     from model_store.recipes.ablations.forget import forgetful
@@ -83,7 +84,6 @@ def ablate(
     from model_store.recipes.ablations.report import publish
     from model_store.recipes.ablations.run import run
     from model_store.training.config import TrainingError
-    from model_store.training.data.rows import DataError
     from model_store.training.loop import Stopped
     from model_store.training.publish.pairs import PublishRefused
 

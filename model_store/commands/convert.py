@@ -132,12 +132,12 @@ def vidore(
 ) -> None:
     """Convert the layouts of ViDoRe and mteb: parquet or JSON lines with image bytes."""
     with refusing_data():
+        from model_store.errors import WrongUsage
         from model_store.training.data.converters.vidore import (
             convert_pages,
             convert_vidore,
             find_qrels,
         )
-        from model_store.training.data.rows import WrongUsage
 
         if find_qrels(source) is not None:
             done = convert_vidore(
@@ -185,8 +185,8 @@ def msmarco(
 ) -> None:
     """Convert the layouts of MS MARCO and BEIR: texts and judgements, or triples."""
     with refusing_data():
+        from model_store.errors import WrongUsage
         from model_store.training.data.converters.msmarco import convert_msmarco, convert_triples
-        from model_store.training.data.rows import WrongUsage
 
         if triples is not None and (collection, queries, qrels, min_grade) == (None, None, None, 1):
             _print_counts(

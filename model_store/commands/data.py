@@ -31,7 +31,7 @@ data = typer.Typer(name="data", no_args_is_help=True, help="Check, split and mix
 @contextmanager
 def refusing_data() -> Iterator[None]:
     """Exit with one sentence where data cannot be used, or options do not fit together."""
-    from model_store.training.data.rows import DataError, WrongUsage
+    from model_store.errors import DataError, WrongUsage
 
     with refusing(DataError, usage=(WrongUsage,)):
         yield

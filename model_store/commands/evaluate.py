@@ -58,9 +58,9 @@ def evaluate(
 ) -> None:
     """Measure a checkpoint, query by query: on generated queries, or on rows of your own."""
     from model_store.checkpoint import resolve
+    from model_store.errors import DataError
     from model_store.evaluation.results import ResultsUnusable, write_results
     from model_store.manifest import CheckpointUnusable
-    from model_store.training.data.rows import DataError
 
     if rows is not None and queries is not None:
         misuse("Give --queries for generated queries or --rows for those of a file, not both.")

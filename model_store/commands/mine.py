@@ -189,7 +189,7 @@ def _mine_on_cluster(run: Run, choice: Choice, actors: int, gpus: float) -> None
 
 
 def _parse_shard(text: str) -> tuple[int, int]:
-    from model_store.training.data.rows import WrongUsage
+    from model_store.errors import WrongUsage
 
     match = re.fullmatch(r"([0-9]{1,7})/([0-9]{1,7})", text)
     if match and int(match[1]) < int(match[2]) <= MAX_SHARDS:

@@ -40,8 +40,8 @@ def train(
     """Train a LoRA adapter; an interrupted run continues.
 
     Several processes: torchrun -m model_store.training CONFIG."""
+    from model_store.errors import DataError
     from model_store.training.config import TrainingError, load_config
-    from model_store.training.data.rows import DataError
 
     with refusing(TrainingError, DataError):
         settings = load_config(config, overrides or ())

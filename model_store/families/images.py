@@ -82,16 +82,20 @@ def picture_size(path: Path, *, cell: int, min_pixels: int, max_pixels: int) -> 
 
     Raises `PictureUnreadable`.
     """
-    with _open_file(path) as image:
+    with _opened(_content(path)) as image:
         width, height = image.size
         if image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8):
             width, height = height, width
         return smart_resize(width, height, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
 
 
-def load_picture(path: Path, *, cell: int, min_pixels: int, max_pixels: int) -> Image.Image:
-    """A file's first frame as `prepare` gives it; raises `PictureUnreadable`."""
-    with _open_file(path) as image:
+def load_picture(
+    source: Path | bytes, *, cell: int, min_pixels: int, max_pixels: int
+) -> Image.Image:
+    """The first frame of a file, or of the bytes of one, as `prepare` gives it; raises
+    `PictureUnreadable`."""
+    data = source if isinstance(source, bytes) else _content(source)
+    with _opened(data) as image:
         try:
             return prepare(image, cell=cell, min_pixels=min_pixels, max_pixels=max_pixels)
         except MemoryError:
@@ -101,12 +105,15 @@ def load_picture(path: Path, *, cell: int, min_pixels: int, max_pixels: int) -> 
             raise PictureUnreadable("it is damaged or cut off") from None
 
 
-def _open_file(path: Path) -> Image.Image:
+def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise PictureUnreadable(f"it cannot be read ({error.strerror})") from None
+
+
+def _opened(data: bytes) -> Image.Image:
     if len(data) > MAX_FILE_BYTES:
         raise PictureUnreadable(f"it is larger than {MAX_FILE_BYTES} bytes")
 

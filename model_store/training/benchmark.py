@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 
 from model_store.checkpoint import Checkpoint
+from model_store.errors import DataError
 from model_store.evaluation.metrics import hit_rate, ndcg, ranked
 from model_store.evaluation.results import MAX_QUERIES, Results
 from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.networks.score_row import score_row
 from model_store.training.batches import Batcher
 from model_store.training.data.row_index import Examples
-from model_store.training.data.rows import DataError, Example, Side
+from model_store.training.data.rows import Example, Side
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
 from model_store.training.reranker import PairReader, load_network

@@ -17,6 +17,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from model_store.errors import DataError
 from model_store.families.family import Family
 from model_store.families.images import PictureUnreadable, load_picture, picture_size
 from model_store.families.prompt import (
@@ -27,7 +28,7 @@ from model_store.families.prompt import (
     Prompt,
     TooLongPart,
 )
-from model_store.training.data.rows import DataError, Example, Side
+from model_store.training.data.rows import Example, Side
 
 Pixels = npt.NDArray[np.uint8]
 _CACHED_SIZES = 2**16

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from model_store.errors import DataError
+from model_store.output_files import output_file
 from model_store.training.config import TrainingError
-from model_store.training.data.row_files import output_file
-from model_store.training.data.rows import DataError
 
 METRICS = "metrics.jsonl"
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from model_store.errors import DataError
 from model_store.training.batches import Batcher, Unit
-from model_store.training.data.rows import DataError, Example
+from model_store.training.data.rows import Example
 from model_store.training.groups import Grouper
 
 Agree = Callable[[str | None], str | None]

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from model_store.adapters.folder import READ_OUT, ROWS, TEMPLATE
 from model_store.checkpoint import Checkpoint
+from model_store.errors import DataError
 from model_store.families.catalogue import trained_readout
 from model_store.files import sync
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.manifest import MANIFEST, digest_files
+from model_store.output_files import write_json
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data.row_files import write_json
-from model_store.training.data.rows import DataError
 from model_store.training.head import head_words, labels_of
 from model_store.training.journal import METRICS, read_metrics
 from model_store.training.lora import write_adapter

@@ -29,8 +29,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from model_store.errors import DataError
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data.rows import DataError
 from model_store.training.order import Share
 from model_store.training.reranker import Reranker
 

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.errors import DataError
 from model_store.evaluation.tasks.benchmark import Benchmark, Task
 from model_store.evaluation.tasks.dataset import Dataset, Item, TaskUnusable
 from model_store.evaluation.tasks.readers.ids import DuplicateId, Ids, IdsBuilder
 from model_store.training.data.identity import image_digest
 from model_store.training.data.row_index import Examples
-from model_store.training.data.rows import DataError, Example, Side
+from model_store.training.data.rows import Example, Side
 from model_store.training.data.validation import check
 
 METRIC = "ndcg@10"

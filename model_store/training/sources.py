@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store.checkpoint import Checkpoint, resolve
+from model_store.errors import DataError
 from model_store.families.catalogue import trained_readout
 from model_store.files import sha256
 from model_store.folders.plain import refuse_quantised
@@ -20,7 +21,7 @@ from model_store.manifest import CheckpointUnusable
 from model_store.training.batches import Batcher
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.data.row_index import Examples
-from model_store.training.data.rows import DataError, Example
+from model_store.training.data.rows import Example
 from model_store.training.data.splits import same_rows
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper

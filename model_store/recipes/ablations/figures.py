@@ -15,13 +15,13 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from model_store.output_files import output_file
 from model_store.recipes.ablations.comparisons import CL, LOSSES, NEGATIVES, SFT
 from model_store.recipes.ablations.intervals import Interval, interval
 from model_store.recipes.ablations.results import Summary
 from model_store.recipes.ablations.tables import COURSES, DIFFERENCES, difference, shown
 from model_store.recipes.ablations.tables import NEGATIVES as NEGATIVES_IMAGE
 from model_store.recipes.ablations.variants import Variant
-from model_store.training.data.row_files import output_file
 
 _COLOURS = {"sft": "#1f6f54", "cl": "#c8663b"}
 _PAPER = "#444444"

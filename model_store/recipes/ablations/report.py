@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model_store.output_files import output_file
 from model_store.recipes.ablations.figures import draw
 from model_store.recipes.ablations.results import Summary, read, write
 from model_store.recipes.ablations.tables import IMAGES, document
-from model_store.training.data.row_files import output_file
 
 PAGE, SUMMARY = "ablations.md", "ablations.json"
 

@@ -15,8 +15,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_store.evaluation.results import Results
+from model_store.output_files import output_file
 from model_store.training.config import TrainingError
-from model_store.training.data.row_files import output_file
 from model_store.training.outcome import refuse_other_run
 
 MAX_BYTES = 2**24

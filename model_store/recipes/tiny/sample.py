@@ -13,11 +13,12 @@ from random import Random
 
 from PIL import Image
 
+from model_store.output_files import output_file
 from model_store.synthetic import cells, examples, facts
 from model_store.training.data import rows as data
 from model_store.training.data.corpus import Document, document_line
 from model_store.training.data.identity import content_key, image_digest
-from model_store.training.data.row_files import example_line, output_file
+from model_store.training.data.row_files import example_line
 
 ROWS = (*cells.CELLS, *cells.CELLS, "T-T", "I-I", "T-I", "T-VD", "I-T", "IT-I")
 """The cell of each row: each of the nine twice, and six of them once more."""

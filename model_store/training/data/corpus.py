@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from model_store.errors import DataError
+from model_store.output_files import json_line
+from model_store.parts import file_identity
 from model_store.training.data.decoding import decode
 from model_store.training.data.image_files import relative_name
-from model_store.training.data.row_files import json_line
 from model_store.training.data.row_index import KeyedLines
-from model_store.training.data.rows import MAX_ID_CHARS, DataError, Side, side_of
+from model_store.training.data.rows import MAX_ID_CHARS, Side, side_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,17 @@ class Corpus(Sequence[Document]):
     def __getitem__(self, index: int) -> Document:  # type: ignore[override]  # never a slice
         number, row = self._lines.lines.numbered(index)
         return parse_document(row, self.path, number)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The file, its size and a digest of its ends, as JSON."""
+        return file_identity(self.path)
+
+    def contents(self, numbers: range) -> tuple[list[Side], list[str]]:
+        """Some documents, and their locations."""
+        documents = [self[number] for number in numbers]
+        sides = [document.side for document in documents]
+        return sides, [document.location for document in documents]
 
     def find(self, identity: str) -> Document | None:
         """The first document of this id; None where there is none."""

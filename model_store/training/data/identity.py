@@ -12,8 +12,9 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
+from model_store.errors import DataError
 from model_store.files import sha256
-from model_store.training.data.rows import DataError, Side
+from model_store.training.data.rows import Side
 
 _CACHED_DIGESTS = 2**16
 

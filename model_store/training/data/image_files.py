@@ -11,9 +11,9 @@ import shutil
 from pathlib import Path
 from typing import Literal
 
+from model_store.errors import DataError
 from model_store.files import atomic_path
 from model_store.training.data.identity import image_digest
-from model_store.training.data.rows import DataError
 
 ImageMode = Literal["reference", "copy", "link"]
 """The treatment of an image outside the folder of the rows that name it: it is refused (reference),

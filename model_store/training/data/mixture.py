@@ -16,11 +16,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from random import Random
 
+from model_store.errors import DataError, WrongUsage
+from model_store.output_files import check_outputs
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.instructions import MODALITIES, TRAINING
-from model_store.training.data.row_files import check_outputs, write_examples
+from model_store.training.data.row_files import write_examples
 from model_store.training.data.row_index import Examples
-from model_store.training.data.rows import MAX_ID_CHARS, DataError, Example, WrongUsage, modality_of
+from model_store.training.data.rows import MAX_ID_CHARS, Example, modality_of
 
 TaskDataset = tuple[str, str]
 """A task and a data set, such as `("T-IT", "WebQA")`."""

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from model_store.errors import DataError
 from model_store.lines import Lines
-from model_store.training.data.rows import DataError, Example, parse_row
+from model_store.training.data.rows import Example, parse_row
 
 
 class Examples(Sequence[Example]):

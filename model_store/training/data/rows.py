@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from model_store import lines
+from model_store.errors import DataError
 from model_store.training.data.decoding import decode
 
 MAX_TEXT_CHARS = 100_000
@@ -26,15 +27,6 @@ MAX_SIDES = 1_000
 """Positives of a row, and negatives of a row."""
 
 NegativeKind = Literal["hard", "random"]
-
-
-class DataError(Exception):
-    """Training data that cannot be used; its text is one sentence, which begins with file and
-    line."""
-
-
-class WrongUsage(DataError):
-    """Options of a command that do not fit together; its text is one sentence that names them."""
 
 
 @dataclass(frozen=True, slots=True)

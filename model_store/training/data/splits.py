@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from model_store.errors import DataError
+from model_store.output_files import check_outputs, output_file
 from model_store.training.data.identity import content_key, normalize_text
 from model_store.training.data.image_files import ImageMode
-from model_store.training.data.row_files import check_outputs, example_line, output_file
-from model_store.training.data.rows import DataError, Example, Side, read_examples
+from model_store.training.data.row_files import example_line
+from model_store.training.data.rows import Example, Side, read_examples
 
 _SHOWN = 20
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from model_store.errors import DataError
 from model_store.families.images import FORMATS, MAX_ASPECT, MAX_FILE_BYTES, MAX_PIXELS
 from model_store.training.data.identity import content_key
-from model_store.training.data.rows import DataError, Example, Side, parse_row, read_lines
+from model_store.training.data.rows import Example, Side, parse_row, read_lines
 
 SHOWN = 20
 MIN_SIDE = 2

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
+from model_store.errors import WrongUsage
+from model_store.retrieval.found import Found
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.identity import content_key
-from model_store.training.data.rows import Example, Negative, WrongUsage
-from model_store.training.negatives.retrievers import Found
+from model_store.training.data.rows import Example, Negative
 
 _DRAWS_A_RANDOM = 4
 _MORE_DRAWS = 64

@@ -14,11 +14,11 @@ from typing import Any
 import ray
 import ray.data
 
+from model_store.retrieval.vectors import embed_corpus, parts_of
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.row_index import Examples
 from model_store.training.negatives.mining import Miner, Run
 from model_store.training.negatives.opening import Choice, open_embedder, open_retriever
-from model_store.training.negatives.vectors import embed_corpus, parts_of
 
 
 class _Embedding:

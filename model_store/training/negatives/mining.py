@@ -18,14 +18,17 @@ from math import floor
 from pathlib import Path
 from typing import Any
 
+from model_store.errors import DataError
+from model_store.output_files import check_outputs, write_json
+from model_store.parts import Note, Parts, file_identity
+from model_store.retrieval.found import Found
 from model_store.training.data.corpus import Corpus, parse_document
 from model_store.training.data.image_files import ImageMode, check_nameable
-from model_store.training.data.resumable import Note, Parts, file_identity
-from model_store.training.data.row_files import check_outputs, example_line, write_json
+from model_store.training.data.row_files import example_line
 from model_store.training.data.row_index import Examples
-from model_store.training.data.rows import DataError, Example, Side, read_examples, read_lines
+from model_store.training.data.rows import Example, Side, read_examples, read_lines
 from model_store.training.negatives.choosing import Chosen, Rules, ceiling, choose
-from model_store.training.negatives.retrievers import Found, Retriever, query_of
+from model_store.training.negatives.retrievers import Retriever, query_of
 
 EXAMPLES_A_PART = 256
 _COUNTS = (

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.errors import WrongUsage
+from model_store.retrieval.embedder import Embedder
 from model_store.training.data.corpus import Corpus
-from model_store.training.data.rows import WrongUsage
-from model_store.training.negatives.retrievers import Embedder, NoRetriever, Retriever
+from model_store.training.negatives.retrievers import NoRetriever, Retriever
 
 NAMES = ("bm25", "dense", "gme", "gme-vllm", "none")
 WITHOUT_MODEL = ("bm25", "none")
@@ -58,7 +59,7 @@ def open_embedder(choice: Choice) -> Embedder:
     assert choice.model is not None
     match choice.name:
         case "dense":
-            from model_store.training.negatives.dense import Dense
+            from model_store.retrieval.dense import Dense
 
             return Dense(
                 choice.model,
@@ -67,11 +68,11 @@ def open_embedder(choice: Choice) -> Embedder:
                 query_form=choice.query_form,
             )
         case "gme":
-            from model_store.training.negatives.gme import Gme
+            from model_store.retrieval.gme import Gme
 
             return Gme(choice.model, revision=choice.revision, device=choice.device)
         case _:
-            from model_store.training.negatives.gme_vllm import VllmGme
+            from model_store.retrieval.gme_vllm import VllmGme
 
             return VllmGme(choice.model, revision=choice.revision)
 
@@ -93,7 +94,8 @@ def open_retriever(
 
         return Bm25(corpus)
 
-    from model_store.training.negatives.vectors import VectorSearch, embed_corpus
+    from model_store.retrieval.vectors import embed_corpus
+    from model_store.training.negatives.vector_search import VectorSearch
 
     embedder = open_embedder(choice)
     embed_corpus(corpus, embedder, folder, progress=progress)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from model_store.training.data.rows import DataError
+from model_store.errors import DataError
 
 _HERE = Path(__file__).parent / "files"
 

@@ -15,7 +15,7 @@ import ray
 import ray.data
 from ray.exceptions import RayTaskError, UserCodeException
 
-from model_store.training.data.rows import DataError
+from model_store.errors import DataError
 from service.cli.bulk.job import Shard, done_parts
 from service.cli.bulk.progress import rows_progress
 from service.cli.bulk.run import OpenRun, Plan, open_run

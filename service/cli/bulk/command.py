@@ -111,7 +111,7 @@ def bulk(
     The exit code is 1 if any row or candidate has no score: their errors are in the output, which
     is complete.
     """
-    from model_store.training.data.rows import DataError, WrongUsage
+    from model_store.errors import DataError, WrongUsage
     from service.cli.bulk.requests import RowShape
     from service.cli.bulk.run import Plan
     from service.cli.client.calls import CannotCall

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_store.training.data.resumable import RUN, Parts
-from model_store.training.data.row_files import json_line
-from model_store.training.data.rows import DataError
+from model_store.errors import DataError
+from model_store.output_files import json_line
+from model_store.parts import RUN, Parts
 from service.cli.bulk.requests import RowShape, Scores
 from service.cli.bulk.sources import Row, Source
 

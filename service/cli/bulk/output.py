@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from model_store.errors import DataError, WrongUsage
 from model_store.files import atomic_path
-from model_store.training.data.row_files import output_file
-from model_store.training.data.rows import DataError, WrongUsage
+from model_store.output_files import output_file
 from service.cli.bulk.job import Job
 from service.cli.bulk.requests import RESULT_FIELDS, RowShape
 from service.cli.bulk.sources import JSON_SUFFIXES, PARQUET_SUFFIX, Row

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store.training.data.rows import DataError, WrongUsage
+from model_store.errors import DataError, WrongUsage
 from service.cli.bulk.job import Job, Shard, folder_of, identity_of, kept_identity
 from service.cli.bulk.output import check_target, write_output
 from service.cli.bulk.progress import rows_progress

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from model_store.errors import DataError, WrongUsage
 from model_store.files import sha256
-from model_store.training.data.rows import DataError, WrongUsage
 
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 PARQUET_SUFFIX = ".parquet"

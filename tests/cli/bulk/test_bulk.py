@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from model_store.training.data.rows import DataError
+from model_store.errors import DataError
 from service.cli.bulk.job import Job, folder_of
 from service.cli.bulk.output import write_output
 from service.cli.bulk.requests import RowShape, Scores

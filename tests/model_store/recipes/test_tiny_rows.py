@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from model_store.errors import DataError
 from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.recipes.tiny.rows import NEGATIVES, write_rows
 from model_store.synthetic import cells
 from model_store.synthetic.texts import passages
-from model_store.training.data.rows import DataError, Example, Side, read_examples
+from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import check
 
 pytestmark = pytest.mark.slow

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_store.checkpoint import resolve
+from model_store.errors import DataError
 from model_store.families.prompt import Image, Prompt, Segment
 from model_store.training.batches import Batcher
-from model_store.training.data.rows import DataError, Example, Negative, Side, read_examples
+from model_store.training.data.rows import Example, Negative, Side, read_examples
 from model_store.training.groups import Draw, Group, Grouper
 from model_store.training.order import Order, Share
 from tests.conftest import TINY

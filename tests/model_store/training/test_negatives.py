@@ -19,16 +19,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_store.errors import DataError
+from model_store.retrieval.embedder import Query
+from model_store.retrieval.found import Found
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.identity import content_key
 from model_store.training.data.image_files import ImageMode
-from model_store.training.data.rows import DataError, Example, Side, read_examples
+from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import check
 from model_store.training.negatives.bm25 import Bm25
 from model_store.training.negatives.choosing import Rules, ceiling, choose
 from model_store.training.negatives.mining import Miner, Run, check_before
 from model_store.training.negatives.opening import Choice, open_retriever
-from model_store.training.negatives.retrievers import Found, Query
 from tests.model_store.training.rows import draw, write_rows
 
 WORDS = [

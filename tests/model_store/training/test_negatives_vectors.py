@@ -20,16 +20,19 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from model_store.errors import DataError
+from model_store.retrieval import gme
+from model_store.retrieval.dense import Dense
+from model_store.retrieval.embedder import Query
+from model_store.retrieval.found import Vectors
+from model_store.retrieval.gme import Gme, Reader
+from model_store.retrieval.vectors import embed_corpus
 from model_store.training.data.corpus import Corpus
-from model_store.training.data.rows import DataError, Side, read_examples
-from model_store.training.negatives import gme
+from model_store.training.data.rows import Side, read_examples
 from model_store.training.negatives.choosing import Rules
-from model_store.training.negatives.dense import Dense
-from model_store.training.negatives.gme import Gme, Reader
 from model_store.training.negatives.mining import Miner, Run
 from model_store.training.negatives.opening import Choice, open_retriever
-from model_store.training.negatives.retrievers import Query, Vectors
-from model_store.training.negatives.vectors import VectorSearch, embed_corpus
+from model_store.training.negatives.vector_search import VectorSearch
 from tests.conftest import TINY
 from tests.model_store.training.rows import draw, write_rows
 
@@ -350,7 +353,7 @@ def test_pictures_are_mined_and_no_copy_of_a_positive_is_taken(
 BY_VLLM = """
 import json, os, pickle, sys
 from pathlib import Path
-from model_store.training.negatives.gme_vllm import VllmGme
+from model_store.retrieval.gme_vllm import VllmGme
 if __name__ == "__main__":
     sides = pickle.loads(bytes.fromhex(sys.argv[2]))
     embedder = VllmGme(sys.argv[1], max_pixels=50_176)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from model_store.checkpoint import Checkpoint, resolve
 from model_store.commands import publish as publish_command
+from model_store.errors import DataError
 from model_store.golden import read_golden
 from model_store.training.batches import Batcher
 from model_store.training.config import TrainConfig
-from model_store.training.data.rows import DataError
 from model_store.training.journal import read_metrics
 from model_store.training.publish.parity import TOLERANCE
 from model_store.training.sources import open_sources

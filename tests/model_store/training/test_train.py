@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 from model_store.adapters.folder import read_adapter
 from model_store.checkpoint import resolve
 from model_store.commands.train import register
+from model_store.errors import DataError
 from model_store.families.tokens import LiteralTokenizer
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data.rows import DataError
 from model_store.training.journal import read_metrics
 from model_store.training.loop import NotFinite, Stopped
 from model_store.training.processes import Processes

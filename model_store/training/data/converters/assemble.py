@@ -15,19 +15,14 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from model_store.errors import DataError
+from model_store.output_files import output_file, write_json
+from model_store.parts import Note, Parts
 from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.identity import content_key
-from model_store.training.data.resumable import Note, Parts
-from model_store.training.data.row_files import example_line, output_file, write_json
-from model_store.training.data.rows import (
-    MAX_SIDES,
-    DataError,
-    Example,
-    Negative,
-    Side,
-    check_names,
-)
+from model_store.training.data.row_files import example_line
+from model_store.training.data.rows import MAX_SIDES, Example, Negative, Side, check_names
 
 ROWS_A_PART = 5_000
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from model_store.output_files import check_outputs
+from model_store.parts import file_identity
 from model_store.training.data.converters.assemble import (
     ShowProgress,
     convert,
@@ -25,8 +27,6 @@ from model_store.training.data.converters.records import (
     find_files,
     read_records,
 )
-from model_store.training.data.resumable import file_identity
-from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_SIDES, Example, Side
 
 

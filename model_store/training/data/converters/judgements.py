@@ -5,7 +5,7 @@ Does not depend on files. Invariant: their number in memory is bounded.
 
 from __future__ import annotations
 
-from model_store.training.data.rows import DataError
+from model_store.errors import DataError
 
 MAX_JUDGEMENTS = 20_000_000
 """About 4 GB of memory. MS MARCO's training set has half a million."""

@@ -16,6 +16,9 @@ from typing import Any
 
 import msgspec
 
+from model_store.errors import DataError, WrongUsage
+from model_store.output_files import check_outputs
+from model_store.parts import file_identity
 from model_store.training.data.converters.assemble import (
     CorpusDocuments,
     Relation,
@@ -38,9 +41,7 @@ from model_store.training.data.converters.tables import read_table
 from model_store.training.data.corpus import Document, document_line
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.instructions import MODALITIES
-from model_store.training.data.resumable import file_identity
-from model_store.training.data.row_files import check_outputs
-from model_store.training.data.rows import DataError, Side, WrongUsage, modality_of
+from model_store.training.data.rows import Side, modality_of
 
 TASK_IDS = {"T-I": 0, "T-T": 1, "T-IT": 2, "I-T": 3, "I-I": 4, "IT-T": 6, "IT-I": 7, "IT-IT": 8}
 """The `task_id` of each task in M-BEIR, which has no task 5."""

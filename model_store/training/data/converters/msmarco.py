@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from model_store.output_files import check_outputs
+from model_store.parts import file_identity
 from model_store.training.data.converters.assemble import (
     CorpusDocuments,
     Relation,
@@ -27,8 +29,6 @@ from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skip
 from model_store.training.data.converters.records import Record, is_records, read_records, read_row
 from model_store.training.data.converters.tables import read_qrels, split_cells
 from model_store.training.data.corpus import Document, document_line
-from model_store.training.data.resumable import file_identity
-from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_ID_CHARS, Example, Negative, Side, read_lines
 
 _IDS = ("_id", "id")

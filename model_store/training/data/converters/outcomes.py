@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from model_store.training.data.resumable import Note
-from model_store.training.data.rows import MAX_TEXT_CHARS, DataError
+from model_store.errors import DataError
+from model_store.parts import Note
+from model_store.training.data.rows import MAX_TEXT_CHARS
 
 _SHOWN = 20
 """Bad rows whose sentences are kept; further ones are counted only."""

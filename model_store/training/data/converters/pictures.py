@@ -16,11 +16,12 @@ from typing import Any
 
 from PIL import Image
 
+from model_store.errors import DataError
 from model_store.families.images import FORMATS, MAX_FILE_BYTES
+from model_store.output_files import output_file
 from model_store.training.data.converters.outcomes import BadRow
 from model_store.training.data.image_files import IMAGES, ImageMode, copy_or_link
-from model_store.training.data.row_files import output_file
-from model_store.training.data.rows import MAX_PATH_CHARS, DataError, relative_path
+from model_store.training.data.rows import MAX_PATH_CHARS, relative_path
 from model_store.training.data.validation import image_problem
 
 _SUFFIXES = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}

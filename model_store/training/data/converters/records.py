@@ -14,9 +14,10 @@ import msgspec
 import pyarrow
 import pyarrow.parquet
 
+from model_store.errors import DataError
 from model_store.training.data.converters.outcomes import BadRow
 from model_store.training.data.decoding import Fields, decode, explain
-from model_store.training.data.rows import DataError, read_lines
+from model_store.training.data.rows import read_lines
 
 _BATCH_ROWS = 16
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from model_store.output_files import check_outputs
+from model_store.parts import file_identity
 from model_store.training.data.converters.assemble import (
     ShowProgress,
     convert,
@@ -29,8 +31,6 @@ from model_store.training.data.converters.records import (
     read_records,
 )
 from model_store.training.data.image_files import ImageMode
-from model_store.training.data.resumable import file_identity
-from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import MAX_SIDES, Example, Side
 
 TAG = "<image>"

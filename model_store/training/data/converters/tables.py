@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
+from model_store.errors import DataError
 from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.outcomes import BadRow, Outcomes
-from model_store.training.data.rows import DataError, read_lines
+from model_store.training.data.rows import read_lines
 
 _HEADER = ("query-id", "corpus-id", "score")
 """The first line of BEIR's judgements, which names the columns."""

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from model_store.output_files import check_outputs
+from model_store.parts import file_identity
 from model_store.training.data.converters.assemble import (
     CorpusDocuments,
     Relation,
@@ -37,8 +39,6 @@ from model_store.training.data.converters.pictures import image_bytes, keep_imag
 from model_store.training.data.converters.records import Record, find_files, read_records, read_row
 from model_store.training.data.converters.tables import parse_grade
 from model_store.training.data.corpus import Document, document_line
-from model_store.training.data.resumable import file_identity
-from model_store.training.data.row_files import check_outputs
 from model_store.training.data.rows import Side
 
 _EMPTY = Side(None, None)

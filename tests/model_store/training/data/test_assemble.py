@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from model_store.errors import DataError
 from model_store.training.data.converters.assemble import convert
 from model_store.training.data.converters.outcomes import BadRow, Outcomes, Skipped
-from model_store.training.data.rows import DataError
 
 DESCRIBED = {"layout": "numbers"}
 

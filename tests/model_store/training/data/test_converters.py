@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model_store.errors import DataError
 from model_store.training.data.converters.judgements import Judgements
 from model_store.training.data.converters.mbeir import convert_mbeir
 from model_store.training.data.converters.msmarco import convert_msmarco, convert_triples
 from model_store.training.data.converters.vidore import convert_pages, convert_vidore
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.image_files import ImageMode
-from model_store.training.data.rows import DataError, Example, Side, read_examples
+from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import check
 from tests.model_store.training.rows import draw, write_rows
 

@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model_store.commands import convert as data_commands
+from model_store.errors import DataError
 from model_store.training.data.converters.flagembedding import convert_flagembedding
 from model_store.training.data.converters.mbeir import TASK_IDS, convert_mbeir
 from model_store.training.data.converters.msmarco import convert_msmarco
@@ -25,7 +26,7 @@ from model_store.training.data.converters.tables import read_qrels
 from model_store.training.data.converters.vidore import convert_pages, convert_vidore
 from model_store.training.data.corpus import Corpus
 from model_store.training.data.instructions import MODALITIES
-from model_store.training.data.rows import DataError, Side, modality_of, read_examples
+from model_store.training.data.rows import Side, modality_of, read_examples
 from model_store.training.data.validation import check
 from tests.model_store.training.rows import draw, write_rows, written
 

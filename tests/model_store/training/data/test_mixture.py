@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model_store.errors import DataError, WrongUsage
 from model_store.evaluation.tasks.instructions import EVALUATION
 from model_store.training.data.identity import content_key
 from model_store.training.data.instructions import MODALITIES, TRAINING
@@ -22,7 +23,7 @@ from model_store.training.data.mixture import (
     parse_source,
     parse_sources,
 )
-from model_store.training.data.rows import DataError, WrongUsage, read_examples
+from model_store.training.data.rows import read_examples
 from tests.model_store.training.rows import draw, write_rows, written
 
 # Table 14 of the paper: how many data sets the benchmark has of each task.

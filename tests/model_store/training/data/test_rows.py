@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_store.errors import DataError
 from model_store.lines import MAX_LINE_BYTES
 from model_store.training.data.identity import content_key, normalize_text
 from model_store.training.data.row_files import write_examples
@@ -25,7 +26,6 @@ from model_store.training.data.row_index import Examples, KeyedLines
 from model_store.training.data.rows import (
     MAX_SIDES,
     MAX_TEXT_CHARS,
-    DataError,
     Example,
     Negative,
     Side,
@@ -434,8 +434,8 @@ def test_where_the_disk_takes_no_more_the_old_file_stays(tmp_path: Path) -> None
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from model_store.training.data.rows import DataError\n"
-        "from model_store.training.data.row_files import output_file\n"
+        "from model_store.errors import DataError\n"
+        "from model_store.output_files import output_file\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
         "    with output_file(Path(sys.argv[1])) as write:\n"

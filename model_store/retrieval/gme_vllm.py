@@ -1,4 +1,4 @@
-"""The vectors of `gme` by vLLM's pooling runner, many sides at once.
+"""The vectors of `gme` by vLLM's pooling runner, many contents at once.
 
 Depends on vLLM's offline engine; prompts and pictures are those of `gme.Reader`. Invariant: vectors
 equal those of `gme` to the precision of the weights' dtype.
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from model_store.training.data.rows import Side
-from model_store.training.negatives.gme import (
+from model_store.retrieval.embedder import Content, Query
+from model_store.retrieval.found import Vectors
+from model_store.retrieval.gme import (
     MAX_PIXELS,
     MAX_TOKENS,
     MIN_PIXELS,
@@ -22,7 +23,6 @@ from model_store.training.negatives.gme import (
     Reading,
     folder_of,
 )
-from model_store.training.negatives.retrievers import Query, Vectors
 
 _ON_CPU = {"block_size": 32, "kv_cache_memory_bytes": 2**30, "skip_mm_profiling": True}
 
@@ -72,15 +72,18 @@ class VllmGme:
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
         return self._embed(
-            [self._reader.read(query.side, query.instruction, query.location) for query in queries]
+            [
+                self._reader.read(query.content, query.instruction, query.location)
+                for query in queries
+            ]
         )
 
-    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
+    def documents(self, contents: Sequence[Content], locations: Sequence[str]) -> Vectors:
         """As `Embedder.documents`; documents have the default instruction."""
         return self._embed(
             [
-                self._reader.read(side, None, location)
-                for side, location in zip(sides, locations, strict=True)
+                self._reader.read(content, None, location)
+                for content, location in zip(contents, locations, strict=True)
             ]
         )
 

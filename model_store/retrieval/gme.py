@@ -1,4 +1,4 @@
-"""GME-Qwen2-VL, the retriever of the paper: prompts of sides, and vectors by transformers.
+"""GME-Qwen2-VL, the retriever of the paper: prompts, and vectors by transformers.
 
 Depends on the tokens and patches of Qwen2-VL and Qwen2.5-VL, not on an index. The prompt is a chat
 turn that ends in `<|endoftext|>`, whose hidden state in the last layer, normalised to length 1, is
@@ -20,12 +20,13 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import AutoModel
 
+from model_store.errors import DataError
 from model_store.families.images import PictureUnreadable, load_picture
 from model_store.families.prompt import Image
 from model_store.families.tokens import LiteralTokenizer, TokenizerMismatch
 from model_store.networks.qwen2_5_vl_images import CELL, grid, image_tokens, patches
-from model_store.training.data.rows import DataError, Side
-from model_store.training.negatives.retrievers import Query, Vectors
+from model_store.retrieval.embedder import Content, Query
+from model_store.retrieval.found import Vectors
 
 MAX_TOKENS = 1_800
 MIN_PIXELS, MAX_PIXELS = 4 * CELL**2, 1_280 * CELL**2
@@ -35,7 +36,7 @@ PAIRS_A_PASS = 8
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A side as model input: token ids with one placeholder for its picture, and the picture,
+    """A content as model input: token ids with one placeholder for its picture, and the picture,
     `[height, width, 3]`."""
 
     ids: list[int]
@@ -43,7 +44,7 @@ class Reading:
 
 
 class Reader:
-    """Makes prompts of sides."""
+    """Makes prompts."""
 
     def __init__(self, folder: Path, *, max_pixels: int = MAX_PIXELS) -> None:
         """Raises `DataError` where the folder's tokenizer lacks what the prompt needs."""
@@ -58,15 +59,15 @@ class Reader:
         except (OSError, TokenizerMismatch) as error:
             raise DataError(f"{folder}: this is no GME model ({error}).") from None
 
-    def read(self, side: Side, instruction: str | None, location: str) -> Reading:
-        """A side's prompt; raises `DataError`, which names `location`, for a picture that cannot be
-        read."""
-        picture = self._picture(side, location)
+    def read(self, content: Content, instruction: str | None, location: str) -> Reading:
+        """The prompt of a content; raises `DataError`, which names `location`, for a picture that
+        cannot be read."""
+        picture = self._picture(content, location)
         image_ids = 0 if picture is None else image_tokens(_shape(picture)) - 1
         start, end = self._around(instruction, pictured=picture is not None)
         room = MAX_TOKENS - image_ids - len(start) - len(end)
         before = "" if picture is not None else "user\n"
-        _, ids = self._tokenizer.fit(before, side.text or "", "", room)
+        _, ids = self._tokenizer.fit(before, content.text or "", "", room)
         if len(ids) > room:
             raise DataError(
                 f"{location}: without any text it takes more than {MAX_TOKENS} tokens: the"
@@ -75,16 +76,17 @@ class Reader:
 
         return Reading([*start, *ids, *end], picture)
 
-    def _picture(self, side: Side, location: str) -> npt.NDArray[np.uint8] | None:
-        if side.image is None:
+    def _picture(self, content: Content, location: str) -> npt.NDArray[np.uint8] | None:
+        if content.image is None:
             return None
 
         try:
             loaded = load_picture(
-                side.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
+                content.image, cell=CELL, min_pixels=MIN_PIXELS, max_pixels=self.max_pixels
             )
         except PictureUnreadable as error:
-            raise DataError(f"{location}: the image {side.image}: {error}.") from None
+            name = f"the image {content.image}" if isinstance(content.image, Path) else "the image"
+            raise DataError(f"{location}: {name}: {error}.") from None
         return np.asarray(loaded)
 
     def _around(self, instruction: str | None, *, pictured: bool) -> tuple[list[int], list[int]]:
@@ -142,15 +144,18 @@ class Gme:
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
         return self._embed(
-            [self._reader.read(query.side, query.instruction, query.location) for query in queries]
+            [
+                self._reader.read(query.content, query.instruction, query.location)
+                for query in queries
+            ]
         )
 
-    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
+    def documents(self, contents: Sequence[Content], locations: Sequence[str]) -> Vectors:
         """As `Embedder.documents`; documents have the default instruction."""
         return self._embed(
             [
-                self._reader.read(side, None, location)
-                for side, location in zip(sides, locations, strict=True)
+                self._reader.read(content, None, location)
+                for content, location in zip(contents, locations, strict=True)
             ]
         )
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from model_store.training.data.row_files import output_file, write_json
-from model_store.training.data.rows import DataError
+from model_store.errors import DataError
+from model_store.output_files import output_file, write_json
 
 RUN = "run.json"
 _CHUNK = 2**20

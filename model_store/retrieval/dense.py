@@ -13,8 +13,9 @@ import numpy as np
 import sentence_transformers
 from sentence_transformers import SentenceTransformer
 
-from model_store.training.data.rows import DataError, Side
-from model_store.training.negatives.retrievers import Query, Vectors
+from model_store.errors import DataError
+from model_store.retrieval.embedder import Content, Query
+from model_store.retrieval.found import Vectors
 
 BATCH = 32
 
@@ -54,7 +55,7 @@ class Dense:
 
     def queries(self, queries: Sequence[Query]) -> Vectors:
         """As `Embedder.queries`."""
-        texts = [_text(query.side, query.location) for query in queries]
+        texts = [_text(query.content, query.location) for query in queries]
         if self._form is None:
             return self._embed(self._model.encode_query, texts)
 
@@ -64,9 +65,11 @@ class Dense:
         ]
         return self._embed(self._model.encode, filled, prompt="")
 
-    def documents(self, sides: Sequence[Side], locations: Sequence[str]) -> Vectors:
+    def documents(self, contents: Sequence[Content], locations: Sequence[str]) -> Vectors:
         """As `Embedder.documents`."""
-        texts = [_text(side, location) for side, location in zip(sides, locations, strict=True)]
+        texts = [
+            _text(content, location) for content, location in zip(contents, locations, strict=True)
+        ]
         return self._embed(self._model.encode_document, texts)
 
     def _embed(self, encode: Any, texts: list[str], **more: Any) -> Vectors:
@@ -88,11 +91,11 @@ def _fill(form: str, instruction: str, query: str) -> str:
     return form.replace("{instruction}", instruction).replace("{query}", query)
 
 
-def _text(side: Side, location: str) -> str:
-    if side.text is None:
+def _text(content: Content, location: str) -> str:
+    if content.text is None:
         raise DataError(
             f"{location}: there is no text, and the retriever dense reads text alone; --retriever"
             " gme reads images."
         )
 
-    return side.text
+    return content.text

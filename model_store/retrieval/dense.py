@@ -40,6 +40,11 @@ class Dense:
         try:
             self._model = SentenceTransformer(model, revision=revision, device=device)
         except Exception as error:  # the library raises errors of other libraries
+            if "trust_remote_code" in str(error):
+                raise DataError(
+                    f"The model {model!r} has Python code of its own, and code of models is not"
+                    " run: give a model of the library's own modules."
+                ) from None
             raise DataError(
                 f"The model {model!r} cannot be loaded ({type(error).__name__}): give a folder or a"
                 " hub id that it can read."
@@ -94,7 +99,7 @@ def _fill(form: str, instruction: str, query: str) -> str:
 def _text(content: Content, location: str) -> str:
     if content.text is None:
         raise DataError(
-            f"{location}: there is no text, and the retriever dense reads text alone; --retriever"
+            f"{location}: there is no text, and a sentence-transformers model reads text alone;"
             " gme reads images."
         )
 

@@ -8,17 +8,13 @@ from pathlib import Path
 
 import pytest
 import ray
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from tokenizers import Tokenizer
 
 from model_store.training.data.corpus import Corpus
 from model_store.training.negatives.choosing import Rules
 from model_store.training.negatives.cluster import mine_on_cluster
 from model_store.training.negatives.mining import EXAMPLES_A_PART, Miner, Run
 from model_store.training.negatives.opening import Choice, open_retriever
-from tests.conftest import TINY
+from tests.model_store.embedders import write_sentence_model
 from tests.model_store.training.rows import write_rows
 
 pytestmark = pytest.mark.slow
@@ -39,12 +35,7 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, one_core: None) -> None:
-    model = tmp_path / "model"
-    torch.manual_seed(0)
-    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)], device="cpu").save(
-        str(model)
-    )
+    model = write_sentence_model(tmp_path / "model", dimensions=16)
     corpus = write_rows(
         tmp_path / "corpus.jsonl",
         [{"id": f"{n}", "text": f"number {n} of a list"} for n in range(200)],

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import AutoTokenizer
 
 from model_store.errors import DataError
 from model_store.retrieval import gme
@@ -33,7 +28,7 @@ from model_store.training.negatives.choosing import Rules
 from model_store.training.negatives.mining import Miner, Run
 from model_store.training.negatives.opening import Choice, open_retriever
 from model_store.training.negatives.vector_search import VectorSearch
-from tests.conftest import TINY
+from tests.model_store.embedders import write_gme, write_sentence_model
 from tests.model_store.training.rows import draw, write_rows
 
 pytestmark = pytest.mark.slow
@@ -43,55 +38,12 @@ PYTHON_VLLM = Path(__file__).parents[3] / ".venv-vllm/bin/python"
 
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentence-transformers model of random word vectors."""
-    folder = tmp_path_factory.mktemp("models") / "static"
-    torch.manual_seed(0)
-    tokenizer = Tokenizer.from_file(str(TINY / "tokenizer.json"))
-    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=32)], device="cpu").save(
-        str(folder)
-    )
-    return folder
+    return write_sentence_model(tmp_path_factory.mktemp("models") / "static")
 
 
 @pytest.fixture(scope="module")
 def gme_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen2-VL of random weights, as GME is one, with gmr-tiny's tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "gme"
-    small = json.loads((TINY / "config.json").read_text(encoding="utf-8"))
-    text = {
-        name: value
-        for name, value in small["text_config"].items()
-        if name not in ("model_type", "num_hidden_layers", "layer_types")
-    }
-    vision = {
-        "depth": 2,
-        "embed_dim": 64,
-        "num_heads": 2,
-        "mlp_ratio": 2,
-        "hidden_size": 256,
-        "model_type": "qwen2_vl_vision",
-    }
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
-    config = Qwen2VLConfig(
-        text_config={
-            **text,
-            "num_hidden_layers": 2,
-            "model_type": "qwen2_vl_text",
-            "initializer_range": 0.2,
-        },
-        vision_config=vision,
-        tie_word_embeddings=True,
-        **{name: small[name] for name in names},
-    )
-    torch.manual_seed(0)
-    Qwen2VLForConditionalGeneration(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(TINY / name, folder / name)
-    processor = json.loads((TINY / "preprocessor_config.json").read_text(encoding="utf-8")) | {
-        "processor_class": "Qwen2VLProcessor"
-    }
-    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
-    return folder
+    return write_gme(tmp_path_factory.mktemp("models") / "gme")
 
 
 def corpus_of(folder: Path, documents: int) -> Corpus:

@@ -1,0 +1,1 @@
+"""First stages: the candidates of a dataset's queries, found by words, by vectors, or given."""

@@ -167,7 +167,10 @@ def _lines(
     if fleet.kept is not None:
         lines.append(_kept_line(fleet, fleet.kept))
     if fleet.cost is not None:
-        lines.append(f"cost       {fleet.cost:,.2f} for a million pairs")
+        lines.append(
+            f"cost       {fleet.cost:,.2f} for a million pairs: {fleet.gpus + fleet.spare} GPUs at"
+            f" {fleet.price_an_hour:,.2f} an hour"
+        )
     return lines
 
 

@@ -15,6 +15,7 @@ from model_store.sizing.network import NetworkCost
 GIB = 1 << 30
 _MEMORY_SHARE = 0.9  # that vLLM takes by default
 _STEPS_AHEAD = 3  # that the engine is kept supplied with
+_SPARE = 1  # GPU, for one that fails or is replaced
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Assumptions:
     efficiency: float = 0.5
     """Share of the vendor's figure that the engine reaches. On a CPU, vLLM reached 0.88 of what
     matrix products alone reach there (`docs/benchmarks.md`), and on Hopper chips those reach 0.8 of
-    the vendor's figure: 0.5 leaves room."""
+    the vendor's figure: 0.5 leaves room. Published rates of a 0.6 B model on an H100 give 0.22 to
+    0.61, with the time around each pair (`docs/sizing.md`)."""
     pair_seconds: float = 0.0003
     """Python around each pair, which no GPU makes faster: 0.27 to 0.32 ms measured with vLLM 0.32
     on a CPU core."""
@@ -128,8 +130,10 @@ class Fleet:
     """Of one worker."""
     fits: bool
     kept: Kept | None
+    price_an_hour: float | None
+    """Of all GPUs, the spare ones too, in the unit of the price; gateways are not counted."""
     cost: float | None
-    """Of a million requested pairs, in the unit of the price; the spare worker is not counted."""
+    """Of a million requested pairs at this load, with all those GPUs."""
 
 
 def plan(
@@ -160,22 +164,24 @@ def plan(
     gateway_load = load.requests * _gateway_seconds(network, load, assumptions)
     gateway_capacity = assumptions.gateway_cores * assumptions.busy
 
-    cost = None
-    if price is not None:
-        cost = price / 3600 / sustained_rate * 1e6 * (1 - load.cached)
-
     gpus = max(1, math.ceil(missed_pairs / sustained_rate))
+    price_an_hour = None if price is None else price * (gpus + _SPARE)
+    cost = None
+    if price_an_hour is not None:
+        cost = price_an_hour / 3600 / (load.requests * load.documents) * 1e6
+
     memory = _memory(network, gpu, assumptions, workers_per_gpu)
     return Fleet(
         pairs_per_second=rate,
         request_seconds=load.documents / rate * alone / together,
         workers=gpus * workers_per_gpu,
         gpus=gpus,
-        spare=1,
+        spare=_SPARE,
         gateways=max(2, math.ceil(gateway_load / gateway_capacity)),
         memory=memory,
         fits=memory.kv_tokens >= _STEPS_AHEAD * assumptions.step_tokens,
         kept=_kept(network, load, memory, kept_documents) if kept_documents else None,
+        price_an_hour=price_an_hour,
         cost=cost,
     )
 

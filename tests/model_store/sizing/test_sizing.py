@@ -202,6 +202,25 @@ def test_more_work_never_needs_less(
     assert fewest <= workers(Load(requests, documents, 300, tokens, 64, cached / 2))
 
 
+@given(requests=st.floats(0.1, 1e3), cached=st.floats(0, 0.9), share=st.integers(1, 4))
+def test_the_cost_is_that_of_all_gpus_that_are_ordered(
+    requests: float, cached: float, share: int
+) -> None:
+    load = Load(requests=requests, cached=cached)
+    fleet = plan(
+        network_cost("gmr-3b"), GPUS["l4"], load, Assumptions(), workers_per_gpu=share, price=2.5
+    )
+    hours = fleet.gpus + fleet.spare
+    assert fleet.price_an_hour == pytest.approx(2.5 * hours)
+    assert fleet.cost == pytest.approx(2.5 * hours / (requests * 100 * 3600) * 1e6)
+
+
+def test_a_small_load_pays_for_its_whole_fleet() -> None:
+    assert "cost       11.11 for a million pairs: 4 GPUs at 4.00 an hour" in size(
+        "gmr-3b", "--gpu", "l4", "--price", "1"
+    )
+
+
 def test_the_bytes_of_kept_documents_and_of_their_images() -> None:
     small, large = network_cost("gmr-3b"), network_cost("qwen3-vl-reranker-8b")
     assert (small.kv_bytes, large.kv_bytes) == (36_864, 147_456)
@@ -219,7 +238,8 @@ def test_a_measurement_replaces_the_arithmetic() -> None:
     )["fleet"]
     # 600 pairs/s at 60 of each worker's 100
     assert (fleet["pairs_per_second"], fleet["workers"]) == (100, 10)
-    assert fleet["cost"] == pytest.approx(3.6 / 3600 / 60 * 1e6)
+    # 11 GPUs with the spare one, for 600 pairs/s
+    assert fleet["cost"] == pytest.approx(11 * 3.6 / 3600 / 600 * 1e6)
     assert "as measured" in size("--pairs-per-second", "100")
 
 

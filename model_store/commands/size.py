@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from model_store.sizing.network import NetworkCost
     from model_store.sizing.plan import Assumptions, Fleet, Gpu, Kept, Load
 
+_OF_LOAD = (
+    "requests",
+    "documents",
+    "query_tokens",
+    "document_tokens",
+    "image_pixels",
+    "cached",
+    "workers_per_gpu",
+    "keep_documents",
+)
+_OF_TASK = ("top_k", "first_stage", "gpus")
+
 
 def register(app: typer.Typer) -> None:
     """Add `gmr size`."""
@@ -22,6 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def size(  # noqa: PLR0917 - each is an option with its own name
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -78,9 +91,24 @@ def size(  # noqa: PLR0917 - each is an option with its own name
             max=10**9,
         ),
     ] = 0,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Plan an evaluation instead, of a benchmark as `gmr eval` names it: mrb,"
+            " beir:scifact, a folder."
+        ),
+    ] = None,
+    top_k: Annotated[
+        int, typer.Option(help="Candidates of each query of --task.", min=1, max=1000)
+    ] = 100,
+    first_stage: Annotated[
+        str, typer.Option(help="First stage of --task whose work is added: own, bm25 or gme.")
+    ] = "own",
+    gpus: Annotated[int, typer.Option(help="GPUs for --task.", min=1, max=10_000)] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Estimate how many GPUs a load needs, how much memory, and what a million pairs cost.
+    """Estimate how many GPUs a load needs, how much memory, and what a million pairs cost; or the
+    storage, time and cost of an evaluation.
 
     This is arithmetic: measure before you buy."""
     from model_store.sizing.network import ImagesNotRead, UnknownNetwork, network_cost
@@ -88,9 +116,17 @@ def size(  # noqa: PLR0917 - each is an option with its own name
 
     if gpu not in GPUS:
         misuse(f"--gpu is one of {', '.join(GPUS)}.")
+    _check_given(context, of_load=task is None)
 
     with refusing(UnknownNetwork, usage=(ImagesNotRead,)):
         network = network_cost(model)
+        if task is not None:
+            from model_store.commands.size_evaluation import Asked, print_evaluation
+            from model_store.evaluation.planning.plan import Machine
+
+            machine = Machine(network, GPUS[gpu], efficiency, images_seen, pairs_per_second)
+            print_evaluation(Asked(task, top_k, first_stage, gpus, price, as_json), machine)
+            return
         image_tokens = image_pixels // network.token_pixels if image_pixels else 0
 
     load = Load(
@@ -114,6 +150,15 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     measured = pairs_per_second is not None
     for line in _lines(network, GPUS[gpu], load, assumed, fleet, measured=measured):
         typer.echo(line)
+
+
+def _check_given(context: typer.Context, *, of_load: bool) -> None:
+    """Refuse options of a load with --task, and those of a task without it."""
+    for name in _OF_TASK if of_load else _OF_LOAD:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            option = "--" + name.replace("_", "-")
+            misuse(f"{option} belongs to --task." if of_load else f"{option} does not fit --task.")
 
 
 def _lines(

@@ -153,7 +153,7 @@ def plan(
     over the arithmetic; `price` is that of a GPU for an hour. Raises `ImagesNotRead` for a load
     with images on a network of text.
     """
-    computing = _gpu_seconds(network, gpu, load, assumptions)
+    computing = gpu_seconds(network, gpu, load, assumptions)
     alone = computing + load.documents * assumptions.pair_seconds
     # while Python of one worker runs, the others compute, until the GPU always does
     together = max(computing, alone / workers_per_gpu)
@@ -186,7 +186,7 @@ def plan(
     )
 
 
-def _gpu_seconds(network: NetworkCost, gpu: Gpu, load: Load, assumptions: Assumptions) -> float:
+def gpu_seconds(network: NetworkCost, gpu: Gpu, load: Load, assumptions: Assumptions) -> float:
     """Time of the GPU for one request's pairs, with none of them cached."""
     operations = network.operations(
         load.query_tokens, load.document_tokens + load.image_tokens, load.documents

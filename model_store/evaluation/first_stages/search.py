@@ -69,7 +69,8 @@ class Work:
     def part(self, number: int) -> Sequence[str]:
         """The queries of a part."""
         first = number * self.queries_a_part
-        return self.queries[first : first + self.queries_a_part]
+        last = min(first + self.queries_a_part, len(self.queries))
+        return [self.queries[index] for index in range(first, last)]
 
 
 class Candidates(Mapping[str, Sequence[str]]):

@@ -1,7 +1,7 @@
 """Search of a dataset by vectors, with the miner's models and its files of vectors.
 
-Depends on an embedder as a protocol. Invariant: the search is exact, and the vector of a document is
-made once for all runs that share a folder.
+Depends on an embedder as a protocol. Invariant: the search is exact, and the vector of a document
+is made once for all runs that share a folder.
 """
 
 from __future__ import annotations

@@ -8,6 +8,20 @@ from typing import Any
 from model_store.evaluation.tasks.dataset import Dataset, Item, TaskUnusable
 
 
+class Ids(Sequence[str]):
+    """Ids by index alone, as those of a large file are: no slices."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self._ids = ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        assert isinstance(index, int)
+        return self._ids[index]
+
+
 class Listed:
     """Items by id. Reading one of `broken` fails, as one whose image is missing."""
 
@@ -16,7 +30,7 @@ class Listed:
 
     @property
     def ids(self) -> Sequence[str]:
-        return list(self._items)
+        return Ids(list(self._items))
 
     def __len__(self) -> int:
         return len(self._items)

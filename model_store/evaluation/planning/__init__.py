@@ -1,0 +1,1 @@
+"""Plans of evaluations: the pairs, storage, time and cost of a benchmark, before it is run."""

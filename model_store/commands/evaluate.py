@@ -1,5 +1,5 @@
-"""`gmr eval checkpoint`: a checkpoint on the generated nine cells or on rows of a file, for the gate
-of `gmr models promote`.
+"""`gmr eval checkpoint`: a checkpoint on generated queries or on rows of a file, for the gate of
+`gmr models promote`.
 
 Does not depend on how scores are computed. Invariant: results are written whole or not at all, and
 a file that cannot be written is refused before anything is measured.

@@ -52,7 +52,7 @@ class _Rate(ProgressColumn):
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.1f} {self._unit}/s" if task.speed else "")
+        return Text(f"{_short(task.speed)} {self._unit}/s" if task.speed else "")
 
 
 class _Lines:
@@ -74,7 +74,7 @@ class _Lines:
         line = f"scoring: {self._done:,} of {self._total:,} {self._unit}"
         if self._new:
             left = max(self._total - self._done, 0) / rate
-            line += f", {rate:,.1f} {self._unit}/s, {duration(left)} left"
+            line += f", {_short(rate)} {self._unit}/s, {duration(left)} left"
         typer.echo(line, err=True)
 
 
@@ -85,3 +85,8 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _short(rate: float) -> str:
+    """A rate with two digits, or with one behind the point."""
+    return f"{rate:.2g}" if rate < 1 else f"{rate:,.1f}"

@@ -30,7 +30,10 @@ def open_task(name: str, queries: int | None) -> OpenTask:
         from model_store.evaluation.tasks.nine_cells import nine_cells
 
         return OpenTask(nine_cells(queries or _QUERIES), None)
-    raise TaskUnusable(f"There is no task {name!r}.")
+
+    from model_store.evaluation.tasks.opening import open_benchmark
+
+    return OpenTask(open_benchmark(name), queries)
 
 
 def open_first_stage(name: str, top_k: int) -> FirstStage:

@@ -16,7 +16,6 @@ from statistics import fmean
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.metrics import expected_ndcg_of_chance, ndcg, ranked
 from model_store.evaluation.results import Results
-from model_store.families.gmr import DEFAULT_INSTRUCTION
 from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.synthetic import cells, lexical
 from model_store.synthetic.examples import Example
@@ -60,7 +59,7 @@ def questions(cell: str, count: int) -> Iterator[Example]:
 
 def instruction(cell: str, number: int) -> str:
     """The instruction of a query: every second one has the default instruction."""
-    return DEFAULT_INSTRUCTION if _is_plain(number) else cells.INSTRUCTIONS[cell]
+    return cells.instruction(cell, plain=_is_plain(number))
 
 
 def refuse_text_only(checkpoint: Checkpoint) -> None:

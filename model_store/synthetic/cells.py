@@ -62,8 +62,12 @@ def sample(cell: str, rng: Random, split: Split, negatives: int, *, plain: bool 
     A `plain` one has the family's default instruction in place of the cell's own.
     """
     query, documents = _SAMPLERS[cell](rng, split, negatives)
-    instruction = DEFAULT_INSTRUCTION if plain else INSTRUCTIONS[cell]
-    return Example(cell, instruction, query, documents, evidence(query))
+    return Example(cell, instruction(cell, plain=plain), query, documents, evidence(query))
+
+
+def instruction(cell: str, *, plain: bool) -> str:
+    """The instruction of a cell's examples; of `plain` ones, the family's default."""
+    return DEFAULT_INSTRUCTION if plain else INSTRUCTIONS[cell]
 
 
 def _text_to_text(rng: Random, split: Split, negatives: int) -> tuple[Side, list[Side]]:

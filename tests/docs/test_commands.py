@@ -68,6 +68,8 @@ def found(arguments: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
     """The command that the words name, and its remaining arguments."""
     command: Any = get_command(app)
     while arguments and hasattr(command, "commands"):
+        if hasattr(command, "named"):  # a command that need not be named
+            arguments = tuple(command.named(arguments))
         assert arguments[0].startswith("-") or arguments[0] in command.commands, (
             f"gmr has no {arguments[0]}"
         )

@@ -22,6 +22,9 @@ from model_store.evaluation.tasks.dataset import Dataset, Item, TaskUnusable
 from model_store.synthetic.cells import CELLS
 from model_store.synthetic.examples import Example, Side
 
+NINE_CELLS = "nine-cells"
+DEFAULT_QUERIES = 50
+"""Queries of each cell."""
 _RELEVANT_LAST = (*range(1, CANDIDATES), 0)
 """The order of a query's candidates: the relevant one, the first of an example, loses ties."""
 _EXAMPLES_KEPT = 64

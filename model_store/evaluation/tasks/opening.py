@@ -12,6 +12,7 @@ from model_store.evaluation.tasks.benchmark import Benchmark, Task
 from model_store.evaluation.tasks.catalogue import NAMES, named_benchmark
 from model_store.evaluation.tasks.dataset import TaskUnusable
 from model_store.evaluation.tasks.mteb_benchmark import mteb_benchmark
+from model_store.evaluation.tasks.nine_cells import DEFAULT_QUERIES, NINE_CELLS, nine_cells
 from model_store.evaluation.tasks.readers.folder import is_dataset, open_folder
 
 METRIC = "ndcg@10"
@@ -22,10 +23,12 @@ MAX_FOLDERS = 1_000
 def open_benchmark(name: str) -> Benchmark:
     """A benchmark of the catalogue, a part of it, a task of mteb, or one of one's own.
 
-    Names are those of the catalogue (`mrb`, `beir:scifact`) and `mteb:TASK`. One's own is a folder
-    in BEIR's layout, a folder of such folders, or the file of judgements of one. A name of the
-    catalogue is not taken for a folder; `./mrb` is one. Raises `TaskUnusable`.
+    Names are those of the catalogue (`mrb`, `beir:scifact`), `mteb:TASK` and `nine-cells`. One's
+    own is a folder in BEIR's layout, a folder of such folders, or the file of judgements of one. A
+    name of the catalogue is not taken for a folder; `./mrb` is one. Raises `TaskUnusable`.
     """
+    if name == NINE_CELLS:
+        return nine_cells(DEFAULT_QUERIES)
     kind, _, part = name.partition(":")
     if kind.lower() == "mteb" and part:
         return mteb_benchmark(part)
@@ -41,8 +44,8 @@ def open_benchmark(name: str) -> Benchmark:
     except OSError as error:
         raise TaskUnusable(f"{name[:200]}: it cannot be read ({error.strerror}).") from None
     raise TaskUnusable(
-        f"There is no benchmark and no folder {name[:200]!r}: known are {', '.join(NAMES)},"
-        " mteb:TASK and folders in BEIR's layout."
+        f"There is no benchmark and no folder {name[:200]!r}: known are {NINE_CELLS},"
+        f" {', '.join(NAMES)}, mteb:TASK and folders in BEIR's layout."
     )
 
 

@@ -7,13 +7,15 @@ or written.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from model_store.evaluation.runs.candidates import FirstStage
 from model_store.evaluation.tasks.benchmark import Benchmark
 from model_store.evaluation.tasks.dataset import TaskUnusable
+from model_store.evaluation.tasks.nine_cells import DEFAULT_QUERIES, NINE_CELLS, nine_cells
+from model_store.evaluation.tasks.opening import open_benchmark
 
-NINE_CELLS = "nine-cells"
-_QUERIES = 50
+_ROWS = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,12 @@ class OpenTask:
 def open_task(name: str, queries: int | None) -> OpenTask:
     """The benchmark of a name, with up to `queries` of each dataset. Raises `TaskUnusable`."""
     if name == NINE_CELLS:
-        from model_store.evaluation.tasks.nine_cells import nine_cells
+        return OpenTask(nine_cells(queries or DEFAULT_QUERIES), None)
 
-        return OpenTask(nine_cells(queries or _QUERIES), None)
+    if name.endswith(_ROWS):
+        from model_store.training.rows_benchmark import open_rows
 
-    from model_store.evaluation.tasks.opening import open_benchmark
+        return OpenTask(open_rows(Path(name)), queries)
 
     return OpenTask(open_benchmark(name), queries)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from model_store.checkpoint import resolve
 from model_store.evaluation.nine_cells import (
@@ -15,9 +17,11 @@ from model_store.evaluation.nine_cells import (
     questions,
     refuse_text_only,
 )
+from model_store.evaluation.tasks.dataset import Item
+from model_store.evaluation.tasks.nine_cells import nine_cells
 from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.synthetic.cells import CELLS, INSTRUCTIONS
-from model_store.synthetic.examples import Example
+from model_store.synthetic.examples import Example, Side
 from tests.conftest import TINY
 
 QUERIES = 3
@@ -73,3 +77,30 @@ def test_a_family_that_reads_text_only_is_refused() -> None:
     with pytest.raises(CheckpointUnusable, match=r"^texts reads text only.*--rows of your own\.$"):
         refuse_text_only(texts)
     refuse_text_only(resolve("gmr-tiny"))
+
+
+def test_the_benchmark_of_nine_tasks_has_the_same_queries_in_the_order_that_loses_ties() -> None:
+    tasks = nine_cells(2).tasks
+    assert [task.name for task in tasks] == list(CELLS)
+    for task in (tasks[0], tasks[5], tasks[8]):
+        (source,) = task.datasets
+        dataset = source.load()
+        for name, example in zip(dataset.queries.ids, questions(task.cell, 2), strict=True):
+            assert dataset.instruction_of(name) == example.instruction
+            expect_side(dataset.queries[name], example.query)
+            assert dataset.candidates is not None
+            *others, relevant = dataset.candidates[name]
+            assert dataset.judgements[name] == {relevant: 1}
+            for document, side in zip([relevant, *others], example.documents, strict=True):
+                expect_side(dataset.documents[document], side)
+
+
+def expect_side(item: Item, side: Side) -> None:
+    pictures = [part for part in side if isinstance(part, Image.Image)]
+    texts = [part for part in side if isinstance(part, str)]
+    assert [*pictures, *texts] == list(side)  # as an item is read
+    assert ([] if item.text is None else [item.text]) == texts
+    assert (item.image is None) == (not pictures)
+    for picture in pictures:
+        assert item.image is not None
+        assert Image.open(BytesIO(item.image)).tobytes() == picture.tobytes()

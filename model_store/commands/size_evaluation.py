@@ -13,7 +13,7 @@ import typer
 from model_store.commands.console import misuse, refusing
 
 if TYPE_CHECKING:
-    from model_store.evaluation.planning.benchmark import Evaluation
+    from model_store.evaluation.planning.benchmark import Evaluation, FirstStagePlan
     from model_store.evaluation.planning.plan import Machine
 
 FIRST_STAGES = ("own", "bm25", "gme")
@@ -57,28 +57,29 @@ def _lines(plan: Evaluation, asked: Asked, machine: Machine) -> list[str]:
     if machine.measured is not None:
         source = "as measured"
     hours = plan.gpu_hours
+    tasks = "task" if plan.tasks == 1 else "tasks"
     lines = [
         (
             f"{machine.network.name}: {machine.network.parameters / 1e9:.2f} B parameters on"
             f" {machine.gpu.name.upper()} ({machine.gpu.memory} GB), bf16"
         ),
         (
-            f"task       {plan.name}: {plan.tasks} tasks, {total.queries:,} queries,"
+            f"task       {plan.name}: {plan.tasks} {tasks}, {total.queries:,} queries,"
             f" {total.pairs:,} pairs of up to {asked.top_k} candidates"
         ),
         (
-            f"storage    {_gb(plan.run_bytes)} in the run's folder, {_gb(plan.cached_bytes)} in"
-            " Redis where scores are cached"
+            f"storage    {_bytes(plan.run_bytes)} in the run's folder,"
+            f" {_bytes(plan.cached_bytes)} in Redis where scores are cached"
         ),
-        f"time       {hours:,.1f} GPU hours ({source}), {_spread(hours, asked.gpus)}",
+        f"time       {_time(hours, 'GPU ')} ({source}), {_spread(hours, asked.gpus)}",
         f"gateways   {plan.gateway_cores(asked.gpus):.1f} cores while it runs",
     ]
     if plan.first_stage is not None:
-        lines.append(f"{asked.first_stage:10} {plan.first_stage.sentence}")
+        lines.append(_first_stage(plan, plan.first_stage))
     if asked.price is not None:
         lines.append(
             f"cost       {asked.price * plan.all_gpu_hours:,.2f} for"
-            f" {plan.all_gpu_hours:,.1f} GPU hours at {asked.price:,.2f}"
+            f" {_time(plan.all_gpu_hours, 'GPU ')} at {asked.price:,.2f} an hour"
         )
     lines += _cells(plan)
     if plan.unknown:
@@ -96,15 +97,32 @@ def _cells(plan: Evaluation) -> list[str]:
     width = max(10, *(len(cell) for cell in plan.cells))
     return [
         f"{cell:{width}} {part.queries:>9,} queries {part.pairs:>12,} pairs"
-        f" {plan.hours_of(part):>8,.1f} GPU hours"
+        f" {_time(plan.hours_of(part), 'GPU '):>17}"
         for cell, part in plan.cells.items()
     ]
 
 
+def _first_stage(plan: Evaluation, stage: FirstStagePlan) -> str:
+    if stage.gpu_seconds:
+        hours = stage.gpu_seconds / 3600 / plan.assumptions.busy
+        return (
+            f"gme        {stage.documents:,} documents embedded in {_time(hours, 'GPU ')},"
+            f" {_bytes(stage.bytes)} of vectors"
+        )
+    return (
+        f"bm25       {stage.documents:,} documents and all queries in"
+        f" {_time(stage.processor_seconds / 3600, '')} of a processor core, with up to"
+        f" {_bytes(stage.bytes)} of memory"
+    )
+
+
 def _spread(hours: float, gpus: int) -> str:
-    elapsed = hours / gpus
-    shown = f"{elapsed:,.1f} hours" if elapsed < 100 else f"{elapsed / 24:,.1f} days"
-    return f"{shown} on {gpus} GPU" + ("s" if gpus > 1 else "")
+    return f"{_time(hours / gpus, '')} on {gpus} GPU" + ("s" if gpus > 1 else "")
+
+
+def _time(hours: float, kind: str) -> str:
+    """A time in hours, or in minutes where it is less than one."""
+    return f"{hours:,.1f} {kind}hours" if hours >= 1 else f"{hours * 60:,.1f} {kind}minutes"
 
 
 def _print_json(plan: Evaluation, asked: Asked, machine: Machine) -> None:
@@ -131,5 +149,5 @@ def _print_json(plan: Evaluation, asked: Asked, machine: Machine) -> None:
     typer.echo(json.dumps(described, indent=2))
 
 
-def _gb(count: float) -> str:
-    return f"{count / 1e9:,.1f} GB"
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"

@@ -30,7 +30,6 @@ class FirstStagePlan:
     processor_seconds: float
     bytes: int
     """Of vectors on a disk; of memory for words, while the largest index is made."""
-    sentence: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +125,7 @@ def _first_stage(
     documents = sum(size.documents for size in sizes)
     if name == "gme":
         seconds = embedding_seconds(sizes, machine, assumptions)
-        stored = vector_bytes(documents)
-        hours = seconds / 3600 / assumptions.busy
-        sentence = (
-            f"{documents:,} documents embedded in {hours:,.1f} GPU hours, {stored / 1e9:,.1f} GB of"
-            " vectors"
-        )
-        return FirstStagePlan(documents, seconds, 0.0, stored, sentence)
+        return FirstStagePlan(documents, seconds, 0.0, vector_bytes(documents))
     if name == "bm25":
         return _words(sizes, documents, assumptions)
     return None
@@ -147,8 +140,4 @@ def _words(sizes: list[DatasetSize], documents: int, assumptions: Assumptions) -
         seconds += words * assumptions.index_seconds
         seconds += size.queries * words * assumptions.search_seconds
         memory = max(memory, words * assumptions.index_bytes)
-    sentence = (
-        f"{documents:,} documents and all queries in {seconds / 3600:,.1f} hours of a processor"
-        f" core, with up to {memory / 1e9:,.1f} GB of memory"
-    )
-    return FirstStagePlan(documents, 0.0, seconds, round(memory), sentence)
+    return FirstStagePlan(documents, 0.0, seconds, round(memory))

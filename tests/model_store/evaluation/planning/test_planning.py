@@ -97,7 +97,7 @@ def test_a_measured_rate_gives_the_time_and_the_price_of_it() -> None:
     shown = size("--task", "mrb", "--pairs-per-second", "500", "--price", "4", "--gpus", "8")
     hours = 22_602_300 / 500 / 3600 / 0.9
     assert f"{hours:.1f} GPU hours (as measured), {hours / 8:.1f} hours on 8 GPUs" in shown
-    assert f"cost       {4 * hours:.2f} for {hours:.1f} GPU hours at 4.00" in shown
+    assert f"cost       {4 * hours:.2f} for {hours:.1f} GPU hours at 4.00 an hour" in shown
 
 
 def test_text_takes_the_time_of_the_same_load() -> None:

@@ -5,7 +5,7 @@ Depends on a report and matplotlib. Invariant: equal reports give equal pictures
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from model_store.files import atomic_path
 
 MAX_LINES = 120
 """Lines of a picture; of a larger table, the cells are drawn."""
-_INK, _PALE, _BLUE = "#202124", "#d9dce1", "#1a6fc4"
+INK, PALE, BLUE = "#202124", "#d9dce1", "#1a6fc4"
 _SYSTEM_COLORS = ("#e07b00", "#2b9348", "#8a3ffc", "#c2185b", "#6d4c41", "#00838f")
 _MARKERS = ("D", "s", "^", "v", "P", "X")
 _MAX_NAME_CHARS = 34
@@ -32,22 +32,36 @@ def draw(report: Report, path: Path) -> None:
             _draw_line(axes, place, line, report)
 
     labels = [_label(line, report) for line in lines]
-    axes.set_yticks(range(len(lines)), labels)
-    for place, line in enumerate(lines):
-        if line is report.whole or line in report.cells:
-            axes.get_yticklabels()[place].set_fontweight("bold")
-    axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel="score", xlim=_range(report))
+    bare_axes(axes, labels, [line is report.whole or line in report.cells for line in lines])
+    axes.set(xlabel="score, 0 to 100", xlim=_range(report))
+    title = f"{report.subject.model} on {report.subject.benchmark}: {_hundred(report.whole)}"
+    figure.suptitle(title.replace("$", r"\$"), fontsize=13, fontweight="bold", color=INK)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
+    )
+    save(figure, path)
+
+
+def bare_axes(axes: Any, labels: Sequence[str], bold: Sequence[bool]) -> None:
+    """A line for each label, from the top, and no frame."""
+    axes.set_yticks(range(len(labels)), [label.replace("$", r"\$") for label in labels])
+    for label, is_bold in zip(axes.get_yticklabels(), bold, strict=True):
+        label.set_fontweight("bold" if is_bold else "normal")
+    axes.set(ylim=(len(labels) - 0.4, -0.6))
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color=_PALE, linewidth=0.6)
+    axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 
-    title = f"{report.subject.model} on {report.subject.benchmark}: {_hundred(report.whole)}"
-    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
+
+def shortened(name: str) -> str:
+    """A name that fits beside the axis."""
+    return name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all; raises `OSError`."""
     with atomic_path(path) as draft:
         figure.savefig(draft, dpi=120, format="png", metadata={"Software": None})
 
@@ -63,7 +77,7 @@ def _lines(report: Report) -> Iterator[Line | None]:
             yield None
             yield cell
         own = [row for row in rows if row.cell == cell.cell]
-        if not has_cells or len(own) > 1 or own[0].name != cell.name:
+        if not has_cells or [row.name for row in own] != [cell.name]:
             yield from own
 
 
@@ -73,7 +87,7 @@ def _draw_line(axes: Any, place: int, line: Line, report: Report) -> None:
     axes.plot(
         [100 * line.first_stage, 100 * line.perfect],
         [place, place],
-        color=_PALE,
+        color=PALE,
         linewidth=8,
         solid_capstyle="butt",
         label=f"{first}first stage to perfect reranker",
@@ -94,9 +108,12 @@ def _draw_line(axes: Any, place: int, line: Line, report: Report) -> None:
     axes.errorbar(
         100 * score.value,
         place,
-        xerr=[[100 * (score.value - score.low)], [100 * (score.high - score.value)]],
+        xerr=[
+            [100 * max(0.0, score.value - score.low)],
+            [100 * max(0.0, score.high - score.value)],
+        ],
         fmt="o",
-        color=_BLUE,
+        color=BLUE,
         markersize=5.5,
         elinewidth=1.6,
         capsize=2.5,
@@ -122,9 +139,8 @@ def _range(report: Report) -> tuple[float, float]:
 def _label(line: Line | None, report: Report) -> str:
     if line is None:
         return ""
-    name = "all" if line is report.whole else line.name
-    name = name if len(name) <= _MAX_NAME_CHARS else name[: _MAX_NAME_CHARS - 1] + "…"
-    return f"{name}  {_hundred(line)}".replace("$", r"\$")
+    name = "all" if line is report.whole else shortened(line.name)
+    return f"{name}  {_hundred(line)}"
 
 
 def _hundred(line: Line) -> str:

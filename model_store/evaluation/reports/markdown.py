@@ -56,6 +56,11 @@ def signed(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """A number with the noun that it counts."""
+    return f"{number:,} {one if number == 1 else several}"
+
+
 def interval(estimate: Estimate, *, with_sign: bool = False) -> str:
     """The ends of an estimate's interval."""
     number = signed if with_sign else percent
@@ -99,18 +104,18 @@ def _notes(report: Report) -> Iterator[str]:
         )
     if counts.failed:
         yield (
-            f"> **{counts.failed:,} of {counts.queries:,} queries failed**, and count with the"
-            " first stage's order. The same command scores them once more."
+            f"> **{counted(counts.failed, 'query', 'queries')} of {counts.queries:,} failed**, and"
+            " count with the first stage's order. The same command scores them once more."
         )
     if counts.refused:
         yield (
-            f"> {counts.refused:,} documents of {counts.with_refused:,} queries were refused, and"
-            " rank last."
+            f"> {counted(counts.refused, 'document', 'documents')} of"
+            f" {counted(counts.with_refused, 'query', 'queries')} were refused, and rank last."
         )
     if counts.without_relevant:
         yield (
-            f"> {counts.without_relevant:,} queries have no relevant document, and count as 0"
-            " whatever the order."
+            f"> {counted(counts.without_relevant, 'query', 'queries')} without a relevant document"
+            " count as 0 whatever the order."
         )
 
 
@@ -131,29 +136,26 @@ def _facts(report: Report) -> str:
 
 
 def _table(report: Report, lines: Sequence[Line], title: str) -> str:
-    has_metric = title == "Task"
-    header = [title, *(["Metric"] if has_metric else ["Tasks"]), "Queries", "First stage"]
-    header += ["Score", "95 %", "Gain", "95 %", "Perfect", "Of possible", "Recall"]
+    of_tasks = title == "Task"
+    header = [title, "Metric" if of_tasks else "Tasks", "Queries", "First stage"]
+    header += ["Score, 95 %", "Gain, 95 %", "Perfect", "Of possible", "Recall"]
     header += map(cell_text, report.systems)
-    rows = [_row(report, line, has_metric=has_metric) for line in lines]
-    return table(header, rows, texts=2 if has_metric else 1)
+    rows = [_row(report, line, of_tasks=of_tasks) for line in lines]
+    return table(header, rows, texts=2 if of_tasks else 1)
 
 
-def _row(report: Report, line: Line, *, has_metric: bool) -> list[str]:
+def _row(report: Report, line: Line, *, of_tasks: bool) -> list[str]:
     possible = line.perfect - line.first_stage
-    name = f"**{'all'}**" if line is report.whole else cell_text(line.name)
     published = [
         percent(line.systems[system]) if system in line.systems else "" for system in report.systems
     ]
     return [
-        name,
-        line.metric if has_metric else str(line.rows),
+        "**all**" if line is report.whole else cell_text(line.name),
+        line.metric if of_tasks else str(line.rows),
         f"{line.counts.queries:,}",
         percent(line.first_stage),
-        f"**{percent(line.score.value)}**",
-        interval(line.score),
-        signed(line.gain.value),
-        interval(line.gain, with_sign=True),
+        f"**{percent(line.score.value)}** {interval(line.score)}",
+        f"{signed(line.gain.value)} {interval(line.gain, with_sign=True)}",
         percent(line.perfect),
         f"{line.gain.value / possible:.0%}" if possible > 1e-9 else "",
         percent(line.recall),

@@ -1,0 +1,106 @@
+"""The report of a run's folders, its results for comparisons and promotions, and the files of both.
+
+Depends on runs, not on the data of their tasks. Invariant: report.json is written last, so that a
+folder that has it has the other files, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from model_store.evaluation.reports.chart import draw
+from model_store.evaluation.reports.markdown import to_markdown
+from model_store.evaluation.reports.report import (
+    MeasuredTable,
+    Report,
+    Subject,
+    System,
+    make_report,
+    measure_table,
+)
+from model_store.evaluation.results import Results, ResultsUnusable, Row, write_results
+from model_store.evaluation.runs.folder import Run
+from model_store.files import write_atomically
+
+MARKDOWN, CHART, RESULTS, REPORT = "report.md", "report.png", "results.json", "report.json"
+_MAX_NAME_CHARS = 47
+"""Characters of a benchmark's readable name, before its digest."""
+MIXED = "task metrics"
+"""The metric of results whose rows have several."""
+
+
+def measure_run(run: Run) -> MeasuredTable:
+    """The values of a run's queries. Raises `ResultsUnusable`, `RunUnusable` and `OSError`."""
+    names = run.identity.datasets
+    return measure_table(run.identity.tasks, {name: run.results(name) for name in names})
+
+
+def report_of(run: Run, table: MeasuredTable, systems: Sequence[System] = ()) -> Report:
+    """The report of a run that was measured. Raises `RunUnusable`."""
+    identity = run.identity
+    subject = Subject(
+        benchmark=identity.benchmark,
+        model=identity.model,
+        model_digest=identity.model_digest,
+        first_stage=identity.first_stage,
+        top_k=identity.top_k,
+        checkpoint=identity.checkpoint,
+        instruction=identity.instruction,
+    )
+    headers = [run.header(name) for name in identity.datasets]
+    expected = sum(header.queries for header in headers if header is not None)
+    return make_report(subject, table, expected=expected, systems=systems)
+
+
+def results_of(run: Run, table: MeasuredTable) -> Results:
+    """A run's values by query, as comparisons and the gate of promotions take them.
+
+    The benchmark's name ends in a digest of all queries, candidates and judgements.
+    """
+    identity = run.identity
+    digests = {name: each.digest for name, each in table.datasets.items()}
+    whole = hashlib.sha256(msgspec.json.encode(sorted(digests.items()))).hexdigest()
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", identity.benchmark).strip("-._") or "benchmark"
+    metrics = {row.metric for row in table.rows}
+    rows = {
+        row.name: Row(cell=row.cell, metric=row.metric, datasets=list(row.datasets))
+        for row in table.rows
+    }
+    datasets: dict[str, dict[str, float]] = {}
+    for name, each in table.datasets.items():
+        datasets[name] = dict(zip(each.queries, each.score.tolist(), strict=True))
+    failed = sum(each.counts.failed for each in table.datasets.values())
+    return Results(
+        benchmark=f"{readable[:_MAX_NAME_CHARS]}-{whole[:16]}",
+        metric=metrics.pop() if len(metrics) == 1 else MIXED,
+        checkpoint=identity.checkpoint or identity.model_digest,
+        datasets=datasets,
+        model=identity.model,
+        rows=rows,
+        candidates=digests,
+        failed=failed or None,
+    )
+
+
+def write_report(folder: Path, report: Report, results: Results) -> None:
+    """Write the files of a report into a folder, each whole or not at all.
+
+    Raises `ResultsUnusable` where one cannot be written, and `ModuleNotFoundError` without
+    matplotlib, before any file.
+    """
+    importlib.import_module("matplotlib")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_results(folder / RESULTS, results)
+        draw(report, folder / CHART)
+        write_atomically(folder / MARKDOWN, to_markdown(report).encode())
+        encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
+        write_atomically(folder / REPORT, encoded + b"\n")
+    except OSError as error:
+        raise ResultsUnusable(f"{folder} cannot be written to ({error.strerror}).") from None

@@ -50,7 +50,10 @@ class Pod:
         )
 
     def load(self, **others: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "service.cli", *map(self.here, self.before[0]["args"])]
+        *bounded, gmr = self.before[0]["command"]
+        assert gmr == "gmr"
+        ours = [*bounded, sys.executable, "-m", "service.cli"]
+        command = [*ours, *map(self.here, self.before[0]["args"])]
         return subprocess.run(
             command,
             env=self._environment(others),
@@ -130,6 +133,23 @@ def test_a_hub_model_is_loaded_at_its_commit_compared_and_served_offline(
         tmp_path / "other",
     ).checksums
     assert pod.check().returncode != 0
+
+
+def test_a_download_that_hangs_ends_within_its_time_which_the_roll_out_has(tmp_path: Path) -> None:
+    given: Values = {"model": {"source": "hub", "hub": {"id": MODEL, "revision": COMMIT}}}
+    bounded = merged(given, {"model": {"download": {"timeoutSeconds": 900}}})
+    *bound, _ = Pod(bounded, tmp_path / "models").before[0]["command"]
+    assert "900" in bound
+    hanging = ["1" if each == "900" else each for each in [*bound, "sleep", "60"]]
+    ended = subprocess.run(hanging, check=False)
+    assert ended.returncode == 124
+
+    def deadline(values: Values) -> int:
+        spec = one(objects(values), "Deployment", "rerank-worker")["spec"]
+        return int(spec["progressDeadlineSeconds"])
+
+    assert deadline(bounded) - deadline({}) == 900
+    assert deadline(given) - deadline({}) > 16e9 / 20e6, "16 GB at 20 MB/s"
 
 
 def test_a_family_that_is_named_is_the_downloads_the_workers_and_the_evaluations() -> None:

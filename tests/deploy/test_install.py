@@ -23,6 +23,7 @@ from tests.deploy.cluster.catalogue import (
     JOB,
     NAMESPACE,
     POD,
+    QUOTA,
     SCALED_OBJECT,
     SECRET,
     SERVICE,
@@ -242,6 +243,20 @@ def test_values_that_cannot_be_right_are_refused_before_anything_is_made(
     with helm_on(cluster, tmp_path, SPACE) as helm:
         assert complaint in helm.refused("install", "rerank", CHART, "--set", values)
         assert left_over(helm) == set()
+
+
+def test_a_quota_on_limits_is_met_by_every_container(helm: Helm) -> None:
+    """A container without a limit would keep its pod from being made."""
+    hard = {"limits.cpu": "40", "limits.memory": "64Gi", "requests.cpu": "4", "pods": "9"}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}}
+    helm.cluster.create(QUOTA, SPACE, quota | {"spec": {"hard": hard}})
+    hub = f"model.source=hub,model.hub.id=a/b,model.hub.revision={'b' * 40}"
+    helm("install", "rerank", CHART, "--set", hub, *WAIT)
+    assert_sound(helm)
+    unlimited = ("--set", f"{hub},redis.cpuLimit=,test.resources.limits.cpu=null")
+    assert "timed out" in helm.refused("upgrade", "rerank", CHART, *unlimited, *IN_VAIN)
+    assert pods(helm, "redis") == []
+    assert "failed quota: team: must specify limits.cpu for: ask" in helm.refused("test", "rerank")
 
 
 def test_what_needs_an_operator_is_refused_where_there_is_none(helm: Helm) -> None:

@@ -89,6 +89,7 @@ what is on the claim {{ $model.pvc.claimName }}
 - name: load-model
   image: {{ .image }}
   imagePullPolicy: {{ .own.image.pullPolicy }}
+  command: [timeout, --kill-after=10, "{{ $model.download.timeoutSeconds }}", gmr] # a try that hangs ends, and the next one goes on from it
   args:
     - models
     - pull
@@ -114,8 +115,7 @@ what is on the claim {{ $model.pvc.claimName }}
     - secretRef: {name: {{ . }}}
   {{- end }}
   resources:
-    requests: {cpu: 100m, memory: 512Mi}
-    limits: {memory: 4Gi}
+    {{- toYaml $model.download.resources | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
   {{- with .own.securityContext }}
   securityContext:
@@ -132,8 +132,7 @@ what is on the claim {{ $model.pvc.claimName }}
   command: [sha256sum, --check, --strict, --quiet, /checksums/SHA256SUMS]
   workingDir: {{ include "rerank.modelFolder" . }}
   resources:
-    requests: {cpu: 100m, memory: 64Mi}
-    limits: {memory: 256Mi}
+    {{- toYaml $model.download.resources | nindent 4 }}
   terminationMessagePolicy: FallbackToLogsOnError
   {{- with .own.securityContext }}
   securityContext:

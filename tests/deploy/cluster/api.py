@@ -13,12 +13,14 @@ from tests.deploy.cluster.catalogue import (
     NAMESPACE,
     NODE,
     OPERATORS,
+    POD,
     STORAGE_CLASS,
     Resource,
 )
 from tests.deploy.cluster.controllers import reconcile
 from tests.deploy.cluster.kubelet import NothingRuns, Runtime
 from tests.deploy.cluster.patching import merge, merge_strategically
+from tests.deploy.cluster.quota import quota_problem
 from tests.deploy.cluster.refusals import Refused
 from tests.deploy.cluster.scheduling import SMALL
 from tests.deploy.cluster.schemas import schema_of
@@ -92,6 +94,8 @@ class Cluster:
             self._admit(resource, namespace, value, None)
             if self.store.get(resource, namespace, name):
                 raise Refused(409, "AlreadyExists", f'{resource.plural} "{name}" already exists')
+            if resource == POD and (problem := quota_problem(self.store, namespace, value["spec"])):
+                raise Refused(403, "Forbidden", f'pods "{name}" is forbidden: {problem}')
             return value if dry_run else self._keep(Key(resource, namespace, name), value)
 
     def replace(

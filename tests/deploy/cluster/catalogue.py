@@ -29,6 +29,7 @@ SERVICE_ACCOUNT = Resource("", "v1", "ServiceAccount", "serviceaccounts", short_
 CONFIG_MAP = Resource("", "v1", "ConfigMap", "configmaps", short_names=("cm",))
 SECRET = Resource("", "v1", "Secret", "secrets")
 CLAIM = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short_names=("pvc",))
+QUOTA = Resource("", "v1", "ResourceQuota", "resourcequotas", short_names=("quota",))
 DEPLOYMENT = Resource("apps", "v1", "Deployment", "deployments", short_names=("deploy",))
 REPLICA_SET = Resource("apps", "v1", "ReplicaSet", "replicasets", short_names=("rs",))
 STATEFUL_SET = Resource("apps", "v1", "StatefulSet", "statefulsets", short_names=("sts",))
@@ -60,7 +61,7 @@ POD_MONITOR = Resource("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors
 HTTP_ROUTE = Resource("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 
 BUILT_IN = (
-    *(NAMESPACE, NODE, POD, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, SECRET, CLAIM),
+    *(NAMESPACE, NODE, POD, SERVICE, SERVICE_ACCOUNT, CONFIG_MAP, SECRET, CLAIM, QUOTA),
     *(
         DEPLOYMENT,
         REPLICA_SET,

@@ -17,6 +17,7 @@ from tests.deploy.cluster.catalogue import (
     Resource,
 )
 from tests.deploy.cluster.pods import is_ready
+from tests.deploy.cluster.quota import quota_problem
 from tests.deploy.cluster.store import Key, Store
 
 Object = dict[str, Any]
@@ -205,7 +206,10 @@ def _make_stateful_pod(store: Store, stateful_set: Object, number: int, revision
 
 
 def _make_pod(store: Store, of: Object, name: str, template: Object | None = None) -> None:
+    """Make a Pod, unless a quota is against it: then there is none, and no word of it but this."""
     template = template or of["spec"]["template"]
+    if quota_problem(store, of["metadata"]["namespace"], template["spec"]):
+        return
     metadata = (template.get("metadata") or {}) | {"ownerReferences": [owner(of)]}
     value = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
     store.put(Key(POD, of["metadata"]["namespace"], name), value)

@@ -21,7 +21,7 @@ spec:
   replicas: {{ . }}
   {{- end }}
   revisionHistoryLimit: 5
-  progressDeadlineSeconds: {{ add (mul .own.startupSeconds .own.workersPerGpu) 600 }}
+  progressDeadlineSeconds: {{ add (mul .own.startupSeconds .own.workersPerGpu) (ternary .model.download.timeoutSeconds 0 (include "rerank.modelLoads" $model | eq "yes")) 600 }}
   strategy:
     {{- include "rerank.workerStrategy" .own | nindent 4 }}
   selector:

@@ -21,6 +21,7 @@ FEATURES: dict[str, Values] = {
         "cacheSecret": {"existingSecret": "cache"},
         "test": {"existingSecret": "key"},
     },
+    "a given password": {"redis": {"existingSecret": "redis"}},
     "no redis": {"redis": {"enabled": False}},
     "redis elsewhere": {
         "redis": {"enabled": False},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import free_port
-from tests.deploy.chart import Values, container, merged, objects, one, pods
+from tests.deploy.chart import KUBE, Values, container, helm, merged, objects, one, pods
 from tests.deploy.features import FEATURES, FILES
+from tests.deploy.helm import CHART
 from tests.processes import Process, eventually
 
 
@@ -86,6 +88,63 @@ def test_generated_secrets_fit_together() -> None:
 def test_secrets_that_are_given_are_not_generated() -> None:
     given = merged(FEATURES["own secrets"], {"redis": {"enabled": False}})
     assert [each for each in objects(given) if each["kind"] == "Secret"] == []
+
+
+GITOPS: dict[str, Values] = {
+    "redis of the chart": {
+        "auth": {"existingSecret": "rerank-keys"},
+        "cacheSecret": {"existingSecret": "rerank-cache"},
+        "redis": {"existingSecret": "rerank-redis"},
+    },
+    "redis elsewhere": merged(FEATURES["own secrets"], FEATURES["redis elsewhere"]),
+    "no redis": merged(FEATURES["own secrets"], {"redis": {"enabled": False}}),
+    "training": merged(
+        FEATURES["own secrets"], {"redis": {"existingSecret": "r"}}, FEATURES["training"]
+    ),
+}
+
+
+@pytest.mark.parametrize("setup", GITOPS)
+def test_tools_that_render_without_a_cluster_get_the_same_each_time(setup: str) -> None:
+    line = ("template", "rerank", CHART, "--kube-version", KUBE)
+    first, second = (helm(*line, given=GITOPS[setup]) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert [each for each in objects(GITOPS[setup]) if each["kind"] == "Secret"] == []
+
+
+def test_redis_has_the_password_of_a_secret_that_is_given(tmp_path: Path) -> None:
+    """The rendered command runs, with its files in a folder of the test."""
+    found = objects(GITOPS["redis of the chart"])
+    data = one(found, "ConfigMap", "rerank-redis")["data"]
+    command, port = container(found, "rerank-redis")["command"], free_port()
+    volumes = one(found, "Deployment", "rerank-gateway")["spec"]["template"]["spec"]["volumes"]
+    secret = {
+        "secretName": "rerank-redis",
+        "items": [{"key": "redis-password", "path": "password"}],
+    }
+    assert {"name": "redis-password", "secret": secret} in volumes
+
+    def here(text: str) -> str:
+        text = re.sub("/etc/redis/secret|/etc/redis/config|/tmp", str(tmp_path), text)
+        return text.replace("port 6379", f"port {port}").replace("bind * -::*", "bind 127.0.0.1")
+
+    (tmp_path / "password").write_text("a pass/word&$x\n")
+    for name, text in data.items():
+        (tmp_path / name).write_text(here(text))
+    (tmp_path / "users.acl").rename(tmp_path / "template.acl")
+    ours = here(command[-1]).replace(f"{tmp_path}/users.acl >", f"{tmp_path}/template.acl >")
+    with Process([*command[:-1], ours], tmp_path / "log") as redis:
+
+        def ping(password: str) -> str:
+            asked = ["redis-cli", "-e", "-p", str(port), "--user", "gmr", "--pass", password]
+            done = subprocess.run(
+                [*asked, "SET", "gmr:a", "1"], capture_output=True, text=True, check=False
+            )
+            return done.stdout.strip()
+
+        eventually(lambda: ping("a pass/word&$x") == "OK", why=redis.said)
+        assert ping("another") != "OK"
 
 
 def test_redis_takes_the_configuration_and_lets_gateways_do_what_they_do_and_no_more(

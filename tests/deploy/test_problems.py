@@ -14,6 +14,9 @@ ELSEWHERE: Values = {"worker": {"enabled": False}, "gateway": {"workers": ["http
 KEDA: Values = {"worker": {"autoscaling": {"enabled": True}}}
 CASES: dict[str, Values] = {
     "redis.enabled and externalRedis.url": {"externalRedis": {"url": "redis://other:6379/0"}},
+    "redis.existingSecret is for the chart's Redis": {
+        "redis": {"enabled": False, "existingSecret": "redis"}
+    },
     "externalRedis.url holds a password": {
         "redis": {"enabled": False},
         "externalRedis": {"url": "rediss://gmr:secret@other:6379/0"},

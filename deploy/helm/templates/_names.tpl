@@ -70,5 +70,6 @@ track: {{ . }}
 
 {{- define "rerank.hasOwnSecrets" -}}
 {{- $key := and .Values.auth.enabled (not .Values.auth.existingSecret) -}}
-{{- if or $key (not .Values.cacheSecret.existingSecret) .Values.redis.enabled }}yes{{ end -}}
+{{- $password := and .Values.redis.enabled (not .Values.redis.existingSecret) -}}
+{{- if or $key (not .Values.cacheSecret.existingSecret) $password }}yes{{ end -}}
 {{- end }}

@@ -22,6 +22,9 @@ says. */}}
 {{- if and $values.redis.enabled $values.externalRedis.url }}
 redis.enabled and externalRedis.url: scores are kept in one Redis; set redis.enabled to false to use your own.
 {{- end }}
+{{- if and $values.redis.existingSecret (not $values.redis.enabled) }}
+redis.existingSecret is for the chart's Redis, and redis.enabled is false: the password of your own is in externalRedis.existingSecret.
+{{- end }}
 {{- if regexMatch "//[^/@]*:[^/@]+@" $values.externalRedis.url }}
 externalRedis.url holds a password: values are kept in the clear; put it into a Secret, and name that in externalRedis.existingSecret.
 {{- end }}

@@ -107,8 +107,8 @@
 {{- if $values.redis.enabled }}
 - name: redis-password
   secret:
-    secretName: {{ $own }}
-    items: [{key: redis-password, path: password}]
+    secretName: {{ $values.redis.existingSecret | default $own }}
+    items: [{key: {{ ternary $values.redis.existingSecretKey "redis-password" (ne $values.redis.existingSecret "") }}, path: password}]
 {{- else if $values.externalRedis.existingSecret }}
 - name: redis-password
   secret:

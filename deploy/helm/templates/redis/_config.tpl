@@ -13,14 +13,29 @@ tcp-keepalive 60
 timeout 0
 io-threads 1
 dir /tmp
-aclfile /etc/redis/secret/users.acl
+aclfile {{ ternary "/tmp/users.acl" "/etc/redis/secret/users.acl" (ne .Values.redis.existingSecret "") }}
 {{- end }}
 
-{{/* Its users: (root, password). Gateways' may do what gateways do, on their keys; the probes' may ask whether it is there. */}}
+{{/* What starts it. A password that is given comes without its hash, which the list of users has. */}}
+{{- define "rerank.redisCommand" -}}
+{{- if .Values.redis.existingSecret -}}
+- sh
+- -ec
+- |
+  hash=$(printf %s "$(cat /etc/redis/secret/password)" | sha256sum | cut -d ' ' -f 1)
+  sed "s/PASSWORD_SHA256/$hash/" /etc/redis/config/users.acl > /tmp/users.acl
+  exec redis-server /etc/redis/config/redis.conf
+{{- else -}}
+- redis-server
+- /etc/redis/config/redis.conf
+{{- end -}}
+{{- end }}
+
+{{/* Its users: (root, hash), of the password. Gateways' may do what gateways do, on their keys; the probes' may ask whether it is there. */}}
 {{- define "rerank.redisUsers" -}}
 {{- $settings := .root.Values.gateway.settings -}}
 {{- $prefix := ternary $settings.RERANK_REDIS_KEY_PREFIX "gmr:" (hasKey $settings "RERANK_REDIS_KEY_PREFIX") -}}
 user default off
-user gmr on #{{ sha256sum .password }} resetkeys ~{{ $prefix }}* resetchannels -@all +mget +set +select +getrange +expire +unlink
+user gmr on #{{ .hash }} resetkeys ~{{ $prefix }}* resetchannels -@all +mget +set +select +getrange +expire +unlink
 user probe on nopass resetkeys resetchannels -@all +ping
 {{- end }}

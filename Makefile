@@ -125,9 +125,9 @@ $(VLLM)/stamp: $(VLLM)/vllm.stamp pyproject.toml docker/vllm-cpu/sitecustomize.p
 	@touch $@
 
 # The README's requests are tested as they stand, the score cache on a real Redis, metrics and alerts by a real Prometheus, pages in
-# a real Chromium. All in one call, for apt lets nobody else in.
+# a real Chromium, a path prefix behind a real nginx. All in one call, for apt lets nobody else in.
 # A program's package has its name, or the one behind the colon.
-PROGRAMS := curl redis-server promtool:prometheus chromium npm
+PROGRAMS := curl redis-server promtool:prometheus chromium nginx:nginx-light npm
 packages: | $(BIN)/python
 	@missing=; for each in $(PROGRAMS); do command -v $${each%:*} >/dev/null || missing="$$missing $${each#*:}"; done; [ -z "$$missing" ] || \
 	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && \

@@ -138,6 +138,7 @@ def create_gateway(
         trusts_traces=settings.trace_trust,
         log_sample=settings.log_sample,
         cross_origin=CrossOrigin(settings.cors_origins),
+        root_path=settings.root_path,
     )
     app.openapi = lambda: openapi_document(  # type: ignore[method-assign]
         app, keys=authenticator.requires_key

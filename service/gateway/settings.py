@@ -46,6 +46,15 @@ class GatewaySettings(
             "way are for all of them together."
         ),
     )
+    root_path: str = Field(
+        "",
+        pattern="^(/[A-Za-z0-9._~-]+)*$",
+        max_length=256,
+        description=(
+            "Path prefix that a proxy leaves in the requests that it sends, such as /search; "
+            "requests without it are served, too."
+        ),
+    )
     workers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description=(

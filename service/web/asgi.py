@@ -74,16 +74,18 @@ def add_common_routes(
     trusts_traces: bool = True,
     log_sample: float = 1.0,
     cross_origin: CrossOrigin | None = None,
+    root_path: str = "",
 ) -> None:
     """Add the error handlers, the health routes, and the outermost middleware to an app.
 
     With `trusts_traces`, a caller's `traceparent` decides whether a request is traced. `log_sample`
     is the share of requests to log. `cross_origin` names the origins whose pages may call the app;
-    by default none may.
+    by default none may. `root_path` is a prefix under which a proxy sends requests.
     """
     app.state.draining, app.state.is_ready = False, is_ready
     app.state.trusts_traces, app.state.log_sample = trusts_traces, log_sample
     app.state.cross_origin = cross_origin or CrossOrigin()
+    app.state.root_path = root_path
     add_error_handlers(app)
     app.add_middleware(_RequestMiddleware)
 
@@ -156,8 +158,8 @@ class _RequestMiddleware:
             await self._app(scope, receive, send)
             return
 
-        scope = normalized(scope)
         settings = scope["app"].state
+        scope = normalized(scope, settings.root_path)
         identity = accept_request_id(Request(scope).headers.get(REQUEST_ID_HEADER))
         span = tracing.server_span(scope["path"], scope["headers"], trusted=settings.trusts_traces)
         with timed_request(identity) as context, span, ExitStack() as cleanups:

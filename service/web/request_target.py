@@ -8,7 +8,7 @@ Invariant: a path that is already in order is left as it is.
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from starlette.types import Scope
 
@@ -19,12 +19,12 @@ _SLASHES = re.compile("/{2,}")
 _RAW_SLASHES = re.compile(rb"/{2,}")
 
 
-def normalized(scope: Scope) -> Scope:
-    """A copy of a request's scope whose path starts with a slash, has no two slashes in a row, and
-    none at its end.
+def normalized(scope: Scope, root_path: str = "") -> Scope:
+    """A copy of a request's scope whose path starts with a slash, has no two slashes in a row, none
+    at its end, and no `root_path`.
 
-    An absolute-form target (RFC 9112, 3.2.2) is its path, and its authority replaces the header
-    `Host`.
+    A proxy may send requests under that prefix; others may leave it out. An absolute-form target
+    (RFC 9112, 3.2.2) is its path, and its authority replaces the header `Host`.
     """
     scope = {**scope}
     raw_path = scope.get("raw_path") or b""
@@ -44,4 +44,7 @@ def normalized(scope: Scope) -> Scope:
         path = path[:-1]
         scope["raw_path"] = scope["raw_path"].removesuffix(b"/")
     scope["path"] = path
+    if root_path and (path == root_path or path.startswith(f"{root_path}/")):
+        scope["path"] = path[len(root_path) :] or "/"
+        scope["raw_path"] = quote(scope["path"]).encode("ascii")
     return scope

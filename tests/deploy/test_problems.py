@@ -39,6 +39,10 @@ CASES: dict[str, Values] = {
         "gateway": {"settings": {"RERANK_METRICS_PUBLIC": False}},
     },
     "ingress.hosts is empty": {"ingress": {"enabled": True}},
+    "ingress.path is /search: gateways would not find it": {
+        "ingress": {"enabled": True, "hosts": ["a.example.com"], "path": "/search"},
+        "gateway": {"settings": {"RERANK_ROOT_PATH": "/other"}},
+    },
     "httpRoute.parentRefs is empty": {"httpRoute": {"enabled": True}},
     "there is nobody to share with": {"canary": {"share": 5}},
     "model.source is registry: model.registry.url": {

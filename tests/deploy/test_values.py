@@ -141,6 +141,7 @@ def test_every_setting_of_the_classes_reaches_the_environment(
         "RERANK_MODEL_ALIASES": "gpt=gmr-tiny",
         "RERANK_OTLP_ENDPOINT": "http://collector:4318",
         "RERANK_ENGINE": "vllm",
+        "RERANK_ROOT_PATH": "/search",
     }
     settings = {
         name: special.get(name, _other(schema[name], kind.model_fields[field].default))

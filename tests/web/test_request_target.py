@@ -44,6 +44,26 @@ def test_a_target_becomes_the_path_that_was_meant(target: str, path: str) -> Non
     assert (scope["path"], scope["raw_path"].decode()) == (path, path)
 
 
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/search/rerank", "/rerank"),
+        ("/search//v1/rerank/", "/v1/rerank"),
+        ("/search", "/"),
+        ("/search/", "/"),
+        ("/rerank", "/rerank"),
+        ("/searching/rerank", "/searching/rerank"),
+        ("/v1/search/rerank", "/v1/search/rerank"),
+        ("/search/search/rerank", "/search/rerank"),
+        ("/%73earch/rerank", "/rerank"),
+        ("http://x/search/rerank", "/rerank"),
+    ],
+)
+def test_a_prefix_of_a_proxy_is_taken_away_once(target: str, path: str) -> None:
+    scope = normalized(scope_of(target), "/search")
+    assert (scope["path"], scope["raw_path"].decode()) == (path, path)
+
+
 def test_the_authority_of_a_whole_url_replaces_the_host() -> None:
     assert normalized(scope_of("http://a:1/b"))["headers"] == [(b"host", b"a:1"), (b"x", b"host")]
     assert normalized(scope_of("/b"))["headers"][0] == (b"host", b"from-header")

@@ -59,6 +59,9 @@ monitoring.scrape: with auth.enabled, gateways answer /metrics to whoever shows 
 {{- if and $values.ingress.enabled (not $values.ingress.hosts) }}
 ingress.enabled: ingress.hosts is empty, so it would be an Ingress for nothing.
 {{- end }}
+{{- if and $values.ingress.enabled (hasKey $values.gateway.settings "RERANK_ROOT_PATH") (ne (trimSuffix "/" $values.ingress.path) (get $values.gateway.settings "RERANK_ROOT_PATH")) }}
+ingress.path is {{ $values.ingress.path }}: gateways would not find it, because RERANK_ROOT_PATH in gateway.settings is {{ $values.gateway.settings.RERANK_ROOT_PATH | quote }}.
+{{- end }}
 {{- if and $values.httpRoute.enabled (not $values.httpRoute.parentRefs) }}
 httpRoute.enabled: httpRoute.parentRefs is empty, and a route belongs to a Gateway.
 {{- end }}

@@ -11,6 +11,11 @@
   value: /tmp
 - name: RERANK_WORKERS
   value: {{ join "," (ternary $found .own.workers $values.worker.enabled) | quote }}
+{{- $prefix := $values.ingress.path | trimSuffix "/" }}
+{{- if and $values.ingress.enabled $prefix (not (hasKey .own.settings "RERANK_ROOT_PATH")) }}
+- name: RERANK_ROOT_PATH
+  value: {{ $prefix | quote }}
+{{- end }}
 {{- with .own.cascades }}
 - name: RERANK_CASCADES
   value: /etc/rerank/cascades/{{ join ",/etc/rerank/cascades/" . }}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
@@ -26,7 +25,7 @@ from service.gateway.admission.buckets import Buckets
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas
 from service.gateway.admission.worker_turns import turns_of
-from service.gateway.cache.opening import open_redis_tiers
+from service.gateway.cache.opening import cache_secret, open_redis_tiers
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
 from service.gateway.cascades.catalogue import Cascades, ServedModels
@@ -85,7 +84,7 @@ def create_gateway(
     Raises `CascadesUnusable`, and `KeysUnusable` where required API keys cannot be read.
     """
     limits = settings.limits()
-    secret = _cache_secret(settings)
+    secret = cache_secret(settings)
 
     authenticator = Authenticator(plain=_plain(settings.api_keys), file=settings.api_keys_file)
     pool = _worker_pool(settings, workers)
@@ -283,12 +282,6 @@ def _media(settings: GatewaySettings, fetcher: Fetcher | None, images: ImageStor
         images,
         request_seconds=settings.request_decode_ms / 1000,
     )
-
-
-def _cache_secret(settings: GatewaySettings) -> bytes:
-    """The secret of the settings, or a random one, which other gateways do not share."""
-    secret = _plain(settings.cache_key_secret)
-    return secret.encode() if secret else secrets.token_bytes(32)
 
 
 def _plain(secret: SecretStr | None) -> str | None:

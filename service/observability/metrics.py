@@ -255,6 +255,12 @@ PROCESSES_ENDED = counter(
     "rerank_processes_ended_total",
     "Processes of a gateway that ended, or were ended because they hung, and were replaced.",
 )
+CACHE_SECRET_INFO = gauge(
+    "rerank_cache_secret_info",
+    "1 for the fingerprint of the secret of the score cache; gateways that share a Redis have one.",
+    "max",
+    fingerprint=OPEN,
+)
 FILE_READABLE = gauge(
     "rerank_file_readable",
     "1 if a file named in the settings can be used, 0 if it cannot.",

@@ -1,4 +1,4 @@
-"""Opens the Redis that the settings describe, and the tier of scores in it.
+"""Opens the Redis that the settings describe, the tier of scores in it, and the secret of its keys.
 
 The module depends on settings alone. Invariant: every client of a gateway has the same
 address, credentials and TLS, and connections of its own.
@@ -6,10 +6,31 @@ address, credentials and TLS, and connections of its own.
 
 from __future__ import annotations
 
+import hmac
+import secrets
+
 from service.gateway.cache.encoding import ScoreCodec
 from service.gateway.cache.redis_client import Client, TlsFiles, export_readability, open_client
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.settings import CacheSettings
+from service.observability.metrics import CACHE_SECRET_INFO
+
+_FINGERPRINTED = b"fingerprint of the secret of the score cache"
+_FINGERPRINT_BYTES = 4
+"""Enough to tell a few secrets apart, and too few to tell anything of them."""
+
+
+def cache_secret(settings: CacheSettings) -> bytes:
+    """The secret of the settings, or a random one, which other gateways do not share.
+
+    Where gateways share a Redis, a fingerprint is exported, by which two secrets are told apart.
+    """
+    given = settings.cache_key_secret
+    secret = given.get_secret_value().encode() if given else secrets.token_bytes(32)
+    if settings.redis_address():
+        digest = hmac.digest(secret, _FINGERPRINTED, "sha256")
+        CACHE_SECRET_INFO.labels(digest[:_FINGERPRINT_BYTES].hex()).set(1)
+    return secret
 
 
 def open_redis(settings: CacheSettings, *, connections: int) -> Client | None:

@@ -27,6 +27,18 @@ _DCGM = (
 """Of DCGM's exporter, from its lists of default counters and of profiling ones."""
 
 
+_KUBE = {
+    "kube_deployment_spec_replicas": {"namespace", "deployment"},
+    "kube_deployment_status_replicas_ready": {"namespace", "deployment"},
+    "kube_deployment_status_replicas_updated": {"namespace", "deployment"},
+    "kube_pod_container_status_waiting_reason": {"namespace", "pod", "container", "reason"},
+    "kube_pod_init_container_status_waiting_reason": {"namespace", "pod", "container", "reason"},
+    "kube_pod_status_scheduled": {"namespace", "pod", "condition", "reason"},
+}
+"""Labels of kube-state-metrics, from its documentation; the last one's reason is made by the alert."""
+_OF_KUBE = re.compile(r"\b(kube_\w+)\{([^{}]*)\}")
+
+
 def expressions() -> Iterator[tuple[str, str]]:
     """Every expression of a dashboard or rule, with its location."""
     for dashboard in DASHBOARDS:
@@ -82,4 +94,7 @@ def test_an_expression_names_what_exists(place: str, expr: str) -> None:
     for selector in named:
         expect_exists(selector)
     known = {label for selector in named for label in labels_of(selector.metric)} | _TARGET
+    for metric, matchers in _OF_KUBE.findall(expr):
+        assert set(re.findall(r"(\w+)=", matchers)) <= _KUBE[metric]
+        known |= _KUBE[metric]
     assert grouped_by(expr) <= known

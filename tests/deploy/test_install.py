@@ -442,6 +442,38 @@ def test_nobody_talks_to_whom_he_need_not(helm: Helm) -> None:
     assert not may_connect(store, gateway, Peer(address="93.184.216.34"), 80)
 
 
+def test_a_download_reaches_what_its_values_imply_and_nothing_else(
+    helm: Helm, tmp_path: Path
+) -> None:
+    """A proxy, a bucket of the cluster, the cloud's identity, and OpenShift's DNS."""
+    proxy = [
+        {"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"},
+        {"name": "AWS_ENDPOINT_URL", "value": "http://minio.storage.svc:9000/"},
+        {"name": "HF_ENDPOINT", "value": "http://hub.example.com"},
+    ]
+    values = {
+        "model": {
+            "source": "hub",
+            "hub": {"id": "a/b", "revision": "b" * 40},
+            "download": {"extraEnv": proxy},
+        },
+        "worker": {"serviceAccount": {"annotations": {"iam.gke.io/gcp-service-account": "x"}}},
+        "networkPolicy": {"eksPodIdentity": True},
+    }
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    helm("install", "rerank", CHART, "--values", tmp_path / "values.yaml", *WAIT)
+    worker, gateway = (peer(pods(helm, part)[0]) for part in ("worker", "gateway"))
+    store, world = helm.cluster.store, Peer(address="198.51.100.7")
+    reached = [
+        port for port in (22, 80, 443, 3128, 5353, 9000) if may_connect(store, worker, world, port)
+    ]
+    assert reached == [80, 443, 3128, 5353, 9000]
+    for address, port in (("169.254.169.252", 988), ("169.254.170.23", 80)):
+        assert may_connect(store, worker, Peer(address=address), port)
+        assert not may_connect(store, gateway, Peer(address=address), port)
+    assert not may_connect(store, worker, world, 988)
+
+
 @pytest.mark.parametrize("version", ["1.27", "1.37"])
 def test_the_oldest_and_the_newest_kubernetes_take_all_there_is(
     tmp_path: Path, version: str

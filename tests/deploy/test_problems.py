@@ -34,6 +34,18 @@ CASES: dict[str, Values] = {
     "worker.settings.RERANK_OTLP_ENDPOINT: the NetworkPolicy": {
         "worker": {"settings": {"RERANK_OTLP_ENDPOINT": "http://collector:4318"}}
     },
+    "model.download.extraEnv: the address in HTTPS_PROXY is not among the values": {
+        "model": {
+            "download": {
+                "extraEnv": [
+                    {
+                        "name": "HTTPS_PROXY",
+                        "valueFrom": {"secretKeyRef": {"name": "proxy", "key": "url"}},
+                    }
+                ]
+            }
+        }
+    },
     "so set RERANK_METRICS_PUBLIC": {
         "monitoring": {"scrape": "podMonitor"},
         "gateway": {"settings": {"RERANK_METRICS_PUBLIC": False}},

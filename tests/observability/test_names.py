@@ -35,7 +35,7 @@ _KUBE = {
     "kube_pod_init_container_status_waiting_reason": {"namespace", "pod", "container", "reason"},
     "kube_pod_status_scheduled": {"namespace", "pod", "condition", "reason"},
 }
-"""Labels of kube-state-metrics, from its documentation; the last one's reason is made by the alert."""
+"""Labels of kube-state-metrics, from its documentation; an alert makes the last one's reason."""
 _OF_KUBE = re.compile(r"\b(kube_\w+)\{([^{}]*)\}")
 
 

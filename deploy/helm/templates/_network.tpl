@@ -38,17 +38,49 @@ spec:
 {{- end }}
 
 {{- define "rerank.toDNS" -}}
-- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports:
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {port: {{ . }}, protocol: UDP}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
   {{- with .Values.networkPolicy.dns }}
   to:
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
 
-{{/* To whatever answers on port 443: registries, hubs, buckets. */}}
+{{/* Names of variables whose URL a download connects to. */}}
+{{- define "rerank.isEndpoint" -}}
+{{- if regexMatch "^((HTTPS?|ALL)_PROXY|AWS_ENDPOINT_URL(_S3)?|FSSPEC_S3_ENDPOINT_URL|HF_ENDPOINT)$" (upper .) }}yes{{ end -}}
+{{- end }}
+
+{{/* To registries, hubs and buckets: port 443, the ports of proxies and endpoints in the environment, and the cloud's identity:
+(root, env, serviceAccount). */}}
 {{- define "rerank.toHTTPS" -}}
-{{ include "rerank.toDNS" . }}
-- ports: [{port: 443, protocol: TCP}]
+{{- $ports := list "443" }}
+{{- range $each := .env }}
+{{- if and (include "rerank.isEndpoint" $each.name) (get $each "value") }}
+{{- $stated := regexFind ":[0-9]+(/.*)?$" $each.value | regexFind "[0-9]+" }}
+{{- $ports = append $ports ($stated | default (ternary "80" "443" (hasPrefix "http:" $each.value))) }}
+{{- end }}
+{{- end }}
+{{ include "rerank.toDNS" .root }}
+- ports:
+    {{- range $ports | uniq }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- if hasKey (.serviceAccount.annotations | default dict) "iam.gke.io/gcp-service-account" }}
+- ports: [{port: 80, protocol: TCP}, {port: 988, protocol: TCP}] # GKE's metadata server, in both of its places
+  to:
+    - ipBlock: {cidr: 169.254.169.254/32}
+    - ipBlock: {cidr: 169.254.169.252/32}
+{{- end }}
+{{- if .root.Values.networkPolicy.eksPodIdentity }}
+- ports: [{port: 80, protocol: TCP}]
+  to:
+    - ipBlock: {cidr: 169.254.170.23/32}
+    - ipBlock: {cidr: "fd00:ec2::23/128"}
+{{- end }}
 {{- end }}
 
 {{- define "rerank.toGateways" -}}
@@ -119,7 +151,7 @@ spec:
 {{- define "rerank.fromWorkers" -}}
 {{- $canary := ternary (mergeOverwrite (deepCopy .Values.model) .Values.canary.model) .Values.model .Values.canary.enabled }}
 {{- if or (include "rerank.modelLoads" (dict "model" .Values.model)) (include "rerank.modelLoads" (dict "model" $canary)) }}
-{{ include "rerank.toHTTPS" . }}
+{{ include "rerank.toHTTPS" (dict "root" . "env" .Values.model.download.extraEnv "serviceAccount" .Values.worker.serviceAccount) }}
 {{- end }}
 {{- with .Values.networkPolicy.workerEgress }}
 {{ toYaml . }}
@@ -133,7 +165,7 @@ spec:
 {{- end }}
 
 {{- define "rerank.fromTrainer" -}}
-{{ include "rerank.toHTTPS" . }}
+{{ include "rerank.toHTTPS" (dict "root" . "env" .Values.trainer.extraEnv "serviceAccount" .Values.trainer.serviceAccount) }}
 {{- with .Values.networkPolicy.trainerEgress }}
 {{ toYaml . }}
 {{- end }}

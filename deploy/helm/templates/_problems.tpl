@@ -49,6 +49,14 @@ gateway.settings.RERANK_OTLP_ENDPOINT: the NetworkPolicy lets no traces out; say
 {{- if and $values.networkPolicy.enabled $values.worker.enabled $values.worker.settings.RERANK_OTLP_ENDPOINT (not $values.networkPolicy.workerEgress) }}
 worker.settings.RERANK_OTLP_ENDPOINT: the NetworkPolicy lets no traces out; say where the collector is in networkPolicy.workerEgress.
 {{- end }}
+{{- $policies := dict "model.download.extraEnv" (list $values.model.download.extraEnv "workerEgress") "trainer.extraEnv" (list $values.trainer.extraEnv "trainerEgress") }}
+{{- range $path, $pair := $policies }}
+{{- range $each := first $pair }}
+{{- if and $values.networkPolicy.enabled (include "rerank.isEndpoint" $each.name) (not (get $each "value")) (not (get $values.networkPolicy (last $pair))) }}
+{{ $path }}: the address in {{ $each.name }} is not among the values, so the NetworkPolicy cannot open its port; say where it is in networkPolicy.{{ last $pair }}.
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and (ne $values.monitoring.scrape "none") $values.auth.enabled (not $values.gateway.settings.RERANK_METRICS_PUBLIC) }}
 monitoring.scrape: with auth.enabled, gateways answer /metrics to whoever shows a key; Prometheus shows none, so set RERANK_METRICS_PUBLIC in gateway.settings.
 {{- end }}

@@ -14,7 +14,7 @@ import typer
 from model_store.commands import ablate as ablations
 from model_store.commands import convert as converters
 from model_store.commands import evaluate as checkpoints
-from model_store.commands import instructions, models, publish
+from model_store.commands import instructions, models, publish, reports
 from model_store.commands import mine as negatives
 from model_store.commands import size as sizing
 from model_store.commands import tasks as benchmarks
@@ -182,6 +182,7 @@ app.command()(bench)
 evaluations.command(BENCHMARK)(evaluate_benchmark)
 checkpoints.register(evaluations)
 benchmarks.register(evaluations)
+reports.register(evaluations)
 app.add_typer(evaluations)
 
 

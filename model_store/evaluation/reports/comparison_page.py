@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from model_store.evaluation.reports.chart import (
     BLUE,
     INK,
@@ -24,15 +26,17 @@ from model_store.evaluation.reports.comparison import (
     Difference,
     QueryDifference,
 )
+from model_store.evaluation.reports.files import writing
 from model_store.evaluation.reports.markdown import (
     cell_text,
-    counted,
     interval,
     percent,
     signed,
     table,
 )
+from model_store.files import write_atomically
 
+MARKDOWN, CHART, COMPARISON = "comparison.md", "comparison.png", "comparison.json"
 _RED, _GREEN = "#c62828", "#2b9348"
 _EXPLANATION = """\
 ## How to read it
@@ -72,11 +76,20 @@ def comparison_page(comparison: Comparison) -> str:
             parts.append(f"## Queries that {title} most\n\n" + _queries(queries))
     changed = comparison.whole.queries - comparison.equal
     parts.append(
-        f"{changed:,} of {counted(comparison.whole.queries, 'query', 'queries')} have another value"
-        " in B than in A."
+        f"{changed:,} of {comparison.whole.queries:,} queries have another value in B than in A."
     )
     parts.append(_EXPLANATION)
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> None:
+    """Write the page, the picture and the JSON of a comparison into a folder, each whole or not at
+    all. Raises `ResultsUnusable`, and `ModuleNotFoundError` without matplotlib."""
+    with writing(folder):
+        draw_differences(comparison, folder / CHART)
+        write_atomically(folder / MARKDOWN, comparison_page(comparison).encode())
+        encoded = msgspec.json.format(msgspec.json.encode(comparison), indent=1)
+        write_atomically(folder / COMPARISON, encoded + b"\n")
 
 
 def draw_differences(comparison: Comparison, path: Path) -> None:

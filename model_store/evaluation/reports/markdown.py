@@ -13,8 +13,8 @@ from model_store.evaluation.reports.report import Line, Report
 _EXPLANATION = """\
 ## How to read it
 
-- Scores are from 0 to 100. A row is the mean over its queries (over its datasets, where it has
-  several); a cell and the whole are plain means over their rows.
+- Scores are from 0 to 100. A task is the mean over its queries (over its datasets, where it has
+  several); a cell and the whole are plain means over their tasks.
 - Intervals are 95 % percentile intervals of a bootstrap over queries (10,000 resamples, within each
   dataset). They say how much the choice of queries matters, and nothing about other data.
 - *First stage* is the metric of the candidates in the order in which the first stage returned them,
@@ -33,7 +33,12 @@ _SYSTEMS = """\
 
 def to_markdown(report: Report) -> str:
     """The page of a report."""
-    parts = [_head(report), *_notes(report), _facts(report)]
+    subject, whole = report.subject, report.whole
+    title = f"{cell_text(subject.model)} on {cell_text(subject.benchmark)}"
+    result, *notes = headline(report)
+    parts = [f"# {title}: {percent(whole.score.value)}", result]
+    parts += [f"> {note}" for note in notes]
+    parts.append(_facts(report))
     if len(report.rows) > 1:
         if len(report.cells) > 1:
             parts.append("## Cells\n\n" + _table(report, [*report.cells, report.whole], "Cell"))
@@ -56,11 +61,6 @@ def signed(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def counted(number: int, one: str, several: str) -> str:
-    """A number with the noun that it counts."""
-    return f"{number:,} {one if number == 1 else several}"
-
-
 def interval(estimate: Estimate, *, with_sign: bool = False) -> str:
     """The ends of an estimate's interval."""
     number = signed if with_sign else percent
@@ -79,43 +79,41 @@ def cell_text(text: str) -> str:
     return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _head(report: Report) -> str:
-    subject, whole = report.subject, report.whole
+def headline(report: Report) -> Iterator[str]:
+    """The result in a few sentences, and what is missing or has failed."""
+    whole = report.whole
     rows = f", the mean of {whole.rows} tasks" if whole.rows > 1 else ""
     metric = f" {whole.metric}" if whole.metric else ""
-    return (
-        f"# {cell_text(subject.model)} on {cell_text(subject.benchmark)}:"
-        f" {percent(whole.score.value)}\n\n"
-        f"**{percent(whole.score.value)}**{metric} {interval(whole.score)}{rows}."
-        f" The first stage's own order has {percent(whole.first_stage)}: the gain is"
-        f" **{signed(whole.gain.value)}** {interval(whole.gain, with_sign=True)}."
-        f" A perfect reranker of the same candidates would have {percent(whole.perfect)}."
+    yield (
+        f"{report.subject.model} on {report.subject.benchmark}:{metric}"
+        f" {percent(whole.score.value)} {interval(whole.score)}{rows}. The first stage's own order"
+        f" has {percent(whole.first_stage)}: the gain is {signed(whole.gain.value)}"
+        f" {interval(whole.gain, with_sign=True)}. A perfect reranker of the same candidates would"
+        f" have {percent(whole.perfect)}."
     )
+    yield from _notes(report)
 
 
 def _notes(report: Report) -> Iterator[str]:
     """What a reader must know before the figures: what is missing, or has failed."""
     counts = report.whole.counts
     if counts.queries < report.expected or report.missing:
-        missing = f"; without results: {', '.join(report.missing)}" if report.missing else ""
+        missing = f" Without results: {', '.join(report.missing)}." if report.missing else ""
         yield (
-            f"> **The run is not finished.** {counts.queries:,} of {report.expected:,} queries"
-            f" have results{missing}. The same command continues it."
+            f"The run is not finished: {counts.queries:,} of {report.expected:,} queries are in"
+            f" this report.{missing} The same command continues it."
         )
     if counts.failed:
         yield (
-            f"> **{counted(counts.failed, 'query', 'queries')} of {counts.queries:,} failed**, and"
-            " count with the first stage's order. The same command scores them once more."
+            f"Queries that failed: {counts.failed:,} of {counts.queries:,}. They have the first"
+            " stage's order here; the same command scores them once more."
         )
     if counts.refused:
-        yield (
-            f"> {counted(counts.refused, 'document', 'documents')} of"
-            f" {counted(counts.with_refused, 'query', 'queries')} were refused, and rank last."
-        )
+        yield f"Refused documents: {counts.refused:,}, of {counts.with_refused:,} queries."
     if counts.without_relevant:
         yield (
-            f"> {counted(counts.without_relevant, 'query', 'queries')} without a relevant document"
-            " count as 0 whatever the order."
+            f"Queries without a relevant document: {counts.without_relevant:,}. They count as 0"
+            " whatever the order."
         )
 
 

@@ -7,24 +7,22 @@ folder that has it has the other files, too.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from model_store.evaluation.reports.chart import draw
+from model_store.evaluation.reports.files import writing
 from model_store.evaluation.reports.markdown import to_markdown
 from model_store.evaluation.reports.report import (
     MeasuredTable,
     Report,
     Subject,
-    System,
     make_report,
     measure_table,
 )
-from model_store.evaluation.results import Results, ResultsUnusable, Row, write_results
+from model_store.evaluation.results import Results, Row, write_results
 from model_store.evaluation.runs.folder import Run
 from model_store.files import write_atomically
 
@@ -41,7 +39,7 @@ def measure_run(run: Run) -> MeasuredTable:
     return measure_table(run.identity.tasks, {name: run.results(name) for name in names})
 
 
-def report_of(run: Run, table: MeasuredTable, systems: Sequence[System] = ()) -> Report:
+def report_of(run: Run, table: MeasuredTable) -> Report:
     """The report of a run that was measured. Raises `RunUnusable`."""
     identity = run.identity
     subject = Subject(
@@ -55,7 +53,7 @@ def report_of(run: Run, table: MeasuredTable, systems: Sequence[System] = ()) ->
     )
     headers = [run.header(name) for name in identity.datasets]
     expected = sum(header.queries for header in headers if header is not None)
-    return make_report(subject, table, expected=expected, systems=systems)
+    return make_report(subject, table, expected=expected)
 
 
 def results_of(run: Run, table: MeasuredTable) -> Results:
@@ -94,13 +92,9 @@ def write_report(folder: Path, report: Report, results: Results) -> None:
     Raises `ResultsUnusable` where one cannot be written, and `ModuleNotFoundError` without
     matplotlib, before any file.
     """
-    importlib.import_module("matplotlib")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
         write_results(folder / RESULTS, results)
         draw(report, folder / CHART)
         write_atomically(folder / MARKDOWN, to_markdown(report).encode())
         encoded = msgspec.json.format(msgspec.json.encode(report), indent=1)
         write_atomically(folder / REPORT, encoded + b"\n")
-    except OSError as error:
-        raise ResultsUnusable(f"{folder} cannot be written to ({error.strerror}).") from None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import read_adapter
+from model_store.calibration.description import Calibration
 from model_store.families.catalogue import family_named, family_of
 from model_store.families.family import Family
 from model_store.families.qwen2_tokenizer import missing_parts
@@ -37,6 +38,7 @@ from model_store.manifest import (
     MANIFEST,
     CheckpointUnusable,
     Manifest,
+    calibrated_elsewhere,
     digest_files,
     manifest_digest,
     read_manifest,
@@ -118,10 +120,16 @@ class Checkpoint:
     @property
     def digest(self) -> str:
         """The digest of all that decides a score but the engine: files, prompt, limits."""
-        manifest = self.manifest
-        described = manifest.model_dump(exclude=manifest.unstated | {"lineage", "name", "base"})
-        described["prompt"] = self.family.fingerprint
-        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+        return self.manifest.scores_digest(self.family.fingerprint)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The manifest's calibration; raises `CheckpointUnusable` for that of another model, such
+        as one with another prompt."""
+        calibration = self.manifest.calibration
+        if calibration is not None and calibration.model != self.digest:
+            raise CheckpointUnusable(calibrated_elsewhere(self.name))
+        return calibration
 
 
 @dataclass(frozen=True)
@@ -270,7 +278,9 @@ def _published(folder: Path, manifest: Manifest, *, weights: bool = True) -> Che
     refuse_unloadable(manifest.name, folder, manifest, weights=weights)
 
     refuse_other_network(manifest.name, folder, family_of(manifest))
-    return Checkpoint(manifest.name, folder, manifest)
+    checkpoint = Checkpoint(manifest.name, folder, manifest)
+    _ = checkpoint.calibration  # refused here, where it is another model's
+    return checkpoint
 
 
 def _with_weights(manifest: Manifest) -> Manifest:

@@ -6,6 +6,7 @@ Invariant: a folder whose manifest verifies is complete and unchanged.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from model_store.calibration.description import CALIBRATION, Calibration
 from model_store.files import sha256, sha256_each, write_atomically
 
 MANIFEST = "manifest.json"
@@ -56,6 +58,13 @@ def _inside(name: str) -> str:
     return name
 
 
+def _with_valid_calibration(lineage: dict[str, Any]) -> dict[str, Any]:
+    """Validate the calibration of a lineage that has one."""
+    if CALIBRATION in lineage:
+        Calibration.model_validate(lineage[CALIBRATION])
+    return lineage
+
+
 class Manifest(BaseModel):
     """A checkpoint's own description."""
 
@@ -86,8 +95,9 @@ class Manifest(BaseModel):
         max_length=128,
         description="The function from the raw score to a probability, by name.",
     )
-    lineage: dict[str, Any] = Field(
-        default_factory=dict, description="How the checkpoint was made."
+    lineage: Annotated[dict[str, Any], AfterValidator(_with_valid_calibration)] = Field(
+        default_factory=dict,
+        description="How the checkpoint was made, and its calibration, if it has one.",
     )
 
     @property
@@ -96,6 +106,23 @@ class Manifest(BaseModel):
         if self.family == CASCADE_FAMILY:
             return "cascade"
         return "adapter" if self.base else "checkpoint"
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration of its scores.
+
+        It is an entry of the lineage, so that releases without calibrations read the manifest, too,
+        and the digest of what decides scores leaves it out.
+        """
+        entry = self.lineage.get(CALIBRATION)
+        return None if entry is None else Calibration.model_validate(entry)
+
+    def scores_digest(self, prompt: str) -> str:
+        """The digest of all that decides a score but the engine: files, limits, and the family's
+        prompt, by its fingerprint."""
+        described = self.model_dump(exclude=self.unstated | {"lineage", "name", "base"})
+        described["prompt"] = prompt
+        return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     @property
     def unstated(self) -> set[str]:
@@ -149,11 +176,24 @@ def parse_manifest(content: bytes, name: str) -> Manifest:
         raise CheckpointUnusable(f"{name}/{MANIFEST} is larger than {MAX_MANIFEST_BYTES} bytes.")
 
     try:
-        return Manifest.model_validate_json(content)
+        manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise CheckpointUnusable(
             f"{name}/{MANIFEST} is not a valid manifest ({error.error_count()} errors)."
         ) from None
+
+    calibration = manifest.calibration
+    if calibration and manifest.scores_digest(calibration.prompt) != calibration.model:
+        raise CheckpointUnusable(calibrated_elsewhere(name))
+    return manifest
+
+
+def calibrated_elsewhere(name: str) -> str:
+    """The sentence for a model with the calibration of another one."""
+    return (
+        f"{name}: its calibration was fitted to another model's scores: fit it again by"
+        " `gmr calibrate`."
+    )
 
 
 def manifest_digest(folder: Path) -> str:

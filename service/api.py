@@ -17,6 +17,8 @@ from service.fields import (
     MAX_ITEM_PARTS,
     Identifier,
     Metadata,
+    MinScoreOn,
+    Probability,
     RankFields,
     Score,
     TimeoutMs,
@@ -158,13 +160,8 @@ class Options(BaseModel):
     min_score: Score | None = Field(
         None, description="Minimum relevance_score of a result; lower ones are left out."
     )
-    truncate: Truncation = Field(
-        "end",
-        description=(
-            "`end` cuts the text of a pair that is longer than the model reads; `none` refuses the"
-            " document. In upper case, or as `true` and `false`, too."
-        ),
-    )
+    min_score_on: MinScoreOn = "relevance_score"
+    truncate: Truncation = "end"
     on_error: Literal["fail", "skip"] | None = Field(
         None,
         description=(
@@ -244,6 +241,7 @@ class Result:
             description="The raw score in fp32, such as logit(yes) - logit(no). It orders results."
         ),
     ]
+    probability: Probability | None = None
     id: str | int | None = None
     metadata: Annotated[dict[str, Any] | None, Field(description="The document's metadata.")] = None
     document: ReturnedDocument | None = None

@@ -80,6 +80,27 @@ Metadata = Annotated[dict[str, Any], AfterValidator(_small_metadata)]
 TopN = Annotated[int, Field(ge=0, le=MAX_TOP_N), BeforeValidator(_integer)]
 TimeoutMs = Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS), BeforeValidator(_integer)]
 Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
-Truncation = Annotated[Literal["end", "none"], BeforeValidator(_truncation)]
+MinScoreOn = Annotated[
+    Literal["relevance_score", "probability"],
+    Field(
+        description=(
+            "`probability`: `min_score` is a minimum probability, which needs a calibration of the"
+            " model for the instruction (`/info`)."
+        )
+    ),
+]
+Probability = Annotated[
+    float, Field(description="Of a model that is calibrated for the instruction.")
+]
+Truncation = Annotated[
+    Literal["end", "none"],
+    BeforeValidator(_truncation),
+    Field(
+        description=(
+            "`end` cuts the text of a pair that is longer than the model reads; `none` refuses the"
+            " document. In upper case, or as `true` and `false`, too."
+        )
+    ),
+]
 RankField = Annotated[str, Field(min_length=1, max_length=64)]
 RankFields = Annotated[list[RankField], Field(max_length=MAX_RANK_FIELDS)]

@@ -7,6 +7,7 @@ Pixels travel as bytes, which JSON cannot carry. Depends on neither HTTP nor mod
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from typing import Annotated, Literal
 
 import msgspec
@@ -120,8 +121,74 @@ class Transform(msgspec.Struct, frozen=True):
         value = self.log_odds(score)
         if self.curve == "linear":
             return value
-        small = math.exp(-abs(value))
-        return 1 / (1 + small) if value >= 0 else small / (1 + small)
+        return _sigmoid(value)
+
+
+def _sigmoid(value: float) -> float:
+    small = math.exp(-abs(value))
+    return 1 / (1 + small) if value >= 0 else small / (1 + small)
+
+
+_Finite = Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+_Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+MAX_KNOTS = 256
+MAX_CALIBRATIONS = 32
+
+
+class PlattMap(msgspec.Struct, frozen=True, tag="platt"):
+    """The sigmoid of slope * score + intercept."""
+
+    slope: Annotated[float, msgspec.Meta(ge=0, le=1e6)]
+    intercept: Annotated[float, msgspec.Meta(ge=-1e30, le=1e30)]
+
+    def __call__(self, score: float) -> float:
+        """The probability of a raw score, without overflow."""
+        return _sigmoid(self.slope * score + self.intercept)
+
+
+class IsotonicMap(msgspec.Struct, frozen=True, tag="isotonic"):
+    """Straight lines between knots with rising scores, and constant beyond them."""
+
+    scores: Annotated[tuple[_Finite, ...], msgspec.Meta(min_length=1, max_length=MAX_KNOTS)]
+    probabilities: Annotated[tuple[_Share, ...], msgspec.Meta(min_length=1, max_length=MAX_KNOTS)]
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError`, an error of decoding to msgspec, where a knot lacks one of its two
+        numbers."""
+        if len(self.scores) != len(self.probabilities):
+            raise ValueError("A knot has a score and a probability.")
+
+    def __call__(self, score: float) -> float:
+        """The probability of a raw score."""
+        above = bisect_right(self.scores, score)
+        if above == 0:
+            return self.probabilities[0]
+        low = self.probabilities[above - 1]
+        if above == len(self.scores):
+            return low
+
+        high = self.probabilities[above]
+        start, end = self.scores[above - 1], self.scores[above]
+        # rounding never leads beyond the knots, so that the map does not fall anywhere
+        return min(low + (high - low) * ((score - start) / (end - start)), high)
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """A map from raw scores of one instruction to probabilities, and where it comes from.
+
+    `rows` is the digest of the judged rows that it was fitted to, `pairs` their number, and
+    `relevant_share` the share of relevant ones. `ece` is the expected calibration error on
+    held-out pairs, within `ece_low` and `ece_high` at 95 %.
+    """
+
+    instruction: Annotated[str, msgspec.Meta(max_length=10_000)]
+    map: PlattMap | IsotonicMap
+    rows: Annotated[str, msgspec.Meta(max_length=64)]
+    pairs: Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+    relevant_share: _Share
+    ece: _Share
+    ece_low: _Share
+    ece_high: _Share
 
 
 class SideRule(msgspec.Struct, frozen=True):
@@ -175,6 +242,17 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     calls need all their pixels, as for workers that are older than this field."""
     picture_store_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = 0
     """Bytes of pixels that the store keeps at most, those of the pictures that were used last."""
+    calibrations: Annotated[tuple[Calibration, ...], msgspec.Meta(max_length=MAX_CALIBRATIONS)] = ()
+    """At most one for each instruction; none from a worker that is older than this field. Scores
+    and their digest do not depend on them."""
+
+    def calibration(self, instruction: str | None) -> Calibration | None:
+        """The calibration of a request's instruction, or of the default one for None or ""."""
+        wanted = instruction or self.default_instruction
+        for each in self.calibrations:
+            if each.instruction == wanted:
+                return each
+        return None
 
 
 MSGPACK = "application/msgpack"

@@ -154,7 +154,7 @@ def publish(
             cache=cache,
         )
         if registry:
-            _upload(Path(base), registry)
+            upload_folder(Path(base), registry)
         return
     if learnt is None or output is None:
         misuse("Give the base, what was learnt, and the folder to write.")
@@ -195,7 +195,7 @@ def publish(
         publish_job(job, merged=not unmerged, report=lambda line: typer.echo(line, err=True))
         typer.echo(f"{job.name} is in {output}.")
         if registry:
-            _upload(output, registry)
+            upload_folder(output, registry)
 
 
 def _refuse_others(given: Sequence[object]) -> None:
@@ -216,7 +216,8 @@ def expect_base(base: str, revision: str | None = None) -> None:
         expect_named(base, revision)
 
 
-def _upload(folder: Path, registry: str) -> None:
+def upload_folder(folder: Path, registry: str) -> None:
+    """Upload a published folder to a registry, and print its reference."""
     from model_store.registry.storage import open_storage
     from model_store.registry.versions import upload
 

@@ -118,7 +118,7 @@ def measure(
     `CheckpointUnusable` and `DataError`.
     """
     digest = manifest_digest(checkpoint.folder)
-    scorer = _RowScorer(checkpoint, rows.grouper, device, documents_at_once, batch_tokens)
+    scorer = RowScorer(checkpoint, rows.grouper, device, documents_at_once, batch_tokens)
     values: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     kinds: dict[str, str] = {}
 
@@ -149,7 +149,7 @@ def ranked_relevances(scores: Sequence[float], positives: int) -> list[float]:
     return ranked([*scores[positives:], *scores[:positives]], relevances)
 
 
-class _RowScorer:
+class RowScorer:
     """Scores a row's documents with a checkpoint's own read-out."""
 
     def __init__(

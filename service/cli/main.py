@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from model_store.commands import ablate as ablations
+from model_store.commands import calibrate as calibrations
 from model_store.commands import convert as converters
 from model_store.commands import evaluate as checkpoints
 from model_store.commands import instructions, models, publish, reports
@@ -176,7 +177,7 @@ instructions.register(app)
 app.add_typer(keys)
 app.command("settings")(print_settings)
 app.command("metrics")(print_metrics)
-for part in (converters, negatives, training, ablations, publish, models, sizing):
+for part in (converters, negatives, training, ablations, publish, calibrations, models, sizing):
     part.register(app)
 app.command()(bench)
 evaluations.command(BENCHMARK)(evaluate_benchmark)

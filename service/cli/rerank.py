@@ -75,6 +75,16 @@ MinScore = Annotated[
         help="Leave out results with a lower score (0 to 1).",
     ),
 ]
+MinScoreOn = Annotated[
+    Literal["relevance_score", "probability"] | None,
+    typer.Option(
+        help=(
+            "The score that --min-score is of; a probability needs a calibrated model. Default:"
+            " relevance_score."
+        ),
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer of `POST /rerank` as JSON.")]
 Format = Annotated[
     Literal["text", "jsonl", "csv", "tsv"],
@@ -116,6 +126,7 @@ def rerank(
     instruction: Instruction = None,
     top: Top = None,
     min_score: MinScore = None,
+    min_score_on: MinScoreOn = None,
     as_json: AsJson = False,
     url: Url = None,
     model: Model = None,
@@ -159,7 +170,7 @@ def rerank(
     tabular = not as_json and Console().is_terminal
     top_n = _SHOWN_ON_TERMINAL if top is None and tabular else top
     answer = run_ranking(
-        Question(item, None, asked, top_n, min_score),
+        Question(item, None, asked, top_n, min_score, min_score_on),
         ranked,
         RequestSizes(documents=batch, concurrency=concurrency),
         Target(url, model, key_file),

@@ -37,6 +37,8 @@ class RerankQuery:
     instruction: str | None = None
     top_n: int | None = None
     min_score: float | None = None
+    min_probability: bool = False
+    """True where `min_score` is a probability."""
     return_documents: bool = False
     truncate: bool = True
     skip_errors: bool = False

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from model_store.cascades.folder import PublishedCascade
+from service.gateway.calibrations import described
 from service.limits import Limits
 from service.wire import ImageRule, SideRule, WorkerInfo
 
@@ -105,6 +106,7 @@ def _properties(model: WorkerInfo) -> dict[str, object]:
         "cacheable_side": model.cacheable_side,
         "takes_instruction": model.takes_instruction,
         "golden_pairs": model.golden_pairs,
+        "calibrations": described(model),
     }
 
 

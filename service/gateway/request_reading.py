@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from service.gateway.admission.authentication import Caller
 from service.gateway.admission.quotas import QuotaTicket
+from service.gateway.calibrations import expect_calibrated
 from service.gateway.dialects.catalogue import choose
 from service.gateway.dialects.dialect import Dialect, OnError, RequestMarks
 from service.gateway.domain import RerankQuery
@@ -70,8 +71,9 @@ class RequestReader:
 
     def with_model(self, caller: Caller, query: RerankQuery) -> tuple[RerankQuery, WorkerInfo]:
         """The query for a model that the caller may use, and the model; raises a `RerankError`
-        where there is none, or where it cannot read the query."""
+        where there is none, or where it cannot answer the query."""
         model = self._names.find(caller, query.model)
+        expect_calibrated(query, model)
         return expect_readable(replace(query, model=model.model), model), model
 
 

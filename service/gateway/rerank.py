@@ -18,6 +18,7 @@ from msgspec import structs
 from service.errors import BadRequest, WorkerFailed
 from service.gateway.cache.keys import pair_keys
 from service.gateway.cache.score_cache import ScoreCache
+from service.gateway.calibrations import expect_calibrated
 from service.gateway.domain import Documents, PairOutcome, RerankQuery, RerankResult, ScoringContext
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.media.content import Content
@@ -88,7 +89,9 @@ class Reranker:
         self, query: RerankQuery, model: WorkerInfo, deadline: float, *, scope: str, turns: Turns
     ) -> ResolvedRequest:
         """The contents of a query that `model` can read, with the bounds of its answer."""
-        # while the request waited, the model may have been replaced by one that reads text only
+        # while the request waited, the model may have been replaced by one that reads text only, or
+        # that has no calibration
+        expect_calibrated(query, model)
         query = expect_readable(query, model)
         stored = self._media.stored(scope)
         contents = await self._resolve(query, deadline, stored)
@@ -130,7 +133,7 @@ class Reranker:
         if digest == model.digest:
             await self._remember(scored.fresh, request)
 
-        served = structs.replace(model, digest=digest)
+        served = _served(model, digest, query=request.query)
         return ordered(served, request, keys, known, scored)
 
     async def _resolve(
@@ -248,6 +251,19 @@ class _ModelReplaced(Exception):
     def __init__(self, digest: str) -> None:
         super().__init__(digest)
         self.digest = digest
+
+
+def _served(model: WorkerInfo, digest: str, query: RerankQuery) -> WorkerInfo:
+    """The model that gave all scores: the one that was asked for, or one of another digest, without
+    the calibrations of the former.
+
+    Raises `_ModelReplaced` where the query needs a calibration.
+    """
+    if digest == model.digest:
+        return model
+    if query.min_probability:
+        raise _ModelReplaced(digest)
+    return structs.replace(model, digest=digest, calibrations=())
 
 
 def _single_digest(model: WorkerInfo, known: Mapping[bytes, Scored], scored: FlightResult) -> str:

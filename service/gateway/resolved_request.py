@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from service.errors import RerankError
+from service.gateway.calibrations import expect_calibrated
 from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, identity
 from service.gateway.media.references import StoredImages
@@ -60,7 +61,9 @@ class ResolvedRequest:
         return f"sha256:{hashlib.sha256(f'{model.digest} {self.variant}'.encode()).hexdigest()}"
 
     def for_new_model(self, model: WorkerInfo) -> ResolvedRequest:
-        """The same request without cached scores, and without what another model cannot read."""
+        """The same request without cached scores, and without what another model cannot read;
+        raises `InvalidRequest` where that model has no calibration which the request needs."""
+        expect_calibrated(self.query, model)
         query = expect_readable(self.query, model)
         if query.cache == "use":
             query = replace(query, cache="refresh")

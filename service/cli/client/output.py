@@ -76,11 +76,14 @@ def print_table(
     results = answer["results"]
     thumbnails = [thumbnail(documents[each["index"]]) if pictures else None for each in results]
     has_pictures = any(thumbnails)
+    has_probability = any("probability" in each for each in results)
 
     table = Table(box=None, header_style="dim", padding=(0, 1), expand=False)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("score", no_wrap=True)
     table.add_column("logit", justify="right", no_wrap=True)
+    if has_probability:
+        table.add_column("probability", justify="right", no_wrap=True)
     table.add_column("document", overflow="fold")
     if has_pictures:
         table.add_column("", width=COLUMNS, no_wrap=True)
@@ -89,6 +92,7 @@ def print_table(
             str(rank),
             ScoreBar(result["relevance_score"]),
             f"{result['logit']:.2f}",
+            *([_percent(result)] if has_probability else []),
             _described(result, documents[result["index"]]),
             *([Padding(picture, (0, 0, 1, 0)) if picture else ""] if has_pictures else []),
         )
@@ -150,6 +154,12 @@ def _described(result: Mapping[str, Any], document: Document) -> Text:
     if not described:
         described.append(printable(document.name), style="italic")
     return described
+
+
+def _percent(result: Mapping[str, Any]) -> str:
+    """A result's probability; empty where its answer had none."""
+    probability = result.get("probability")
+    return "" if probability is None else f"{probability:.1%}"
 
 
 def _summary(answer: Mapping[str, Any], documents: int, shown: int) -> str:

@@ -35,6 +35,7 @@ class Question:
     instruction: str | None = None
     top_n: int | None = None
     min_score: float | None = None
+    min_score_on: str | None = None
 
     def options(self) -> bytes:
         """The fields that are set, as JSON; bad documents are listed, and the rest is ranked."""
@@ -44,6 +45,7 @@ class Question:
             "instruction": self.instruction,
             "top_n": self.top_n,
             "min_score": self.min_score,
+            "min_score_on": self.min_score_on,
             "on_error": "skip",
         }
         return encoded({name: value for name, value in fields.items() if value is not None})

@@ -121,6 +121,7 @@ def _as_one(published: PublishedCascade, models: Sequence[WorkerInfo]) -> Worker
         document_side=_common([model.document_side for model in models]),
         max_completion_tokens=max(model.max_completion_tokens for model in models),
         golden_pairs=min(model.golden_pairs for model in models),
+        calibrations=(),  # those of the last stage are not fitted to what a cascade keeps
     )
 
 

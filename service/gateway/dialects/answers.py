@@ -35,18 +35,26 @@ class TextResult:
     relevance_score: float
     document: str | None = None
     logit: float
+    probability: float | None = None
     id: str | int | None = None
     metadata: dict[str, Any] | None = None
     meta: ResultMeta
 
 
 def results(query: RerankQuery, result: RerankResult) -> list[Result]:
-    """The best `top_n` results with a relevance score of at least `min_score`."""
+    """The best `top_n` results with a relevance score, or a probability, of at least `min_score`.
+
+    Results have a probability where the model is calibrated for the query's instruction.
+    """
+    calibration = result.model.calibration(query.instruction)
     found: list[Result] = []
     for document in result.ranked[: query.top_n]:
-        relevance = result.model.probability(document.score.logit)
-        if query.min_score is None or relevance >= query.min_score:
-            found.append(_result(query, result.model, document, relevance))
+        logit = document.score.logit
+        relevance = result.model.probability(logit)
+        probability = None if calibration is None else calibration.map(logit)
+        compared = probability if query.min_probability else relevance
+        if query.min_score is None or (compared is not None and compared >= query.min_score):
+            found.append(_result(query, result.model, document, relevance, probability))
     return found
 
 
@@ -60,6 +68,7 @@ def text_results(query: RerankQuery, result: RerankResult) -> list[TextResult]:
                 relevance_score=each.logit if query.raw_scores else each.relevance_score,
                 document=each.document.text if each.document else None,
                 logit=each.logit,
+                probability=each.probability,
                 id=each.id,
                 metadata=each.metadata,
                 meta=each.meta,
@@ -122,13 +131,18 @@ def returned_text(query: RerankQuery, index: int) -> str:
 
 
 def _result(
-    query: RerankQuery, model: WorkerInfo, ranked: ScoredDocument, relevance: float
+    query: RerankQuery,
+    model: WorkerInfo,
+    ranked: ScoredDocument,
+    relevance: float,
+    probability: float | None,
 ) -> Result:
     document, score = query.documents[ranked.index], ranked.score
     result = Result(
         index=ranked.index,
         relevance_score=relevance,
         logit=score.logit,
+        probability=probability,
         meta=ResultMeta(
             prompt_tokens=score.prompt_tokens,
             image_tokens=score.image_tokens,

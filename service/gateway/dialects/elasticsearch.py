@@ -87,6 +87,7 @@ class InferenceResult:
     relevance_score: float
     text: str | None = None
     logit: float
+    probability: float | None = None
 
 
 class InferenceAnswer(BaseModel):
@@ -145,6 +146,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Inferen
             relevance_score=each.relevance_score,
             text=each.document.text if each.document else None,
             logit=each.logit,
+            probability=each.probability,
         )
         for each in results(query, result)
     ]

@@ -51,6 +51,7 @@ class MixedbreadResult:
     input: str | None = None
     object: Literal["rank_result"] = "rank_result"
     logit: float
+    probability: float | None = None
     id: str | int | None = None
     metadata: dict[str, Any] | None = None
     meta: ResultMeta
@@ -91,6 +92,7 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> Mixedbr
             score=each.relevance_score,
             input=each.document.text if each.document else None,
             logit=each.logit,
+            probability=each.probability,
             id=each.id,
             metadata=each.metadata,
             meta=each.meta,

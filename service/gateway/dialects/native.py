@@ -92,6 +92,7 @@ def read(
         instruction=options.instruction,
         top_n=options.top_n or None,
         min_score=options.min_score,
+        min_probability=options.min_score_on == "probability",
         return_documents=options.return_documents,
         truncate=options.truncate == "end",
         skip_errors=(options.on_error or on_error) == "skip",

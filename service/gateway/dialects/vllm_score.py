@@ -42,6 +42,7 @@ _WITHOUT_EFFECT = (
     "top_n",
     "top_k",
     "min_score",
+    "min_score_on",
     "return_documents",
     "return_text",
     "rank_fields",
@@ -104,6 +105,7 @@ class PairScore:
         float, Field(description="`relevance_score`; with `use_activation: false`, `logit`.")
     ]
     logit: float
+    probability: float | None = None
 
 
 class ScoreAnswer(BaseModel):
@@ -203,7 +205,9 @@ def _write(query: RerankQuery, result: RerankResult, request_id: str) -> ScoreAn
     data: list[PairScore] = []
     for each in results(query, result):
         score = each.logit if query.raw_scores else each.relevance_score
-        data.append(PairScore(index=each.index, score=score, logit=each.logit))
+        data.append(
+            PairScore(index=each.index, score=score, logit=each.logit, probability=each.probability)
+        )
 
     return ScoreAnswer(
         id=request_id,

@@ -70,7 +70,13 @@ def _read(body: dict[str, Any], limits: Limits, on_error: OnError) -> RerankQuer
 
     ignored = [name for name in _WITHOUT_EFFECT if getattr(query, name) is not None]
     warnings = [f"{name} had no effect: every document has a score." for name in ignored]
-    return replace(query, top_n=None, min_score=None, warnings=(*query.warnings, *warnings))
+    return replace(
+        query,
+        top_n=None,
+        min_score=None,
+        min_probability=False,
+        warnings=(*query.warnings, *warnings),
+    )
 
 
 def _write(query: RerankQuery, result: RerankResult, request_id: str) -> WeaviateAnswer:

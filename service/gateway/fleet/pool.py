@@ -132,7 +132,8 @@ class WorkerPool:
         """The model of a name; None for the default model of the first ready worker.
 
         Where workers have the model in several digests, the given `digest` is preferred, then that
-        of most workers. Raises `NoWorker` and `ModelNotFound`.
+        of most workers; of several versions with that digest, which differ in their calibrations,
+        that of most workers. Raises `NoWorker` and `ModelNotFound`.
         """
         served = self._served()
         if not served:
@@ -144,7 +145,9 @@ class WorkerPool:
             raise ModelNotFound
 
         chosen = prevalent([model.digest for model in named], digest)
-        return next(model for model in named if model.digest == chosen)
+        equal = [model for model in named if model.digest == chosen]
+        version = prevalent([model.version for model in equal], None)
+        return next(model for model in equal if model.version == version)
 
     @contextmanager
     def dispatches(self, workload: Workload) -> Iterator[list[ShareDispatch]]:

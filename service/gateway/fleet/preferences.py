@@ -50,7 +50,8 @@ def responsive(workers: list[PoolMember]) -> list[PoolMember]:
 
 
 def prevalent(digests: Sequence[str], preferred: str | None) -> str | None:
-    """The preferred digest if it is among them, else the most frequent one, the first of equals."""
+    """The preferred digest if it is among them, else the most frequent one, the first of equals;
+    of versions, too."""
     if preferred in digests:
         return preferred
     counts = Counter(digests)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from model_store.calibration import description
+from model_store.calibration.description import InstructionMap
 from model_store.checkpoint import Adapter, Checkpoint, version_of
 from model_store.families.family import Family, SideRules
 from model_store.families.generated_answer import RULE, Answer, AnswerReader
@@ -17,8 +19,11 @@ from model_store.families.prompt import Image, Item, NotRendered, PairUnreadable
 from model_store.families.readout import GeneratedScore
 from service.errors import InvalidRequest, NoScore, PairTooLong
 from service.wire import (
+    Calibration,
     ImageRule,
+    IsotonicMap,
     Pixels,
+    PlattMap,
     Refused,
     ScoreCall,
     Scored,
@@ -171,6 +176,32 @@ def describe(
         query_side=_side_rule(family.query_side),
         document_side=_side_rule(family.document_side),
         max_completion_tokens=max_completion_tokens,
+        calibrations=() if adapter else _calibrations(checkpoint),
+    )
+
+
+def _calibrations(checkpoint: Checkpoint) -> tuple[Calibration, ...]:
+    """The maps of the checkpoint's calibration, for scores of the checkpoint itself."""
+    described = checkpoint.calibration
+    return tuple(map(_calibration, () if described is None else described.maps))
+
+
+def _calibration(described: InstructionMap) -> Calibration:
+    evidence, found = described.evidence, described.map
+    applied: PlattMap | IsotonicMap
+    if isinstance(found, description.PlattMap):
+        applied = PlattMap(found.slope, found.intercept)
+    else:
+        applied = IsotonicMap(found.scores, found.probabilities)
+    return Calibration(
+        instruction=described.instruction,
+        map=applied,
+        rows=evidence.rows,
+        pairs=evidence.relevant + evidence.irrelevant,
+        relevant_share=evidence.relevant_share,
+        ece=evidence.held_out.ece,
+        ece_low=evidence.held_out.ece_low,
+        ece_high=evidence.held_out.ece_high,
     )
 
 

@@ -1,0 +1,1 @@
+"""Calibrations: maps from raw scores to probabilities, their fit, and the evidence for them."""

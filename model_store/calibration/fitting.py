@@ -20,7 +20,7 @@ from model_store.calibration.description import (
     PlattMap,
     ProbabilityMap,
 )
-from model_store.calibration.judged_pairs import Floats, JudgedPairs
+from model_store.calibration.judged_pairs import Floats, Integers, JudgedPairs
 from model_store.calibration.measures import log_loss
 
 FOLDS = 5
@@ -84,7 +84,7 @@ def fit_isotonic(pairs: JudgedPairs) -> IsotonicMap:
     return _knots(scores, means)
 
 
-def _merged(starts: Floats, weights_until: Floats) -> Floats:
+def _merged(starts: Integers, weights_until: Floats) -> Integers:
     """The starts of blocks, neighbours of which are merged where there are more than `MAX_KNOTS`,
     into parts of about equal weight."""
     if len(starts) <= MAX_KNOTS:
@@ -119,7 +119,7 @@ def held_out_probabilities(pairs: JudgedPairs, seed: int) -> tuple[Floats, Float
     return platt, isotonic
 
 
-def _folds(pairs: JudgedPairs, seed: int) -> Floats:
+def _folds(pairs: JudgedPairs, seed: int) -> Integers:
     """The fold of each query."""
     count = pairs.count_queries
     has_relevant = np.bincount(pairs.queries, pairs.relevant, count) > 0

@@ -85,8 +85,10 @@ def _sums(probabilities: Floats, pairs: JudgedPairs) -> Floats:
     queries = pairs.count_queries
     place = pairs.queries * BINS + _bin_of(probabilities)
     columns = (np.ones(len(place)), probabilities, pairs.relevant)
-    sums = [np.bincount(place, pairs.weights * column, queries * BINS) for column in columns]
-    return np.stack(sums, axis=-1).reshape(queries, BINS, 3)
+    sums = np.empty((queries * BINS, len(columns)))
+    for number, column in enumerate(columns):
+        sums[:, number] = np.bincount(place, pairs.weights * column, queries * BINS)
+    return sums.reshape(queries, BINS, len(columns))
 
 
 def _errors(totals: Floats) -> Floats:

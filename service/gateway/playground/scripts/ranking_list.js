@@ -215,6 +215,10 @@ function factsOf(document, entry, problem) {
     make("span", { class: "logit" }, `logit ${sign}${Math.abs(entry.logit).toFixed(2)}`),
     make("span", { class: "tokens" }, spent),
   ];
+  if (entry.probability !== undefined) {
+    const percent = `probability ${(100 * entry.probability).toFixed(1)} %`;
+    facts.splice(1, 0, make("span", {}, percent));
+  }
   if (cached) facts.push(make("span", { class: "mark" }, "cached"));
   if (truncated) facts.push(make("span", { class: "mark warn" }, "cut"));
   return facts;

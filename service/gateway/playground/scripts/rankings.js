@@ -7,7 +7,7 @@
 /**
  * The ranking of an answer to a request for `documents`, as a map by document key.
  *
- * An entry is `{rank, score, logit, meta}` for a result, `{error}` for a document that failed, or
+ * An entry is `{rank, score, logit, probability, meta}` for a result, `{error}` for a document that failed, or
  * `{leftOut: true}` for one below `top_n`.
  */
 export function rankingOf(answer, documents) {
@@ -17,6 +17,7 @@ export function rankingOf(answer, documents) {
       rank: position + 1,
       score: result.relevance_score,
       logit: result.logit,
+      probability: result.probability,
       meta: result.meta,
     });
   });

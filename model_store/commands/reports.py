@@ -17,6 +17,17 @@ from model_store.commands.console import FAILED, refusing
 _FOLDER = "report"
 """The folder of a report in that of its run."""
 
+ReportMetric = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "Metric in place of each task's own: ndcg@10, mrr, recall@100, hit@5, map, or another"
+            " number of candidates."
+        ),
+        metavar="NAME",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add `report` and `compare` to the commands of `gmr eval`."""
@@ -32,6 +43,7 @@ def report(
         Path | None,
         typer.Option(help="Folder to write; default: report/ in the first RUN.", metavar="FOLDER"),
     ] = None,
+    metric: ReportMetric = None,
 ) -> None:
     """Report a run: each task with its interval, beside the first stage and the best order.
 
@@ -52,7 +64,7 @@ def report(
 
     with refusing(ResultsUnusable, RunUnusable, MetricUnknown):
         run = open_run(*runs)
-        table = measure_run(run)
+        table = measure_run(run, metric)
         made = report_of(run, table)
         folder = output or runs[0] / _FOLDER
         write_report(folder, made, results_of(run, table))

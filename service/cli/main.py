@@ -26,6 +26,7 @@ from service.cli.bulk.command import bulk
 from service.cli.doctor.command import doctor
 from service.cli.evaluation.command import evaluate_benchmark
 from service.cli.evaluation.group import BENCHMARK, evaluations
+from service.cli.evaluation.judgements import judgements
 from service.cli.keys import keys, refusing_keys
 from service.cli.metrics import print_metrics
 from service.cli.rerank import rerank
@@ -184,6 +185,7 @@ evaluations.command(BENCHMARK)(evaluate_benchmark)
 checkpoints.register(evaluations)
 benchmarks.register(evaluations)
 reports.register(evaluations)
+evaluations.command()(judgements)
 app.add_typer(evaluations)
 
 

@@ -19,11 +19,13 @@ from model_store.evaluation.reports.report import (
     MeasuredTable,
     Report,
     Subject,
+    System,
     make_report,
     measure_table,
 )
 from model_store.evaluation.results import Results, Row, write_results
 from model_store.evaluation.runs.folder import Run
+from model_store.evaluation.tasks.paper_systems import paper_systems
 from model_store.files import write_atomically
 
 MARKDOWN, CHART, RESULTS, REPORT = "report.md", "report.png", "results.json", "report.json"
@@ -33,14 +35,19 @@ MIXED = "task metrics"
 """The metric of results whose rows have several."""
 
 
-def measure_run(run: Run) -> MeasuredTable:
-    """The values of a run's queries. Raises `ResultsUnusable`, `RunUnusable` and `OSError`."""
-    names = run.identity.datasets
-    return measure_table(run.identity.tasks, {name: run.results(name) for name in names})
+def measure_run(run: Run, metric: str | None = None) -> MeasuredTable:
+    """The values of a run's queries, by the metric of each task, or by one for all.
+
+    Raises `ResultsUnusable`, `MetricUnknown`, `RunUnusable` and `OSError`.
+    """
+    names, rows = run.identity.datasets, run.identity.tasks
+    if metric is not None:
+        rows = [msgspec.structs.replace(row, metric=metric) for row in rows]
+    return measure_table(rows, {name: run.results(name) for name in names})
 
 
 def report_of(run: Run, table: MeasuredTable) -> Report:
-    """The report of a run that was measured. Raises `RunUnusable`."""
+    """The report of a run that was measured, beside the paper's systems. Raises `RunUnusable`."""
     identity = run.identity
     subject = Subject(
         benchmark=identity.benchmark,
@@ -53,7 +60,18 @@ def report_of(run: Run, table: MeasuredTable) -> Report:
     )
     headers = [run.header(name) for name in identity.datasets]
     expected = sum(header.queries for header in headers if header is not None)
-    return make_report(subject, table, expected=expected)
+    return make_report(
+        subject, table, expected=expected, systems=published_systems(identity.benchmark)
+    )
+
+
+def published_systems(benchmark: str) -> list[System]:
+    """The paper's systems, for a benchmark that it has."""
+    systems: list[System] = []
+    for each in paper_systems(benchmark):
+        values = {task: value / 100 for task, value in each.values.items()}
+        systems.append(System(each.name, values))
+    return systems
 
 
 def results_of(run: Run, table: MeasuredTable) -> Results:

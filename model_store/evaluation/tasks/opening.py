@@ -14,6 +14,7 @@ from model_store.evaluation.tasks.dataset import TaskUnusable
 from model_store.evaluation.tasks.mteb_benchmark import mteb_benchmark
 from model_store.evaluation.tasks.nine_cells import DEFAULT_QUERIES, NINE_CELLS, nine_cells
 from model_store.evaluation.tasks.readers.folder import is_dataset, open_folder
+from model_store.evaluation.tasks.readers.judged_folder import JUDGEMENTS, JudgedSource
 
 METRIC = "ndcg@10"
 """The metric of a folder."""
@@ -24,8 +25,9 @@ def open_benchmark(name: str) -> Benchmark:
     """A benchmark of the catalogue, a part of it, a task of mteb, or one of one's own.
 
     Names are those of the catalogue (`mrb`, `beir:scifact`), `mteb:TASK` and `nine-cells`. One's
-    own is a folder in BEIR's layout, a folder of such folders, or the file of judgements of one. A
-    name of the catalogue is not taken for a folder; `./mrb` is one. Raises `TaskUnusable`.
+    own is a folder in BEIR's layout, a folder of such folders, the file of judgements of one, or a
+    folder of judged queries. A name of the catalogue is not taken for a folder; `./mrb` is one.
+    Raises `TaskUnusable`.
     """
     if name == NINE_CELLS:
         return nine_cells(DEFAULT_QUERIES)
@@ -51,6 +53,8 @@ def open_benchmark(name: str) -> Benchmark:
 
 def _open_folder(folder: Path) -> Benchmark:
     name = folder.resolve().name
+    if (folder / JUDGEMENTS).is_file():
+        return Benchmark(name, (Task(name, name, METRIC, (JudgedSource(name, folder),)),))
     if is_dataset(folder):
         return Benchmark(name, (_task(name, folder),))
 

@@ -74,6 +74,10 @@ class JudgedFolder:
         if not self._rows:
             raise TaskUnusable(f"{self._path}: there are no rows with a relevant document.")
 
+    def __len__(self) -> int:
+        """The number of queries with a relevant document."""
+        return len(self._rows)
+
     def dataset(self, name: str) -> Dataset:
         """The rows as a dataset with candidates of its own."""
         return Dataset(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 MetricKind = Literal["ndcg", "mrr", "recall", "hit", "map"]
+_KINDS: dict[str, MetricKind] = {kind: kind for kind in get_args(MetricKind)}
 MAX_CUT = 10_000
 _NAME = re.compile(r"([a-z]+)(?:@([1-9][0-9]{0,5}))?")
 
@@ -76,15 +77,14 @@ class Metric:
 def parse_metric(name: str) -> Metric:
     """The metric of a name, such as "ndcg@10", "hit@5" or "mrr"; raises `MetricUnknown`."""
     match = _NAME.fullmatch(name)
-    kinds = get_args(MetricKind)
-    if not match or match[1] not in kinds:
+    if not match or match[1] not in _KINDS:
         raise MetricUnknown(
-            f"{name[:80]!r} is no metric: one of {', '.join(kinds)} is, alone or with the number of"
-            " candidates that count, as in ndcg@10."
+            f"{name[:80]!r} is no metric: one of {', '.join(_KINDS)} is, alone or with the number"
+            " of candidates that count, as in ndcg@10."
         )
     if match[2] and int(match[2]) > MAX_CUT:
         raise MetricUnknown(f"{name} is beyond the first {MAX_CUT} candidates.")
-    return Metric(match[1], int(match[2]) if match[2] else None)
+    return Metric(_KINDS[match[1]], int(match[2]) if match[2] else None)
 
 
 def ranking(scores: Sequence[float | None]) -> npt.NDArray[np.intp]:
@@ -109,8 +109,9 @@ def _summed(terms: FloatArray) -> FloatArray:
 
 def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> FloatArray:
     """part / whole, and 0 where the whole is 0."""
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    numerator, divisor = np.asarray(part, float), np.asarray(whole, float)
+    ratios = np.divide(numerator, divisor, out=np.zeros_like(numerator), where=divisor > 0)
+    return np.asarray(ratios)
 
 
 def ndcg(relevances: Sequence[float], k: int) -> float:

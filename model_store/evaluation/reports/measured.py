@@ -7,7 +7,7 @@ judgements, and a query without scores has the first stage's order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -93,26 +93,33 @@ def measure(results: Iterable[QueryResult], metric: Metric) -> Measured | None:
         return None
 
     return Measured(
-        queries,
-        *map(np.concatenate, (values.score, values.first_stage, values.perfect, values.recall)),
-        counts,
-        f"sha256:{hashlib.sha256(b''.join(sorted(digests))).hexdigest()}",
+        queries=queries,
+        score=np.concatenate(values.score),
+        first_stage=np.concatenate(values.first_stage),
+        perfect=np.concatenate(values.perfect),
+        recall=np.concatenate(values.recall),
+        counts=counts,
+        digest=f"sha256:{hashlib.sha256(b''.join(sorted(digests))).hexdigest()}",
     )
 
 
 def _add_block(values: _Values, block: list[QueryResult], metric: Metric) -> None:
-    first_stage = _padded(result.grades for result in block)
-    ordered = _padded(np.array(result.grades)[ranking(result.scores)] for result in block)
-    ideal = _padded(result.ideal for result in block)
+    first_stage = _padded([result.grades for result in block])
+    ordered = _padded([_ordered(result) for result in block])
+    ideal = _padded([result.ideal for result in block])
     values.score.append(metric.values(ordered, ideal))
     values.first_stage.append(metric.values(first_stage, ideal))
     values.perfect.append(metric.values(-np.sort(-first_stage, axis=-1), ideal))
     values.recall.append(_RECALL.values(first_stage, ideal))
 
 
-def _padded(lists: Iterator[Sequence[int]] | Iterator[FloatArray]) -> FloatArray:
+def _ordered(result: QueryResult) -> list[int]:
+    """Grades by falling score."""
+    return [result.grades[place] for place in ranking(result.scores).tolist()]
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> FloatArray:
     """Lists as rows of a matrix, `[lists, longest]`, with zeros behind their ends."""
-    rows = list(lists)
     matrix = np.zeros((len(rows), max(map(len, rows))))
     for number, row in enumerate(rows):
         matrix[number, : len(row)] = row

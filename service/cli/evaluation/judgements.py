@@ -16,7 +16,8 @@ from model_store.commands.console import fail, misuse, refusing
 from service.cli.client.options import KeyFile, Model, Url
 
 if TYPE_CHECKING:
-    from model_store.evaluation.runs.folder import Run
+    from model_store.evaluation.reports.report import Report
+    from model_store.evaluation.results import Results
     from model_store.evaluation.tasks.readers.judged_folder import JudgedFolder
     from service.cli.client.run import Target
 
@@ -167,17 +168,17 @@ def _report(output: Path, judged: JudgedFolder | None, metric: str) -> None:
     from model_store.evaluation.runs.folder import open_run
     from model_store.files import write_atomically
 
-    reports, results = [], []
-    for name in "ab":
-        run: Run = open_run(output / name)
+    def reported(name: str) -> tuple[Report, Results]:
+        run = open_run(output / name)
         measured = measure_run(run, metric)
-        reports.append(report_of(run, measured))
-        results.append(results_of(run, measured))
-        write_report(output / name / "report", reports[-1], results[-1])
+        report, results = report_of(run, measured), results_of(run, measured)
+        write_report(output / name / "report", report, results)
+        return report, results
 
-    comparison = compare_results(*results)
+    (report_a, results_a), (report_b, results_b) = reported("a"), reported("b")
+    comparison = compare_results(results_a, results_b)
     write_comparison(output, comparison)
-    page = judged_page(comparison, *reports, judged)
+    page = judged_page(comparison, report_a, report_b, judged)
     write_atomically(output / PAGE, page.encode())
     typer.echo(page, nl=False)
     typer.echo(f"\nThe report is {output / PAGE}.")

@@ -15,6 +15,7 @@ import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import httpx
 
@@ -111,7 +112,8 @@ class WorkerProcesses:
         for number in _EXIT_CODES:
             asyncio.get_running_loop().add_signal_handler(number, receive, number)
         serving = asyncio.create_task(self._serve())
-        await asyncio.wait({received, serving}, return_when=asyncio.FIRST_COMPLETED)
+        either: list[asyncio.Future[Any]] = [received, serving]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
 
         number = received.result() if received.done() else signal.SIGTERM
         code = _EXIT_CODES[number] if received.done() else serving.result()
@@ -190,8 +192,9 @@ class WorkerProcesses:
 
         ends = asyncio.gather(*[process.wait() for process in self._processes])
         hurried = asyncio.create_task(again.wait())
+        either: list[asyncio.Future[Any]] = [ends, hurried]
         await asyncio.wait(
-            {ends, hurried},
+            either,
             timeout=self._grace_seconds + _AFTER_GRACE_SECONDS,
             return_when=asyncio.FIRST_COMPLETED,
         )

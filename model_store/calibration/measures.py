@@ -84,7 +84,7 @@ def _sums(probabilities: Floats, pairs: JudgedPairs) -> Floats:
     3]`."""
     queries = pairs.count_queries
     place = pairs.queries * BINS + _bin_of(probabilities)
-    columns = (np.ones(len(place)), probabilities, pairs.relevant)
+    columns: tuple[Floats, ...] = (np.ones(len(place)), probabilities, pairs.relevant)
     sums = np.empty((queries * BINS, len(columns)))
     for number, column in enumerate(columns):
         sums[:, number] = np.bincount(place, pairs.weights * column, queries * BINS)

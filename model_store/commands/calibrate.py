@@ -85,8 +85,8 @@ def calibrate(
     as they are. Without --output, the figures are printed, and nothing is written.
     """
     from model_store.checkpoint import expect_named, resolve
+    from model_store.errors import DataError
     from model_store.manifest import CheckpointUnusable
-    from model_store.training.data.rows import DataError
     from model_store.training.publish.calibrated import refuse_unless_published
     from model_store.training.publish.pairs import PublishRefused
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from model_store.calibration.description import MAX_INSTRUCTION_CHARS, MAX_INSTRUCTIONS
 from model_store.calibration.instruction_map import shortage
 from model_store.checkpoint import Checkpoint
+from model_store.errors import DataError
 from model_store.evaluation.results import MAX_QUERIES
 from model_store.manifest import CheckpointUnusable
 from model_store.training.benchmark import BATCH_TOKENS, DOCUMENTS_AT_ONCE, RowScorer
 from model_store.training.data.row_index import Examples
-from model_store.training.data.rows import DataError, Example
+from model_store.training.data.rows import Example
 from model_store.training.data.validation import SHOWN, check
 from model_store.training.groups import Draw, Grouper
 from model_store.training.rows_benchmark import rows_digest

@@ -84,7 +84,8 @@ def _sums(probabilities: Floats, pairs: JudgedPairs) -> Floats:
     3]`."""
     queries = pairs.count_queries
     place = pairs.queries * BINS + _bin_of(probabilities)
-    columns: tuple[Floats, ...] = (np.ones(len(place)), probabilities, pairs.relevant)
+    ones = np.ones(len(place))
+    columns: tuple[Floats, ...] = (ones, probabilities, pairs.relevant.astype(np.float64))
     sums = np.empty((queries * BINS, len(columns)))
     for number, column in enumerate(columns):
         sums[:, number] = np.bincount(place, pairs.weights * column, queries * BINS)

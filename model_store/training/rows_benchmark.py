@@ -1,9 +1,9 @@
-"""A file of rows, such as `gmr convert` writes, as a benchmark: each row's documents are its
-candidates.
+"""A file of rows, such as `gmr convert` and `gmr mine` write, as a benchmark.
 
-Depends on rows, not on networks. Rows are read when they are asked for. Invariant: irrelevant
-documents come before relevant ones, so that a relevant one loses all ties, as in
-`model_store.training.benchmark`.
+Where every row has negatives, its own documents are its candidates; otherwise a first stage finds
+them in the corpus beside the rows. Depends on rows, not on networks. Rows are read when they are
+asked for. Invariant: a row's irrelevant documents come before its relevant ones, so that a relevant
+one loses all ties, as in `model_store.training.benchmark`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_store.errors import DataError
 from model_store.evaluation.tasks.benchmark import Benchmark, Task
 from model_store.evaluation.tasks.dataset import Dataset, Item, TaskUnusable
 from model_store.evaluation.tasks.readers.ids import DuplicateId, Ids, IdsBuilder
+from model_store.training.corpus_documents import CorpusDocuments, find_relevant
+from model_store.training.data.converters.assemble import corpus_path_of
 from model_store.training.data.identity import image_digest
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import Example, Side
@@ -58,7 +60,7 @@ class RowsSource:
             problems = list(check(self.path).problems)
             if problems:
                 raise DataError(problems[0])
-            return _dataset(self.name, examples)
+            return _dataset(self.name, examples, self.path)
         except DataError as error:
             raise TaskUnusable(str(error)) from None
 
@@ -185,28 +187,33 @@ def document_id(row: int, document: int) -> str:
     return f"{row + 1}/{document}"
 
 
-def _dataset(name: str, examples: Examples) -> Dataset:
+def _dataset(name: str, examples: Examples, path: Path) -> Dataset:
     builder, counts = IdsBuilder(), array("L")
-    judgements: dict[str, dict[str, int]] = {}
     instructions: dict[str, str] = {}
+    unranked: str | None = None
     for row in range(len(examples)):
         example = examples[row]
-        query, relevant = query_name(example), len(example.positives)
-        irrelevant = len(example.negatives)
-        if not irrelevant:
-            raise DataError(
-                f"{example.location}: there is no negative to rank the positives against."
-            )
-
-        builder.add(query)
-        counts.append(irrelevant + relevant)
-        judgements[query] = {
-            document_id(row, document): 1 for document in range(irrelevant, irrelevant + relevant)
-        }
+        builder.add(query_name(example))
+        counts.append(len(_documents(example)))
+        if not example.negatives:
+            unranked = unranked or example.location
         if example.instruction is not None:
-            instructions[query] = example.instruction
+            instructions[query_name(example)] = example.instruction
 
     ids = _distinct(builder, examples)
+    if unranked is None:
+        dataset = _of_own_documents(name, examples, ids, counts)
+    else:
+        dataset = _of_corpus(name, examples, ids, corpus_path_of(path), unranked)
+    return replace(dataset, instructions=instructions or None)
+
+
+def _of_own_documents(name: str, examples: Examples, ids: Ids, counts: Sequence[int]) -> Dataset:
+    """Rows with negatives: each ranks its own documents."""
+    judgements = {}
+    for row, query in enumerate(ids):
+        relevant = range(counts[row] - len(examples[row].positives), counts[row])
+        judgements[query] = {document_id(row, document): 1 for document in relevant}
     return Dataset(
         name=name,
         queries=RowQueries(examples, ids),
@@ -214,7 +221,24 @@ def _dataset(name: str, examples: Examples) -> Dataset:
         judgements=judgements,
         digest=f"sha256:{rows_digest(examples)}",
         candidates=_ByRow(ids, counts),
-        instructions=instructions or None,
+    )
+
+
+def _of_corpus(name: str, examples: Examples, ids: Ids, corpus: Path, unranked: str) -> Dataset:
+    """Rows without negatives: a first stage finds candidates in the corpus beside them."""
+    if not corpus.is_file():
+        raise DataError(
+            f"{unranked}: there is no negative to rank the positives against, and no corpus"
+            f" {corpus.name} to find candidates in."
+        )
+    documents = CorpusDocuments(corpus)
+    digest = hashlib.sha256((rows_digest(examples) + documents.digest).encode())
+    return Dataset(
+        name=name,
+        queries=RowQueries(examples, ids),
+        documents=documents,
+        judgements=find_relevant(examples, ids, documents),
+        digest=f"sha256:{digest.hexdigest()}",
     )
 
 

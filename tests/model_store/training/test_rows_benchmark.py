@@ -78,7 +78,10 @@ def test_the_digest_is_of_the_contents_and_not_of_the_name(path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({**ROWS[0], "negatives": []}, "there is no negative to rank the positives against."),
+        (
+            {**ROWS[0], "negatives": []},
+            "there is no negative to rank the positives against, and no",
+        ),
         ({**ROWS[0], "query": {"image": "none.png"}}, "none.png"),
         ({**ROWS[1]}, "the id 'look' is line 2's already."),
         ({**ROWS[0], "positives": []}, "there are 0 positives, and there must be 1 to 1000."),
@@ -97,3 +100,53 @@ def test_bad_rows_are_a_sentence_with_their_line(
 def test_a_file_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TaskUnusable, match="There is no file"):
         open_rows(tmp_path / "rows.jsonl")
+
+
+CORPUS = [
+    {"id": "d1", "text": "blue"},
+    {"id": "d2", "text": "red", "image": "red.png"},
+    {"id": "d3", "image": "blue.png"},
+    {"id": "d4", "text": "red"},
+]
+CONVERTED = [
+    {"id": "q1", "query": "red?", "positives": ["red", {"text": "red", "image": "red.png"}]},
+    {"id": "q2", "query": {"image": "red.png"}, "positives": [{"image": "blue.png"}]},
+]
+
+
+def test_rows_without_negatives_are_judgements_of_the_corpus_beside_them(path: Path) -> None:
+    write_rows(path, CONVERTED)
+    corpus = write_rows(path.with_name("heldout.corpus.jsonl"), CORPUS)
+    dataset = load(path)
+    assert list(dataset.documents.ids) == ["d1", "d2", "d3", "d4"]
+    assert dataset.judgements == {"q1": {"d4": 1, "d2": 1}, "q2": {"d3": 1}}
+    assert dataset.candidates is None
+    blue = (path.parent / "blue.png").read_bytes()
+    assert dataset.documents["d3"] == Item("d3", None, blue)
+    assert "d5" not in dataset.documents
+
+    write_rows(corpus, [*CORPUS, {"id": "d5", "text": "grey"}])
+    assert load(path).digest != dataset.digest
+
+
+@pytest.mark.parametrize(
+    ("documents", "sentence"),
+    [
+        (CORPUS[:3], "heldout.jsonl:1: positives[0] is no document of heldout.corpus.jsonl."),
+        ([*CORPUS, CORPUS[1]], "heldout.corpus.jsonl:5: the id 'd2' is that of line 2, too."),
+        (
+            [*CORPUS, {"id": "d5", "image": "none.png"}],
+            "heldout.corpus.jsonl:5: the image 'none.png' cannot be read (No such file or"
+            " directory).",
+        ),
+        ([*CORPUS, {"id": "d5"}], "heldout.corpus.jsonl:5: the document is empty"),
+    ],
+)
+def test_a_corpus_that_does_not_fit_its_rows_is_a_sentence(
+    path: Path, documents: list[dict[str, str]], sentence: str
+) -> None:
+    write_rows(path, CONVERTED)
+    write_rows(path.with_name("heldout.corpus.jsonl"), documents)
+    with pytest.raises(TaskUnusable) as refused:
+        load(path)
+    assert str(refused.value).startswith(f"{path.parent}/{sentence}")

@@ -20,9 +20,6 @@ from model_store.evaluation.runs.shards import stable_hash
 from model_store.evaluation.tasks.dataset import Dataset, TaskUnusable
 from model_store.files import create_file
 
-OWN = "own"
-"""The first stage that is the dataset's own."""
-
 Candidates = Mapping[str, Sequence[str]]
 """Documents by query, best first."""
 FirstStage = Callable[[Dataset, Sequence[str]], Candidates]
@@ -47,15 +44,6 @@ def judged_queries(dataset: Dataset, max_queries: int | None) -> list[str]:
         heapq.nsmallest(max_queries, judged, key=lambda query: stable_hash(dataset.name, query))
     )
     return [query for query in judged if query in chosen]
-
-
-def own_candidates(dataset: Dataset, queries: Sequence[str]) -> Candidates:
-    """The candidates that come with a dataset, as a first stage."""
-    if dataset.candidates is None:
-        raise TaskUnusable(
-            f"{dataset.name} has no candidates of its own: name a first stage, such as bm25."
-        )
-    return {query: dataset.candidates.get(query, ()) for query in queries}
 
 
 def find_candidates(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from model_store.evaluation.runs.shards import Shard
     from service.cli.evaluation.evaluating import Evaluation
 
-MAX_TOP_K = 10_000
+MAX_TOP_K = 1_000
 MAX_QUERIES = 1_000_000
 MAX_ACTORS = 10_000
 MAX_GPUS = 64.0
@@ -33,7 +33,8 @@ def evaluate_benchmark(
     task: Annotated[
         str,
         typer.Option(
-            help="The benchmark: nine-cells, mrb, vidore-v3, beir:NAME, or a folder.",
+            help="The benchmark: nine-cells, mrb, vidore-v3, beir:NAME, mteb:TASK, or a folder or"
+            " file of your own.",
             metavar="NAME|FOLDER",
         ),
     ],
@@ -53,12 +54,20 @@ def evaluate_benchmark(
         str,
         typer.Option(
             help=(
-                "Candidates: own (those of the data), bm25, gme, run:FILE, or a model of"
-                " sentence-transformers."
+                "Candidates: own (those of the data), bm25, gme, run:FILE, or a folder or hub id"
+                " of sentence-transformers."
             ),
             metavar="NAME",
         ),
     ] = "own",
+    first_stage_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of searches and vectors, which runs of other models share; default: in"
+            " the run's folder.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     instruction: Annotated[
         str | None,
         typer.Option(
@@ -134,6 +143,7 @@ def evaluate_benchmark(
         run.absolute(),
         Target(url, model, key_file),
         first_stage,
+        None if first_stage_folder is None else first_stage_folder.absolute(),
         top_k,
         named_or_text(instruction),
         queries,

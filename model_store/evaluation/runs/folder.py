@@ -27,9 +27,10 @@ from model_store.evaluation.runs.identity import (
 )
 from model_store.evaluation.runs.journal import Entry, RunUnusable, entries
 from model_store.evaluation.runs.query_result import QueryResult
-from model_store.files import create_file
+from model_store.files import create_file, write_atomically
 
 RUN = "run.json"
+_DATASETS = "datasets"
 MAX_IDENTITY_BYTES = 16 * 2**20
 
 
@@ -81,7 +82,7 @@ class Run:
         number = self.identity.datasets.index(name)
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:60]
         return [
-            DatasetFolder(folder / "datasets" / f"{number:03d}-{readable}")
+            DatasetFolder(folder / _DATASETS / f"{number:03d}-{readable}")
             for folder in self.folders
         ]
 
@@ -143,7 +144,8 @@ def read_identity(folder: Path) -> RunIdentity:
 def begin_run(folder: Path, identity: RunIdentity) -> Run:
     """Create the folder of a run, or open it to continue the run.
 
-    Raises `RunUnusable` where it holds another run or other files, and `OSError`.
+    A run that has not found any candidates is replaced. Raises `RunUnusable` where the folder holds
+    another run or other files, and `OSError`.
     """
     names = identity.datasets
     if len(names) > MAX_DATASETS:
@@ -158,12 +160,14 @@ def begin_run(folder: Path, identity: RunIdentity) -> Run:
     content = msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
     create_file(folder / RUN, content)
 
-    found = read_identity(folder)
-    if differing := differences(found, identity):
+    differing = differences(read_identity(folder), identity)
+    if differing and (folder / _DATASETS).exists():
         raise RunUnusable(
             f"{folder} holds another run: {'; '.join(differing)}; give another folder."
         )
-    return Run(found, (folder,))
+    if differing:
+        write_atomically(folder / RUN, content)
+    return Run(identity, (folder,))
 
 
 def _is_foreign(path: Path) -> bool:

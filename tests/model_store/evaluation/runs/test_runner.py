@@ -287,6 +287,9 @@ async def test_candidates_that_are_no_documents_are_refused(tmp_path: Path) -> N
     dataset = replace(DATASET, candidates={"q0": ["a", "zz"]})
     with pytest.raises(TaskUnusable, match="the candidate 'zz' of the query 'q0' is no document"):
         await score_run(plan(tmp_path / "run", dataset), Lengths(), Told())
+    other = plan(tmp_path / "run", top_k=2)  # the folder is as good as new
+    await score_run(other, Lengths(), Told())
+    assert len(results(tmp_path / "run")["q0"].scores) == 2
 
 
 async def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:

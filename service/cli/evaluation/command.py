@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.console import fail, refusing
+from model_store.commands.console import EXTRAS, fail, missing_package, refusing
 from model_store.commands.options import finite
 from service.cli.client.options import KeyFile, Model, Url
 from service.cli.shards import parse_shard
@@ -127,8 +127,10 @@ def evaluate_benchmark(
     """Score a benchmark's candidates by a service, query by query, into a run's folder.
 
     The service is the one at --url; without it, --model is loaded in this process. An interrupted
-    run continues with the same command, which also scores queries that failed once more. The exit
-    code is 1 if a query has no scores.
+    run continues with the same command, which also scores queries that failed once more. A
+    finished run has a report: RUN/report/report.md.
+
+    The exit code is 1 if a query has no scores.
     """
     from model_store.evaluation.runs.journal import RunUnusable
     from model_store.evaluation.runs.scorer import ScoringStopped
@@ -155,7 +157,14 @@ def evaluate_benchmark(
             summary = _evaluate(asked, actors, gpus)
         except ScoringStopped as stopped:
             fail(f"{stopped} What was scored is in {run}; the same command continues.")
-    _print_summary(summary, run, token_price)
+    _print_summary(summary, token_price)
+    _report(run, shard)
+    if summary.failed:
+        have = "has" if summary.failed == 1 else "have"
+        fail(
+            f"{_amount(summary.failed)} {have} no scores; the first one is"
+            f" {summary.first_failure} The same command scores them once more."
+        )
 
 
 def _parse_shard(text: str | None) -> Shard:
@@ -175,8 +184,11 @@ def _evaluate(asked: Evaluation, actors: int | None, gpus: float) -> Summary:
     return evaluate_on_cluster(asked, actors=actors, gpus=gpus)
 
 
-def _print_summary(summary: Summary, run: Path, token_price: float | None) -> None:
-    """Print what was done; exits with 1 where queries failed."""
+def _print_summary(summary: Summary, token_price: float | None) -> None:
+    """Print what this command has done."""
+    if not summary.queries:
+        typer.echo("All queries had scores before.")
+        return
     pairs = f"{summary.pairs:,} pairs ({summary.cached_pairs:,} of them from the score cache)"
     tokens = f"{summary.prompt_tokens:,} prompt tokens"
     if token_price is not None:
@@ -187,13 +199,24 @@ def _print_summary(summary: Summary, run: Path, token_price: float | None) -> No
             f"The service refused {summary.refused:,} documents, which rank last; the first one:"
             f" {summary.first_refusal}"
         )
-    typer.echo(f"The results are in {run}.")
-    if summary.failed:
-        have = "has" if summary.failed == 1 else "have"
-        fail(
-            f"{_amount(summary.failed)} {have} no scores; the first one is"
-            f" {summary.first_failure} The same command scores them once more."
-        )
+
+
+def _report(run: Path, shard: str | None) -> None:
+    """Write the report of a run, and print its first lines; of a shard, say how to."""
+    if shard is not None:
+        typer.echo(f"Shard {shard} is in {run}; `gmr eval report` reports all shards together.")
+        return
+
+    from model_store.commands.reports import report
+
+    try:
+        report([run])
+    except ModuleNotFoundError as missing:
+        module = missing.name or ""
+        if module not in EXTRAS:
+            raise
+        sentence = missing_package("A report", module)
+        typer.echo(f"The results are in {run}. {sentence} Then run `gmr eval report {run}`.")
 
 
 def _amount(queries: int) -> str:

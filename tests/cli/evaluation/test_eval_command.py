@@ -58,6 +58,7 @@ def whole(folder: Path, server: str, tmp_path_factory: pytest.TempPathFactory) -
     assert "120 of 120 queries" in ended.stderr
     assert "Scored 120 queries: 360 pairs" in ended.stdout
     assert "prompt tokens, which cost 0." in ended.stdout
+    assert f"The report is {run / 'report' / 'report.md'}." in ended.stdout
     return run
 
 

@@ -13,7 +13,7 @@ CLIENTS := .venv-clients
 VLLM_PIP := $(VLLM)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints-vllm.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-vllm test test-images test-fast lint bench soak tiny tiny-d chart secrets tools deploy-tools clients packages
+.PHONY: help serve serve-vllm images push test test-images test-fast lint bench soak tiny tiny-d chart secrets tools deploy-tools clients packages
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,21 @@ test-images: $(VENV)/dev.stamp ## Build the images and run them, alone and by co
 	    aardvark-dns iptables ca-certificates netbase tzdata python3-pip python3-venv >/dev/null; } || \
 	  { echo "Images take buildah, podman and runc, and root." >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/deploy/test_images.py tests/deploy/test_compose.py tests/deploy/test_compose_file.py
+
+# Images are named for a registry: make images REGISTRY=registry.example.com, and in the chart global.imageRegistry. A package index
+# with PyTorch's builds for CPUs, for the image of the CPU worker, is PIP_EXTRA_INDEX_URL.
+REGISTRY ?= ghcr.io
+BUILDER ?= docker
+IMAGES := gateway worker-cpu worker trainer
+TAG = $(shell sed -n 's/^appVersion: //p' deploy/helm/Chart.yaml)
+EXTRAS_trainer := --build-arg EXTRAS=train,cluster
+images: $(IMAGES:%=image-%) ## Build the four images for REGISTRY, with docker (BUILDER=podman changes it)
+image-%:
+	$(BUILDER) build -f docker/$*.Dockerfile -t $(REGISTRY)/gmr-rerank/$*:$(TAG) $(EXTRAS_$*) \
+	  $(if $(PIP_EXTRA_INDEX_URL),--build-arg PIP_EXTRA_INDEX_URL=$(PIP_EXTRA_INDEX_URL)) .
+push: $(IMAGES:%=push-%) ## Build them, and upload them to REGISTRY
+push-%: image-%
+	$(BUILDER) push $(REGISTRY)/gmr-rerank/$*:$(TAG)
 
 test-fast: tools deploy-tools $(VENV)/dev.stamp ## Run the tests that take no time
 	@$(BIN)/python -m pytest -m "not slow" -q

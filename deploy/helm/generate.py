@@ -195,10 +195,8 @@ def schema_of(values: tuple[Value, ...]) -> str:
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of gmr-rerank",
     } | _group(values)
-    schema["properties"]["global"] = {
-        "type": "object",
-        "description": "Values of a parent chart; not used.",
-    }
+    # a parent chart's values are there, too
+    schema["properties"]["global"]["additionalProperties"] = True
 
     schema["definitions"] = {
         "gatewaySettings": settings_schema(GatewaySettings, GATEWAY_SETS, {}),

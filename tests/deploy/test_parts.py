@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 from prometheus_client import REGISTRY
@@ -21,6 +22,7 @@ from tests.deploy.chart import (
     pods,
 )
 from tests.deploy.features import FEATURES, FILES, IMAGE_VOLUME
+from tests.deploy.helm import ROOT
 
 
 def test_a_pod_has_time_for_its_grace() -> None:
@@ -104,6 +106,27 @@ def test_workers_are_scaled_by_requests_that_stable_gateways_hold() -> None:
 )
 def test_the_worker_runs_the_image_that_fits_its_engine(given: Values, image: str) -> None:
     assert container(objects(given), "rerank-worker")["image"] == image
+
+
+def test_the_registry_of_every_image_is_one_value_and_that_of_the_makefile() -> None:
+    registry = "registry.example.com:5000"
+    every = merged(
+        {"global": {"imageRegistry": registry, "another": "chart's"}},
+        FEATURES["training"],
+        FEATURES["evaluation"],
+    )
+    found = list(objects(every)) + list(objects(merged(every, GPU)))
+    images = {
+        each["image"]
+        for _, pod in pods(found)
+        for each in [*pod.get("initContainers", ()), *pod["containers"]]
+    }
+    redis = f"{registry}/library/redis:7.2-bookworm"
+    command = ["make", "--dry-run", "push", f"REGISTRY={registry}"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    pushed = re.findall(r"^docker push (\S+)$", said, re.MULTILINE)
+    assert images == {*pushed, redis}
+    assert sorted(re.findall(r" -t (\S+)", said)) == sorted(pushed)
 
 
 def test_gpus_are_limits_and_split_the_model() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from pydantic_settings import BaseSettings
 from service.gateway.settings import GatewaySettings
 from service.worker.settings import WorkerSettings
 from tests.deploy.chart import GPU, HUB, complaint, container, environment, merged, objects
-from tests.deploy.helm import CHART
+from tests.deploy.helm import CHART, ROOT
 
 
 def _generate() -> ModuleType:
@@ -183,6 +184,21 @@ def test_settings_that_the_chart_sets_itself_are_set_by_the_values_that_are_name
         for path in each.split(", ")
     }
     assert {path for path in named if path not in paths and path != "model.download"} == set()
+
+
+def test_the_page_of_upgrades_names_defaults_as_they_are() -> None:
+    page = (ROOT / "docs/upgrading.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w.]+)` \| \S+ \| (\S+) \|", page, re.MULTILINE)
+    known = {value.name: value.default for group in VALUES for value in _leaves(group)}
+    named = set(
+        re.findall(r"`((?:gateway|worker|redis|model|test|trainer|evaluation)\.[a-zA-Z.]+)`", page)
+    )
+    assert len(rows) == 2
+    for path, default in rows:
+        part, _, setting = path.rpartition(".")
+        values = known.get(part) or {}
+        assert str(values.get(setting)) == default, path
+    assert {path for path in named if path not in known} == set()
 
 
 def _leaves(value: Any) -> list[Any]:

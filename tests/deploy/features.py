@@ -108,6 +108,10 @@ FEATURES: dict[str, Values] = {
             "trainer": {
                 "gpu": {"count": 8},
                 "publish": {"registry": "s3://models", "name": "my-gmr"},
+                "jobLabels": {"kueue.x-k8s.io/queue-name": "training"},
+                "podLabels": {"team": "search"},
+                "podAnnotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+                "schedulerName": "volcano",
             }
         },
     ),
@@ -122,6 +126,13 @@ FEATURES: dict[str, Values] = {
     "extras": {
         "labels": {"team": "search"},
         "imagePullSecrets": [{"name": "regcred"}],
+        "service": {
+            "type": "LoadBalancer",
+            "loadBalancerClass": "example.com/internal",
+            "externalTrafficPolicy": "Local",
+            "ipFamilies": ["IPv6", "IPv4"],
+            "ipFamilyPolicy": "PreferDualStack",
+        },
         "extraObjects": [
             {
                 "apiVersion": "v1",
@@ -148,6 +159,11 @@ FEATURES: dict[str, Values] = {
                 "initContainers": [{"name": "before", "image": "before"}],
                 "sidecars": [{"name": "beside", "image": "beside"}],
                 "serviceAccount": {"create": False, "name": "mine"},
+                "schedulerName": "volcano",
+                "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+                "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["hub"]}],
+                "probes": {"liveness": {"periodSeconds": 33}},
+                "lifecycle": {"preStop": {"exec": {"command": ["sleep", "1"]}}},
             }
             for part in ("gateway", "worker")
         },

@@ -56,6 +56,34 @@ def test_a_pause_before_sigterm_is_kubernetes_own_where_it_has_one(
     assert container(found, "rerank-gateway")["lifecycle"] == {"preStop": hook}
 
 
+def test_a_platforms_fields_reach_every_pod_and_the_service() -> None:
+    found = objects(FEATURES["extras"])
+    for part in ("gateway", "worker"):
+        pod = one(found, "Deployment", f"rerank-{part}")["spec"]["template"]["spec"]
+        assert (pod["schedulerName"], pod["hostAliases"][0]["ip"]) == ("volcano", "10.0.0.1")
+        assert pod["dnsConfig"] == {"options": [{"name": "ndots", "value": "2"}]}
+        own = pod["containers"][0]
+        assert own["lifecycle"] == {"preStop": {"exec": {"command": ["sleep", "1"]}}}
+        liveness = own["livenessProbe"]
+        assert (liveness["periodSeconds"], liveness["failureThreshold"]) == (33, 6)
+        assert own["readinessProbe"]["periodSeconds"] == 2
+
+    service = one(found, "Service", "rerank")["spec"]
+    assert (service["loadBalancerClass"], service["externalTrafficPolicy"]) == (
+        "example.com/internal",
+        "Local",
+    )
+    assert service["ipFamilies"] == ["IPv6", "IPv4"]
+
+    (job,) = [each for each in objects(FEATURES["training"]) if each["kind"] == "Job"]
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "training"
+    template = job["spec"]["template"]
+    assert template["metadata"]["labels"]["team"] == "search"
+    assert "kueue.x-k8s.io/queue-name" not in template["metadata"]["labels"]
+    assert template["metadata"]["annotations"]
+    assert template["spec"]["schedulerName"] == "volcano"
+
+
 def test_probes_ask_three_different_questions_of_a_worker() -> None:
     worker = container(objects({"worker": {"startupSeconds": 901}}), "rerank-worker")
     paths = [

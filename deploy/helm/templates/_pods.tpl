@@ -19,6 +19,17 @@ priorityClassName: {{ . }}
 {{- with .own.runtimeClassName }}
 runtimeClassName: {{ . }}
 {{- end }}
+{{- with .own.schedulerName }}
+schedulerName: {{ . }}
+{{- end }}
+{{- with .own.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .own.hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
 {{/* Where a pod may be: (own). */}}
@@ -113,6 +124,10 @@ the beginning, the release never had a number, and a rollback leaves it alone, t
 
 {{/* A pause before SIGTERM: Kubernetes' own from 1.30 on, before that a program's. (root, own). */}}
 {{- define "rerank.lifecycle" -}}
+{{- if .own.lifecycle }}
+lifecycle:
+  {{- toYaml .own.lifecycle | nindent 2 }}
+{{- else }}
 {{- with .own.preStopSeconds }}
 lifecycle:
   preStop:
@@ -122,6 +137,13 @@ lifecycle:
     exec: {command: [sleep, {{ . | quote }}]}
     {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A probe, with the fields that the values override: (own, name, probes as YAML text by their names). */}}
+{{- define "rerank.probe" -}}
+{{- $given := get (.own.probes | default dict) .name | default dict -}}
+{{ mergeOverwrite (get (fromYaml .probes) .name) $given | toYaml }}
 {{- end }}
 
 {{/* Annotations by which a Prometheus without the operator finds a pod: (root, port). */}}

@@ -2,6 +2,7 @@
 {{- define "rerank.gateway" -}}
 {{- $part := dict "root" .root "part" "gateway" "track" .track "own" .own -}}
 {{- $values := .root.Values -}}
+{{- $probes := include "rerank.gatewayProbes" . -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -73,20 +74,11 @@ spec:
           ports:
             - {name: http, containerPort: 8000}
           startupProbe:
-            httpGet: {path: /health/live, port: http}
-            periodSeconds: 1
-            timeoutSeconds: 2
-            failureThreshold: 60
+            {{- include "rerank.probe" (dict "own" .own "name" "startup" "probes" $probes) | nindent 12 }}
           readinessProbe:
-            httpGet: {path: /health/ready, port: http}
-            periodSeconds: 2
-            timeoutSeconds: 2
-            failureThreshold: 2
+            {{- include "rerank.probe" (dict "own" .own "name" "readiness" "probes" $probes) | nindent 12 }}
           livenessProbe:
-            httpGet: {path: /health/live, port: http}
-            periodSeconds: 10
-            timeoutSeconds: 5
-            failureThreshold: 6
+            {{- include "rerank.probe" (dict "own" .own "name" "liveness" "probes" $probes) | nindent 12 }}
           {{- with include "rerank.lifecycle" $part }}
           {{- . | trim | nindent 10 }}
           {{- end }}
@@ -110,4 +102,22 @@ spec:
         {{- with .own.extraVolumes }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+{{- end }}
+
+{{- define "rerank.gatewayProbes" -}}
+startup:
+  httpGet: {path: /health/live, port: http}
+  periodSeconds: 1
+  timeoutSeconds: 2
+  failureThreshold: 60
+readiness:
+  httpGet: {path: /health/ready, port: http}
+  periodSeconds: 2
+  timeoutSeconds: 2
+  failureThreshold: 2
+liveness:
+  httpGet: {path: /health/live, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
 {{- end }}

@@ -5,6 +5,7 @@
 {{- $image := include "rerank.workerImage" $part -}}
 {{- $model := dict "root" .root "model" .model "own" .own "image" $image "checksums" (printf "%s-checksums" $name) -}}
 {{- $values := .root.Values -}}
+{{- $probes := include "rerank.workerProbes" . -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -83,20 +84,11 @@ spec:
             - {name: {{ $port.name }}, containerPort: {{ $port.number }}}
             {{- end }}
           startupProbe: # what is served: answered once the model is loaded and its golden pairs came out right, by the last worker last
-            httpGet: {path: /info, port: {{ (include "rerank.workerPorts" .own | fromJsonArray | last).name }}}
-            periodSeconds: 5
-            timeoutSeconds: 5
-            failureThreshold: {{ div (add (mul .own.startupSeconds .own.workersPerGpu) 4) 5 }}
+            {{- include "rerank.probe" (dict "own" .own "name" "startup" "probes" $probes) | nindent 12 }}
           readinessProbe:
-            httpGet: {path: /health/ready, port: http}
-            periodSeconds: 2
-            timeoutSeconds: 5
-            failureThreshold: 3
+            {{- include "rerank.probe" (dict "own" .own "name" "readiness" "probes" $probes) | nindent 12 }}
           livenessProbe: # fails where the engine has work and finishes none of it, not where it is busy
-            httpGet: {path: /health/live, port: http}
-            periodSeconds: 10
-            timeoutSeconds: 10
-            failureThreshold: 6
+            {{- include "rerank.probe" (dict "own" .own "name" "liveness" "probes" $probes) | nindent 12 }}
           {{- with include "rerank.lifecycle" $part }}
           {{- . | trim | nindent 10 }}
           {{- end }}
@@ -182,4 +174,22 @@ spec:
 {{- $_ := set $resources "limits" (merge (dict .gpu.resource .gpu.count) ($resources.limits | default dict)) -}}
 {{- end -}}
 {{- toYaml $resources -}}
+{{- end }}
+
+{{- define "rerank.workerProbes" -}}
+startup:
+  httpGet: {path: /info, port: {{ (include "rerank.workerPorts" .own | fromJsonArray | last).name }}}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: {{ div (add (mul .own.startupSeconds .own.workersPerGpu) 4) 5 }}
+readiness:
+  httpGet: {path: /health/ready, port: http}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 3
+liveness:
+  httpGet: {path: /health/live, port: http}
+  periodSeconds: 10
+  timeoutSeconds: 10
+  failureThreshold: 6
 {{- end }}

@@ -1,7 +1,8 @@
 """The fit of a map from raw scores to probabilities: Platt's sigmoid, or isotonic regression.
 
-Depends on numpy and scipy, not on networks. Invariant: a fitted map is non-decreasing, and its
-values are never nearer to 0 or 1 than the number of its pairs allows.
+Depends on numpy and scipy, not on networks. Weights of the classes move the odds of a map that was
+fitted without them, so that a rare class does not make it less certain. Invariant: a fitted map is
+non-decreasing, and its values are never nearer to 0 or 1 than the number of its pairs allows.
 
 Sources: Platt, "Probabilistic outputs for support vector machines" (1999), for the sigmoid and its
 smoothed targets; Oron and Flournoy, "Centered isotonic regression" (2017), for knots at the means
@@ -37,60 +38,60 @@ def probabilities(fitted: ProbabilityMap, scores: Floats) -> Floats:
 
 def fit_platt(pairs: JudgedPairs) -> PlattMap:
     """The sigmoid of largest likelihood whose slope is not negative, for Platt's targets, which
-    keep it finite where scores separate the classes."""
-    positive = float(pairs.weights[pairs.relevant].sum())
-    negative = float(pairs.weights[~pairs.relevant].sum())
+    keep it finite where scores separate the classes; then moved by the weights of the classes."""
+    positive, negative = int(pairs.relevant.sum()), int((~pairs.relevant).sum())
     targets = np.where(pairs.relevant, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    total = pairs.weights.sum()
 
     # standardised, so that one step length suits slope and intercept
-    center = float(np.average(pairs.scores, weights=pairs.weights))
-    spread = float(np.sqrt(np.average((pairs.scores - center) ** 2, weights=pairs.weights)))
-    spread = max(spread, _SMALLEST_SPREAD)
+    center = float(pairs.scores.mean())
+    spread = max(float(pairs.scores.std()), _SMALLEST_SPREAD)
     standard = (pairs.scores - center) / spread
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
         values = parameters[0] * standard + parameters[1]
         losses = np.logaddexp(0, values) - targets * values
-        residuals = pairs.weights * (expit(values) - targets)
-        gradient = np.array([residuals @ standard, residuals.sum()])
-        return float(pairs.weights @ losses) / total, gradient / total
+        residuals = expit(values) - targets
+        return float(losses.mean()), np.array([(residuals * standard).mean(), residuals.mean()])
 
     start = np.array([1.0, np.log(positive / negative)])
     found = minimize(
         loss, start, jac=True, method="L-BFGS-B", bounds=[(0, MAX_SLOPE * spread), (-1e5, 1e5)]
     )
     slope = min(float(found.x[0]) / spread, MAX_SLOPE)
-    return PlattMap(slope=slope, intercept=float(found.x[1]) - slope * center)
+    intercept = float(found.x[1]) - slope * center
+    return PlattMap(slope=slope, intercept=intercept + float(np.log(pairs.odds_ratio)))
 
 
 def fit_isotonic(pairs: JudgedPairs) -> IsotonicMap:
-    """Isotonic regression with a knot at the mean score of each block, at most `MAX_KNOTS`.
+    """Isotonic regression with a knot at the mean score of each block, at most `MAX_KNOTS`; then
+    moved by the weights of the classes.
 
-    Probabilities are kept as far from 0 and 1 as one further pair of each class would put them.
+    Before that, probabilities are kept as far from 0 and 1 as one further pair of each class would
+    put them.
     """
     values, place = np.unique(pairs.scores, return_inverse=True)
-    weights = np.bincount(place, pairs.weights)
-    shares = np.bincount(place, pairs.weights * pairs.relevant) / weights
-    regression = isotonic_regression(shares, weights=weights)
+    counts = np.bincount(place).astype(np.float64)
+    shares = np.bincount(place, pairs.relevant) / counts
+    regression = isotonic_regression(shares, weights=counts)
 
-    starts = _merged(regression.blocks[:-1], np.cumsum(weights))
-    block_weights = np.add.reduceat(weights, starts)
-    scores = np.add.reduceat(weights * values, starts) / block_weights
-    means = np.add.reduceat(weights * regression.x, starts) / block_weights
+    starts = _merged(regression.blocks[:-1], np.cumsum(counts))
+    sizes = np.add.reduceat(counts, starts)
+    scores = np.add.reduceat(counts * values, starts) / sizes
+    means = np.add.reduceat(counts * regression.x, starts) / sizes
 
-    least = 1 / (float(weights.sum()) + 2)
-    means = np.maximum.accumulate(np.clip(means, least, 1 - least))
-    return _knots(scores, means)
+    least = 1 / (len(pairs.scores) + 2)
+    means = np.clip(means, least, 1 - least)
+    moved = pairs.odds_ratio * means / (pairs.odds_ratio * means + 1 - means)
+    return _knots(scores, np.maximum.accumulate(moved))
 
 
-def _merged(starts: Integers, weights_until: Floats) -> Integers:
+def _merged(starts: Integers, pairs_until: Floats) -> Integers:
     """The starts of blocks, neighbours of which are merged where there are more than `MAX_KNOTS`,
-    into parts of about equal weight."""
+    into parts of about as many pairs."""
     if len(starts) <= MAX_KNOTS:
         return starts
-    before = np.concatenate([[0.0], weights_until])[starts]
-    part = np.floor(MAX_KNOTS * before / weights_until[-1])
+    before = np.concatenate([[0.0], pairs_until])[starts]
+    part = np.floor(MAX_KNOTS * before / pairs_until[-1])
     return starts[np.unique(part, return_index=True)[1]]
 
 

@@ -1,7 +1,7 @@
 """Judged pairs as arrays: raw scores, judgements, queries and weights.
 
-Depends on numpy alone. Invariant: all arrays have one entry a pair, and weights sum to the number
-of pairs.
+Depends on numpy alone. Invariant: all arrays have one entry a pair, and the pairs of a class have
+one weight.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ class JudgedPairs:
     def relevant_share(self) -> float:
         """The share of relevant pairs, by weight."""
         return float(np.average(self.relevant, weights=self.weights))
+
+    @property
+    def odds_ratio(self) -> float:
+        """The weight of a relevant pair, in weights of an irrelevant one; both classes must have
+        pairs."""
+        return float(self.weights[self.relevant][0] / self.weights[~self.relevant][0])
 
     def chosen(self, which: Bools) -> JudgedPairs:
         """Some of the pairs; queries and weights keep their values."""

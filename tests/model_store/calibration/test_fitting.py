@@ -68,11 +68,13 @@ def test_a_map_never_falls_and_is_the_same_in_the_gateway(
 
 @given(judged())
 @settings(max_examples=60)
-def test_isotonic_probabilities_stay_off_certainty_and_keep_the_share(pairs: JudgedPairs) -> None:
+def test_isotonic_probabilities_stay_off_certainty(pairs: JudgedPairs) -> None:
+    """By the odds that one further pair of each class gives, times the weights of the classes."""
     fitted = fit_isotonic(pairs)
-    least = 1 / (len(pairs.scores) + 2)
-    assert min(fitted.probabilities) >= least * (1 - 1e-9)
-    assert max(fitted.probabilities) <= (1 - least) * (1 + 1e-9)
+    odds = [each / (1 - each) / pairs.odds_ratio for each in fitted.probabilities]
+    most = (len(pairs.scores) + 1) * (1 + 1e-6)
+    assert 1 / most <= min(odds)
+    assert max(odds) <= most
 
 
 def test_knots_are_bounded_whatever_the_pairs() -> None:
@@ -83,17 +85,18 @@ def test_knots_are_bounded_whatever_the_pairs() -> None:
         pairs.queries,
         pairs.weights,
     )
-    many = np.arange(3000.0)
-    sure = JudgedPairs(  # weights that give each score a block of its own
-        np.repeat(many, 2),
-        np.tile([True, False], 3000),
-        np.zeros(6000, np.int64),
-        np.stack([many + 1, 3000 - many], axis=1).ravel() / 1500.5,
+    many = np.arange(400.0)
+    shares = (many + 1) / 401
+    sure = JudgedPairs(  # each score has a share of its own
+        np.repeat(many, 401),
+        (np.arange(401) < 401 * shares[:, None]).ravel(),
+        np.zeros(400 * 401, np.int64),
+        np.ones(400 * 401),
     )
     assert len(fit_isotonic(rising).scores) <= MAX_KNOTS
     knots = fit_isotonic(sure)
     assert MAX_KNOTS / 2 < len(knots.scores) <= MAX_KNOTS
-    assert probabilities(knots, many) == pytest.approx((many + 1) / 3001, abs=0.01)
+    assert probabilities(knots, many) == pytest.approx(shares, abs=0.01)
 
 
 def test_platt_finds_the_sigmoid_that_pairs_were_drawn_with() -> None:
@@ -155,6 +158,10 @@ def test_weights_move_probabilities_to_another_share_of_relevant_pairs() -> None
     share = pairs.relevant_share
     odds = share / (1 - share) / 10
     rarer = judged_pairs(judged, odds / (1 + odds))
+
+    rare = judged_pairs(judged[:60], 1e-4)
+    assert fit_platt(rare).intercept == pytest.approx(np.log(rare.odds_ratio), abs=0.5)
+    assert fit_isotonic(rare).probabilities[0] < 1e-4, "a rare class is no uncertainty"
 
     scores = np.linspace(-3, 6, 7)
     expected = expit(scores - np.log(10))

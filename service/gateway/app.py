@@ -57,7 +57,7 @@ from service.gateway.processes import part_of, until_ready
 from service.gateway.request_reading import RequestReader
 from service.gateway.rerank import Reranker
 from service.gateway.rerank_endpoint import RerankEndpoint
-from service.gateway.routes import gateway_routes
+from service.gateway.routes import add_reranking, gateway_routes
 from service.gateway.scoring import Scoring
 from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
@@ -118,10 +118,10 @@ def create_gateway(
     wait = partial(until_ready, pool.ready, settings)
     lifespan = _lifespan(pool, tasks, redis_tiers, images, beside or nullcontext(), wait)
     app = new_app(title=TITLE, lifespan=lifespan, openapi_url=None)
+    add_reranking(app.router, endpoint, authenticator)
     app.include_router(
         gateway_routes(
             authenticator,
-            endpoint,
             stream,
             served,
             names,

@@ -53,7 +53,6 @@ class _DirectRoute(APIRoute):
 
 def gateway_routes(
     authenticator: Authenticator,
-    endpoint: RerankEndpoint,
     stream: RerankStream,
     served: ServedModels,
     names: ModelNames,
@@ -63,16 +62,12 @@ def gateway_routes(
     metrics_public: bool = False,
     pages: Sequence[StaticPage] = (),
 ) -> APIRouter:
-    """Every route of the gateway except those of health.
+    """Every route of the gateway except those of health and of reranking.
 
     With `metrics_public`, `/metrics` requires no key. `pages` require none, and the OpenAPI
     document, which they read, requires one only where there are no pages.
     """
     requires_key = [Depends(authenticator.authenticate)]
-    reranking = APIRouter(route_class=_DirectRoute)
-    for path, dialects in DIALECTS.items():
-        _add_reranking(reranking, path, dialects, endpoint, authenticator)
-
     guarded = APIRouter(dependencies=requires_key)
     _add_stream(guarded, stream)
     _add_images(guarded, images)
@@ -87,12 +82,23 @@ def gateway_routes(
 
     router = APIRouter()
     _add_openapi(router if pages else guarded)
-    router.include_router(reranking)
     router.include_router(guarded)
     router.include_router(measured)
     _add_pages(router, pages)
     router.include_router(probes)
     return router
+
+
+def add_reranking(
+    router: APIRouter, endpoint: RerankEndpoint, authenticator: Authenticator
+) -> None:
+    """Add the routes of every dialect.
+
+    They belong into an app's own router: FastAPI looks through each router that is included at
+    every request.
+    """
+    for path, dialects in DIALECTS.items():
+        _add_reranking(router, path, dialects, endpoint, authenticator)
 
 
 def _add_reranking(
@@ -119,6 +125,7 @@ def _add_reranking(
         tags=["rerank"],
         name=f"rerank {path}",
         summary="Rerank",
+        route_class_override=_DirectRoute,
     )
 
 

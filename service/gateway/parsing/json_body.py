@@ -177,7 +177,9 @@ def _build(field: _Split) -> Any:
 
 
 def _is_plain(value: bytes | bytearray) -> bool:
-    return value.isascii() and _UNICODE_ESCAPE.search(value) is None
+    if not value.isascii():
+        return False
+    return b"\\" not in value or _UNICODE_ESCAPE.search(value) is None
 
 
 def _max_character_bytes(value: bytes) -> int:
@@ -209,11 +211,12 @@ def _count_delimiters(body: bytes | bytearray, most: int, chunk_bytes: int) -> i
         if b"\\" in chunk:
             unescaped = chunk.replace(rb"\\", b"").replace(rb"\"", b"")
 
-        quotes = unescaped.count(b'"')
-        if quotes > 4 * most:  # a delimiter allows one value and its name: two strings
+        # a delimiter allows one value and its name: two strings
+        if len(unescaped) > 4 * most and unescaped.count(b'"') > 4 * most:
             raise _too_many_delimiters(most)
-        outside = b"".join(unescaped.split(b'"')[within_string::2]).translate(None, _UNSCANNED)
-        if quotes % 2 == 1:
+        pieces = unescaped.split(b'"')
+        outside = b"".join(pieces[within_string::2]).translate(None, _UNSCANNED)
+        if len(pieces) % 2 == 0:  # an odd number of quotes
             within_string = not within_string
 
         count += len(outside.translate(None, b"]}"))

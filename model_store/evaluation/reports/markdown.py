@@ -26,8 +26,9 @@ _EXPLANATION = """\
   all documents of a query that failed: such a query counts with the first stage's value.
 """
 _SYSTEMS = """\
-- The last columns are published values, of their own first stages and candidates. A difference to
-  them has no interval, and is only meaningful where the first stage is the same.
+- The last columns are the paper's values (table 14), whose rerankers reorder the 100 best
+  candidates of GME-2B. A difference to them has no interval, and means little with another first
+  stage.
 """
 
 

@@ -122,7 +122,7 @@ def _score(folder: Path, output: Path, targets: tuple[Target, Target], concurren
     failed = 0
     for name, target in zip("ab", targets, strict=True):
         asked = Evaluation(
-            task=str(folder),
+            task=str(folder.absolute()),  # a name alone could be a benchmark's
             folder=(output / name).absolute(),
             service=target,
             top_k=_TOP_K,

@@ -19,6 +19,7 @@ from model_store.evaluation.reports.run_report import (
 )
 from model_store.evaluation.results import ResultsUnusable, read_results
 from model_store.evaluation.runs.folder import Run
+from model_store.evaluation.runs.identity import RunTask
 from tests.model_store.evaluation.reports.runs import (
     CHECKPOINT,
     DIGEST,
@@ -80,6 +81,21 @@ def test_values_are_within_their_intervals_and_below_the_perfect_order(run: Run)
         assert line.gain.value == pytest.approx(line.score.value - line.first_stage)
         assert max(line.score.value, line.first_stage) <= line.perfect <= 1
         assert line.recall < 1
+
+
+def test_a_part_of_mrb_is_beside_the_papers_systems(tmp_path: Path) -> None:
+    """Table 14: GME-2B has 25.77 and 38.55 on these two, and text-only rerankers have nothing."""
+    tasks = [
+        RunTask(f"T-I/{name}", "T-I", "hit@5", [name]) for name in ("Fashion200k", "VisualNews")
+    ]
+    part = identity(tasks, benchmark="mrb:T-I")
+    made = report(write_run(tmp_path, all_results(part), part))
+
+    assert made.rows[0].systems["GME-2B"] == pytest.approx(0.2577)
+    assert made.whole.systems["GME-2B"] == pytest.approx((0.2577 + 0.3855) / 2)
+    assert {"GMR-3B", "GMR-7B"} <= set(made.systems)
+    assert "Qwen3" not in made.systems
+    assert "the paper's values (table 14)" in to_markdown(made)
 
 
 def test_a_better_model_has_a_gain_and_one_that_guesses_has_none(tmp_path: Path) -> None:

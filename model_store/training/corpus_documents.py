@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from model_store.errors import DataError
 from model_store.evaluation.tasks.dataset import Item, TaskUnusable
 from model_store.evaluation.tasks.readers.ids import DuplicateId, Ids, IdsBuilder
 from model_store.evaluation.tasks.readers.images import FolderImages
 from model_store.training.data.corpus import Corpus, Document
-from model_store.training.data.rows import DataError, Example, Side
+from model_store.training.data.rows import Example, Side
 
 
 class CorpusDocuments:

@@ -41,7 +41,7 @@ def to_markdown(report: Report) -> str:
     parts += [f"> {note}" for note in notes]
     parts.append(_facts(report))
     if len(report.rows) > 1:
-        if len(report.cells) > 1:
+        if 1 < len(report.cells) < len(report.rows):
             parts.append("## Cells\n\n" + _table(report, [*report.cells, report.whole], "Cell"))
         parts.append("## Tasks\n\n" + _table(report, [*report.rows, report.whole], "Task"))
     else:

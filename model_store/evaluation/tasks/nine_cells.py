@@ -1,8 +1,9 @@
 """The generated nine cells as a benchmark of nine tasks, for runs through a service.
 
-Does not depend on networks. Invariant: its queries, candidates and ties are those of
+Does not depend on networks. Invariant: its queries and candidates are those of
 `model_store.evaluation.nine_cells`, so that a run's results and those of `gmr eval MODEL OUTPUT`
-are results of one benchmark.
+are results of one benchmark. The cells have no first stage: candidates are in a random order, which
+is always the same, so that a report shows chance in its place.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from itertools import chain
+from random import Random
 
 from PIL import Image
 
@@ -25,8 +27,6 @@ from model_store.synthetic.examples import Example, Side
 NINE_CELLS = "nine-cells"
 DEFAULT_QUERIES = 50
 """Queries of each cell."""
-_RELEVANT_LAST = (*range(1, CANDIDATES), 0)
-"""The order of a query's candidates: the relevant one, the first of an example, loses ties."""
 _EXAMPLES_KEPT = 64
 
 
@@ -47,11 +47,9 @@ class _Cell:
 
     def load(self) -> Dataset:
         queries = [f"{self.name}/{number}" for number in range(self.count)]
-        candidates = {
-            query: [f"{query}/{document}" for document in _RELEVANT_LAST] for query in queries
-        }
+        candidates = {query: _shuffled(query) for query in queries}
         documents = list(chain.from_iterable(candidates.values()))
-        described = f"nine-cells/{self.name}/{self.count}/{CANDIDATES}"
+        described = f"nine-cells/{self.name}/{self.count}/{CANDIDATES}/shuffled"
         return Dataset(
             self.name,
             _Generated(queries, _query),
@@ -63,6 +61,13 @@ class _Cell:
                 query: instruction(self.name, number) for number, query in enumerate(queries)
             },
         )
+
+
+def _shuffled(query: str) -> list[str]:
+    """The documents of a query in a random order."""
+    documents = [f"{query}/{number}" for number in range(CANDIDATES)]
+    Random(query).shuffle(documents)
+    return documents
 
 
 @lru_cache(_EXAMPLES_KEPT)

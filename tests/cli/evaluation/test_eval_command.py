@@ -78,10 +78,13 @@ def test_the_nine_cells_through_a_service_have_the_scores_of_this_process(
     for cell in ("T-T", "I-T", "IT-IT"):
         (result,) = opened.results(cell)
         ((relevant, *others),) = score([question(cell, 0)])
-        assert result.scores == pytest.approx([*others, relevant], abs=1e-3)
-        assert result.grades == [0] * len(others) + [1]
+        numbers = [int(name.rpartition("/")[2]) for name in result.candidates]
+        by_number = [relevant, *others]
+        assert result.scores == pytest.approx([by_number[number] for number in numbers], abs=1e-3)
+        assert result.grades == [int(number == 0) for number in numbers]
         value = ndcg(ranked(result.scores, result.grades), 10)
-        assert value == pytest.approx(ndcg(ranked([*others, relevant], result.grades), 10))
+        in_process = ndcg(ranked([*others, relevant], [0] * len(others) + [1]), 10)
+        assert value == pytest.approx(in_process)
 
 
 def test_a_run_names_its_model_and_its_table(whole: Path, client: httpx.Client) -> None:

@@ -8,6 +8,7 @@ query.
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from bm25s.tokenization import Tokenized, Tokenizer
 from model_store.retrieval.found import Found, Vectors, best
 
 K1, B = 1.5, 0.75
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs each step, at the level it sets
 
 
 class NoWords(Exception):

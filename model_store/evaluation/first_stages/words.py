@@ -13,6 +13,8 @@ from model_store.evaluation.tasks.dataset import Dataset, TaskUnusable
 from model_store.retrieval.words import NoWords, WordIndex
 
 QUERIES_A_PART = 512
+_TOLD_EVERY = 1_000
+"""Documents between two calls of `progress`."""
 _HELP = "--first-stage gme reads images"
 
 
@@ -56,11 +58,14 @@ class _Texts:
 
     def __iter__(self) -> Iterator[str]:
         documents = self._dataset.documents
-        for document in documents.ids:
+        told = 0
+        for number, document in enumerate(documents.ids, 1):
             text = documents[document].text
             self.missing += text is None
             yield text or ""
-            self._progress("documents", 1)
+            if number - told == _TOLD_EVERY or number == len(documents):
+                self._progress("documents", number - told)
+                told = number
 
 
 def _notice(dataset: Dataset, documents: int, without: int, queries: int) -> str:

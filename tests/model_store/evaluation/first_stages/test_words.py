@@ -118,16 +118,20 @@ def test_a_search_goes_on_where_it_was_interrupted_and_is_not_done_twice(tmp_pat
     documents = [f"elm w{number}" for number in range(20)]
     queries = [f"w{number % 20}" for number in range(1_100)]
     done: list[int] = []
+    indexed: list[int] = []
 
     def stop_in_the_second_part(what: str, count: int) -> None:
-        if what == "queries":
-            done.append(count)
-            if len(done) == 2:
-                raise KeyboardInterrupt
+        if what == "documents":
+            indexed.append(count)
+            return
+        done.append(count)
+        if len(done) == 2:
+            raise KeyboardInterrupt
 
     dataset = dataset_of(queries, documents)
     with pytest.raises(KeyboardInterrupt):
         candidates_of(dataset, "bm25", 3, tmp_path, progress=stop_in_the_second_part)
+    assert indexed == [20]
     (folder,) = tmp_path.iterdir()
     written = {path.name: path.stat().st_mtime_ns for path in folder.glob("00000[01].*")}
     assert len(written) == 4

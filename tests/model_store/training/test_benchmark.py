@@ -136,7 +136,7 @@ class TestTyped:
         app.command("other")(lambda: None)
         register(app)
         return CliRunner().invoke(
-            app, ["eval", *map(str, arguments)], env={"RERANK_REGISTRY": None}
+            app, ["checkpoint", *map(str, arguments)], env={"RERANK_REGISTRY": None}
         )
 
     def test_results_go_through_the_gate(

@@ -38,19 +38,18 @@ class Verdict:
 
     def sentence(self) -> str:
         """The verdict as a sentence."""
+        if self.worse:
+            comparison = "worse than"
+        elif self.low > 0:
+            comparison = "better than"
+        else:
+            comparison = "not worse than"
+
         return (
-            f"The candidate is {words_of(self.low, self.high)} the promoted version on"
-            f" {self.benchmark}: {self.metric} {self.candidate:.4f} against {self.promoted:.4f},"
-            f" difference {self.difference:+.4f}, 95 % interval [{self.low:+.4f},"
-            f" {self.high:+.4f}] over {self.queries} queries."
+            f"The candidate is {comparison} the promoted version on {self.benchmark}: {self.metric}"
+            f" {self.candidate:.4f} against {self.promoted:.4f}, difference {self.difference:+.4f},"
+            f" 95 % interval [{self.low:+.4f}, {self.high:+.4f}] over {self.queries} queries."
         )
-
-
-def words_of(low: float, high: float) -> str:
-    """The words for the interval of a difference."""
-    if high < 0:
-        return "worse than"
-    return "better than" if low > 0 else "not worse than"
 
 
 def compare(

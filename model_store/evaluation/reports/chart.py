@@ -13,7 +13,7 @@ from model_store.evaluation.reports.report import Line, Report
 from model_store.files import atomic_path
 
 MAX_LINES = 120
-"""Lines of a picture; of a larger table, the cells are drawn."""
+"""Tasks, and cells, of a picture: more of them are not drawn."""
 INK, PALE, BLUE = "#202124", "#d9dce1", "#1a6fc4"
 _SYSTEM_COLORS = ("#e07b00", "#2b9348", "#8a3ffc", "#c2185b", "#6d4c41", "#00838f")
 _MARKERS = ("D", "s", "^", "v", "P", "X")
@@ -70,15 +70,13 @@ def _lines(report: Report) -> Iterator[Line | None]:
     """The whole, then each cell before its tasks; None is an empty line."""
     if len(report.rows) > 1:
         yield report.whole
-    has_cells = len(report.cells) > 1 and len(report.rows) > 1
+    has_cells = 1 < len(report.cells) < min(len(report.rows), MAX_LINES)
     rows = report.rows if len(report.rows) <= MAX_LINES else []
     for cell in report.cells:
         if has_cells:
             yield None
             yield cell
-        own = [row for row in rows if row.cell == cell.cell]
-        if not has_cells or [row.name for row in own] != [cell.name]:
-            yield from own
+        yield from (row for row in rows if row.cell == cell.cell)
 
 
 def _draw_line(axes: Any, place: int, line: Line, report: Report) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Literal
 
 import msgspec
 
 from model_store.evaluation.bootstrap import RESAMPLES, Bootstrap, Estimate, FloatArray
-from model_store.evaluation.gate import MIN_QUERIES, paired_differences, words_of
+from model_store.evaluation.gate import MIN_QUERIES, paired_differences
 from model_store.evaluation.results import Results, ResultsUnusable
 
 SHOWN_QUERIES = 10
@@ -43,9 +44,11 @@ class Difference(msgspec.Struct, frozen=True):
     """`b` minus `a`, with its paired interval."""
 
     @property
-    def words(self) -> str:
-        """What B is, such as "better than" A."""
-        return words_of(self.difference.low, self.difference.high)
+    def verdict(self) -> Literal["better", "worse", "not told apart"]:
+        """What B is, beside A, by the interval of the difference."""
+        if not self.difference.differs_from_zero:
+            return "not told apart"
+        return "better" if self.difference.value > 0 else "worse"
 
 
 class QueryDifference(msgspec.Struct, frozen=True):

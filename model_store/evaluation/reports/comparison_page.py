@@ -43,8 +43,8 @@ _EXPLANATION = """\
 
 - Values are from 0 to 100. *Difference* is B minus A, with the 95 % percentile interval of a paired
   bootstrap over queries (10,000 resamples, within each dataset).
-- B is *better* or *worse* where the whole interval is above or below 0, and else *not worse*: the
-  choice of queries may explain the difference.
+- B is *better* or *worse* where the whole interval is above or below 0, and else *not told apart*
+  from A: the choice of queries may explain the difference. More queries make intervals narrower.
 - Of equal models, about one task in twenty is called better or worse by chance. The line *all* is
   the verdict, and single tasks are hints.
 """
@@ -53,8 +53,11 @@ _EXPLANATION = """\
 def verdict(comparison: Comparison) -> str:
     """The comparison as one sentence."""
     whole = comparison.whole
+    found = f"B is {whole.verdict} than A"
+    if whole.verdict == "not told apart":
+        found = "These queries do not tell B from A"
     return (
-        f"B is {whole.words} A on {comparison.benchmark}: {whole.metric}"
+        f"{found} on {comparison.benchmark}: {whole.metric}"
         f" {percent(whole.b)} against {percent(whole.a)}, difference"
         f" {signed(whole.difference.value)}, 95 % interval"
         f" {interval(whole.difference, with_sign=True)} over {whole.queries:,} queries."
@@ -64,7 +67,7 @@ def verdict(comparison: Comparison) -> str:
 def comparison_page(comparison: Comparison) -> str:
     """The page of a comparison."""
     parts = [f"# {verdict(comparison)}", _models(comparison), *_notes(comparison)]
-    if len(comparison.cells) > 1:
+    if 1 < len(comparison.cells) < len(comparison.rows):
         lines = [*comparison.cells, comparison.whole]
         parts.append("## Cells\n\n" + _table(comparison, lines, "Cell"))
     if len(comparison.rows) > 1:
@@ -97,7 +100,7 @@ def draw_differences(comparison: Comparison, path: Path) -> None:
     from matplotlib.figure import Figure  # with no window and no global state
 
     lines = [comparison.whole]
-    if len(comparison.cells) > 1:
+    if 1 < len(comparison.cells) < min(len(comparison.rows), MAX_LINES):
         lines += comparison.cells
     if 1 < len(comparison.rows) <= MAX_LINES:
         lines += comparison.rows
@@ -174,7 +177,7 @@ def _table(comparison: Comparison, lines: Sequence[Difference], title: str) -> s
                 percent(line.a),
                 percent(line.b),
                 f"{signed(line.difference.value)} {interval(line.difference, with_sign=True)}",
-                line.words.removesuffix(" than"),
+                line.verdict,
             ]
         )
     return table(header, rows, texts=2 if of_tasks else 1)

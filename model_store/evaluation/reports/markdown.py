@@ -109,6 +109,11 @@ def _notes(report: Report) -> Iterator[str]:
             f"Queries that failed: {counts.failed:,} of {counts.queries:,}. They have the first"
             " stage's order here; the same command scores them once more."
         )
+    if report.whole.first_stage == 0:
+        yield (
+            "The first stage's order has 0.00: the relevant documents are listed last, as those of"
+            " generated cells are, and the gain is the score."
+        )
     if counts.refused:
         yield f"Refused documents: {counts.refused:,}, of {counts.with_refused:,} queries."
     if counts.without_relevant:

@@ -50,7 +50,7 @@ def test_two_models_have_a_verdict_and_the_page_says_what_clicks_tell(
     assert ended.exit_code == 0, ended.output
     page = (output / "judgements.md").read_text(encoding="utf-8")
     assert ended.stdout.startswith(page)
-    assert re.match(r"# B is (not worse|better|worse) than A on shop-", page)
+    assert re.match(r"# (B is (better|worse) than A|These queries do not tell B from A) on", page)
     assert "| Order that was shown |  | 50.00 |" in page
     assert "| A: gmr-tiny-d |" in page
     assert "| B: gmr-tiny |" in page

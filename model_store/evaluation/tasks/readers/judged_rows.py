@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import msgspec
 
 from model_store.evaluation.tasks.dataset import TaskUnusable
+from model_store.evaluation.tasks.readers.images import MAX_PATH_CHARS, is_inside
 
 MAX_DOCUMENTS = 1_000
 MAX_TEXT_CHARS = 100_000
 MAX_INSTRUCTION_CHARS = 10_000
-MAX_PATH_CHARS = 1_024
 MAX_ID_CHARS = 256
 MAX_GRADE = 100
 Kind = Literal["grade", "clicks"]
@@ -120,13 +119,11 @@ def _item(value: object, name: str, fields: tuple[str, ...], refuse: _Refuse) ->
     _check_fields(value, fields, name, refuse)
     text = _text(value.get("text"), f"{name}.text", MAX_TEXT_CHARS, refuse)
     image = _text(value.get("image"), f"{name}.image", MAX_PATH_CHARS, refuse)
-    if image is not None:
-        parts = PurePosixPath(image).parts
-        if image.startswith("/") or ".." in parts or "\\" in image or ":" in parts[0]:
-            raise refuse(
-                f"{name}.image is a path inside the folder, relative and without '..', and not"
-                f" {image[:_SHOWN]!r}"
-            )
+    if image is not None and not is_inside(image):
+        raise refuse(
+            f"{name}.image is a path inside the folder, relative and without '..', and not"
+            f" {image[:_SHOWN]!r}"
+        )
     if text is None and image is None:
         raise refuse(f"{name} has neither a text nor an image")
     return JudgedItem(text, image)

@@ -51,14 +51,14 @@ def test_a_better_model_is_better_in_the_whole_and_in_its_cells(
     strong = results(tmp_path / "strong", all_results(skill=2.0))
     found = compare_results(weak, strong)
 
-    assert found.whole.words == "better than"
+    assert found.whole.verdict == "better"
     assert found.whole.difference.value == pytest.approx(found.whole.b - found.whole.a)
     assert [line.name for line in found.cells] == ["T-T", "T-I"]
     assert [line.rows for line in found.cells] == [2, 1]
     assert verdict(found).startswith("B is better than A on small-")
 
     mirrored = compare_results(strong, weak)
-    assert mirrored.whole.words == "worse than"
+    assert mirrored.whole.verdict == "worse"
     assert mirrored.whole.difference.high == pytest.approx(-found.whole.difference.low)
 
 
@@ -79,10 +79,11 @@ def test_the_queries_that_differ_most_are_listed(weak: Results, tmp_path: Path) 
     assert 0 < found.equal < found.whole.queries
 
 
-def test_the_same_results_are_not_worse_and_have_no_changes(weak: Results) -> None:
+def test_the_same_results_are_not_told_apart_and_have_no_changes(weak: Results) -> None:
     found = compare_results(weak, weak)
     assert found.whole.difference == Estimate(0, 0, 0)
     assert (found.losses, found.gains, found.equal) == ([], [], found.whole.queries)
+    assert verdict(found).startswith("These queries do not tell B from A on small-")
     assert "**A and B are the same model**" in comparison_page(found)
 
 

@@ -65,6 +65,17 @@ FEATURES: dict[str, Values] = {
     "hub with checksums": merged(
         HUB, {"model": {"hub": {"sha256": {"model.safetensors": "c" * 64}}}}
     ),
+    "a claim for downloads": merged(
+        HUB,
+        {
+            "model": {
+                "download": {
+                    "size": "77Gi",
+                    "claim": {"create": True, "storageClassName": "fast"},
+                }
+            }
+        },
+    ),
     "claim": {"model": {"source": "pvc", "pvc": {"claimName": "models", "path": "gmr-7b"}}},
     "hpa": {
         "gateway": {"autoscaling": {"enabled": True}},

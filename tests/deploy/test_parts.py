@@ -223,6 +223,17 @@ def test_a_checkpoint_is_loaded_before_the_worker_which_then_runs_offline(
     ] == ([loads] if loads else [])
 
 
+def test_downloads_stay_on_a_claim_of_the_release_that_outlives_it() -> None:
+    found = objects(FEATURES["a claim for downloads"])
+    claim = one(found, "PersistentVolumeClaim", "rerank-models")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert claim["spec"]["resources"]["requests"]["storage"] == "77Gi"
+    assert claim["spec"]["storageClassName"] == "fast"
+    pod = one(found, "Deployment", "rerank-worker")["spec"]["template"]["spec"]
+    held = {"name": "model", "persistentVolumeClaim": {"claimName": "rerank-models"}}
+    assert held in pod["volumes"]
+
+
 def test_checksums_are_compared_in_the_folder_that_the_hub_makes() -> None:
     found = objects(FEATURES["hub with checksums"])
     check = one(found, "Deployment", "rerank-worker")["spec"]["template"]["spec"]["initContainers"][

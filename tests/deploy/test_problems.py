@@ -63,6 +63,9 @@ CASES: dict[str, Values] = {
     "model.source is hub: model.hub.id and .revision": {
         "model": {"source": "hub", "hub": {"id": "vec-ai/lychee-rerank-mm"}}
     },
+    "model.download.existingClaim and model.download.claim.create": {
+        "model": {"download": {"existingClaim": "models", "claim": {"create": True}}}
+    },
     "model.pvc.claimName says which claim": {"model": {"source": "pvc"}},
     "model.image.reference says which": {"model": {"source": "image"}},
     "Kubernetes v1.30.0 has no image volumes": {"model": {"source": "image"}},

@@ -74,6 +74,8 @@ what is on the claim {{ $model.pvc.claimName }}
   image: {reference: {{ .model.image.reference | quote }}, pullPolicy: IfNotPresent}
   {{- else if .model.download.existingClaim }}
   persistentVolumeClaim: {claimName: {{ .model.download.existingClaim }}}
+  {{- else if .model.download.claim.create }}
+  persistentVolumeClaim: {claimName: {{ include "rerank.fullname" .root }}-models}
   {{- else }}
   emptyDir: {sizeLimit: {{ .model.download.size }}}
   {{- end }}

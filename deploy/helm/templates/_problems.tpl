@@ -86,6 +86,9 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{- if and (eq $model.source "hub") (not (and $model.hub.id $model.hub.revision)) }}
 {{ .path }}.source is hub: {{ .path }}.hub.id and .revision say which checkpoint; a branch is none, for it moves.
 {{- end }}
+{{- if and $model.download.existingClaim $model.download.claim.create }}
+{{ .path }}.download.existingClaim and {{ .path }}.download.claim.create: downloads go to one claim; use one of them.
+{{- end }}
 {{- if and (eq $model.source "pvc") (not $model.pvc.claimName) }}
 {{ .path }}.source is pvc: {{ .path }}.pvc.claimName says which claim.
 {{- end }}

@@ -245,17 +245,18 @@ def service_monitors(store: Store, namespace: str) -> Iterator[str]:
 
 
 def pod_monitors(store: Store, namespace: str) -> Iterator[str]:
-    """PodMonitors of ports that not every Pod declares."""
+    """PodMonitors of ports that no Pod declares, or of Pods that declare none of the ports."""
     for monitor in store.list(kinds.POD_MONITOR, namespace):
         chosen = _selected(store, kinds.POD, monitor, monitor["spec"]["selector"])
-        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
-            if not chosen or not all(
-                declares_port(pod["spec"], endpoint["port"]) for pod in chosen
-            ):
-                yield (
-                    f"{name_of(monitor)}: not all of the {len(chosen)} Pods that it selects have a"
-                    f" port {endpoint['port']!r}"
-                )
+        ports = [endpoint["port"] for endpoint in monitor["spec"]["podMetricsEndpoints"]]
+        for port in ports:
+            if not any(declares_port(pod["spec"], port) for pod in chosen):
+                yield f"{name_of(monitor)}: no Pod that it selects has a port {port!r}"
+        if not all(any(declares_port(pod["spec"], port) for port in ports) for pod in chosen):
+            yield (
+                f"{name_of(monitor)}: not all of the {len(chosen)} Pods that it selects have one of"
+                f" its ports"
+            )
 
 
 def connections(store: Store, namespace: str) -> Iterator[str]:

@@ -41,18 +41,20 @@ def draw(maps: Sequence[InstructionMap], path: Path) -> None:
 def _plot(axes: Any, each: InstructionMap) -> None:
     bins = [one for one in each.evidence.bins if one.pairs]
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="calibrated")
-    axes.plot(
+    most = max(one.pairs for one in bins)
+    axes.scatter(
         [one.probability for one in bins],
         [one.relevant for one in bins],
-        "o-",
+        s=[_point(one.pairs / most) for one in bins],
         color="tab:blue",
-        markersize=4,
         label=each.map.kind,
+        zorder=3,
     )
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set(xlabel="probability", ylabel="share that is relevant")
     axes.set_title(f"{_short(each.instruction)}\n{_summary(each.evidence)}", fontsize=8)
     axes.grid(alpha=0.3)
+    axes.set_box_aspect(1)
 
     counts = axes.twinx()
     centers = [(number + 0.5) / BINS for number in range(BINS)]
@@ -60,6 +62,12 @@ def _plot(axes: Any, each: InstructionMap) -> None:
     counts.bar(centers, sizes, width=0.9 / BINS, color="tab:orange", alpha=0.25)
     counts.set(yscale="log", ylim=(0.5, 50 * max(sizes)), ylabel="pairs in a bin")
     axes.legend(loc="upper left", fontsize=7)
+    counts.set_box_aspect(1)
+
+
+def _point(share: float) -> float:
+    """The area of a bin's point, by its pairs in those of the fullest bin."""
+    return 12 + 60 * math.sqrt(share)
 
 
 def _summary(evidence: Evidence) -> str:

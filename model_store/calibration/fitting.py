@@ -133,9 +133,18 @@ def _folds(pairs: JudgedPairs, seed: int) -> Integers:
     return folds
 
 
-def choose(pairs: JudgedPairs, platt: Floats, isotonic: Floats) -> tuple[ProbabilityMap, Floats]:
-    """The kind of map with the smaller held-out log loss, fitted to all pairs, and its held-out
-    probabilities; Platt's of equals, which has two numbers."""
-    if log_loss(isotonic, pairs) < log_loss(platt, pairs):
-        return fit_isotonic(pairs), isotonic
-    return fit_platt(pairs), platt
+def choose(
+    pairs: JudgedPairs, platt: Floats, isotonic: Floats, unfitted: PlattMap | None = None
+) -> tuple[ProbabilityMap, Floats]:
+    """The map with the smallest held-out log loss, fitted to all pairs, and its held-out
+    probabilities.
+
+    Of equal losses, `unfitted` comes first (the model's own sigmoid, which needs no pairs), then
+    Platt's map, which has two numbers.
+    """
+    best = min((log_loss(platt, pairs), 1), (log_loss(isotonic, pairs), 2))
+    if unfitted is not None:
+        own = probabilities(unfitted, pairs.scores)
+        if log_loss(own, pairs) <= best[0]:
+            return unfitted, own
+    return (fit_platt(pairs), platt) if best[1] == 1 else (fit_isotonic(pairs), isotonic)

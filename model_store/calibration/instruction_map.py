@@ -6,9 +6,9 @@ Depends on judged pairs, not on networks or files. Invariant: equal pairs and se
 
 from __future__ import annotations
 
-from model_store.calibration.description import Evidence, InstructionMap
-from model_store.calibration.fitting import FOLDS, choose, held_out_probabilities
-from model_store.calibration.judged_pairs import Floats, JudgedPairs
+from model_store.calibration.description import Evidence, InstructionMap, PlattMap
+from model_store.calibration.fitting import FOLDS, choose, held_out_probabilities, probabilities
+from model_store.calibration.judged_pairs import JudgedPairs
 from model_store.calibration.measures import errors, log_loss, reliability
 
 MIN_QUERIES = 20
@@ -20,17 +20,18 @@ def map_of(
     pairs: JudgedPairs,
     *,
     rows: str,
-    relevance: Floats | None,
+    unfitted: PlattMap | None,
     weighted: bool,
     seed: int,
 ) -> InstructionMap:
     """The map of an instruction.
 
-    `rows` is the digest of the rows, and `relevance` the relevance score of each pair, or None
-    where it is no probability.
+    `rows` is the digest of the rows. `unfitted` is the sigmoid that gives the model's relevance
+    score, or None where that is no probability; it is the map where neither fit is better.
     """
     platt, isotonic = held_out_probabilities(pairs, seed)
-    fitted, held_out = choose(pairs, platt, isotonic)
+    fitted, held_out = choose(pairs, platt, isotonic, unfitted)
+    own = None if unfitted is None else probabilities(unfitted, pairs.scores)
     evidence = Evidence(
         rows=rows,
         queries=pairs.count_queries,
@@ -42,7 +43,7 @@ def map_of(
         platt_log_loss=log_loss(platt, pairs),
         isotonic_log_loss=log_loss(isotonic, pairs),
         held_out=errors(held_out, pairs, seed),
-        uncalibrated=None if relevance is None else errors(relevance, pairs, seed),
+        uncalibrated=None if own is None else errors(own, pairs, seed),
         bins=reliability(held_out, pairs),
     )
     return InstructionMap(instruction=instruction, map=fitted, evidence=evidence)

@@ -16,8 +16,8 @@ from model_store.commands.options import MAX_SEED, Cache, Device, Model, finite
 from model_store.commands.publish import UploadTo, upload_folder
 
 if TYPE_CHECKING:
-    from model_store.calibration.description import Calibration, Errors, InstructionMap
-    from model_store.calibration.judged_pairs import Floats, JudgedPairs
+    from model_store.calibration.description import Calibration, Errors, InstructionMap, PlattMap
+    from model_store.calibration.judged_pairs import JudgedPairs
     from model_store.checkpoint import Checkpoint
 
 _SHOWN_CHARS = 100
@@ -131,18 +131,19 @@ def _fit(
         judged = score_rows(checkpoint, rows, device="cuda" if on_gpu else "cpu", progress=advance)
 
     maps: list[InstructionMap] = []
+    unfitted = _unfitted(checkpoint)
     for instruction, queries in judged.items():
         pairs = judged_pairs(queries, share)
         fitted = map_of(
             instruction,
             pairs,
             rows=rows.digest,
-            relevance=_relevance(checkpoint, pairs),
+            unfitted=unfitted,
             weighted=share is not None,
             seed=seed,
         )
         maps.append(fitted)
-        _print_map(fitted)
+        _print_map(fitted, unfitted)
         _print_present(checkpoint.calibration, instruction, pairs, seed)
     return maps
 
@@ -156,19 +157,17 @@ def _uses_gpu(device: str) -> bool:
     return on_gpu
 
 
-def _relevance(checkpoint: Checkpoint, pairs: JudgedPairs) -> Floats | None:
-    """The relevance scores of pairs; None where the model's are no probabilities."""
+def _unfitted(checkpoint: Checkpoint) -> PlattMap | None:
+    """The sigmoid that gives the model's relevance score; None where that is no probability."""
     from model_store.calibration.description import PlattMap
-    from model_store.calibration.fitting import probabilities
 
     transform = checkpoint.transform
     if transform.curve != "sigmoid":
         return None
-    as_map = PlattMap(slope=1 / transform.scale, intercept=-transform.shift / transform.scale)
-    return probabilities(as_map, pairs.scores)
+    return PlattMap(slope=1 / transform.scale, intercept=-transform.shift / transform.scale)
 
 
-def _print_map(fitted: InstructionMap) -> None:
+def _print_map(fitted: InstructionMap, unfitted: PlattMap | None) -> None:
     evidence = fitted.evidence
     count = evidence.relevant + evidence.irrelevant
     typer.echo(
@@ -183,6 +182,11 @@ def _print_map(fitted: InstructionMap) -> None:
         f"  probability ({fitted.map.kind}; log loss: platt {evidence.platt_log_loss:.4f}, isotonic"
         f" {evidence.isotonic_log_loss:.4f}): {_figures(evidence.held_out)}"
     )
+    if fitted.map == unfitted:
+        typer.echo(
+            "  Neither map is better than relevance_score on held-out pairs: probability is"
+            " relevance_score. More rows may give a better map."
+        )
 
 
 def _print_present(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.special import expit
 from typer.testing import CliRunner
 
-from model_store.calibration.description import Calibration
+from model_store.calibration.description import Calibration, PlattMap
 from model_store.calibration.fitting import probabilities
 from model_store.calibration.instruction_map import map_of
 from model_store.checkpoint import resolve
@@ -21,6 +23,8 @@ from model_store.registry.channels import promote
 from model_store.registry.storage import open_storage
 from model_store.registry.versions import upload
 from model_store.training.publish.calibrated import calibration_of, write_calibrated
+from service.cli.client.output import print_table
+from service.cli.documents.items import Document
 from service.cli.main import app
 from tests.conftest import CALM, TINY, free_port, running
 from tests.model_store.calibration.judged import drawn
@@ -38,7 +42,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Calibrat
         checkpoint.manifest.default_instruction,
         pairs,
         rows="0" * 64,
-        relevance=expit(pairs.scores),
+        unfitted=PlattMap(slope=1, intercept=0),
         weighted=False,
         seed=0,
     )
@@ -130,3 +134,13 @@ def test_the_terminal_filters_by_probability(client: httpx.Client) -> None:
     )
     assert other.exit_code == 1
     assert "no calibration for this instruction" in other.output
+
+
+def test_the_table_of_a_terminal_has_probabilities(client: httpx.Client) -> None:
+    answer = client.post("/rerank", json={"query": "sort", "documents": DOCUMENTS}).json()
+    console = Console(file=StringIO(), width=100)
+    documents = [Document(text, text) for text in DOCUMENTS]
+    print_table(console, answer, documents, pictures=False)
+    heading, first = console.file.getvalue().splitlines()[:2]  # type: ignore[attr-defined]
+    assert "probability" in heading
+    assert f"{answer['results'][0]['probability']:.1%}" in first

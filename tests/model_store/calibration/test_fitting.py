@@ -129,6 +129,19 @@ def test_the_kind_with_the_smaller_held_out_loss_is_chosen(truth: object, kind: 
     assert expected_calibration_error(held_out, pairs) < 0.03
 
 
+def test_scores_that_are_calibrated_already_are_left_as_they_are() -> None:
+    """Few pairs give worse maps than the sigmoid that the pairs were drawn with."""
+    own = PlattMap(slope=1, intercept=0)
+    pairs = drawn(expit, 20)
+    maps = held_out_probabilities(pairs, 0)
+    chosen, held_out = choose(pairs, *maps, own)
+    assert chosen == own
+    assert held_out == pytest.approx(expit(pairs.scores))
+
+    wrong = PlattMap(slope=3, intercept=2)
+    assert choose(pairs, *maps, wrong) == choose(pairs, *maps)
+
+
 def test_a_pair_is_held_out_with_its_query() -> None:
     """Scores that name their query: maps that had seen the others of a query would know them."""
     generator = np.random.default_rng(0)
@@ -174,7 +187,7 @@ def test_equal_seeds_give_equal_maps() -> None:
     pairs = drawn(expit, 50)
 
     def fitted(seed: int) -> object:
-        return map_of("find", pairs, rows="0" * 64, relevance=None, weighted=False, seed=seed)
+        return map_of("find", pairs, rows="0" * 64, unfitted=None, weighted=False, seed=seed)
 
     assert fitted(1) == fitted(1)
     assert fitted(1) != fitted(2)

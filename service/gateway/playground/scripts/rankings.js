@@ -7,8 +7,9 @@
 /**
  * The ranking of an answer to a request for `documents`, as a map by document key.
  *
- * An entry is `{rank, score, logit, probability, meta}` for a result, `{error}` for a document that failed, or
- * `{leftOut: true}` for one below `top_n`.
+ * An entry is `{rank, score, logit, probability, meta}` for a result (of a calibrated model, else
+ * without `probability`), `{error}` for a document that failed, or `{leftOut: true}` for one below
+ * `top_n`.
  */
 export function rankingOf(answer, documents) {
   const entries = new Map(documents.map(({ key }) => [key, { leftOut: true }]));

@@ -61,7 +61,7 @@ def _plot(axes: Any, each: InstructionMap) -> None:
     sizes = [max(one.pairs, 0.5) for one in each.evidence.bins]
     counts.bar(centers, sizes, width=0.9 / BINS, color="tab:orange", alpha=0.25)
     counts.set(yscale="log", ylim=(0.5, 50 * max(sizes)), ylabel="pairs in a bin")
-    axes.legend(loc="upper left", fontsize=7)
+    axes.legend(loc="upper left", fontsize=7, framealpha=0.5)
     counts.set_box_aspect(1)
 
 

@@ -210,7 +210,7 @@ def _bind(host: str, port: int) -> Iterator[socket.socket]:
         raise CannotListen(f"The host {host} has no address to listen on.") from None
 
     for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

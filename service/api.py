@@ -6,11 +6,20 @@ Invariant: every field that a client may send or receive is here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+import msgspec
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from service.errors import Loc
 from service.fields import (
@@ -63,12 +72,14 @@ class ItemPart(NamedTuple):
     image: str = ""
 
 
-class Item(_Strict):
+class ItemFields(_Strict):
     """A query or a document: a text, an image, or both.
 
     A string is an item with that text, a list one with that content. An image is a data URL, bare
     base64, or an `https://` URL where the operator allows it.
     """
+
+    __qualname__ = "Item"  # the schema's name in the OpenAPI document
 
     text: str | None = None
     image: str | None = None
@@ -89,9 +100,41 @@ class Item(_Strict):
     def _is_neither_empty_nor_ambiguous(self) -> Self:
         if self.content is not None and (self.text is not None or self.image is not None):
             raise PydanticCustomError("content", "Use either content, or text and image.")
-        if not self.text and not self.parts():
+        if not self.text and not self.item().parts():
             raise PydanticCustomError("empty_item", "An item needs a text or an image.")
         return self
+
+    def item(self) -> Item:
+        """The item with these fields."""
+        return Item(self.text, self.image, self.content, self.id, self.metadata)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        item = handler(schema)
+        content = handler.resolve_ref_schema(item)["properties"]["content"]
+        (parts,) = [each for each in content["anyOf"] if each["type"] == "array"]
+        return {"anyOf": [{"type": "string"}, item, parts]}
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A query or a document that was read: a text, an image, or both.
+
+    A struct, because a request has many and a model takes many times as long to make. As the type
+    of a model's field, it is validated as `ItemFields`.
+    """
+
+    text: str | None = None
+    image: str | None = None
+    content: list[ContentPart] | None = None
+    id: str | int | None = None
+    metadata: dict[str, Any] | None = None
+
+    @classmethod
+    def validated(cls, value: Any) -> Item:
+        """The item of a JSON value; raises pydantic's `ValidationError`."""
+        return ItemFields.model_validate(value).item()
 
     @property
     def is_text(self) -> bool:
@@ -133,13 +176,11 @@ class Item(_Strict):
         return [part.image for part in self.parts() if part.image]
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        item = handler(schema)
-        content = handler.resolve_ref_schema(item)["properties"]["content"]
-        (parts,) = [each for each in content["anyOf"] if each["type"] == "array"]
-        return {"anyOf": [{"type": "string"}, item, parts]}
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: Any, validate: Callable[[Any], ItemFields]) -> Item:
+            return value if isinstance(value, Item) else validate(value).item()
+
+        return core_schema.no_info_wrap_validator_function(read, handler(ItemFields))
 
 
 class Options(BaseModel):

@@ -76,8 +76,13 @@ class RerankQuery:
 
     def pairs(self) -> Iterator[tuple[int, Item, Item]]:
         """Iterate over the pairs that could be read: index, query, document."""
-        for index, document in enumerate(self.documents):
-            query = self.query if isinstance(self.query, Item) else self.query[index]
+        if isinstance(self.query, Item):
+            for index, document in enumerate(self.documents):
+                if isinstance(document, Item):
+                    yield index, self.query, document
+            return
+
+        for index, (query, document) in enumerate(zip(self.query, self.documents, strict=True)):
             if isinstance(query, Item) and isinstance(document, Item):
                 yield index, query, document
 

@@ -75,7 +75,7 @@ def count_scored(result: RerankResult) -> None:
 def _count_images(items: Iterable[Item]) -> int:
     count = 0
     for item in items:
-        if not item.is_text:
+        if item.image is not None or item.content is not None:
             count += len(item.images())
     return count
 

@@ -20,7 +20,7 @@ from tests.gateway.stand_in import INFO
 TEXT = Item(text="a")
 IMAGE = Item(image="data:,")
 FUSED = Item(text="a", image="data:,")
-TWO_IMAGES = Item.model_validate(
+TWO_IMAGES = Item.validated(
     [{"type": "image_url", "image_url": {"url": f"data:,{number}"}} for number in range(2)]
 )
 TEXT_ONLY = structs.replace(INFO, images=None)

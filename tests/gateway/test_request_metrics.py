@@ -22,9 +22,9 @@ CAPTIONED = {"content": [*PARTS["content"], {"type": "text", "text": "t"}]}
 
 def ask(query: Any, *documents: Any) -> RerankQuery:
     read: list[Item | RerankError] = [
-        each if isinstance(each, RerankError) else Item.model_validate(each) for each in documents
+        each if isinstance(each, RerankError) else Item.validated(each) for each in documents
     ]
-    return RerankQuery(Item.model_validate(query), read)
+    return RerankQuery(Item.validated(query), read)
 
 
 def sample(name: str, **labels: str) -> float:

@@ -58,7 +58,7 @@ class RequestContents:
         after `deadline` (event loop time).
         """
         if self._is_short:
-            while self._step():
+            for _ in self._items:
                 pass
             return
 

@@ -58,7 +58,7 @@ def test_a_picture_is_the_same_however_it_is_spelt(spelling: str, kind: str) -> 
     )
     for item in (
         Item(image=source),
-        Item.model_validate({"content": [{"type": "image_url", "image_url": {"url": source}}]}),
+        Item.validated({"content": [{"type": "image_url", "image_url": {"url": source}}]}),
     ):
         (part,) = MEDIA.resolve(item, ("query",))
         assert isinstance(part, Picture)
@@ -136,7 +136,7 @@ AS_TEXT = {
 def test_a_picture_in_a_text_is_refused_and_not_read_as_words(where: str) -> None:
     text = AS_TEXT[where]
     part = {"content": [{"type": "text", "text": "x"}, {"type": "text", "text": text}]}
-    for item in (Item(text=text), Item.model_validate(part)):
+    for item in (Item(text=text), Item.validated(part)):
         with pytest.raises(InvalidRequest) as refused:
             MEDIA.resolve(item, ("documents", 3))
         assert (

@@ -39,7 +39,7 @@ PNG = encode(picture())
 
 
 def resolve(item: object, **limits: int) -> Content:
-    return Media(Limits(**limits), Decoders()).resolve(Item.model_validate(item), LOC)
+    return Media(Limits(**limits), Decoders()).resolve(Item.validated(item), LOC)
 
 
 def refusal(item: object, **limits: int) -> tuple[str, tuple[str | int, ...]]:

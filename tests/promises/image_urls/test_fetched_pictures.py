@@ -86,7 +86,7 @@ async def test_each_url_is_asked_once_wherever_it_stands(house: House) -> None:
         {"type": "image_url", "image_url": {"url": f"https://{HOST}/{path}"}} for path in "aba"
     ]
     outcome = await house.rerank(
-        url("a"), url("a"), Item.model_validate({"content": content}), query=url("b")
+        url("a"), url("a"), Item.validated({"content": content}), query=url("b")
     )
     assert len(outcome.ranked) == 3
     assert sorted(head.split()[1] for head in house.server.heads) == [b"/a", b"/b"]

@@ -109,6 +109,22 @@ def test_a_worse_candidate_is_held_back(models: Models) -> None:
     assert models.used == models.digests[0]
 
 
+def test_a_report_of_a_benchmark_is_an_evaluation_and_needs_the_same_candidates(
+    models: Models,
+) -> None:
+    """`results.json` of `gmr eval report`: rows of several datasets, and digests of candidates."""
+    rows = {"r": {"cell": "T-T", "metric": "ndcg@10", "datasets": ["a", "b"]}}
+    table = {"rows": rows, "candidates": dict.fromkeys("ab", "sha256:" + "1" * 64)}
+    models.promote(0, "--evaluation", models.results(0, **table))
+    other = table | {"candidates": dict.fromkeys("ab", "sha256:" + "2" * 64)}
+    models.refused(
+        models.promote(1, "--evaluation", models.results(1, 0.01, **other)),
+        "not of the same candidates",
+    )
+    assert models.promote(1, "--evaluation", models.results(1, 0.02, **table)).exit_code == 0
+    assert models.used == models.digests[1]
+
+
 def test_queries_without_scores_hold_a_candidate_back(models: Models) -> None:
     evaluation = models.results(0, failed=2)
     models.refused(models.promote(0, "--evaluation", evaluation), "2 queries without scores")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ LAST = -1e6
 """The score of a query's first refused document, below every raw score; each further one has less
 by 1, so that refused documents keep the order of the first stage."""
 MAX_CONCURRENCY = 256
+_INTERRUPTIBLE_SECONDS = 0.2
 
 
 class GmrService:
@@ -112,7 +114,11 @@ class GmrService:
             ) as bar,
             start_blocking_portal() as portal,
         ):
-            portal.call(run.score_all, self._concurrency, bar.update)
+            scoring = portal.start_task_soon(run.score_all, self._concurrency, bar.update)
+            # beside the libraries of mteb, Ctrl-C does not end a wait without a limit
+            while not wait([scoring], timeout=_INTERRUPTIBLE_SECONDS).done:
+                pass
+            scoring.result()
 
         run.warn_of_refusals(f"{task_metadata.name} ({hf_subset}, {hf_split})")
         self.refused_documents += run.refused

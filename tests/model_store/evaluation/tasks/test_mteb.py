@@ -269,6 +269,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_task_whose_data_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     names = ["beir:scifact", "mrb:T-VD/WER", "vidore-v3:telecom/bm25s"]
     run = subprocess.run(

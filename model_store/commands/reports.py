@@ -50,7 +50,7 @@ def report(
     Writes report.md, report.png, report.json and results.json, which `gmr eval compare` and `gmr
     models promote` read. A run that is not finished is reported as far as it is.
     """
-    from model_store.evaluation.metrics import MetricUnknown
+    from model_store.evaluation.metrics import MetricUnknown, parse_metric
     from model_store.evaluation.reports.markdown import headline
     from model_store.evaluation.reports.run_report import (
         measure_run,
@@ -62,6 +62,8 @@ def report(
     from model_store.evaluation.runs.folder import open_run
     from model_store.evaluation.runs.journal import RunUnusable
 
+    with refusing(usage=(MetricUnknown,)):
+        metric = None if metric is None else parse_metric(metric).name
     with refusing(ResultsUnusable, RunUnusable, MetricUnknown):
         run = open_run(*runs)
         table = measure_run(run, metric)

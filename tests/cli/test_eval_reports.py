@@ -74,3 +74,11 @@ def test_what_cannot_be_reported_or_compared_is_one_sentence(folder: Path, tmp_p
     write_run(tmp_path / "other", all_results(), identity(model_digest="sha256:" + "0" * 64))
     refused(gmr_eval("report", folder / "strong", tmp_path / "other"), "no part of the run")
     assert gmr_eval("report").exit_code == 2
+    assert gmr_eval("report", folder / "strong", "--metric", "precision@5").exit_code == 2
+
+
+def test_a_run_is_reported_by_another_metric(folder: Path, tmp_path: Path) -> None:
+    ended = gmr_eval("report", folder / "strong", "--metric", "mrr@3", "--output", tmp_path)
+    assert ended.exit_code == 0
+    assert "my-reranker on small: mrr@3 " in ended.stdout
+    assert "| T-I/News | mrr@3 |" in (tmp_path / "report.md").read_text(encoding="utf-8")

@@ -216,7 +216,7 @@ def test_the_commands_of_eval_that_need_not_be_named(tmp_path: Path) -> None:
 def test_a_full_service_is_waited_for_and_another_model_ends_the_run(
     server: str, tmp_path: Path
 ) -> None:
-    folder, run = write_folder(tmp_path / "rows", 150), tmp_path / "run"
+    folder, run = write_folder(tmp_path / "rows", 60), tmp_path / "run"
     port = free_port()
     full = {"RERANK_CAPACITY_TOKENS": "1", "RERANK_MAX_QUEUED_REQUESTS": "0"}
     options = {"port": port, "log": tmp_path / "log", "python": sys.executable}
@@ -238,10 +238,10 @@ def test_a_full_service_is_waited_for_and_another_model_ends_the_run(
     assert f"What was scored is in {run}; the same command continues." in complaint
     assert "failed" not in complaint
     before = results(run)
-    assert 8 <= len(before) < 150
+    assert 8 <= len(before) < 60
 
     ended = gmr_eval(*arguments, "--url", server)  # the old model, elsewhere
     assert ended.returncode == 0, ended.stderr
     after = results(run)
-    assert len(after) == 150
+    assert len(after) == 60
     assert before.items() <= after.items()

@@ -60,6 +60,10 @@ class Progress(Protocol):
         """The data of a dataset is read, and candidates are found."""
         ...
 
+    def notice(self, sentence: str) -> None:
+        """A sentence on the data of a dataset."""
+        ...
+
     def begin(self, total: int, done: int) -> None:
         """Queries are scored from now on: `total` of this shard, of which `done` are done."""
         ...
@@ -136,15 +140,26 @@ async def _prepare(plan: Plan, run: Run, progress: Progress, datasets: _Datasets
         (folder,) = run.dataset_folders(source.name)
         if folder.header() is None:
             progress.preparing(source.name)
-            await asyncio.to_thread(_find, plan, datasets, source, folder)
+            await asyncio.to_thread(_find, plan, datasets, source, folder, progress)
 
 
-def _find(plan: Plan, datasets: _Datasets, source: DatasetSource, folder: DatasetFolder) -> None:
+def _find(
+    plan: Plan,
+    datasets: _Datasets,
+    source: DatasetSource,
+    folder: DatasetFolder,
+    progress: Progress,
+) -> None:
     """Find the candidates of a dataset, unless another process of the run has done so meanwhile."""
     with preparing_lock(plan.folder):
         if folder.header() is not None:
             return
         dataset = datasets.load(source)
+        if dataset.missing_documents:
+            progress.notice(
+                f"{dataset.name}: {dataset.missing_documents:,} judged documents are not in its"
+                " data, and count as missed."
+            )
         queries = judged_queries(dataset, plan.identity.max_queries)
         candidates = find_candidates(dataset, queries, plan.first_stage, plan.identity.top_k)
         folder.path.mkdir(parents=True, exist_ok=True)

@@ -43,7 +43,7 @@ class ShownProgress:
         typer.echo(f"{dataset}: reading the data, finding candidates.", err=True)
 
     def notice(self, sentence: str) -> None:
-        """A sentence of the first stage."""
+        """A sentence on the data, or of the first stage."""
         typer.echo(sentence, err=True)
 
     def searched(self, unit: str, done: int) -> None:

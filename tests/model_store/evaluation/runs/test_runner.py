@@ -85,6 +85,10 @@ class Told:
 
     begun: tuple[int, int] = (0, 0)
     results: list[QueryResult] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def notice(self, sentence: str) -> None:
+        self.notices.append(sentence)
 
     def preparing(self, dataset: str) -> None:
         pass
@@ -264,8 +268,10 @@ async def test_candidates_are_found_once(tmp_path: Path) -> None:
         asked.append(queries)
         return {query: ["b", "b", "a"] for query in queries}
 
-    found = replace(plan(tmp_path / "run"), first_stage=first_stage)
-    await score_run(replace(found, shard=Shard(0, 2)), Lengths(), Told())
+    data, told = replace(DATASET, missing_documents=7), Told()
+    found = replace(plan(tmp_path / "run", data), first_stage=first_stage)
+    await score_run(replace(found, shard=Shard(0, 2)), Lengths(), told)
+    assert told.notices == ["one: 7 judged documents are not in its data, and count as missed."]
     await score_run(replace(found, shard=Shard(1, 2)), Lengths(), Told())
     assert asked == [["q0", "q1", "q2", "q3"]]
     assert results(tmp_path / "run")["q2"].candidates == ["b", "a"]

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.api import Item, ItemPart
 from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.decoding import resized_size
 from service.gateway.media.headers import size_in_base64
+from service.items import Item, ItemPart
 from service.wire import ImageRule, WorkerInfo
 
 BYTES_PER_TOKEN = 4

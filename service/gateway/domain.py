@@ -13,9 +13,9 @@ from typing import Literal
 
 import msgspec
 
-from service.api import Item
 from service.errors import RerankError
 from service.gateway.media.content import Content, framed, identity
+from service.items import Item
 from service.wire import Scored, WorkerInfo
 
 _SHORT_DOCUMENTS = 256

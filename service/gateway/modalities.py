@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from service.api import Item
 from service.errors import InvalidRequest
 from service.gateway.domain import RerankQuery
+from service.items import Item
 from service.wire import SideRule, WorkerInfo
 
 Side = Literal["query", "document"]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Literal
 
-from service.api import Item
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.observability.metrics import (
     COMPLETION_TOKENS,
     DOCUMENTS,

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from service.api import Item
 from service.gateway.costs import (
     BYTES_PER_TOKEN,
     DECODED_PIXELS_PER_TOKEN,
@@ -26,6 +25,7 @@ from service.gateway.costs import (
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.reader import Media
+from service.items import Item
 from service.limits import Limits
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import INFO

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from service.api import Item
 from service.errors import InvalidRequest
 from service.gateway.domain import RerankQuery
 from service.gateway.modalities import expect_readable
+from service.items import Item
 from service.wire import SideRule, WorkerInfo
 from tests.gateway.stand_in import INFO
 

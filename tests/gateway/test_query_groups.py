@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 from starlette.responses import Response
 
-from service.api import Item
 from service.errors import EmptyItem, InvalidRequest, NoWorker, PairTooLong, RerankError
 from service.gateway.costs import admission_cost, request_cost
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.query_groups import QUERIES_AT_ONCE
+from service.items import Item
 from service.wire import Refused, ScoreCall
 from tests.gateway.encoded_pictures import bare, encode, picture
 from tests.gateway.stand_in import INFO, Reader, StandIn, monitored, reply, reranker, scored, soon

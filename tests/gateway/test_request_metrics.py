@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from service.api import Item
 from service.errors import EmptyItem, RerankError, WorkerFailed
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
 from service.gateway.request_metrics import count_query, count_result
+from service.items import Item
 from service.observability.request_context import timed_request
 from service.wire import Scored
 from tests.gateway.stand_in import INFO

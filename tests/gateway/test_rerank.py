@@ -16,7 +16,6 @@ from msgspec import structs
 from PIL import Image
 from starlette.responses import Response
 
-from service.api import Item
 from service.errors import (
     DeadlineExceeded,
     EmptyItem,
@@ -30,6 +29,7 @@ from service.errors import (
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.rerank import Reranker
+from service.items import Item
 from service.wire import ScoreCall
 from tests.gateway.stand_in import INFO, Reader, monitored, reply, reranker, scored, soon
 

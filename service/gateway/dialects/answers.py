@@ -12,16 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from service.api import (
-    AnswerMeta,
-    DocumentError,
-    Item,
-    Result,
-    ResultMeta,
-    ReturnedDocument,
-    Usage,
-)
+from service.api import AnswerMeta, DocumentError, Result, ResultMeta, ReturnedDocument, Usage
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.items import Item
 from service.wire import WorkerInfo
 
 _DOCUMENTS_PER_SEARCH_UNIT = 100

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.api import AnswerMeta, DocumentError, Item, Options, Result, Usage
+from service.api import AnswerMeta, DocumentError, Options, Result, Usage
 from service.errors import BadRequest, InvalidRequest, Loc, path_of
 from service.gateway.dialects import native
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
@@ -23,6 +23,7 @@ from service.gateway.dialects.fields.messages import REQUIRED
 from service.gateway.dialects.fields.names import READ
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.limits import Limits
 
 _OBJECTS = ("parameters", "input")

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.api import AnswerMeta, DocumentError, Item, Options, Usage
+from service.api import AnswerMeta, DocumentError, Options, Usage
 from service.error_body import flat_body
 from service.errors import BadRequest, InvalidRequest, Loc, RerankError
 from service.gateway.dialects import native
@@ -32,6 +32,7 @@ from service.gateway.dialects.fields.validation import (
 )
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.limits import Limits
 
 _NAMES = {"input": "documents"}

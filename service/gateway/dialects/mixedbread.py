@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.api import AnswerMeta, DocumentError, Item, Options, ResultMeta, Usage
+from service.api import AnswerMeta, DocumentError, Options, ResultMeta, Usage
 from service.errors import BadRequest, Loc
 from service.fields import TopN
 from service.gateway.dialects import native
@@ -24,6 +24,7 @@ from service.gateway.dialects.fields.names import READ
 from service.gateway.dialects.fields.validation import item_or_error
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.limits import Limits
 
 _NAMES = {"input": "documents", "return_input": "return_documents", "top_k": "top_n"}

@@ -12,13 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.api import (
-    Item,
-    RerankAnswer,
-    RerankAnswerWithData,
-    RerankOptions,
-    RerankRequest,
-)
+from service.api import RerankAnswer, RerankAnswerWithData, RerankOptions, RerankRequest
 from service.errors import BadRequest, Loc, RerankError
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
 from service.gateway.dialects.dialect import Dialect, Example, OnError, any_request
@@ -43,6 +37,7 @@ from service.gateway.dialects.fields.validation import (
 )
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.limits import Limits
 
 ReadItem = Callable[[Any, Loc], Item | BadRequest]

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.api import DocumentError, Item, Options, Usage
+from service.api import DocumentError, Options, Usage
 from service.error_body import flat_body
 from service.errors import MAX_PROBLEMS, BadRequest, InvalidRequest, Loc, Problem, RerankError
 from service.gateway.dialects import native
@@ -28,6 +28,7 @@ from service.gateway.dialects.fields.names import IGNORED, READ
 from service.gateway.dialects.fields.validation import item_or_error
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.limits import Limits
 
 _NAMES = {"passages": "documents"}

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from service.api import AnswerMeta, DocumentError, Item, Options, Usage
+from service.api import AnswerMeta, DocumentError, Options, Usage
 from service.errors import InvalidRequest, RerankError
 from service.gateway.dialects import native
 from service.gateway.dialects.answers import answer_meta, document_errors, results, usage
@@ -36,6 +36,7 @@ from service.gateway.dialects.fields.validation import item_or_error, vendor_opt
 from service.gateway.dialects.openai_error import write_openai_error
 from service.gateway.dialects.pictures import BLUE_SQUARE, RED_CIRCLE
 from service.gateway.domain import RerankQuery, RerankResult
+from service.items import Item
 from service.limits import Limits
 
 _WITHOUT_EFFECT = (

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from service.api import Item, ItemPart
 from service.errors import (
     ImageTooLarge,
     ImageUrlDisabled,
@@ -26,6 +25,7 @@ from service.gateway.media.decoders import REQUEST_CPU_SECONDS, DecodeBudget, De
 from service.gateway.media.encoded_image import EncodedImage, checked_image
 from service.gateway.media.fetching import Fetched, Fetcher
 from service.gateway.media.references import ImageStore, StoredImages, digest_of, is_reference
+from service.items import Item, ItemPart
 from service.limits import Limits
 from service.observability.request_context import stage
 from service.wire import ImageRule, Pixels

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 import anyio.to_thread
 
-from service.api import Item
 from service.errors import (
     DeadlineExceeded,
     ImageTooLarge,
@@ -27,6 +26,7 @@ from service.gateway.domain import RerankQuery
 from service.gateway.media.content import Content, Picture
 from service.gateway.media.fetching import Fetched
 from service.gateway.media.reader import Media
+from service.items import Item
 
 STEP_SECONDS = 0.05
 """A step ends with the item that it is at after this time."""

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api import Item, ItemPart
 from service.errors import BY_CODE, BadRequest, EmptyItem, InvalidRequest
 from service.gateway.dialects import native
 from service.gateway.domain import RerankQuery
+from service.items import Item, ItemPart
 from service.limits import Limits
 
 LIMITS = Limits(max_documents=5, max_text_chars=50)

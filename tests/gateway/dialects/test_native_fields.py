@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
-from service.api import Item
 from service.errors import BadRequest, EmptyItem, InvalidRequest
 from service.fields import MAX_METADATA_BYTES
 from service.gateway.dialects import native
 from service.gateway.dialects.fields.names import IGNORED, MAX_WARNINGS
 from service.gateway.domain import RerankQuery, RerankResult, ScoredDocument
+from service.items import Item
 from service.limits import Limits
 from service.wire import ImageRule, Scored, WorkerInfo
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api import Item
 from service.errors import BadRequest, RerankError
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.domain import RerankQuery
+from service.items import Item
 from service.limits import Limits
 
 EACH = {dialect.name: dialect for dialect in chain.from_iterable(DIALECTS.values())}

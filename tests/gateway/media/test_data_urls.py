@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api import Item
 from service.errors import InvalidImage, InvalidRequest
 from service.gateway.media.content import Picture
 from service.gateway.media.data_urls import NotBase64, base64_of, decode, holds_picture
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.headers import size_in_base64
 from service.gateway.media.reader import Media
+from service.items import Item
 from service.limits import Limits
 from tests.gateway.encoded_pictures import PICTURES
 

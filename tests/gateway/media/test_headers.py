@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model_store.families.images import FORMATS
-from service.api import Item
 from service.errors import InvalidImage
 from service.gateway.media.content import Picture
 from service.gateway.media.decoders import Decoders
 from service.gateway.media.headers import Header, Size, read_header, size_in_base64
 from service.gateway.media.reader import Media
+from service.items import Item
 from service.limits import Limits
 from service.wire import ImageRule, Pixels
 from tests.gateway import encoded_pictures as made

@@ -19,13 +19,13 @@ from PIL import Image
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.models.qwen2_vl import image_processing_pil_qwen2_vl as reference
 
-from service.api import Item
 from service.errors import BadRequest, ImageTooLarge, InvalidImage, RerankError
 from service.gateway.costs import pixel_bytes
 from service.gateway.media.content import Content, Picture, Text
 from service.gateway.media.decoders import BATCH_IMAGES, BATCH_PIXELS, Decoders, batches
 from service.gateway.media.headers import MAX_PIECES, MAX_SCANS, read_header
 from service.gateway.media.reader import Media
+from service.items import Item
 from service.limits import Limits
 from service.wire import ImageRule, Pixels
 from tests.gateway import encoded_pictures as made

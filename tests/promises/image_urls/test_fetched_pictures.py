@@ -13,7 +13,6 @@ import httpx
 import pytest
 import trustme
 
-from service.api import Item
 from service.errors import BadRequest
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.media.decoders import Decoders
@@ -21,6 +20,7 @@ from service.gateway.media.fetching import Fetcher
 from service.gateway.media.reader import Media
 from service.gateway.media.urls import FetchRules
 from service.gateway.rerank import Reranker
+from service.items import Item
 from service.limits import Limits
 from tests.gateway.encoded_pictures import (
     REFUSED,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from service.api import Item
 from service.errors import Loc, RerankError, path_of
+from service.items import Item
 
 _MAX_URL = 2048
 _IMAGE_URL = re.compile(

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service.api import Item
 from service.errors import BadRequest, InvalidRequest, Loc
 from service.gateway.dialects.fields.messages import REQUIRED, bad_request
 from service.gateway.media.data_urls import holds_picture
+from service.items import Item
 from service.limits import Limits
 
 Options = TypeVar("Options", bound=BaseModel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +80,9 @@ def test_a_family_that_reads_text_only_is_refused() -> None:
     refuse_text_only(resolve("gmr-tiny"))
 
 
-def test_the_benchmark_of_nine_tasks_has_the_same_queries_in_the_order_that_loses_ties() -> None:
+def test_the_benchmark_of_nine_tasks_has_the_same_queries_and_candidates_in_a_random_order() -> (
+    None
+):
     tasks = nine_cells(2).tasks
     assert [task.name for task in tasks] == list(CELLS)
     for task in (tasks[0], tasks[5], tasks[8]):
@@ -89,10 +92,20 @@ def test_the_benchmark_of_nine_tasks_has_the_same_queries_in_the_order_that_lose
             assert dataset.instruction_of(name) == example.instruction
             expect_side(dataset.queries[name], example.query)
             assert dataset.candidates is not None
-            *others, relevant = dataset.candidates[name]
-            assert dataset.judgements[name] == {relevant: 1}
-            for document, side in zip([relevant, *others], example.documents, strict=True):
+            documents = [f"{name}/{number}" for number in range(CANDIDATES)]
+            assert dataset.judgements[name] == {documents[0]: 1}
+            assert sorted(dataset.candidates[name]) == sorted(documents)
+            for document, side in zip(documents, example.documents, strict=True):
                 expect_side(dataset.documents[document], side)
+
+
+def test_the_random_order_puts_the_relevant_document_anywhere() -> None:
+    ((source,), *_) = (task.datasets for task in nine_cells(200).tasks)
+    candidates = source.load().candidates
+    assert candidates is not None
+    places = Counter(order.index(f"{name}/0") for name, order in candidates.items())
+    assert set(places) == set(range(CANDIDATES))
+    assert max(places.values()) < 30
 
 
 def expect_side(item: Item, side: Side) -> None:

@@ -26,6 +26,7 @@ from model_store.evaluation.runs.identity import (
     differences,
 )
 from model_store.evaluation.runs.journal import Entry, RunUnusable, entries
+from model_store.evaluation.runs.lock import replacing_lock
 from model_store.evaluation.runs.query_result import QueryResult
 from model_store.files import create_file, write_atomically
 
@@ -160,14 +161,20 @@ def begin_run(folder: Path, identity: RunIdentity) -> Run:
     content = msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n"
     create_file(folder / RUN, content)
 
-    differing = differences(read_identity(folder), identity)
-    if differing and (folder / _DATASETS).exists():
+    if differences(read_identity(folder), identity):
+        with replacing_lock(folder):
+            if (folder / _DATASETS).exists():
+                check_identity(folder, identity)
+            write_atomically(folder / RUN, content)
+    return Run(identity, (folder,))
+
+
+def check_identity(folder: Path, identity: RunIdentity) -> None:
+    """Raise `RunUnusable` where a folder holds another run."""
+    if differing := differences(read_identity(folder), identity):
         raise RunUnusable(
             f"{folder} holds another run: {'; '.join(differing)}; give another folder."
         )
-    if differing:
-        write_atomically(folder / RUN, content)
-    return Run(identity, (folder,))
 
 
 def _is_foreign(path: Path) -> bool:

@@ -1,17 +1,20 @@
 """The runner: scores the queries of a benchmark's datasets, each once, into a run's folder.
 
 Depends on a scorer and a first stage as protocols. Candidates of all datasets are found before the
-first query is scored, so that missing data is known at once. Invariant: a result is in its journal
-before it counts as done, and all results are of the model digest that the run began with.
+first query is scored, so that missing data is known at once. Data is read and candidates are found
+in a thread that a cancelled run does not wait for. Invariant: a result is in its journal before it
+counts as done, and all results are of the model digest that the run began with.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from model_store.evaluation.runs.candidates import (
     FirstStage,
@@ -20,7 +23,13 @@ from model_store.evaluation.runs.candidates import (
     read_candidates,
     write_candidates,
 )
-from model_store.evaluation.runs.folder import DatasetFolder, Run, begin_run, entry_by_query
+from model_store.evaluation.runs.folder import (
+    DatasetFolder,
+    Run,
+    begin_run,
+    check_identity,
+    entry_by_query,
+)
 from model_store.evaluation.runs.identity import RunIdentity
 from model_store.evaluation.runs.journal import Journal, RunUnusable
 from model_store.evaluation.runs.lock import preparing_lock, shard_lock
@@ -33,6 +42,7 @@ from model_store.evaluation.tasks.dataset import Dataset, DatasetSource
 
 OnResult = Callable[[QueryResult], None]
 _ALL = Shard()
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,10 @@ class Progress(Protocol):
 
     def notice(self, sentence: str) -> None:
         """A sentence on the data of a dataset."""
+        ...
+
+    def waiting(self, dataset: str) -> None:
+        """Another process of the run finds candidates."""
         ...
 
     def begin(self, total: int, done: int) -> None:
@@ -114,7 +128,8 @@ async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
     """
     datasets = _Datasets()
     if not plan.folder.exists():  # wrong data must not leave a folder behind
-        await asyncio.to_thread(datasets.load, next(plan.sources))
+        source = next(plan.sources)
+        await _in_thread(lambda: datasets.load(source))
     run = begin_run(plan.folder, plan.identity)
     with shard_lock(plan.folder, plan.shard):
         await _prepare(plan, run, progress, datasets)
@@ -135,12 +150,31 @@ async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
 
 
 async def _prepare(plan: Plan, run: Run, progress: Progress, datasets: _Datasets) -> None:
-    """Find the candidates of each dataset that has none in the run's folder."""
+    """Find the candidates of each dataset that has none in the run's folder.
+
+    A run without candidates may be replaced by another one: that is looked for under the lock, and
+    once there are candidates. Raises `RunUnusable`.
+    """
     for source in plan.sources:
         (folder,) = run.dataset_folders(source.name)
         if folder.header() is None:
+            await _prepare_dataset(plan, folder, progress, datasets, source)
+    check_identity(plan.folder, plan.identity)
+
+
+async def _prepare_dataset(
+    plan: Plan,
+    folder: DatasetFolder,
+    progress: Progress,
+    datasets: _Datasets,
+    source: DatasetSource,
+) -> None:
+    """Find the candidates of a dataset, unless another process of the run has done so meanwhile."""
+    async with preparing_lock(plan.folder, lambda: progress.waiting(source.name)):
+        check_identity(plan.folder, plan.identity)
+        if folder.header() is None:
             progress.preparing(source.name)
-            await asyncio.to_thread(_find, plan, datasets, source, folder, progress)
+            await _in_thread(lambda: _find(plan, datasets, source, folder, progress))
 
 
 def _find(
@@ -150,20 +184,35 @@ def _find(
     folder: DatasetFolder,
     progress: Progress,
 ) -> None:
-    """Find the candidates of a dataset, unless another process of the run has done so meanwhile."""
-    with preparing_lock(plan.folder):
-        if folder.header() is not None:
-            return
-        dataset = datasets.load(source)
-        if dataset.missing_documents:
-            progress.notice(
-                f"{dataset.name}: {dataset.missing_documents:,} judged documents are not in its"
-                " data, and count as missed."
-            )
-        queries = judged_queries(dataset, plan.identity.max_queries)
-        candidates = find_candidates(dataset, queries, plan.first_stage, plan.identity.top_k)
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_candidates(folder.candidates, dataset, candidates)
+    dataset = datasets.load(source)
+    if dataset.missing_documents:
+        progress.notice(
+            f"{dataset.name}: {dataset.missing_documents:,} judged documents are not in its data,"
+            " and count as missed."
+        )
+    queries = judged_queries(dataset, plan.identity.max_queries)
+    candidates = find_candidates(dataset, queries, plan.first_stage, plan.identity.top_k)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_candidates(folder.candidates, dataset, candidates)
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """The result of work in a thread that ends with the process.
+
+    Ctrl-C does not wait for a search of hours, as it would for a thread of asyncio's. Files appear
+    whole or not at all, so that the work may end anywhere.
+    """
+    done: Future[_T] = Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="preparing", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +254,7 @@ async def _score_dataset(
 ) -> None:
     """Score the queries of one dataset that are left."""
     (folder,) = run.dataset_folders(part.source.name)
-    dataset = await asyncio.to_thread(datasets.load, part.source)
+    dataset = await _in_thread(lambda: datasets.load(part.source))
     header = folder.header()
     if header is None or header.digest != dataset.digest:
         raise RunUnusable(

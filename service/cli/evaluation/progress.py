@@ -42,6 +42,10 @@ class ShownProgress:
         self._dataset, self._found = dataset, {}
         typer.echo(f"{dataset}: reading the data, finding candidates.", err=True)
 
+    def waiting(self, dataset: str) -> None:
+        """Another process of the run finds candidates."""
+        typer.echo(f"{dataset}: another process of this run finds candidates.", err=True)
+
     def notice(self, sentence: str) -> None:
         """A sentence on the data, or of the first stage."""
         typer.echo(sentence, err=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -90,8 +92,13 @@ class Told:
     def notice(self, sentence: str) -> None:
         self.notices.append(sentence)
 
+    waited: asyncio.Event = field(default_factory=asyncio.Event)
+
     def preparing(self, dataset: str) -> None:
         pass
+
+    def waiting(self, dataset: str) -> None:
+        self.waited.set()
 
     def begin(self, total: int, done: int) -> None:
         self.begun = total, done
@@ -275,6 +282,61 @@ async def test_candidates_are_found_once(tmp_path: Path) -> None:
     await score_run(replace(found, shard=Shard(1, 2)), Lengths(), Told())
     assert asked == [["q0", "q1", "q2", "q3"]]
     assert results(tmp_path / "run")["q2"].candidates == ["b", "a"]
+
+
+async def test_a_run_that_finds_candidates_is_not_replaced_by_another(tmp_path: Path) -> None:
+    finding, go_on = threading.Event(), threading.Event()
+
+    def slow(dataset: Dataset, queries: Sequence[str]) -> Candidates:
+        finding.set()
+        assert go_on.wait(60)
+        return own(dataset, queries)
+
+    folder = tmp_path / "run"
+    first = asyncio.create_task(
+        score_run(replace(plan(folder), first_stage=slow), Lengths(), Told())
+    )
+    assert await asyncio.to_thread(finding.wait, 60)
+    other = replace(plan(folder, top_k=2), shard=Shard(0, 2))
+    with pytest.raises(RunUnusable, match="another process finds the candidates of another run"):
+        await score_run(other, Lengths(), Told())
+
+    told = Told()
+    second = asyncio.create_task(
+        score_run(replace(plan(folder), shard=Shard(0, 2)), Lengths(), told)
+    )
+    await told.waited.wait()
+    second.cancel()  # as Ctrl-C does
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    go_on.set()
+    await first
+    assert len(results(folder)["q0"].scores) == 3
+
+
+async def test_a_cancelled_run_does_not_wait_for_its_search(tmp_path: Path) -> None:
+    finding, go_on = threading.Event(), threading.Event()
+
+    def endless(dataset: Dataset, queries: Sequence[str]) -> Candidates:
+        finding.set()
+        go_on.wait(60)
+        return own(dataset, queries)
+
+    def interrupted() -> None:
+        async def run() -> None:
+            searching = replace(plan(tmp_path / "run"), first_stage=endless)
+            task = asyncio.create_task(score_run(searching, Lengths(), Told()))
+            while not finding.is_set():
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+
+        asyncio.run(run())
+
+    await asyncio.to_thread(interrupted)
+    assert not go_on.is_set()
+    assert not (tmp_path / "run" / "datasets").exists()
+    go_on.set()
 
 
 async def test_what_is_wrong_leaves_no_folder_behind(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _check_alike(candidate: Results, promoted: Results) -> None:
         if new[name] != old[name]:
             raise ResultsUnusable(
                 f"The results are not of the same candidates: those of {name!r} differ, by its"
-                " queries, the first stage, the number of candidates or the judgements."
+                " data, its queries, the first stage, the number of candidates or the judgements."
             )
     if (candidate.benchmark, candidate.metric) != (promoted.benchmark, promoted.metric):
         raise ResultsUnusable(

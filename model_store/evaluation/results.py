@@ -32,7 +32,7 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cell: str = Field(max_length=64, description="The group of the row, such as T-I.")
+    cell: str = Field(max_length=512, description="The group of the row, such as T-I.")
     metric: str = Field(min_length=1, max_length=64)
     datasets: list[_Id] = Field(min_length=1, max_length=MAX_DATASETS)
 
@@ -63,10 +63,16 @@ class Results(BaseModel):
     )
     candidates: dict[_Id, _Digest] | None = Field(
         None,
-        description="Digests of each dataset's queries with their candidates and judgements.",
+        description="Digests of each dataset's data, queries, candidates and judgements.",
     )
     failed: int | None = Field(
         None, ge=0, description="Queries without scores, which have the first stage's order."
+    )
+    instruction: str | None = Field(
+        None, max_length=100_000, description="The instruction of every query, if there is one."
+    )
+    unfinished: bool | None = Field(
+        None, description="True where queries of the run have no results yet."
     )
 
     @model_validator(mode="after")

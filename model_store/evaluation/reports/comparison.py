@@ -28,6 +28,9 @@ class Compared(msgspec.Struct, frozen=True):
     """The digest of the model."""
     failed: int
     """Queries without scores."""
+    instruction: str = ""
+    """The instruction of every query; "" for each dataset's, or the model's own."""
+    unfinished: bool = False
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -147,7 +150,13 @@ def _metric(results: Results, name: str) -> str:
 
 
 def _compared(results: Results) -> Compared:
-    return Compared(results.model or "", results.checkpoint, results.failed or 0)
+    return Compared(
+        results.model or "",
+        results.checkpoint,
+        results.failed or 0,
+        results.instruction or "",
+        bool(results.unfinished),
+    )
 
 
 def _extremes(a: Results, b: Results) -> tuple[list[QueryDifference], list[QueryDifference], int]:

@@ -37,6 +37,8 @@ from model_store.evaluation.reports.markdown import (
 from model_store.files import write_atomically
 
 MARKDOWN, CHART, COMPARISON = "comparison.md", "comparison.png", "comparison.json"
+_SHOWN_CHARS = 200
+"""Characters of an instruction that are shown."""
 _RED, _GREEN = "#c62828", "#2b9348"
 _EXPLANATION = """\
 ## How to read it
@@ -156,11 +158,27 @@ def _models(comparison: Comparison) -> str:
 def _notes(comparison: Comparison) -> Iterator[str]:
     if comparison.a.checkpoint == comparison.b.checkpoint:
         yield "> **A and B are the same model**, by its digest."
+    if comparison.a.instruction != comparison.b.instruction:
+        yield (
+            "> **A and B have different instructions**, which may explain the difference. A:"
+            f" {_instruction(comparison.a)}. B: {_instruction(comparison.b)}."
+        )
+    if comparison.a.unfinished or comparison.b.unfinished:
+        yield (
+            "> **The runs are not finished**: only the queries that both have scored are compared."
+        )
     if comparison.a.failed or comparison.b.failed:
         yield (
             "> Queries that failed count with the first stage's order. Run the same evaluation"
             " again, which scores them once more."
         )
+
+
+def _instruction(compared: Compared) -> str:
+    if not compared.instruction:
+        return "that of each task"
+    text = cell_text(compared.instruction)
+    return f"“{text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + '…'}”"
 
 
 def _table(comparison: Comparison, lines: Sequence[Difference], title: str) -> str:

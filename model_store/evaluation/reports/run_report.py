@@ -15,6 +15,7 @@ import msgspec
 from model_store.evaluation.reports.chart import draw
 from model_store.evaluation.reports.files import writing
 from model_store.evaluation.reports.markdown import to_markdown
+from model_store.evaluation.reports.measured import Measured
 from model_store.evaluation.reports.report import (
     MeasuredTable,
     Report,
@@ -58,10 +59,8 @@ def report_of(run: Run, table: MeasuredTable) -> Report:
         checkpoint=identity.checkpoint,
         instruction=identity.instruction,
     )
-    headers = [run.header(name) for name in identity.datasets]
-    expected = sum(header.queries for header in headers if header is not None)
     return make_report(
-        subject, table, expected=expected, systems=published_systems(identity.benchmark)
+        subject, table, expected=_queries(run), systems=published_systems(identity.benchmark)
     )
 
 
@@ -77,10 +76,11 @@ def published_systems(benchmark: str) -> list[System]:
 def results_of(run: Run, table: MeasuredTable) -> Results:
     """A run's values by query, as comparisons and the gate of promotions take them.
 
-    The benchmark's name ends in a digest of all queries, candidates and judgements.
+    The benchmark's name ends in a digest of all data, queries, candidates and judgements. Raises
+    `RunUnusable`.
     """
     identity = run.identity
-    digests = {name: each.digest for name, each in table.datasets.items()}
+    digests = {name: _digest(run, name, each) for name, each in table.datasets.items()}
     whole = hashlib.sha256(msgspec.json.encode(sorted(digests.items()))).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", identity.benchmark).strip("-._") or "benchmark"
     metrics = {row.metric for row in table.rows}
@@ -92,6 +92,7 @@ def results_of(run: Run, table: MeasuredTable) -> Results:
     for name, each in table.datasets.items():
         datasets[name] = dict(zip(each.queries, each.score.tolist(), strict=True))
     failed = sum(each.counts.failed for each in table.datasets.values())
+    reported = sum(each.counts.queries for each in table.datasets.values())
     return Results(
         benchmark=f"{readable[:_MAX_NAME_CHARS]}-{whole[:16]}",
         metric=metrics.pop() if len(metrics) == 1 else MIXED,
@@ -101,7 +102,23 @@ def results_of(run: Run, table: MeasuredTable) -> Results:
         rows=rows,
         candidates=digests,
         failed=failed or None,
+        instruction=identity.instruction,
+        unfinished=bool(table.missing) or reported < _queries(run) or None,
     )
+
+
+def _digest(run: Run, name: str, measured: Measured) -> str:
+    """Changes with a dataset's texts, images and instructions, and with what was measured."""
+    header = run.header(name)
+    data = "" if header is None else header.digest
+    digest = hashlib.sha256(msgspec.json.encode((data, measured.digest))).hexdigest()
+    return f"sha256:{digest}"
+
+
+def _queries(run: Run) -> int:
+    """The queries of all datasets that the run has begun with."""
+    headers = [run.header(name) for name in run.identity.datasets]
+    return sum(header.queries for header in headers if header is not None)
 
 
 def write_report(folder: Path, report: Report, results: Results) -> None:

@@ -65,8 +65,10 @@ def write_run(
     *,
     shard: tuple[int, int] = (0, 1),
     queries: int = 30,
+    data: str = DIGEST,
 ) -> Run:
-    """A run with results; `queries` are those that each of its datasets is said to have."""
+    """A run with results; `queries` are those that each of its datasets is said to have, and `data`
+    is the digest of their texts."""
     begun = begin_run(folder, run or identity())
     by_dataset: dict[str, list[QueryResult]] = {}
     for result in results:
@@ -74,7 +76,7 @@ def write_run(
     for name, own in by_dataset.items():
         dataset = begun.dataset_folders(name)[0]
         dataset.path.mkdir(parents=True, exist_ok=True)
-        header = DatasetHeader(name, DIGEST, queries, DIGEST)
+        header = DatasetHeader(name, data, queries, DIGEST)
         dataset.candidates.write_bytes(msgspec.json.encode(header) + b"\n")
         with Journal(dataset.journal(*shard)) as journal:
             for result in own:

@@ -87,6 +87,24 @@ def test_the_same_results_are_not_told_apart_and_have_no_changes(weak: Results) 
     assert "**A and B are the same model**" in comparison_page(found)
 
 
+def test_other_texts_with_the_same_ids_are_refused(weak: Results, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", all_results(), data="sha256:" + "ef" * 32)
+    with pytest.raises(ResultsUnusable, match="those of 'facts' differ, by its data, its queries"):
+        compare_results(weak, results_of(other, measure_run(other)))
+
+
+def test_other_instructions_and_unfinished_runs_are_said_so(weak: Results, tmp_path: Path) -> None:
+    asked = identity(instruction="Find a | in a news item.")
+    few = write_run(tmp_path / "few", all_results(), asked, queries=31)
+    found = compare_results(weak, results_of(few, measure_run(few)))
+    page = comparison_page(found)
+    assert "A: that of each task. B: “Find a \\| in a news item.”." in page
+    assert "> **The runs are not finished**" in page
+    plain = comparison_page(compare_results(weak, weak))
+    assert "instructions" not in plain
+    assert "not finished" not in plain
+
+
 def test_other_candidates_are_refused_by_the_name_of_their_dataset(
     weak: Results, tmp_path: Path
 ) -> None:

@@ -58,11 +58,17 @@ def verdict(comparison: Comparison) -> str:
     found = f"B is {whole.verdict} than A"
     if whole.verdict == "not told apart":
         found = "These queries do not tell B from A"
+    failed = ""
+    if comparison.a.failed or comparison.b.failed:
+        failed = (
+            f" Queries without scores: {comparison.a.failed:,} of A, {comparison.b.failed:,} of B;"
+            " they count with the first stage's order."
+        )
     return (
         f"{found} on {comparison.benchmark}: {whole.metric}"
         f" {percent(whole.b)} against {percent(whole.a)}, difference"
         f" {signed(whole.difference.value)}, 95 % interval"
-        f" {interval(whole.difference, with_sign=True)} over {whole.queries:,} queries."
+        f" {interval(whole.difference, with_sign=True)} over {whole.queries:,} queries.{failed}"
     )
 
 
@@ -169,8 +175,8 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         )
     if comparison.a.failed or comparison.b.failed:
         yield (
-            "> Queries that failed count with the first stage's order. Run the same evaluation"
-            " again, which scores them once more."
+            "> Queries that failed count with the first stage's order, so that a model which fails"
+            " may look better than it is. The same command scores them once more."
         )
 
 

@@ -109,11 +109,13 @@ def _notes(report: Report) -> Iterator[str]:
             f"Queries that failed: {counts.failed:,} of {counts.queries:,}. They have the first"
             " stage's order here; the same command scores them once more."
         )
-    if report.whole.first_stage == 0:
+    if report.whole.first_stage == 0 < report.whole.perfect:
         yield (
-            "The first stage's order has 0.00: the relevant documents are listed last, as those of"
-            " generated cells are, and the gain is the score."
+            "The first stage's order has 0.00: no relevant document is among its first, as in files"
+            " of rows, where they are listed last. The gain is the score."
         )
+    if not report.whole.perfect:
+        yield "No relevant document is among the candidates: every order of them has 0.00."
     if counts.refused:
         yield f"Refused documents: {counts.refused:,}, of {counts.with_refused:,} queries."
     if counts.without_relevant:

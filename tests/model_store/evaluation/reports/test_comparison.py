@@ -105,6 +105,21 @@ def test_other_instructions_and_unfinished_runs_are_said_so(weak: Results, tmp_p
     assert "not finished" not in plain
 
 
+def test_the_verdict_says_how_many_queries_a_model_did_not_score(
+    weak: Results, tmp_path: Path
+) -> None:
+    failing = [
+        msgspec.structs.replace(each, scores=[None] * len(each.scores), error="It is not read.")
+        if number % 3 == 0
+        else each
+        for number, each in enumerate(all_results())
+    ]
+    found = compare_results(weak, results(tmp_path / "failing", failing))
+    assert verdict(found).endswith(
+        "scores: 0 of A, 40 of B; they count with the first stage's order."
+    )
+
+
 def test_other_candidates_are_refused_by_the_name_of_their_dataset(
     weak: Results, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from PIL import Image
 
-from model_store.evaluation.reports.markdown import to_markdown
+from model_store.evaluation.reports.markdown import headline, to_markdown
 from model_store.evaluation.reports.report import Report, System, make_report
 from model_store.evaluation.reports.run_report import (
     measure_run,
@@ -20,6 +20,7 @@ from model_store.evaluation.reports.run_report import (
 from model_store.evaluation.results import ResultsUnusable, read_results
 from model_store.evaluation.runs.folder import Run
 from model_store.evaluation.runs.identity import RunTask
+from model_store.evaluation.runs.query_result import QueryResult
 from tests.model_store.evaluation.reports.runs import (
     CHECKPOINT,
     DIGEST,
@@ -119,6 +120,27 @@ def test_a_part_of_a_run_is_reported_as_one(tmp_path: Path) -> None:
 def test_a_run_without_results_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(ResultsUnusable, match="nothing to report"):
         measure_run(write_run(tmp_path, []))
+
+
+@pytest.mark.parametrize(
+    ("grades", "sentence"),
+    [
+        ([0, 0, 0], "No relevant document is among the candidates: every order of them has 0.00."),
+        ([0, 0, 1], "The first stage's order has 0.00: no relevant document is among its first"),
+    ],
+)
+def test_a_first_stage_with_nothing_relevant_is_told_from_one_that_lists_it_last(
+    tmp_path: Path, grades: list[int], sentence: str
+) -> None:
+    folder_name = "x" * 250
+    asked = identity([RunTask(folder_name, folder_name, "hit@1", ["one"])])
+    results = [
+        QueryResult("one", str(number), ["a", "b", "c"], [1.0, 2.0, 3.0], grades, [1])
+        for number in range(3)
+    ]
+    run = write_run(tmp_path / "run", results, asked)
+    assert [note for note in headline(report(run)) if "has 0.00" in note][-1].startswith(sentence)
+    assert results_of(run, measure_run(run)).table == {folder_name: ["one"]}
 
 
 def test_results_have_the_checkpoint_or_the_services_digest(tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ Does not depend on metrics, files or models. Invariant: equal values and seeds g
 
 The interval is the percentile interval of Efron and Tibshirani (1993, chapter 13). Queries are
 resampled within each dataset, since a benchmark's score is a mean of its datasets' means. Where the
-values are differences of two systems on the same queries, the bootstrap is a paired one.
+values are differences of two systems on the same queries, the bootstrap is a paired one. Datasets
+of the same queries, such as those of ViDoRe v3.1 with four first stages each, are not independent:
+they are resampled together, or their mean would have an interval that is too narrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +47,30 @@ class Bootstrap:
     """Resampled means of datasets, from which those of rows, cells and benchmarks are made."""
 
     def __init__(
-        self, values: Mapping[str, FloatArray], *, resamples: int = RESAMPLES, seed: int = 0
+        self,
+        values: Mapping[str, FloatArray],
+        *,
+        groups: Mapping[str, Hashable] | None = None,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
     ) -> None:
-        """`values` are those of the queries by dataset, each `[queries]` and not empty."""
+        """`values` are those of the queries by dataset, each `[queries]` and not empty. Datasets of
+        an equal group have the same queries in the same order."""
         rng = np.random.default_rng(seed)
         self._means = {name: each.mean() for name, each in values.items()}
-        self._resampled = {
-            name: _resampled_means(each, resamples, rng) for name, each in values.items()
-        }
+        self._resampled: dict[str, FloatArray] = {}
+        group_of: dict[str, Hashable] = {name: (groups or {}).get(name, name) for name in values}
+        members, states = Counter(group_of.values()), dict[Hashable, Any]()
+        for name, each in values.items():
+            group = group_of[name]
+            alone = members[group] == 1
+            drawing = rng
+            if not alone and group in states:
+                drawing = np.random.default_rng()
+                drawing.bit_generator.state = states[group]
+            elif not alone:
+                states[group] = rng.bit_generator.state
+            self._resampled[name] = _resampled_means(each, resamples, drawing, alone=alone)
 
     def estimate(self, rows: Iterable[Sequence[str]]) -> Estimate:
         """The mean over rows of a table, each the mean over some datasets."""
@@ -76,14 +96,17 @@ def bootstrap(datasets: Sequence[FloatArray], *, resamples: int, seed: int) -> F
     return Bootstrap(named, resamples=resamples, seed=seed).resampled([name] for name in named)
 
 
-def _resampled_means(values: FloatArray, resamples: int, rng: np.random.Generator) -> FloatArray:
+def _resampled_means(
+    values: FloatArray, resamples: int, rng: np.random.Generator, *, alone: bool
+) -> FloatArray:
     """Means, `[resamples]`, of as many values as there are, drawn with replacement.
 
-    A large dataset of few distinct values (a hit rate has two) has the counts of its values drawn
-    instead: they are multinomial, so that the means have the same distribution at less cost.
+    A large dataset of few distinct values (a hit rate has two) that is resampled `alone` has the
+    counts of its values drawn instead: they are multinomial, so that the means have the same
+    distribution at less cost.
     """
     size = len(values)
-    if size >= _COUNTED_QUERIES:
+    if alone and size >= _COUNTED_QUERIES:
         distinct, counts = np.unique(values, return_counts=True)
         if len(distinct) <= size * _COUNTED_SHARE:
             drawn = rng.multinomial(size, counts / size, size=resamples)

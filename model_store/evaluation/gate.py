@@ -7,6 +7,7 @@ of different queries are never compared.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,8 @@ def compare(
             f"{queries} queries are too few to compare on: {MIN_QUERIES} are needed."
         )
 
-    resampled = Bootstrap(differences, resamples=resamples, seed=seed)
+    groups = groups_of(candidate)
+    resampled = Bootstrap(differences, groups=groups, resamples=resamples, seed=seed)
     estimate = resampled.estimate(candidate.table.values())
     return Verdict(
         candidate.benchmark,
@@ -95,6 +97,15 @@ def paired_differences(candidate: Results, promoted: Results) -> dict[str, Float
             )
         differences[name] = np.array([new[query] - old[query] for query in sorted(new)])
     return differences
+
+
+def groups_of(results: Results) -> dict[str, Hashable]:
+    """Equal for datasets of one cell that have the same queries."""
+    groups: dict[str, Hashable] = {}
+    for row in (results.rows or {}).values():
+        for name in row.datasets:
+            groups[name] = row.cell, tuple(sorted(results.datasets[name]))
+    return groups
 
 
 def _check_alike(candidate: Results, promoted: Results) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from model_store.evaluation.bootstrap import RESAMPLES, Bootstrap, Estimate, FloatArray
-from model_store.evaluation.gate import MIN_QUERIES, paired_differences
+from model_store.evaluation.gate import MIN_QUERIES, groups_of, paired_differences
 from model_store.evaluation.results import Results, ResultsUnusable
 
 SHOWN_QUERIES = 10
@@ -116,7 +116,7 @@ class _Lines:
         self, a: Results, b: Results, differences: Mapping[str, FloatArray], resamples: int
     ) -> None:
         self._table, self._differences = a.table, differences
-        self._bootstrap = Bootstrap(differences, resamples=resamples)
+        self._bootstrap = Bootstrap(differences, groups=groups_of(a), resamples=resamples)
         self._a, self._b = _means(a), _means(b)
 
     def line(self, name: str, cell: str, metric: str, rows: Sequence[str]) -> Difference:

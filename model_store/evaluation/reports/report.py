@@ -6,7 +6,7 @@ its datasets has results, and cells and the whole are means over the rows that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Protocol
@@ -101,6 +101,15 @@ class MeasuredTable:
     datasets: dict[str, Measured]
     missing: list[str]
 
+    @property
+    def groups(self) -> dict[str, Hashable]:
+        """Equal for datasets of one cell that have the same queries."""
+        groups: dict[str, Hashable] = {}
+        for row in self.rows:
+            for name in row.datasets:
+                groups[name] = row.cell, tuple(self.datasets[name].queries)
+        return groups
+
 
 def measure_table(
     rows: Iterable[TableRow], results: Mapping[str, Iterable[QueryResult]]
@@ -135,7 +144,7 @@ def make_report(
     resamples: int = RESAMPLES,
 ) -> Report:
     """The report of a table. `expected` is the number of queries of its datasets."""
-    lines = _Lines(table.datasets, systems, resamples)
+    lines = _Lines(table, systems, resamples)
     cells: dict[str, list[TableRow]] = {}
     for row in table.rows:
         cells.setdefault(row.cell, []).append(row)
@@ -158,14 +167,13 @@ def make_report(
 class _Lines:
     """Lines of a report, from values that are resampled once."""
 
-    def __init__(
-        self, datasets: Mapping[str, Measured], systems: Sequence[System], resamples: int
-    ) -> None:
+    def __init__(self, measured: MeasuredTable, systems: Sequence[System], resamples: int) -> None:
+        datasets, groups = measured.datasets, measured.groups
         self._datasets, self._systems = datasets, systems
         scores = {name: each.score for name, each in datasets.items()}
         gains = {name: each.score - each.first_stage for name, each in datasets.items()}
-        self._score = Bootstrap(scores, resamples=resamples)
-        self._gain = Bootstrap(gains, resamples=resamples)
+        self._score = Bootstrap(scores, groups=groups, resamples=resamples)
+        self._gain = Bootstrap(gains, groups=groups, resamples=resamples)
         self._first_stage = {name: each.first_stage.mean() for name, each in datasets.items()}
         self._perfect = {name: each.perfect.mean() for name, each in datasets.items()}
         self._recall = {name: each.recall.mean() for name, each in datasets.items()}

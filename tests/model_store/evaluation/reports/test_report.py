@@ -122,6 +122,24 @@ def test_a_run_without_results_has_no_report(tmp_path: Path) -> None:
         measure_run(write_run(tmp_path, []))
 
 
+def test_tasks_of_the_same_queries_do_not_narrow_the_interval_of_their_mean(tmp_path: Path) -> None:
+    stages = ["bm25", "dense", "sparse", "both"]
+    asked = identity([RunTask(stage, "energy", "ndcg@10", [stage]) for stage in stages])
+    same = [
+        msgspec.structs.replace(query_result("bm25", number), dataset=stage)
+        for stage in stages
+        for number in range(30)
+    ]
+    made = report(write_run(tmp_path / "same", same, asked))
+    assert made.whole.score.low == pytest.approx(made.rows[3].score.low)
+    assert made.whole.score.high == pytest.approx(made.rows[3].score.high)
+
+    cells = identity([RunTask(stage, stage, "ndcg@10", [stage]) for stage in stages])
+    independent = report(write_run(tmp_path / "independent", same, cells)).whole.score
+    width = made.whole.score.high - made.whole.score.low
+    assert independent.high - independent.low == pytest.approx(width / 2, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("grades", "sentence"),
     [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.console import EXTRAS, fail, missing_package, refusing
+from model_store.commands.console import EXTRAS, fail, missing_package, misuse, refusing
 from model_store.commands.options import finite
 from service.cli.client.options import KeyFile, Model, Url
 from service.cli.shards import parse_shard
@@ -140,6 +140,10 @@ def evaluate_benchmark(
     from service.cli.evaluation.evaluating import Evaluation
     from service.cli.instruction import named_or_text
 
+    if actors is not None and shard is not None:
+        misuse("--ray scores all parts: give it or --shard, not both.")
+    if actors is None and gpus:
+        misuse("--gpus are those of an actor: give --ray, too.")
     asked = Evaluation(
         task,
         run.absolute(),

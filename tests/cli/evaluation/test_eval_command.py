@@ -181,6 +181,8 @@ def test_queries_and_documents_that_the_service_refuses_are_said_so(
         (("--task", "FOLDER", "--url", "URL", "--shard", "2/2"), 2, "A --shard is I/N with I from"),
         (("--task", "FOLDER", "--url", "URL", "--first-stage", "none"), 1, "no first stage 'none'"),
         (("--task", "FOLDER"), 2, "Missing option '--run'"),
+        (("--task", "FOLDER", "--shard", "0/2", "--ray", "2"), 2, "give it or --shard, not both"),
+        (("--task", "FOLDER", "--shard", "0/2", "--gpus", "1"), 2, "give --ray, too"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(

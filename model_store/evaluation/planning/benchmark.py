@@ -100,7 +100,7 @@ def plan_benchmark(
                 unknown.append(source.name)
                 continue
             sizes.append(size)
-            part = plan_dataset(size, top_k, machine, assumptions)
+            part = plan_dataset(size, top_k, machine, assumptions, own=first_stage == "own")
             cells[task.cell] = cells.get(task.cell, Part()).plus(part)
     if not sizes:
         raise TaskUnusable(f"{benchmark.name}: the sizes of none of its datasets are known.")

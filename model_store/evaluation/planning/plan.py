@@ -79,12 +79,17 @@ class Machine:
     measured: float | None = None
 
 
-def plan_dataset(size: DatasetSize, top_k: int, machine: Machine, assumptions: Assumptions) -> Part:
-    """The work for the first `top_k` documents of each query.
+def plan_dataset(
+    size: DatasetSize, top_k: int, machine: Machine, assumptions: Assumptions, *, own: bool = False
+) -> Part:
+    """The work for the first `top_k` documents of each query; of its `own` candidates, where those
+    come with the data.
 
     Raises `ImagesNotRead` for images on a network of text.
     """
     documents = min(top_k, size.documents)
+    if own and size.candidates is not None:
+        documents = min(documents, max(1, round(size.candidates)))
     load = _load(size, documents, machine, assumptions)
     assumed = sizing.Assumptions(efficiency=machine.efficiency)
     seconds = sizing.gpu_seconds(machine.network, machine.gpu, load, assumed)

@@ -1,8 +1,8 @@
 """The sizes of datasets: how many queries and documents, and how long they are.
 
 Does not depend on models. mteb's datasets are in a table, so that nothing is downloaded; others are
-loaded, and some of their items are read. Invariant: a mean is over all items of a side, with 0 for
-a side without texts, or without images.
+loaded, and some of their items are read. Invariant: a mean is over all items that are read of a
+side, with 0 for a side without texts, or without images.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _SAMPLE = 200
 
 @dataclass(frozen=True, slots=True)
 class DatasetSize:
-    """Numbers of queries and documents, mean characters of texts, mean pixels of images."""
+    """Numbers of queries and documents, mean characters of texts, mean pixels of images.
+
+    `candidates` are those of a query that come with the data, on average; None where there are
+    none.
+    """
 
     queries: int
     documents: int
@@ -32,12 +36,13 @@ class DatasetSize:
     document_characters: float
     query_pixels: float
     document_pixels: float
+    candidates: float | None = None
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
     columns: list[str]
-    datasets: dict[str, tuple[int, int, float, float, float, float]]
+    datasets: dict[str, list[float]]
 
 
 @cache
@@ -45,7 +50,10 @@ def read_sizes() -> dict[str, DatasetSize]:
     """The sizes of mteb's datasets by `TASK/SPLIT/SUBSET`."""
     content = files(__package__).joinpath("sizes.json").read_bytes()
     table = msgspec.json.decode(content, type=_Table)
-    return {name: DatasetSize(*row) for name, row in table.datasets.items()}
+    return {
+        name: DatasetSize(int(queries), int(documents), *means)
+        for name, (queries, documents, *means) in table.datasets.items()
+    }
 
 
 def size_of(source: DatasetSource) -> DatasetSize | None:
@@ -61,21 +69,26 @@ def size_of(source: DatasetSource) -> DatasetSize | None:
 def _measured(dataset: Dataset) -> DatasetSize:
     query_characters, query_pixels = _means(dataset.queries)
     document_characters, document_pixels = _means(dataset.documents)
+    judged = [query for query in dataset.queries.ids if dataset.judgements.get(query)]
+    candidates: float | None = None
+    if dataset.candidates is not None:
+        own = sum(len(dataset.candidates.get(query, ())) for query in judged)
+        candidates = own / max(1, len(judged))
     return DatasetSize(
-        sum(bool(dataset.judgements.get(query)) for query in dataset.queries.ids),
+        len(judged),
         len(dataset.documents),
         query_characters,
         document_characters,
         query_pixels,
         document_pixels,
+        candidates,
     )
 
 
 def _means(items: Items) -> tuple[float, float]:
     """Mean characters, and mean pixels, of some items."""
-    step = max(1, len(items) // _SAMPLE)
-    numbers = range(0, len(items), step)[:_SAMPLE]
-    ids = [items.ids[number] for number in numbers]
+    count = min(len(items), _SAMPLE)
+    ids = [items.ids[number * len(items) // count] for number in range(count)]
     characters = pixels = 0
     for item_id in ids:
         item = items[item_id]

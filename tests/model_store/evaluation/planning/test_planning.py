@@ -68,6 +68,9 @@ def test_sizes_are_those_that_mteb_publishes() -> None:
                 mean = images["average_image_width"] * images["average_image_height"]
                 assert pixels == round(mean), name
             assert characters or pixels, name
+        if ours.candidates is not None:
+            ranked = figures["top_ranked_statistics"]
+            assert ours.candidates == ranked["average_top_ranked_per_query"], name
             count = figures.get(f"num_{side}")
             assert count in (None, ours.queries if side == "queries" else ours.documents), name
 
@@ -153,6 +156,14 @@ def test_a_folder_is_measured(tmp_path: Path) -> None:
     planned = plan_benchmark(open_benchmark(str(tmp_path)), 100, "bm25", H100)
     assert (planned.total.pairs, planned.first_stage is not None) == (2, True)
     assert "1 queries, 2 pairs of up to 100 candidates" in size("--task", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("task", "pairs"), [("nine-cells", 9 * 50 * 20), ("vidore-v3:energy/bm25s", 6 * 308 * 50)]
+)
+def test_candidates_that_come_with_the_data_bound_the_pairs(task: str, pairs: int) -> None:
+    assert plan_benchmark(open_benchmark(task), 100, "own", H100).total.pairs == pairs
+    assert plan_benchmark(open_benchmark(task), 10, "own", H100).total.pairs < pairs
 
 
 @pytest.mark.parametrize(

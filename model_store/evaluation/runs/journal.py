@@ -71,7 +71,10 @@ def entries(journal: Path) -> Iterator[tuple[str, Entry]]:
             try:
                 outline = decoder.decode(line)
             except (msgspec.DecodeError, UnicodeDecodeError):
-                raise RunUnusable(f"{journal}: line {number} is no result.") from None
+                raise RunUnusable(
+                    f"{journal}: line {number} is no result; remove that line, and the same command"
+                    " scores its query once more."
+                ) from None
             yield outline.query, Entry(journal, offset, len(line), failed=bool(outline.error))
             offset += len(line)
 

@@ -82,5 +82,5 @@ def test_a_line_that_is_no_result_is_named(tmp_path: Path) -> None:
     write(path, [QueryResult("d", "q", [], [], [], [])])
     with path.open("ab") as file:
         file.write(b"{}\n")
-    with pytest.raises(RunUnusable, match=r"journal\.jsonl: line 2 is no result\."):
+    with pytest.raises(RunUnusable, match=r"journal\.jsonl: line 2 is no result; remove that line"):
         read(path)

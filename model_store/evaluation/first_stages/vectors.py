@@ -6,6 +6,8 @@ is made once for all runs that share a folder.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 from model_store.errors import DataError
 from model_store.evaluation.first_stages.naming import FirstStage
 from model_store.evaluation.first_stages.search import Ranking, digest_of_ids
-from model_store.evaluation.tasks.dataset import Dataset, Item
+from model_store.evaluation.tasks.dataset import Dataset, Item, TaskUnusable
 from model_store.parts import file_identity
 from model_store.retrieval.embedder import Embedder, Query
 from model_store.retrieval.exact import search_exactly
@@ -93,6 +95,16 @@ def open_embedder(stage: FirstStage, device: str | None) -> Embedder:
     from model_store.retrieval.dense import Dense
 
     return Dense(stage.source, revision=stage.revision, device=device)
+
+
+def files_digest(stage: FirstStage) -> str:
+    """The SHA-256 of the files of a model's folder, as `described_model` has them, in hexadecimal;
+    "" for a model of the hub. Raises `TaskUnusable`."""
+    try:
+        files = described_model(stage).get("files")
+    except DataError as error:
+        raise TaskUnusable(str(error)) from None
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest() if files is not None else ""
 
 
 def described_model(stage: FirstStage) -> dict[str, Any]:

@@ -80,8 +80,13 @@ def open_first_stage(name: str, top_k: int, folder: Path, searching: Searching) 
             progress=searching.searched,
         )
 
-    if stage.kind != "run":
-        return OpenFirstStage(name, find)
-    assert stage.source is not None
-    file = Path(stage.source)
-    return OpenFirstStage(f"run:{file.name} (sha256:{sha256(file)[:12]})", find)
+    if stage.kind in ("dense", "gme"):
+        from model_store.evaluation.first_stages.vectors import files_digest
+
+        digest = files_digest(stage)
+        return OpenFirstStage(f"{name} (sha256:{digest[:12]})" if digest else name, find)
+    if stage.kind == "run":
+        assert stage.source is not None
+        file = Path(stage.source)
+        return OpenFirstStage(f"run:{file.name} (sha256:{sha256(file)[:12]})", find)
+    return OpenFirstStage(name, find)

@@ -85,6 +85,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         """Open or create a journal, and cut off what stands behind its last newline. Raises
         `OSError`."""
+        self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         self._end = _whole_bytes(self._file)
         os.ftruncate(self._file, self._end)
@@ -98,9 +99,9 @@ class Journal:
         try:
             while written < len(line):
                 written += os.pwrite(self._file, line[written:], self._end + written)
-        except OSError:
+        except OSError as error:
             os.ftruncate(self._file, self._end)
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
         self._end += len(line)
         if time.monotonic() - self._synced >= _SYNC_SECONDS:
             self._sync()

@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_the_results_before(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
     )
-    assert "File too large" in ended.stderr
+    assert f"File too large: '{path}'" in ended.stderr
     queries = [query for query, _ in entries(path)]
     assert queries == [str(number) for number in range(len(queries))]
     assert path.stat().st_size == sum(entry.length for _, entry in entries(path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from model_store.evaluation.bootstrap import Estimate
+from model_store.evaluation.gate import MIN_QUERIES
 from model_store.evaluation.reports.report import Line, Report
 
 _EXPLANATION = """\
@@ -108,6 +109,12 @@ def _notes(report: Report) -> Iterator[str]:
         yield (
             f"Queries that failed: {counts.failed:,} of {counts.queries:,}. They have the first"
             " stage's order here; the same command scores them once more."
+        )
+    few = sum(line.counts.queries < MIN_QUERIES for line in report.rows)
+    if few:
+        yield (
+            f"Tasks with fewer than {MIN_QUERIES} queries: {few} of {len(report.rows)}. Intervals"
+            " of so few are too narrow."
         )
     if report.whole.first_stage == 0 < report.whole.perfect:
         yield (

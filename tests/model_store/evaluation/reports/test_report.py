@@ -158,6 +158,7 @@ def test_a_first_stage_with_nothing_relevant_is_told_from_one_that_lists_it_last
     ]
     run = write_run(tmp_path / "run", results, asked)
     assert [note for note in headline(report(run)) if "has 0.00" in note][-1].startswith(sentence)
+    assert "Tasks with fewer than 20 queries: 1 of 1." in to_markdown(report(run))
     assert results_of(run, measure_run(run)).table == {folder_name: ["one"]}
 
 

@@ -55,6 +55,8 @@ class Plan:
     first_stage: FirstStage
     shard: Shard = _ALL
     concurrency: int = 4
+    is_pinned: bool = False
+    """The data is that of a revision: it is not read once more where all queries have scores."""
 
     @property
     def sources(self) -> Iterator[DatasetSource]:
@@ -146,6 +148,8 @@ async def score_run(plan: Plan, scorer: Scorer, progress: Progress) -> Summary:
         for part in work:
             if part.queries:
                 await _score_dataset(plan, run, part, datasets, scorer, scored)
+            elif not plan.is_pinned:
+                await _load(plan, run, part, datasets)
     return summary
 
 
@@ -249,10 +253,8 @@ class _Datasets:
         return self._last[1]
 
 
-async def _score_dataset(
-    plan: Plan, run: Run, part: _Part, datasets: _Datasets, scorer: Scorer, scored: OnResult
-) -> None:
-    """Score the queries of one dataset that are left."""
+async def _load(plan: Plan, run: Run, part: _Part, datasets: _Datasets) -> Dataset:
+    """The data of a dataset. Raises `RunUnusable` where it has changed since the run began."""
     (folder,) = run.dataset_folders(part.source.name)
     dataset = await _in_thread(lambda: datasets.load(part.source))
     header = folder.header()
@@ -261,6 +263,15 @@ async def _score_dataset(
             f"{plan.folder}: the data of {dataset.name} has changed since the run began; give"
             " another folder."
         )
+    return dataset
+
+
+async def _score_dataset(
+    plan: Plan, run: Run, part: _Part, datasets: _Datasets, scorer: Scorer, scored: OnResult
+) -> None:
+    """Score the queries of one dataset that are left."""
+    (folder,) = run.dataset_folders(part.source.name)
+    dataset = await _load(plan, run, part, datasets)
     candidates = read_candidates(folder.candidates)
     with Journal(folder.journal(plan.shard.index, plan.shard.count)) as journal:
         scoring = DatasetScoring(dataset, candidates, plan.identity, scorer, journal, scored)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from model_store.evaluation.runs.identity import RunIdentity, RunTask
 from model_store.evaluation.runs.runner import Plan, Summary, score_run
 from model_store.evaluation.runs.shards import Shard
 from model_store.evaluation.tasks.benchmark import Benchmark
+from model_store.evaluation.tasks.readers.mteb_source import MtebSource
 from service.cli.client.calls import CannotCall, Service
 from service.cli.client.ranking import RequestSizes
 from service.cli.client.run import Target, is_in_process, open_client, with_advice, within_limits
@@ -95,8 +97,15 @@ async def _served(
             first_stage.find,
             asked.shard,
             asked.concurrency,
+            is_pinned=_is_pinned(task.benchmark),
         )
         yield plan, HttpScorer(service, model, sizes)
+
+
+def _is_pinned(benchmark: Benchmark) -> bool:
+    """True for data that mteb has at a revision; one's own may change under the same name."""
+    sources = chain.from_iterable(task.datasets for task in benchmark.tasks)
+    return all(isinstance(source, MtebSource) for source in sources)
 
 
 def _table(benchmark: Benchmark) -> list[RunTask]:

@@ -365,9 +365,13 @@ async def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     await score_run(plan(folder), Lengths(), Told())
     with pytest.raises(RunUnusable, match=r"holds another run: its top_k is 3, not 2; give"):
         await score_run(plan(folder, top_k=2), Lengths(), Told())
+    changed = plan(folder, replace(DATASET, digest="other"))
+    with pytest.raises(RunUnusable, match="the data of one has changed since the run began"):
+        await score_run(changed, Lengths(), Told())
+    await score_run(replace(changed, is_pinned=True), Lengths(), Told())  # is not read again
     (tmp_path / "run" / "datasets" / "000-one" / "results-0-of-1.jsonl").unlink()
     with pytest.raises(RunUnusable, match="the data of one has changed since the run began"):
-        await score_run(plan(folder, replace(DATASET, digest="other")), Lengths(), Told())
+        await score_run(replace(changed, is_pinned=True), Lengths(), Told())
     with (
         shard_lock(folder, Shard()),
         pytest.raises(RunUnusable, match=r"another process scores this part of the run \(process"),

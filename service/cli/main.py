@@ -73,6 +73,10 @@ Workers = Annotated[
         max=8,
     ),
 ]
+Parent = Annotated[
+    int | None,
+    typer.Option(hidden=True, help="Process that starts and ends this one of several workers."),
+]
 Insecure = Annotated[
     bool,
     typer.Option(
@@ -162,13 +166,14 @@ def worker(
     model: Model = None,
     processes: Workers = None,
     insecure: Insecure = False,
+    parent: Parent = None,
 ) -> None:
     """Run a worker, which scores for gateways. It has no API keys: keep it off public networks."""
     settings = worker_settings(model, processes)
     if settings.processes > 1:
         run_workers(host, port, settings, model, insecure=insecure)
     else:
-        run_worker(host, port, settings, insecure=insecure, pid=processes is not None)
+        run_worker(host, port, settings, insecure=insecure, parent=parent)
 
 
 app.command()(rerank)

@@ -7,6 +7,7 @@ model, for any of the workers, ends the command with one sentence before anythin
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -22,18 +23,24 @@ _SEVERAL_DEVICES = ("tensor_parallel_size", "pipeline_parallel_size", "data_para
 
 
 def run_worker(
-    host: str, port: int, settings: WorkerSettings, *, insecure: bool, pid: bool
+    host: str, port: int, settings: WorkerSettings, *, insecure: bool, parent: int | None
 ) -> None:
-    """Serve one worker until a signal arrives. With `pid`, its log lines name the process."""
+    """Serve one worker until a signal arrives.
+
+    One of several has a `parent`: it ends where that is killed, leaves it to it to be ended at a
+    second signal, and names its process in log lines.
+    """
     server = open_server(host, port, insecure=insecure)
     check_model(settings)
-    start_log(server, settings, engine=settings.engine, pid=pid)
+    start_log(server, settings, engine=settings.engine, pid=parent is not None)
 
     from service.worker.app import create_worker
     from service.worker.engines.loading import create_engine
+    from service.worker.processes import end_without
 
     served = create_worker(settings, create_engine(settings), on_failure=server.fail)
-    run(server, served, settings, "worker")
+    beat = None if parent is None else partial(end_without, parent)
+    run(server, served, settings, "worker", beat=beat)
 
 
 def run_workers(

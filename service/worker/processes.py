@@ -3,13 +3,15 @@
 Depends on ports and signals, not on engines. The parent starts a worker once the one before it is
 ready, because an engine measures the free memory of its device while it loads. Invariants: the
 workers live and end together, so that whatever restarts the parent restarts a whole; a parent that
-received a signal ends within the grace period, and leaves no process behind.
+received a signal ends within the grace period, and leaves no process behind; where the parent is
+killed, the workers end by themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -74,6 +76,12 @@ def _engine_parts(arguments: Mapping[str, str], count: int) -> dict[str, str]:
     return parts
 
 
+def end_without(parent: int) -> None:
+    """End this process as SIGTERM does, where its parent `parent` was killed."""
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 class WorkerProcesses:
     """The parent of workers on consecutive ports.
 
@@ -129,12 +137,13 @@ class WorkerProcesses:
             for port in self._ports:
                 process = await self._start(port)
                 watched.add(asyncio.create_task(self._ended(process, port)))
-                watched.add(asyncio.create_task(self._hung(port)))
                 ready = asyncio.create_task(self._until_ready(port))
                 await asyncio.wait({ready, *watched}, return_when=asyncio.FIRST_COMPLETED)
                 ready.cancel()
                 if any(each.done() for each in watched):
                     break
+                # how long a worker may load is for the probe of the start to say
+                watched.add(asyncio.create_task(self._hung(port)))
             else:
                 log("all workers are ready", workers=len(self._ports))
             done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +155,8 @@ class WorkerProcesses:
 
     async def _start(self, port: int) -> Process:
         listen = ("--host", self._host, "--port", str(port), "--processes", "1")
-        command = (sys.executable, "-m", "service.cli", "worker", *listen, *self._arguments)
+        own = (*listen, "--parent", str(os.getpid()))
+        command = (sys.executable, "-m", "service.cli", "worker", *own, *self._arguments)
         process = await asyncio.create_subprocess_exec(
             *command, env=self._environment, stdin=DEVNULL
         )

@@ -15,6 +15,13 @@ from tests.processes import Gmr, eventually
 pytestmark = pytest.mark.slow
 
 
+def ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_two_workers_serve_on_two_ports_and_end_together(tmp_path: Path) -> None:
     with Gmr("worker", "--processes", "2", log=tmp_path / "workers", **CALM) as workers:
         host, _, port = workers.url.rpartition(":")
@@ -32,15 +39,22 @@ def test_two_workers_serve_on_two_ports_and_end_together(tmp_path: Path) -> None
         children = psutil.Process(workers.pid).children()
         assert len(children) == 2
         children[1].kill()
+        eventually(lambda: "told to end" in workers.said(), why=workers.said)
+        children[0].terminate()  # as a service manager does, which tells each process
+        with pytest.raises(psutil.TimeoutExpired):  # it drains all the same
+            children[0].wait(1)
         assert workers.wait() == 1
         assert not any(child.is_running() for child in children)
         assert "a worker has ended: all end" in workers.said()
 
 
-def test_a_parent_that_is_told_to_end_while_a_worker_loads_leaves_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_parent_that_ends_while_a_worker_loads_leaves_none(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     with Gmr("worker", "--processes", "2", log=tmp_path / "log", **CALM) as workers:
         eventually(lambda: "a worker is started" in workers.said(), why=workers.said)
         (child,) = psutil.Process(workers.pid).children()
-        workers.signal(signal.SIGTERM)
-        assert workers.wait() == 0
-        assert not child.is_running()
+        workers.signal(number)
+        assert workers.wait() == (0 if number == signal.SIGTERM else -number)
+        eventually(lambda: ended(child), why=workers.said)

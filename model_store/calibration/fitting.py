@@ -26,6 +26,8 @@ from model_store.calibration.measures import log_loss
 
 FOLDS = 5
 MAX_SLOPE = 1e6
+MAX_SHIFT = 5e5
+"""The greatest product of a slope and the mean score: an intercept holds it and the odds."""
 _SMALLEST_SPREAD = 1e-6
 
 
@@ -43,8 +45,9 @@ def fit_platt(pairs: JudgedPairs) -> PlattMap:
     targets = np.where(pairs.relevant, (positive + 1) / (positive + 2), 1 / (negative + 2))
 
     # standardised, so that one step length suits slope and intercept
-    center = float(pairs.scores.mean())
-    spread = max(float(pairs.scores.std()), _SMALLEST_SPREAD)
+    center, deviation = float(pairs.scores.mean()), float(pairs.scores.std())
+    spread = max(deviation, _SMALLEST_SPREAD)
+    steepest = min(MAX_SLOPE, MAX_SHIFT / max(abs(center), _SMALLEST_SPREAD))
     standard = (pairs.scores - center) / spread
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -53,11 +56,12 @@ def fit_platt(pairs: JudgedPairs) -> PlattMap:
         residuals = expit(values) - targets
         return float(losses.mean()), np.array([(residuals * standard).mean(), residuals.mean()])
 
-    start = np.array([1.0, np.log(positive / negative)])
+    # scores that are all equal leave the slope where it starts: at 0
+    start = np.array([min(deviation / spread, steepest * spread), np.log(positive / negative)])
     found = minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=[(0, MAX_SLOPE * spread), (-1e5, 1e5)]
+        loss, start, jac=True, method="L-BFGS-B", bounds=[(0, steepest * spread), (-1e5, 1e5)]
     )
-    slope = min(float(found.x[0]) / spread, MAX_SLOPE)
+    slope = min(float(found.x[0]) / spread, steepest)
     intercept = float(found.x[1]) - slope * center
     return PlattMap(slope=slope, intercept=intercept + float(np.log(pairs.odds_ratio)))
 

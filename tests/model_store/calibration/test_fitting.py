@@ -77,6 +77,14 @@ def test_isotonic_probabilities_stay_off_certainty(pairs: JudgedPairs) -> None:
     assert max(odds) <= most
 
 
+@pytest.mark.parametrize("further", [0.0, 1e-9, 1e-6])
+def test_scores_that_are_all_nearly_equal_have_a_map(further: float) -> None:
+    queries = [([20 + further, 20.0, 20.0], [True, False, False])] * MIN_QUERIES
+    found = map_of("x", judged_pairs(queries), rows="0" * 64, unfitted=None, weighted=False, seed=0)
+    assert probabilities(found.map, np.array([20.0]))[0] < 0.4
+    assert found.evidence.platt_log_loss < 0.7
+
+
 def test_knots_are_bounded_whatever_the_pairs() -> None:
     pairs = drawn(lambda scores: scores * 0 + 0.5, 1000, 20)
     rising = JudgedPairs(

@@ -68,6 +68,7 @@ class ItemFields(_Strict):
     """
 
     __qualname__ = "Item"  # the schema's name in the OpenAPI document
+    model_config = ConfigDict(title="Item")
 
     text: str | None = None
     image: str | None = None

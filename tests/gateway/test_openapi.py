@@ -52,6 +52,12 @@ def document() -> dict[str, Any]:
     return create_gateway(GatewaySettings(), []).openapi()
 
 
+def test_an_item_has_its_public_name() -> None:
+    content = json.dumps(document())
+    assert '"title": "Item"' in content
+    assert "ItemFields" not in content
+
+
 @pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_an_example_is_answered_in_the_shape_of_its_dialect(
     client: httpx.Client, case: Case

@@ -174,6 +174,16 @@ async def test_of_equal_scores_the_version_of_most_workers_is_named() -> None:
         assert "probability" in (await rerank(client)).json()["results"][0]
 
 
+async def test_a_worker_older_than_calibrations_hides_none_of_its_version() -> None:
+    older = structs.replace(CALIBRATED, calibrations=())
+    async with gateway(reader(older), reader(CALIBRATED)) as client:
+        async with asyncio.timeout(10):
+            while not (await client.get("/info")).json()["calibrations"]:
+                await asyncio.sleep(0.01)
+        answer = await rerank(client, min_score_on="probability")
+        assert answer.json()["results"][0]["probability"] == 0.9
+
+
 async def test_scores_of_a_replaced_model_have_no_probability_of_the_former_one() -> None:
     worker = reader(CALIBRATED)
     new = structs.replace(INFO, digest="sha256:two")

@@ -133,7 +133,8 @@ class WorkerPool:
 
         Where workers have the model in several digests, the given `digest` is preferred, then that
         of most workers; of several versions with that digest, which differ in their calibrations,
-        that of most workers. Raises `NoWorker` and `ModelNotFound`.
+        that of most workers. A worker that is older than calibrations does not describe those of
+        its version. Raises `NoWorker` and `ModelNotFound`.
         """
         served = self._served()
         if not served:
@@ -147,7 +148,8 @@ class WorkerPool:
         chosen = prevalent([model.digest for model in named], digest)
         equal = [model for model in named if model.digest == chosen]
         version = prevalent([model.version for model in equal], None)
-        return next(model for model in equal if model.version == version)
+        same = [model for model in equal if model.version == version]
+        return max(same, key=lambda model: len(model.calibrations))
 
     @contextmanager
     def dispatches(self, workload: Workload) -> Iterator[list[ShareDispatch]]:

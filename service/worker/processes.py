@@ -69,7 +69,7 @@ def _engine_parts(arguments: Mapping[str, str], count: int) -> dict[str, str]:
 
     parts: dict[str, str] = {}
     for name, value in shares.items():
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             part = float(value) / count
             whole = name == "kv_cache_memory_bytes"
             parts[f"{ENGINE_PREFIX}{name.upper()}"] = str(int(part)) if whole else f"{part:.4g}"

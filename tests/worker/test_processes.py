@@ -37,6 +37,11 @@ def test_the_memory_of_the_device_is_divided(monkeypatch: pytest.MonkeyPatch) ->
     assert read.engine_arguments == {"gpu_memory_utilization": "0.3", "max_num_seqs": "64"}
 
 
+def test_memory_without_end_is_left_to_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = parts(monkeypatch, processes="2", engine="vllm", engine_kv_cache_memory_bytes="inf")
+    assert read.engine_arguments["kv_cache_memory_bytes"] == "inf"
+
+
 def test_memory_that_is_set_is_divided_and_what_is_no_number_is_left_to_the_engine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

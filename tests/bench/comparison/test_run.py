@@ -58,17 +58,17 @@ def test_a_run_prints_a_table_and_writes_numbers_and_a_chart(tmp_path: Path) -> 
     output = tmp_path / "bench.json"
     printed, report = measured(
         "--contenders torch,naive,naive-last --workloads T,R --callers 1,2 --samples 1"
-        " --documents 4",
+        " --documents 2",
         output,
         **EAGER,
     )
-    assert "4 documents a request, 2 at once" in printed
+    assert "2 documents a request, 2 at once" in printed
     assert "300-token query side x texts of 130 tokens" in printed
     assert "void" not in printed
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
     assert (report["model"], report["dtype"]) == ("gmr-tiny", "float32")
-    assert (report["documents"], report["samples"]) == (4, 1)
+    assert (report["documents"], report["samples"]) == (2, 1)
     assert set(report["versions"]) == {"gmr-rerank", "torch", "transformers"}
     assert report["matmul_gflops"]["float32"] > 0
     shapes = [(row["workload"], row["callers"]) for row in report["rows"]]
@@ -100,16 +100,17 @@ def test_vllms_own_server_agrees_with_ours_on_texts_and_pictures(tmp_path: Path)
 @pytest.mark.slow
 def test_the_gateways_own_cost_is_measured(tmp_path: Path) -> None:
     printed, report = measured(
-        "--overhead --engine torch --samples 2 --documents 4", tmp_path / "overhead.json"
+        "--overhead --engine torch --samples 1 --documents 2", tmp_path / "overhead.json"
     )
     assert f"The gateway adds {report['added_p50_ms']:.1f} ms" in printed
     difference = report["gateway_p50_ms"] - report["worker_p50_ms"]
     assert report["added_p50_ms"] == pytest.approx(difference)
-    assert (len(report["gateway_ms"]), len(report["worker_ms"])) == (8, 8)
+    assert (len(report["gateway_ms"]), len(report["worker_ms"])) == (4, 4)
     assert report["decoding_ms_a_picture"] > 0
     for service in ("two processes", "one process"):
         found = report["cached"][service]
-        assert found["cpu_ms_a_request"] == sum(found["rounds"]) / 2 > 0
+        assert [found["cpu_ms_a_request"]] == found["rounds"]
+        assert found["cpu_ms_a_request"] > 0
 
 
 @pytest.mark.slow
@@ -143,7 +144,7 @@ def test_a_run_that_cannot_be_made_is_one_sentence(options: str, code: int, sent
 def test_the_most_expensive_requests_are_held_to_their_bounds(tmp_path: Path) -> None:
     """Two kinds of pictures, a few of each. All shapes at full size need an idle machine."""
     output = tmp_path / "worst.json"
-    options = "--worst-requests --engine torch --documents 12 --shapes profiles,webp"
+    options = "--worst-requests --engine torch --documents 6 --shapes profiles,webp"
     done = run(options, "--output", str(output))
     rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
     assert [row["shape"] for row in rows] == ["profiles", "webp"]

@@ -10,9 +10,9 @@ from tests.bench.comparison.test_run import measured
 
 pytestmark = pytest.mark.slow
 
-REQUESTS = 240
-MOST_MIB = 20
-"""85 KiB a request: less than one of its pictures, or its texts kept ten times over. What
+REQUESTS = 160
+MOST_MIB = 14
+"""90 KiB a request: less than one of its pictures, or its texts kept ten times over. What
 allocators keep is a few MiB in all."""
 
 

@@ -17,7 +17,7 @@ from model_store.evaluation.tasks.readers.judged_folder import JUDGEMENTS, Judge
 from model_store.evaluation.tasks.readers.judged_rows import MAX_DOCUMENTS, parse_judged_row
 
 ROW = {"id": "q", "query": "shoes", "documents": [{"text": "red shoes", "grade": 2}, "a hat"]}
-texts = st.text(st.characters(exclude_characters="\0"), min_size=1).filter(str.strip)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
 
 
 def write(folder: Path, *rows: object) -> Path:

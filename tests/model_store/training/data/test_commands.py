@@ -283,7 +283,8 @@ def test_a_library_that_is_missing_is_named_with_what_installs_it(
     app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bm25s", None)
-    monkeypatch.delitem(sys.modules, "model_store.training.negatives.bm25", raising=False)
+    for module in ("model_store.training.negatives.bm25", "model_store.retrieval.words"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.chdir(tmp_path)
     done = refused(app, tmp_path, *MINE)
 

@@ -49,7 +49,7 @@ def test_publish_measure_promote_resolve(base: Checkpoint, adapter: Path, tmp_pa
 
     assert (
         run(
-            "eval", f"mine@{digest}", tmp_path / "results.json", "--queries", 3, **registry
+            "checkpoint", f"mine@{digest}", tmp_path / "results.json", "--queries", 3, **registry
         ).exit_code
         == 0
     )
@@ -89,7 +89,7 @@ def test_rows_of_ones_own_decide_a_promotion(
         assert made.exit_code == 0, made.output
         digest = made.output.partition("@sha256:")[2][:64]
         measured = run(
-            "eval", f"mine@{digest}", results, "--rows", rows, "--device", "cpu", **registry
+            "checkpoint", f"mine@{digest}", results, "--rows", rows, "--device", "cpu", **registry
         )
         assert measured.exit_code == 0, measured.output
         promoted = run("models", "promote", "mine", digest, "--evaluation", results, **registry)
@@ -131,5 +131,5 @@ def test_a_refusal_is_one_sentence(
 
 
 def test_results_are_not_written_for_what_is_not_there(tmp_path: Path) -> None:
-    refused = run("eval", "gmr-nothing", tmp_path / "results.json")
+    refused = run("checkpoint", "gmr-nothing", tmp_path / "results.json")
     assert (refused.exit_code, list(tmp_path.iterdir())) == (1, [])

@@ -18,11 +18,12 @@ from model_store.errors import DataError
 from model_store.evaluation.tasks.dataset import Item, TaskUnusable
 from model_store.evaluation.tasks.readers.ids import DuplicateId, Ids, IdsBuilder
 from model_store.evaluation.tasks.readers.images import FolderImages
+from model_store.evaluation.tasks.readers.items_by_id import ItemsById
 from model_store.training.data.corpus import Corpus, Document
 from model_store.training.data.rows import Example, Side
 
 
-class CorpusDocuments:
+class CorpusDocuments(ItemsById):
     """The documents of a corpus by their ids, and by their contents."""
 
     def __init__(self, path: Path) -> None:
@@ -40,21 +41,7 @@ class CorpusDocuments:
         self._contents = by_number[self._order]
         self.name, self.digest = path.name, digest.hexdigest()
 
-    @property
-    def ids(self) -> Sequence[str]:
-        """All ids, in the file's order."""
-        return self._ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._ids
-
-    def __getitem__(self, item_id: str) -> Item:
-        number = self._ids.find(item_id)
-        if number is None:
-            raise KeyError(item_id)
+    def _read(self, number: int, item_id: str) -> Item:
         try:
             document = self._corpus[number]
         except DataError as error:

@@ -20,6 +20,7 @@ from model_store.errors import DataError
 from model_store.evaluation.tasks.benchmark import Benchmark, Task
 from model_store.evaluation.tasks.dataset import Dataset, Item, TaskUnusable
 from model_store.evaluation.tasks.readers.ids import DuplicateId, Ids, IdsBuilder
+from model_store.evaluation.tasks.readers.items_by_id import ItemsById
 from model_store.training.corpus_documents import CorpusDocuments, find_relevant
 from model_store.training.data.converters.assemble import corpus_path_of
 from model_store.training.data.identity import image_digest
@@ -85,27 +86,13 @@ def query_name(example: Example) -> str:
     return f"row {line}" if example.id == f"{Path(file).name}:{line}" else example.id
 
 
-class RowQueries:
+class RowQueries(ItemsById):
     """The queries of rows, by `query_name`."""
 
     def __init__(self, examples: Sequence[Example], ids: Ids) -> None:
         self._examples, self._ids = examples, ids
 
-    @property
-    def ids(self) -> Sequence[str]:
-        """All ids, in the file's order."""
-        return self._ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._ids
-
-    def __getitem__(self, item_id: str) -> Item:
-        number = self._ids.find(item_id)
-        if number is None:
-            raise KeyError(item_id)
+    def _read(self, number: int, item_id: str) -> Item:
         return _item(item_id, self._examples[number].query)
 
 

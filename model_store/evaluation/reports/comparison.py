@@ -48,7 +48,7 @@ class Difference(msgspec.Struct, frozen=True):
 
     @property
     def verdict(self) -> Literal["better", "worse", "not told apart"]:
-        """What B is, beside A, by the interval of the difference."""
+        """The verdict on B beside A, by the interval of the difference."""
         if not self.difference.differs_from_zero:
             return "not told apart"
         return "better" if self.difference.value > 0 else "worse"

@@ -97,7 +97,7 @@ def headline(report: Report) -> Iterator[str]:
 
 
 def _notes(report: Report) -> Iterator[str]:
-    """What a reader must know before the figures: what is missing, or has failed."""
+    """Notes before the figures: data that is missing, and queries that failed."""
     counts = report.whole.counts
     if counts.queries < report.expected or report.missing:
         missing = f" Without results: {', '.join(report.missing)}." if report.missing else ""

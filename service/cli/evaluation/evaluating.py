@@ -35,7 +35,7 @@ _DOCUMENTS = 100
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What the command line asks for. It can be sent to another process."""
+    """An evaluation as the command line asks for it; it can be sent to another process."""
 
     task: str
     folder: Path

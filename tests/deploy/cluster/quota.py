@@ -35,7 +35,7 @@ def quota_problem(store: Store, namespace: str, spec: Object) -> str | None:
 
 
 def _of(container: Object, side: str, resource: str) -> Fraction:
-    """What a container states; a limit is a request, too."""
+    """The amount that a container states; a limit is a request, too."""
     resources = container.get("resources") or {}
     stated = resources.get(side) or {}
     if side == "requests":

@@ -8,7 +8,6 @@ found, before the first item is read.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,13 +16,14 @@ from model_store.evaluation.tasks.dataset import Item, TaskUnusable
 from model_store.evaluation.tasks.readers.ids import DuplicateId, Ids, IdsBuilder
 from model_store.evaluation.tasks.readers.images import FolderImages
 from model_store.evaluation.tasks.readers.item_rows import ItemRow, parse_item
+from model_store.evaluation.tasks.readers.items_by_id import ItemsById
 from model_store.lines import Lines
 
 MAX_ITEMS = 50_000_000
 """About 3 GB of memory. The largest corpus of BEIR has 8.8 million documents."""
 
 
-class JsonItems:
+class JsonItems(ItemsById):
     """The items of a file, by id and in the file's order."""
 
     def __init__(
@@ -53,26 +53,12 @@ class JsonItems:
         self._ids = self._build(builder)
         self.digest = digest.hexdigest()
 
-    @property
-    def ids(self) -> Sequence[str]:
-        """All ids, in the file's order."""
-        return self._ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._ids
-
-    def __getitem__(self, item_id: str) -> Item:
-        index = self._ids.find(item_id)
-        if index is None:
-            raise KeyError(item_id)
-        number, line = self._lines.numbered(index)
-        row = self._parse(line, number)
+    def _read(self, number: int, item_id: str) -> Item:
+        line_number, line = self._lines.numbered(number)
+        row = self._parse(line, line_number)
         image = None
         if row.image is not None:
-            image = self._images.read(row.image, f"{self.path}:{number}")
+            image = self._images.read(row.image, f"{self.path}:{line_number}")
         return Item(row.id, row.text, image)
 
     def _parse(self, line: bytes, number: int) -> ItemRow:

@@ -21,11 +21,12 @@ from model_store.evaluation.tasks.readers.ids import (
     IdsBuilder,
 )
 from model_store.evaluation.tasks.readers.images import is_encoded
+from model_store.evaluation.tasks.readers.items_by_id import ItemsById
 
 _ROWS_AT_ONCE = 10_000
 
 
-class MtebItems:
+class MtebItems(ItemsById):
     """The rows of a table by their ids."""
 
     def __init__(self, table: Any, side: str, name: str, kind: Literal["query", "document"]):
@@ -36,23 +37,8 @@ class MtebItems:
         self.digest = self._ids.digest
         """The digest of the ids: the contents are those of the revision."""
 
-    @property
-    def ids(self) -> Sequence[str]:
-        """All ids, in the table's order."""
-        return self._ids
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __contains__(self, item_id: object) -> bool:
-        return item_id in self._ids
-
-    def __getitem__(self, item_id: str) -> Item:
-        index = self._ids.find(item_id)
-        if index is None:
-            raise KeyError(item_id)
-
-        row = self._table[index]
+    def _read(self, number: int, item_id: str) -> Item:
+        row = self._table[number]
         text = self._text(row, item_id) if "t" in self._side else None
         image = self._image(row.get("image"), item_id) if "i" in self._side else None
         if image is None and text is None:

@@ -82,8 +82,8 @@ class Lengths:
 
 
 @dataclass
-class Told:
-    """What a run tells."""
+class RecordedProgress:
+    """A `Progress` that records its calls."""
 
     begun: tuple[int, int] = (0, 0)
     results: list[QueryResult] = field(default_factory=list)
@@ -163,7 +163,7 @@ def results(*folders: Path) -> dict[str, QueryResult]:
 
 
 async def test_a_query_is_scored_once_and_equal_documents_once(tmp_path: Path) -> None:
-    scorer, told = Lengths(), Told()
+    scorer, told = Lengths(), RecordedProgress()
     summary = await score_run(plan(tmp_path / "run"), scorer, told)
 
     assert sorted(scorer.asked) == [
@@ -190,7 +190,7 @@ async def test_failures_and_refusals_are_recorded_and_failures_are_scored_again(
     tmp_path: Path,
 ) -> None:
     scorer = Lengths(failing={"q1"}, refused={"d", "b"})
-    summary = await score_run(plan(tmp_path / "run"), scorer, Told())
+    summary = await score_run(plan(tmp_path / "run"), scorer, RecordedProgress())
     assert (summary.queries, summary.failed, summary.refused) == (4, 2, 1)
     assert summary.first_refusal == "It is not read."
     found = results(tmp_path / "run")
@@ -199,7 +199,7 @@ async def test_failures_and_refusals_are_recorded_and_failures_are_scored_again(
     assert (found["q1"].scores, found["q1"].error) == ([None, None], "It is not read.")
     assert found["q3"].error == "All documents were refused: It is not read."
 
-    again, told = Lengths(), Told()
+    again, told = Lengths(), RecordedProgress()
     await score_run(plan(tmp_path / "run"), again, told)
     assert told.begun == (4, 2)
     assert {query for query, *_ in again.asked} == {"q1", "q3"}
@@ -208,18 +208,18 @@ async def test_failures_and_refusals_are_recorded_and_failures_are_scored_again(
 
 
 async def test_shards_are_parts_of_one_run_in_one_folder_or_in_several(tmp_path: Path) -> None:
-    await score_run(plan(tmp_path / "whole", many(40)), Lengths(), Told())
+    await score_run(plan(tmp_path / "whole", many(40)), Lengths(), RecordedProgress())
     whole = results(tmp_path / "whole")
     for index in range(3):
         for folder in ("shared", f"own{index}"):
             part = replace(plan(tmp_path / folder, many(40)), shard=Shard(index, 3))
-            summary = await score_run(part, Lengths(), Told())
+            summary = await score_run(part, Lengths(), RecordedProgress())
             assert 0 < summary.queries < 40
 
     assert results(tmp_path / "shared") == whole
     assert results(*(tmp_path / f"own{index}" for index in range(3))) == whole
     more = Lengths()  # another number of shards finds what is done
-    await score_run(plan(tmp_path / "shared", many(40)), more, Told())
+    await score_run(plan(tmp_path / "shared", many(40)), more, RecordedProgress())
     assert more.asked == []
 
 
@@ -235,27 +235,29 @@ async def test_a_model_that_changes_ends_the_run_which_the_old_one_continues(
 
     folder = tmp_path / "run"
     with pytest.raises(ModelChanged, match="from sha256:one to sha256:two: a run has the scores"):
-        await score_run(plan(folder, many(20)), Changing(), Told())
+        await score_run(plan(folder, many(20)), Changing(), RecordedProgress())
     assert len(results(folder)) == 7
 
     other = plan(folder, many(20))
     other = replace(other, identity=RunIdentity("small", other.identity.tasks, "own", 3, "", "two"))
     with pytest.raises(RunUnusable, match="its model_digest is sha256:one, not two; give another"):
-        await score_run(other, Lengths("two"), Told())
-    await score_run(plan(folder, many(20)), Lengths(), Told())
+        await score_run(other, Lengths("two"), RecordedProgress())
+    await score_run(plan(folder, many(20)), Lengths(), RecordedProgress())
     assert len(results(folder)) == 20
 
 
 async def test_a_service_at_fault_ends_the_run(tmp_path: Path) -> None:
     queries = {f"q{number}" for number in range(200)}
     with pytest.raises(ScoringStopped, match=f"{MAX_FAILURES_IN_A_ROW} queries failed one after"):
-        await score_run(plan(tmp_path / "run", many(200)), Lengths(failing=queries), Told())
+        await score_run(
+            plan(tmp_path / "run", many(200)), Lengths(failing=queries), RecordedProgress()
+        )
     first = len(results(tmp_path / "run"))
     assert MAX_FAILURES_IN_A_ROW <= first < MAX_FAILURES_IN_A_ROW + 3  # of 3 queries at a time
 
     untried = Lengths(failing=queries)
     with pytest.raises(ScoringStopped):
-        await score_run(plan(tmp_path / "run", many(200)), untried, Told())
+        await score_run(plan(tmp_path / "run", many(200)), untried, RecordedProgress())
     assert len(results(tmp_path / "run")) >= 2 * MAX_FAILURES_IN_A_ROW  # not the same ones
 
 
@@ -263,7 +265,7 @@ async def test_max_queries_chooses_the_same_ones_every_time(tmp_path: Path) -> N
     for name in ("first", "second"):
         few = plan(tmp_path / name, many(50))
         identity = RunIdentity("small", few.identity.tasks, "own", 3, "", DIGEST, max_queries=5)
-        await score_run(replace(few, identity=identity), Lengths(), Told())
+        await score_run(replace(few, identity=identity), Lengths(), RecordedProgress())
     assert len(results(tmp_path / "first")) == 5
     assert results(tmp_path / "first") == results(tmp_path / "second")
 
@@ -275,11 +277,11 @@ async def test_candidates_are_found_once(tmp_path: Path) -> None:
         asked.append(queries)
         return {query: ["b", "b", "a"] for query in queries}
 
-    data, told = replace(DATASET, missing_documents=7), Told()
+    data, told = replace(DATASET, missing_documents=7), RecordedProgress()
     found = replace(plan(tmp_path / "run", data), first_stage=first_stage)
     await score_run(replace(found, shard=Shard(0, 2)), Lengths(), told)
     assert told.notices == ["one: 7 judged documents are not in its data, and count as missed."]
-    await score_run(replace(found, shard=Shard(1, 2)), Lengths(), Told())
+    await score_run(replace(found, shard=Shard(1, 2)), Lengths(), RecordedProgress())
     assert asked == [["q0", "q1", "q2", "q3"]]
     assert results(tmp_path / "run")["q2"].candidates == ["b", "a"]
 
@@ -294,14 +296,14 @@ async def test_a_run_that_finds_candidates_is_not_replaced_by_another(tmp_path: 
 
     folder = tmp_path / "run"
     first = asyncio.create_task(
-        score_run(replace(plan(folder), first_stage=slow), Lengths(), Told())
+        score_run(replace(plan(folder), first_stage=slow), Lengths(), RecordedProgress())
     )
     assert await asyncio.to_thread(finding.wait, 60)
     other = replace(plan(folder, top_k=2), shard=Shard(0, 2))
     with pytest.raises(RunUnusable, match="another process finds the candidates of another run"):
-        await score_run(other, Lengths(), Told())
+        await score_run(other, Lengths(), RecordedProgress())
 
-    told = Told()
+    told = RecordedProgress()
     second = asyncio.create_task(
         score_run(replace(plan(folder), shard=Shard(0, 2)), Lengths(), told)
     )
@@ -325,7 +327,7 @@ async def test_a_cancelled_run_does_not_wait_for_its_search(tmp_path: Path) -> N
     def interrupted() -> None:
         async def run() -> None:
             searching = replace(plan(tmp_path / "run"), first_stage=endless)
-            task = asyncio.create_task(score_run(searching, Lengths(), Told()))
+            task = asyncio.create_task(score_run(searching, Lengths(), RecordedProgress()))
             while not finding.is_set():
                 await asyncio.sleep(0.01)
             task.cancel()
@@ -347,43 +349,47 @@ async def test_what_is_wrong_leaves_no_folder_behind(tmp_path: Path) -> None:
     wrong = plan(tmp_path / "run")
     task = Task("row", "T-T", "ndcg@10", (Missing(DATASET),))
     with pytest.raises(TaskUnusable, match="The data is not there"):
-        await score_run(replace(wrong, benchmark=Benchmark("small", (task,))), Lengths(), Told())
+        await score_run(
+            replace(wrong, benchmark=Benchmark("small", (task,))), Lengths(), RecordedProgress()
+        )
     assert not (tmp_path / "run").exists()
 
 
 async def test_candidates_that_are_no_documents_are_refused(tmp_path: Path) -> None:
     dataset = replace(DATASET, candidates={"q0": ["a", "zz"]})
     with pytest.raises(TaskUnusable, match="the candidate 'zz' of the query 'q0' is no document"):
-        await score_run(plan(tmp_path / "run", dataset), Lengths(), Told())
+        await score_run(plan(tmp_path / "run", dataset), Lengths(), RecordedProgress())
     other = plan(tmp_path / "run", top_k=2)  # the folder is as good as new
-    await score_run(other, Lengths(), Told())
+    await score_run(other, Lengths(), RecordedProgress())
     assert len(results(tmp_path / "run")["q0"].scores) == 2
 
 
 async def test_folders_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    await score_run(plan(folder), Lengths(), Told())
+    await score_run(plan(folder), Lengths(), RecordedProgress())
     with pytest.raises(RunUnusable, match=r"holds another run: its top_k is 3, not 2; give"):
-        await score_run(plan(folder, top_k=2), Lengths(), Told())
+        await score_run(plan(folder, top_k=2), Lengths(), RecordedProgress())
     changed = plan(folder, replace(DATASET, digest="other"))
     with pytest.raises(RunUnusable, match="the data of one has changed since the run began"):
-        await score_run(changed, Lengths(), Told())
-    await score_run(replace(changed, is_pinned=True), Lengths(), Told())  # is not read again
+        await score_run(changed, Lengths(), RecordedProgress())
+    await score_run(
+        replace(changed, is_pinned=True), Lengths(), RecordedProgress()
+    )  # is not read again
     (tmp_path / "run" / "datasets" / "000-one" / "results-0-of-1.jsonl").unlink()
     with pytest.raises(RunUnusable, match="the data of one has changed since the run began"):
-        await score_run(replace(changed, is_pinned=True), Lengths(), Told())
+        await score_run(replace(changed, is_pinned=True), Lengths(), RecordedProgress())
     with (
         shard_lock(folder, Shard()),
         pytest.raises(RunUnusable, match=r"another process scores this part of the run \(process"),
     ):
-        await score_run(plan(folder), Lengths(), Told())
+        await score_run(plan(folder), Lengths(), RecordedProgress())
 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").touch()
     with pytest.raises(RunUnusable, match="it holds files, and no run"):
-        await score_run(plan(tmp_path / "full"), Lengths(), Told())
+        await score_run(plan(tmp_path / "full"), Lengths(), RecordedProgress())
     with pytest.raises(RunUnusable, match=r"there is no run in it \(run\.json is missing\)"):
         open_run(tmp_path / "full")
-    await score_run(plan(tmp_path / "other", top_k=1), Lengths(), Told())
+    await score_run(plan(tmp_path / "other", top_k=1), Lengths(), RecordedProgress())
     with pytest.raises(RunUnusable, match=r"is no part of the run in .*: its top_k is 1, not 3"):
         open_run(folder, tmp_path / "other")

@@ -11,13 +11,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from model_store.training.config_files import SettingsUnreadable, read_values, set_value
 from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
-MAX_CONFIG_BYTES = 2**18
 _MAX_PROBLEMS = 20
 
 
@@ -141,6 +140,17 @@ class BatchConfig(_Section):
     )
 
 
+class EarlyStopConfig(_Section):
+    """The end of a run by nDCG@10 of data.dev; the best state is then the one that is left."""
+
+    patience: int = Field(
+        5, ge=1, le=1000, description="Evaluations in a row without a gain, after which it ends."
+    )
+    least_gain: float = Field(
+        0.0, ge=0, lt=1, description="Of nDCG@10, from 0 to 1, for an evaluation to be a gain."
+    )
+
+
 class TrainConfig(_Section):
     """One run of `gmr train`. Paths are relative to the folder the command runs in."""
 
@@ -183,6 +193,9 @@ class TrainConfig(_Section):
     report_every: int = Field(
         10, ge=1, le=10**6, description="Steps between lines where there is no terminal."
     )
+    early_stop: EarlyStopConfig | None = Field(
+        None, description="None: all steps are made, and the last state is left."
+    )
     tensorboard: bool = False
 
     @model_validator(mode="after")
@@ -195,11 +208,16 @@ class TrainConfig(_Section):
             )
         if words < 2:
             raise ValueError("head.words needs two words at least")
+        if self.early_stop is not None and self.data.dev is None:
+            raise ValueError("early_stop needs data.dev, whose nDCG@10 ends the run")
 
         return self
 
     def decisive_settings(self) -> dict[str, Any]:
-        """Settings that decide the weights, by dotted key; the others may change at a resume."""
+        """Settings that decide the weights, by dotted key; the others may change at a resume.
+
+        With an early stop, the evaluations decide them too.
+        """
         free = {
             "output",
             "data.workers",
@@ -210,9 +228,9 @@ class TrainConfig(_Section):
             "keep",
             "report_every",
             "tensorboard",
-            "evaluate_every",
-            "evaluate_examples",
         }
+        if self.early_stop is None:
+            free |= {"evaluate_every", "evaluate_examples"}
         return {key: value for key, value in _flat(self.model_dump(mode="json")) if key not in free}
 
 
@@ -226,49 +244,23 @@ def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
     if not name.replace("-", "_").isidentifier() or not path.is_file():
         path = Path(name)
 
-    values = _read(path)
-    for override in overrides:
-        _set(values, override)
+    try:
+        values = read_values(path)
+        for override in overrides:
+            set_value(values, override)
+    except SettingsUnreadable as error:
+        raise TrainingError(str(error)) from None
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(config.stem for config in SHIPPED_CONFIGS.glob("*.yaml")))
+        raise TrainingError(
+            f"{path}: there is no such readable file, and the shipped configurations are {shipped}."
+        ) from None
+
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         lines = [f"{path}: {_sentence(problem)}" for problem in error.errors()[:_MAX_PROBLEMS]]
         raise TrainingError("\n".join(lines)) from None
-
-
-def _read(path: Path) -> dict[Any, Any]:
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise TrainingError(f"{path}: a configuration has at most {MAX_CONFIG_BYTES} bytes.")
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        shipped = ", ".join(sorted(config.stem for config in SHIPPED_CONFIGS.glob("*.yaml")))
-        raise TrainingError(
-            f"{path}: there is no such readable file, and the shipped configurations are {shipped}."
-        ) from None
-    except (yaml.YAMLError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        raise TrainingError(f"{path}:{mark.line + 1 if mark else 1}: this is not YAML.") from None
-
-    if not isinstance(values, dict):
-        raise TrainingError(f"{path}: a configuration is a mapping of names to values.")
-
-    return values
-
-
-def _set(values: dict[Any, Any], override: str) -> None:
-    """Set one `dotted.key=value` in nested mappings."""
-    key, equals, value = override.partition("=")
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {}) if isinstance(values, dict) else {}
-    if not equals or not isinstance(values, dict):
-        raise TrainingError(f"{override}: this is not key=value with the key of a setting.")
-
-    try:
-        values[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise TrainingError(f"{override}: the value is not YAML.") from None
 
 
 def _sentence(error: Any) -> str:

@@ -1,7 +1,7 @@
 """Metrics of a run: a line of JSON a step in `metrics.jsonl`, and TensorBoard's files on request.
 
 Depends on numbers by name, not on a network. Invariant: after a resume at a step, the file has each
-step up to it once, and none after it.
+step up to it once, and none after it. A run that begins anew has none of the rows before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Journal:
         not installed."""
         self._path = folder / METRICS
         try:
-            kept = [row for row in read_metrics(folder) if row["step"] <= step]
+            kept = [row for row in read_metrics(folder) if step and row["step"] <= step]
             with output_file(self._path) as write:
                 for row in kept:
                     write(_line(row))
@@ -83,4 +83,5 @@ def _board(folder: Path, step: int) -> Any:
         raise TrainingError(
             "tensorboard is true, but the package tensorboard is not installed."
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+    # a run that begins anew evaluates step 0 again
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else 0)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from model_store.training import state
 from model_store.training.batches import Unit
 from model_store.training.config import TrainConfig, TrainingError
-from model_store.training.data.rows import Example
+from model_store.training.early_stop import EarlyStop
 from model_store.training.gradient import STEP_SUMS, Learner
 from model_store.training.heldout import evaluate_held_out
 from model_store.training.journal import Journal
@@ -66,10 +66,14 @@ class Loop:
     optimizer: torch.optim.Optimizer
     facts: dict[str, Any]
     signals: Sequence[int]
+    early_stop: EarlyStop | None = None
 
-    def run(self, done: int, steps: int, progress: ProgressLog) -> None:
-        """Steps `done` + 1 to `steps`; raises `Stopped`, `NotFinite`, `TrainingError` and
-        `DataError`."""
+    def run(self, done: int, steps: int, progress: ProgressLog) -> int:
+        """Steps `done` + 1 to `steps`, or fewer with an early stop; returns the last one.
+
+        A run that begins evaluates held-out examples first, as step 0. Raises `Stopped`,
+        `NotFinite`, `TrainingError` and `DataError`.
+        """
         config, processes, sources = self.config, self.processes, self.sources
         order = Order(len(sources.examples), config.batch.examples, config.seed)
         data = Steps(sources.examples, sources.grouper, sources.batcher, order, processes.share)
@@ -78,34 +82,46 @@ class Loop:
         if processes.leads:
             journal = Journal(config.output, done, tensorboard=config.tensorboard)
 
-        began = time.monotonic()
         try:
+            if done == 0:
+                self._evaluate(learner, 0, journal, progress)
+            if self._is_over():
+                return done
+
+            began = time.monotonic()
             for step, units in data.between(done + 1, steps, config.data.workers, processes.agree):
                 row, stop = self._step(learner, units, step, steps)
                 now = time.monotonic()
                 row["seconds"], began = now - began, now
-                if journal is not None:
-                    journal.write(step, **row)
+                _write(journal, step, row)
                 progress.step(step, loss=row["sft"], tokens=row["tokens"], seconds=row["seconds"])
 
                 last = step == steps
-                if sources.dev is not None and (step % config.evaluate_every == 0 or last):
-                    self._evaluate(learner, sources.dev, step, journal, progress)
-                if step % config.save_every == 0 or last or stop:
+                if step % config.evaluate_every == 0 or last:
+                    self._evaluate(learner, step, journal, progress)
+                over = self._is_over()
+                if step % config.save_every == 0 or last or stop or over:
                     self.save(step)
                 if stop:
                     raise Stopped(stop, step)
+                if over:
+                    return step
         finally:
             if journal is not None:
                 journal.close()
+        return steps
 
     def save(self, step: int) -> None:
         """Save the state after a step; one process writes, and a failure to write stops all."""
         weights, moments = weights_of(self.model), moments_of(self.model, self.optimizer)
         folder, keep = self.config.output / STATES, self.config.keep
+        best = None if self.early_stop is None else self.early_stop.best
         self.processes.alone(
-            lambda: state.save(folder, step, self.facts, weights, moments, keep=keep)
+            lambda: state.save(folder, step, self.facts, weights, moments, keep=keep, best=best)
         )
+
+    def _is_over(self) -> bool:
+        return self.early_stop is not None and self.early_stop.is_over
 
     def _step(
         self, learner: Learner, units: Sequence[Unit], step: int, steps: int
@@ -153,11 +169,15 @@ class Loop:
     def _evaluate(
         self,
         learner: Learner,
-        examples: Sequence[Example],
         step: int,
         journal: Journal | None,
         progress: ProgressLog,
     ) -> None:
+        """Log the metrics of held-out examples, if there are any, and count them."""
+        examples = self.sources.dev
+        if examples is None:
+            return
+
         metrics = evaluate_held_out(
             self.model,
             learner,
@@ -168,12 +188,26 @@ class Loop:
             count=self.config.evaluate_examples,
             direction=self.config.loss.direction,
         )
-        if journal is not None:
-            journal.write(step, **metrics)
+        if self.early_stop is not None:
+            # one value for all processes, so that all end in the same step
+            (ndcg, *_) = self.processes.collect([metrics["dev_ndcg"]])
+            counted = self.early_stop.add(step, ndcg, lambda: weights_of(self.model))
+            metrics |= {
+                "best_dev_ndcg": counted.best_ndcg,
+                "best_step": float(counted.best_step),
+                "evaluations_without_gain": float(counted.without_gain),
+            }
+        _write(journal, step, metrics)
         progress.line(
             f"step {step}, held out: SFT loss {metrics['dev_sft']:.4f}, nDCG@10"
             f" {metrics['dev_ndcg']:.4f}"
         )
+
+
+def _write(journal: Journal | None, step: int, values: dict[str, float]) -> None:
+    """Write a row in the process that has the journal."""
+    if journal is not None:
+        journal.write(step, **values)
 
 
 def _logged(sums: dict[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ from model_store.training.plots import PLOT
 ADAPTER = "adapter"
 HEAD = "head.safetensors"
 MAX_MANIFEST_BYTES = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last step of a run, the step whose weights it leaves, and why it ended."""
+
+    step: int
+    weights_of_step: int
+    reason: str
 
 
 def finished(folder: Path, facts: Mapping[str, Any]) -> bool:
@@ -69,6 +79,7 @@ def write_outcome(
     base: Checkpoint,
     config: TrainConfig,
     facts: Mapping[str, Any],
+    ended: Ended,
 ) -> None:
     """Write adapter, head and manifest; `weights` are by their names in the `Reranker`. Raises
     `TrainingError`."""
@@ -94,7 +105,8 @@ def write_outcome(
             "base": {"name": base.name, "digest": base.digest},
             "read_out": read_out,
             "head": {"kind": config.head.kind, "words": _words(config, base)},
-            "last": _last_values(folder),
+            "ended": asdict(ended),
+            "last": _last_values(folder, ended.weights_of_step),
             "files": {
                 name: digest.model_dump() for name, digest in digest_files(folder, names).items()
             },
@@ -114,9 +126,10 @@ def _words(config: TrainConfig, base: Checkpoint) -> list[str]:
     return list(head_words(config.head, labels_of(base.family)))
 
 
-def _last_values(folder: Path) -> dict[str, float]:
-    """The last value of each metric in the journal."""
+def _last_values(folder: Path, step: int) -> dict[str, float]:
+    """The last value of each metric in the journal, up to a step."""
     values: dict[str, float] = {}
     for row in read_metrics(folder):
-        values |= row
+        if row["step"] <= step:
+            values |= row
     return values

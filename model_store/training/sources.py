@@ -85,12 +85,19 @@ class Sources:
             raise DataError("\n".join([*shared, hint]))
 
     def facts(self) -> dict[str, Any]:
-        """The base and the rows: a run is resumed only where these are the same."""
-        return {
+        """The base and the rows: a run is resumed only where these are the same.
+
+        Held-out rows are among them where they decide the end of the run.
+        """
+        data = self.config.data
+        facts: dict[str, Any] = {
             "base": self.checkpoint.digest,
-            "train": sha256(self.config.data.train),
+            "train": sha256(data.train),
             "examples": len(self.examples),
         }
+        if self.config.early_stop is not None and data.dev is not None:
+            facts["dev"] = sha256(data.dev)
+        return facts
 
 
 def open_sources(config: TrainConfig, processes: int) -> Sources:

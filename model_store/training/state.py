@@ -29,10 +29,12 @@ from torch import Tensor
 from model_store.files import sync
 from model_store.manifest import FileDigest, digest_files
 from model_store.training.config import TrainingError
+from model_store.training.early_stop import Best, Evaluations
 
 STATE = "state.json"
 WEIGHTS = "weights.safetensors"
 MOMENTS = "moments.pt"
+BEST = "best.safetensors"
 MAX_STATE_BYTES = 2**20
 
 
@@ -44,6 +46,8 @@ class Saved(BaseModel):
     step: int
     run: dict[str, Any]
     files: dict[str, FileDigest]
+    evaluations: Evaluations | None = None
+    """Of a run with an early stop, whose best weights are a file of the state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class State:
     run: dict[str, Any]
     weights: dict[str, Tensor]
     moments: dict[str, Any]
+    best: Best | None = None
 
 
 def save(
@@ -64,9 +69,10 @@ def save(
     moments: dict[str, Any],
     *,
     keep: int,
+    best: Best | None = None,
 ) -> None:
-    """Write the state after `step` and remove all but the newest `keep`; raises `TrainingError`
-    where the disk refuses."""
+    """Write the state after `step`, with the best one so far if there is one, and remove all but
+    the newest `keep`; raises `TrainingError` where the disk refuses."""
     draft, final = root / f".step-{step:08d}.draft", _folder(root, step)
     try:
         shutil.rmtree(draft, ignore_errors=True)
@@ -74,8 +80,16 @@ def save(
         save_file(weights, draft / WEIGHTS)
         with (draft / MOMENTS).open("wb") as file:
             torch.save(moments, file)
-        saved = Saved(step=step, run=run, files=digest_files(draft, [WEIGHTS, MOMENTS]))
-        (draft / STATE).write_text(saved.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        names = [WEIGHTS, MOMENTS]
+        if best is not None:
+            save_file(best.weights, draft / BEST)
+            names.append(BEST)
+
+        evaluations = None if best is None else best.evaluations
+        files = digest_files(draft, names)
+        saved = Saved(step=step, run=run, files=files, evaluations=evaluations)
+        text = saved.model_dump_json(indent=1, exclude={"evaluations"} if best is None else None)
+        (draft / STATE).write_text(text + "\n", encoding="utf-8")
 
         for path in (*draft.iterdir(), draft):
             sync(path)
@@ -112,11 +126,15 @@ def _read(folder: Path) -> State:
         raise ValueError
 
     saved = Saved.model_validate(json.loads((folder / STATE).read_bytes()))
-    if set(saved.files) != {WEIGHTS, MOMENTS} or digest_files(folder, saved.files) != saved.files:
+    names = {WEIGHTS, MOMENTS} | ({BEST} if saved.evaluations is not None else set())
+    if set(saved.files) != names or digest_files(folder, saved.files) != saved.files:
         raise ValueError
 
     moments = torch.load(folder / MOMENTS, map_location="cpu", weights_only=True)
-    return State(saved.step, saved.run, load_file(folder / WEIGHTS), moments)
+    best = None
+    if saved.evaluations is not None:
+        best = Best(saved.evaluations, load_file(folder / BEST))
+    return State(saved.step, saved.run, load_file(folder / WEIGHTS), moments, best)
 
 
 def _steps(root: Path) -> list[int]:

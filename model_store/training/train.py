@@ -19,8 +19,9 @@ import torch
 
 from model_store.training import state
 from model_store.training.config import TrainConfig
+from model_store.training.early_stop import EarlyStop
 from model_store.training.loop import STATES, Loop
-from model_store.training.outcome import finished, refuse_other_run, write_outcome
+from model_store.training.outcome import Ended, finished, refuse_other_run, write_outcome
 from model_store.training.plots import draw
 from model_store.training.precision import CPUINFO, choose_precision
 from model_store.training.processes import Processes, set_moments, set_weights, weights_of
@@ -117,10 +118,17 @@ def _learn(
         for sentence in damaged:
             progress.line(sentence)
         progress.line(f"{examples} examples, {steps} steps, {done} of them done.")
-        loop = Loop(config, processes, sources, model, optimizer, facts, signals)
-        loop.run(done, steps, progress)
+        early_stop = None
+        if config.early_stop is not None:
+            early_stop = EarlyStop(config.early_stop, None if saved is None else saved.best)
+        loop = Loop(config, processes, sources, model, optimizer, facts, signals, early_stop)
+        ended = _ended(loop.run(done, steps, progress), early_stop)
+        if early_stop is not None:
+            progress.line(ended.reason)
 
     weights = weights_of(model)
+    if early_stop is not None and early_stop.best is not None:
+        weights = early_stop.best.weights
 
     def finish() -> None:
         draw(config.output)
@@ -131,9 +139,26 @@ def _learn(
             base=sources.checkpoint,
             config=config,
             facts=facts,
+            ended=ended,
         )
 
     processes.alone(finish)
+
+
+def _ended(step: int, early_stop: EarlyStop | None) -> Ended:
+    """The end of a run after its last step, and the step whose weights it leaves."""
+    if early_stop is None or early_stop.best is None:
+        return Ended(step, step, "All steps are made.")
+
+    best = early_stop.best.evaluations
+    if early_stop.is_over:
+        return Ended(step, best.best_step, early_stop.reason())
+    return Ended(
+        step,
+        best.best_step,
+        f"All steps are made; nDCG@10 of held-out rows was best, {best.best_ndcg:.4f}, after step"
+        f" {best.best_step}, whose weights are left.",
+    )
 
 
 @contextmanager

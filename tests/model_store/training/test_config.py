@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model_store.training.config import (
-    MAX_CONFIG_BYTES,
-    SHIPPED_CONFIGS,
-    TrainConfig,
-    TrainingError,
-    load_config,
-)
+from model_store.training.config import SHIPPED_CONFIGS, TrainConfig, TrainingError, load_config
+from model_store.training.config_files import MAX_CONFIG_BYTES
 
 LEAST = {"model": "gmr-tiny", "output": "run", "data": {"train": "train.jsonl"}}
 

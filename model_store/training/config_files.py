@@ -1,0 +1,56 @@
+"""Configurations as YAML files, and single settings that are set beside them.
+
+Does not depend on what a setting means. Invariant: what is read is a mapping, from a file within a
+bound, and nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_CONFIG_BYTES = 2**18
+
+
+class SettingsUnreadable(Exception):
+    """A file or a setting that cannot be read; the text is one sentence for the user."""
+
+
+def read_values(path: Path) -> dict[Any, Any]:
+    """The mapping of a YAML file; raises `SettingsUnreadable`, and `FileNotFoundError` where there
+    is no file that can be read."""
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise SettingsUnreadable(
+                f"{path}: a configuration has at most {MAX_CONFIG_BYTES} bytes."
+            )
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise FileNotFoundError(path) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        raise SettingsUnreadable(f"{path}:{line}: this is not YAML.") from None
+
+    if not isinstance(values, dict):
+        raise SettingsUnreadable(f"{path}: a configuration is a mapping of names to values.")
+
+    return values
+
+
+def set_value(values: dict[Any, Any], override: str) -> None:
+    """Set one `dotted.key=value` in nested mappings, the value in YAML; raises
+    `SettingsUnreadable`."""
+    key, equals, value = override.partition("=")
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {}) if isinstance(values, dict) else {}
+    if not equals or not isinstance(values, dict):
+        raise SettingsUnreadable(f"{override}: this is not key=value with the key of a setting.")
+
+    try:
+        values[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise SettingsUnreadable(f"{override}: the value is not YAML.") from None

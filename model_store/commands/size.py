@@ -5,27 +5,35 @@ Does not depend on how they are computed. Invariant: the output states what was 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from model_store.commands import size_training as training
 from model_store.commands.console import misuse, refusing
 
-if TYPE_CHECKING:
-    from model_store.sizing.network import NetworkCost
-    from model_store.sizing.plan import Assumptions, Fleet, Gpu, Kept, Load
-
-_OF_LOAD = (
-    "requests",
-    "documents",
-    "query_tokens",
-    "document_tokens",
-    "image_pixels",
-    "cached",
-    "workers_per_gpu",
-    "keep_documents",
-)
-_OF_TASK = ("top_k", "first_stage", "gpus")
+_PLANS = {
+    "requests": ("load",),
+    "documents": ("load", "train"),
+    "query_tokens": ("load", "train"),
+    "document_tokens": ("load", "train"),
+    "image_pixels": ("load", "train"),
+    "cached": ("load",),
+    "images_seen": ("load", "task"),
+    "workers_per_gpu": ("load",),
+    "keep_documents": ("load",),
+    "top_k": ("task",),
+    "first_stage": ("task",),
+    "gpus": ("task", "train"),
+    "rows": ("train",),
+    "epochs": ("train",),
+    "rank": ("train",),
+    "batch_tokens": ("train",),
+    "checkpointing": ("train",),
+    "shared_prefix": ("train",),
+    "fsdp": ("train",),
+}
+"""The plans that an option belongs to: of a load, of --task, of --train."""
 
 
 def register(app: typer.Typer) -> None:
@@ -66,8 +74,13 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         float, typer.Option(help="Share of the images that the engine has cached.", min=0, max=1)
     ] = 0.0,
     efficiency: Annotated[
-        float, typer.Option(help="Share of the GPU's bf16 peak that is reached.", min=0.01, max=1)
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Share of the GPU's bf16 peak that is reached; default: 0.5, and 0.35 of --train.",
+            min=0.01,
+            max=1,
+        ),
+    ] = None,
     pairs_per_second: Annotated[
         float | None,
         typer.Option(
@@ -104,19 +117,29 @@ def size(  # noqa: PLR0917 - each is an option with its own name
     first_stage: Annotated[
         str, typer.Option(help="First stage of --task whose work is added: own, bm25 or gme.")
     ] = "own",
-    gpus: Annotated[int, typer.Option(help="GPUs for --task.", min=1, max=10_000)] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs for --task or --train.", min=1, max=10_000)] = 1,
+    train: training.Train = False,
+    rows: training.Rows = 10_000,
+    epochs: training.Epochs = 1.0,
+    rank: training.Rank = 16,
+    batch_tokens: training.BatchTokens = 65_536,
+    checkpointing: training.Checkpointing = True,
+    shared_prefix: training.SharedPrefix = False,
+    fsdp: training.Fsdp = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Estimate how many GPUs a load needs, how much memory, and what a million pairs cost; or the
-    storage, time and cost of an evaluation.
+    storage, time and cost of an evaluation; or the time and memory of a training run.
 
     This is arithmetic: measure before you buy."""
+    from model_store.commands.size_load import print_load
     from model_store.sizing.network import ImagesNotRead, UnknownNetwork, network_cost
     from model_store.sizing.plan import GPUS, Assumptions, Load, plan
 
     if gpu not in GPUS:
         misuse(f"--gpu is one of {', '.join(GPUS)}.")
-    _check_given(context, of_load=task is None)
+    given = _given(context)
+    _check_given(given)
 
     with refusing(UnknownNetwork, usage=(ImagesNotRead,)):
         network = network_cost(model)
@@ -124,15 +147,36 @@ def size(  # noqa: PLR0917 - each is an option with its own name
             from model_store.commands.size_evaluation import Asked, print_evaluation
             from model_store.evaluation.planning.plan import Machine
 
-            machine = Machine(network, GPUS[gpu], efficiency, images_seen, pairs_per_second)
+            share = efficiency or Assumptions.efficiency
+            machine = Machine(network, GPUS[gpu], share, images_seen, pairs_per_second)
             print_evaluation(Asked(task, top_k, first_stage, gpus, price, as_json), machine)
             return
         image_tokens = image_pixels // network.token_pixels if image_pixels else 0
 
+    if train:
+        from model_store.sizing.training import Run
+
+        run = Run(
+            rows,
+            documents if "documents" in given else training.DOCUMENTS,
+            query_tokens,
+            document_tokens,
+            image_tokens,
+            epochs,
+            rank,
+            batch_tokens=batch_tokens,
+            checkpointing=checkpointing,
+            shared_prefix=shared_prefix,
+            fsdp=fsdp,
+        )
+        planned = training.Planned(gpus, efficiency, pairs_per_second, price, as_json)
+        training.print_training(network, GPUS[gpu], run, planned)
+        return
+
     load = Load(
         requests, documents, query_tokens, document_tokens, image_tokens, cached, images_seen
     )
-    assumed = Assumptions(efficiency=efficiency)
+    assumed = Assumptions(efficiency=efficiency or Assumptions.efficiency)
     fleet = plan(
         network,
         GPUS[gpu],
@@ -143,124 +187,29 @@ def size(  # noqa: PLR0917 - each is an option with its own name
         measured=pairs_per_second,
         price=price,
     )
-
-    if as_json:
-        _print_json(network, GPUS[gpu], load, assumed, fleet)
-        return
     measured = pairs_per_second is not None
-    for line in _lines(network, GPUS[gpu], load, assumed, fleet, measured=measured):
-        typer.echo(line)
+    print_load(network, GPUS[gpu], load, assumed, fleet, measured=measured, as_json=as_json)
 
 
-def _check_given(context: typer.Context, *, of_load: bool) -> None:
-    """Refuse options of a load with --task, and those of a task without it."""
-    for name in _OF_TASK if of_load else _OF_LOAD:
+def _given(context: typer.Context) -> set[str]:
+    """Names of the parameters that were given on the command line or by the environment."""
+    names: set[str] = set()
+    for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            option = "--" + name.replace("_", "-")
-            misuse(f"{option} belongs to --task." if of_load else f"{option} does not fit --task.")
+            names.add(name)
+    return names
 
 
-def _lines(
-    network: NetworkCost,
-    gpu: Gpu,
-    load: Load,
-    assumed: Assumptions,
-    fleet: Fleet,
-    *,
-    measured: bool,
-) -> list[str]:
-    """The estimate as text."""
-    document = f"{load.document_tokens} tokens"
-    if load.image_tokens:
-        document += f" and an image of {load.image_tokens}"
-
-    memory = fleet.memory
-    room = "too little is left for the KV cache"
-    if fleet.fits:
-        room = f"room for {memory.kv_tokens:,} tokens of KV cache"
-
-    share = fleet.workers // fleet.gpus
-    whose = f"of each of {share} workers: " if share > 1 else ""
-    lines = [
-        (
-            f"{network.name}: {network.parameters / 1e9:.2f} B parameters on {gpu.name.upper()}"
-            f" ({gpu.memory} GB), bf16"
-        ),
-        (
-            f"load       {load.requests:g} requests/s of {load.documents} documents ({document})"
-            f" after {load.query_tokens} tokens"
-        ),
-        (
-            f"memory     {whose}{_gb(memory.weights)} weights, {_gb(memory.step)} activations,"
-            f" {_gb(memory.reserve)} reserve; {room}"
-        ),
-    ]
-    if not fleet.fits:
-        advice = "take a larger GPU"
-        if share > 1:
-            advice = "take a larger GPU, or fewer workers on each"
-        return [*lines, f"workers    none: it does not fit; {advice}"]
-
-    source = f"at {assumed.efficiency:.0%} of {gpu.bf16:,.0f} TFLOP/s, not measured"
-    if measured:
-        source = "as measured"
-    lines += [
-        *_worker_lines(fleet, assumed, source),
-        f"gateways   {fleet.gateways} of {assumed.gateway_cores} cores",
-    ]
-    if fleet.kept is not None:
-        lines.append(_kept_line(fleet, fleet.kept))
-    if fleet.cost is not None:
-        lines.append(
-            f"cost       {fleet.cost:,.2f} for a million pairs: {fleet.gpus + fleet.spare} GPUs at"
-            f" {fleet.price_an_hour:,.2f} an hour"
-        )
-    return lines
-
-
-def _worker_lines(fleet: Fleet, assumed: Assumptions, source: str) -> list[str]:
-    """The rate of a GPU, and the workers, of which several may share one."""
-    rate = f"{fleet.pairs_per_second:,.0f} pairs/s"
-    alone = f"a request alone {fleet.request_seconds:.2f} s ({source})"
-    share = fleet.workers // fleet.gpus
-    busy = f"at {assumed.busy:.0%} of their time"
-    if share == 1:
-        return [
-            f"one worker {rate}, {alone}",
-            f"workers    {fleet.workers} {busy}, and {fleet.spare} to spare",
-        ]
-    return [
-        f"one GPU    at most {rate} with {share} workers, {alone}",
-        f"workers    {fleet.workers} on {fleet.gpus} GPUs {busy}, and {fleet.spare} GPU to spare",
-    ]
-
-
-def _kept_line(fleet: Fleet, kept: Kept) -> str:
-    """The memory of documents that stay in KV caches, and the room for them."""
-    room = kept.worker_documents * fleet.workers
-    return (
-        f"kept       {kept.documents:,} documents take {_gb(kept.bytes)} of KV cache;"
-        f" the workers have room for {room:,}"
-    )
-
-
-def _print_json(
-    network: NetworkCost, gpu: Gpu, load: Load, assumed: Assumptions, fleet: Fleet
-) -> None:
-    import json
-    from dataclasses import asdict
-
-    described = {
-        "model": network.name,
-        "parameters": network.parameters,
-        "gpu": gpu.name,
-        "load": asdict(load),
-        "assumed": asdict(assumed),
-        "fleet": asdict(fleet),
-    }
-    typer.echo(json.dumps(described, indent=2))
-
-
-def _gb(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+def _check_given(given: set[str]) -> None:
+    """Refuse options that belong to another plan than the one that is asked for."""
+    if {"task", "train"} <= given:
+        misuse("--task and --train ask for two plans.")
+    plan = "train" if "train" in given else "task" if "task" in given else "load"
+    for name, plans in _PLANS.items():
+        if name not in given or plan in plans:
+            continue
+        option = "--" + name.replace("_", "-")
+        if plan != "load":
+            misuse(f"{option} does not fit --{plan}.")
+        misuse(f"{option} belongs to {' and '.join(f'--{each}' for each in plans)}.")

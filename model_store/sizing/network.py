@@ -133,13 +133,26 @@ class NetworkCost:
         The query's tokens are read once, and then `documents` of `document` tokens each, which
         attend to the query.
         """
-        sizes = self.decoder
-        linear = 2 * sizes.layers * self._layer_weights()
-        attention = 4 * sizes.layers * sizes.heads * sizes.head  # of two tokens
+        attended = query * query / 2 + documents * document * (query + document / 2)
+        tokens = query + documents * document
+        return tokens * self.token_operations + attended * self.attention_operations
 
-        prefix = query * (linear + attention * query / 2)
-        suffix = document * (linear + attention * (query + document / 2))
-        return prefix + documents * suffix
+    @property
+    def token_operations(self) -> int:
+        """Floating point operations of a token in all linear maps of the decoder."""
+        return 2 * self.decoder.layers * self._layer_weights()
+
+    @property
+    def attention_operations(self) -> int:
+        """Floating point operations of a token's attention to one token."""
+        return 4 * self.decoder.layers * self.decoder.heads * self.decoder.head
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Parameters of low-rank maps beside every linear map of the decoder's layers."""
+        sizes = self.decoder
+        queries, keys = sizes.heads * sizes.head, sizes.key_heads * sizes.head
+        attention = 2 * (sizes.width + queries) + 2 * (sizes.width + keys)
+        return sizes.layers * rank * (attention + 3 * (sizes.width + sizes.inner))
 
     def _layer_weights(self) -> int:
         sizes = self.decoder

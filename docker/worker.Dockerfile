@@ -10,13 +10,13 @@ COPY constraints-vllm.txt pyproject.toml docker/base_pins.py ./
 # Versions of the base stand above ours: where they cannot serve us, this build fails.
 RUN /opt/gmr/bin/python base_pins.py constraints-vllm.txt > pins.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install --constraint pins.txt '.[torch,otel]'
+    touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install --constraint pins.txt '.[torch,otel,buckets]'
 COPY LICENSE README.md ./
 COPY service service
 COPY model_store model_store
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     python3 -m pip --python /opt/gmr/bin/python install --no-deps --force-reinstall . \
-    && /opt/gmr/bin/python -c "from service.worker.engines.vllm.arguments import supported_version; print(supported_version())"
+    && /opt/gmr/bin/python -c "from service.worker.engines.vllm.installation import supported_version; print(supported_version())"
 
 FROM ${VLLM_IMAGE}
 ARG VERSION=0.1.0

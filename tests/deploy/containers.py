@@ -117,9 +117,9 @@ class Engine:
             *([f'ENTRYPOINT ["{entrypoint}"]'] if entrypoint else []),
         )
 
-    def build(self, dockerfile: Path, image: str) -> None:
+    def build(self, dockerfile: Path, image: str, **arguments: str) -> None:
         """Build an image of ours from the repository, with this machine's own pip configuration as
-        its secret."""
+        its secret, and build arguments."""
         configuration, folders = pip_configuration()
         secret = self._state / "pip.conf"
         secret.write_text(configuration, encoding="utf-8")
@@ -130,6 +130,7 @@ class Engine:
             "--layers",
             "--format=docker",
             f"--secret=id=pip,src={secret}",
+            *(f"--build-arg={name}={value}" for name, value in arguments.items()),
             *shown,
         ]
         command = [

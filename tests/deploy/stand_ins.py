@@ -7,6 +7,7 @@ What is built and run on them is real. A base of the same Debian release stands 
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ PYTHON_PACKAGES = (
     "netbase",
 )
 PYTHON_PACKAGES += ("ca-certificates", "python3-pip", "python3-venv", "tzdata")
+PYTHON_PACKAGES += ("apt", "debconf", "debian-archive-keyring", "diffutils", "findutils", "grep", "gzip")
+PYTHON_PACKAGES += ("mawk", "perl-base", "sed", "tar", "util-linux")
 _MERGED = ("bin", "lib", "lib64", "sbin")
 """Links into /usr on every Debian; packages of this release still name their files by them."""
 _FROM_MASTER = {
@@ -35,14 +38,19 @@ _FROM_MASTER = {
 
 def base_image(tar: Path) -> None:
     """Write a root file system with Debian's Python, and what it needs, as this machine has them
-    installed."""
-    packaged = (_real(path) for path in _files(_with_what_they_need(PYTHON_PACKAGES)))
+    installed; apt installs more of the same release, from where this machine's does."""
+    packages = _with_what_they_need(PYTHON_PACKAGES)
+    packaged = (_real(path) for path in _files(packages))
     files = {*packaged, *_MERGED, *_FROM_MASTER, "etc/ssl/certs/ca-certificates.crt"} - {""}
     with tarfile.open(tar, "w") as archive:
         for name in sorted(files):
             path = Path("/", name)
             if path.is_symlink() or path.exists():
                 archive.add(path, _FROM_MASTER.get(name, name), recursive=False)
+        for name, content in _package_database(packages).items():
+            described = tarfile.TarInfo(name)
+            described.size = len(content)
+            archive.addfile(described, io.BytesIO(content))
 
 
 def program_image(tar: Path, programs: Sequence[Path], *, folders: Sequence[str] = ()) -> None:
@@ -87,6 +95,21 @@ def _with_what_they_need(packages: Iterable[str]) -> list[str]:
     command = ["apt-cache", "depends", "--recurse", "--installed", *no, *packages]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return sorted({line.strip() for line in shown.splitlines() if re.match(r"[a-z0-9]", line)})
+
+
+def _package_database(packages: Iterable[str]) -> dict[str, bytes]:
+    """Files of dpkg and apt: the packages that are installed, and where to find others."""
+    found = subprocess.run(["dpkg-query", "--status", *packages], capture_output=True, check=False)
+    settings = subprocess.run(["apt-config", "dump"], capture_output=True, check=True).stdout
+    acquire = [line for line in settings.splitlines(True) if line.startswith(b"Acquire::")]
+    files = {
+        "var/lib/dpkg/status": found.stdout,
+        "var/lib/dpkg/info/format": b"1\n",
+        "etc/apt/apt.conf.d/90acquire": b"".join(acquire),
+    }
+    for sources in Path("/etc/apt/sources.list.d").glob("debian.*"):
+        files[f"etc/apt/sources.list.d/{sources.name}"] = sources.read_bytes()
+    return files
 
 
 def _files(packages: Iterable[str]) -> list[str]:

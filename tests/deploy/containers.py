@@ -236,6 +236,7 @@ def pip_configuration() -> tuple[str, list[str]]:
     for that."""
     listed = run([sys.executable, "-m", "pip", "config", "list"], {})
     found = dict(re.findall(r"^(?:global|install|:env:)\.([a-z-]+)='(.*)'$", listed, re.MULTILINE))
+    found.pop("constraint", None)  # versions are those of the repository
     words = [word for value in found.values() for word in value.split()]
     folders = {Path(word) for word in words if word.startswith("/")}
     folders |= {

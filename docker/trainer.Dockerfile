@@ -12,7 +12,7 @@ RUN python3 -m venv --without-pip /opt/gmr && mkdir /models
 # What it needs, for a project that is still empty: this layer outlives changes of the source.
 COPY constraints.txt pyproject.toml ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install ".[${EXTRAS}]"
+    touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install ".[buckets,${EXTRAS}]"
 COPY LICENSE README.md ./
 COPY service service
 COPY model_store model_store

@@ -10,7 +10,7 @@ RUN python3 -m venv --without-pip /opt/gmr && mkdir /models
 # What it needs, for a project that is still empty: this layer outlives changes of the source.
 COPY constraints.txt pyproject.toml ./
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install '.[torch,otel]'
+    touch README.md LICENSE && python3 -m pip --python /opt/gmr/bin/python install '.[torch,otel,buckets]'
 RUN /opt/gmr/bin/python -c "import sys, torch; sys.exit(torch.version.cuda and 'This is the CUDA build of torch: name an index with the CPU build in PIP_EXTRA_INDEX_URL.')"
 COPY LICENSE README.md ./
 COPY service service

@@ -143,7 +143,8 @@ class RemoteStorage:
         except (ImportError, ValueError):  # an unknown scheme, or a library that is not installed
             scheme = url.partition(":")[0]
             raise RegistryFailed(
-                f"{self.name} cannot be reached: fsspec has nothing for {scheme}:// (s3fs? gcsfs?)."
+                f"{self.name} cannot be reached: fsspec has nothing for {scheme}://. For s3:// and"
+                " gs:// install the extra buckets."
             ) from None
         except Exception as error:  # as in _failing
             raise RegistryFailed(

@@ -25,6 +25,7 @@ from service.gateway.admission.buckets import Buckets
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas
 from service.gateway.admission.worker_turns import turns_of
+from service.gateway.admission.worker_wait import WorkerWait
 from service.gateway.cache.opening import cache_secret, open_redis_tiers
 from service.gateway.cache.redis_tier import RedisTier
 from service.gateway.cache.score_cache import MemoryTier, ScoreCache
@@ -95,6 +96,7 @@ def create_gateway(
     reranker = Reranker(pool, media, cache, Scoring(media, pool), SingleFlight(), secret=secret)
     cascades = Cascades(settings.cascades, pool)
 
+    worker_wait = WorkerWait(settings.wait_bounds(), pool.ready, pool.until_ready)
     admission = _admission(settings, pool)
     background = BackgroundQueue(admission, lambda: part_of(pool.count_ready(), settings.processes))
     comparisons = _comparisons(settings, admission, background)
@@ -106,6 +108,7 @@ def create_gateway(
         settings,
         pool,
         names,
+        worker_wait=worker_wait,
         admission=admission,
         background=background,
         reranker=cascading,
@@ -133,7 +136,8 @@ def create_gateway(
     )
     add_common_routes(
         app,
-        is_ready=pool.ready,
+        is_ready=worker_wait.accepts,
+        readiness=worker_wait.readiness,
         trusts_traces=settings.trace_trust,
         log_sample=settings.log_sample,
         cross_origin=CrossOrigin(settings.cors_origins),
@@ -170,6 +174,7 @@ def _endpoints(
     pool: WorkerPool,
     names: ModelNames,
     *,
+    worker_wait: WorkerWait,
     admission: AdmissionQueue,
     background: BackgroundQueue,
     reranker: CascadeReranker,
@@ -181,7 +186,7 @@ def _endpoints(
     reader = RequestReader(BodyParser(settings.limits()), names, settings.on_error)
     endpoint = RerankEndpoint(
         limits=settings.limits(),
-        pool=pool,
+        worker_wait=worker_wait,
         quotas=quotas,
         body_budget=body_budget,
         reader=reader,
@@ -192,6 +197,7 @@ def _endpoints(
     )
     stream = RerankStream(
         pool=pool,
+        worker_wait=worker_wait,
         quotas=quotas,
         body_budget=body_budget,
         reader=reader,

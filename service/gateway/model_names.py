@@ -36,6 +36,10 @@ class ModelNames:
         self._served = served
         self._aliases = aliases
 
+    def over(self, served: ServedModels) -> ModelNames:
+        """The same names and aliases for other models."""
+        return ModelNames(served, self._aliases)
+
     def find(self, caller: Caller, name: str | None = None) -> WorkerInfo:
         """The model of a name, or the default model.
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from starlette.responses import JSONResponse
 
-from service.errors import NoWorker
-from service.web.asgi import draining
-from service.web.error_response import error_response
+from service.web.asgi import ready_response
 
 READY_PATHS = (
     "/.well-known/ready",  # Weaviate
@@ -26,10 +24,7 @@ def add_probes(router: APIRouter) -> None:
     """Add the health routes: 200, or 503 `no_worker` while requests cannot be answered."""
 
     async def ready(request: Request) -> Response:
-        app = request.app
-        if not app.state.is_ready() or draining(app):
-            return error_response(NoWorker("Not ready."))
-        return JSONResponse({"status": "ready"})
+        return ready_response(request.app)
 
     async def live() -> Response:
         return JSONResponse({"status": "live"})

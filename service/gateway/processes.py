@@ -21,6 +21,8 @@ _POLL_SECONDS = 0.02
 DIVIDED = (
     "capacity_tokens",
     "max_queued_requests",
+    "max_waiting_for_worker",
+    "max_waiting_for_worker_bytes",
     "max_streams",
     "max_bodies_bytes",
     "cache_memory_bytes",

@@ -19,21 +19,19 @@ from pydantic_core import to_json
 from service.errors import (
     DeadlineExceeded,
     InvalidRequest,
-    NoWorker,
     RerankError,
     UnsupportedMediaType,
 )
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.queue import AdmissionQueue
 from service.gateway.admission.quotas import Quotas, QuotaTicket
+from service.gateway.admission.worker_wait import WorkerWait
 from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.domain import RerankQuery, RerankResult
-from service.gateway.fleet.pool import WorkerPool
 from service.gateway.request_metrics import count_query, count_result
 from service.gateway.request_reading import RequestReader
 from service.limits import Limits
-from service.observability.metrics import SHED
 from service.observability.request_context import add_log_fields, request_id, stage
 from service.observability.score_metrics import short_digest
 from service.web.asgi import until_answered, until_disconnect
@@ -54,7 +52,7 @@ class RerankEndpoint:
         self,
         *,
         limits: Limits,
-        pool: WorkerPool,
+        worker_wait: WorkerWait,
         quotas: Quotas,
         body_budget: BodyBudget,
         reader: RequestReader,
@@ -64,7 +62,7 @@ class RerankEndpoint:
         cache_shared: bool = False,
     ) -> None:
         self._limits = limits
-        self._pool = pool
+        self._worker_wait = worker_wait
         self._quotas = quotas
         self._body_budget = body_budget
         self._reader = reader
@@ -94,16 +92,18 @@ class RerankEndpoint:
                 with stage("parse"):
                     dialect, query = await self._read(request, held, ticket, dialects)
                 count_query(query)
+                timeout = query.timeout_ms / 1000 if query.timeout_ms else self._default_timeout
+                deadline = arrived + timeout
+                waiting = self._worker_wait.wait(caller.scope, held.bytes, deadline)
+                has_waited = await until_disconnect(request, waiting)
                 query, model = self._reader.with_model(caller, query)
             except RerankError:
                 ticket.refund()
                 raise
 
-            timeout = query.timeout_ms / 1000 if query.timeout_ms else self._default_timeout
-            deadline = arrived + timeout
             add_log_fields(model=model.model, digest=short_digest(model.digest))
             try:
-                work = self._answer(caller, query, model, deadline)
+                work = self._answer(caller, query, model, deadline, patient=has_waited)
                 result = await until_disconnect(request, work)
             finally:
                 add_log_fields(deadline_left_ms=round((deadline - clock()) * 1000))
@@ -120,7 +120,7 @@ class RerankEndpoint:
 
     def _expect_room(self, caller: Caller) -> None:
         """Raise `NoWorker` or `Overloaded` where a request could not be served now."""
-        expect_worker(self._pool)
+        self._worker_wait.expect_place(caller.scope)
         self._admission.expect_room(caller.scope)
 
     async def _read(
@@ -147,12 +147,18 @@ class RerankEndpoint:
         return dialect, _of_path(query, request.path_params.get("model"))
 
     async def _answer(
-        self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
+        self,
+        caller: Caller,
+        query: RerankQuery,
+        model: WorkerInfo,
+        deadline: float,
+        *,
+        patient: bool,
     ) -> RerankResult:
-        """Rerank once the request is admitted. A query that skips errors gets a result without
-        scores where its deadline passes before."""
+        """Rerank once the request is admitted; a `patient` one has waited for a worker. A query
+        that skips errors gets a result without scores where its deadline passes before."""
         try:
-            return await self._rerank_admitted(caller, query, model, deadline)
+            return await self._rerank_admitted(caller, query, model, deadline, patient=patient)
         except DeadlineExceeded:
             if not query.skip_errors:
                 raise
@@ -164,7 +170,13 @@ class RerankEndpoint:
         return RerankResult(model, [], errors)
 
     async def _rerank_admitted(
-        self, caller: Caller, query: RerankQuery, model: WorkerInfo, deadline: float
+        self,
+        caller: Caller,
+        query: RerankQuery,
+        model: WorkerInfo,
+        deadline: float,
+        *,
+        patient: bool,
     ) -> RerankResult:
         """Wait for admission by the request's estimated cost, and rerank."""
         if query.is_short():
@@ -173,20 +185,16 @@ class RerankEndpoint:
             cost = await anyio.to_thread.run_sync(self._reranker.cost, query, model)
         expected_part = partial(self._reranker.expected_part, model, caller.scope)
 
-        async with self._admission.admit(cost, deadline, caller.scope, expected_part) as admitted:
+        admission = self._admission.admit(
+            cost, deadline, caller.scope, expected_part, patient=patient
+        )
+        async with admission as admitted:
             scope = "" if self._cache_shared else caller.scope
             result = await self._reranker.rerank(query, deadline, scope=scope, turns=admitted)
 
             computed = sum(not document.cached for document in result.ranked)
             admitted.computed = computed / len(query.documents)
             return result
-
-
-def expect_worker(pool: WorkerPool) -> None:
-    """Raise `NoWorker` where no worker is ready."""
-    if not pool.ready():
-        SHED.labels("no_worker").inc()
-        raise NoWorker
 
 
 def _expect_json(request: Request) -> None:

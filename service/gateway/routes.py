@@ -12,9 +12,9 @@ from fastapi.routing import APIRoute
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from service.error_body import ErrorBody
-from service.errors import Forbidden, NoWorker
+from service.errors import Forbidden
 from service.gateway.admission.authentication import Authenticator, caller_of
-from service.gateway.cascades.catalogue import ServedModels
+from service.gateway.cascades.catalogue import LastServed, ServedModels
 from service.gateway.dialects.catalogue import DIALECTS
 from service.gateway.dialects.dialect import Dialect
 from service.gateway.images.endpoint import IMAGES_PATH, MISSING_PATH, ImagesEndpoint
@@ -186,25 +186,39 @@ def _add_models(router: APIRouter, served: ServedModels, names: ModelNames) -> N
     async def models(request: Request) -> Response:
         """The served models that the caller may use, and aliases for them, in OpenAI's shape.
 
-        A cascade that is not served is listed with the reason.
+        A cascade that is not served is listed with the reason. Where workers are started by
+        requests, the models that were served last are listed with `ready: false` while there is
+        none.
         """
-        if not served.ready():
-            raise NoWorker
         caller = caller_of(request)
+        described, readiness = _described(request, served)
+        described.model()  # raises where there is nothing to list
         entries = [
-            model_entry(name, served.model(model)) for name, model in names.usable(caller).items()
+            model_entry(name, described.model(model)) | readiness
+            for name, model in names.over(described).usable(caller).items()
         ]
         listed = {entry["id"]: entry for entry in entries}
-        for name, described in served.cascades(caller.may_use).items():
+        for name, cascade in served.cascades(caller.may_use).items():
             entry = listed.get(name) or cascade_listing(name)
-            listed[name] = entry | {"cascade": described}
+            listed[name] = entry | {"cascade": cascade}
         return JSONResponse(_model_list(list(listed.values())))
 
     @router.get("/v1/models/{model:path}", tags=["models"], responses=_ERRORS | one)
     async def model(request: Request, model: str) -> Response:
         """One served model, or an alias for one, in OpenAI's shape."""
-        found = names.find(caller_of(request), model)
-        return JSONResponse(model_entry(model, found))
+        described, readiness = _described(request, served)
+        found = names.over(described).find(caller_of(request), model)
+        return JSONResponse(model_entry(model, found) | readiness)
+
+
+def _described(
+    request: Request, served: ServedModels
+) -> tuple[ServedModels | LastServed, dict[str, object]]:
+    """The models to describe, and a field that says where none of them is ready: where requests
+    wait for a worker, they are those that were served last."""
+    if served.ready() or not request.app.state.is_ready():
+        return served, {}
+    return served.last(), {"ready": False}
 
 
 def _model_list(entries: Sequence[dict[str, object]]) -> dict[str, object]:
@@ -212,20 +226,21 @@ def _model_list(entries: Sequence[dict[str, object]]) -> dict[str, object]:
 
 
 def _add_info(router: APIRouter, served: ServedModels, limits: Limits) -> None:
-    described = answer_like(model_info(limits, EXAMPLE))
+    answers = answer_like(model_info(limits, EXAMPLE))
 
     @router.get("/meta", include_in_schema=False)  # Weaviate asks for it here
-    @router.get("/info", tags=["models"], responses=_ERRORS | described)
+    @router.get("/info", tags=["models"], responses=_ERRORS | answers)
     async def info(request: Request) -> Response:
         """The limits of a request, the first model that the caller may use, and cascades."""
         caller = caller_of(request)
-        default = served.model()
-        usable = [name for name in (default.model, *served.names()) if caller.may_use(name)]
+        described, readiness = _described(request, served)
+        default = described.model()
+        usable = [name for name in (default.model, *described.names()) if caller.may_use(name)]
         if not usable:
             raise Forbidden
-        described = served.cascades(caller.may_use)
-        shown: dict[str, object] = {"cascades": described} if described else {}
-        return JSONResponse(model_info(limits, served.model(usable[0])) | shown)
+        cascades = served.cascades(caller.may_use)
+        shown: dict[str, object] = {"cascades": cascades} if cascades else {}
+        return JSONResponse(model_info(limits, described.model(usable[0])) | shown | readiness)
 
 
 def _add_metrics(router: APIRouter) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, fi
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.gateway.admission.wait_bounds import WaitBounds
 from service.gateway.cascades.settings import CascadeSettings
 from service.gateway.fleet.discovery import dns_name
 from service.gateway.fleet.settings import FleetSettings
@@ -268,6 +269,14 @@ class GatewaySettings(
             lines_at_once=self.stream_lines,
             idle_seconds=self.stream_idle_ms / 1000,
             drain_seconds=self.draining_seconds,
+        )
+
+    def wait_bounds(self) -> WaitBounds:
+        """The bounds of requests that wait for a worker."""
+        return WaitBounds(
+            self.wait_for_worker_seconds,
+            self.max_waiting_for_worker,
+            self.max_waiting_for_worker_bytes,
         )
 
     def limits(self) -> Limits:

@@ -94,6 +94,7 @@ SHED = counter(
     reason=(
         "connections",
         "no_worker",
+        "worker_wait_full",
         "body_budget",
         "queue_full",
         "expected_wait",
@@ -123,6 +124,19 @@ IN_FLIGHT = gauge("rerank_requests_in_flight", "Requests admitted and not answer
 QUEUED = gauge("rerank_requests_queued", "Requests waiting in the admission queue.")
 QUEUED_LIMIT = gauge(
     "rerank_requests_queued_limit", "Maximum number of requests in the admission queue."
+)
+WAITING_FOR_WORKER = gauge(
+    "rerank_requests_waiting_for_worker",
+    "Requests that wait for a worker while none is ready.",
+)
+WAITING_FOR_WORKER_LIMIT = gauge(
+    "rerank_requests_waiting_for_worker_limit",
+    "Maximum number of requests that wait for a worker; 0 where they are refused at once.",
+)
+WAIT_LIMIT_SECONDS = gauge(
+    "rerank_worker_wait_limit_seconds",
+    "Seconds that a request may wait for a worker; 0 where it is refused at once.",
+    "max",
 )
 ADMITTED_TOKENS = gauge(
     "rerank_admitted_tokens", "Estimated prompt tokens of the admitted requests."

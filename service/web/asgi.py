@@ -71,6 +71,7 @@ def add_common_routes(
     *,
     is_ready: Callable[[], bool],
     is_alive: Callable[[], bool] = lambda: True,
+    readiness: Callable[[], str] = lambda: "",
     trusts_traces: bool = True,
     log_sample: float = 1.0,
     cross_origin: CrossOrigin | None = None,
@@ -78,11 +79,12 @@ def add_common_routes(
 ) -> None:
     """Add the error handlers, the health routes, and the outermost middleware to an app.
 
-    With `trusts_traces`, a caller's `traceparent` decides whether a request is traced. `log_sample`
-    is the share of requests to log. `cross_origin` names the origins whose pages may call the app;
-    by default none may. `root_path` is a prefix under which a proxy sends requests.
+    `readiness` returns a sentence about an app that is ready, or nothing. With `trusts_traces`, a
+    caller's `traceparent` decides whether a request is traced. `log_sample` is the share of
+    requests to log. `cross_origin` names the origins whose pages may call the app; by default none
+    may. `root_path` is a prefix under which a proxy sends requests.
     """
-    app.state.draining, app.state.is_ready = False, is_ready
+    app.state.draining, app.state.is_ready, app.state.readiness = False, is_ready, readiness
     app.state.trusts_traces, app.state.log_sample = trusts_traces, log_sample
     app.state.cross_origin = cross_origin or CrossOrigin()
     app.state.root_path = root_path
@@ -92,12 +94,20 @@ def add_common_routes(
     @app.get("/health/live", tags=["health"])
     async def live() -> Response:
         """200 while the process makes progress."""
-        return _health_response("live", ok=is_alive())
+        return JSONResponse({"status": "live"}) if is_alive() else error_response(_not("live"))
 
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
         """200 when requests can be answered."""
-        return _health_response("ready", ok=is_ready() and not draining(app))
+        return ready_response(app)
+
+
+def ready_response(app: FastAPI) -> Response:
+    """200 while requests are accepted, with a sentence where there is something to say of it."""
+    if not app.state.is_ready() or draining(app):
+        return error_response(_not("ready"))
+    sentence = app.state.readiness()
+    return JSONResponse({"status": "ready"} | ({"detail": sentence} if sentence else {}))
 
 
 def drain(app: FastAPI) -> bool:
@@ -258,5 +268,5 @@ def common_headers(context: RequestContext) -> dict[str, str]:
     return {REQUEST_ID_HEADER: request_id.get(), "server-timing": server_timing(context)}
 
 
-def _health_response(state: str, *, ok: bool) -> Response:
-    return JSONResponse({"status": state}) if ok else error_response(NoWorker(f"Not {state}."))
+def _not(state: str) -> NoWorker:
+    return NoWorker(f"Not {state}.")

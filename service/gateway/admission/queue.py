@@ -49,8 +49,7 @@ KEPT_PLACES = 8
 that kind (small request or slice) inside. As many large requests are admitted beyond those that one
 scope may have, half of them of scopes with none inside."""
 MAX_WAIT_PART = 0.8
-"""The part of its maximum wait that a request may be expected to wait: estimates err, and to wait
-in vain is worse than to be refused."""
+"""The part of its maximum wait that a request may be expected to wait, because estimates err."""
 
 
 class AdmissionQueue:
@@ -125,9 +124,12 @@ class AdmissionQueue:
         deadline: float,
         scope: str = "",
         expected_part: ExpectedPart = everything,
+        *,
+        patient: bool = False,
     ) -> AsyncIterator[Admitted]:
         """Hold a request of `cost` units while the context lasts; set its `computed` before the end
-        if it has been answered. Of its cost, `expected_part` is expected to be computed.
+        if it has been answered. Of its cost, `expected_part` is expected to be computed. A
+        `patient` request waits until its deadline, whatever the bounds of the queue.
 
         Raises `Overloaded` where the queue is full or too slow, and `DeadlineExceeded` at
         `deadline` (event loop time).
@@ -135,12 +137,10 @@ class AdmissionQueue:
         price = partial(expected_cost, cost, expected_part)
         expected, slice_cost = price(), self.slice_cost()
         self.load.add(expected, asyncio.get_running_loop().time())
-        if expected <= slice_cost:
-            turn = Turn(scope, expected, Kind.WHOLE, price)
-        else:
-            turn = Turn(scope, slice_cost, Kind.FIRST)
+        kind = Kind.WHOLE if expected <= slice_cost else Kind.FIRST
+        turn = Turn(scope, min(expected, slice_cost), kind, price if kind is Kind.WHOLE else None)
         with stage("admit"):
-            await self._enter(turn, deadline)
+            await self._enter(turn, deadline, patient=patient)
 
         admitted = Admitted(self, turn, cost, expected_part)
         if turn in self._inside.large:
@@ -177,7 +177,7 @@ class AdmissionQueue:
         self._inside.remove(turn)
         self._grant_turns()
 
-    async def _enter(self, turn: Turn, deadline: float) -> None:
+    async def _enter(self, turn: Turn, deadline: float, *, patient: bool) -> None:
         """Wait until a request's first turn is granted."""
         now = asyncio.get_running_loop().time()
         if now >= deadline:
@@ -188,12 +188,12 @@ class AdmissionQueue:
         if turn.granted.done():
             return
 
-        self._queue.remove(turn)
-        self._make_room(turn, deadline - now)
-        self._queue.add(turn)
+        if not patient:
+            self._queue.remove(turn)
+            self._make_room(turn, deadline - now)
+            self._queue.add(turn)
         self._update_gauges()
-
-        wait_until = min(deadline, now + self._max_wait)
+        wait_until = deadline if patient else min(deadline, now + self._max_wait)
         try:
             async with asyncio.timeout_at(wait_until):
                 await turn.granted

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from model_store.cascades.folder import PublishedCascade, read_cascade
 from model_store.manifest import CheckpointUnusable
-from service.errors import NoWorker
+from service.errors import ModelNotFound, NoWorker
 from service.gateway.cascades.plan import Plan, plan_of
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.info import cascade_entry
@@ -101,6 +101,10 @@ class ServedModels:
         """True if some worker serves a model."""
         return self._pool.ready()
 
+    def last(self) -> LastServed:
+        """The models of the workers that were ready last."""
+        return LastServed(self._pool.last_served)
+
     def cascades(self, may_use: Callable[[str], bool]) -> dict[str, dict[str, object]]:
         """The cascades that a caller may use, by name, as clients see them."""
         return self._cascades.described(may_use)
@@ -120,6 +124,26 @@ class ServedModels:
         if name is not None and self._cascades.has(name):
             return self._cascades.plan(name).model
         return self._pool.model(name)
+
+
+class LastServed:
+    """Models by name, as workers described them before the last one went."""
+
+    def __init__(self, models: Sequence[WorkerInfo]) -> None:
+        self._models = models
+
+    def names(self) -> list[str]:
+        return sorted({model.model for model in self._models})
+
+    def model(self, name: str | None = None) -> WorkerInfo:
+        """The model of a name, None for the default one; raises `NoWorker` where no worker has
+        been ready, and `ModelNotFound`."""
+        if not self._models:
+            raise NoWorker("No worker has been ready since this gateway started.")
+        for model in self._models:
+            if name in (None, model.model):
+                return model
+        raise ModelNotFound
 
 
 def _read(folders: Sequence[Path]) -> dict[str, PublishedCascade]:

@@ -1,7 +1,8 @@
 """Discovery of workers: a DNS name is resolved periodically, because its addresses change.
 
 Depends on names and addresses, not on workers. Invariant: a failed lookup changes nothing: the
-addresses found before still hold.
+addresses found before still hold. A name without addresses, as that of a Service without pods, is
+no failure.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import httpx
 DNS = "dns"
 """Scheme of `dns://host:port`: one worker at every address of the host, over HTTP."""
 MAX_ADDRESSES = 1_024
+_NO_ADDRESS = {socket.EAI_NONAME, socket.EAI_NODATA}
+"""Errors of a resolver that has asked, and was told that there is no address."""
 
 LookUp = Callable[[str, int], Awaitable[list[str]]]
 """Looks up the addresses of a host and port; raises `OSError` where that fails."""
@@ -45,10 +48,12 @@ class DnsName:
     seconds: float = 5.0
 
     async def urls(self) -> list[str] | None:
-        """The URLs of the workers, sorted, each once, at most `MAX_ADDRESSES`; None where the
-        lookup fails."""
+        """The URLs of the workers, sorted, each once, at most `MAX_ADDRESSES`; none where the name
+        has no address; None where the lookup fails."""
         try:
             addresses = await self.look_up(self.host, self.port)
+        except socket.gaierror as error:
+            return [] if error.errno in _NO_ADDRESS else None
         except (OSError, UnicodeError):
             return None
 

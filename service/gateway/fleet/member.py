@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -58,13 +59,17 @@ class BreakerPolicy:
 class PoolMember:
     """One worker. `load` is the cost of the calls that it was given and has not answered. `models`
     is what it serves, its default first; empty while it gets no new calls. `pictures` are those
-    whose pixels it keeps.
+    whose pixels it keeps. `on_change` is called after `models` have changed.
 
     `monitor()` must run for as long as the worker is used.
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, health_checks: HealthCheckPolicy, breaker: BreakerPolicy
+        self,
+        client: httpx.AsyncClient,
+        health_checks: HealthCheckPolicy,
+        breaker: BreakerPolicy,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = str(client.base_url)
         self.models: tuple[WorkerInfo, ...] = ()
@@ -73,6 +78,7 @@ class PoolMember:
         self._client = client
         self._health_checks = health_checks
         self._breaker_policy = breaker
+        self._on_change = on_change
         self._breaker = self._new_breaker()
         self._unreachable = False
         self._misses = 0
@@ -243,12 +249,15 @@ class PoolMember:
         self._set_models(() if self._retired else models)
 
     def _set_models(self, models: tuple[WorkerInfo, ...]) -> None:
-        if models != self.models:
+        changed = models != self.models
+        if changed:
             served = ",".join(f"{model.model}@{model.digest}" for model in models)
             log("worker changed", worker=self.name, serves=served or None)
         self.models = models
         if models:
             self.pictures.follow(models)
+        if changed:
+            self._on_change()
 
     def _record_call(self, breaker: Breaker, succeeded: bool | None) -> None:
         """Report the end of a call to the breaker that admitted it, and log where that opens or

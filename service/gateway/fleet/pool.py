@@ -87,6 +87,9 @@ class WorkerPool:
             else:
                 self._members.append(self._member(source))
         self._tasks: set[asyncio.Task[None]] = set()
+        self._has_ready = asyncio.Event()
+        self.last_served: tuple[WorkerInfo, ...] = ()
+        """The models of the workers that were ready last, for a time when none is."""
 
         for state in STATES:
             follow(WORKERS.labels(state), partial(self._count, state))
@@ -115,6 +118,10 @@ class WorkerPool:
     def ready(self) -> bool:
         """True if some worker serves a model."""
         return any(member.models for member in self._members)
+
+    async def until_ready(self) -> None:
+        """Wait until some worker serves a model."""
+        await self._has_ready.wait()
 
     def count_ready(self) -> int:
         """The number of workers that serve a model."""
@@ -243,7 +250,9 @@ class WorkerPool:
                 found = None if urls is None else len(urls)
                 log("workers' name looked up", host=name.host, found=found)
             if urls is not None:
-                self._update(members, urls, name)
+                # a worker that answers is not gone, whatever a name server says
+                answering = [url for url, member in members.items() if member.models]
+                self._update(members, urls or answering, name)
             await asyncio.sleep(
                 name.seconds if members else min(name.seconds, RETRY_LOOK_UP_SECONDS)
             )
@@ -262,7 +271,15 @@ class WorkerPool:
                 self._start(members[url].monitor())
 
     def _member(self, client: httpx.AsyncClient) -> PoolMember:
-        return PoolMember(client, self._health_checks, self._breakers)
+        return PoolMember(client, self._health_checks, self._breakers, self._note_served)
+
+    def _note_served(self) -> None:
+        served = tuple(self._served())
+        self.last_served = served or self.last_served
+        if served:
+            self._has_ready.set()
+        else:
+            self._has_ready.clear()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         """Run a task that ends with the pool's context at the latest."""

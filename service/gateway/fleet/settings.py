@@ -33,6 +33,28 @@ class FleetSettings(BaseModel):
         le=100,
         description="Probes missed in a row after which a worker counts as unresponsive.",
     )
+    wait_for_worker_seconds: float = Field(
+        0,
+        ge=0,
+        le=3_600,
+        description=(
+            "Seconds that a request waits for a worker while none is ready, as where workers are "
+            "scaled to zero, at most until its own deadline; the gateway then counts as ready "
+            "without a worker. 0: such requests are refused at once."
+        ),
+    )
+    max_waiting_for_worker: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Maximum number of requests that wait for a worker while none is ready.",
+    )
+    max_waiting_for_worker_bytes: int = Field(
+        64 * 2**20,
+        ge=1_024,
+        le=2**40,
+        description="Maximum bytes of the bodies of requests that wait for a worker.",
+    )
     hedge_ms: int = Field(
         0,
         ge=0,

@@ -30,12 +30,12 @@ from service.errors import (
 from service.gateway.admission.authentication import Caller, caller_of
 from service.gateway.admission.background import BackgroundQueue, BackgroundWork
 from service.gateway.admission.quotas import REFUNDED, Quotas, QuotaTicket
+from service.gateway.admission.worker_wait import WorkerWait
 from service.gateway.cascades.reranking import CascadeReranker
 from service.gateway.domain import RerankQuery, RerankResult
 from service.gateway.fleet.pool import WorkerPool
 from service.gateway.request_metrics import count_query, count_scored
 from service.gateway.request_reading import RequestReader
-from service.gateway.rerank_endpoint import expect_worker
 from service.gateway.stream.bounds import StreamBounds
 from service.gateway.stream.line_dialect import LINE_DIALECT, LineId, answer_line, error_line
 from service.gateway.stream.lines import Line
@@ -71,6 +71,7 @@ class RerankStream:
         self,
         *,
         pool: WorkerPool,
+        worker_wait: WorkerWait,
         quotas: Quotas,
         body_budget: BodyBudget,
         reader: RequestReader,
@@ -81,6 +82,7 @@ class RerankStream:
         cache_shared: bool = False,
     ) -> None:
         self._pool = pool
+        self._worker_wait = worker_wait
         self._quotas = quotas
         self._body_budget = body_budget
         self._reader = reader
@@ -97,7 +99,7 @@ class RerankStream:
         add_log_fields(tenant=caller.name())
         _expect_lines(request)
         chunks = body_chunks(request)
-        expect_worker(self._pool)
+        self._worker_wait.expect_place(caller.scope)
         if draining(request.app):
             raise Overloaded("The service is shutting down.")
 

@@ -28,7 +28,7 @@ HOSTS = ("127.0.0.1", "127.0.0.2")
 
 
 class NameServer:
-    """Answers with `addresses`; None: the lookup fails."""
+    """Answers with `addresses`; none: there is none; None: the lookup fails."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses: list[str] | None = list(addresses)
@@ -38,6 +38,8 @@ class NameServer:
         self.asked += 1
         if self.addresses is None:
             raise socket.gaierror(socket.EAI_AGAIN, "silence")
+        if not self.addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no pod of the Service is ready")
         return self.addresses
 
 
@@ -137,6 +139,24 @@ async def test_a_worker_that_left_finishes_what_it_has() -> None:
             release.set()
             assert (await asked).digest == INFO.digest
             await wait_until(lambda: clients.made[f"http://{HOSTS[0]}:{port}"].is_closed)
+
+
+async def test_without_addresses_workers_that_do_not_answer_are_gone_and_others_stay() -> None:
+    """As when workers are scaled to zero: those that ended do not count as unready for ever."""
+    names = NameServer(*HOSTS)
+    async with two() as (stand_ins, port):
+        workers = pool_of(named(names, port))
+        async with workers.monitored():
+            await wait_until(lambda: len(who(workers)) == 2)
+            names.addresses = []
+            stand_ins[0].info = None
+            await wait_until(lambda: len(workers.members) == 1)
+            assert who(workers) == [f"http://{HOSTS[1]}:{port}"]
+
+            stand_ins[1].info = None
+            await wait_until(lambda: not workers.members)
+            names.addresses, stand_ins[0].info = [HOSTS[0]], INFO
+            await wait_until(workers.ready)
 
 
 async def test_a_name_that_cannot_be_resolved_leaves_what_was_found() -> None:

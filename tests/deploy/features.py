@@ -81,6 +81,11 @@ FEATURES: dict[str, Values] = {
         "gateway": {"autoscaling": {"enabled": True}},
         "worker": {"autoscaling": {"enabled": True, "by": "hpa"}},
     },
+    "scale to zero": {
+        "worker": {"autoscaling": {"enabled": True, "minReplicas": 0}},
+        "gateway": {"settings": {"RERANK_WAIT_FOR_WORKER_SECONDS": 300}},
+        "monitoring": {"scrape": "podMonitor"},
+    },
     "keda": {"worker": {"autoscaling": {"enabled": True}}, "monitoring": {"scrape": "annotations"}},
     "pause before SIGTERM": {"gateway": {"preStopSeconds": 10}, "worker": {"preStopSeconds": 3}},
     "canary by ingress": merged(

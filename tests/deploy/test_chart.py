@@ -10,11 +10,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.deploy.chart import expect_valid, helm, objects, one, pods
+from tests.deploy.chart import Object, Values, expect_valid, helm, merged, objects, one, pods
 from tests.deploy.features import FEATURES, FILES
 from tests.deploy.helm import CHART, ROOT
 
+OWNER = "example.com/owner"
+ANNOTATED: Values = {"commonAnnotations": {OWNER: "search", "helm.sh/resource-policy": "delete"}}
 VERSIONS = ["1.27.0", "1.31.0", "1.34.0", "1.37.0"]
 
 
@@ -40,11 +43,33 @@ def test_what_values_files_make_is_valid(version: str) -> None:
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_what_a_feature_makes_is_valid_on_the_oldest_and_newest_kubernetes(feature: str) -> None:
-    for version in (VERSIONS[0], VERSIONS[-1]):
-        found = objects(FEATURES[feature], kube=version)
+    """The oldest gets annotations of every object, which pods do not have."""
+    for version, more in ((VERSIONS[0], ANNOTATED), (VERSIONS[-1], {})):
+        found = objects(merged(FEATURES[feature], more), kube=version)
         expect_valid(found, version)
         names = [(each["kind"], each["metadata"]["name"]) for each in found]
         assert len(set(names)) == len(names)
+        expect_annotated(found, more)
+
+
+def expect_annotated(found: list[Object], given: Values) -> None:
+    """Expect the given annotations at every object but the user's own, and in no pod template; an
+    object's own annotation goes before one of the same name."""
+    common = given.get("commonAnnotations", {})
+    for each in found:
+        metadata = each["metadata"]
+        if metadata["name"].endswith("-extra"):
+            continue
+        annotations = metadata.get("annotations", {})
+        assert annotations.get(OWNER) == common.get(OWNER), metadata["name"]
+        if each["kind"] == "Secret":
+            assert annotations["helm.sh/resource-policy"] == "keep"
+        assert OWNER not in yaml.safe_dump(each.get("spec", {})), metadata["name"]
+
+
+def test_values_files_annotate_every_object_too() -> None:
+    for given, files in FILES.values():
+        expect_annotated(objects(merged(given, ANNOTATED), *files), ANNOTATED)
 
 
 def test_no_environment_of_ours_is_unknown_to_the_service() -> None:

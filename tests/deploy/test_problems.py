@@ -12,6 +12,7 @@ from tests.deploy.helm import CHART
 
 ELSEWHERE: Values = {"worker": {"enabled": False}, "gateway": {"workers": ["http://gpu-0:8001"]}}
 KEDA: Values = {"worker": {"autoscaling": {"enabled": True}}}
+TO_ZERO: Values = {"worker": {"autoscaling": {"minReplicas": 0}}}
 CASES: dict[str, Values] = {
     "redis.enabled and externalRedis.url": {"externalRedis": {"url": "redis://other:6379/0"}},
     "redis.existingSecret is for the chart's Redis": {
@@ -137,6 +138,13 @@ CASES: dict[str, Values] = {
         GPU, {"worker": {"autoscaling": {"enabled": True, "by": "hpa"}}}
     ),
     "worker.autoscaling.by is keda": KEDA,
+    "an HPA does not start the first worker": {
+        "worker": {"autoscaling": {"enabled": True, "by": "hpa", "minReplicas": 0}}
+    },
+    "gateways are not ready without a worker, so no request": merged(KEDA, TO_ZERO),
+    "cooldownSeconds is 599: a worker may take 600 seconds": merged(
+        KEDA, TO_ZERO, {"worker": {"autoscaling": {"keda": {"cooldownSeconds": 599}}}}
+    ),
     "its workers are this release's": merged(ELSEWHERE, CANARY),
     "so there is nothing to try": {"canary": {"enabled": True}},
     "canary.share is 5: an HTTPRoute or an Ingress": merged(CANARY, {"canary": {"share": 5}}),

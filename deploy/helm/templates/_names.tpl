@@ -22,6 +22,14 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Annotations of an object: those of every object, and its own, which go before them: (root, own). */}}
+{{- define "rerank.annotations" -}}
+{{- with merge (dict) (.own | default dict) .root.Values.commonAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end }}
+
 {{/* Labels of a pod: none that a new version of the chart would change, for that replaces every pod. (root, part, track, own). */}}
 {{- define "rerank.podLabels" -}}
 {{ include "rerank.selector" . }}

@@ -5,6 +5,7 @@ apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
   name: {{ include "rerank.fullname" .root }}-{{ .part | default "nothing" }}
+  {{- include "rerank.annotations" (dict "root" .root) }}
   labels:
     {{- include "rerank.labels" (pick . "root" "part") | nindent 4 }}
 spec:

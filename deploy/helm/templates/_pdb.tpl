@@ -4,6 +4,7 @@ apiVersion: policy/v1
 kind: PodDisruptionBudget
 metadata:
   name: {{ include "rerank.name" . }}
+  {{- include "rerank.annotations" (dict "root" .root) }}
   labels:
     {{- include "rerank.labels" . | nindent 4 }}
 spec:

@@ -92,6 +92,13 @@ the beginning, the release never had a number, and a rollback leaves it alone, t
 {{- end -}}
 {{- end }}
 
+{{/* An annotation of a Deployment whose number of pods is that of the cluster when this release was made: (root, part, track, own). */}}
+{{- define "rerank.keptReplicas" -}}
+{{- if and (include "rerank.isScaled" .) (include "rerank.replicas" .) -}}
+gmr-rerank/replicas: kept
+{{- end -}}
+{{- end }}
+
 {{/* A value as the environment has it. Helm reads numbers as floats: 67108864 must not become 6.7108864e+07. */}}
 {{- define "rerank.plain" -}}
 {{- if not (kindIs "float64" .) }}{{ . }}{{ else if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}

@@ -193,6 +193,18 @@ canary.share is {{ $values.canary.share }} and canary.enabled is false: there is
 {{- if and $scaling.enabled (eq $scaling.by "hpa") (not $scaling.hpa.metrics) (or $count (not ($own.resources.requests | default dict).cpu)) }}
 {{ .path }}.autoscaling.by is hpa: CPU says nothing of a worker with GPUs, and nothing at all where resources.requests.cpu is not set; give hpa.metrics, or use keda.
 {{- end }}
+{{- if and $scaling.enabled (not $scaling.minReplicas) }}
+{{- if ne $scaling.by "keda" }}
+{{ .path }}.autoscaling.minReplicas is 0: an HPA does not start the first worker; use keda.
+{{- end }}
+{{- if not (.root.Values.gateway.settings.RERANK_WAIT_FOR_WORKER_SECONDS | default 0) }}
+{{ .path }}.autoscaling.minReplicas is 0: gateways are not ready without a worker, so no request would reach them and start one; set gateway.settings.RERANK_WAIT_FOR_WORKER_SECONDS.
+{{- end }}
+{{- $start := mul $own.startupSeconds $own.workersPerGpu }}
+{{- if lt (int $scaling.keda.cooldownSeconds) (int $start) }}
+{{ .path }}.autoscaling.keda.cooldownSeconds is {{ $scaling.keda.cooldownSeconds }}: a worker may take {{ $start }} seconds to load (startupSeconds), and would be stopped before.
+{{- end }}
+{{- end }}
 {{- if and $scaling.enabled (eq $scaling.by "keda") (not $scaling.keda.query) (eq .root.Values.monitoring.scrape "none") }}
 {{ .path }}.autoscaling.by is keda, which asks Prometheus about the gateways: monitoring.scrape is none, so it would know nothing.
 {{- end }}

@@ -10,15 +10,11 @@ apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ $name }}
+  {{- include "rerank.annotations" (dict "root" .root "own" (include "rerank.keptReplicas" $part | fromYaml)) }}
   labels:
     {{- include "rerank.labels" $part | nindent 4 }}
-  {{- $replicas := include "rerank.replicas" $part }}
-  {{- if and $replicas (include "rerank.isScaled" $part) }}
-  annotations:
-    gmr-rerank/replicas: kept # the number of the cluster, when this release was made
-  {{- end }}
 spec:
-  {{- with $replicas }}
+  {{- with include "rerank.replicas" $part }}
   replicas: {{ . }}
   {{- end }}
   revisionHistoryLimit: 5

@@ -158,7 +158,14 @@ class Processes:
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """The trained tensors by their names in the `Reranker`, gathered on the CPU; empty except in
     the leading process."""
-    return cast(dict[str, Tensor], get_model_state_dict(model, options=_GATHERED))
+    trained = {
+        name.removeprefix("module.")  # of the wrapper of several processes
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    gathered = get_model_state_dict(model, options=_GATHERED)
+    # a frozen tensor that has two names is gathered under one of them
+    return {name: cast(Tensor, gathered[name]) for name in gathered if name in trained}
 
 
 def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -327,7 +327,7 @@ def test_a_folder_of_another_network_is_refused(
 def test_the_page_shows_what_the_command_prints() -> None:
     page = PAGE.read_text()
     blocks = re.findall(r"```console\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
 
     for block in blocks:
         for example in re.split(r"(?=^\$ gmr size )", block, flags=re.MULTILINE):

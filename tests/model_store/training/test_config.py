@@ -78,6 +78,9 @@ def test_every_shipped_configuration_loads() -> None:
         ({"head": {"words": ["yes"]}}, "head.words needs two words at least"),
         ({"head": {"tokens": 4}, "loss": {"direction": "cl"}}, "a head of more than two words"),
         ({"model": None}, "model: "),
+        ({"early_stop": {"patience": 3}}, "early_stop needs data.dev, whose nDCG@10 ends the run"),
+        ({"early_stop": {"patience": 0}}, "early_stop.patience: "),
+        ({"early_stop": {"patienec": 3}}, "did you mean early_stop.patience?"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, wrong: dict[str, object], named: str) -> None:
@@ -131,3 +134,17 @@ def test_what_decides_the_weights() -> None:
         for key, value in other.decisive_settings().items()
         if config.decisive_settings()[key] != value
     } == {"seed"}
+
+
+def test_evaluations_decide_the_weights_of_a_run_with_an_early_stop_alone() -> None:
+    data = {"train": "train.jsonl", "dev": "dev.jsonl"}
+    plain, other = (
+        TrainConfig.model_validate(LEAST | {"data": data, "evaluate_every": every})
+        for every in (3, 4)
+    )
+    assert plain.decisive_settings() == other.decisive_settings()
+    assert plain.decisive_settings()["early_stop"] is None  # as in a state that lacks it
+
+    stopped = TrainConfig.model_validate(LEAST | {"data": data, "early_stop": {}})
+    decisive = stopped.decisive_settings()
+    assert (decisive["early_stop.patience"], decisive["evaluate_every"]) == (5, 500)

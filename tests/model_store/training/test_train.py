@@ -86,13 +86,14 @@ class Interrupting(StringIO):
         return super().write(text)
 
 
-def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) -> None:
+def test_a_run_learns_made_up_words_and_leaves_its_best_state(tmp_path: Path) -> None:
     write_colours(tmp_path, "dev.jsonl", rows=4, asks="show me")
     data = settings(tmp_path)["data"] | {"dev": str(tmp_path / "dev.jsonl")}
     learning = {
         "lora": {"rank": 16, "alpha": 32},
         "batch": {"examples": 4, "tokens": 4096},
-        "evaluate_every": 30,
+        "evaluate_every": 15,
+        "early_stop": {"patience": 2},
         "precision": "bf16",
     }
     shown = StringIO()
@@ -100,7 +101,7 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
         config(
             tmp_path,
             data=data,
-            steps=90,
+            steps=120,
             save_every=90,
             report_every=20,
             tensorboard=True,
@@ -109,21 +110,43 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
         stream=shown,
     )
     rows = [row for row in read_metrics(run) if "sft" in row]
-    first, last = rows[0], [row["sft"] for row in rows[-8:]]
-    assert [row["step"] for row in rows] == list(range(1, 91))
-    assert first["sft"] > 2
-    assert sum(last) / len(last) < 0.3
-    assert 0 <= rows[-1]["positive_weight"] < first["positive_weight"]
-    assert (first["examples"], first["negatives"], first["missing"]) == (4, 12, 0)
     looks = [row for row in read_metrics(run) if "dev_sft" in row]
-    assert [row["step"] for row in looks] == [30, 60, 90]
-    assert looks[-1]["dev_ndcg"] == 1.0
-    assert "step 40/90: loss" in shown.getvalue()
+    ended = json.loads((run / "manifest.json").read_text())["ended"]
+    assert [row["step"] for row in rows] == list(range(1, ended["step"] + 1))
+    assert [row["step"] for row in looks] == list(range(0, ended["step"] + 1, 15))
+    assert (looks[0]["dev_ndcg"], looks[-1]["dev_ndcg"]) == (pytest.approx(0.5, abs=0.35), 1.0)
+    assert ended["step"] == ended["weights_of_step"] + 2 * 15 < 120
+    first = next(row["step"] for row in looks if row["dev_ndcg"] == 1.0)
+    assert (ended["weights_of_step"], looks[-1]["best_step"]) == (first, first)
+    assert ended["reason"] in shown.getvalue()
+
+    last = [row["sft"] for row in rows[-8:]]
+    assert rows[0]["sft"] > 2
+    assert sum(last) / len(last) < 0.5
+    assert 0 <= rows[-1]["positive_weight"] < rows[0]["positive_weight"]
+    assert (rows[0]["examples"], rows[0]["negatives"], rows[0]["missing"]) == (4, 12, 0)
+    assert "step 40/120: loss" in shown.getvalue()
+
     board = EventAccumulator(str(run / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in board.Scalars("sft")] == [
-        (row["step"], pytest.approx(row["sft"])) for row in rows
-    ]
+    for name, source in (("sft", rows), ("dev_ndcg", looks), ("dev_sft", looks)):
+        assert [(event.step, event.value) for event in board.Scalars(name)] == [
+            (row["step"], pytest.approx(row[name])) for row in source
+        ]
+
+    state, _ = latest(run / "states")
+    assert state is not None
+    assert state.best is not None
+    left = adapter(run)
+    assert len(state.best.weights) == len(left)
+    for name, weight in state.best.weights.items():
+        named = name.removeprefix("network.").replace(".default", "")
+        assert torch.equal(left[named], weight)
+    assert any(
+        not torch.equal(weight, state.weights[name]) for name, weight in state.best.weights.items()
+    )
+
     manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["last"]["dev_sft"] == looks[first // 15]["dev_sft"]
     assert manifest["base"]["name"] == "gmr-tiny"
     assert set(manifest["files"]) == {
         "adapter/adapter_config.json",
@@ -131,8 +154,8 @@ def test_a_run_learns_made_up_words_and_leaves_what_it_learnt(tmp_path: Path) ->
         "metrics.jsonl",
         "training.png",
     }
-    assert all(".language_model." not in name or "lora_" in name for name in adapter(run))
-    assert len(adapter(run)) == 56
+    assert all(".language_model." not in name or "lora_" in name for name in left)
+    assert len(left) == 56
 
 
 def test_nothing_but_the_maps_changes(tmp_path: Path) -> None:

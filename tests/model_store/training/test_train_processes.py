@@ -56,7 +56,8 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(
     tmp_path: Path,
 ) -> None:
     write_colours(tmp_path, "dev.jsonl", rows=3, asks="show me")
-    values = settings(tmp_path, steps=STEPS, save_every=3, evaluate_every=4)
+    early_stop = {"patience": 100}
+    values = settings(tmp_path, steps=STEPS, save_every=3, evaluate_every=2, early_stop=early_stop)
     values["data"]["dev"] = str(tmp_path / "dev.jsonl")
     undisturbed = train(
         TrainConfig.model_validate(values | {"output": str(tmp_path / "undisturbed")}),
@@ -81,6 +82,10 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(
     assert mine is not None
     assert wanted_state is not None
     assert mine.step == STEPS
+    assert mine.best is not None
+    assert wanted_state.best is not None
+    assert mine.best.evaluations == wanted_state.best.evaluations
+    assert all(torch.equal(mine.weights[name], wanted_state.weights[name]) for name in mine.weights)
     assert mine.moments["param_groups"][0]["lr"] == wanted_state.moments["param_groups"][0]["lr"]
     for name, moments in wanted_state.moments["state"].items():
         assert all(
@@ -101,12 +106,14 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
     batch = {"examples": 4, "tokens": 320, "checkpointing": True}
     values = settings(
         tmp_path,
-        steps=3,
+        steps=9,
         lora=plain,
         batch=batch,
         head={"kind": "trainable"},
         strategy=strategy,
         save_every=2,
+        evaluate_every=1,
+        early_stop={"patience": 2, "least_gain": 0.99},
     )
     values["data"] |= {"dev": str(tmp_path / "dev.jsonl"), "max_tokens": 256}
     alone = train(
@@ -141,6 +148,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
             {name: wanted[name] for name in same}, rel=1e-3, abs=1e-5
         )
     manifest = json.loads((together / "manifest.json").read_text())
+    assert manifest["ended"]["step"] == 2
+    assert manifest["ended"] == json.loads((alone / "manifest.json").read_text())["ended"]
     assert manifest["head"] == {"kind": "trainable", "words": ["yes", "no"]}
 
 

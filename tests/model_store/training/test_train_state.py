@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 
 from model_store.training.config import OptimizerConfig, TrainingError
+from model_store.training.early_stop import Best, Evaluations
 from model_store.training.journal import METRICS, Journal, read_metrics
 from model_store.training.plots import draw
 from model_store.training.schedule import learning_rate
-from model_store.training.state import MOMENTS, WEIGHTS, latest, save
+from model_store.training.state import BEST, MOMENTS, STATE, WEIGHTS, latest, save
 from tests.model_store.disk import file_size_limit
 
 RUN = {"seed": 1}
@@ -117,6 +119,39 @@ def test_the_journal_names_a_full_disk(tmp_path: Path) -> None:
         ),
     ):
         journal.write(1, sft=0.123456789)
+
+
+def test_a_run_that_begins_anew_has_none_of_the_rows_before(tmp_path: Path) -> None:
+    for _ in range(2):
+        journal = Journal(tmp_path, 0)
+        journal.write(0, dev_ndcg=0.5)
+        journal.write(1, sft=1.0)
+        journal.close()
+    assert [row["step"] for row in read_metrics(tmp_path)] == [0, 1]
+
+
+def test_a_state_without_an_early_stop_is_as_it_was(tmp_path: Path) -> None:
+    """A state that an earlier version wrote has no such field, and is read."""
+    saved(tmp_path, 5)
+    described = json.loads((tmp_path / "step-00000005" / STATE).read_text())
+    assert set(described) == {"step", "run", "files"}
+    state, _ = latest(tmp_path)
+    assert state is not None
+    assert state.best is None
+
+
+def test_a_best_state_is_read_back_and_its_damage_noticed(tmp_path: Path) -> None:
+    evaluations = Evaluations(best_step=3, best_ndcg=0.5, reference=0.4, without_gain=2)
+    best = Best(evaluations, {"a": torch.full((3,), 3.0)})
+    for step in (5, 6):
+        save(tmp_path, step, RUN, *tensors(step), keep=2, best=best)
+    (tmp_path / "step-00000006" / BEST).write_bytes(b"damaged")
+    state, damaged = latest(tmp_path)
+    assert state is not None
+    assert (state.step, len(damaged)) == (5, 1)
+    assert state.best is not None
+    assert state.best.evaluations == evaluations
+    assert torch.equal(state.best.weights["a"], best.weights["a"])
 
 
 def test_a_plot_of_what_there_is(tmp_path: Path) -> None:

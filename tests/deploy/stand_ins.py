@@ -26,7 +26,15 @@ PYTHON_PACKAGES = (
     "netbase",
 )
 PYTHON_PACKAGES += ("ca-certificates", "python3-pip", "python3-venv", "tzdata")
-PYTHON_PACKAGES += ("apt", "debconf", "debian-archive-keyring", "diffutils", "findutils", "grep", "gzip")
+PYTHON_PACKAGES += (
+    "apt",
+    "debconf",
+    "debian-archive-keyring",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+)
 PYTHON_PACKAGES += ("mawk", "perl-base", "sed", "tar", "util-linux")
 _MERGED = ("bin", "lib", "lib64", "sbin")
 """Links into /usr on every Debian; packages of this release still name their files by them."""

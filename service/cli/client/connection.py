@@ -34,15 +34,18 @@ def client_settings() -> ClientSettings:
         misuse(f"RERANK_{name}: {error.errors()[0]['msg']}.")
 
 
-def connect(url: str | None, key_file: Path | None, *, connections: int) -> httpx.AsyncClient:
-    """A client of the service at `url`, or at RERANK_URL, or on this machine.
+def connect(
+    url: str | None, key_file: Path | None, *, connections: int, with_key: bool = True
+) -> httpx.AsyncClient:
+    """A client of the service at `url`, or at RERANK_URL, or on this machine; without `with_key` it
+    sends no key, whatever the settings have.
 
     A wrong URL, or a key file that cannot be read, ends the command.
     """
     settings = client_settings()
     base = service_url(url or settings.url or DEFAULT_URL)
     try:
-        key = key_of(settings, key_file)
+        key = key_of(settings, key_file) if with_key else None
     except OSError as error:
         fail(sentence_of(error))
     except ValueError as error:

@@ -37,6 +37,8 @@ class Target:
     url: str | None = None
     model: str | None = None
     key_file: Path | None = None
+    with_key: bool = True
+    """False: no key is sent, whatever the settings have."""
 
 
 def run_ranking(
@@ -96,7 +98,10 @@ async def open_client(
 ) -> AsyncIterator[tuple[httpx.AsyncClient, str | None]]:
     """A client of the target, and the model to name in requests."""
     if not is_in_process(target):
-        async with connect(target.url, target.key_file, connections=connections) as client:
+        client = connect(
+            target.url, target.key_file, connections=connections, with_key=target.with_key
+        )
+        async with client:
             yield client, target.model
         return
 

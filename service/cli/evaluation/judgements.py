@@ -48,12 +48,24 @@ def judgements(
     ] = None,
     model_b: Annotated[
         str | None,
-        typer.Option(help="Model B; default: the first one of --url-b.", metavar="NAME"),
+        typer.Option(
+            help=(
+                "Model B, of the service of B, or in this process as --model is; default: the"
+                " first one of --url-b."
+            ),
+            metavar="NAME",
+        ),
     ] = None,
     key_file: KeyFile = None,
     key_file_b: Annotated[
         Path | None,
-        typer.Option(help="File with the API key of --url-b; default: that of A.", metavar="FILE"),
+        typer.Option(
+            help=(
+                "File with the API key of --url-b; default: that of A where both are on one host,"
+                " and none elsewhere."
+            ),
+            metavar="FILE",
+        ),
     ] = None,
     metric: Annotated[
         str, typer.Option(help="Such as ndcg@10, mrr, hit@5 or recall@20.", metavar="NAME")
@@ -65,8 +77,9 @@ def judgements(
     """Compare two served models on queries of your own, by grades or clicks: better, worse, or
     neither?
 
-    A is the model at --url, or --model of it; B is the model at --url-b, or --model-b. Each
-    query's documents are ranked by both. The same command continues after an interruption.
+    A is the model at --url, or --model of it; B is the model at --url-b, or --model-b. Without any
+    URL both are loaded in this process. Each query's documents are ranked by both. The same command
+    continues after an interruption.
     """
     from model_store.evaluation.metrics import MetricUnknown, parse_metric
     from model_store.evaluation.results import ResultsUnusable
@@ -74,11 +87,9 @@ def judgements(
     from model_store.evaluation.runs.scorer import ScoringStopped
     from model_store.evaluation.tasks.dataset import TaskUnusable
     from service.cli.client.calls import CannotCall
-    from service.cli.client.run import Target
+    from service.cli.evaluation.sides import two_targets
 
-    if url_b is None and model_b is None:
-        misuse("Name the model to compare with: --url-b, --model-b, or both.")
-    targets = Target(url, model, key_file), Target(url_b or url, model_b, key_file_b or key_file)
+    targets = two_targets((url, model, key_file), (url_b, model_b, key_file_b))
     with refusing(TaskUnusable, RunUnusable, CannotCall, ResultsUnusable, usage=(MetricUnknown,)):
         parse_metric(metric)
         judged = _open(folder)
@@ -135,8 +146,9 @@ def _score(folder: Path, output: Path, targets: tuple[Target, Target], concurren
 async def _refuse_the_same(a: Target, b: Target) -> None:
     """Raise `CannotCall` where both targets are one model, before it is asked twice."""
     from service.cli.client.calls import CannotCall, Service
-    from service.cli.client.run import is_in_process, open_client, with_advice
+    from service.cli.client.run import is_in_process, open_client
     from service.cli.evaluation.scorer import served_model
+    from service.cli.evaluation.sides import with_own_key
 
     digests: list[str] = []
     for target in (a, b):
@@ -148,7 +160,7 @@ async def _refuse_the_same(a: Target, b: Target) -> None:
             try:
                 served = await served_model(service, model, await service.info())
             except CannotCall as error:
-                raise with_advice(error, target) from None
+                raise with_own_key(error, target) from None
             digests.append(served.digest)
     if digests[0] == digests[1]:
         raise CannotCall(f"A and B are the same model ({digests[0][:19]}): name another one.")

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from model_store.evaluation.runs.folder import open_run
@@ -91,3 +96,66 @@ def test_a_folder_without_candidates_is_refused(server: str, tmp_path: Path) -> 
     (tmp_path / "empty").mkdir()
     options = ("--model", "gmr-tiny-d", "--url-b", server, "--output", tmp_path / "out")
     refused(judgements(tmp_path / "empty", *options), "empty")
+
+
+@contextmanager
+def refusing_service(host: str) -> Iterator[tuple[str, set[str | None]]]:
+    """A service that knows no key: its URL, and the keys that it was sent."""
+    sent: set[str | None] = set()
+    body = json.dumps({"code": "unauthorized", "message": "An API key is needed."}).encode()
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.add(self.headers["authorization"])
+            self.send_response(401)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    listening = ThreadingHTTPServer((host, 0), Refusing)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    try:
+        yield f"http://{host}:{listening.server_port}", sent
+    finally:
+        listening.shutdown()
+        thread.join()
+        listening.server_close()
+
+
+def test_a_key_goes_to_another_host_only_where_it_is_named_for_it(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "shop")
+    (tmp_path / "a").write_text("of-a")
+    (tmp_path / "b").write_text("of-b")
+    monkeypatch.setenv("RERANK_KEY", "of-the-environment")
+    both = (folder, "--output", tmp_path / "out", "--url", server)
+    with refusing_service("127.0.0.2") as (elsewhere, sent):
+        for option in ((), ("--key-file", tmp_path / "a")):
+            ended = judgements(*both, *option, "--url-b", elsewhere)
+            refused(ended, "that of A is not sent to another host: name it with --key-file-b")
+        assert sent == {None}
+
+        refused(
+            judgements(*both, "--url-b", elsewhere, "--key-file-b", tmp_path / "b"), "key is needed"
+        )
+        assert sent == {None, "Bearer of-b"}
+
+    with refusing_service("127.0.0.1") as (beside, sent):
+        refused(judgements(*both, "--url-b", beside), "key is needed")
+        refused(judgements(*both, "--url-b", beside, "--key-file", tmp_path / "a"), "key is needed")
+        assert sent == {"Bearer of-the-environment", "Bearer of-a"}
+
+
+def test_it_is_plain_where_both_models_are(tmp_path: Path) -> None:
+    folder, key = write(tmp_path / "shop"), tmp_path / "key"
+    key.write_text("secret")
+    both = (folder, "--output", tmp_path / "out", "--model-b", "gmr-tiny-d")
+    refused(judgements(*both), "Without a URL both models are loaded in this process", code=2)
+    alone = (*both, "--model", "gmr-tiny")
+    refused(judgements(*alone, "--key-file", key), "--key-file is of a service", code=2)
+    refused(judgements(*alone, "--key-file-b", key), "--key-file-b is of a service", code=2)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model_store.commands.console import fail, misuse, refusing
+from model_store.commands.console import fail, refusing
 from service.cli.client.options import KeyFile, Model, Url
 
 if TYPE_CHECKING:

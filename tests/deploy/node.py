@@ -69,11 +69,18 @@ class Node:
 
     def inside(self, *command: str) -> str:
         """What a command prints in the node's network; empty where it fails."""
-        entered = ["nsenter", "--target", str(self._network.pid), "--net", *command]
         done = subprocess.run(
-            entered, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            self.entering(*command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return "" if done.returncode else done.stdout or " "
+
+    def entering(self, *command: str) -> list[str]:
+        """The command that runs another one in the node's network."""
+        return ["nsenter", "--target", str(self._network.pid), "--net", *command]
 
     @contextmanager
     def running(self, cluster: Cluster) -> Iterator[None]:

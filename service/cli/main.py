@@ -43,6 +43,9 @@ from service.cli.serving import (
 )
 from service.cli.settings import asks_for_keys, gateway_settings, print_settings, worker_settings
 from service.cli.workers import run_worker, run_workers
+from service.interpreter import keep_all, prepare_spawned
+
+prepare_spawned()  # the processes of an engine import this module first
 
 app = typer.Typer(
     rich_markup_mode="markdown",  # joins the lines of a paragraph
@@ -134,11 +137,12 @@ def serve(
     check_model(for_worker)
     start_log(server, settings, engine=for_worker.engine)
 
-    welcome = welcome_text(server.url, keys=asks_for_keys(settings), pages=settings.pages)
+    def welcome() -> None:
+        keep_all()
+        typer.echo(welcome_text(server.url, keys=asks_for_keys(settings), pages=settings.pages))
+
     with refusing_keys(), refusing_cascades():
-        served = in_one_process(
-            settings, for_worker, on_ready=lambda: typer.echo(welcome), on_failure=server.fail
-        )
+        served = in_one_process(settings, for_worker, on_ready=welcome, on_failure=server.fail)
     run(server, served, settings, "serve")
 
 

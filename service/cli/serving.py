@@ -44,9 +44,11 @@ _FLUSH_SECONDS = 0.8
 
 def open_server(host: str, port: int, *, insecure: bool) -> Server:
     """A server with its port bound; a port that cannot be bound ends the command."""
+    from service.interpreter import collect_rarely
     from service.loopback import is_loopback
     from service.web.server import CannotListen, Server
 
+    collect_rarely()
     if not insecure and not is_loopback(host):
         misuse(
             f"No API key is required here, and others can reach {host}: set RERANK_API_KEYS_FILE"
@@ -220,10 +222,12 @@ def run(
     *,
     beat: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until a signal arrives, and end the command with the server's exit code.
+    """Serve until a signal arrives, and end the process with the server's exit code.
 
-    `beat` is for one of several processes: its event loop calls it.
+    `beat` is for one of several processes: its event loop calls it, and the process that has forked
+    it, or this function's caller, ends it.
     """
+    from service.interpreter import end
     from service.observability.metrics import BUILD_INFO, PROCESSES
     from service.web.server import CannotListen
 
@@ -234,6 +238,8 @@ def run(
             code = server.run(served, settings, beat)
         except CannotListen as refusal:
             fail(str(refusal))
+    if beat is None:
+        end(code)
     if code:
         raise typer.Exit(code)
 

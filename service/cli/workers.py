@@ -34,11 +34,14 @@ def run_worker(
     check_model(settings)
     start_log(server, settings, engine=settings.engine, pid=parent is not None)
 
+    from service.interpreter import keep_all
     from service.worker.app import create_worker
     from service.worker.engines.loading import create_engine
     from service.worker.processes import end_without
 
-    served = create_worker(settings, create_engine(settings), on_failure=server.fail)
+    served = create_worker(
+        settings, create_engine(settings), on_ready=keep_all, on_failure=server.fail
+    )
     beat = None if parent is None else partial(end_without, parent)
     run(server, served, settings, "worker", beat=beat)
 

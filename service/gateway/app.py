@@ -7,7 +7,6 @@ Invariant: no other module of the gateway constructs one of these services.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
@@ -64,6 +63,7 @@ from service.gateway.settings import GatewaySettings
 from service.gateway.single_flight import SingleFlight
 from service.gateway.stream.endpoint import RerankStream
 from service.gateway.swagger.page import swagger_page
+from service.interpreter import keep_all
 from service.observability.logs import log
 from service.web.asgi import add_common_routes, new_app
 from service.web.body_budget import BodyBudget
@@ -230,7 +230,7 @@ def _lifespan(
             running = [asyncio.create_task(task()) for task in tasks]
             for started in running:
                 started.add_done_callback(_log_failure)
-            _freeze_garbage_collection()
+            keep_all()
             try:
                 await until_served()
                 yield
@@ -292,9 +292,3 @@ def _media(settings: GatewaySettings, fetcher: Fetcher | None, images: ImageStor
 
 def _plain(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
-
-
-def _freeze_garbage_collection() -> None:
-    """Exempt from garbage collection what lives as long as the process: 0.5 ms a collection."""
-    gc.collect()
-    gc.freeze()

@@ -14,11 +14,9 @@ import asyncio
 import contextlib
 import errno
 import logging
-import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +26,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from service.interpreter import end_now
 from service.observability.logs import log
 from service.observability.metric_types import sample_gauges
 from service.observability.metrics import LOOP_LAG_SECONDS
@@ -171,7 +170,7 @@ class _Uvicorn(uvicorn.Server):
         received = signal.Signals(sig)
         if self.exit_code is not None:
             if self._beat is None:
-                _exit_now(self.exit_code)
+                end_now(self.exit_code)
             return  # a terminal, or a service manager, tells each process, and the parent does too
         self.exit_code = _EXIT_CODES[received]
         _exit_after(self._settings.grace_seconds, self.exit_code)
@@ -229,7 +228,7 @@ def _explain(error: OSError, host: str, port: int) -> str:
 
 def _exit_after(seconds: float, code: int) -> None:
     """Exit after that time, whatever the main thread is doing."""
-    timer = threading.Timer(seconds, _exit_now, (code,))
+    timer = threading.Timer(seconds, end_now, (code,))
     timer.daemon = True
     timer.start()
 
@@ -239,13 +238,3 @@ def _set_alarm(seconds: float) -> None:
     lock stops every timer that is written in Python."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _exit_now(code: int) -> None:
-    """Exit without waiting for anything; the engine's child processes are killed first."""
-    for child in multiprocessing.active_children():
-        child.kill()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)

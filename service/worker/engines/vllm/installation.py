@@ -52,7 +52,7 @@ def supported_version(find_version: FindVersion = version) -> str:
 
 def prepare_environment(*, on_cpu: bool) -> None:
     """Set the variables that vLLM reads from the environment alone, unless the operator did."""
-    for name, value in (_TRACES | {"VLLM_WORKER_MULTIPROCESSING_METHOD": "spawn"}).items():
+    for name, value in (_TRACES | {"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}).items():
         os.environ.setdefault(name, value)
 
     if on_cpu:  # by itself vLLM keeps a core free, on which its scheduler then spins

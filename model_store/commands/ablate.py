@@ -84,8 +84,8 @@ def ablate(
     from model_store.recipes.ablations.report import publish
     from model_store.recipes.ablations.run import run
     from model_store.training.config import TrainingError
-    from model_store.training.loop import Stopped
     from model_store.training.publish.pairs import PublishRefused
+    from model_store.training.signals import Stopped
 
     with refusing(usage=(TrainingError,)):
         comparisons = chosen(only)

@@ -37,28 +37,28 @@ def train(
         bool, typer.Option("--plot", help="Draw the curves of the run so far, without training.")
     ] = False,
 ) -> None:
-    """Train a LoRA adapter; an interrupted run continues.
+    """Train a LoRA adapter, also in ERank's two stages; an interrupted run continues.
 
     Several processes: torchrun -m model_store.training CONFIG."""
     from model_store.errors import DataError
-    from model_store.training.config import TrainingError, load_config
+    from model_store.training.config import TrainingError
+    from model_store.training.methods import load_run, method_of
 
     with refusing(TrainingError, DataError):
-        settings = load_config(config, overrides or ())
+        settings = load_run(config, overrides or ())
+        method = method_of(settings)
         if plot:
-            from model_store.training.plots import draw
-
-            typer.echo(draw(settings.output))
+            typer.echo(method.draw(settings.output))
             return
 
-        from model_store.training import train as job
-        from model_store.training.loop import Stopped
+        from model_store.training.signals import Stopped
 
         if check:
-            typer.echo(f"{job.check(settings)} examples, and nothing is wrong with them.")
+            count = method.check(settings)
+            typer.echo(f"{count} {method.counted}, and nothing is wrong with them.")
             return
 
         with refusing(Stopped):  # its own exit code
-            run = job.train(settings)
+            run = method.train(settings)
         if os.environ.get("RANK", "0") == "0":  # torchrun numbers the processes
             typer.echo(run)

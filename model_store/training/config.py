@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -18,6 +18,9 @@ from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
 _MAX_PROBLEMS = 20
+
+Run = TypeVar("Run", bound=BaseModel)
+"""The configuration of one kind of run."""
 
 
 class TrainingError(Exception):
@@ -231,7 +234,7 @@ class TrainConfig(_Section):
         }
         if self.early_stop is None:
             free |= {"evaluate_every", "evaluate_examples"}
-        return {key: value for key, value in _flat(self.model_dump(mode="json")) if key not in free}
+        return {key: value for key, value in flat(self.model_dump(mode="json")) if key not in free}
 
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
@@ -240,6 +243,11 @@ def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
     `overrides` are `dotted.key=value`, the value in YAML. Raises `TrainingError` with a line for
     each problem.
     """
+    return validated(TrainConfig, *read_settings(name, overrides))
+
+
+def read_settings(name: str, overrides: Iterable[str]) -> tuple[Path, dict[Any, Any]]:
+    """The file of a configuration, and its values with the overrides; raises `TrainingError`."""
     path = SHIPPED_CONFIGS / f"{name}.yaml"
     if not name.replace("-", "_").isidentifier() or not path.is_file():
         path = Path(name)
@@ -255,19 +263,24 @@ def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:
         raise TrainingError(
             f"{path}: there is no such readable file, and the shipped configurations are {shipped}."
         ) from None
+    return path, values
 
+
+def validated(kind: type[Run], path: Path, values: dict[Any, Any]) -> Run:
+    """The values of a file as a configuration; raises `TrainingError`."""
     try:
-        return TrainConfig.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        lines = [f"{path}: {_sentence(problem)}" for problem in error.errors()[:_MAX_PROBLEMS]]
+        problems = error.errors()[:_MAX_PROBLEMS]
+        lines = [f"{path}: {_sentence(kind, problem)}" for problem in problems]
         raise TrainingError("\n".join(lines)) from None
 
 
-def _sentence(error: Any) -> str:
+def _sentence(kind: type[BaseModel], error: Any) -> str:
     """An error of pydantic's as a sentence; an unknown key comes with the nearest known one."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(_known(TrainConfig)), 1, 0.5)
+        near = difflib.get_close_matches(key, list(_known(kind)), 1, 0.5)
         return f"there is no setting {key}{f'; did you mean {near[0]}?' if near else '.'}"
     return f"{key or 'the configuration'}: {error['msg'].removeprefix('Value error, ')}."
 
@@ -281,10 +294,10 @@ def _known(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
                 yield from _known(kind, f"{prefix}{name}.")
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested mappings as dotted keys and values."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

@@ -28,23 +28,12 @@ from model_store.training.order import Order, Steps
 from model_store.training.processes import Processes, moments_of, weights_of
 from model_store.training.progress import ProgressLog
 from model_store.training.schedule import learning_rate
+from model_store.training.signals import Stopped
 from model_store.training.sources import Sources
 
 STATES = "states"
 _MAX_NAMED = 20
 """Groups that an error names at most."""
-
-
-class Stopped(Exception):
-    """A run that a signal ended after a step; the state of that step is saved, and the same command
-    continues from it."""
-
-    def __init__(self, number: int, step: int) -> None:
-        super().__init__(
-            f"Stopped by {signal.Signals(number).name} after step {step}; the same command goes on"
-            " from there."
-        )
-        self.exit_code = 128 + number
 
 
 class NotFinite(TrainingError):

@@ -45,18 +45,8 @@ def add_lora(
 ) -> peft.PeftModel:
     """Add low-rank maps to `network` in place and freeze all else; raises `TrainingError` where the
     pattern names no linear map, or more than those."""
-    pattern = target_of(config, architecture)
-    wanted = _targets(network, config, pattern, architecture)
-
-    settings = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=pattern,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
-    model = peft.get_peft_model(network, settings)
+    wanted = _targets(network, config, target_of(config, architecture), architecture)
+    model = peft.get_peft_model(network, checked_settings(network, config, architecture))
 
     made = {
         name.removeprefix("base_model.model.")
@@ -76,6 +66,23 @@ def add_lora(
         )
 
     return model
+
+
+def checked_settings(
+    network: PreTrainedModel, config: LoraConfig, architecture: DecoderArchitecture
+) -> peft.LoraConfig:
+    """peft's own configuration, for a trainer that adds the maps; raises `TrainingError` as
+    `add_lora` does."""
+    pattern = target_of(config, architecture)
+    _targets(network, config, pattern, architecture)
+    return peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=pattern,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
 
 
 def write_adapter(

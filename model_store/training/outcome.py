@@ -7,7 +7,7 @@ it names are complete.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,35 +88,74 @@ def write_outcome(
         if name.startswith("network."):
             lora[name.removeprefix("network.")] = tensor
 
-    names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT]
-    try:
-        read_out = trained_readout(base.manifest, config.loss.direction).name
-        template = config.template or base.manifest.template
-        metadata = {READ_OUT: read_out, ROWS: config.head.kind, TEMPLATE: template}
-        write_adapter(folder / ADAPTER, network, lora, config.model, metadata)
-        if config.head.kind != "tokens":
-            names.append(HEAD)
+    read_out = trained_readout(base.manifest, config.loss.direction).name
+    template = config.template or base.manifest.template
+    names: list[str] = []
+    if config.head.kind != "tokens":
+        names.append(HEAD)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
             save_file({"rows": weights["head.rows"]}, folder / HEAD)
+        except (OSError, SafetensorError) as error:
+            raise _unwritten(folder, error) from None
+    described = {
+        "run": dict(facts),
+        "config": config.model_dump(mode="json"),
+        "base": {"name": base.name, "digest": base.digest},
+        "read_out": read_out,
+        "head": {"kind": config.head.kind, "words": _words(config, base)},
+    }
+    metadata = {READ_OUT: read_out, ROWS: config.head.kind, TEMPLATE: template}
+    write_run(
+        folder,
+        network,
+        lora,
+        model=config.model,
+        metadata=metadata,
+        described=described,
+        ended=ended,
+        others=names,
+    )
+
+
+def write_run(
+    folder: Path,
+    network: PeftModel,
+    lora: Mapping[str, Tensor],
+    *,
+    model: str,
+    metadata: Mapping[str, str],
+    described: Mapping[str, Any],
+    ended: Ended,
+    others: Sequence[str] = (),
+) -> None:
+    """Write the adapter, and last the manifest of it, the metrics, the curves and `others`.
+
+    `lora` are the maps by their names in `network`, `model` the base's name in the configuration,
+    and `described` the other fields of the manifest. Raises `TrainingError`.
+    """
+    names = [f"{ADAPTER}/{ADAPTER_CONFIG}", f"{ADAPTER}/{ADAPTER_WEIGHTS}", METRICS, PLOT, *others]
+    try:
+        write_adapter(folder / ADAPTER, network, dict(lora), model, metadata)
         for name in names:
             sync(folder / name)
-        described = {
-            "run": dict(facts),
-            "config": config.model_dump(mode="json"),
-            "base": {"name": base.name, "digest": base.digest},
-            "read_out": read_out,
-            "head": {"kind": config.head.kind, "words": _words(config, base)},
+        digests = digest_files(folder, names)
+        manifest = {
+            **described,
             "ended": asdict(ended),
             "last": _last_values(folder, ended.weights_of_step),
-            "files": {
-                name: digest.model_dump() for name, digest in digest_files(folder, names).items()
-            },
+            "files": {name: digest.model_dump() for name, digest in digests.items()},
         }
-        write_json(folder / MANIFEST, described)
+        write_json(folder / MANIFEST, manifest)
     except (OSError, SafetensorError, DataError) as error:
-        raise TrainingError(
-            f"{folder}: what was learnt cannot be written"
-            f" ({getattr(error, 'strerror', None) or error})."
-        ) from None
+        raise _unwritten(folder, error) from None
+
+
+def _unwritten(folder: Path, error: Exception) -> TrainingError:
+    return TrainingError(
+        f"{folder}: what was learnt cannot be written"
+        f" ({getattr(error, 'strerror', None) or error})."
+    )
 
 
 def _words(config: TrainConfig, base: Checkpoint) -> list[str]:

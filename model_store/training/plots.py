@@ -63,8 +63,8 @@ def draw(folder: Path) -> Path:
 def _draw_losses(axis: Any, trained: Sequence[Row], held_out: Sequence[Row]) -> None:
     """Losses of a group in training, and of held-out groups from before the first step."""
     steps = [row["step"] for row in trained]
-    _curve(axis, steps, [row["sft"] for row in trained], "SFT (eq. 4)", _BLUE)
-    _curve(axis, steps, [row["cl"] for row in trained], "CL (eq. 3)", _ORANGE)
+    curve(axis, steps, [row["sft"] for row in trained], "SFT (eq. 4)", _BLUE)
+    curve(axis, steps, [row["cl"] for row in trained], "CL (eq. 3)", _ORANGE)
     if held_out:
         at = [row["step"] for row in held_out]
         axis.plot(at, [row["dev_sft"] for row in held_out], label="SFT, held out", **_DOTS)
@@ -76,8 +76,8 @@ def _draw_losses(axis: Any, trained: Sequence[Row], held_out: Sequence[Row]) -> 
 def _draw_weights(axis: Any, trained: Sequence[Row]) -> None:
     """The mean weights of positives and negatives."""
     steps = [row["step"] for row in trained]
-    _curve(axis, steps, [row["positive_weight"] for row in trained], "W+", _GREEN)
-    _curve(axis, steps, [row["negative_weight"] for row in trained], "W-", _RED)
+    curve(axis, steps, [row["positive_weight"] for row in trained], "W+", _GREEN)
+    curve(axis, steps, [row["negative_weight"] for row in trained], "W-", _RED)
     axis.set(title="Mean weight (the paper's figure 3)", ylim=(0, None))
 
 
@@ -108,7 +108,7 @@ def _around(values: Sequence[float]) -> tuple[float, float]:
     return max(0.0, low - margin), min(1.02, high + margin)
 
 
-def _curve(
+def curve(
     axis: Any, steps: Sequence[float], values: Sequence[float], label: str, color: str
 ) -> None:
     """The values, pale, and a moving average of them."""

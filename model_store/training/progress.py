@@ -55,13 +55,16 @@ class ProgressLog:
         if self._progress is not None:
             self._progress.stop()
 
-    def step(self, step: int, *, loss: float, tokens: float, seconds: float) -> None:
-        """Report a step: its SFT loss, and the tokens it read in so many seconds."""
+    def step(
+        self, step: int, *, loss: float, tokens: float, seconds: float, name: str = "loss"
+    ) -> None:
+        """Report a step: its loss, or another value by its name, and the tokens that it read in so
+        many seconds."""
         self._recent.append((tokens, seconds))
         total_tokens = sum(tokens for tokens, _ in self._recent)
         total_seconds = sum(seconds for _, seconds in self._recent)
         throughput = total_tokens / total_seconds if total_seconds else 0.0
-        description = f"loss {loss:.4f}, {throughput:,.0f} tokens/s"
+        description = f"{name} {loss:.4f}, {throughput:,.0f} tokens/s"
 
         if self._progress is not None:
             self._progress.update(self._task, completed=step, description=description)

@@ -7,12 +7,8 @@ last, so a run that has one is complete.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from threading import current_thread, main_thread
-from types import FrameType
 from typing import Any, TextIO
 
 import torch
@@ -27,9 +23,8 @@ from model_store.training.precision import CPUINFO, choose_precision
 from model_store.training.processes import Processes, set_moments, set_weights, weights_of
 from model_store.training.progress import ProgressLog
 from model_store.training.reranker import load_reranker
+from model_store.training.signals import deferred_signals
 from model_store.training.sources import Sources, open_sources
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def train(
@@ -48,7 +43,7 @@ def train(
     Raises `TrainingError` and `DataError`, before the first step where the fault can be known then,
     and `loop.Stopped`.
     """
-    with _deferred_signals() as signals:
+    with deferred_signals() as signals:
         processes = open_processes(config)
         try:
             config, notice = _with_precision(config, processes, cpuinfo)
@@ -159,29 +154,3 @@ def _ended(step: int, early_stop: EarlyStop | None) -> Ended:
         f"All steps are made; nDCG@10 of held-out rows was best, {best.best_ndcg:.4f}, after step"
         f" {best.best_step}, whose weights are left.",
     )
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of their ending a step halfway; a second one ends it."""
-    received: list[int] = []
-    if current_thread() is not main_thread():
-        yield received
-        return
-
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        restore()
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    try:
-        for number in _SIGNALS:
-            signal.signal(number, receive)
-        yield received
-    finally:
-        restore()

@@ -34,8 +34,8 @@ from model_store.synthetic import cells
 from model_store.training.config import TrainingError
 from model_store.training.data.rows import read_examples
 from model_store.training.data.validation import check
-from model_store.training.loop import Stopped
 from model_store.training.publish.folder import copy_reading, described_as, seal
+from model_store.training.signals import Stopped
 from tests.conftest import TINY
 from tests.model_store.training.rows import written
 

@@ -28,9 +28,10 @@ from model_store.errors import DataError
 from model_store.families.tokens import LiteralTokenizer
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.journal import read_metrics
-from model_store.training.loop import NotFinite, Stopped
+from model_store.training.loop import NotFinite
 from model_store.training.processes import Processes
 from model_store.training.reranker import Reranker
+from model_store.training.signals import Stopped
 from model_store.training.state import latest, save
 from model_store.training.train import check, train
 from tests.conftest import TINY

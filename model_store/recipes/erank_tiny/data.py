@@ -1,0 +1,82 @@
+"""Rows of generated text queries, and what a teacher would write for their pairs.
+
+Depends on generated texts, not on a model. Invariant: a file is a function of its name, the seed
+and its number of rows, and no row has a held-out passage.
+
+The teacher is arithmetic: the share of the query's words that a document has, with noise. So the
+right number is known, and the noise is what several generations and their consensus are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+from model_store.output_files import output_file
+from model_store.synthetic import cells, lexical
+from model_store.synthetic.texts import Split
+from model_store.training.data.row_files import write_examples
+from model_store.training.data.rows import Example, Negative, Side, read_examples
+from model_store.training.erank.answers import documents_of, pair_key
+from model_store.training.erank.consensus import Generations, generations_line
+
+DOCUMENTS = 20
+"""Of a query, as in the paper."""
+GENERATIONS = 3
+_DEVIATION = 1.5
+"""Of the teacher's numbers, in points."""
+_BROKEN = 0.05
+"""Share of generations without a number."""
+
+
+def write_rows(path: Path, count: int, *, split: Split, seed: int) -> None:
+    """Write rows of one relevant passage and 19 others, of which 9 are near misses; half of them
+    have the default instruction. Raises `DataError` where the disk refuses."""
+    write_examples(path, _rows(path, count, split, Random(f"erank/{path.stem}/{seed}")))
+
+
+def _rows(path: Path, count: int, split: Split, rng: Random) -> Iterator[Example]:
+    for number in range(count):
+        instruction = cells.instruction("T-T", plain=rng.random() < 0.5)
+        query, documents = lexical.passages_task(rng, split, DOCUMENTS - 1)
+        relevant, *others = [_side(document) for document in documents]
+        yield Example(
+            id=f"{path.stem}/{number}",
+            instruction=instruction,
+            query=_side(query),
+            positives=(relevant,),
+            negatives=tuple(Negative(side, "hard") for side in others),
+            location=str(path),
+        )
+
+
+def _side(side: lexical.Side) -> Side:
+    (text,) = side
+    assert isinstance(text, str)
+    return Side(text, None)
+
+
+def write_generations(rows: Path, path: Path, *, seed: int) -> None:
+    """Write what the teacher generates for every pair of the rows; raises `DataError`."""
+    rng = Random(f"erank/teacher/{seed}")
+    with output_file(path) as write:
+        for example in read_examples(rows):
+            for document, side in enumerate(documents_of(example)):
+                texts = [_generation(example, side, rng) for _ in range(GENERATIONS)]
+                key = pair_key(example.query, side)
+                write(generations_line(Generations(example.id, document, texts, key)))
+
+
+def _generation(example: Example, document: Side, rng: Random) -> str:
+    asked = _terms(example.query) & _terms(example.positives[0])
+    found = asked & _terms(document)
+    thought = f"{len(found)} of {len(asked)} words"
+    if rng.random() < _BROKEN:
+        return f"<think>{thought}</think><answer>unsure</answer>"
+    score = round(10 * len(found) / max(1, len(asked)) + rng.gauss(0, _DEVIATION))
+    return f"<think>{thought}</think><answer>{min(10, max(0, score))}</answer>"
+
+
+def _terms(side: Side) -> set[str]:
+    return set(lexical.content_terms(side.text or ""))

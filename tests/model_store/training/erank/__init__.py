@@ -1,0 +1,1 @@
+"""ERank's training."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from model_store.training.config_files import SettingsUnreadable, read_values, set_value
+from model_store.training.config_files import SettingsUnreadable, flat, read_values, set_value
 from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -292,12 +292,3 @@ def _known(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
                 yield from _known(kind, f"{prefix}{name}.")
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings as dotted keys and values."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

@@ -6,6 +6,7 @@ bound, and nothing in it is executed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +55,12 @@ def set_value(values: dict[Any, Any], override: str) -> None:
         values[last] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise SettingsUnreadable(f"{override}: the value is not YAML.") from None
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as dotted keys and values."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

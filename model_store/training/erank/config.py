@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from model_store.training.config import LoraConfig, OptimizerConfig, flat
+from model_store.training.config import LoraConfig, OptimizerConfig
+from model_store.training.config_files import flat
 from model_store.training.erank.rewards import RewardConfig
 
 _FREE = {"output", "device", "save_every", "keep", "report_every", "tensorboard"}

@@ -20,7 +20,7 @@ from model_store.families.mxbai_rerank_v2 import MxbaiRerankV2
 from model_store.families.nemotron_rerank import NemotronRerank
 from model_store.families.qwen3_reranker import Qwen3Reranker
 from model_store.families.qwen3_vl_reranker import Qwen3VLReranker
-from model_store.families.readout import ReadOut
+from model_store.families.readout import GeneratedScore, ReadOut
 from model_store.families.recognition import FolderFacts, Rank, Recognition
 from model_store.families.sentence_transformers.kind import SentenceTransformers
 from model_store.families.text_pair.family import TextPair
@@ -117,6 +117,11 @@ def trained_readout(manifest: Manifest, direction: str) -> ReadOut:
     served and not trained here.
     """
     kind = family_of(manifest)
+    if any(isinstance(readout, GeneratedScore) for readout in kind.readouts):
+        raise CheckpointUnusable(
+            f"{manifest.name}: models of the family {kind.name} write their score as text: train"
+            " them by the method sft-generated or grpo (docs/training-erank.md)."
+        )
     if len(kind.readouts) != 2:
         raise CheckpointUnusable(
             f"{manifest.name}: models of the family {kind.name} are served, not trained here."

@@ -167,8 +167,7 @@ class GeneratedScore:
     def combine(self, values: Sequence[Any]) -> NoReturn:
         """Raise `CheckpointUnusable`: no row of weights gives this score."""
         raise CheckpointUnusable(
-            f"The score {self.name} is written as text, and no row of weights gives it: such models"
-            " are served, not trained or published here."
+            f"The score {self.name} is written as text, and no row of weights gives it."
         )
 
     def vllm_classifier(self) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation import naive
 from model_store.evaluation.naive import NaiveReranker
-from model_store.families.generated_answer import AnswerReader
 from model_store.families.prompt import Prompt
 from model_store.families.readout import GeneratedScore
 from model_store.folders.plain import read_config, refuse_quantised
@@ -31,7 +30,12 @@ from model_store.manifest import CheckpointUnusable
 from model_store.networks.architecture import PairArchitecture
 from model_store.networks.catalogue import WHOLE_PAIRS
 from model_store.networks.score_head import score_head
-from model_store.training.publish.pairs import inputs_of, logits_of, model_card_logit
+from model_store.training.publish.pairs import (
+    inputs_of,
+    logits_of,
+    model_card_logit,
+    written_score,
+)
 
 _CROSS_ENCODERS = ("sentence-transformers", "text-pair")
 """Families of folders in the form of sentence-transformers, whose scores it defines."""
@@ -137,7 +141,7 @@ def _forward(checkpoint: Checkpoint, device: str) -> Reference:
         return Reference(
             "the most likely tokens by transformers' forward passes, over the family's token ids,"
             " fp32",
-            lambda pair: _by_answer(network, checkpoint, readout, pair),
+            lambda pair: _by_answer(network, checkpoint, pair),
         )
     if not readout.labels:
         return Reference(
@@ -193,21 +197,9 @@ def _by_pair(
     return float(architecture.scores(network, ids, torch.ones_like(ids), types)[0])
 
 
-@torch.inference_mode()
-def _by_answer(
-    network: Any, checkpoint: Checkpoint, readout: GeneratedScore, pair: GoldenPair
-) -> float:
+def _by_answer(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> float:
     """The score that the network writes; raises `CheckpointUnusable` where it writes none."""
-    reader = AnswerReader(checkpoint.family.tokenizer, readout, readout.max_tokens)
-    ids, cache = inputs_of(network, checkpoint, pair)["input_ids"], None
-    while not reader.ended:
-        output = network(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        logprobs = output.logits[0, -1].log_softmax(-1)
-        token = int(logprobs.argmax())
-        reader.add(token, float(logprobs[token]))
-        ids, cache = torch.tensor([[token]], device=ids.device), output.past_key_values
-
-    score = reader.answer.score
+    score = written_score(network, checkpoint, pair)
     if score is None:
         raise CheckpointUnusable(f"The model wrote no score for a golden pair of {pair.cell}.")
     return score

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -19,12 +20,14 @@ from model_store.checkpoint import Checkpoint
 from model_store.errors import DataError
 from model_store.evaluation.metrics import hit_rate, ndcg, ranked
 from model_store.evaluation.results import MAX_QUERIES, Results
+from model_store.families.readout import GeneratedScore
 from model_store.manifest import CheckpointUnusable, manifest_digest
 from model_store.networks.score_row import score_row
 from model_store.training.batches import Batcher
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import Example, Side
 from model_store.training.data.validation import SHOWN, check
+from model_store.training.erank.writing import AnswerWriter
 from model_store.training.groups import Draw, Grouper
 from model_store.training.reranker import PairReader, load_network
 from model_store.training.rows_benchmark import query_name, rows_digest
@@ -118,7 +121,7 @@ def measure(
     `CheckpointUnusable` and `DataError`.
     """
     digest = manifest_digest(checkpoint.folder)
-    scorer = RowScorer(checkpoint, rows.grouper, device, documents_at_once, batch_tokens)
+    scorer = open_scorer(checkpoint, rows.grouper, device, documents_at_once, batch_tokens)
     values: dict[str, dict[str, float]] = {metric: {} for metric in METRICS}
     kinds: dict[str, str] = {}
 
@@ -149,21 +152,59 @@ def ranked_relevances(scores: Sequence[float], positives: int) -> list[float]:
     return ranked([*scores[positives:], *scores[:positives]], relevances)
 
 
-class RowScorer:
+class RowScorer(Protocol):
+    """Scores a row's documents with a checkpoint's own read-out."""
+
+    def score(self, example: Example) -> list[float]:
+        """Scores of the positives and then of the negatives; raises `DataError`."""
+
+
+def open_scorer(
+    checkpoint: Checkpoint,
+    grouper: Grouper,
+    device: str,
+    documents_at_once: int = DOCUMENTS_AT_ONCE,
+    batch_tokens: int = BATCH_TOKENS,
+) -> RowScorer:
+    """Load a checkpoint to score rows with; raises `CheckpointUnusable`."""
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    network = load_network(checkpoint, dtype).to(device).eval()
+    if isinstance(checkpoint.readout, GeneratedScore):
+        return _WrittenScores(checkpoint, checkpoint.readout, network, grouper)
+    return _ReadScores(checkpoint, network, grouper, documents_at_once, batch_tokens)
+
+
+class _WrittenScores:
+    """Scores that the model writes as text; a document for which it writes none comes last."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, readout: GeneratedScore, network: Any, grouper: Grouper
+    ) -> None:
+        self._grouper, self._lowest = grouper, readout.lowest
+        self._writer = AnswerWriter(network, checkpoint.family.tokenizer, readout)
+
+    def score(self, example: Example) -> list[float]:
+        group = self._grouper.group_of(example, _documents(example))
+        prompts = [[*prompt.prefix.ids, *prompt.suffix.ids] for prompt in group.prompts]
+        scores: list[float] = []
+        for answer in self._writer.write(prompts):
+            scores.append(self._lowest - 1.0 if answer.score is None else answer.score)
+        return scores
+
+
+class _ReadScores:
     """Scores a row's documents with a checkpoint's own read-out."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
+        network: Any,
         grouper: Grouper,
-        device: str,
         documents_at_once: int,
         batch_tokens: int,
     ) -> None:
-        self._grouper, self._documents_at_once = grouper, documents_at_once
-        self._device = torch.device(device)
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        self._network = load_network(checkpoint, dtype).to(device).eval()
+        self._network, self._grouper = network, grouper
+        self._documents_at_once = documents_at_once
         family, architecture = checkpoint.family, checkpoint.decoder
         self._row = score_row(self._network, family.readout, family.label_ids)
         self._reader = PairReader(family, architecture)
@@ -178,7 +219,7 @@ class RowScorer:
             chunk = documents[start : start + self._documents_at_once]
             (unit,) = self._batcher.units([self._grouper.group_of(example, chunk)])
             for batch in unit.batches:
-                hidden = self._reader.read(self._network, batch.to(self._device))
+                hidden = self._reader.read(self._network, batch.to(self._network.device))
                 scores += (hidden.float() @ self._row).tolist()
 
         return scores

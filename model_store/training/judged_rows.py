@@ -17,7 +17,7 @@ from model_store.checkpoint import Checkpoint
 from model_store.errors import DataError
 from model_store.evaluation.results import MAX_QUERIES
 from model_store.manifest import CheckpointUnusable
-from model_store.training.benchmark import BATCH_TOKENS, DOCUMENTS_AT_ONCE, RowScorer
+from model_store.training.benchmark import open_scorer
 from model_store.training.data.row_index import Examples
 from model_store.training.data.rows import Example
 from model_store.training.data.validation import SHOWN, check
@@ -137,7 +137,7 @@ def score_rows(
     `progress` is called with the number of rows done since the last call. Raises
     `CheckpointUnusable` and `DataError`.
     """
-    scorer = RowScorer(checkpoint, rows.grouper, device, DOCUMENTS_AT_ONCE, BATCH_TOKENS)
+    scorer = open_scorer(checkpoint, rows.grouper, device)
     judged: dict[str, list[Judged]] = {}
     for number in range(len(rows)):
         example = rows[number]

@@ -12,15 +12,16 @@ from typing import Annotated
 import typer
 
 from model_store.commands import ablate as ablations
+from model_store.commands import answers, instructions, models, publish, reports
 from model_store.commands import calibrate as calibrations
 from model_store.commands import convert as converters
 from model_store.commands import evaluate as checkpoints
-from model_store.commands import instructions, models, publish, reports
 from model_store.commands import mine as negatives
 from model_store.commands import size as sizing
 from model_store.commands import tasks as benchmarks
 from model_store.commands import train as training
 from model_store.commands.console import Commands, misuse
+from model_store.commands.data import data
 from service.cli.bench import bench
 from service.cli.bulk.command import bulk
 from service.cli.doctor.command import doctor
@@ -189,6 +190,7 @@ app.command("settings")(print_settings)
 app.command("metrics")(print_metrics)
 for part in (converters, negatives, training, ablations, publish, calibrations, models, sizing):
     part.register(app)
+answers.register(data)
 app.command()(bench)
 evaluations.command(BENCHMARK)(evaluate_benchmark)
 checkpoints.register(evaluations)

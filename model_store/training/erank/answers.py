@@ -150,7 +150,7 @@ def write_answers(path: Path, answers: Iterable[GeneratedAnswer]) -> int:
 
 
 def matched(
-    rows: Path, answers: Path, readout: GeneratedScore
+    rows: Path, answers: Iterable[GeneratedAnswer]
 ) -> Iterator[tuple[Example, list[GeneratedAnswer]]]:
     """Each row with its answers, in the order of the rows; rows without answers are left out.
 
@@ -158,10 +158,8 @@ def matched(
     answers to pairs that the rows have not, second answers to a pair, and pairs of other contents.
     """
     by_row: dict[str, list[GeneratedAnswer]] = {}
-    for answer in read_answers(answers, readout):
+    for answer in answers:
         by_row.setdefault(answer.id, []).append(answer)
-    if not by_row:
-        raise DataError(f"{answers}: there are no answers.")
 
     problems: list[str] = []
     for example in read_examples(rows):

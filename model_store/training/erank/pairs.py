@@ -27,7 +27,7 @@ from model_store.training.config import TrainingError
 from model_store.training.data.rows import Example, Side, read_examples
 from model_store.training.data.validation import SHOWN
 from model_store.training.data.validation import check as find_problems
-from model_store.training.erank.answers import documents_of, matched
+from model_store.training.erank.answers import documents_of, matched, read_answers
 from model_store.training.erank.config import AnswerData, QueryData
 from model_store.training.groups import Draw, Grouper
 
@@ -141,7 +141,7 @@ def taught_pairs(renderer: PairRenderer, data: AnswerData) -> list[TaughtPair]:
     the first problems."""
     pairs: list[TaughtPair] = []
     problems: list[str] = []
-    for example, answers in matched(data.train, data.answers, renderer.readout):
+    for example, answers in matched(data.train, read_answers(data.answers, renderer.readout)):
         documents = documents_of(example)
         try:
             prompts = renderer.prompts(example, [documents[each.document] for each in answers])
@@ -160,6 +160,8 @@ def taught_pairs(renderer: PairRenderer, data: AnswerData) -> list[TaughtPair]:
             break
     if problems:
         raise DataError("\n".join(problems[:SHOWN]))
+    if not pairs:
+        raise DataError(f"{data.answers}: there are no answers.")
     if len(pairs) > MAX_PAIRS:
         raise DataError(f"{data.answers}: a run has at most {MAX_PAIRS:,} pairs.")
     return pairs

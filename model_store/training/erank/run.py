@@ -169,5 +169,5 @@ def _write(opened: _Opened, network: Any) -> None:
         model=run.model,
         metadata=metadata,
         described=described,
-        ended=Ended(opened.stage.steps, opened.stage.steps, "all steps"),
+        ended=Ended(opened.stage.steps, opened.stage.steps, "All steps are made."),
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from model_store.adapters.folder import LoraFolder
 from model_store.checkpoint import Checkpoint
+from model_store.families.readout import GeneratedScore
 from model_store.manifest import Manifest
 from model_store.training.publish.pairs import PublishRefused
 from model_store.training.publish.parity import WAYS, Parity, unit_of
@@ -133,6 +134,12 @@ def card(
 
 def _opening(target: Checkpoint) -> list[str]:
     reads = "each text, images, or both" if target.family.images else "both texts"
+    if isinstance(target.readout, GeneratedScore):
+        bounds = f"{target.readout.lowest} to {target.readout.highest}"
+        return [
+            f"A pointwise reranker: it reads a query and a document, {reads}, thinks, and writes a",
+            f"number from {bounds}; the score is the number times its probability.",
+        ]
     answers = " or ".join(target.family.readouts[0].labels)
     return [
         (

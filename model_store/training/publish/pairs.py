@@ -20,7 +20,9 @@ from torch import Tensor
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation.naive import NaiveReranker
 from model_store.families.family import Family
+from model_store.families.generated_answer import AnswerReader
 from model_store.families.prompt import Image, Item, PairTooLong, PairUnreadable, Prompt
+from model_store.families.readout import GeneratedScore
 from model_store.golden import GoldenPair, Pixels, Side
 from model_store.networks.score_row import score_row
 
@@ -79,6 +81,23 @@ def logits_of(
         found.append(logit)
 
     return found
+
+
+@torch.inference_mode()
+def written_score(network: Any, checkpoint: Checkpoint, pair: GoldenPair) -> float | None:
+    """The score that a network writes for a pair, by the most likely tokens of transformers' own
+    forward passes; None where it writes none."""
+    readout = checkpoint.family.readout
+    assert isinstance(readout, GeneratedScore)
+    reader = AnswerReader(checkpoint.family.tokenizer, readout, readout.max_tokens)
+    ids, cache = inputs_of(network, checkpoint, pair)["input_ids"], None
+    while not reader.ended:
+        output = network(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logprobs = output.logits[0, -1].float().log_softmax(-1)
+        token = int(logprobs.argmax())
+        reader.add(token, float(logprobs[token]))
+        ids, cache = torch.tensor([[token]], device=ids.device), output.past_key_values
+    return reader.answer.score
 
 
 def model_card_logit(loop: NaiveReranker, pair: GoldenPair) -> float:

@@ -32,6 +32,7 @@ WAYS = {
     "reloaded": (
         "the published folder, read again, fp32, by the head's two rows as the service does it"
     ),
+    "read again": "the published folder, read again, fp32, answers token by token",
     "model card": (
         "the published folder by the loop of model cards: chat template, processor, whole"
         " vocabulary, fp32"
@@ -84,6 +85,12 @@ class Parity:
                 )
             largest = max(largest, distance)
         self.deviations[way] = (against, largest, tolerance)
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Keep the pairs of these numbers alone."""
+        self.pairs = [self.pairs[number] for number in numbers]
+        for way, logits in self.logits.items():
+            self.logits[way] = [logits[number] for number in numbers]
 
     def write(self, folder: Path) -> None:
         """Write the record into a folder."""

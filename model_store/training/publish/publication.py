@@ -18,6 +18,7 @@ from model_store.adapters.folder import LoraFolder, read_adapter
 from model_store.checkpoint import Checkpoint
 from model_store.evaluation import naive
 from model_store.evaluation.naive import NaiveReranker
+from model_store.families.readout import GeneratedScore
 from model_store.golden import GoldenPair, write_golden
 from model_store.training.publish.adapters import apply_adapter, load_base, write_today
 from model_store.training.publish.folder import copy_reading
@@ -25,7 +26,12 @@ from model_store.training.publish.job import DTYPES, PublishJob
 from model_store.training.publish.other_engines.cross_encoder import predicted_logits
 from model_store.training.publish.other_engines.vllm_offline import vllm_logits_of
 from model_store.training.publish.other_engines.vllm_server import served_logits
-from model_store.training.publish.pairs import PublishRefused, logits_of, model_card_logit
+from model_store.training.publish.pairs import (
+    PublishRefused,
+    logits_of,
+    model_card_logit,
+    written_score,
+)
 from model_store.training.publish.parity import PREDICT_TOLERANCE, ROUNDING, Parity
 from model_store.training.publish.portable import is_portable, vllm_command, write_portable
 
@@ -58,18 +64,36 @@ class Publication:
         job = self.job
         self.report(f"loading {job.base.name}")
         network = load_base(job.base, job.device)
-        self.report("scoring the base")
-        self.parity.add("base", self._logits(network))
+        writes = isinstance(self.target.readout, GeneratedScore)
+        if not writes:
+            self.report("scoring the base")
+            self.parity.add("base", self._logits(network))
         self.report("scoring the base with the adapter beside it")
         adapted = apply_adapter(network, self.adapter, job.base.decoder)
         self.parity.add("adapter", self._logits(adapted.get_base_model()))
-        if self.parity.logits["adapter"] == self.parity.logits["base"]:
+        if writes:
+            self._keep_scored()
+        elif self.parity.logits["adapter"] == self.parity.logits["base"]:
             raise PublishRefused(
                 f"{self.adapter.folder.name} changes no golden pair's logit: it was not trained,"
                 " or is not for this base."
             )
 
         return adapted
+
+    def _keep_scored(self) -> None:
+        """Keep the golden pairs for which the adapter writes a score.
+
+        The base is not asked: before stage 1 it writes none, and thinks to the bound.
+        """
+        scores = self.parity.logits["adapter"]
+        scored = [number for number, score in enumerate(scores) if score is not None]
+        if not scored:
+            raise PublishRefused(
+                f"{self.adapter.folder.name} writes no score for any golden pair: train it longer,"
+                " or give pairs of its own data (--golden)."
+            )
+        self.parity.keep(scored)
 
     def write_merged(self, adapted: Any) -> list[GoldenPair]:
         """Merge, save in the dtype that is stored, and score each on the way; returns the golden
@@ -108,7 +132,7 @@ class Publication:
         reread = load_base(self.published, self.job.device)
         found = self._logits(reread, by_score_row=True)
         del reread
-        self.parity.add("reloaded", found, against="rounded")
+        self.parity.add(self._reread, found, against="rounded")
         if _has_model_card_loop(self.target):
             self.parity.add("model card", self._model_card_logits(), against="reloaded")
         if is_portable(self.target):
@@ -125,7 +149,7 @@ class Publication:
         self.report("reading it again")
         reread = apply_adapter(base, read_adapter(self.draft), job.base.decoder)
         found = self._logits(reread.get_base_model(), by_score_row=True)
-        self.parity.add("reloaded", found, against="adapter")
+        self.parity.add(self._reread, found, against="adapter")
         return self._write_golden(found)
 
     def score_by_vllm(self, golden: Sequence[GoldenPair], *, merged: bool) -> None:
@@ -172,8 +196,25 @@ class Publication:
         self.parity.add("vllm serve", found, against="reloaded")
         self.parity.versions["vllm"] = its_version
 
-    def _logits(self, network: PreTrainedModel, *, by_score_row: bool = False) -> list[float]:
-        return logits_of(network, self.target, self.parity.pairs, by_score_row=by_score_row)
+    @property
+    def _reread(self) -> str:
+        """The name of the way by which the published folder is read again."""
+        writes = isinstance(self.target.readout, GeneratedScore)
+        return "read again" if writes else "reloaded"
+
+    def _logits(
+        self, network: PreTrainedModel, *, by_score_row: bool = False
+    ) -> Sequence[float | None]:
+        pairs = self.parity.pairs
+        if isinstance(self.target.readout, GeneratedScore):
+            written = [written_score(network, self.target, pair) for pair in pairs]
+            if "adapter" in self.parity.logits and None in written:
+                raise PublishRefused(
+                    f"{self.job.name} writes no score for golden pair {written.index(None)}, and"
+                    " the adapter beside its base writes one: publish it with --dtype float32."
+                )
+            return written
+        return logits_of(network, self.target, pairs, by_score_row=by_score_row)
 
     def _model_card_logits(self) -> list[float]:
         """Logits by the loop of model cards; raises `PublishRefused` where that cannot read the
@@ -187,9 +228,10 @@ class Publication:
                 f" processor ({type(error).__name__})."
             ) from None
 
-    def _write_golden(self, logits: Sequence[float]) -> list[GoldenPair]:
+    def _write_golden(self, logits: Sequence[float | None]) -> list[GoldenPair]:
         golden: list[GoldenPair] = []
         for pair, logit in zip(self.parity.pairs, logits, strict=True):
+            assert logit is not None, "a pair without a score was left out"
             golden.append(replace(pair, logit=logit))
         write_golden(self.draft, golden)
         return golden

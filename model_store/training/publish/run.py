@@ -19,6 +19,7 @@ from transformers.utils.logging import disable_progress_bar
 from model_store.adapters.fit import refuse_unless_fits, refuse_unless_read_alike
 from model_store.adapters.folder import LoraFolder, read_adapter
 from model_store.checkpoint import Checkpoint
+from model_store.families.readout import GeneratedScore
 from model_store.folders.covered_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from model_store.golden import GoldenPair, read_golden
 from model_store.manifest import Manifest, digest_files
@@ -121,6 +122,11 @@ def _refuse_early(
             f"{name} was trained with the template {target.manifest.template}, and"
             f" {job.base.name} has {job.base.manifest.template}, by which it would be read beside"
             " it: publish it merged."
+        )
+    if job.python_vllm is not None and isinstance(target.readout, GeneratedScore):
+        raise PublishRefused(
+            f"{job.base.name} writes its score, and vLLM is asked for scores of labels alone: leave"
+            " --python-vllm out, a worker with vLLM checks the golden pairs at its start."
         )
     if not pairs:
         raise PublishRefused(f"{job.base.name} has no golden pairs, and none were given.")

@@ -58,7 +58,7 @@ def open_run(folder: Path, base: Checkpoint, story: Story) -> TrainedAdapter:
     return TrainedAdapter(
         run / ADAPTER,
         replace(story, config=story.config or settings, metrics=story.metrics or figures),
-        trained_readout(base.manifest, _direction(manifest)).name,
+        _read_out(base, manifest),
         str(manifest["config"].get("template") or ""),
     )
 
@@ -93,6 +93,13 @@ def _refuse_unless_carried(name: str, manifest: dict[str, Any], base: Checkpoint
             f"{name} was trained on {trained_on.get('name')}, which is not this {base.name} (its"
             " digest differs)."
         )
+
+
+def _read_out(base: Checkpoint, manifest: dict[str, Any]) -> str:
+    """The read-out that a run trained for: by its method, or by its loss's direction."""
+    if manifest["config"].get("method"):
+        return base.readout.name
+    return trained_readout(base.manifest, _direction(manifest)).name
 
 
 def _direction(manifest: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ far as it has them (arXiv 2509.00520).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -94,6 +94,9 @@ class _Run(_Section):
     )
     revision: str | None = Field(
         None, pattern="^[0-9a-f]{40}$", description="The commit of a hub model."
+    )
+    family: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None, description="Of a model without a manifest, such as Qwen3 itself: erank."
     )
     output: Path
     lora: Lora = Lora()

@@ -112,10 +112,12 @@ def _split(text: str, tags: Sequence[str]) -> list[str]:
     return pieces
 
 
-def open_checkpoint(model: str, revision: str | None) -> Checkpoint:
+def open_checkpoint(
+    model: str, revision: str | None = None, family: str | None = None
+) -> Checkpoint:
     """The checkpoint to train on; raises `TrainingError`."""
     try:
-        checkpoint = resolve(model, revision=revision)
+        checkpoint = resolve(model, revision=revision, family=family)
         refuse_quantised(
             checkpoint.name,
             checkpoint.folder,

@@ -73,7 +73,7 @@ def check(run: ErankRun) -> int:
 def _open(run: ErankRun) -> _Opened:
     """Read and check everything but weights; raises `TrainingError` and `DataError`."""
     run, notice = _with_precision(run)
-    checkpoint = open_checkpoint(run.model, run.revision)
+    checkpoint = open_checkpoint(run.model, run.revision, run.family)
     renderer = PairRenderer(checkpoint, run.data.max_tokens)
     refuse_bad_rows(run.data.train)
     if isinstance(run, GeneratedRun):

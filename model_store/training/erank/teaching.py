@@ -56,7 +56,7 @@ def generate(
     check_outputs(out, inputs=(rows,))
     refuse_bad_rows(rows)
     try:
-        checkpoint = open_checkpoint(asked.model, None)
+        checkpoint = open_checkpoint(asked.model)
         renderer = PairRenderer(checkpoint, None)
         dtype = torch.float32 if asked.device == "cpu" else torch.bfloat16
         network = load_network(checkpoint, dtype).to(asked.device).eval()

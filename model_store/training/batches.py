@@ -68,6 +68,7 @@ class Unit:
     sizes: tuple[int, ...]  # pairs of each group
     batches: tuple[Batch, ...]
     missing: int  # negatives that the groups' examples lack
+    teacher: Tensor | None = None  # [pairs]: the teacher's scores, where each group has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,7 @@ class Batcher:
             sizes=tuple(len(group.prompts) for group in groups),
             batches=tuple(batches),
             missing=sum(group.missing for group in groups),
+            teacher=_teacher_scores(groups),
         )
 
     def _batch(self, pairs: Sequence[_Pair]) -> Batch:
@@ -181,3 +183,13 @@ class Batcher:
             torch.tensor(grids),
             torch.from_numpy(np.concatenate(rows)),
         )
+
+
+def _teacher_scores(groups: Sequence[Group]) -> Tensor | None:
+    """The teacher's scores of all groups' pairs, `[pairs]`; None where a group has none."""
+    scores: list[float] = []
+    for group in groups:
+        if group.teacher is None:
+            return None
+        scores += group.teacher
+    return torch.tensor(scores)

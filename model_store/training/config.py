@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from model_store.training.config_files import SettingsUnreadable, flat, read_values, set_value
+from model_store.training.distillation import Distillation
 from model_store.training.losses import Direction, Weight
 
 SHIPPED_CONFIGS = Path(__file__).parent / "configs"
@@ -97,6 +98,16 @@ class LoraConfig(_Section):
     )
 
 
+class TeacherConfig(_Section):
+    """A loss towards the rows' `teacher_scores`, added to the paper's; it is not the paper's."""
+
+    kind: Distillation
+    weight: float = Field(1.0, gt=0, le=1000)
+    temperature: float = Field(
+        1.0, gt=0, le=1000, description="The teacher's scores are divided by it."
+    )
+
+
 class LossConfig(_Section):
     """The unified reranking loss (paper, algorithm 1)."""
 
@@ -107,6 +118,9 @@ class LossConfig(_Section):
     )
     beta: float = Field(0.05, gt=0, le=100)
     weight_dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    teacher: TeacherConfig | None = Field(
+        None, description="A loss towards the rows' teacher_scores; None: the paper's loss alone."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> LossConfig:
@@ -219,7 +233,8 @@ class TrainConfig(_Section):
     def decisive_settings(self) -> dict[str, Any]:
         """Settings that decide the weights, by dotted key; the others may change at a resume.
 
-        With an early stop, the evaluations decide them too.
+        With an early stop, the evaluations decide them too. A setting younger than the first runs
+        is absent where it is None, as in their states.
         """
         free = {
             "output",
@@ -234,7 +249,12 @@ class TrainConfig(_Section):
         }
         if self.early_stop is None:
             free |= {"evaluate_every", "evaluate_examples"}
-        return {key: value for key, value in flat(self.model_dump(mode="json")) if key not in free}
+        settings = {
+            key: value for key, value in flat(self.model_dump(mode="json")) if key not in free
+        }
+        if self.loss.teacher is None:
+            del settings["loss.teacher"]
+        return settings
 
 
 def load_config(name: str, overrides: Iterable[str] = ()) -> TrainConfig:

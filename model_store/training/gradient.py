@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 from model_store.training.batches import Unit
 from model_store.training.config import LossConfig
+from model_store.training.distillation import teacher_loss
 from model_store.training.head import two_columns
-from model_store.training.losses import cl_loss, loss_weights, sft_loss, weighted_loss
+from model_store.training.losses import NO, YES, cl_loss, loss_weights, sft_loss, weighted_loss
 from model_store.training.processes import Processes
 
 STEP_SUMS = (
     "surrogate",
     "sft",
     "cl",
+    "teacher",
     "positive_weight",
     "negative_weight",
     "examples",
@@ -148,16 +150,20 @@ class Learner:
         """The unified loss of a unit, summed over its groups; adds all that is logged of it."""
         relevant = torch.cat([batch.relevant for batch in unit.batches]).to(logits.device)
         columns = two_columns(logits, relevant).split(unit.sizes)
-        labels = logits[:, :2].detach().split(unit.sizes)
+        labels = logits[:, :2].split(unit.sizes)
+        teacher = None if unit.teacher is None else unit.teacher.to(logits.device).split(unit.sizes)
 
         total = logits.new_zeros(())
         for size in sorted(set(unit.sizes)):
             same = [number for number, length in enumerate(unit.sizes) if length == size]
+            own_labels = torch.stack([labels[number] for number in same])
             total = total + self._groups_value(
-                torch.stack([columns[number] for number in same]),
-                torch.stack([labels[number] for number in same]),
-                statistics,
+                torch.stack([columns[number] for number in same]), own_labels.detach(), statistics
             )
+            if self._loss.teacher is not None:
+                assert teacher is not None, "rows were checked before the first step"
+                wanted = torch.stack([teacher[number] for number in same])
+                total = total + self._teacher_value(own_labels, wanted, statistics)
 
         statistics.add(
             surrogate=total.item(),
@@ -193,3 +199,18 @@ class Learner:
             negative_weight=weights[:, 1:].sum().item(),
         )
         return weighted_loss(columns, weights, settings.direction) * groups
+
+    def _teacher_value(self, labels: Tensor, wanted: Tensor, statistics: StepStatistics) -> Tensor:
+        """The weighted loss towards a teacher, summed over groups of one size.
+
+        `labels` are logits of yes and no, `[groups, pairs, 2]`, `wanted` the teacher's scores,
+        `[groups, pairs]`.
+        """
+        settings = self._loss.teacher
+        assert settings is not None
+        scores = labels[..., YES]
+        if self._loss.direction == "sft":
+            scores = scores - labels[..., NO]
+        loss = teacher_loss(scores, wanted, kind=settings.kind, temperature=settings.temperature)
+        statistics.add(teacher=loss.item() * len(labels))
+        return settings.weight * loss * len(labels)

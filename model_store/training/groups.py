@@ -9,7 +9,7 @@ the same pairs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from random import Random
@@ -55,20 +55,31 @@ class Draw:
 
         Neither kind stands in for the other: the ratio is what the paper holds, not the number.
         """
+        chosen = self.numbers(example, epoch)
+        sides = [*example.positives, *(negative.side for negative in example.negatives)]
+        return tuple(sides[number] for number in chosen), self.negatives + 1 - len(chosen)
+
+    def numbers(self, example: Example, epoch: int) -> list[int]:
+        """The places of an epoch's documents among the positives and then the negatives."""
         generator = Random(f"{self.seed}/{epoch}/{example.id}")
         random = round(self.negatives * self.random_share)
-        chosen = [generator.choice(example.positives)]
+        positives = len(example.positives)
+        chosen = [generator.choice(range(positives))]
         for kind, count in (("random", random), ("hard", self.negatives - random)):
-            sides = [negative.side for negative in example.negatives if negative.kind == kind]
-            chosen += generator.sample(sides, min(count, len(sides)))
-        return tuple(chosen), self.negatives + 1 - len(chosen)
+            places: list[int] = []
+            for number, negative in enumerate(example.negatives, start=positives):
+                if negative.kind == kind:
+                    places.append(number)
+            chosen += generator.sample(places, min(count, len(places)))
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     """An example's prompts, the positive's first, and its pictures by key.
 
-    `location` is `file:line` of its row; `missing` the negatives that the example has too few.
+    `location` is `file:line` of its row; `missing` the negatives that the example has too few;
+    `teacher` the teacher's score of each prompt, None without them.
     """
 
     id: str
@@ -76,6 +87,7 @@ class Group:
     prompts: tuple[Prompt, ...]
     pictures: dict[bytes, Pixels]
     missing: int
+    teacher: tuple[float, ...] | None = None
 
     @property
     def longest(self) -> int:
@@ -103,7 +115,12 @@ class Grouper:
     def group(self, example: Example, epoch: int) -> Group:
         """An epoch's group of an example; raises `DataError`, which names file and line."""
         documents, missing = self._draw.documents(example, epoch)
-        return self.group_of(example, documents, missing)
+        group = self.group_of(example, documents, missing)
+        if example.teacher_scores is None:
+            return group
+
+        chosen = self._draw.numbers(example, epoch)
+        return replace(group, teacher=tuple(example.teacher_scores[number] for number in chosen))
 
     def group_of(self, example: Example, documents: Sequence[Side], missing: int = 0) -> Group:
         """An example's query with given documents; raises `DataError`, which names file and

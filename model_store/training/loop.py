@@ -142,7 +142,10 @@ class Loop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
-        row = _logged(dict(zip(STEP_SUMS, totals, strict=True)))
+        sums = dict(zip(STEP_SUMS, totals, strict=True))
+        row = _logged(sums)
+        if self.config.loss.teacher is not None:
+            row["teacher"] = sums["teacher"] / sums["examples"]
         row |= {"rate": rate, "gradient": norm}
         if terminated:
             return row, signal.SIGTERM

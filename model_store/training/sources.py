@@ -53,16 +53,23 @@ class Sources:
                     lines.append(f"... and {report.wrong - len(lines)} more.")
                 raise DataError("\n".join(lines))
 
-            problems = self._problems(examples)
+            problems = self._problems(examples, taught=path == data.train)
             if problems:
                 raise DataError("\n".join(problems))
         self._refuse_shared()
 
-    def _problems(self, examples: Sequence[Example]) -> list[str]:
-        """The first examples that will fail in some epoch, a sentence each."""
+    def _problems(self, examples: Sequence[Example], *, taught: bool) -> list[str]:
+        """The first examples that will fail in some epoch, a sentence each; `taught` are those
+        that the loss is of."""
+        needs_teacher = taught and self.config.loss.teacher is not None
         problems: list[str] = []
         for number in range(len(examples)):
-            problem = self.grouper.problem(examples[number])
+            example = examples[number]
+            problem = self.grouper.problem(example)
+            if problem is None and needs_teacher and example.teacher_scores is None:
+                problem = (
+                    f"{example.location}: the row has no teacher_scores, which loss.teacher needs."
+                )
             if problem is not None:
                 problems.append(problem)
             if len(problems) == SHOWN:

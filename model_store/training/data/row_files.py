@@ -43,6 +43,8 @@ def example_line(example: Example, folder: Path, image_mode: ImageMode = "refere
         _side_row(negative.side, folder, image_mode) | {"kind": negative.kind}
         for negative in example.negatives
     ]
+    if example.teacher_scores is not None:
+        row["teacher_scores"] = list(example.teacher_scores)
     return json_line(row)
 
 

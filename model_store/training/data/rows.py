@@ -7,6 +7,7 @@ lies inside the folder of the file that names it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,8 @@ MAX_ID_CHARS = 256
 MAX_PATH_CHARS = 1_024
 MAX_SIDES = 1_000
 """Positives of a row, and negatives of a row."""
+MAX_TEACHER_SCORE = 1_000.0
+"""The largest size of a teacher's score."""
 
 NegativeKind = Literal["hard", "random"]
 
@@ -57,7 +60,7 @@ class Example:
     """One query and its documents.
 
     `location` is `file:line`. `id` is the row's own, or the file's name and the line where it has
-    none.
+    none. `teacher_scores` are those of the positives, then of the negatives; None without them.
     """
 
     id: str
@@ -66,6 +69,7 @@ class Example:
     positives: tuple[Side, ...]
     negatives: tuple[Negative, ...]
     location: str
+    teacher_scores: tuple[float, ...] | None = None
 
 
 class _SideRow(msgspec.Struct, forbid_unknown_fields=True):
@@ -83,11 +87,12 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     negatives: list[_NegativeRow | str] = []
     instruction: str | None = None
     id: str | None = None
+    teacher_scores: list[float] | None = None
 
 
 _decoder = msgspec.json.Decoder(_Row)
 _FIELDS = {
-    "": ("query", "positives", "negatives", "instruction", "id"),
+    "": ("query", "positives", "negatives", "instruction", "id", "teacher_scores"),
     "query": ("text", "image"),
     "positives": ("text", "image"),
     "negatives": ("text", "image", "kind"),
@@ -119,6 +124,7 @@ def parse_row(line: bytes, path: Path, number: int) -> Example:
 
     try:
         instruction = _bounded(row.instruction or "", "instruction", MAX_INSTRUCTION_CHARS)
+        documents = len(row.positives) + len(row.negatives)
         return Example(
             id=_bounded(row.id or f"{path.name}:{number}", "id", MAX_ID_CHARS),
             instruction=instruction or None,
@@ -126,6 +132,7 @@ def parse_row(line: bytes, path: Path, number: int) -> Example:
             positives=_positives(row.positives, path.parent),
             negatives=_negatives(row.negatives, path.parent),
             location=location,
+            teacher_scores=_teacher_scores(row.teacher_scores, documents),
         )
     except ValueError as error:
         raise DataError(f"{location}: {error}.") from None
@@ -146,6 +153,21 @@ def _negatives(rows: list[_NegativeRow | str], folder: Path) -> tuple[Negative, 
         kind = "hard" if isinstance(row, str) else row.kind
         negatives.append(Negative(_side(row, f"negatives[{index}]", folder), kind))
     return tuple(negatives)
+
+
+def _teacher_scores(scores: list[float] | None, documents: int) -> tuple[float, ...] | None:
+    if scores is None:
+        return None
+    if len(scores) != documents:
+        raise ValueError(f"there are {len(scores)} teacher_scores for {documents} documents")
+
+    for index, score in enumerate(scores):
+        if not (math.isfinite(score) and abs(score) <= MAX_TEACHER_SCORE):
+            raise ValueError(
+                f"teacher_scores[{index}] must be between -{MAX_TEACHER_SCORE:g} and"
+                f" {MAX_TEACHER_SCORE:g}"
+            )
+    return tuple(scores)
 
 
 def _side(row: _SideRow | str, name: str, folder: Path) -> Side:

@@ -18,7 +18,7 @@ from model_store.output_files import check_outputs, output_file
 from model_store.training.data.identity import content_key, normalize_text
 from model_store.training.data.image_files import ImageMode
 from model_store.training.data.row_files import example_line
-from model_store.training.data.rows import Example, Side, read_examples
+from model_store.training.data.rows import Example, Negative, Side, read_examples
 
 _SHOWN = 20
 
@@ -212,7 +212,15 @@ def _without_leaks(example: Example, held_out: set[bytes]) -> Example | None:
     if not kinds:
         return example
 
-    kept = [
-        negative for negative in example.negatives if content_key(negative.side) not in held_out
-    ]
-    return replace(example, negatives=tuple(kept))
+    kept: list[Negative] = []
+    scores = example.teacher_scores
+    kept_scores = list(scores[: len(example.positives)]) if scores else []
+    for number, negative in enumerate(example.negatives, start=len(example.positives)):
+        if content_key(negative.side) not in held_out:
+            kept.append(negative)
+            if scores:
+                kept_scores.append(scores[number])
+
+    return replace(
+        example, negatives=tuple(kept), teacher_scores=tuple(kept_scores) if scores else None
+    )

@@ -184,6 +184,12 @@ class Miner:
         self._parts.write(part, lines(), note)
 
     def _mined(self, example: Example, found: Found, note: Note) -> Example:
+        if example.teacher_scores is not None:
+            raise DataError(
+                f"{example.location}: the row has teacher_scores, and a negative that is mined has"
+                " none: mine first, then score."
+            )
+
         rules = self._run.rules
         query = query_of(example)
         scores = self._retriever.score(query, example.positives) if rules.guarded else []

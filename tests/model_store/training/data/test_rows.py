@@ -128,7 +128,7 @@ WRONG = {
     ),
     '{"query": "q", "query_image_path": "a.png", "positives": ["p"]}': (
         "the row has an unknown field 'query_image_path'; known are query, positives, negatives,"
-        " instruction, id."
+        " instruction, id, teacher_scores."
     ),
     '{"query": {"text": "q", "image_path": "a.png"}, "positives": ["p"]}': (
         "query has an unknown field 'image_path': is it 'image'?"

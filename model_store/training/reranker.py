@@ -23,6 +23,7 @@ from model_store.training.batches import Batch
 from model_store.training.config import TrainConfig, TrainingError
 from model_store.training.head import Head, make_head
 from model_store.training.lora import add_lora
+from model_store.training.shared_prefix import packed_arguments, use_shared_prefixes
 
 
 class PairReader:
@@ -36,7 +37,10 @@ class PairReader:
         return self._architecture.language_model(model)
 
     def read(self, model: Any, batch: Batch) -> Tensor:
-        """`[pairs, hidden]`; `model` is a network of the reader's architecture."""
+        """`[pairs, hidden]`; `model` is a network of the reader's architecture.
+
+        For a packed batch, its decoder is one after `use_shared_prefixes`.
+        """
         decoder = self.decoder(model)
         embedded = decoder.embed_tokens(batch.ids)
         deepstack: dict[str, Any] = {}
@@ -57,8 +61,11 @@ class PairReader:
             position_ids=self._architecture.position_ids(batch.positions),
             use_cache=False,
             **deepstack,
+            **packed_arguments(decoder, batch.packing),
         )
         rows = torch.arange(len(batch.last), device=embedded.device)
+        if batch.packing is not None:
+            rows = torch.zeros_like(rows)
         hidden: Tensor = output.last_hidden_state[rows, batch.last]
         return hidden
 
@@ -132,6 +139,8 @@ def load_reranker(config: TrainConfig, checkpoint: Checkpoint, device: torch.dev
     family, architecture = checkpoint.family, checkpoint.decoder
     vocabulary = network.get_output_embeddings().weight
     head = make_head(config.head, vocabulary, family, config.seed)
+    if config.batch.shared_prefix:
+        use_shared_prefixes(architecture.language_model(network))
     if config.batch.checkpointing:
         network.gradient_checkpointing_enable(
             gradient_checkpointing_kwargs={"use_reentrant": False}

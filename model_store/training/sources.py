@@ -147,7 +147,12 @@ def open_sources(config: TrainConfig, processes: int) -> Sources:
         examples=_examples(data.train, processes),
         dev=None if data.dev is None else _examples(data.dev, processes),
         grouper=Grouper(family, manifest.default_instruction, draw),
-        batcher=Batcher(budget=config.batch.tokens, family=family, architecture=architecture),
+        batcher=Batcher(
+            budget=config.batch.tokens,
+            family=family,
+            architecture=architecture,
+            shared_prefix=config.batch.shared_prefix,
+        ),
         config=config.model_copy(update={"lora": lora}),
     )
 

@@ -110,6 +110,11 @@ def _learn(
     ) as progress:
         if notice is not None:
             progress.line(notice)
+        if config.batch.shared_prefix and not sources.batcher.packs:
+            progress.line(
+                "batch.shared_prefix: this model's prompts do not begin with the query, so that the"
+                " pairs of a group share nothing."
+            )
         for sentence in damaged:
             progress.line(sentence)
         progress.line(f"{examples} examples, {steps} steps, {done} of them done.")

@@ -102,7 +102,8 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     assert "at most" in refused(tmp_path, "#" * (MAX_CONFIG_BYTES + 1))
     assert "not YAML" in refused(tmp_path, "!!python/object/apply:os.system ['true']")
     with pytest.raises(
-        TrainingError, match=r"shipped configurations are ablation, erank-4b-grpo, .*, gmr-tiny, tiny"
+        TrainingError,
+        match=r"shipped configurations are ablation, erank-4b-grpo, .*, gmr-tiny, tiny",
     ):
         load_config("gmr-4b")
 
@@ -149,3 +150,12 @@ def test_evaluations_decide_the_weights_of_a_run_with_an_early_stop_alone() -> N
     stopped = TrainConfig.model_validate(LEAST | {"data": data, "early_stop": {}})
     decisive = stopped.decisive_settings()
     assert (decisive["early_stop.patience"], decisive["evaluate_every"]) == (5, 500)
+
+
+def test_a_run_without_shared_prefixes_states_what_older_runs_state() -> None:
+    off, on = (
+        TrainConfig.model_validate(LEAST | {"batch": {"shared_prefix": shared}}).decisive_settings()
+        for shared in (False, True)
+    )
+    assert "batch.shared_prefix" not in off
+    assert on == off | {"batch.shared_prefix": True}

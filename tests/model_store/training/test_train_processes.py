@@ -97,13 +97,15 @@ def test_a_run_that_was_stopped_and_killed_leaves_the_same_weights_to_the_bit(
     assert rows == wanted
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> None:
+@pytest.mark.parametrize(("strategy", "shared"), [("ddp", True), ("fsdp", False), ("fsdp", True)])
+def test_two_processes_learn_what_one_learns(
+    tmp_path: Path, strategy: str, *, shared: bool
+) -> None:
     write_colours(tmp_path, "dev.jsonl", rows=3, asks="show me")
     plain = {"rank": 4, "alpha": 8, "dropout": 0.0}
     # Shares of unequal size: a budget that one process's longer groups exceed, so that they go in
     # pieces.
-    batch = {"examples": 4, "tokens": 320, "checkpointing": True}
+    batch = {"examples": 4, "tokens": 320, "checkpointing": True, "shared_prefix": shared}
     values = settings(
         tmp_path,
         steps=9,
@@ -142,8 +144,9 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, strategy: str) -> N
     heads = [load_file(run / "head.safetensors")["rows"] for run in (together, alone)]
     assert torch.allclose(*heads, rtol=1e-3, atol=1e-5)
     for row, wanted in zip(read_metrics(together), read_metrics(alone), strict=True):
-        # a picture counts once a batch
-        same = {name for name in wanted if name not in ("seconds", "images")}
+        # a picture counts once a batch, and so does a shared prefix
+        packing = {"seconds", "images", *(["tokens"] if shared else [])}
+        same = wanted.keys() - packing
         assert {name: row[name] for name in same} == pytest.approx(
             {name: wanted[name] for name in same}, rel=1e-3, abs=1e-5
         )
